@@ -1,0 +1,82 @@
+"""The command `evalkit`: one small file a command, imported when it is called."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from evalkit import __version__
+from evalkit.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EvalkitError
+
+# name -> (module holding the click command `command`, its summary)
+COMMANDS: dict[str, tuple[str, str]] = {}
+
+
+class _Commands(click.Group):
+    """Finds a command by its name, imports only that one, and suggests the nearest for a typo."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[name][0]).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # The summaries stand in COMMANDS, so that --help imports no command.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"auto_envvar_prefix": "EVALKIT", "help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="evalkit")
+def cli() -> None:
+    """Measure face recognition: exact, reproducible numbers for a model or its embeddings."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; exit codes are those of `evalkit.errors`."""
+    sys.exit(run(args))
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; one line a mistake, no traceback."""
+    try:
+        result: Any = cli.main(args, prog_name="evalkit", standalone_mode=False)
+        return result if isinstance(result, int) else EXIT_DONE
+    except click.ClickException as e:
+        e.show()
+        return e.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("evalkit: interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except EvalkitError as e:
+        click.echo(f"evalkit: error: {e.message}", err=True)
+        if e.hint:
+            click.echo(f"hint: {e.hint}", err=True)
+        return EXIT_UNUSABLE
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output left; there is nobody to tell
+        return EXIT_DONE
+    except OSError as e:
+        where = f": {e.filename}" if e.filename else ""
+        click.echo(f"evalkit: error: {e.strerror or e}{where}", err=True)
+        return EXIT_UNUSABLE

@@ -1,0 +1,60 @@
+"""Everything evalkit raises on purpose.
+
+EvalkitError                 the message says what was given and expected; `hint` what to do
+    DataError                images, lists, archives, embeddings made elsewhere
+    ModelError               a model that cannot be loaded, fed or trusted
+    FeatureStoreError        evalkit's own feature file: another key, another version, damaged
+    ProtocolError            arrays that do not fit together or cannot support the number asked for
+    ReportError              a report, baseline or rules file that cannot be read or compared
+    MissingPackageError      an optional part is not installed; the hint is the install line
+
+The command line prints `message` and `hint` on one line each and exits with `EXIT_UNUSABLE`.
+"""
+
+EXIT_DONE = 0
+EXIT_GATE_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNUSABLE = 3
+EXIT_INTERRUPTED = 130
+
+
+class EvalkitError(Exception):
+    """Base of the tree: `message` rebuilds the mistake, `hint` says what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class DataError(EvalkitError):
+    """Images, lists, archives or embeddings that cannot be used."""
+
+
+class ModelError(EvalkitError):
+    """A model that cannot be loaded, fed or trusted."""
+
+
+class FeatureStoreError(EvalkitError):
+    """A feature file of another key or version, or a damaged one."""
+
+
+class ProtocolError(EvalkitError):
+    """Arrays that do not fit together, or cannot support the number asked for."""
+
+
+class ReportError(EvalkitError):
+    """A report, baseline or rules file that cannot be read or compared."""
+
+
+class MissingPackageError(EvalkitError):
+    """An optional part is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed",
+            f"pip install 'face-evalkit[{extra}]'",
+        )

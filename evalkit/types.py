@@ -1,0 +1,138 @@
+"""The nouns of evalkit: frozen dataclasses over numpy arrays, imported by every room."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """What a network wants to be fed; it travels with the model and is never guessed.
+
+    Images are always handed over as RGB uint8; the adapter computes ``(pixel - mean) / std`` on the
+    0..255 scale, in the network's own channel order.
+    """
+
+    size: tuple[int, int]  # (height, width) in pixels
+    color: Literal["rgb", "bgr"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    crop: str = "arcface-112"  # the alignment that the images must already have
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Which image each row belongs to: row i of every array is ``keys[i]``.
+
+    keys : unique "/"-separated relative names, without a claim on where the image lies.
+    subject : (N,) int32, the identity of each row; -1 = distractor, never anybody's mate.
+    """
+
+    keys: tuple[str, ...]
+    subject: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        if self.subject.shape != (len(self.keys),):
+            raise ProtocolError(
+                f"a manifest of {len(self.keys)} keys has subjects of shape {self.subject.shape}"
+            )
+        if len(set(self.keys)) != len(self.keys):
+            seen: set[str] = set()
+            twice = next(k for k in self.keys if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+            raise ProtocolError(f"two rows for one key: {twice!r}", "every image has one row")
+
+    def digest(self) -> str:
+        """SHA-256 of the keys and subjects, in row order."""
+        h = hashlib.sha256("\n".join(self.keys).encode())
+        h.update(np.ascontiguousarray(self.subject, dtype="<i4").tobytes())
+        return h.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class PairSet:
+    """Comparisons for verification: P pairs of manifest rows.
+
+    left, right : (P,) int64 rows.  genuine : (P,) bool.  fold : (P,) int16 from 0, or None.
+    """
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    genuine: NDArray[np.bool_]
+    fold: NDArray[np.int16] | None = None
+
+    def __len__(self) -> int:
+        return len(self.genuine)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSet:
+    """Rows for identification: (Q,) probes, (G,) enrolled gallery, (D,) distractors, int64 each."""
+
+    probe: NDArray[np.int64]
+    gallery: NDArray[np.int64]
+    distractor: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One number, with what supports it.
+
+    value : the number as a fraction of 1, or None where the data cannot support it: see `note`.
+    low, high : the ends of the interval that `interval` names, or None.
+    n : comparisons behind the number.
+    threshold : accept if and only if score >= threshold, where the number has one.
+    far, false_accepts : what was realised at that threshold.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    threshold: float | None = None
+    far: float | None = None
+    false_accepts: int | None = None
+    standard_error: float | None = None
+    folds: tuple[float, ...] = ()
+    interval: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Images without a template, and the comparisons they took part in (each of these rejected)."""
+
+    images: int = 0
+    genuine: int = 0
+    impostor: int = 0
+    keys: tuple[str, ...] = ()  # the first hundred, for the reader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a protocol returns: one shape for all of them.
+
+    metrics : name -> Estimate; a metric's parameters are in its name, "tpr@far=1e-6".
+    curves : name -> columns for pictures, e.g. "roc" -> {"far": ..., "tpr": ..., "threshold": ...}.
+    outcomes : per-comparison arrays for paired tests; kept in an .npz beside the JSON.
+    """
+
+    protocol: str
+    protocol_version: int
+    metrics: Mapping[str, Estimate]
+    failures: Failures = Failures()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    outcomes: Mapping[str, NDArray[Any]] | None = None
+
+    def flat(self) -> dict[str, float]:
+        """Metric name -> value, without those that could not be measured."""
+        return {k: m.value for k, m in self.metrics.items() if m.value is not None}

@@ -1,0 +1,1 @@
+"""Exact statistics over every pair of two feature sets."""

@@ -1,0 +1,141 @@
+"""What a score is: views fused, rows made unit length, the exact inner product rounded once.
+
+Every rule here gives the same bits on every machine: sums have a fixed order or no order at all.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+
+Flip = Literal["none", "sum", "concat"]
+
+_UNIT_ROUNDOFF = 2.0**-53
+
+
+def fuse(views: NDArray[Any], flip: Flip = "none") -> NDArray[np.float32]:
+    """One vector an image from its views (original, mirrored, ...), not normalised.
+
+    views : (N, V, D) or (N, D) float; `none` takes view 0, `sum` adds the views in order,
+    `concat` puts them side by side.  Returns (N, D) or (N, V*D) float32.
+    A single view fused by `sum` or `concat` is an error: the mirrored images were never embedded.
+    """
+    x = np.asarray(views)
+    if x.ndim not in (2, 3):
+        raise ProtocolError(f"features have shape {x.shape}", "expected (N, D) or (N, V, D)")
+    if x.ndim == 2:
+        x = x[:, None, :]
+    if flip == "none":
+        return np.ascontiguousarray(x[:, 0], dtype=np.float32)
+    if x.shape[1] < 2:
+        raise ProtocolError(
+            f"flip fusion {flip!r} needs the mirrored view, these features hold one view an image",
+            "embed with the same --flip, or score with --flip none",
+        )
+    if flip == "concat":
+        return np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32)
+    total = x[:, 0].astype(np.float32)
+    for v in range(1, x.shape[1]):
+        total += x[:, v]
+    return total
+
+
+def _halving_sum(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over the last axis by repeated halving: elementwise adds, so one order everywhere."""
+    d = p.shape[-1]
+    n = 1 << max(d - 1, 0).bit_length()
+    if n != d:
+        p = np.concatenate([p, np.zeros((*p.shape[:-1], n - d))], axis=-1)
+    while n > 1:
+        n //= 2
+        p = p[..., :n] + p[..., n:]
+    return p[..., 0]
+
+
+def normalise(x: NDArray[Any], chunk: int = 8192) -> NDArray[np.float32]:
+    """Rows of unit L2 length: (N, D) float -> (N, D) float32.
+
+    Squares are exact in float64, their sum has a fixed order, the quotient is rounded once to
+    float32.  A zero row stays zero.  A row with a NaN or an infinity has no template and becomes
+    all NaN (see `failed`).
+    """
+    x = np.asarray(x)
+    if x.ndim != 2:
+        raise ProtocolError(f"features have shape {x.shape}", "expected (N, D)")
+    out = np.empty(x.shape, np.float32)
+    for o in range(0, len(x), chunk):
+        rows = np.asarray(x[o : o + chunk], np.float32).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            norm = np.sqrt(_halving_sum(rows * rows))
+            norm[norm == 0] = 1.0
+            norm[~np.isfinite(norm)] = np.nan
+            out[o : o + chunk] = rows / norm[:, None]
+    return out
+
+
+def failed(x: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Rows without a template: any value that is not finite.  (N, D) -> (N,) bool."""
+    return ~np.isfinite(x).all(axis=1)
+
+
+def exact_scores(
+    x: NDArray[np.float32],
+    i: NDArray[np.integer[Any]],
+    y: NDArray[np.float32],
+    j: NDArray[np.integer[Any]],
+    chunk: int = 1 << 20,
+) -> NDArray[np.float64]:
+    """Score pairs (x[i], y[j]): the exact real inner product rounded once to float64.
+
+    x : (N, D), y : (M, D) float32; i, j : (P,) rows.  Returns (P,) float64.
+    A pair with a failed row scores -inf: it can neither be accepted nor raise FAR.
+
+    The product of two float32 is exact in float64.  The sum runs as a tree of error-free
+    additions [Ogita, Rump, Oishi 2005]: high part s and the exact errors e_k of all d-1 additions,
+    so the true sum is s + sum(e_k), and adding the e_k naively errs by at most d u sum|e_k|.
+    Where that bound could move the final rounding, `math.fsum` decides.
+    """
+    out = np.empty(len(i), np.float64)
+    step = max(1, chunk // max(1, x.shape[1]))
+    for o in range(0, len(i), step):
+        out[o : o + step] = _exact_block(x[i[o : o + step]], y[j[o : o + step]])
+    return out
+
+
+def _exact_block(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    bad = failed(a) | failed(b)
+    p = a.astype(np.float64) * b
+    p[bad] = 0.0
+    products, d = p, p.shape[1]
+    error = np.zeros(len(p))
+    size = np.zeros(len(p))  # sum of |e_k|
+    while p.shape[1] > 1:
+        if p.shape[1] % 2:
+            p = np.concatenate([p, np.zeros((len(p), 1))], axis=1)
+        half = p.shape[1] // 2
+        u, v = p[:, :half], p[:, half:]
+        s = u + v
+        t = s - u
+        e = (u - (s - t)) + (v - t)
+        error += e.sum(axis=1)
+        size += np.abs(e).sum(axis=1)
+        p = s
+    high = p[:, 0] if d else np.zeros(len(p))
+    score = high + error
+    part = score - high
+    rest = (high - (score - part)) + (error - part)  # exact: what the last rounding dropped
+    slack = 4 * d * _UNIT_ROUNDOFF * size
+    ulp = np.spacing(np.abs(score))
+    # Below a power of two the neighbours are half as far apart, so both halves are boundaries.
+    unsure = (slack > 0) & (
+        (np.abs(np.abs(rest) - ulp / 2) <= slack) | (np.abs(np.abs(rest) - ulp / 4) <= slack)
+    )
+    for k in np.flatnonzero(unsure):
+        score[k] = math.fsum(products[k].tolist())
+    score[bad] = -np.inf
+    return score
