@@ -80,7 +80,7 @@ def normalise(x: NDArray[Any], chunk: int = 8192) -> NDArray[np.float32]:
 
 def failed(x: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Rows without a template: any value that is not finite.  (N, D) -> (N,) bool."""
-    return ~np.isfinite(x).all(axis=1)
+    return np.logical_not(np.isfinite(x).all(axis=1))
 
 
 def exact_scores(
