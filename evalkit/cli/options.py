@@ -1,0 +1,92 @@
+"""Options that commands share, and where their results go."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from evalkit import __version__
+from evalkit import report as reports
+from evalkit.report.table import table
+from evalkit.types import Report
+
+PATH = click.Path(path_type=Path)
+
+
+def features_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--features` and `--keys`: embeddings made elsewhere."""
+    for option in (
+        click.option("--keys", type=PATH, metavar="LIST.txt", help="Line i names row i."),
+        click.option(
+            "--features",
+            type=PATH,
+            metavar="FILE",
+            help="Embeddings made elsewhere: .npy with --keys, .npz, .h5.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a result goes: the table to stdout, or JSON instead; a report file; talk to stderr."""
+
+    json_path: str | None
+    out: Path | None
+    quiet: bool
+
+    def say(self, line: str) -> None:
+        """Tell the user something that is not the result."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+    @property
+    def progress(self) -> bool:
+        """Whether to draw progress bars."""
+        return not self.quiet and sys.stderr.isatty()
+
+    def deliver(self, report: Report, title: str) -> None:
+        """Print the report as a table, or write it where `--json` and `--out` ask for it."""
+        report = replace(report, provenance={"evalkit": __version__, **report.provenance})
+        if self.json_path is None:
+            click.echo(table(report, title))
+        elif self.json_path == "-":
+            click.echo(reports.dumps(report), nl=False)
+        else:
+            with whole_file(Path(self.json_path)) as f:
+                f.write(reports.dumps(report).encode())
+        if self.out is not None:
+            reports.write(report, self.out)
+            self.say(f"report written to {self.out}")
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json`, `--out` and `--quiet`; the command receives them as `output: Output`."""
+
+    @functools.wraps(command)
+    def with_output(
+        *args: Any, json_path: str | None, out: Path | None, quiet: bool, **options: Any
+    ) -> Any:
+        return command(*args, output=Output(json_path, out, quiet), **options)
+
+    for option in (
+        click.option("--quiet", is_flag=True, help="Say nothing but the result."),
+        click.option(
+            "--out", type=PATH, metavar="FILE", help="Keep the report (and outcomes beside it)."
+        ),
+        click.option(
+            "--json",
+            "json_path",
+            metavar="FILE",
+            help="The report as JSON instead of a table; - is stdout.",
+        ),
+    ):
+        with_output = option(with_output)
+    return with_output

@@ -1,0 +1,25 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open `path` for writing under another name; it takes its own name when the block is done.
+
+    If the block raises, or the disk is full, nothing of it is left and an older file stays.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as f:
+            yield f
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

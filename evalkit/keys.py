@@ -1,0 +1,72 @@
+"""Which row belongs to which name, when two lists spell the same image differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import DataError
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".webp", ".tif", ".tiff", ".gif")
+VECTORS = (".bin", ".npy", ".feat", ".txt")
+
+
+def canonical(key: str) -> str:
+    """Spell a key with "/" and without the suffix of an image or feature file."""
+    path = PurePosixPath(key.strip().replace("\\", "/"))
+    if path.suffix.lower() in IMAGES + VECTORS:
+        path = path.with_suffix("")
+    return str(path)
+
+
+def _tail(key: str, depth: int) -> str:
+    return "/".join(key.split("/")[-depth:])
+
+
+def rows_of(
+    wanted: Sequence[str], have: Sequence[str], what: str = "features"
+) -> NDArray[np.int64]:
+    """Row in `have` of each wanted key: (len(wanted),) int64.
+
+    Keys match with or without a folder prefix and a suffix: the deepest number of trailing parts
+    at which every wanted key is found decides, so "lfw/A/A_0001.jpg" and "A_0001" both serve
+    "A/A_0001.jpg".  DataError lists what is missing, or the two rows that claim one key.
+    """
+    wanted = [canonical(k) for k in wanted]
+    have = [canonical(k) for k in have]
+    deepest = max((k.count("/") + 1 for k in wanted), default=1)
+    for depth in range(deepest, 0, -1):
+        row: dict[str, int] = {}
+        twice: dict[str, tuple[int, int]] = {}
+        for r, key in enumerate(have):
+            tail = _tail(key, depth)
+            if tail in row:
+                twice.setdefault(tail, (row[tail], r))
+            else:
+                row[tail] = r
+        tails = [_tail(k, depth) for k in wanted]
+        if all(t in row for t in tails):
+            _refuse_two_rows(tails, twice, have, what)
+            return np.fromiter((row[t] for t in tails), np.int64, len(tails))
+        if depth == deepest:
+            missing = [k for k, t in zip(wanted, tails, strict=True) if t not in row]
+    shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+    raise DataError(
+        f"{what} are missing for {len(missing)} of {len(wanted)} images: {shown}",
+        f"the first row here is called {have[0]!r}" if have else "there are no rows at all",
+    )
+
+
+def _refuse_two_rows(
+    tails: Iterable[str], twice: dict[str, tuple[int, int]], have: Sequence[str], what: str
+) -> None:
+    for tail in tails:
+        if tail in twice:
+            a, b = twice[tail]
+            raise DataError(
+                f"two rows of {what} claim {tail!r}: rows {a} ({have[a]}) and {b} ({have[b]})",
+                "every image has one row; views of one image go into the second axis (N, V, D)",
+            )

@@ -1,0 +1,45 @@
+"""The table that every command prints."""
+
+from __future__ import annotations
+
+from evalkit.types import Estimate, Report
+
+_COUNTED_IN_PERCENT = ("accuracy", "tpr@", "tpir@", "rank-", "eer", "vr@", "dir@")
+
+
+def table(report: Report, title: str = "") -> str:
+    """Lay out a report's metrics as text: name, value, interval, what supports it."""
+    rows = [_row(name, m) for name, m in report.metrics.items()]
+    widths = [max((len(r[c]) for r in rows), default=0) for c in range(3)]
+    lines = [title] if title else []
+    for name, value, interval, support in rows:
+        line = f"  {name:<{widths[0]}}  {value:>{widths[1]}}  {interval:<{widths[2]}}  {support}"
+        lines.append(line.rstrip())
+    f = report.failures
+    if f.images:
+        lines.append(
+            f"  {f.images:,} images without a template: {f.genuine:,} genuine and "
+            f"{f.impostor:,} impostor comparisons rejected"
+        )
+    return "\n".join(lines)
+
+
+def _row(name: str, m: Estimate) -> tuple[str, str, str, str]:
+    percent = name.startswith(_COUNTED_IN_PERCENT)
+    scale, digits, unit = (100, 2, " %") if percent else (1, 5, "")
+    if m.value is None:
+        return name, "-", "", m.note
+    value = f"{m.value * scale:.{digits}f}{unit}"
+    if m.standard_error is not None:
+        value += f" ± {m.standard_error * scale:.{digits}f}"
+    interval = ""
+    if m.low is not None and m.high is not None:
+        interval = f"[{m.low * scale:.{digits}f}, {m.high * scale:.{digits}f}]"
+    support = [f"n={m.n:,}"]
+    if m.threshold is not None:
+        support.append(f"threshold {m.threshold:.5f}")
+    if m.false_accepts is not None:
+        support.append(f"{m.false_accepts:,} false accepts")
+    if m.note:
+        support.append(m.note)
+    return name, value, interval, ", ".join(support)

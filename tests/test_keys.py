@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from evalkit.errors import DataError
+from evalkit.keys import rows_of
+
+
+@pytest.mark.parametrize(
+    "have",
+    [
+        ["B/B_0001.jpg", "A/A_0001.jpg"],
+        ["lfw/B/B_0001.png", "lfw/A/A_0001.png"],
+        ["B_0001", "A_0001"],
+        ["x\\B\\B_0001.jpg", "x\\A\\A_0001.jpg"],
+    ],
+)
+def test_prefix_and_suffix_do_not_matter(have: list[str]) -> None:
+    assert rows_of(["A/A_0001.jpg", "B/B_0001.jpg"], have).tolist() == [1, 0]
+
+
+def test_a_dot_in_a_name_is_not_a_suffix() -> None:
+    assert rows_of(["J.K/J.K_0001"], ["J.K/J.K_0001.jpg"]).tolist() == [0]
+
+
+def test_the_deepest_match_wins_over_a_shared_file_name() -> None:
+    assert rows_of(["A/1.jpg", "B/1.jpg"], ["B/1.jpg", "A/1.jpg"]).tolist() == [1, 0]
+
+
+def test_missing_keys_are_listed() -> None:
+    with pytest.raises(DataError, match="missing for 1 of 2 images: B/B_0001"):
+        rows_of(["A/A_0001.jpg", "B/B_0001.jpg"], ["A/A_0001.jpg"])
+
+
+def test_two_rows_for_one_key_are_named() -> None:
+    with pytest.raises(DataError, match=r"two rows of features claim 'A/A_0001': rows 0 .* and 2"):
+        rows_of(["A/A_0001.jpg"], ["p/A/A_0001.jpg", "B/B_0001.jpg", "q/A/A_0001.png"])
+
+
+def test_nothing_wanted_is_nothing_found() -> None:
+    assert rows_of([], ["a"]).dtype == np.int64
