@@ -13,6 +13,7 @@ import click
 
 from evalkit import __version__
 from evalkit import report as reports
+from evalkit.files import whole_file
 from evalkit.report.table import table
 from evalkit.types import Report
 
