@@ -1,0 +1,76 @@
+"""LFW's photographs, fetched from the data set's own site, and the landmarks that align them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import DataError, MissingPackageError
+
+# The deep-funneled 250x250 images at one commit of the official site's repository.
+SITE = (
+    "https://raw.githubusercontent.com/umass-vis-lfw/umass-vis-lfw.github.io/"
+    "2a620cd8cceb10430f8c7012fe9fa5f0837759e9/images_deepfunneled/"
+)
+_CONNECTIONS = 16
+_RETRIES = 2
+
+
+def _table() -> tuple[list[str], NDArray[np.uint8], NDArray[np.float32]]:
+    held = files("evalkit.datasets") / "data" / "lfw_deepfunneled.npz"
+    with held.open("rb") as f, np.load(f, allow_pickle=False) as z:
+        return z["keys"].tobytes().decode().split("\n"), z["sha256"], z["landmarks"]
+
+
+def landmarks() -> tuple[list[str], NDArray[np.float32]]:
+    """Five points a face (eyes, nose, mouth corners) in the deep-funneled images of View 2.
+
+    Returns 7,701 keys and (7701, 5, 2) float32 pixel positions (x, y), found by RetinaFace.
+    """
+    keys, _, points = _table()
+    return keys, points
+
+
+def fetch(progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+    """Download the 7,701 deep-funneled images of View 2 (68 MB) and return their folder.
+
+    Each image is checked against its known SHA-256 and kept in the user's cache, so a broken
+    download goes on where it stopped and a second call downloads nothing.  `EVALKIT_LFW_URL` names
+    a mirror.  DataError where neither the cache nor the site has them.
+    """
+    try:
+        import pooch
+        import requests
+    except ImportError as e:
+        raise MissingPackageError("pooch", "data", "fetching LFW") from e
+    pooch.get_logger().setLevel("WARNING")
+    keys, digests, _ = _table()
+    site = os.environ.get("EVALKIT_LFW_URL", SITE)
+    cache = pooch.create(
+        path=Path(os.environ.get("EVALKIT_CACHE") or pooch.os_cache("evalkit"))
+        / "lfw-deepfunneled",
+        base_url=site,
+        registry={k: d.tobytes().hex() for k, d in zip(keys, digests, strict=True)},
+        retry_if_failed=_RETRIES,
+    )
+    try:
+        cache.fetch(keys[0])  # one before the rest, so that an unreachable site is told at once
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            for done, _ in enumerate(pool.map(cache.fetch, keys), start=1):
+                progress(done, len(keys))
+    except (requests.RequestException, ValueError) as e:
+        raise DataError(
+            f"LFW is not on this machine and cannot be fetched from {site}: {_reason(e)}",
+            "pass --data FOLDER|ZIP with the images, or --features with embeddings",
+        ) from e
+    return Path(cache.abspath)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:120]
