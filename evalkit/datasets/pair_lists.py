@@ -1,0 +1,146 @@
+"""Pair lists: which image is compared with which, in every layout that is met in the wild.
+
+Each reader takes the text of a list and where it came from, and returns a `PairList` or raises a
+`DataError` that names the line and quotes it.  Nothing is skipped and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from evalkit.errors import DataError
+from evalkit.types import Manifest, PairSet
+
+
+@dataclass(frozen=True, slots=True)
+class PairList:
+    """Pairs of image keys as a list names them, in its order.
+
+    left, right : P keys.  genuine : (P,) bool.  fold : (P,) int16 from 0, or None.
+    source : the file; line : (P,) int64, the line of it that named each pair.
+    subject : key -> name of the person, where the list says who it is.
+    """
+
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    genuine: NDArray[np.bool_]
+    fold: NDArray[np.int16] | None
+    source: str
+    line: NDArray[np.int64]
+    subject: Callable[[str], str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def resolve(self) -> tuple[Manifest, PairSet]:
+        """Each image once, in the order of its key, and the pairs as rows of that manifest.
+
+        Where the list does not say who is on an image, people are what its genuine pairs join:
+        two images of one such group show one person; two groups may show the same one.
+        """
+        keys = sorted({*self.left, *self.right})
+        row = {key: r for r, key in enumerate(keys)}
+        left = np.array([row[k] for k in self.left], np.int64)
+        right = np.array([row[k] for k in self.right], np.int64)
+        if self.subject is None:
+            g = self.genuine
+            joined = coo_array((np.ones(g.sum()), (left[g], right[g])), shape=(len(keys),) * 2)
+            subject = connected_components(joined, directed=False)[1]
+        else:
+            _, subject = np.unique([self.subject(k) for k in keys], return_inverse=True)
+        return Manifest(tuple(keys), subject.astype(np.int32)), PairSet(
+            left, right, self.genuine, self.fold
+        )
+
+    def require(self, available: Container[str]) -> None:
+        """Raise DataError, with the line, if a pair names an image that is not available."""
+        for left, right, line in zip(self.left, self.right, self.line, strict=True):
+            for key in (left, right):
+                if key not in available:
+                    raise DataError(
+                        f"{self.source} line {line}: there is no image {key!r}",
+                        "the list and the images must belong to one data set",
+                    )
+
+
+def read_text(path: Path) -> str:
+    """Read a list as UTF-8, with or without a byte order mark, or raise DataError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"there is no pair list {path}") from None
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path} is not a text file: byte {e.start} is not UTF-8") from e
+
+
+def wrong_line(source: str, number: int, expected: str, line: str) -> DataError:
+    """Return the error for a line that does not read as it should: where, what, and the line."""
+    shown = line if len(line) <= 100 else line[:100] + "..."
+    return DataError(f"{source} line {number}: expected {expected}, got {shown!r}")
+
+
+def build(
+    rows: Iterable[tuple[str, str, bool, int | None, int]],
+    source: str,
+    subject: Callable[[str], str] | None = None,
+) -> PairList:
+    """Collect (left, right, genuine, fold, line) rows; DataError if there are none."""
+    columns = list(zip(*rows, strict=True))
+    if not columns:
+        raise DataError(f"{source} holds no pairs")
+    left, right, genuine, fold, line = columns
+    return PairList(
+        left,
+        right,
+        np.array(genuine, np.bool_),
+        None if fold[0] is None else np.array(fold, np.int16),
+        source,
+        np.array(line, np.int64),
+        subject,
+    )
+
+
+def numbered(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line) of the lines that are not blank, stripped."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def parse_labelled(text: str, source: str, label_first: bool = False) -> PairList:
+    """`path1 path2 0|1` (InsightFace's pairs_label.txt), or `0|1 path1 path2` (pair.label).
+
+    Fields are separated by tabs if the line has any, else by any blank.  1 = genuine.  No folds.
+    """
+    expected = "'0|1 path path'" if label_first else "'path path 0|1'"
+
+    def rows() -> Iterator[tuple[str, str, bool, None, int]]:
+        for number, line in numbered(text):
+            fields = line.split("\t") if "\t" in line else line.split()
+            label = fields[0 if label_first else -1]
+            if len(fields) != 3 or label not in ("0", "1"):
+                raise wrong_line(source, number, expected, line)
+            left, right = fields[1:] if label_first else fields[:2]
+            yield left, right, label == "1", None, number
+
+    return build(rows(), source)
+
+
+def join_folds(parts: Sequence[PairList], source: str) -> PairList:
+    """Join lists that are one fold each, in order: part k becomes fold k."""
+    return PairList(
+        tuple(k for p in parts for k in p.left),
+        tuple(k for p in parts for k in p.right),
+        np.concatenate([p.genuine for p in parts]),
+        np.repeat(np.arange(len(parts), dtype=np.int16), [len(p) for p in parts]),
+        source,
+        np.concatenate([p.line for p in parts]),
+        parts[0].subject,
+    )

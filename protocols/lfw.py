@@ -1,0 +1,71 @@
+"""Labeled Faces in the Wild: 6,000 pairs in ten folds, reported as the LFW site asks.
+
+View 2 [Huang, Ramesh, Berg, Learned-Miller, TR 07-49, 2007]: 300 genuine and 300 impostor pairs a
+fold, no person in two folds; all that is learned, the threshold included, is learned on nine folds.
+Reported are the mean accuracy and its standard error.  The folds are the official ones, so results
+can be compared with the site's table "unrestricted, labeled outside data".
+
+Seven genuine pairs are wrongly labelled, as the site's errata say while asking to leave them in:
+perfect recognition scores 5,993 of 6,000, or 99.883 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import verification
+from evalkit.protocols.kfold import kfold_accuracy
+from evalkit.protocols.scores import Flip
+from evalkit.types import PairSet, Report
+
+NAME = "lfw"
+VERSION = 1
+FARS = ("1e-1", "1e-2", "1e-3")
+WITHOUT_ERRATA = "accuracy@errata=excluded"
+
+
+def validate(features: NDArray[Any], pairs: PairSet, errata: NDArray[np.bool_] | None) -> None:
+    """Raise ProtocolError unless the pairs have folds, and errata one flag a pair."""
+    verification.validate(features, pairs)
+    if pairs.fold is None:
+        raise ProtocolError(
+            "LFW pairs have no folds", "use evalkit verify for a list without folds"
+        )
+    if errata is not None and errata.shape != pairs.genuine.shape:
+        raise ProtocolError(f"{len(pairs)} pairs have errata flags of shape {errata.shape}")
+
+
+def evaluate(
+    features: NDArray[Any],
+    pairs: PairSet,
+    subject: NDArray[np.integer[Any]] | None = None,
+    *,
+    flip: Flip = "none",
+    fars: Sequence[str] = FARS,
+    errata: NDArray[np.bool_] | None = None,
+) -> Report:
+    """Evaluate LFW, or any set in its layout.
+
+    features : (N, D) or (N, V, D), rows of the manifest that `pairs` was resolved with.
+    subject : (N,) identity of each row, kept with the outcomes.
+    errata : (P,) bool, pairs known to be wrongly labelled.  Adds `accuracy@errata=excluded`, the
+    10-fold accuracy without them (not in training, not in test), beside the official number.
+    """
+    features = np.asarray(features)
+    validate(features, pairs, errata)
+    report = verification.evaluate(features, pairs, subject, flip=flip, fars=fars)
+    measured = dict(report.metrics)
+    if errata is not None and report.outcomes is not None and pairs.fold is not None:
+        keep = ~errata
+        without = kfold_accuracy(
+            report.outcomes["score"][keep], pairs.genuine[keep], pairs.fold[keep]
+        )
+        note = f"{np.count_nonzero(errata)} pairs that the LFW site lists as wrong are left out"
+        measured[WITHOUT_ERRATA] = replace(without, note=note)
+    return replace(report, protocol=NAME, protocol_version=VERSION, metrics=measured)

@@ -1,0 +1,187 @@
+"""Verification: accept or reject given pairs of images, with or without folds.
+
+The protocol of every pair list (LFW, CFP, AgeDB-30, CALFW, CPLFW, XQLFW, RFW, one's own): the score
+of a pair is the exact inner product of unit-length embeddings; reported are the 10-fold accuracy,
+AUC, EER and TPR at fixed FARs.  Every number is defined in `metrics` and `kfold`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import metrics
+from evalkit.protocols.kfold import check_folds, kfold_accuracy
+from evalkit.protocols.scores import Flip, exact_scores, failed, fuse, normalise
+from evalkit.types import Estimate, Failures, PairSet, Report
+
+NAME = "verification"
+VERSION = 1
+FARS = ("1e-1", "1e-2", "1e-3")
+FOLDS = 10
+
+FOLDS_OF_LIST = "from the list"
+FOLDS_BY_POSITION = (
+    "the list has none: fold k = k-th tenth of the genuine and of the impostor pairs"
+)
+
+
+def validate(features: NDArray[Any], pairs: PairSet) -> None:
+    """Raise ProtocolError unless every pair names a row of (N, D) or (N, V, D) features."""
+    if features.ndim not in (2, 3):
+        raise ProtocolError(f"features have shape {features.shape}", "expected (N, D) or (N, V, D)")
+    p = len(pairs)
+    if p == 0:
+        raise ProtocolError("the pair list is empty")
+    for name in ("left", "right", "genuine"):
+        column = getattr(pairs, name)
+        if column.shape != (p,):
+            raise ProtocolError(f"{p} pairs have {name!r} of shape {column.shape}")
+    low = min(pairs.left.min(), pairs.right.min())
+    high = max(pairs.left.max(), pairs.right.max())
+    if low < 0 or high >= len(features):
+        raise ProtocolError(
+            f"a pair names row {low if low < 0 else high} of {len(features)} features",
+            "features and pairs must come from one manifest",
+        )
+    if pairs.fold is not None:
+        check_folds(pairs.genuine, pairs.fold)
+
+
+def folds_by_position(genuine: NDArray[np.bool_]) -> NDArray[np.int16] | None:
+    """Fold of each pair of a list that has none, or None where a class has fewer than ten pairs.
+
+    Fold k gets the k-th tenth of the genuine pairs and the k-th tenth of the impostor pairs, both
+    in list order, so each fold has both classes however the list is ordered.  Unlike LFW's own
+    folds, these may share people.
+    """
+    fold = np.empty(len(genuine), np.int16)
+    for of_class in (genuine, ~genuine):
+        n = np.count_nonzero(of_class)
+        if n < FOLDS:
+            return None
+        fold[of_class] = np.arange(n) * FOLDS // n
+    return fold
+
+
+def pair_scores(features: NDArray[Any], pairs: PairSet, flip: Flip = "none") -> NDArray[np.float64]:
+    """Cosine of each pair: views fused, rows of unit length, exact product; -inf where failed."""
+    x = normalise(fuse(features, flip))
+    return exact_scores(x, pairs.left, x, pairs.right)
+
+
+def evaluate(
+    features: NDArray[Any],
+    pairs: PairSet,
+    subject: NDArray[np.integer[Any]] | None = None,
+    *,
+    flip: Flip = "none",
+    fars: Sequence[str] = FARS,
+) -> Report:
+    """Verify a pair list.
+
+    features : (N, D), or (N, V, D) with V views an image (original, mirrored).  A row that is not
+    finite has no template: its pairs are rejected and counted.  subject : (N,) identity of each
+    row, kept with the outcomes for intervals by subject.  flip : how the views are fused.
+    A list without folds gets `folds_by_position`, which the report says.
+    Metrics: accuracy, auc, eer, tpr@far=x for each x of `fars`.  ProtocolError where the arrays do
+    not fit together or a fold has one class only.
+    """
+    features = np.asarray(features)
+    validate(features, pairs)
+    score = pair_scores(features, pairs, flip)
+    fold = pairs.fold if pairs.fold is not None else folds_by_position(pairs.genuine)
+    return Report(
+        protocol=NAME,
+        protocol_version=VERSION,
+        metrics=measures(score, pairs.genuine, fold, fars),
+        failures=count_failures(features, pairs, score),
+        provenance={
+            "pairs": len(pairs),
+            "images": len(np.union1d(pairs.left, pairs.right)),
+            "flip": flip,
+            "folds": FOLDS_OF_LIST if pairs.fold is not None else FOLDS_BY_POSITION,
+        },
+        curves=pictures(score, pairs.genuine),
+        outcomes=outcomes(score, pairs, fold, subject),
+    )
+
+
+def measures(
+    score: NDArray[np.float64],
+    genuine: NDArray[np.bool_],
+    fold: NDArray[np.integer[Any]] | None,
+    fars: Sequence[str],
+) -> dict[str, Estimate]:
+    """Return the four kinds of numbers of a scored pair list, under their names."""
+    g, i = score[genuine], score[~genuine]
+    if fold is None:
+        note = f"{len(g)} genuine and {len(i)} impostor pairs: {FOLDS} folds need {FOLDS} of each"
+        accuracy = Estimate(value=None, n=len(score), note=note)
+    else:
+        accuracy = kfold_accuracy(score, genuine, fold)
+    return {
+        "accuracy": accuracy,
+        "auc": metrics.auc(g, i),
+        "eer": metrics.eer(g, i),
+        **{f"tpr@far={x}": metrics.tpr_at_far(g, i, x) for x in fars},
+    }
+
+
+def count_failures(features: NDArray[Any], pairs: PairSet, score: NDArray[np.float64]) -> Failures:
+    """Count the images of the list without a template, and the pairs they took part in."""
+    used = np.union1d(pairs.left, pairs.right)
+    without = failed(features[used].reshape(len(used), -1))
+    rejected = np.isneginf(score)
+    return Failures(
+        images=int(without.sum()),
+        genuine=int((rejected & pairs.genuine).sum()),
+        impostor=int((rejected & ~pairs.genuine).sum()),
+    )
+
+
+def pictures(
+    score: NDArray[np.float64], genuine: NDArray[np.bool_], bins: int = 100
+) -> Mapping[str, Mapping[str, Sequence[float]]]:
+    """Columns for the ROC and for the histograms of genuine and impostor scores.
+
+    histogram : `low` and `high` end of each bin, and the share of each class in it.
+    """
+    r = metrics.roc(score[genuine], score[~genuine]).thinned()
+    roc = {"far": r.far, "tpr": r.tpr, "threshold": r.threshold}
+    finite = score[np.isfinite(score)]
+    edges = np.histogram_bin_edges(finite, bins)
+    share = {
+        name: np.histogram(score[of & np.isfinite(score)], edges)[0] / max(1, np.count_nonzero(of))
+        for name, of in (("genuine", genuine), ("impostor", ~genuine))
+    }
+    histogram = {"low": edges[:-1], "high": edges[1:], **share}
+    return {
+        "roc": {k: v.tolist() for k, v in roc.items()},
+        "histogram": {k: v.tolist() for k, v in histogram.items()},
+    }
+
+
+def outcomes(
+    score: NDArray[np.float64],
+    pairs: PairSet,
+    fold: NDArray[np.integer[Any]] | None,
+    subject: NDArray[np.integer[Any]] | None,
+) -> dict[str, NDArray[Any]]:
+    """Return per-pair arrays for paired tests: score, genuine, rows, fold and subjects if known."""
+    columns: dict[str, NDArray[Any]] = {
+        "score": score,
+        "genuine": pairs.genuine,
+        "left": pairs.left,
+        "right": pairs.right,
+    }
+    if fold is not None:
+        columns["fold"] = fold
+    if subject is not None:
+        columns["left_subject"] = subject[pairs.left]
+        columns["right_subject"] = subject[pairs.right]
+    return columns

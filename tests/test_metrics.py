@@ -1,0 +1,210 @@
+"""Each metric against its definition spelt out in loops, scikit-learn, and its own properties."""
+
+import doctest
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import det_curve, roc_auc_score, roc_curve
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import kfold, metrics
+
+INF = float("inf")
+# Few distinct values make ties; -inf is a failed comparison.
+SCORE = st.sampled_from([-INF, -1.0, -0.25, 0.0, 1e-300, 0.1, 0.25, 0.5, 0.75, 1.0]) | st.floats(
+    -1, 1
+)
+SCORES = st.lists(SCORE, min_size=1, max_size=25)
+FARS = st.sampled_from(["0.1", "0.25", "1/3", "0.3", "0.5", "1e-1", "1", "0.07"])
+
+
+@pytest.mark.parametrize("module", [metrics, kfold])
+def test_the_examples_in_docstrings(module):
+    assert doctest.testmod(module).failed == 0
+
+
+def accepted(scores, threshold):
+    return sum(s >= threshold for s in scores)
+
+
+@given(SCORES, SCORES)
+def test_roc_counts_accepts_at_every_distinct_score(g, i):
+    r = metrics.roc(g, i)
+    finite = sorted({s for s in g + i if s > -INF}, reverse=True)
+    assert r.threshold[1:].tolist() == finite
+    assert (r.false_accepts[0], r.true_accepts[0]) == (0, 0)
+    assert r.false_accepts.tolist() == [accepted(i, t) for t in r.threshold]
+    assert r.true_accepts.tolist() == [accepted(g, t) for t in r.threshold]
+    assert np.allclose(r.fnmr, 1 - r.tpr)
+
+
+def test_roc_agrees_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    g, i = rng.normal(1, 1, 300).round(1), rng.normal(0, 1, 400).round(1)
+    label = np.repeat([1, 0], [300, 400])
+    far, tpr, _ = roc_curve(label, np.concatenate([g, i]), drop_intermediate=False)
+    r = metrics.roc(g, i)
+    assert np.array_equal(r.far, far)
+    assert np.array_equal(r.tpr, tpr)
+    far, fnmr, threshold = det_curve(label, np.concatenate([g, i]))
+    d = metrics.det(g, i)
+    for x, y, t in zip(d.far, d.fnmr, d.threshold, strict=True):
+        k = np.flatnonzero(threshold == t)
+        assert (far[k], fnmr[k]) == (x, y)
+    assert np.isfinite(d.far_deviate).all() and np.isfinite(d.fnmr_deviate).all()
+    assert len(d.far) > 20
+
+
+@given(SCORES, SCORES)
+def test_a_thinned_roc_is_the_same_line(g, i):
+    r = metrics.roc(g, i)
+    t = r.thinned()
+    full = set(zip(r.far.tolist(), r.tpr.tolist(), strict=True))
+    assert set(zip(t.far.tolist(), t.tpr.tolist(), strict=True)) <= full
+    for far, tpr in full:  # every dropped point lies on a segment that was kept
+        k = int(np.searchsorted(t.far + t.tpr, far + tpr))
+        a, b = max(k - 1, 0), k
+        area = (t.far[b] - t.far[a]) * (tpr - t.tpr[a]) - (far - t.far[a]) * (t.tpr[b] - t.tpr[a])
+        assert abs(area) < 1e-12
+
+
+def test_a_long_roc_is_thinned_to_its_limit_and_keeps_its_ends():
+    rng = np.random.default_rng(1)
+    r = metrics.roc(rng.normal(1, 1, 20_000), rng.normal(0, 1, 20_000))
+    t = r.thinned(300)
+    assert 100 < len(t.far) <= 302
+    assert (t.far[0], t.tpr[0], t.far[-1], t.tpr[-1]) == (0, 0, 1, 1)
+
+
+@given(SCORES, SCORES)
+def test_auc_is_the_share_of_couples_in_order(g, i):
+    wins = Fraction(0)
+    for a in g:
+        for b in i:
+            if a > b:
+                wins += 1
+            elif a == b and a > -INF:
+                wins += Fraction(1, 2)
+    assert metrics.auc(g, i).value == float(wins / (len(g) * len(i)))
+
+
+def test_auc_agrees_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    g, i = rng.normal(1, 1, 300).round(1), rng.normal(0, 1, 400).round(1)
+    expected = roc_auc_score(np.repeat([1, 0], [300, 400]), np.concatenate([g, i]))
+    assert metrics.auc(g, i).value == pytest.approx(expected, abs=1e-14)
+
+
+def eer_by_walking(g, i):
+    """Walk the ROC's segments; return FAR where FAR = FNMR, or None."""
+    thresholds = [INF, *sorted({s for s in g + i if s > -INF}, reverse=True)]
+    points = [
+        (Fraction(accepted(i, t), len(i)), 1 - Fraction(accepted(g, t), len(g))) for t in thresholds
+    ]
+    for (far0, fnmr0), (far1, fnmr1) in itertools.pairwise(points):
+        if far1 >= fnmr1:
+            w = (fnmr0 - far0) / ((fnmr0 - far0) + (far1 - fnmr1))
+            return float(far0 + w * (far1 - far0))
+    return None
+
+
+@given(SCORES, SCORES)
+def test_eer_is_where_the_roc_crosses_the_diagonal(g, i):
+    e = metrics.eer(g, i)
+    expected = eer_by_walking(g, i)
+    if expected is None:
+        assert e.value is None and "failures" in e.note
+        return
+    assert e.value == pytest.approx(expected, abs=1e-15)
+    fnmr = 1 - accepted(g, e.threshold) / len(g)
+    assert e.far == accepted(i, e.threshold) / len(i)
+    assert e.far >= fnmr - 1e-12
+    higher = np.nextafter(e.threshold, INF)
+    assert accepted(i, higher) / len(i) <= 1 - accepted(g, higher) / len(g)
+
+
+@given(SCORES, SCORES, FARS)
+def test_tpr_at_far_is_the_lowest_threshold_with_far_at_most_x(g, i, far):
+    e = metrics.tpr_at_far(g, i, far)
+    x = Fraction(far)
+    if x * len(i) < 1:
+        assert e.value is None and "needs at least" in e.note
+        return
+    # Every threshold that decides differently: each score, and above all of them.
+    candidates = [s for s in {*g, *i} if s > -INF] + [2.0]
+    allowed = [t for t in candidates if Fraction(accepted(i, t), len(i)) <= x]
+    assert e.value == max(accepted(g, t) for t in allowed) / len(g)
+    assert e.value == accepted(g, e.threshold) / len(g)
+    assert e.false_accepts == accepted(i, e.threshold)
+    assert e.far == e.false_accepts / len(i)
+    assert Fraction(e.false_accepts, len(i)) <= x
+    if e.threshold > np.finfo(float).min:  # else everything that can be is accepted
+        lower = np.nextafter(e.threshold, -INF)
+        assert Fraction(accepted(i, lower), len(i)) > x
+    assert ("fewer than 10" in e.note) == (x * len(i) < 10)
+
+
+@given(SCORES, SCORES, FARS)
+def test_a_failure_never_helps(g, i, far):
+    """A genuine comparison that fails lowers TPR, AUC; an impostor that fails adds no accept."""
+    whole, broken = metrics.tpr_at_far(g, i, far), metrics.tpr_at_far([-INF, *g[1:]], i, far)
+    if whole.value is not None:
+        assert broken.value <= whole.value
+        one_less = metrics.tpr_at_far(g, [-INF, *i[1:]], far)
+        assert Fraction(one_less.false_accepts, len(i)) <= Fraction(far)
+    assert metrics.auc([-INF, *g[1:]], i).value <= metrics.auc(g, i).value
+
+
+def test_far_is_read_as_a_decimal_not_as_a_float():
+    # 0.3 as a float is below 3/10, and times 10 it would allow 2
+    assert metrics.false_accepts_allowed("0.3", 10) == 3
+    assert metrics.false_accepts_allowed("1e-9", 10**12 - 1) == 999
+    for wrong in ("0", "-1e-3", "1.5", "x", "nan", "1/0", ""):
+        with pytest.raises(ProtocolError):
+            metrics.false_accepts_allowed(wrong, 10)
+
+
+def test_no_answer_is_none_with_a_reason():
+    assert metrics.tpr_at_far([], [0.1] * 20, "0.5").note == "there are no genuine comparisons"
+    assert metrics.auc([], [1.0]).value is None
+    assert "impostor" in metrics.eer([1.0], []).note
+    e = metrics.tpr_at_far([1.0], [0.1] * 999, "1e-3")
+    assert e.note == "FAR 1e-3 needs at least 1,000 impostor comparisons, there are 999"
+
+
+@pytest.mark.parametrize("bad", [[math.nan], [INF], [[0.1]]])
+def test_what_is_not_a_score_is_refused(bad):
+    for f in (metrics.roc, metrics.auc, metrics.eer):
+        with pytest.raises(ProtocolError):
+            f(bad, [0.0])
+        with pytest.raises(ProtocolError):
+            f([0.0], bad)
+
+
+def test_ranks_cmc_and_open_set():
+    rng = np.random.default_rng(3)
+    s = rng.normal(size=(40, 12)).round(1)
+    s[3, 5] = s[7, 0] = -INF
+    mate = rng.integers(0, 12, 40)
+    mate[3] = 5
+    rank = metrics.mate_rank(s, mate)
+    for q in range(40):
+        above = sum(s[q, c] > s[q, mate[q]] for c in range(12))
+        assert rank[q] == (0 if s[q, mate[q]] == -INF else 1 + above)
+    curve = metrics.cmc(rank, 12)
+    assert curve.tolist() == [sum(1 <= r <= k for r in rank) / 40 for k in range(1, 13)]
+    assert curve[-1] == 39 / 40
+
+    own, best = s[np.arange(40), mate], rng.normal(1, 1, 200).round(1)
+    e = metrics.dir_at_fpir(own, rank, best, "0.1", within=2)
+    t = min(t for t in [*own, *best, 9.0] if t > -INF and accepted(best, t) <= 20)
+    assert e.value == sum(x >= t and 1 <= r <= 2 for x, r in zip(own, rank, strict=True)) / 40
+    assert e.far == accepted(best, t) / 200
+    none = metrics.dir_at_fpir(own, rank, best, "1e-3")
+    assert none.note == "FAR 1e-3 needs at least 1,000 searches without a mate, there are 200"
+    assert math.isnan(metrics.cmc([], 1)[0])
