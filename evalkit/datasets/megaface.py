@@ -1,0 +1,153 @@
+"""MegaFace's files: template lists, feature folders, noise lists, models.
+
+Lists and features come with the MegaFace devkit, noise lists with InsightFace (`evalkit list`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.datasets import matio
+from evalkit.errors import DataError
+from evalkit.keys import canonical
+from evalkit.protocols.megaface_devkit import JointBayesian
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeList:
+    """Images to search with, in list order (the devkit's ROC takes the first hundred).
+
+    keys : unique relative names.  subject : (P,) int32, numbered in the byte order of the names.
+    """
+
+    keys: tuple[str, ...]
+    subject: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class DistractorList:
+    """Images of nobody: `size` and `set` are the end of its name, `..._1000000_1`."""
+
+    keys: tuple[str, ...]
+    size: int
+    set: int
+
+
+def read_probe_list(path: Path) -> ProbeList:
+    """Read a list of probes: a JSON object with "path" and, of the same length, "id"."""
+    lists = _read_lists(path, "path", "id")
+    number = {name: k for k, name in enumerate(sorted(set(lists["id"])))}
+    subject = np.array([number[name] for name in lists["id"]], np.int32)
+    return ProbeList(_unique(lists["path"], path), subject)
+
+
+def read_distractor_list(path: Path) -> DistractorList:
+    """Read a list of distractors: a JSON object with "path".
+
+    The last two numbers of the file's name are its size and set; a size that is not the number of
+    paths is an error, and a name without them is set 1 of the size found.
+    """
+    keys = _unique(_read_lists(path, "path")["path"], path)
+    named = re.search(r"_(\d{1,9})_(\d{1,9})(?:\.json)?$", path.name)
+    size, number = (int(named[1]), int(named[2])) if named else (len(keys), 1)
+    if size != len(keys):
+        raise DataError(f"{path.name} says {size} distractors and lists {len(keys)}", "was it cut?")
+    return DistractorList(keys, size, number)
+
+
+def _read_lists(path: Path, *names: str) -> dict[str, list[str]]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
+        raise DataError(f"{path} is not a MegaFace list: {e}") from e
+    lists = {name: document.get(name) if isinstance(document, dict) else None for name in names}
+    for name, values in lists.items():
+        if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+            raise DataError(
+                f"{path} is no MegaFace list: {name!r} is not a list of texts",
+                'expected {"path": [...], "id": [...]}; distractors need no "id"',
+            )
+    lengths = {len(values) for values in lists.values() if values is not None}
+    if len(lengths) > 1 or lengths == {0}:
+        raise DataError(
+            f"the lists in {path} have {sorted(lengths)} entries", "expected one number"
+        )
+    return {name: values for name, values in lists.items() if values is not None}
+
+
+def _unique(keys: list[str], path: Path) -> tuple[str, ...]:
+    if len(set(keys)) != len(keys):
+        seen: set[str] = set()
+        twice = next(k for k in keys if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+        raise DataError(f"{path} lists {twice!r} twice")
+    return tuple(keys)
+
+
+def read_noises(path: Path) -> frozenset[str]:
+    """Read a noise list: a name a line, after a tab where there is one; `#` starts a comment.
+
+    Names are kept without suffix, as `noisy` compares them.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"{path} is not a list of names: {e}") from e
+    names = (line.strip().split("\t") for line in lines if not line.startswith("#"))
+    return frozenset(canonical(fields[min(1, len(fields) - 1)]) for fields in names if fields[0])
+
+
+def noisy(keys: Sequence[str], noises: frozenset[str]) -> NDArray[np.bool_]:
+    """Whether a noise list names each key: (N,) bool.
+
+    Names compare without suffix and by as many trailing folders as the listed name has: FaceScrub's
+    are bare file names, MegaFace's are `375/37531198@N00/4174611825_0.jpg`.
+    """
+    depths = sorted({name.count("/") + 1 for name in noises})
+    parts = (canonical(k).split("/") for k in keys)
+    found = (any("/".join(p[-depth:]) in noises for depth in depths) for p in parts)
+    return np.fromiter(found, np.bool_, len(keys))
+
+
+def algorithm(ending: str) -> str:
+    """Name the algorithm as the devkit does: `_foam.bin` -> `foam`."""
+    return ending.partition(".")[0].strip("_") or "features"
+
+
+def read_folder(folder: Path, keys: Sequence[str], ending: str) -> NDArray[np.float32]:
+    """Read the features `<folder>/<key><ending>` of a list: (N, D) float32.
+
+    DataError lists what is missing.
+    """
+    paths = [folder / (key + ending) for key in keys]
+    try:
+        return matio.read_features(paths)
+    except FileNotFoundError:
+        missing = [k for k, p in zip(keys, paths, strict=True) if not p.is_file()]
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise DataError(
+            f"{folder} lacks the features of {len(missing)} of {len(keys)} images: {shown}",
+            f"looked for files like {PurePosixPath(keys[0]).name + ending}",
+        ) from None
+    except ValueError as e:
+        raise DataError(f"a listed path cannot name a file in {folder}: {e}") from e
+
+
+def read_model(path: Path) -> JointBayesian | None:
+    """Read a devkit model (mean, U, V); None for jb_identity.bin, whose matrices are empty."""
+    mean, u, v = matio.read_matrices(path.read_bytes(), 3, path.name)
+    if not mean.size and not u.size and not v.size:
+        return None
+    mean = mean.ravel()
+    if u.shape[1:] != mean.shape or v.shape[1:] != mean.shape:
+        raise DataError(
+            f"{path.name} holds matrices of shapes {mean.shape}, {u.shape} and {v.shape}",
+            "expected mean (D,), U (K, D) and V (L, D)",
+        )
+    return JointBayesian(*(np.asarray(m, np.float32) for m in (mean, u, v)))
