@@ -13,7 +13,9 @@ from evalkit import __version__
 from evalkit.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EvalkitError
 
 # name -> (module holding the click command `command`, its summary)
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "synth": ("evalkit.cli.synth", "A face-like feature set of any size, with its exact answer."),
+}
 
 
 class _Commands(click.Group):

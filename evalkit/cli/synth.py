@@ -1,0 +1,49 @@
+"""`evalkit synth`: a face-like set of any size, with its answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+from tqdm import tqdm
+
+from evalkit.cli.options import PATH
+from evalkit.synth import FaceSet, write
+
+
+@click.command("synth")
+@click.argument("folder", type=PATH)
+@click.option("--subjects", default=1000, show_default=True, help="People.")
+@click.option("--images", default=10, show_default=True, help="Images of each person.")
+@click.option("--distractors", default=100_000, show_default=True, help="Faces of nobody.")
+@click.option("--dim", default=512, show_default=True, help="Dimensions of a feature.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--format", "kind", type=click.Choice(["npy", "bin"]), default="npy")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def command(
+    folder: Path,
+    subjects: int,
+    images: int,
+    distractors: int,
+    dim: int,
+    seed: int,
+    kind: Literal["npy", "bin"],
+    quiet: bool,
+) -> None:
+    """Make a face-like feature set whose exact numbers are known, to try any number of pairs.
+
+    FOLDER gets features.npy (or .bin, the one-file submission), subjects.txt and answer.json, the
+    report that `evalkit trillion` must give on them, wherever its answer is known.
+    """
+    faces = FaceSet(subjects, images, distractors, dim, seed)
+    pairs = faces.probes * faces.distractors
+    with tqdm(total=faces.rows, unit="row", disable=None if not quiet else True) as bar:
+        for done in write(faces, folder, kind):
+            bar.update(done - bar.n)
+    click.echo(f"{folder}: {faces.rows:,} rows, {pairs:,} impostor pairs")
+    click.echo(
+        f"next: evalkit trillion --features {folder / f'features.{kind}'} "
+        f"--subjects {folder / 'subjects.txt'} --expect {folder / 'answer.json'}",
+        err=True,
+    )
