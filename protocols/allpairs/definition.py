@@ -1,0 +1,157 @@
+"""What the engine answers: the definitions of its results and the rule that sets a threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+
+FEW_FALSE_ACCEPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """The lowest threshold whose measured FAR is at most `far`, and what it lets through.
+
+    far : the decimal text that was asked for.
+    threshold : accept if and only if score >= threshold; None where `note` says why.
+    false_accepts, true_accepts : impostor and genuine pairs accepted; None without a threshold.
+    realised_far : false_accepts / n_impostor.  tpr : true_accepts / n_genuine.
+    note : the reason for a None, or a warning; empty otherwise.
+    """
+
+    far: str
+    threshold: float | None = None
+    false_accepts: int | None = None
+    realised_far: float | None = None
+    true_accepts: int | None = None
+    tpr: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Every pair of two sets, counted, with one operating point a FAR, in the order asked for."""
+
+    n_genuine: int
+    n_impostor: int
+    points: tuple[OperatingPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """P scored pairs: rows i of x and j of y, (P,) int64 each, and (P,) float64 exact scores."""
+
+    i: NDArray[np.int64]
+    j: NDArray[np.int64]
+    score: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What each of P probes finds in the gallery.
+
+    score : (P, k) float64, the k highest scores, falling; -inf where there are fewer.
+    row : (P, k) int64 gallery rows of these, equal scores by rising row; -1 where there are fewer.
+    mated : (P,) bool, whether the gallery holds the probe's subject at all.
+    mate_score : (P,) float64, the best mate's score; -inf without one.
+    mate_above : (P,) int64, gallery entries of other subjects strictly above `mate_score`; all of
+        them where it is -inf, so that a failure never has a good rank.
+    impostor_score : (P,) float64, the highest score among other subjects; -inf without one.
+
+    The last four are None when no subjects were given.
+    """
+
+    score: NDArray[np.float64]
+    row: NDArray[np.int64]
+    mated: NDArray[np.bool_] | None = None
+    mate_score: NDArray[np.float64] | None = None
+    mate_above: NDArray[np.int64] | None = None
+    impostor_score: NDArray[np.float64] | None = None
+    verification: Verification | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Pairs a bin: edges[b] <= score < edges[b + 1], the last bin closed on both sides.
+
+    edges : (B + 1,) float64.  genuine, impostor : (B,) int64.
+    n_genuine, n_impostor : all pairs, also those outside the edges and the failed ones.
+    """
+
+    edges: NDArray[np.float64]
+    genuine: NDArray[np.int64]
+    impostor: NDArray[np.int64]
+    n_genuine: int
+    n_impostor: int
+
+
+def allowed_false_accepts(far: str, n_impostor: int) -> int:
+    """K = floor(far * n_impostor), exactly, from the decimal text of the FAR.
+
+    Raises ProtocolError unless `far` is text for a number in (0, 1].
+    """
+    try:
+        if not isinstance(far, str):
+            raise ValueError
+        x = Fraction(far)
+    except (ValueError, ZeroDivisionError):
+        raise ProtocolError(f"FAR {far!r} is not decimal text", "write it as '1e-4'") from None
+    if not 0 < x <= 1:
+        raise ProtocolError(f"FAR {far} is outside (0, 1]", "write a share of 1 such as '1e-4'")
+    return int(x * n_impostor)
+
+
+def threshold_above(score: float) -> float:
+    """Return the next float64 above the highest rejected impostor score."""
+    return float(np.nextafter(score, np.inf))
+
+
+def operating_point(
+    far: str,
+    n_genuine: int,
+    n_impostor: int,
+    threshold: float,
+    false_accepts: int,
+    true_accepts: int,
+) -> OperatingPoint:
+    """Word one operating point, with its warning where few false accepts carry it."""
+    expected = float(Fraction(far) * n_impostor)
+    notes = []
+    if expected < FEW_FALSE_ACCEPTS:
+        notes.append(f"only {expected:.3g} false accepts expected at this FAR")
+    if not n_genuine:
+        notes.append("no genuine pairs")
+    return OperatingPoint(
+        far=far,
+        threshold=threshold,
+        false_accepts=false_accepts,
+        realised_far=false_accepts / n_impostor,
+        true_accepts=true_accepts,
+        tpr=true_accepts / n_genuine if n_genuine else None,
+        note="; ".join(notes),
+    )
+
+
+def no_operating_point(far: str, n_impostor: int) -> OperatingPoint:
+    """Say why there is no threshold: fewer than one false accept is allowed, or no impostors."""
+    if not n_impostor:
+        return OperatingPoint(far, note="no impostor pairs")
+    expected = float(Fraction(far) * n_impostor)
+    return OperatingPoint(
+        far, note=f"FAR {far} of {n_impostor} impostor pairs is {expected:.3g}, less than one"
+    )
+
+
+def bin_edges(bins: int | Sequence[float] | NDArray[Any]) -> NDArray[np.float64]:
+    """B equal bins from -1 to 1, or the rising edges given."""
+    edges = np.linspace(-1, 1, bins + 1) if isinstance(bins, int) else np.asarray(bins, np.float64)
+    if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise ProtocolError("bins are not rising edges", "give a count or at least two edges")
+    return edges

@@ -1,0 +1,78 @@
+"""The engine against brute force by the definition: `math.fsum` and `fractions`."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import allpairs
+
+
+def brute_scores(x, y):
+    bad = lambda v: not np.isfinite(v).all()  # noqa: E731
+    return np.array(
+        [
+            -math.inf if bad(a) or bad(b) else math.fsum(a.astype(float) * b.astype(float))
+            for a in x
+            for b in y
+        ]
+    ).reshape(len(x), len(y))
+
+
+def brute_verify(x, subject, y, y_subject, fars):
+    """(n_genuine, n_impostor, [(threshold, false accepts, true accepts) or None a FAR])."""
+    s = brute_scores(x, x if y is None else y)
+    other = subject if y is None else y_subject
+    use = np.triu(np.ones(s.shape, bool), 1) if y is None else np.ones(s.shape, bool)
+    same = (subject[:, None] == other[None, :]) & (subject[:, None] >= 0)
+    genuine, impostor = s[use & same], np.sort(s[use & ~same])[::-1]
+    points = []
+    for far in fars:
+        allowed = math.floor(Fraction(far) * len(impostor))
+        if allowed < 1:
+            points.append(None)
+            continue
+        t = np.nextafter(impostor[allowed], np.inf) if allowed < len(impostor) else -math.inf
+        points.append((t, int((impostor >= t).sum()), int((genuine >= t).sum())))
+    return len(genuine), len(impostor), points
+
+
+def outcome(v):
+    return (
+        v.n_genuine,
+        v.n_impostor,
+        [
+            None if p.threshold is None else (p.threshold, p.false_accepts, p.true_accepts)
+            for p in v.points
+        ],
+    )
+
+
+def test_one_far_by_hand():
+    x = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
+    x[3] = [0, 0.5, 0, 0]
+    v = allpairs.verify(x, np.array([0, 0, 1, 2]), fars=["0.2", "1e-2"])
+    assert (v.n_genuine, v.n_impostor) == (1, 5)
+    assert v.points[0].threshold == np.nextafter(0, 1)
+    assert (v.points[0].false_accepts, v.points[0].true_accepts, v.points[0].tpr) == (1, 1, 1.0)
+    assert v.points[0].note == "only 1 false accepts expected at this FAR"
+    assert v.points[1].threshold is None and "less than one" in v.points[1].note
+
+
+@pytest.mark.parametrize("far", ["", "x", "0", "-1", "1.5", "1/0", 1e-3])
+def test_a_far_is_decimal_text(far):
+    with pytest.raises(ProtocolError):
+        allpairs.verify(np.eye(3, dtype=np.float32), np.arange(3), fars=[far])
+
+
+def test_verify_is_the_definition():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 6)).astype(np.float32)
+    y = rng.standard_normal((30, 6)).astype(np.float32)
+    x[3], y[5], y[6] = np.nan, np.inf, x[0]
+    a, b = rng.integers(-1, 9, 40), rng.integers(-1, 9, 30)
+    fars = ["1", "0.5", "1e-1", "1e-2", "1e-3", "1e-5"]
+    for args in ((x, a, y, b), (x, a, None, None)):
+        assert outcome(allpairs.verify(*args, fars=fars)) == brute_verify(*args, fars)
