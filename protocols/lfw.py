@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import verification
+from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.kfold import kfold_accuracy
 from evalkit.protocols.scores import Flip
 from evalkit.types import PairSet, Report
@@ -63,9 +64,9 @@ def evaluate(
     measured = dict(report.metrics)
     if errata is not None and report.outcomes is not None and pairs.fold is not None:
         keep = ~errata
-        without = kfold_accuracy(
-            report.outcomes["score"][keep], pairs.genuine[keep], pairs.fold[keep]
-        )
+        kept = {name: column[keep] for name, column in report.outcomes.items()}
+        without = kfold_accuracy(kept["score"], kept["genuine"], kept["fold"])
         note = f"{np.count_nonzero(errata)} pairs that the LFW site lists as wrong are left out"
-        measured[WITHOUT_ERRATA] = replace(without, note=note)
+        bounded = with_intervals({"accuracy": replace(without, note=note)}, kept)
+        measured[WITHOUT_ERRATA] = bounded["accuracy"]
     return replace(report, protocol=NAME, protocol_version=VERSION, metrics=measured)

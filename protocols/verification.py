@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics
+from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.kfold import check_folds, kfold_accuracy
 from evalkit.protocols.scores import Flip, exact_scores, failed, fuse, normalise
 from evalkit.types import Estimate, Failures, PairSet, Report
@@ -87,7 +88,7 @@ def evaluate(
     features : (N, D), or (N, V, D) with V views an image (original, mirrored).  A row that is not
     finite has no template: its pairs are rejected and counted.  subject : (N,) identity of each
     row, kept with the outcomes for intervals by subject.  flip : how the views are fused.
-    A list without folds gets `folds_by_position`, which the report says.
+    A list without folds gets `folds_by_position`, which the report says.  Intervals are by subject.
     Metrics: accuracy, auc, eer, tpr@far=x for each x of `fars`.  ProtocolError where the arrays do
     not fit together or a fold has one class only.
     """
@@ -95,10 +96,11 @@ def evaluate(
     validate(features, pairs)
     score = pair_scores(features, pairs, flip)
     fold = pairs.fold if pairs.fold is not None else folds_by_position(pairs.genuine)
+    kept = outcomes(score, pairs, fold, subject)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=measures(score, pairs.genuine, fold, fars),
+        metrics=with_intervals(measures(score, pairs.genuine, fold, fars), kept),
         failures=count_failures(features, pairs, score),
         provenance={
             "pairs": len(pairs),
@@ -107,7 +109,7 @@ def evaluate(
             "folds": FOLDS_OF_LIST if pairs.fold is not None else FOLDS_BY_POSITION,
         },
         curves=pictures(score, pairs.genuine),
-        outcomes=outcomes(score, pairs, fold, subject),
+        outcomes=kept,
     )
 
 

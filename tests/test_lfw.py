@@ -128,7 +128,10 @@ def test_report_follows_from_scores_by_definition(flip):
     r = lfw.evaluate(x, pairs, subject, flip=flip)
     assert np.allclose(r.outcomes["score"], cosine, atol=1e-6)
     score = r.outcomes["score"]
-    assert r.metrics["accuracy"] == kfold_accuracy(score, pairs.genuine, pairs.fold)
+    expected = kfold_accuracy(score, pairs.genuine, pairs.fold)
+    accuracy = r.metrics["accuracy"]
+    assert (accuracy.value, accuracy.folds) == (expected.value, expected.folds)
+    assert accuracy.low < accuracy.value <= accuracy.high and "subject" in accuracy.interval
     assert np.array_equal(r.outcomes["left_subject"], subject[pairs.left])
     assert r.provenance["flip"] == flip
     histogram = r.curves["histogram"]

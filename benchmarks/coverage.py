@@ -1,0 +1,175 @@
+"""How often a 95 % interval holds the truth, on scores whose truth is known.
+
+    python benchmarks/coverage.py [--trials 400] [--draws 400]
+
+Scores have effects of the subject and of the image: genuine m + a_i + q_k + q_l + e, impostor
+b_i + b_j + q_k + q_l + e, all normal, so the true TPR at a FAR is a formula.  Each trial draws new
+people, and asks: by subject (evalkit), by pair (the usual bootstrap), by product weights alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from evalkit.protocols import resampling
+from evalkit.protocols.intervals import logit_interval
+from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.samples import Sample
+
+
+@dataclass(frozen=True)
+class World:
+    """Standard deviations: genuine subject, impostor subject, image, comparison."""
+
+    name: str
+    people: int
+    images: int
+    mean: float
+    genuine: float
+    impostor: float
+    image: float
+    noise: float
+
+    def tpr(self, far: float) -> float:
+        """Return the true TPR at a true FAR."""
+        of_impostor = np.sqrt(2 * self.impostor**2 + 2 * self.image**2 + self.noise**2)
+        of_genuine = np.sqrt(self.genuine**2 + 2 * self.image**2 + self.noise**2)
+        return float(ndtr((self.mean - ndtri(1 - far) * of_impostor) / of_genuine))
+
+    def auc(self) -> float:
+        """Return the true area under the ROC."""
+        both = 2 * self.impostor**2 + 4 * self.image**2 + 2 * self.noise**2 + self.genuine**2
+        return float(ndtr(self.mean / np.sqrt(both)))
+
+    def eer(self) -> float:
+        """Return the true equal error rate."""
+        of_impostor = np.sqrt(2 * self.impostor**2 + 2 * self.image**2 + self.noise**2)
+        of_genuine = np.sqrt(self.genuine**2 + 2 * self.image**2 + self.noise**2)
+        return float(ndtr(-self.mean / (of_impostor + of_genuine)))
+
+
+WORLDS = (
+    World("300 people x 6, strong effects", 300, 6, 4.5, 0.6, 0.4, 0.2, 0.8),
+    World("300 people x 4, mild effects", 300, 4, 4.0, 0.5, 0.2, 0.2, 0.9),
+    World("600 people x 3, strong effects", 600, 3, 4.5, 0.6, 0.4, 0.2, 0.8),
+    World("300 people x 4, no impostor effect", 300, 4, 4.0, 0.5, 0.0, 0.0, 1.0),
+)
+FARS = ("1e-2", "1e-3", "1e-4")
+
+
+def trial(world: World, rng: np.random.Generator, stored: int) -> Sample:
+    """Draw people, images and all their comparisons; keep the impostor tail."""
+    n, m = world.people, world.images
+    image = rng.normal(0, world.image, (n, m))
+    first, second = np.triu_indices(m, 1)
+    own = world.mean + rng.normal(0, world.genuine, n)
+    genuine = (
+        own[:, None]
+        + image[:, first]
+        + image[:, second]
+        + rng.normal(0, world.noise, (n, len(first)))
+    )
+    offset = (rng.normal(0, world.impostor, n)[:, None] + image).ravel().astype(np.float32)
+    score = rng.standard_normal((n * m, n * m), np.float32)
+    score *= np.float32(world.noise)
+    score += offset[:, None]
+    score += offset
+    for o in range(n):  # each unordered pair once, nobody with himself
+        score[o * m : (o + 1) * m, : (o + 1) * m] = -np.inf
+    flat = score.ravel()
+    top = np.flatnonzero(flat > np.partition(flat, len(flat) - stored)[len(flat) - stored])
+    top = top[np.argsort(-flat[top])]
+    subject = np.repeat(np.arange(n), len(first))
+    order = np.argsort(-genuine.ravel())
+    images = np.full(n, float(m))
+    return Sample(
+        subjects=n,
+        genuine=genuine.ravel()[order],
+        genuine_subject=subject[order],
+        impostor=flat[top].astype(np.float64),
+        left=top // (n * m) // m,
+        right=top % (n * m) // m,
+        impostors=n * (n - 1) // 2 * m * m,
+        left_images=images,
+        right_images=images,
+    )
+
+
+def pair_draws(s: Sample, draws: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Resample comparisons one by one, as is commonly done."""
+    out = {f"tpr@far={far}": np.empty(draws) for far in FARS}
+    for d in range(draws):
+        impostor = np.cumsum(rng.poisson(1, len(s.impostor)))
+        genuine = np.append(0, np.cumsum(rng.poisson(1, len(s.genuine))))
+        for far in FARS:
+            k = np.searchsorted(impostor, float(far) * s.impostors, "right")
+            above = np.searchsorted(-s.genuine, -s.impostor[min(k, len(s.impostor) - 1)], "left")
+            out[f"tpr@far={far}"][d] = genuine[above] / genuine[-1]
+    return out
+
+
+def covered(value: float, drawn: np.ndarray, truth: float) -> tuple[bool, float]:
+    low, high = logit_interval(value, float(drawn.std(ddof=1)))
+    return low <= truth <= high, high - low
+
+
+def product_weights(s: Sample, draws: int, seed: int) -> dict[str, np.ndarray]:
+    """Impostor pairs weighted by w_i w_j without the correction."""
+    kept, resampling.shrinkage = resampling.shrinkage, lambda *_, **__: 1.0
+    try:
+        return metric_draws(s, [f"tpr@far={far}" for far in FARS], draws, seed)
+    finally:
+        resampling.shrinkage = kept
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    names = [f"tpr@far={far}" for far in FARS]
+    print(f"{options.trials} trials, {options.draws} draws: 95 % intervals that hold the truth")
+    print(f"{'':36}{'':12}" + "".join(f"{n:>15}" for n in names))
+    for world in WORLDS:
+        rng = np.random.default_rng(options.seed)
+        total = world.people * (world.people - 1) // 2 * world.images**2
+        hits: dict[str, list[list[bool]]] = {"by subject": [], "products": [], "by pair": []}
+        values, widths = [], []
+        for t in range(options.trials):
+            s = trial(world, rng, int(0.03 * total))
+            value = [
+                float(np.mean(s.genuine > s.impostor[int(float(far) * s.impostors)]))
+                for far in FARS
+            ]
+            values.append(value)
+            for method, drawn in (
+                ("by subject", metric_draws(s, names, options.draws, t)),
+                ("products", product_weights(s, options.draws, t)),
+                ("by pair", pair_draws(s, options.draws, rng)),
+            ):
+                seen = [
+                    covered(v, drawn[n], world.tpr(float(far)))
+                    for v, n, far in zip(value, names, FARS, strict=True)
+                ]
+                hits[method].append([ok for ok, _ in seen])
+                if method == "by subject":
+                    widths.append([w for _, w in seen])
+        truth = [world.tpr(float(far)) for far in FARS]
+        print(f"{world.name:36}{'truth':12}" + "".join(f"{v:15.4f}" for v in truth))
+        spread = np.std(values, axis=0, ddof=1) * 2 * 1.96
+        print(f"{'':36}{'true width':12}" + "".join(f"{v:15.4f}" for v in spread))
+        print(f"{'':36}{'our width':12}" + "".join(f"{v:15.4f}" for v in np.mean(widths, axis=0)))
+        for method, ok in hits.items():
+            print(
+                f"{'':36}{method:12}" + "".join(f"{v:15.1%}" for v in np.mean(ok, axis=0)),
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""How far a number can be trusted: intervals that resample subjects, exact ones where none can.
+
+`resampling` draws the subjects; here a draw's spread becomes an interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import betaincinv, ndtri
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.samples import Floats, Outcomes, Sample, sample_of
+from evalkit.types import Estimate
+
+LEVEL = 0.95
+DRAWS = 1000
+# Beyond WORK comparisons in all draws there are fewer of them: half a minute, not half an hour.
+WORK, FEWEST = 1_000_000_000, 200
+
+
+def clopper_pearson(hits: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Exact binomial interval for `hits` of `n` independent trials [Clopper and Pearson 1934].
+
+    Covers at least `level` at every true rate.  ProtocolError unless 0 <= hits <= n and n > 0.
+
+    >>> [round(end, 4) for end in clopper_pearson(10, 10)]
+    [0.6915, 1.0]
+    """
+    if n < 1 or not 0 <= hits <= n:
+        raise ProtocolError(
+            f"{hits} hits of {n} trials", "expected 0 <= hits <= trials, trials > 0"
+        )
+    tail = (1 - level) / 2
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
+    return low, high
+
+
+def logit_interval(value: float, error: float, level: float = LEVEL) -> tuple[float, float]:
+    """Interval of a rate with 0 < value < 1 and standard error, symmetric on the log-odds scale.
+
+    log(v / (1-v)) +- z error / (v (1-v)), taken back to rates: it never leaves [0, 1] and is
+    longer towards 1/2, as the error of a rate near 1 is [Agresti 2013, 3.1; Pepe 2003, 5.2 for
+    ROC points].
+
+    >>> [round(end, 4) for end in logit_interval(0.99, 0.003)]
+    [0.982, 0.9945]
+    """
+    half = float(ndtri((1 + level) / 2)) * error / (value * (1 - value))
+    odds = math.log(value / (1 - value))
+    return _expit(odds - half), _expit(odds + half)
+
+
+def _expit(odds: float) -> float:
+    if odds >= 0:
+        return 1 / (1 + math.exp(-odds))
+    return math.exp(odds) / (1 + math.exp(odds)) if odds > -700 else 0.0
+
+
+def fold_standard_error(folds: Floats) -> float:
+    """Sample deviation (divisor F-1) of F fold accuracies over sqrt(F), as LFW reports it.
+
+    >>> round(fold_standard_error(np.array([0.99, 0.98, 1.0])), 6)
+    0.005774
+    """
+    if len(folds) < 2:
+        raise ProtocolError(f"{len(folds)} fold has no standard error", "at least two are needed")
+    return float(np.std(folds, ddof=1) / math.sqrt(len(folds)))
+
+
+def with_intervals(
+    metrics: Mapping[str, Estimate],
+    outcomes: Outcomes,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Estimate]:
+    """Return the metrics with `low`, `high` and `interval` filled in.
+
+    outcomes : as `samples.sample_of` reads them.  An estimate without a value, with an interval
+    already, or of a kind that cannot be resampled is returned as it is.  Where all draws agree
+    (no errors seen) the interval is Clopper-Pearson's with one trial a subject.
+    Very long pair lists get fewer draws, as `interval` then says.
+    Coverage is measured by `benchmarks/coverage.py`.
+    """
+    sample = sample_of(outcomes)
+    comparisons = len(sample.genuine) + len(sample.impostor)
+    draws = min(draws, max(FEWEST, WORK // max(comparisons, 1)))
+    open_ = [n for n, m in metrics.items() if m.value is not None and m.low is None]
+    drawn = metric_draws(sample, open_, draws, seed)
+    return {
+        name: _bounded(m, drawn[name], independent(sample, name), seed, level)
+        if name in drawn
+        else m
+        for name, m in metrics.items()
+    }
+
+
+def independent(sample: Sample, name: str) -> int:
+    """Subjects whose comparisons a metric counts: those that could have erred independently."""
+    if name.startswith("rank-") and sample.rank_subject is not None:
+        return len(np.unique(sample.rank_subject))
+    return len(np.unique(sample.genuine_subject))
+
+
+def _bounded(m: Estimate, drawn: Floats, subjects: int, seed: int, level: float) -> Estimate:
+    value = m.value
+    if value is None:
+        return m
+    drawn = drawn[np.isfinite(drawn)]
+    error = float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0
+    if 0 < value < 1 and error > 0:
+        low, high = logit_interval(value, error, level)
+        how = f"{level:.0%} by subject, {len(drawn):,} draws, seed {seed}"
+    elif value in (0, 1):
+        low, high = clopper_pearson(round(value) * subjects, subjects, level)
+        how = f"{level:.0%} Clopper-Pearson, {subjects:,} subjects"
+    else:
+        return m
+    return replace(m, low=low, high=high, interval=how)

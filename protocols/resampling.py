@@ -1,0 +1,284 @@
+"""Subjects drawn with replacement, and what every metric becomes in each draw.
+
+Subjects are the sampling unit: comparisons that share a person rise and fall together, so drawing
+*pairs* gives intervals about half as wide as the truth.  A draw gives subject i the weight w_i, how
+often it came up among S draws with replacement (multinomial).  A genuine pair of subject i weighs
+w_i.  An impostor pair of subjects i and j weighs w_i w_j, the pigeonhole bootstrap of crossed
+designs [Owen, Ann. Appl. Stat. 1, 2007], also known as the vertex bootstrap for 1:1 matching
+[Fogliato, Patil, Perona, IJCV 2024].
+
+Products alone are too cautious: noise that belongs to one pair of subjects alone enters their
+variance three times (Var(w_i w_j) = 3), once by the pair and once by each of the two persons.  So
+an impostor pair here weighs 1 + c (w_i w_j - 1), with c from the data: `shrinkage`.
+
+Cost: a draw touches each *stored* comparison once.  Of 10^8 or 10^12 impostor pairs only the tail
+above the threshold is stored; the rest enter by the number of images of each subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols.samples import Floats, Ints, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One draw: subject weights and their running sums, in the sample's descending order.
+
+    genuine : (G+1,) sum of w over the k highest genuine scores; product : (I+1,) the same of
+    w_i w_j over impostors; products : the sum of w_i w_j over all impostor pairs, stored or not.
+    """
+
+    weight: Floats
+    genuine: Floats
+    product: Floats
+    products: float
+
+
+Statistic = Callable[[Draw], float]
+
+_ALL_STORED = "a sample without image counts lists every impostor pair"
+
+
+def metric_draws(
+    sample: Sample, names: Sequence[str], draws: int = 1000, seed: int = 0
+) -> dict[str, Floats]:
+    """Draw subjects `draws` times; return each metric that the sample supports: name -> (draws,).
+
+    Understood are accuracy, auc, eer, tpr@far=x and rank-k; the threshold of tpr@far and eer is
+    found anew in each draw, that of accuracy is not (at its optimum it moves nothing to first
+    order).  The same seed and number of subjects give the same people, so the draws of two models
+    over the same comparisons are paired: subtract them.
+    """
+    statistics = {n: s for n in names if (s := _statistic(sample, n)) is not None}
+    drawn = {name: np.empty(draws) for name in statistics}
+    if statistics:
+        rng = np.random.default_rng(seed)
+        for d in range(draws):
+            draw = weigh(sample, subject_weights(sample, rng))
+            for name, statistic in statistics.items():
+                drawn[name][d] = statistic(draw)
+    return drawn
+
+
+def subject_weights(sample: Sample, rng: np.random.Generator) -> Floats:
+    """How often each subject comes up: (S,).  Distractors are drawn among themselves."""
+    if sample.left_images is None:
+        groups = [np.arange(sample.subjects)]
+    else:
+        apart = sample.left_images == 0
+        groups = [np.flatnonzero(~apart), np.flatnonzero(apart)]
+    weight = np.empty(sample.subjects)
+    for group in groups:
+        n = len(group)
+        if n:
+            weight[group] = np.bincount(rng.integers(0, n, n, np.int32), minlength=n)
+    return weight
+
+
+def weigh(sample: Sample, weight: Floats) -> Draw:
+    """Sum the weights of a draw over the sample's comparisons."""
+    product = _running(weight[sample.left] * weight[sample.right])
+    if sample.left_images is None or sample.right_images is None:
+        products = float(product[-1])
+    else:
+        full = _crossed(sample, np.ones(sample.subjects))
+        products = sample.impostors * _crossed(sample, weight) / full
+    return Draw(weight, _running(weight[sample.genuine_subject]), product, products)
+
+
+def _crossed(sample: Sample, weight: Floats) -> float:
+    """Sum w_i l_i w_j r_j over i != j: twice the pairs for a set with itself, so take ratios."""
+    if sample.left_images is None or sample.right_images is None:
+        raise ProtocolError(_ALL_STORED)
+    left, right = weight * sample.left_images, weight * sample.right_images
+    return float(left.sum() * right.sum() - left @ right)
+
+
+def _running(values: Floats) -> Floats:
+    out = np.zeros(len(values) + 1)
+    np.cumsum(values, out=out[1:])
+    return out
+
+
+def shrinkage(sample: Sample, excess: Floats | None = None, accepted: int = 0) -> float:
+    """Return c of the impostor weight 1 + c (w_i w_j - 1).
+
+    Let e be the excess of each impostor pair over its mean (accepted: 1 - FAR, else -FAR), E_b
+    their sum over the pairs of two subjects b = {i, j}, S_i their sum over all pairs of subject i.
+    The mean of e has variance sum S_i^2 - sum E_b^2, over I^2, when pairs may depend on each other
+    if and only if they share a person [Fafchamps and Gubert 2007; Aronow, Samii, Assenova 2015].
+    Product weights give sum S_i^2 + sum E_b^2 instead, hence c^2 = the quotient; it is at least
+    1/3, which is reached where subjects differ by nothing.  Where few subjects make most of the
+    sum, the quantile is Student's with (sum S^2)^2 / sum S^4 degrees of freedom (at least 5), and c
+    carries it; so c may exceed 1.
+
+    excess : (I,) e of every impostor pair, all stored; or `accepted` : how many of the stored tail
+    lie above the threshold.
+    """
+    if excess is not None:
+        per_subject = _by_subject(sample, sample.left, sample.right, excess)
+        blocks = _blocks(sample.left, sample.right, sample.subjects)
+        per_block = np.bincount(blocks, excess)
+        shared = float(per_block @ per_block)
+    else:
+        per_subject, shared = _tail_excess(sample, accepted)
+    squares = per_subject**2
+    total = float(squares.sum())
+    if total <= 0:
+        return 1.0
+    c2 = max((total - shared) / (total + shared), 1 / 3)
+    freedom = max(total**2 / float(squares @ squares), 5.0)
+    return float(np.sqrt(c2) * stdtrit(freedom, 0.975) / ndtri(0.975))
+
+
+def _tail_excess(sample: Sample, accepted: int) -> tuple[Floats, float]:
+    """S_i of every subject and sum E_b^2, where only accepted impostors are listed."""
+    a, b = sample.left_images, sample.right_images
+    if a is None or b is None:
+        raise ProtocolError(_ALL_STORED)
+    far = accepted / sample.impostors
+    scale = sample.impostors / _crossed(sample, np.ones(sample.subjects))
+    left, right = sample.left[:accepted], sample.right[:accepted]
+    pairs_of_subject = scale * (a * (b.sum() - b) + b * (a.sum() - a))
+    per_subject = _by_subject(sample, left, right, np.ones(accepted)) - far * pairs_of_subject
+    blocks = _blocks(left, right, sample.subjects)
+    hits = np.bincount(blocks)
+    first = np.zeros(len(hits), np.int64)
+    first[blocks] = np.arange(accepted)
+    i, j = left[first], right[first]
+    size = scale * (a[i] * b[j] + a[j] * b[i])
+    # Blocks without an accepted pair have E = -far * size: their squares in closed form.
+    both = a * b
+    all_sizes = scale**2 * ((a @ a) * (b @ b) + both.sum() ** 2 - 2 * float(both @ both))
+    shared = float(((hits - far * size) ** 2 - (far * size) ** 2).sum() + far**2 * all_sizes)
+    return per_subject, shared
+
+
+def _by_subject(sample: Sample, left: Ints, right: Ints, value: Floats) -> Floats:
+    n = sample.subjects
+    both = np.bincount(left, value, n) + np.bincount(right, value, n)
+    return both.astype(np.float64)
+
+
+def _blocks(left: Ints, right: Ints, subjects: int) -> NDArray[np.int64]:
+    """Give each comparison the number of its unordered pair of subjects, from 0."""
+    low, high = np.minimum(left, right), np.maximum(left, right)
+    key = low.astype(np.int64) * subjects + high
+    return np.unique(key, return_inverse=True)[1].reshape(-1)
+
+
+def _statistic(sample: Sample, name: str) -> Statistic | None:
+    """Find how to compute a metric in one draw, or None where the sample does not hold it."""
+    if name.startswith("rank-") and sample.rank is not None:
+        return _rank_statistic(sample, name.removeprefix("rank-").partition("@")[0])
+    if not len(sample.genuine) or not sample.impostors:
+        return None
+    if name.startswith("tpr@far="):
+        return _tpr_statistic(sample, name.removeprefix("tpr@far="))
+    if len(sample.impostor) < sample.impostors:
+        return None
+    return {"accuracy": _accuracy_statistic, "auc": _auc_statistic, "eer": _eer_statistic}.get(
+        name, lambda _: None
+    )(sample)
+
+
+def _rank_statistic(sample: Sample, k: str) -> Statistic | None:
+    if not k.isdigit() or sample.rank is None or sample.rank_subject is None:
+        return None
+    subject = sample.rank_subject
+    hit = ((sample.rank >= 1) & (sample.rank <= int(k))).astype(np.float64)
+
+    def rank_k(draw: Draw) -> float:
+        w = draw.weight[subject]
+        return float(w @ hit) / max(float(w.sum()), 1.0)
+
+    return rank_k
+
+
+def _tpr_statistic(sample: Sample, far: str) -> Statistic | None:
+    x = Fraction(far)
+    allowed = int(x * sample.impostors)
+    stored = len(sample.impostor)
+    if allowed < 1 or (allowed >= stored and stored < sample.impostors):
+        return None
+    if sample.left_images is None:
+        accepted = (np.arange(stored) < allowed).astype(np.float64)
+        c = shrinkage(sample, accepted - accepted.mean())
+    else:
+        c = shrinkage(sample, accepted=allowed)
+    # Draws rarely need more than twice the observed number of false accepts.
+    reach = min(stored, 2 * allowed + 100)
+    plain = (1 - c) * np.arange(1, reach + 1)
+    above = np.searchsorted(-sample.genuine, -sample.impostor[:reach], "left")
+    finite = int(np.searchsorted(-sample.genuine, np.inf, "left"))
+    above = np.append(above, finite if reach == sample.impostors else above[-1])
+
+    def tpr(draw: Draw) -> float:
+        bound = float(x) * ((1 - c) * sample.impostors + c * draw.products)
+        accepts = np.maximum.accumulate(plain + c * draw.product[1 : reach + 1])
+        k = int(np.searchsorted(accepts, bound * (1 + 1e-12), "right"))
+        return float(draw.genuine[above[k]] / max(draw.genuine[-1], 1.0))
+
+    return tpr
+
+
+def _accuracy_statistic(sample: Sample) -> Statistic | None:
+    if sample.decided is None or sample.order is None:
+        return None
+    g, i = np.split(sample.decided[sample.order].astype(np.float64), [len(sample.genuine)])
+    c = shrinkage(sample, i - i.mean())
+    left, right, subject = sample.left, sample.right, sample.genuine_subject
+
+    def accuracy(draw: Draw) -> float:
+        right_impostors = (1 - c) * i.sum() + c * ((draw.weight[left] * draw.weight[right]) @ i)
+        all_pairs = (1 - c) * len(i) + c * draw.products + draw.genuine[-1]
+        return float((draw.weight[subject] @ g + right_impostors) / all_pairs)
+
+    return accuracy
+
+
+def _auc_statistic(sample: Sample) -> Statistic:
+    ok = -sample.genuine[np.isfinite(sample.genuine)]
+    above = np.searchsorted(ok, -sample.impostor, "left")
+    not_below = np.searchsorted(ok, -sample.impostor, "right")
+    won = (above + not_below) / 2
+    c = shrinkage(sample, won - won.mean())
+    left, right = sample.left, sample.right
+
+    def auc(draw: Draw) -> float:
+        weight = (1 - c) + c * draw.weight[left] * draw.weight[right]
+        wins = (draw.genuine[above] + draw.genuine[not_below]) / 2
+        return float(weight @ wins / max(draw.genuine[-1] * weight.sum(), 1e-300))
+
+    return auc
+
+
+def _eer_statistic(sample: Sample) -> Statistic:
+    both = np.concatenate([sample.genuine, sample.impostor])
+    threshold = np.unique(both[np.isfinite(both)])[::-1]
+    g = np.append(0, np.searchsorted(-sample.genuine, -threshold, "right"))
+    i = np.append(0, np.searchsorted(-sample.impostor, -threshold, "right"))
+    gap = i / len(sample.impostor) + g / len(sample.genuine) - 1
+    at = min(int(np.searchsorted(gap, 0)), len(gap) - 1)
+    accepted = (np.arange(len(sample.impostor)) < i[at]).astype(np.float64)
+    c = shrinkage(sample, accepted - accepted.mean())
+    plain = (1 - c) * i
+
+    def eer(draw: Draw) -> float:
+        far = (plain + c * draw.product[i]) / ((1 - c) * sample.impostors + c * draw.products)
+        gap = far + draw.genuine[g] / max(draw.genuine[-1], 1.0) - 1
+        k = int(np.searchsorted(gap, 0))
+        if k == 0 or k == len(gap):
+            return float("nan")
+        return float((far[k - 1] * gap[k] - gap[k - 1] * far[k]) / (gap[k] - gap[k - 1]))
+
+    return eer

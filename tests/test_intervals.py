@@ -1,0 +1,294 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import metrics
+from evalkit.protocols.intervals import (
+    clopper_pearson,
+    fold_standard_error,
+    logit_interval,
+    with_intervals,
+)
+from evalkit.protocols.kfold import kfold_accuracy
+from evalkit.protocols.resampling import metric_draws, shrinkage, subject_weights
+from evalkit.protocols.samples import Sample, people_of_pairs, sample_of
+from evalkit.types import Estimate
+
+NAMES = ["accuracy", "auc", "eer", "tpr@far=1e-1", "tpr@far=0.02"]
+
+
+def pair_list(seed: int = 0, people: int = 12, pairs: int = 60) -> dict[str, NDArray]:
+    """Both kinds of pairs, quantised so that scores tie, and one failure of each kind."""
+    rng = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(people), 3).astype(np.int32)
+    genuine = np.arange(pairs) % 2 == 0
+    left = rng.integers(0, 3 * people, pairs)
+    right = np.where(genuine, left // 3 * 3 + (left + 1) % 3, (left + rng.integers(3, 9, pairs)))
+    right %= 3 * people
+    effect = rng.normal(0, 0.1, people)
+    score = np.where(genuine, 0.6, 0.2) + effect[subject[left]] + rng.normal(0, 0.15, pairs)
+    score = np.round(score, 2)
+    score[[0, 1]] = -np.inf
+    return {
+        "score": score,
+        "genuine": genuine,
+        "left": left,
+        "right": right,
+        "left_subject": subject[left],
+        "right_subject": subject[right],
+        "fold": (np.arange(pairs) // 6 % 5).astype(np.int16),
+    }
+
+
+def all_pairs(seed: int = 0, people: int = 9, images: int = 3) -> dict[str, NDArray]:
+    """Every pair of one set, as a list."""
+    rng = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(people), images)
+    left, right = np.triu_indices(people * images, 1)
+    genuine = subject[left] == subject[right]
+    effect = rng.normal(0, 0.1, people)
+    noise = rng.normal(0, 0.15, len(left))
+    score = np.where(genuine, 0.7, 0.2) + effect[subject[left]] + effect[subject[right]] + noise
+    return {
+        "score": score,
+        "genuine": genuine,
+        "left": left,
+        "right": right,
+        "left_subject": subject[left],
+        "right_subject": subject[right],
+    }
+
+
+def as_sets(o: dict[str, NDArray], stored: int) -> dict[str, NDArray]:
+    """The same comparisons, with the `stored` highest impostors and counts of images."""
+    g, i = o["genuine"], np.flatnonzero(~o["genuine"])
+    top = i[np.argsort(-o["score"][i])][:stored]
+    images = np.full(9, 3)
+    return {
+        "genuine_score": o["score"][g],
+        "genuine_subject": o["left_subject"][g],
+        "impostor_score": o["score"][top],
+        "impostor_left": o["left_subject"][top],
+        "impostor_right": o["right_subject"][top],
+        "left_images": images,
+        "right_images": images,
+        "impostors": np.array(len(i)),
+    }
+
+
+def plain_values(o: dict[str, NDArray]) -> dict[str, float]:
+    g, i = o["score"][o["genuine"]], o["score"][~o["genuine"]]
+    found = {
+        "accuracy": kfold_accuracy(o["score"], o["genuine"], o["fold"]),
+        "auc": metrics.auc(g, i),
+        "eer": metrics.eer(g, i),
+        "tpr@far=1e-1": metrics.tpr_at_far(g, i, "1e-1"),
+    }
+    return {name: m.value for name, m in found.items() if m.value is not None}
+
+
+def test_a_draw_in_which_everybody_comes_up_once_is_the_metric_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "evalkit.protocols.resampling.subject_weights", lambda s, rng: np.ones(s.subjects)
+    )
+    for seed in range(5):
+        o = pair_list(seed)
+        drawn = metric_draws(sample_of(o), NAMES, draws=1)
+        for name, value in plain_values(o).items():
+            assert drawn[name][0] == pytest.approx(value, abs=1e-12), name
+
+
+def slow_shrinkage(s: Sample, e: NDArray[np.float64]) -> float:
+    """The same quotient by looking at every two pairs."""
+    clustered = product = fourth = 0.0
+    per = np.zeros(s.subjects)
+    for p in range(len(e)):
+        mine = {int(s.left[p]), int(s.right[p])}
+        for q in range(len(e)):
+            shared = len(mine & {int(s.left[q]), int(s.right[q])})
+            clustered += e[p] * e[q] * (shared > 0)
+            product += e[p] * e[q] * {0: 0, 1: 1, 2: 3}[shared]
+        for person in mine:
+            per[person] += e[p]
+    fourth = (per**2).sum() ** 2 / (per**4).sum()
+    from scipy.stats import norm, t
+
+    wide = t.ppf(0.975, max(fourth, 5)) / norm.ppf(0.975)
+    return float(math.sqrt(max(clustered / product, 1 / 3)) * wide)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shrinkage_is_the_quotient_of_two_sums_over_pairs_of_pairs(seed: int) -> None:
+    s = sample_of(pair_list(seed))
+    e = np.random.default_rng(seed).normal(size=len(s.impostor))
+    e -= e.mean()
+    assert shrinkage(s, e) == pytest.approx(slow_shrinkage(s, e), rel=1e-9)
+
+
+@pytest.mark.parametrize("accepted", [3, 20, 100])
+def test_the_tail_alone_shrinks_as_all_pairs_do(accepted: int) -> None:
+    o = all_pairs()
+    s, sets = sample_of(o), sample_of(as_sets(o, accepted))
+    e = (np.arange(len(s.impostor)) < accepted).astype(float)
+    assert shrinkage(sets, accepted=accepted) == pytest.approx(shrinkage(s, e - e.mean()))
+
+
+def test_the_tail_alone_draws_as_all_pairs_do() -> None:
+    o = all_pairs(3)
+    names = ["tpr@far=0.05", "tpr@far=0.1"]
+    full, tail = (
+        metric_draws(sample_of(o), names, 50),
+        metric_draws(sample_of(as_sets(o, 200)), names, 50),
+    )
+    for name in names:
+        np.testing.assert_allclose(full[name], tail[name], atol=1e-12)
+
+
+def test_tpr_of_a_draw_by_counting_every_weighted_pair() -> None:
+    s = sample_of(pair_list(1))
+    drawn = metric_draws(s, ["tpr@far=1e-1", "auc", "accuracy"], draws=20, seed=5)
+    rng = np.random.default_rng(5)
+    k = int(0.1 * s.impostors)
+    e = (np.arange(s.impostors) < k) - k / s.impostors
+    c = shrinkage(s, e)
+    for d in range(20):
+        w = subject_weights(s, rng)
+        weight = [1 + c * (w[i] * w[j] - 1) for i, j in zip(s.left, s.right, strict=True)]
+        allowed, seen, bar = 0.1 * sum(weight), 0.0, -math.inf
+        for score, v in zip(s.impostor, weight, strict=True):
+            seen += v
+            if seen > allowed * (1 + 1e-12):
+                bar = score
+                break
+        hits = sum(w[i] for i, g in zip(s.genuine_subject, s.genuine, strict=True) if g > bar)
+        assert drawn["tpr@far=1e-1"][d] == pytest.approx(hits / w[s.genuine_subject].sum())
+
+
+def test_distractors_are_drawn_among_themselves() -> None:
+    o = as_sets(all_pairs(), 50)
+    o["left_images"] = np.where(np.arange(9) < 4, 3, 0)
+    w = subject_weights(sample_of(o), np.random.default_rng(0))
+    assert w[:4].sum() == 4
+    assert w[4:].sum() == 5
+
+
+def test_the_same_seed_gives_the_same_interval_and_says_so() -> None:
+    o = pair_list()
+    plain = {n: Estimate(value=v) for n, v in plain_values(o).items()}
+    a, b = (with_intervals(plain, o, draws=100, seed=7) for _ in range(2))
+    c = with_intervals(plain, o, draws=100, seed=8)
+    assert a == b
+    assert a != c
+    for m in a.values():
+        assert m.low is not None
+        assert m.high is not None
+        assert m.value is not None
+        assert 0 <= m.low < m.value < m.high <= 1
+        assert m.interval == "95% by subject, 100 draws, seed 7"
+
+
+def test_an_estimate_without_value_or_with_interval_stays() -> None:
+    o = pair_list()
+    none = Estimate(value=None, note="why")
+    held = Estimate(value=0.5, low=0.4, high=0.6, interval="own")
+    other = Estimate(value=0.5)
+    given_ = {"auc": none, "eer": held, "norm": other}
+    assert with_intervals(given_, o, draws=5) == given_
+
+
+def test_no_errors_is_not_certainty() -> None:
+    o = pair_list()
+    o["score"] = np.where(o["genuine"], 1.0, 0.0)
+    m = with_intervals({"accuracy": Estimate(value=1.0)}, o, draws=20)["accuracy"]
+    people = len(np.unique(o["left_subject"][o["genuine"]]))
+    assert (m.low, m.high) == clopper_pearson(people, people)
+    assert "Clopper-Pearson" in m.interval
+
+
+def test_ranks_resample_probes_by_subject() -> None:
+    rng = np.random.default_rng(0)
+    subject = np.repeat(np.arange(40), 25)
+    easy = np.repeat(rng.random(40) < 0.8, 25)
+    o = {"rank": np.where(easy, 1, 7), "rank_subject": subject}
+    m = with_intervals({"rank-1": Estimate(value=float(easy.mean()))}, o)["rank-1"]
+    assert m.low is not None
+    assert m.high is not None
+    # 40 people, not 1,000 probes, carry the number.
+    assert m.high - m.low > 2.5 * 2 * 1.96 * math.sqrt(0.16 / 1000)
+
+
+def test_people_without_names_are_joined_by_genuine_pairs() -> None:
+    left, right = np.array([0, 4, 1, 5]), np.array([1, 5, 2, 3])
+    genuine = np.array([True, True, True, False])
+    assert people_of_pairs(left, right, genuine).tolist() == [0, 0, 0, 3, 4, 4]
+
+
+@given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15), st.booleans()), min_size=1))
+def test_joined_people_equal_a_search_through_the_graph(rows: list[tuple[int, int, bool]]) -> None:
+    left, right, genuine = (np.array(c) for c in zip(*rows, strict=True))
+    person = people_of_pairs(left, right, genuine)
+    same = {i: {i} for i in range(len(person))}
+    for a, b, g in rows:
+        if g:
+            joined = same[a] | same[b]
+            for i in joined:
+                same[i] = joined
+    assert person.tolist() == [min(same[i]) for i in range(len(person))]
+
+
+# From R: binom.test(x, n)$conf.int
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(0, 10, 0.0, 0.3084971), (5, 10, 0.1870860, 0.8129140), (1, 2, 0.01257912, 0.98742088)],
+)
+def test_clopper_pearson_golden(hits: int, n: int, low: float, high: float) -> None:
+    assert clopper_pearson(hits, n) == pytest.approx((low, high), abs=1e-6)
+
+
+def test_clopper_pearson_equals_scipy() -> None:
+    from scipy.stats import binomtest
+
+    for hits, n in [(0, 7), (7, 7), (3, 50), (2999, 3000)]:
+        ci = binomtest(hits, n).proportion_ci(0.9, "exact")
+        assert clopper_pearson(hits, n, 0.9) == pytest.approx((ci.low, ci.high), abs=1e-9)
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ProtocolError, match="5 hits of 4 trials"):
+        clopper_pearson(5, 4)
+    with pytest.raises(ProtocolError, match="nothing to resample"):
+        sample_of({})
+    with pytest.raises(ProtocolError, match="1 fold"):
+        fold_standard_error(np.array([0.5]))
+
+
+@given(st.floats(0.0001, 0.9999), st.floats(1e-6, 0.5))
+def test_a_logit_interval_holds_its_value_and_stays_a_rate(value: float, error: float) -> None:
+    low, high = logit_interval(value, error)
+    assert 0 <= low <= value <= high <= 1
+
+
+def test_subject_draws_are_wider_than_pair_draws_where_people_differ() -> None:
+    rng = np.random.default_rng(0)
+    ability = np.repeat(rng.normal(0, 1, 100), 10)
+    score = 1 + ability + rng.normal(0, 0.3, 1000)
+    o = {
+        "score": np.concatenate([score, rng.normal(-3, 1, 1000)]),
+        "genuine": np.arange(2000) < 1000,
+        "left": np.arange(2000),
+        "right": np.concatenate([np.arange(1000), rng.permutation(1000)]),
+    }
+    subject = np.concatenate([np.repeat(np.arange(100), 10), np.arange(100, 1100)])
+    people = {"left_subject": subject, "right_subject": subject[o["right"]]}
+    by_subject = metric_draws(sample_of({**o, **people}), ["tpr@far=1e-2"], 300)[
+        "tpr@far=1e-2"
+    ].std()
+    by_pair = metric_draws(sample_of(o), ["tpr@far=1e-2"], 300)["tpr@far=1e-2"].std()
+    assert by_subject > 2 * by_pair
