@@ -150,15 +150,16 @@ def _difference(
         )
     p = 2 * float(ndtr(-abs(value) / error)) if error else float(value == 0)
     factor = float(ndtri(1 - alpha / 2) + ndtri(POWER))
-    # As many subjects' single errors as would be noticed if nothing else varied.
+    # Single errors cannot be noticed below this number, even if nothing else varies.
     least = factor**2 / max(1, len(base.genuine))
+    noticeable = factor * error
     return Difference(
         value=value,
         low=value - half,
         high=value + half,
         p=p,
         test="subject bootstrap",
-        noticeable=max(factor * error, least),
+        noticeable=max(noticeable, least) if name.startswith("tpr") else noticeable or least,
     )
 
 

@@ -1,9 +1,14 @@
 """What several tests share."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from evalkit.protocols import verification
+from evalkit.types import PairSet, Report
 
 _SHARED = Path(os.environ.get("EVALKIT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -14,3 +19,29 @@ def shared_data() -> Path:
     if not _SHARED.is_dir():
         pytest.skip(f"no real data at {_SHARED} (set EVALKIT_SHARED_DATA)")
     return _SHARED
+
+
+@pytest.fixture(scope="session")
+def two_reports() -> tuple[Report, Report]:
+    """One list of pairs scored by a model and by a noisier one."""
+    rng = np.random.default_rng(0)
+    people, images = 60, 4
+    subject = np.repeat(np.arange(people), images).astype(np.int32)
+    x = rng.normal(size=(people, 16))[subject] + 0.5 * rng.normal(size=(people * images, 16))
+    worse = x + 0.6 * rng.normal(size=x.shape)
+    genuine = np.arange(800) % 2 == 0
+    left = rng.integers(0, people * images, 800)
+    same = left // images * images + (left + 1) % images
+    right = np.where(genuine, same, (left + images * rng.integers(1, people, 800)) % len(subject))
+    fold = (np.arange(800) // 80).astype(np.int16)
+    pairs = PairSet(left, right, genuine, fold)
+    keys = np.array([f"p{s:02}/{n}.jpg" for n, s in enumerate(subject)])
+    out = []
+    for features in (x, worse):
+        r = verification.evaluate(
+            features.astype(np.float32), pairs, subject, fars=("1e-1", "1e-2")
+        )
+        marks = dict.fromkeys(("data", "crop", "decoder", "recipe"), "same")
+        held = {**(r.outcomes or {}), "keys": keys}
+        out.append(replace(r, provenance={**r.provenance, **marks}, outcomes=held))
+    return out[0], out[1]

@@ -14,6 +14,8 @@ from evalkit.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EvalkitEr
 
 # name -> (module holding the click command `command`, its summary)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "compare": ("evalkit.cli.compare", "Is one model better than another? Paired, with p-values."),
+    "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
     "synth": ("evalkit.cli.synth", "A face-like feature set of any size, with its exact answer."),
 }
 

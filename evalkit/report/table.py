@@ -24,6 +24,12 @@ def table(report: Report, title: str = "") -> str:
     return "\n".join(lines)
 
 
+def spelled(name: str, value: float, sign: str = "") -> str:
+    """Write a metric's value as every table does: "99.33 %", or "0.99890"; sign "+" shows it."""
+    percent = name.startswith(_COUNTED_IN_PERCENT)
+    return f"{100 * value:{sign}.2f} %" if percent else f"{value:{sign}.5f}"
+
+
 def _row(name: str, m: Estimate) -> tuple[str, str, str, str]:
     percent = name.startswith(_COUNTED_IN_PERCENT)
     scale, digits, unit = (100, 2, " %") if percent else (1, 5, "")

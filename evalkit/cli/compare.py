@@ -1,0 +1,66 @@
+"""`evalkit compare`: two reports, paired."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from evalkit import report as reports
+from evalkit.cli.options import PATH
+from evalkit.compare import MUST_AGREE, Comparison, compare, comparison_table
+
+
+@click.command("compare")
+@click.argument("base", type=PATH)
+@click.argument("other", type=PATH)
+@click.option(
+    "--ignore",
+    multiple=True,
+    type=click.Choice(list(MUST_AGREE)),
+    help="Compare although the reports differ in this field.",
+)
+@click.option("--flips", default=10, show_default=True, help="Flipped pairs to list, of each kind.")
+@click.option("--draws", default=1000, show_default=True, help="Draws of subjects.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of the table.")
+def command(
+    base: Path,
+    other: Path,
+    ignore: tuple[str, ...],
+    flips: int,
+    draws: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Tell whether report OTHER is better or worse than BASE, on the same comparisons.
+
+    Accuracy and rank-1 by McNemar's exact test; TPR@FAR, EER and AUC by drawing the same subjects
+    for both.  Then the pairs that only one of the two decides rightly.
+    """
+    found = compare(reports.read(base), reports.read(other), ignore=ignore, draws=draws, seed=seed)
+    if as_json:
+        click.echo(json.dumps(_plain(found), indent=1, allow_nan=False))
+    else:
+        click.echo(comparison_table(found, _titles(base, other), flips))
+
+
+def _titles(base: Path, other: Path) -> tuple[str, str]:
+    if base.stem != other.stem:
+        return base.stem, other.stem
+    return str(base), str(other)
+
+
+def _plain(found: Comparison) -> dict[str, object]:
+    metrics = {}
+    for name, (a, b) in found.values.items():
+        d = found.differences.get(name)
+        metrics[name] = {"base": a, "other": b, "difference": asdict(d) if d else {"value": b - a}}
+    flips = [{k: _finite(v) for k, v in asdict(f).items()} for f in found.flips]
+    return {"metrics": metrics, "flips": flips, "why_unpaired": found.why_unpaired}
+
+
+def _finite(value: object) -> object:
+    return None if value == float("-inf") else value

@@ -1,0 +1,263 @@
+"""The gate: may this model replace the baseline?  Rules in, a verdict out."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from evalkit.compare import Comparison, compare
+from evalkit.errors import ReportError
+from evalkit.report.table import spelled
+from evalkit.types import Report
+
+Test = Literal["paired", "plain"]
+ALPHA = 0.05
+_ROUNDING = 1e-12  # 0.993 - 0.992 is not above 0.001
+
+# Where less is better; every other metric is better when higher.
+_LOWER_IS_BETTER = ("eer", "fnmr", "fnir", "fta", "far@", "fpir@")
+
+
+def lower_is_better(metric: str) -> bool:
+    """Tell whether a metric counts errors."""
+    return metric.startswith(_LOWER_IS_BETTER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What one metric must keep, in its own units (a fraction: 0.002 is 0.2 points).
+
+    max_drop : how much worse than the baseline it may be.  test : "paired" fails only if the drop
+    is also significant (two-sided p < alpha); "plain" fails on the drop alone.
+    floor : the least value, for metrics where higher is better; ceiling : the most, for errors.
+    """
+
+    metric: str
+    max_drop: float = 0.0
+    test: Test = "paired"
+    alpha: float = ALPHA
+    floor: float | None = None
+    ceiling: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """A rule applied: what was found, and why it failed (empty: it passed).
+
+    drop : how much worse than the baseline, positive is worse.  noticeable : the smallest drop that
+    the paired test would notice 4 times in 5.  warning : what the rule cannot do.
+    """
+
+    rule: Rule
+    value: float | None
+    baseline: float | None
+    drop: float | None = None
+    p: float | None = None
+    noticeable: float | None = None
+    failure: str = ""
+    warning: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rule is kept."""
+        return not self.failure
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All rulings; the gate is open if every rule passed."""
+
+    rulings: tuple[Ruling, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every rule is kept."""
+        return all(r.passed for r in self.rulings)
+
+
+def default_rules(baseline: Report) -> tuple[Rule, ...]:
+    """No metric of the baseline may be significantly worse, at 0.05 shared among all of them."""
+    names = list(baseline.flat())
+    return tuple(Rule(metric=n, alpha=ALPHA / len(names)) for n in names)
+
+
+def check(
+    report: Report,
+    baseline: Report,
+    rules: Sequence[Rule] | None = None,
+    *,
+    ignore: Sequence[str] = (),
+) -> Verdict:
+    """Apply the rules (`default_rules` if none are given) to a report and its baseline.
+
+    ReportError where the two may not be compared, where a rule names a metric that neither has, or
+    where it asks for a paired test and the comparisons are not at hand.
+    """
+    rules = default_rules(baseline) if rules is None else rules
+    for rule in rules:
+        _known_metric(rule, report, baseline)
+    names = list(dict.fromkeys(rule.metric for rule in rules))
+    found = compare(baseline, report, names=names, ignore=ignore)
+    return Verdict(tuple(_ruling(rule, report, baseline, found) for rule in rules))
+
+
+def assert_no_regression(
+    report: Report, baseline: Report, rules: Sequence[Rule] | None = None
+) -> Verdict:
+    """Raise AssertionError with the verdict's table unless the report keeps every rule.
+
+    For the tests of a model's repository; without rules, `default_rules`.
+    """
+    verdict = check(report, baseline, rules)
+    if not verdict.passed:
+        raise AssertionError("the gate is closed\n" + verdict_table(verdict))
+    return verdict
+
+
+def _ruling(rule: Rule, report: Report, baseline: Report, found: Comparison) -> Ruling:
+    m, b = report.metrics.get(rule.metric), baseline.metrics.get(rule.metric)
+    value, base = (m.value if m else None), (b.value if b else None)
+    ruling = Ruling(rule=rule, value=value, baseline=base)
+    if value is None:
+        return replace(ruling, failure=f"not measured: {m.note if m else 'absent from the report'}")
+    failures = []
+    if rule.floor is not None and value < rule.floor:
+        failures.append(f"below the floor {spelled(rule.metric, rule.floor)}")
+    if rule.ceiling is not None and value > rule.ceiling:
+        failures.append(f"above the ceiling {spelled(rule.metric, rule.ceiling)}")
+    if base is None:
+        note = "the baseline has no value for it: only its floor or ceiling was checked"
+        return replace(ruling, failure="; ".join(failures), warning=note)
+    drop = value - base if lower_is_better(rule.metric) else base - value
+    d = found.differences.get(rule.metric)
+    paired = rule.test == "paired"
+    if paired and d is None:
+        why = found.why_unpaired or f"{rule.metric} cannot be resampled"
+        raise ReportError(
+            f"no paired test of {rule.metric!r}: {why}",
+            'keep the outcomes with --out, or set test = "plain"',
+        )
+    p = d.p if d else None
+    if drop > rule.max_drop + _ROUNDING and not (paired and p is not None and p >= rule.alpha):
+        why = f", p = {p:.2g} < {rule.alpha:g}" if paired and p is not None else ""
+        allowed = spelled(rule.metric, rule.max_drop)
+        failures.append(f"worse by {spelled(rule.metric, drop)}, {allowed} allowed{why}")
+    warning = ""
+    if paired and d is not None and rule.max_drop and d.noticeable > rule.max_drop:
+        smallest = spelled(rule.metric, d.noticeable)
+        warning = f"cannot notice the drop it forbids: {smallest} is the smallest it would"
+    return replace(
+        ruling,
+        drop=drop,
+        p=p,
+        noticeable=d.noticeable if d else None,
+        failure="; ".join(failures),
+        warning=warning,
+    )
+
+
+def verdict_table(verdict: Verdict) -> str:
+    """Lay out a verdict as text, one line a rule, and what it could have noticed."""
+    head = ("", "metric", "baseline", "now", "drop", "allowed", "p", "would notice")
+    rows = [head, *(cells_of(r) for r in verdict.rulings)]
+    widths = [max(len(r[c]) for r in rows) for c in range(len(head))]
+    lines = []
+    for n, row in enumerate(rows):
+        cells = (f"{c:<{w}}" if k < 2 else f"{c:>{w}}" for k, (c, w) in _numbered(row, widths))
+        lines.append("  ".join(cells).rstrip())
+        if n:
+            ruling = verdict.rulings[n - 1]
+            lines += [f"      {line}" for line in (ruling.failure, ruling.warning) if line]
+    kept = sum(r.passed for r in verdict.rulings)
+    outcome = "passed" if verdict.passed else "FAILED"
+    lines.append(f"gate {outcome}: {kept} of {len(verdict.rulings)} rules kept")
+    return "\n".join(lines)
+
+
+def _numbered(row: Sequence[str], widths: Sequence[int]) -> list[tuple[int, tuple[str, int]]]:
+    return list(enumerate(zip(row, widths, strict=True)))
+
+
+def cells_of(ruling: Ruling) -> tuple[str, ...]:
+    """Spell a ruling: verdict, metric, baseline, now, drop, allowed, p, smallest noticeable."""
+    rule = ruling.rule
+
+    def spell(value: float | None, sign: str = "") -> str:
+        return "-" if value is None else spelled(rule.metric, value, sign)
+
+    return (
+        "pass" if ruling.passed else "FAIL",
+        rule.metric,
+        spell(ruling.baseline),
+        spell(ruling.value),
+        spell(ruling.drop, "+"),
+        spell(rule.max_drop),
+        "-" if ruling.p is None or rule.test == "plain" else f"{ruling.p:.2g}",
+        spell(ruling.noticeable),
+    )
+
+
+def read_rules(path: Path) -> tuple[Rule, ...]:
+    """Read gates.toml: tables `[[rule]]` with metric, max-drop, test, alpha, floor, ceiling.
+
+    ReportError in one line, with the nearest known name, for anything else.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise ReportError(f"no rules at {path}") from e
+    except (OSError, ValueError) as e:
+        raise ReportError(f"{path} is not TOML: {e}") from e
+    for name in document:
+        if name != "rule":
+            raise ReportError(f"{path}: unknown table {name!r}", "write [[rule]] for each rule")
+    tables = document.get("rule")
+    if not isinstance(tables, list) or not tables:
+        raise ReportError(f"{path} has no rules", "write [[rule]] and below it a metric")
+    return tuple(_rule(t, f"{path}, rule {n}") for n, t in enumerate(tables, 1))
+
+
+_NUMBERS = {"max-drop": (0.0, 1.0), "alpha": (0.0, 1.0), "floor": (0.0, 1.0), "ceiling": (0.0, 1.0)}
+_KEYS = ("metric", "test", *_NUMBERS)
+
+
+def _rule(table: Any, where: str) -> Rule:
+    if not isinstance(table, dict):
+        raise ReportError(f"{where} is {table!r}, not a table", "write [[rule]] for each rule")
+    for key, value in table.items():
+        if key not in _KEYS:
+            raise ReportError(f"{where}: unknown key {key!r}", near(key, _KEYS))
+        if key in _NUMBERS:
+            low, high = _NUMBERS[key]
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ReportError(f"{where}: {key} = {value!r} is not a number")
+            if not low <= value <= high:
+                hint = "values are fractions: 0.002 is 0.2 points"
+                raise ReportError(f"{where}: {key} = {value} is outside [0, 1]", hint)
+    metric, test = table.get("metric"), table.get("test", "paired")
+    if not isinstance(metric, str) or not metric:
+        raise ReportError(f"{where} has no metric", 'for example metric = "tpr@far=1e-6"')
+    if test not in ("paired", "plain"):
+        hint = near(str(test), ("paired", "plain"))
+        raise ReportError(f"{where}: test = {test!r}", hint)
+    if lower_is_better(metric) and "floor" in table:
+        raise ReportError(f"{where}: {metric} counts errors, a floor lets it grow", "use ceiling")
+    if not lower_is_better(metric) and "ceiling" in table:
+        raise ReportError(f"{where}: {metric} is better when higher", "use floor")
+    return Rule(**{key.replace("-", "_"): value for key, value in table.items()})
+
+
+def _known_metric(rule: Rule, report: Report, baseline: Report) -> None:
+    names = {**report.metrics, **baseline.metrics}
+    if rule.metric not in names:
+        raise ReportError(f"no report has a metric {rule.metric!r}", near(rule.metric, names))
+
+
+def near(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    """Suggest the known name nearest to a mistyped one, or list them all."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"

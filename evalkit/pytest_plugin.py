@@ -1,0 +1,54 @@
+"""The gate as a pytest plug-in: a model repository's own tests hold its numbers.
+
+    def test_the_model_is_no_worse(evalkit_gate):
+        evalkit_gate("report.json", "baseline.json", rules="gates.toml")
+
+`pytest --evalkit-accept` makes each report the new baseline instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:  # every pytest run loads this module: nothing else is imported until used
+    from evalkit.gate import Verdict
+    from evalkit.types import Report
+
+    Gate = Callable[..., Verdict | None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--evalkit-accept`."""
+    parser.getgroup("evalkit").addoption(
+        "--evalkit-accept",
+        action="store_true",
+        help="make the reports given to the evalkit_gate fixture the new baselines",
+    )
+
+
+@pytest.fixture
+def evalkit_gate(request: pytest.FixtureRequest) -> Gate:
+    """Give the function `gate(report, baseline, rules=None)`: AssertionError where it closes.
+
+    report : a Report or the path of one; baseline : a path; rules : the path of a gates.toml.
+    """
+    accept = bool(request.config.getoption("--evalkit-accept"))
+
+    def gate(
+        report: Report | str | Path, baseline: str | Path, rules: str | Path | None = None
+    ) -> Verdict | None:
+        from evalkit import report as reports
+        from evalkit.gate import assert_no_regression, read_rules
+
+        held = reports.read(Path(report)) if isinstance(report, str | Path) else report
+        if accept:
+            reports.write(held, Path(baseline))
+            return None
+        chosen = read_rules(Path(rules)) if rules is not None else None
+        return assert_no_regression(held, reports.read(Path(baseline)), chosen)
+
+    return gate

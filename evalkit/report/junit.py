@@ -1,0 +1,39 @@
+"""A verdict as JUnit XML: every CI system shows it as a list of tests."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from evalkit.gate import Verdict, cells_of
+
+# What XML 1.0 cannot hold, even escaped.
+_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def verdict_junit(verdict: Verdict, suite: str = "evalkit gate") -> str:
+    """Write one test case a rule; a broken rule is a failure, a warning is its system-out."""
+    root = ElementTree.Element(
+        "testsuite",
+        name=_clean(suite),
+        tests=str(len(verdict.rulings)),
+        failures=str(sum(not r.passed for r in verdict.rulings)),
+        errors="0",
+        skipped="0",
+    )
+    for ruling in verdict.rulings:
+        name = _clean(ruling.rule.metric)
+        case = ElementTree.SubElement(root, "testcase", classname="evalkit.gate", name=name)
+        _, _, baseline, now, drop, *_ = cells_of(ruling)
+        if not ruling.passed:
+            failure = ElementTree.SubElement(case, "failure", message=_clean(ruling.failure))
+            failure.text = _clean(f"baseline {baseline}, now {now}, drop {drop}")
+        if ruling.warning:
+            ElementTree.SubElement(case, "system-out").text = _clean(ruling.warning)
+    ElementTree.indent(root)
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text.decode() + "\n"
+
+
+def _clean(text: str) -> str:
+    return _FORBIDDEN.sub("\ufffd", text)

@@ -1,0 +1,84 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evalkit import report as reports
+from evalkit.cli import run
+from evalkit.compare import MUST_AGREE, check_comparable, compare, comparison_table
+from evalkit.errors import ReportError
+from evalkit.types import Report
+
+Two = tuple[Report, Report]
+
+
+@pytest.mark.parametrize("field", ["data", "crop", "decoder", "recipe"])
+def test_what_must_agree_is_named_when_it_does_not(field: str, two_reports: Two) -> None:
+    base, other = two_reports
+    changed = replace(other, provenance={**other.provenance, field: "another"})
+    with pytest.raises(ReportError, match=f"differ in '{field}': 'same' and 'another'"):
+        compare(base, changed)
+    check_comparable(base, changed, ignore=[field])
+    unknown = {k: v for k, v in other.provenance.items() if k != field}
+    with pytest.raises(ReportError, match="not recorded"):
+        compare(base, replace(other, provenance=unknown))
+
+
+def test_another_protocol_or_version_is_refused(two_reports: Two) -> None:
+    base, other = two_reports
+    with pytest.raises(ReportError, match="differ in 'protocol'"):
+        compare(base, replace(other, protocol="lfw"))
+    with pytest.raises(ReportError, match="differ in 'protocol_version': '1' and '2'"):
+        compare(base, replace(other, protocol_version=2))
+
+
+def test_flips_are_the_decisions_that_differ_by_hand(two_reports: Two) -> None:
+    base, other = two_reports
+    found = compare(base, other, draws=20)
+    d = found.differences["accuracy"]
+    assert (d.lost, d.gained) == (
+        sum(f.lost for f in found.flips),
+        sum(not f.lost for f in found.flips),
+    )
+    assert d.lost is not None and d.gained is not None
+    assert d.lost > d.gained
+    a, b = base.metrics["accuracy"].value, other.metrics["accuracy"].value
+    assert a is not None and b is not None
+    assert (d.gained - d.lost) / 800 == pytest.approx(b - a)
+    for f in found.flips:
+        assert f.genuine == (f.left[:3] == f.right[:3])
+    text = comparison_table(found, ("base", "other"), flips=1)
+    assert f"{d.lost} lost, {d.gained} gained" in text
+    assert f"... and {d.lost - 1} more" in text
+
+
+def test_without_outcomes_there_are_values_and_a_reason(two_reports: Two) -> None:
+    base, other = two_reports
+    found = compare(replace(base, outcomes=None), other)
+    assert found.values and not found.differences
+    assert "first report has no outcomes" in found.why_unpaired
+    shuffled = {**(other.outcomes or {}), "left": (other.outcomes or {})["right"]}
+    found = compare(base, replace(other, outcomes=shuffled))
+    assert "'left' differs" in found.why_unpaired
+
+
+def test_compare_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], two_reports: Two
+) -> None:
+    for name, r in zip("ab", two_reports, strict=True):
+        reports.write(r, tmp_path / f"{name}.json")
+    line = ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--draws", "50"]
+    assert run(line) == 0
+    out = capsys.readouterr().out
+    assert "McNemar" in out and "subject bootstrap" in out and ".jpg" in out
+    assert run([*line, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["metrics"]["eer"]["difference"]["test"] == "subject bootstrap"
+    text = (tmp_path / "b.json").read_text().replace('"crop": "same"', '"crop": "loose"')
+    (tmp_path / "b.json").write_text(text)
+    assert run(line) == 3
+    err = capsys.readouterr().err
+    assert "'crop'" in err and "--ignore crop" in err
+    assert run([*line, "--ignore", "crop"]) == 0
+    assert "crop" in MUST_AGREE

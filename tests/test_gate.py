@@ -1,0 +1,210 @@
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalkit import report as reports
+from evalkit.cli import run
+from evalkit.cli.gate import github_annotations
+from evalkit.errors import ReportError
+from evalkit.gate import Rule, Ruling, Verdict, assert_no_regression, check, read_rules
+from evalkit.report.junit import verdict_junit
+from evalkit.report.markdown import escaped, model_card, report_markdown, verdict_markdown
+from evalkit.types import Estimate, Report
+
+Two = tuple[Report, Report]
+
+
+@pytest.fixture
+def base_report(two_reports: Two) -> Report:
+    return two_reports[0]
+
+
+@pytest.fixture
+def worse_report(two_reports: Two) -> Report:
+    return two_reports[1]
+
+
+def with_value(report: Report, name: str, value: float | None) -> Report:
+    return replace(report, metrics={**report.metrics, name: Estimate(value=value, note="why")})
+
+
+def test_a_report_passes_against_itself_and_a_worse_one_does_not(
+    base_report: Report, worse_report: Report
+) -> None:
+    assert check(base_report, base_report).passed
+    verdict = check(worse_report, base_report)
+    assert not verdict.passed
+    assert check(base_report, worse_report).passed  # better is never a regression
+    with pytest.raises(AssertionError, match="gate FAILED"):
+        assert_no_regression(worse_report, base_report)
+    assert assert_no_regression(base_report, base_report).passed
+
+
+def test_plain_fails_on_the_drop_alone_and_paired_only_if_significant(base_report: Report) -> None:
+    slightly = with_value(
+        base_report, "accuracy", (base_report.metrics["accuracy"].value or 0) - 0.01
+    )
+    plain = check(slightly, base_report, [Rule(metric="accuracy", test="plain")])
+    paired = check(slightly, base_report, [Rule(metric="accuracy", test="paired")])
+    assert not plain.passed
+    assert paired.passed  # the decisions are the same: McNemar's p is 1
+    assert paired.rulings[0].p == 1
+
+
+@pytest.mark.parametrize(("allowed", "passes"), [(0.0009, False), (0.001, True), (0.0011, True)])
+def test_a_drop_equal_to_the_tolerance_is_allowed(
+    allowed: float, passes: bool, base_report: Report
+) -> None:
+    base, now = (
+        with_value(base_report, "accuracy", 0.993),
+        with_value(base_report, "accuracy", 0.992),
+    )
+    rule = Rule(metric="accuracy", test="plain", max_drop=allowed)
+    assert check(now, base, [rule]).passed is passes
+
+
+def test_more_errors_are_a_drop(base_report: Report) -> None:
+    base, now = with_value(base_report, "eer", 0.01), with_value(base_report, "eer", 0.03)
+    rule = Rule(metric="eer", test="plain", max_drop=0.01)
+    verdict = check(now, base, [rule])
+    assert verdict.rulings[0].drop == pytest.approx(0.02)
+    assert not verdict.passed
+    assert check(base, now, [rule]).passed
+    assert not check(now, base, [Rule(metric="eer", max_drop=1, ceiling=0.02)]).passed
+
+
+def test_floor_and_missing_values(base_report: Report) -> None:
+    high = Rule(metric="accuracy", floor=0.999999)
+    assert "below the floor" in check(base_report, base_report, [high]).rulings[0].failure
+    none = with_value(base_report, "accuracy", None)
+    assert (
+        "not measured: why"
+        in check(none, base_report, [Rule(metric="accuracy")]).rulings[0].failure
+    )
+    new = check(base_report, none, [Rule(metric="accuracy", floor=0.1)])
+    assert new.passed and "baseline has no value" in new.rulings[0].warning
+
+
+def test_a_tolerance_below_what_the_test_can_notice_is_a_warning(base_report: Report) -> None:
+    weak = check(base_report, base_report, [Rule(metric="accuracy", max_drop=0.001)]).rulings[0]
+    assert weak.noticeable is not None and weak.noticeable > 0.001
+    assert "cannot notice" in weak.warning
+    strong = check(base_report, base_report, [Rule(metric="accuracy", max_drop=0.5)]).rulings[0]
+    assert strong.warning == ""
+
+
+def test_paired_needs_outcomes_and_plain_does_not(base_report: Report) -> None:
+    bare = replace(base_report, outcomes=None)
+    with pytest.raises(ReportError, match="no paired test of 'accuracy'"):
+        check(base_report, bare, [Rule(metric="accuracy")])
+    assert check(base_report, bare, [Rule(metric="accuracy", test="plain")]).passed
+
+
+NONSENSE = [
+    ("", "has no rules"),
+    ("rule = 3", "has no rules"),
+    ("[[rules]]\nmetric = 'auc'", "unknown table 'rules'"),
+    ("rule = [3]", "rule 1 is 3, not a table"),
+    ("[[rule]]\nmax-drop = 0.1", "has no metric"),
+    ("[[rule]]\nmetric = ''", "has no metric"),
+    ("[[rule]]\nmetric = 'auc'\nmax_drop = 0.1", "did you mean 'max-drop'"),
+    ("[[rule]]\nmetric = 'auc'\nmax-drop = '1'", "is not a number"),
+    ("[[rule]]\nmetric = 'auc'\nmax-drop = true", "is not a number"),
+    ("[[rule]]\nmetric = 'auc'\nmax-drop = 2", "outside .0, 1."),
+    ("[[rule]]\nmetric = 'auc'\nalpha = nan", "outside .0, 1."),
+    ("[[rule]]\nmetric = 'auc'\ntest = 'pared'", "did you mean 'paired'"),
+    ("[[rule]]\nmetric = 'eer'\nfloor = 0.1", "use ceiling"),
+    ("[[rule]]\nmetric = 'auc'\nceiling = 0.1", "use floor"),
+    ("[[rule", "is not TOML"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), NONSENSE)
+def test_nonsense_in_gates_toml_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "gates.toml"
+    path.write_text(text)
+    with pytest.raises(ReportError, match=message) as e:
+        read_rules(path)
+    assert "\n" not in str(e.value)
+
+
+@given(st.text(max_size=60))
+def test_any_text_as_rules_is_rules_or_a_report_error(text: str) -> None:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "gates.toml"
+        path.write_text(text, encoding="utf-8", errors="replace")
+        with pytest.raises(ReportError):
+            read_rules(path)
+
+
+def test_a_misspelt_metric_gets_the_nearest(base_report: Report) -> None:
+    with pytest.raises(ReportError, match="did you mean 'tpr@far=1e-1'"):
+        check(base_report, base_report, [Rule(metric="tpr@fa=1e-1")])
+
+
+def files(folder: Path, two: Two) -> list[str]:
+    reports.write(two[0], folder / "base.json")
+    reports.write(two[1], folder / "worse.json")
+    return ["gate", str(folder / "worse.json"), "--baseline", str(folder / "base.json")]
+
+
+def test_the_command_line_from_verdict_to_new_baseline(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    two_reports: Two,
+    worse_report: Report,
+) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    line = files(tmp_path, two_reports)
+    rules = tmp_path / "gates.toml"
+    rules.write_text('[[rule]]\nmetric = "accuracy"\nmax-drop = 0.001\ntest = "plain"\n')
+    junit = tmp_path / "gate.xml"
+    assert run([*line, "--rules", str(rules), "--junit", str(junit)]) == 1
+    assert "gate FAILED: 0 of 1 rules kept" in capsys.readouterr().out
+    assert "failed" in summary.read_text()
+    suite = ET.parse(junit).getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert run([*line, "--rules", str(rules)]) == 1
+    assert "::error title=accuracy::worse by" in capsys.readouterr().out
+    assert run([*line, "--accept"]) == 0
+    assert run(line) == 0  # the same report against itself
+    assert reports.read(tmp_path / "base.json").metrics == worse_report.metrics
+
+
+def test_the_first_baseline_is_made_by_accept(tmp_path: Path, two_reports: Two) -> None:
+    line = files(tmp_path, two_reports)
+    (tmp_path / "base.json").unlink()
+    assert run(line) == 3
+    assert run([*line, "--accept"]) == 0
+    assert run(line) == 0
+
+
+def test_hostile_names_stay_inside_xml_markdown_and_annotations() -> None:
+    name = "</testcase>\x00|<script>\n::error::%"
+    verdict = Verdict((Ruling(rule=Rule(metric=name), value=None, baseline=None, failure=name),))
+    root = ET.fromstring(verdict_junit(verdict))
+    assert len(root.findall("testcase")) == 1
+    text = verdict_markdown(verdict)
+    assert "<script>" not in text.replace("\\<", "")
+    (line,) = github_annotations(verdict)
+    assert "\n" not in line and line.startswith("::error title=") and "%0A" in line
+    assert escaped("a|b\nc") == "a\\|b c"
+
+
+def test_a_report_as_markdown_and_model_card(base_report: Report) -> None:
+    text = report_markdown(base_report)
+    assert text.count("\n") == 2 + len(base_report.metrics)
+    card = model_card(base_report, 'my "model"')
+    assert card.startswith('---\nmodel-index:\n- name: "my \\"model\\""\n')
+    for name, value in base_report.flat().items():
+        assert f'    - type: "{name}"\n      value: {value!r}\n' in card

@@ -1,0 +1,40 @@
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from evalkit import report as reports
+from evalkit.types import Report
+
+TEST = """
+def test_the_model_is_no_worse(evalkit_gate):
+    evalkit_gate("{now}.json", "base.json")
+"""
+
+
+def pytest_run(folder: Path, now: str, *options: str) -> subprocess.CompletedProcess[str]:
+    (folder / "test_model.py").write_text(TEST.format(now=now))
+    loaded = any(e.name == "evalkit" for e in entry_points(group="pytest11"))
+    plugin = [] if loaded else ["-p", "evalkit.pytest_plugin"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def test_the_fixture_holds_the_gate_and_accepts_a_new_baseline(
+    tmp_path: Path, two_reports: tuple[Report, Report]
+) -> None:
+    for name, r in zip(("base", "worse"), two_reports, strict=True):
+        reports.write(r, tmp_path / f"{name}.json")
+    assert pytest_run(tmp_path, "base").returncode == 0
+    failed = pytest_run(tmp_path, "worse")
+    assert failed.returncode == 1
+    assert "the gate is closed" in failed.stdout and "FAIL  " in failed.stdout
+    assert pytest_run(tmp_path, "worse", "--evalkit-accept").returncode == 0
+    assert pytest_run(tmp_path, "worse").returncode == 0
