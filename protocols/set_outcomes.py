@@ -1,0 +1,79 @@
+"""What all-pairs protocols keep for intervals: genuine scores, impostor tail, image counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.protocols.allpairs import top_impostors
+from evalkit.protocols.metrics import false_accepts_allowed
+from evalkit.protocols.samples import Ints
+from evalkit.protocols.scores import exact_scores
+
+# Impostor pairs kept at most: beyond it a FAR is so high that its outcomes would fill the disk.
+LONGEST_TAIL = 2_000_000
+
+
+def set_outcomes(
+    x: NDArray[np.float32],
+    subject: Ints,
+    y: NDArray[np.float32] | None = None,
+    y_subject: Ints | None = None,
+    *,
+    fars: Sequence[str],
+    longest: int = LONGEST_TAIL,
+    **engine: Any,
+) -> dict[str, NDArray[Any]]:
+    """Collect what `intervals.with_intervals` and paired tests need of all pairs of x and y.
+
+    x : (N, D) unit rows with subject : (N,), -1 = nobody's mate; y the same, or None for x with
+    itself.  fars : those reported.  Kept are every genuine pair's score and the impostors down to
+    about twice the false accepts that the highest FAR allows; a FAR that needs more than `longest`
+    gets no interval.  `engine` goes to `allpairs.top_impostors`.
+    """
+    a = _own(subject, 0)
+    b = a if y is None or y_subject is None else _own(y_subject, len(a))
+    seen, ids = np.unique(np.concatenate([a, b]), return_inverse=True)
+    a, b = ids[: len(a)], ids[len(ids) - len(b) :]
+    left_images, right_images = (np.bincount(s, minlength=len(seen)) for s in (a, b))
+    i, j = _genuine_pairs(a, b, within=y is None)
+    other = x if y is None else y
+    pairs = len(a) * (len(a) - 1) // 2 if y is None else len(a) * len(b)
+    impostors = pairs - len(i)
+    allowed = (false_accepts_allowed(far, impostors) for far in fars)
+    tail = max((2 * k + 100 for k in allowed if 2 * k + 100 <= longest), default=0)
+    top = top_impostors(x, subject, y, y_subject, count=min(tail, impostors), **engine)
+    return {
+        "genuine_score": exact_scores(x, i, other, j),
+        "genuine_subject": a[i].astype(np.int32),
+        "impostor_score": top.score,
+        "impostor_left": a[top.i].astype(np.int32),
+        "impostor_right": b[top.j].astype(np.int32),
+        "impostor_rows": np.stack([top.i, top.j], axis=1).astype(np.int32),
+        "left_images": left_images,
+        "right_images": right_images,
+        "impostors": np.array(impostors),
+    }
+
+
+def _own(subject: Ints, offset: int) -> NDArray[np.int64]:
+    """Give every row without a mate a name of its own, below zero."""
+    named = np.asarray(subject, np.int64)
+    return np.where(named < 0, -1 - offset - np.arange(len(named)), named)
+
+
+def _genuine_pairs(
+    a: NDArray[np.int64], b: NDArray[np.int64], within: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows (i, j) of equal subjects, in row order of i; within one set each pair once, i < j."""
+    order = np.argsort(b, kind="stable")
+    start = np.searchsorted(b[order], a, "left")
+    count = np.searchsorted(b[order], a, "right") - start
+    i = np.repeat(np.arange(len(a)), count)
+    place = np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
+    j = order[np.repeat(start, count) + place]
+    keep = i < j if within else np.ones(len(i), bool)
+    return i[keep], j[keep]
