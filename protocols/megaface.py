@@ -1,0 +1,265 @@
+"""MegaFace challenge 1: find a face among up to a million others.
+
+Each probe searches for each of its mates, which is enrolled alone among the distractors
+[Kemelmacher-Shlizerman, Seitz, Miller, Brossard, CVPR 2016].  So every ordered pair of two images
+of a subject is a search (FaceScrub: 153,634), and other subjects' probes are never in the gallery.
+
+Rank of a search = distractors that score strictly above the mate, plus 1: a tie favours the mate,
+as in the devkit.  Rank-k = share of searches with rank <= k.  TPR@FAR: genuine are the unordered
+pairs of a subject (76,817), impostors all probes x all distractors; the lowest threshold whose
+measured FAR is at most x.
+
+Scores are exact inner products of unit-length float32 vectors.  The devkit instead scores minus
+the squared distance of the vectors as given, in float32, takes impostors of its first 100 probes
+only and writes thinned curves: `evalkit.protocols.megaface_devkit` follows it, for published JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import allpairs, metrics
+from evalkit.protocols.intervals import with_intervals
+from evalkit.protocols.megaface_devkit import JointBayesian, project
+from evalkit.protocols.scores import exact_scores, failed, normalise
+from evalkit.types import Estimate, Failures, Report
+
+NAME = "megaface"
+VERSION = 1
+FARS = ("1e-4", "1e-5", "1e-6")
+RANKS = (1, 10)
+
+Rule = Literal["insightface", "facex"]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Noises:
+    """Images known to be wrong, and whose way of cleaning them is followed (see `clean`).
+
+    probe : (P,) bool.  distractor : (N,) bool for each set of distractors, by its name.
+    """
+
+    rule: Rule
+    probe: NDArray[np.bool_]
+    distractor: Mapping[str, NDArray[np.bool_]]
+
+
+def validate(
+    probe: NDArray[Any], subject: NDArray[np.integer[Any]], distractors: Mapping[str, NDArray[Any]]
+) -> None:
+    """Raise ProtocolError unless the arrays fit together and hold a genuine pair."""
+    if probe.ndim != 2 or subject.shape != probe.shape[:1]:
+        raise ProtocolError(
+            f"probes of shape {probe.shape} have subjects of shape {subject.shape}",
+            "expected (P, D) and (P,)",
+        )
+    for name, x in distractors.items():
+        if x.ndim != 2 or x.shape[1] != probe.shape[1] or not len(x):
+            raise ProtocolError(
+                f"{name}: distractors of shape {x.shape} for probes of shape {probe.shape}"
+            )
+    if not distractors:
+        raise ProtocolError("there are no distractors")
+    if np.unique(subject, return_counts=True)[1].max(initial=0) < 2:
+        raise ProtocolError("no subject has two probes, so there is no genuine pair")
+
+
+def evaluate(
+    probe: NDArray[Any],
+    subject: NDArray[np.integer[Any]],
+    distractors: Mapping[str, NDArray[Any]],
+    *,
+    noises: Noises | None = None,
+    model: JointBayesian | None = None,
+    fars: Sequence[str] = FARS,
+    depths: Sequence[int] = RANKS,
+    **engine: Any,
+) -> Report:
+    """Search for every mate among every set of distractors.
+
+    probe : (P, D) features, not normalised.  subject : (P,).  distractors : (N, D) features by the
+    parameters that name their set, such as "distractors=1000000" or "distractors=1000000,set=2".
+    noises : adds, beside each number, the same with cleaned features, named ",cleaned=RULE".
+    model : score by a devkit Joint Bayesian model instead of the cosine.  engine : options of
+    `evalkit.protocols.allpairs`.
+
+    Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  A probe or distractor without
+    a template (NaN) is never accepted and never outranks a mate; its own searches all miss.
+    """
+    probe, subject = np.asarray(probe), np.asarray(subject)
+    validate(probe, subject, distractors)
+    found: dict[str, Estimate] = {}
+    curves: dict[str, Mapping[str, Sequence[float]]] = {}
+    kept: list[dict[str, NDArray[Any]]] = []
+    for name, x in distractors.items():
+        given: list[tuple[str, NDArray[Any], NDArray[Any]]] = [(name, probe, x)]
+        if noises is not None:
+            cleaned = clean(probe, subject, x, noises.probe, noises.distractor[name], noises.rule)
+            given.append((f"{name},cleaned={noises.rule}", *cleaned))
+        for label, p, d in given:
+            search = _searches(*_sides(p, d, model), subject, fars, engine)
+            kept.append({"rank": search.rank, "rank_subject": subject[search.probe]})
+            found |= with_intervals(_ranks(search.rank, label, depths), kept[-1])
+            found |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
+            curves |= _curves(search, label)
+    return Report(
+        protocol=NAME,
+        protocol_version=VERSION,
+        metrics=found,
+        failures=_failures(probe, subject, list(distractors.values())),
+        provenance={
+            "probes": len(probe),
+            "subjects": len(np.unique(subject)),
+            "score": "cosine" if model is None else "Joint Bayesian",
+            **({"cleaned": noises.rule, "noisy_probes": int(noises.probe.sum())} if noises else {}),
+        },
+        curves=curves,
+        outcomes=kept[0] if len(kept) == 1 else None,
+    )
+
+
+def clean(
+    probe: NDArray[Any],
+    subject: NDArray[np.integer[Any]],
+    distractor: NDArray[Any],
+    noisy_probe: NDArray[np.bool_],
+    noisy_distractor: NDArray[np.bool_],
+    rule: Rule,
+) -> tuple[Floats, Floats]:
+    """Replace the features of wrong images, as two published tables do; nothing is left out.
+
+    A noisy probe becomes the sum of its subject's clean features (InsightFace adds unseeded noise
+    of +-0.001 to it, evalkit does not), so it still counts, as a nearly perfect one.  A noisy
+    distractor can never match by InsightFace's rule (a dimension of its own, 100 long): here it
+    has no template.  By FaceX-Zoo's it is the zero vector, which beats a mate of negative score.
+    Source: InsightFace `megaface/remove_noises.py`, FaceX-Zoo `test_protocol/remove_noises.py`.
+    """
+    p, d = np.array(probe, np.float32), np.array(distractor, np.float32)
+    for row in np.flatnonzero(noisy_probe):
+        of_subject = (subject == subject[row]) & ~noisy_probe
+        if not of_subject.any():
+            raise ProtocolError(f"all probes of the subject of probe {row} are on the noise list")
+        p[row] = np.asarray(probe[of_subject], np.float32).sum(axis=0)
+    d[noisy_distractor] = np.nan if rule == "insightface" else 0.0
+    return p, d
+
+
+def _sides(
+    probe: NDArray[Any], distractor: NDArray[Any], model: JointBayesian | None
+) -> tuple[Floats, Floats, Floats]:
+    """Give vectors whose inner products are the scores: probes, mates, distractors.
+
+    2 <Ux, Uy> + c_x + c_y is the inner product of (2 Ux, c_x, 1) and (Uy, 1, c_y).
+    """
+    if model is None:
+        unit = normalise(probe)
+        return unit, unit, normalise(distractor)
+    x, y = project(probe, model), project(distractor, model)
+    one_x, one_y = np.ones_like(x.constant), np.ones_like(y.constant)
+    return (
+        np.column_stack([2 * x.vector, x.constant, one_x]),
+        np.column_stack([x.vector, one_x, x.constant]),
+        np.column_stack([y.vector, one_y, y.constant]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Searches:
+    """Ordered genuine pairs (probe, mate), the ranks of their mates, and TPR by FAR."""
+
+    probe: NDArray[np.int64]
+    mate: NDArray[np.int64]
+    rank: NDArray[np.int64]  # from 1; 0 = failed
+    distractors: int
+    tpr: dict[str, Estimate]
+
+
+def _searches(
+    probe: Floats,
+    mate: Floats,
+    distractor: Floats,
+    subject: NDArray[np.integer[Any]],
+    fars: Sequence[str],
+    engine: Mapping[str, Any],
+) -> _Searches:
+    i, j = genuine_pairs(subject)
+    score = exact_scores(probe, i, mate, j)
+    above = allpairs.ranks(probe, distractor, i, score, **engine)[0]
+    nobody = np.full(len(distractor), -1, np.int32)
+    seen = allpairs.verify(probe, subject, distractor, nobody, fars=fars, **engine)
+    once = score[i < j]
+    return _Searches(
+        i, j, np.where(np.isfinite(score), above + 1, 0), len(distractor), tpr_by_far(once, seen)
+    )
+
+
+def genuine_pairs(
+    subject: NDArray[np.integer[Any]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return all ordered pairs (i, j), i != j, of one subject, by i, then j."""
+    by_subject = np.argsort(subject, kind="stable")
+    groups = np.split(by_subject, np.flatnonzero(np.diff(subject[by_subject])) + 1)
+    i = np.concatenate([np.repeat(g, len(g)) for g in groups])
+    j = np.concatenate([np.tile(g, len(g)) for g in groups])
+    i, j = i[i != j], j[i != j]
+    order = np.lexsort((j, i))
+    return i[order], j[order]
+
+
+def tpr_by_far(genuine: NDArray[np.float64], seen: allpairs.Verification) -> dict[str, Estimate]:
+    """TPR of genuine scores at the thresholds that the engine found among the impostors."""
+    return {
+        point.far: metrics.tpr_estimate(
+            point.far,
+            point.threshold,
+            0 if point.threshold is None else int(np.count_nonzero(genuine >= point.threshold)),
+            len(genuine),
+            point.false_accepts or 0,
+            seen.n_impostor,
+        )
+        for point in seen.points
+    }
+
+
+def _ranks(rank: NDArray[np.int64], label: str, depths: Sequence[int]) -> dict[str, Estimate]:
+    n = len(rank)
+    hits = {k: np.count_nonzero((rank >= 1) & (rank <= k)) for k in depths}
+    return {f"rank-{k}@{label}": Estimate(value=hits[k] / n, n=n) for k in depths}
+
+
+def _curves(search: _Searches, label: str) -> dict[str, Mapping[str, Sequence[float]]]:
+    n = search.distractors + 1
+    depth = np.unique(np.geomspace(1, n, 200).round().astype(np.int64))
+    share = np.searchsorted(np.sort(search.rank[search.rank > 0]), depth, "right") / len(
+        search.rank
+    )
+    points = [m for m in search.tpr.values() if m.value is not None]
+    return {
+        f"cmc@{label}": {"rank": depth.tolist(), "share": share.tolist()},
+        f"roc@{label}": {
+            name: [getattr(m, field) for m in points]
+            for name, field in (("far", "far"), ("tpr", "value"), ("threshold", "threshold"))
+        },
+    }
+
+
+def _failures(
+    probe: NDArray[Any], subject: NDArray[np.integer[Any]], distractors: list[NDArray[Any]]
+) -> Failures:
+    """Count images without a template, and the comparisons of the largest set they took part in."""
+    largest = max(distractors, key=len)
+    lost, nobody = failed(np.asarray(probe)), failed(np.asarray(largest))
+    i, j = genuine_pairs(subject)
+    p, d = int(lost.sum()), int(nobody.sum())
+    return Failures(
+        images=p + d,
+        genuine=int((lost[i] | lost[j]).sum()) // 2,
+        impostor=p * len(largest) + (len(probe) - p) * d,
+    )

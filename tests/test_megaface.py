@@ -1,0 +1,160 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import megaface
+from evalkit.protocols import megaface_devkit as devkit
+from evalkit.protocols.metrics import tpr_at_far
+from evalkit.protocols.scores import exact_scores, normalise
+
+
+def _scores(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    i, j = np.indices((len(x), len(y)))
+    return exact_scores(normalise(x), i.ravel(), normalise(y), j.ravel()).reshape(i.shape)
+
+
+def _slow_rank(x: np.ndarray, subject: np.ndarray, d: np.ndarray, k: int) -> float:
+    """Rank-k by three loops."""
+    own, other = _scores(x, x), _scores(x, d)
+    hits = []
+    for i in range(len(x)):
+        for j in range(len(x)):
+            if i != j and subject[i] == subject[j]:
+                hits.append(np.isfinite(own[i, j]) and (other[i] > own[i, j]).sum() < k)
+    return float(np.mean(hits))
+
+
+_COARSE = st.integers(-3, 3).map(float) | st.just(np.nan)  # many ties, and failures
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    hnp.arrays(np.float32, (7, 3), elements=_COARSE),
+    hnp.arrays(np.float32, st.tuples(st.integers(1, 9), st.just(3)), elements=_COARSE),
+    st.permutations([0, 0, 0, 1, 1, 2, 2]),
+)
+def test_ranks_and_tpr_are_what_loops_give(x: np.ndarray, d: np.ndarray, who: list[int]) -> None:
+    subject = np.array(who)
+    report = megaface.evaluate(x, subject, {"distractors=9": d}, fars=["0.5"], depths=[1, 3])
+    for k in (1, 3):
+        found = report.metrics[f"rank-{k}@distractors=9"]
+        assert found.value == _slow_rank(x, subject, d, k) and found.n == 10
+    own = _scores(x, x)
+    genuine = own[np.triu(subject[:, None] == subject, 1)]
+    ours = report.metrics["tpr@far=0.5,distractors=9"]
+    true = tpr_at_far(genuine, _scores(x, d).ravel(), "0.5")
+    assert (ours.value, ours.threshold, ours.false_accepts, ours.n) == (
+        true.value,
+        true.threshold,
+        true.false_accepts,
+        true.n,
+    )
+
+
+@pytest.mark.parametrize(
+    "size", [10, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in (1000, 4000))]
+)
+def test_rank_1_of_real_features_is_the_official_programs(shared_data: Path, size: int) -> None:
+    run = shared_data / "megaface" / "official_devkit_run"
+    x = np.load(shared_data / "features" / "lfw_mobilefacenet_flipsum_l2.npy")
+    keys = (shared_data / "features" / "lfw_paths.txt").read_text().splitlines()
+    row = {key: r for r, key in enumerate(keys)}
+    probes = json.loads((run / "probe_list.json").read_text())
+    distractors = json.loads((run / f"dist_list.json_{size}_1").read_text())
+    name = f"distractors={size}"
+    report = megaface.evaluate(
+        x[[row[p] for p in probes["path"]]],
+        np.unique(probes["id"], return_inverse=True)[1],
+        {name: x[[row[p] for p in distractors["path"]]]},
+    )
+    official = json.loads((run / f"cmc_facescrub_megaface_foam_{size}_1.json").read_text())
+    rank_1 = report.metrics[f"rank-1@{name}"]
+    assert rank_1.value == pytest.approx(official["cmc"][1][0], abs=1e-7)
+    assert rank_1.low is not None and rank_1.low < official["cmc"][1][0] < (rank_1.high or 0)
+    if size == 4000:  # measured with numpy when the official programs were run
+        found = [report.metrics[f"tpr@far={far},{name}"].value for far in megaface.FARS]
+        assert found == pytest.approx([0.96976, 0.94459, 0.37187], abs=1e-5)
+
+
+def _small() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    subject = np.repeat(np.arange(4), 5)
+    x = rng.normal(size=(4, 6))[subject] + 0.8 * rng.normal(size=(20, 6))
+    return x, subject, rng.normal(size=(200, 6))
+
+
+@pytest.mark.parametrize("rule", ["insightface", "facex"])
+def test_both_numbers_are_shown_where_noises_are_known(rule: megaface.Rule) -> None:
+    x, subject, d = _small()
+    x[3] = -x[0]
+    d[5] = x[1]
+    noises = megaface.Noises(rule, np.arange(20) == 3, {"distractors=200": np.arange(200) == 5})
+    found = megaface.evaluate(x, subject, {"distractors=200": d}, noises=noises).metrics
+    plain, cleaned = (found[f"rank-1@distractors=200{c}"] for c in ("", f",cleaned={rule}"))
+    assert plain.value is not None and cleaned.value is not None
+    assert plain.n == cleaned.n and plain.value < cleaned.value
+
+
+def test_the_two_cleaning_rules_differ_where_a_mate_scores_below_zero() -> None:
+    x = np.array([[1, 0], [-1, 0.1]])
+    d = np.array([[1.0, 0]])
+    none, one = np.zeros(2, bool), np.ones(1, bool)
+    found = {
+        rule: megaface.evaluate(
+            x, np.zeros(2, int), {"d": d}, noises=megaface.Noises(rule, none, {"d": one})
+        ).metrics[f"rank-1@d,cleaned={rule}"]
+        for rule in ("insightface", "facex")
+    }
+    assert (found["insightface"].value, found["facex"].value) == (1.0, 0.0)
+
+
+def test_a_cleaned_probe_is_its_subjects_centre() -> None:
+    x, subject, d = _small()
+    p, e = megaface.clean(x, subject, d, np.arange(20) == 3, np.arange(200) < 2, "facex")
+    np.testing.assert_allclose(p[3], x[[0, 1, 2, 4]].sum(axis=0), rtol=1e-5)
+    assert not e[:2].any() and np.array_equal(e[2:], d[2:].astype(np.float32))
+    with pytest.raises(ProtocolError, match="all probes of the subject of probe 0"):
+        megaface.clean(x, subject, d, subject == 0, np.zeros(200, bool), "facex")
+
+
+def test_a_joint_bayesian_model_scores_by_its_own_rule() -> None:
+    x, subject, d = _small()
+    x, d = x.astype(np.float32), d.astype(np.float32)
+    rng = np.random.default_rng(1)
+    model = devkit.JointBayesian(*(rng.normal(size=s).astype("f4") for s in [(6,), (3, 6), (2, 6)]))
+    found = megaface.evaluate(x, subject, {"d": d}, model=model, depths=[1]).metrics["rank-1@d"]
+    official = devkit.evaluate(devkit.project(x, model), subject, devkit.project(d, model))
+    assert found.value == pytest.approx(official.cmc[1][0], abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("probe", "subject", "distractor", "message"),
+    [
+        (np.ones((3, 2)), np.zeros(2), np.ones((4, 2)), "have subjects of shape"),
+        (np.ones((3, 2)), np.zeros(3), np.ones((4, 3)), "for probes of shape"),
+        (np.ones((3, 2)), np.zeros(3), np.ones((0, 2)), "for probes of shape"),
+        (np.ones((3, 2)), np.arange(3), np.ones((4, 2)), "no genuine pair"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(
+    probe: np.ndarray, subject: np.ndarray, distractor: np.ndarray, message: str
+) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        megaface.evaluate(probe, subject, {"d": distractor})
+    with pytest.raises(ProtocolError, match="no distractors"):
+        megaface.evaluate(np.ones((2, 2)), np.zeros(2, int), {})
+
+
+def test_failures_are_counted_and_never_help() -> None:
+    x, subject, d = _small()
+    x[0], d[3] = np.nan, np.inf
+    report = megaface.evaluate(x, subject, {"d": d}, depths=[1, 200])
+    f = report.failures
+    assert (f.images, f.genuine, f.impostor) == (2, 4, 200 + 19)
+    assert report.metrics["rank-200@d"].value == 1 - 8 / 80
