@@ -22,12 +22,14 @@ class Embeddings:
     digest: str  # SHA-256 of the files read
 
 
-def read(path: Path, keys: Path | None = None) -> Embeddings:
+def read(path: Path, keys: Path | None = None, *, allow_failures: bool = False) -> Embeddings:
     """Read embeddings from `.npy` + a list of keys, or an `.npz` or `.h5` that holds both.
 
     .npy : (N, D) or (N, V, D) float, memory-mapped; `keys` is a text file with N lines.
     .npz : arrays `features` and `keys` (or `keys` from the text file).
     .h5 : a feature file of evalkit's own, or datasets `features` and `keys`.
+    A row that is not finite is a DataError, unless `allow_failures` says that it stands for an
+    image without a template; evalkit's own files say so themselves.
     """
     readers = {".npy": _read_npy, ".npz": _read_npz, ".h5": _read_hdf5, ".hdf5": _read_hdf5}
     if not path.is_file():
@@ -42,6 +44,8 @@ def read(path: Path, keys: Path | None = None) -> Embeddings:
     if names is None:
         raise DataError(f"{path.name} does not say which row is which image", "add --keys LIST.txt")
     _check(features, names, path)
+    if not allow_failures and not _is_own(path):
+        _refuse_failures(features, names, path)
     files = [path] if keys is None else [path, keys]
     return Embeddings(tuple(names), features, _digest(files))
 
@@ -54,6 +58,27 @@ def _check(features: NDArray[Any], keys: list[str], path: Path) -> None:
         )
     if len(features) != len(keys):
         raise DataError(f"{path.name} has {len(features)} rows, the list has {len(keys)} keys")
+
+
+def _is_own(path: Path) -> bool:
+    import h5py
+
+    if path.suffix.lower() not in (".h5", ".hdf5"):
+        return False
+    with h5py.File(path, "r") as f:
+        return bool(f.attrs.get("format") == "evalkit-features")
+
+
+def _refuse_failures(features: NDArray[Any], keys: list[str], path: Path) -> None:
+    bad: list[int] = []
+    for o in range(0, len(features), 65536):
+        block = features[o : o + 65536].reshape(len(features[o : o + 65536]), -1)
+        bad += (o + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist()
+    if bad:
+        raise DataError(
+            f"{path.name}: {len(bad)} rows hold NaN or infinity, the first is {keys[bad[0]]!r}",
+            "--allow-failures counts them as images without a template",
+        )
 
 
 def _read_npy(path: Path) -> tuple[NDArray[Any], list[str] | None]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from evalkit import __version__
 from evalkit import report as reports
@@ -21,8 +23,11 @@ PATH = click.Path(path_type=Path)
 
 
 def features_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--features` and `--keys`: embeddings made elsewhere."""
+    """Add `--features`, `--keys` and `--allow-failures`: embeddings made elsewhere."""
     for option in (
+        click.option(
+            "--allow-failures", is_flag=True, help="A row with NaN is an image without a template."
+        ),
         click.option("--keys", type=PATH, metavar="LIST.txt", help="Line i names row i."),
         click.option(
             "--features",
@@ -48,10 +53,20 @@ class Output:
         if not self.quiet:
             click.echo(line, err=True)
 
-    @property
-    def progress(self) -> bool:
-        """Whether to draw progress bars."""
-        return not self.quiet and sys.stderr.isatty()
+    @contextmanager
+    def bar(self, what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+        """Draw progress on stderr, with rate and time left, where somebody is looking.
+
+        Yields the function to call with (done, total).
+        """
+        silent = self.quiet or not sys.stderr.isatty()
+        with tqdm(desc=what, unit=unit, unit_scale=True, disable=silent, leave=False) as drawn:
+
+            def progress(done: int, total: int) -> None:
+                drawn.total = total
+                drawn.update(done - drawn.n)
+
+            yield progress
 
     def deliver(self, report: Report, title: str) -> None:
         """Print the report as a table, or write it where `--json` and `--out` ask for it."""

@@ -1,0 +1,47 @@
+"""The vectors that a protocol scores: row i belongs to key i of its manifest, whoever made them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.adapters import embeddings
+from evalkit.features import FeatureStore
+from evalkit.keys import rows_of
+from evalkit.types import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """(N, D) or (N, V, D) features in the manifest's order, and where they came from."""
+
+    features: NDArray[Any]
+    provenance: Mapping[str, Any]
+
+
+def in_order(features: NDArray[Any], have: tuple[str, ...], manifest: Manifest) -> NDArray[Any]:
+    """Put the rows called `have` into the manifest's order; no copy where they already are."""
+    rows = rows_of(manifest.keys, have)
+    if len(rows) == len(have) and np.array_equal(rows, np.arange(len(rows))):
+        return features
+    return features[rows]
+
+
+def from_embeddings(
+    path: Path, keys: Path | None, manifest: Manifest, *, allow_failures: bool = False
+) -> Vectors:
+    """Take vectors made elsewhere (see `adapters.embeddings`)."""
+    made = embeddings.read(path, keys, allow_failures=allow_failures)
+    provenance = {"features": path.name, "features_sha256": made.digest}
+    return Vectors(in_order(made.features, made.keys, manifest), provenance)
+
+
+def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:
+    """Take vectors that evalkit embedded or imported."""
+    provenance = {"features": store.path.name, **store.key, "made": store.provenance}
+    return Vectors(in_order(store.features, store.manifest.keys, manifest), provenance)
