@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("evalkit.cli.compare", "Is one model better than another? Paired, with p-values."),
     "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
     "lfw": ("evalkit.cli.lfw", "Labeled Faces in the Wild: 10-fold verification."),
+    "megaface": ("evalkit.cli.megaface", "Find a face among up to a million others."),
     "synth": ("evalkit.cli.synth", "A face-like feature set of any size, with its exact answer."),
 }
 

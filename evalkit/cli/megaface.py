@@ -1,0 +1,170 @@
+"""`evalkit megaface`: find a face among up to a million others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.adapters import embeddings
+from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.datasets import megaface as files
+from evalkit.errors import DataError
+from evalkit.files import whole_file
+from evalkit.keys import rows_of
+from evalkit.protocols import megaface, megaface_devkit
+
+Take = Callable[[Sequence[str], str], NDArray[Any]]
+
+
+@click.command("megaface")
+@features_options
+@click.option("--probe-list", type=PATH, required=True, help="JSON list of FaceScrub or FG-NET.")
+@click.option(
+    "--distractor-list",
+    "distractor_lists",
+    type=PATH,
+    required=True,
+    multiple=True,
+    help="JSON list; again for each size and set.",
+)
+@click.option(
+    "--distractor-features",
+    type=PATH,
+    metavar="FOLDER",
+    help="Where the distractors' features lie, if not with the probes'.",
+)
+@click.option("--file-ending", metavar="_ALGO.bin", help="End of the names in a feature folder.")
+@click.option(
+    "--clean",
+    type=click.Choice(["insightface", "facex"]),
+    help="Show also the numbers with noisy images cleaned, by this project's rule.",
+)
+@click.option("--probe-noises", type=PATH, metavar="LIST", help="facescrub_noises.txt")
+@click.option("--distractor-noises", type=PATH, metavar="LIST", help="megaface_noises.txt")
+@click.option("--jb-model", type=PATH, metavar="JB.bin", help="A Joint Bayesian of the devkit.")
+@click.option("--far", "fars", multiple=True, default=megaface.FARS, show_default=True)
+@click.option(
+    "--devkit-out",
+    type=PATH,
+    metavar="FOLDER",
+    help="Write also the devkit's cmc_*.json and matches_*.json, by its own rules.",
+)
+@output_options
+def command(
+    features: Path | None,
+    keys: Path | None,
+    allow_failures: bool,
+    probe_list: Path,
+    distractor_lists: tuple[Path, ...],
+    distractor_features: Path | None,
+    file_ending: str | None,
+    clean: megaface.Rule | None,
+    probe_noises: Path | None,
+    distractor_noises: Path | None,
+    jb_model: Path | None,
+    fars: tuple[str, ...],
+    devkit_out: Path | None,
+    output: Output,
+) -> None:
+    """MegaFace challenge 1: rank-1, rank-10 and TPR@FAR at each number of distractors.
+
+    FILE is embeddings with a key for each row, or the devkit's folder of one .bin an image.
+    """
+    if features is None:
+        raise click.UsageError("give --features: a file of embeddings, or the devkit's folder")
+    if (clean is None) != (probe_noises is None and distractor_noises is None):
+        raise click.UsageError("--clean and the noise lists belong together")
+    model = None if jb_model is None else files.read_model(jb_model)
+    probes = files.read_probe_list(probe_list)
+    lists = {_name(each): each for each in map(files.read_distractor_list, distractor_lists)}
+    if len(lists) != len(distractor_lists):
+        raise click.UsageError("two distractor lists have one size and set")
+    take, provenance = _source(features, keys, file_ending, allow_failures)
+    other = take
+    if distractor_features is not None:
+        other, more = _source(distractor_features, None, file_ending, allow_failures)
+        provenance |= {f"distractor_{name}": value for name, value in more.items()}
+    x = take(probes.keys, "probe features")
+    distractors = {name: other(each.keys, "distractor features") for name, each in lists.items()}
+    noises = (
+        None if clean is None else _noises(clean, probes, lists, probe_noises, distractor_noises)
+    )
+    report = megaface.evaluate(
+        x, probes.subject, distractors, noises=noises, model=model, fars=fars
+    )
+    if devkit_out is not None:
+        _write_devkit(devkit_out, probes, x, lists, distractors, model, file_ending or "evalkit")
+        output.say(f"the devkit's files are in {devkit_out}")
+    names = {"probe_list": probe_list.name, "distractor_lists": [p.name for p in distractor_lists]}
+    report = replace(report, provenance={**names, **provenance, **report.provenance})
+    output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {features.name}")
+
+
+def _name(each: files.DistractorList) -> str:
+    return f"distractors={each.size}" + (f",set={each.set}" if each.set != 1 else "")
+
+
+def _source(
+    path: Path, keys: Path | None, ending: str | None, allow_failures: bool
+) -> tuple[Take, dict[str, Any]]:
+    """Give a function from keys to features, and where these come from."""
+    if path.is_dir():
+        if ending is None:
+            raise click.UsageError(f"{path} is a folder: say --file-ending, such as _foam.bin")
+        return lambda wanted, _: files.read_folder(path, wanted, ending), {"features": path.name}
+    made = embeddings.read(path, keys, allow_failures=allow_failures)
+    if made.features.ndim != 2:
+        raise DataError(f"{path.name} holds several views an image", "fuse them before")
+
+    def take(wanted: Sequence[str], what: str) -> NDArray[Any]:
+        rows = rows_of(wanted, made.keys, what)
+        if np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            return made.features[rows[0] : rows[0] + len(rows)]
+        return made.features[rows]
+
+    return take, {"features": path.name, "features_sha256": made.digest}
+
+
+def _noises(
+    rule: megaface.Rule,
+    probes: files.ProbeList,
+    lists: dict[str, files.DistractorList],
+    of_probes: Path | None,
+    of_distractors: Path | None,
+) -> megaface.Noises:
+    first, second = (
+        files.read_noises(path) if path else frozenset[str]()
+        for path in (of_probes, of_distractors)
+    )
+    return megaface.Noises(
+        rule,
+        files.noisy(probes.keys, first),
+        {name: files.noisy(each.keys, second) for name, each in lists.items()},
+    )
+
+
+def _write_devkit(
+    folder: Path,
+    probes: files.ProbeList,
+    x: NDArray[Any],
+    lists: dict[str, files.DistractorList],
+    distractors: dict[str, NDArray[Any]],
+    model: megaface_devkit.JointBayesian | None,
+    ending: str,
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    projected = megaface_devkit.project(x, model)
+    for name, each in lists.items():
+        y = megaface_devkit.project(distractors[name], model)
+        found = megaface_devkit.evaluate(projected, probes.subject, y)
+        end = f"facescrub_megaface_{files.algorithm(ending)}_{each.size}_{each.set}.json"
+        for kind, content in (("cmc", found.curves()), ("matches", found.matches)):
+            with whole_file(folder / f"{kind}_{end}") as f:
+                f.write(json.dumps(content).encode())

@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from evalkit import cli
+from evalkit.datasets import matio
+
+
+class Set:
+    """A small MegaFace on disk: 4 x 5 probes, 30 distractors."""
+
+    def __init__(self, folder: Path) -> None:
+        rng = np.random.default_rng(0)
+        subject = np.repeat(np.arange(4), 5)
+        self.x = (rng.normal(size=(4, 8))[subject] + 0.7 * rng.normal(size=(20, 8))).astype("f4")
+        self.d = rng.normal(size=(30, 8)).astype("f4")
+        self.probes = [f"P_{s}/P_{s}_{i}.png" for i, s in enumerate(subject)]
+        self.distractors = [f"1/2@N0/{i}_0.jpg" for i in range(30)]
+        self.folder = folder
+        (folder / "P.json").write_text(
+            json.dumps({"path": self.probes, "id": [f"P_{s}" for s in subject]})
+        )
+        (folder / "D.json_30_1").write_text(json.dumps({"path": self.distractors}))
+        np.save(folder / "F.npy", np.concatenate([self.d, self.x]))
+        (folder / "K.txt").write_text("\n".join(self.distractors + self.probes))
+
+    def run(self, *more: str, features: tuple[str, ...] = ("F.npy", "--keys", "K.txt")) -> Result:
+        options = ["--features", *features, "--probe-list", "P.json"]
+        options += ["--distractor-list", "D.json_30_1"]
+        paths = [str(self.folder / o) if (self.folder / o).exists() else o for o in options]
+        more = tuple(str(self.folder / o) if (self.folder / o).exists() else o for o in more)
+        return CliRunner().invoke(cli.cli, ["megaface", *paths, *more])
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Set:
+    return Set(tmp_path)
+
+
+def test_embeddings_from_elsewhere_give_one_json_document(small: Set) -> None:
+    done = small.run("--json", "-", "--far", "1e-2")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["protocol"] == "megaface"
+    assert set(report["metrics"]) == {
+        "rank-1@distractors=30",
+        "rank-10@distractors=30",
+        "tpr@far=1e-2,distractors=30",
+    }
+    assert report["metrics"]["rank-1@distractors=30"]["n"] == 80
+
+
+def test_the_devkits_folder_gives_the_same(small: Set) -> None:
+    pairs = zip(small.probes + small.distractors, np.concatenate([small.x, small.d]), strict=True)
+    for key, row in pairs:
+        path = small.folder / "bins" / f"{key}_foam.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        matio.write_feature(path, row)
+    of_file = json.loads(small.run("--json", "-").stdout)
+    done = small.run("--json", "-", "--file-ending", "_foam.bin", features=("bins",))
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["metrics"] == of_file["metrics"]
+
+
+def test_the_devkits_json_is_written(small: Set) -> None:
+    out = small.folder / "out"
+    done = small.run("--quiet", "--devkit-out", str(out), "--file-ending", "_foam.bin")
+    assert done.exit_code == 0, done.output
+    held = json.loads((out / "cmc_facescrub_megaface_foam_30_1.json").read_text())
+    assert set(held) == {"cmc", "roc", "traditional_cmc"} and held["cmc"][1][-1] == 1
+    assert len(json.loads((out / "matches_facescrub_megaface_foam_30_1.json").read_text())) == 20
+
+
+def test_noise_lists_show_both_numbers(small: Set) -> None:
+    (small.folder / "fn.txt").write_text("#\nP_0_3.png\n")
+    (small.folder / "mn.txt").write_text("#\n1/2@N0/3_0.jpg\n")
+    lists = ("--probe-noises", "fn.txt", "--distractor-noises", "mn.txt")
+    done = small.run(*lists, "--clean", "facex", "--json", "-")
+    assert done.exit_code == 0, done.output
+    names = json.loads(done.stdout)["metrics"]
+    assert {"rank-1@distractors=30", "rank-1@distractors=30,cleaned=facex"} <= set(names)
+    assert small.run(*lists).exit_code == 2
+
+
+def test_a_missing_feature_is_an_error_that_lists_it(small: Set) -> None:
+    small.folder.joinpath("K.txt").write_text(
+        "\n".join(["?", *small.distractors[1:], *small.probes])
+    )
+    done = small.run("--json", "-")
+    assert done.stdout == "" and "missing for 1 of 30 images: 1/2@N0/0_0" in str(done.exception)
