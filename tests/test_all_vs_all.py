@@ -1,0 +1,80 @@
+"""All against all, beside loops over every pair."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from evalkit.protocols import all_vs_all
+from evalkit.protocols.scores import normalise
+
+
+def people(
+    seed: int = 0, n: int = 60, ids: int = 12
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    rng = np.random.default_rng(seed)
+    subject = rng.integers(-1, ids, n).astype(np.int32)
+    centre = rng.standard_normal((ids + 1, 6))
+    return (centre[subject] + 0.7 * rng.standard_normal((n, 6))).astype(np.float32), subject
+
+
+def score(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return math.fsum(float(u) * float(v) for u, v in zip(a, b, strict=True))
+
+
+def test_tpr_is_the_count_over_every_pair() -> None:
+    features, subject = people()
+    report = all_vs_all.evaluate(features, subject, fars=["1e-2"])
+    x, n = normalise(features), len(features)
+    genuine, impostor = [], []
+    for i in range(n):
+        for j in range(i + 1, n):
+            same = subject[i] == subject[j] and subject[i] >= 0
+            (genuine if same else impostor).append(score(x[i], x[j]))
+    bar = sorted(impostor, reverse=True)[len(impostor) // 100]
+    m = report.metrics["tpr@far=1e-2"]
+    assert m.value == sum(s > bar for s in genuine) / len(genuine)
+    assert m.threshold == np.nextafter(bar, np.inf)
+    assert (report.provenance["genuine"], report.provenance["impostor"]) == (
+        len(genuine),
+        len(impostor),
+    )
+    assert m.low is not None and m.high is not None and m.low <= m.value <= m.high
+
+
+def test_rank_1_is_the_search_by_hand() -> None:
+    features, subject = people(3)
+    x = normalise(features)
+    first = {int(s): k for k, s in reversed(list(enumerate(subject))) if s >= 0}
+    probes = [k for k, s in enumerate(subject) if s >= 0 and first[int(s)] != k]
+    hits = 0
+    for p in probes:
+        mate = score(x[p], x[first[int(subject[p])]])
+        others = [score(x[p], x[g]) for s, g in first.items() if s != subject[p]]
+        hits += all(o <= mate for o in others)
+    rank_1 = all_vs_all.evaluate(features, subject, fars=["1e-2"]).metrics["rank-1"]
+    assert (rank_1.value, rank_1.n) == (hits / len(probes), len(probes))
+
+
+def test_a_failed_image_lowers_tpr_and_rank_and_is_counted() -> None:
+    features, subject = people(1)
+    whole = all_vs_all.evaluate(features, subject, fars=["1e-2"])
+    lost = int(np.flatnonzero(subject == subject.max())[0])
+    features[lost] = np.nan
+    report = all_vs_all.evaluate(features, subject, fars=["1e-2"])
+    mates = int((subject == subject[lost]).sum()) - 1
+    assert report.failures.images == 1
+    assert report.failures.genuine == mates
+    assert report.failures.impostor == len(features) - 1 - mates
+    assert report.provenance["genuine"] == whole.provenance["genuine"]
+    far = report.metrics["tpr@far=1e-2"].far
+    assert far is not None and far <= 0.01
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_sets_too_small_to_measure_say_so(n: int) -> None:
+    report = all_vs_all.evaluate(np.eye(n, 4, dtype=np.float32), np.arange(n), fars=["1e-2"])
+    assert report.metrics["rank-1"].value is None
+    assert report.metrics["tpr@far=1e-2"].value is None
+    assert report.metrics["tpr@far=1e-2"].note
