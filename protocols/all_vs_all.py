@@ -47,7 +47,10 @@ def evaluate(
     if subject.shape != (len(x),):
         raise ProtocolError(f"{len(x)} features have subjects of shape {subject.shape}")
     verified = allpairs.verify(x, subject, fars=fars, progress=progress)
-    points = {f"tpr@far={p.far}": _estimate(p, verified.n_genuine) for p in verified.points}
+    points = {
+        f"tpr@far={p.far}": _estimate(p, verified.n_genuine + verified.n_impostor)
+        for p in verified.points
+    }
     rank, rank_subject = closed_set_ranks(x, subject)
     found = cmc(rank, max(RANKS))
     searched: dict[str, Estimate] = {
@@ -90,10 +93,10 @@ def closed_set_ranks(
     return rank, subject[probes].astype(np.int64)
 
 
-def _estimate(point: allpairs.OperatingPoint, genuine: int) -> Estimate:
+def _estimate(point: allpairs.OperatingPoint, pairs: int) -> Estimate:
     return Estimate(
         value=point.tpr,
-        n=genuine,
+        n=pairs,
         threshold=point.threshold,
         far=point.realised_far,
         false_accepts=point.false_accepts,
