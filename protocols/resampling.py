@@ -205,30 +205,73 @@ def _rank_statistic(sample: Sample, k: str) -> Statistic | None:
 
 
 def _tpr_statistic(sample: Sample, far: str) -> Statistic | None:
+    border = _border(sample, far)
+    if border is None:
+        return None
+    stored = len(sample.impostor)
+    above = np.searchsorted(-sample.genuine, -sample.impostor, "left")
+    finite = int(np.searchsorted(-sample.genuine, np.inf, "left"))
+    above = np.append(above, finite if stored == sample.impostors else above[-1])
+
+    def tpr(draw: Draw) -> float:
+        return float(draw.genuine[above[border(draw)]] / max(draw.genuine[-1], 1.0))
+
+    return tpr
+
+
+def _border(sample: Sample, far: str) -> Callable[[Draw], int] | None:
+    """Find how many of the highest impostors a draw accepts at FAR <= x: the next is the border."""
     x = Fraction(far)
     allowed = int(x * sample.impostors)
     stored = len(sample.impostor)
     if allowed < 1 or (allowed >= stored and stored < sample.impostors):
         return None
-    if sample.left_images is None:
-        accepted = (np.arange(stored) < allowed).astype(np.float64)
-        c = shrinkage(sample, accepted - accepted.mean())
-    else:
-        c = shrinkage(sample, accepted=allowed)
+    c = _acceptance_shrinkage(sample, allowed)
     # Draws rarely need more than twice the observed number of false accepts.
     reach = min(stored, 2 * allowed + 100)
     plain = (1 - c) * np.arange(1, reach + 1)
-    above = np.searchsorted(-sample.genuine, -sample.impostor[:reach], "left")
-    finite = int(np.searchsorted(-sample.genuine, np.inf, "left"))
-    above = np.append(above, finite if reach == sample.impostors else above[-1])
+    beyond = stored if reach == sample.impostors else reach - 1
 
-    def tpr(draw: Draw) -> float:
+    def border(draw: Draw) -> int:
         bound = float(x) * ((1 - c) * sample.impostors + c * draw.products)
         accepts = np.maximum.accumulate(plain + c * draw.product[1 : reach + 1])
         k = int(np.searchsorted(accepts, bound * (1 + 1e-12), "right"))
-        return float(draw.genuine[above[k]] / max(draw.genuine[-1], 1.0))
+        return k if k < reach else beyond
 
-    return tpr
+    return border
+
+
+def _acceptance_shrinkage(sample: Sample, accepted: int) -> float:
+    if sample.left_images is not None:
+        return shrinkage(sample, accepted=accepted)
+    hit = (np.arange(len(sample.impostor)) < accepted).astype(np.float64)
+    return shrinkage(sample, hit - hit.mean())
+
+
+def threshold_draws(
+    sample: Sample, far: str, draws: int = 1000, seed: int = 0
+) -> tuple[Floats, Floats] | None:
+    """Draw the threshold at FAR <= x anew, and the FAR at the threshold that was found.
+
+    Returns (draws,) thresholds and (draws,) FARs of the fixed one, or None where the sample does
+    not reach to that FAR.
+    """
+    border = _border(sample, far)
+    if border is None:
+        return None
+    allowed = int(Fraction(far) * sample.impostors)
+    c = _acceptance_shrinkage(sample, allowed)
+    bar = sample.impostor[allowed] if allowed < len(sample.impostor) else -np.inf
+    accepted = int(np.count_nonzero(sample.impostor > bar))
+    rng = np.random.default_rng(seed)
+    thresholds, fars = np.empty(draws), np.empty(draws)
+    for d in range(draws):
+        draw = weigh(sample, subject_weights(sample, rng))
+        k = border(draw)
+        thresholds[d] = sample.impostor[k] if k < len(sample.impostor) else -np.inf
+        all_pairs = (1 - c) * sample.impostors + c * draw.products
+        fars[d] = ((1 - c) * accepted + c * draw.product[accepted]) / all_pairs
+    return thresholds, fars
 
 
 def _accuracy_statistic(sample: Sample) -> Statistic | None:
@@ -269,8 +312,7 @@ def _eer_statistic(sample: Sample) -> Statistic:
     i = np.append(0, np.searchsorted(-sample.impostor, -threshold, "right"))
     gap = i / len(sample.impostor) + g / len(sample.genuine) - 1
     at = min(int(np.searchsorted(gap, 0)), len(gap) - 1)
-    accepted = (np.arange(len(sample.impostor)) < i[at]).astype(np.float64)
-    c = shrinkage(sample, accepted - accepted.mean())
+    c = _acceptance_shrinkage(sample, int(i[at]))
     plain = (1 - c) * i
 
     def eer(draw: Draw) -> float:

@@ -52,6 +52,7 @@ def set_outcomes(
         "impostor_score": top.score,
         "impostor_left": a[top.i].astype(np.int32),
         "impostor_right": b[top.j].astype(np.int32),
+        "genuine_rows": np.stack([i, j], axis=1).astype(np.int32),
         "impostor_rows": np.stack([top.i, top.j], axis=1).astype(np.int32),
         "left_images": left_images,
         "right_images": right_images,

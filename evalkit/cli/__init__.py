@@ -18,6 +18,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
     "lfw": ("evalkit.cli.lfw", "Labeled Faces in the Wild: 10-fold verification."),
     "megaface": ("evalkit.cli.megaface", "Find a face among up to a million others."),
+    "report": ("evalkit.cli.report", "A page, pictures, Markdown or a model card of reports."),
+    "threshold": (
+        "evalkit.cli.threshold",
+        "The threshold to deploy for a FAR, with intervals.",
+    ),
+    "schema": ("evalkit.cli.schema", "The JSON schema of the report file."),
     "synth": ("evalkit.cli.synth", "A face-like feature set of any size, with its exact answer."),
 }
 

@@ -1,0 +1,75 @@
+"""`evalkit report`: a page, a picture, Markdown or a model card from reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evalkit import report as reports
+from evalkit.cli.options import PATH
+from evalkit.files import whole_file
+from evalkit.report.table import table
+
+
+@click.command("report")
+@click.argument("paths", metavar="REPORT...", type=PATH, nargs=-1, required=True)
+@click.option("-o", "--out", type=PATH, metavar="FILE.html", help="Write the page here.")
+@click.option("--data", type=PATH, help="Folder, .zip or list of the images, for thumbnails.")
+@click.option("--name", "names", multiple=True, help="What to call each report, in order.")
+@click.option(
+    "--plot",
+    "plots",
+    type=PATH,
+    multiple=True,
+    metavar="KIND.png",
+    help="roc, det, histogram, cmc or folds, as .png, .svg or .pdf; any folder.",
+)
+@click.option("--markdown", is_flag=True, help="Print the numbers as a Markdown table.")
+@click.option("--model-card", is_flag=True, help="Print the Hugging Face model-index block.")
+def command(
+    paths: tuple[Path, ...],
+    out: Path | None,
+    data: Path | None,
+    names: tuple[str, ...],
+    plots: tuple[Path, ...],
+    markdown: bool,
+    model_card: bool,
+) -> None:
+    """Show one report, or several beside each other: as a page, pictures, Markdown or a table.
+
+    The page is one file without network: numbers with intervals, ROC and DET, score histograms,
+    CMC, folds, the hardest pairs, provenance; several models overlaid, with paired differences.
+    """
+    if len(names) > len(paths):
+        raise click.UsageError(f"{len(names)} names for {len(paths)} reports")
+    labels = [*names, *_labels(paths[len(names) :])]
+    held = [reports.read(path) for path in paths]
+    if plots or out is not None:
+        from evalkit.report.plots import Model, draw, save
+
+        models = [Model(n, r) for n, r in zip(labels, held, strict=True)]
+        for plot in plots:
+            save(draw(plot.stem, models), plot)
+            click.echo(f"{plot} drawn", err=True)
+        if out is not None:
+            from evalkit.report.page import page
+
+            text = page(models, data)
+            with whole_file(out) as f:
+                f.write(text.encode())
+            click.echo(f"{out} written", err=True)
+    if markdown or model_card:
+        from evalkit.report import markdown as words
+
+        for label, report in zip(labels, held, strict=True):
+            text = words.model_card(report, label) if model_card else words.report_markdown(report)
+            click.echo(text, nl=False)
+    elif not plots and out is None:
+        for label, report in zip(labels, held, strict=True):
+            click.echo(table(report, label))
+
+
+def _labels(paths: tuple[Path, ...]) -> list[str]:
+    stems = [p.stem for p in paths]
+    return stems if len(set(stems)) == len(stems) else [str(p) for p in paths]

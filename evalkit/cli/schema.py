@@ -1,0 +1,16 @@
+"""`evalkit schema`: the JSON schema of the report file."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import click
+
+from evalkit.report import VERSION
+
+
+@click.command("schema")
+def command() -> None:
+    """Print the JSON schema (draft 2020-12) that every report file of this version keeps."""
+    path = files("evalkit.report").joinpath(f"schema-{VERSION}.json")
+    click.echo(path.read_text(encoding="utf-8"), nl=False)

@@ -1,0 +1,110 @@
+"""`evalkit threshold`: the operating point to deploy."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from evalkit import report as reports
+from evalkit.cli.options import PATH
+from evalkit.errors import ReportError
+from evalkit.gate import near
+from evalkit.protocols.intervals import DRAWS, logit_interval, with_intervals
+from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
+from evalkit.protocols.resampling import threshold_draws
+from evalkit.protocols.samples import Sample, sample_of
+from evalkit.types import Estimate, Report
+
+
+@click.command("threshold")
+@click.argument("path", metavar="REPORT", type=PATH)
+@click.option("--far", required=True, help='Highest FAR to allow, as text: "1e-6".')
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def command(path: Path, far: str, as_json: bool) -> None:
+    """Print the threshold to deploy for a FAR, how sure it is, and what supports it.
+
+    The threshold is the lowest whose measured FAR is at most the one asked for. Its interval says
+    where it would lie on other people; the interval of FAR, what this threshold lets through there.
+    """
+    report = reports.read(path)
+    point = operating_point(report, far, str(path))
+    if as_json:
+        click.echo(json.dumps(point, indent=1, allow_nan=False))
+        return
+    for name in ("threshold", "far", "tpr"):
+        value, low, high = point[name], point[f"{name}_low"], point[f"{name}_high"]
+        ends = f"  [{low:.6g}, {high:.6g}]" if low is not None else ""
+        click.echo(f"{name:<10} {value:<12.6g}{ends}")
+    click.echo(f"accept if and only if score >= {point['threshold']!r}")
+    support = f"rests on {point['false_accepts']:,} false accepts"
+    if point["subjects"]:
+        support += f" in {point['impostors']:,} impostor comparisons"
+        support += f" of {point['subjects']:,} people"
+    click.echo(support)
+    if point["note"]:
+        click.echo(f"warning: {point['note']}", err=True)
+
+
+def operating_point(report: Report, far: str, where: str = "the report") -> dict[str, Any]:
+    """Return threshold, FAR and TPR at a FAR, with the ends of their 95 % intervals.
+
+    From the outcomes where they reach that far, else from the report's metric of that name.
+    ReportError where neither has it, or the impostors cannot support it.
+    """
+    name = f"tpr@far={far}"
+    sample = sample_of(report.outcomes) if report.outcomes else None
+    m = report.metrics.get(name)
+    if m is None and sample is not None:
+        m = _measured(sample, far)
+        if m is not None:
+            m = with_intervals({name: m}, report.outcomes or {})[name]
+    if m is None:
+        known = [n for n in report.metrics if n.startswith("tpr@far=")]
+        raise ReportError(f"{where} holds nothing at FAR {far}", near(name, known))
+    if m.value is None or m.threshold is None:
+        raise ReportError(f"{where} cannot support FAR {far}: {m.note}", "measure more impostors")
+    drawn = threshold_draws(sample, far) if sample is not None else None
+    ends = _ends(m, *drawn) if drawn is not None else (None,) * 4
+    return {
+        "threshold": m.threshold,
+        "threshold_low": ends[0],
+        "threshold_high": ends[1],
+        "far": m.far,
+        "far_low": ends[2],
+        "far_high": ends[3],
+        "tpr": m.value,
+        "tpr_low": m.low,
+        "tpr_high": m.high,
+        "false_accepts": m.false_accepts,
+        "impostors": sample.impostors if sample is not None else None,
+        "subjects": sample.subjects if sample is not None else None,
+        "draws": DRAWS if drawn is not None else 0,
+        "note": m.note,
+    }
+
+
+def _measured(sample: Sample, far: str) -> Estimate | None:
+    """Read TPR at a FAR that the report does not name off the comparisons themselves."""
+    allowed = false_accepts_allowed(far, sample.impostors)
+    if allowed >= len(sample.impostor):
+        return None
+    border = float(sample.impostor[allowed])
+    threshold = float(np.nextafter(border, np.inf)) if allowed else None
+    accepted = [int(np.count_nonzero(s > border)) for s in (sample.genuine, sample.impostor)]
+    return tpr_estimate(
+        far, threshold, accepted[0], len(sample.genuine), accepted[1], sample.impostors
+    )
+
+
+def _ends(m: Estimate, thresholds: Any, fars: Any) -> tuple[float | None, ...]:
+    finite = thresholds[np.isfinite(thresholds)]
+    low, high = (float(q) for q in np.quantile(finite, [0.025, 0.975]))
+    error = float(fars.std(ddof=1))
+    if not m.far or not 0 < m.far < 1 or not math.isfinite(error) or error == 0:
+        return low, high, None, None
+    return low, high, *logit_interval(m.far, error)

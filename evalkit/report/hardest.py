@@ -1,0 +1,116 @@
+"""The pairs that a model finds hardest: where label errors show."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import EvalkitError
+from evalkit.types import Report
+
+MOST = 12
+_SIDE = 192  # pixels of a thumbnail, twice what is shown
+
+
+@dataclass(frozen=True, slots=True)
+class HardPair:
+    """A comparison, its score, and where images are at hand both as data: URIs."""
+
+    score: float
+    left: str
+    right: str
+    left_image: str = ""
+    right_image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardest:
+    """The extreme pairs of one kind, the hardest first."""
+
+    kind: str
+    title: str
+    explanation: str
+    pairs: tuple[HardPair, ...]
+
+
+def hardest(report: Report, images: Path | None = None, most: int = MOST) -> list[Hardest]:
+    """List the lowest genuine and the highest impostor pairs that the outcomes name by key."""
+    o = report.outcomes or {}
+    if "keys" not in o:
+        return []
+    if "score" in o:
+        genuine = o["genuine"].astype(bool)
+        rows = np.stack([o["left"], o["right"]], axis=1)
+        sides = {k: (o["score"][m], rows[m]) for k, m in (("g", genuine), ("i", ~genuine))}
+    elif "genuine_rows" in o and "impostor_rows" in o:
+        sides = {
+            "g": (o["genuine_score"], o["genuine_rows"]),
+            "i": (o["impostor_score"], o["impostor_rows"]),
+        }
+    else:
+        return []
+    look = _Thumbnails(images, o["keys"])
+    return [
+        Hardest(
+            "hardest-genuine",
+            "Hardest genuine pairs",
+            "Same person by label, lowest scores: hard images, or wrong labels.",
+            _extreme(*sides["g"], o["keys"], most, 1, look),
+        ),
+        Hardest(
+            "closest-impostors",
+            "Closest impostor pairs",
+            "Different people by label, highest scores: look-alikes, or one person twice named.",
+            _extreme(*sides["i"], o["keys"], most, -1, look),
+        ),
+    ]
+
+
+def _extreme(
+    score: NDArray[Any],
+    rows: NDArray[Any],
+    keys: NDArray[Any],
+    most: int,
+    sign: int,
+    look: _Thumbnails,
+) -> tuple[HardPair, ...]:
+    scored = np.flatnonzero(np.isfinite(score))
+    best = scored[np.argsort(sign * score[scored], kind="stable")[:most]]
+    found = []
+    for k in best:
+        a, b = (int(r) for r in rows[k])
+        found.append(HardPair(float(score[k]), str(keys[a]), str(keys[b]), look(a), look(b)))
+    return tuple(found)
+
+
+class _Thumbnails:
+    """Images by row of the manifest, as data: URIs; empty where there is none."""
+
+    def __init__(self, images: Path | None, keys: NDArray[Any]) -> None:
+        self.keys = keys
+        self.source = None
+        if images is not None:
+            from evalkit.images import find
+
+            self.source = find(images)
+
+    def __call__(self, row: int) -> str:
+        if self.source is None:
+            return ""
+        from PIL import Image
+
+        try:
+            pixels = self.source.select([str(self.keys[row])]).read(0)
+        except EvalkitError:
+            return ""  # the page says which pair it is; a picture that is missing stays away
+        image = Image.fromarray(pixels)
+        image.thumbnail((_SIDE, _SIDE))
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=85)
+        return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()

@@ -1,0 +1,332 @@
+"""ROC, DET, CMC, score histograms and fold accuracies, drawn by matplotlib.
+
+For papers: `save`.  For the page: `inline_svg`, whose colours are CSS variables, so that one
+picture serves light and dark.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evalkit.errors import MissingPackageError, ReportError
+from evalkit.protocols.intervals import logit_interval
+from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.samples import Floats, sample_of
+from evalkit.types import Report
+
+# Okabe and Ito's palette: told apart with any colour vision.
+MODELS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
+INK, FAINT, GENUINE, IMPOSTOR = "#24292e", "#c9d1d9", "#00789b", "#c2570c"
+_VARIABLES = {
+    **{colour: f"var(--model-{n})" for n, colour in enumerate(MODELS)},
+    INK: "var(--ink)",
+    FAINT: "var(--faint)",
+    GENUINE: "var(--genuine)",
+    IMPOSTOR: "var(--impostor)",
+}
+BAND_DRAWS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A report under the name it has in pictures."""
+
+    name: str
+    report: Report
+
+
+def roc(axes: Any, models: Sequence[Model]) -> None:
+    """Draw TPR against FAR on a log axis; bands and bars are 95 % intervals by subject."""
+    lowest = 1.0
+    for n, model in enumerate(models):
+        curve = model.report.curves["roc"]
+        far, tpr = np.asarray(curve["far"], float), np.asarray(curve["tpr"], float)
+        lowest = min(lowest, _trace(axes, far, tpr, model, n, lambda v: v))
+    axes.set_ylim(max(0.0, 1 - 1.15 * (1 - lowest)) - 0.002, 1 + 0.03 * (1 - lowest) + 0.0005)
+    _far_axis(axes, models)
+    axes.set_ylabel("TPR")
+    _percent(axes.yaxis)
+
+
+def det(axes: Any, models: Sequence[Model]) -> None:
+    """FNMR against FAR, both on log axes: the nearer to the corner, the fewer errors."""
+    least = 1.0
+    for n, model in enumerate(models):
+        curve = model.report.curves["roc"]
+        far, tpr = np.asarray(curve["far"], float), np.asarray(curve["tpr"], float)
+        fnmr = np.where(tpr < 1, 1 - tpr, np.nan)
+        least = min(least, float(np.nanmin(fnmr[far > 0], initial=1.0)))
+        _trace(axes, far, fnmr, model, n, lambda v: 1 - v)
+    axes.set_yscale("log")
+    axes.set_ylim(max(least / 2, 1e-7), 1)
+    _far_axis(axes, models)
+    axes.set_ylabel("FNMR")
+    _percent(axes.yaxis)
+
+
+def histogram(axes: Any, models: Sequence[Model]) -> None:
+    """Share of genuine and of impostor scores in each bin, log scale; thresholds as lines."""
+    for n, model in enumerate(models):
+        bins = model.report.curves["histogram"]
+        edges = np.append(bins["low"], bins["high"][-1])
+        style = "-" if n == 0 else ("--", ":", "-.")[(n - 1) % 3]
+        for kind, colour in (("genuine", GENUINE), ("impostor", IMPOSTOR)):
+            share = np.asarray(bins[kind], float)
+            label = kind if len(models) == 1 else f"{kind}, {_short(model.name)}"
+            line = axes.stairs(share, edges, color=colour, label=label, ls=style, lw=1.2)
+            line.set_gid(f"m{n}")
+            if n == 0:
+                axes.stairs(share, edges, color=colour, fill=True, alpha=0.18, gid=f"m{n}")
+        if n == 0:
+            _thresholds(axes, model.report)
+    axes.set_yscale("log")
+    axes.set_ylim(top=axes.get_ylim()[1] * 5)  # room for the names of the thresholds
+    axes.set_xlabel("score")
+    axes.set_ylabel("share of comparisons")
+    _percent(axes.yaxis)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def cmc(axes: Any, models: Sequence[Model]) -> None:
+    """Share of probes whose mate is among the k best, against k on a log axis."""
+    for n, model in enumerate(models):
+        curve = model.report.curves["cmc"]
+        (line,) = axes.plot(
+            curve["rank"],
+            curve["rate"],
+            color=_colour(n),
+            label=_short(model.name),
+            marker=".",
+            ms=4,
+        )
+        line.set_gid(f"m{n}")
+    axes.set_xscale("log")
+    axes.set_xlabel("rank k")
+    axes.set_ylabel("mate within rank k")
+    axes.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    _percent(axes.yaxis)
+    axes.legend(frameon=False, loc="lower right")
+
+
+def folds(axes: Any, models: Sequence[Model]) -> None:
+    """Accuracy of each fold; the line is the mean, the band its standard error."""
+    step = 0.8 / len(models)
+    for n, model in enumerate(models):
+        m = model.report.metrics["accuracy"]
+        at = np.arange(1, len(m.folds) + 1) + (n - (len(models) - 1) / 2) * step * 0.6
+        points = axes.scatter(
+            at, m.folds, color=_colour(n), s=22, label=_short(model.name), zorder=3
+        )
+        points.set_gid(f"m{n}")
+        if m.value is not None:
+            axes.axhline(m.value, color=_colour(n), lw=1, gid=f"m{n}")
+            error = m.standard_error or 0.0
+            band = axes.axhspan(m.value - error, m.value + error, color=_colour(n), alpha=0.15)
+            band.set_gid(f"m{n}")
+    axes.set_xticks(np.arange(1, 1 + max(len(m.report.metrics["accuracy"].folds) for m in models)))
+    axes.set_xlabel("fold")
+    axes.set_ylabel("accuracy")
+    _percent(axes.yaxis)
+    if len(models) > 1:
+        axes.legend(frameon=False)
+
+
+PICTURES: Mapping[str, tuple[Callable[[Any, Sequence[Model]], None], str]] = {
+    "roc": (roc, "ROC: true positive rate against false accept rate"),
+    "det": (det, "DET: false non-match rate against false accept rate"),
+    "histogram": (histogram, "Scores of genuine and impostor comparisons"),
+    "cmc": (cmc, "CMC: identification rate by rank"),
+    "folds": (folds, "Accuracy of each fold"),
+}
+
+
+def drawable(kind: str, report: Report) -> bool:
+    """Tell whether a report holds what a picture needs."""
+    if kind == "folds":
+        return "accuracy" in report.metrics and bool(report.metrics["accuracy"].folds)
+    return {"det": "roc"}.get(kind, kind) in report.curves
+
+
+def draw(kind: str, models: Sequence[Model]) -> Any:
+    """Return the matplotlib figure of `kind` with every model that has the data for it."""
+    if kind not in PICTURES:
+        raise ReportError(f"no picture is called {kind!r}", f"known are {', '.join(PICTURES)}")
+    shown = [m for m in models if drawable(kind, m.report)]
+    if not shown:
+        raise ReportError(f"no report holds what {kind!r} is drawn from", "measure it again")
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as e:
+        raise MissingPackageError("matplotlib", "plot", "drawing pictures") from e
+    look: Any = {
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "font.size": 9,
+        "grid.color": FAINT,
+        "grid.linewidth": 0.6,
+        "legend.labelcolor": INK,
+        "svg.fonttype": "none",
+        "svg.hashsalt": kind,
+        "text.color": INK,
+        "text.parse_math": False,
+        "xtick.color": INK,
+        "ytick.color": INK,
+    }
+    with rc_context(look):
+        figure = Figure(figsize=(4.8, 3.3), layout="constrained")
+        axes = figure.add_subplot()
+        axes.grid(True)
+        axes.set_axisbelow(True)
+        PICTURES[kind][0](axes, shown)
+        figure.draw_without_rendering()
+    return figure
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as .png, .svg or .pdf, by the name's ending."""
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in ("png", "svg", "pdf"):
+        raise ReportError(f"{path.name} ends in {path.suffix!r}", "pictures are .png, .svg or .pdf")
+    out = io.BytesIO()
+    figure.savefig(out, format=kind, dpi=200, facecolor="white")
+    path.write_bytes(out.getvalue())
+
+
+def inline_svg(figure: Any, kind: str, label: str) -> str:
+    """Return a figure as an <svg> element for a page: it scales and follows the page's colours.
+
+    kind : unique on the page; the groups of model n get the class `mn`.
+    """
+    from matplotlib import rc_context
+
+    out = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": kind}):
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    head, _, body = svg.partition(">")
+    box = re.search(r'viewBox="[^"]*"', head)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, count=1, flags=re.DOTALL)
+    body = re.sub(r'id="m(\d)"', r'class="m\1"', body)
+    body = re.sub(r'((?:id|href)="#?|url\(#)', rf"\g<1>{kind}-", body)
+    body = re.sub(r"(font: [\d.]+px )[^;\"]*", r"\1system-ui, sans-serif", body)
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, variable)
+    shape = box.group() if box else ""
+    return f'<svg role="img" aria-label="{escape(label)}" {shape}>{body}'
+
+
+def _trace(
+    axes: Any, far: Floats, rate: Floats, model: Model, n: int, of_tpr: Callable[[float], float]
+) -> float:
+    """Draw one curve, its band and the reported points; return the lowest rate that matters."""
+    colour = _colour(n)
+    start = max(int(np.count_nonzero(far <= 0)) - 1, 0)
+    # Without a false accept FAR is 0, which a log axis has not: that rate enters from the left.
+    far, rate = np.maximum(far[start:], np.finfo(float).tiny), rate[start:]
+    (line,) = axes.plot(
+        far,
+        rate,
+        color=colour,
+        label=_short(model.name),
+        drawstyle="steps-post",
+        lw=1.5,
+    )
+    line.set_gid(f"m{n}")
+    lowest = float(np.nanmin(rate, initial=1.0))
+    x, low, high = band(model.report)
+    if len(x):
+        ends = [of_tpr(v) for v in low], [of_tpr(v) for v in high]
+        axes.fill_between(x, *ends, color=colour, alpha=0.18, lw=0, gid=f"m{n}")
+        lowest = min([lowest, *ends[0], *ends[1]])
+    for name, m in model.report.metrics.items():
+        if name.startswith("tpr@far=") and None not in (m.value, m.low, m.high):
+            at, value = float(name.removeprefix("tpr@far=")), of_tpr(m.value or 0.0)
+            ends_at = [of_tpr(m.low or 0.0), of_tpr(m.high or 0.0)]
+            error = [[abs(value - min(ends_at))], [abs(max(ends_at) - value)]]
+            bar = axes.errorbar(at, value, error, color=colour, marker="o", ms=3.5, capsize=2, lw=1)
+            for part in (bar[0], *bar[1], *bar[2]):
+                part.set_gid(f"m{n}")
+            lowest = min(lowest, ends_at[0])
+    return lowest
+
+
+def band(report: Report, points: int = 24) -> tuple[list[float], list[float], list[float]]:
+    """FARs with the ends of TPR's 95 % interval at each, by subject; empty without outcomes."""
+    if not report.outcomes or not ({"score", "genuine_score"} & set(report.outcomes)):
+        return [], [], []
+    sample = sample_of(report.outcomes)
+    if not len(sample.impostor) or not len(sample.genuine):
+        return [], [], []
+    few = min(3 / sample.impostors, 0.5)
+    grid = [f"{x:.3e}" for x in np.geomspace(few, 0.5, points)]
+    drawn = metric_draws(sample, [f"tpr@far={x}" for x in grid], BAND_DRAWS)
+    found = []
+    for x in grid:
+        allowed = int(float(x) * sample.impostors)
+        drew = drawn.get(f"tpr@far={x}")
+        if drew is None or allowed >= len(sample.impostor):
+            continue
+        value, error = float(np.mean(sample.genuine > sample.impostor[allowed])), drew.std(ddof=1)
+        if 0 < value < 1 and error > 0:
+            found.append((float(x), *logit_interval(value, float(error))))
+    columns = [list(c) for c in zip(*found, strict=True)] or [[], [], []]
+    return columns[0], columns[1], columns[2]
+
+
+def _short(name: str, most: int = 20) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _colour(n: int) -> str:
+    return MODELS[n % len(MODELS)]
+
+
+def _far_axis(axes: Any, models: Sequence[Model]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    lowest = min(
+        min((f for f in m.report.curves["roc"]["far"] if f > 0), default=1e-3) for m in models
+    )
+    axes.set_xscale("log")
+    axes.set_xlim(lowest / 1.3, 1)
+    axes.set_xlabel("FAR")
+    axes.xaxis.set_major_locator(LogLocator(numticks=12))
+    axes.xaxis.set_major_formatter(lambda v, _: f"1e{np.log10(v):.0f}" if v < 1 else "1")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if len(models) > 1:
+        axes.legend(frameon=False, loc="best")
+
+
+def _thresholds(axes: Any, report: Report) -> None:
+    """Draw the threshold of each reported FAR, labelled at the top."""
+    for name, m in report.metrics.items():
+        if name.startswith("tpr@far=") and m.threshold is not None:
+            axes.axvline(m.threshold, color=INK, lw=0.8, ls=":")
+            axes.annotate(
+                f"FAR {name.removeprefix('tpr@far=')}",
+                (m.threshold, 0.99),
+                xycoords=("data", "axes fraction"),
+                rotation=90,
+                fontsize=7,
+                ha="right",
+                va="top",
+            )
+
+
+def _percent(axis: Any) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    axis.set_major_formatter(lambda v, _: f"{100 * v:.6g} %")
+    axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,206 @@
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evalkit import report as reports
+from evalkit.cli import run
+from evalkit.errors import ReportError
+from evalkit.report.hardest import hardest
+from evalkit.types import Report
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+from evalkit.report.page import page
+from evalkit.report.plots import PICTURES, Model, band, draw, inline_svg, save
+
+HOSTILE = '<script>alert("x")</script>$\\frac'
+Two = tuple[Report, Report]
+
+
+@pytest.fixture(scope="module")
+def hostile_page(two_reports: Two) -> str:
+    """A page in which everything a stranger can name is named <script>."""
+    held = []
+    for r in two_reports:
+        keys = np.array([f"{HOSTILE}{n}" for n in range(len((r.outcomes or {})["keys"]))])
+        metrics = {**r.metrics, HOSTILE: replace(r.metrics["auc"], note=HOSTILE)}
+        cmc = {"rank": [1, 2, 10], "rate": [0.9, 0.95, 0.99]}
+        held.append(
+            replace(
+                r,
+                metrics=metrics,
+                provenance={**r.provenance, HOSTILE: HOSTILE, "model": {"digest": HOSTILE}},
+                curves={**r.curves, "cmc": cmc},
+                outcomes={**(r.outcomes or {}), "keys": keys},
+            )
+        )
+    return page([Model(HOSTILE, held[0]), Model("other" + HOSTILE, held[1])])
+
+
+class _Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.attributes += attrs
+
+
+def test_every_text_is_escaped_and_nothing_is_fetched(hostile_page: str) -> None:
+    seen = _Elements()
+    seen.feed(hostile_page)
+    assert seen.names.count("script") == 1  # our own
+    assert "alert(" in hostile_page and "<script>alert" not in hostile_page
+    fetched = [v for k, v in seen.attributes if k in ("src", "href", "xlink:href") and v]
+    assert all(v.startswith(("#", "data:image/jpeg;base64,")) for v in fetched)
+    assert not re.search(r"url\((?!#)|@import", hostile_page)
+    assert not [k for k, _ in seen.attributes if k.startswith("on")]
+
+
+def test_the_page_can_be_read_without_seeing_it(hostile_page: str) -> None:
+    seen = _Elements()
+    seen.feed(hostile_page)
+    assert ("lang", "en") in seen.attributes
+    for name in ("h1", "main", "header"):
+        assert seen.names.count(name) == 1
+    assert seen.names.count("figure") == len(PICTURES) == seen.names.count("svg")
+    assert [k for k, _ in seen.attributes].count("aria-label") >= len(PICTURES)
+    ids = [v for k, v in seen.attributes if k == "id"]
+    assert len(ids) == len(set(ids))  # five drawings in one document do not share names
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', hostile_page))
+    assert used <= set(ids)
+    labelled = {v for k, v in seen.attributes if k in ("aria-labelledby", "aria-describedby")}
+    assert labelled <= set(ids)
+
+
+def test_colours_follow_the_page(two_reports: Two) -> None:
+    models = [Model("a", two_reports[0]), Model("b", two_reports[1])]
+    for kind in ("roc", "det", "histogram", "folds"):
+        svg = inline_svg(draw(kind, models), kind, "label <&>")
+        assert 'aria-label="label &lt;&amp;&gt;"' in svg
+        assert "var(--ink)" in svg
+        assert 'class="m0"' in svg and 'class="m1"' in svg
+        assert not re.search(r"(?:stroke|fill): #(?!000000)", svg)
+
+
+def test_the_band_holds_the_curve(two_reports: Two) -> None:
+    far, low, high = band(two_reports[0])
+    curve = two_reports[0].curves["roc"]
+    assert len(far) >= 10
+    for x, a, b in zip(far, low, high, strict=True):
+        tpr = max(t for f, t in zip(curve["far"], curve["tpr"], strict=True) if f <= x)
+        assert a <= tpr <= b
+
+
+@pytest.mark.parametrize(
+    ("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
+)
+def test_pictures_for_papers(tmp_path: Path, two_reports: Two, suffix: str, magic: bytes) -> None:
+    path = tmp_path / f"roc.{suffix}"
+    save(draw("roc", [Model("a", two_reports[0])]), path)
+    assert path.read_bytes().startswith(magic)
+
+
+def test_pictures_that_cannot_be_drawn(tmp_path: Path, two_reports: Two) -> None:
+    models = [Model("a", two_reports[0])]
+    with pytest.raises(ReportError, match="no picture is called 'rock'"):
+        draw("rock", models)
+    with pytest.raises(ReportError, match="no report holds what 'cmc'"):
+        draw("cmc", models)
+    with pytest.raises(ReportError, match=r"ends in '.bmp'"):
+        save(draw("folds", models), tmp_path / "x.bmp")
+    with pytest.raises(ReportError, match="7 reports on one page"):
+        page(models * 7)
+
+
+def test_hardest_pairs_are_the_extreme_ones_with_thumbnails(
+    tmp_path: Path, two_reports: Two
+) -> None:
+    report = two_reports[0]
+    o = report.outcomes or {}
+    genuine, impostor = hardest(report, most=3)
+    order = np.argsort(o["score"][o["genuine"]])
+    assert [p.score for p in genuine.pairs] == o["score"][o["genuine"]][order[:3]].tolist()
+    assert impostor.pairs[0].score == o["score"][~o["genuine"]].max()
+    assert genuine.pairs[0].left_image == ""
+    path = tmp_path / genuine.pairs[0].left
+    path.parent.mkdir()
+    Image.new("RGB", (300, 200), "red").save(path)
+    (genuine, _) = hardest(report, tmp_path, most=1)
+    assert genuine.pairs[0].left_image.startswith("data:image/jpeg;base64,")
+    assert genuine.pairs[0].right_image == ""  # not there: no picture, no failure
+
+
+def test_reports_that_may_not_be_compared_say_so_on_the_page(two_reports: Two) -> None:
+    other = replace(two_reports[1], provenance={**two_reports[1].provenance, "crop": "loose"})
+    text = page([Model("a", two_reports[0]), Model("b", other)])
+    assert "Not compared: the reports differ in &#39;crop&#39;" in text
+
+
+def test_report_on_the_command_line(
+    tmp_path: Path, two_reports: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, r in zip("ab", two_reports, strict=True):
+        reports.write(r, tmp_path / f"{name}.json")
+    a, b = str(tmp_path / "a.json"), str(tmp_path / "b.json")
+    assert run(["report", a, b, "-o", str(tmp_path / "r.html"), "--name", "first"]) == 0
+    assert "<title>first and b</title>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert run(["report", a, "--plot", str(tmp_path / "det.png")]) == 0
+    assert (tmp_path / "det.png").is_file()
+    capsys.readouterr()
+    assert run(["report", a]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert run(["report", a, "--markdown"]) == 0
+    assert capsys.readouterr().out.startswith("| metric | value |")
+    assert run(["report", a, "--model-card"]) == 0
+    assert "model-index" in capsys.readouterr().out
+    assert run(["report", a, "--name", "x", "--name", "y"]) == 2
+
+
+PROBE = """<script>
+const box = document.querySelector("[data-model='1']"), line = document.querySelector("svg .m1");
+box.click();
+document.title = JSON.stringify({
+  width: document.documentElement.scrollWidth, window: innerWidth,
+  hidden: getComputedStyle(line).display,
+  paper: getComputedStyle(document.body).backgroundColor,
+  ink: getComputedStyle(document.querySelector("svg text")).fill,
+  svgs: [...document.querySelectorAll("figure svg")].map(s => s.getBoundingClientRect().height),
+});
+</script></body>"""
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (500, True)])
+def test_the_page_in_a_browser(tmp_path: Path, hostile_page: str, width: int, dark: bool) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    path = tmp_path / "page.html"
+    path.write_text(hostile_page.replace("</body>", PROBE), encoding="utf-8")
+    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-sync"
+    flags += " disable-background-networking disable-component-update hide-scrollbars dump-dom"
+    line = [chromium, *(f"--{f}" for f in flags.split()), f"--window-size={width},900"]
+    line += [f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()]
+    line += ["--blink-settings=preferredColorScheme=0"] if dark else []
+    done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=120)
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert title is not None
+    seen = json.loads(title.group(1).replace("&gt;", ">"))
+    assert seen["width"] <= seen["window"]  # nothing scrolls sideways but the tables
+    assert seen["hidden"] == "none"  # the model's box hides its lines
+    assert all(h > 150 for h in seen["svgs"])
+    dark_paper = sum(int(v) for v in re.findall(r"\d+", seen["paper"])[:3]) < 150
+    assert dark_paper is dark
+    light_ink = sum(int(v) for v in re.findall(r"\d+", seen["ink"])[:3]) > 400
+    assert light_ink is dark

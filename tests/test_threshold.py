@@ -1,0 +1,96 @@
+import json
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evalkit import report as reports
+from evalkit.cli import run
+from evalkit.cli.threshold import operating_point
+from evalkit.errors import ReportError
+from evalkit.protocols.metrics import threshold_at_far
+from evalkit.types import Report
+
+Two = tuple[Report, Report]
+GOLDEN = Path(__file__).parent / "golden" / "report-1.json"
+
+
+def test_the_threshold_is_that_of_the_definition(two_reports: Two) -> None:
+    report = two_reports[0]
+    o = report.outcomes or {}
+    impostor = o["score"][~o["genuine"]]
+    for far in ("1e-1", "0.03", "1e-2"):
+        point = operating_point(report, far)
+        t = threshold_at_far(impostor, far)
+        assert t is not None
+        assert point["threshold"] == t
+        assert point["far"] == np.mean(impostor >= t)
+        assert point["tpr"] == np.mean(o["score"][o["genuine"]] >= t)
+        assert point["threshold_low"] < t < point["threshold_high"]
+        assert point["far_low"] < point["far"] < point["far_high"]
+        assert point["tpr_low"] < point["tpr"] <= point["tpr_high"]
+
+
+def test_without_outcomes_the_report_speaks(two_reports: Two) -> None:
+    bare = replace(two_reports[0], outcomes=None)
+    point = operating_point(bare, "1e-1")
+    assert point["threshold"] == two_reports[0].metrics["tpr@far=1e-1"].threshold
+    assert point["threshold_low"] is None
+    with pytest.raises(ReportError, match="did you mean 'tpr@far=1e-2'"):
+        operating_point(bare, "1e-3")
+
+
+def test_what_the_impostors_cannot_support_is_refused(two_reports: Two) -> None:
+    with pytest.raises(ReportError, match=r"cannot support FAR 1e-4: .* at least 10,000"):
+        operating_point(two_reports[0], "1e-4")
+
+
+def test_threshold_on_the_command_line(
+    tmp_path: Path, two_reports: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.json"
+    reports.write(two_reports[0], path)
+    assert run(["threshold", str(path), "--far", "1e-1"]) == 0
+    out = capsys.readouterr().out
+    t = two_reports[0].metrics["tpr@far=1e-1"].threshold
+    assert f"accept if and only if score >= {t!r}" in out
+    assert "rests on 40 false accepts in 400 impostor comparisons of 60 people" in out
+    assert run(["threshold", str(path), "--far", "1e-2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["false_accepts"] == 4
+    assert run(["threshold", str(path), "--far", "rare"]) == 3
+
+
+def test_every_report_keeps_the_schema_and_the_command_prints_it(
+    two_reports: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema == json.loads(
+        files("evalkit.report").joinpath("schema-1.json").read_text(encoding="utf-8")
+    )
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for r in two_reports:
+        jsonschema.validate(json.loads(reports.dumps(r)), schema)
+    wrong = json.loads(reports.dumps(two_reports[0]))
+    wrong["metrics"]["auc"]["valeu"] = 1
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, schema)
+
+
+def test_a_report_of_version_1_is_read_as_long_as_there_is_evalkit() -> None:
+    report = reports.read(GOLDEN)
+    assert report.protocol == "lfw"
+    assert report.metrics["accuracy"].folds[:2] == (0.99, 1.0)
+    assert report.metrics["tpr@far=1e-4"].value is None
+    assert json.loads(reports.dumps(report)) == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_an_unknown_version_is_refused(tmp_path: Path, version: object) -> None:
+    document = {**json.loads(GOLDEN.read_text(encoding="utf-8")), "version": version}
+    (tmp_path / "r.json").write_text(json.dumps(document))
+    with pytest.raises(ReportError, match=f"is report version {version!r}"):
+        reports.read(tmp_path / "r.json")
