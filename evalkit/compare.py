@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.errors import ReportError
-from evalkit.protocols.intervals import DRAWS
+from evalkit.protocols.intervals import DRAWS, affordable
 from evalkit.protocols.paired import Difference, differences
 from evalkit.protocols.samples import Sample, sample_of
 from evalkit.report.table import spelled
@@ -24,6 +24,7 @@ MUST_AGREE = {
     "decoder": "the images were decoded differently",
     "recipe": "features became scores by different rules",
 }
+_A_SECOND = 100_000_000  # comparisons touched in all draws
 # The arrays that say which comparisons the outcomes are of.
 _COMPARISONS = (
     "genuine",
@@ -84,13 +85,14 @@ def compare(
     names: Iterable[str] | None = None,
     ignore: Collection[str] = (),
     alpha: float = 0.05,
-    draws: int = DRAWS,
+    draws: int | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Compare `other` with `base` on the metrics both have (or `names` of them).
 
     Paired where both reports have outcomes of the same comparisons; otherwise values alone, with
-    the reason.  ReportError where the reports may not be compared, see `check_comparable`.
+    the reason.  draws : 1,000, or on millions of comparisons what takes a second.
+    ReportError where the reports may not be compared, see `check_comparable`.
     """
     check_comparable(base, other, ignore)
     a, b = base.flat(), other.flat()
@@ -99,6 +101,8 @@ def compare(
     if why or base.outcomes is None or other.outcomes is None:
         return Comparison(values, {}, (), why)
     samples = sample_of(base.outcomes), sample_of(other.outcomes)
+    if draws is None:
+        draws = affordable(DRAWS, samples[0], _A_SECOND)
     gaps = {n: y - x for n, (x, y) in values.items()}
     found = differences(*samples, values, gaps, alpha=alpha, draws=draws, seed=seed)
     return Comparison(values, found, tuple(_flips(base, other, *samples)))

@@ -86,12 +86,11 @@ def with_intervals(
     outcomes : as `samples.sample_of` reads them.  An estimate without a value, with an interval
     already, or of a kind that cannot be resampled is returned as it is.  Where all draws agree
     (no errors seen) the interval is Clopper-Pearson's with one trial a subject.
-    Very long pair lists get fewer draws, as `interval` then says.
+    Very long pair lists get fewer draws (`affordable`), as `interval` then says.
     Coverage is measured by `benchmarks/coverage.py`.
     """
     sample = sample_of(outcomes)
-    comparisons = len(sample.genuine) + len(sample.impostor)
-    draws = min(draws, max(FEWEST, WORK // max(comparisons, 1)))
+    draws = affordable(draws, sample, WORK)
     open_ = [n for n, m in metrics.items() if m.value is not None and m.low is None]
     drawn = metric_draws(sample, open_, draws, seed)
     return {
@@ -100,6 +99,12 @@ def with_intervals(
         else m
         for name, m in metrics.items()
     }
+
+
+def affordable(draws: int, sample: Sample, work: int) -> int:
+    """Return `draws`, or as many as touch `work` comparisons in all, but not below FEWEST."""
+    comparisons = len(sample.genuine) + len(sample.impostor)
+    return min(draws, max(FEWEST, work // max(comparisons, 1)))
 
 
 def independent(sample: Sample, name: str) -> int:

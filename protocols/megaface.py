@@ -242,7 +242,7 @@ def _curves(search: _Searches, label: str) -> dict[str, Mapping[str, Sequence[fl
     )
     points = [m for m in search.tpr.values() if m.value is not None]
     return {
-        f"cmc@{label}": {"rank": depth.tolist(), "share": share.tolist()},
+        f"cmc@{label}": {"rank": depth.tolist(), "rate": share.tolist()},
         f"roc@{label}": {
             name: [getattr(m, field) for m in points]
             for name, field in (("far", "far"), ("tpr", "value"), ("threshold", "threshold"))

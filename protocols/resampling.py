@@ -17,6 +17,7 @@ above the threshold is stored; the rest enter by the number of images of each su
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,6 +29,8 @@ from scipy.special import ndtri, stdtrit
 from evalkit.errors import ProtocolError
 from evalkit.protocols.samples import Floats, Ints, Sample
 
+Counts = NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
@@ -37,9 +40,9 @@ class Draw:
     w_i w_j over impostors; products : the sum of w_i w_j over all impostor pairs, stored or not.
     """
 
-    weight: Floats
-    genuine: Floats
-    product: Floats
+    weight: Counts
+    genuine: Counts
+    product: Counts
     products: float
 
 
@@ -62,21 +65,22 @@ def metric_draws(
     drawn = {name: np.empty(draws) for name in statistics}
     if statistics:
         rng = np.random.default_rng(seed)
+        draw = None
         for d in range(draws):
-            draw = weigh(sample, subject_weights(sample, rng))
+            draw = weigh(sample, subject_weights(sample, rng), draw)
             for name, statistic in statistics.items():
                 drawn[name][d] = statistic(draw)
     return drawn
 
 
-def subject_weights(sample: Sample, rng: np.random.Generator) -> Floats:
+def subject_weights(sample: Sample, rng: np.random.Generator) -> Counts:
     """How often each subject comes up: (S,).  Distractors are drawn among themselves."""
     if sample.left_images is None:
         groups = [np.arange(sample.subjects)]
     else:
         apart = sample.left_images == 0
         groups = [np.flatnonzero(~apart), np.flatnonzero(apart)]
-    weight = np.empty(sample.subjects)
+    weight = np.empty(sample.subjects, np.int64)
     for group in groups:
         n = len(group)
         if n:
@@ -84,29 +88,32 @@ def subject_weights(sample: Sample, rng: np.random.Generator) -> Floats:
     return weight
 
 
-def weigh(sample: Sample, weight: Floats) -> Draw:
-    """Sum the weights of a draw over the sample's comparisons."""
-    product = _running(weight[sample.left] * weight[sample.right])
+def weigh(sample: Sample, weight: Counts, spent: Draw | None = None) -> Draw:
+    """Sum the weights of a draw over the sample's comparisons.
+
+    spent : a draw that is done with, whose memory is used again.
+    """
+    genuine = np.zeros(len(sample.genuine) + 1, np.int64) if spent is None else spent.genuine
+    product = np.zeros(len(sample.impostor) + 1, np.int64) if spent is None else spent.product
+    weight.take(sample.genuine_subject, out=genuine[1:], mode="clip")
+    weight.take(sample.left, out=product[1:], mode="clip")
+    product[1:] *= weight.take(sample.right)
+    np.cumsum(genuine, out=genuine)
+    np.cumsum(product, out=product)
     if sample.left_images is None or sample.right_images is None:
         products = float(product[-1])
     else:
         full = _crossed(sample, np.ones(sample.subjects))
         products = sample.impostors * _crossed(sample, weight) / full
-    return Draw(weight, _running(weight[sample.genuine_subject]), product, products)
+    return Draw(weight, genuine, product, products)
 
 
-def _crossed(sample: Sample, weight: Floats) -> float:
+def _crossed(sample: Sample, weight: Floats | Counts) -> float:
     """Sum w_i l_i w_j r_j over i != j: twice the pairs for a set with itself, so take ratios."""
     if sample.left_images is None or sample.right_images is None:
         raise ProtocolError(_ALL_STORED)
     left, right = weight * sample.left_images, weight * sample.right_images
     return float(left.sum() * right.sum() - left @ right)
-
-
-def _running(values: Floats) -> Floats:
-    out = np.zeros(len(values) + 1)
-    np.cumsum(values, out=out[1:])
-    return out
 
 
 def shrinkage(sample: Sample, excess: Floats | None = None, accepted: int = 0) -> float:
@@ -182,7 +189,7 @@ def _statistic(sample: Sample, name: str) -> Statistic | None:
         return _rank_statistic(sample, name.removeprefix("rank-").partition("@")[0])
     if not len(sample.genuine) or not sample.impostors:
         return None
-    if name.startswith("tpr@far="):
+    if name.startswith("tpr@far=") and "," not in name:  # a further parameter: another sample
         return _tpr_statistic(sample, name.removeprefix("tpr@far="))
     if len(sample.impostor) < sample.impostors:
         return None
@@ -214,7 +221,7 @@ def _tpr_statistic(sample: Sample, far: str) -> Statistic | None:
     above = np.append(above, finite if stored == sample.impostors else above[-1])
 
     def tpr(draw: Draw) -> float:
-        return float(draw.genuine[above[border(draw)]] / max(draw.genuine[-1], 1.0))
+        return float(draw.genuine[above[border(draw)]] / max(draw.genuine[-1], 1))
 
     return tpr
 
@@ -228,15 +235,16 @@ def _border(sample: Sample, far: str) -> Callable[[Draw], int] | None:
         return None
     c = _acceptance_shrinkage(sample, allowed)
     # Draws rarely need more than twice the observed number of false accepts.
-    reach = min(stored, 2 * allowed + 100)
-    plain = (1 - c) * np.arange(1, reach + 1)
-    beyond = stored if reach == sample.impostors else reach - 1
+    reach = range(min(stored, 2 * allowed + 100))
+    beyond = stored if len(reach) == sample.impostors else len(reach) - 1
 
     def border(draw: Draw) -> int:
         bound = float(x) * ((1 - c) * sample.impostors + c * draw.products)
-        accepts = np.maximum.accumulate(plain + c * draw.product[1 : reach + 1])
-        k = int(np.searchsorted(accepts, bound * (1 + 1e-12), "right"))
-        return k if k < reach else beyond
+        product = draw.product
+        k = bisect_right(
+            reach, bound * (1 + 1e-12), key=lambda k: (1 - c) * (k + 1) + c * product[k + 1]
+        )
+        return k if k < len(reach) else beyond
 
     return border
 
@@ -265,8 +273,9 @@ def threshold_draws(
     accepted = int(np.count_nonzero(sample.impostor > bar))
     rng = np.random.default_rng(seed)
     thresholds, fars = np.empty(draws), np.empty(draws)
+    draw = None
     for d in range(draws):
-        draw = weigh(sample, subject_weights(sample, rng))
+        draw = weigh(sample, subject_weights(sample, rng), draw)
         k = border(draw)
         thresholds[d] = sample.impostor[k] if k < len(sample.impostor) else -np.inf
         all_pairs = (1 - c) * sample.impostors + c * draw.products

@@ -96,7 +96,7 @@ def test_a_draw_in_which_everybody_comes_up_once_is_the_metric_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "evalkit.protocols.resampling.subject_weights", lambda s, rng: np.ones(s.subjects)
+        "evalkit.protocols.resampling.subject_weights", lambda s, rng: np.ones(s.subjects, np.int64)
     )
     for seed in range(5):
         o = pair_list(seed)

@@ -47,8 +47,7 @@ def roc(axes: Any, models: Sequence[Model]) -> None:
     """Draw TPR against FAR on a log axis; bands and bars are 95 % intervals by subject."""
     lowest = 1.0
     for n, model in enumerate(models):
-        curve = model.report.curves["roc"]
-        far, tpr = np.asarray(curve["far"], float), np.asarray(curve["tpr"], float)
+        far, tpr = roc_points(model.report)
         lowest = min(lowest, _trace(axes, far, tpr, model, n, lambda v: v))
     axes.set_ylim(max(0.0, 1 - 1.15 * (1 - lowest)) - 0.002, 1 + 0.03 * (1 - lowest) + 0.0005)
     _far_axis(axes, models)
@@ -60,13 +59,11 @@ def det(axes: Any, models: Sequence[Model]) -> None:
     """FNMR against FAR, both on log axes: the nearer to the corner, the fewer errors."""
     least = 1.0
     for n, model in enumerate(models):
-        curve = model.report.curves["roc"]
-        far, tpr = np.asarray(curve["far"], float), np.asarray(curve["tpr"], float)
+        far, tpr = roc_points(model.report)
         fnmr = np.where(tpr < 1, 1 - tpr, np.nan)
-        least = min(least, float(np.nanmin(fnmr[far > 0], initial=1.0)))
-        _trace(axes, far, fnmr, model, n, lambda v: 1 - v)
+        least = min(least, _trace(axes, far, fnmr, model, n, lambda v: 1 - v))
     axes.set_yscale("log")
-    axes.set_ylim(max(least / 2, 1e-7), 1)
+    axes.set_ylim(max(least / 1.3, 1e-7), 1)
     _far_axis(axes, models)
     axes.set_ylabel("FNMR")
     _percent(axes.yaxis)
@@ -97,16 +94,15 @@ def histogram(axes: Any, models: Sequence[Model]) -> None:
 
 def cmc(axes: Any, models: Sequence[Model]) -> None:
     """Share of probes whose mate is among the k best, against k on a log axis."""
-    for n, model in enumerate(models):
-        curve = model.report.curves["cmc"]
-        (line,) = axes.plot(
-            curve["rank"],
-            curve["rate"],
-            color=_colour(n),
-            label=_short(model.name),
-            marker=".",
-            ms=4,
-        )
+    lines = [
+        (n, model.name if len(models) > 1 else "", parameters, curve)
+        for n, model in enumerate(models)
+        for parameters, curve in _cmc_curves(model.report).items()
+    ]
+    for k, (n, name, parameters, curve) in enumerate(lines):
+        label = ", ".join(part for part in (_short(name), parameters) if part) or models[0].name
+        colour = _colour(k if len(models) == 1 else n)
+        (line,) = axes.plot(curve["rank"], curve["rate"], ".-", ms=4, color=colour, label=label)
         line.set_gid(f"m{n}")
     axes.set_xscale("log")
     axes.set_xlabel("rank k")
@@ -152,7 +148,15 @@ def drawable(kind: str, report: Report) -> bool:
     """Tell whether a report holds what a picture needs."""
     if kind == "folds":
         return "accuracy" in report.metrics and bool(report.metrics["accuracy"].folds)
-    return {"det": "roc"}.get(kind, kind) in report.curves
+    if kind in ("roc", "det"):
+        return "roc" in report.curves or _tail(report)
+    return bool(_cmc_curves(report)) if kind == "cmc" else kind in report.curves
+
+
+def _cmc_curves(report: Report) -> dict[str, Mapping[str, Sequence[float]]]:
+    """Find a report's CMC curves, by the parameters after the @ of their name."""
+    named = {name.partition("@")[::2]: curve for name, curve in report.curves.items()}
+    return {label: curve for (kind, label), curve in named.items() if kind == "cmc"}
 
 
 def draw(kind: str, models: Sequence[Model]) -> Any:
@@ -262,6 +266,23 @@ def _trace(
     return lowest
 
 
+def roc_points(report: Report) -> tuple[Floats, Floats]:
+    """FAR and TPR of a report's ROC, or of the tail of impostors that its outcomes keep."""
+    if "roc" in report.curves:
+        curve = report.curves["roc"]
+        return np.asarray(curve["far"], float), np.asarray(curve["tpr"], float)
+    sample = sample_of(report.outcomes or {})
+    # Just above the k-th highest impostor: k - 1 false accepts.
+    k = np.unique(np.geomspace(1, len(sample.impostor), 400).astype(int))
+    above = np.searchsorted(-sample.genuine, -sample.impostor[k - 1], "left")
+    return (k - 1) / sample.impostors, above / len(sample.genuine)
+
+
+def _tail(report: Report) -> bool:
+    o = report.outcomes or {}
+    return "genuine_score" in o and len(o["genuine_score"]) > 0 and len(o["impostor_score"]) > 0
+
+
 def band(report: Report, points: int = 24) -> tuple[list[float], list[float], list[float]]:
     """FARs with the ends of TPR's 95 % interval at each, by subject; empty without outcomes."""
     if not report.outcomes or not ({"score", "genuine_score"} & set(report.outcomes)):
@@ -269,7 +290,7 @@ def band(report: Report, points: int = 24) -> tuple[list[float], list[float], li
     sample = sample_of(report.outcomes)
     if not len(sample.impostor) or not len(sample.genuine):
         return [], [], []
-    few = min(3 / sample.impostors, 0.5)
+    few = min(10 / sample.impostors, 0.5)  # fewer false accepts say little about their spread
     grid = [f"{x:.3e}" for x in np.geomspace(few, 0.5, points)]
     drawn = metric_draws(sample, [f"tpr@far={x}" for x in grid], BAND_DRAWS)
     found = []
@@ -296,11 +317,11 @@ def _colour(n: int) -> str:
 def _far_axis(axes: Any, models: Sequence[Model]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    lowest = min(
-        min((f for f in m.report.curves["roc"]["far"] if f > 0), default=1e-3) for m in models
-    )
+    reach = [far[far > 0] for far in (roc_points(m.report)[0] for m in models)]
     axes.set_xscale("log")
-    axes.set_xlim(lowest / 1.3, 1)
+    axes.set_xlim(
+        min(f.min(initial=1e-3) for f in reach) / 1.3, max(f.max(initial=1e-3) for f in reach)
+    )
     axes.set_xlabel("FAR")
     axes.xaxis.set_major_locator(LogLocator(numticks=12))
     axes.xaxis.set_major_formatter(lambda v, _: f"1e{np.log10(v):.0f}" if v < 1 else "1")
