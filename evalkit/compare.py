@@ -19,7 +19,7 @@ from evalkit.types import Report
 MUST_AGREE = {
     "protocol": "they measure different things",
     "protocol_version": "the protocol's numbers changed between these versions",
-    "data": "they were measured on different images or pairs",
+    "manifest": "they were measured on different images",
     "crop": "the images were aligned differently",
     "decoder": "the images were decoded differently",
     "recipe": "features became scores by different rules",

@@ -41,7 +41,7 @@ def two_reports() -> tuple[Report, Report]:
         r = verification.evaluate(
             features.astype(np.float32), pairs, subject, fars=("1e-1", "1e-2")
         )
-        marks = dict.fromkeys(("data", "crop", "decoder", "recipe"), "same")
+        marks = dict.fromkeys(("manifest", "crop", "decoder", "recipe"), "same")
         held = {**(r.outcomes or {}), "keys": keys}
         out.append(replace(r, provenance={**r.provenance, **marks}, outcomes=held))
     return out[0], out[1]

@@ -1,5 +1,7 @@
+import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from importlib.resources import files as files_of
 from pathlib import Path
 
 import pytest
@@ -208,3 +210,37 @@ def test_a_report_as_markdown_and_model_card(base_report: Report) -> None:
     assert card.startswith('---\nmodel-index:\n- name: "my \\"model\\""\n')
     for name, value in base_report.flat().items():
         assert f'    - type: "{name}"\n      value: {value!r}\n' in card
+
+
+def test_a_protocol_command_holds_the_gate_in_one_line(
+    tmp_path: Path,
+    base_report: Report,
+    worse_report: Report,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from evalkit.cli.options import Output
+
+    reports.write(base_report, tmp_path / "base.json")
+    same = Output(None, None, False, tmp_path / "base.json")
+    assert same.deliver(base_report, "") == 0
+    assert same.deliver(worse_report, "") == 1
+    capsys.readouterr()
+    assert Output("-", None, False, tmp_path / "base.json").deliver(worse_report, "") == 1
+    said = capsys.readouterr()
+    assert reports.from_json(json.loads(said.out)).protocol == "verification"  # one document
+    assert "gate FAILED" in said.err
+
+
+def test_this_repository_gates_its_own_demo_numbers(tmp_path: Path) -> None:
+    """The embeddings that ship with evalkit, held against the report of an earlier evalkit.
+
+    A changed number is a breaking change: after one that is meant, make the baseline anew with
+    `evalkit lfw --features evalkit/datasets/data/lfw_mobilefacenet.h5 --out` that file.
+    """
+    baseline = Path(__file__).parent / "golden" / "demo" / "lfw.json"
+    shipped = files_of("evalkit.datasets").joinpath("data", "lfw_mobilefacenet.h5")
+    now = tmp_path / "now.json"
+    line = ["lfw", "--features", str(shipped), "--gate", str(baseline), "--out", str(now)]
+    assert run(line) == 0
+    was, held = reports.read(baseline).flat(), reports.read(now).flat()
+    assert held == pytest.approx(was, abs=1e-12)

@@ -49,16 +49,33 @@ def command(
     """
     report = reports.read(report_path)
     if accept and not baseline.exists():
-        reports.write(report, baseline)
-        click.echo(f"{baseline} is the first baseline")
-        return EXIT_DONE
-    held = gate.read_rules(rules) if rules else None
-    verdict = gate.check(report, reports.read(baseline), held, ignore=ignore)
-    click.echo(gate.verdict_table(verdict))
-    _publish(verdict, f"evalkit gate {report.protocol}", junit, markdown)
-    if accept:
         _accept(report, baseline)
         return EXIT_DONE
+    code = hold(report, baseline, rules, ignore=ignore, junit=junit, markdown=markdown)
+    if not accept:
+        return code
+    _accept(report, baseline)
+    return EXIT_DONE
+
+
+def hold(
+    report: Report,
+    baseline: Path,
+    rules: Path | None = None,
+    *,
+    ignore: tuple[str, ...] = (),
+    junit: Path | None = None,
+    markdown: Path | None = None,
+    talk: bool = False,
+) -> int:
+    """Hold a report against a baseline, show the verdict everywhere, return the exit code.
+
+    talk : the verdict goes to stderr, because stdout holds another document.
+    """
+    held = gate.read_rules(rules) if rules else None
+    verdict = gate.check(report, reports.read(baseline), held, ignore=ignore)
+    click.echo(gate.verdict_table(verdict), err=talk)
+    _publish(verdict, f"evalkit gate {report.protocol}", junit, markdown, talk)
     return EXIT_DONE if verdict.passed else EXIT_GATE_FAILED
 
 
@@ -72,7 +89,9 @@ def _accept(report: Report, baseline: Path) -> None:
     click.echo(f"{baseline} is the new baseline", err=True)
 
 
-def _publish(verdict: gate.Verdict, title: str, junit: Path | None, markdown: Path | None) -> None:
+def _publish(
+    verdict: gate.Verdict, title: str, junit: Path | None, markdown: Path | None, talk: bool
+) -> None:
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if junit is not None:
         from evalkit.report.junit import verdict_junit
@@ -91,7 +110,7 @@ def _publish(verdict: gate.Verdict, title: str, junit: Path | None, markdown: Pa
                 out.write(text)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(verdict):
-            click.echo(line)
+            click.echo(line, err=talk)
 
 
 def github_annotations(verdict: gate.Verdict) -> list[str]:

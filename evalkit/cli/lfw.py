@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 
 from evalkit import vectors
 from evalkit.cli.options import PATH, Output, features_options, output_options
@@ -37,7 +38,7 @@ def command(
     flip: Flip,
     errata: bool,
     output: Output,
-) -> None:
+) -> int:
     """LFW View 2: 10-fold verification accuracy, AUC, EER, TPR@FAR."""
     if features is None:
         raise click.UsageError("give --model MODEL, or --features FILE with embeddings")
@@ -52,7 +53,9 @@ def command(
         errata=lists.errata(compared) if errata else None,
     )
     provenance = {"manifest": manifest.digest(), **report.provenance, **made.provenance}
-    output.deliver(replace(report, provenance=provenance), _title(compared, features.name))
+    named = {**(report.outcomes or {}), "keys": np.array(manifest.keys)}
+    report = replace(report, provenance=provenance, outcomes=named)
+    return output.deliver(report, _title(compared, features.name))
 
 
 def _title(compared: PairList, source: str) -> str:

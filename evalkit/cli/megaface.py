@@ -72,7 +72,7 @@ def command(
     fars: tuple[str, ...],
     devkit_out: Path | None,
     output: Output,
-) -> None:
+) -> int:
     """MegaFace challenge 1: rank-1, rank-10 and TPR@FAR at each number of distractors.
 
     FILE is embeddings with a key for each row, or the devkit's folder of one .bin an image.
@@ -104,7 +104,7 @@ def command(
         output.say(f"the devkit's files are in {devkit_out}")
     names = {"probe_list": probe_list.name, "distractor_lists": [p.name for p in distractor_lists]}
     report = replace(report, provenance={**names, **provenance, **report.provenance})
-    output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {features.name}")
+    return output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {features.name}")
 
 
 def _name(each: files.DistractorList) -> str:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from evalkit import __version__
 from evalkit import report as reports
+from evalkit.errors import EXIT_DONE
 from evalkit.files import whole_file
 from evalkit.report.table import table
 from evalkit.types import Report
@@ -47,6 +48,7 @@ class Output:
     json_path: str | None
     out: Path | None
     quiet: bool
+    gate: Path | None = None
 
     def say(self, line: str) -> None:
         """Tell the user something that is not the result."""
@@ -68,8 +70,11 @@ class Output:
 
             yield progress
 
-    def deliver(self, report: Report, title: str) -> None:
-        """Print the report as a table, or write it where `--json` and `--out` ask for it."""
+    def deliver(self, report: Report, title: str) -> int:
+        """Print the report as a table, or write it where `--json` and `--out` ask for it.
+
+        Returns the exit code: that of the gate, where `--gate` names a baseline.
+        """
         report = replace(report, provenance={"evalkit": __version__, **report.provenance})
         if self.json_path is None:
             click.echo(table(report, title))
@@ -81,19 +86,35 @@ class Output:
         if self.out is not None:
             reports.write(report, self.out)
             self.say(f"report written to {self.out}")
+        if self.gate is None:
+            return EXIT_DONE
+        from evalkit.cli.gate import hold
+
+        return hold(report, self.gate, talk=self.json_path == "-")
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--json`, `--out` and `--quiet`; the command receives them as `output: Output`."""
+    """Add `--json`, `--out`, `--gate`, `--quiet`; the command receives them as `output`."""
 
     @functools.wraps(command)
     def with_output(
-        *args: Any, json_path: str | None, out: Path | None, quiet: bool, **options: Any
+        *args: Any,
+        json_path: str | None,
+        out: Path | None,
+        gate: Path | None,
+        quiet: bool,
+        **options: Any,
     ) -> Any:
-        return command(*args, output=Output(json_path, out, quiet), **options)
+        return command(*args, output=Output(json_path, out, quiet, gate), **options)
 
     for option in (
         click.option("--quiet", is_flag=True, help="Say nothing but the result."),
+        click.option(
+            "--gate",
+            type=PATH,
+            metavar="BASELINE.json",
+            help="Exit with 1 if significantly worse than this report.",
+        ),
         click.option(
             "--out", type=PATH, metavar="FILE", help="Keep the report (and outcomes beside it)."
         ),
