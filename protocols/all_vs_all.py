@@ -51,14 +51,13 @@ def evaluate(
         f"tpr@far={p.far}": _estimate(p, verified.n_genuine + verified.n_impostor)
         for p in verified.points
     }
-    rank, rank_subject = closed_set_ranks(x, subject)
+    rank, probes = closed_set_ranks(x, subject)
     found = cmc(rank, max(RANKS))
     searched: dict[str, Estimate] = {
         f"rank-{k}": Estimate(value=float(found[k - 1]) if len(rank) else None, n=len(rank))
         for k in RANKS
     }
-    outcomes = set_outcomes(x, subject, fars=fars)
-    outcomes |= {"rank": rank, "rank_subject": rank_subject}
+    outcomes = set_outcomes(x, subject, fars=fars, ranks=(rank, probes))
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
@@ -78,7 +77,7 @@ def evaluate(
 def closed_set_ranks(
     x: NDArray[np.float32], subject: NDArray[np.integer[Any]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rank of every probe's mate, 0 where either failed, and the probe's subject: (Q,) each."""
+    """Rank of every probe's mate, 0 where either failed, and the probe's row: (Q,) each."""
     known = np.flatnonzero(subject >= 0)
     enrolled = known[np.unique(subject[known], return_index=True)[1]]
     probes = np.setdiff1d(known, enrolled)
@@ -90,7 +89,7 @@ def closed_set_ranks(
     if found.mate_above is None or found.mate_score is None:
         raise ProtocolError("a search without subjects has no ranks")
     rank = np.where(np.isfinite(found.mate_score), found.mate_above + 1, 0)
-    return rank, subject[probes].astype(np.int64)
+    return rank, probes
 
 
 def _estimate(point: allpairs.OperatingPoint, pairs: int) -> Estimate:

@@ -28,6 +28,7 @@ from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.megaface_devkit import JointBayesian, project
 from evalkit.protocols.scores import exact_scores, failed, normalise
+from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate, Failures, Report
 
 NAME = "megaface"
@@ -105,9 +106,10 @@ def evaluate(
             given.append((f"{name},cleaned={noises.rule}", *cleaned))
         for label, p, d in given:
             search = _searches(*_sides(p, d, model), subject, fars, engine)
-            kept.append({"rank": search.rank, "rank_subject": subject[search.probe]})
-            found |= with_intervals(_ranks(search.rank, label, depths), kept[-1])
-            found |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
+            kept.append(search.outcomes)
+            counted = _ranks(search.rank, label, depths)
+            counted |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
+            found |= with_intervals(counted, search.outcomes)
             curves |= _curves(search, label)
     return Report(
         protocol=NAME,
@@ -179,6 +181,7 @@ class _Searches:
     rank: NDArray[np.int64]  # from 1; 0 = failed
     distractors: int
     tpr: dict[str, Estimate]
+    outcomes: dict[str, NDArray[Any]]
 
 
 def _searches(
@@ -194,10 +197,13 @@ def _searches(
     above = allpairs.ranks(probe, distractor, i, score, **engine)[0]
     nobody = np.full(len(distractor), -1, np.int32)
     seen = allpairs.verify(probe, subject, distractor, nobody, fars=fars, **engine)
-    once = score[i < j]
-    return _Searches(
-        i, j, np.where(np.isfinite(score), above + 1, 0), len(distractor), tpr_by_far(once, seen)
+    rank, once = np.where(np.isfinite(score), above + 1, 0), i < j
+    genuine = i[once], j[once], score[once]
+    outcomes = set_outcomes(
+        probe, subject, distractor, nobody, fars=fars, genuine=genuine, **engine
     )
+    outcomes |= {"rank": rank, "rank_subject": np.unique(subject, return_inverse=True)[1][i]}
+    return _Searches(i, j, rank, len(distractor), tpr_by_far(score[once], seen), outcomes)
 
 
 def genuine_pairs(

@@ -56,10 +56,10 @@ def metric_draws(
 ) -> dict[str, Floats]:
     """Draw subjects `draws` times; return each metric that the sample supports: name -> (draws,).
 
-    Understood are accuracy, auc, eer, tpr@far=x and rank-k; the threshold of tpr@far and eer is
-    found anew in each draw, that of accuracy is not (at its optimum it moves nothing to first
-    order).  The same seed and number of subjects give the same people, so the draws of two models
-    over the same comparisons are paired: subtract them.
+    Understood are accuracy, auc, eer, tpr@far=x and rank-k, whatever parameters follow; the
+    threshold of tpr@far and eer is found anew in each draw, that of accuracy is not (at its optimum
+    it moves nothing to first order).  The same seed and number of subjects give the same people, so
+    the draws of two models over the same comparisons are paired: subtract them.
     """
     statistics = {n: s for n in names if (s := _statistic(sample, n)) is not None}
     drawn = {name: np.empty(draws) for name in statistics}
@@ -189,8 +189,8 @@ def _statistic(sample: Sample, name: str) -> Statistic | None:
         return _rank_statistic(sample, name.removeprefix("rank-").partition("@")[0])
     if not len(sample.genuine) or not sample.impostors:
         return None
-    if name.startswith("tpr@far=") and "," not in name:  # a further parameter: another sample
-        return _tpr_statistic(sample, name.removeprefix("tpr@far="))
+    if name.startswith("tpr@far="):
+        return _tpr_statistic(sample, name.removeprefix("tpr@far=").partition(",")[0])
     if len(sample.impostor) < sample.impostors:
         return None
     return {"accuracy": _accuracy_statistic, "auc": _auc_statistic, "eer": _eer_statistic}.get(

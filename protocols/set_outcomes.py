@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs import top_impostors
 from evalkit.protocols.metrics import false_accepts_allowed
-from evalkit.protocols.samples import Ints
+from evalkit.protocols.samples import Floats, Ints
 from evalkit.protocols.scores import exact_scores
 
 # Impostor pairs kept at most: beyond it a FAR is so high that its outcomes would fill the disk.
@@ -24,6 +24,8 @@ def set_outcomes(
     y_subject: Ints | None = None,
     *,
     fars: Sequence[str],
+    genuine: tuple[Ints, Ints, Floats] | None = None,
+    ranks: tuple[Ints, Ints] | None = None,
     longest: int = LONGEST_TAIL,
     **engine: Any,
 ) -> dict[str, NDArray[Any]]:
@@ -32,7 +34,9 @@ def set_outcomes(
     x : (N, D) unit rows with subject : (N,), -1 = nobody's mate; y the same, or None for x with
     itself.  fars : those reported.  Kept are every genuine pair's score and the impostors down to
     about twice the false accepts that the highest FAR allows; a FAR that needs more than `longest`
-    gets no interval.  `engine` goes to `allpairs.top_impostors`.
+    gets no interval.  genuine : rows i and j of x and their scores, where genuine pairs are not
+    those between x and y.  ranks : (Q,) rank of each probe's mate and the probe's row of x, where
+    searches were made too.  `engine` goes to `allpairs.top_impostors`.
     """
     a = _own(subject, 0)
     b = a if y is None or y_subject is None else _own(y_subject, len(a))
@@ -40,19 +44,22 @@ def set_outcomes(
     a, b = ids[: len(a)], ids[len(ids) - len(b) :]
     left_images, right_images = (np.bincount(s, minlength=len(seen)) for s in (a, b))
     i, j = _genuine_pairs(a, b, within=y is None)
-    other = x if y is None else y
     pairs = len(a) * (len(a) - 1) // 2 if y is None else len(a) * len(b)
     impostors = pairs - len(i)
     allowed = (false_accepts_allowed(far, impostors) for far in fars)
     tail = max((2 * k + 100 for k in allowed if 2 * k + 100 <= longest), default=0)
     top = top_impostors(x, subject, y, y_subject, count=min(tail, impostors), **engine)
-    return {
-        "genuine_score": exact_scores(x, i, other, j),
-        "genuine_subject": a[i].astype(np.int32),
+    if genuine is None:
+        genuine = i, j, exact_scores(x, i, x if y is None else y, j)
+    first, second, score = genuine
+    searched = {"rank": ranks[0], "rank_subject": a[ranks[1]]} if ranks is not None else {}
+    return searched | {
+        "genuine_score": score,
+        "genuine_subject": a[first].astype(np.int32),
         "impostor_score": top.score,
         "impostor_left": a[top.i].astype(np.int32),
         "impostor_right": b[top.j].astype(np.int32),
-        "genuine_rows": np.stack([i, j], axis=1).astype(np.int32),
+        "genuine_rows": np.stack([first, second], axis=1).astype(np.int32),
         "impostor_rows": np.stack([top.i, top.j], axis=1).astype(np.int32),
         "left_images": left_images,
         "right_images": right_images,

@@ -60,3 +60,27 @@ def test_a_far_that_needs_too_many_pairs_is_left_out() -> None:
     x = features(60)
     o = set_outcomes(x, np.arange(60) // 2, fars=["0.5", "0.01"], longest=200)
     assert len(o["impostor_score"]) == 2 * 17 + 100
+
+
+def test_searches_share_the_people_of_the_pairs() -> None:
+    x, rank, row = features(10), np.array([1, 2, 1]), np.array([1, 5, 9])
+    o = set_outcomes(x, SUBJECT, fars=["0.1"], ranks=(rank, row))
+    s = sample_of(o)
+    assert s.rank_subject is not None
+    assert s.left_images is not None
+    assert s.left_images[s.rank_subject].tolist() == [2, 3, 2]
+    people = dict(zip([0, 2, 2, 2, 3], o["genuine_subject"], strict=True))
+    assert s.rank_subject.tolist() == [people[0], people[2], people[3]]
+
+
+def test_genuine_pairs_of_one_side_are_kept_as_given() -> None:
+    x, y = features(6), features(5, 1)
+    subject = np.array([0, 0, 1, 1, 2, 2])
+    genuine = np.array([0, 2]), np.array([1, 3]), np.array([0.9, 0.8])
+    o = set_outcomes(x, subject, y, np.full(5, -1), fars=["0.1"], genuine=genuine)
+    assert o["genuine_score"].tolist() == [0.9, 0.8]
+    assert o["impostors"] == 30
+    s = sample_of(o)
+    assert s.subjects == 3 + 5
+    assert s.left_images is not None
+    assert s.left_images[s.genuine_subject].tolist() == [2, 2]
