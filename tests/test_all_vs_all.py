@@ -1,6 +1,8 @@
 """All against all, beside loops over every pair."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,3 +80,17 @@ def test_sets_too_small_to_measure_say_so(n: int) -> None:
     assert report.metrics["rank-1"].value is None
     assert report.metrics["tpr@far=1e-2"].value is None
     assert report.metrics["tpr@far=1e-2"].note
+
+
+def test_the_demo_prints_the_published_numbers(shared_data: Path) -> None:
+    from evalkit.cli.demo import measure
+
+    reference = json.loads((shared_data / "features/REFERENCE_mobilefacenet_lfw.json").read_text())
+    every = reference["mobilefacenet_foamliu"]["all_pairs_flipsum"]
+    got = measure().metrics
+    for far, name in (("1e-3", "0.001"), ("1e-4", "0.0001"), ("1e-5", "1e-05"), ("1e-6", "1e-06")):
+        assert got[f"tpr@far={far}@pairs=all"].value == pytest.approx(
+            every[f"TPR@FAR={name}"], abs=1e-4
+        )
+    rank_1 = reference["mobilefacenet_foamliu"]["closed_set_id_flipsum"]["rank1"]
+    assert got["rank-1"].value == pytest.approx(rank_1, abs=1e-4)

@@ -14,6 +14,7 @@ from evalkit.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EvalkitEr
 
 # name -> (module holding the click command `command`, its summary)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("evalkit.cli.demo", "See it work: real embeddings, offline, in seconds."),
     "compare": ("evalkit.cli.compare", "Is one model better than another? Paired, with p-values."),
     "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
     "lfw": ("evalkit.cli.lfw", "Labeled Faces in the Wild: 10-fold verification."),

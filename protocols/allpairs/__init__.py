@@ -1,5 +1,12 @@
 """Exact statistics over every pair of two feature sets."""
 
+from evalkit.protocols.allpairs.answers import (
+    histogram,
+    ranks,
+    search,
+    top_impostors,
+    verify,
+)
 from evalkit.protocols.allpairs.definition import (
     Histogram,
     OperatingPoint,
@@ -7,7 +14,7 @@ from evalkit.protocols.allpairs.definition import (
     Search,
     Verification,
 )
-from evalkit.protocols.allpairs.plain import histogram, ranks, search, top_impostors, verify
+from evalkit.protocols.allpairs.genuine import genuine_pairs
 
 __all__ = [
     "Histogram",
@@ -15,6 +22,7 @@ __all__ = [
     "Pairs",
     "Search",
     "Verification",
+    "genuine_pairs",
     "histogram",
     "ranks",
     "search",
