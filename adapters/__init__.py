@@ -1,1 +1,108 @@
-"""A model becomes vectors."""
+"""A model becomes vectors: `load` finds the adapter for a model by its name.
+
+Anything with `spec`, `dim`, `fingerprint` and `embed` is an adapter. A package offers one for
+another runtime by an entry point in the group `evalkit.adapters`, named after the suffix of the
+files it reads ("tflite") or after itself: a callable `(model, *, spec, device, **options)`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.adapters import presets
+from evalkit.errors import ModelError
+from evalkit.types import InputSpec
+
+GROUP = "evalkit.adapters"
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """What evalkit needs of a model.
+
+    spec : the images it wants.  dim : length D of its vectors.
+    fingerprint : digest of the weights; features are kept under it. An adapter may add `runtime`,
+    a line naming runtime, device and precision, which is kept beside it.
+    """
+
+    spec: InputSpec
+    dim: int
+    fingerprint: str
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised, for any N >= 1.
+
+        Row i depends on image i alone. A row with a NaN means: no template. Memory that runs out
+        is a MemoryError; the caller tries again with fewer images.
+        """
+        ...
+
+
+def load(
+    model: str,
+    *,
+    spec: InputSpec | None = None,
+    preset: str | None = None,
+    device: Device = "auto",
+    **options: Any,
+) -> Adapter:
+    """Load a model by its file's suffix, as `module:factory`, or by an installed plug-in.
+
+    model : `x.onnx`; TorchScript `x.pt`; `torch.export` program `x.pt2`; `package.module:factory`,
+    a callable that returns a `torch.nn.Module` or an Adapter; a plug-in's name or `name:rest`.
+    spec : what the model wants to be fed; else `preset`, else the side-car `x.evalkit.toml`.
+    A model without any of them is a ModelError: nothing is guessed.
+    device : "auto" takes a GPU where the runtime offers one; a GPU that does not start is an error.
+    options : those of the adapter, e.g. output="embedding", allow_cpu=True.
+    """
+    spec = spec or presets.resolve(model, preset)
+    suffix = Path(model).suffix.lower()
+    plugins = importlib.metadata.entry_points(group=GROUP)
+    name = model.partition(":")[0]
+    if suffix == ".onnx":
+        from evalkit.adapters.onnx_model import OnnxModel
+
+        return OnnxModel(_file(model), _declared(spec, model), device=device, **options)
+    for plugin in plugins:
+        if plugin.name in (name, suffix.lstrip(".")):
+            return _checked(plugin.load()(model, spec=spec, device=device, **options), model)
+    if Path(model).exists():
+        hint = "install the plug-in that reads it, or give module:factory"
+        raise ModelError(f"no adapter reads {suffix or 'such'} files: {model}", hint)
+    raise ModelError(f"no model at {model}", _ways(plugins))
+
+
+def _file(model: str) -> Path:
+    path = Path(model)
+    if not path.is_file():
+        raise ModelError(f"no model at {path}")
+    return path
+
+
+def _declared(spec: InputSpec | None, model: str) -> InputSpec:
+    if spec is None:
+        raise ModelError(
+            f"nothing says what {Path(model).name} wants to be fed, and evalkit does not guess",
+            f"add --preset {'|'.join(presets.PRESETS)}, or --input-size, --color, --mean and --std,"
+            f" or write {presets.sidecar(Path(model)).name}; `evalkit check` tries them for you",
+        )
+    return spec
+
+
+def _checked(adapter: Any, model: str) -> Adapter:
+    if not isinstance(adapter, Adapter):
+        lacks = [m for m in ("spec", "dim", "fingerprint", "embed") if not hasattr(adapter, m)]
+        raise ModelError(f"{model} gave a {type(adapter).__name__} without {', '.join(lacks)}")
+    return adapter
+
+
+def _ways(plugins: importlib.metadata.EntryPoints) -> str:
+    names = ", ".join(sorted(plugin.name for plugin in plugins))
+    known = "give a .onnx, .pt or .pt2 file, or module:factory"
+    return f"{known}; plug-ins here: {names}" if names else known

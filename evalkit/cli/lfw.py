@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evalkit import vectors
+from evalkit import alignment, images, vectors
+from evalkit.cli.model_options import ModelChoice, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
 from evalkit.datasets import lfw as lists
+from evalkit.datasets import lfw_images
 from evalkit.datasets.pair_lists import PairList
 from evalkit.protocols import lfw
 from evalkit.protocols.scores import Flip
@@ -25,12 +27,16 @@ flip_option = click.option(
 
 
 @click.command()
+@model_options
+@data_option
 @features_options
 @click.option("--pairs", type=PATH, metavar="LIST", help="A list of pairs in LFW's layout.")
 @flip_option
 @click.option("--errata", is_flag=True, help="Show also the accuracy without the wrong labels.")
 @output_options
 def command(
+    choice: ModelChoice,
+    data: Path | None,
     features: Path | None,
     keys: Path | None,
     allow_failures: bool,
@@ -39,12 +45,21 @@ def command(
     errata: bool,
     output: Output,
 ) -> int:
-    """LFW View 2: 10-fold verification accuracy, AUC, EER, TPR@FAR."""
-    if features is None:
+    """LFW View 2: 10-fold verification accuracy, AUC, EER, TPR@FAR.
+
+    With a model and no --data, LFW is fetched once from its site (68 MB) and aligned.
+    """
+    if (choice.model is None) == (features is None):
         raise click.UsageError("give --model MODEL, or --features FILE with embeddings")
     compared = lists.official_pairs() if pairs is None else lists.read_pairs(pairs)
     manifest, comparisons = compared.resolve()
-    made = vectors.from_embeddings(features, keys, manifest, allow_failures=allow_failures)
+    if features is not None:
+        made = vectors.from_embeddings(features, keys, manifest, allow_failures=allow_failures)
+    else:
+        adapter = choice.load()
+        source = _fetched(adapter.spec.crop, output) if data is None else images.find(data)
+        views = 1 if flip == "none" else 2
+        made = choice.embed(adapter, source, manifest, views=views, output=output)
     report = lfw.evaluate(
         made.features,
         comparisons,
@@ -55,7 +70,15 @@ def command(
     provenance = {"manifest": manifest.digest(), **report.provenance, **made.provenance}
     named = {**(report.outcomes or {}), "keys": np.array(manifest.keys)}
     report = replace(report, provenance=provenance, outcomes=named)
-    return output.deliver(report, _title(compared, features.name))
+    return output.deliver(report, _title(compared, Path(choice.model or str(features)).name))
+
+
+def _fetched(crop: str, output: Output) -> images.ImageSource:
+    """LFW from its own site, each face moved onto the template of the crop that the model wants."""
+    with output.bar("fetching LFW", "image") as progress:
+        folder = lfw_images.fetch(progress)
+    keys, points = lfw_images.landmarks()
+    return alignment.aligned(images.find(folder).select(keys), points, crop)
 
 
 def _title(compared: PairList, source: str) -> str:

@@ -1,0 +1,237 @@
+"""ONNX Runtime: a model file becomes an adapter whose rows out always equal its rows in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import MissingPackageError, ModelError
+from evalkit.types import InputSpec
+
+# TF32 off: "float32" must mean it, whatever the age of the GPU.
+_CUDA: tuple[str, dict[str, str]] = ("CUDAExecutionProvider", {"use_tf32": "0"})
+_TENSORRT: tuple[str, dict[str, str]] = ("TensorrtExecutionProvider", {})
+_CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
+_PROVIDERS = {"cpu": [_CPU], "cuda": [_CUDA, _CPU], "tensorrt": [_TENSORRT, _CUDA, _CPU]}
+_INPUTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_OUT_OF_MEMORY = re.compile(
+    r"failed to allocate|out of memory|bad.?alloc|smaller than requested", re.IGNORECASE
+)
+# key and value of protobuf's StringStringEntryProto, as external tensors name their file
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x7f])")
+
+
+class OnnxModel:
+    """An ONNX file in ONNX Runtime.
+
+    device : auto, cpu, cuda or tensorrt.  allow_cpu : run on the CPU where the device fails.
+    output : name of the output to take, where there are several.
+    threads : CPU threads of the runtime, 0 = its own choice.
+
+    `batch` is the number of images in a forward pass, None where any number will do. A model whose
+    declared batch is free but whose rows change with their neighbours is run image by image.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        spec: InputSpec,
+        *,
+        device: str = "auto",
+        allow_cpu: bool = False,
+        output: str | None = None,
+        threads: int = 0,
+    ) -> None:
+        import_onnxruntime()
+        self.spec, self._name = spec, path.name
+        self.fingerprint = _digest(path)
+        self._session = _session(path, device, allow_cpu, threads)
+        provider = self._session.get_providers()[0]
+        self._device = "cpu" if provider == _CPU[0] else "cuda"
+        given = _image_input(self._session, spec, path.name)
+        self._input, self._dtype = given.name, _INPUTS[given.type]
+        self._output = _output(self._session, output, path.name)
+        self.runtime = (
+            f"onnxruntime {import_onnxruntime().__version__} {provider} "
+            f"{np.dtype(self._dtype)}, output {self._output}"
+        )
+        self.batch = given.shape[0] if isinstance(given.shape[0], int) else None
+        if self.batch is not None and self.batch < 1:
+            raise ModelError(f"{path.name} declares a batch of {self.batch}")
+        self.dim = self._probe()
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised."""
+        if self.batch is None:
+            return self._forward(images)
+        out = np.empty((len(images), self.dim), np.float32)
+        for o in range(0, len(images), self.batch):
+            some = images[o : o + self.batch]
+            if len(some) < self.batch:
+                padding = np.zeros((self.batch - len(some), *some.shape[1:]), np.uint8)
+                some = np.concatenate([some, padding])
+            out[o : o + self.batch] = self._forward(some)[: len(images) - o]
+        return out
+
+    def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        ort = import_onnxruntime()
+        x = feed(images, self.spec, self._dtype)
+        try:
+            binding = self._session.io_binding()
+            value = ort.OrtValue.ortvalue_from_numpy(x, self._device, 0)
+            binding.bind_ortvalue_input(self._input, value)
+            binding.bind_output(self._output, "cpu")
+            self._session.run_with_iobinding(binding)
+            y = binding.get_outputs()[0].numpy()
+        except Exception as e:
+            if _OUT_OF_MEMORY.search(str(e)):
+                raise MemoryError(str(e)) from e
+            raise ModelError(f"{self._name} fails on {len(x)} images: {_reason(e)}") from e
+        if y.ndim < 2 or len(y) != len(x):
+            raise ModelError(
+                f"{self._name} returned shape {y.shape} for {len(x)} images",
+                "rows out must equal rows in: export it with a free batch, or with batch 1",
+            )
+        return y.reshape(len(y), -1).astype(np.float32, copy=False)
+
+    def _probe(self) -> int:
+        """Find the dimension, and whether a batch gives what its images give alone."""
+        rng = np.random.default_rng(0)
+        pair = rng.integers(0, 256, (2, *self.spec.size, 3), dtype=np.uint8)
+        if self.batch is not None:
+            padded = np.zeros((self.batch, *self.spec.size, 3), np.uint8)
+            return self._forward(padded).shape[1]
+        alone = np.concatenate([self._forward(pair[:1]), self._forward(pair[1:])])
+        try:
+            together = self._forward(pair)
+        except ModelError:
+            together = np.empty((0, 0), np.float32)
+        slack = 0.01 * np.abs(alone).max()
+        if together.shape != alone.shape or not np.abs(together - alone).max() <= slack:
+            self.batch = 1
+        return alone.shape[1]
+
+
+def feed(images: NDArray[np.uint8], spec: InputSpec, dtype: Any = np.float32) -> NDArray[Any]:
+    """Turn (N, H, W, 3) RGB uint8 into the network's input: order, mean and std, layout.
+
+    Computed in float32, then rounded to `dtype`.
+    """
+    if images.dtype != np.uint8 or images.shape[1:] != (*spec.size, 3):
+        raise ModelError(
+            f"images of {images.dtype} {images.shape}",
+            f"the model wants (N, {spec.size[0]}, {spec.size[1]}, 3) uint8",
+        )
+    ordered = images if spec.color == "rgb" else images[..., ::-1]
+    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+    if spec.layout == "nchw":
+        ordered = ordered.transpose(0, 3, 1, 2)
+        mean, std = mean[:, None, None], std[:, None, None]
+    x = np.subtract(ordered, mean, dtype=np.float32, order="C")
+    x /= std
+    return x.astype(dtype, copy=False)
+
+
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime, or say how to install it."""
+    try:
+        import onnxruntime
+    except ImportError as e:
+        raise MissingPackageError("onnxruntime", "onnx", "an ONNX model") from e
+    return onnxruntime
+
+
+def _session(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
+    ort = import_onnxruntime()
+    available = ort.get_available_providers()
+    if device == "auto":
+        device = "cuda" if _CUDA[0] in available else "cpu"
+    if device not in _PROVIDERS:
+        raise ModelError(f"no device {device!r}", f"one of auto, {', '.join(_PROVIDERS)}")
+    if device != "cpu" and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors; they are raised here as well
+    wanted = _PROVIDERS[device]
+    try:
+        session = ort.InferenceSession(
+            str(path), options, providers=[p for p in wanted if p[0] in available]
+        )
+    except Exception as e:
+        raise ModelError(f"{path.name} is not a usable ONNX model: {_reason(e)}") from e
+    used = session.get_providers()[0]
+    if used != wanted[0][0] and not allow_cpu:
+        hint = "--device cpu runs it there on purpose, --allow-cpu where no GPU starts"
+        if wanted[0][0] not in available:
+            hint += "; a GPU needs pip install 'face-evalkit[gpu]' in place of onnxruntime"
+        raise ModelError(f"asked for {wanted[0][0]}, ONNX Runtime would use {used}", hint)
+    return session
+
+
+def _image_input(session: Any, spec: InputSpec, name: str) -> Any:
+    inputs = session.get_inputs()
+    listed = ", ".join(f"{i.name} {i.shape} {i.type}" for i in inputs)
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise ModelError(
+            f"{name} has input {listed}", "an image model has one, of shape (N, 3, H, W)"
+        )
+    given = inputs[0]
+    if given.type not in _INPUTS:
+        raise ModelError(f"{name} has input {listed}", f"its type must be of {', '.join(_INPUTS)}")
+    channels_first = spec.layout == "nchw"
+    wanted = (3, *spec.size) if channels_first else (*spec.size, 3)
+    fits = [not isinstance(n, int) or n == w for n, w in zip(given.shape[1:], wanted, strict=True)]
+    if not all(fits):
+        other = "nhwc" if channels_first else "nchw"
+        turned = given.shape[3 if channels_first else 1] == 3
+        raise ModelError(
+            f"{name} has input {listed}, but is to be fed (N, {', '.join(map(str, wanted))})",
+            f"--layout {other}" if turned else "--input-size HEIGHTxWIDTH",
+        )
+    return given
+
+
+def _output(session: Any, wanted: str | None, name: str) -> str:
+    outputs = session.get_outputs()
+    names = [output.name for output in outputs]
+    listed = ", ".join(f"{output.name} {output.shape}" for output in outputs)
+    if wanted is None and len(names) > 1:
+        raise ModelError(f"{name} has {len(names)} outputs: {listed}", "choose by --output NAME")
+    if wanted is not None and wanted not in names:
+        raise ModelError(f"{name} has no output {wanted!r}", f"it has {listed}")
+    return wanted or str(names[0])
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of the model and of the weight files it names, which must lie in its own folder."""
+    data = path.read_bytes()
+    h = hashlib.sha256(data)
+    for name in sorted({_named(data, found) for found in _LOCATION.finditer(data)}):
+        inside = os.path.normpath(name)
+        if Path(inside).is_absolute() or inside.startswith(".."):
+            raise ModelError(
+                f"{path.name} keeps weights outside its folder: {name!r}",
+                "put them beside the model and export it again",
+            )
+        if (path.parent / inside).is_file():
+            with (path.parent / inside).open("rb") as weights:
+                h.update(hashlib.file_digest(weights, "sha256").digest())
+    return f"sha256:{h.hexdigest()[:16]}"
+
+
+def _named(data: bytes, found: re.Match[bytes]) -> str:
+    low, *high = found[1]
+    length = (low & 0x7F) | (high[0] << 7 if high else 0)
+    return data[found.end() : found.end() + length].decode("utf-8", "replace")
+
+
+def _reason(error: Exception) -> str:
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,0 +1,156 @@
+"""What a network wants to be fed: from options, a side-car file or a preset, never guessed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import ModelError
+from evalkit.types import InputSpec
+
+
+def _spec(
+    size: tuple[int, int],
+    color: str,
+    mean: tuple[float, ...] | float,
+    std: tuple[float, ...] | float,
+    crop: str,
+) -> InputSpec:
+    return InputSpec(
+        size=size,
+        color=color,  # type: ignore[arg-type]
+        mean=_three(mean),
+        std=_three(std),
+        crop=crop,
+    )
+
+
+def _three(value: Any) -> tuple[float, float, float]:
+    values = (value,) * 3 if isinstance(value, int | float) else tuple(value)
+    if len(values) != 3 or not all(isinstance(v, int | float) for v in values):
+        raise ModelError(f"mean and std are one number or three, not {value!r}")
+    return tuple(map(float, values))  # type: ignore[return-value]
+
+
+# mean and std are on the 0..255 scale and in the network's channel order.
+PRESETS: dict[str, InputSpec] = {
+    # insightface recognition/arcface_torch/inference.py; python-package model_zoo/arcface_onnx.py
+    "arcface": _spec((112, 112), "rgb", 127.5, 127.5, "arcface-112"),
+    # mk-minchul/AdaFace inference.py, to_input
+    "adaface": _spec((112, 112), "bgr", 127.5, 127.5, "arcface-112"),
+    # MuggleWang/CosFace_pytorch lfw_eval.py
+    "cosface": _spec((112, 96), "rgb", 127.5, 127.5, "sphereface-112x96"),
+    # timesler/facenet-pytorch, fixed_image_standardization; MTCNN boxes, not a 5-point alignment
+    "facenet": _spec((160, 160), "rgb", 127.5, 128.0, "mtcnn-160"),
+    # torchvision's classifiers; foamliu/MobileFaceNet and foamliu/InsightFace-PyTorch at 112x112
+    "imagenet": _spec(
+        (112, 112), "rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "arcface-112"
+    ),
+    # IrvingMeng/MagFace inference/gen_feat.py: cv2.imread, ToTensor, mean 0, std 1
+    "magface": _spec((112, 112), "bgr", 0.0, 255.0, "arcface-112"),
+    # Xiaoccer/MobileFaceNet_Pytorch dataloader/LFW_loader.py
+    "mobilefacenet": _spec((112, 96), "rgb", 127.5, 128.0, "sphereface-112x96"),
+    # opencv modules/objdetect face_recognize.cpp (SFace): blobFromImage, scale 1, swapRB
+    "sface": _spec((112, 112), "rgb", 0.0, 1.0, "arcface-112"),
+    # wy1iu/sphereface test/code/evaluation.m, extractDeepFeature
+    "sphereface": _spec((112, 96), "bgr", 127.5, 128.0, "sphereface-112x96"),
+}
+
+_NEEDED = ("size", "color", "mean", "std")
+
+
+def sidecar(model: Path) -> Path:
+    """Name the side-car file of a model: `model.onnx` has `model.evalkit.toml` beside it."""
+    return model.with_suffix(".evalkit.toml")
+
+
+def resolve(model: str, preset: str | None = None, **given: Any) -> InputSpec | None:
+    """Decide what `model` is fed, or None where nothing says so.
+
+    The base is `preset` where given, else the model's side-car file; `given` fields of InputSpec
+    (None = not given) replace the base's, or make a spec on their own when size, color, mean and
+    std are all there. The side-car is TOML::
+
+        [input]
+        preset = "arcface"      # optional base; or all of size, color, mean, std
+        size = [112, 112]       # height, width
+        color = "rgb"           # or "bgr": the network's own order
+        mean = 127.5            # one number or three, on 0..255, in the network's order
+        std = 127.5
+        layout = "nchw"         # or "nhwc"
+        crop = "arcface-112"    # the alignment the images must already have
+    """
+    changes = {name: value for name, value in given.items() if value is not None}
+    beside = sidecar(Path(model))
+    if preset is not None:
+        changes = {"preset": preset, **changes}
+    elif beside.is_file():
+        changes = {**_read(beside), **changes}
+    return build(changes) if changes else None
+
+
+def build(parts: Mapping[str, Any]) -> InputSpec:
+    """Make an InputSpec from its fields as plain values, over a `preset` where one is named."""
+    parts = dict(parts)
+    name = parts.pop("preset", None)
+    unknown = set(parts) - {field.name for field in fields(InputSpec)}
+    if unknown:
+        raise ModelError(f"an input spec has no {', '.join(sorted(unknown))}")
+    if name is not None and name not in PRESETS:
+        raise ModelError(f"no preset {name!r}", f"known: {', '.join(PRESETS)}")
+    missing = [field for field in _NEEDED if field not in parts]
+    if name is None and missing:
+        raise ModelError(
+            f"the input spec lacks {', '.join(missing)}", "give them, or --preset NAME as a base"
+        )
+    for field in {"mean", "std"} & set(parts):
+        parts[field] = _three(parts[field])
+    if "size" in parts:
+        parts["size"] = tuple(parts["size"])
+    spec = replace(PRESETS[name], **parts) if name is not None else InputSpec(**parts)
+    _check(spec)
+    return spec
+
+
+def _check(spec: InputSpec) -> None:
+    good = (
+        len(spec.size) == 2
+        and all(isinstance(n, int) and 0 < n <= 4096 for n in spec.size)
+        and spec.color in ("rgb", "bgr")
+        and spec.layout in ("nchw", "nhwc")
+        and all(s > 0 for s in spec.std)
+    )
+    if not good:
+        raise ModelError(
+            f"not an input spec: {describe(spec)}",
+            "size is height and width, color rgb or bgr, layout nchw or nhwc, std above 0",
+        )
+
+
+def describe(spec: InputSpec) -> str:
+    """Say everything that a spec decides in one line; part of a feature file's key."""
+
+    def short(values: tuple[float, ...]) -> str:
+        same = len(set(values)) == 1
+        return f"{values[0]:g}" if same else "(" + ", ".join(f"{v:.7g}" for v in values) + ")"
+
+    return (
+        f"{'x'.join(map(str, spec.size))} {spec.color} {spec.layout}, "
+        f"(pixel - {short(spec.mean)}) / {short(spec.std)}, {spec.crop}"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        held = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ModelError(f"{path} is not TOML: {e}") from e
+    spec = held.get("input")
+    if not isinstance(spec, dict) or set(held) != {"input"}:
+        raise ModelError(
+            f"{path} must hold one table, [input], and has {', '.join(held) or 'none'}"
+        )
+    return spec

@@ -1,0 +1,144 @@
+"""The options that say which model embeds which images, and how it wants to be fed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from evalkit import adapters, embedder, vectors
+from evalkit.adapters import presets
+from evalkit.cli.options import PATH, Output
+from evalkit.images import ImageSource
+from evalkit.types import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What the user said of the model; `load` makes the adapter."""
+
+    model: str | None
+    preset: str | None
+    given: dict[str, Any]
+    device: Any
+    options: dict[str, Any]
+    batch: int | None
+    workers: int | None
+    resize: bool
+
+    def load(self) -> adapters.Adapter:
+        """Load the adapter; MODEL must have been given."""
+        if self.model is None:
+            raise click.UsageError("give --model MODEL")
+        spec = presets.resolve(self.model, self.preset, **self.given)
+        return adapters.load(self.model, spec=spec, device=self.device, **self.options)
+
+    def embed(
+        self,
+        adapter: adapters.Adapter,
+        source: ImageSource,
+        manifest: Manifest,
+        *,
+        views: int,
+        output: Output,
+    ) -> vectors.Vectors:
+        """Embed the manifest's images, or take what an earlier run left in the cache."""
+        images = source.resized(adapter.spec.size) if self.resize else source
+        with output.bar("embedding", "image") as progress:
+            store = embedder.embed(
+                adapter,
+                images,
+                manifest,
+                views=views,
+                batch=self.batch or embedder.BATCH,
+                workers=self.workers,
+                progress=progress,
+            )
+        for key, reason in list(store.reasons().items())[:5]:
+            output.say(f"no template for {key}: {reason}")
+        return vectors.from_store(store, manifest)
+
+
+def _size(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if not all(p.isdigit() for p in parts) or len(parts) not in (1, 2):
+        raise click.BadParameter(f"{text!r} is not HEIGHTxWIDTH, such as 112x96")
+    return int(parts[0]), int(parts[-1])
+
+
+def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a number, or three with commas") from None
+    return values[0] if len(values) == 1 else values
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--model` and what belongs to it; the command receives them as `choice: ModelChoice`."""
+
+    @functools.wraps(command)
+    def with_model(
+        *args: Any,
+        model: str | None,
+        preset: str | None,
+        input_size: tuple[int, int] | None,
+        color: str | None,
+        mean: Any,
+        std: Any,
+        layout: str | None,
+        output_name: str | None,
+        device: str,
+        allow_cpu: bool,
+        batch: int | None,
+        workers: int | None,
+        resize: bool,
+        **rest: Any,
+    ) -> Any:
+        given = {"size": input_size, "color": color, "mean": mean, "std": std, "layout": layout}
+        options: dict[str, Any] = {}
+        if output_name is not None:
+            options["output"] = output_name
+        if allow_cpu:
+            options["allow_cpu"] = True
+        choice = ModelChoice(model, preset, given, device, options, batch, workers, resize)
+        return command(*args, choice=choice, **rest)
+
+    for option in reversed(_OPTIONS):
+        with_model = option(with_model)
+    return with_model
+
+
+_OPTIONS = (
+    click.option("--model", metavar="MODEL", help="A .onnx, .pt or .pt2 file, or module:factory."),
+    click.option(
+        "--preset", type=click.Choice(list(presets.PRESETS)), help="How the model wants to be fed."
+    ),
+    click.option("--input-size", callback=_size, metavar="HxW", help="Size of its images."),
+    click.option("--color", type=click.Choice(["rgb", "bgr"]), help="Its channel order."),
+    click.option("--mean", callback=_numbers, metavar="M[,M,M]", help="Subtracted, on 0..255."),
+    click.option("--std", callback=_numbers, metavar="S[,S,S]", help="Then divided by."),
+    click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="Order of its axes."),
+    click.option("--output", "output_name", metavar="NAME", help="Which of several outputs."),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+        default="auto",
+        show_default=True,
+    ),
+    click.option("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),
+    click.option("--batch", type=click.IntRange(min=1), help="Images in a forward pass."),
+    click.option("--workers", type=click.IntRange(min=1), help="Threads that decode images."),
+    click.option("--resize", is_flag=True, help="Squash images to the model's size."),
+)
+
+data_option = click.option(
+    "--data", type=PATH, metavar="IMAGES", help="A folder, .zip or list of aligned images."
+)
