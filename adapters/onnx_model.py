@@ -98,7 +98,8 @@ class OnnxModel:
                 f"{self._name} returned shape {y.shape} for {len(x)} images",
                 "rows out must equal rows in: export it with a free batch, or with batch 1",
             )
-        return y.reshape(len(y), -1).astype(np.float32, copy=False)
+        rows: NDArray[np.float32] = y.reshape(len(y), -1).astype(np.float32, copy=False)
+        return rows
 
     def _probe(self) -> int:
         """Find the dimension, and whether a batch gives what its images give alone."""
@@ -106,7 +107,7 @@ class OnnxModel:
         pair = rng.integers(0, 256, (2, *self.spec.size, 3), dtype=np.uint8)
         if self.batch is not None:
             padded = np.zeros((self.batch, *self.spec.size, 3), np.uint8)
-            return self._forward(padded).shape[1]
+            return int(self._forward(padded).shape[1])
         alone = np.concatenate([self._forward(pair[:1]), self._forward(pair[1:])])
         try:
             together = self._forward(pair)
@@ -115,7 +116,7 @@ class OnnxModel:
         slack = 0.01 * np.abs(alone).max()
         if together.shape != alone.shape or not np.abs(together - alone).max() <= slack:
             self.batch = 1
-        return alone.shape[1]
+        return int(alone.shape[1])
 
 
 def feed(images: NDArray[np.uint8], spec: InputSpec, dtype: Any = np.float32) -> NDArray[Any]:
