@@ -103,6 +103,7 @@ class FeatureStore:
         try:
             if path.exists():
                 raise FeatureStoreError(f"{path} exists already", "open it to resume")
+            _reserve(handle, manifest, shape, dtype)
             _lay_out(part, manifest, shape, dtype, key, provenance or {})
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(handle.fileno(), 0, part.stat().st_size)
@@ -279,6 +280,16 @@ def cache_path(key: Mapping[str, str]) -> Path:
     cache = Path(os.environ.get("EVALKIT_CACHE") or Path(user) / "evalkit")
     digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
     return cache / "features" / f"{digest[:16]}.h5"
+
+
+def _reserve(
+    handle: IO[bytes], manifest: Manifest, shape: tuple[int, int, int], dtype: str
+) -> None:
+    """Raise OSError where the disk has no room: HDF5 itself crashes on a full one."""
+    if hasattr(os, "posix_fallocate"):
+        rows = shape[0] * (shape[1] * shape[2] * int(dtype[-1]) + 16)
+        os.posix_fallocate(handle.fileno(), 0, rows + sum(map(len, manifest.keys)) * 4 + (1 << 16))
+        os.ftruncate(handle.fileno(), 0)
 
 
 def _lay_out(

@@ -16,6 +16,7 @@ from evalkit.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EvalkitEr
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("evalkit.cli.demo", "See it work: real embeddings, offline, in seconds."),
     "compare": ("evalkit.cli.compare", "Is one model better than another? Paired, with p-values."),
+    "embed": ("evalkit.cli.embed", "The vectors of any images, kept in a feature file."),
     "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
     "lfw": ("evalkit.cli.lfw", "Labeled Faces in the Wild: 10-fold verification."),
     "megaface": ("evalkit.cli.megaface", "Find a face among up to a million others."),

@@ -59,7 +59,7 @@ def command(
         adapter = choice.load()
         source = _fetched(adapter.spec.crop, output) if data is None else images.find(data)
         views = 1 if flip == "none" else 2
-        made = choice.embed(adapter, source, manifest, views=views, output=output)
+        made = vectors.from_store(choice.embed(adapter, source, manifest, views, output), manifest)
     report = lfw.evaluate(
         made.features,
         comparisons,

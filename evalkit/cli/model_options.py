@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
-from evalkit import adapters, embedder, vectors
+from evalkit import adapters, embedder
 from evalkit.adapters import presets
 from evalkit.cli.options import PATH, Output
+from evalkit.features import FeatureStore
 from evalkit.images import ImageSource
 from evalkit.types import Manifest
 
@@ -41,17 +43,18 @@ class ModelChoice:
         adapter: adapters.Adapter,
         source: ImageSource,
         manifest: Manifest,
-        *,
         views: int,
         output: Output,
-    ) -> vectors.Vectors:
-        """Embed the manifest's images, or take what an earlier run left in the cache."""
+        path: Path | None = None,
+    ) -> FeatureStore:
+        """Embed the manifest's images, or take what an earlier run left at `path` or cached."""
         images = source.resized(adapter.spec.size) if self.resize else source
         with output.bar("embedding", "image") as progress:
             store = embedder.embed(
                 adapter,
                 images,
                 manifest,
+                path,
                 views=views,
                 batch=self.batch or embedder.BATCH,
                 workers=self.workers,
@@ -59,7 +62,7 @@ class ModelChoice:
             )
         for key, reason in list(store.reasons().items())[:5]:
             output.say(f"no template for {key}: {reason}")
-        return vectors.from_store(store, manifest)
+        return store
 
 
 def _size(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:

@@ -60,6 +60,8 @@ def fetch(progress: Callable[[int, int], None] = lambda done, total: None) -> Pa
         retry_if_failed=_RETRIES,
     )
     try:
+        for folder in {Path(cache.abspath, k).parent for k in keys}:
+            folder.mkdir(parents=True, exist_ok=True)  # pooch's own threads race for it
         cache.fetch(keys[0])  # one before the rest, so that an unreachable site is told at once
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             for done, _ in enumerate(pool.map(cache.fetch, keys), start=1):

@@ -1,0 +1,42 @@
+"""ONNX models of a few numbers, made for a test: they embed 8x8 images in four dimensions."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+SIZE, DIM = 8, 4
+
+
+def weights() -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((3 * SIZE * SIZE, DIM)).astype(np.float32)
+
+
+def save(
+    path: Path,
+    *,
+    batch: int | str = "n",
+    kind: int = TensorProto.FLOAT,
+    layout: str = "nchw",
+    outputs: int = 1,
+    rank: int = 4,
+) -> Path:
+    """Write a model that flattens its input and multiplies it by `weights`."""
+    shape = [batch, 3, SIZE, SIZE] if layout == "nchw" else [batch, SIZE, SIZE, 3]
+    shape = shape if rank == 4 else [batch, 3 * SIZE * SIZE]
+    dtype = np.float16 if kind == TensorProto.FLOAT16 else np.float32
+    nodes = [helper.make_node("Flatten", ["x"], ["flat"])]
+    names = ["y", "other"][:outputs]
+    nodes += [helper.make_node("MatMul", ["flat", "w"], [name]) for name in names]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info(name, kind, [batch, DIM]) for name in names],
+        [numpy_helper.from_array(weights().astype(dtype), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return path

@@ -1,0 +1,225 @@
+"""From images to a feature file: every image once, failures counted, interruptions resumed."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from evalkit import embedder, images
+from evalkit.cli import run
+from evalkit.errors import DataError, FeatureStoreError, ModelError
+from evalkit.features import FeatureStore
+from evalkit.types import InputSpec
+
+SPEC = InputSpec(size=(8, 8), color="rgb", mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+class Sums:
+    """An adapter that needs no runtime: the sums of the channels, left and right."""
+
+    runtime = "numpy"
+
+    def __init__(self, most: int = 100) -> None:
+        self.spec, self.dim, self.fingerprint = SPEC, 6, "sums"
+        self.most, self.batches = most, list[int]()
+
+    def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if len(x) > self.most:
+            raise MemoryError(f"{len(x)} images")
+        self.batches.append(len(x))
+        halves = [x[:, :, :4], x[:, :, 4:]]
+        return np.concatenate([h.sum((1, 2)) for h in halves], axis=1).astype(np.float32)
+
+
+def picture(k: int) -> bytes:
+    pixels = np.random.default_rng(k).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    held = io.BytesIO()
+    Image.fromarray(pixels).save(held, "PNG")
+    return held.getvalue()
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """Thirty images of six people in a folder."""
+    for k in range(30):
+        path = tmp_path / "faces" / f"P{k % 6}" / f"{k:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(k))
+    return tmp_path / "faces"
+
+
+def embedded(folder: Path, path: Path, adapter: Sums | None = None, **options: int) -> FeatureStore:
+    source = images.find(folder)
+    return embedder.embed(adapter or Sums(), source, source.manifest(), path, **options)
+
+
+def test_each_row_is_its_image(faces: Path, tmp_path: Path) -> None:
+    store = embedded(faces, tmp_path / "f.h5", views=2)
+    source = images.find(faces)
+    for r, key in enumerate(store.manifest.keys):
+        pixels = source.read(source.keys.index(key))
+        np.testing.assert_array_equal(store.features[r, 0], Sums().embed(pixels[None])[0])
+        np.testing.assert_array_equal(store.features[r, 1], Sums().embed(pixels[None, :, ::-1])[0])
+
+
+@pytest.mark.parametrize("batch", [1, 7, 30, 1000])
+def test_the_batch_does_not_matter(faces: Path, tmp_path: Path, batch: int) -> None:
+    a = embedded(faces, tmp_path / "a.h5", batch=batch, workers=1)
+    b = embedded(faces, tmp_path / "b.h5")
+    np.testing.assert_array_equal(a.features, b.features)
+
+
+def test_memory_that_runs_out_halves_the_batch(faces: Path, tmp_path: Path) -> None:
+    small = Sums(most=5)
+    store = embedded(faces, tmp_path / "f.h5", small, batch=16)
+    assert max(small.batches) <= 5
+    np.testing.assert_array_equal(store.features, embedded(faces, tmp_path / "g.h5").features)
+    with pytest.raises(ModelError, match="one image does not fit"):
+        embedded(faces, tmp_path / "h.h5", Sums(most=0))
+
+
+def test_a_second_run_embeds_nothing(faces: Path, tmp_path: Path) -> None:
+    embedded(faces, tmp_path / "f.h5")
+    idle = Sums(most=-1)
+    assert len(embedded(faces, tmp_path / "f.h5", idle).features) == 30
+    assert idle.batches == []
+
+
+def test_an_interrupted_run_goes_on(faces: Path, tmp_path: Path) -> None:
+    class Stops(Sums):
+        def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+            if len(self.batches) == 3:
+                raise KeyboardInterrupt
+            return super().embed(x)
+
+    with pytest.raises(KeyboardInterrupt):
+        embedded(faces, tmp_path / "f.h5", Stops(), batch=4)
+    with FeatureStore.open(tmp_path / "f.h5") as begun:
+        assert len(begun.pending()) == 30 - 12
+    rest = Sums()
+    store = embedded(faces, tmp_path / "f.h5", rest, batch=4)
+    assert sum(rest.batches) == 18
+    np.testing.assert_array_equal(store.features, embedded(faces, tmp_path / "g.h5").features)
+
+
+def test_an_unreadable_image_is_a_counted_failure(faces: Path, tmp_path: Path) -> None:
+    cut = faces / "P0" / "00.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    store = embedded(faces, tmp_path / "f.h5")
+    assert store.failed.sum() == 1 and store.reasons() == {"P0/00.png": "the image cannot be read"}
+    assert np.isnan(store.features[store.failed]).all()
+
+
+def test_an_image_of_another_size_is_refused(faces: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16)).save(faces / "P1" / "01.png")
+    with pytest.raises(DataError, match=r"P1/01.png is 16x16, the model wants 8x8"):
+        embedded(faces, tmp_path / "f.h5")
+
+
+def test_another_models_features_are_refused(faces: Path, tmp_path: Path) -> None:
+    embedded(faces, tmp_path / "f.h5")
+    other = Sums()
+    other.fingerprint = "others"
+    with pytest.raises(FeatureStoreError, match="holds other features: model sums, not others"):
+        embedded(faces, tmp_path / "f.h5", other)
+
+
+# What follows runs the command on a real ONNX model, as a user would.
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    sys.path.insert(0, str(Path(__file__).parent))
+    import small_models
+
+    return small_models.save(tmp_path / "m.onnx")
+
+
+FED = ["--preset", "arcface", "--input-size", "8x8"]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert run([str(a) for a in arguments]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == "" and len(captured.err.splitlines()) <= 2
+    return captured.err
+
+
+def test_the_command_embeds_a_zip(
+    faces: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        for path in faces.rglob("*.png"):
+            archive.write(path, path.relative_to(tmp_path))
+    given = ["embed", "--model", model, *FED, tmp_path / "f.h5", "--data"]
+    assert run([str(a) for a in [*given, tmp_path / "faces.zip"]]) == 0
+    assert "30 images, 1 x 4, 0 failed" in capsys.readouterr().out
+    assert "holds other features: manifest" in refused(capsys, *given, faces)
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(
+    faces: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.onnx"
+    text.write_text("not a model")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    start = ["embed", tmp_path / "f.h5", *FED]
+    assert "not a usable ONNX model" in refused(capsys, *start, "--model", text, "--data", faces)
+    assert "no images in" in refused(capsys, *start, "--model", model, "--data", tmp_path / "empty")
+    unlike = ["embed", tmp_path / "f.h5", "--preset", "arcface", "--model", model, "--data", faces]
+    assert "is to be fed" in refused(capsys, *unlike)
+    lfw = ["lfw", *FED, "--model", model, "--data", faces]
+    assert "images are missing for 7701 of 7701" in refused(capsys, *lfw)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name != "posix", reason="needs signals")
+def test_ctrl_c_exits_with_130_and_resumes(faces: Path, model: Path, tmp_path: Path) -> None:
+    slow = "from evalkit.adapters.onnx_model import OnnxModel as M; import time\n"
+    slow += "e = M.embed; M.embed = lambda s, x: (time.sleep(0.1), e(s, x))[1]\n"
+    slow += "from evalkit.cli import main; main()"
+    arguments = ["embed", "--model", model, *FED, "--data", faces, tmp_path / "f.h5", "--batch", 1]
+    process = subprocess.Popen([sys.executable, "-c", slow, *map(str, arguments)])
+    while not (tmp_path / "f.h5").exists():
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    with FeatureStore.open(tmp_path / "f.h5") as begun:
+        assert 0 < len(begun.pending()) < 30
+    assert run([str(a) for a in arguments]) == 0
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(faces: Path, model: Path) -> None:
+    disk = Path("/dev/full")
+    if not disk.exists():
+        pytest.skip("no /dev/full here")
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))\n"
+        "from evalkit.cli import main; main()"
+    )
+    target = model.parent / "f.h5"
+    given = ["embed", "--model", model, *FED, "--data", faces, target]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, given)], capture_output=True, text=True
+    )
+    assert (soft, hard) == resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert done.returncode == 3, done.stderr
+    assert len(done.stderr.splitlines()) <= 2 and "File too large" in done.stderr
+    assert not list(model.parent.glob("f.h5*"))

@@ -1,0 +1,144 @@
+"""ONNX models of every shape that is met in the wild, and those that must be refused."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from evalkit import adapters
+from evalkit.adapters.presets import PRESETS, build, resolve
+from evalkit.errors import ModelError
+from evalkit.types import InputSpec
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+sys.path.insert(0, str(Path(__file__).parent))
+import small_models
+from onnx import TensorProto
+
+SPEC = InputSpec(size=(8, 8), color="rgb", mean=(10.0, 20.0, 30.0), std=(2.0, 4.0, 8.0))
+
+
+def images(n: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
+
+
+def by_hand(x: NDArray[np.uint8], spec: InputSpec = SPEC) -> NDArray[np.float32]:
+    rows = []
+    for image in x.astype(np.float32):
+        ordered = image if spec.color == "rgb" else image[:, :, ::-1]
+        fed = (ordered - np.float32(spec.mean)) / np.float32(spec.std)
+        fed = fed.transpose(2, 0, 1) if spec.layout == "nchw" else fed
+        rows.append(fed.ravel() @ small_models.weights())
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("batch", ["n", 1, 3])
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_rows_out_equal_rows_in_for_any_declared_batch(
+    tmp_path: Path, batch: int | str, n: int
+) -> None:
+    model = adapters.load(str(small_models.save(tmp_path / "m.onnx", batch=batch)), spec=SPEC)
+    assert model.dim == small_models.DIM
+    np.testing.assert_allclose(model.embed(images(n)), by_hand(images(n)), rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_colour_order_and_layout(tmp_path: Path, color: str, layout: str) -> None:
+    fields = {"size": (8, 8), "mean": SPEC.mean, "std": SPEC.std, "color": color, "layout": layout}
+    spec = build(fields)
+    path = small_models.save(tmp_path / "m.onnx", layout=layout)
+    made = adapters.load(str(path), spec=spec).embed(images(3))
+    np.testing.assert_allclose(made, by_hand(images(3), spec), rtol=1e-4, atol=1e-2)
+
+
+def test_half_precision_input(tmp_path: Path) -> None:
+    path = small_models.save(tmp_path / "m.onnx", kind=TensorProto.FLOAT16)
+    made = adapters.load(str(path), spec=SPEC).embed(images(2))
+    assert made.dtype == np.float32
+    np.testing.assert_allclose(made, by_hand(images(2)), rtol=0.05, atol=2)
+
+
+def test_several_outputs_are_chosen_by_name(tmp_path: Path) -> None:
+    path = str(small_models.save(tmp_path / "m.onnx", outputs=2))
+    with pytest.raises(ModelError, match=r"2 outputs: y .*, other"):
+        adapters.load(path, spec=SPEC)
+    assert adapters.load(path, spec=SPEC, output="other").dim == small_models.DIM
+    with pytest.raises(ModelError, match="no output 'z'"):
+        adapters.load(path, spec=SPEC, output="z")
+
+
+def test_a_two_dimensional_input_is_refused(tmp_path: Path) -> None:
+    path = small_models.save(tmp_path / "m.onnx", rank=2)
+    with pytest.raises(ModelError, match="has input x"):
+        adapters.load(str(path), spec=SPEC)
+
+
+def test_a_text_file_called_onnx_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_text("not a model")
+    with pytest.raises(ModelError, match=r"m\.onnx is not a usable ONNX model"):
+        adapters.load(str(tmp_path / "m.onnx"), spec=SPEC)
+
+
+def test_another_image_size_is_refused(tmp_path: Path) -> None:
+    path = small_models.save(tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="is to be fed"):
+        adapters.load(str(path), preset="arcface")
+
+
+def test_a_gpu_that_is_not_there_is_an_error_unless_allowed(tmp_path: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine's ONNX Runtime knows CUDA")
+    path = str(small_models.save(tmp_path / "m.onnx"))
+    with pytest.raises(ModelError, match="asked for CUDAExecutionProvider"):
+        adapters.load(path, spec=SPEC, device="cuda")
+    model = adapters.load(path, spec=SPEC, device="cuda", allow_cpu=True)
+    assert "CPUExecutionProvider" in model.runtime  # type: ignore[attr-defined]
+
+
+def test_nothing_is_guessed(tmp_path: Path) -> None:
+    path = small_models.save(tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="evalkit does not guess"):
+        adapters.load(str(path))
+
+
+def test_the_side_car_speaks_for_its_model(tmp_path: Path) -> None:
+    model = str(tmp_path / "m.onnx")
+    (tmp_path / "m.evalkit.toml").write_text('[input]\npreset = "sphereface"\nsize = [8, 8]\n')
+    spec = resolve(model)
+    assert spec is not None and (spec.size, spec.color, spec.std) == ((8, 8), "bgr", (128.0,) * 3)
+    assert resolve(model, color="rgb") == build(
+        {"preset": "sphereface", "size": (8, 8), "color": "rgb"}
+    )
+    assert resolve(model, "arcface") == PRESETS["arcface"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[input", "is not TOML"),
+        ("[output]\n", "must hold one table"),
+        ("[input]\nsize = [8, 8]\n", "lacks color, mean, std"),
+        ('[input]\npreset = "nosuch"\n', "no preset 'nosuch'"),
+        ('[input]\npreset = "arcface"\nsice = 3\n', "an input spec has no sice"),
+        ('[input]\npreset = "arcface"\nstd = 0\n', "not an input spec"),
+    ],
+)
+def test_a_wrong_side_car_is_told(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "m.evalkit.toml").write_text(text)
+    with pytest.raises(ModelError, match=says):
+        resolve(str(tmp_path / "m.onnx"))
+
+
+def test_the_real_model_has_a_fixed_batch_and_still_gives_all_rows(shared_data: Path) -> None:
+    path = shared_data / "models" / "mobilefacenet_foamliu.onnx"
+    model = adapters.load(str(path), preset="imagenet")
+    x = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+    made = model.embed(x)
+    assert made.shape == (3, 128)
+    np.testing.assert_array_equal(made[1:2], model.embed(x[1:2]))
