@@ -91,9 +91,9 @@ def kfold_accuracy(
         raise ProtocolError(f"{labels.size} pairs in {len(names)} folds have {rows.shape} scores")
     accuracy = []
     for k, s, is_genuine, of_fold in _sorted(rows, labels, folds, names):
-        held_out = of_fold == k
-        threshold = rule(s[~held_out], is_genuine[~held_out])
-        right = (s[held_out] >= threshold) == is_genuine[held_out]
+        train, test = np.flatnonzero(of_fold != k), np.flatnonzero(of_fold == k)
+        threshold = rule(s[train], is_genuine[train])
+        right = (s[test] >= threshold) == is_genuine[test]
         accuracy.append(float(np.count_nonzero(right) / len(right)))
     deviation = float(np.std(accuracy, ddof=1))
     return Estimate(
