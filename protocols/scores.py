@@ -107,6 +107,26 @@ def exact_scores(
     return out
 
 
+def minus_squared_distances(
+    x: NDArray[np.float32],
+    i: NDArray[np.integer[Any]],
+    y: NDArray[np.float32],
+    j: NDArray[np.integer[Any]],
+    chunk: int = 1 << 20,
+) -> NDArray[np.float64]:
+    """Score pairs by -|x[i] - y[j]|^2: the exact real value rounded once to float64.
+
+    Same arguments and failures as `exact_scores`.  With a = x[i] and b = y[j] it is the inner
+    product of (2a, -a, b) and (b, a, -b).
+    """
+    out = np.empty(len(i), np.float64)
+    step = max(1, chunk // max(1, 3 * x.shape[1]))
+    for o in range(0, len(i), step):
+        a, b = x[i[o : o + step]], y[j[o : o + step]]
+        out[o : o + step] = _exact_block(np.hstack([2 * a, -a, b]), np.hstack([b, a, -b]))
+    return out
+
+
 def _exact_block(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
     bad = failed(a) | failed(b)
     p = a.astype(np.float64) * b

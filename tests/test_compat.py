@@ -1,0 +1,160 @@
+"""Other people's rules: loops written as they write them, and the numbers they gave."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from evalkit.datasets import lfw as lists
+from evalkit.keys import rows_of
+from evalkit.protocols import compat
+from evalkit.protocols.kfold import kfold_accuracy
+from evalkit.protocols.scores import exact_scores, minus_squared_distances, normalise
+
+Pairs = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]
+
+
+def drawn(seed: int, pairs: int = 200) -> Pairs:
+    """Cosines in steps that put some on the grids themselves."""
+    rng = np.random.default_rng(seed)
+    genuine = np.arange(pairs) % 2 == 0
+    cosine = np.clip(rng.normal(0.35 * genuine, 0.2), -1, 1)
+    cosine[::5] = np.round(cosine[::5], 2)
+    return cosine, genuine, np.arange(pairs) // (pairs // 10)
+
+
+def insightface_loop(d: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
+    best, at = -1.0, 0.0
+    for t in np.arange(0, 4, 0.01):
+        accuracy = np.mean((d < t) == same)
+        if accuracy > best:
+            best, at = float(accuracy), float(t)
+    return at
+
+
+def sphereface_loop(c: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
+    grid = compat.SPHEREFACE_GRID
+    right = [np.sum(c[same] > t) + np.sum(c[~same] < t) for t in grid]
+    return float(np.mean(grid[right == np.max(right)]))
+
+
+def facex_loop(c: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
+    best, at = -2.0, 0.0
+    for k in range(1, 1001):
+        t = c.min() + k * (c.max() - c.min()) / 1000
+        youden = float(np.mean(c[same] > t) - np.mean(c[~same] > t))
+        if youden > best:
+            best, at = youden, float(t)
+    return at
+
+
+def clcarwin_loop(c: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
+    best, at = -1.0, 0.0
+    for t in np.arange(-1.0, 1.0, 0.005):
+        accuracy = np.mean((c > t) == same)
+        if accuracy >= best:
+            best, at = float(accuracy), float(t)
+    return at
+
+
+def by_folds(
+    value: NDArray[np.float64],
+    same: NDArray[np.bool_],
+    fold: NDArray[np.int64],
+    choose: Callable[[NDArray[np.float64], NDArray[np.bool_]], float],
+    accept: Callable[[NDArray[np.float64], float], NDArray[np.bool_]],
+) -> list[float]:
+    """Accuracy of each fold as the peers' scripts compute it."""
+    accuracy = []
+    for k in range(10):
+        t = choose(value[fold != k], same[fold != k])
+        accuracy.append(float(np.mean(accept(value[fold == k], t) == same[fold == k])))
+    return accuracy
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_each_threshold_rule_decides_as_its_script_does(seed: int) -> None:
+    cosine, same, fold = drawn(seed)
+    distance = 2 - 2 * cosine
+    scripts = {
+        "insightface": (-distance, distance, insightface_loop, np.less),
+        "sphereface": (cosine, cosine, sphereface_loop, np.greater),
+        "facex-zoo": (cosine, cosine, facex_loop, np.greater),
+        "clcarwin": (cosine, cosine, clcarwin_loop, np.greater),
+    }
+    for name, (score, value, choose, accept) in scripts.items():
+        got = kfold_accuracy(score, same, fold, compat.THRESHOLD_RULES[name])
+        assert list(got.folds) == by_folds(value, same, fold, choose, accept), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_facenet_val_is_interpolation_on_nine_folds(seed: int) -> None:
+    cosine, same, fold = drawn(seed)
+    d = 2 - 2 * cosine
+    grid, expected = np.arange(0, 4, 0.001), []
+    for k in range(10):
+        train, test = fold != k, fold == k
+        far = np.array([np.mean(d[train & ~same] < t) for t in grid])
+        t = np.interp(0.01, far, grid) if far.max() >= 0.01 else 0.0
+        expected.append(float(np.mean(d[test & same] < t)))
+    got = compat.facenet_val(-d, same, fold, "1e-2")
+    assert got.folds == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["1e-1", "1e-2", "0.05"]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_nearest_far_is_scikit_learns_curve(seed: int, far: str, drop: bool) -> None:
+    roc_curve = pytest.importorskip("sklearn.metrics").roc_curve
+    rng = np.random.default_rng(seed)
+    g, i = rng.normal(1, 1, 40).round(1), rng.normal(0, 1, 60).round(1)
+    fpr, tpr, _ = roc_curve(np.r_[np.ones(40), np.zeros(60)], np.r_[g, i], drop_intermediate=drop)
+    fpr, tpr = np.flipud(fpr), np.flipud(tpr)
+    at = int(np.argmin(np.abs(fpr - float(far))))
+    got = compat.nearest_far(g, i, far, drop)
+    assert (got.value, got.far) == (pytest.approx(tpr[at]), pytest.approx(fpr[at]))
+
+
+def test_blufr_accepts_the_rounded_count() -> None:
+    impostor = np.arange(10.0)
+    got = compat.blufr([4.0, 7.5, 9.0], impostor, "0.25")  # round(2.5) = 3: threshold 7
+    assert (got.threshold, got.false_accepts, got.value) == (7.0, 3, pytest.approx(2 / 3))
+
+
+def test_minus_squared_distance_is_exact() -> None:
+    from fractions import Fraction
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 5)).astype(np.float32)
+    y = (x + 1e-4 * rng.standard_normal((6, 5))).astype(np.float32)
+    rows = np.arange(6)
+    for a, b, s in zip(x, y, minus_squared_distances(x, rows, y, rows), strict=True):
+        exact = sum(
+            (Fraction(float(u)) - Fraction(float(v))) ** 2 for u, v in zip(a, b, strict=True)
+        )
+        assert s == -float(exact)
+
+
+def reference(shared_data: Path) -> dict[str, dict[str, dict[str, object]]]:
+    path = shared_data / "features" / "REFERENCE_mobilefacenet_lfw.json"
+    whole: dict[str, dict[str, dict[str, object]]] = json.loads(path.read_text())[
+        "mobilefacenet_foamliu"
+    ]
+    return whole
+
+
+def test_insightfaces_grid_gives_the_published_folds(shared_data: Path) -> None:
+    manifest, pairs = lists.official_pairs().resolve()
+    have = (shared_data / "features" / "lfw_paths.txt").read_text().split()
+    x = np.load(shared_data / "features" / "lfw_mobilefacenet_flipsum_l2.npy")
+    x = normalise(x[rows_of(manifest.keys, have)])
+    assert pairs.fold is not None
+    score = 2 * exact_scores(x, pairs.left, x, pairs.right) - 2
+    got = kfold_accuracy(score, pairs.genuine, pairs.fold, compat.insightface)
+    wanted = reference(shared_data)["flipsum"]["lfw_10fold_insightface_grid_l2sq_0_4_0.01"]
+    assert got.value == pytest.approx(wanted["mean"], abs=1e-6)
+    assert list(got.folds) == pytest.approx(wanted["folds"], abs=1e-6)
