@@ -1,6 +1,6 @@
 """How often a 95 % interval holds the truth, on scores whose truth is known.
 
-    python benchmarks/coverage.py [--trials 400] [--draws 400]
+    python benchmarks/coverage.py [--trials 400] [--draws 400] [--lists]
 
 Scores have effects of the subject and of the image: genuine m + a_i + q_k + q_l + e, impostor
 b_i + b_j + q_k + q_l + e, all normal, so the true TPR at a FAR is a formula.  Each trial draws new
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from evalkit.protocols import resampling
-from evalkit.protocols.intervals import logit_interval
+from evalkit.protocols import resampling, verification
+from evalkit.protocols.intervals import logit_interval, with_intervals
 from evalkit.protocols.resampling import metric_draws
 from evalkit.protocols.samples import Sample
 
@@ -50,6 +50,14 @@ class World:
         of_impostor = np.sqrt(2 * self.impostor**2 + 2 * self.image**2 + self.noise**2)
         of_genuine = np.sqrt(self.genuine**2 + 2 * self.image**2 + self.noise**2)
         return float(ndtr(-self.mean / (of_impostor + of_genuine)))
+
+    def accuracy(self) -> float:
+        """Return the accuracy at the best threshold, as many genuine as impostor pairs."""
+        of_impostor = np.sqrt(2 * self.impostor**2 + 2 * self.image**2 + self.noise**2)
+        of_genuine = np.sqrt(self.genuine**2 + 2 * self.image**2 + self.noise**2)
+        t = np.linspace(0, self.mean, 10001)
+        right = ndtr(t / of_impostor) + ndtr((self.mean - t) / of_genuine)
+        return float(right.max() / 2)
 
 
 WORLDS = (
@@ -126,12 +134,57 @@ def product_weights(s: Sample, draws: int, seed: int) -> dict[str, np.ndarray]:
         resampling.shrinkage = kept
 
 
+def pair_list(world: World, rng: np.random.Generator, pairs: int = 3000) -> dict[str, np.ndarray]:
+    """Draw people in ten folds and a list of pairs within the folds, as LFW's is."""
+    n = world.people
+    fold = np.arange(n) * 10 // n
+    left = rng.integers(0, n, pairs)
+    genuine = np.arange(pairs) % 2 == 0
+    in_fold = n // 10
+    other = fold[left] * in_fold + (left + rng.integers(1, in_fold, pairs)) % in_fold
+    right = np.where(genuine, left, other)
+    own, open_ = rng.normal(0, world.genuine, n), rng.normal(0, world.impostor, n)
+    score = np.where(genuine, world.mean + own[left], open_[left] + open_[right])
+    score += rng.normal(0, np.sqrt(2) * world.image, pairs) + rng.normal(0, world.noise, pairs)
+    names = {"left": left, "right": right, "left_subject": left, "right_subject": right}
+    return {"score": score, "genuine": genuine, "fold": fold[left], **names}
+
+
+def of_pair_lists(options: argparse.Namespace) -> None:
+    """Print the coverage of every metric of a pair list, by subject and by pair."""
+    names = ("accuracy", "auc", "eer", "tpr@far=1e-2")
+    print(f"\npair lists: 3,000 pairs in ten folds, {options.trials} trials")
+    print(f"{'':36}{'':12}" + "".join(f"{n:>15}" for n in names))
+    for people in (100, 300, 2000):
+        world = World(f"{people} people, strong effects", people, 2, 3.5, 0.6, 0.4, 0.2, 0.8)
+        truth = (world.accuracy(), world.auc(), world.eer(), world.tpr(0.01))
+        rng = np.random.default_rng(options.seed)
+        hits: dict[str, list[list[bool]]] = {"by subject": [], "by pair": []}
+        for t in range(options.trials):
+            o = pair_list(world, rng)
+            found = verification.measures(o["score"], o["genuine"], o["fold"], ("1e-2",))
+            alone = {**o, "left_subject": np.arange(3000), "right_subject": np.arange(3000, 6000)}
+            alone["right_subject"] = np.where(o["genuine"], np.arange(3000), alone["right_subject"])
+            for method, outcomes in (("by subject", o), ("by pair", alone)):
+                bounded = with_intervals(found, outcomes, draws=options.draws, seed=t)
+                ends = [(bounded[n].low or 0.0, bounded[n].high or 1.0) for n in names]
+                inside = [a <= v <= b for (a, b), v in zip(ends, truth, strict=True)]
+                hits[method].append(inside)
+        print(f"{world.name:36}{'truth':12}" + "".join(f"{v:15.4f}" for v in truth))
+        for method, ok in hits.items():
+            print(f"{'':36}{method:12}" + "".join(f"{v:15.1%}" for v in np.mean(ok, axis=0)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--lists", action="store_true", help="pair lists instead of all pairs")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.lists:
+        of_pair_lists(options)
+        return
     names = [f"tpr@far={far}" for far in FARS]
     print(f"{options.trials} trials, {options.draws} draws: 95 % intervals that hold the truth")
     print(f"{'':36}{'':12}" + "".join(f"{n:>15}" for n in names))

@@ -26,7 +26,7 @@ class Sample:
     left_images, right_images : (S,) images of each subject in the two sets compared (the same
     array for a set with itself); None where all impostor pairs are stored (I = impostors).
     order : (G+I,) place in the pair list of each genuine, then of each impostor comparison.
-    decided : (P,) in list order, whether 10-fold cross-validation decided the pair rightly.
+    decided, fold : (P,) in list order, whether cross-validation decided the pair rightly; its fold.
     rank, rank_subject : (Q,) rank of each probe's mate (0 = failed) and the probe's subject.
     subjects : S.
     """
@@ -42,6 +42,7 @@ class Sample:
     right_images: Floats | None = None
     order: Ints | None = None
     decided: NDArray[np.bool_] | None = None
+    fold: Ints | None = None
     rank: Ints | None = None
     rank_subject: Ints | None = None
 
@@ -99,6 +100,7 @@ def _sample_of_pairs(outcomes: Outcomes) -> Sample:
         impostors=len(i),
         order=np.concatenate([g, i]),
         decided=decisions(score, genuine, outcomes["fold"]) if "fold" in outcomes else None,
+        fold=np.unique(outcomes["fold"], return_inverse=True)[1] if "fold" in outcomes else None,
     )
 
 
