@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "embed": ("evalkit.cli.embed", "The vectors of any images, kept in a feature file."),
     "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
     "lfw": ("evalkit.cli.lfw", "Labeled Faces in the Wild: 10-fold verification."),
+    "list": ("evalkit.cli.list", "Every protocol: what it measures, needs and follows."),
     "megaface": ("evalkit.cli.megaface", "Find a face among up to a million others."),
     "report": ("evalkit.cli.report", "A page, pictures, Markdown or a model card of reports."),
     "threshold": (

@@ -1,0 +1,52 @@
+"""`evalkit list`: what can be measured, by which protocol, with which data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A protocol as a newcomer has to know it."""
+
+    command: str
+    measures: str
+    needs: str
+    where: str
+    source: str
+
+
+PROTOCOLS = (
+    Listed(
+        "lfw",
+        "10-fold accuracy, AUC, EER, TPR@FAR on 6,000 pairs",
+        "a model: images are fetched; or embeddings of 7,701 images",
+        "github.com/umass-vis-lfw; the list of pairs ships with evalkit",
+        "Huang et al., UMass TR 07-49, 2007",
+    ),
+    Listed(
+        "megaface",
+        "rank-k and TPR@FAR among up to 1,000,000 distractors",
+        "embeddings of the probes and distractors, and the devkit's lists",
+        "the MegaFace devkit; no longer handed out by its authors",
+        "Kemelmacher-Shlizerman et al., CVPR 2016",
+    ),
+    Listed(
+        "demo",
+        "LFW, all 87.5 million pairs of it, closed-set rank-k",
+        "nothing",
+        "ships with evalkit",
+        "-",
+    ),
+)
+
+
+@click.command("list")
+def command() -> None:
+    """List the protocols: what each measures, needs and follows."""
+    for p in PROTOCOLS:
+        click.echo(f"evalkit {p.command}")
+        for name in ("measures", "needs", "where", "source"):
+            click.echo(f"    {name:<9} {getattr(p, name)}")
