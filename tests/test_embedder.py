@@ -1,7 +1,9 @@
 """From images to a feature file: every image once, failures counted, interruptions resumed."""
 
 import io
+import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -183,6 +185,23 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     lfw = ["lfw", *FED, "--model", model, "--data", faces]
     assert "images are missing for 7701 of 7701" in refused(capsys, *lfw)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_insightface_bin_set_goes_through(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
+    pairs = [(k, k) if k % 2 else (k, k + 1) for k in range(40)]
+    items = [picture(k) for pair in pairs for k in pair]
+    path = tmp_path / "set.bin"
+    path.write_bytes(pickle.dumps((items, [a == b for a, b in pairs])))
+    given = ["lfw", "--model", model, *FED, "--data", path, "--json", "-"]
+    assert run([str(a) for a in given]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["metrics"]["accuracy"]["value"] == 1.0  # the same image scores exactly 1
+    assert report["metrics"]["accuracy"]["n"] == 40
+    path.write_bytes(pickle.dumps((items[:4], [False, True])))
+    assert "holds 1 genuine and 1 impostor pairs" in refused(capsys, *given)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name != "posix", reason="needs signals")

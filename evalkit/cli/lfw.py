@@ -11,10 +11,12 @@ import numpy as np
 from evalkit import alignment, images, vectors
 from evalkit.cli.model_options import ModelChoice, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.datasets import bin as bin_sets
 from evalkit.datasets import lfw as lists
 from evalkit.datasets import lfw_images
 from evalkit.datasets.pair_lists import PairList
-from evalkit.protocols import lfw
+from evalkit.errors import DataError
+from evalkit.protocols import lfw, verification
 from evalkit.protocols.scores import Flip
 
 flip_option = click.option(
@@ -51,13 +53,26 @@ def command(
     """
     if (choice.model is None) == (features is None):
         raise click.UsageError("give --model MODEL, or --features FILE with embeddings")
-    compared = lists.official_pairs() if pairs is None else lists.read_pairs(pairs)
+    source = None
+    if data is not None and data.suffix.lower() == ".bin":
+        source, compared = bin_sets.read(data)
+        folds = verification.folds_by_position(compared.genuine)
+        if folds is None:
+            n = int(compared.genuine.sum())
+            raise DataError(
+                f"{data.name} holds {n} genuine and {len(compared) - n} impostor pairs",
+                "ten folds need ten of each",
+            )
+        compared = replace(compared, fold=folds)
+    else:
+        compared = lists.official_pairs() if pairs is None else lists.read_pairs(pairs)
     manifest, comparisons = compared.resolve()
     if features is not None:
         made = vectors.from_embeddings(features, keys, manifest, allow_failures=allow_failures)
     else:
         adapter = choice.load()
-        source = _fetched(adapter.spec.crop, output) if data is None else images.find(data)
+        if source is None:
+            source = _fetched(adapter.spec.crop, output) if data is None else images.find(data)
         views = 1 if flip == "none" else 2
         made = vectors.from_store(choice.embed(adapter, source, manifest, views, output), manifest)
     report = lfw.evaluate(

@@ -1,0 +1,98 @@
+"""InsightFace's `.bin` sets: a Python pickle of encoded images and labels, read without running it.
+
+`pickle.dump((images, issame))`: 2 P encoded images in the order a0, b0, a1, b1, ..., each `bytes`
+or a uint8 array, and P booleans (recognition/arcface_mxnet/common/build_eval_pack.py).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evalkit.datasets.pair_lists import PairList
+from evalkit.errors import DataError
+from evalkit.images import ImageSource, encoded
+
+# All that an array of numbers or a text of Python 2 needs; anything else could run code.
+_ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
+_LARGEST = 4 << 30
+
+
+class _OnlyArrays(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+        if (module, name) == ("_codecs", "encode"):
+            return _encode
+        return super().find_class(module, name)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Python 2 wrote its strings as latin-1 text; no other codec is let in."""
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it wants the codec {encoding}")
+    return text.encode("latin-1")
+
+
+def read(path: Path) -> tuple[ImageSource, PairList]:
+    """Read a `.bin` set: its images under the keys 0000000, 0000001, ..., and its pairs.
+
+    Folds are not in the file: the pairs carry none.  A pickle that would load anything but arrays,
+    or holds anything but images and booleans, is a DataError; none of its code runs.
+    """
+    if path.stat().st_size > _LARGEST:
+        raise DataError(f"{path.name} is larger than any .bin set")
+    images, same = _content(path)
+    keys = tuple(f"{i:07d}" for i in range(len(images)))
+    genuine = np.array(same, np.bool_)
+    lines = np.arange(1, len(genuine) + 1)
+    pairs = PairList(keys[::2], keys[1::2], genuine, None, path.name, lines)
+    return encoded(keys, lambda row: images[row]), pairs
+
+
+def _content(path: Path) -> tuple[list[bytes], list[bool]]:
+    data = path.read_bytes()
+    try:
+        held = _OnlyArrays(io.BytesIO(data), encoding="bytes").load()
+        images, same = held
+        images = [bytes(image) for image in map(_buffer, images)]
+        same = [_flag(each) for each in same]
+    except DataError:
+        raise
+    except Exception as e:  # a damaged pickle raises anything at all
+        raise DataError(f"{path.name} is not a .bin set: {_first_line(e)}") from e
+    if len(images) != 2 * len(same) or not same:
+        raise DataError(f"{path.name} holds {len(images)} images for {len(same)} pairs")
+    return images, same
+
+
+def _buffer(image: Any) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        return image.tobytes()
+    raise DataError(f"an image of the .bin set is a {type(image).__name__}")
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise DataError(f"a label of the .bin set is {value!r}", "expected True or False")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]

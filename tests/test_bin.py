@@ -1,0 +1,102 @@
+"""InsightFace's pickled sets: the real ones are read, hostile ones never run."""
+
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from evalkit.datasets import bin as bin_sets
+from evalkit.errors import DataError
+
+
+def encoded(shade: int) -> bytes:
+    held = io.BytesIO()
+    Image.new("RGB", (4, 4), (shade, 0, 0)).save(held, "PNG")
+    return held.getvalue()
+
+
+def written(path: Path, content: Any, protocol: int = 4) -> Path:
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    return path
+
+
+IMAGES = [encoded(k) for k in range(6)]
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("kind", ["bytes", "array"])
+def test_both_kinds_of_item_in_every_pickle_protocol(
+    tmp_path: Path, protocol: int, kind: str
+) -> None:
+    items = IMAGES if kind == "bytes" else [np.frombuffer(i, np.uint8) for i in IMAGES]
+    path = written(tmp_path / "set.bin", (items, [True, False, np.bool_(True)]), protocol)
+    source, pairs = bin_sets.read(path)
+    assert pairs.genuine.tolist() == [True, False, True]
+    assert (pairs.left, pairs.right) == (source.keys[::2], source.keys[1::2])
+    assert [int(source.read(k)[0, 0, 0]) for k in range(6)] == list(range(6))
+
+
+def test_python_2_strings(tmp_path: Path) -> None:
+    # Protocol 2 as Python 2 wrote it: str is BINSTRING, here \x80..\xff kept as they are.
+    body = b"".join(b"T" + len(i).to_bytes(4, "little") + i for i in IMAGES[:2])
+    (tmp_path / "set.bin").write_bytes(b"\x80\x02](" + body + b"e](\x88e\x86.")
+    source, pairs = bin_sets.read(tmp_path / "set.bin")
+    assert len(pairs) == 1 and int(source.read(1)[0, 0, 0]) == 1
+
+
+def test_a_real_set(shared_data: Path) -> None:
+    source, pairs = bin_sets.read(shared_data / "formats" / "small_lfw.bin")
+    assert (len(source.keys), len(pairs)) == (20, 10) and bool(pairs.genuine.all())
+    assert source.read(0).shape == (112, 112, 3)
+
+
+class Hostile:
+    def __init__(self, call: Any, *arguments: Any) -> None:
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call, self.arguments
+
+
+@pytest.mark.parametrize("call", [os.system, eval, exec, Path.unlink, io.open])
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, call: Any) -> None:
+    told = tmp_path / "ran"
+    path = written(tmp_path / "set.bin", (IMAGES[:2], [Hostile(call, f"touch {told}")]))
+    with pytest.raises(DataError, match=r"set\.bin is not a \.bin set: it wants to load"):
+        bin_sets.read(path)
+    assert not told.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[], (IMAGES, [True]), (IMAGES, ["yes"] * 3), ([1, 2], [True]), ([], []), (IMAGES, None)],
+)
+def test_other_contents_are_refused(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(DataError):
+        bin_sets.read(written(tmp_path / "set.bin", content))
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_damage_is_an_error_or_a_set(data: st.DataObject) -> None:
+    whole = bytearray(pickle.dumps((IMAGES[:2], [True]), protocol=4))
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    cut = bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "set.bin"
+        path.write_bytes(cut)
+        try:
+            _, pairs = bin_sets.read(path)
+        except DataError:
+            return
+        assert len(pairs) == 1
