@@ -16,6 +16,7 @@ from evalkit.types import Report
 
 Test = Literal["paired", "plain"]
 ALPHA = 0.05
+_KEEP_OUTCOMES = 'keep the outcomes with --out, or write a rule with test = "plain"'
 _ROUNDING = 1e-12  # 0.993 - 0.992 is not above 0.001
 
 # Where less is better; every other metric is better when higher.
@@ -79,10 +80,11 @@ class Verdict:
         return all(r.passed for r in self.rulings)
 
 
-def default_rules(baseline: Report) -> tuple[Rule, ...]:
-    """No metric of the baseline may be significantly worse, at 0.05 shared among all of them."""
-    names = list(baseline.flat())
-    return tuple(Rule(metric=n, alpha=ALPHA / len(names)) for n in names)
+def default_rules(found: Comparison) -> tuple[Rule, ...]:
+    """No metric with a paired test may be significantly worse, at 0.05 shared among all of them."""
+    if not found.differences:
+        raise ReportError(f"no paired test of any metric: {found.why_unpaired}", _KEEP_OUTCOMES)
+    return tuple(Rule(metric=n, alpha=ALPHA / len(found.differences)) for n in found.differences)
 
 
 def check(
@@ -97,11 +99,14 @@ def check(
     ReportError where the two may not be compared, where a rule names a metric that neither has, or
     where it asks for a paired test and the comparisons are not at hand.
     """
-    rules = default_rules(baseline) if rules is None else rules
-    for rule in rules:
-        _known_metric(rule, report, baseline)
-    names = list(dict.fromkeys(rule.metric for rule in rules))
-    found = compare(baseline, report, names=names, ignore=ignore)
+    if rules is None:
+        found = compare(baseline, report, ignore=ignore)
+        rules = default_rules(found)
+    else:
+        for rule in rules:
+            _known_metric(rule, report, baseline)
+        names = list(dict.fromkeys(rule.metric for rule in rules))
+        found = compare(baseline, report, names=names, ignore=ignore)
     return Verdict(tuple(_ruling(rule, report, baseline, found) for rule in rules))
 
 
@@ -139,7 +144,7 @@ def _ruling(rule: Rule, report: Report, baseline: Report, found: Comparison) -> 
         why = found.why_unpaired or f"{rule.metric} cannot be resampled"
         raise ReportError(
             f"no paired test of {rule.metric!r}: {why}",
-            'keep the outcomes with --out, or set test = "plain"',
+            _KEEP_OUTCOMES,
         )
     p = d.p if d else None
     if drop > rule.max_drop + _ROUNDING and not (paired and p is not None and p >= rule.alpha):

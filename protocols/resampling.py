@@ -227,7 +227,10 @@ def _tpr_statistic(sample: Sample, far: str) -> Statistic | None:
 
 def _border(sample: Sample, far: str) -> Callable[[Draw], int] | None:
     """Find how many of the highest impostors a draw accepts at FAR <= x: the next is the border."""
-    x = Fraction(far)
+    try:
+        x = Fraction(far)
+    except ValueError:  # more in the name than a FAR: of other comparisons
+        return None
     allowed = int(x * sample.impostors)
     stored = len(sample.impostor)
     if allowed < 1 or (allowed >= stored and stored < sample.impostors):

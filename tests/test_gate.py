@@ -145,6 +145,14 @@ def test_any_text_as_rules_is_rules_or_a_report_error(text: str) -> None:
             read_rules(path)
 
 
+def test_without_rules_only_what_can_be_paired_is_held(base_report: Report) -> None:
+    more = with_value(base_report, "tpr@far=1e-6@pairs=all", 0.9)
+    verdict = check(more, more)
+    assert [r.rule.metric for r in verdict.rulings] == list(base_report.flat())
+    with pytest.raises(ReportError, match="no paired test of any metric"):
+        check(base_report, replace(base_report, outcomes=None))
+
+
 def test_a_misspelt_metric_gets_the_nearest(base_report: Report) -> None:
     with pytest.raises(ReportError, match="did you mean 'tpr@far=1e-1'"):
         check(base_report, base_report, [Rule(metric="tpr@fa=1e-1")])

@@ -75,6 +75,7 @@ def command(
             source = _fetched(adapter.spec.crop, output) if data is None else images.find(data)
         views = 1 if flip == "none" else 2
         made = vectors.from_store(choice.embed(adapter, source, manifest, views, output), manifest)
+        made = replace(made, provenance={**made.provenance, "crop": adapter.spec.crop})
     report = lfw.evaluate(
         made.features,
         comparisons,

@@ -20,7 +20,7 @@ from evalkit.errors import MissingPackageError, ReportError
 from evalkit.protocols.intervals import logit_interval
 from evalkit.protocols.resampling import metric_draws
 from evalkit.protocols.samples import Floats, sample_of
-from evalkit.types import Report
+from evalkit.types import Estimate, Report
 
 # Okabe and Ito's palette: told apart with any colour vision.
 MODELS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
@@ -254,9 +254,9 @@ def _trace(
         ends = [of_tpr(v) for v in low], [of_tpr(v) for v in high]
         axes.fill_between(x, *ends, color=colour, alpha=0.18, lw=0, gid=f"m{n}")
         lowest = min([lowest, *ends[0], *ends[1]])
-    for name, m in model.report.metrics.items():
-        if name.startswith("tpr@far=") and None not in (m.value, m.low, m.high):
-            at, value = float(name.removeprefix("tpr@far=")), of_tpr(m.value or 0.0)
+    for far_text, m in _reported(model.report):
+        if None not in (m.value, m.low, m.high):
+            at, value = float(far_text), of_tpr(m.value or 0.0)
             ends_at = [of_tpr(m.low or 0.0), of_tpr(m.high or 0.0)]
             error = [[abs(value - min(ends_at))], [abs(max(ends_at) - value)]]
             bar = axes.errorbar(at, value, error, color=colour, marker="o", ms=3.5, capsize=2, lw=1)
@@ -276,6 +276,12 @@ def roc_points(report: Report) -> tuple[Floats, Floats]:
     k = np.unique(np.geomspace(1, len(sample.impostor), 400).astype(int))
     above = np.searchsorted(-sample.genuine, -sample.impostor[k - 1], "left")
     return (k - 1) / sample.impostors, above / len(sample.genuine)
+
+
+def _reported(report: Report) -> list[tuple[str, Estimate]]:
+    """Pick the metrics named tpr@far=x and nothing more: they lie on this ROC."""
+    found = ((re.fullmatch(r"tpr@far=([0-9.eE+-]+)", n), m) for n, m in report.metrics.items())
+    return [(name.group(1), m) for name, m in found if name]
 
 
 def _tail(report: Report) -> bool:
@@ -332,11 +338,11 @@ def _far_axis(axes: Any, models: Sequence[Model]) -> None:
 
 def _thresholds(axes: Any, report: Report) -> None:
     """Draw the threshold of each reported FAR, labelled at the top."""
-    for name, m in report.metrics.items():
-        if name.startswith("tpr@far=") and m.threshold is not None:
+    for far, m in _reported(report):
+        if m.threshold is not None:
             axes.axvline(m.threshold, color=INK, lw=0.8, ls=":")
             axes.annotate(
-                f"FAR {name.removeprefix('tpr@far=')}",
+                f"FAR {far}",
                 (m.threshold, 0.99),
                 xycoords=("data", "axes fraction"),
                 rotation=90,
