@@ -111,10 +111,10 @@ def _sample_of_sets(outcomes: Outcomes) -> Sample:
     return Sample(
         subjects=len(left_images),
         genuine=outcomes["genuine_score"][g],
-        genuine_subject=outcomes["genuine_subject"][g],
+        genuine_subject=outcomes["genuine_subject"][g].astype(np.intp),
         impostor=outcomes["impostor_score"][i],
-        left=outcomes["impostor_left"][i],
-        right=outcomes["impostor_right"][i],
+        left=outcomes["impostor_left"][i].astype(np.intp),  # what gathers fastest
+        right=outcomes["impostor_right"][i].astype(np.intp),
         impostors=int(outcomes["impostors"]),
         left_images=left_images,
         right_images=np.asarray(outcomes["right_images"], np.float64),
