@@ -8,6 +8,7 @@ files it reads ("tflite") or after itself: a callable `(model, *, spec, device, 
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -68,14 +69,35 @@ def load(
     if suffix == ".onnx":
         from evalkit.adapters.onnx_model import OnnxModel
 
+        _refuse_others(OnnxModel, options, model)
         return OnnxModel(_file(model), _declared(spec, model), device=device, **options)
+    if suffix in (".pt", ".pt2", ".torchscript"):
+        from evalkit.adapters import torch_model
+
+        _refuse_others(torch_model.TorchModel, options, model)
+        read = torch_model.program if suffix == ".pt2" else torch_model.script
+        return read(_file(model), _declared(spec, model), device=device, **options)
     for plugin in plugins:
         if plugin.name in (name, suffix.lstrip(".")):
             return _checked(plugin.load()(model, spec=spec, device=device, **options), model)
+    if ":" in model and not Path(model).exists():
+        from evalkit.adapters import torch_model
+
+        made = torch_model.factory(model)
+        if not hasattr(made, "state_dict"):
+            return _checked(made, model)
+        _refuse_others(torch_model.TorchModel, options, model, "weights")
+        return torch_model.network(made, model, _declared(spec, model), device=device, **options)
     if Path(model).exists():
         hint = "install the plug-in that reads it, or give module:factory"
         raise ModelError(f"no adapter reads {suffix or 'such'} files: {model}", hint)
     raise ModelError(f"no model at {model}", _ways(plugins))
+
+
+def _refuse_others(adapter: type, options: dict[str, Any], model: str, *more: str) -> None:
+    others = set(options) - set(inspect.signature(adapter).parameters) - set(more)
+    if others:
+        raise ModelError(f"{model} takes no {', '.join(f'--{name}' for name in sorted(others))}")
 
 
 def _file(model: str) -> Path:

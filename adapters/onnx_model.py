@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.adapters.batching import in_batches, probe
 from evalkit.errors import MissingPackageError, ModelError
 from evalkit.types import InputSpec
 
@@ -61,23 +62,14 @@ class OnnxModel:
             f"onnxruntime {import_onnxruntime().__version__} {provider} "
             f"{np.dtype(self._dtype)}, output {self._output}"
         )
-        self.batch = given.shape[0] if isinstance(given.shape[0], int) else None
-        if self.batch is not None and self.batch < 1:
-            raise ModelError(f"{path.name} declares a batch of {self.batch}")
-        self.dim = self._probe()
+        declared = given.shape[0] if isinstance(given.shape[0], int) else None
+        if declared is not None and declared < 1:
+            raise ModelError(f"{path.name} declares a batch of {declared}")
+        self.dim, self.batch = probe(self._forward, spec, declared)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised."""
-        if self.batch is None:
-            return self._forward(images)
-        out = np.empty((len(images), self.dim), np.float32)
-        for o in range(0, len(images), self.batch):
-            some = images[o : o + self.batch]
-            if len(some) < self.batch:
-                padding = np.zeros((self.batch - len(some), *some.shape[1:]), np.uint8)
-                some = np.concatenate([some, padding])
-            out[o : o + self.batch] = self._forward(some)[: len(images) - o]
-        return out
+        return in_batches(self._forward, images, self.batch)
 
     def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         ort = import_onnxruntime()
@@ -100,23 +92,6 @@ class OnnxModel:
             )
         rows: NDArray[np.float32] = y.reshape(len(y), -1).astype(np.float32, copy=False)
         return rows
-
-    def _probe(self) -> int:
-        """Find the dimension, and whether a batch gives what its images give alone."""
-        rng = np.random.default_rng(0)
-        pair = rng.integers(0, 256, (2, *self.spec.size, 3), dtype=np.uint8)
-        if self.batch is not None:
-            padded = np.zeros((self.batch, *self.spec.size, 3), np.uint8)
-            return int(self._forward(padded).shape[1])
-        alone = np.concatenate([self._forward(pair[:1]), self._forward(pair[1:])])
-        try:
-            together = self._forward(pair)
-        except ModelError:
-            together = np.empty((0, 0), np.float32)
-        slack = 0.01 * np.abs(alone).max()
-        if together.shape != alone.shape or not np.abs(together - alone).max() <= slack:
-            self.batch = 1
-        return int(alone.shape[1])
 
 
 def feed(images: NDArray[np.uint8], spec: InputSpec, dtype: Any = np.float32) -> NDArray[Any]:

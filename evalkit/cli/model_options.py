@@ -100,17 +100,23 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         output_name: str | None,
         device: str,
         allow_cpu: bool,
+        weights: Path | None,
+        precision: str | None,
+        compile_for: int | None,
         batch: int | None,
         workers: int | None,
         resize: bool,
         **rest: Any,
     ) -> Any:
         given = {"size": input_size, "color": color, "mean": mean, "std": std, "layout": layout}
-        options: dict[str, Any] = {}
-        if output_name is not None:
-            options["output"] = output_name
-        if allow_cpu:
-            options["allow_cpu"] = True
+        asked = {
+            "output": output_name,
+            "allow_cpu": allow_cpu or None,
+            "weights": weights and str(weights),
+            "precision": precision,
+            "compile": compile_for,
+        }
+        options = {name: value for name, value in asked.items() if value is not None}
         choice = ModelChoice(model, preset, given, device, options, batch, workers, resize)
         return command(*args, choice=choice, **rest)
 
@@ -137,6 +143,19 @@ _OPTIONS = (
         show_default=True,
     ),
     click.option("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),
+    click.option("--weights", type=PATH, metavar="FILE", help="Weights for module:factory."),
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        help="What PyTorch computes in; float32 unless given.",
+    ),
+    click.option(
+        "--compile",
+        "compile_for",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="torch.compile, for passes of N images.",
+    ),
     click.option("--batch", type=click.IntRange(min=1), help="Images in a forward pass."),
     click.option("--workers", type=click.IntRange(min=1), help="Threads that decode images."),
     click.option("--resize", is_flag=True, help="Squash images to the model's size."),

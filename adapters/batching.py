@@ -1,0 +1,48 @@
+"""Models that only look as if they took any number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ModelError
+from evalkit.types import InputSpec
+
+Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def probe(forward: Forward, spec: InputSpec, batch: int | None) -> tuple[int, int | None]:
+    """Find the dimension of a model, and the batch it must be fed in: (dim, batch or None = any).
+
+    batch : what the model declares; None is put to the test with two images of noise. Where two
+    together fail, or differ by over a hundredth from what each gives alone, the batch is 1.
+    """
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (batch or 2, *spec.size, 3), dtype=np.uint8)
+    if batch is not None:
+        return forward(noise).shape[1], batch
+    alone = np.concatenate([forward(noise[:1]), forward(noise[1:])])
+    try:
+        together = forward(noise)
+    except ModelError:
+        return alone.shape[1], 1
+    near = np.abs(together - alone).max() <= 0.01 * np.abs(alone).max()
+    return alone.shape[1], None if near else 1
+
+
+def in_batches(
+    forward: Forward, images: NDArray[np.uint8], batch: int | None
+) -> NDArray[np.float32]:
+    """Embed (N, H, W, 3) in passes of exactly `batch` images, the last one padded with black."""
+    if batch is None or len(images) == batch:
+        return forward(images)
+    rows = []
+    for o in range(0, len(images), batch):
+        some = images[o : o + batch]
+        if len(some) < batch:
+            black = np.zeros((batch - len(some), *some.shape[1:]), np.uint8)
+            some = np.concatenate([some, black])
+        rows.append(forward(some))
+    return np.concatenate(rows)[: len(images)]

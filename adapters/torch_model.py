@@ -1,0 +1,255 @@
+"""PyTorch: TorchScript, exported programs and `module:factory` with weights become adapters."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import sys
+import threading
+import warnings
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.adapters.batching import in_batches, probe
+from evalkit.errors import MissingPackageError, ModelError
+from evalkit.types import InputSpec
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+class TorchModel:
+    """A network in PyTorch.
+
+    device : auto, cpu or cuda.  allow_cpu : run on the CPU where there is no GPU.
+    precision : float32, which on a GPU means without TF32; or autocast to bfloat16 or float16.
+    compile : use `torch.compile`, with CUDA graphs on a GPU, for passes of this many images.
+    output : which of several outputs, by position ("0") or key.
+
+    Images travel as uint8 and are normalised on the device, in channels-last order. Threads may
+    call `embed` together: each has its own CUDA stream. `streams` says how many are worth it.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        spec: InputSpec,
+        *,
+        name: str,
+        fingerprint: str,
+        batch: int | None = None,
+        device: str = "auto",
+        allow_cpu: bool = False,
+        precision: str = "float32",
+        compile: int | None = None,
+        output: str | None = None,
+    ) -> None:
+        torch = import_torch()
+        if precision not in PRECISIONS:
+            raise ModelError(f"no precision {precision!r}", f"one of {', '.join(PRECISIONS)}")
+        self.spec, self._name, self.fingerprint, self._output = spec, name, fingerprint, output
+        self._device = _device(device, allow_cpu)
+        cuda = self._device.type == "cuda"
+        self._dtype = getattr(torch, precision)
+        self._order = torch.channels_last if spec.layout == "nchw" else torch.contiguous_format
+        self._network = network.to(self._device, memory_format=self._order)
+        if compile is not None:
+            batch, mode = compile, "reduce-overhead" if cuda else "default"
+            self._network = torch.compile(self._network, mode=mode, dynamic=False)
+        self._mean = torch.tensor(spec.mean, device=self._device)
+        self._std = torch.tensor(spec.std, device=self._device)
+        self._thread = threading.local()
+        self.streams = 2 if cuda and compile is None else 1
+        self.runtime = f"torch {torch.__version__} {_place(self._device)} {precision}"
+        if compile is not None:
+            self.runtime += f" compiled for {compile}"
+        if output is not None:
+            self.runtime += f", output {output}"
+        self.dim, self.batch = probe(self._forward, spec, batch)
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised."""
+        return in_batches(self._forward, images, self.batch)
+
+    def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        torch = import_torch()
+        if images.dtype != np.uint8 or images.shape[1:] != (*self.spec.size, 3):
+            raise ModelError(
+                f"images of {images.dtype} {images.shape}",
+                f"the model wants (N, {self.spec.size[0]}, {self.spec.size[1]}, 3) uint8",
+            )
+        try:
+            with torch.inference_mode(), self._stream(), self._cast():
+                y = self._chosen(self._network(self._feed(images)))
+                rows: NDArray[np.float32] = y.float().cpu().numpy()
+        except torch.cuda.OutOfMemoryError as e:
+            torch.cuda.empty_cache()
+            raise MemoryError(str(e).splitlines()[0]) from e
+        except (RuntimeError, AssertionError) as e:
+            if "can't allocate memory" in str(e):
+                raise MemoryError(str(e).splitlines()[0]) from e
+            raise ModelError(f"{self._name} fails on {len(images)} images: {_reason(e)}") from e
+        if rows.ndim < 2 or len(rows) != len(images):
+            raise ModelError(
+                f"{self._name} returned shape {rows.shape} for {len(images)} images",
+                "rows out must equal rows in",
+            )
+        return rows.reshape(len(rows), -1)
+
+    def _feed(self, images: NDArray[np.uint8]) -> Any:
+        torch = import_torch()
+        x = torch.from_numpy(np.ascontiguousarray(images))
+        if self._device.type == "cuda":
+            x = x.pin_memory().to(self._device, non_blocking=True)
+        if self.spec.color == "bgr":
+            x = x.flip(3)
+        x = x.float().sub_(self._mean).div_(self._std)
+        return x if self.spec.layout == "nhwc" else x.permute(0, 3, 1, 2)  # channels last as it is
+
+    def _chosen(self, made: Any) -> Any:
+        if isinstance(made, list | tuple):
+            made = {str(i): one for i, one in enumerate(made)}
+        if not isinstance(made, Mapping):
+            return made
+        listed = ", ".join(f"{name} {tuple(one.shape)}" for name, one in made.items())
+        if self._output is None and len(made) > 1:
+            raise ModelError(
+                f"{self._name} has {len(made)} outputs: {listed}", "choose by --output NAME"
+            )
+        if self._output is not None and self._output not in made:
+            raise ModelError(f"{self._name} has no output {self._output!r}", f"it has {listed}")
+        return made[self._output or next(iter(made))]
+
+    def _cast(self) -> Any:
+        torch = import_torch()
+        if self._dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=self._dtype)
+
+    def _stream(self) -> Any:
+        torch = import_torch()
+        if self._device.type != "cuda":
+            return nullcontext()
+        if not hasattr(self._thread, "stream"):
+            self._thread.stream = torch.cuda.Stream(self._device)
+            self._thread.stream.wait_stream(torch.cuda.default_stream(self._device))
+        return torch.cuda.stream(self._thread.stream)
+
+
+def script(path: Path, spec: InputSpec, **options: Any) -> TorchModel:
+    """Load a TorchScript file."""
+    torch = import_torch()
+    try:
+        with warnings.catch_warnings():
+            # Files in the format are here to stay, whatever becomes of its writer.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            network = torch.jit.load(str(path), map_location="cpu").eval()
+    except RuntimeError as e:
+        raise ModelError(
+            f"{path.name} is not TorchScript: {_reason(e)}",
+            "weights without a network need --model module:factory --weights FILE",
+        ) from e
+    return TorchModel(network, spec, name=path.name, fingerprint=_file_digest(path), **options)
+
+
+def program(path: Path, spec: InputSpec, **options: Any) -> TorchModel:
+    """Load a program that `torch.export.save` wrote."""
+    torch = import_torch()
+    try:
+        exported = torch.export.load(str(path))
+    except Exception as e:  # it raises what its zip, JSON and schema readers raise
+        raise ModelError(f"{path.name} is not an exported program: {_reason(e)}") from e
+    given = list(exported.example_inputs[0]) if exported.example_inputs else []
+    if len(given) != 1 or given[0].ndim != 4:
+        shapes = [tuple(one.shape) for one in given]
+        raise ModelError(f"{path.name} has inputs {shapes}", "an image model has one, (N, 3, H, W)")
+    sizes = [n.meta["val"].shape for n in exported.graph.nodes if n.op == "placeholder"][-1]
+    options["batch"] = int(sizes[0]) if isinstance(sizes[0], int) else None
+    name, digest = path.name, _file_digest(path)
+    return TorchModel(exported.module(), spec, name=name, fingerprint=digest, **options)
+
+
+def factory(model: str) -> Any:
+    """Import `package.module:function` and call it; modules beside the user's shell count."""
+    name, _, attribute = model.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        make = getattr(importlib.import_module(name), attribute)
+    except (ImportError, AttributeError) as e:
+        raise ModelError(f"no factory {model}: {e}", "give module:function, importable here") from e
+    return make()
+
+
+def network(
+    net: Any, model: str, spec: InputSpec, weights: str | None = None, **options: Any
+) -> TorchModel:
+    """Make an adapter of a `torch.nn.Module`, with weights from a file where `weights` names one.
+
+    weights : .safetensors, or a checkpoint that loads without running code (`weights_only`).
+    """
+    if weights is not None:
+        from evalkit.adapters.checkpoints import fill
+
+        fill(net, Path(weights))
+    digest = _network_digest(net)
+    return TorchModel(net.eval(), spec, name=model, fingerprint=digest, **options)
+
+
+def import_torch() -> Any:
+    """Import PyTorch, or say how to install it."""
+    try:
+        import torch
+    except ImportError as e:
+        raise MissingPackageError("torch", "torch", "this model") from e
+    return torch
+
+
+def _device(device: str, allow_cpu: bool) -> Any:
+    torch = import_torch()
+    if device not in ("auto", "cpu", "cuda"):
+        raise ModelError(f"no device {device!r} for a PyTorch model", "one of auto, cpu, cuda")
+    gpu = torch.cuda.is_available()
+    if device == "cuda" and not gpu and not allow_cpu:
+        raise ModelError(
+            f"asked for cuda, torch {torch.__version__} finds no GPU",
+            "--device cpu runs it there on purpose, --allow-cpu where no GPU starts",
+        )
+    if device == "cpu" or not gpu:
+        return torch.device("cpu")
+    # "float32" must mean it, whatever the age of the GPU.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda")
+
+
+def _place(device: Any) -> str:
+    return str(import_torch().cuda.get_device_name()) if device.type == "cuda" else "cpu"
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as f:
+        return f"sha256:{hashlib.file_digest(f, 'sha256').hexdigest()[:16]}"
+
+
+def _network_digest(net: Any) -> str:
+    """SHA-256 of a network's tensors and of the source files of its layers, torch's own apart."""
+    h = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        h.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        h.update(tensor.detach().cpu().contiguous().flatten().view(import_torch().uint8).numpy())
+    kinds = {type(layer) for layer in net.modules()}
+    sources = {inspect.getsourcefile(k) for k in kinds if k.__module__.split(".")[0] != "torch"}
+    for source in sorted(filter(None, sources)):
+        h.update(Path(source).read_bytes())
+    return f"sha256:{h.hexdigest()[:16]}"
+
+
+def _reason(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip()[:200] if lines else type(error).__name__

@@ -1,0 +1,55 @@
+"""PyTorch networks of a few numbers, for `small_networks:plain` and its like."""
+
+import torch
+
+
+class Plain(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.fc = torch.nn.Linear(4 * 36, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.norm(self.conv(x)).flatten(1))
+
+
+class WithNorm(Plain):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = super().forward(x)
+        return y, y.norm(dim=1, keepdim=True)
+
+
+class Mixed(Plain):
+    """Its rows depend on their neighbours, as with a batch norm left in training mode."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x - x.mean(0))
+
+
+class Hungry(Plain):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 3:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return super().forward(x)
+
+
+def plain() -> Plain:
+    return Plain()
+
+
+def with_norm() -> WithNorm:
+    return WithNorm()
+
+
+def mixed() -> Mixed:
+    return Mixed()
+
+
+def hungry() -> Hungry:
+    return Hungry()
+
+
+def nothing() -> int:
+    return 3

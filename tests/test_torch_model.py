@@ -1,0 +1,244 @@
+"""PyTorch in every form it is published in, and what must be refused."""
+
+import pickle
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from evalkit import adapters
+from evalkit.adapters.presets import build
+from evalkit.errors import ModelError
+from evalkit.images import find
+
+pytest.importorskip("torch")
+sys.path.insert(0, str(Path(__file__).parent))
+import small_networks
+import torch
+
+SPEC = build({"size": (8, 8), "color": "bgr", "mean": (10, 20, 30), "std": (2, 4, 8)})
+
+
+PLAIN = "small_networks:plain"
+
+
+def images(n: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
+
+
+def by_hand(net: torch.nn.Module, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+    rows = []
+    for image in x.astype(np.float32):
+        fed = (image[:, :, ::-1] - np.float32([10, 20, 30])) / np.float32([2, 4, 8])
+        fed = torch.from_numpy(fed.transpose(2, 0, 1).copy())[None]
+        rows.append(net.eval()(fed).detach().numpy()[0])
+    return np.array(rows)
+
+
+def test_a_factory(tmp_path: Path) -> None:
+    model = adapters.load(PLAIN, spec=SPEC)
+    assert (model.dim, model.batch) == (5, None)
+    made = model.embed(images(7))
+    np.testing.assert_allclose(
+        made, by_hand(small_networks.plain(), images(7)), rtol=1e-4, atol=1e-4
+    )
+
+
+def script(tmp_path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.trace(small_networks.plain().eval(), torch.zeros(2, 3, 8, 8)).save(
+            tmp_path / "m.pt"
+        )
+    return tmp_path / "m.pt"
+
+
+def program(tmp_path: Path, free: bool) -> Path:
+    shapes = ({0: torch.export.Dim("n")},) if free else None
+    net = small_networks.plain().eval()
+    made = torch.export.export(net, (torch.zeros(2, 3, 8, 8),), dynamic_shapes=shapes)
+    torch.export.save(made, tmp_path / "m.pt2")
+    return tmp_path / "m.pt2"
+
+
+@pytest.mark.parametrize("kind", ["script", "free program", "program for two"])
+def test_files(tmp_path: Path, kind: str) -> None:
+    path = script(tmp_path) if kind == "script" else program(tmp_path, kind == "free program")
+    model = adapters.load(str(path), spec=SPEC)
+    assert model.batch == (2 if kind == "program for two" else None)
+    for n in (1, 2, 7):
+        np.testing.assert_allclose(
+            model.embed(images(n)), by_hand(small_networks.plain(), images(n)), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_rows_that_depend_on_their_neighbours_are_made_alone() -> None:
+    model = adapters.load("small_networks:mixed", spec=SPEC)
+    assert model.batch == 1
+    np.testing.assert_array_equal(model.embed(images(3))[2:], model.embed(images(3)[2:]))
+
+
+def test_one_of_several_outputs() -> None:
+    with pytest.raises(ModelError, match=r"has 2 outputs: 0 \(1, 5\), 1 \(1, 1\)"):
+        adapters.load("small_networks:with_norm", spec=SPEC)
+    with pytest.raises(ModelError, match="has no output '7'"):
+        adapters.load("small_networks:with_norm", spec=SPEC, output="7")
+    model = adapters.load("small_networks:with_norm", spec=SPEC, output="0")
+    plain = adapters.load(PLAIN, spec=SPEC)
+    np.testing.assert_array_equal(model.embed(images(3)), plain.embed(images(3)))
+
+
+def test_memory_that_runs_out() -> None:
+    model = adapters.load("small_networks:hungry", spec=SPEC)
+    assert len(model.embed(images(3))) == 3
+    with pytest.raises(MemoryError, match="CUDA out of memory"):
+        model.embed(images(4))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near_and_says_so(precision: str) -> None:
+    model = adapters.load(PLAIN, spec=SPEC, precision=precision)
+    plain = adapters.load(PLAIN, spec=SPEC)
+    x, y = model.embed(images(5)), plain.embed(images(5))
+    assert x.dtype == np.float32 and not np.array_equal(x, y)
+    np.testing.assert_allclose(x, y, atol=0.02 * np.abs(y).max())
+    assert model.runtime != plain.runtime and model.fingerprint == plain.fingerprint
+
+
+def test_the_fingerprint_follows_the_weights(tmp_path: Path) -> None:
+    net = small_networks.plain()
+    with torch.no_grad():
+        net.fc.bias += 1
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    a = adapters.load(PLAIN, spec=SPEC)
+    b = adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "w.pth"))
+    assert a.fingerprint != b.fingerprint
+    np.testing.assert_allclose(b.embed(images(2)) - a.embed(images(2)), 1, rtol=1e-4)
+
+
+def saved(path: Path, prefix: str, depth: int, **more: object) -> Path:
+    table: object = {prefix + k: v for k, v in small_networks.plain().state_dict().items()}
+    table = {**table, "head.weight": torch.zeros(9, 5)}  # type: ignore[dict-item]
+    for _ in range(depth):
+        table = {"epoch": 3, "state_dict": table, "optimizer": {"state": {}}}
+    torch.save(table, path)
+    return path
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.features."])
+def test_published_checkpoints_are_understood(tmp_path: Path, prefix: str, depth: int) -> None:
+    path = saved(tmp_path / "w.pth", prefix, depth)
+    other = adapters.load(PLAIN, spec=SPEC, weights=str(path))
+    assert np.array_equal(other.embed(images(2)), adapters.load(PLAIN, spec=SPEC).embed(images(2)))
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    state = {k: v + 1 for k, v in small_networks.plain().state_dict().items()}
+    safetensors.save_file(state, tmp_path / "w.safetensors")
+    model = adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "w.safetensors"))
+    net = small_networks.plain()
+    net.load_state_dict(state)
+    np.testing.assert_allclose(model.embed(images(2)), by_hand(net, images(2)), rtol=1e-4)
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:99])
+    with pytest.raises(ModelError, match="not whole safetensors"):
+        adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "cut.safetensors"))
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("/tmp/evalkit-bomb"),)  # type: ignore[return-value]
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    for path, held in (("w.pth", {"a": Bomb()}), ("x.pth", Bomb())):
+        torch.save(held, tmp_path / path)
+        with pytest.raises(ModelError, match="cannot be read as weights alone"):
+            adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / path))
+    (tmp_path / "y.pth").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ModelError, match="cannot be read as weights alone"):
+        adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "y.pth"))
+    assert not Path("/tmp/evalkit-bomb").exists()
+
+
+def test_weights_of_another_network(tmp_path: Path) -> None:
+    state = small_networks.plain().state_dict()
+    del state["fc.bias"]
+    torch.save(state, tmp_path / "a.pth")
+    torch.save(
+        {**small_networks.plain().state_dict(), "fc.weight": torch.zeros(6, 9)}, tmp_path / "b.pth"
+    )
+    torch.save({"epoch": 3}, tmp_path / "c.pth")
+    for name, reason in {
+        "a.pth": "lacks 1 of the network's 9 tensors, first fc.bias",
+        "b.pth": r"fc.weight has shape \(6, 9\), the network wants \(5, 144\)",
+        "c.pth": "holds no tensors by name",
+        "none.pth": "no weights at",
+    }.items():
+        with pytest.raises(ModelError, match=reason):
+            adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / name))
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    torch.save(small_networks.plain().state_dict(), tmp_path / "state.pt")
+    (tmp_path / "text.pt2").write_text("hello")
+    for model, reason in {
+        str(tmp_path / "state.pt"): "is not TorchScript",
+        str(tmp_path / "text.pt2"): "is not an exported program",
+        "small_networks:nobody": "no factory small_networks:nobody",
+        "no_such_module:make": "no factory no_such_module:make",
+        "small_networks:nothing": "gave a int without spec, dim",
+    }.items():
+        with pytest.raises(ModelError, match=reason):
+            adapters.load(model, spec=SPEC)
+
+
+def test_options_it_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="takes no --weights"):
+        adapters.load(str(script(tmp_path)), spec=SPEC, weights="w.pth")
+    with pytest.raises(ModelError, match="no precision 'int8'"):
+        adapters.load(PLAIN, spec=SPEC, precision="int8")
+    with pytest.raises(ModelError, match="no device 'tensorrt' for a PyTorch model"):
+        adapters.load(PLAIN, spec=SPEC, device="tensorrt")
+    with pytest.raises(ModelError, match=r"8x8|\(N, 8, 8, 3\)"):
+        adapters.load(PLAIN, spec=SPEC).embed(images(2)[:, :4])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error_unless_allowed() -> None:
+    with pytest.raises(ModelError, match=r"asked for cuda, torch .* finds no GPU"):
+        adapters.load(PLAIN, spec=SPEC, device="cuda")
+    model = adapters.load(PLAIN, spec=SPEC, device="cuda", allow_cpu=True)
+    assert " cpu " in model.runtime
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_agrees_with_the_processor() -> None:
+    for options in ({}, {"compile": 4}):
+        gpu = adapters.load(PLAIN, spec=SPEC, device="cuda", **options)
+        cpu = adapters.load(PLAIN, spec=SPEC, device="cpu")
+        np.testing.assert_allclose(gpu.embed(images(7)), cpu.embed(images(7)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_passes_have_one_size() -> None:
+    model = adapters.load(PLAIN, spec=SPEC, compile=4)
+    assert model.batch == 4
+    plain = adapters.load(PLAIN, spec=SPEC)
+    np.testing.assert_allclose(model.embed(images(7)), plain.embed(images(7)), rtol=1e-4, atol=1e-4)
+
+
+def test_the_real_model_agrees_with_its_onnx(shared_data: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    models = shared_data / "models"
+    script = adapters.load(str(models / "mobilefacenet_foamliu_torchscript.pt"), preset="imagenet")
+    graph = adapters.load(str(models / "mobilefacenet_foamliu.onnx"), preset="imagenet")
+    source = find(shared_data / "lfw" / "lfw_pairs_aligned112_q90.zip")
+    x = np.stack([source.read(i) for i in range(0, 7701, 1600)])
+    np.testing.assert_allclose(script.embed(x), graph.embed(x), rtol=0, atol=1e-5)
