@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.metrics import cmc
+from evalkit.protocols.metrics import cmc, tpr_estimate
 from evalkit.protocols.scores import Flip, failed, fuse, normalise
 from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate, Failures, Report
@@ -47,10 +47,7 @@ def evaluate(
     if subject.shape != (len(x),):
         raise ProtocolError(f"{len(x)} features have subjects of shape {subject.shape}")
     verified = allpairs.verify(x, subject, fars=fars, progress=progress)
-    points = {
-        f"tpr@far={p.far}": _estimate(p, verified.n_genuine + verified.n_impostor)
-        for p in verified.points
-    }
+    points = {f"tpr@far={p.far}": _estimate(p, verified) for p in verified.points}
     rank, probes = closed_set_ranks(x, subject)
     found = cmc(rank, max(RANKS))
     searched: dict[str, Estimate] = {
@@ -92,14 +89,14 @@ def closed_set_ranks(
     return rank, probes
 
 
-def _estimate(point: allpairs.OperatingPoint, pairs: int) -> Estimate:
-    return Estimate(
-        value=point.tpr,
-        n=pairs,
-        threshold=point.threshold,
-        far=point.realised_far,
-        false_accepts=point.false_accepts,
-        note=point.note,
+def _estimate(point: allpairs.OperatingPoint, seen: allpairs.Verification) -> Estimate:
+    return tpr_estimate(
+        point.far,
+        point.threshold,
+        point.true_accepts or 0,
+        seen.n_genuine,
+        point.false_accepts or 0,
+        seen.n_impostor,
     )
 
 

@@ -179,9 +179,11 @@ def false_accepts_allowed(far: str, impostor: int) -> int:
     (3, 3)
     """
     try:
+        if not isinstance(far, str):
+            raise ValueError
         x = Fraction(far)
     except (ValueError, ZeroDivisionError):
-        raise ProtocolError(f"FAR {far!r} is not a number", 'write it as "1e-3"') from None
+        raise ProtocolError(f"FAR {far!r} is not decimal text", 'write it as "1e-3"') from None
     if not 0 < x <= 1:
         raise ProtocolError(f"FAR {far} is outside (0, 1]", 'write it as a fraction, "1e-3"')
     return math.floor(x * impostor)

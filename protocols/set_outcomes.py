@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs import top_impostors
+from evalkit.protocols.allpairs import genuine_pairs, top_impostors
 from evalkit.protocols.metrics import false_accepts_allowed
 from evalkit.protocols.samples import Floats, Ints
 from evalkit.protocols.scores import exact_scores
@@ -43,7 +43,7 @@ def set_outcomes(
     seen, ids = np.unique(np.concatenate([a, b]), return_inverse=True)
     a, b = ids[: len(a)], ids[len(ids) - len(b) :]
     left_images, right_images = (np.bincount(s, minlength=len(seen)) for s in (a, b))
-    i, j = _genuine_pairs(a, b, within=y is None)
+    i, j = genuine_pairs(a, None if y is None else b)
     pairs = len(a) * (len(a) - 1) // 2 if y is None else len(a) * len(b)
     impostors = pairs - len(i)
     allowed = (false_accepts_allowed(far, impostors) for far in fars)
@@ -71,17 +71,3 @@ def _own(subject: Ints, offset: int) -> NDArray[np.int64]:
     """Give every row without a mate a name of its own, below zero."""
     named = np.asarray(subject, np.int64)
     return np.where(named < 0, -1 - offset - np.arange(len(named)), named)
-
-
-def _genuine_pairs(
-    a: NDArray[np.int64], b: NDArray[np.int64], within: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows (i, j) of equal subjects, in row order of i; within one set each pair once, i < j."""
-    order = np.argsort(b, kind="stable")
-    start = np.searchsorted(b[order], a, "left")
-    count = np.searchsorted(b[order], a, "right") - start
-    i = np.repeat(np.arange(len(a)), count)
-    place = np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
-    j = order[np.repeat(start, count) + place]
-    keep = i < j if within else np.ones(len(i), bool)
-    return i[keep], j[keep]

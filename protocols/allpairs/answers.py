@@ -16,7 +16,6 @@ from evalkit.protocols.allpairs.definition import (
     Pairs,
     Search,
     Verification,
-    allowed_false_accepts,
     bin_edges,
     no_operating_point,
     operating_point,
@@ -24,6 +23,7 @@ from evalkit.protocols.allpairs.definition import (
 )
 from evalkit.protocols.allpairs.genuine import genuine_pairs
 from evalkit.protocols.allpairs.scan import Floats, Ints, Progress, Scan, Side, Visit, above
+from evalkit.protocols.metrics import false_accepts_allowed
 from evalkit.protocols.scores import exact_scores
 
 _TAIL = 1_000_000  # ranks up to here are kept whole, beyond them bracketed by a sample
@@ -52,7 +52,7 @@ def verify(
     mated = np.sort(_exact(x, y, i, j))
     pairs = len(x) * (len(x) - 1) // 2 if y is None else len(x) * len(y)
     n_impostor = pairs - len(mated)
-    allowed = {far: allowed_false_accepts(far, n_impostor) for far in fars}
+    allowed = {far: false_accepts_allowed(far, n_impostor) for far in fars}
     ranks = sorted({k + 1 for k in allowed.values() if 1 <= k < n_impostor})
     value = _impostors_at(scan, subjects, ranks, mated, n_impostor)
     points = [_point(far, allowed[far], n_impostor, mated, value) for far in fars]

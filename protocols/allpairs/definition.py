@@ -92,22 +92,6 @@ class Histogram:
     n_impostor: int
 
 
-def allowed_false_accepts(far: str, n_impostor: int) -> int:
-    """K = floor(far * n_impostor), exactly, from the decimal text of the FAR.
-
-    Raises ProtocolError unless `far` is text for a number in (0, 1].
-    """
-    try:
-        if not isinstance(far, str):
-            raise ValueError
-        x = Fraction(far)
-    except (ValueError, ZeroDivisionError):
-        raise ProtocolError(f"FAR {far!r} is not decimal text", "write it as '1e-4'") from None
-    if not 0 < x <= 1:
-        raise ProtocolError(f"FAR {far} is outside (0, 1]", "write a share of 1 such as '1e-4'")
-    return int(x * n_impostor)
-
-
 def threshold_above(score: float) -> float:
     """Return the next float64 above the highest rejected impostor score."""
     return float(np.nextafter(score, np.inf))
