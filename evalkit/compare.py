@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.errors import ReportError
-from evalkit.protocols.intervals import DRAWS, affordable
+from evalkit.protocols.intervals import affordable
 from evalkit.protocols.paired import Difference, differences
 from evalkit.protocols.samples import Sample, sample_of
 from evalkit.report.table import spelled
@@ -24,6 +24,7 @@ MUST_AGREE = {
     "decoder": "the images were decoded differently",
     "recipe": "features became scores by different rules",
 }
+_DRAWS = 500
 _A_SECOND = 100_000_000  # comparisons touched in all draws
 # The arrays that say which comparisons the outcomes are of.
 _COMPARISONS = (
@@ -91,7 +92,7 @@ def compare(
     """Compare `other` with `base` on the metrics both have (or `names` of them).
 
     Paired where both reports have outcomes of the same comparisons; otherwise values alone, with
-    the reason.  draws : 1,000, or on millions of comparisons what takes a second.
+    the reason.  draws : 500 (a spread known to 3 %), or fewer where those take long.
     ReportError where the reports may not be compared, see `check_comparable`.
     """
     check_comparable(base, other, ignore)
@@ -102,7 +103,7 @@ def compare(
         return Comparison(values, {}, (), why)
     samples = sample_of(base.outcomes), sample_of(other.outcomes)
     if draws is None:
-        draws = affordable(DRAWS, samples[0], _A_SECOND)
+        draws = affordable(_DRAWS, samples[0], _A_SECOND)
     gaps = {n: y - x for n, (x, y) in values.items()}
     found = differences(*samples, values, gaps, alpha=alpha, draws=draws, seed=seed)
     return Comparison(values, found, tuple(_flips(base, other, *samples)))
