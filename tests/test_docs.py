@@ -1,0 +1,44 @@
+"""Every command line that the documents show is one that evalkit understands."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from evalkit.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def shown() -> list[tuple[str, str]]:
+    """Lines of code blocks that begin with evalkit, without their comments and pipes."""
+    lines = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ") if page.is_file() else ""
+        for block in re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            for line in block.splitlines():
+                for part in re.split(r"&&|\||;|>", line.split("  #")[0].split("    ")[0]):
+                    if part.strip().startswith("evalkit "):
+                        lines.append((page.name, part.strip()))
+    return lines
+
+
+@pytest.mark.skipif(not PAGES[0].is_file(), reason="no documents beside the tests")
+def test_the_documents_show_commands() -> None:
+    assert len(shown()) > 8
+
+
+@pytest.mark.parametrize(("page", "line"), shown())
+def test_a_shown_command_is_understood(page: str, line: str) -> None:
+    _, name, *words = shlex.split(line, comments=True)
+    if name.startswith("-"):
+        return
+    assert name in COMMANDS, f"{page}: {line}"
+    command = importlib.import_module(COMMANDS[name][0]).command
+    known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+    for word in words:
+        if word.startswith("--"):
+            assert word.split("=")[0] in known, f"{page}: {line}: {word}"
