@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -121,10 +122,69 @@ def test_an_unreadable_image_is_a_counted_failure(faces: Path, tmp_path: Path) -
     assert np.isnan(store.features[store.failed]).all()
 
 
-def test_an_image_of_another_size_is_refused(faces: Path, tmp_path: Path) -> None:
-    Image.new("RGB", (16, 16)).save(faces / "P1" / "01.png")
-    with pytest.raises(DataError, match=r"P1/01.png is 16x16, the model wants 8x8"):
+def test_an_image_of_another_size_is_refused_and_nothing_left(faces: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16)).save(faces / "P0" / "00.png")
+    with pytest.raises(DataError, match=r"P0/00.png is 16x16, the model wants 8x8"):
         embedded(faces, tmp_path / "f.h5")
+    assert not (tmp_path / "f.h5").exists()
+
+
+def test_the_batch_is_found_and_kept_for_the_next_run(faces: Path, tmp_path: Path) -> None:
+    class Slow(Sums):
+        def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+            time.sleep(0.001 + 0.004 * max(0, len(x) - 8))  # no faster a picture beyond 8
+            return super().embed(x)
+
+    assert embedder.best_batch(Slow()) == 8
+    assert embedder.best_batch(Sums(most=4)) <= 4
+    fixed = Sums()
+    fixed.batch = 5  # type: ignore[attr-defined]
+    assert embedder.best_batch(fixed) % 5 == 0
+    store = embedded(faces, tmp_path / "f.h5", Slow())
+    assert store.provenance == {"batch": 8}
+
+
+def test_an_interrupted_run_meets_the_same_batches(faces: Path, tmp_path: Path) -> None:
+    class Neighbours(Sums):
+        """What no adapter should do, so that another batch would show."""
+
+        def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+            if self.most == 3 and len(self.batches) == 3:
+                raise KeyboardInterrupt
+            made = super().embed(x[:1]).repeat(len(x), 0)
+            return made + np.float32(len(x))
+
+    whole = embedded(faces, tmp_path / "w.h5", Neighbours(), batch=8, views=2)
+    with pytest.raises(KeyboardInterrupt):
+        embedded(faces, tmp_path / "f.h5", Neighbours(3), batch=8, views=2)
+    resumed = embedded(faces, tmp_path / "f.h5", Neighbours(), views=2)
+    np.testing.assert_array_equal(resumed.features, whole.features)
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    alive, most = set[int](), 0
+
+    def fetch(row: int) -> bytes:
+        nonlocal most
+        alive.add(row)
+        most = max(most, len(alive))
+        return PICTURE
+
+    class Counts(Sums):
+        def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+            time.sleep(0.001)  # slower than the readers, who would otherwise run away
+            return super().embed(x)
+
+    def done(n: int, _: int) -> None:
+        alive.difference_update(range(n))
+
+    source = images.encoded([f"{k}" for k in range(2000)], fetch)
+    where = tmp_path / "f.h5"
+    embedder.embed(Counts(), source, source.manifest(), where, batch=10, workers=2, progress=done)
+    assert most <= 10 * 8
+
+
+PICTURE = picture(0)
 
 
 def test_another_models_features_are_refused(faces: Path, tmp_path: Path) -> None:
@@ -202,6 +262,32 @@ def test_an_insightface_bin_set_goes_through(
     assert report["metrics"]["accuracy"]["n"] == 40
     path.write_bytes(pickle.dumps((items[:4], [False, True])))
     assert "holds 1 genuine and 1 impostor pairs" in refused(capsys, *given)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
+def test_after_twenty_kills_the_file_is_that_of_an_unbroken_run(
+    faces: Path, model: Path, tmp_path: Path
+) -> None:
+    slow = "from evalkit.adapters.onnx_model import OnnxModel as M; import time\n"
+    slow += "e = M.embed; M.embed = lambda s, x: (time.sleep(0.15), e(s, x))[1]\n"
+    slow += "from evalkit.cli import main; main()"
+    given = ["embed", "--model", model, *FED, "--data", faces, "--batch", 2, "--views", 2]
+    moments, left = random.Random(7), []
+    for _ in range(20):
+        arguments = [*map(str, given), str(tmp_path / "killed.h5")]
+        process = subprocess.Popen([sys.executable, "-c", slow, *arguments])
+        while not (tmp_path / "killed.h5").exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0.5, 2))
+        process.kill()
+        process.wait()
+        with FeatureStore.open(tmp_path / "killed.h5") as begun:
+            left.append(len(begun.pending()))
+    assert left == sorted(left, reverse=True) and len(set(left)) > 3
+    for name in ("killed.h5", "whole.h5"):
+        assert run([*map(str, given), str(tmp_path / name)]) == 0
+    assert (tmp_path / "killed.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name != "posix", reason="needs signals")

@@ -56,7 +56,7 @@ class ModelChoice:
                 manifest,
                 path,
                 views=views,
-                batch=self.batch or embedder.BATCH,
+                batch=self.batch,
                 workers=self.workers,
                 progress=progress,
             )
