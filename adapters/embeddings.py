@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.adapters import vector_files
 from evalkit.errors import DataError
 
 
@@ -19,45 +20,40 @@ class Embeddings:
 
     keys: tuple[str, ...]
     features: NDArray[Any]
-    digest: str  # SHA-256 of the files read
+    digest: str  # SHA-256 of the files read; of the rows, for a folder
 
 
 def read(path: Path, keys: Path | None = None, *, allow_failures: bool = False) -> Embeddings:
-    """Read embeddings from `.npy` + a list of keys, or an `.npz` or `.h5` that holds both.
+    """Read embeddings, and their keys from the same file or from a text file with a line a row.
 
-    .npy : (N, D) or (N, V, D) float, memory-mapped; `keys` is a text file with N lines.
-    .npz : arrays `features` and `keys` (or `keys` from the text file).
-    .h5 : a feature file of evalkit's own, or datasets `features` and `keys`.
+    .npy, .bin (a one-file submission) : (N, D) or (N, V, D) float, memory-mapped; need `keys`.
+    .npz, .mat, .pt : arrays `features` and `keys`.  .csv, .tsv, .parquet : a key and D numbers a
+    row.  .h5 : a feature file of evalkit's own, or datasets `features` and `keys`.
+    A folder : one vector a file, MegaFace's .bin or FaceX-Zoo's .npy.
     A row that is not finite is a DataError, unless `allow_failures` says that it stands for an
     image without a template; evalkit's own files say so themselves.
     """
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".h5": _read_hdf5, ".hdf5": _read_hdf5}
-    if not path.is_file():
-        raise DataError(f"no embeddings at {path}")
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(
-            f"cannot read embeddings from {path.name!r}", f"expected one of {', '.join(readers)}"
-        )
-    features, held = reader(path)
+    features, held = vector_files.read(path)
     names = held if keys is None else _read_keys(keys)
     if names is None:
         raise DataError(f"{path.name} does not say which row is which image", "add --keys LIST.txt")
-    _check(features, names, path)
+    check(features, path)
+    if len(features) != len(names):
+        raise DataError(f"{path.name} has {len(features)} rows, the list has {len(names)} keys")
     if not allow_failures and not _is_own(path):
         _refuse_failures(features, names, path)
     files = [path] if keys is None else [path, keys]
-    return Embeddings(tuple(names), features, _digest(files))
+    digest = _digest_rows(features, names) if path.is_dir() else _digest(files)
+    return Embeddings(tuple(names), features, digest)
 
 
-def _check(features: NDArray[Any], keys: list[str], path: Path) -> None:
-    if features.ndim not in (2, 3) or features.dtype.kind != "f":
+def check(features: NDArray[Any], path: Path) -> None:
+    """Raise DataError unless an array can hold embeddings."""
+    if features.ndim not in (2, 3) or features.dtype.kind != "f" or 0 in features.shape[1:]:
         raise DataError(
             f"{path.name} holds {features.dtype} of shape {features.shape}",
             "expected floating point of shape (N, D) or (N, V, D)",
         )
-    if len(features) != len(keys):
-        raise DataError(f"{path.name} has {len(features)} rows, the list has {len(keys)} keys")
 
 
 def _is_own(path: Path) -> bool:
@@ -81,44 +77,6 @@ def _refuse_failures(features: NDArray[Any], keys: list[str], path: Path) -> Non
         )
 
 
-def _read_npy(path: Path) -> tuple[NDArray[Any], list[str] | None]:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False), None
-    except (ValueError, EOFError, OSError) as e:
-        raise DataError(f"{path.name} is not a usable .npy array: {e}") from e
-
-
-def _read_npz(path: Path) -> tuple[NDArray[Any], list[str] | None]:
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            arrays = {name: held[name] for name in held.files if name in ("features", "keys")}
-    except (ValueError, EOFError, OSError) as e:
-        raise DataError(f"{path.name} is not a usable .npz archive: {e}") from e
-    if "features" not in arrays:
-        raise DataError(f"{path.name} holds no array called 'features'")
-    keys = arrays.get("keys")
-    return arrays["features"], None if keys is None else [str(k) for k in keys]
-
-
-def _read_hdf5(path: Path) -> tuple[NDArray[Any], list[str] | None]:
-    import h5py
-
-    from evalkit.features import FeatureStore
-
-    try:
-        with h5py.File(path, "r") as f:
-            own = f.attrs.get("format") == "evalkit-features"
-            if not own and "features" not in f:
-                raise DataError(f"{path.name} holds no dataset called 'features'")
-            if not own:
-                keys = f["keys"].asstr()[:].tolist() if "keys" in f else None
-                return f["features"][:], keys
-    except OSError as e:
-        raise DataError(f"{path.name} is not a usable HDF5 file: {e}") from e
-    store = FeatureStore.open(path)
-    return store.features, list(store.manifest.keys)
-
-
 def _read_keys(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
@@ -132,4 +90,10 @@ def _digest(paths: list[Path]) -> str:
         with path.open("rb") as f:
             while block := f.read(1 << 20):
                 h.update(block)
+    return h.hexdigest()
+
+
+def _digest_rows(features: NDArray[Any], keys: list[str]) -> str:
+    h = hashlib.sha256("\n".join(keys).encode())
+    h.update(np.ascontiguousarray(features).data)
     return h.hexdigest()

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "The threshold to deploy for a FAR, with intervals.",
     ),
     "schema": ("evalkit.cli.schema", "The JSON schema of the report file."),
+    "trillion": ("evalkit.cli.trillion", "Probes against millions of faces, FAR to 1e-9."),
     "synth": ("evalkit.cli.synth", "A face-like feature set of any size, with its exact answer."),
 }
 

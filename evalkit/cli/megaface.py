@@ -120,14 +120,15 @@ def _source(
             raise click.UsageError(f"{path} is a folder: say --file-ending, such as _foam.bin")
         return lambda wanted, _: files.read_folder(path, wanted, ending), {"features": path.name}
     made = embeddings.read(path, keys, allow_failures=allow_failures)
-    if made.features.ndim != 2:
-        raise DataError(f"{path.name} holds several views an image", "fuse them before")
+    x = made.features[:, 0] if made.features.shape[1:-1] == (1,) else made.features
+    if x.ndim != 2:
+        raise DataError(f"{path.name} holds {x.shape[1]} views an image", "fuse them before")
 
     def take(wanted: Sequence[str], what: str) -> NDArray[Any]:
         rows = rows_of(wanted, made.keys, what)
         if np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-            return made.features[rows[0] : rows[0] + len(rows)]
-        return made.features[rows]
+            return x[rows[0] : rows[0] + len(rows)]
+        return x[rows]
 
     return take, {"features": path.name, "features_sha256": made.digest}
 

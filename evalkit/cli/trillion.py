@@ -1,0 +1,103 @@
+"""`evalkit trillion`: hundreds of thousands of probes against millions of faces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit import report as reports
+from evalkit.adapters import embeddings, vector_files
+from evalkit.cli.options import PATH, Output, output_options
+from evalkit.datasets import trillion as files
+from evalkit.errors import DataError, ReportError
+from evalkit.protocols import trillion
+from evalkit.types import Report
+
+
+@click.command("trillion")
+@click.option(
+    "--features",
+    type=PATH,
+    required=True,
+    metavar="FILE",
+    help="A submission .bin, an .npy, or an evalkit feature file.",
+)
+@click.option(
+    "--subjects",
+    type=PATH,
+    metavar="LIST.txt",
+    help="Line i is the subject of row i, - for nobody.",
+)
+@click.option("--one-set", is_flag=True, help="Compare all pairs of the set, as for LFR's video.")
+@click.option("--far", "fars", multiple=True, help="Instead of the challenge's own.")
+@click.option("--fpir", default=trillion.FPIR, show_default=True)
+@click.option("--expect", type=PATH, metavar="REPORT", help="Fail unless its numbers come out.")
+@output_options
+def command(
+    features: Path,
+    subjects: Path | None,
+    one_set: bool,
+    fars: tuple[str, ...],
+    fpir: str,
+    expect: Path | None,
+    output: Output,
+) -> None:
+    """Trillion pairs: TPR@FAR to 1e-9, and search at FPIR 1e-3, of a labelled set."""
+    expected = None if expect is None else reports.read(expect)
+    x, subject = _read(features, subjects)
+    if one_set:
+        report = trillion.evaluate_one_set(x, subject, fars=fars or trillion.ONE_SET_FARS)
+    else:
+        wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
+        report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir)
+    report = replace(report, provenance={"features": features.name, **report.provenance})
+    output.deliver(report, f"Trillion pairs: {len(x):,} rows, {features.name}")
+    if expected is not None:
+        output.say(f"{_compare(report, expected)} numbers are exactly those expected")
+
+
+def _read(path: Path, subjects: Path | None) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    who = None if subjects is None else files.read_subjects(subjects)
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        from evalkit.features import FeatureStore
+
+        store = FeatureStore.open(path)
+        x, who = store.features, store.manifest.subject if who is None else who
+    elif path.suffix.lower() == ".bin":
+        x = files.read_submission(path)
+    else:
+        x = vector_files.read(path)[0]
+        embeddings.check(x, path)
+        files.refuse_unwritten(x, path.name)
+    if who is None:
+        raise click.UsageError(f"{path.name} does not say who is who: give --subjects")
+    if x.ndim == 3 and x.shape[1] == 1:
+        x = x[:, 0]
+    if x.ndim != 2:
+        raise DataError(f"{path.name} has shape {x.shape}", "expected one vector a row: (N, D)")
+    if len(who) != len(x):
+        raise DataError(f"{path.name} has {len(x)} rows, the list {len(who)} subjects")
+    return x, who
+
+
+def _fars_of(expected: Report) -> tuple[str, ...]:
+    known = (name for name, m in expected.metrics.items() if m.value is not None)
+    return tuple(n.removeprefix("tpr@far=") for n in known if n.startswith("tpr@far="))
+
+
+def _compare(report: Report, expected: Report) -> int:
+    """Count the equal numbers; ReportError names the first that differs."""
+    known = {name: m for name, m in expected.metrics.items() if m.value is not None}
+    for name, m in known.items():
+        found = report.metrics.get(name)
+        if found is None or (found.value, found.threshold) != (m.value, m.threshold):
+            raise ReportError(
+                f"{name} is {found and found.value} at threshold {found and found.threshold}, "
+                f"expected {m.value} at {m.threshold}"
+            )
+    return len(known)

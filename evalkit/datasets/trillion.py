@@ -1,0 +1,76 @@
+"""Trillion pairs' files: the one-file submission, and the list of subjects.
+
+A submission is one devkit matrix (`matio`) with a float32 row an image, in the order of the list
+that was handed out.  The challenge's identities were never public: the list of subjects is one's
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.datasets import matio
+from evalkit.errors import DataError
+from evalkit.files import whole_file
+
+SUBMITTED = 1_862_120  # rows of a submission to the challenge itself
+_BLOCK = 65536
+
+
+def read_submission(path: Path) -> NDArray[Any]:
+    """Map a submission, (N, D); rows that were never written (all zero) are refused."""
+    features = matio.map_matrix(path)
+    refuse_unwritten(features, path.name)
+    return features
+
+
+def refuse_unwritten(features: NDArray[Any], name: str) -> None:
+    """Raise DataError with the rows that are all zero: a writer that stopped leaves such."""
+    empty: list[int] = []
+    for o in range(0, len(features), _BLOCK):
+        unwritten = ~np.any(features[o : o + _BLOCK], axis=tuple(range(1, features.ndim)))
+        empty.extend((o + np.flatnonzero(unwritten)).tolist())
+    if empty:
+        shown = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
+        raise DataError(
+            f"{len(empty)} of {len(features)} rows of {name} were never written: {shown}",
+            "the program that wrote it had fewer images than rows, or was stopped",
+        )
+
+
+def write_submission(path: Path, blocks: Iterable[NDArray[Any]], rows: int, dim: int) -> None:
+    """Write blocks of (n, dim) features as one submission of exactly `rows` rows."""
+    done = 0
+    with whole_file(path) as f:
+        f.write(matio.header(rows, dim))
+        for block in blocks:
+            if block.ndim != 2 or block.shape[1] != dim:
+                raise DataError(f"a block of shape {block.shape} in a submission of {dim} columns")
+            f.write(np.ascontiguousarray(block, "<f4").data)
+            done += len(block)
+        if done != rows:
+            raise DataError(f"a submission of {rows} rows was given {done}")
+
+
+def read_subjects(path: Path) -> NDArray[np.int32]:
+    """Read the subject of each row, a line a row: (N,) int32, -1 for a distractor (- or -1).
+
+    Names are numbered in the order of their first appearance.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"cannot read the list of subjects {path}: {e}") from e
+    number: dict[str, int] = {"-": -1, "-1": -1}
+    found = np.empty(len(lines), np.int32)
+    for row, line in enumerate(lines):
+        name = line.strip()
+        if not name:
+            raise DataError(f"line {row + 1} of {path} is empty", "write - for a distractor")
+        found[row] = number.setdefault(name, len(number) - 2)
+    return found

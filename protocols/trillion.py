@@ -1,0 +1,149 @@
+"""Trillion pairs: 274,000 images of 5,700 celebrities against 1.58 million faces of nobody.
+
+DeepGlint's challenge (2018), with the probes ELFW and the distractors DELFW: 4.3e11 impostor pairs.
+Its identities were never published and its server is gone, so the numbers are "in its style", on
+labelled sets of one's own.  Genuine are the unordered probe pairs of a subject, impostors all
+probes x all distractors.
+
+Verification: TPR@FAR = 1e-9.  Identification was printed as "TPR@FPR=1e-3", and its definition is
+lost.  Both readings are given, over the same scores:
+
+- `tpir@fpir=1e-3`, a search: each probe looks for one mate among the distractors.  FPIR = share of
+  probes whose best distractor reaches the threshold; a hit is a mate at or above the threshold with
+  no distractor above it; TPIR = hits over all ordered genuine pairs.
+- `tpr@far=1e-3`, the words taken literally: one more point of the verification curve.
+
+The ICCV 2019 Lightweight Face Recognition challenge used the same images at FAR 1e-8, and a set of
+203,848 video frames, all pairs of it, at FAR 1e-4: `evaluate_one_set`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import allpairs, metrics
+from evalkit.protocols.megaface import genuine_pairs, tpr_by_far
+from evalkit.protocols.scores import exact_scores, failed, normalise
+from evalkit.types import Estimate, Failures, Report
+
+NAME = "trillion"
+VERSION = 1
+FARS = ("1e-3", "1e-6", "1e-8", "1e-9")
+FPIR = "1e-3"
+ONE_SET_FARS = ("1e-3", "1e-4", "1e-5")
+
+
+def validate(features: NDArray[Any], subject: NDArray[np.integer[Any]]) -> None:
+    """Raise ProtocolError unless the arrays fit together and hold a genuine pair."""
+    if features.ndim != 2 or subject.shape != features.shape[:1]:
+        raise ProtocolError(
+            f"features of shape {features.shape} have subjects of shape {subject.shape}",
+            "expected (N, D) and (N,), -1 for a distractor",
+        )
+    if np.unique(subject[subject >= 0], return_counts=True)[1].max(initial=0) < 2:
+        raise ProtocolError("no subject has two images, so there is no genuine pair")
+
+
+def evaluate(
+    features: NDArray[Any],
+    subject: NDArray[np.integer[Any]],
+    *,
+    fars: Sequence[str] = FARS,
+    fpir: str = FPIR,
+    **engine: Any,
+) -> Report:
+    """Compare all probes with all distractors.
+
+    features : (N, D), not normalised.  subject : (N,) from 0; -1 = distractor.  engine : options of
+    `evalkit.protocols.allpairs`.
+    Metrics: tpr@far=x, tpir@fpir=1e-3, rank-1@distractors=N.  A row that is not finite has no
+    template: it is never accepted, and its genuine pairs all miss.
+    """
+    subject = np.asarray(subject)
+    validate(features, subject)
+    other = subject < 0
+    if not other.any():
+        raise ProtocolError(
+            "there are no distractors", "without them, compare all pairs of one set"
+        )
+    probe, gallery, who = _rows(features, ~other), _rows(features, other), subject[~other]
+    i, j = genuine_pairs(who)
+    score = exact_scores(probe, i, probe, j)
+    nobody = np.full(len(gallery), -1, np.int32)
+    found = allpairs.search(
+        probe, gallery, 1, probe_subject=who, gallery_subject=nobody, fars=fars, **engine
+    )
+    best = found.score[:, 0]
+    first = np.isfinite(score) & (score >= best[i])
+    hit = np.where(first, score, -np.inf)
+    seen = found.verification or allpairs.verify(probe, who, gallery, nobody, fars=fars, **engine)
+    measured = {f"tpr@far={far}": m for far, m in tpr_by_far(score[i < j], seen).items()}
+    measured[f"tpir@fpir={fpir}"] = metrics.dir_at_fpir(hit, first.astype(np.int64), best, fpir)
+    measured[f"rank-1@distractors={len(gallery)}"] = Estimate(
+        value=float(first.mean()), n=len(first)
+    )
+    return Report(
+        protocol=NAME,
+        protocol_version=VERSION,
+        metrics=measured,
+        failures=_failures(probe, gallery, i[i < j], j[i < j]),
+        provenance={
+            "probes": len(probe),
+            "subjects": len(np.unique(who)),
+            "distractors": len(gallery),
+            "impostor_pairs": len(probe) * len(gallery),
+        },
+    )
+
+
+def evaluate_one_set(
+    features: NDArray[Any],
+    subject: NDArray[np.integer[Any]],
+    *,
+    fars: Sequence[str] = ONE_SET_FARS,
+    **engine: Any,
+) -> Report:
+    """Compare every two rows of a labelled set; of two subjects, or -1, they are impostors."""
+    subject = np.asarray(subject)
+    validate(features, subject)
+    x = normalise(features)
+    i, j = genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))
+    i, j = i[i < j], j[i < j]
+    seen = allpairs.verify(x, subject, fars=fars, **engine)
+    genuine = exact_scores(x, i, x, j)
+    return Report(
+        protocol=NAME,
+        protocol_version=VERSION,
+        metrics={f"tpr@far={far}": m for far, m in tpr_by_far(genuine, seen).items()},
+        failures=_failures(x, x[:0], i, j),
+        provenance={"images": len(x), "impostor_pairs": seen.n_impostor},
+    )
+
+
+def _rows(features: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Normalise the chosen rows; where they follow each other, without a copy before."""
+    rows = np.flatnonzero(chosen)
+    if rows[-1] - rows[0] + 1 == len(rows):
+        return normalise(features[rows[0] : rows[-1] + 1])
+    return normalise(features[chosen])
+
+
+def _failures(
+    probe: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    i: NDArray[np.int64],
+    j: NDArray[np.int64],
+) -> Failures:
+    lost, nobody = failed(probe), failed(gallery)
+    p, d = int(lost.sum()), int(nobody.sum())
+    genuine = int((lost[i] | lost[j]).sum())
+    if not len(gallery):
+        pairs = p * (len(probe) - p) + p * (p - 1) // 2
+        return Failures(images=p, genuine=genuine, impostor=pairs - genuine)
+    impostor = p * len(gallery) + (len(probe) - p) * d
+    return Failures(images=p + d, genuine=genuine, impostor=impostor)

@@ -1,0 +1,154 @@
+import io
+import pickle
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.io import savemat
+
+from evalkit.adapters import embeddings, vector_files
+from evalkit.datasets import matio
+from evalkit.errors import DataError, EvalkitError, MissingPackageError
+
+X = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+KEYS = [f"A/A_{i}.jpg" for i in range(5)]
+
+
+def _write(folder: Path, kind: str) -> Path:
+    path = folder / f"x{kind}"
+    if kind == ".npz":
+        np.savez(path, features=X, keys=np.array(KEYS))
+    elif kind in (".h5", ".hdf5"):
+        with h5py.File(path, "w") as f:
+            f["features"], f["keys"] = X, KEYS
+    elif kind == ".mat":
+        savemat(path, {"features": X, "keys": np.array(KEYS, object), "other": 1})
+    elif kind in (".csv", ".tsv"):
+        mark = "\t" if kind == ".tsv" else ","
+        lines = [mark.join([k, *(repr(float(v)) for v in x)]) for k, x in zip(KEYS, X, strict=True)]
+        path.write_text("\n".join([mark.join(["key", *"abcd"]), *lines, ""]))
+    elif kind == ".parquet":
+        pa = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pa.table({"key": KEYS, "embedding": X.tolist()}), path)
+    elif kind == ".pt":
+        torch = pytest.importorskip("torch")
+        torch.save({"features": torch.from_numpy(X), "keys": KEYS}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", [".npz", ".h5", ".hdf5", ".mat", ".csv", ".tsv", ".parquet", ".pt"]
+)
+def test_formats_that_hold_both(tmp_path: Path, kind: str) -> None:
+    made = embeddings.read(_write(tmp_path, kind))
+    assert list(made.keys) == KEYS
+    np.testing.assert_array_equal(made.features, X)
+
+
+def test_formats_that_need_a_list(tmp_path: Path) -> None:
+    list_ = tmp_path / "keys.txt"
+    list_.write_text("\n".join(KEYS))
+    np.save(tmp_path / "x.npy", X)
+    (tmp_path / "x.bin").write_bytes(matio.header(5, 4) + X.tobytes())
+    for name in ("x.npy", "x.bin"):
+        np.testing.assert_array_equal(embeddings.read(tmp_path / name, list_).features, X)
+        with pytest.raises(DataError, match="does not say which row"):
+            embeddings.read(tmp_path / name)
+
+
+def test_a_parquet_table_of_numbers(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {"path": KEYS, **{f"f{k}": X[:, k] for k in range(4)}}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    made = embeddings.read(tmp_path / "x.parquet")
+    assert list(made.keys) == KEYS
+    np.testing.assert_array_equal(made.features, X)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("A/A_1.jpg_foam.bin", "A/A_1.jpg"),
+        ("1/2@N0/3_0.png_r50.v2.bin", "1/2@N0/3_0.png"),
+        ("A/A_1.bin", "A/A_1"),
+        ("A/A_1.npy", "A/A_1"),
+    ],
+)
+def test_folders_of_one_vector_a_file(tmp_path: Path, name: str, key: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    np.save(path, X[0]) if name.endswith(".npy") else matio.write_feature(path, X[0])
+    made = embeddings.read(tmp_path)
+    assert made.keys == (key,)
+    np.testing.assert_array_equal(made.features, X[:1])
+    (tmp_path / "other.npy").write_bytes(b"")
+    (tmp_path / "other.bin").write_bytes(b"")
+    with pytest.raises(DataError, match=r"has \.bin and \.npy"):
+        embeddings.read(tmp_path)
+
+
+class _Runs:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (print, ("code ran",))
+
+
+def test_nothing_is_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    path = tmp_path / "x.pt"
+    with zipfile.ZipFile(path, "w") as z:
+        z.writestr("x/data.pkl", pickle.dumps(_Runs(), protocol=2))
+        z.writestr("x/version", "3")
+    with pytest.raises(DataError):
+        embeddings.read(path)
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.array([_Runs()], object), allow_pickle=True)
+    for name in ("x.npy", "x.npz", "x.mat", "x.bin"):
+        (tmp_path / name).write_bytes(buffer.getvalue())
+        with pytest.raises(DataError):
+            embeddings.read(tmp_path / name, tmp_path / "none.txt")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, module in ((".parquet", "pyarrow"), (".pt", "torch")):
+        (tmp_path / f"x{kind}").write_bytes(b"")
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(MissingPackageError, match=module):
+            embeddings.read(tmp_path / f"x{kind}")
+
+
+def test_lines_of_other_lengths_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,1,2\nb,1\n")
+    with pytest.raises(DataError, match="'b' has 1 numbers, the first line 2"):
+        embeddings.read(tmp_path / "x.csv")
+
+
+_KINDS = [k for k in vector_files.READERS if k not in (".pt", ".pth", ".parquet")]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.sampled_from(_KINDS), st.binary(max_size=200), st.integers(0, 10_000), st.booleans())
+def test_any_bytes_give_an_array_or_one_clear_error(
+    tmp_path: Path, kind: str, noise: bytes, at: int, cut: bool
+) -> None:
+    """Real files with bytes changed somewhere, or cut there."""
+    good = tmp_path / f"good{kind}"
+    if not good.exists():
+        _write(tmp_path, kind).rename(good) if kind not in (".npy", ".bin") else np.save(good, X)
+    data = good.read_bytes()
+    at %= len(data)
+    bad = tmp_path / f"bad{kind}"
+    bad.write_bytes(data[:at] + noise + (b"" if cut else data[at + len(noise) :]))
+    try:
+        x, _ = vector_files.read(bad)
+        embeddings.check(x, bad)
+    except EvalkitError:
+        return
+    assert x.ndim in (2, 3)
