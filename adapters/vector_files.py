@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,15 @@ Held = tuple[NDArray[Any], list[str] | None]
 # What damaged input makes the libraries below raise.
 _DAMAGED: tuple[type[Exception], ...] = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OSError),
-    *(OverflowError, MemoryError, NotImplementedError, RuntimeError, zlib.error, csv.Error),
+    *(
+        OverflowError,
+        MemoryError,
+        NotImplementedError,
+        RuntimeError,
+        zlib.error,
+        csv.Error,
+        BadZipFile,
+    ),
     *(SyntaxError, TokenError),  # numpy parses an .npy header as Python text
 )
 _KEY_COLUMNS = ("key", "keys", "path", "name", "file", "image", "filename")
@@ -45,23 +54,10 @@ def read_npz(path: Path) -> Held:
 
 
 def read_mat(path: Path) -> Held:
-    """Read the MATLAB variables `features` and `keys` (a cell or char array), up to version 7.2."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
+    """Read the MATLAB variables `features` and `keys` (a cell or rows of text), up to 7.2."""
+    from evalkit.datasets import matfile
 
-    damaged: tuple[type[Exception], ...] = (*_DAMAGED, MatReadError)
-    try:
-        arrays = loadmat(path, variable_names=["features", "keys"], chars_as_strings=True)
-    except NotImplementedError as e:
-        raise DataError(
-            f"{path.name} is MATLAB 7.3", "save it with -v7, or read it as .h5 with --keys"
-        ) from e
-    except damaged as e:
-        raise DataError(f"{path.name} is not a usable .mat file: {e}") from e
-    if "keys" in arrays:
-        cells = np.asarray(arrays["keys"]).ravel().tolist()
-        arrays["keys"] = [str(c.ravel()[0]) if isinstance(c, np.ndarray) else str(c) for c in cells]
-    return _named(arrays, path)
+    return _named(matfile.read(path), path)
 
 
 def read_hdf5(path: Path) -> Held:
@@ -91,7 +87,9 @@ def read_csv(path: Path) -> Held:
             keys, rows = _table(line for line in lines if line)
     except _DAMAGED as e:
         raise DataError(f"{path.name} is not a table of a key and numbers a line: {e}") from e
-    return np.array(rows, np.float32).reshape(len(rows), -1), keys
+    if not rows:
+        raise DataError(f"{path.name} holds no rows of a key and numbers")
+    return np.stack(rows), keys
 
 
 def _table(lines: Any) -> tuple[list[str], list[NDArray[np.float32]]]:
@@ -196,10 +194,10 @@ def _stack(rows: Sequence[NDArray[Any]], paths: Sequence[Path]) -> NDArray[np.fl
 
 
 def _named(arrays: Any, path: Path) -> Held:
-    if "features" not in arrays:
-        raise DataError(f"{path.name} holds nothing called 'features'")
-    keys = arrays.get("keys")
-    return arrays["features"], None if keys is None else [str(k) for k in keys]
+    features, keys = arrays.get("features"), arrays.get("keys")
+    if not isinstance(features, np.ndarray):
+        raise DataError(f"{path.name} holds no array called 'features'")
+    return features, None if keys is None else [str(k) for k in keys]
 
 
 READERS = {

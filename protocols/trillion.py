@@ -75,13 +75,10 @@ def evaluate(
     i, j = genuine_pairs(who)
     score = exact_scores(probe, i, probe, j)
     nobody = np.full(len(gallery), -1, np.int32)
-    found = allpairs.search(
-        probe, gallery, 1, probe_subject=who, gallery_subject=nobody, fars=fars, **engine
-    )
-    best = found.score[:, 0]
+    seen = allpairs.verify(probe, who, gallery, nobody, fars=fars, **engine)
+    best = allpairs.search(probe, gallery, 1, **engine).score[:, 0]
     first = np.isfinite(score) & (score >= best[i])
     hit = np.where(first, score, -np.inf)
-    seen = found.verification or allpairs.verify(probe, who, gallery, nobody, fars=fars, **engine)
     measured = {f"tpr@far={far}": m for far, m in tpr_by_far(score[i < j], seen).items()}
     measured[f"tpir@fpir={fpir}"] = metrics.dir_at_fpir(hit, first.astype(np.int64), best, fpir)
     measured[f"rank-1@distractors={len(gallery)}"] = Estimate(

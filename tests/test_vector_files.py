@@ -21,7 +21,11 @@ KEYS = [f"A/A_{i}.jpg" for i in range(5)]
 
 def _write(folder: Path, kind: str) -> Path:
     path = folder / f"x{kind}"
-    if kind == ".npz":
+    if kind == ".npy":
+        np.save(path, X)
+    elif kind == ".bin":
+        path.write_bytes(matio.header(5, 4) + X.tobytes())
+    elif kind == ".npz":
         np.savez(path, features=X, keys=np.array(KEYS))
     elif kind in (".h5", ".hdf5"):
         with h5py.File(path, "w") as f:
@@ -141,7 +145,7 @@ def test_any_bytes_give_an_array_or_one_clear_error(
     """Real files with bytes changed somewhere, or cut there."""
     good = tmp_path / f"good{kind}"
     if not good.exists():
-        _write(tmp_path, kind).rename(good) if kind not in (".npy", ".bin") else np.save(good, X)
+        _write(tmp_path, kind).rename(good)
     data = good.read_bytes()
     at %= len(data)
     bad = tmp_path / f"bad{kind}"

@@ -46,7 +46,7 @@ def command(
     fpir: str,
     expect: Path | None,
     output: Output,
-) -> None:
+) -> int:
     """Trillion pairs: TPR@FAR to 1e-9, and search at FPIR 1e-3, of a labelled set."""
     expected = None if expect is None else reports.read(expect)
     x, subject = _read(features, subjects)
@@ -56,9 +56,10 @@ def command(
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
         report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir)
     report = replace(report, provenance={"features": features.name, **report.provenance})
-    output.deliver(report, f"Trillion pairs: {len(x):,} rows, {features.name}")
+    done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {features.name}")
     if expected is not None:
         output.say(f"{_compare(report, expected)} numbers are exactly those expected")
+    return done
 
 
 def _read(path: Path, subjects: Path | None) -> tuple[NDArray[Any], NDArray[np.int32]]:

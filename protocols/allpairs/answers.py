@@ -250,8 +250,7 @@ class _Best:
         """Give scores and gallery rows back under the rows that were given."""
         score, row = np.full((probes, self.k), -np.inf), np.full((probes, self.k), -1, np.int64)
         score[self.scan.x.rows] = self.score
-        found = self.row >= 0
-        row[self.scan.x.rows] = np.where(found, self.scan.y.rows[np.where(found, self.row, 0)], -1)
+        row[self.scan.x.rows] = np.append(self.scan.y.rows, -1)[self.row]
         return score, row
 
 
