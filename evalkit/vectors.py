@@ -37,11 +37,20 @@ def from_embeddings(
 ) -> Vectors:
     """Take vectors made elsewhere (see `adapters.embeddings`)."""
     made = embeddings.read(path, keys, allow_failures=allow_failures)
-    provenance = {"features": path.name, "features_sha256": made.digest}
+    provenance = {
+        "features": path.name,
+        "features_sha256": made.digest,
+        "manifest": manifest.digest(),
+    }
     return Vectors(in_order(made.features, made.keys, manifest), provenance)
 
 
 def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:
     """Take vectors that evalkit embedded or imported."""
-    provenance = {"features": store.path.name, **store.key, "made": store.provenance}
+    provenance = {
+        "features": store.path.name,
+        **store.key,
+        "manifest": manifest.digest(),
+        "made": store.provenance,
+    }
     return Vectors(in_order(store.features, store.manifest.keys, manifest), provenance)

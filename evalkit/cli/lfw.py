@@ -83,7 +83,7 @@ def command(
         flip=flip,
         errata=lists.errata(compared) if errata else None,
     )
-    provenance = {"manifest": manifest.digest(), **report.provenance, **made.provenance}
+    provenance = {**report.provenance, **made.provenance}
     named = {**(report.outcomes or {}), "keys": np.array(manifest.keys)}
     report = replace(report, provenance=provenance, outcomes=named)
     return output.deliver(report, _title(compared, Path(choice.model or str(features)).name))
