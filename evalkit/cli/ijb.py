@@ -1,0 +1,109 @@
+"""`evalkit ijb`: IJB-B and IJB-C, 1:1 and 1:N, from the lists of InsightFace's scripts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.adapters import embeddings, vector_files
+from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.datasets import ijb as files
+from evalkit.errors import DataError
+from evalkit.keys import rows_of
+from evalkit.protocols import ijb
+from evalkit.protocols.scores import Flip
+
+
+@click.command("ijb")
+@features_options
+@click.option("--media", type=PATH, required=True, help="ijbc_face_tid_mid.txt")
+@click.option("--pairs", type=PATH, help="ijbc_template_pair_label.txt, for 1:1.")
+@click.option("--gallery", "galleries", type=PATH, multiple=True, help="A 1N_gallery csv, for 1:N.")
+@click.option("--probe", type=PATH, help="The 1N_probe_mixed csv, for 1:N.")
+@click.option("--detections", type=PATH, help="ijbc_name_5pts_score.txt: detection scores.")
+@click.option(
+    "--flip",
+    type=click.Choice(["none", "sum", "concat"]),
+    default="none",
+    show_default=True,
+    help="How an image's two views are fused: F1 is sum.",
+)
+@click.option("--keep-norm/--unit-images", default=True, help="N1 or N0.")
+@click.option("--media-pooling/--no-media-pooling", default=True)
+@click.option("--compat", is_flag=True, help="Show also the numbers by InsightFace's rules.")
+@click.option("--far", "fars", multiple=True, default=ijb.FARS, show_default=True)
+@click.option("--fpir", "fpirs", multiple=True, default=ijb.FPIRS, show_default=True)
+@output_options
+def command(
+    features: Path | None,
+    keys: Path | None,
+    allow_failures: bool,
+    media: Path,
+    pairs: Path | None,
+    galleries: tuple[Path, ...],
+    probe: Path | None,
+    detections: Path | None,
+    flip: Flip,
+    keep_norm: bool,
+    media_pooling: bool,
+    compat: bool,
+    fars: tuple[str, ...],
+    fpirs: tuple[str, ...],
+    output: Output,
+) -> int:
+    """IJB-B and IJB-C: TPR@FAR of template pairs, or rank-k and TPIR@FPIR of searches.
+
+    FILE holds an embedding an image, named by --keys, or in the order of --media without.
+    --detections multiplies each by its face's detection score (D1).
+    """
+    if features is None:
+        raise click.UsageError("give --features FILE with an embedding an image")
+    if (pairs is None) == (probe is None) or bool(galleries) != (probe is not None):
+        raise click.UsageError("give --pairs for 1:1, or --gallery (twice) and --probe for 1:N")
+    images = files.read_media(media)
+    x, provenance = _features(features, keys, allow_failures, images)
+    score = None if detections is None else _scores(files.read_detections(detections), images)
+    how = ijb.Pooling(flip, keep_norm, score is not None, media_pooling)
+    templates = ijb.pool(x, images.template, images.media, score, how)
+    provenance |= {"pooling": how.name, "media": media.name, "images": len(x)}
+    if pairs is not None:
+        listed = files.read_pairs(pairs)
+        report = ijb.verify(
+            templates, listed.left, listed.right, listed.genuine, fars=fars, nearest=compat
+        )
+    if probe is not None:
+        enrolled = [files.read_enrolled(g) for g in galleries]
+        searched = files.read_enrolled(probe)
+        report = ijb.identify(templates, enrolled, searched, fpirs=fpirs, insightface=compat)
+    report = replace(report, provenance={**provenance, **report.provenance})
+    return output.deliver(report, f"IJB {report.protocol[4:]}, {how.name}, {features.name}")
+
+
+def _features(
+    path: Path, keys: Path | None, allow_failures: bool, images: files.Media
+) -> tuple[NDArray[Any], dict[str, Any]]:
+    if keys is None and path.suffix == ".npy":
+        x = vector_files.read(path)[0]
+        embeddings.check(x, path)
+        if len(x) != len(images.names):
+            raise DataError(
+                f"{path.name} has {len(x)} rows, the list {len(images.names)} images",
+                "without --keys, row i is image i of the list",
+            )
+        return x, {"features": path.name}
+    made = embeddings.read(path, keys, allow_failures=allow_failures)
+    rows = rows_of(images.names, made.keys)
+    in_order = np.array_equal(rows, np.arange(len(made.keys)))
+    found = made.features if in_order else made.features[rows]
+    return found, {"features": path.name, "features_sha256": made.digest}
+
+
+def _scores(found: files.Detections, images: files.Media) -> NDArray[np.float32]:
+    if found.names == images.names:
+        return found.score
+    return found.score[rows_of(images.names, found.names, "detection scores")]

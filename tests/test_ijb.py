@@ -1,0 +1,245 @@
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from evalkit import cli
+from evalkit.datasets import ijb as files
+from evalkit.errors import DataError, ProtocolError
+from evalkit.protocols import ijb, long_lists
+from evalkit.protocols.metrics import tpr_at_far
+from evalkit.protocols.scores import exact_scores, normalise
+from evalkit.types import PairSet
+
+
+def _slow_templates(
+    x: np.ndarray, template: np.ndarray, media: np.ndarray, det: np.ndarray, how: ijb.Pooling
+) -> np.ndarray:
+    """Pool as InsightFace's scripts do, in their loops."""
+    feats = x.astype(np.float64)
+    feats = feats[:, 0] + feats[:, 1] if how.flip == "sum" else feats[:, 0]
+    if not how.keep_norm:
+        feats = feats / np.linalg.norm(feats, axis=1, keepdims=True)
+    if how.detector_score:
+        feats = feats * det[:, None]
+    out = []
+    for t in np.unique(template):
+        of = feats[template == t]
+        if how.media:
+            medium = media[template == t]
+            of = np.array([of[medium == m].mean(axis=0) for m in np.unique(medium)])
+        total = of.sum(axis=0)
+        out.append(total / np.linalg.norm(total))
+    return np.array(out)
+
+
+@pytest.mark.parametrize("flip", ["none", "sum"])
+@pytest.mark.parametrize("keep_norm", [True, False])
+@pytest.mark.parametrize("detector_score", [True, False])
+@pytest.mark.parametrize("media", [True, False])
+def test_every_switch_of_the_pooling(
+    flip: str, keep_norm: bool, detector_score: bool, media: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ijb, "_IMAGES", 7)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2, 8)).astype(np.float32)
+    template, medium = rng.integers(5, 15, 60), rng.integers(0, 4, 60)
+    det = rng.uniform(0.1, 1, 60)
+    how = ijb.Pooling(flip, keep_norm, detector_score, media)  # type: ignore[arg-type]
+    pooled = ijb.pool(x, template, medium, det, how)
+    assert pooled.ids.tolist() == np.unique(template).tolist()
+    expected = _slow_templates(x, template, medium, det, how)
+    np.testing.assert_allclose(pooled.vectors, expected, atol=1e-6)
+
+
+def test_the_poolings_name_is_insightfaces() -> None:
+    assert ijb.Pooling().name == "N1D1F1"
+    assert ijb.Pooling("none", False, False, False).name == "N0D0F0M0"
+
+
+def test_images_without_a_vector_are_left_out_and_counted() -> None:
+    x = np.array([[1, 0], [np.nan, 0], [np.nan, 1]], np.float32)
+    how = ijb.Pooling("none", detector_score=False)
+    pooled = ijb.pool(x, np.array([1, 1, 2]), np.arange(3), None, how)
+    assert pooled.failed_images == 2
+    assert pooled.vectors[0].tolist() == [1, 0] and np.isnan(pooled.vectors[1]).all()
+    report = ijb.verify(pooled, np.array([1]), np.array([2]), np.array([True]), fars=["0.1"])
+    assert (report.failures.images, report.failures.genuine) == (2, 1)
+
+
+_COARSE = st.integers(-2, 2).map(float) | st.just(np.nan)  # many ties, and failures
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    hnp.arrays(np.float32, (8, 3), elements=_COARSE),
+    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7), st.booleans()), min_size=1),
+    st.sampled_from(["0.05", "0.3", "0.5", "1"]),
+)
+def test_long_lists_give_what_exact_scores_give(
+    x: np.ndarray, pairs: list[tuple[int, int, bool]], far: str
+) -> None:
+    unit = normalise(x)
+    left, right, genuine = (np.array(c) for c in zip(*pairs, strict=True))
+    s = exact_scores(unit, left, unit, right)
+    ours = long_lists.tpr_at_far(long_lists.screen(unit, PairSet(left, right, genuine)), far)
+    assert ours == tpr_at_far(s[genuine], s[~genuine], far)
+
+
+def test_long_lists_settle_what_float32_cannot_tell() -> None:
+    rng = np.random.default_rng(0)
+    x = normalise(rng.normal(size=(200, 64)))
+    x[100:] = normalise(x[:100] + 1e-7 * rng.normal(size=(100, 64)).astype(np.float32))
+    left, right = rng.integers(0, 200, (2, 5000))
+    genuine = np.arange(5000) < 500
+    s = exact_scores(x, left, x, right)
+    scored = long_lists.screen(x, PairSet(left, right, genuine))
+    for far in ("1e-3", "1e-2", "0.1", "0.9"):
+        assert long_lists.tpr_at_far(scored, far) == tpr_at_far(s[genuine], s[~genuine], far)
+
+
+def test_rows_of_another_length_are_refused() -> None:
+    pairs = PairSet(np.array([0]), np.array([1]), np.array([True]))
+    with pytest.raises(ProtocolError, match="not of unit length"):
+        long_lists.screen(np.full((2, 2), 3, np.float32), pairs)
+
+
+def _searched(seed: int = 0) -> tuple[ijb.Templates, list[ijb.Enrolled], ijb.Enrolled]:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(20, 6))
+    subject = np.concatenate([np.arange(20), rng.integers(0, 20, 60)])
+    x = normalise(centres[subject] + 0.7 * rng.normal(size=(80, 6)))
+    templates = ijb.Templates(np.arange(80) * 3, x, 0)
+    enrolled = [ijb.Enrolled(np.arange(a, a + 10) * 3, subject[a : a + 10]) for a in (0, 10)]
+    return templates, enrolled, ijb.Enrolled(np.arange(20, 80) * 3, subject[20:])
+
+
+def test_searches_in_two_galleries_are_what_loops_give() -> None:
+    templates, galleries, probe = _searched()
+    report = ijb.identify(templates, galleries, probe, fpirs=["0.1"], insightface=True)
+    x = templates.vectors
+    tpir, theirs, ranks = [], [], []
+    for g in galleries:
+        rows = g.template // 3
+        mates, nonmates = [], []
+        for p, who in zip(probe.template // 3, probe.subject, strict=True):
+            s = exact_scores(x, np.full(10, p), x, rows)
+            if who in g.subject:
+                own = s[g.subject == who][0]
+                mates.append((own, 1 + (s > own).sum(), s[g.subject != who].max()))
+                ranks.append(mates[-1][1])
+            else:
+                nonmates.append(s.max())
+        nonmates.sort(reverse=True)
+        k = int(0.1 * len(nonmates))
+        tpir.append(np.mean([s > nonmates[k] and r == 1 for s, r, _ in mates]))
+        theirs.append(np.mean([s > other and s > nonmates[k - 1] for s, _, other in mates]))
+    assert report.metrics["tpir@fpir=0.1"].folds == tuple(tpir)
+    assert report.metrics["tpir@fpir=0.1"].value == np.mean(tpir)
+    assert report.metrics["tpir@fpir=0.1,rule=insightface"].folds == tuple(theirs)
+    for k in ijb.DEPTHS:
+        assert report.metrics[f"rank-{k}"].value == np.mean(np.array(ranks) <= k)
+        assert report.metrics[f"rank-{k}"].n == 60
+
+
+def test_a_template_without_images_is_named() -> None:
+    templates, galleries, _ = _searched()
+    with pytest.raises(ProtocolError, match="1 templates have no images, the first is 7"):
+        ijb.identify(templates, galleries, ijb.Enrolled(np.array([3, 7]), np.array([0, 1])))
+
+
+def _on_disk(folder: Path) -> list[str]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 2, 8)).astype(np.float32)
+    np.save(folder / "F.npy", x)
+    template = np.repeat(np.arange(10), 4)
+    media = "".join(f"{i}.jpg {t} {i // 2}\n" for i, t in enumerate(template))
+    (folder / "media.txt").write_text(media)
+    (folder / "pairs.txt").write_text("".join(f"{a} {9 - a} {a % 2}\n" for a in range(9)))
+    box = " ".join("1" * 10)
+    (folder / "det.txt").write_text("".join(f"{i}.jpg {box} 0.{i % 9 + 1}\n" for i in range(40)))
+    for name, ids in (("G1", range(3)), ("G2", range(3, 6)), ("P", range(6, 10))):
+        lines = "".join(f"{t},{t % 4},x\n" for t in ids)
+        (folder / f"{name}.csv").write_text("TEMPLATE_ID,SUBJECT_ID,FILENAME\n" + lines)
+    return ["--features", "F.npy", "--media", "media.txt", "--json", "-"]
+
+
+@pytest.mark.parametrize(
+    ("more", "metric", "pooling"),
+    [
+        (["--pairs", "pairs.txt", "--far", "0.3", "--compat"], "tpr@far=0.3", "N1D0F0"),
+        (
+            ["--pairs", "pairs.txt", "--far", "0.3", "--flip", "sum", "--detections", "det.txt"],
+            "tpr@far=0.3",
+            "N1D1F1",
+        ),
+        (
+            ["--gallery", "G1.csv", "--gallery", "G2.csv", "--probe", "P.csv", "--unit-images"],
+            "rank-1",
+            "N0D0F0",
+        ),
+    ],
+)
+def test_the_command(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    metric: str,
+    pooling: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.cli, ["ijb", *_on_disk(tmp_path), *more])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["metrics"][metric]["value"] is not None
+    assert report["provenance"]["pooling"] == pooling
+    assert CliRunner().invoke(cli.cli, ["ijb", *_on_disk(tmp_path)]).exit_code == 2
+
+
+def test_the_scripts_lists(tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_text("1.jpg 1 69544\n2.jpg 1 69544\n")
+    media = files.read_media(path)
+    assert media.names == ("1.jpg", "2.jpg") and media.template.tolist() == [1, 1]
+    path.write_text("1.jpg 46.06 62.0 87.7 60.3 68.8 77.6 52.1 99.8 86.4 98.6 0.999\n")
+    found = files.read_detections(path)
+    assert found.landmarks[0, 0].tolist() == pytest.approx([46.06, 62.0])
+    assert found.score.tolist() == pytest.approx([0.999])
+    path.write_text("1 11065 1\n1 11066 0\n\n")
+    pairs = files.read_pairs(path)
+    assert pairs.right.tolist() == [11065, 11066] and pairs.genuine.tolist() == [True, False]
+    path.write_text("TEMPLATE_ID,SUBJECT_ID,FILENAME\n5,9,a\n5,9,b\n6,8,c\n")
+    assert files.read_enrolled(path).template.tolist() == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 2\n1 2 0 1\n", "cannot read|is no list"),
+        ("1 2 x\n", "cannot read|is no list"),
+        ("1 2 2\n", "neither 0 nor 1"),
+        ("1 99999999999999999999 0\n", "is no list"),
+        ("", "holds no pairs"),
+    ],
+)
+def test_what_is_no_list_of_pairs_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        files.read_pairs(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.binary(max_size=60) | st.text("0123456789 ,.-x\n\r", max_size=60).map(str.encode))
+def test_any_bytes_give_lists_or_one_clear_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x.txt"
+    path.write_bytes(data)
+    for read in (files.read_media, files.read_detections, files.read_pairs, files.read_enrolled):
+        with contextlib.suppress(DataError):
+            read(path)
