@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ijb": ("evalkit.cli.ijb", "IJB-B and IJB-C: templates, 1:1 and 1:N."),
     "lfw": ("evalkit.cli.lfw", "Labeled Faces in the Wild: 10-fold verification."),
     "list": ("evalkit.cli.list", "Every protocol: what it measures, needs and follows."),
+    "verify": ("evalkit.cli.verify", "Any list of pairs: CFP, AgeDB, CALFW, .bin sets, your own."),
     "megaface": ("evalkit.cli.megaface", "Find a face among up to a million others."),
     "report": ("evalkit.cli.report", "A page, pictures, Markdown or a model card of reports."),
     "threshold": (

@@ -27,6 +27,13 @@ PROTOCOLS = (
         "Huang et al., UMass TR 07-49, 2007",
     ),
     Listed(
+        "verify",
+        "the same on any list of pairs, with or without folds",
+        "a list (or .bin, bcolz, .mat) and a model with images, or embeddings",
+        "CFP, AgeDB, CALFW, CPLFW, XQLFW, RFW: from their authors' pages",
+        "the set's own paper; folds as its list has them",
+    ),
+    Listed(
         "megaface",
         "rank-k and TPR@FAR among up to 1,000,000 distractors",
         "embeddings of the probes and distractors, and the devkit's lists",

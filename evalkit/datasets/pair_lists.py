@@ -6,8 +6,9 @@ Each reader takes the text of a list and where it came from, and returns a `Pair
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from scipy.sparse.csgraph import connected_components
 from evalkit.errors import DataError
 from evalkit.types import Manifest, PairSet
 
+_TOKEN = re.compile(r"(\S.*?)\s+([0-9]{1,4})\Z")
+
 
 @dataclass(frozen=True, slots=True)
 class PairList:
@@ -26,6 +29,7 @@ class PairList:
     left, right : P keys.  genuine : (P,) bool.  fold : (P,) int16 from 0, or None.
     source : the file; line : (P,) int64, the line of it that named each pair.
     subject : key -> name of the person, where the list says who it is.
+    fold_rule : how pairs got the fold that the list does not give them.
     """
 
     left: tuple[str, ...]
@@ -35,6 +39,7 @@ class PairList:
     source: str
     line: NDArray[np.int64]
     subject: Callable[[str], str] | None = None
+    fold_rule: str = ""
 
     def __len__(self) -> int:
         return len(self.left)
@@ -131,6 +136,36 @@ def parse_labelled(text: str, source: str, label_first: bool = False) -> PairLis
             yield left, right, label == "1", None, number
 
     return build(rows(), source)
+
+
+def parse_two_line(text: str, source: str) -> PairList:
+    """`image token` and `image token` on two lines: CPLFW and CALFW.
+
+    CPLFW: token 1 = genuine, 0 = impostor, no folds.  CALFW: a genuine pair's token is its fold, 1
+    to 10; an impostor pair's is 0, so the k-th tenth of the impostor pairs joins fold k.
+    """
+    tokens: list[int] = []
+
+    def rows() -> Iterator[tuple[str, str, bool, None, int]]:
+        lines = numbered(text)
+        for number, line in lines:
+            second, after = next(lines, (number, ""))
+            left, right = _TOKEN.match(line), _TOKEN.match(after)
+            if left is None or right is None or left[2] != right[2]:
+                expected = "two lines 'image token' with one token"
+                raise wrong_line(source, number, expected, f"{line} | {after}")
+            tokens.append(int(left[2]))
+            yield left[1], right[1], tokens[-1] > 0, None, second - 1
+
+    pairs = build(rows(), source)
+    if max(tokens) < 2:
+        return pairs
+    fold = np.array(tokens, np.int64) - 1
+    impostor = ~pairs.genuine
+    n = int(np.count_nonzero(impostor))
+    fold[impostor] = np.arange(n) * max(tokens) // max(n, 1)
+    rule = "genuine pairs: from the list; impostor pairs: the k-th part of them joins fold k"
+    return replace(pairs, fold=fold.astype(np.int16), fold_rule=rule)
 
 
 def join_folds(parts: Sequence[PairList], source: str) -> PairList:

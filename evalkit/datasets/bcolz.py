@@ -1,0 +1,119 @@
+"""bcolz folders of aligned faces, as InsightFace_Pytorch, face.evoLVe and AdaFace hand them out.
+
+`NAME/` is a carray of (2 P, 3, H, W) floats in -1..1, BGR, in the order a0, b0, a1, b1, ...;
+`NAME_list.npy` beside it holds P booleans.  A carray is a folder: `meta/sizes` and `meta/storage`
+in JSON, `data/__N.blp` with `chunklen` rows each: a 16-byte header and one Blosc frame.
+bcolz itself is no longer built; numcodecs unpacks Blosc.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.datasets.pair_lists import PairList
+from evalkit.errors import DataError, MissingPackageError
+from evalkit.images import ImageSource
+
+_HEADER = 16
+_CHUNKS_HELD = 4
+_LARGEST_IMAGE = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype[Any]
+    rows: int  # in a chunk
+
+
+def is_carray(folder: Path) -> bool:
+    """Whether a folder is a carray."""
+    return (folder / "meta" / "sizes").is_file()
+
+
+def read(folder: Path) -> tuple[ImageSource, PairList]:
+    """Read `NAME/` and `NAME_list.npy`: images under the keys 0000000, 0000001, ..., and pairs.
+
+    Pixels come back as RGB uint8, round(255 (x + 1) / 2).  The pairs carry no folds.
+    """
+    layout = _layout(folder)
+    same = _labels(folder.with_name(f"{folder.name}_list.npy"))
+    n = layout.shape[0]
+    if n != 2 * len(same) or n == 0:
+        raise DataError(f"{folder} holds {n} images for {len(same)} pairs")
+    keys = tuple(f"{i:07d}" for i in range(n))
+
+    @lru_cache(maxsize=_CHUNKS_HELD)
+    def chunk(number: int) -> NDArray[Any]:
+        return _chunk(folder / "data" / f"__{number}.blp", layout, number)
+
+    def picture(row: int) -> NDArray[np.uint8]:
+        number, place = divmod(row, layout.rows)
+        values = chunk(number)[place].astype(np.float64)
+        if not (np.abs(values) <= 1).all():
+            raise DataError(f"image {row} of {folder} has values outside -1..1")
+        bgr = np.rint((values + 1) * 127.5).astype(np.uint8)
+        return np.ascontiguousarray(bgr[::-1].transpose(1, 2, 0))
+
+    pairs = PairList(keys[::2], keys[1::2], same, None, folder.name, np.arange(1, len(same) + 1))
+    return ImageSource(keys, picture, "bcolz, BGR -1..1"), pairs
+
+
+def _layout(folder: Path) -> _Layout:
+    try:
+        sizes = json.loads((folder / "meta" / "sizes").read_text())
+        storage = json.loads((folder / "meta" / "storage").read_text())
+        n, channels, height, width = (int(side) for side in sizes["shape"])
+        layout = _Layout(
+            (n, channels, height, width), np.dtype(storage["dtype"]), int(storage["chunklen"])
+        )
+    except (OSError, ValueError, TypeError, KeyError, OverflowError) as e:
+        raise DataError(f"{folder} is not a bcolz array of images: {e}") from e
+    pixels = layout.shape[1:]
+    fits = channels == 3 and min(pixels) > 0 and math.prod(pixels) <= _LARGEST_IMAGE
+    if n < 0 or layout.rows < 1 or layout.dtype.kind != "f" or not fits:
+        raise DataError(
+            f"{folder} holds {layout.dtype} of shape {layout.shape}",
+            "expected floats of shape (images, 3, height, width)",
+        )
+    return layout
+
+
+def _labels(path: Path) -> NDArray[np.bool_]:
+    try:
+        same = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as e:
+        raise DataError(f"no list of booleans at {path}: {e}") from e
+    if not isinstance(same, np.ndarray) or same.ndim != 1 or same.dtype != np.bool_:
+        raise DataError(f"{path.name} is not a list of booleans")
+    return same
+
+
+def _chunk(path: Path, layout: _Layout, number: int) -> NDArray[Any]:
+    """Unpack one chunk: (rows, 3, H, W); the last one holds only what is left."""
+    try:
+        from numcodecs import blosc
+    except ImportError as e:
+        raise MissingPackageError("numcodecs", "bcolz", "reading a bcolz folder") from e
+    rows = min(layout.rows, layout.shape[0] - number * layout.rows)
+    need = rows * math.prod(layout.shape[1:])
+    try:
+        packed = path.read_bytes()[_HEADER:]
+        # Blosc's own header says how much it will write: compared before memory is taken.
+        told, held = (int.from_bytes(packed[o : o + 4], "little") for o in (4, 12))
+        if held != len(packed) or not need * layout.dtype.itemsize <= told <= (
+            layout.rows * math.prod(layout.shape[1:]) * layout.dtype.itemsize
+        ):
+            raise ValueError("its size is not what the array needs")
+        values = np.frombuffer(blosc.decompress(packed), layout.dtype)
+    except (OSError, ValueError, RuntimeError) as e:
+        raise DataError(f"{path} cannot be unpacked: {e}") from e
+    return values[:need].reshape(rows, *layout.shape[1:])

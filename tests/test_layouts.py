@@ -1,0 +1,291 @@
+"""Verification sets in the layouts people have: read right, or refused with the wrong line."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.io import savemat
+
+from evalkit.cli import run
+from evalkit.datasets import agedb, bcolz, cfp, layouts
+from evalkit.datasets.pair_lists import PairList, parse_labelled, parse_two_line
+from evalkit.errors import DataError
+
+GOLDEN = Path(__file__).parent / "golden" / "bcolz"
+
+
+def test_labelled_lists_with_the_label_on_either_side() -> None:
+    last = parse_labelled("a/1.jpg b/2.jpg 0\n\na/1.jpg\ta 2.jpg\t1", "x")
+    first = parse_labelled("0 a/1.jpg b/2.jpg\n1\ta/1.jpg\ta 2.jpg\n", "x", label_first=True)
+    for got in (last, first):
+        assert got.left == ("a/1.jpg", "a/1.jpg") and got.right == ("b/2.jpg", "a 2.jpg")
+        assert got.genuine.tolist() == [False, True] and got.fold is None
+    with pytest.raises(DataError, match=r"line 2: expected 'path path 0\|1', got 'c d 2'"):
+        parse_labelled("a b 1\nc d 2\n", "x")
+
+
+def test_people_of_a_list_that_names_none_are_what_genuine_pairs_join() -> None:
+    manifest, _ = parse_labelled("a b 1\nb c 1\nd e 1\na d 0\nf a 0", "x").resolve()
+    person = dict(zip(manifest.keys, manifest.subject.tolist(), strict=True))
+    assert person["a"] == person["b"] == person["c"]
+    assert person["d"] == person["e"] and len({*person.values()}) == 3
+
+
+def two_line(tokens: list[int]) -> str:
+    return "".join(f"P_{n}.jpg {t}\nQ_{n}.jpg {t}\n" for n, t in enumerate(tokens))
+
+
+def test_cplfw_has_no_folds_and_calfw_those_of_its_genuine_pairs() -> None:
+    cplfw = parse_two_line(two_line([1] * 4 + [0] * 4), "x")
+    assert cplfw.fold is None and cplfw.genuine.sum() == 4 and cplfw.right[5] == "Q_5.jpg"
+    calfw = parse_two_line(two_line([1, 1, 2, 2, 3, 3, *[0] * 6]), "x")
+    assert calfw.fold is not None and "k-th part" in calfw.fold_rule
+    assert calfw.fold.tolist() == [0, 0, 1, 1, 2, 2] * 2
+    for broken in (two_line([1])[:-8], "a.jpg 1\nb.jpg 0\n", "a.jpg\nb.jpg\n"):
+        with pytest.raises(DataError, match="line 1: expected two lines 'image token'"):
+            parse_two_line(broken, "x")
+
+
+def cfp_folder(root: Path, folds: int = 10) -> Path:
+    protocol = root / "Protocol"
+    protocol.mkdir()
+    for letter, pose in (("F", "frontal"), ("P", "profile")):
+        people = (f"{n + 1} ../Data/Images/{n // 2:03d}/{pose}/{n % 2:02d}.jpg" for n in range(40))
+        (protocol / f"Pair_list_{letter}.txt").write_text("\n".join(people))
+    for split in ("FF", "FP"):
+        for k in range(folds):
+            folder = protocol / "Split" / split / f"{k + 1:02d}"
+            folder.mkdir(parents=True)
+            (folder / "same.txt").write_text(f"{2 * k + 1},{2 * k + 2}\n{2 * k + 2},{2 * k + 1}\n")
+            (folder / "diff.txt").write_text(f"{2 * k + 1},{2 * k + 4}\n")
+    return root
+
+
+def test_cfp_counts_its_images_from_one(tmp_path: Path) -> None:
+    root = cfp_folder(tmp_path)
+    fp = cfp.read(root, "FP")
+    assert (fp.left[0], fp.right[0]) == ("000/frontal/00.jpg", "000/profile/01.jpg")
+    assert (fp.left[2], fp.right[2]) == ("000/frontal/00.jpg", "001/profile/01.jpg")
+    assert fp.fold is not None and fp.fold.tolist() == [k for k in range(10) for _ in range(3)]
+    assert cfp.read(root, "FF").right[0] == "000/frontal/01.jpg"
+    manifest, pairs = fp.resolve()
+    same = manifest.subject[pairs.left] == manifest.subject[pairs.right]
+    assert np.array_equal(same, pairs.genuine)
+    with pytest.raises(DataError, match="two protocols"):
+        layouts.recognise(root)
+    split = root / "Protocol" / "Split" / "FP" / "03"
+    for text, told in (("1;2", "'i,j'"), ("1,99", "listed images"), ("1,5", "one person")):
+        (split / "same.txt").write_text(text)
+        with pytest.raises(DataError, match=f"line 1: expected .*{told}"):
+            cfp.read(root, "FP")
+    (split / "same.txt").unlink()
+    with pytest.raises(DataError, match=r"same\.txt"):
+        cfp.read(root, "FP")
+
+
+def agedb_file(path: Path, labels: Any = (1, -1)) -> Path:
+    """Nest cells and structs as the authors' files do."""
+    splits = np.empty((10, 1), object)
+    for k in range(10):
+        images = np.empty((2, 2), object)
+        for side in range(2):
+            for pair in range(2):
+                person = k if pair == 0 else k + side
+                images[side, pair] = {"name": f"{side}_P{person}_{20 + k}_f", "age": 20 + k}
+        splits[k, 0] = {"pairs": images, "labels": np.array([labels])}
+    savemat(path, {"splits": splits})
+    return path
+
+
+def test_agedb_is_read_out_of_matlabs_nesting(tmp_path: Path) -> None:
+    path = agedb_file(tmp_path / "30.mat")
+    got = agedb.read(path)
+    assert len(got) == 20 and got.genuine.tolist() == [True, False] * 10
+    assert got.fold is not None and got.fold.tolist() == [k for k in range(10) for _ in range(2)]
+    assert (got.left[1], got.right[1]) == ("0_P0_20_f.jpg", "1_P1_20_f.jpg")
+    assert layouts.read(path).layout == "agedb"
+    for labels in ((1, 7), (1, -1, 1), (1,)):
+        with pytest.raises(DataError):
+            agedb.read(agedb_file(tmp_path / "bad.mat", labels))
+    savemat(tmp_path / "other.mat", {"splits": np.eye(3)})
+    with pytest.raises(DataError, match="not an AgeDB protocol"):
+        agedb.read(tmp_path / "other.mat")
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=5), st.data())
+def test_a_damaged_mat_is_an_error_or_a_list(
+    tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("mat")
+    whole = bytearray(agedb_file(folder / "x.mat").read_bytes())
+    for at, value in edits:
+        whole[at] = value
+    (folder / "x.mat").write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    answered(lambda: agedb.read(folder / "x.mat"))
+
+
+def answered(read: Any) -> None:
+    """A list of pairs or a one-line DataError, nothing else."""
+    try:
+        got = read()
+    except DataError as e:
+        assert "\n" not in e.message
+    else:
+        pairs = got if isinstance(got, PairList) else got[1]
+        assert len(pairs) == len(pairs.genuine) == len(pairs.line) > 0
+        pairs.resolve()
+
+
+def test_a_bcolz_folder_made_by_bcolz() -> None:
+    """golden/bcolz/toy was written by bcolz-zipline 1.13: 6 images of 16x16, chunks of 4, lz4."""
+    pytest.importorskip("numcodecs")
+    source, pairs = bcolz.read(GOLDEN / "toy")
+    written = (np.arange(6 * 3 * 16 * 16).reshape(6, 3, 16, 16) * 7 // 5 % 256).astype(np.uint8)
+    for row in range(6):  # BGR planes there, RGB pixels here
+        assert np.array_equal(source.read(row), written[row, ::-1].transpose(1, 2, 0))
+    assert pairs.genuine.tolist() == [True, False, True] and pairs.right[1] == "0000003"
+    assert layouts.read(GOLDEN / "toy").layout == "bcolz"
+
+
+def test_a_broken_bcolz_folder_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("numcodecs")
+    toy = tmp_path / "toy"
+
+    def fresh() -> None:
+        shutil.rmtree(tmp_path)
+        shutil.copytree(GOLDEN, tmp_path)
+
+    def sizes(shape: Any) -> None:
+        (toy / "meta" / "sizes").write_text(json.dumps({"shape": shape}))
+
+    fresh()
+    data = (toy / "data" / "__0.blp").read_bytes()
+    (toy / "data" / "__0.blp").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        bcolz.read(toy)[0].read(0)
+    for shape in ([8, 3, 16, 16], [6, 3, 16], [6, 3, 1 << 20, 1 << 20], [6, 1, 48, 16], "x", None):
+        sizes(shape)
+        with pytest.raises(DataError):
+            bcolz.read(toy)
+    fresh()
+    sizes([6, 3, 16, 17])
+    with pytest.raises(DataError, match="not what the array needs"):
+        bcolz.read(toy)[0].read(0)
+    fresh()
+    (tmp_path / "toy_list.npy").write_bytes(b"not numpy")
+    with pytest.raises(DataError, match="no list of booleans"):
+        bcolz.read(toy)
+
+
+@settings(deadline=None)
+@given(st.integers(16, 4144), st.integers(0, 255))
+def test_a_damaged_chunk_is_an_error_or_an_image(
+    tmp_path_factory: pytest.TempPathFactory, at: int, value: int
+) -> None:
+    pytest.importorskip("numcodecs")
+    toy = shutil.copytree(GOLDEN, tmp_path_factory.mktemp("b") / "x") / "toy"
+    data = bytearray((toy / "data" / "__0.blp").read_bytes())
+    data[at] = value
+    (toy / "data" / "__0.blp").write_bytes(data)
+    try:
+        assert bcolz.read(toy)[0].read(0).shape == (16, 16, 3)
+    except DataError as e:
+        assert "\n" not in e.message
+
+
+@pytest.mark.parametrize(
+    ("text", "layout"),
+    [
+        ("10\t300\nA\t1\t2", "lfw"),
+        ("500\nA\t1\t2", "lfw"),
+        ("m.01\t1\t2", "lfw"),
+        ("A 1 B 2", "lfw"),
+        ("a/1.jpg b/2.jpg 1", "labelled"),
+        ("1 a/1.jpg b/2.jpg", "label-first"),
+        ("a.jpg 1\nb.jpg 1", "two-line"),
+        ("a.jpg 1", None),
+        ("a.jpg b.jpg", None),
+        ("a b c d e", None),
+        ("", None),
+    ],
+)
+def test_a_layout_is_told_only_by_what_it_alone_has(
+    tmp_path: Path, text: str, layout: str | None
+) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text(text)
+    if layout is None:
+        with pytest.raises(DataError, match="no layout that is known"):
+            layouts.recognise(path)
+    else:
+        assert layouts.recognise(path) == layout
+
+
+@given(st.text(st.sampled_from("ab/.1203 \t\n,-\x00é")), st.sampled_from([0, 1, 2]))
+def test_any_text_is_a_list_or_a_clear_error(text: str, which: int) -> None:
+    parsers: Any = (
+        lambda: parse_labelled(text, "x"),
+        lambda: parse_labelled(text, "x", label_first=True),
+        lambda: parse_two_line(text, "x"),
+    )
+    answered(parsers[which])
+
+
+@pytest.fixture
+def own_list(tmp_path: Path) -> Path:
+    """40 + 40 pairs of random vectors, people 12 images each, ordered by class."""
+    rng = np.random.default_rng(5)
+    lines = [f"p{n % 10}/{n}.jpg p{n % 10}/{n + 10}.jpg 1" for n in range(40)]
+    lines += [f"p{n % 10}/{n}.jpg p{(n + 3) % 10}/{n + 3}.jpg 0" for n in range(40)]
+    (tmp_path / "own.txt").write_text("\n".join(lines))
+    centre = rng.normal(size=(10, 8))
+    x = np.stack([centre[n % 10] + 0.5 * rng.normal(size=8) for n in range(60)])
+    np.save(tmp_path / "x.npy", x.astype(np.float32))
+    (tmp_path / "keys.txt").write_text("\n".join(f"p{n % 10}/{n}.jpg" for n in range(60)))
+    return tmp_path
+
+
+def verify(*arguments: str | Path) -> int:
+    return run(["verify", *map(str, arguments)])
+
+
+def test_verify_states_how_a_list_without_folds_was_split(
+    own_list: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--features", own_list / "x.npy", "--keys", own_list / "keys.txt"]
+    assert verify(own_list / "own.txt", *given, "--far", "0.1", "--json", "-") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["provenance"]["folds"].startswith("the list has none: fold k = k-th tenth")
+    assert report["provenance"]["layout"] == "labelled"
+    assert len(report["metrics"]["accuracy"]["folds"]) == 10
+    assert {"accuracy", "auc", "eer", "tpr@far=0.1"} == set(report["metrics"])
+    assert verify(own_list / "own.txt", *given) == 0
+    assert "own.txt: 80 pairs, folds: the list has none" in capsys.readouterr().out
+
+
+def test_verify_refuses_folds_of_one_class(
+    own_list: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = [*[1] * 20, *[2] * 20, *[3] * 20]  # three folds of genuine pairs, no impostor
+    text = "".join(
+        f"p{n % 10}/{n % 60}.jpg {t}\np{n % 10}/{(n + 10) % 60}.jpg {t}\n"
+        for n, t in enumerate(tokens)
+    )
+    (own_list / "calfw.txt").write_text(text)
+    given = ["--features", own_list / "x.npy", "--keys", own_list / "keys.txt"]
+    assert verify(own_list / "calfw.txt", *given) == 3
+    assert "fold 0 has only genuine pairs" in capsys.readouterr().err
+
+
+def test_verify_asks_for_what_it_lacks(own_list: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify(own_list / "own.txt") == 2
+    assert verify(own_list / "own.txt", "--model", "m.onnx") == 2
+    assert "holds no images: add --data" in capsys.readouterr().err
+    assert verify(own_list / "none.txt", "--features", own_list / "x.npy") == 3
+    assert "there is no pair list" in capsys.readouterr().err
