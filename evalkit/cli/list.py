@@ -41,6 +41,27 @@ PROTOCOLS = (
         "Kemelmacher-Shlizerman et al., CVPR 2016",
     ),
     Listed(
+        "verify",
+        "accuracy, AUC, EER, TPR@FAR on any list of pairs",
+        "the list (CFP, AgeDB, CALFW, CPLFW, XQLFW, RFW, .bin, your own); a model or embeddings",
+        "each data set's own site",
+        "LFW's protocol; folds from the list where it has them",
+    ),
+    Listed(
+        "ijb",
+        "TPR@FAR of template pairs, rank-k and TPIR@FPIR of two galleries",
+        "embeddings of the images, and the meta files",
+        "IJB-B and IJB-C; no longer handed out by NIST",
+        "Whitelam et al., CVPRW 2017; Maze et al., ICB 2018",
+    ),
+    Listed(
+        "trillion",
+        "TPR@FAR down to 1e-9, TPIR@FPIR",
+        "embeddings of probes and distractors, and who they show; evalkit synth makes some",
+        "DeepGlint's Trillion Pairs; its site is gone, its identities were never public",
+        "Trillion Pairs, 2018; ICCV 2019 LFR challenge",
+    ),
+    Listed(
         "demo",
         "LFW, all 87.5 million pairs of it, closed-set rank-k",
         "nothing",
