@@ -97,27 +97,27 @@ def embed(
 def best_batch(adapter: Adapter, longest: float = 0.5) -> int:
     """Find the number of pictures in a forward pass that the model embeds fastest.
 
-    Doubles from 1 until a pass is not at least 5 % faster a picture, fails for want of memory or
-    takes `longest` seconds; a model of one fixed batch gets whole ones.
+    Doubles from 1 until passes are clearly slower a picture, fail for want of memory or take
+    `longest` seconds, and takes the smallest within 5 % of the fastest; a model of one fixed batch
+    gets whole ones.
     """
     fixed = getattr(adapter, "batch", None)
     if fixed is not None:
         return int(fixed * max(1, _FIXED // fixed))
     noise = np.random.default_rng(0).integers(0, 256, (1, *adapter.spec.size, 3), dtype=np.uint8)
-    best, rate, size = 1, 0.0, 1
+    rates: dict[int, float] = {}
+    size = 1
     while size <= _LARGEST:
         pictures = np.repeat(noise, size, axis=0)
         try:
             seconds = min(_seconds(adapter, pictures) for _ in range(3))
         except MemoryError:
             break
-        if size / seconds < rate * 1.05:
-            break
-        best, rate = size, size / seconds
-        if seconds > longest:
+        rates[size] = size / seconds
+        if seconds > longest or rates[size] < 0.8 * max(rates.values()):
             break
         size *= 2
-    return best
+    return min((n for n, rate in rates.items() if rate >= 0.95 * max(rates.values())), default=1)
 
 
 def _seconds(adapter: Adapter, pictures: Picture) -> float:
