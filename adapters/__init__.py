@@ -112,7 +112,7 @@ def _declared(spec: InputSpec | None, model: str) -> InputSpec:
         raise ModelError(
             f"nothing says what {Path(model).name} wants to be fed, and evalkit does not guess",
             f"add --preset {'|'.join(presets.PRESETS)}, or --input-size, --color, --mean and --std,"
-            f" or write {presets.sidecar(Path(model)).name}; `evalkit check` tries them for you",
+            f" or write {presets.sidecar(Path(model)).name}",
         )
     return spec
 

@@ -201,7 +201,7 @@ def _read(images: ImageSource, rows: NDArray[np.int64], adapter: Adapter) -> _Ch
             raise DataError(
                 f"{images.keys[row]} is {picture.shape[0]}x{picture.shape[1]}, "
                 f"the model wants {size[0]}x{size[1]} crops aligned as {adapter.spec.crop}",
-                "give aligned crops, or --landmarks to align; --resize only squashes",
+                "give aligned crops; --resize only squashes",
             )
         stack[i], good[i] = picture, True
     return _Chunk(rows, good, stack if good.all() else stack[good])
