@@ -31,7 +31,8 @@ def make(folder: Path) -> None:
             f.write((centre[of] + 3 * rng.standard_normal((len(of), DIM), np.float32)).data)
     media = rng.integers(0, 8, IMAGES)
     with (folder / "media.txt").open("w") as f:
-        f.writelines(f"{i}.jpg {t} {m}\n" for i, (t, m) in enumerate(zip(template, media)))
+        rows = enumerate(zip(template, media, strict=True))
+        f.writelines(f"{i}.jpg {t} {m}\n" for i, (t, m) in rows)
     probes = np.arange(GALLERY, TEMPLATES)
     mate = rng.choice(probes, GENUINE, replace=False)
     left = np.concatenate([subject[mate], rng.integers(0, GALLERY, IMPOSTOR)])
@@ -57,7 +58,9 @@ def main() -> None:
             [sys.executable, "-m", "evalkit", "ijb", *options, *more], cwd=folder, check=True
         )
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-        print(f"evalkit ijb {' '.join(more)}: {time.perf_counter() - start:.1f} s, {peak:.2f} GiB\n")
+        print(
+            f"evalkit ijb {' '.join(more)}: {time.perf_counter() - start:.1f} s, {peak:.2f} GiB\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,153 @@
+"""BLUFR: all of LFW, ten random trials, verification at FAR 0.1 % and open-set search at FAR 1 %.
+
+Benchmark of Large-scale Unconstrained Face Recognition [Liao, Lei, Yi, Li, IJCB 2014].  In each
+trial every two images of the test people are compared (about 157,000 genuine and 47 million
+impostor pairs), and a gallery of one image a person is searched by probes with and without a mate.
+Reported is mu - sigma over the trials, the mean less the standard deviation (divisor T-1), so that
+a lucky trial does not help.  Anything learned, such as a PCA, must come from the trial's training
+images.
+
+Thresholds are by the at-most rule; `rule=blufr` beside it is that of the published code: the
+round(x N)-th highest impostor score, accepted (`compat.blufr`), so up to one more false accept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import allpairs, compat, metrics
+from evalkit.protocols.megaface import genuine_pairs
+from evalkit.protocols.scores import Flip, exact_scores, failed, fuse, normalise
+from evalkit.types import Estimate, Failures, Report
+
+NAME = "blufr"
+VERSION = 1
+FAR, FPIR = "1e-3", "1e-2"
+
+Rows = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Rows of one trial: all test images; a gallery; the probes, with and without a mate in it."""
+
+    test: Rows
+    gallery: Rows
+    probe: Rows
+
+
+def validate(features: NDArray[Any], subject: Rows, trials: Sequence[Trial]) -> None:
+    """Raise ProtocolError unless every trial names rows of the features and holds both classes."""
+    if features.ndim not in (2, 3) or subject.shape != features.shape[:1]:
+        raise ProtocolError(
+            f"features of shape {features.shape} have subjects of shape {subject.shape}"
+        )
+    if len(trials) < 2:
+        raise ProtocolError(f"{len(trials)} trial has no standard deviation", "BLUFR has ten")
+    for number, trial in enumerate(trials, start=1):
+        for name in ("test", "gallery", "probe"):
+            rows = getattr(trial, name)
+            if not len(rows) or rows.min() < 0 or rows.max() >= len(features):
+                raise ProtocolError(
+                    f"trial {number}: {name!r} is empty or names a row outside 0 to "
+                    f"{len(features) - 1}"
+                )
+            if len(np.unique(rows)) != len(rows):
+                raise ProtocolError(f"trial {number}: {name!r} names a row twice")
+
+
+def evaluate(
+    features: NDArray[Any],
+    subject: Rows,
+    trials: Sequence[Trial],
+    *,
+    flip: Flip = "none",
+    far: str = FAR,
+    fpir: str = FPIR,
+    **engine: Any,
+) -> Report:
+    """Evaluate the trials.
+
+    features : (N, D) or (N, V, D), not normalised; subject : (N,).
+    Metrics, each mu - sigma with the trials in `folds`: vr@far=1e-3, dir@fpir=1e-2,rank=1, and the
+    same with ",rule=blufr".  A row without a template is never accepted.
+    """
+    subject = np.asarray(subject)
+    validate(features, subject, trials)
+    x = normalise(fuse(features, flip))
+    verified = [_verified(x[t.test], subject[t.test], far, engine) for t in trials]
+    searched = [_searched(x, subject, t, fpir, engine) for t in trials]
+    every = [dict(v | s) for v, s in zip(verified, searched, strict=True)]
+    lost = failed(x)
+    return Report(
+        protocol=NAME,
+        protocol_version=VERSION,
+        metrics={name: mu_minus_sigma([m[name] for m in every]) for name in every[0]},
+        failures=Failures(images=int(lost.sum())),
+        provenance={"images": len(x), "trials": len(trials), "flip": flip},
+    )
+
+
+def _verified(
+    x: NDArray[np.float32], subject: Rows, far: str, engine: dict[str, Any]
+) -> dict[str, Estimate]:
+    """Compare every two test images: TPR by both rules, from the highest impostor scores alone."""
+    i, j = genuine_pairs(subject)
+    genuine = exact_scores(x, i[i < j], x, j[i < j])
+    impostors = len(x) * (len(x) - 1) // 2 - len(genuine)
+    if impostors < 1:
+        raise ProtocolError("the test images are all of one person")
+    allowed = metrics.false_accepts_allowed(far, impostors)
+    count = min(allowed + 2, impostors)
+    top = allpairs.top_impostors(x, subject, count=count, **engine).score
+    top = np.append(top, np.full(count - len(top), -np.inf))  # failures
+    top_rejected = top[allowed] if allowed < impostors else -np.inf
+    bar = float(np.nextafter(top_rejected, np.inf)) if allowed else None
+    true, false = (0 if bar is None else int((s >= bar).sum()) for s in (genuine, top))
+    ours = metrics.tpr_estimate(far, bar, true, len(genuine), false, impostors)
+    theirs = compat.blufr(genuine, top, str(Fraction(far) * impostors / count))
+    accepted = (theirs.false_accepts or 0) / impostors
+    return {
+        f"vr@far={far}": ours,
+        f"vr@far={far},rule=blufr": replace(theirs, n=ours.n, far=accepted),
+    }
+
+
+def _searched(
+    x: NDArray[np.float32], subject: Rows, trial: Trial, fpir: str, engine: dict[str, Any]
+) -> dict[str, Estimate]:
+    """Search the gallery: detection and identification rate at rank 1, by both rules."""
+    who, enrolled = subject[trial.probe], subject[trial.gallery]
+    if len(np.unique(enrolled)) != len(enrolled):
+        raise ProtocolError("a gallery has two images of one person", "BLUFR's have one of each")
+    seen = allpairs.search(
+        x[trial.probe], x[trial.gallery], 1, probe_subject=who, gallery_subject=enrolled, **engine
+    )
+    mated, mate, above = seen.mated, seen.mate_score, seen.mate_above
+    if mated is None or mate is None or above is None:
+        raise ProtocolError("a search needs the subjects of probes and gallery")
+    rank = np.where(np.isfinite(mate), above + 1, 0)[mated]
+    best = seen.score[~mated, 0]
+    hit = np.where(rank == 1, mate[mated], -np.inf)
+    return {
+        f"dir@fpir={fpir},rank=1": metrics.dir_at_fpir(mate[mated], rank, best, fpir),
+        f"dir@fpir={fpir},rank=1,rule=blufr": compat.blufr(hit, best, fpir),
+    }
+
+
+def mu_minus_sigma(trials: Sequence[Estimate]) -> Estimate:
+    """Mean less standard deviation (divisor T-1) of T trials; None where one has no value."""
+    values = [m.value for m in trials if m.value is not None]
+    n = sum(m.n for m in trials)
+    if len(values) < len(trials):
+        return Estimate(value=None, n=n, note=next(m.note for m in trials if m.value is None))
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    note = f"mu - sigma of {len(values)} trials: {mean:.5f} - {spread:.5f}"
+    return Estimate(value=mean - spread, n=n, folds=tuple(values), note=note)

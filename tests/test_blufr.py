@@ -1,0 +1,150 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy.io import savemat
+
+from evalkit import cli
+from evalkit.datasets.blufr import read_config
+from evalkit.errors import DataError, ProtocolError
+from evalkit.protocols import blufr
+from evalkit.protocols.scores import exact_scores, normalise
+
+
+def _set() -> tuple[np.ndarray, np.ndarray, list[blufr.Trial]]:
+    rng = np.random.default_rng(0)
+    subject = np.repeat(np.arange(30), 4)
+    x = rng.normal(size=(30, 8))[subject] + 0.7 * rng.normal(size=(120, 8))
+    trials = []
+    for _ in range(3):
+        people = rng.permutation(30)[:20]
+        test = np.flatnonzero(np.isin(subject, people))
+        gallery = np.array([4 * p for p in people[:10]])
+        trials.append(blufr.Trial(test, gallery, np.setdiff1d(test, gallery)))
+    return x.astype(np.float32), subject, trials
+
+
+def _slow(x: np.ndarray, subject: np.ndarray, t: blufr.Trial, far: float, fpir: float) -> Any:
+    """Compute one trial's rates by the at-most rule and by BLUFR's code, in loops."""
+    u = normalise(x)
+    score = lambda a, b: exact_scores(u, np.array([a]), u, np.array([b]))[0]  # noqa: E731
+    pairs = [(a, b) for a in t.test for b in t.test if a > b]
+    genuine = np.array([score(a, b) for a, b in pairs if subject[a] == subject[b]])
+    impostor = sorted((score(a, b) for a, b in pairs if subject[a] != subject[b]), reverse=True)
+    vr = np.mean(genuine > impostor[int(far * len(impostor))])
+    theirs = np.mean(genuine >= impostor[int(far * len(impostor) + 0.5) - 1])
+    mates, others = [], []
+    for p in t.probe:
+        s = {g: score(p, g) for g in t.gallery}
+        own = [g for g in t.gallery if subject[g] == subject[p]]
+        if own:
+            mates.append((s[own[0]], sum(v > s[own[0]] for v in s.values()) == 0))
+        else:
+            others.append(max(s.values()))
+    others.sort(reverse=True)
+    k = int(fpir * len(others))
+    dir_ = np.mean([s > others[k] and first for s, first in mates])
+    r = int(fpir * len(others) + 0.5)
+    return vr, theirs, dir_, np.mean([s >= others[r - 1] and first for s, first in mates])
+
+
+def test_the_trials_are_what_loops_give() -> None:
+    x, subject, trials = _set()
+    found = blufr.evaluate(x, subject, trials, far="0.01", fpir="0.06").metrics
+    slow = np.array([_slow(x, subject, t, 0.01, 0.06) for t in trials])
+    names = ["vr@far=0.01", "vr@far=0.01,rule=blufr"]
+    names += ["dir@fpir=0.06,rank=1", "dir@fpir=0.06,rank=1,rule=blufr"]
+    assert list(found) == names
+    for name, column in zip(names, slow.T, strict=True):
+        assert found[name].folds == tuple(column), name
+        assert found[name].value == pytest.approx(column.mean() - column.std(ddof=1), abs=1e-15)
+
+
+@pytest.mark.slow
+def test_real_features_at_blufrs_size(shared_data: Path) -> None:
+    x = np.load(shared_data / "features" / "lfw_mobilefacenet_flipsum_l2.npy")
+    keys = (shared_data / "features" / "lfw_paths.txt").read_text().splitlines()
+    subject = np.unique([k.split("/")[0] for k in keys], return_inverse=True)[1]
+    rng, trials = np.random.default_rng(0), []
+    for _ in range(2):
+        test = np.flatnonzero(np.isin(subject, rng.permutation(5749)[:4249]))
+        _, first = np.unique(subject[test], return_index=True)
+        gallery = test[rng.permutation(first)[:1000]]
+        trials.append(blufr.Trial(test, gallery, np.setdiff1d(test, gallery)))
+    found = blufr.evaluate(x, subject, trials).metrics
+    # all 87.5 million pairs of LFW give .9967 at this FAR
+    assert found["vr@far=1e-3"].folds == pytest.approx([0.9967, 0.9967], abs=2e-3)
+    assert found["vr@far=1e-3"].n > 2 * 40_000_000
+    value = found["dir@fpir=1e-2,rank=1"].value
+    assert value is not None and 0.8 < value < 1
+
+
+def _config(folder: Path, **changed: Any) -> Path:
+    _, subject, trials = _set()
+    names = np.empty((120, 1), object)
+    names[:, 0] = [f"P{s}_{i:04d}.jpg" for i, s in enumerate(subject)]
+
+    def cells(name: str) -> np.ndarray:
+        held = np.empty((1, len(trials)), object)
+        for k, t in enumerate(trials):
+            held[0, k] = (getattr(t, name) + 1).astype(float)[:, None]
+        return held
+
+    held = {
+        "imageList": names,
+        "labels": subject[:, None] + 7.0,
+        "testIndex": cells("test"),
+        "galIndex": cells("gallery"),
+        "probIndex": cells("probe"),
+        "trainIndex": cells("test"),
+    }
+    savemat(folder / "config.mat", {**held, **changed}, do_compression=True)
+    return folder / "config.mat"
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    x, subject, trials = _set()
+    config = read_config(_config(tmp_path))
+    assert all(np.array_equal(a.probe, b.probe) for a, b in zip(config.trials, trials, strict=True))
+    np.save("F.npy", x[::-1])
+    Path("K.txt").write_text("\n".join(reversed(config.keys)))
+    options = ["--features", "F.npy", "--keys", "K.txt", "--config", "config.mat", "--far", "0.01"]
+    done = CliRunner().invoke(cli.cli, ["blufr", *options, "--fpir", "0.06", "--json", "-"])
+    assert done.exit_code == 0, done.output
+    direct = blufr.evaluate(x, subject, trials, far="0.01", fpir="0.06").metrics
+    found = json.loads(done.stdout)["metrics"]
+    assert {k: m["value"] for k, m in found.items()} == {k: m.value for k, m in direct.items()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"imageList": 3}, "no 'imageList'"),
+        ({"labels": np.arange(3)}, "not one for each of 120 images"),
+        ({"testIndex": 3}, "no cell of indices 'testIndex'"),
+        ({"galIndex": np.array([[None]], object)}, "no cell of indices|outside 1 to 120"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    if "galIndex" in changed:
+        changed["galIndex"][0, 0] = np.array([[0.0, 5.0]])
+    with pytest.raises(DataError, match=message):
+        read_config(_config(tmp_path, **changed))
+
+
+def test_rows_that_are_not_there_are_refused() -> None:
+    x, subject, trials = _set()
+    bad = blufr.Trial(np.array([0, 120]), trials[0].gallery, trials[0].probe)
+    with pytest.raises(ProtocolError, match="trial 2: 'test' is empty or names a row outside"):
+        blufr.evaluate(x, subject, [trials[0], bad])
+    with pytest.raises(ProtocolError, match="no standard deviation"):
+        blufr.evaluate(x, subject, trials[:1])
+    two = blufr.Trial(trials[0].test, np.array([0, 1]), trials[0].probe)
+    with pytest.raises(ProtocolError, match="two images of one person"):
+        blufr.evaluate(x, subject, [two, two])
