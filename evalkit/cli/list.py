@@ -55,6 +55,13 @@ PROTOCOLS = (
         "Whitelam et al., CVPRW 2017; Maze et al., ICB 2018",
     ),
     Listed(
+        "blufr",
+        "verification rate and open-set DIR on all of LFW, mu - sigma of ten trials",
+        "embeddings of all 13,233 images, and the benchmark's .mat configuration",
+        "the BLUFR toolkit of its authors",
+        "Liao, Lei, Yi, Li, IJCB 2014",
+    ),
+    Listed(
         "trillion",
         "TPR@FAR down to 1e-9, TPIR@FPIR",
         "embeddings of probes and distractors, and who they show; evalkit synth makes some",
