@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,12 +76,34 @@ def kfold_accuracy(
 ) -> Estimate:
     """Mean accuracy over folds, each judged at the threshold chosen on all the others.
 
-    scores : (P,) float64, or (F, P) where row k holds every pair's score under what was learned
-    without the k-th fold in ascending order.  genuine, fold : (P,).
+    scores, genuine, fold : see `decisions`.
     Accuracy of a fold = pairs decided rightly / pairs; a failed pair is rejected.
     `folds` has them in order; `standard_error` is their sample deviation (divisor F-1) over
     sqrt(F).
     Source: LFW, README and results page of the site [Huang et al. 2007].
+    """
+    right, folds = decisions(scores, genuine, fold, rule), np.asarray(fold)
+    of_fold = [right[folds == k] for k in np.unique(folds)]
+    accuracy = [float(np.count_nonzero(r) / len(r)) for r in of_fold]
+    deviation = float(np.std(accuracy, ddof=1))
+    return Estimate(
+        value=math.fsum(accuracy) / len(accuracy),
+        n=len(right),
+        standard_error=deviation / math.sqrt(len(accuracy)),
+        folds=tuple(accuracy),
+    )
+
+
+def decisions(
+    scores: ArrayLike,
+    genuine: ArrayLike,
+    fold: ArrayLike,
+    rule: ThresholdRule = best_threshold,
+) -> NDArray[np.bool_]:
+    """Tell for each pair whether the threshold chosen on the other folds decides it rightly.
+
+    scores : (P,) float64, or (F, P) where row k holds every pair's score under what was learned
+    without the k-th fold in ascending order.  genuine, fold : (P,).  Returns (P,) bool.
     """
     labels = np.asarray(genuine, dtype=np.bool_)
     folds = np.asarray(fold)
@@ -89,31 +111,13 @@ def kfold_accuracy(
     rows = np.asarray(scores, dtype=np.float64)
     if rows.shape not in (labels.shape, (len(names), *labels.shape)):
         raise ProtocolError(f"{labels.size} pairs in {len(names)} folds have {rows.shape} scores")
-    accuracy = []
-    for k, s, is_genuine, of_fold in _sorted(rows, labels, folds, names):
-        train, test = np.flatnonzero(of_fold != k), np.flatnonzero(of_fold == k)
-        threshold = rule(s[train], is_genuine[train])
-        right = (s[test] >= threshold) == is_genuine[test]
-        accuracy.append(float(np.count_nonzero(right) / len(right)))
-    deviation = float(np.std(accuracy, ddof=1))
-    return Estimate(
-        value=math.fsum(accuracy) / len(accuracy),
-        n=len(labels),
-        standard_error=deviation / math.sqrt(len(accuracy)),
-        folds=tuple(accuracy),
-    )
-
-
-def _sorted(
-    rows: NDArray[np.float64],
-    labels: NDArray[np.bool_],
-    folds: NDArray[Any],
-    names: NDArray[np.int64],
-) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.bool_], NDArray[Any]]]:
-    """Yield each fold with its sorted scores, labels, folds; common scores are sorted once."""
+    right = np.empty(len(labels), np.bool_)
     for n, k in enumerate(names):
-        if n == 0 or rows.ndim == 2:
+        if n == 0 or rows.ndim == 2:  # common scores are sorted once
             row = checked_scores(rows[n] if rows.ndim == 2 else rows, "pair")
             order = np.argsort(row, kind="stable")
             s, is_genuine, of_fold = row[order], labels[order], folds[order]
-        yield k, s, is_genuine, of_fold
+        threshold = rule(s[of_fold != k], is_genuine[of_fold != k])
+        here = folds == k
+        right[here] = (row[here] >= threshold) == labels[here]
+    return right

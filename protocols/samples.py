@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.kfold import best_threshold
+from evalkit.protocols.kfold import decisions
 
 Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
@@ -51,7 +51,8 @@ def sample_of(outcomes: Outcomes) -> Sample:
     """Read a report's outcomes as a sample; ProtocolError where they hold nothing to resample.
 
     A pair list: score, genuine, left, right (P,), with left_subject, right_subject (-1 = nobody's
-    mate) and fold where known.  Without subjects, rows joined by genuine pairs are one person.
+    mate), fold and decided (rightly, by the protocol's own threshold rule; else the best threshold
+    of the other folds) where known.  Without subjects, rows joined by genuine pairs are one person.
     All pairs of one or two sets: genuine_score, genuine_subject, impostor_score, impostor_left,
     impostor_right (subjects), left_images, right_images, impostors ().
     Searches, beside these or alone: rank, rank_subject (Q,).
@@ -99,7 +100,7 @@ def _sample_of_pairs(outcomes: Outcomes) -> Sample:
         right=right[i],
         impostors=len(i),
         order=np.concatenate([g, i]),
-        decided=decisions(score, genuine, outcomes["fold"]) if "fold" in outcomes else None,
+        decided=_decided(outcomes, score, genuine),
         fold=np.unique(outcomes["fold"], return_inverse=True)[1] if "fold" in outcomes else None,
     )
 
@@ -135,11 +136,9 @@ def people_of_pairs(left: Ints, right: Ints, genuine: NDArray[np.bool_]) -> NDAr
     return person
 
 
-def decisions(score: Floats, genuine: NDArray[np.bool_], fold: Ints) -> NDArray[np.bool_]:
-    """Tell for each pair whether the threshold chosen on the other folds decides it rightly."""
-    right = np.empty(len(score), bool)
-    for k in np.unique(fold):
-        held_out = fold == k
-        threshold = best_threshold(score[~held_out], genuine[~held_out])
-        right[held_out] = (score[held_out] >= threshold) == genuine[held_out]
-    return right
+def _decided(
+    outcomes: Outcomes, score: Floats, genuine: NDArray[np.bool_]
+) -> NDArray[np.bool_] | None:
+    if "decided" in outcomes:
+        return outcomes["decided"].astype(bool)
+    return decisions(score, genuine, outcomes["fold"]) if "fold" in outcomes else None
