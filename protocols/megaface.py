@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.megaface_devkit import JointBayesian, project
+from evalkit.protocols.joint_bayesian import JointBayesian
+from evalkit.protocols.megaface_devkit import project
 from evalkit.protocols.scores import exact_scores, failed, normalise
 from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate, Failures, Report

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
+from evalkit.protocols.joint_bayesian import JointBayesian
 
 ROC_PROBES = 100  # FuseResults takes impostor scores from the first 100 probes of the list only
 _TRIALS = 10  # of traditional_cmc
@@ -23,18 +24,6 @@ _STEP = 0.01  # a curve's next point is written when it lies this much higher
 _TOP = 5  # distractors listed in matches
 
 Points = tuple[list[int] | list[float], list[float]]
-
-
-@dataclass(frozen=True, slots=True)
-class JointBayesian:
-    """A devkit model: score = 2 <Ux, Uy> - |Vx|^2 - |Vy|^2 of vectors less their mean.
-
-    mean : (D,), u : (K, D), v : (L, D) float32.
-    """
-
-    mean: NDArray[np.float32]
-    u: NDArray[np.float32]
-    v: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +46,8 @@ class Projected:
 def project(x: NDArray[Any], model: JointBayesian | None = None) -> Projected:
     """Turn (N, D) features, as given and not normalised, into what the devkit scores.
 
-    Without a model (the devkit's jb_identity.bin) the score is minus the squared L2 distance.
+    model : float32, as the devkit's files hold it.  Without one (its jb_identity.bin) the score is
+    minus the squared L2 distance.
     The constants are summed in float64 and rounded to float32, as the devkit does.
     """
     x = np.asarray(x, np.float32)

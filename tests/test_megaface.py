@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from evalkit.errors import ProtocolError
 from evalkit.protocols import megaface
 from evalkit.protocols import megaface_devkit as devkit
+from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.metrics import tpr_at_far
 from evalkit.protocols.scores import exact_scores, normalise
 
@@ -127,7 +128,7 @@ def test_a_joint_bayesian_model_scores_by_its_own_rule() -> None:
     x, subject, d = _small()
     x, d = x.astype(np.float32), d.astype(np.float32)
     rng = np.random.default_rng(1)
-    model = devkit.JointBayesian(*(rng.normal(size=s).astype("f4") for s in [(6,), (3, 6), (2, 6)]))
+    model = JointBayesian(*(rng.normal(size=s).astype("f4") for s in [(6,), (3, 6), (2, 6)]))
     found = megaface.evaluate(x, subject, {"d": d}, model=model, depths=[1]).metrics["rank-1@d"]
     official = devkit.evaluate(devkit.project(x, model), subject, devkit.project(d, model))
     assert found.value == pytest.approx(official.cmc[1][0], abs=1e-7)

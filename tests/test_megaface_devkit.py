@@ -6,6 +6,7 @@ import pytest
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import megaface_devkit as devkit
+from evalkit.protocols.joint_bayesian import JointBayesian
 
 GOLDEN = Path(__file__).parent / "golden" / "megaface"
 
@@ -59,7 +60,7 @@ def test_the_official_programs_json_on_real_features(shared_data: Path, size: in
 def test_a_joint_bayesian_of_identity_matrices_is_the_distance() -> None:
     x = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
     eye = np.eye(5, dtype=np.float32)
-    model = devkit.JointBayesian(x[0], eye, eye)
+    model = JointBayesian(x[0], eye, eye)
     given = devkit.scores(devkit.project(x - x[0]), devkit.project(x - x[0]))
     assert np.array_equal(devkit.scores(devkit.project(x, model), devkit.project(x, model)), given)
     distance = np.square(x[:, None].astype(float) - x).sum(axis=2)
@@ -67,7 +68,7 @@ def test_a_joint_bayesian_of_identity_matrices_is_the_distance() -> None:
 
 
 def test_a_model_of_another_width_is_refused() -> None:
-    model = devkit.JointBayesian(*(np.zeros(s, np.float32) for s in [(4,), (2, 4), (3, 4)]))
+    model = JointBayesian(*(np.zeros(s, np.float32) for s in [(4,), (2, 4), (3, 4)]))
     with pytest.raises(ProtocolError, match="5 dimensions, the Joint Bayesian model 4"):
         devkit.project(np.zeros((2, 5)), model)
 

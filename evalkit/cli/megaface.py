@@ -19,6 +19,7 @@ from evalkit.errors import DataError
 from evalkit.files import whole_file
 from evalkit.keys import rows_of
 from evalkit.protocols import megaface, megaface_devkit
+from evalkit.protocols.joint_bayesian import JointBayesian
 
 Take = Callable[[Sequence[str], str], NDArray[Any]]
 
@@ -157,7 +158,7 @@ def _write_devkit(
     x: NDArray[Any],
     lists: dict[str, files.DistractorList],
     distractors: dict[str, NDArray[Any]],
-    model: megaface_devkit.JointBayesian | None,
+    model: JointBayesian | None,
     ending: str,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evalkit.datasets import matio
 from evalkit.errors import DataError
 from evalkit.keys import canonical
-from evalkit.protocols.megaface_devkit import JointBayesian
+from evalkit.protocols.joint_bayesian import JointBayesian
 
 
 @dataclass(frozen=True, slots=True)
