@@ -20,6 +20,7 @@ from evalkit.errors import ModelError
 from evalkit.types import InputSpec
 
 GROUP = "evalkit.adapters"
+_PROGRAMS = (".pt", ".pt2", ".torchscript")
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 
@@ -71,7 +72,7 @@ def load(
 
         _refuse_others(OnnxModel, options, model)
         return OnnxModel(_file(model), _declared(spec, model), device=device, **options)
-    if suffix in (".pt", ".pt2", ".torchscript"):
+    if suffix in _PROGRAMS:
         from evalkit.adapters import torch_model
 
         _refuse_others(torch_model.TorchModel, options, model)
@@ -92,6 +93,18 @@ def load(
         hint = "install the plug-in that reads it, or give module:factory"
         raise ModelError(f"no adapter reads {suffix or 'such'} files: {model}", hint)
     raise ModelError(f"no model at {model}", _ways(plugins))
+
+
+def runs_code(model: str) -> bool:
+    """Tell whether `load` would run a program that comes with the model.
+
+    A TorchScript file, an exported program and `module:factory` are programs; an ONNX graph is
+    data, and an installed plug-in was trusted when it was installed.
+    """
+    if Path(model).suffix.lower() in _PROGRAMS:
+        return True
+    plugins = {plugin.name for plugin in importlib.metadata.entry_points(group=GROUP)}
+    return ":" in model and model.partition(":")[0] not in plugins and not Path(model).exists()
 
 
 def _refuse_others(adapter: type, options: dict[str, Any], model: str, *more: str) -> None:

@@ -61,8 +61,10 @@ def _is_own(path: Path) -> bool:
 
     if path.suffix.lower() not in (".h5", ".hdf5"):
         return False
+    from evalkit import hdf5
+
     with h5py.File(path, "r") as f:
-        return bool(f.attrs.get("format") == "evalkit-features")
+        return bool(hdf5.attribute(f, "format") == "evalkit-features")
 
 
 def _refuse_failures(features: NDArray[Any], keys: list[str], path: Path) -> None:

@@ -24,8 +24,10 @@ _INPUTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _OUT_OF_MEMORY = re.compile(
     r"failed to allocate|out of memory|bad.?alloc|smaller than requested", re.IGNORECASE
 )
-# key and value of protobuf's StringStringEntryProto, as external tensors name their file
-_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x7f])")
+# Protobuf's StringStringEntryProto, as external tensors name their file: any spelling of the key,
+# and the one spelling of key and value that is let in.
+_LOCATION = re.compile(rb"\x0a(?:\x08|\x88\x80*\x00)location")
+_ENTRY = re.compile(rb"\x0a\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x7f])")
 
 
 class OnnxModel:
@@ -189,7 +191,7 @@ def _digest(path: Path) -> str:
     """SHA-256 of the model and of the weight files it names, which must lie in its own folder."""
     data = path.read_bytes()
     h = hashlib.sha256(data)
-    for name in sorted({_named(data, found) for found in _LOCATION.finditer(data)}):
+    for name in sorted({_named(data, found.start(), path) for found in _LOCATION.finditer(data)}):
         inside = os.path.normpath(name)
         if Path(inside).is_absolute() or inside.startswith(".."):
             raise ModelError(
@@ -202,10 +204,20 @@ def _digest(path: Path) -> str:
     return f"sha256:{h.hexdigest()[:16]}"
 
 
-def _named(data: bytes, found: re.Match[bytes]) -> str:
-    low, *high = found[1]
-    length = (low & 0x7F) | (high[0] << 7 if high else 0)
-    return data[found.end() : found.end() + length].decode("utf-8", "replace")
+def _named(data: bytes, at: int, path: Path) -> str:
+    """Read the file name of the entry whose key begins at `at`.
+
+    The entry must be exactly key and value: protobuf also knows other orders, and takes the last of
+    several values, so that the runtime would read another file than the one seen here.
+    """
+    if found := _ENTRY.match(data, at):
+        low, *high = found[1]
+        end = found.end() + ((low & 0x7F) | (high[0] << 7 if high else 0))
+        size = end - at
+        announced = bytes([size]) if size < 0x80 else bytes([size & 0x7F | 0x80, size >> 7])
+        if data[at - len(announced) : at] == announced and end <= len(data):
+            return data[found.end() : end].decode("utf-8", "replace")
+    raise ModelError(f"{path.name} names its weights in a way that no exporter does")
 
 
 def _reason(error: Exception) -> str:

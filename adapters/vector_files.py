@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ Held = tuple[NDArray[Any], list[str] | None]
 
 # What damaged input makes the libraries below raise.
 _DAMAGED: tuple[type[Exception], ...] = (
+    DataError,
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OSError),
     *(
         OverflowError,
@@ -32,6 +33,7 @@ _DAMAGED: tuple[type[Exception], ...] = (
     ),
     *(SyntaxError, TokenError),  # numpy parses an .npy header as Python text
 )
+_UNPACKED, _PACKED = 256 << 20, 16  # an archive may unpack to these bytes, or so many times its own
 _KEY_COLUMNS = ("key", "keys", "path", "name", "file", "image", "filename")
 
 
@@ -46,11 +48,19 @@ def read_npy(path: Path) -> Held:
 def read_npz(path: Path) -> Held:
     """Read the arrays `features` and `keys`."""
     try:
+        _refuse_bomb(path)
         with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
             arrays = {name: held[name] for name in held.files if name in ("features", "keys")}
     except _DAMAGED as e:
         raise DataError(f"{path.name} is not a usable .npz archive: {e}") from e
     return _named(arrays, path)
+
+
+def _refuse_bomb(path: Path) -> None:
+    with ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > max(_UNPACKED, _PACKED * path.stat().st_size):
+        raise ValueError(f"it would unpack to {unpacked} bytes")
 
 
 def read_mat(path: Path) -> Held:
@@ -64,14 +74,15 @@ def read_hdf5(path: Path) -> Held:
     """Read a feature file of evalkit's own, or the datasets `features` and `keys`."""
     import h5py
 
+    from evalkit import hdf5
     from evalkit.features import FeatureStore
 
     try:
         with h5py.File(path, "r") as f:
-            if f.attrs.get("format") != "evalkit-features":
-                arrays = {"features": f["features"][:]} if "features" in f else {}
+            if hdf5.attribute(f, "format") != "evalkit-features":
+                arrays = {"features": hdf5.dataset(f, "features")[:]}
                 if "keys" in f:
-                    arrays["keys"] = f["keys"].asstr()[:].tolist()
+                    arrays["keys"] = hdf5.dataset(f, "keys").asstr()[:].tolist()
                 return _named(arrays, path)
     except _DAMAGED as e:
         raise DataError(f"{path.name} is not a usable HDF5 file: {e}") from e
@@ -86,7 +97,9 @@ def read_csv(path: Path) -> Held:
             lines = csv.reader(f, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
             keys, rows = _table(line for line in lines if line)
     except _DAMAGED as e:
-        raise DataError(f"{path.name} is not a table of a key and numbers a line: {e}") from e
+        raise DataError(
+            f"{path.name} is not a table of a key and numbers a line: {e!s:.200}"
+        ) from e
     if not rows:
         raise DataError(f"{path.name} holds no rows of a key and numbers")
     return np.stack(rows), keys

@@ -31,13 +31,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.errors import EvalkitError, FeatureStoreError
+from evalkit import hdf5
+from evalkit.errors import FeatureStoreError
 from evalkit.types import Manifest
 
 FORMAT = "evalkit-features"
 VERSION = 1
 PENDING, DONE, UNREADABLE, NO_TEMPLATE = 0, 1, 2, 3
 FAILURES = {UNREADABLE: "the image cannot be read", NO_TEMPLATE: "the model gave no template"}
+_ATTRIBUTES = ("format", "version", "manifest", "key", "provenance")
 _DTYPES = ("<f4", "<f2")
 _AGAIN = "delete it and embed again"
 
@@ -63,7 +65,7 @@ class FeatureStore:
             self._verify()
         except BaseException as e:
             self.close()
-            if isinstance(e, EvalkitError) or not isinstance(e, Exception):
+            if isinstance(e, FeatureStoreError | MemoryError) or not isinstance(e, Exception):
                 raise
             raise FeatureStoreError(f"{path} is no evalkit feature file, or cut: {e}") from e
 
@@ -221,8 +223,8 @@ class FeatureStore:
         handle.flush()
 
     def _read(self, file: h5py.File) -> None:
-        attributes = dict(file.attrs)
-        if attributes.get("format") != FORMAT:
+        attributes = {name: hdf5.attribute(file, name) for name in _ATTRIBUTES}
+        if attributes["format"] != FORMAT:
             raise FeatureStoreError(f"{self.path} is HDF5, but not an evalkit feature file")
         if attributes["version"] != VERSION:
             raise FeatureStoreError(
@@ -231,15 +233,16 @@ class FeatureStore:
             )
         self.key = json.loads(attributes["key"])
         self.provenance = json.loads(attributes["provenance"])
-        keys = tuple(file["keys"][()].tobytes().decode().split("\n"))
-        self.manifest = Manifest(keys, file["subject"][()])
+        keys = tuple(hdf5.dataset(file, "keys")[()].tobytes().decode().split("\n"))
+        self.manifest = Manifest(keys, hdf5.dataset(file, "subject")[()])
         if attributes["manifest"] != self.manifest.digest():
             raise FeatureStoreError(f"{self.path}: its list of images is damaged", _AGAIN)
-        rows = file["features"]
+        held = {n: hdf5.dataset(file, n, plain=True) for n in ("features", "crc", "done")}
+        rows = held["features"]
         if rows.dtype.str not in _DTYPES or rows.ndim != 3 or len(rows) != len(keys):
             raise FeatureStoreError(f"{self.path}: {rows.dtype} {rows.shape} for {len(keys)} keys")
-        self._place = {name: file[name].id.get_offset() for name in ("features", "crc", "done")}
-        self.done, self._crc = file["done"][()], file["crc"][()]
+        self._place = {name: each.id.get_offset() for name, each in held.items()}
+        self.done, self._crc = held["done"][()], held["crc"][()]
         if not self.done.shape == self._crc.shape == rows.shape[:1]:
             raise FeatureStoreError(f"{self.path}: {len(rows)} rows, {len(self.done)} done bytes")
         mapped = np.memmap(self.path, rows.dtype, "r", self._place["features"], rows.shape)

@@ -215,7 +215,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
         raise ReportError(f"no rules at {path}") from e
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise ReportError(f"{path} is not TOML: {e}") from e
     for name in document:
         if name != "rule":
@@ -232,23 +232,27 @@ _KEYS = ("metric", "test", *_NUMBERS)
 
 def _rule(table: Any, where: str) -> Rule:
     if not isinstance(table, dict):
-        raise ReportError(f"{where} is {table!r}, not a table", "write [[rule]] for each rule")
+        raise ReportError(
+            f"{where} is of type {type(table).__name__}, not a table",
+            "write [[rule]] for each rule",
+        )
     for key, value in table.items():
         if key not in _KEYS:
             raise ReportError(f"{where}: unknown key {key!r}", near(key, _KEYS))
         if key in _NUMBERS:
             low, high = _NUMBERS[key]
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ReportError(f"{where}: {key} = {value!r} is not a number")
+                raise ReportError(f"{where}: {key} of type {type(value).__name__} is not a number")
             if not low <= value <= high:
+                shown = f"{value:g}" if abs(value) < 1e9 else "a huge number"
                 hint = "values are fractions: 0.002 is 0.2 points"
-                raise ReportError(f"{where}: {key} = {value} is outside [0, 1]", hint)
+                raise ReportError(f"{where}: {key} = {shown} is outside [0, 1]", hint)
     metric, test = table.get("metric"), table.get("test", "paired")
     if not isinstance(metric, str) or not metric:
         raise ReportError(f"{where} has no metric", 'for example metric = "tpr@far=1e-6"')
     if test not in ("paired", "plain"):
-        hint = near(str(test), ("paired", "plain"))
-        raise ReportError(f"{where}: test = {test!r}", hint)
+        shown = test if isinstance(test, str) else f"a {type(test).__name__}"
+        raise ReportError(f"{where}: test = {shown!r}", near(shown, ("paired", "plain")))
     if lower_is_better(metric) and "floor" in table:
         raise ReportError(f"{where}: {metric} counts errors, a floor lets it grow", "use ceiling")
     if not lower_is_better(metric) and "ceiling" in table:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -23,7 +25,10 @@ from evalkit.types import Manifest
 _FORMATS = ("JPEG", "PNG", "BMP", "PPM", "WEBP", "TIFF", "GIF")
 _MAX_PIXELS = 64 << 20
 _MAX_BYTES = 256 << 20
-_UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, ValueError, struct.error),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 _KINDS = "give a folder, a .zip archive or a .txt list of paths"
 
 Picture = NDArray[np.uint8]
@@ -155,12 +160,25 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _folder(root: Path) -> ImageSource:
-    names = sorted(
-        path.relative_to(root).as_posix()
+    found = {
+        _name(path.relative_to(root)): path
         for path in root.rglob("*")
         if path.suffix.lower() in IMAGES and not path.name.startswith(".")
-    )
-    return encoded(names, lambda i: _file(root / names[i]))
+    }
+    names = sorted(found)
+    return encoded(names, lambda i: _file(found[names[i]]))
+
+
+def _name(path: Path) -> str:
+    """Spell a path as a key: files are named in UTF-8, whatever the locale."""
+    try:
+        return os.fsencode(path.as_posix()).decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise DataError(f"the name {path.as_posix()!a} is not UTF-8", "rename the file") from e
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / os.fsdecode(name.encode())
 
 
 def _list(path: Path) -> ImageSource:
@@ -169,17 +187,19 @@ def _list(path: Path) -> ImageSource:
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not a text file", "a list has one path a line") from e
     names = [line.strip() for line in lines if line.strip()]
-    missing = [name for name in names if not (path.parent / name).is_file()]
+    missing = [name for name in names if not _path(path.parent, name).is_file()]
     if missing:
         raise DataError(
             f"{path.name} names {len(missing)} of {len(names)} images that are not there, "
             f"first {missing[0]!r}",
             f"its paths are relative to {path.parent}",
         )
-    return encoded(names, lambda i: _file(path.parent / names[i]))
+    return encoded(names, lambda i: _file(_path(path.parent, names[i])))
 
 
 def _file(path: Path) -> bytes:
+    if not path.is_file():  # a pipe or a device would never end
+        raise DataError("it is no file")
     if path.stat().st_size > _MAX_BYTES:
         raise DataError("the file is larger than any face image")
     return path.read_bytes()
@@ -188,7 +208,7 @@ def _file(path: Path) -> bytes:
 def _archive(path: Path) -> ImageSource:
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as e:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as e:
         raise DataError(f"{path} is not a whole zip archive: {e}") from e
     entries = sorted(
         (e for e in archive.infolist() if Path(e.filename).suffix.lower() in IMAGES),

@@ -110,7 +110,7 @@ NONSENSE = [
     ("", "has no rules"),
     ("rule = 3", "has no rules"),
     ("[[rules]]\nmetric = 'auc'", "unknown table 'rules'"),
-    ("rule = [3]", "rule 1 is 3, not a table"),
+    ("rule = [3]", "rule 1 is of type int, not a table"),
     ("[[rule]]\nmax-drop = 0.1", "has no metric"),
     ("[[rule]]\nmetric = ''", "has no metric"),
     ("[[rule]]\nmetric = 'auc'\nmax_drop = 0.1", "did you mean 'max-drop'"),

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import click
 
 from evalkit import __version__
-from evalkit.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EvalkitError
+from evalkit.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    EXIT_UNUSABLE,
+    EvalkitError,
+)
 
 # name -> (module holding the click command `command`, its summary)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -73,7 +81,17 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; exit codes are those of `evalkit.errors`."""
+    signal.signal(signal.SIGTERM, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot spell is escaped
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(args))
+
+
+def _terminated(signum: int, frame: FrameType | None) -> None:
+    """Leave as after Ctrl-C, so that nothing half-written stays."""
+    signal.signal(signum, signal.SIG_IGN)
+    raise SystemExit(EXIT_TERMINATED)
 
 
 def run(args: list[str] | None = None) -> int:
@@ -88,14 +106,23 @@ def run(args: list[str] | None = None) -> int:
         click.echo("evalkit: interrupted", err=True)
         return EXIT_INTERRUPTED
     except EvalkitError as e:
-        click.echo(f"evalkit: error: {e.message}", err=True)
+        click.echo(f"evalkit: error: {_one_line(e.message)}", err=True)
         if e.hint:
-            click.echo(f"hint: {e.hint}", err=True)
+            click.echo(f"hint: {_one_line(e.hint)}", err=True)
+        return EXIT_UNUSABLE
+    except MemoryError as e:
+        click.echo(f"evalkit: error: out of memory: {_one_line(str(e)) or 'none left'}", err=True)
+        click.echo("hint: give it more (ulimit -v), fewer rows or a smaller --batch", err=True)
         return EXIT_UNUSABLE
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left; there is nobody to tell
         return EXIT_DONE
     except OSError as e:
         where = f": {e.filename}" if e.filename else ""
-        click.echo(f"evalkit: error: {e.strerror or e}{where}", err=True)
+        click.echo(f"evalkit: error: {_one_line(f'{e.strerror or e}{where}')}", err=True)
         return EXIT_UNUSABLE
+
+
+def _one_line(text: str) -> str:
+    """Escape what a name from a stranger's file must not do: break the line, drive the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 from evalkit import adapters, embedder
 from evalkit.adapters import presets
 from evalkit.cli.options import PATH, Output
+from evalkit.errors import ModelError
 from evalkit.features import FeatureStore
 from evalkit.images import ImageSource
 from evalkit.types import Manifest
@@ -30,11 +32,14 @@ class ModelChoice:
     batch: int | None
     workers: int | None
     resize: bool
+    trust: bool = False
 
     def load(self) -> adapters.Adapter:
         """Load the adapter; MODEL must have been given."""
         if self.model is None:
             raise click.UsageError("give --model MODEL")
+        if not self.trust and adapters.runs_code(self.model):
+            _ask(self.model)
         spec = presets.resolve(self.model, self.preset, **self.given)
         return adapters.load(self.model, spec=spec, device=self.device, **self.options)
 
@@ -63,6 +68,14 @@ class ModelChoice:
         for key, reason in list(store.reasons().items())[:5]:
             output.say(f"no template for {key}: {reason}")
         return store
+
+
+def _ask(model: str) -> None:
+    """Let the user say that a program may run; where nobody can be asked, --trust-model says so."""
+    program = f"{model} is a program and would run with your rights"
+    if not sys.stdin.isatty():
+        raise ModelError(program, "--trust-model, if you would run it by hand")
+    click.confirm(f"{program}. Run it?", abort=True, err=True)
 
 
 def _size(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -106,6 +119,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         batch: int | None,
         workers: int | None,
         resize: bool,
+        trust_model: bool,
         **rest: Any,
     ) -> Any:
         given = {"size": input_size, "color": color, "mean": mean, "std": std, "layout": layout}
@@ -117,7 +131,9 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "compile": compile_for,
         }
         options = {name: value for name, value in asked.items() if value is not None}
-        choice = ModelChoice(model, preset, given, device, options, batch, workers, resize)
+        choice = ModelChoice(
+            model, preset, given, device, options, batch, workers, resize, trust_model
+        )
         return command(*args, choice=choice, **rest)
 
     for option in reversed(_OPTIONS):
@@ -158,6 +174,7 @@ _OPTIONS = (
     ),
     click.option("--batch", type=click.IntRange(min=1), help="Images in a forward pass."),
     click.option("--workers", type=click.IntRange(min=1), help="Threads that decode images."),
+    click.option("--trust-model", is_flag=True, help="Run a model that is a program, unasked."),
     click.option("--resize", is_flag=True, help="Squash images to the model's size."),
 )
 

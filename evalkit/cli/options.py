@@ -79,7 +79,7 @@ class Output:
         if self.json_path is None:
             click.echo(table(report, title))
         elif self.json_path == "-":
-            click.echo(reports.dumps(report), nl=False)
+            click.echo(reports.dumps(report).encode(), nl=False)  # UTF-8 in every locale
         else:
             with whole_file(Path(self.json_path)) as f:
                 f.write(reports.dumps(report).encode())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ _ALLOWED = {
     ("numpy", "dtype"),
     ("_codecs", "encode"),
 }
+# No set needs dictionaries or sets, and hashing nested tuples takes any time one likes.
+_REFUSED = (
+    *("DICT", "EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "ADDITEMS", "FROZENSET"),
+    *("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4"),
+    "NEXT_BUFFER",
+)
 _LARGEST = 4 << 30
 
 
@@ -61,15 +68,18 @@ def read(path: Path) -> tuple[ImageSource, PairList]:
     genuine = np.array(same, np.bool_)
     lines = np.arange(1, len(genuine) + 1)
     pairs = PairList(keys[::2], keys[1::2], genuine, None, path.name, lines)
-    return encoded(keys, lambda row: images[row]), pairs
+    return encoded(keys, lambda row: bytes(images[row])), pairs
 
 
-def _content(path: Path) -> tuple[list[bytes], list[bool]]:
+def _content(path: Path) -> tuple[list[memoryview], list[bool]]:
     data = path.read_bytes()
     try:
+        for opcode, _, _ in pickletools.genops(data):
+            if opcode.name in _REFUSED:
+                raise pickle.UnpicklingError(f"it wants to build by {opcode.name}")
         held = _OnlyArrays(io.BytesIO(data), encoding="bytes").load()
         images, same = held
-        images = [bytes(image) for image in map(_buffer, images)]
+        images = [_buffer(image) for image in images]
         same = [_flag(each) for each in same]
     except DataError:
         raise
@@ -80,18 +90,20 @@ def _content(path: Path) -> tuple[list[bytes], list[bool]]:
     return images, same
 
 
-def _buffer(image: Any) -> bytes:
+def _buffer(image: Any) -> memoryview:
+    """View the bytes of an item: a pickle may name one array a million times, so none is copied."""
     if isinstance(image, bytes):
-        return image
+        return memoryview(image)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-        return image.tobytes()
+        return image.data
     raise DataError(f"an image of the .bin set is a {type(image).__name__}")
 
 
 def _flag(value: Any) -> bool:
     if isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in (0, 1)):
         return bool(value)
-    raise DataError(f"a label of the .bin set is {value!r}", "expected True or False")
+    shown = repr(value) if isinstance(value, str | float) else f"a {type(value).__name__}"
+    raise DataError(f"a label of the .bin set is {shown}", "expected True or False")
 
 
 def _first_line(error: Exception) -> str:

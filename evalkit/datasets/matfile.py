@@ -26,7 +26,9 @@ _TEXT = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18:
 _CLASSES = dict(enumerate(["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"], start=6))
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR = 1, 2, 4
-_LARGEST = 1 << 31  # bytes that one variable may decompress to
+_LARGEST = 1 << 31  # bytes that all variables may decompress to, or
+_PACKED = 32  # as many times the file's own, and
+_ROOM = 16 << 20  # these in any case
 _DEEPEST = 8  # cells within cells
 
 
@@ -54,10 +56,13 @@ def read(path: Path) -> dict[str, Any]:
     if order is None:
         raise DataError(f"{path.name} is no MATLAB file of version 5 to 7")
     found: dict[str, Any] = {}
+    room = min(_LARGEST, max(_ROOM, _PACKED * len(data)))
     try:
         for element in _elements(memoryview(data)[128:], order):
             if element.kind == _COMPRESSED:
-                element = next(_elements(_decompressed(element.data), order))
+                unpacked = _decompressed(element.data, room)
+                room -= len(unpacked)
+                element = next(_elements(unpacked, order))
             if element.kind == _MATRIX:
                 name, value = _matrix(element.data, order, 0)
                 if value is not None:
@@ -67,11 +72,11 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _decompressed(data: memoryview) -> memoryview:
+def _decompressed(data: memoryview, room: int) -> memoryview:
     stream = zlib.decompressobj()
-    out = stream.decompress(data, _LARGEST)
-    if stream.unconsumed_tail:
-        raise _DamagedError(f"a variable is larger than {_LARGEST} bytes")
+    out = stream.decompress(data, room + 1)
+    if len(out) > room:
+        raise _DamagedError(f"it unpacks to more than {_PACKED} times its size")
     return memoryview(out)
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evalkit.errors import ReportError
 from evalkit.files import whole_file
@@ -17,6 +22,10 @@ from evalkit.types import Estimate, Failures, Report
 
 FORMAT = "evalkit-report"
 VERSION = 1
+_FIELDS = {field.name for field in dataclasses.fields(Estimate)}
+_COUNTS = ("n", "false_accepts")
+_LARGEST = 256 << 20
+_LARGEST_OUTCOMES = 4 << 30
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -43,6 +52,7 @@ def from_json(document: Any, where: str = "report") -> Report:
             "use the evalkit that wrote it, or a newer one",
         )
     try:
+        _check_kinds(document)
         return Report(
             protocol=document["protocol"],
             protocol_version=document["protocol_version"],
@@ -53,38 +63,74 @@ def from_json(document: Any, where: str = "report") -> Report:
             curves=document["curves"],
             provenance=document["provenance"],
         )
-    except (KeyError, TypeError, AttributeError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise ReportError(f"{where} lacks or misspells a field: {e}") from e
 
 
 def dumps(report: Report) -> str:
     """Spell a report as one JSON document, the text of its file."""
-    return json.dumps(to_json(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return _spelled(to_json(report))
+
+
+def _spelled(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write(report: Report, path: Path) -> None:
-    """Write the report, and its outcomes into an .npz of the same name."""
-    if report.outcomes is not None:
-        with whole_file(outcomes_path(path)) as f:
-            np.savez_compressed(f, **dict(report.outcomes))  # type: ignore[arg-type]
-    with whole_file(path) as f:
-        f.write(dumps(report).encode())
+    """Write the report, and its outcomes into an .npz of the same name, both or neither.
+
+    The report holds the digest of its outcomes, so one beside the outcomes of another is told.
+    """
+    with ExitStack() as files:
+        digest = None
+        if report.outcomes is not None:
+            held = files.enter_context(whole_file(outcomes_path(path)))
+            np.savez_compressed(held, **dict(report.outcomes))  # type: ignore[arg-type]
+            held.flush()
+            digest = _digest(Path(held.name))
+        f = files.enter_context(whole_file(path))
+        f.write(_spelled({**to_json(report), "outcomes_sha256": digest}).encode())
 
 
 def read(path: Path) -> Report:
     """Read a report written by `write`; its outcomes too where their file lies beside it."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _LARGEST:
+            raise ReportError(f"{path} is larger than any report")
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError as e:
         raise ReportError(f"no report at {path}") from e
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise ReportError(f"{path} is not a JSON document: {e}") from e
     report = from_json(document, str(path))
     beside = outcomes_path(path)
-    if not beside.is_file():
+    if not beside.is_file() or document.get("outcomes_sha256", "") is None:
         return report
-    with np.load(beside, allow_pickle=False) as held:
-        return dataclasses.replace(report, outcomes={name: held[name] for name in held.files})
+    return dataclasses.replace(
+        report, outcomes=_read_outcomes(beside, document.get("outcomes_sha256"))
+    )
+
+
+def _read_outcomes(path: Path, digest: str | None) -> dict[str, NDArray[Any]]:
+    """Read the arrays of outcomes; `digest` is None in reports written before it was kept."""
+    if digest is not None and _digest(path) != digest:
+        raise ReportError(
+            f"{path} is not the outcomes of the report beside it, or is damaged",
+            "measure again with --out, or delete it to do without paired tests",
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_OUTCOMES:
+                raise ReportError(f"{path} unpacks to more than any outcomes")
+        with np.load(path, allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:
+        raise ReportError(f"the outcomes {path} cannot be read: {e}") from e
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def outcomes_path(path: Path) -> Path:
@@ -100,6 +146,38 @@ def _estimate_to_json(m: Estimate) -> dict[str, Any]:
 
 def _estimate_from_json(fields: Mapping[str, Any]) -> Estimate:
     return Estimate(**{**fields, "folds": tuple(fields.get("folds", ()))})
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check_kinds(document: Mapping[str, Any]) -> None:
+    """Raise TypeError where a field of a report holds what it cannot."""
+    for name, m in document["metrics"].items():
+        for field in set(m) & _FIELDS:
+            value = m[field]
+            kinds = (
+                str if field in ("interval", "note") else int if field in _COUNTS else int | float
+            )
+            optional = field not in ("n", "interval", "note", "folds")
+            for each in value if field == "folds" else [value]:
+                fits = isinstance(each, kinds) and not isinstance(each, bool)
+                if not (fits or (each is None and optional)):
+                    raise TypeError(f"{field} of {name!r} is a {type(each).__name__}")
+    failures = document["failures"]
+    plain = (
+        *((document[name], dict, name) for name in ("curves", "provenance")),
+        *((failures[name], int, name) for name in ("images", "genuine", "impostor")),
+        (document["protocol"], str, "protocol"),
+        (document["protocol_version"], int, "protocol_version"),
+        (failures["keys"], list, "keys"),
+        *((curve, dict, "a curve") for curve in document["curves"].values()),
+        *((v, list, "a column") for c in document["curves"].values() for v in c.values()),
+    )
+    for value, kind, name in plain:
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is a {type(value).__name__}")
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.errors import MissingPackageError, ReportError
+from evalkit.files import whole_file
 from evalkit.protocols.intervals import logit_interval
 from evalkit.protocols.resampling import metric_draws
 from evalkit.protocols.samples import Floats, sample_of
@@ -204,7 +205,8 @@ def save(figure: Any, path: Path) -> None:
         raise ReportError(f"{path.name} ends in {path.suffix!r}", "pictures are .png, .svg or .pdf")
     out = io.BytesIO()
     figure.savefig(out, format=kind, dpi=200, facecolor="white")
-    path.write_bytes(out.getvalue())
+    with whole_file(path) as f:
+        f.write(out.getvalue())
 
 
 def inline_svg(figure: Any, kind: str, label: str) -> str:

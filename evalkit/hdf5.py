@@ -1,0 +1,50 @@
+"""What evalkit takes from an HDF5 file: the file's own data, of a size that the file can hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+
+from evalkit.errors import DataError
+
+_PACKED = 64  # bytes that one byte of a compressed file may become
+_ROOM = 1 << 20
+_TEXT = 64 << 20
+
+
+def dataset(file: h5py.File, name: str, *, plain: bool = False) -> h5py.Dataset:
+    """Give a dataset of the file, or raise DataError where it is none that may be read.
+
+    Links to other files, virtual datasets and data kept outside could show a stranger what else
+    lies on this machine; a shape of which the file holds next to nothing fills the memory.
+    plain : it must lie in the file as it is, in one piece, so that it can be mapped.
+    """
+    if name not in file or not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise DataError(f"it holds no dataset {name!r} of its own")
+    held = file[name]
+    if not isinstance(held, h5py.Dataset):
+        raise DataError(f"{name!r} is no dataset")
+    if held.is_virtual or held.external:
+        raise DataError(f"{name!r} keeps its data in other files")
+    size = file.id.get_filesize()
+    if held.nbytes > _PACKED * size + _ROOM:
+        raise DataError(f"{name!r} has shape {held.shape} in a file of {size} bytes")
+    if plain:
+        offset = held.id.get_offset()
+        if held.chunks is not None or offset is None or offset + held.nbytes > size:
+            raise DataError(f"{name!r} of shape {held.shape} is not in the file in one piece")
+    return held
+
+
+def attribute(file: h5py.File, name: str) -> Any:
+    """Give a scalar attribute, None where there is none, or raise DataError where it is no scalar.
+
+    Others are left alone: a list of a million references to one long text takes a small file.
+    """
+    if name not in file.attrs:
+        return None
+    held = file.attrs.get_id(name)
+    if held.shape != () or held.get_storage_size() > _TEXT:
+        raise DataError(f"the attribute {name!r} is no single value")
+    return file.attrs[name]
