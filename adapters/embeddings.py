@@ -40,7 +40,7 @@ def read(path: Path, keys: Path | None = None, *, allow_failures: bool = False) 
     check(features, path)
     if len(features) != len(names):
         raise DataError(f"{path.name} has {len(features)} rows, the list has {len(names)} keys")
-    if not allow_failures and not _is_own(path):
+    if not allow_failures and not is_own(path):
         _refuse_failures(features, names, path)
     files = [path] if keys is None else [path, keys]
     digest = _digest_rows(features, names) if path.is_dir() else _digest(files)
@@ -56,7 +56,8 @@ def check(features: NDArray[Any], path: Path) -> None:
         )
 
 
-def _is_own(path: Path) -> bool:
+def is_own(path: Path) -> bool:
+    """Tell whether a file is a feature file of evalkit's own."""
     import h5py
 
     if path.suffix.lower() not in (".h5", ".hdf5"):

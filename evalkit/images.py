@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
 from evalkit.errors import DataError
-from evalkit.keys import IMAGES, rows_of
+from evalkit.keys import IMAGES, rows_of, subjects_of
 from evalkit.types import Manifest
 
 # Pillow also knows formats that start other programs; face images come in these.
@@ -71,9 +71,7 @@ class ImageSource:
 
     def manifest(self) -> Manifest:
         """Take the folder of each image for its subject; -1 for images without a folder."""
-        folders = [key.rpartition("/")[0] for key in self.keys]
-        number = {name: i for i, name in enumerate(sorted({f for f in folders if f}))}
-        return Manifest(self.keys, np.array([number.get(f, -1) for f in folders], np.int32))
+        return Manifest(self.keys, subjects_of(self.keys))
 
 
 def find(path: str | os.PathLike[str]) -> ImageSource:

@@ -70,3 +70,10 @@ def _refuse_two_rows(
                 f"two rows of {what} claim {tail!r}: rows {a} ({have[a]}) and {b} ({have[b]})",
                 "every image has one row; views of one image go into the second axis (N, V, D)",
             )
+
+
+def subjects_of(keys: Sequence[str]) -> NDArray[np.int32]:
+    """Take the folder of each key for its subject, numbered by name: (N,); -1 without a folder."""
+    folders = [key.rpartition("/")[0] for key in keys]
+    number = {name: i for i, name in enumerate(sorted({f for f in folders if f}))}
+    return np.array([number.get(f, -1) for f in folders], np.int32)

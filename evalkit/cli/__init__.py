@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("evalkit.cli.compare", "Is one model better than another? Paired, with p-values."),
     "embed": ("evalkit.cli.embed", "The vectors of any images, kept in a feature file."),
     "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
+    "geometry": ("evalkit.cli.geometry", "How the classes of embeddings lie in space."),
     "ijb": ("evalkit.cli.ijb", "IJB-B and IJB-C: templates, 1:1 and 1:N."),
     "lfw": ("evalkit.cli.lfw", "Labeled Faces in the Wild: 10-fold verification."),
     "list": ("evalkit.cli.list", "Every protocol: what it measures, needs and follows."),

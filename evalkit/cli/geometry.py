@@ -1,0 +1,70 @@
+"""`evalkit geometry`: how the classes of any embeddings lie in space."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.adapters import embeddings
+from evalkit.cli.lfw import flip_option
+from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.datasets.trillion import read_subjects
+from evalkit.errors import DataError
+from evalkit.features import FeatureStore
+from evalkit.keys import subjects_of
+from evalkit.protocols import geometry
+from evalkit.protocols.scores import Flip
+
+
+@click.command("geometry")
+@click.argument("file", type=PATH, required=False, metavar="[FEATURES.h5]")
+@features_options
+@click.option(
+    "--subjects",
+    type=PATH,
+    metavar="LIST.txt",
+    help="Line i is the subject of row i, - for nobody; else the folder of its key.",
+)
+@flip_option
+@output_options
+def command(
+    file: Path | None,
+    features: Path | None,
+    keys: Path | None,
+    allow_failures: bool,
+    subjects: Path | None,
+    flip: Flip,
+    output: Output,
+) -> int:
+    """Distances within and between classes, norms, regions, spectrum and hubs.
+
+    FEATURES.h5 is a feature file of evalkit's, or give --features FILE with embeddings made
+    elsewhere. Vectors are measured as they are, not normalised.
+    """
+    path = file or features
+    if path is None or (file is not None and features is not None):
+        raise click.UsageError("give FEATURES.h5, or --features FILE with embeddings")
+    made = embeddings.read(path, keys, allow_failures=allow_failures)
+    who = _subjects(path, made.keys, subjects)
+    if len(who) != len(made.features):
+        raise DataError(f"{path.name} has {len(made.features)} rows, the list {len(who)} subjects")
+    with output.bar("pairs", "pair") as progress:
+        report = geometry.evaluate(made.features, who, flip=flip, progress=progress)
+    source = {"features": path.name, "features_sha256": made.digest}
+    report = replace(report, provenance={**report.provenance, **source})
+    n, known = len(who), report.provenance["subjects"]
+    return output.deliver(report, f"Geometry: {n:,} images of {known:,} subjects, {path.name}")
+
+
+def _subjects(path: Path, keys: tuple[str, ...], listed: Path | None) -> NDArray[np.int32]:
+    """Who each row shows: from the list, evalkit's own file, or the folder of each key."""
+    if listed is not None:
+        return read_subjects(listed)
+    if embeddings.is_own(path):
+        with FeatureStore.open(path) as store:
+            return store.manifest.subject
+    return subjects_of(keys)

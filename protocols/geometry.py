@@ -1,0 +1,356 @@
+"""The geometry of embeddings: how classes lie in space, measured instead of drawn.
+
+Losses are argued for with pictures: classes that are compact or not, same-class distances beyond
+different-class ones, classes with many samples that take a large region [Wen et al., ECCV 2016;
+Liu et al., CVPR 2017; Wu et al., ACM MM Workshops 2017].  Here each claim is a number.  Two spaces:
+`l2`, Euclidean distances of the vectors as they are; `angle`, degrees between them (a zero row
+stands at 90 degrees from everything).
+
+All pairs go through the all-pairs engine tile by tile; kept are a few copies of the features and
+the list of genuine pairs, never a matrix of distances.  Ratios of squared distances, norms and the
+spectrum are sums in float64 over the rows: their last digits follow the order of these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import allpairs
+from evalkit.protocols.distances import SPACES, Space
+from evalkit.protocols.metrics import auc
+from evalkit.protocols.scores import Flip, failed, fuse, normalise
+from evalkit.types import Estimate, Failures, Report
+
+NAME = "geometry"
+VERSION = 1
+QUANTILES = (0.01, 0.5, 0.99)
+K = 10
+Floats = NDArray[np.float64]
+Ints = NDArray[np.integer[Any]]
+Progress = Callable[[int, int], None]
+
+NO_GENUINE = "no subject has two images"
+NO_IMPOSTOR = "there are no impostor pairs"
+
+
+def evaluate(
+    features: NDArray[Any],
+    subject: Ints,
+    *,
+    flip: Flip = "none",
+    k: int = K,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure (N, D) or (N, V, D) features, as they are: not normalised.
+
+    subject : (N,) identity of each row; -1 is nobody's mate.  k : neighbours for hubness.
+    A failed row (not finite) lies nowhere; it is left out of every number and counted.
+    Metrics, in each space S: within@space=S,quantile=q and between@..., within/between@space=S,
+    farther-than-nearest-impostor@space=S, compactness, separation and separation-ratio@space=S,
+    region-samples-correlation@space=S; and norm@quantile=q, norm-variation, norm-auc@errors=rank-1,
+    participation-ratio, entropy-dimension, hubness-skewness@k=k, antihubs@k=k.
+    """
+    given = fuse(features, flip)
+    who = np.asarray(subject, np.int64)
+    if who.shape != (len(given),):
+        raise ProtocolError(f"{len(given)} features have subjects of shape {who.shape}")
+    bad = failed(given)
+    x, who = (given[~bad], who[~bad]) if bad.any() else (given, who)
+    if len(x) < 2:
+        raise ProtocolError(f"{len(x)} rows have a template", "geometry needs at least two")
+    pairs = allpairs.genuine_pairs(who)
+    metrics: dict[str, Estimate] = {}
+    curves: dict[str, dict[str, list[float]]] = {}
+    wrong = np.zeros(0, bool)
+    for name, make in SPACES.items():
+        space = make(x, who)
+        measured, drawn, wrong = _in_space(name, space, pairs, progress)
+        metrics |= measured
+        curves |= drawn
+    norm = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
+    anchors = np.unique(np.concatenate(pairs))
+    measured, curves["norms"] = norms(norm, norm[anchors], wrong)
+    values = spectrum(x)
+    curves["spectrum"] = {"rank": list(range(1, len(values) + 1)), "share": _share(values)}
+    metrics |= measured | dimensions(values) | hubness(neighbours(x, k, progress), k)
+    provenance = {"images": len(x), "dimensions": x.shape[1], "flip": flip}
+    return Report(
+        protocol=NAME,
+        protocol_version=VERSION,
+        metrics=metrics,
+        failures=Failures(images=int(bad.sum())),
+        provenance={**provenance, "subjects": len(np.unique(who[who >= 0]))},
+        curves=curves,
+    )
+
+
+def _in_space(
+    name: str, space: Space, pairs: tuple[Ints, Ints], progress: Progress | None
+) -> tuple[dict[str, Estimate], dict[str, dict[str, list[float]]], NDArray[np.bool_]]:
+    """Every measurement of one space, its curves, and which anchors have a stranger nearest."""
+    i, j = pairs
+    n = len(space.subject)
+    impostors = n * (n - 1) // 2 - len(i)
+    within = space.between(i, j)
+    edges, between = space.edges, space.impostor_shares(progress)
+    found = distribution("within", name, np.quantile(within, QUANTILES) if len(i) else None, len(i))
+    at = _binned_quantiles(edges, between, QUANTILES) if impostors else None
+    found |= distribution("between", name, at, impostors)
+    squares = float(np.sum(space.squares(within)))
+    found[f"within/between@space={name}"] = ratio(squares, len(i), space.total_squares(), impostors)
+    anchors = np.unique(np.concatenate([i, j]))
+    nearest = space.nearest_impostor(anchors, progress)
+    found |= crossings(name, i, j, within, anchors, nearest)
+    size, samples = regions(within, space.subject[i], space.subject)
+    found |= compactness(name, size, nearest)
+    found[f"region-samples-correlation@space={name}"] = spearman(samples, size)
+    best = np.full(n, np.inf)
+    np.minimum.at(best, i, within)
+    np.minimum.at(best, j, within)
+    inside = np.histogram(within, edges)[0] / max(1, len(i))
+    return (
+        found,
+        {
+            f"distances@space={name}": {
+                "low": edges[:-1].tolist(),
+                "high": edges[1:].tolist(),
+                "within": inside.tolist(),
+                "between": between.tolist(),
+            },
+            f"regions@space={name}": _thinned(samples, size),
+        },
+        nearest <= best[anchors],
+    )
+
+
+def distribution(kind: str, space: str, at: Floats | None, n: int) -> dict[str, Estimate]:
+    """Name the quantiles of one kind of distance.
+
+    Within: of all genuine pairs, exact, interpolated as NumPy does by default.  Between: of all
+    impostor pairs, interpolated inside the bin of the histogram it falls into (1,000 bins for l2,
+    a quarter of a degree for angle).
+    """
+    note = NO_GENUINE if kind == "within" else NO_IMPOSTOR
+    return {
+        f"{kind}@space={space},quantile={q:g}": Estimate(
+            value=None if at is None else float(at[p]), n=n, note=note if at is None else ""
+        )
+        for p, q in enumerate(QUANTILES)
+    }
+
+
+def _binned_quantiles(edges: Floats, share: Floats, quantiles: Sequence[float]) -> Floats:
+    below = np.concatenate([[0.0], np.cumsum(share)])
+    found: Floats = np.interp(np.asarray(quantiles) * below[-1], below, edges)
+    return found
+
+
+def ratio(within: float, genuine: int, total: float, impostors: int) -> Estimate:
+    """Mean squared distance of genuine pairs over that of impostor pairs.
+
+    within, total : sums of squared distances over genuine and over all pairs.  In space angle the
+    distance is the chord, whose square is 2 - 2 cos.  1 = no separation, 0 = every class a point.
+    """
+    if not genuine or not impostors:
+        return Estimate(value=None, note=NO_IMPOSTOR if genuine else NO_GENUINE)
+    between = (total - within) / impostors
+    if between <= 0:
+        return Estimate(value=None, n=genuine + impostors, note="all vectors are equal")
+    return Estimate(value=within / genuine / between, n=genuine + impostors)
+
+
+def crossings(
+    space: str, i: Ints, j: Ints, within: Floats, anchors: Ints, nearest: Floats
+) -> dict[str, Estimate]:
+    """Share of genuine pairs farther apart than the anchor's nearest impostor.
+
+    Each genuine pair counts twice, once anchored at either image.  i, j : (G,) rows and within :
+    (G,) their distance; nearest : (A,) distance from each anchor to the nearest image of anybody
+    else.  Equal distances do not cross.
+    """
+    name = f"farther-than-nearest-impostor@space={space}"
+    if not len(i) or not np.isfinite(nearest).all():
+        return {name: Estimate(value=None, note=NO_IMPOSTOR if len(i) else NO_GENUINE)}
+    bar = (nearest[np.searchsorted(anchors, side)] for side in (i, j))
+    crossed = sum(int(np.count_nonzero(within > b)) for b in bar)
+    return {name: Estimate(value=crossed / (2 * len(i)), n=2 * len(i))}
+
+
+def regions(within: Floats, pair_subject: Ints, subject: Ints) -> tuple[Floats, Ints]:
+    """Size of each class's region and its samples, of classes with two images or more.
+
+    Size: the mean distance between two of its images.  Unlike a radius around the sample mean its
+    expectation does not grow with the number of samples.  within : (G,), pair_subject : (G,).
+    """
+    order = np.lexsort((within, pair_subject))  # one order of adding, whatever that of rows
+    within = within[order]
+    names, at = np.unique(pair_subject[order], return_inverse=True)
+    if not len(names):
+        return np.empty(0), np.empty(0, np.int64)
+    seen, images = np.unique(subject, return_counts=True)
+    size = np.bincount(at, within) / np.bincount(at)
+    return size, images[np.searchsorted(seen, names)]
+
+
+def compactness(space: str, size: Floats, nearest: Floats) -> dict[str, Estimate]:
+    """Compactness, separation and their ratio.
+
+    compactness : mean region size, each class counted once; small is compact.  separation : mean
+    distance from an image that has a mate to the nearest image of anybody else; it falls as a set
+    grows.  separation-ratio : separation / compactness; above 1 the nearest stranger is farther
+    away than a typical mate.
+    """
+    alone = len(nearest) > 0 and not np.isfinite(nearest).all()
+    note = NO_IMPOSTOR if alone else NO_GENUINE
+    c = math.fsum(size) / len(size) if len(size) else None
+    s = math.fsum(nearest) / len(nearest) if len(nearest) and not alone else None
+    r, why = None, note
+    if c is not None and s is not None:
+        r, why = (s / c, "") if c > 0 else (None, "every class is a point")
+    return {
+        f"compactness@space={space}": Estimate(
+            value=c, n=len(size), note=NO_GENUINE if c is None else ""
+        ),
+        f"separation@space={space}": Estimate(
+            value=s, n=len(nearest), note=note if s is None else ""
+        ),
+        f"separation-ratio@space={space}": Estimate(value=r, n=len(size), note=why),
+    }
+
+
+def spearman(a: NDArray[Any], b: NDArray[Any]) -> Estimate:
+    """Spearman's rank correlation, ties at their mean rank, with a 95 % interval.
+
+    Interval: tanh(artanh(r) +- 1.96 sqrt((1 + r^2 / 2) / (n - 3))) [Bonett and Wright,
+    Psychometrika 65, 2000]; classes are taken as independent.  None below four classes, or where
+    either side does not vary.
+    """
+    from scipy.stats import rankdata
+
+    n = len(a)
+    if n < 4:
+        return Estimate(value=None, n=n, note=f"{n} classes have two images, four are needed")
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        what = "samples" if np.ptp(a) == 0 else "region sizes"
+        return Estimate(value=None, n=n, note=f"all classes have equal {what}")
+    r = float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    if abs(r) >= 1 - 1e-12:
+        return Estimate(value=float(np.sign(r)), n=n, note="perfectly ranked: no interval")
+    half = 1.959963984540054 * np.sqrt((1 + r * r / 2) / (n - 3))
+    low, high = np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
+    return Estimate(
+        value=r, low=float(low), high=float(high), n=n, interval="Bonett and Wright, by class"
+    )
+
+
+def norms(
+    norm: Floats, anchor_norm: Floats, wrong: NDArray[np.bool_]
+) -> tuple[dict[str, Estimate], dict[str, list[float]]]:
+    """Lengths of the vectors, and whether short ones err.
+
+    norm : (N,).  anchor_norm, wrong : (A,), images that have a mate, and whether somebody else is
+    at least as near by angle as the nearest mate.  norm-variation : standard deviation (N - 1) over
+    the mean.  norm-auc@errors=rank-1 : chance that an image found rightly is longer than one that
+    is not, ties half; 0.5 = unrelated.
+    """
+    found = {
+        f"norm@quantile={q:g}": Estimate(value=float(v), n=len(norm))
+        for q, v in zip(QUANTILES, np.quantile(norm, QUANTILES), strict=True)
+    }
+    mean = float(norm.mean())
+    spread = float(norm.std(ddof=1))
+    found["norm-variation"] = Estimate(
+        value=spread / mean if mean else None, n=len(norm), note="" if mean else "all rows are zero"
+    )
+    name = "norm-auc@errors=rank-1"
+    if spread <= 1e-6 * mean:
+        found[name] = Estimate(value=None, n=len(wrong), note="all vectors have one length")
+    elif not len(wrong) or wrong.all() or not wrong.any():
+        why = "is found rightly" if len(wrong) and not wrong.all() else "fails, or none has a mate"
+        found[name] = Estimate(value=None, n=len(wrong), note=f"every image {why}")
+    else:
+        found[name] = auc(anchor_norm[~wrong], anchor_norm[wrong])
+    edges = np.histogram_bin_edges(norm, 60)
+    counts = np.histogram(norm, edges)[0] / len(norm)
+    return found, {"low": edges[:-1].tolist(), "high": edges[1:].tolist(), "share": counts.tolist()}
+
+
+def spectrum(x: NDArray[np.float32], chunk: int = 8192) -> Floats:
+    """Eigenvalues of the covariance of the rows, falling: (D,) float64, none below zero."""
+    mean = np.mean(x, axis=0, dtype=np.float64)
+    scatter = np.zeros((x.shape[1], x.shape[1]))
+    for o in range(0, len(x), chunk):
+        centred = x[o : o + chunk] - mean
+        scatter += centred.T @ centred
+    values: Floats = np.linalg.eigvalsh(scatter / (len(x) - 1))[::-1]
+    return np.maximum(values, 0)
+
+
+def dimensions(values: Floats) -> dict[str, Estimate]:
+    """Effective dimension of a spectrum: how many directions carry the variance.
+
+    participation-ratio : (sum v)^2 / sum v^2.  entropy-dimension : exp(-sum p ln p), p = v / sum v
+    [Roy and Vetterli, EUSIPCO 2007].  Both are D where all directions are equal, 1 on a line.
+    """
+    total = values.sum()
+    if total == 0:
+        nothing = Estimate(value=None, note="all vectors are equal")
+        return {"participation-ratio": nothing, "entropy-dimension": nothing}
+    p = values[values > 0] / total
+    return {
+        "participation-ratio": Estimate(value=float(1 / np.sum(p * p)), n=len(values)),
+        "entropy-dimension": Estimate(value=float(np.exp(-np.sum(p * np.log(p)))), n=len(values)),
+    }
+
+
+def neighbours(x: NDArray[np.float32], k: int, progress: Progress | None = None) -> Ints:
+    """Count, for each row, the rows that have it among their k nearest by angle: (N,).
+
+    A row is not its own neighbour; equal angles go to the lower row.  Empty where N <= k.
+    """
+    n = len(x)
+    if n <= k:
+        return np.empty(0, np.int64)
+    unit = normalise(x)
+    row = allpairs.search(unit, unit, k=k + 1, progress=progress).row
+    own = row == np.arange(n)[:, None]
+    own[~own.any(axis=1), k] = True  # k + 1 equals before itself: the last one is too many
+    return np.bincount(row[~own], minlength=n)
+
+
+def hubness(occurrence: Ints, k: int) -> dict[str, Estimate]:
+    """Skewness of the k-occurrence, E((N_k - mean)^3) / sd^3, and the share of rows in no list.
+
+    Radovanovic, Nanopoulos, Ivanovic, JMLR 11, 2010, section 2.  0 = no hubs; some rows that are
+    near to many others raise it.
+    """
+    names = f"hubness-skewness@k={k}", f"antihubs@k={k}"
+    if not len(occurrence):
+        return dict.fromkeys(names, Estimate(value=None, note=f"needs more than {k} images"))
+    n = len(occurrence)
+    off = occurrence - occurrence.mean()
+    variance = float(np.mean(off**2))
+    skew = float(np.mean(off**3)) / variance**1.5 if variance else None
+    note = "" if variance else "every image is in equally many lists"
+    anti = int(np.count_nonzero(occurrence == 0))
+    return {
+        names[0]: Estimate(value=skew, n=n, note=note),
+        names[1]: Estimate(value=anti / n, n=n),
+    }
+
+
+def _share(values: Floats) -> list[float]:
+    total = float(values.sum())
+    return [] if total == 0 else (values / total).tolist()
+
+
+def _thinned(samples: Ints, size: Floats, most: int = 2000) -> dict[str, list[float]]:
+    """Points of a picture: every class, or evenly many of them."""
+    take = np.unique(np.linspace(0, len(size) - 1, min(most, len(size))).round().astype(int))
+    return {"samples": samples[take].tolist(), "size": size[take].tolist()}
