@@ -76,7 +76,9 @@ class Space:
         own = np.where(alone, self.subject.max() + 1 + np.arange(len(alone)), self.subject)
         bars = self.score(self.edges)[::-1]
         bars[-1] = max(2 * abs(bars[-1]), abs(bars[0]), 1.0)  # a screen may pass distance 0
-        seen = allpairs.histogram(self.left, own, self.right, own, bins=bars.tolist(), progress=progress)
+        seen = allpairs.histogram(
+            self.left, own, self.right, own, bins=bars.tolist(), progress=progress
+        )
         share = seen.impostor[::-1].astype(np.float64)
         return share / max(1.0, float(share.sum()))
 
