@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib.metadata
+from threading import Lock
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
-from evalkit.errors import DataError
+from evalkit.errors import DataError, ModelError
 from evalkit.images import ImageSource, Picture
 
 # Left eye, right eye, nose tip, left and right mouth corner (as seen), x and y in pixels.
@@ -22,10 +25,30 @@ _EYES_NOSE_MOUTH = np.array(
         [62.7299, 92.2041],
     ]
 )
-TEMPLATES = {
+Template = tuple[tuple[int, int], NDArray[np.float64]]  # (height, width), (5, 2) points
+TEMPLATES: dict[str, Template] = {
     "arcface-112": ((112, 112), _EYES_NOSE_MOUTH + np.array([8, 0])),
     "sphereface-112x96": ((112, 96), _EYES_NOSE_MOUTH),
 }
+
+GROUP = "evalkit.detectors"
+_MARGIN = 0.1  # a detector may see a mouth corner beyond the edge of a tight crop
+_SAMPLE, _FEWEST, _REACH = 400, 200, 12
+_OFF, _DARKER = 5, 0.6
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """What a package offers, as a callable without arguments, in the group `evalkit.detectors`.
+
+    fingerprint : name and version of the detector and its weights; features are kept under it.
+    """
+
+    fingerprint: str
+
+    def detect(self, image: Picture) -> NDArray[np.floating[Any]]:
+        """Find faces in (H, W, 3) RGB uint8: (F, 5, 2) points, in the order of `TEMPLATES`."""
+        ...
 
 
 def similarity(
@@ -62,15 +85,130 @@ def warp(image: Picture, matrix: NDArray[np.float64], size: tuple[int, int]) -> 
     )
 
 
-def aligned(source: ImageSource, landmarks: NDArray[np.float32], crop: str) -> ImageSource:
-    """Align every image of a source: landmarks (N, 5, 2), row i for `source.keys[i]`."""
-    if crop not in TEMPLATES:
-        raise DataError(f"no template for crop {crop!r}", f"known: {', '.join(TEMPLATES)}")
+def aligned(
+    source: ImageSource, landmarks: NDArray[np.float32], crop: str, origin: str = ""
+) -> ImageSource:
+    """Align every image of a source: landmarks (N, 5, 2), row i for `source.keys[i]`.
+
+    origin : who found the points; it becomes part of the source's identity.
+    A point further outside its image than a tenth of its size is a DataError on reading: such
+    points belong to another size of the image.
+    """
+    template = _template(crop)
     if landmarks.shape != (len(source.keys), 5, 2):
         raise DataError(f"{len(source.keys)} images have landmarks of shape {landmarks.shape}")
-    size, template = TEMPLATES[crop]
 
     def step(row: int, image: Picture) -> Picture:
-        return warp(image, similarity(landmarks[row], template), size)
+        return _placed(image, landmarks[row], template, source.keys[row])
 
-    return source.then(step, f"aligned to {crop} by 5 landmarks")
+    by = f"5 landmarks of {origin}" if origin else "5 landmarks"
+    return source.then(step, f"aligned to {crop} by {by}")
+
+
+def detected(source: ImageSource, detector: Detector, crop: str) -> ImageSource:
+    """Align every image by the face that a detector finds nearest to the image's centre.
+
+    An image without a face is a DataError on reading, so a counted failure.
+    """
+    template, alone = _template(crop), Lock()
+
+    def step(row: int, image: Picture) -> Picture:
+        with alone:  # detectors keep state; images are read from several threads
+            faces = np.asarray(detector.detect(image))
+        key = source.keys[row]
+        if faces.size == 0:
+            raise DataError(f"no face was found in {key}")
+        if faces.shape[1:] != (5, 2) or not np.isfinite(faces).all():
+            raise ModelError(
+                f"the detector returned shape {faces.shape} for {key}", "expected (F, 5, 2), finite"
+            )
+        middle = np.array([image.shape[1], image.shape[0]]) / 2
+        nearest = np.linalg.norm(faces.mean(axis=1) - middle, axis=1).argmin()
+        return _placed(image, faces[nearest], template, key)
+
+    return source.then(step, f"aligned to {crop} by {detector.fingerprint}, face at the centre")
+
+
+def doubt(source: ImageSource, crop: str) -> str:
+    """Say why images do not look aligned to a crop, with the evidence; empty where they do.
+
+    In the mean of aligned faces the eyes are dark spots at the template's places.  The mean is of
+    up to 400 images, evenly spread, each grey with mean 0 and deviation 1.  They look unaligned
+    where the darkest point near an eye (mean blurred by 2 pixels, at most 12 away in x and y) is
+    more than 5 pixels off, or where the eyes are not darker than the cheeks by 0.6 deviations.
+    Any 200 successive aligned images of LFW are at most 4.2 off and at least 1.0 darker; squashed
+    whole ones are 13 off.  Empty too where fewer than 200 images have the template's size: too
+    few to tell.
+    """
+    if crop not in TEMPLATES:
+        return ""
+    size, template = TEMPLATES[crop]
+    faces = _standardised(source, size)
+    if len(faces) < _FEWEST:
+        return ""
+    mean = gaussian_filter(np.mean(faces, axis=0), 2)
+    offset, eyes, cheeks = 0.0, 0.0, 0.0
+    for eye, corner in zip(template[:2], template[3:], strict=True):
+        x, y = np.rint(eye).astype(int)
+        cheek_x, cheek_y = np.rint((eye + corner) / 2).astype(int)
+        near = mean[y - _REACH : y + _REACH + 1, x - _REACH : x + _REACH + 1]
+        found = np.array(np.unravel_index(near.argmin(), near.shape)) - _REACH
+        offset = max(offset, float(np.hypot(*found)))
+        eyes, cheeks = eyes + mean[y, x] / 2, cheeks + mean[cheek_y, cheek_x] / 2
+    if offset <= _OFF and cheeks - eyes >= _DARKER:
+        return ""
+    return (
+        f"the images do not look aligned to {crop}: in the mean of {len(faces)} of them an eye's "
+        f"darkest point is {offset:.1f} pixels from its place (aligned: at most {_OFF}), eyes "
+        f"darker than cheeks by {cheeks - eyes:.1f} deviations (aligned: at least {_DARKER}); "
+        "align them by --landmarks FILE or --align NAME"
+    )
+
+
+def _standardised(source: ImageSource, size: tuple[int, int]) -> list[NDArray[np.float64]]:
+    faces = []
+    rows = np.linspace(0, len(source.keys) - 1, min(len(source.keys), _SAMPLE)).astype(int)
+    for row in rows.tolist():
+        try:
+            image = source.read(row)
+        except DataError:
+            continue  # the embedder counts it
+        if image.shape[:2] == size and image.std() > 0:
+            grey = np.asarray(Image.fromarray(image).convert("L"), np.float64)
+            faces.append((grey - grey.mean()) / max(grey.std(), 1e-9))
+    return faces
+
+
+def load_detector(name: str) -> Detector:
+    """Make the detector that an installed package offers as `name` in the group."""
+    offered = {e.name: e for e in importlib.metadata.entry_points(group=GROUP)}
+    if name not in offered:
+        here = ", ".join(sorted(offered)) or "none"
+        raise ModelError(
+            f"no detector is called {name!r}",
+            f"installed: {here}; a package offers one by the entry point group {GROUP}",
+        )
+    made = offered[name].load()()
+    if not isinstance(made, Detector):
+        raise ModelError(
+            f"detector {name} gave a {type(made).__name__} without detect, fingerprint"
+        )
+    return made
+
+
+def _template(crop: str) -> Template:
+    if crop not in TEMPLATES:
+        raise DataError(f"no template for crop {crop!r}", f"known: {', '.join(TEMPLATES)}")
+    return TEMPLATES[crop]
+
+
+def _placed(image: Picture, points: NDArray[Any], template: Template, key: str) -> Picture:
+    size = np.array([image.shape[1], image.shape[0]])
+    outside = (points < -_MARGIN * size) | (points > (1 + _MARGIN) * size)
+    if outside.any():
+        x, y = points[outside.any(axis=1)][0]
+        raise DataError(
+            f"a landmark of {key} at ({x:g}, {y:g}) lies outside its {size[0]}x{size[1]} pixels",
+            "are the points of another size of the image?",
+        )
+    return warp(image, similarity(points, template[1]), template[0])

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from evalkit import alignment, images, vectors
-from evalkit.cli.model_options import ModelChoice, data_option, model_options
+from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets import lfw as lists
@@ -72,10 +72,13 @@ def command(
     else:
         adapter = choice.load()
         if source is None:
-            source = _fetched(adapter.spec.crop, output) if data is None else images.find(data)
+            wanted = None if choice.aligns else adapter.spec.crop
+            source = _fetched(wanted, output) if data is None else images.find(data)
         views = 1 if flip == "none" else 2
-        made = vectors.from_store(choice.embed(adapter, source, manifest, views, output), manifest)
-        made = replace(made, provenance={**made.provenance, "crop": adapter.spec.crop})
+        store = choice.embed(adapter, source, manifest, views, output)
+        made = vectors.from_store(store, manifest)
+        crop = crop_of(store, adapter.spec.crop)
+        made = replace(made, provenance={**made.provenance, "crop": crop})
     report = lfw.evaluate(
         made.features,
         comparisons,
@@ -89,10 +92,12 @@ def command(
     return output.deliver(report, _title(compared, Path(choice.model or str(features)).name))
 
 
-def _fetched(crop: str, output: Output) -> images.ImageSource:
-    """LFW from its own site, each face moved onto the template of the crop that the model wants."""
+def _fetched(crop: str | None, output: Output) -> images.ImageSource:
+    """LFW from its own site, each face moved onto the template of a crop, or untouched."""
     with output.bar("fetching LFW", "image") as progress:
         folder = lfw_images.fetch(progress)
+    if crop is None:
+        return images.find(folder)
     keys, points = lfw_images.landmarks()
     return alignment.aligned(images.find(folder).select(keys), points, crop)
 

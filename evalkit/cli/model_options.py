@@ -11,13 +11,14 @@ from typing import Any
 
 import click
 
-from evalkit import adapters, embedder
+from evalkit import adapters, alignment, embedder
 from evalkit.adapters import presets
 from evalkit.cli.options import PATH, Output
+from evalkit.datasets import landmarks
 from evalkit.errors import ModelError
 from evalkit.features import FeatureStore
 from evalkit.images import ImageSource
-from evalkit.types import Manifest
+from evalkit.types import InputSpec, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class ModelChoice:
     workers: int | None
     resize: bool
     trust: bool = False
+    landmarks: Path | None = None
+    detector: str | None = None
 
     def load(self) -> adapters.Adapter:
         """Load the adapter; MODEL must have been given."""
@@ -53,7 +56,9 @@ class ModelChoice:
         path: Path | None = None,
     ) -> FeatureStore:
         """Embed the manifest's images, or take what an earlier run left at `path` or cached."""
-        images = source.resized(adapter.spec.size) if self.resize else source
+        images = self.aligned(source.select(manifest.keys), adapter.spec)
+        if doubt := alignment.doubt(images, adapter.spec.crop):
+            output.say(f"warning: {doubt}")
         with output.bar("embedding", "image") as progress:
             store = embedder.embed(
                 adapter,
@@ -68,6 +73,29 @@ class ModelChoice:
         for key, reason in list(store.reasons().items())[:5]:
             output.say(f"no template for {key}: {reason}")
         return store
+
+    @property
+    def aligns(self) -> bool:
+        """Whether evalkit is to align the images."""
+        return self.landmarks is not None or self.detector is not None
+
+    def aligned(self, source: ImageSource, spec: InputSpec) -> ImageSource:
+        """Bring images to the model's crop and size, where the user said how."""
+        if self.landmarks is not None and self.detector is not None:
+            raise click.UsageError("give --landmarks or --align, not both")
+        if self.landmarks is not None:
+            marks = landmarks.read(self.landmarks)
+            source = alignment.aligned(source, marks.of(source.keys), spec.crop, marks.source)
+        if self.detector is not None:
+            detector = alignment.load_detector(self.detector)
+            source = alignment.detected(source, detector, spec.crop)
+        return source.resized(spec.size) if self.resize else source
+
+
+def crop_of(store: FeatureStore, declared: str) -> str:
+    """Say how the embedded images were aligned: by evalkit, or beforehand as the model declares."""
+    steps = store.key["decoder"].split("; ")
+    return next((step for step in steps if step.startswith("aligned to ")), declared)
 
 
 def _ask(model: str) -> None:
@@ -120,6 +148,8 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         workers: int | None,
         resize: bool,
         trust_model: bool,
+        landmarks: Path | None,
+        detector: str | None,
         **rest: Any,
     ) -> Any:
         given = {"size": input_size, "color": color, "mean": mean, "std": std, "layout": layout}
@@ -132,7 +162,17 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         }
         options = {name: value for name, value in asked.items() if value is not None}
         choice = ModelChoice(
-            model, preset, given, device, options, batch, workers, resize, trust_model
+            model,
+            preset,
+            given,
+            device,
+            options,
+            batch,
+            workers,
+            resize,
+            trust_model,
+            landmarks,
+            detector,
         )
         return command(*args, choice=choice, **rest)
 
@@ -176,8 +216,15 @@ _OPTIONS = (
     click.option("--workers", type=click.IntRange(min=1), help="Threads that decode images."),
     click.option("--trust-model", is_flag=True, help="Run a model that is a program, unasked."),
     click.option("--resize", is_flag=True, help="Squash images to the model's size."),
+    click.option(
+        "--landmarks",
+        type=PATH,
+        metavar="FILE",
+        help="Align by five points a face: .npz .json .csv.",
+    ),
+    click.option("--align", "detector", metavar="NAME", help="Align by an installed detector."),
 )
 
 data_option = click.option(
-    "--data", type=PATH, metavar="IMAGES", help="A folder, .zip or list of aligned images."
+    "--data", type=PATH, metavar="IMAGES", help="A folder, .zip or list of images."
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 from evalkit import images, vectors
 from evalkit.cli.lfw import flip_option
-from evalkit.cli.model_options import ModelChoice, data_option, model_options
+from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
 from evalkit.datasets import layouts
 from evalkit.protocols import verification
@@ -68,7 +68,10 @@ def command(
             raise click.UsageError(f"{pairs.name} holds no images: add --data IMAGES")
         adapter = choice.load()
         views = 1 if flip == "none" else 2
-        made = vectors.from_store(choice.embed(adapter, source, manifest, views, output), manifest)
+        store = choice.embed(adapter, source, manifest, views, output)
+        made = vectors.from_store(store, manifest)
+        crop = crop_of(store, adapter.spec.crop)
+        made = replace(made, provenance={**made.provenance, "crop": crop})
     report = verification.evaluate(
         made.features, comparisons, manifest.subject, flip=flip, fars=fars
     )
