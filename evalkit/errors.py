@@ -20,9 +20,13 @@ EXIT_TERMINATED = 143
 
 
 class EvalkitError(Exception):
-    """Base of the tree: `message` rebuilds the mistake, `hint` says what to do about it."""
+    """Base of the tree: `message` rebuilds the mistake, `hint` says what to do about it.
+
+    Libraries' own messages, which some are built from, may have line breaks; one line is kept.
+    """
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message = " ".join(message.split("\n")).strip()
         super().__init__(message)
         self.message = message
         self.hint = hint

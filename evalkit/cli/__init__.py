@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("evalkit.cli.verify", "Any list of pairs: CFP, AgeDB, CALFW, .bin sets, your own."),
     "megaface": ("evalkit.cli.megaface", "Find a face among up to a million others."),
     "report": ("evalkit.cli.report", "A page, pictures, Markdown or a model card of reports."),
+    "score": ("evalkit.cli.score", "Numbers of plain scores: a label and a score a line."),
     "threshold": (
         "evalkit.cli.threshold",
         "The threshold to deploy for a FAR, with intervals.",

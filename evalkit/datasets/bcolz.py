@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,8 @@ def _layout(folder: Path) -> _Layout:
 def _labels(path: Path) -> NDArray[np.bool_]:
     try:
         same = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError, MemoryError) as e:
+        # numpy parses the header as Python text
         raise DataError(f"no list of booleans at {path}: {e}") from e
     if not isinstance(same, np.ndarray) or same.ndim != 1 or same.dtype != np.bool_:
         raise DataError(f"{path.name} is not a list of booleans")

@@ -11,7 +11,10 @@ from pathlib import Path
 from evalkit.datasets import agedb, bcolz, cfp, lfw
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets.pair_lists import (
+    GENUINE,
+    IMPOSTOR,
     PairList,
+    fields_of,
     numbered,
     parse_labelled,
     parse_two_line,
@@ -80,7 +83,7 @@ def recognise(path: Path) -> str:
     if by_suffix is not None:
         return by_suffix
     lines = [line for _, line in zip(range(2), numbered(read_text(path)), strict=False)]
-    layout = _of_lines([line.split("\t") if "\t" in line else line.split() for _, line in lines])
+    layout = _of_lines([fields_of(line) for _, line in lines])
     if layout is None:
         shown = lines[0][1][:100] if lines else ""
         raise DataError(
@@ -101,9 +104,9 @@ def _of_lines(lines: list[list[str]]) -> str | None:
     if len(first) == 3:
         if not numeric[0] and numeric[1] and numeric[2]:
             return "lfw"
-        if not numeric[1] and first[2] in ("0", "1"):
+        if not numeric[1] and first[2] in GENUINE + IMPOSTOR:
             return "labelled"
-        if first[0] in ("0", "1") and not numeric[1] and not numeric[2]:
+        if first[0] in GENUINE + IMPOSTOR and not numeric[1] and not numeric[2]:
             return "label-first"
     if len(first) == 2 and len(lines) == 2 and len(lines[1]) == 2 and numeric == [False, True]:
         return "two-line"

@@ -20,6 +20,8 @@ from evalkit.errors import DataError
 from evalkit.types import Manifest, PairSet
 
 _TOKEN = re.compile(r"(\S.*?)\s+([0-9]{1,4})\Z")
+# Labels of a pair, in every list that has one.
+GENUINE, IMPOSTOR = ("1",), ("0", "-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +121,29 @@ def numbered(text: str) -> Iterator[tuple[int, str]]:
             yield number, line.strip()
 
 
+def fields_of(line: str) -> list[str]:
+    """Part a line at its tabs if it has any, else at its blanks, else at its commas."""
+    if "\t" in line:
+        return line.split("\t")
+    fields = line.split()
+    return fields if len(fields) > 1 else line.split(",")
+
+
 def parse_labelled(text: str, source: str, label_first: bool = False) -> PairList:
     """`path1 path2 0|1` (InsightFace's pairs_label.txt), or `0|1 path1 path2` (pair.label).
 
-    Fields are separated by tabs if the line has any, else by any blank.  1 = genuine.  No folds.
+    Fields as `fields_of` parts them.  1 = genuine; 0 or -1 = impostor.  No folds.
     """
     expected = "'0|1 path path'" if label_first else "'path path 0|1'"
 
     def rows() -> Iterator[tuple[str, str, bool, None, int]]:
         for number, line in numbered(text):
-            fields = line.split("\t") if "\t" in line else line.split()
+            fields = fields_of(line)
             label = fields[0 if label_first else -1]
-            if len(fields) != 3 or label not in ("0", "1"):
+            if len(fields) != 3 or label not in GENUINE + IMPOSTOR:
                 raise wrong_line(source, number, expected, line)
             left, right = fields[1:] if label_first else fields[:2]
-            yield left, right, label == "1", None, number
+            yield left, right, label in GENUINE, None, number
 
     return build(rows(), source)
 

@@ -1,0 +1,64 @@
+"""`evalkit score`: numbers from plain scores, with no embedding at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+
+from evalkit.cli.options import PATH, Output, output_options
+from evalkit.datasets import layouts, score_lists
+from evalkit.datasets.pair_lists import PairList
+from evalkit.errors import DataError
+from evalkit.protocols import score_list
+
+
+@click.command("score")
+@click.argument("scores", type=PATH)
+@click.option("--pairs", type=PATH, metavar="LIST", help="The pair list, in the scores' order.")
+@click.option("--distance", is_flag=True, help="Lower is more alike: a score is minus the number.")
+@click.option("--far", "fars", multiple=True, default=score_list.FARS, show_default=True)
+@output_options
+def command(
+    scores: Path, pairs: Path | None, distance: bool, fars: tuple[str, ...], output: Output
+) -> int:
+    """AUC, EER, TPR@FAR and the best accuracy of SCORES: 'label score' or 'label score fold'.
+
+    Label 1 is genuine, 0 or -1 impostor. The 10-fold accuracy is given only where a third column
+    or the list of --pairs has folds. With --pairs, intervals resample people.
+    """
+    held = score_lists.read(scores, distance=distance)
+    fold, listed, subject = held.fold, None, None
+    names = {}
+    if pairs is not None:
+        compared = layouts.read(pairs).pairs
+        _same_order(held, scores, compared)
+        manifest, listed = compared.resolve()
+        subject, fold = manifest.subject, listed.fold if fold is None else fold
+        names = {"list": pairs.name, "manifest": manifest.digest()}
+    report = score_list.evaluate(
+        held.score, held.genuine, fold, pairs=listed, subject=subject, fars=fars
+    )
+    provenance = {"scores": scores.name, **names, **report.provenance}
+    report = replace(report, provenance=provenance)
+    return output.deliver(report, f"{scores.name}: {len(held.score):,} scored pairs")
+
+
+def _same_order(held: score_lists.ScoreList, scores: Path, compared: PairList) -> None:
+    """Raise DataError unless scores and pairs are as many and have the same labels, in order."""
+    if len(held.score) != len(compared):
+        raise DataError(
+            f"{scores.name} has {len(held.score)} scores, {compared.source} {len(compared)} pairs",
+            "line i of the one belongs to pair i of the other",
+        )
+    other = np.flatnonzero(held.genuine != compared.genuine)
+    if len(other):
+        k = int(other[0])
+        classes = {True: "genuine", False: "impostor"}
+        raise DataError(
+            f"score {k + 1} of {scores.name} is {classes[bool(held.genuine[k])]}, the pair on line "
+            f"{compared.line[k]} of {compared.source} {classes[bool(compared.genuine[k])]}",
+            "both must have the same pairs in the same order",
+        )

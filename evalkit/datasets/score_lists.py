@@ -1,0 +1,68 @@
+"""Plain files of scores: a label and a score a line, as programs without embeddings print them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.datasets.pair_lists import GENUINE, IMPOSTOR, numbered, read_text, wrong_line
+from evalkit.errors import DataError
+
+_EXPECTED = "'label score' or 'label score fold'"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreList:
+    """Scored pairs in the order of the file.
+
+    score : (P,) float64, -inf for a comparison that failed.  genuine : (P,) bool.
+    fold : (P,) int16, or None where the file has no third column.
+    """
+
+    score: NDArray[np.float64]
+    genuine: NDArray[np.bool_]
+    fold: NDArray[np.int16] | None
+
+
+def read(path: Path, *, distance: bool = False) -> ScoreList:
+    """Read `label score [fold]` a line, between blanks, tabs, commas or semicolons.
+
+    label : 1 = genuine; 0 or -1 = impostor.  distance : lower is more alike, so the score is minus
+    the number, and inf stands for a comparison that failed.
+    """
+    label: list[bool] = []
+    score: list[float] = []
+    fold: list[str | None] = []
+    for number, line in numbered(read_text(path)):
+        fields = re.split(r"[\s,;]+", line)
+        if len(fields) not in (2, 3) or fields[0] not in GENUINE + IMPOSTOR:
+            raise wrong_line(str(path), number, _EXPECTED, line)
+        value, place = _number(fields[1]), fields[2] if len(fields) == 3 else None
+        value = -value if distance else value
+        if not value < np.inf:
+            failed = "inf" if distance else "-inf"
+            what = f"a finite number, or {failed} for a comparison that failed"
+            raise wrong_line(str(path), number, what, line)
+        if place is not None and not (place.isascii() and place.isdigit() and len(place) < 5):
+            raise wrong_line(str(path), number, "a fold from 0 to 9999", line)
+        if fold and (place is None) != (fold[0] is None):
+            raise wrong_line(str(path), number, "a fold on every line, or on none", line)
+        label.append(fields[0] in GENUINE)
+        score.append(value)
+        fold.append(place)
+    if not label:
+        raise DataError(f"{path} holds no scores", f"expected lines of {_EXPECTED}")
+    folds = None if fold[0] is None else np.array(fold, np.int16)
+    return ScoreList(np.array(score, np.float64), np.array(label, np.bool_), folds)
+
+
+def _number(text: str) -> float:
+    """Read a decimal number; NaN for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

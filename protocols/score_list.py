@@ -1,0 +1,114 @@
+"""The numbers of scores alone: pairs that somebody else compared, labelled genuine or impostor.
+
+AUC, EER and TPR@FAR are those of `metrics`.  `accuracy` is the 10-fold one, where the pairs have
+folds; `accuracy@threshold=best` is the accuracy at the one threshold that is best on these very
+pairs, an upper bound that no deployed threshold reaches, and what older papers call accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import verification
+from evalkit.protocols.intervals import LEVEL, clopper_pearson, with_intervals
+from evalkit.protocols.kfold import best_threshold, check_folds
+from evalkit.protocols.metrics import checked_scores
+from evalkit.types import Estimate, Failures, PairSet, Report
+
+NAME = "score"
+VERSION = 1
+FARS = verification.FARS
+BEST = "accuracy@threshold=best"
+
+
+def validate(
+    score: NDArray[np.float64], genuine: NDArray[np.bool_], fold: NDArray[np.integer[Any]] | None
+) -> None:
+    """Raise ProtocolError unless there is one usable score, label and fold, if any, a pair."""
+    checked_scores(score, "pair")
+    if not len(score) or genuine.shape != score.shape:
+        raise ProtocolError(f"{len(score)} scores have labels of shape {genuine.shape}")
+    if fold is not None:
+        check_folds(genuine, fold)
+
+
+def evaluate(
+    score: NDArray[np.float64],
+    genuine: NDArray[np.bool_],
+    fold: NDArray[np.integer[Any]] | None = None,
+    *,
+    pairs: PairSet | None = None,
+    subject: NDArray[np.integer[Any]] | None = None,
+    fars: Sequence[str] = FARS,
+) -> Report:
+    """Measure scored pairs.
+
+    score : (P,) float64, -inf where the comparison failed.  genuine : (P,) bool.  fold : (P,).
+    pairs, subject : the images of each pair and the identity of each image, where they are known.
+    Metrics: accuracy (only with folds), accuracy@threshold=best, auc, eer, tpr@far=x.
+    With `pairs` the intervals are by subject.  Without, counted shares of pairs have a
+    Clopper-Pearson one that takes pairs for independent, and AUC, EER and 10-fold accuracy none.
+    """
+    score = np.asarray(score, np.float64)
+    validate(score, genuine, fold)
+    measured = verification.measures(score, genuine, fold, fars)
+    if fold is None:
+        del measured["accuracy"]
+    measured[BEST] = best_accuracy(score, genuine)
+    outcomes = None
+    if pairs is not None:
+        outcomes = verification.outcomes(score, pairs, fold, subject)
+        measured = with_intervals(measured, outcomes)
+    lost = np.isneginf(score)
+    return Report(
+        protocol=NAME,
+        protocol_version=VERSION,
+        metrics=_with_exact_intervals(measured, int(genuine.sum())),
+        failures=Failures(
+            genuine=int((lost & genuine).sum()), impostor=int((lost & ~genuine).sum())
+        ),
+        provenance={
+            "pairs": len(score),
+            "genuine": int(genuine.sum()),
+            "folds": "none" if fold is None else verification.FOLDS_OF_LIST,
+        },
+        curves=verification.pictures(score, genuine),
+        outcomes=outcomes,
+    )
+
+
+def best_accuracy(score: NDArray[np.float64], genuine: NDArray[np.bool_]) -> Estimate:
+    """Share of pairs that the best single threshold decides rightly (`kfold.best_threshold`).
+
+    The threshold is chosen on the pairs that it is judged on: an upper bound.
+    """
+    threshold = best_threshold(score, genuine)
+    accepted = score >= threshold
+    impostors = int(np.count_nonzero(~genuine))
+    false = int(np.count_nonzero(accepted & ~genuine))
+    return Estimate(
+        value=int(np.count_nonzero(accepted == genuine)) / len(score),
+        n=len(score),
+        threshold=threshold,
+        far=false / impostors if impostors else None,
+        false_accepts=false,
+        note="threshold chosen on these pairs: optimistic",
+    )
+
+
+def _with_exact_intervals(measured: Mapping[str, Estimate], genuine: int) -> dict[str, Estimate]:
+    """Fill in Clopper-Pearson where a number without interval is a count over a count of pairs."""
+    found = dict(measured)
+    for name, m in measured.items():
+        trials = m.n if name == BEST else genuine if name.startswith("tpr@far=") else 0
+        if trials and m.value is not None and m.low is None:
+            low, high = clopper_pearson(round(m.value * trials), trials)
+            how = f"{LEVEL:.0%} Clopper-Pearson, {trials:,} pairs taken as independent"
+            found[name] = replace(m, low=low, high=high, interval=how)
+    return found

@@ -1,0 +1,275 @@
+"""Every parser of a stranger's file, with a good file of its kind to start from.
+
+For the quick runs of `test_fuzz.py` and the long ones of `benchmarks/fuzz.py`.
+"""
+
+import io
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+from evalkit.adapters import embeddings, vector_files
+from evalkit.datasets import (
+    agedb,
+    bcolz,
+    blufr,
+    cfp,
+    ijb,
+    layouts,
+    lfw,
+    matfile,
+    matio,
+    megaface,
+    score_lists,
+    trillion,
+)
+from evalkit.datasets import bin as bin_sets
+from evalkit.errors import EvalkitError
+from evalkit.features import FeatureStore
+from evalkit.types import Manifest
+
+GOLDEN = Path(__file__).parent / "golden" / "bcolz"
+X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+KEYS = [f"A/A_{i}.jpg" for i in range(4)]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser, files that it reads, and the one whose bytes are changed."""
+
+    name: str
+    parse: Callable[[Path], Any]  # gets the folder
+    good: dict[str, bytes]
+    victim: str
+    binary: bool
+
+
+class CodeRanError(BaseException):
+    """A file made its reader do what no reader does; no `except Exception` swallows it."""
+
+
+_FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen")
+_FORBIDDEN += ("socket.connect", "shutil.rmtree", "os.remove", "ctypes.dlopen")
+_watched = [False]
+
+
+def watch() -> None:
+    """Make `answers` raise CodeRanError where a parser starts a program or removes a file."""
+
+    def hook(event: str, _: Any) -> None:
+        if _watched[0] and event in _FORBIDDEN:
+            raise CodeRanError(event)
+
+    sys.addaudithook(hook)
+
+
+def answers(target: Target, folder: Path, data: bytes) -> bool:
+    """Tell whether the parser took the bytes (True) or refused them; anything else is raised."""
+    (folder / target.victim).write_bytes(data)
+    _watched[0] = True
+    try:
+        target.parse(folder)
+    except EvalkitError as e:
+        if not e.message or "\n" in e.message:
+            raise AssertionError(f"not one line: {e.message!r}") from e
+        return False
+    finally:
+        _watched[0] = False
+    return True
+
+
+def place(target: Target, folder: Path) -> Path:
+    """Lay out the good files of a target."""
+    for name, data in target.good.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def _made(write: Callable[[Path], Any], suffix: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"x{suffix}")
+        write(path)
+        return path.read_bytes()
+
+
+def _one(name: str, data: bytes | str, parse: Callable[[Path], Any], suffix: str) -> Target:
+    file, binary = f"x{suffix}", isinstance(data, bytes)
+    held = data if isinstance(data, bytes) else data.encode()
+    return Target(name, lambda folder: parse(folder / file), {file: held}, file, binary)
+
+
+def _vectors(path: Path) -> Any:
+    x, _ = vector_files.read(path)
+    embeddings.check(x, path)
+    return np.asarray(x).sum()
+
+
+def _features_file(path: Path) -> None:
+    manifest = Manifest(tuple(KEYS), np.zeros(4, np.int32))
+    with FeatureStore.create(path, manifest, dim=3, key={"a": "b"}) as store:
+        store.write(np.arange(4), X[:, None])
+
+
+def _store(path: Path) -> Any:
+    with FeatureStore.open(path) as store:
+        return store.features.sum()
+
+
+def _agedb_file(path: Path) -> None:
+    splits = np.empty((2, 1), object)
+    for k in range(2):
+        images = np.empty((2, 1), object)
+        for side in range(2):
+            images[side, 0] = {"name": f"{side}_P_{k}", "age": 20}
+        splits[k, 0] = {"pairs": images, "labels": np.array([[1]])}
+    savemat(path, {"splits": splits})
+
+
+def _blufr_file(path: Path) -> None:
+    index = np.empty(1, object)
+    index[0] = np.array([1, 2])
+    names = np.array(["A_0001.jpg", "B_0001.jpg"], object)
+    trials = dict.fromkeys(("testIndex", "galIndex", "probIndex"), index)
+    savemat(path, {"imageList": names, "labels": np.array([1, 2]), **trials})
+
+
+def _picture() -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def _first_image(found: Any) -> None:
+    source, _ = found
+    source.read(0)
+
+
+def _bin_sets() -> Iterator[Target]:
+    picture = _picture()
+    array = np.frombuffer(picture, np.uint8)
+    for name, images, protocol in (
+        ("bin, bytes", [picture] * 2, 2),
+        ("bin, arrays", [array] * 2, 2),
+        ("bin, protocol 5", [array] * 2, 5),
+    ):
+        data = pickle.dumps((images, [True]), protocol)
+        yield _one(name, data, lambda p: _first_image(bin_sets.read(p)), ".bin")
+
+
+def _binary() -> Iterator[Target]:
+    yield from _bin_sets()
+    feature = matio.header(3, 1) + X[0].tobytes()
+    yield _one("devkit feature .bin", feature, lambda p: matio.read_features([p, p]), ".bin")
+    matrix = matio.header(1, 3) + X[0].tobytes()
+    model = feature + matrix + matrix
+    yield _one("devkit model .bin", model, megaface.read_model, ".bin")
+    submission = matio.header(4, 3) + X.tobytes()
+    yield _one("trillion .bin", submission, trillion.read_submission, ".bin")
+    mat = {"features": X, "keys": np.array(KEYS, object), "s": {"a": 1.0, "b": "text"}}
+    for packed in (False, True):
+        data = _made(lambda p, packed=packed: savemat(p, mat, do_compression=packed), ".mat")
+        yield _one(f".mat{', compressed' if packed else ''}", data, matfile.read, ".mat")
+    yield _one("AgeDB .mat", _made(_agedb_file, ".mat"), agedb.read, ".mat")
+    yield _one("BLUFR .mat", _made(_blufr_file, ".mat"), blufr.read_config, ".mat")
+    carray = {
+        p.relative_to(GOLDEN).as_posix(): p.read_bytes() for p in GOLDEN.rglob("*") if p.is_file()
+    }
+    for victim in ("toy/data/__0.blp", "toy/meta/sizes", "toy/meta/storage", "toy_list.npy"):
+        yield Target(
+            f"bcolz {victim}",
+            lambda folder: _first_image(bcolz.read(folder / "toy")),
+            carray,
+            victim,
+            True,
+        )
+
+    def arrays(path: Path) -> None:
+        with h5py.File(path, "w") as f:
+            f["features"], f["keys"] = X, KEYS
+
+    yield _one(".h5", _made(arrays, ".h5"), _vectors, ".h5")
+    yield _one("feature file .h5", _made(_features_file, ".h5"), _store, ".h5")
+    yield _one(".npy", _made(lambda p: np.save(p, X), ".npy"), _vectors, ".npy")
+    npz = _made(lambda p: np.savez(p, features=X, keys=np.array(KEYS)), ".npz")
+    yield _one(".npz", npz, _vectors, ".npz")
+
+
+def _text() -> Iterator[Target]:
+    pairs = "2\t1\nA\t1\t2\nA\t1\tB\t2\nC\t1\t2\nC\t3\tD\t4\n"
+    yield _one("LFW pairs", pairs, lfw.read_pairs, ".txt")
+    yield _one("pair list, any layout", "a/1.jpg b/2.jpg 0\na/1.jpg a/2.jpg 1\n", _any, ".txt")
+    yield _one("two-line pairs", "a 1.jpg 1\nb.jpg 1\nc 1\nd 1\ne 0\nf 0\n", _two_line, ".txt")
+    yield _one("score list", "1 0.5\n-1 0.2\n0,-inf\n", score_lists.read, ".txt")
+    probes = '{"path": ["a/1.png", "a/2.png"], "id": ["a", "a"]}'
+    yield _one("MegaFace probes", probes, megaface.read_probe_list, ".json")
+    distractors = '{"path": ["1/2@N0/3_0.jpg"]}'
+    yield _one("MegaFace distractors", distractors, megaface.read_distractor_list, ".json_1_1")
+    yield _one("noise list", "# noise\na_1.png\nx\ty/1.png\n", megaface.read_noises, ".txt")
+    yield _one("IJB media", "1.jpg 1 2\n2.jpg 1 3\n", ijb.read_media, ".txt")
+    points = " ".join(map(str, range(10)))
+    yield _one("IJB detections", f"1.jpg {points} 0.99\n", ijb.read_detections, ".txt")
+    yield _one("IJB pairs", "1 2 0\n1 3 1\n", ijb.read_pairs, ".txt")
+    yield _one("IJB gallery", "T,S,F\n1,2,a\n3,4,b\n", ijb.read_enrolled, ".csv")
+    yield _one("subjects", "a\n-\nb\na\n", trillion.read_subjects, ".txt")
+    yield _one("embeddings .csv", "key,a,b\nA,1,2\nB,3e-1,nan\n", _vectors, ".csv")
+    folder = {"Protocol/Pair_list_F.txt": b"1 a/000/frontal/01.jpg\n2 a/000/frontal/02.jpg\n"}
+    folder["Protocol/Pair_list_F.txt"] += b"3 a/001/frontal/01.jpg\n"
+    for k in range(1, 11):
+        folder[f"Protocol/Split/FF/{k:02d}/same.txt"] = b"1,2\n"
+        folder[f"Protocol/Split/FF/{k:02d}/diff.txt"] = b"1,3\n"
+    for victim in ("Protocol/Pair_list_F.txt", "Protocol/Split/FF/01/same.txt"):
+        yield Target(f"CFP {victim}", lambda p: cfp.read(p, "FF"), folder, victim, False)
+
+
+def _any(path: Path) -> Any:
+    return layouts.read(path).pairs.resolve()
+
+
+def _two_line(path: Path) -> Any:
+    return layouts.read(path, "two-line").pairs.resolve()
+
+
+def _optional() -> Iterator[Target]:
+    """Give the formats whose packages are at hand."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+    except ImportError:
+        pass
+    else:
+        table = pa.table({"key": KEYS, "embedding": X.tolist()})
+        data = _made(lambda p: parquet.write_table(table, p), ".parquet")
+        yield _one(".parquet", data, _vectors, ".parquet")
+    try:
+        import torch
+    except ImportError:
+        pass
+    else:
+        held = {"features": torch.from_numpy(X), "keys": KEYS}
+        yield _one(".pt", _made(lambda p: torch.save(held, p), ".pt"), _vectors, ".pt")
+
+
+def targets() -> list[Target]:
+    """Give all parsers whose packages are installed."""
+    found = [*_binary(), *_text(), *_optional()]
+    if not _has_numcodecs():
+        found = [t for t in found if not t.victim.endswith(".blp")]
+    return found
+
+
+def _has_numcodecs() -> bool:
+    try:
+        import numcodecs  # noqa: F401
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""Any bytes give a right answer or one clear error; what longer runs found stays mended."""
+
+import pickle
+import resource
+import struct
+import subprocess
+from pathlib import Path
+
+import fuzz_targets
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from evalkit.datasets import bcolz
+from evalkit.datasets import bin as bin_sets
+from evalkit.errors import DataError
+
+TARGETS = fuzz_targets.targets()
+fuzz_targets.watch()
+edits = st.lists(st.tuples(st.integers(0, 1 << 13), st.binary(max_size=6), st.booleans()))
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_a_good_file_is_read(target: fuzz_targets.Target, tmp_path: Path) -> None:
+    folder = fuzz_targets.place(target, tmp_path)
+    assert fuzz_targets.answers(target, folder, target.good[target.victim])
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_any_bytes_are_read_or_refused(target: fuzz_targets.Target, tmp_path: Path) -> None:
+    folder = fuzz_targets.place(target, tmp_path)
+
+    @settings(
+        max_examples=12,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(edits)
+    def one(changes: list[tuple[int, bytes, bool]]) -> None:
+        data = target.good[target.victim]
+        for at, new, insert in changes:
+            at %= len(data) + 1
+            data = data[:at] + new + data[at + (0 if insert else len(new)) :]
+        fuzz_targets.answers(target, folder, data)
+
+    one()
+
+
+def test_a_file_that_starts_a_program_is_caught(tmp_path: Path) -> None:
+    def parse(folder: Path) -> None:
+        try:
+            subprocess.run(["true"], check=False)
+        except Exception as e:
+            raise DataError("refused") from e
+
+    target = fuzz_targets.Target("runs", parse, {}, "x", True)
+    with pytest.raises(fuzz_targets.CodeRanError):
+        fuzz_targets.answers(target, tmp_path, b"")
+
+
+def test_a_pickle_of_a_few_bytes_takes_no_memory(tmp_path: Path) -> None:
+    """The C unpickler made a table of 24 GB for a memo key, an array of 3 GB had no data."""
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"\x80\x02]q\x00r" + struct.pack("<I", 1_560_445_042) + b"q\x00.")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=r"not a \.bin set"):
+        bin_sets.read(path)
+
+    class Huge:
+        def __reduce__(self) -> tuple[object, ...]:
+            return np.ndarray, ((3 << 30,), np.dtype(np.uint8))
+
+    path.write_bytes(pickle.dumps(([Huge(), Huge()], [True])))
+    with pytest.raises(DataError, match=r"an image of the \.bin set is a ndarray"):
+        bin_sets.read(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB
+
+
+def test_an_npy_header_of_broken_python_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    for name, data in {
+        p.relative_to(fuzz_targets.GOLDEN): p.read_bytes()
+        for p in fuzz_targets.GOLDEN.rglob("*")
+        if p.is_file()
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    header = b"{'descr': '|b1', 'fortran_order': False, 'shape': (2,"
+    (tmp_path / "toy_list.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    )
+    with pytest.raises(DataError, match="no list of booleans"):
+        bcolz.read(folder)
+
+
+def test_a_librarys_message_of_several_lines_becomes_one() -> None:
+    assert DataError("it says: first\nsecond\n").message == "it says: first second"

@@ -1,0 +1,133 @@
+"""`evalkit score`: the numbers of plain scores."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from evalkit import cli
+from evalkit.datasets import score_lists
+from evalkit.errors import DataError, ProtocolError
+from evalkit.protocols import score_list
+from evalkit.protocols.intervals import clopper_pearson
+
+
+def metrics(*words: object) -> dict[str, dict]:
+    done = CliRunner().invoke(cli.cli, ["score", *map(str, words), "--json", "-"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return json.loads(done.stdout)["metrics"]
+
+
+def test_labels_and_separators_in_every_spelling(tmp_path: Path) -> None:
+    path = tmp_path / "s.txt"
+    path.write_text("1 0.5\n0,0.25\n-1\t-inf\n1;1e-3\n")
+    held = score_lists.read(path)
+    assert held.genuine.tolist() == [True, False, False, True] and held.fold is None
+    assert held.score.tolist() == [0.5, 0.25, -np.inf, 0.001]
+    path.write_text("1 0.5 3\n0 inf 4\n")
+    held = score_lists.read(path, distance=True)
+    assert held.score.tolist() == [-0.5, -np.inf]
+    assert held.fold is not None and held.fold.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1 0.5\n0.7 1\n", "line 2: expected 'label score'"),
+        ("1 nan\n", "line 1: expected a finite number, or -inf"),
+        ("1 inf\n", "line 1: expected a finite number"),
+        ("1 abc\n", "line 1: expected a finite number"),
+        ("1 0.5 1\n0 0.5\n", "line 2: expected a fold on every line"),
+        ("1 0.5 -1\n", "line 1: expected a fold from 0"),
+        ("\n", "holds no scores"),
+    ],
+)
+def test_a_wrong_line_is_quoted(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "s.txt").write_text(text)
+    with pytest.raises(DataError, match=told):
+        score_lists.read(tmp_path / "s.txt")
+
+
+def test_the_best_accuracy_is_that_of_every_threshold_tried() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        score = rng.integers(0, 8, 30) / 4
+        genuine = rng.random(30) < 0.5
+        tried = [np.mean((score >= t) == genuine) for t in [*score, np.inf]]
+        assert score_list.best_accuracy(score, genuine).value == max(tried)
+
+
+def test_ten_folds_only_where_folds_are_given(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(200) % 2
+    score = label + rng.normal(size=200)
+    lines = [f"{y} {float(s)!r}" for y, s in zip(label, score, strict=True)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "b.txt").write_text("\n".join(f"{x} {i // 20}" for i, x in enumerate(lines)))
+    without, with_ = metrics(tmp_path / "a.txt"), metrics(tmp_path / "b.txt")
+    assert "accuracy" not in without and len(with_["accuracy"]["folds"]) == 10
+    assert {n: m for n, m in with_.items() if n != "accuracy"} == without
+    one_class = np.repeat([0, 1], 100)
+    with pytest.raises(ProtocolError, match="only"):
+        score_list.evaluate(score, one_class == 1, one_class)
+
+
+def test_shares_of_pairs_have_an_exact_interval_and_curves_none(tmp_path: Path) -> None:
+    path = tmp_path / "s.txt"
+    path.write_text("1 0.9\n1 0.8\n1 0.3\n" + "".join(f"0 {k / 20}\n" for k in range(10)))
+    m = metrics(path, "--far", "0.1")["tpr@far=0.1"]
+    assert m["value"] == 2 / 3 and (m["low"], m["high"]) == clopper_pearson(2, 3)
+    assert "independent" in m["interval"]
+    assert metrics(path)["auc"].get("low") is None
+
+
+def test_the_real_list_of_mobilefacenet(shared_data: Path) -> None:
+    """2,700 genuine pairs, AUC 0.998699, 98.94 % at 0.274: as measured with other code."""
+    folder = shared_data / "score_lists"
+    held = score_lists.read(folder / "rs_lfw_99.50.txt")
+    assert len(held.score) == 5474 and int(held.genuine.sum()) == 2700
+    plain = metrics(folder / "rs_lfw_99.50.txt")
+    assert plain["auc"]["value"] == pytest.approx(0.998699, abs=5e-7)
+    best = plain[score_list.BEST]
+    assert round(best["value"], 4) == 0.9894
+    at = (held.score >= 0.274) == held.genuine
+    assert abs(at.mean() - best["value"]) < 1 / 5474
+    listed = metrics(folder / "rs_lfw_99.50.txt", "--pairs", folder / "pairs_1.txt")
+    assert "by subject" in listed["auc"]["interval"]
+    assert {n: m["value"] for n, m in listed.items()} == {n: m["value"] for n, m in plain.items()}
+
+
+def test_a_pair_list_in_another_order_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("1 0.9\n0 0.1\n")
+    for text, told in (("a,b,0\na,c,1\n", "score 1 .* genuine, .* line 1"), ("a,b,1\n", "1 pairs")):
+        (tmp_path / "p.txt").write_text(text)
+        words = ["score", str(tmp_path / "s.txt"), "--pairs", str(tmp_path / "p.txt")]
+        done = CliRunner().invoke(cli.cli, words)
+        assert isinstance(done.exception, DataError)
+        with pytest.raises(DataError, match=told):
+            raise done.exception
+
+
+@pytest.mark.parametrize(
+    ("name", "best"),
+    [
+        ("dlib_LFW_roc_curve.txt", 0.9938),
+        ("eigenfaces-original-roc.txt", 0.6107),
+        ("funneled-v1-like-roc.txt", 0.7950),
+    ],
+)
+def test_the_curves_on_lfws_site_as_scores(shared_data: Path, name: str, best: float) -> None:
+    """A curve of 3,000 + 3,000 pairs as scores that have it: its best accuracy comes out."""
+    tpr, far = np.genfromtxt(shared_data / "lfw_official_roc" / name).T
+    known = np.isfinite(tpr) & np.isfinite(far)
+    counts = np.unique(np.rint(np.column_stack([tpr, far])[known] * 3000).astype(int), axis=0)
+    counts = np.concatenate([[[0, 0]], counts[np.lexsort((counts[:, 0], counts[:, 1]))]])
+    counts = np.maximum.accumulate(np.concatenate([counts, [[3000, 3000]]]))
+    step = np.diff(counts, axis=0)
+    rank = -np.arange(len(step), dtype=float)
+    score = np.concatenate([np.repeat(rank, step[:, 0]), np.repeat(rank, step[:, 1])])
+    report = score_list.evaluate(score, np.arange(6000) < 3000)
+    value = report.metrics[score_list.BEST].value
+    assert value is not None and round(value, 4) == pytest.approx(best, abs=2e-4)
