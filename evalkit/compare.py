@@ -38,6 +38,10 @@ _COMPARISONS = (
     "right_images",
     "impostors",
     "rank_subject",
+    "mate_subject",
+    "nonmate_subject",
+    "mate_gallery",
+    "nonmate_gallery",
 )
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, compat, long_lists, metrics
+from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.scores import Flip, failed, fuse, normalise
 from evalkit.types import Estimate, Failures, PairSet, Report
 
@@ -168,18 +169,20 @@ def verify(
             found[f"tpr@far={far},rule=nearest-far"] = compat.nearest_far(
                 scored.genuine, impostor, far
             )
+    outcomes = long_lists.outcomes(scored, pairs, fars)
     lost = failed(templates.vectors)
     rejected = lost[pairs.left] | lost[pairs.right]
     return Report(
         protocol=f"{NAME}-1:1",
         protocol_version=VERSION,
-        metrics=found,
+        metrics=with_intervals(found, outcomes),
         failures=Failures(
             images=templates.failed_images,
             genuine=int((rejected & genuine).sum()),
             impostor=int((rejected & ~genuine).sum()),
         ),
         provenance={"templates": len(templates.ids), "pairs": len(pairs), **(provenance or {})},
+        outcomes=outcomes,
     )
 
 
@@ -213,12 +216,12 @@ def identify(
     if not galleries:
         raise ProtocolError("there is no gallery")
     x = templates.vectors[templates.rows(probe.template)]
-    ranks: list[NDArray[np.int64]] = []
+    searched: list[_Found] = []
     by_fpir: dict[str, list[Estimate]] = {}
     for gallery in galleries:
         y = templates.vectors[templates.rows(gallery.template)]
         found = _search(x, y, probe.subject, gallery.subject, engine)
-        ranks.append(found.rank)
+        searched.append(found)
         for fpir in fpirs:
             by_fpir.setdefault(f"tpir@fpir={fpir}", []).append(
                 metrics.dir_at_fpir(found.mate, found.rank, found.nonmate, fpir)
@@ -227,23 +230,26 @@ def identify(
                 by_fpir.setdefault(f"tpir@fpir={fpir},rule=insightface", []).append(
                     insightface_tpir(found.mate, found.impostor, found.nonmate, fpir)
                 )
-    rank = np.concatenate(ranks)
+    rank = np.concatenate([found.rank for found in searched])
     hits = {k: int(((rank >= 1) & (rank <= k)).sum()) for k in depths}
     measured = {
         f"rank-{k}": Estimate(value=hits[k] / len(rank) if len(rank) else None, n=len(rank))
         for k in depths
     }
+    measured |= {name: _mean(of) for name, of in by_fpir.items()}
+    outcomes = _outcomes(searched)
     lost = failed(x)
     return Report(
         protocol=f"{NAME}-1:N",
         protocol_version=VERSION,
-        metrics={**measured, **{name: _mean(of) for name, of in by_fpir.items()}},
+        metrics=with_intervals(measured, outcomes) if len(rank) else measured,
         failures=Failures(images=templates.failed_images, genuine=int(lost.sum())),
         provenance={
             "probes": len(x),
             "galleries": [len(g.template) for g in galleries],
             **(provenance or {}),
         },
+        outcomes=outcomes,
     )
 
 
@@ -252,13 +258,31 @@ class _Found:
     """One gallery's searches.
 
     mate, impostor, rank : of probes with a mate, its score, the best other's, the mate's rank.
-    nonmate : the best score of each probe without one.
+    nonmate : the best score of each probe without one.  subject, other_subject : of both kinds.
     """
 
     mate: NDArray[np.float64]
     impostor: NDArray[np.float64]
     rank: NDArray[np.int64]
     nonmate: NDArray[np.float64]
+    subject: Ints
+    other_subject: Ints
+
+
+def _outcomes(searched: Sequence[_Found]) -> dict[str, NDArray[Any]]:
+    """Keep every search for intervals and paired tests, see `samples.searches_of`."""
+    gallery = range(len(searched))
+    subject = np.concatenate([f.subject for f in searched])
+    return {
+        "rank": np.concatenate([f.rank for f in searched]),
+        "rank_subject": subject,
+        "mate_score": np.concatenate([np.where(f.rank == 1, f.mate, -np.inf) for f in searched]),
+        "mate_subject": subject,
+        "mate_gallery": np.repeat(gallery, [len(f.rank) for f in searched]),
+        "nonmate_score": np.concatenate([f.nonmate for f in searched]),
+        "nonmate_subject": np.concatenate([f.other_subject for f in searched]),
+        "nonmate_gallery": np.repeat(gallery, [len(f.nonmate) for f in searched]),
+    }
 
 
 def _search(
@@ -280,7 +304,14 @@ def _search(
     if mated is None or mate is None or above is None or impostor is None:
         raise ProtocolError("a search needs the subjects of probes and gallery")
     rank = np.where(np.isfinite(mate), above + 1, 0)
-    return _Found(mate[mated], impostor[mated], rank[mated], impostor[~mated])
+    return _Found(
+        mate[mated],
+        impostor[mated],
+        rank[mated],
+        impostor[~mated],
+        probe_subject[mated],
+        probe_subject[~mated],
+    )
 
 
 def insightface_tpir(

@@ -111,6 +111,8 @@ def independent(sample: Sample, name: str) -> int:
     """Subjects whose comparisons a metric counts: those that could have erred independently."""
     if name.startswith("rank-") and sample.rank_subject is not None:
         return len(np.unique(sample.rank_subject))
+    if name.startswith("tpir@"):
+        return len(np.unique(np.concatenate([s.mate_subject for s in sample.searches])))
     return len(np.unique(sample.genuine_subject))
 
 

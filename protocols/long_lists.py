@@ -7,14 +7,17 @@ is within twice that of the wanted order statistic are scored exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
+from evalkit.protocols.samples import people_of_pairs
 from evalkit.protocols.scores import exact_scores, failed
 from evalkit.types import Estimate, PairSet
 
@@ -37,6 +40,50 @@ class Scored:
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     error: float
+
+
+LONGEST_TAIL = 4_000_000  # impostor pairs kept at most
+
+
+def outcomes(scored: Scored, pairs: PairSet, fars: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Keep what intervals and paired tests need: genuine and highest impostor scores.
+
+    Rows joined by genuine pairs are one person.  Kept are about twice the false accepts that the
+    highest FAR allows, scored exactly; a FAR that needs more than `LONGEST_TAIL` gets no interval.
+    Where that is not the whole list, the rest enters a draw by how many impostor pairs each person
+    has on the left and on the right, as if these had met in proportion.
+    """
+    person = np.unique(people_of_pairs(pairs.left, pairs.right, pairs.genuine), return_inverse=True)
+    who, n = person[1], len(scored.impostor)
+    allowed = (2 * false_accepts_allowed(far, n) + 100 for far in fars)
+    count = min(max((k for k in allowed if k <= LONGEST_TAIL), default=0), n)
+    # All that may be among the `count` highest: within twice the screen's error of the last.
+    bar = np.partition(scored.impostor, n - count)[n - count] if count else np.inf
+    near = np.flatnonzero(scored.impostor >= bar - 2 * scored.error)
+    parts = np.array_split(near, max(1, len(near) // _PAGE))
+    with ThreadPoolExecutor(2) as pool:
+        exact = list(pool.map(lambda k: _exact(scored, k), parts))
+    score = np.concatenate(exact)
+    top = np.argsort(-score, kind="stable")[:count]
+    kept, score = near[top], score[top]
+    found = {
+        "genuine_score": scored.genuine,
+        "genuine_subject": who[pairs.left[pairs.genuine]].astype(np.int32),
+        "impostor_score": score,
+        "impostor_left": who[scored.left[kept]].astype(np.int32),
+        "impostor_right": who[scored.right[kept]].astype(np.int32),
+        "impostors": np.array(n),
+    }
+    if count < n:
+        sides = (("left_images", scored.left), ("right_images", scored.right))
+        found |= {name: np.bincount(who[rows], minlength=len(person[0])) for name, rows in sides}
+    return found
+
+
+def _exact(scored: Scored, k: NDArray[np.int64]) -> NDArray[np.float64]:
+    score = exact_scores(scored.x, scored.left[k], scored.x, scored.right[k])
+    score[np.isneginf(scored.impostor[k])] = -np.inf
+    return score
 
 
 def screen(x: NDArray[np.float32], pairs: PairSet, threads: int = 2) -> Scored:

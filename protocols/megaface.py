@@ -201,9 +201,8 @@ def _searches(
     rank, once = np.where(np.isfinite(score), above + 1, 0), i < j
     genuine = i[once], j[once], score[once]
     outcomes = set_outcomes(
-        probe, subject, distractor, nobody, fars=fars, genuine=genuine, **engine
+        probe, subject, distractor, nobody, fars=fars, genuine=genuine, ranks=(rank, i), **engine
     )
-    outcomes |= {"rank": rank, "rank_subject": np.unique(subject, return_inverse=True)[1][i]}
     return _Searches(i, j, rank, len(distractor), tpr_by_far(score[once], seen), outcomes)
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.samples import Floats, Ints, Sample
+from evalkit.protocols.samples import Floats, Ints, Sample, Searches
 
 Counts = NDArray[np.int64]
 
@@ -56,8 +56,9 @@ def metric_draws(
 ) -> dict[str, Floats]:
     """Draw subjects `draws` times; return each metric that the sample supports: name -> (draws,).
 
-    Understood are accuracy, auc, eer, tpr@far=x and rank-k, whatever parameters follow; the
-    threshold is found anew in each draw.  The same seed and number of subjects give the same
+    Understood are accuracy, auc, eer, tpr@far=x, rank-k, and tpir@fpir=x (searches: the gallery
+    stays, the people who look are drawn), whatever parameters follow; the threshold is found anew
+    in each draw.  The same seed and number of subjects give the same
     people, so the draws of two models over the same comparisons are paired: subtract them.
     """
     statistics = {n: s for n in names if (s := _statistic(sample, n)) is not None}
@@ -186,6 +187,8 @@ def _statistic(sample: Sample, name: str) -> Statistic | None:
     """Find how to compute a metric in one draw, or None where the sample does not hold it."""
     if name.startswith("rank-") and sample.rank is not None:
         return _rank_statistic(sample, name.removeprefix("rank-").partition("@")[0])
+    if name.startswith("tpir@fpir="):
+        return _tpir_statistic(sample, name.removeprefix("tpir@fpir=").partition(",")[0])
     if not len(sample.genuine) or not sample.impostors:
         return None
     if name.startswith("tpr@far="):
@@ -208,6 +211,25 @@ def _rank_statistic(sample: Sample, k: str) -> Statistic | None:
         return float(w @ hit) / max(float(w.sum()), 1.0)
 
     return rank_k
+
+
+def _tpir_statistic(sample: Sample, fpir: str) -> Statistic | None:
+    """Mean over the galleries of TPIR at the lowest threshold with weighted FPIR at most x."""
+    try:
+        x = float(Fraction(fpir))
+    except ValueError:
+        return None
+    if not sample.searches or any(not len(s.mate) or not len(s.nonmate) for s in sample.searches):
+        return None
+
+    def of_gallery(s: Searches, weight: Counts) -> float:
+        false = np.cumsum(weight[s.nonmate_subject])
+        k = int(np.searchsorted(false, x * false[-1] * (1 + 1e-12), "right"))
+        border = s.nonmate[k] if k < len(s.nonmate) else -np.inf
+        looked = weight[s.mate_subject]
+        return float(looked[s.mate > border].sum() / max(looked.sum(), 1))
+
+    return lambda draw: float(np.mean([of_gallery(s, draw.weight) for s in sample.searches]))
 
 
 def _tpr_statistic(sample: Sample, far: str) -> Statistic | None:

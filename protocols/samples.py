@@ -18,6 +18,21 @@ Outcomes = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Searches:
+    """Open-set searches of one gallery, both kinds by descending score.
+
+    mate : (Q,) score of each probe's mate, -inf where it was outranked or failed; mate_subject :
+    (Q,) the probe's subject.  nonmate : (R,) best score of each probe without a mate enrolled;
+    nonmate_subject : (R,).
+    """
+
+    mate: Floats
+    mate_subject: Ints
+    nonmate: Floats
+    nonmate_subject: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """What one model decided, with the subject on each side of every comparison.
 
@@ -28,6 +43,7 @@ class Sample:
     order : (G+I,) place in the pair list of each genuine, then of each impostor comparison.
     decided, fold : (P,) in list order, whether cross-validation decided the pair rightly; its fold.
     rank, rank_subject : (Q,) rank of each probe's mate (0 = failed) and the probe's subject.
+    searches : of each gallery.
     subjects : S.
     """
 
@@ -45,6 +61,7 @@ class Sample:
     fold: Ints | None = None
     rank: Ints | None = None
     rank_subject: Ints | None = None
+    searches: tuple[Searches, ...] = ()
 
 
 def sample_of(outcomes: Outcomes) -> Sample:
@@ -54,28 +71,63 @@ def sample_of(outcomes: Outcomes) -> Sample:
     mate), fold and decided (rightly, by the protocol's own threshold rule; else the best threshold
     of the other folds) where known.  Without subjects, rows joined by genuine pairs are one person.
     All pairs of one or two sets: genuine_score, genuine_subject, impostor_score, impostor_left,
-    impostor_right (subjects), left_images, right_images, impostors ().
-    Searches, beside these or alone: rank, rank_subject (Q,).
+    impostor_right (subjects), impostors (), and left_images, right_images unless all are listed.
+    Searches, beside these or alone: rank, rank_subject (Q,); open-set ones as `searches_of`.
     """
     if "score" in outcomes:
         return _sample_of_pairs(outcomes)
     if "genuine_score" in outcomes:
         return _sample_of_sets(outcomes)
     if "rank" in outcomes:
-        nothing, nobody = np.empty(0), np.empty(0, np.int64)
-        subject = np.unique(outcomes["rank_subject"], return_inverse=True)[1]
-        return Sample(
-            subjects=int(subject.max(initial=-1)) + 1,
-            genuine=nothing,
-            genuine_subject=nobody,
-            impostor=nothing,
-            left=nobody,
-            right=nobody,
-            impostors=0,
-            rank=outcomes["rank"],
-            rank_subject=subject,
-        )
+        return _sample_of_searches(outcomes)
     raise ProtocolError(f"outcomes hold {', '.join(outcomes) or 'nothing'}: nothing to resample")
+
+
+def _sample_of_searches(outcomes: Outcomes) -> Sample:
+    names = [n for n in ("rank_subject", "mate_subject", "nonmate_subject") if n in outcomes]
+    every = np.concatenate([outcomes[n] for n in names])
+    seen, ids = np.unique(every, return_inverse=True)
+    parts = np.split(ids, np.cumsum([len(outcomes[n]) for n in names])[:-1])
+    renamed = {**outcomes, **dict(zip(names, parts, strict=True))}
+    nothing, nobody = np.empty(0), np.empty(0, np.int64)
+    return Sample(
+        subjects=len(seen),
+        genuine=nothing,
+        genuine_subject=nobody,
+        impostor=nothing,
+        left=nobody,
+        right=nobody,
+        impostors=0,
+        rank=renamed["rank"],
+        rank_subject=renamed["rank_subject"],
+        searches=searches_of(renamed),
+    )
+
+
+def searches_of(outcomes: Outcomes) -> tuple[Searches, ...]:
+    """Read open-set searches: mate_score, mate_subject (Q,), nonmate_score, nonmate_subject (R,).
+
+    Of several galleries, mate_gallery and nonmate_gallery say which, from 0.
+    """
+    if "mate_score" not in outcomes:
+        return ()
+    one = np.zeros(1, np.int64)
+    mate = np.broadcast_to(outcomes.get("mate_gallery", one), outcomes["mate_score"].shape)
+    non = np.broadcast_to(outcomes.get("nonmate_gallery", one), outcomes["nonmate_score"].shape)
+    found = []
+    for gallery in np.unique(np.concatenate([mate, non])):
+        m, r = np.flatnonzero(mate == gallery), np.flatnonzero(non == gallery)
+        m = m[np.argsort(-outcomes["mate_score"][m], kind="stable")]
+        r = r[np.argsort(-outcomes["nonmate_score"][r], kind="stable")]
+        found.append(
+            Searches(
+                mate=outcomes["mate_score"][m],
+                mate_subject=outcomes["mate_subject"][m],
+                nonmate=outcomes["nonmate_score"][r],
+                nonmate_subject=outcomes["nonmate_subject"][r],
+            )
+        )
+    return tuple(found)
 
 
 def _sample_of_pairs(outcomes: Outcomes) -> Sample:
@@ -108,19 +160,26 @@ def _sample_of_pairs(outcomes: Outcomes) -> Sample:
 def _sample_of_sets(outcomes: Outcomes) -> Sample:
     g = np.argsort(-outcomes["genuine_score"], kind="stable")
     i = np.argsort(-outcomes["impostor_score"], kind="stable")
-    left_images = np.asarray(outcomes["left_images"], np.float64)
+    images = [
+        np.asarray(outcomes[name], np.float64) if name in outcomes else None
+        for name in ("left_images", "right_images")
+    ]
+    listed = [outcomes[n] for n in ("genuine_subject", "impostor_left", "impostor_right")]
     return Sample(
-        subjects=len(left_images),
+        subjects=len(images[0])
+        if images[0] is not None
+        else int(np.concatenate(listed).max(initial=-1)) + 1,
         genuine=outcomes["genuine_score"][g],
         genuine_subject=outcomes["genuine_subject"][g].astype(np.intp),
         impostor=outcomes["impostor_score"][i],
         left=outcomes["impostor_left"][i].astype(np.intp),  # what gathers fastest
         right=outcomes["impostor_right"][i].astype(np.intp),
         impostors=int(outcomes["impostors"]),
-        left_images=left_images,
-        right_images=np.asarray(outcomes["right_images"], np.float64),
+        left_images=images[0],
+        right_images=images[1],
         rank=outcomes.get("rank"),
         rank_subject=outcomes.get("rank_subject"),
+        searches=searches_of(outcomes),
     )
 
 

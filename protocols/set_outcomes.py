@@ -26,6 +26,7 @@ def set_outcomes(
     fars: Sequence[str],
     genuine: tuple[Ints, Ints, Floats] | None = None,
     ranks: tuple[Ints, Ints] | None = None,
+    searches: tuple[Floats, Ints, Floats, Ints] | None = None,
     longest: int = LONGEST_TAIL,
     **engine: Any,
 ) -> dict[str, NDArray[Any]]:
@@ -36,7 +37,9 @@ def set_outcomes(
     about twice the false accepts that the highest FAR allows; a FAR that needs more than `longest`
     gets no interval.  genuine : rows i and j of x and their scores, where genuine pairs are not
     those between x and y.  ranks : (Q,) rank of each probe's mate and the probe's row of x, where
-    searches were made too.  `engine` goes to `allpairs.top_impostors`.
+    searches were made too.  searches : of open-set ones, score of each mate (-inf where it was
+    outranked) and its probe's row of x, best score of each probe without one and its row.
+    `engine` goes to `allpairs.top_impostors`.
     """
     a = _own(subject, 0)
     b = a if y is None or y_subject is None else _own(y_subject, len(a))
@@ -53,6 +56,13 @@ def set_outcomes(
         genuine = i, j, exact_scores(x, i, x if y is None else y, j)
     first, second, score = genuine
     searched = {"rank": ranks[0], "rank_subject": a[ranks[1]]} if ranks is not None else {}
+    if searches is not None:
+        searched |= {
+            "mate_score": searches[0],
+            "mate_subject": a[searches[1]],
+            "nonmate_score": searches[2],
+            "nonmate_subject": a[searches[3]],
+        }
     return searched | {
         "genuine_score": score,
         "genuine_subject": a[first].astype(np.int32),

@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, metrics
+from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.megaface import genuine_pairs, tpr_by_far
 from evalkit.protocols.scores import exact_scores, failed, normalise
+from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate, Failures, Report
 
 NAME = "trillion"
@@ -84,10 +86,22 @@ def evaluate(
     measured[f"rank-1@distractors={len(gallery)}"] = Estimate(
         value=float(first.mean()), n=len(first)
     )
+    once = i < j
+    outcomes = set_outcomes(
+        probe,
+        who,
+        gallery,
+        nobody,
+        fars=fars,
+        genuine=(i[once], j[once], score[once]),
+        ranks=(first.astype(np.int64), i),
+        searches=(hit, i, best, np.arange(len(probe))),
+        **engine,
+    )
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=measured,
+        metrics=with_intervals(measured, outcomes),
         failures=_failures(probe, gallery, i[i < j], j[i < j]),
         provenance={
             "probes": len(probe),
@@ -95,6 +109,7 @@ def evaluate(
             "distractors": len(gallery),
             "impostor_pairs": len(probe) * len(gallery),
         },
+        outcomes=outcomes,
     )
 
 
@@ -113,12 +128,15 @@ def evaluate_one_set(
     i, j = i[i < j], j[i < j]
     seen = allpairs.verify(x, subject, fars=fars, **engine)
     genuine = exact_scores(x, i, x, j)
+    measured = {f"tpr@far={far}": m for far, m in tpr_by_far(genuine, seen).items()}
+    outcomes = set_outcomes(x, subject, fars=fars, genuine=(i, j, genuine), **engine)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics={f"tpr@far={far}": m for far, m in tpr_by_far(genuine, seen).items()},
+        metrics=with_intervals(measured, outcomes),
         failures=_failures(x, x[:0], i, j),
         provenance={"images": len(x), "impostor_pairs": seen.n_impostor},
+        outcomes=outcomes,
     )
 
 

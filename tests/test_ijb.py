@@ -14,6 +14,8 @@ from evalkit.datasets import ijb as files
 from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import ijb, long_lists
 from evalkit.protocols.metrics import tpr_at_far
+from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.samples import sample_of
 from evalkit.protocols.scores import exact_scores, normalise
 from evalkit.types import PairSet
 
@@ -102,6 +104,53 @@ def test_long_lists_settle_what_float32_cannot_tell() -> None:
     scored = long_lists.screen(x, PairSet(left, right, genuine))
     for far in ("1e-3", "1e-2", "0.1", "0.9"):
         assert long_lists.tpr_at_far(scored, far) == tpr_at_far(s[genuine], s[~genuine], far)
+
+
+def _listed(seed: int = 0) -> tuple[np.ndarray, PairSet]:
+    rng = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(40), 5)
+    x = normalise(rng.normal(size=(40, 8))[subject] + 0.8 * rng.normal(size=(200, 8)))
+    x[7] = np.nan
+    left, right = rng.integers(0, 200, (2, 6000))
+    left, right = left[left != right], right[left != right]
+    return x, PairSet(left, right, subject[left] == subject[right])
+
+
+def test_a_list_kept_whole_gives_the_draws_of_its_pairs() -> None:
+    x, pairs = _listed()
+    kept = long_lists.outcomes(long_lists.screen(x, pairs), pairs, ["0.6", "0.01"])
+    score = exact_scores(x, pairs.left, x, pairs.right)
+    whole = {"score": score, "genuine": pairs.genuine, "left": pairs.left, "right": pairs.right}
+    np.testing.assert_array_equal(sample_of(kept).impostor, sample_of(whole).impostor)
+    names = ["tpr@far=0.01", "tpr@far=0.1"]
+    a, b = (metric_draws(sample_of(o), names, 400) for o in (kept, whole))
+    for name in names:  # people are numbered in another order, so other people are drawn
+        assert a[name].std() == pytest.approx(b[name].std(), rel=0.2)
+        assert a[name].mean() == pytest.approx(b[name].mean(), abs=0.01)
+
+
+def test_a_long_list_keeps_its_exact_tail_and_nearly_the_same_spread() -> None:
+    x, pairs = _listed()
+    kept = long_lists.outcomes(long_lists.screen(x, pairs), pairs, ["0.01"])
+    score = exact_scores(x, pairs.left, x, pairs.right)[~pairs.genuine]
+    top = np.sort(score)[::-1][: 2 * (len(score) // 100) + 100]
+    np.testing.assert_array_equal(kept["impostor_score"], top)
+    assert kept["left_images"].sum() == kept["right_images"].sum() == len(score)
+    whole = long_lists.outcomes(long_lists.screen(x, pairs), pairs, ["1"])
+    a, b = (metric_draws(sample_of(o), ["tpr@far=0.01"], 400) for o in (kept, whole))
+    assert a["tpr@far=0.01"].std() == pytest.approx(b["tpr@far=0.01"].std(), rel=0.1)
+
+
+def test_every_number_of_both_reports_has_its_interval() -> None:
+    templates, galleries, probe = _searched()
+    found = ijb.identify(templates, galleries, probe, fpirs=["0.2"], insightface=True)
+    x, pairs = _listed()
+    held = ijb.verify(
+        ijb.Templates(np.arange(200), x, 0), pairs.left, pairs.right, pairs.genuine, fars=["0.01"]
+    )
+    for name, m in {**found.metrics, **held.metrics}.items():
+        assert m.value is not None and m.low is not None and m.high is not None, name
+        assert m.low <= m.value <= m.high, name
 
 
 def test_rows_of_another_length_are_refused() -> None:

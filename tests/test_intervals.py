@@ -237,6 +237,38 @@ def test_ranks_resample_probes_by_subject() -> None:
     assert m.high - m.low > 2.5 * 2 * 1.96 * math.sqrt(0.16 / 1000)
 
 
+@pytest.mark.parametrize("galleries", [1, 2])
+def test_a_draw_of_searches_is_the_metric_with_each_probe_as_often_as_its_person(
+    galleries: int,
+) -> None:
+    rng = np.random.default_rng(galleries)
+    mate, non = rng.integers(0, 20, 60) / 10, rng.integers(0, 12, 50) / 10  # with ties
+    mate[:5] = -np.inf
+    o = {
+        "rank": np.ones(60, np.int64),
+        "rank_subject": rng.integers(0, 9, 60),
+        "mate_score": mate,
+        "mate_subject": rng.integers(0, 9, 60),
+        "nonmate_score": non,
+        "nonmate_subject": rng.integers(3, 14, 50),
+    }
+    if galleries == 2:
+        o |= {"mate_gallery": np.arange(60) % 2, "nonmate_gallery": np.arange(50) % 2}
+    sample = sample_of(o)
+    seen = np.unique(np.concatenate([o[f"{n}_subject"] for n in ("rank", "mate", "nonmate")]))
+    drawn = metric_draws(sample, ["tpir@fpir=0.2"], 50)["tpir@fpir=0.2"]
+    draws = np.random.default_rng(0)
+    for value in drawn:
+        w = subject_weights(sample, draws)
+        times = [w[np.searchsorted(seen, o[f"{n}_subject"])] for n in ("mate", "nonmate")]
+        each = []
+        for g in range(galleries):
+            m = np.repeat(mate, times[0] * (np.arange(60) % galleries == g))
+            r = np.repeat(non, times[1] * (np.arange(50) % galleries == g))
+            each.append(metrics.dir_at_fpir(m, np.ones(len(m)), r, "0.2").value)
+        assert value == pytest.approx(np.mean(each))
+
+
 def test_people_without_names_are_joined_by_genuine_pairs() -> None:
     left, right = np.array([0, 4, 1, 5]), np.array([1, 5, 2, 3])
     genuine = np.array([True, True, True, False])

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,9 @@ def test_a_synthetic_set_gives_its_answer(small: Path, kind: str) -> None:
     known = {k: m for k, m in known["metrics"].items() if m["value"] is not None}
     assert len(known) >= 3
     for name, m in known.items():
-        assert found[name] == m, name
+        ends = dict.fromkeys(("low", "high", "interval"))
+        assert {**found[name], **ends} == {**m, **ends}, name
+        assert found[name]["low"] <= m["value"] <= found[name]["high"], name
 
 
 def test_another_answer_is_noticed(small: Path) -> None:
@@ -63,7 +66,9 @@ _COARSE = st.integers(-3, 3).map(float) | st.just(np.nan)
 )
 def test_both_readings_are_what_loops_give(x: np.ndarray, who: list[int]) -> None:
     subject = np.array(who)
-    found = trillion.evaluate(x, subject, fars=["0.3"], fpir="0.4").metrics
+    with pytest.MonkeyPatch.context() as without_intervals:
+        without_intervals.setattr(trillion, "with_intervals", lambda metrics, _: metrics)
+        found = trillion.evaluate(x, subject, fars=["0.3"], fpir="0.4").metrics
     unit = normalise(x)
     i, j = np.indices((9, 9))
     s = exact_scores(unit, i.ravel(), unit, j.ravel()).reshape(9, 9)
@@ -89,7 +94,10 @@ def test_one_set_compares_every_two_rows() -> None:
     unit, (i, j) = normalise(x), np.triu_indices(40, 1)
     s = exact_scores(unit, i, unit, j)
     same = (subject[i] == subject[j]) & (subject[i] >= 0)
-    assert report.metrics["tpr@far=0.1"] == tpr_at_far(s[same], s[~same], "0.1")
+    found = report.metrics["tpr@far=0.1"]
+    assert found.low is not None and found.high is not None and found.low < found.high
+    bare = replace(found, low=None, high=None, interval="")
+    assert bare == tpr_at_far(s[same], s[~same], "0.1")
     assert (report.failures.images, report.failures.genuine, report.failures.impostor) == (1, 4, 35)
 
 
