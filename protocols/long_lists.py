@@ -66,7 +66,7 @@ def outcomes(scored: Scored, pairs: PairSet, fars: Sequence[str]) -> dict[str, N
     score = np.concatenate(exact)
     top = np.argsort(-score, kind="stable")[:count]
     kept, score = near[top], score[top]
-    found = {
+    found: dict[str, NDArray[Any]] = {
         "genuine_score": scored.genuine,
         "genuine_subject": who[pairs.left[pairs.genuine]].astype(np.int32),
         "impostor_score": score,

@@ -55,7 +55,9 @@ def set_outcomes(
     if genuine is None:
         genuine = i, j, exact_scores(x, i, x if y is None else y, j)
     first, second, score = genuine
-    searched = {"rank": ranks[0], "rank_subject": a[ranks[1]]} if ranks is not None else {}
+    searched: dict[str, NDArray[Any]] = {}
+    if ranks is not None:
+        searched |= {"rank": ranks[0], "rank_subject": a[ranks[1]]}
     if searches is not None:
         searched |= {
             "mate_score": searches[0],
