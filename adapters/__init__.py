@@ -21,6 +21,17 @@ from evalkit.types import InputSpec
 
 GROUP = "evalkit.adapters"
 _PROGRAMS = (".pt", ".pt2", ".torchscript")
+# functions of evalkit.adapters.networks
+NETWORKS = (
+    "mobilefacenet",
+    "iresnet18",
+    "iresnet34",
+    "iresnet50",
+    "iresnet100",
+    "sphereface20",
+    "sphereface64",
+    "inception_resnet_v1",
+)
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 
@@ -56,8 +67,9 @@ def load(
 ) -> Adapter:
     """Load a model by its file's suffix, as `module:factory`, or by an installed plug-in.
 
-    model : `x.onnx`; TorchScript `x.pt`; `torch.export` program `x.pt2`; `package.module:factory`,
-    a callable that returns a `torch.nn.Module` or an Adapter; a plug-in's name or `name:rest`.
+    model : `x.onnx`; TorchScript `x.pt`; `torch.export` program `x.pt2`; one of NETWORKS, with
+    weights=FILE; `package.module:factory`, a callable that returns a `torch.nn.Module` or an
+    Adapter; a plug-in's name or `name:rest`.
     spec : what the model wants to be fed; else `preset`, else the side-car `x.evalkit.toml`.
     A model without any of them is a ModelError: nothing is guessed.
     device : "auto" takes a GPU where the runtime offers one; a GPU that does not start is an error.
@@ -78,6 +90,8 @@ def load(
         _refuse_others(torch_model.TorchModel, options, model)
         read = torch_model.program if suffix == ".pt2" else torch_model.script
         return read(_file(model), _declared(spec, model), device=device, **options)
+    if model in NETWORKS and not Path(model).exists():
+        model = _built_in(model, options)
     for plugin in plugins:
         if plugin.name in (name, suffix.lstrip(".")):
             return _checked(plugin.load()(model, spec=spec, device=device, **options), model)
@@ -105,6 +119,15 @@ def runs_code(model: str) -> bool:
         return True
     plugins = {plugin.name for plugin in importlib.metadata.entry_points(group=GROUP)}
     return ":" in model and model.partition(":")[0] not in plugins and not Path(model).exists()
+
+
+def _built_in(name: str, options: dict[str, Any]) -> str:
+    from evalkit.adapters.torch_model import import_torch
+
+    import_torch()
+    if "weights" not in options:
+        raise ModelError(f"{name} alone has random weights", "add --weights FILE, its checkpoint")
+    return f"evalkit.adapters.networks:{name}"
 
 
 def _refuse_others(adapter: type, options: dict[str, Any], model: str, *more: str) -> None:
@@ -139,5 +162,5 @@ def _checked(adapter: Any, model: str) -> Adapter:
 
 def _ways(plugins: importlib.metadata.EntryPoints) -> str:
     names = ", ".join(sorted(plugin.name for plugin in plugins))
-    known = "give a .onnx, .pt or .pt2 file, or module:factory"
+    known = f"give a .onnx, .pt or .pt2 file, module:factory, or one of {', '.join(NETWORKS)}"
     return f"{known}; plug-ins here: {names}" if names else known

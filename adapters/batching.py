@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,13 @@ from evalkit.errors import ModelError
 from evalkit.types import InputSpec
 
 Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def cores() -> int:
+    """Count the processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def probe(forward: Forward, spec: InputSpec, batch: int | None) -> tuple[int, int | None]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters.batching import in_batches, probe
+from evalkit.adapters.batching import cores, in_batches, probe
 from evalkit.errors import MissingPackageError, ModelError
 from evalkit.types import InputSpec
 
@@ -35,7 +37,7 @@ class OnnxModel:
 
     device : auto, cpu, cuda or tensorrt.  allow_cpu : run on the CPU where the device fails.
     output : name of the output to take, where there are several.
-    threads : CPU threads of the runtime, 0 = its own choice.
+    threads : CPU threads of a forward pass; one, so that `streams` passes at once fill the cores.
 
     `batch` is the number of images in a forward pass, None where any number will do. A model whose
     declared batch is free but whose rows change with their neighbours is run image by image.
@@ -49,7 +51,7 @@ class OnnxModel:
         device: str = "auto",
         allow_cpu: bool = False,
         output: str | None = None,
-        threads: int = 0,
+        threads: int = 1,
     ) -> None:
         import_onnxruntime()
         self.spec, self._name = spec, path.name
@@ -57,6 +59,8 @@ class OnnxModel:
         self._session = _session(path, device, allow_cpu, threads)
         provider = self._session.get_providers()[0]
         self._device = "cpu" if provider == _CPU[0] else "cuda"
+        on_cpu = max(1, cores() // threads) if threads else 1
+        self.streams = on_cpu if self._device == "cpu" else 2
         given = _image_input(self._session, spec, path.name)
         self._input, self._dtype = given.name, _INPUTS[given.type]
         self._output = _output(self._session, output, path.name)
@@ -133,7 +137,8 @@ def _session(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
     if device not in _PROVIDERS:
         raise ModelError(f"no device {device!r}", f"one of auto, {', '.join(_PROVIDERS)}")
     if device != "cpu" and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
+            ort.preload_dlls()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors; they are raised here as well

@@ -65,7 +65,8 @@ def embed(
 
     Threads read and decode ahead, one (or as many as the adapter has `streams`) runs the model,
     this one writes; a few batches are in memory at a time, however many images there are.  Images
-    meet in the same batches in every run, interrupted or not, so they get the same bits.
+    meet in the same batches in every run, interrupted or not, so they get the same bits; what
+    another batch would change is measured and kept (`batch_difference`).
     An image that cannot be read is a failed row.  DataError where an image has not the model's
     size; DataError where `source` lacks an image of the manifest.
     """
@@ -80,7 +81,7 @@ def embed(
         batch = batch or store.provenance.get("batch") or best_batch(adapter)
     else:
         batch = batch or best_batch(adapter)
-        made = {"batch": batch}
+        made = {"batch": batch, "batch difference": batch_difference(adapter, batch)}
         FeatureStore.create(
             path, manifest, dim=adapter.dim, key=key, views=views, provenance=made
         ).close()
@@ -106,23 +107,43 @@ def best_batch(adapter: Adapter, longest: float = 0.5) -> int:
         return int(fixed * max(1, _FIXED // fixed))
     noise = np.random.default_rng(0).integers(0, 256, (1, *adapter.spec.size, 3), dtype=np.uint8)
     rates: dict[int, float] = {}
-    size = 1
-    while size <= _LARGEST:
-        pictures = np.repeat(noise, size, axis=0)
-        try:
-            seconds = min(_seconds(adapter, pictures) for _ in range(3))
-        except MemoryError:
-            break
-        rates[size] = size / seconds
-        if seconds > longest or rates[size] < 0.8 * max(rates.values()):
-            break
-        size *= 2
+    size, streams = 1, getattr(adapter, "streams", 1)
+    with _threads(streams) as pool:
+        while size <= _LARGEST:
+            pictures = [np.repeat(noise, size, axis=0)] * streams
+            try:
+                seconds = min(_seconds(pool, adapter, pictures) for _ in range(3))
+            except MemoryError:
+                break
+            rates[size] = size / seconds
+            if seconds > longest or rates[size] < 0.8 * max(rates.values()):
+                break
+            size *= 2
     return min((n for n, rate in rates.items() if rate >= 0.95 * max(rates.values())), default=1)
 
 
-def _seconds(adapter: Adapter, pictures: Picture) -> float:
+def batch_difference(adapter: Adapter, batch: int, images: int = 8) -> float | None:
+    """Measure what embedding in batches changes: 0.0 where every image gets the same bits.
+
+    The largest difference between a vector made in a pass of `batch` pictures of noise and made
+    alone, over the first `images`, as a share of the largest value; None where the batch does not
+    fit the memory.
+    """
+    shape = (batch, *adapter.spec.size, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    try:
+        together = adapter.embed(noise)[:images]
+        alone = np.concatenate([adapter.embed(noise[i : i + 1]) for i in range(len(together))])
+    except MemoryError:
+        return None
+    return float(np.abs(together - alone).max() / max(float(np.abs(alone).max()), 1e-30))
+
+
+def _seconds(pool: ThreadPoolExecutor, adapter: Adapter, passes: list[Picture]) -> float:
+    """Time passes that run at once, as they will."""
     start = time.perf_counter()
-    adapter.embed(pictures)
+    for _ in pool.map(adapter.embed, passes):
+        pass
     return time.perf_counter() - start
 
 
@@ -147,6 +168,8 @@ def _fill(
     chunks = np.split(np.arange(total), range(size, total, size))
     pending = (rows for rows in chunks if (store.done[rows] == PENDING).any())
     memory, done = _Memory(batch), total - len(store.pending())
+    if progress is not None:
+        progress(done, total)
 
     def forward(chunk: _Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
         x = np.full((len(chunk.rows), views, adapter.dim), np.nan, np.float32)

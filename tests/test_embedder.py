@@ -43,6 +43,10 @@ class Sums:
         return np.concatenate([h.sum((1, 2)) for h in halves], axis=1).astype(np.float32)
 
 
+# batch -> passes in which a run, before it begins, measures what the batch changes
+MEASURED = {4: 1 + 4, 8: 1 + 8}
+
+
 def picture(k: int) -> bytes:
     pixels = np.random.default_rng(k).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     held = io.BytesIO()
@@ -100,7 +104,7 @@ def test_a_second_run_embeds_nothing(faces: Path, tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on(faces: Path, tmp_path: Path) -> None:
     class Stops(Sums):
         def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
-            if len(self.batches) == 3:
+            if len(self.batches) == 3 + MEASURED[4]:
                 raise KeyboardInterrupt
             return super().embed(x)
 
@@ -141,7 +145,17 @@ def test_the_batch_is_found_and_kept_for_the_next_run(faces: Path, tmp_path: Pat
     fixed.batch = 5  # type: ignore[attr-defined]
     assert embedder.best_batch(fixed) % 5 == 0
     store = embedded(faces, tmp_path / "f.h5", Slow())
-    assert store.provenance == {"batch": 8}
+    assert store.provenance == {"batch": 8, "batch difference": 0.0}
+
+
+def test_what_a_batch_changes_is_measured() -> None:
+    class Drifts(Sums):
+        def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return super().embed(x) * np.float32(1 + 0.001 * (len(x) - 1))
+
+    assert embedder.batch_difference(Sums(), 8) == 0.0
+    assert embedder.batch_difference(Drifts(), 3) == pytest.approx(0.002, rel=1e-3)
+    assert embedder.batch_difference(Sums(most=4), 8) is None
 
 
 def test_an_interrupted_run_meets_the_same_batches(faces: Path, tmp_path: Path) -> None:
@@ -149,7 +163,7 @@ def test_an_interrupted_run_meets_the_same_batches(faces: Path, tmp_path: Path) 
         """What no adapter should do, so that another batch would show."""
 
         def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
-            if self.most == 3 and len(self.batches) == 3:
+            if self.most == 3 and len(self.batches) == 3 + MEASURED[8]:
                 raise KeyboardInterrupt
             made = super().embed(x[:1]).repeat(len(x), 0)
             return made + np.float32(len(x))

@@ -65,6 +65,8 @@ class Output:
         with tqdm(desc=what, unit=unit, unit_scale=True, disable=silent, leave=False) as drawn:
 
             def progress(done: int, total: int) -> None:
+                if drawn.total is None:  # what an earlier run did is not this run's speed
+                    drawn.initial = drawn.n = done
                 drawn.total = total
                 drawn.update(done - drawn.n)
 
