@@ -37,14 +37,17 @@ class _IResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.prelu = nn.PReLU(64)
-        wide = 64
-        for i, (n, out) in enumerate(zip(blocks, (64, 128, 256, 512), strict=True), 1):
-            rest = [_IResNetBlock(out, out, 1) for _ in range(n - 1)]
-            self.add_module(f"layer{i}", nn.Sequential(_IResNetBlock(wide, out, 2), *rest))
-            wide = out
+        self.layer1 = self._layer(blocks[0], 64, 64)
+        self.layer2 = self._layer(blocks[1], 64, 128)
+        self.layer3 = self._layer(blocks[2], 128, 256)
+        self.layer4 = self._layer(blocks[3], 256, 512)
         self.bn2 = nn.BatchNorm2d(512)
         self.fc = nn.Linear(512 * 7 * 7, 512)
         self.features = nn.BatchNorm1d(512)
+
+    def _layer(self, n: int, wide: int, out: int) -> nn.Sequential:
+        rest = [_IResNetBlock(out, out, 1) for _ in range(n - 1)]
+        return nn.Sequential(_IResNetBlock(wide, out, 2), *rest)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.prelu(self.bn1(self.conv1(x)))
