@@ -31,6 +31,7 @@ NAME = "geometry"
 VERSION = 1
 QUANTILES = (0.01, 0.5, 0.99)
 K = 10
+EQUAL_LENGTHS = 1e-6  # a variation of norms up to this is rounding
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer[Any]]
 Progress = Callable[[int, int], None]
@@ -75,10 +76,12 @@ def evaluate(
         curves |= drawn
     norm = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
     anchors = np.unique(np.concatenate(pairs))
-    measured, curves["norms"] = norms(norm, norm[anchors], wrong)
+    metrics |= norms(norm, norm[anchors], wrong)
+    if metrics["norm-variation"].value:  # equal lengths make no picture
+        curves["norms"] = histogram(norm)
     values = spectrum(x)
     curves["spectrum"] = {"rank": list(range(1, len(values) + 1)), "share": _share(values)}
-    metrics |= measured | dimensions(values) | hubness(neighbours(x, k, progress), k)
+    metrics |= dimensions(values) | hubness(neighbours(x, k, progress), k)
     provenance = {"images": len(x), "dimensions": x.shape[1], "flip": flip}
     return Report(
         protocol=NAME,
@@ -117,13 +120,13 @@ def _in_space(
     return (
         found,
         {
-            f"distances@space={name}": {
+            f"distances-{name}": {
                 "low": edges[:-1].tolist(),
                 "high": edges[1:].tolist(),
                 "within": inside.tolist(),
                 "between": between.tolist(),
             },
-            f"regions@space={name}": _thinned(samples, size),
+            f"regions-{name}": _thinned(samples, size),
         },
         nearest <= best[anchors],
     )
@@ -249,15 +252,13 @@ def spearman(a: NDArray[Any], b: NDArray[Any]) -> Estimate:
     )
 
 
-def norms(
-    norm: Floats, anchor_norm: Floats, wrong: NDArray[np.bool_]
-) -> tuple[dict[str, Estimate], dict[str, list[float]]]:
+def norms(norm: Floats, anchor_norm: Floats, wrong: NDArray[np.bool_]) -> dict[str, Estimate]:
     """Lengths of the vectors, and whether short ones err.
 
     norm : (N,).  anchor_norm, wrong : (A,), images that have a mate, and whether somebody else is
     at least as near by angle as the nearest mate.  norm-variation : standard deviation (N - 1) over
-    the mean.  norm-auc@errors=rank-1 : chance that an image found rightly is longer than one that
-    is not, ties half; 0.5 = unrelated.
+    the mean, 0 up to 1e-6: rounding.  norm-auc@errors=rank-1 : chance that an image found rightly
+    is longer than one that is not, ties half; 0.5 = unrelated.
     """
     found = {
         f"norm@quantile={q:g}": Estimate(value=float(v), n=len(norm))
@@ -265,20 +266,27 @@ def norms(
     }
     mean = float(norm.mean())
     spread = float(norm.std(ddof=1))
+    if spread <= EQUAL_LENGTHS * mean:  # the rounding of a float32
+        spread = 0.0
     found["norm-variation"] = Estimate(
         value=spread / mean if mean else None, n=len(norm), note="" if mean else "all rows are zero"
     )
     name = "norm-auc@errors=rank-1"
-    if spread <= 1e-6 * mean:
+    if not spread:
         found[name] = Estimate(value=None, n=len(wrong), note="all vectors have one length")
     elif not len(wrong) or wrong.all() or not wrong.any():
         why = "is found rightly" if len(wrong) and not wrong.all() else "fails, or none has a mate"
         found[name] = Estimate(value=None, n=len(wrong), note=f"every image {why}")
     else:
         found[name] = auc(anchor_norm[~wrong], anchor_norm[wrong])
-    edges = np.histogram_bin_edges(norm, 60)
-    counts = np.histogram(norm, edges)[0] / len(norm)
-    return found, {"low": edges[:-1].tolist(), "high": edges[1:].tolist(), "share": counts.tolist()}
+    return found
+
+
+def histogram(values: Floats, bins: int = 60) -> dict[str, list[float]]:
+    """Share of the values in equal bins, for a picture."""
+    counts, edges = np.histogram(values, bins)
+    share = counts / len(values)
+    return {"low": edges[:-1].tolist(), "high": edges[1:].tolist(), "share": share.tolist()}
 
 
 def spectrum(x: NDArray[np.float32], chunk: int = 8192) -> Floats:
@@ -288,8 +296,8 @@ def spectrum(x: NDArray[np.float32], chunk: int = 8192) -> Floats:
     for o in range(0, len(x), chunk):
         centred = x[o : o + chunk] - mean
         scatter += centred.T @ centred
-    values: Floats = np.linalg.eigvalsh(scatter / (len(x) - 1))[::-1]
-    return np.maximum(values, 0)
+    values = np.linalg.eigvalsh(scatter / (len(x) - 1))[::-1]
+    return np.asarray(np.maximum(values, 0), np.float64)
 
 
 def dimensions(values: Floats) -> dict[str, Estimate]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import ProtocolError
 from evalkit.protocols import geometry
@@ -236,3 +237,23 @@ def test_the_command_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert run(["geometry", *files, "--subjects", str(tmp_path / "who.txt")]) == 3
     assert "2 subjects" in capsys.readouterr().err
     assert run(["geometry"]) == 2
+
+
+def test_the_page_shows_every_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    from evalkit.report.geometry_plots import PICTURES
+
+    for name, seed in (("a", 0), ("b", 1)):
+        x, subject = faces(seed)
+        reports.write(geometry.evaluate(x, subject), tmp_path / f"{name}.json")
+    files = [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    for shown in (files[:1], files):
+        out = tmp_path / f"{len(shown)}.html"
+        plots = [part for kind in PICTURES for part in ("--plot", str(tmp_path / f"{kind}.png"))]
+        assert run(["report", *shown, *plots, "-o", str(out)]) == 0
+        for kind, (_, title) in PICTURES.items():
+            assert (tmp_path / f"{kind}.png").stat().st_size > 5_000
+            assert f"<figcaption>{title}" in out.read_text()
+    unit = geometry.evaluate(geometry.normalise(x), subject)
+    assert "norms" not in unit.curves and unit.metrics["norm-variation"].value == 0

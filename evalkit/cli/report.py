@@ -23,7 +23,8 @@ from evalkit.report.table import table
     type=PATH,
     multiple=True,
     metavar="KIND.png",
-    help="roc, det, histogram, cmc or folds, as .png, .svg or .pdf; any folder.",
+    help="roc, det, histogram, cmc, folds, distances-l2, distances-angle, regions-angle, norms or "
+    "spectrum, as .png, .svg or .pdf; any folder.",
 )
 @click.option("--markdown", is_flag=True, help="Print the numbers as a Markdown table.")
 @click.option("--model-card", is_flag=True, help="Print the Hugging Face model-index block.")
@@ -46,7 +47,8 @@ def command(
     labels = [*names, *_labels(paths[len(names) :])]
     held = [reports.read(path) for path in paths]
     if plots or out is not None:
-        from evalkit.report.plots import Model, draw, save
+        from evalkit.report.look import Model
+        from evalkit.report.plots import draw, save
 
         models = [Model(n, r) for n, r in zip(labels, held, strict=True)]
         for plot in plots:

@@ -13,7 +13,8 @@ from evalkit.compare import compare
 from evalkit.errors import MissingPackageError, ReportError
 from evalkit.gate import lower_is_better
 from evalkit.report.hardest import Hardest, hardest
-from evalkit.report.plots import PICTURES, Model, draw, drawable, inline_svg
+from evalkit.report.look import Model
+from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
 from evalkit.report.table import spelled
 from evalkit.types import Estimate
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from evalkit.files import whole_file
 from evalkit.protocols.intervals import logit_interval
 from evalkit.protocols.resampling import metric_draws
 from evalkit.protocols.samples import Floats, sample_of
+from evalkit.report import geometry_plots
+from evalkit.report.look import FAINT, GENUINE, IMPOSTOR, INK, MODELS, Model, line_style, short
+from evalkit.report.look import colour as colour_of
 from evalkit.types import Estimate, Report
 
-# Okabe and Ito's palette: told apart with any colour vision.
-MODELS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
-INK, FAINT, GENUINE, IMPOSTOR = "#24292e", "#c9d1d9", "#00789b", "#c2570c"
 _VARIABLES = {
     **{colour: f"var(--model-{n})" for n, colour in enumerate(MODELS)},
     INK: "var(--ink)",
@@ -34,14 +33,6 @@ _VARIABLES = {
     IMPOSTOR: "var(--impostor)",
 }
 BAND_DRAWS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A report under the name it has in pictures."""
-
-    name: str
-    report: Report
 
 
 def roc(axes: Any, models: Sequence[Model]) -> None:
@@ -75,10 +66,10 @@ def histogram(axes: Any, models: Sequence[Model]) -> None:
     for n, model in enumerate(models):
         bins = model.report.curves["histogram"]
         edges = np.append(bins["low"], bins["high"][-1])
-        style = "-" if n == 0 else ("--", ":", "-.")[(n - 1) % 3]
+        style = line_style(n)
         for kind, colour in (("genuine", GENUINE), ("impostor", IMPOSTOR)):
             share = np.asarray(bins[kind], float)
-            label = kind if len(models) == 1 else f"{kind}, {_short(model.name)}"
+            label = kind if len(models) == 1 else f"{kind}, {short(model.name)}"
             line = axes.stairs(share, edges, color=colour, label=label, ls=style, lw=1.2)
             line.set_gid(f"m{n}")
             if n == 0:
@@ -101,8 +92,8 @@ def cmc(axes: Any, models: Sequence[Model]) -> None:
         for parameters, curve in _cmc_curves(model.report).items()
     ]
     for k, (n, name, parameters, curve) in enumerate(lines):
-        label = ", ".join(part for part in (_short(name), parameters) if part) or models[0].name
-        colour = _colour(k if len(models) == 1 else n)
+        label = ", ".join(part for part in (short(name), parameters) if part) or models[0].name
+        colour = colour_of(k if len(models) == 1 else n)
         (line,) = axes.plot(curve["rank"], curve["rate"], ".-", ms=4, color=colour, label=label)
         line.set_gid(f"m{n}")
     axes.set_xscale("log")
@@ -120,13 +111,13 @@ def folds(axes: Any, models: Sequence[Model]) -> None:
         m = model.report.metrics["accuracy"]
         at = np.arange(1, len(m.folds) + 1) + (n - (len(models) - 1) / 2) * step * 0.6
         points = axes.scatter(
-            at, m.folds, color=_colour(n), s=22, label=_short(model.name), zorder=3
+            at, m.folds, color=colour_of(n), s=22, label=short(model.name), zorder=3
         )
         points.set_gid(f"m{n}")
         if m.value is not None:
-            axes.axhline(m.value, color=_colour(n), lw=1, gid=f"m{n}")
+            axes.axhline(m.value, color=colour_of(n), lw=1, gid=f"m{n}")
             error = m.standard_error or 0.0
-            band = axes.axhspan(m.value - error, m.value + error, color=_colour(n), alpha=0.15)
+            band = axes.axhspan(m.value - error, m.value + error, color=colour_of(n), alpha=0.15)
             band.set_gid(f"m{n}")
     axes.set_xticks(np.arange(1, 1 + max(len(m.report.metrics["accuracy"].folds) for m in models)))
     axes.set_xlabel("fold")
@@ -142,6 +133,7 @@ PICTURES: Mapping[str, tuple[Callable[[Any, Sequence[Model]], None], str]] = {
     "histogram": (histogram, "Scores of genuine and impostor comparisons"),
     "cmc": (cmc, "CMC: identification rate by rank"),
     "folds": (folds, "Accuracy of each fold"),
+    **geometry_plots.PICTURES,
 }
 
 
@@ -237,7 +229,7 @@ def _trace(
     axes: Any, far: Floats, rate: Floats, model: Model, n: int, of_tpr: Callable[[float], float]
 ) -> float:
     """Draw one curve, its band and the reported points; return the lowest rate that matters."""
-    colour = _colour(n)
+    colour = colour_of(n)
     start = max(int(np.count_nonzero(far <= 0)) - 1, 0)
     # Without a false accept FAR is 0, which a log axis has not: that rate enters from the left.
     far, rate = np.maximum(far[start:], np.finfo(float).tiny), rate[start:]
@@ -245,7 +237,7 @@ def _trace(
         far,
         rate,
         color=colour,
-        label=_short(model.name),
+        label=short(model.name),
         drawstyle="steps-post",
         lw=1.5,
     )
@@ -312,14 +304,6 @@ def band(report: Report, points: int = 24) -> tuple[list[float], list[float], li
             found.append((float(x), *logit_interval(value, float(error))))
     columns = [list(c) for c in zip(*found, strict=True)] or [[], [], []]
     return columns[0], columns[1], columns[2]
-
-
-def _short(name: str, most: int = 20) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
-
-
-def _colour(n: int) -> str:
-    return MODELS[n % len(MODELS)]
 
 
 def _far_axis(axes: Any, models: Sequence[Model]) -> None:

@@ -1,0 +1,110 @@
+"""Pictures of `evalkit geometry`: distances, regions, norms and spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evalkit.report.look import GENUINE, IMPOSTOR, INK, Model, colour, line_style, short
+
+BARS = 100  # at most, however fine the report's bins are
+
+
+def distances(axes: Any, models: Sequence[Model], space: str, label: str) -> None:
+    """Share of genuine and of impostor pairs at each distance, log scale."""
+    shown = []
+    for n, model in enumerate(models):
+        bins = model.report.curves[f"distances-{space}"]
+        starts = np.arange(0, len(bins["low"]), -(-len(bins["low"]) // BARS))
+        edges = np.append(np.asarray(bins["low"])[starts], bins["high"][-1])
+        for kind, name, ink in (("within", "genuine", GENUINE), ("between", "impostor", IMPOSTOR)):
+            share = np.add.reduceat(np.asarray(bins[kind], float), starts)
+            shown += [*edges[:-1][share > 0], *edges[1:][share > 0]]
+            text = name if len(models) == 1 else f"{name}, {short(model.name)}"
+            style: Any = {"color": ink, "gid": f"m{n}"}
+            axes.stairs(share, edges, label=text, ls=line_style(n), lw=1.2, **style)
+            if n == 0:
+                axes.stairs(share, edges, fill=True, alpha=0.18, **style)
+    if shown:
+        margin = 0.02 * (max(shown) - min(shown))
+        axes.set_xlim(min(shown) - margin, max(shown) + margin)
+    axes.set_yscale("log")
+    axes.set_xlabel(label)
+    axes.set_ylabel("share of pairs")
+    axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.6g} %")
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def distances_l2(axes: Any, models: Sequence[Model]) -> None:
+    """Draw Euclidean distances of the vectors as they are."""
+    distances(axes, models, "l2", "L2 distance")
+
+
+def distances_angle(axes: Any, models: Sequence[Model]) -> None:
+    """Draw angles between vectors."""
+    distances(axes, models, "angle", "angle, degrees")
+
+
+def regions(axes: Any, models: Sequence[Model]) -> None:
+    """One point a class: mean angle between two of its images, against its images."""
+    for n, model in enumerate(models):
+        held = model.report.curves["regions-angle"]
+        r = model.report.metrics["region-samples-correlation@space=angle"]
+        text = "" if r.value is None else f"rank correlation {r.value:.2f}"
+        if r.low is not None and r.high is not None:
+            text += f" [{r.low:.2f}, {r.high:.2f}]"
+        label = ", ".join(part for part in (short(model.name), text) if part)
+        points = axes.scatter(
+            *(held["samples"], held["size"]), s=7, alpha=0.35, lw=0, color=colour(n), label=label
+        )
+        points.set_gid(f"m{n}")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    axes.set_xlabel("images of the class")
+    axes.set_ylabel("region, mean angle in degrees")
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+
+
+def norms(axes: Any, models: Sequence[Model]) -> None:
+    """Share of images at each length of the vector."""
+    for n, model in enumerate(models):
+        bins = model.report.curves["norms"]
+        edges = np.append(bins["low"], bins["high"][-1])
+        drawn = axes.stairs(bins["share"], edges, color=colour(n), label=short(model.name), lw=1.2)
+        drawn.set_gid(f"m{n}")
+    axes.set_xlabel("length of the vector")
+    axes.set_ylabel("share of images")
+    axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.6g} %")
+    axes.ticklabel_format(axis="x", useOffset=False)
+    if len(models) > 1:
+        axes.legend(frameon=False)
+
+
+def spectrum(axes: Any, models: Sequence[Model]) -> None:
+    """Share of the variance along each principal direction; dotted: the participation ratio."""
+    for n, model in enumerate(models):
+        curve = model.report.curves["spectrum"]
+        share = np.asarray(curve["share"], float)
+        rank = np.asarray(curve["rank"])[: len(share)]
+        (line,) = axes.plot(rank, share, ".-", ms=3, color=colour(n), label=short(model.name))
+        line.set_gid(f"m{n}")
+        ratio = model.report.metrics["participation-ratio"].value
+        if ratio is not None:
+            axes.axvline(ratio, color=colour(n) if n else INK, lw=0.9, ls=":", gid=f"m{n}")
+    axes.set_yscale("log")
+    axes.set_xlabel("principal direction")
+    axes.set_ylabel("share of the variance")
+    axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.6g} %")
+    if len(models) > 1:
+        axes.legend(frameon=False)
+
+
+PICTURES: Mapping[str, tuple[Callable[[Any, Sequence[Model]], None], str]] = {
+    "distances-l2": (distances_l2, "L2 distances within and between classes"),
+    "distances-angle": (distances_angle, "Angles within and between classes"),
+    "regions-angle": (regions, "Region of each class against its images"),
+    "norms": (norms, "Lengths of the vectors"),
+    "spectrum": (spectrum, "Spectrum; dotted, the participation ratio"),
+}

@@ -1,0 +1,34 @@
+"""What all pictures share: the models drawn, their colours and their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evalkit.types import Report
+
+# Okabe and Ito's palette: told apart with any colour vision.
+MODELS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
+INK, FAINT, GENUINE, IMPOSTOR = "#24292e", "#c9d1d9", "#00789b", "#c2570c"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A report under the name it has in pictures."""
+
+    name: str
+    report: Report
+
+
+def short(name: str, most: int = 20) -> str:
+    """Cut a name to what a legend has room for."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def colour(n: int) -> str:
+    """Colour of model n."""
+    return MODELS[n % len(MODELS)]
+
+
+def line_style(n: int) -> str:
+    """Line of model n, where colour says something else."""
+    return "-" if n == 0 else ("--", ":", "-.")[(n - 1) % 3]
