@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -178,23 +179,44 @@ def read_matrix(path: Path) -> Held:
 
 
 def read_folder(path: Path) -> Held:
-    """Read one vector a file: a MegaFace tree of .bin, or a FaceX-Zoo tree of .npy.
+    """Read one vector a file: a MegaFace tree of .bin, or a FaceX-Zoo tree of .npy."""
+    found, keys = list_folder(path)
+    return read_vectors(found), keys
+
+
+def list_folder(path: Path, ending: str | None = None) -> tuple[list[Path], list[str]]:
+    """List the files of one vector each below a folder, in the order of their names, and keys.
 
     Keys are the paths below the folder, without ".npy", or from the image's suffix on without what
-    the devkit's algorithm added: "a/b.jpg_foam.bin" is "a/b.jpg".
+    the devkit's algorithm added: "a/b.jpg_foam.bin" is "a/b.jpg".  ending : take only files with
+    this end of the name ("_foam.bin"), and their keys without it.
     """
-    from evalkit.datasets import matio
-
-    found = sorted(p for p in path.rglob("*") if p.suffix in (".bin", ".npy"))
-    kinds = {p.suffix for p in found}
+    names = sorted(
+        f"{folder}/{file}"[len(str(path)) + 1 :]
+        for folder, _, files in os.walk(path)
+        for file in files
+        if file.endswith(ending or (".bin", ".npy"))
+    )
+    kinds = {name[-4:] for name in names}
     if len(kinds) != 1:
         has = " and ".join(sorted(kinds)) or "neither"
         raise DataError(f"{path} should hold files of one kind, .bin or .npy, it has {has}")
-    names = [p.relative_to(path).as_posix().removesuffix(".npy") for p in found]
-    if kinds == {".bin"}:
+    if ending is not None:
+        keys = [n.removesuffix(ending) for n in names]
+    elif kinds == {".bin"}:
         keys = [re.sub(r"(\.\w{3,4})_[^/]*\.bin$|\.bin$", r"\1", n) for n in names]
-        return matio.read_features(found), keys
-    return _stack([read_npy(p)[0].ravel() for p in found], found), names
+    else:
+        keys = [n.removesuffix(".npy") for n in names]
+    return [path / n for n in names], keys
+
+
+def read_vectors(paths: Sequence[Path]) -> NDArray[np.float32]:
+    """Read one vector a file, all .bin or all .npy: (N, D) float32."""
+    from evalkit.datasets import matio
+
+    if paths[0].suffix == ".bin":
+        return matio.read_features(paths)
+    return _stack([read_npy(p)[0].ravel() for p in paths], paths)
 
 
 def _stack(rows: Sequence[NDArray[Any]], paths: Sequence[Path]) -> NDArray[np.float32]:

@@ -94,6 +94,9 @@ def test_an_npy_header_of_broken_python_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="no list of booleans"):
         bcolz.read(folder)
+    (folder / "meta" / "storage").write_text('{"dtype": "f4,(", "chunklen": 2}')
+    with pytest.raises(DataError, match="not a bcolz array"):
+        bcolz.read(folder)
 
 
 def test_a_librarys_message_of_several_lines_becomes_one() -> None:

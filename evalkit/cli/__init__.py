@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "embed": ("evalkit.cli.embed", "The vectors of any images, kept in a feature file."),
     "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
     "geometry": ("evalkit.cli.geometry", "How the classes of embeddings lie in space."),
+    "import": ("evalkit.cli.import_", "Embeddings from anywhere into one feature file."),
     "ijb": ("evalkit.cli.ijb", "IJB-B and IJB-C: templates, 1:1 and 1:N."),
     "lfw": ("evalkit.cli.lfw", "Labeled Faces in the Wild: 10-fold verification."),
     "list": ("evalkit.cli.list", "Every protocol: what it measures, needs and follows."),

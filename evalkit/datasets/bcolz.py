@@ -76,7 +76,7 @@ def _layout(folder: Path) -> _Layout:
         layout = _Layout(
             (n, channels, height, width), np.dtype(storage["dtype"]), int(storage["chunklen"])
         )
-    except (OSError, ValueError, TypeError, KeyError, OverflowError) as e:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, SyntaxError) as e:
         raise DataError(f"{folder} is not a bcolz array of images: {e}") from e
     pixels = layout.shape[1:]
     fits = channels == 3 and min(pixels) > 0 and math.prod(pixels) <= _LARGEST_IMAGE

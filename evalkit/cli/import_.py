@@ -1,0 +1,80 @@
+"""`evalkit import`: embeddings made elsewhere into one feature file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from evalkit import importing
+from evalkit.cli.options import PATH, Output
+from evalkit.datasets import trillion
+from evalkit.errors import DataError
+from evalkit.keys import subjects_of
+from evalkit.types import Manifest
+
+
+@click.command("import")
+@click.argument("source", type=PATH)
+@click.argument("features", type=PATH)
+@click.option("--keys", type=PATH, metavar="LIST", help="Line i names row i of SOURCE.")
+@click.option(
+    "--list", "wanted", type=PATH, metavar="LIST", help="The keys to take, in this order."
+)
+@click.option("--subset", is_flag=True, help="Leave out rows that --list does not name.")
+@click.option(
+    "--subjects",
+    type=PATH,
+    metavar="LIST.txt",
+    help="Line i is the subject of row i of FEATURES, - for nobody; else a key's folder is.",
+)
+@click.option("--file-ending", metavar="_ALGO.bin", help="Take only these files of a folder.")
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
+@click.option("--allow-failures", is_flag=True, help="A row with NaN has no template.")
+@click.option("--quiet", is_flag=True, help="Say nothing but the result.")
+def command(
+    source: Path,
+    features: Path,
+    keys: Path | None,
+    wanted: Path | None,
+    subset: bool,
+    subjects: Path | None,
+    file_ending: str | None,
+    dtype: str,
+    allow_failures: bool,
+    quiet: bool,
+) -> None:
+    """Put the embeddings of SOURCE into the feature file FEATURES (.h5), a block at a time.
+
+    SOURCE is .npy, .npz, .h5, .mat, .csv, .tsv, .parquet, .pt, a one-file .bin, a MegaFace folder
+    of .bin or a FaceX-Zoo tree of .npy. A LIST has a key a line, or is MegaFace's JSON.
+    """
+    if features.suffix.lower() not in (".h5", ".hdf5"):
+        raise click.UsageError(f"{features} has no suffix .h5: a feature file is HDF5")
+    held = importing.open_source(source, file_ending)
+    names = held.keys if keys is None else importing.read_keys(keys)
+    if names is None:
+        raise DataError(f"{source.name} does not say which row is which image", "add --keys LIST")
+    if len(names) != held.rows:
+        raise DataError(f"{source.name} has {held.rows} rows, the list {len(names)} keys")
+    order = None if wanted is None else importing.read_keys(wanted)
+    at = importing.places(names, order, subset)
+    stored = tuple(names if order is None else order)
+    who = subjects_of(stored) if subjects is None else trillion.read_subjects(subjects)
+    if len(who) != len(stored):
+        raise DataError(f"there are {len(stored)} rows and {len(who)} subjects")
+    output = Output(None, None, quiet)
+    with output.bar("importing", "row") as progress:
+        importing.write(
+            held,
+            features,
+            Manifest(stored, np.asarray(who, np.int32)),
+            at,
+            name=source.name,
+            dtype={"float32": "<f4", "float16": "<f2"}[dtype],
+            allow_failures=allow_failures,
+            progress=progress,
+        )
+    views, dim = held.shape
+    click.echo(f"{features}: {len(stored):,} rows, {views} x {dim}, {dtype}")

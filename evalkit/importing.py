@@ -1,0 +1,157 @@
+"""Embeddings made elsewhere into one feature file, a block at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.adapters import embeddings, vector_files
+from evalkit.errors import DataError
+from evalkit.features import FeatureStore
+from evalkit.keys import rows_of
+from evalkit.types import Manifest
+
+BLOCK = 8192
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows in order: a key for each, if known, their (V, D), and rows a to b as `read(a, b)`."""
+
+    keys: Sequence[str] | None
+    rows: int
+    shape: tuple[int, int]
+    read: Callable[[int, int], NDArray[Any]]
+
+
+def open_source(path: Path, ending: str | None = None) -> Source:
+    """Open a folder of one vector a file, or a file that `adapters.vector_files` reads.
+
+    A folder is read a block at a time; .npy, .bin and evalkit's own .h5 are mapped; the other
+    formats are unpacked whole.  ending : of the names in a folder, "_foam.bin".
+    """
+    if path.is_dir():
+        files, keys = vector_files.list_folder(path, ending)
+        dim = vector_files.read_vectors(files[:1]).shape[1]
+
+        def read(a: int, b: int) -> NDArray[Any]:
+            x = vector_files.read_vectors(files[a:b])
+            if x.shape[1] != dim:
+                raise DataError(f"{files[a]} holds {x.shape[1]} values, {files[0].name} {dim}")
+            return x[:, None]
+
+        return Source(keys, len(files), (1, dim), read)
+    x, held = vector_files.read(path)
+    embeddings.check(x, path)
+    views = x if x.ndim == 3 else x[:, None]
+    return Source(held, len(x), (views.shape[1], views.shape[2]), lambda a, b: views[a:b])
+
+
+def read_keys(path: Path) -> list[str]:
+    """Read keys: a text file with one a line, or MegaFace's JSON list."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if ".json" not in path.name:
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        keys = json.loads(text)["path"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+        raise DataError(f"{path} is no list of keys: {e}") from e
+    if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
+        raise DataError(f"{path} is no list of keys: 'path' is not a list of texts")
+    return keys
+
+
+def places(keys: Sequence[str], wanted: Sequence[str] | None, subset: bool) -> NDArray[np.int64]:
+    """Place in the feature file of each row called `keys`: (N,) int64, -1 = left out.
+
+    wanted : the keys in the file's order, or None for `keys` as they are.  DataError names keys
+    that are missing or double, and, unless `subset`, rows that nobody asked for.
+    """
+    if wanted is None:
+        return np.arange(len(keys))
+    at = np.full(len(keys), -1, np.int64)
+    at[rows_of(wanted, keys, "embeddings")] = np.arange(len(wanted))
+    extra = np.flatnonzero(at < 0)
+    if len(extra) and not subset:
+        shown = ", ".join(keys[int(r)] for r in extra[:5]) + (", ..." if len(extra) > 5 else "")
+        raise DataError(
+            f"{len(extra)} of {len(keys)} embeddings are not on the list: {shown}",
+            "--subset leaves them out",
+        )
+    return at
+
+
+def write(
+    source: Source,
+    path: Path,
+    manifest: Manifest,
+    at: NDArray[np.int64],
+    *,
+    name: str,
+    dtype: str = "<f4",
+    allow_failures: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Write row r of the source to place at[r] of a new feature file; nothing is left on failure.
+
+    A row with NaN or infinity is a DataError that names it, or, with `allow_failures`, an image
+    without a template.  A row of zeros was never written by its program, and is refused.
+    """
+    if path.exists():
+        raise DataError(f"{path} exists already", "give another name, or delete it")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    views, dim = source.shape
+    key = {"imported": name, "manifest": manifest.digest()}
+    try:
+        with FeatureStore.create(
+            partial, manifest, dim=dim, views=views, key=key, dtype=dtype, provenance={}
+        ) as store:
+            for rows, x in _blocks(source, at):
+                _check(x, rows, manifest, allow_failures)
+                store.write(rows, x)
+                if progress is not None:
+                    progress(len(store.done) - len(store.pending()), len(store.done))
+        partial.rename(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _blocks(
+    source: Source, at: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    """Yield (places, ascending; their rows as float32), a block of the source at a time."""
+    for o in range(0, source.rows, BLOCK):
+        place = at[o : o + BLOCK]
+        order = np.argsort(place, kind="stable")
+        order = order[place[order] >= 0]
+        if len(order):
+            x = source.read(o, min(o + BLOCK, source.rows))
+            yield place[order], np.asarray(x)[order]
+
+
+def _check(
+    x: NDArray[Any], rows: NDArray[np.int64], manifest: Manifest, allow_failures: bool
+) -> None:
+    flat = x.reshape(len(x), -1)
+    bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
+    if len(bad) and not allow_failures:
+        raise DataError(
+            f"the embedding of {manifest.keys[rows[bad[0]]]!r} holds NaN or infinity",
+            "--allow-failures counts such as images without a template",
+        )
+    empty = np.flatnonzero(~flat.any(axis=1))
+    if len(empty):
+        raise DataError(
+            f"the embedding of {manifest.keys[rows[empty[0]]]!r} is all zero: never written",
+            "the program that wrote it had fewer images than rows, or was stopped",
+        )
