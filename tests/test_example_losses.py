@@ -268,6 +268,11 @@ def test_what_is_measured_against_loops() -> None:
             pair.append(float(((x[i].astype(np.float64) - x[j]) ** 2).sum()))
     found = measure.verification(x, labels, far="0.1")
     assert found["ratio"] == pytest.approx(np.mean(same) / np.mean(different))
+    unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1)[:, None]
+    chord = ((unit[:, None] - unit[None]) ** 2).sum(2)
+    own = labels[:, None] == labels[None]
+    within, between = chord[own & ~np.eye(30, dtype=bool)].mean(), chord[~own].mean()
+    assert found["ratio_angle"] == pytest.approx(within / between, abs=1e-6)
     wrong = sum((s > d) + (s == d) / 2 for s in same for d in different)
     assert found["inverted"] == pytest.approx(wrong / len(same) / len(different))
     bar = sorted(different)[len(different) // 10]

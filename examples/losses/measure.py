@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from evalkit.protocols import geometry
 from evalkit.protocols.metrics import auc, eer, tpr_at_far
 from evalkit.protocols.scores import exact_scores, normalise
 
@@ -11,7 +12,7 @@ from evalkit.protocols.scores import exact_scores, normalise
 def verification(x, labels, far="1e-2"):
     """Score all pairs of (N, D) embeddings, by cosine and by -L2^2: name -> number.
 
-    within/between: the mean squared distance of same-class pairs over that of different-class
+    within/between (`protocols.geometry`): the mean squared distance of same-class pairs over that of different-class
     pairs; "angle" is the same on unit vectors.  inverted: the share of all couples of a same-class
     and a different-class pair in which the same-class pair is farther apart by L2: 1 - AUC.
     """
@@ -22,6 +23,7 @@ def verification(x, labels, far="1e-2"):
     square = ((x[i].astype(np.float64) - x[j]) ** 2).sum(1)
     by_cosine, by_l2 = cosine[same], -square[same]
     strangers, strangers_l2 = cosine[~same], -square[~same]
+    shape = geometry.evaluate(x, labels).metrics
     tpr = tpr_at_far(by_cosine, strangers, far).value
     tpr_l2 = tpr_at_far(by_l2, strangers_l2, far).value
     return {
@@ -29,8 +31,8 @@ def verification(x, labels, far="1e-2"):
         "tpr_l2": tpr_l2,
         "cosine_gain": tpr - tpr_l2,
         "eer": eer(by_cosine, strangers).value,
-        "ratio": by_l2.mean() / strangers_l2.mean(),
-        "ratio_angle": (1 - by_cosine.mean()) / (1 - strangers.mean()),
+        "ratio": shape["within/between@space=l2"].value,
+        "ratio_angle": shape["within/between@space=angle"].value,
         "inverted": 1 - auc(by_l2, strangers_l2).value,
     }
 
