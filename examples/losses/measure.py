@@ -12,9 +12,10 @@ from evalkit.protocols.scores import exact_scores, normalise
 def verification(x, labels, far="1e-2"):
     """Score all pairs of (N, D) embeddings, by cosine and by -L2^2: name -> number.
 
-    within/between (`protocols.geometry`): the mean squared distance of same-class pairs over that of different-class
-    pairs; "angle" is the same on unit vectors.  inverted: the share of all couples of a same-class
-    and a different-class pair in which the same-class pair is farther apart by L2: 1 - AUC.
+    within/between (`protocols.geometry`): the mean squared distance of same-class pairs over that
+    of different-class pairs; "angle" is the same on unit vectors.  inverted: the share of all
+    couples of a same-class and a different-class pair in which the same-class pair is farther apart
+    by L2: 1 - AUC.
     """
     i, j = np.triu_indices(len(x), 1)
     same = labels[i] == labels[j]
