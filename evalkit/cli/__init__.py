@@ -24,6 +24,7 @@ from evalkit.errors import (
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("evalkit.cli.demo", "See it work: real embeddings, offline, in seconds."),
     "blufr": ("evalkit.cli.blufr", "All of LFW, ten trials: mu - sigma."),
+    "check": ("evalkit.cli.check", "Is a model fed properly? The likely mistakes, tried."),
     "compare": ("evalkit.cli.compare", "Is one model better than another? Paired, with p-values."),
     "embed": ("evalkit.cli.embed", "The vectors of any images, kept in a feature file."),
     "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
