@@ -31,17 +31,20 @@ def fuse(views: NDArray[Any], flip: Flip = "none") -> NDArray[np.float32]:
     if x.ndim == 2:
         x = x[:, None, :]
     if flip == "none":
-        return np.ascontiguousarray(x[:, 0], dtype=np.float32)
+        with np.errstate(over="ignore"):  # a double beyond float32 is no vector
+            return np.ascontiguousarray(x[:, 0], dtype=np.float32)
     if x.shape[1] < 2:
         raise ProtocolError(
             f"flip fusion {flip!r} needs the mirrored view, these features hold one view an image",
             "embed with the same --flip, or score with --flip none",
         )
     if flip == "concat":
-        return np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32)
-    total = x[:, 0].astype(np.float32)
-    for v in range(1, x.shape[1]):
-        total += x[:, v]
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = x[:, 0].astype(np.float32)
+        for v in range(1, x.shape[1]):
+            total += x[:, v]
     return total
 
 
@@ -69,8 +72,8 @@ def normalise(x: NDArray[Any], chunk: int = 8192) -> NDArray[np.float32]:
         raise ProtocolError(f"features have shape {x.shape}", "expected (N, D)")
     out = np.empty(x.shape, np.float32)
     for o in range(0, len(x), chunk):
-        rows = np.asarray(x[o : o + chunk], np.float32).astype(np.float64)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            rows = np.asarray(x[o : o + chunk], np.float32).astype(np.float64)
             norm = np.sqrt(_halving_sum(rows * rows))
             norm[norm == 0] = 1.0
             norm[~np.isfinite(norm)] = np.nan
@@ -78,9 +81,10 @@ def normalise(x: NDArray[Any], chunk: int = 8192) -> NDArray[np.float32]:
     return out
 
 
-def failed(x: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Rows without a template: any value that is not finite.  (N, D) -> (N,) bool."""
-    return np.logical_not(np.isfinite(x).all(axis=1))
+def failed(x: NDArray[Any]) -> NDArray[np.bool_]:
+    """Rows without a template: any value that is not finite as float32.  (N, D) -> (N,) bool."""
+    with np.errstate(over="ignore"):
+        return np.logical_not(np.isfinite(np.asarray(x, np.float32)).all(axis=1))
 
 
 def exact_scores(
