@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,6 @@ NETWORKS = (
     "sphereface64",
     "inception_resnet_v1",
 )
-Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 
 @runtime_checkable
@@ -62,7 +62,7 @@ def load(
     *,
     spec: InputSpec | None = None,
     preset: str | None = None,
-    device: Device = "auto",
+    device: str = "auto",
     **options: Any,
 ) -> Adapter:
     """Load a model by its file's suffix, as `module:factory`, or by an installed plug-in.
@@ -72,10 +72,15 @@ def load(
     Adapter; a plug-in's name or `name:rest`.
     spec : what the model wants to be fed; else `preset`, else the side-car `x.evalkit.toml`.
     A model without any of them is a ModelError: nothing is guessed.
-    device : "auto" takes a GPU where the runtime offers one; a GPU that does not start is an error.
+    device : auto, cpu, cuda, cuda:1, tensorrt; "auto" takes a GPU where the runtime offers one; a
+    GPU that does not start is an error. Several with commas: a process on each.
     options : those of the adapter, e.g. output="embedding", allow_cpu=True.
     """
     spec = spec or presets.resolve(model, preset)
+    if "," in device:
+        from evalkit.adapters.devices import OnDevices
+
+        return OnDevices(partial(_load_on, model, spec, options), device.split(","))
     suffix = Path(model).suffix.lower()
     plugins = importlib.metadata.entry_points(group=GROUP)
     name = model.partition(":")[0]
@@ -107,6 +112,10 @@ def load(
         hint = "install the plug-in that reads it, or give module:factory"
         raise ModelError(f"no adapter reads {suffix or 'such'} files: {model}", hint)
     raise ModelError(f"no model at {model}", _ways(plugins))
+
+
+def _load_on(model: str, spec: InputSpec | None, options: dict[str, Any], device: str) -> Adapter:
+    return load(model, spec=spec, device=device, **options)
 
 
 def runs_code(model: str) -> bool:

@@ -35,7 +35,8 @@ _ENTRY = re.compile(rb"\x0a\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x7f])"
 class OnnxModel:
     """An ONNX file in ONNX Runtime.
 
-    device : auto, cpu, cuda or tensorrt.  allow_cpu : run on the CPU where the device fails.
+    device : auto, cpu, cuda or tensorrt, perhaps with a GPU's number (cuda:1).  allow_cpu : run on
+    the CPU where the device fails.
     output : name of the output to take, where there are several.
     threads : CPU threads of a forward pass; one, so that `streams` passes at once fill the cores.
 
@@ -59,6 +60,7 @@ class OnnxModel:
         self._session = _session(path, device, allow_cpu, threads)
         provider = self._session.get_providers()[0]
         self._device = "cpu" if provider == _CPU[0] else "cuda"
+        self._number = int(device.partition(":")[2] or 0) if self._device == "cuda" else 0
         on_cpu = max(1, cores() // threads) if threads else 1
         self.streams = on_cpu if self._device == "cpu" else 2
         given = _image_input(self._session, spec, path.name)
@@ -82,7 +84,7 @@ class OnnxModel:
         x = feed(images, self.spec, self._dtype)
         try:
             binding = self._session.io_binding()
-            value = ort.OrtValue.ortvalue_from_numpy(x, self._device, 0)
+            value = ort.OrtValue.ortvalue_from_numpy(x, self._device, self._number)
             binding.bind_ortvalue_input(self._input, value)
             binding.bind_output(self._output, "cpu")
             self._session.run_with_iobinding(binding)
@@ -134,7 +136,8 @@ def _session(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
     available = ort.get_available_providers()
     if device == "auto":
         device = "cuda" if _CUDA[0] in available else "cpu"
-    if device not in _PROVIDERS:
+    device, _, number = device.partition(":")
+    if device not in _PROVIDERS or (number and not number.isdigit()):
         raise ModelError(f"no device {device!r}", f"one of auto, {', '.join(_PROVIDERS)}")
     if device != "cpu" and hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
@@ -142,7 +145,8 @@ def _session(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors; they are raised here as well
-    wanted = _PROVIDERS[device]
+    on_gpu = {"device_id": number} if number else {}
+    wanted = [(p, o | on_gpu if p != _CPU[0] else o) for p, o in _PROVIDERS[device]]
     try:
         session = ort.InferenceSession(
             str(path), options, providers=[p for p in wanted if p[0] in available]

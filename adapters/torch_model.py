@@ -216,24 +216,27 @@ def import_torch() -> Any:
 
 def _device(device: str, allow_cpu: bool) -> Any:
     torch = import_torch()
-    if device not in ("auto", "cpu", "cuda"):
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
         raise ModelError(f"no device {device!r} for a PyTorch model", "one of auto, cpu, cuda")
     gpu = torch.cuda.is_available()
-    if device == "cuda" and not gpu and not allow_cpu:
+    if kind == "cuda" and not gpu and not allow_cpu:
         raise ModelError(
             f"asked for cuda, torch {torch.__version__} finds no GPU",
             "--device cpu runs it there on purpose, --allow-cpu where no GPU starts",
         )
-    if device == "cpu" or not gpu:
+    if kind == "cpu" or not gpu:
         return torch.device("cpu")
     # "float32" must mean it, whatever the age of the GPU.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    return torch.device("cuda")
+    if number and int(number) >= torch.cuda.device_count():
+        raise ModelError(f"asked for {device}, there are {torch.cuda.device_count()} GPUs")
+    return torch.device("cuda", int(number or 0))
 
 
 def _place(device: Any) -> str:
-    return str(import_torch().cuda.get_device_name()) if device.type == "cuda" else "cpu"
+    return str(import_torch().cuda.get_device_name(device)) if device.type == "cuda" else "cpu"
 
 
 def _file_digest(path: Path) -> str:

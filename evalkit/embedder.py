@@ -122,7 +122,7 @@ def best_batch(adapter: Adapter, longest: float = 0.5) -> int:
     return min((n for n, rate in rates.items() if rate >= 0.95 * max(rates.values())), default=1)
 
 
-def batch_difference(adapter: Adapter, batch: int, images: int = 8) -> float | None:
+def batch_difference(adapter: Adapter, batch: int, images: int = 2) -> float | None:
     """Measure what embedding in batches changes: 0.0 where every image gets the same bits.
 
     The largest difference between a vector made in a pass of `batch` pictures of noise and made

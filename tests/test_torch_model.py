@@ -1,5 +1,6 @@
 """PyTorch in every form it is published in, and what must be refused."""
 
+import json
 import pickle
 import sys
 import warnings
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from evalkit import adapters
 from evalkit.adapters.presets import build
+from evalkit.cli import run
 from evalkit.errors import ModelError
 from evalkit.images import find
 
@@ -242,3 +244,23 @@ def test_the_real_model_agrees_with_its_onnx(shared_data: Path) -> None:
     source = find(shared_data / "lfw" / "lfw_pairs_aligned112_q90.zip")
     x = np.stack([source.read(i) for i in range(0, 7701, 1600)])
     np.testing.assert_allclose(script.embed(x), graph.embed(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_real_model_has_one_lfw_number_in_both_runtimes(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    images = shared_data / "lfw" / "lfw_pairs_aligned112_q90.zip"
+    found = []
+    for name in ("mobilefacenet_foamliu_torchscript.pt", "mobilefacenet_foamliu.onnx"):
+        model = shared_data / "models" / name
+        given = ["lfw", "--model", model, "--trust-model", "--preset", "imagenet", "--data", images]
+        with pytest.MonkeyPatch.context() as m:
+            m.setenv("EVALKIT_CACHE", str(tmp_path))
+            assert run([*map(str, given), "--json", "-"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["metrics"])
+    script, graph = ({k: one["value"] for k, one in metrics.items()} for metrics in found)
+    assert script["accuracy"] == graph["accuracy"]
+    assert script == pytest.approx(graph, abs=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,6 +116,13 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
     return int(parts[0]), int(parts[-1])
 
 
+def _devices(_: click.Context, __: click.Parameter, text: str) -> str:
+    for one in text.split(","):
+        if not re.fullmatch(r"auto|cpu|(cuda|tensorrt)(:\d+)?", one):
+            raise click.BadParameter(f"{one!r} is none of auto, cpu, cuda, cuda:1, tensorrt")
+    return text
+
+
 def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     if text is None:
         return None
@@ -194,9 +202,13 @@ _OPTIONS = (
     click.option("--output", "output_name", metavar="NAME", help="Which of several outputs."),
     click.option(
         "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+        "--devices",
+        "device",
+        callback=_devices,
+        metavar="DEVICE[,DEVICE]",
         default="auto",
         show_default=True,
+        help="auto, cpu, cuda, cuda:1, tensorrt; several: a process on each.",
     ),
     click.option("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),
     click.option("--weights", type=PATH, metavar="FILE", help="Weights for module:factory."),

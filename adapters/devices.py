@@ -1,0 +1,118 @@
+"""One model on several devices of a machine: a process each, fed from one place."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import EvalkitError, ModelError
+
+_LANES = 2  # passes at once on a device: one is copied while the other computes
+
+
+class OnDevices:
+    """An adapter whose passes go to whichever device is free.
+
+    make : device -> Adapter, picklable; called once in each process.
+    The devices must give the same vectors, so they must be of one kind: a ModelError otherwise.
+    A process ends with the one that started it, however that ends.
+    """
+
+    def __init__(self, make: Callable[[str], Any], devices: Sequence[str]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._idle: queue.Queue[tuple[Any, str, Connection]] = queue.Queue()
+        lanes, self.streams = [], _LANES * len(devices)
+        for device in devices:
+            pipes = [context.Pipe() for _ in range(_LANES)]
+            theirs = [pipe[1] for pipe in pipes]
+            process = context.Process(target=_serve, args=(make, device, theirs), daemon=True)
+            process.start()
+            for pipe in theirs:
+                pipe.close()
+            lanes += [(process, device, pipe[0]) for pipe in pipes]
+        made = [_answer(*lane) for lane in lanes[::_LANES]]
+        self.spec, self.dim, self.fingerprint, self.runtime, self.batch = made[0]
+        if any(one != made[0] for one in made):
+            raise ModelError(
+                f"the devices {', '.join(devices)} differ: {made[0][3]}, "
+                f"{next(one for one in made if one != made[0])[3]}",
+                "give devices of one kind, whose vectors are the same",
+            )
+        for lane in lanes:
+            self._idle.put(lane)
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn (N, H, W, 3) RGB uint8 into (N, D) float32 on the next free device."""
+        lane = self._idle.get()
+        try:
+            lane[2].send(images)
+            rows: NDArray[np.float32] = _answer(*lane)
+        except OSError as e:
+            raise _ended(lane[0], lane[1]) from e
+        finally:
+            self._idle.put(lane)
+        return rows
+
+
+def _answer(process: Any, device: str, pipe: Connection) -> Any:
+    try:
+        kind, held = pipe.recv()
+    except (EOFError, OSError) as e:
+        raise _ended(process, device) from e
+    if kind == "memory":
+        raise MemoryError(held)
+    if kind == "failed":
+        raise ModelError(f"{device}: {held[0]}", held[1])
+    return held
+
+
+def _ended(process: Any, device: str) -> ModelError:
+    process.join(1)
+    return ModelError(
+        f"the process on {device} ended with {process.exitcode}",
+        "run the same command again; it goes on where it stopped",
+    )
+
+
+def _serve(make: Callable[[str], Any], device: str, pipes: list[Connection]) -> None:
+    """Embed what comes through the pipes, each in a thread, until the other end is gone."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
+    try:
+        adapter = make(device)
+    except EvalkitError as e:
+        pipes[0].send(("failed", (e.message, e.hint)))
+        return
+    line = str(getattr(adapter, "runtime", type(adapter).__name__))
+    known = (adapter.spec, adapter.dim, adapter.fingerprint, line, getattr(adapter, "batch", None))
+    pipes[0].send(("made", known))
+    with ThreadPoolExecutor(len(pipes)) as threads:
+        for _ in threads.map(lambda pipe: _lane(adapter, pipe), pipes):
+            pass
+
+
+def _lane(adapter: Any, pipe: Connection) -> None:
+    while True:
+        try:
+            images = pipe.recv()
+        except (EOFError, OSError):
+            return
+        answer: tuple[str, Any]
+        try:
+            answer = ("rows", adapter.embed(images))
+        except MemoryError as e:
+            answer = ("memory", str(e))
+        except EvalkitError as e:
+            answer = ("failed", (e.message, e.hint))
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
