@@ -10,16 +10,21 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit import alignment, images
 from evalkit.adapters import embeddings, vector_files
+from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
 from evalkit.keys import rows_of
 from evalkit.protocols import ijb
 from evalkit.protocols.scores import Flip
+from evalkit.types import Manifest
 
 
 @click.command("ijb")
+@model_options
+@data_option
 @features_options
 @click.option("--media", type=PATH, required=True, help="ijbc_face_tid_mid.txt")
 @click.option("--pairs", type=PATH, help="ijbc_template_pair_label.txt, for 1:1.")
@@ -40,6 +45,8 @@ from evalkit.protocols.scores import Flip
 @click.option("--fpir", "fpirs", multiple=True, default=ijb.FPIRS, show_default=True)
 @output_options
 def command(
+    choice: ModelChoice,
+    data: Path | None,
     features: Path | None,
     keys: Path | None,
     allow_failures: bool,
@@ -59,51 +66,84 @@ def command(
     """IJB-B and IJB-C: TPR@FAR of template pairs, or rank-k and TPIR@FPIR of searches.
 
     FILE holds an embedding an image, named by --keys, or in the order of --media without.
-    --detections multiplies each by its face's detection score (D1).
+    --detections multiplies each by its face's detection score (D1). With --model, the images of
+    --data are aligned by the landmarks of --detections and embedded once.
     """
-    if features is None:
-        raise click.UsageError("give --features FILE with an embedding an image")
+    if (choice.model is None) == (features is None):
+        raise click.UsageError(
+            "give --features FILE with an embedding an image, or --model MODEL and --data IMAGES"
+        )
     if (pairs is None) == (probe is None) or bool(galleries) != (probe is not None):
         raise click.UsageError("give --pairs for 1:1, or --gallery (twice) and --probe for 1:N")
-    images = files.read_media(media)
-    x, provenance = _features(features, keys, allow_failures, images)
-    score = None if detections is None else _scores(files.read_detections(detections), images)
+    listed = files.read_media(media)
+    found = None if detections is None else files.read_detections(detections)
+    if features is None:
+        x, provenance = _embedded(choice, data, listed, found, flip, output)
+    else:
+        x, provenance = _features(features, keys, allow_failures, listed)
+    score = None if found is None else found.score[_rows(found, listed)]
     how = ijb.Pooling(flip, keep_norm, score is not None, media_pooling)
-    templates = ijb.pool(x, images.template, images.media, score, how)
+    templates = ijb.pool(x, listed.template, listed.media, score, how)
     provenance |= {"pooling": how.name, "media": media.name, "images": len(x)}
     if pairs is not None:
-        listed = files.read_pairs(pairs)
+        compared = files.read_pairs(pairs)
         report = ijb.verify(
-            templates, listed.left, listed.right, listed.genuine, fars=fars, nearest=compat
+            templates, compared.left, compared.right, compared.genuine, fars=fars, nearest=compat
         )
     if probe is not None:
         enrolled = [files.read_enrolled(g) for g in galleries]
         searched = files.read_enrolled(probe)
         report = ijb.identify(templates, enrolled, searched, fpirs=fpirs, insightface=compat)
     report = replace(report, provenance={**provenance, **report.provenance})
-    return output.deliver(report, f"IJB {report.protocol[4:]}, {how.name}, {features.name}")
+    made = Path(choice.model or str(features)).name
+    return output.deliver(report, f"IJB {report.protocol[4:]}, {how.name}, {made}")
 
 
 def _features(
-    path: Path, keys: Path | None, allow_failures: bool, images: files.Media
+    path: Path, keys: Path | None, allow_failures: bool, listed: files.Media
 ) -> tuple[NDArray[Any], dict[str, Any]]:
     if keys is None and path.suffix == ".npy":
         x = vector_files.read(path)[0]
         embeddings.check(x, path)
-        if len(x) != len(images.names):
+        if len(x) != len(listed.names):
             raise DataError(
-                f"{path.name} has {len(x)} rows, the list {len(images.names)} images",
+                f"{path.name} has {len(x)} rows, the list {len(listed.names)} images",
                 "without --keys, row i is image i of the list",
             )
         return x, {"features": path.name}
     made = embeddings.read(path, keys, allow_failures=allow_failures)
-    rows = rows_of(images.names, made.keys)
+    rows = rows_of(listed.names, made.keys)
     in_order = np.array_equal(rows, np.arange(len(made.keys)))
     found = made.features if in_order else made.features[rows]
     return found, {"features": path.name, "features_sha256": made.digest}
 
 
-def _scores(found: files.Detections, images: files.Media) -> NDArray[np.float32]:
-    if found.names == images.names:
-        return found.score
-    return found.score[rows_of(images.names, found.names, "detection scores")]
+def _embedded(
+    choice: ModelChoice,
+    data: Path | None,
+    listed: files.Media,
+    found: files.Detections | None,
+    flip: Flip,
+    output: Output,
+) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Embed the listed images, aligned by the list's own landmarks unless the user says how."""
+    if data is None:
+        raise click.UsageError("give --data IMAGES")
+    names = tuple(dict.fromkeys(listed.names))
+    manifest = Manifest(names, np.full(len(names), -1, np.int32))
+    source, adapter = images.find(data).select(names), choice.load()
+    if found is not None and not choice.aligns:
+        marks = found.landmarks[rows_of(names, found.names, "detections")]
+        source = alignment.aligned(source, marks, adapter.spec.crop)
+    store = choice.embed(adapter, source, manifest, 1 if flip == "none" else 2, output)
+    x = store.features
+    if names != listed.names:
+        x = x[rows_of(listed.names, names)]
+    return x, {**store.key, "crop": crop_of(store, adapter.spec.crop)}
+
+
+def _rows(found: files.Detections, listed: files.Media) -> NDArray[np.int64]:
+    """Row of each listed image among the detections."""
+    if found.names == listed.names:
+        return np.arange(len(found.names))
+    return rows_of(listed.names, found.names, "detection scores")

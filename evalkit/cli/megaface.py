@@ -12,7 +12,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit import images
 from evalkit.adapters import embeddings
+from evalkit.cli.lfw import flip_option
+from evalkit.cli.model_options import ModelChoice, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
@@ -20,11 +23,18 @@ from evalkit.files import whole_file
 from evalkit.keys import rows_of
 from evalkit.protocols import megaface, megaface_devkit
 from evalkit.protocols.joint_bayesian import JointBayesian
+from evalkit.protocols.scores import Flip, fuse
+from evalkit.types import Manifest
 
 Take = Callable[[Sequence[str], str], NDArray[Any]]
 
 
 @click.command("megaface")
+@model_options
+@data_option
+@click.option(
+    "--distractor-data", type=PATH, metavar="IMAGES", help="The distractors, if not in --data."
+)
 @features_options
 @click.option("--probe-list", type=PATH, required=True, help="JSON list of FaceScrub or FG-NET.")
 @click.option(
@@ -41,6 +51,7 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
     metavar="FOLDER",
     help="Where the distractors' features lie, if not with the probes'.",
 )
+@flip_option
 @click.option("--file-ending", metavar="_ALGO.bin", help="End of the names in a feature folder.")
 @click.option(
     "--clean",
@@ -59,12 +70,16 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
 )
 @output_options
 def command(
+    choice: ModelChoice,
+    data: Path | None,
+    distractor_data: Path | None,
     features: Path | None,
     keys: Path | None,
     allow_failures: bool,
     probe_list: Path,
     distractor_lists: tuple[Path, ...],
     distractor_features: Path | None,
+    flip: Flip,
     file_ending: str | None,
     clean: megaface.Rule | None,
     probe_noises: Path | None,
@@ -77,9 +92,12 @@ def command(
     """MegaFace challenge 1: rank-1, rank-10 and TPR@FAR at each number of distractors.
 
     FILE is embeddings with a key for each row, or the devkit's folder of one .bin an image.
+    With --model, the listed images of --data and --distractor-data are embedded once.
     """
-    if features is None:
-        raise click.UsageError("give --features: a file of embeddings, or the devkit's folder")
+    if (choice.model is None) == (features is None):
+        raise click.UsageError(
+            "give --features: a file of embeddings, or the devkit's folder; or --model MODEL"
+        )
     if (clean is None) != (probe_noises is None and distractor_noises is None):
         raise click.UsageError("--clean and the noise lists belong together")
     model = None if jb_model is None else files.read_model(jb_model)
@@ -87,11 +105,16 @@ def command(
     lists = {_name(each): each for each in map(files.read_distractor_list, distractor_lists)}
     if len(lists) != len(distractor_lists):
         raise click.UsageError("two distractor lists have one size and set")
-    take, provenance = _source(features, keys, file_ending, allow_failures)
-    other = take
-    if distractor_features is not None:
-        other, more = _source(distractor_features, None, file_ending, allow_failures)
-        provenance |= {f"distractor_{name}": value for name, value in more.items()}
+    if features is None:
+        named = tuple(dict.fromkeys(k for each in lists.values() for k in each.keys))
+        takes = _embedded(choice, data, distractor_data, probes.keys, named, flip, output)
+        take, other, provenance = takes
+    else:
+        take, provenance = _source(features, keys, file_ending, allow_failures, flip)
+        other = take
+        if distractor_features is not None:
+            other, more = _source(distractor_features, None, file_ending, allow_failures, flip)
+            provenance |= {f"distractor_{name}": value for name, value in more.items()}
     x = take(probes.keys, "probe features")
     distractors = {name: other(each.keys, "distractor features") for name, each in lists.items()}
     noises = (
@@ -105,7 +128,8 @@ def command(
         output.say(f"the devkit's files are in {devkit_out}")
     names = {"probe_list": probe_list.name, "distractor_lists": [p.name for p in distractor_lists]}
     report = replace(report, provenance={**names, **provenance, **report.provenance})
-    return output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {features.name}")
+    made = Path(choice.model or str(features)).name
+    return output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {made}")
 
 
 def _name(each: files.DistractorList) -> str:
@@ -113,7 +137,7 @@ def _name(each: files.DistractorList) -> str:
 
 
 def _source(
-    path: Path, keys: Path | None, ending: str | None, allow_failures: bool
+    path: Path, keys: Path | None, ending: str | None, allow_failures: bool, flip: Flip
 ) -> tuple[Take, dict[str, Any]]:
     """Give a function from keys to features, and where these come from."""
     if path.is_dir():
@@ -121,17 +145,50 @@ def _source(
             raise click.UsageError(f"{path} is a folder: say --file-ending, such as _foam.bin")
         return lambda wanted, _: files.read_folder(path, wanted, ending), {"features": path.name}
     made = embeddings.read(path, keys, allow_failures=allow_failures)
-    x = made.features[:, 0] if made.features.shape[1:-1] == (1,) else made.features
-    if x.ndim != 2:
-        raise DataError(f"{path.name} holds {x.shape[1]} views an image", "fuse them before")
+    if flip == "none" and made.features.ndim == 3 and made.features.shape[1] > 1:
+        raise DataError(
+            f"{path.name} holds {made.features.shape[1]} views an image", "say --flip sum or concat"
+        )
+    provenance = {"features": path.name, "features_sha256": made.digest, "flip": flip}
+    return _taker(made.features, made.keys, flip), provenance
+
+
+def _taker(features: NDArray[Any], have: Sequence[str], flip: Flip) -> Take:
+    """Give a function from keys to their fused features; no copy of one view in one run of rows."""
 
     def take(wanted: Sequence[str], what: str) -> NDArray[Any]:
-        rows = rows_of(wanted, made.keys, what)
-        if np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-            return x[rows[0] : rows[0] + len(rows)]
-        return x[rows]
+        rows = rows_of(wanted, have, what)
+        run = np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
+        x = features[rows[0] : rows[0] + len(rows)] if run else features[rows]
+        return x if x.ndim == 2 else x[:, 0] if flip == "none" else fuse(x, flip)
 
-    return take, {"features": path.name, "features_sha256": made.digest}
+    return take
+
+
+def _embedded(
+    choice: ModelChoice,
+    data: Path | None,
+    distractor_data: Path | None,
+    probes: Sequence[str],
+    distractors: Sequence[str],
+    flip: Flip,
+    output: Output,
+) -> tuple[Take, Take, dict[str, Any]]:
+    """Embed the listed images: the probes', then all distractors', each into its feature file."""
+    if data is None:
+        raise click.UsageError("give --data IMAGES: the probes, and --distractor-data")
+    adapter, views = choice.load(), 1 if flip == "none" else 2
+    takes: list[Take] = []
+    provenance: dict[str, Any] = {"flip": flip}
+    for name, keys, folder in (
+        ("probes", tuple(probes), data),
+        ("distractors", tuple(distractors), distractor_data or data),
+    ):
+        manifest = Manifest(keys, np.full(len(keys), -1, np.int32))
+        store = choice.embed(adapter, images.find(folder), manifest, views, output)
+        takes.append(_taker(store.features, keys, flip))
+        provenance[name] = json.dumps(store.key)
+    return takes[0], takes[1], provenance
 
 
 def _noises(

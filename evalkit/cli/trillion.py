@@ -10,8 +10,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit import images
 from evalkit import report as reports
 from evalkit.adapters import embeddings, vector_files
+from evalkit.cli.model_options import ModelChoice, data_option, model_options
 from evalkit.cli.options import PATH, Output, output_options
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
@@ -20,10 +22,11 @@ from evalkit.types import Report
 
 
 @click.command("trillion")
+@model_options
+@data_option
 @click.option(
     "--features",
     type=PATH,
-    required=True,
     metavar="FILE",
     help="A submission .bin, an .npy, or an evalkit feature file.",
 )
@@ -39,7 +42,9 @@ from evalkit.types import Report
 @click.option("--expect", type=PATH, metavar="REPORT", help="Fail unless its numbers come out.")
 @output_options
 def command(
-    features: Path,
+    choice: ModelChoice,
+    data: Path | None,
+    features: Path | None,
     subjects: Path | None,
     one_set: bool,
     fars: tuple[str, ...],
@@ -47,19 +52,43 @@ def command(
     expect: Path | None,
     output: Output,
 ) -> int:
-    """Trillion pairs: TPR@FAR to 1e-9, and search at FPIR 1e-3, of a labelled set."""
+    """Trillion pairs: TPR@FAR to 1e-9, and search at FPIR 1e-3, of a labelled set.
+
+    With --model, the images of --data are embedded once; a person has a folder, distractors none,
+    unless --subjects says who is who.
+    """
+    if (choice.model is None) == (features is None):
+        raise click.UsageError("give --features FILE, or --model MODEL and --data IMAGES")
     expected = None if expect is None else reports.read(expect)
-    x, subject = _read(features, subjects)
+    if features is None:
+        x, subject = _embedded(choice, data, subjects, output)
+    else:
+        x, subject = _read(features, subjects)
+    name = Path(choice.model or str(features)).name
     if one_set:
         report = trillion.evaluate_one_set(x, subject, fars=fars or trillion.ONE_SET_FARS)
     else:
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
         report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir)
-    report = replace(report, provenance={"features": features.name, **report.provenance})
-    done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {features.name}")
+    report = replace(report, provenance={"features": name, **report.provenance})
+    done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {name}")
     if expected is not None:
         output.say(f"{_compare(report, expected)} numbers are exactly those expected")
     return done
+
+
+def _embedded(
+    choice: ModelChoice, data: Path | None, subjects: Path | None, output: Output
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    if data is None:
+        raise click.UsageError("give --data IMAGES")
+    source = images.find(data)
+    manifest = source.manifest()
+    who = manifest.subject if subjects is None else files.read_subjects(subjects)
+    if len(who) != len(manifest.keys):
+        raise DataError(f"{data.name} has {len(manifest.keys)} images, the list {len(who)}")
+    store = choice.embed(choice.load(), source, manifest, 1, output)
+    return store.features[:, 0], who
 
 
 def _read(path: Path, subjects: Path | None) -> tuple[NDArray[Any], NDArray[np.int32]]:

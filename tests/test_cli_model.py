@@ -1,0 +1,90 @@
+"""A model given to megaface, trillion and ijb says what its embeddings say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evalkit.cli import run
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+PROBES = [f"P_{k // 3}/P_{k // 3}_{k}.png" for k in range(9)]
+DISTRACTORS = [f"1/2@N0/{k}_0.png" for k in range(12)]
+MODEL = ["--input-size", "8x8", "--color", "rgb", "--mean", "127.5", "--std", "128"]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make images of 3 people and of 12 others, a model, its embeddings, and lists of them."""
+    import small_models
+
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    face = rng.integers(0, 256, (3, 8, 8, 3))
+    for k, name in enumerate([*PROBES, *DISTRACTORS]):
+        of = face[k // 3] if k < 9 else rng.integers(0, 256, (8, 8, 3))
+        noisy = np.clip(of + rng.integers(-60, 60, (8, 8, 3)), 0, 255).astype(np.uint8)
+        path = tmp_path / ("probes" if k < 9 else "others") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noisy).save(path)
+    small_models.save(tmp_path / "m.onnx")
+    ids = [p.split("/")[0] for p in PROBES]
+    (tmp_path / "p.json").write_text(json.dumps({"path": PROBES, "id": ids}))
+    (tmp_path / "d.json_12_1").write_text(json.dumps({"path": DISTRACTORS}))
+    for name in ("probes", "others"):
+        words = ["embed", "--model", "m.onnx", *MODEL, "--data", name, "--quiet", "--views", "2"]
+        assert run([*words, f"{name}.h5"]) == 0
+    return tmp_path
+
+
+def numbers(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    capsys.readouterr()
+    assert run([*words, "--json", "-", "--quiet"]) == 0, capsys.readouterr().err
+    return {k: m.get("value") for k, m in json.loads(capsys.readouterr().out)["metrics"].items()}
+
+
+@pytest.mark.parametrize("flip", ["none", "sum"])
+def test_megaface(data: Path, capsys: pytest.CaptureFixture[str], flip: str) -> None:
+    lists = ["megaface", "--probe-list", "p.json", "--distractor-list", "d.json_12_1"]
+    lists += ["--far", "1e-1", "--flip", flip]
+    model = ["--model", "m.onnx", *MODEL, "--data", "probes", "--distractor-data", "others"]
+    of_model = numbers(capsys, *lists, *model)
+    if flip == "sum":
+        files = ["--features", "probes.h5", "--distractor-features", "others.h5"]
+        assert of_model == numbers(capsys, *lists, *files)
+    assert 0 < (of_model["rank-1@distractors=12"] or 0) <= 1
+    assert run([*lists, "--model", "m.onnx", *MODEL, "--data", "probes"]) == 3
+    assert "missing for 12 of 12 images" in capsys.readouterr().err
+    assert run([*lists, "--model", "m.onnx", *MODEL]) == 2
+
+
+def test_trillion(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "others").rename(data / "probes" / "x")
+    for k, name in enumerate(DISTRACTORS):
+        (data / "probes" / "x" / name).rename(data / "probes" / f"{k}.png")
+    words = ["trillion", "--far", "1e-1", "--fpir", "1e-1"]
+    of_model = numbers(capsys, *words, "--model", "m.onnx", *MODEL, "--data", "probes")
+    assert run(["embed", "--model", "m.onnx", *MODEL, "--data", "probes", "--quiet", "x.h5"]) == 0
+    assert of_model == numbers(capsys, *words, "--features", "x.h5")
+    assert of_model["tpr@far=1e-1"]
+
+
+def test_ijb(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    media = [f"{name} {k // 2} {k}" for k, name in enumerate(PROBES[:8])]
+    (data / "media.txt").write_text("\n".join(media))
+    pairs = [f"{a} {b} {int(a % 2 == b % 2)}" for a in range(4) for b in range(a)]
+    (data / "pairs.txt").write_text("\n".join(pairs))
+    words = ["ijb", "--media", "media.txt", "--pairs", "pairs.txt", "--far", "0.5"]
+    words += ["--flip", "sum"]
+    of_model = numbers(capsys, *words, "--model", "m.onnx", *MODEL, "--data", "probes")
+    assert of_model == numbers(capsys, *words, "--features", "probes.h5")
+    assert of_model["tpr@far=0.5"] is not None
+    points = " ".join(map(str, [2, 3, 5, 3, 4, 4, 2, 6, 5, 6]))
+    (data / "points.txt").write_text("\n".join(f"{name} {points} 0.9" for name in PROBES[:8]))
+    aligned = ["--model", "m.onnx", *MODEL, "--data", "probes", "--detections", "points.txt"]
+    assert numbers(capsys, *words, *aligned, "--resize").keys() == of_model.keys()
