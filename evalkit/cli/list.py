@@ -36,21 +36,14 @@ PROTOCOLS = (
     Listed(
         "megaface",
         "rank-k and TPR@FAR among up to 1,000,000 distractors",
-        "embeddings of the probes and distractors, and the devkit's lists",
+        "the devkit's lists; its feature folders, other embeddings, or the images and a model",
         "the MegaFace devkit; no longer handed out by its authors",
         "Kemelmacher-Shlizerman et al., CVPR 2016",
     ),
     Listed(
-        "verify",
-        "accuracy, AUC, EER, TPR@FAR on any list of pairs",
-        "the list (CFP, AgeDB, CALFW, CPLFW, XQLFW, RFW, .bin, your own); a model or embeddings",
-        "each data set's own site",
-        "LFW's protocol; folds from the list where it has them",
-    ),
-    Listed(
         "ijb",
         "TPR@FAR of template pairs, rank-k and TPIR@FPIR of two galleries",
-        "embeddings of the images, and the meta files",
+        "the meta files, and embeddings of the images, or the images and a model",
         "IJB-B and IJB-C; no longer handed out by NIST",
         "Whitelam et al., CVPRW 2017; Maze et al., ICB 2018",
     ),
@@ -69,11 +62,18 @@ PROTOCOLS = (
         "Trillion Pairs, 2018; ICCV 2019 LFR challenge",
     ),
     Listed(
+        "score",
+        "AUC, EER, TPR@FAR, best accuracy; 10-fold accuracy where folds are given",
+        "a text file of 'label score' lines; the pair list for intervals by people",
+        "any program that compares faces",
+        "ISO/IEC 19795-1; Clopper and Pearson, Biometrika 1934",
+    ),
+    Listed(
         "demo",
         "LFW, all 87.5 million pairs of it, closed-set rank-k",
         "nothing",
         "ships with evalkit",
-        "-",
+        "LFW and closed-set CMC, as above; docs/protocols/all-vs-all.md",
     ),
 )
 
