@@ -237,6 +237,19 @@ def test_the_command_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert run(["geometry", *files, "--subjects", str(tmp_path / "who.txt")]) == 3
     assert "2 subjects" in capsys.readouterr().err
     assert run(["geometry"]) == 2
+    assert run(["geometry", *files, "--gate", "base.json"]) == 2
+    capsys.readouterr()
+    (tmp_path / "keys.txt").write_text("\n".join(key.rpartition("/")[2] for key in keys))
+    assert run(["geometry", *files]) == 0
+    assert "give --subjects" in capsys.readouterr().err
+
+
+def test_equal_distances_do_not_cross() -> None:
+    x = np.array([[0, 0], [1, 0], [-1, 0], [0, 1]], np.float32)
+    m = geometry.evaluate(x, np.array([0, 0, 1, -1])).metrics
+    assert m["farther-than-nearest-impostor@space=l2"].value == 0
+    m = geometry.evaluate(x * [[1, 1], [1, 1], [0.9, 1], [1, 1]], np.array([0, 0, 1, -1])).metrics
+    assert m["farther-than-nearest-impostor@space=l2"].value == 0.5  # from row 0, not from row 1
 
 
 def test_the_page_shows_every_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

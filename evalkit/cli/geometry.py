@@ -48,10 +48,14 @@ def command(
     path = file or features
     if path is None or (file is not None and features is not None):
         raise click.UsageError("give FEATURES.h5, or --features FILE with embeddings")
+    if output.gate is not None:
+        raise click.UsageError("geometry describes: nothing in it is better or worse to gate on")
     made = embeddings.read(path, keys, allow_failures=allow_failures)
     who = _subjects(path, made.keys, subjects)
     if len(who) != len(made.features):
         raise DataError(f"{path.name} has {len(made.features)} rows, the list {len(who)} subjects")
+    if len(np.unique(who[who >= 0])) == np.count_nonzero(who >= 0):
+        output.say("no two images share a subject: give --subjects, or keys like PERSON/IMAGE.jpg")
     with output.bar("pairs", "pair") as progress:
         report = geometry.evaluate(made.features, who, flip=flip, progress=progress)
     source = {"features": path.name, "features_sha256": made.digest}
