@@ -3,8 +3,10 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,39 +177,91 @@ def test_report_on_the_command_line(
     assert run(["report", a, "--name", "x", "--name", "y"]) == 2
 
 
+LISTEN = """<meta charset="utf-8"><script>
+let refused = [];
+addEventListener("securitypolicyviolation", e => refused.push(e.blockedURI));
+</script>"""
 PROBE = """<script>
-const box = document.querySelector("[data-model='1']"), line = document.querySelector("svg .m1");
-box.click();
-document.title = JSON.stringify({
-  width: document.documentElement.scrollWidth, window: innerWidth,
-  hidden: getComputedStyle(line).display,
-  paper: getComputedStyle(document.body).backgroundColor,
-  ink: getComputedStyle(document.querySelector("svg text")).fill,
-  svgs: [...document.querySelectorAll("figure svg")].map(s => s.getBoundingClientRect().height),
-});
+onload = () => setTimeout(() => {
+  const box = document.querySelector("[data-model='1']"), line = document.querySelector("svg .m1");
+  box.click();
+  const link = document.querySelector(".skip");
+  link.focus();
+  const fetched = performance.getEntriesByType("resource").map(r => r.name);
+  parent.postMessage({
+    width: document.documentElement.scrollWidth, window: innerWidth,
+    hidden: getComputedStyle(line).display,
+    paper: getComputedStyle(document.body).backgroundColor,
+    ink: getComputedStyle(document.querySelector("svg text")).fill,
+    svgs: [...document.querySelectorAll("figure svg")].map(s => s.getBoundingClientRect().height),
+    skip: link.getBoundingClientRect().left,
+    requests: [...refused, ...fetched.filter(u => !u.startsWith("data:"))],
+  }, "*");
+}, 300);
 </script></body>"""
+# Headless windows are at least 500 pixels wide; a frame is not.
+FRAME = """<iframe src="page.html" style="border: 0; width: {}px; height: 900px"></iframe>
+<script>onmessage = e => document.title = JSON.stringify(e.data)</script>"""
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (500, True)])
-def test_the_page_in_a_browser(tmp_path: Path, hostile_page: str, width: int, dark: bool) -> None:
+def _seen_in_a_browser(folder: Path, text: str, width: int, dark: bool) -> dict[str, Any]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
-        pytest.skip("no chromium on this machine")
-    path = tmp_path / "page.html"
-    path.write_text(hostile_page.replace("</body>", PROBE), encoding="utf-8")
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    listening = text.replace('<meta charset="utf-8">', LISTEN).replace("</body>", PROBE)
+    (folder / "page.html").write_text(listening, encoding="utf-8")
+    (folder / "frame.html").write_text(FRAME.format(width), encoding="utf-8")
     flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-sync"
     flags += " disable-background-networking disable-component-update hide-scrollbars dump-dom"
-    line = [chromium, *(f"--{f}" for f in flags.split()), f"--window-size={width},900"]
-    line += [f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()]
+    line = [chromium, *(f"--{f}" for f in flags.split()), "--virtual-time-budget=3000"]
+    line += [f"--user-data-dir={folder / 'profile'}", "--window-size=1300,900"]
     line += ["--blink-settings=preferredColorScheme=0"] if dark else []
+    line += [(folder / "frame.html").as_uri()]
     done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=120)
     title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    assert title is not None
-    seen = json.loads(title.group(1).replace("&gt;", ">"))
-    assert seen["width"] <= seen["window"]  # nothing scrolls sideways but the tables
+    assert title is not None, done.stderr[-2000:]
+    return json.loads(unescape(title.group(1)))
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_the_page_in_a_browser(tmp_path: Path, hostile_page: str, width: int, dark: bool) -> None:
+    seen = _seen_in_a_browser(tmp_path, hostile_page, width, dark)
+    assert seen["window"] == width
+    assert seen["width"] <= width  # nothing scrolls sideways but the tables
     assert seen["hidden"] == "none"  # the model's box hides its lines
+    assert seen["skip"] >= 0  # the first stop of the keyboard can be seen
+    assert seen["requests"] == []
     assert all(h > 150 for h in seen["svgs"])
     dark_paper = sum(int(v) for v in re.findall(r"\d+", seen["paper"])[:3]) < 150
     assert dark_paper is dark
     light_ink = sum(int(v) for v in re.findall(r"\d+", seen["ink"])[:3]) > 400
     assert light_ink is dark
+
+
+def test_a_page_that_asks_the_network_would_be_noticed(tmp_path: Path, hostile_page: str) -> None:
+    text = hostile_page.replace("<main>", '<main><img src="http://127.0.0.1:9/x.png" alt="">')
+    asked = _seen_in_a_browser(tmp_path, text, 1280, False)["requests"]
+    assert set(asked) == {"http://127.0.0.1:9/x.png"}
+
+
+def _contrast(a: str, b: str) -> float:
+    """Contrast of two #rrggbb colours by WCAG 2.2."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    dark, light = sorted((luminance(a), luminance(b)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_words_and_lines_stand_out_on_both_papers(hostile_page: str) -> None:
+    themes = re.findall(r":root \{(.*?)\}", hostile_page, re.DOTALL)
+    assert len(themes) == 2
+    for theme in themes:
+        colours = dict(re.findall(r"--([\w-]+): (#\w{6})", theme))
+        for paper in (colours.pop("paper"), colours.pop("card")):
+            for name, colour in colours.items():
+                least = {"faint": 1.0, "ink": 7.0, "soft": 4.5, "link": 4.5, "bad": 4.5}
+                assert _contrast(colour, paper) >= least.get(name, 3.0), (name, colour, paper)

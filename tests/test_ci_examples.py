@@ -1,0 +1,76 @@
+"""docs/ci is run here, step by step, against the demo's own report."""
+
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalkit import report as reports
+from evalkit.cli import run
+from evalkit.report.markdown import model_card
+
+yaml = pytest.importorskip("yaml")
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden" / "demo"
+if not (ROOT / "docs" / "ci").is_dir():
+    pytest.skip("the docs are not part of the sdist", allow_module_level=True)
+
+
+def _steps(name: str) -> tuple[list[str], dict[str, Any]]:
+    """Every shell line of an example, and the job it belongs to."""
+    document = yaml.safe_load((ROOT / "docs" / "ci" / name).read_text(encoding="utf-8"))
+    if name == "gitlab.yml":
+        (job,) = document.values()
+        return job["script"], job
+    (job,) = document["jobs"].values()
+    assert document["permissions"] == {"contents": "read"}
+    used = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert used and all(len(u.partition("@")[2]) == 40 for u in used)  # pinned
+    return [step["run"] for step in job["steps"] if "run" in step], job
+
+
+@pytest.mark.parametrize("name", ["github.yml", "gitlab.yml"])
+def test_every_step_of_the_example_does_what_it_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    (tmp_path / "face").mkdir()
+    shutil.copy(ROOT / "docs" / "ci" / "gates.toml", "face/gates.toml")
+    for suffix in ("json", "npz"):
+        shutil.copy(GOLDEN / f"lfw.{suffix}", f"face/baseline.{suffix}")
+        shutil.copy(GOLDEN / f"lfw.{suffix}", f"report.{suffix}")
+    lines, job = _steps(name)
+    programs = [shlex.split(line) for line in lines]
+    assert [p[0] for p in programs].count("evalkit") == 3
+    for words in programs:
+        if words[0] == "python":
+            assert words[1:4] == ["-m", "pip", "install"]
+        elif words[1] == "lfw":  # understood as far as the model, which is the reader's
+            assert run(words[1:]) == 3
+            assert "model.onnx" in capsys.readouterr().err
+        else:
+            assert run(words[1:]) == 0, words
+    assert "passed" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert (tmp_path / "report.html").is_file()
+    if name == "gitlab.yml":
+        kept = [*job["artifacts"]["paths"], job["artifacts"]["reports"]["junit"]]
+        assert all((tmp_path / path).is_file() for path in kept)
+
+
+def test_the_model_card_is_what_the_hub_reads() -> None:
+    """The structure of the Hub's model-index: name, results; task, dataset, metrics in each."""
+    report = reports.read(GOLDEN / "lfw.json")
+    _, block, after = model_card(report, "a: #1 'model'").split("---\n")
+    assert after == ""
+    ((name, results),) = [(m["name"], m["results"]) for m in yaml.safe_load(block)["model-index"]]
+    assert name == "a: #1 'model'"
+    (result,) = results
+    assert result["task"]["type"] and result["dataset"]["type"] and result["dataset"]["name"]
+    assert {m["type"]: m["value"] for m in result["metrics"]} == report.flat()
+    assert all(set(m) <= {"type", "value", "args"} for m in result["metrics"])
