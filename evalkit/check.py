@@ -14,6 +14,7 @@ from scipy.special import ndtri
 
 from evalkit.adapters import Adapter
 from evalkit.adapters.presets import PRESETS
+from evalkit.alignment import TEMPLATES
 from evalkit.errors import ModelError
 from evalkit.images import Picture
 from evalkit.types import InputSpec
@@ -29,6 +30,7 @@ NORMALISATIONS = (
     (PRESETS["imagenet"].mean, PRESETS["imagenet"].std),
 )
 SIZES = ((112, 112), (112, 96), (160, 160))
+_CROPS = {size: crop for crop, (size, _) in TEMPLATES.items()}
 DRAWS, LEVEL = 1000, 0.95
 _NEGLIGIBLE = 0.05  # of d': 127.5 or 128, a filter's rounding; nobody's accuracy changes by it
 _SEPARATES = 1.0  # a d' below this is no face recognition
@@ -166,7 +168,7 @@ def compare_specs(
     best = made[max(taken)[1]][0] if taken else declared
     for size in SIZES:
         if size != declared.size:
-            spec = replace(best, size=size)
+            spec = replace(best, size=size, crop=_CROPS.get(size, best.crop))
             made.append((spec, _separations(load, spec, resized(images, size), weights)))
             progress(len(made), total)
     return _ranked(made)

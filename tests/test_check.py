@@ -80,7 +80,9 @@ def test_the_right_spec_is_found_from_any_declared_one(color: str, k: int) -> No
     assert {t.spec.color for t in good} == {"bgr"}
     assert TRUE in [t.spec for t in good]
     assert {t.verdict for t in trials if t.spec.color == "rgb"} == {"worse"}
-    assert [t.spec.size for t in trials if t.verdict == "refused"] == list(check.SIZES)
+    refused = [t.spec for t in trials if t.verdict == "refused"]
+    assert [s.size for s in refused] == list(check.SIZES)
+    assert refused[1].crop == "sphereface-112x96"
 
 
 def test_the_declared_spec_is_tried_first_and_no_spec_twice() -> None:

@@ -64,7 +64,8 @@ def command(
 
 
 def _load(choice: ModelChoice, spec: adapters.InputSpec) -> adapters.Adapter:
-    return replace(choice, preset=None, given=_given(spec)).load()
+    # trusted: the declared one was loaded before, so the user was asked
+    return replace(choice, preset=None, given=_given(spec), trust=True).load()
 
 
 def _given(spec: adapters.InputSpec) -> dict[str, Any]:
