@@ -83,7 +83,8 @@ def fit(
     """
     rows = np.asarray(x, np.float64)
     mean = rows.mean(axis=0)
-    people, images, centre, scatter = _statistics(rows - mean, subject)
+    seen = _statistics(rows - mean, subject)
+    people, scatter = int(seen.people.sum()), seen.scatter
     pairs = len(rows) - people
     if pairs < rows.shape[1] or people < 2:
         raise ProtocolError(
@@ -93,29 +94,53 @@ def fit(
         )
     if np.linalg.matrix_rank(scatter, hermitian=True) < len(scatter):
         raise ProtocolError(*_SINGULAR)
-    between, within = np.cov(centre.T, bias=True).reshape(scatter.shape), scatter / pairs
+    between, within = seen.of_means(), scatter / pairs
     history = []
     for _ in range(iterations):
-        basis = _basis(between, within)
-        history.append(_likelihood(basis, images, centre, scatter))
         old = within
-        between, within = _step(basis, images, centre, scatter, exact)
+        between, within, likelihood = _step(between, within, seen, exact)
+        history.append(likelihood)
         if np.linalg.norm(within - old) < tolerance * np.linalg.norm(within):
             break
-    history.append(_likelihood(_basis(between, within), images, centre, scatter))
+    history.append(_step(between, within, seen, exact)[2])
     return Covariances(mean, between, within, tuple(history))
 
 
-def _statistics(
-    x: Matrix, subject: NDArray[np.integer[Any]]
-) -> tuple[int, NDArray[np.int64], Matrix, Matrix]:
-    """People, images of each (I,), mean of each (I, D), scatter about their means (D, D)."""
+@dataclass(frozen=True, slots=True)
+class _Statistics:
+    """All that a step needs, for the L different numbers of images that people have.
+
+    images, people : (L,).  total : (L, D) sum of the persons' means, square : (L, D, D) of their
+    outer products.  scatter : (D, D) of the images about their person's mean.
+    """
+
+    images: NDArray[np.int64]
+    people: NDArray[np.int64]
+    total: Matrix
+    square: Matrix
+    scatter: Matrix
+
+    def of_means(self) -> Matrix:
+        """Covariance of the persons' means, divisor I."""
+        mean = self.total.sum(axis=0) / self.people.sum()
+        covariance: Matrix = self.square.sum(axis=0) / self.people.sum() - np.outer(mean, mean)
+        return covariance
+
+
+def _statistics(x: Matrix, subject: NDArray[np.integer[Any]]) -> _Statistics:
     _, who, images = np.unique(subject, return_inverse=True, return_counts=True)
     order = np.argsort(who, kind="stable")
-    first = np.cumsum(images) - images
-    centre = np.add.reduceat(x[order], first) / images[:, None]
+    centre = np.add.reduceat(x[order], np.cumsum(images) - images) / images[:, None]
     rest = x - centre[who]
-    return len(images), images, centre, rest.T @ rest
+    sizes, people = np.unique(images, return_counts=True)
+    alike = [centre[images == n] for n in sizes]
+    return _Statistics(
+        sizes,
+        people,
+        np.array([c.sum(axis=0) for c in alike]),
+        np.array([c.T @ c for c in alike]),
+        rest.T @ rest,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,36 +161,41 @@ def _basis(between: Matrix, within: Matrix) -> _Basis:
 
 
 def _step(
-    basis: _Basis, images: NDArray[np.int64], centre: Matrix, scatter: Matrix, exact: bool
-) -> tuple[Matrix, Matrix]:
+    between: Matrix, within: Matrix, seen: _Statistics, exact: bool
+) -> tuple[Matrix, Matrix, float]:
     """One round: the posterior of every person's mu, then the covariances it makes likeliest.
 
     In the basis, mu of n images of mean y is n s / (1 + n s) y, with posterior variance
-    s / (1 + n s), coordinate by coordinate.
+    s / (1 + n s), coordinate by coordinate.  Also the log-likelihood of the covariances given.
     """
-    n, y = images[:, None], centre @ basis.to.T
+    basis = _basis(between, within)
+    n, people = seen.images[:, None], seen.people[:, None]
+    square = basis.to @ seen.square @ basis.to.T
+    scatter, total = basis.to @ seen.scatter @ basis.to.T, seen.total @ basis.to.T
+    likelihood = _likelihood(basis, seen, square, scatter)
     variance = basis.share / (1 + n * basis.share)
-    mu = n * variance * y
-    rest = y - mu
-    of_images = basis.to @ scatter @ basis.to.T
-    total = images.sum()
+    mu, rest = n * variance, 1 / (1 + n * basis.share)  # of y, they add up to it
+    many, images = seen.people.sum(), int((seen.images * seen.people).sum())
+    moment = (square * mu[:, :, None] * mu[:, None]).sum(axis=0)
+    left = scatter + (square * (n * rest)[:, :, None] * rest[:, None]).sum(axis=0)
     if exact:
-        between = (mu.T @ mu + np.diag(variance.sum(axis=0))) / len(images)
-        within = (of_images + rest.T @ (n * rest) + np.diag((n * variance).sum(axis=0))) / total
+        m = (moment + np.diag((people * variance).sum(axis=0))) / many
+        e = (left + np.diag((people * n * variance).sum(axis=0))) / images
     else:  # covariances about their own means, as Chen et al.'s implementations take them
-        drift, off = mu.mean(axis=0), (n * rest).sum(axis=0) / total
-        between = (mu - drift).T @ (mu - drift) / (len(images) - 1)
-        within = (of_images + (rest - off).T @ (n * (rest - off))) / (total - 1)
-    return basis.back @ between @ basis.back.T, basis.back @ within @ basis.back.T
+        drift, off = (mu * total).sum(axis=0) / many, (n * rest * total).sum(axis=0) / images
+        m = (moment - many * np.outer(drift, drift)) / (many - 1)
+        e = (left - images * np.outer(off, off)) / (images - 1)
+    return basis.back @ m @ basis.back.T, basis.back @ e @ basis.back.T, likelihood
 
 
-def _likelihood(basis: _Basis, images: NDArray[np.int64], centre: Matrix, scatter: Matrix) -> float:
+def _likelihood(basis: _Basis, seen: _Statistics, square: Matrix, scatter: Matrix) -> float:
     """Log-likelihood: of the images about their person's mean, and of that mean."""
-    n, y = images[:, None], centre @ basis.to.T
+    n, people = seen.images[:, None], seen.people[:, None]
     whole = 1 + n * basis.share
-    log_det = -2 * images.sum() * np.linalg.slogdet(basis.to)[1] + np.log(whole).sum()
-    square = np.sum(basis.to @ scatter * basis.to) + np.sum(n * y**2 / whole)
-    return float(-(log_det + square) / 2)
+    images = (seen.images * seen.people).sum()
+    log_det = -2 * images * np.linalg.slogdet(basis.to)[1] + (people * np.log(whole)).sum()
+    of_means = (n * np.diagonal(square, axis1=1, axis2=2) / whole).sum()
+    return float(-(log_det + np.trace(scatter) + of_means) / 2)
 
 
 def closed_form(x: NDArray[Any], subject: NDArray[np.integer[Any]]) -> Covariances:
@@ -177,13 +207,12 @@ def closed_form(x: NDArray[Any], subject: NDArray[np.integer[Any]]) -> Covarianc
     """
     rows = np.asarray(x, np.float64)
     mean = rows.mean(axis=0)
-    people, images, centre, scatter = _statistics(rows - mean, subject)
-    if images.min() != images.max() or images[0] < 2:
-        raise ProtocolError(
-            f"people have {images.min()} to {images.max()} images", "the closed form needs n >= 2"
-        )
-    within = scatter / (len(rows) - people)
-    between = centre.T @ centre / people - within / images[0]
+    seen = _statistics(rows - mean, subject)
+    n, most = int(seen.images[0]), int(seen.images[-1])
+    if n != most or n < 2:
+        raise ProtocolError(f"people have {n} to {most} images", "the closed form needs n >= 2")
+    within = seen.scatter / (len(rows) - len(rows) // n)
+    between = seen.of_means() - within / n
     if np.linalg.eigvalsh(between)[0] < 0:
         raise ProtocolError("the closed form's covariance between persons is not one", "use EM")
     return Covariances(mean, between, within)

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols import verification
+from evalkit.protocols import recipes, verification
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.kfold import kfold_accuracy
+from evalkit.protocols.recipes import Recipe
 from evalkit.protocols.scores import Flip
-from evalkit.types import PairSet, Report
+from evalkit.types import Estimate, PairSet, Report
 
 NAME = "lfw"
 VERSION = 1
@@ -48,6 +48,7 @@ def evaluate(
     subject: NDArray[np.integer[Any]] | None = None,
     *,
     flip: Flip = "none",
+    recipe: Recipe | None = None,
     fars: Sequence[str] = FARS,
     errata: NDArray[np.bool_] | None = None,
 ) -> Report:
@@ -55,18 +56,31 @@ def evaluate(
 
     features : (N, D) or (N, V, D), rows of the manifest that `pairs` was resolved with.
     subject : (N,) identity of each row, kept with the outcomes.
+    flip, recipe : as `verification.evaluate` takes them.
     errata : (P,) bool, pairs known to be wrongly labelled.  Adds `accuracy@errata=excluded`, the
     10-fold accuracy without them (not in training, not in test), beside the official number.
     """
     features = np.asarray(features)
     validate(features, pairs, errata)
-    report = verification.evaluate(features, pairs, subject, flip=flip, fars=fars)
+    report = verification.evaluate(features, pairs, subject, flip=flip, recipe=recipe, fars=fars)
     measured = dict(report.metrics)
-    if errata is not None and report.outcomes is not None and pairs.fold is not None:
-        keep = ~errata
-        kept = {name: column[keep] for name, column in report.outcomes.items()}
-        without = kfold_accuracy(kept["score"], kept["genuine"], kept["fold"])
-        note = f"{np.count_nonzero(errata)} pairs that the LFW site lists as wrong are left out"
-        bounded = with_intervals({"accuracy": replace(without, note=note)}, kept)
-        measured[WITHOUT_ERRATA] = bounded["accuracy"]
+    if errata is not None and pairs.fold is not None:
+        how = Recipe(fusion=flip) if recipe is None else recipe
+        measured[WITHOUT_ERRATA] = _without(errata, features, pairs, subject, how)
     return replace(report, protocol=NAME, protocol_version=VERSION, metrics=measured)
+
+
+def _without(
+    errata: NDArray[np.bool_],
+    features: NDArray[Any],
+    pairs: PairSet,
+    subject: NDArray[np.integer[Any]] | None,
+    how: Recipe,
+) -> Estimate:
+    columns = {name: getattr(pairs, name)[~errata] for name in ("left", "right", "genuine", "fold")}
+    kept = PairSet(**columns)
+    found = recipes.scored(how, features, kept, subject)
+    note = f"{np.count_nonzero(errata)} pairs that the LFW site lists as wrong are left out"
+    without = replace(verification.accuracy(found, kept, how), note=note)
+    outcomes = verification.outcomes(found.score, kept, subject)
+    return with_intervals({"accuracy": without}, outcomes)["accuracy"]

@@ -1,23 +1,26 @@
 """Verification: accept or reject given pairs of images, with or without folds.
 
 The protocol of every pair list (LFW, CFP, AgeDB-30, CALFW, CPLFW, XQLFW, RFW, one's own): the score
-of a pair is the exact inner product of unit-length embeddings; reported are the 10-fold accuracy,
-AUC, EER and TPR at fixed FARs.  Every number is defined in `metrics` and `kfold`.
+of a pair is the exact inner product of unit-length embeddings, or what a recipe says; reported are
+the 10-fold accuracy, AUC, EER and TPR at fixed FARs.  Every number is defined in `metrics` and
+`kfold`, every recipe in `recipes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols import metrics
+from evalkit.protocols import metrics, recipes
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.kfold import check_folds, kfold_accuracy
-from evalkit.protocols.scores import Flip, exact_scores, failed, fuse, normalise
+from evalkit.protocols.kfold import check_folds, decisions, kfold_accuracy
+from evalkit.protocols.recipes import Recipe, Scored
+from evalkit.protocols.scores import Flip, failed
 from evalkit.types import Estimate, Failures, PairSet, Report
 
 NAME = "verification"
@@ -69,18 +72,13 @@ def folds_by_position(genuine: NDArray[np.bool_]) -> NDArray[np.int16] | None:
     return fold
 
 
-def pair_scores(features: NDArray[Any], pairs: PairSet, flip: Flip = "none") -> NDArray[np.float64]:
-    """Cosine of each pair: views fused, rows of unit length, exact product; -inf where failed."""
-    x = normalise(fuse(features, flip))
-    return exact_scores(x, pairs.left, x, pairs.right)
-
-
 def evaluate(
     features: NDArray[Any],
     pairs: PairSet,
     subject: NDArray[np.integer[Any]] | None = None,
     *,
     flip: Flip = "none",
+    recipe: Recipe | None = None,
     fars: Sequence[str] = FARS,
 ) -> Report:
     """Verify a pair list.
@@ -88,50 +86,66 @@ def evaluate(
     features : (N, D), or (N, V, D) with V views an image (original, mirrored).  A row that is not
     finite has no template: its pairs are rejected and counted.  subject : (N,) identity of each
     row, kept with the outcomes for intervals by subject.  flip : how the views are fused.
+    recipe : how a published system scores and chooses its threshold (`recipes`), fusion included,
+    instead of the cosine and the exact threshold; where it learns, a pair's score is by what was
+    learned without its fold, and AUC, EER and TPR are of these scores together.
     A list without folds gets `folds_by_position`, which the report says.  Intervals are by subject.
     Metrics: accuracy, auc, eer, tpr@far=x for each x of `fars`.  ProtocolError where the arrays do
     not fit together or a fold has one class only.
     """
     features = np.asarray(features)
     validate(features, pairs)
-    score = pair_scores(features, pairs, flip)
-    fold = pairs.fold if pairs.fold is not None else folds_by_position(pairs.genuine)
-    kept = outcomes(score, pairs, fold, subject)
+    folded = with_folds(pairs)
+    how = Recipe(fusion=flip) if recipe is None else recipe
+    found = recipes.scored(how, features, folded, subject)
+    kept = outcomes(found.score, folded, subject)
+    if recipe is not None and folded.fold is not None:
+        kept["decided"] = decisions(found.by_fold, pairs.genuine, folded.fold, how.rule)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals(measures(score, pairs.genuine, fold, fars), kept),
-        failures=count_failures(features, pairs, score),
+        metrics=with_intervals(measures(found, folded, how, fars), kept),
+        failures=count_failures(features, pairs, found.score),
         provenance={
             "pairs": len(pairs),
             "images": len(np.union1d(pairs.left, pairs.right)),
-            "flip": flip,
+            "flip": how.fusion,
             "folds": FOLDS_OF_LIST if pairs.fold is not None else FOLDS_BY_POSITION,
+            **({} if recipe is None else recipe.provenance()),
+            **found.learned,
         },
-        curves=pictures(score, pairs.genuine),
+        curves=pictures(found.score, pairs.genuine),
         outcomes=kept,
     )
 
 
+def with_folds(pairs: PairSet) -> PairSet:
+    """Return the pairs in the folds of their list, or in `folds_by_position`."""
+    if pairs.fold is not None:
+        return pairs
+    return replace(pairs, fold=folds_by_position(pairs.genuine))
+
+
 def measures(
-    score: NDArray[np.float64],
-    genuine: NDArray[np.bool_],
-    fold: NDArray[np.integer[Any]] | None,
-    fars: Sequence[str],
+    found: Scored, pairs: PairSet, how: Recipe, fars: Sequence[str]
 ) -> dict[str, Estimate]:
     """Return the four kinds of numbers of a scored pair list, under their names."""
-    g, i = score[genuine], score[~genuine]
-    if fold is None:
-        note = f"{len(g)} genuine and {len(i)} impostor pairs: {FOLDS} folds need {FOLDS} of each"
-        accuracy = Estimate(value=None, n=len(score), note=note)
-    else:
-        accuracy = kfold_accuracy(score, genuine, fold)
+    g, i = found.score[pairs.genuine], found.score[~pairs.genuine]
     return {
-        "accuracy": accuracy,
+        "accuracy": accuracy(found, pairs, how),
         "auc": metrics.auc(g, i),
         "eer": metrics.eer(g, i),
         **{f"tpr@far={x}": metrics.tpr_at_far(g, i, x) for x in fars},
     }
+
+
+def accuracy(found: Scored, pairs: PairSet, how: Recipe) -> Estimate:
+    """Return the k-fold accuracy by the recipe's threshold rule, or None and why."""
+    if pairs.fold is not None:
+        return kfold_accuracy(found.by_fold, pairs.genuine, pairs.fold, how.rule)
+    g = int(np.count_nonzero(pairs.genuine))
+    note = f"{g} genuine and {len(pairs) - g} impostor pairs: {FOLDS} folds need {FOLDS} of each"
+    return Estimate(value=None, n=len(pairs), note=note)
 
 
 def count_failures(features: NDArray[Any], pairs: PairSet, score: NDArray[np.float64]) -> Failures:
@@ -171,7 +185,6 @@ def pictures(
 def outcomes(
     score: NDArray[np.float64],
     pairs: PairSet,
-    fold: NDArray[np.integer[Any]] | None,
     subject: NDArray[np.integer[Any]] | None,
 ) -> dict[str, NDArray[Any]]:
     """Return per-pair arrays for paired tests: score, genuine, rows, fold and subjects if known."""
@@ -181,8 +194,8 @@ def outcomes(
         "left": pairs.left,
         "right": pairs.right,
     }
-    if fold is not None:
-        columns["fold"] = fold
+    if pairs.fold is not None:
+        columns["fold"] = pairs.fold
     if subject is not None:
         columns["left_subject"] = subject[pairs.left]
         columns["right_subject"] = subject[pairs.right]

@@ -1,0 +1,282 @@
+"""Recipes: each as its own script computes it, in loops; nothing is learned on a test fold."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import as_file, files
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from evalkit import vectors
+from evalkit.adapters.presets import PRESETS
+from evalkit.compare import check_comparable
+from evalkit.datasets import lfw as lists
+from evalkit.errors import ProtocolError, ReportError
+from evalkit.features import FeatureStore
+from evalkit.protocols import compat, joint_bayesian, lfw, recipes, verification
+from evalkit.protocols.recipes import RECIPES
+from evalkit.types import PairSet
+
+Floats = NDArray[np.float64]
+Set = tuple[NDArray[np.float32], PairSet, NDArray[np.int64]]
+
+
+def drawn(seed: int = 0, dimensions: int = 6, shared: bool = False) -> Set:
+    """Ten folds of three people with four images of two views each; or all people in any fold."""
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(30), 4)
+    x = rng.normal(size=(30, 1, dimensions))[who] + rng.normal(0, 0.8, (120, 2, dimensions)) + 1
+    left, right, fold = [], [], []
+    for k in range(10):
+        for g in range(24):
+            p = rng.integers(30) if shared else 3 * k + rng.integers(3)
+            q = p if g % 2 else (p // 3 * 3 + (p + 1) % 3)
+            i, j = rng.choice(4, 2, replace=False)
+            left.append(4 * p + i)
+            right.append(4 * q + j)
+            fold.append(k)
+    a, b = np.array(left), np.array(right)
+    return x.astype(np.float32), PairSet(a, b, who[a] == who[b], np.array(fold, np.int16)), who
+
+
+def by_folds(
+    score: Callable[[int], Floats],
+    pairs: PairSet,
+    choose: Callable[[Floats, NDArray[np.bool_]], float],
+    accept: Callable[[Floats, float], NDArray[np.bool_]],
+) -> list[float]:
+    assert pairs.fold is not None
+    accuracy = []
+    for k in range(10):
+        s, test = score(k), pairs.fold == k
+        t = choose(s[~test], pairs.genuine[~test])
+        accuracy.append(float(np.mean(accept(s[test], t) == pairs.genuine[test])))
+    return accuracy
+
+
+def middle(s: Floats, same: NDArray[np.bool_]) -> float:
+    """The exact threshold: all midpoints tried, the upper middle one of the best."""
+    v = np.unique(s)
+    t = np.r_[v[0] - 1, (v[1:] + v[:-1]) / 2, v[-1] + 1]
+    right = np.array([np.sum((s >= q) == same) for q in t])
+    best = np.flatnonzero(right == right.max())
+    return float(t[best[len(best) // 2]])
+
+
+def first_of_grid(d: Floats, same: NDArray[np.bool_]) -> float:
+    grid = np.arange(0, 4, 0.01)
+    return float(grid[np.argmax([np.mean((d < t) == same) for t in grid])])
+
+
+def mean_of_best(c: Floats, same: NDArray[np.bool_]) -> float:
+    grid = compat.SPHEREFACE_GRID
+    right = np.array([np.sum(c[same] > t) + np.sum(c[~same] < t) for t in grid])
+    return float(grid[right == right.max()].mean())
+
+
+def unit(x: Floats) -> Floats:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def cosines(a: Floats, b: Floats) -> Floats:
+    return np.array([u @ v / np.sqrt((u @ u) * (v @ v)) for u, v in zip(a, b, strict=True)])
+
+
+def twin(name: str, x: NDArray[np.float32], pairs: PairSet, who: NDArray[np.int64]) -> list[float]:
+    """Accuracy of each fold, as the system's script does it in float64."""
+    views = x.astype(np.float64)
+    left, right, fold = pairs.left, pairs.right, pairs.fold
+    if name in ("insightface", "adaface"):
+        f = unit(views[:, 0] + views[:, 1])
+        d = np.sum((f[left] - f[right]) ** 2, axis=1)
+        return by_folds(lambda _: d, pairs, first_of_grid, np.less)
+    if name == "facenet":
+        f = np.hstack([unit(views[:, 0]), unit(views[:, 1])])
+        d = np.sum((f[left] - f[right]) ** 2, axis=1)
+        return by_folds(lambda _: d, pairs, first_of_grid, np.less)
+    if name in ("softmax", "l-softmax", "center-invariant", "coco", "lightcnn"):
+        c = cosines(views[left, 0], views[right, 0])
+        return by_folds(lambda _: c, pairs, middle, np.greater_equal)
+    f = np.hstack([views[:, 0], views[:, 1]])
+
+    def centred(k: int) -> Floats:
+        train = fold != k
+        mu = np.concatenate([f[left[train]], f[right[train]]]).mean(axis=0)
+        return cosines(f[left] - mu, f[right] - mu)
+
+    def after_pca(k: int) -> Floats:
+        train = np.unique(np.r_[left[fold != k], right[fold != k]])
+        mu = f[train].mean(axis=0)
+        to = np.linalg.svd(f[train] - mu)[2][: RECIPES[name].dimensions]
+        return cosines((f[left] - mu) @ to.T, (f[right] - mu) @ to.T)
+
+    def by_ratio(k: int) -> Floats:
+        train = np.unique(np.r_[left[fold != k], right[fold != k]])
+        mu = f[train].mean(axis=0)
+        to = np.linalg.svd(f[train] - mu)[2][: RECIPES[name].dimensions]
+        y = (f - mu) @ to.T
+        a, g = joint_bayesian.ratio(joint_bayesian.fit(y[train], who[train]))
+        two = zip(y[left], y[right], strict=True)
+        return np.array([p @ a @ p + q @ a @ q - 2 * p @ g @ q for p, q in two])
+
+    if name == "sphereface":
+        return by_folds(centred, pairs, mean_of_best, np.greater)
+    if name == "center-loss":
+        return by_folds(after_pca, pairs, middle, np.greater_equal)
+    return by_folds(by_ratio, pairs, middle, np.greater_equal)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_recipe_is_its_script(name: str) -> None:
+    x, pairs, who = drawn()
+    recipe = RECIPES[name]
+    if recipe.dimensions is not None:  # fewer than there are, so that PCA does something
+        recipe = replace(recipe, dimensions=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, name, recipe)
+        expected = twin(name, x, pairs, who)
+    got = verification.evaluate(x, pairs, who, recipe=recipe, fars=())
+    assert list(got.metrics["accuracy"].folds) == pytest.approx(expected, abs=1e-12)
+    assert got.provenance["recipe"] == f"{name} {recipe.digest()}"
+    if name == "lightcnn":
+        eer = got.metrics["eer"].value
+        assert eer is not None
+        assert recipes.figure(recipe, x, pairs, who).value == 1 - eer
+    else:
+        assert recipes.figure(recipe, x, pairs, who).folds == got.metrics["accuracy"].folds
+
+
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(["sphereface", "center-loss", "deepid2"]),
+    st.integers(0, 9),
+    st.booleans(),
+)
+@settings(max_examples=30, deadline=None)
+def test_no_row_of_the_test_folds_people_moves_a_bit(
+    seed: int, name: str, k: int, shared: bool
+) -> None:
+    x, pairs, who = drawn(seed % 50, dimensions=3, shared=shared)
+    if shared:  # all folds have people in common, but not all people are in each
+        assert pairs.fold is not None
+        few = who[pairs.left[pairs.fold == k]] % 30
+        assert len(np.unique(few)) < 30
+    recipe = RECIPES[name]
+    fused = recipes.fused(recipe, x)
+    rows, _ = recipes.training_rows(pairs, who, k)
+    assert pairs.fold is not None
+    here = pairs.fold == k
+    tested = np.isin(who, who[np.r_[pairs.left[here], pairs.right[here]]])
+    changed = fused.copy()
+    changed[tested] = np.random.default_rng(seed).normal(size=changed[tested].shape)
+    before, after = (recipes.fit(recipe, each, rows, who) for each in (fused, changed))
+    for a, b in zip(learned(before), learned(after), strict=True):
+        assert np.array_equal(a, b)
+    # and what may move it does: a training row
+    changed = fused.copy()
+    changed[rows[0]] += 1
+    moved = recipes.fit(recipe, changed, rows, who)
+    assert not np.array_equal(learned(before)[0], learned(moved)[0])
+
+
+def learned(p: recipes.Projection) -> list[NDArray[np.floating]]:
+    model = [] if p.model is None else [p.model.mean, p.model.u, p.model.v]
+    return [each for each in (p.mean, p.basis, *model) if each is not None]
+
+
+def test_people_of_the_fold_are_left_out_and_counted() -> None:
+    x, pairs, who = drawn(shared=True)
+    report = verification.evaluate(x, pairs, who, recipe=RECIPES["sphereface"], fars=())
+    assert report.provenance["training_images_left_out"] > 0
+    x, pairs, who = drawn()
+    report = verification.evaluate(x, pairs, who, recipe=RECIPES["sphereface"], fars=())
+    assert report.provenance["training_images_left_out"] == 0
+
+
+def test_the_mean_has_no_order() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(500, 4)) * 10.0 ** rng.integers(-6, 6, (500, 1))).astype(np.float32)
+    order = rng.permutation(500)
+    one, two = (recipes._mean(each, np.ones(500, np.int64)) for each in (x, x[order]))
+    assert np.array_equal(one, two)
+
+
+def test_a_failed_image_teaches_nothing_and_is_never_accepted() -> None:
+    x, pairs, who = drawn()
+    x[pairs.left[0]] = np.inf
+    for name in ("sphereface", "center-loss", "deepid2"):
+        report = verification.evaluate(x, pairs, who, recipe=RECIPES[name], fars=())
+        assert report.failures.images == 1
+        assert report.outcomes is not None
+        assert np.isneginf(report.outcomes["score"][0])
+        assert (
+            np.isfinite(report.outcomes["score"]).sum()
+            == len(pairs) - ((pairs.left == pairs.left[0]) | (pairs.right == pairs.left[0])).sum()
+        )
+
+
+def test_compare_does_not_mix_recipes() -> None:
+    x, pairs, who = drawn()
+    a, b, c = (
+        verification.evaluate(x, pairs, who, recipe=recipe, fars=())
+        for recipe in (RECIPES["softmax"], RECIPES["insightface"], None)
+    )
+    for other in (b, c):
+        with pytest.raises(ReportError, match="differ in 'recipe'"):
+            check_comparable(a, other)
+    check_comparable(a, b, ignore=["recipe"])
+
+
+def test_a_recipe_that_learns_needs_folds() -> None:
+    x, pairs, who = drawn()
+    with pytest.raises(ProtocolError, match="'sphereface' learns on training folds"):
+        recipes.scored(RECIPES["sphereface"], x, replace(pairs, fold=None), who)
+    with pytest.raises(ProtocolError, match="this protocol has none"):
+        recipes.without_folds(RECIPES["sphereface"], x)
+    with pytest.raises(ProtocolError, match="needs the mirrored view"):
+        verification.evaluate(x[:, 0], pairs, who, recipe=RECIPES["insightface"])
+
+
+def test_a_digest_is_of_what_changes_numbers() -> None:
+    a, b = RECIPES["insightface"], RECIPES["adaface"]
+    assert a.digest() == b.digest() == replace(a, published=1.0, source="").digest()
+    assert replace(a, threshold="exact").digest() != a.digest()
+    assert len({r.digest() for r in RECIPES.values()}) == 8
+
+
+def test_every_name_in_a_recipe_exists() -> None:
+    for recipe in RECIPES.values():
+        assert recipe.threshold == "exact" or recipe.threshold in compat.THRESHOLD_RULES
+        assert not recipe.input or recipe.input in PRESETS
+        assert recipe.source
+
+
+# correct of 6,000, on the embeddings that ship with evalkit (one vector an image)
+GOLDEN = {
+    "softmax": 5959,
+    "facenet": 5960,
+    "sphereface": 5950,
+    "insightface": 5960,
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_number_on_real_embeddings(name: str) -> None:
+    with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
+        manifest, pairs = lists.official_pairs().resolve()
+        x = vectors.from_store(FeatureStore.open(path), manifest).features
+    recipe = replace(RECIPES[name], fusion="none")
+    got = recipes.figure(recipe, x, pairs, manifest.subject)
+    assert got.value == pytest.approx(GOLDEN[name] / 6000, abs=1e-9)
+
+
+def test_errata_are_left_out_of_learning_too() -> None:
+    x, pairs, who = drawn()
+    errata = np.arange(len(pairs)) == 5
+    report = lfw.evaluate(x, pairs, who, recipe=RECIPES["sphereface"], errata=errata)
+    columns = {n: getattr(pairs, n)[~errata] for n in ("left", "right", "genuine", "fold")}
+    expected = recipes.figure(RECIPES["sphereface"], x, PairSet(**columns), who)
+    assert report.metrics[lfw.WITHOUT_ERRATA].value == expected.value
