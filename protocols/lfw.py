@@ -81,6 +81,7 @@ def _without(
     kept = PairSet(**columns)
     found = recipes.scored(how, features, kept, subject)
     note = f"{np.count_nonzero(errata)} pairs that the LFW site lists as wrong are left out"
-    without = replace(verification.accuracy(found, kept, how), note=note)
-    outcomes = verification.outcomes(found.score, kept, subject)
+    without = verification.accuracy(found.by_fold, kept.genuine, kept.fold, how.rule)
+    without = replace(without, note=note)
+    outcomes = verification.outcomes(found.score, kept, kept.fold, subject)
     return with_intervals({"accuracy": without}, outcomes)["accuracy"]

@@ -18,8 +18,14 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics, recipes
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.kfold import check_folds, decisions, kfold_accuracy
-from evalkit.protocols.recipes import Recipe, Scored
+from evalkit.protocols.kfold import (
+    ThresholdRule,
+    best_threshold,
+    check_folds,
+    decisions,
+    kfold_accuracy,
+)
+from evalkit.protocols.recipes import Recipe
 from evalkit.protocols.scores import Flip, failed
 from evalkit.types import Estimate, Failures, PairSet, Report
 
@@ -95,16 +101,19 @@ def evaluate(
     """
     features = np.asarray(features)
     validate(features, pairs)
-    folded = with_folds(pairs)
+    fold = pairs.fold if pairs.fold is not None else folds_by_position(pairs.genuine)
     how = Recipe(fusion=flip) if recipe is None else recipe
-    found = recipes.scored(how, features, folded, subject)
-    kept = outcomes(found.score, folded, subject)
-    if recipe is not None and folded.fold is not None:
-        kept["decided"] = decisions(found.by_fold, pairs.genuine, folded.fold, how.rule)
+    found = recipes.scored(how, features, replace(pairs, fold=fold), subject)
+    kept = outcomes(found.score, pairs, fold, subject)
+    if recipe is not None and fold is not None:
+        kept["decided"] = decisions(found.by_fold, pairs.genuine, fold, how.rule)
+    measured = measures(
+        found.score, pairs.genuine, fold, fars, by_fold=found.by_fold, rule=how.rule
+    )
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals(measures(found, folded, how, fars), kept),
+        metrics=with_intervals(measured, kept),
         failures=count_failures(features, pairs, found.score),
         provenance={
             "pairs": len(pairs),
@@ -119,33 +128,40 @@ def evaluate(
     )
 
 
-def with_folds(pairs: PairSet) -> PairSet:
-    """Return the pairs in the folds of their list, or in `folds_by_position`."""
-    if pairs.fold is not None:
-        return pairs
-    return replace(pairs, fold=folds_by_position(pairs.genuine))
-
-
 def measures(
-    found: Scored, pairs: PairSet, how: Recipe, fars: Sequence[str]
+    score: NDArray[np.float64],
+    genuine: NDArray[np.bool_],
+    fold: NDArray[np.integer[Any]] | None,
+    fars: Sequence[str],
+    *,
+    by_fold: NDArray[np.float64] | None = None,
+    rule: ThresholdRule = best_threshold,
 ) -> dict[str, Estimate]:
-    """Return the four kinds of numbers of a scored pair list, under their names."""
-    g, i = found.score[pairs.genuine], found.score[~pairs.genuine]
+    """Return the four kinds of numbers of a scored pair list, under their names.
+
+    by_fold, rule : scores that depend on the fold, and how its threshold is chosen; see `kfold`.
+    """
+    g, i = score[genuine], score[~genuine]
     return {
-        "accuracy": accuracy(found, pairs, how),
+        "accuracy": accuracy(score if by_fold is None else by_fold, genuine, fold, rule),
         "auc": metrics.auc(g, i),
         "eer": metrics.eer(g, i),
         **{f"tpr@far={x}": metrics.tpr_at_far(g, i, x) for x in fars},
     }
 
 
-def accuracy(found: Scored, pairs: PairSet, how: Recipe) -> Estimate:
-    """Return the k-fold accuracy by the recipe's threshold rule, or None and why."""
-    if pairs.fold is not None:
-        return kfold_accuracy(found.by_fold, pairs.genuine, pairs.fold, how.rule)
-    g = int(np.count_nonzero(pairs.genuine))
-    note = f"{g} genuine and {len(pairs) - g} impostor pairs: {FOLDS} folds need {FOLDS} of each"
-    return Estimate(value=None, n=len(pairs), note=note)
+def accuracy(
+    score: NDArray[np.float64],
+    genuine: NDArray[np.bool_],
+    fold: NDArray[np.integer[Any]] | None,
+    rule: ThresholdRule = best_threshold,
+) -> Estimate:
+    """Return `kfold_accuracy`, or without folds None and why."""
+    if fold is not None:
+        return kfold_accuracy(score, genuine, fold, rule)
+    g = int(np.count_nonzero(genuine))
+    note = f"{g} genuine and {len(genuine) - g} impostor pairs: {FOLDS} folds need {FOLDS} of each"
+    return Estimate(value=None, n=len(genuine), note=note)
 
 
 def count_failures(features: NDArray[Any], pairs: PairSet, score: NDArray[np.float64]) -> Failures:
@@ -185,6 +201,7 @@ def pictures(
 def outcomes(
     score: NDArray[np.float64],
     pairs: PairSet,
+    fold: NDArray[np.integer[Any]] | None,
     subject: NDArray[np.integer[Any]] | None,
 ) -> dict[str, NDArray[Any]]:
     """Return per-pair arrays for paired tests: score, genuine, rows, fold and subjects if known."""
@@ -194,8 +211,8 @@ def outcomes(
         "left": pairs.left,
         "right": pairs.right,
     }
-    if pairs.fold is not None:
-        columns["fold"] = pairs.fold
+    if fold is not None:
+        columns["fold"] = fold
     if subject is not None:
         columns["left_subject"] = subject[pairs.left]
         columns["right_subject"] = subject[pairs.right]

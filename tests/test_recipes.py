@@ -1,6 +1,7 @@
 """Recipes: each as its own script computes it, in loops; nothing is learned on a test fold."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.resources import as_file, files
 
@@ -280,3 +281,45 @@ def test_errata_are_left_out_of_learning_too() -> None:
     columns = {n: getattr(pairs, n)[~errata] for n in ("left", "right", "genuine", "fold")}
     expected = recipes.figure(RECIPES["sphereface"], x, PairSet(**columns), who)
     assert report.metrics[lfw.WITHOUT_ERRATA].value == expected.value
+
+
+def evalkit(*words: str) -> int:
+    from evalkit.cli import run
+
+    return run([str(w) for w in words])
+
+
+@pytest.fixture
+def shipped() -> Iterator[str]:
+    with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
+        yield str(path)
+
+
+def test_evalkit_recipes_shows_every_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evalkit("recipes") == 0
+    shown = capsys.readouterr().out
+    for recipe in RECIPES.values():
+        assert f"\n{recipe.name}: {recipe.source}" in shown
+
+
+def test_a_recipe_on_the_command_line(shipped: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("lfw", "--features", shipped, "--recipe")
+    assert evalkit(*words, "insightface") == 3  # one view cannot be summed
+    assert "needs the mirrored view" in capsys.readouterr().err
+    assert evalkit(*words, "insightface", "--flip", "none", "--json", "-") == 0
+    kept = json.loads(capsys.readouterr().out)
+    of_none = replace(RECIPES["insightface"], fusion="none")
+    assert kept["provenance"]["recipe"] == f"insightface {of_none.digest()}"
+    assert kept["metrics"]["accuracy"]["value"] == pytest.approx(5960 / 6000)
+    assert evalkit(*words, "arcface") == 2
+    assert evalkit(*words, "all", "--json", "-") == 2
+
+
+def test_side_by_side_has_a_line_a_recipe_and_the_spread() -> None:
+    from evalkit.cli.recipes import side_by_side
+
+    x, pairs, who = drawn()
+    lines = side_by_side(x, pairs, who).splitlines()
+    assert len(lines) == 1 + 1 + len(RECIPES) + 1
+    assert lines[-1].endswith("points are the recipe alone")
+    assert "concat (one view)" in side_by_side(x[:, :1], pairs, who)

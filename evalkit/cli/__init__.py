@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("evalkit.cli.list", "Every protocol: what it measures, needs and follows."),
     "verify": ("evalkit.cli.verify", "Any list of pairs: CFP, AgeDB, CALFW, .bin sets, your own."),
     "megaface": ("evalkit.cli.megaface", "Find a face among up to a million others."),
+    "recipes": ("evalkit.cli.recipes", "How each published system gets its figure."),
     "report": ("evalkit.cli.report", "A page, pictures, Markdown or a model card of reports."),
     "score": ("evalkit.cli.score", "Numbers of plain scores: a label and a score a line."),
     "threshold": (

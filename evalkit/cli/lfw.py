@@ -11,11 +11,12 @@ import numpy as np
 from evalkit import alignment, images, vectors
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.cli.recipes import ALL, chosen, flip_given, recipe_option, side_by_side
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets import lfw as lists
 from evalkit.datasets import lfw_images
 from evalkit.datasets.pair_lists import PairList
-from evalkit.errors import DataError
+from evalkit.errors import EXIT_DONE, DataError
 from evalkit.protocols import lfw, verification
 from evalkit.protocols.scores import Flip
 
@@ -34,6 +35,7 @@ flip_option = click.option(
 @features_options
 @click.option("--pairs", type=PATH, metavar="LIST", help="A list of pairs in LFW's layout.")
 @flip_option
+@recipe_option(ALL)
 @click.option("--errata", is_flag=True, help="Show also the accuracy without the wrong labels.")
 @output_options
 def command(
@@ -44,15 +46,24 @@ def command(
     allow_failures: bool,
     pairs: Path | None,
     flip: Flip,
+    recipe_name: str | None,
     errata: bool,
     output: Output,
 ) -> int:
     """LFW View 2: 10-fold verification accuracy, AUC, EER, TPR@FAR.
 
+    --recipe all shows every published system's recipe on the same vectors.
     With a model and no --data, LFW is fetched once from its site (68 MB) and aligned.
     """
     if (choice.model is None) == (features is None):
         raise click.UsageError("give --model MODEL, or --features FILE with embeddings")
+    if recipe_name == ALL and (
+        flip_given() or errata or output.out or output.gate or output.json_path
+    ):
+        raise click.UsageError(
+            "--recipe all prints a table: leave --flip, --errata and reports out"
+        )
+    recipe = None if recipe_name == ALL else chosen(recipe_name, flip)
     source = None
     if data is not None and data.suffix.lower() == ".bin":
         source, compared = bin_sets.read(data)
@@ -74,16 +85,21 @@ def command(
         if source is None:
             wanted = None if choice.aligns else adapter.spec.crop
             source = _fetched(wanted, output) if data is None else images.find(data)
-        views = 1 if flip == "none" else 2
+        fusion = "sum" if recipe_name == ALL else recipe.fusion if recipe else flip
+        views = 1 if fusion == "none" else 2
         store = choice.embed(adapter, source, manifest, views, output)
         made = vectors.from_store(store, manifest)
         crop = crop_of(store, adapter.spec.crop)
         made = replace(made, provenance={**made.provenance, "crop": crop})
+    if recipe_name == ALL:
+        click.echo(side_by_side(made.features, comparisons, manifest.subject))
+        return EXIT_DONE
     report = lfw.evaluate(
         made.features,
         comparisons,
         manifest.subject,
         flip=flip,
+        recipe=recipe,
         errata=lists.errata(compared) if errata else None,
     )
     provenance = {**report.provenance, **made.provenance}

@@ -12,6 +12,7 @@ from evalkit import images, vectors
 from evalkit.cli.lfw import flip_option
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.cli.recipes import chosen, recipe_option
 from evalkit.datasets import layouts
 from evalkit.protocols import verification
 from evalkit.protocols.scores import Flip
@@ -29,6 +30,7 @@ from evalkit.protocols.scores import Flip
 @data_option
 @features_options
 @flip_option
+@recipe_option()
 @click.option(
     "--far",
     "fars",
@@ -47,6 +49,7 @@ def command(
     keys: Path | None,
     allow_failures: bool,
     flip: Flip,
+    recipe_name: str | None,
     fars: tuple[str, ...],
     output: Output,
 ) -> int:
@@ -58,6 +61,7 @@ def command(
     """
     if (choice.model is None) == (features is None):
         raise click.UsageError("give --model MODEL, or --features FILE with embeddings")
+    recipe = chosen(recipe_name, flip)
     held = layouts.read(pairs, set_format)
     manifest, comparisons = held.pairs.resolve()
     if features is not None:
@@ -67,13 +71,13 @@ def command(
         if source is None:
             raise click.UsageError(f"{pairs.name} holds no images: add --data IMAGES")
         adapter = choice.load()
-        views = 1 if flip == "none" else 2
+        views = 1 if (recipe.fusion if recipe else flip) == "none" else 2
         store = choice.embed(adapter, source, manifest, views, output)
         made = vectors.from_store(store, manifest)
         crop = crop_of(store, adapter.spec.crop)
         made = replace(made, provenance={**made.provenance, "crop": crop})
     report = verification.evaluate(
-        made.features, comparisons, manifest.subject, flip=flip, fars=fars
+        made.features, comparisons, manifest.subject, flip=flip, recipe=recipe, fars=fars
     )
     provenance = {
         "list": pairs.name,

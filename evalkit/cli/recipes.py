@@ -1,0 +1,104 @@
+"""`evalkit recipes`: how each published system gets its figure; and `--recipe` of the protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import click
+import numpy as np
+from click.core import ParameterSource
+from numpy.typing import NDArray
+
+from evalkit.protocols import recipes
+from evalkit.protocols.recipes import RECIPES, Recipe
+from evalkit.protocols.scores import Flip
+from evalkit.types import Estimate, PairSet
+
+ALL = "all"
+_COLUMNS = ("recipe", "fusion", "learned", "score", "threshold", "published %")
+
+
+def recipe_option(*more: str) -> Callable[..., Any]:
+    """Add `--recipe NAME`; `more` are further values, such as "all"."""
+    return click.option(
+        "--recipe",
+        "recipe_name",
+        type=click.Choice([*RECIPES, *more]),
+        metavar="NAME",
+        help="Score and choose the threshold as a published system does; see evalkit recipes.",
+    )
+
+
+def chosen(name: str | None, flip: Flip) -> Recipe | None:
+    """Return the named recipe, its fusion replaced by --flip where that is given."""
+    if name is None:
+        return None
+    return replace(RECIPES[name], fusion=flip) if flip_given() else RECIPES[name]
+
+
+def flip_given() -> bool:
+    """Whether the user said --flip, be it the default."""
+    source = click.get_current_context().get_parameter_source("flip")
+    return source is not ParameterSource.DEFAULT
+
+
+def side_by_side(features: NDArray[Any], pairs: PairSet, subject: NDArray[Any]) -> str:
+    """Every recipe's figure on the same vectors, and how far apart the recipes are.
+
+    Features of one view are scored as they are, whatever a recipe fuses; the column says so.
+    """
+    views = features.shape[1] if features.ndim == 3 else 1
+    lines: list[tuple[str, ...]] = [(*_COLUMNS, "here %")]
+    values: list[float] = []
+    known: dict[str, Estimate] = {}
+    for recipe in (Recipe(name="(evalkit)"), *RECIPES.values()):
+        applied = recipe if views > 1 else replace(recipe, fusion="none")
+        if applied.digest() not in known:
+            known[applied.digest()] = recipes.figure(applied, features, pairs, subject)
+        found = known[applied.digest()]
+        row = list(_row(recipe))
+        if applied != recipe:
+            row[1] += " (one view)"
+        here = "-" if found.value is None else f"{100 * found.value:.2f}"
+        if found.standard_error is not None:
+            here += f" ± {100 * found.standard_error:.2f}"
+        lines.append((*row, here))
+        if found.value is not None and recipe.figure == "accuracy":
+            values.append(100 * found.value)
+    spread = f"accuracy {min(values):.2f} to {max(values):.2f}: "
+    return f"{_laid_out(lines)}\n{spread}{np.ptp(values):.2f} points are the recipe alone"
+
+
+def _row(recipe: Recipe) -> tuple[str, ...]:
+    fusion = f"unit {recipe.fusion}" if recipe.unit_views else recipe.fusion
+    learned: str = "mean" if recipe.centring != "none" else recipe.projection
+    if recipe.dimensions is not None:
+        learned = f"pca {recipe.dimensions}"
+        learned += ", joint bayesian" if recipe.projection == "joint bayesian" else ""
+    published = "-" if recipe.published is None else f"{recipe.published:.2f}"
+    threshold = recipe.threshold if recipe.figure == "accuracy" else recipe.figure
+    return recipe.name, fusion, learned, recipe.score, threshold, published
+
+
+def _laid_out(lines: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+@click.command("recipes")
+def command() -> None:
+    """Show how each published system turns vectors into its LFW figure, and where that is read.
+
+    "learned" is learned on the training folds only.  Use one with --recipe NAME.
+    """
+    click.echo(_laid_out([_COLUMNS, *map(_row, RECIPES.values())]))
+    for recipe in RECIPES.values():
+        click.echo(f"\n{recipe.name}: {recipe.source}")
+        if recipe.recalled:
+            click.echo(f"    not read in code: {recipe.recalled}")
+        if recipe.input:
+            click.echo(f"    images: --preset {recipe.input}")
