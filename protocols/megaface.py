@@ -17,7 +17,7 @@ only and writes thinned curves: `evalkit.protocols.megaface_devkit` follows it, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,7 @@ from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.joint_bayesian import JointBayesian
-from evalkit.protocols.megaface_devkit import project
+from evalkit.protocols.megaface_devkit import Points, project
 from evalkit.protocols.scores import exact_scores, failed, normalise
 from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate, Failures, Report
@@ -126,6 +126,26 @@ def evaluate(
         curves=curves,
         outcomes=kept[0] if len(kept) == 1 else None,
     )
+
+
+def beside_devkit(report: Report, rocs: Mapping[str, Points], fars: Sequence[str]) -> Report:
+    """Add, labelled `rule=devkit`, what the devkit's own curve says of each set of distractors.
+
+    rocs : ([FAR, ...], [TPR, ...]) as in the devkit's JSON: impostors of its first 100 probes, a
+    point after each step of 1 %.  TPR@FAR=x is read as published tables read it, from the last
+    point at or below x [InsightFace, issue 409]; None where there is none.
+    """
+    found, curves = dict(report.metrics), dict(report.curves)
+    for name, (far, tpr) in rocs.items():
+        curves[f"roc@{name},rule=devkit"] = {"far": list(far), "tpr": list(tpr)}
+        for x in fars:
+            at = [k for k, f in enumerate(far) if f <= float(x)]
+            found[f"tpr@far={x},{name},rule=devkit"] = Estimate(
+                value=tpr[at[-1]] if at else None,
+                far=far[at[-1]] if at else None,
+                note="the devkit's thinned curve of its first 100 probes, last point at or below",
+            )
+    return replace(report, metrics=found, curves=curves)
 
 
 def clean(

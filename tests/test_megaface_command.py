@@ -74,6 +74,20 @@ def test_the_devkits_json_is_written(small: Set) -> None:
     assert len(json.loads((out / "matches_facescrub_megaface_foam_30_1.json").read_text())) == 20
 
 
+def test_the_devkits_own_curve_stands_labelled_beside_all_probes(small: Set) -> None:
+    out = small.folder / "out"
+    done = small.run("--json", "-", "--quiet", "--devkit-out", str(out), "--far", "0.05")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    far, tpr = json.loads((out / "cmc_facescrub_megaface_evalkit_30_1.json").read_text())["roc"]
+    name = "distractors=30,rule=devkit"
+    assert report["curves"][f"roc@{name}"] == {"far": far, "tpr": tpr}
+    beside = report["metrics"][f"tpr@far=0.05,{name}"]
+    assert beside["value"] == [t for f, t in zip(far, tpr, strict=True) if f <= 0.05][-1]
+    assert "first 100 probes" in beside["note"]
+    assert "tpr@far=0.05,distractors=30" in report["metrics"]
+
+
 def test_noise_lists_show_both_numbers(small: Set) -> None:
     (small.folder / "fn.txt").write_text("#\nP_0_3.png\n")
     (small.folder / "mn.txt").write_text("#\n1/2@N0/3_0.jpg\n")

@@ -124,7 +124,10 @@ def command(
         x, probes.subject, distractors, noises=noises, model=model, fars=fars
     )
     if devkit_out is not None:
-        _write_devkit(devkit_out, probes, x, lists, distractors, model, file_ending or "evalkit")
+        written = _write_devkit(
+            devkit_out, probes, x, lists, distractors, model, file_ending or "evalkit"
+        )
+        report = megaface.beside_devkit(report, written, fars)
         output.say(f"the devkit's files are in {devkit_out}")
     names = {"probe_list": probe_list.name, "distractor_lists": [p.name for p in distractor_lists]}
     report = replace(report, provenance={**names, **provenance, **report.provenance})
@@ -217,13 +220,18 @@ def _write_devkit(
     distractors: dict[str, NDArray[Any]],
     model: JointBayesian | None,
     ending: str,
-) -> None:
+) -> dict[str, megaface_devkit.Points]:
+    """Write both files of each list; give the devkit's thinned ROC of each."""
+    rocs = {}
     folder.mkdir(parents=True, exist_ok=True)
     projected = megaface_devkit.project(x, model)
     for name, each in lists.items():
         y = megaface_devkit.project(distractors[name], model)
         found = megaface_devkit.evaluate(projected, probes.subject, y)
+        curves = found.curves()
+        rocs[name] = curves["roc"]
         end = f"facescrub_megaface_{files.algorithm(ending)}_{each.size}_{each.set}.json"
-        for kind, content in (("cmc", found.curves()), ("matches", found.matches)):
+        for kind, content in (("cmc", curves), ("matches", found.matches)):
             with whole_file(folder / f"{kind}_{end}") as f:
                 f.write(json.dumps(content).encode())
+    return rocs
