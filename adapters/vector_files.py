@@ -79,6 +79,7 @@ def read_hdf5(path: Path) -> Held:
     from evalkit.features import FeatureStore
 
     try:
+        hdf5.refuse_damaged_heap(path)
         with h5py.File(path, "r") as f:
             if hdf5.attribute(f, "format") != "evalkit-features":
                 arrays = {"features": hdf5.dataset(f, "features")[:]}

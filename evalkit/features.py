@@ -60,6 +60,7 @@ class FeatureStore:
         self.path = path
         self._handle = handle  # open, and locked, where rows may be written
         try:
+            hdf5.refuse_damaged_heap(path)
             with h5py.File(path, "r", locking=False) as file:
                 self._read(file)
             self._verify()

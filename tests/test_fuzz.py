@@ -99,5 +99,18 @@ def test_an_npy_header_of_broken_python_is_refused(tmp_path: Path) -> None:
         bcolz.read(folder)
 
 
+@pytest.mark.parametrize("name", [".h5", "feature file .h5"])
+def test_a_table_of_texts_that_hdf5_reads_for_ever_is_refused(name: str, tmp_path: Path) -> None:
+    target = next(t for t in TARGETS if t.name == name)
+    data = bytearray(target.good[target.victim])
+    table = data.find(b"GCOL\1\0\0\0")
+    here, number = table + 16, 1
+    while number:
+        number, _, _, size = struct.unpack_from("<HHIQ", data, here)
+        here += 16 + size + -size % 8 if number else 0
+    struct.pack_into("<Q", data, here + 8, 0)  # a free rest of no bytes
+    assert not fuzz_targets.answers(target, fuzz_targets.place(target, tmp_path), bytes(data))
+
+
 def test_a_librarys_message_of_several_lines_becomes_one() -> None:
     assert DataError("it says: first\nsecond\n").message == "it says: first second"

@@ -12,6 +12,7 @@ GOLDEN = Path(__file__).parent / "golden" / "megaface"
 
 
 def _same_curves(ours: dict[str, devkit.Points], official: dict[str, devkit.Points]) -> None:
+    assert ours.keys() == official.keys() == {"cmc", "roc", "traditional_cmc"}
     for name, points in official.items():
         np.testing.assert_allclose(ours[name], points, rtol=0, atol=1e-12, err_msg=name)
 
