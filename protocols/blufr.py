@@ -23,13 +23,17 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, compat, metrics
-from evalkit.protocols.megaface import genuine_pairs
-from evalkit.protocols.scores import Flip, exact_scores, failed, fuse, normalise
+from evalkit.protocols.intervals import logit_interval
+from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.samples import Floats, Outcomes, sample_of
+from evalkit.protocols.scores import Flip, failed, fuse, normalise
+from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate, Failures, Report
 
 NAME = "blufr"
 VERSION = 1
 FAR, FPIR = "1e-3", "1e-2"
+DRAWS = 200  # in ten trials of 50 million pairs
 
 Rows = NDArray[np.integer[Any]]
 
@@ -71,6 +75,7 @@ def evaluate(
     flip: Flip = "none",
     far: str = FAR,
     fpir: str = FPIR,
+    seed: int = 0,
     **engine: Any,
 ) -> Report:
     """Evaluate the trials.
@@ -78,35 +83,72 @@ def evaluate(
     features : (N, D) or (N, V, D), not normalised; subject : (N,).
     Metrics, each mu - sigma with the trials in `folds`: vr@far=1e-3, dir@fpir=1e-2,rank=1, and the
     same with ",rule=blufr".  A row without a template is never accepted.
+    Intervals: the same people are drawn for every trial, since trials share them; by our rule's
+    draws for both rules.
     """
     subject = np.asarray(subject)
     validate(features, subject, trials)
     x = normalise(fuse(features, flip))
-    verified = [_verified(x[t.test], subject[t.test], far, engine) for t in trials]
-    searched = [_searched(x, subject, t, fpir, engine) for t in trials]
-    every = [dict(v | s) for v, s in zip(verified, searched, strict=True)]
+    people, who = np.unique(subject, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    weights = np.stack([_weights(len(people), rng) for _ in range(DRAWS)])
+    every: list[dict[str, Estimate]] = []
+    drawn: list[tuple[Floats | None, Floats | None]] = []
+    for t in trials:
+        pairs = set_outcomes(x[t.test], who[t.test], fars=[far], **engine)
+        measured, searches = _searched(x, who, t, fpir, engine)
+        every.append(_verified(pairs, far) | measured)
+        asked = np.unique(np.concatenate([searches["mate_subject"], searches["nonmate_subject"]]))
+        drawn.append(
+            (
+                _draws(pairs, f"tpr@far={far}", weights[:, np.unique(who[t.test])]),
+                _draws(searches, f"tpir@fpir={fpir}", weights[:, asked]),
+            )
+        )
+    found = {name: mu_minus_sigma([m[name] for m in every]) for name in every[0]}
+    of_pairs, of_searches = zip(*drawn, strict=True)
     lost = failed(x)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics={name: mu_minus_sigma([m[name] for m in every]) for name in every[0]},
+        metrics={
+            name: _bounded(m, of_searches if name.startswith("dir") else of_pairs, seed)
+            for name, m in found.items()
+        },
         failures=Failures(images=int(lost.sum())),
         provenance={"images": len(x), "trials": len(trials), "flip": flip},
     )
 
 
-def _verified(
-    x: NDArray[np.float32], subject: Rows, far: str, engine: dict[str, Any]
-) -> dict[str, Estimate]:
+def _weights(people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return np.bincount(rng.integers(0, people, people), minlength=people)
+
+
+def _draws(kept: Outcomes, name: str, weights: NDArray[np.int64]) -> Floats | None:
+    return metric_draws(sample_of(kept), [name], len(weights), weights=weights).get(name)
+
+
+def _bounded(m: Estimate, drawn: Sequence[Floats | None], seed: int) -> Estimate:
+    """Give mu - sigma its interval, from what it is in every draw."""
+    trials = [d for d in drawn if d is not None]
+    if m.value is None or not 0 < m.value < 1 or len(trials) < len(drawn):
+        return m
+    each = np.stack(trials)
+    error = float((each.mean(axis=0) - each.std(axis=0, ddof=1)).std(ddof=1))
+    if error == 0:
+        return m
+    low, high = logit_interval(m.value, error)
+    return replace(m, low=low, high=high, interval=f"95% by subject, {DRAWS} draws, seed {seed}")
+
+
+def _verified(pairs: Outcomes, far: str) -> dict[str, Estimate]:
     """Compare every two test images: TPR by both rules, from the highest impostor scores alone."""
-    i, j = genuine_pairs(subject)
-    genuine = exact_scores(x, i[i < j], x, j[i < j])
-    impostors = len(x) * (len(x) - 1) // 2 - len(genuine)
+    genuine, impostors = pairs["genuine_score"], int(pairs["impostors"])
     if impostors < 1:
         raise ProtocolError("the test images are all of one person")
     allowed = metrics.false_accepts_allowed(far, impostors)
     count = min(allowed + 2, impostors)
-    top = allpairs.top_impostors(x, subject, count=count, **engine).score
+    top = pairs["impostor_score"][:count]
     top = np.append(top, np.full(count - len(top), -np.inf))  # failures
     top_rejected = top[allowed] if allowed < impostors else -np.inf
     bar = float(np.nextafter(top_rejected, np.inf)) if allowed else None
@@ -122,8 +164,11 @@ def _verified(
 
 def _searched(
     x: NDArray[np.float32], subject: Rows, trial: Trial, fpir: str, engine: dict[str, Any]
-) -> dict[str, Estimate]:
-    """Search the gallery: detection and identification rate at rank 1, by both rules."""
+) -> tuple[dict[str, Estimate], dict[str, NDArray[Any]]]:
+    """Search the gallery: detection and identification rate at rank 1, by both rules.
+
+    Returns the searches too, as `samples.searches_of` reads them.
+    """
     who, enrolled = subject[trial.probe], subject[trial.gallery]
     if len(np.unique(enrolled)) != len(enrolled):
         raise ProtocolError("a gallery has two images of one person", "BLUFR's have one of each")
@@ -136,9 +181,17 @@ def _searched(
     rank = np.where(np.isfinite(mate), above + 1, 0)[mated]
     best = seen.score[~mated, 0]
     hit = np.where(rank == 1, mate[mated], -np.inf)
-    return {
+    measured = {
         f"dir@fpir={fpir},rank=1": metrics.dir_at_fpir(mate[mated], rank, best, fpir),
         f"dir@fpir={fpir},rank=1,rule=blufr": compat.blufr(hit, best, fpir),
+    }
+    return measured, {
+        "rank": rank,
+        "rank_subject": who[mated],
+        "mate_score": hit,
+        "mate_subject": who[mated],
+        "nonmate_score": best,
+        "nonmate_subject": who[~mated],
     }
 
 

@@ -52,14 +52,18 @@ _ALL_STORED = "a sample without image counts lists every impostor pair"
 
 
 def metric_draws(
-    sample: Sample, names: Sequence[str], draws: int = 1000, seed: int = 0
+    sample: Sample,
+    names: Sequence[str],
+    draws: int = 1000,
+    seed: int = 0,
+    weights: Counts | None = None,
 ) -> dict[str, Floats]:
     """Draw subjects `draws` times; return each metric that the sample supports: name -> (draws,).
 
-    Understood are accuracy, auc, eer, tpr@far=x, rank-k, and tpir@fpir=x (searches: the gallery
-    stays, the people who look are drawn), whatever parameters follow; the threshold is found anew
-    in each draw.  The same seed and number of subjects give the same
-    people, so the draws of two models over the same comparisons are paired: subtract them.
+    Understood are accuracy, auc, eer, tpr@far=x, rank-k and tpir@fpir=x (the gallery stays, the
+    people looked for are drawn), whatever follows; the threshold is found anew in each draw.  One
+    seed draws the same people for two models over the same comparisons: subtract their draws.
+    weights : (draws, S) of people drawn already.
     """
     statistics = {n: s for n in names if (s := _statistic(sample, n)) is not None}
     drawn = {name: np.empty(draws) for name in statistics}
@@ -67,7 +71,8 @@ def metric_draws(
         rng = np.random.default_rng(seed)
         draw = None
         for d in range(draws):
-            draw = weigh(sample, subject_weights(sample, rng), draw)
+            weight = subject_weights(sample, rng) if weights is None else weights[d]
+            draw = weigh(sample, weight, draw)
             for name, statistic in statistics.items():
                 drawn[name][d] = statistic(draw)
     return drawn
@@ -219,7 +224,7 @@ def _tpir_statistic(sample: Sample, fpir: str) -> Statistic | None:
         x = float(Fraction(fpir))
     except ValueError:
         return None
-    if not sample.searches or any(not len(s.mate) or not len(s.nonmate) for s in sample.searches):
+    if not sample.searches or not all(len(s.mate) and len(s.nonmate) for s in sample.searches):
         return None
 
     def of_gallery(s: Searches, weight: Counts) -> float:

@@ -58,6 +58,9 @@ def test_the_trials_are_what_loops_give() -> None:
     names = ["vr@far=0.01", "vr@far=0.01,rule=blufr"]
     names += ["dir@fpir=0.06,rank=1", "dir@fpir=0.06,rank=1,rule=blufr"]
     assert list(found) == names
+    for name, m in found.items():
+        assert m.low is not None and m.high is not None and m.value is not None, name
+        assert m.low < m.value < m.high
     for name, column in zip(names, slow.T, strict=True):
         assert found[name].folds == tuple(column), name
         assert found[name].value == pytest.approx(column.mean() - column.std(ddof=1), abs=1e-15)
