@@ -1,6 +1,7 @@
 """Exact statistics over every pair of two feature sets."""
 
 from evalkit.protocols.allpairs.answers import (
+    Engine,
     histogram,
     ranks,
     search,
@@ -17,6 +18,7 @@ from evalkit.protocols.allpairs.definition import (
 from evalkit.protocols.allpairs.genuine import genuine_pairs
 
 __all__ = [
+    "Engine",
     "Histogram",
     "OperatingPoint",
     "Pairs",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.allpairs.collect import Bracket, Highest, same_subject
+from evalkit.protocols.allpairs.collect import Bracket, Highest, Subjects
 from evalkit.protocols.allpairs.definition import (
     Histogram,
     OperatingPoint,
@@ -22,12 +24,60 @@ from evalkit.protocols.allpairs.definition import (
     threshold_above,
 )
 from evalkit.protocols.allpairs.genuine import genuine_pairs
-from evalkit.protocols.allpairs.scan import Floats, Ints, Progress, Scan, Side, Visit, above
+from evalkit.protocols.allpairs.rows import Above, Bars, Best, Bins
+from evalkit.protocols.allpairs.sample import Sample, choose_screen, row_levels
+from evalkit.protocols.allpairs.scan import GIB, Collector, Progress, Scan
+from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 from evalkit.protocols.metrics import false_accepts_allowed
-from evalkit.protocols.scores import exact_scores
 
-_TAIL = 1_000_000  # ranks up to here are kept whole, beyond them bracketed by a sample
-_SEED = 0
+_TAIL_SHARE = 5e-4  # FARs up to here list all their false accepts, higher ones bracket the last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """How to run; no answer depends on it.
+
+    screen : "auto" tries what is at hand on three tiles; or "float32", "torch-float32", "bfloat16",
+        "int8", with "/p" for p principal directions.
+    threads : tiles side by side, None for every processor.
+    memory : bytes beside the features.
+    checkpoint : a file that an interrupted job leaves and the same job goes on from.
+    progress : called with (pairs done, pairs in all).
+    """
+
+    screen: str = "auto"
+    threads: int | None = None
+    memory: int = GIB
+    checkpoint: Path | None = None
+    progress: Progress | None = None
+    tally: dict[str, Any] = field(default_factory=dict)  # filled: the screen and the passes taken
+
+    def scan(self, x: Any, y: Any = None, *, passed: int = 1) -> Scan:
+        """Make the scan of x and y; each pass has a checkpoint of its own."""
+        path = self.checkpoint
+        if path is not None and passed > 1:
+            path = path.with_name(f"{path.name}.{passed}")
+        return Scan(
+            x if isinstance(x, Side) else Side(x),
+            y if y is None or isinstance(y, Side) else Side(y),
+            memory=self.memory,
+            threads=self.threads,
+            progress=self.progress,
+            checkpoint=path,
+        )
+
+    def run(self, scan: Scan, collectors: Sequence[Collector]) -> None:
+        """Choose the screen and show every pair to the collectors."""
+        if collectors and scan.pairs:
+            screen = choose_screen(scan, self.screen, collectors)
+            self.tally.update(screen=screen.name, passes=self.tally.get("passes", 0) + 1)
+            scan.run(screen, collectors)
+
+    def finish(self) -> None:
+        """Remove the checkpoints of a job that has its answer."""
+        if self.checkpoint is not None:
+            for path in self.checkpoint.parent.glob(f"{self.checkpoint.name}*"):
+                path.unlink()
 
 
 def verify(
@@ -38,6 +88,7 @@ def verify(
     *,
     fars: Sequence[str],
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> Verification:
     """Find the threshold of each FAR and the TPR there, over all pairs of x and y.
 
@@ -47,77 +98,110 @@ def verify(
     the (K+1)-th highest impostor score, K = floor(FAR * impostors); accepted is score >= threshold.
     """
     _check(x, subject, y, y_subject)
-    scan, subjects = _scan(x, subject, y, y_subject, progress)
-    i, j = genuine_pairs(subject, y_subject)
-    mated = np.sort(_exact(x, y, i, j))
-    pairs = len(x) * (len(x) - 1) // 2 if y is None else len(x) * len(y)
-    n_impostor = pairs - len(mated)
-    allowed = {far: false_accepts_allowed(far, n_impostor) for far in fars}
-    ranks = sorted({k + 1 for k in allowed.values() if 1 <= k < n_impostor})
-    value = _impostors_at(scan, subjects, ranks, mated, n_impostor)
-    points = [_point(far, allowed[far], n_impostor, mated, value) for far in fars]
-    return Verification(len(mated), n_impostor, tuple(points))
+    engine = engine or Engine(progress=progress)
+    job = _Impostors(engine, x, subject, y, y_subject, fars)
+    while job.open():
+        collectors = job.collectors()
+        engine.run(job.scan, collectors)
+        job.conclude()
+    engine.finish()
+    return job.verification()
 
 
-def _point(
-    far: str, allowed: int, n_impostor: int, mated: Floats, value: dict[int, tuple[float, int]]
-) -> OperatingPoint:
-    if allowed < 1 or not n_impostor:
-        return no_operating_point(far, n_impostor)
-    score, accepts = value.get(allowed + 1, (-np.inf, n_impostor))
-    threshold = threshold_above(score) if allowed < n_impostor else -np.inf
-    accepted = len(mated) - int(np.searchsorted(mated, threshold, "left"))
-    return operating_point(far, len(mated), n_impostor, threshold, accepts, accepted)
+class _Impostors:
+    """The scores of the wanted impostor ranks, from as many passes as the sample's errors ask."""
 
+    def __init__(
+        self,
+        engine: Engine,
+        x: Any,
+        subject: Ints,
+        y: Any,
+        y_subject: Ints | None,
+        fars: Sequence[str],
+        scan: Scan | None = None,
+    ) -> None:
+        self.engine, self.fars, self.passed = engine, tuple(fars), 1
+        self.scan = engine.scan(x, y) if scan is None else scan
+        self.subjects = _subjects(self.scan, subject, y_subject)
+        i, j = genuine_pairs(*self.subjects[: 1 if self.scan.within else 2])
+        score = np.sort(self.scan.exact(i, j))
+        n, m = self.scan.x.given, self.scan.y.given
+        self.pairs = n * (n - 1) // 2 if self.scan.within else n * m
+        self.n_genuine = _count_genuine(subject, y_subject)
+        self.mated = np.concatenate([np.full(self.n_genuine - len(score), -np.inf), score])
+        self.n_impostor = self.pairs - self.n_genuine
+        self.allowed = {far: false_accepts_allowed(far, self.n_impostor) for far in self.fars}
+        # Failed impostors score -inf: ranks beyond the others need no search.
+        self.live = self.scan.pairs - len(score)
+        ranks = {k + 1 for k in self.allowed.values() if 1 <= k < self.n_impostor}
+        self.value = {r: (-np.inf, self.live) for r in ranks if r > self.live}
+        self.wanted = sorted(ranks - set(self.value))
+        room = engine.memory // 4 // 32
+        tail = [r for r in self.wanted if r <= min(_TAIL_SHARE * self.live, room)]
+        few = self.wanted if self.live <= 100_000 else tail
+        self.tail = max(few, default=0)
+        self.bulk = {r: (-np.inf, np.inf) for r in self.wanted if r not in few}
+        self.room = room // max(1, len(self.bulk))
+        self._start = -np.inf
+        if self.wanted and self.live > 100_000:
+            sample = Sample(self.scan, self.subjects)
+            if self.tail:
+                self._start = sample.reached_by(self.tail / self.live)
+            self.bulk = {r: sample.bracket(r / self.live) for r in self.bulk}
 
-def _impostors_at(
-    scan: Scan, subjects: tuple[Ints, Ints], ranks: list[int], mated: Floats, n_impostor: int
-) -> dict[int, tuple[float, int]]:
-    """For each rank the exact score of that impostor pair, and how many score strictly above."""
-    tail = [r for r in ranks if r <= _TAIL]
-    bulk = {r: _first_guess(scan, subjects, r, n_impostor) for r in ranks if r > _TAIL}
-    found: dict[int, tuple[float, int]] = {}
-    highest = Highest(scan, subjects, max(tail, default=0))
-    first = True
-    while bulk or (tail and first):
-        brackets = {r: Bracket(scan, subjects, *bounds) for r, bounds in bulk.items()}
-        visitors = [b.visit for b in brackets.values()] + ([highest.visit] if first else [])
-        scan.run(_each(*visitors))
-        first = False
-        for rank, bracket in brackets.items():
-            genuine_above = len(mated) - int(np.searchsorted(mated, bracket.high, "right"))
-            answer = bracket.ranked(rank, genuine_above)
-            if answer is None:
-                middle, half = (bracket.low + bracket.high) / 2, bracket.high - bracket.low
-                bulk[rank] = (middle - 2 * half, middle + 2 * half)
-            else:
-                found[rank] = answer
-                del bulk[rank]
-    score = highest.pairs().score
-    for rank in tail:
-        value = float(score[rank - 1]) if rank <= len(score) else -np.inf
-        found[rank] = value, int((score > value).sum())
-    return found
+    def open(self) -> bool:
+        """Whether a rank is still without its score."""
+        return bool(self.tail or self.bulk)
 
+    def collectors(self) -> list[Collector]:
+        """Make what the next pass has to keep."""
+        if self.passed > 1:
+            self.scan = self.engine.scan(
+                self.scan.x, None if self.scan.within else self.scan.y, passed=self.passed
+            )
+        share = 1 / max(1, self.scan.pairs)
+        self._highest = Highest(self.scan, self.subjects, self.tail, self._start)
+        self._brackets = {
+            r: Bracket(self.scan, self.subjects, r * share, *bounds, self.room)
+            for r, bounds in self.bulk.items()
+        }
+        first: list[Collector] = [self._highest] if self.tail else []
+        return first + list(self._brackets.values())
 
-def _first_guess(
-    scan: Scan, subjects: tuple[Ints, Ints], rank: int, n_impostor: int
-) -> tuple[float, float]:
-    """Bracket the score of a rank by random blocks of pairs: only speed depends on it."""
-    rng = np.random.default_rng(_SEED)
-    x, y = scan.x.x, scan.y.x
-    found = []
-    for _ in range(8):
-        i = rng.permutation(len(x))[:1024]
-        j = rng.permutation(len(y))[:1024]
-        score = x[i] @ y[j].T
-        other = ~same_subject(subjects[0][i, None], subjects[1][None, j])
-        if scan.within:
-            other &= i[:, None] != j[None, :]
-        found.append(np.quantile(score[other], 1 - rank / n_impostor) if other.any() else 0.0)
-    half = 4 * float(np.std(found)) / np.sqrt(8) + 1e-3 * float(np.abs(found).max()) + 1e-6
-    middle = float(np.mean(found))
-    return middle - half, middle + half
+    def conclude(self) -> None:
+        """Take the answers of a pass; what a sample misled stays open with wider bounds."""
+        self.passed += 1
+        if self.tail and self._highest.enough():
+            found = [r for r in self.wanted if r <= self.tail and r not in self.bulk]
+            self.value |= {r: self._highest.ranked(r) for r in found}
+            self.tail = 0
+        elif self.tail:
+            self._start = (
+                -np.inf if self.passed > 3 else self._start - 0.1 * abs(self._start) - 0.01
+            )
+        for rank, bracket in self._brackets.items():
+            answer, side = bracket.ranked(rank, self.mated)
+            if answer is not None:
+                self.value[rank] = answer, side
+                del self.bulk[rank]
+                continue
+            self.bulk[rank] = bracket.moved(side)
+        # Room that was too small to hold the sample's error is what another pass would need.
+        self.room *= 2
+
+    def verification(self) -> Verification:
+        """Word the operating point of each FAR."""
+        points = [self._point(far, self.allowed[far]) for far in self.fars]
+        return Verification(self.n_genuine, self.n_impostor, tuple(points))
+
+    def _point(self, far: str, allowed: int) -> OperatingPoint:
+        if allowed < 1 or not self.n_impostor:
+            return no_operating_point(far, self.n_impostor)
+        score, accepts = self.value.get(allowed + 1, (-np.inf, self.n_impostor))
+        threshold = threshold_above(score) if allowed < self.n_impostor else -np.inf
+        accepted = len(self.mated) - int(np.searchsorted(self.mated, threshold, "left"))
+        return operating_point(far, self.n_genuine, self.n_impostor, threshold, accepts, accepted)
 
 
 def top_impostors(
@@ -128,13 +212,24 @@ def top_impostors(
     *,
     count: int,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> Pairs:
     """List the `count` highest impostor pairs, by (-score, i, j); failed rows never appear."""
     _check(x, subject, y, y_subject)
-    scan, subjects = _scan(x, subject, y, y_subject, progress)
-    highest = Highest(scan, subjects, count)
+    engine = engine or Engine(progress=progress)
+    scan = engine.scan(x, y)
+    subjects = _subjects(scan, subject, y_subject)
+    start = -np.inf
+    if count and scan.pairs > 100_000:
+        start = Sample(scan, subjects).reached_by(count / scan.pairs)
+    highest = Highest(scan, subjects, count, start)
     if count:
-        scan.run(highest.visit)
+        engine.run(scan, [highest])
+        if not highest.enough():
+            scan = engine.scan(scan.x, None if scan.within else scan.y, passed=2)
+            highest = Highest(scan, subjects, count)
+            engine.run(scan, [highest])
+    engine.finish()
     return highest.pairs()
 
 
@@ -146,26 +241,26 @@ def histogram(
     *,
     bins: int | Sequence[float] = 200,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> Histogram:
     """Count genuine and impostor pairs a bin of the score, for pictures.
 
     Impostors are binned by their float32 screen, so one may fall into the neighbouring bin.
     """
     _check(x, subject, y, y_subject)
-    scan, _ = _scan(x, subject, y, y_subject, progress)
-    edges = bin_edges(bins)
-    every = np.zeros(len(edges) - 1, np.int64)
-
-    def visit(screened: NDArray[np.float32], error: float, i0: int, j0: int) -> None:
-        nonlocal every
-        every = every + np.histogram(screened[screened > -np.inf], edges)[0]
-
-    scan.run(visit)
-    i, j = genuine_pairs(subject, y_subject)
-    mated = _exact(x, y, i, j)
+    engine = engine or Engine(progress=progress)
+    scan = engine.scan(x, y)
+    counted = Bins(bin_edges(bins))
+    if scan.pairs:
+        scan.run(choose_screen(scan, "float32", []), [counted])
+    edges, every = bin_edges(bins), counted.count
+    subjects = _subjects(scan, subject, y_subject)
+    mated = scan.exact(*genuine_pairs(*subjects[: 1 if scan.within else 2]))
     pairs = len(x) * (len(x) - 1) // 2 if y is None else len(x) * len(y)
-    genuine = np.histogram(mated[mated > -np.inf], edges)[0]
-    return Histogram(edges, genuine, np.maximum(every - genuine, 0), len(i), pairs - len(i))
+    n_genuine = _count_genuine(subject, y_subject)
+    genuine = np.histogram(mated, edges)[0]
+    engine.finish()
+    return Histogram(edges, genuine, np.maximum(every - genuine, 0), n_genuine, pairs - n_genuine)
 
 
 def search(
@@ -175,83 +270,53 @@ def search(
     *,
     probe_subject: Ints | None = None,
     gallery_subject: Ints | None = None,
+    fars: Sequence[str] = (),
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> Search:
-    """Find the top k of every probe and, with subjects, how its best mate fares."""
-    scan = Scan(Side(probe), Side(gallery), progress)
-    subjects = None
-    if probe_subject is not None and gallery_subject is not None:
-        subjects = probe_subject[scan.x.rows], gallery_subject[scan.y.rows]
-    everybody, others = _Best(scan, k), _Best(scan, 1, subjects)
-    scan.run(everybody.visit if subjects is None else _each(everybody.visit, others.visit))
-    score, row = everybody.answer(len(probe))
+    """Find the top k of every probe and, with subjects, how its best mate fares: in one pass.
+
+    fars : with subjects, also the operating points over all pairs of probe and gallery.
+    """
+    engine = engine or Engine(progress=progress)
+    scan = engine.scan(probe, gallery)
+    level, easy = row_levels(scan, (k, 6))
+    best = Best(scan, k, None, level)
     if probe_subject is None or gallery_subject is None:
-        return Search(score, row)
-    i, j = genuine_pairs(probe_subject, gallery_subject)
-    mate = np.full(len(probe), -np.inf)
-    np.maximum.at(mate, i, _exact(probe, gallery, i, j))
-    mated = np.bincount(i, minlength=len(probe)) > 0
-    above_mate, _ = ranks(
-        probe,
-        gallery,
-        np.arange(len(probe)),
-        mate,
-        probe_subject=probe_subject,
-        gallery_subject=gallery_subject,
+        engine.run(scan, [best])
+        engine.finish()
+        return Search(*best.answer(len(probe)))
+    job = _Impostors(engine, probe, probe_subject, gallery, gallery_subject, fars, scan)
+    impostor = Best(scan, 1, job.subjects, *row_levels(scan, (1,), job.subjects))
+    i, j = genuine_pairs(*job.subjects)
+    mate = np.full(len(scan.x), -np.inf)
+    mates = scan.exact(i, j)
+    np.maximum.at(mate, i, mates)
+    rows = np.flatnonzero(mate > -np.inf)
+    above = Above(scan, Bars(rows, mate[rows]), easy)
+    collectors: list[Collector] = [best, impostor, above, *job.collectors()]
+    engine.run(scan, collectors)
+    job.conclude()
+    while job.open():
+        engine.run(job.scan, job.collectors())
+        job.conclude()
+    engine.finish()
+    score, column = best.answer(len(probe))
+    given = _given_mates(probe_subject, gallery_subject)
+    best_mate = np.full(len(probe), -np.inf)
+    best_mate[scan.x.rows] = mate
+    over = len(gallery) - given
+    # `above` counts mates too, but none lies above the best of them.
+    over[scan.x.rows[rows]] = above.above
+    return Search(
+        score,
+        column,
+        given > 0,
+        best_mate,
+        over,
+        impostor.answer(len(probe))[0][:, 0],
+        job.verification() if fars else None,
     )
-    mates = np.bincount(i, minlength=len(probe))
-    above_mate = np.where(mate > -np.inf, above_mate, len(gallery) - mates)
-    return Search(score, row, mated, mate, above_mate, others.answer(len(probe))[0][:, 0])
-
-
-def _each(*visitors: Visit) -> Visit:
-    def visit(screened: NDArray[np.float32], error: float, i0: int, j0: int) -> None:
-        for one in visitors:
-            one(screened, error, i0, j0)
-
-    return visit
-
-
-class _Best:
-    """The k highest of every row, by a cut a row that rises."""
-
-    def __init__(self, scan: Scan, k: int, subjects: tuple[Ints, Ints] | None = None) -> None:
-        self.scan, self.k, self.subjects = scan, k, subjects
-        self.score = np.full((len(scan.x.x), k), -np.inf)
-        self.row = np.full((len(scan.x.x), k), -1, np.int64)
-
-    def visit(self, screened: NDArray[np.float32], error: float, i0: int, j0: int) -> None:
-        m, n = screened.shape
-        if self.subjects is not None:
-            left, right = self.subjects[0][i0 : i0 + m], self.subjects[1][j0 : j0 + n]
-            screened = np.where(same_subject(left[:, None], right[None, :]), -np.inf, screened)
-        cut = self.score[i0 : i0 + m, -1] - error
-        if not np.isfinite(cut).all() and n >= self.k:
-            # The k-th highest screened score of this tile, less the error, is a cut as good.
-            cut = np.maximum(cut, np.partition(screened, -self.k, axis=1)[:, -self.k] - 2 * error)
-        i, j = above(screened, np.maximum(cut, -3.0e38))
-        if len(i):
-            self._merge(i + i0, j + j0, self.scan.exact(i + i0, j + j0))
-
-    def _merge(self, i: Ints, j: Ints, score: Floats) -> None:
-        rows = np.unique(i)
-        held = np.repeat(rows, self.k)
-        i = np.concatenate([held, i])
-        j = np.concatenate([self.row[rows].ravel(), j])
-        score = np.concatenate([self.score[rows].ravel(), score])
-        order = np.lexsort((np.where(j < 0, np.iinfo(np.int64).max, j), -score, i))
-        i, j, score = i[order], j[order], score[order]
-        place = np.arange(len(i)) - np.searchsorted(i, i, "left")
-        keep = place < self.k
-        self.score[i[keep], place[keep]] = score[keep]
-        self.row[i[keep], place[keep]] = j[keep]
-
-    def answer(self, probes: int) -> tuple[Floats, NDArray[np.int64]]:
-        """Give scores and gallery rows back under the rows that were given."""
-        score, row = np.full((probes, self.k), -np.inf), np.full((probes, self.k), -1, np.int64)
-        score[self.scan.x.rows] = self.score
-        row[self.scan.x.rows] = np.append(self.scan.y.rows, -1)[self.row]
-        return score, row
 
 
 def ranks(
@@ -263,74 +328,60 @@ def ranks(
     probe_subject: Ints | None = None,
     gallery_subject: Ints | None = None,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count, for (probe row, score) pairs, the gallery entries strictly above and exactly equal.
 
     row : (R,), score : (R,) float64.  With subjects, only entries of other subjects count.
     """
-    scan = Scan(Side(probe), Side(gallery), progress)
+    engine = engine or Engine(progress=progress)
+    scan = engine.scan(probe, gallery)
     place = np.full(len(probe), -1, np.int64)
-    place[scan.x.rows] = np.arange(len(scan.x.rows))
-    asked = np.flatnonzero((place[row] >= 0) & (score > -np.inf))
-    failed_mate = score == -np.inf  # beaten by everybody who is not a failure
-    by_row = asked[np.argsort(place[row[asked]], kind="stable")]
-    own, bar = place[row[by_row]], score[by_row]
+    place[scan.x.rows] = np.arange(len(scan.x))
+    alive, failed_mate = place[row] >= 0, score == -np.inf
+    asked = np.flatnonzero(alive & ~failed_mate)
+    asked = asked[np.lexsort((score[asked], place[row[asked]]))]
     over, equal = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
-    over[failed_mate] = np.where(place[row[failed_mate]] >= 0, len(scan.y.rows), 0)
+    # A failed mate is beaten by everybody who is not a failure.
+    over[failed_mate] = np.where(alive[failed_mate], len(scan.y), 0)
     equal[failed_mate] = len(gallery) - over[failed_mate]
-
-    def visit(screened: NDArray[np.float32], error: float, i0: int, j0: int) -> None:
-        lo, hi = np.searchsorted(own, (i0, i0 + len(screened)))
-        for o in range(lo, hi, 256):
-            q = slice(o, min(o + 256, hi))
-            part, b = screened[own[q] - i0], bar[q]
-            sure = np.nextafter((b + error).astype(np.float32), np.float32(np.inf))[:, None]
-            low = np.nextafter((b - error).astype(np.float32), np.float32(-np.inf))[:, None]
-            surely = part > sure
-            over[by_row[q]] += surely.sum(axis=1)
-            r, c = np.nonzero((part > low) & ~surely)
-            exact = scan.exact(own[q][r], c + j0)
-            np.add.at(over, by_row[q][r[exact > b[r]]], 1)
-            np.add.at(equal, by_row[q][r[exact == b[r]]], 1)
-
-    if len(by_row):
-        scan.run(visit)
+    if len(asked) and scan.pairs:
+        bars = Bars(place[row[asked]], score[asked])
+        above = Above(scan, bars, *row_levels(scan, (6,)))
+        engine.run(scan, [above])
+        over[asked], equal[asked] = above.above, above.equal
     if probe_subject is not None and gallery_subject is not None:
-        _leave_out_mates(probe, gallery, row, score, probe_subject, gallery_subject, over, equal)
+        r, j = genuine_pairs(np.asarray(probe_subject)[row], gallery_subject)
+        position = np.full(len(gallery), -1, np.int64)
+        position[scan.y.rows] = np.arange(len(scan.y))
+        both = alive[r] & (position[j] >= 0)
+        mate = np.full(len(r), -np.inf)
+        mate[both] = scan.exact(place[row[r[both]]], position[j[both]])
+        np.subtract.at(over, r[mate > score[r]], 1)
+        np.subtract.at(equal, r[mate == score[r]], 1)
+    engine.finish()
     return over, equal
 
 
-def _leave_out_mates(
-    probe: NDArray[Any],
-    gallery: NDArray[Any],
-    row: Ints,
-    score: Floats,
-    probe_subject: Ints,
-    gallery_subject: Ints,
-    over: NDArray[np.int64],
-    equal: NDArray[np.int64],
-) -> None:
-    r, j = genuine_pairs(probe_subject[row], gallery_subject)
-    mate = _exact(probe, gallery, row[r], j)
-    np.subtract.at(over, r[mate > score[r]], 1)
-    np.subtract.at(equal, r[mate == score[r]], 1)
+def _given_mates(probe_subject: Ints, gallery_subject: Ints) -> NDArray[np.int64]:
+    """How many gallery rows are of the same subject as each probe, failures among them."""
+    ordered = np.sort(np.asarray(gallery_subject, np.int64))
+    own = np.asarray(probe_subject, np.int64)
+    count = np.searchsorted(ordered, own, "right") - np.searchsorted(ordered, own, "left")
+    return np.where(own >= 0, count, 0)
 
 
-def _exact(x: NDArray[Any], y: NDArray[Any] | None, i: Ints, j: Ints) -> Floats:
-    a = np.asarray(x, np.float32)
-    return exact_scores(a, i, a if y is None else np.asarray(y, np.float32), j)
+def _count_genuine(subject: Ints, y_subject: Ints | None) -> int:
+    own = np.asarray(subject, np.int64)
+    if y_subject is not None:
+        return int(_given_mates(own, y_subject).sum())
+    images = np.unique(own[own >= 0], return_counts=True)[1].astype(np.int64)
+    return int((images * (images - 1) // 2).sum())
 
 
-def _scan(
-    x: NDArray[Any],
-    subject: Ints,
-    y: NDArray[Any] | None,
-    y_subject: Ints | None,
-    progress: Progress | None,
-) -> tuple[Scan, tuple[Ints, Ints]]:
-    scan = Scan(Side(x), None if y is None else Side(y), progress)
+def _subjects(scan: Scan, subject: Ints, y_subject: Ints | None) -> Subjects:
     right = subject if y_subject is None else y_subject
-    return scan, (np.asarray(subject)[scan.x.rows], np.asarray(right)[scan.y.rows])
+    return np.asarray(subject)[scan.x.rows], np.asarray(right)[scan.y.rows]
 
 
 def _check(x: NDArray[Any], subject: Ints, y: NDArray[Any] | None, y_subject: Ints | None) -> None:

@@ -1,117 +1,261 @@
-"""What a pass keeps: the highest impostor pairs, or those around a wanted rank.
+"""What a pass keeps: the highest impostor pairs, those around a wanted rank, each row's best.
 
-Both keep a little more than the answer and settle it afterwards by exact scores, so the order of
-tiles and the rounding of the screen cannot change it.
+Each keeps a little more than the answer, by scores with a known error, and settles it afterwards by
+exact scores: neither the order of tiles nor the rounding of the screen can change it.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.definition import Pairs
-from evalkit.protocols.allpairs.scan import Floats, Ints, Scan, above
+from evalkit.protocols.allpairs.scan import Scan, State
+from evalkit.protocols.allpairs.sides import Floats, Ints
+from evalkit.protocols.allpairs.tiles import Found, Tile
 
 _SPARE = 1000
+Subjects = tuple[Ints, Ints]  # of the positions of both sides of a scan
+
+
+class Kept:
+    """Pairs in the order they came: (i, j, score) in growing lists, joined when asked for."""
+
+    def __init__(self) -> None:
+        self._parts: list[Found] = []
+        self.size = 0
+
+    def add(self, i: Ints, j: Ints, score: Floats) -> None:
+        """Take more."""
+        self._parts.append(Found(i.astype(np.int32), j.astype(np.int32), score))
+        self.size += len(i)
+
+    def joined(self) -> Found:
+        """Return all of them."""
+        if len(self._parts) != 1:
+            ends = np.empty(0, np.int32)
+            parts = [Found(ends, ends, np.empty(0)), *self._parts]
+            i, j, score = (np.concatenate([part[c] for part in parts]) for c in range(3))
+            self._parts = [Found(i, j, score)]
+        return self._parts[0]
+
+    def keep(self, which: NDArray[np.bool_]) -> None:
+        """Drop the others."""
+        self._parts = [self.joined().at(which)]
+        self.size = len(self._parts[0].i)
 
 
 class Highest:
-    """The `count` highest impostor pairs, with every pair that may tie with the last of them."""
+    """The `count` highest impostor pairs, with every pair that may tie with the last of them.
 
-    def __init__(self, scan: Scan, subjects: tuple[Ints, Ints], count: int) -> None:
-        self.scan, self.count = scan, count
-        self._left, self._right = subjects
-        self._cut = -np.inf
-        self._kept: list[tuple[Ints, Ints, Floats]] = []
-        self._size = 0
+    start : a score that about twice `count` pairs reach, from a sample; only speed depends on it,
+    and `enough` tells when it was too high.
+    """
 
-    def visit(self, screened: NDArray[np.float32], error: float, i0: int, j0: int) -> None:
-        """Take the pairs of a tile that may be among the highest."""
-        i, j = above(screened, max(self._cut - error, -3.0e38))
-        if not len(i):
-            return
-        i, j = i + i0, j + j0
-        other = ~same_subject(self._left[i], self._right[j])
-        i, j = i[other], j[other]
-        score = self.scan.approximate(i, j)
-        good = score >= self._cut
-        self._kept.append((i[good], j[good], score[good]))
-        self._size += int(good.sum())
-        if self._size > 1.5 * self.count + _SPARE:
-            self._compact()
+    def __init__(self, scan: Scan, subjects: Subjects, count: int, start: float = -np.inf) -> None:
+        self.scan, self.count, self.start = scan, count, start
+        self._subjects = subjects
+        self._cut = start
+        self._kept = Kept()
+
+    def examine(self, tile: Tile) -> Found:
+        """Find the impostor pairs of a tile that may be among the highest."""
+        cut = self._cut
+        found, _ = tile.candidates(cut - self.scan.error)
+        good = (found.score >= cut - self.scan.error) & ~same_subject(
+            self._subjects[0][found.i], self._subjects[1][found.j]
+        )
+        return found.at(good)
+
+    def absorb(self, found: Found) -> None:
+        """Keep what reaches the cut, and raise the cut when there is more than needed."""
+        if len(found.i):
+            self._kept.add(*found)
+            if self._kept.size > 1.5 * self.count + _SPARE:
+                self._compact()
 
     def _compact(self) -> None:
         """Raise the cut to what `count` pairs reach for certain: it stays below the answer."""
-        i, j, score = (np.concatenate(c) for c in zip(*self._kept, strict=True))
+        score = self._kept.joined().score
         if self.count and len(score) > self.count:
             place = len(score) - self.count
-            bar = float(np.partition(score, place)[place]) - 2 * self.scan.settled
+            bar = float(np.partition(score, place)[place]) - self.scan.error
             self._cut = max(self._cut, bar)
-        good = score >= self._cut if self.count else np.zeros(len(score), bool)
-        self._kept, self._size = [(i[good], j[good], score[good])], int(good.sum())
+        self._kept.keep(score >= self._cut - self.scan.error)
+
+    def enough(self) -> bool:
+        """Whether the start was low enough: nothing that the answer needs lies below it."""
+        if self.start == -np.inf:
+            return True
+        sure = self._kept.joined().score > self.start + self.scan.error
+        return int(np.count_nonzero(sure)) >= self.count
+
+    def ranked(self, rank: int) -> tuple[float, int]:
+        """Exact score of the `rank`-th highest (from 1), and how many score strictly above it."""
+        i, j, score = self._kept.joined()
+        if rank > len(score):
+            return -np.inf, len(score)
+        place = len(score) - rank
+        value, slack = float(np.partition(score, place)[place]), 2 * self.scan.error
+        return settle(self.scan, i, j, score, value, slack, rank)
 
     def pairs(self) -> Pairs:
         """Return them by (-score, i, j), scored exactly, under the rows that were given."""
-        if self._kept:
-            self._compact()
-        i, j = self._kept[0][:2] if self._kept else (np.empty(0, np.int64),) * 2
+        self._compact()
+        i, j, _ = self._kept.joined()
         score = self.scan.exact(i, j)
         i, j = self.scan.x.rows[i], self.scan.y.rows[j]
         best = np.lexsort((j, i, -score))[: self.count]
         return Pairs(i[best], j[best], score[best])
 
+    def state(self) -> State:
+        """Return the kept pairs and the cut."""
+        i, j, score = self._kept.joined()
+        return {"i": i, "j": j, "score": score, "cut": np.array(self._cut)}
+
+    def merge(self, state: State) -> None:
+        """Add the pairs that another pass over other tiles kept."""
+        self._cut = max(self._cut, float(state["cut"]))
+        self.absorb(Found(state["i"], state["j"], state["score"]))
+
 
 class Bracket:
-    """The impostor pair of one rank, known to score between `low` and `high` or to be missed."""
+    """The impostor pair of one rank, believed to score between `low` and `high`.
 
-    def __init__(self, scan: Scan, subjects: tuple[Ints, Ints], low: float, high: float) -> None:
+    room : pairs that it may keep; beyond it the bracket narrows around what has been seen.
+    """
+
+    def __init__(
+        self, scan: Scan, subjects: Subjects, share: float, low: float, high: float, room: int
+    ) -> None:
         self.scan, self.low, self.high = scan, low, high
-        self._left, self._right = subjects
-        self._surely_above = 0
-        self._kept: list[tuple[Ints, Ints]] = []
+        self._subjects, self._share, self._room = subjects, share, room
+        self._above = 0  # pairs surely above `high`, genuine ones among them
+        self._seen = 0
+        self._kept = Kept()
 
-    def visit(self, screened: NDArray[np.float32], error: float, i0: int, j0: int) -> None:
-        """Count the pairs of a tile above the bracket, keep those that may be inside."""
-        sure = np.nextafter(np.float32(self.high + error), np.float32(np.inf))
-        over = screened > sure
-        self._surely_above += int(np.count_nonzero(over))
-        low = np.nextafter(np.float32(self.low - error), np.float32(-np.inf))
-        inside = screened > low
-        np.logical_xor(inside, over, out=inside)
-        i, j = np.divmod(np.flatnonzero(inside), screened.shape[1])
-        self._kept.append(((i + i0).astype(np.int32), (j + j0).astype(np.int32)))
+    def examine(self, tile: Tile) -> tuple[Found, int, int]:
+        """Count the pairs of a tile above the bracket, find those that may be inside."""
+        e = self.scan.error
+        found, surely = tile.candidates(self.low - e, self.high + e)
+        pairs = int(tile.keys.size)
+        return found, surely, pairs
 
-    def ranked(self, rank: int, genuine_above: int) -> tuple[float, int] | None:
+    def absorb(self, found: tuple[Found, int, int]) -> None:
+        """Count and keep; narrow where the room is full."""
+        (i, j, score), surely, pairs = found
+        self._above += surely
+        self._seen += pairs
+        if len(i):
+            self._take(i, j, score)
+        if self._kept.size > self._room:
+            self._narrow()
+
+    def _take(self, i: Ints, j: Ints, score: Floats) -> None:
+        e = self.scan.error
+        over = score > self.high + e
+        self._above += int(np.count_nonzero(over))
+        inside = (score >= self.low - e) & ~over
+        self._kept.add(i[inside], j[inside], score[inside])
+
+    def _narrow(self) -> None:
+        """Halve the bracket around the rank's place among the pairs seen so far."""
+        i, j, score = self._kept.joined()
+        place = self._share * self._seen - self._above
+        quarter = self._room // 4
+        first = int(np.clip(place - quarter, 0, len(score) - 2 * quarter - 1))
+        ordered = np.sort(score)[::-1]
+        self.high = min(self.high, float(ordered[first]))
+        self.low = max(self.low, float(ordered[first + 2 * quarter]))
+        if not self.low < self.high:  # ties fill the room: nothing to narrow
+            self._room *= 2
+        self._kept = Kept()
+        self._take(i, j, score)
+
+    def ranked(self, rank: int, genuine: Floats) -> tuple[float, int] | tuple[None, int]:
         """Exact score of the `rank`-th highest impostor pair and how many are strictly above it.
 
-        None where it lies outside the bracket.
+        genuine : exact scores of every genuine pair, rising.  Outside the bracket the first is
+        None and the second tells how many ranks away: below `low` (< 0) or above `high` (> 0).
 
-        genuine_above : genuine pairs scoring above `high`.  Every pair above `high` was counted or
-        kept, so impostors above = counted - (genuine above - genuine kept above) + kept above.
+        Every pair above `high` was counted, or kept where that was not sure; so the impostors
+        above `high` are those counted, less the genuine above `high`, plus the kept above `high`
+        of either kind, less the genuine among the kept that were never counted: the kept genuine
+        pairs above `high` stand on both sides and cancel.
         """
-        i, j = (np.concatenate(c).astype(np.int64) for c in zip(*self._kept, strict=True))
-        score = self.scan.approximate(i, j)
-        near = np.abs(score - self.high) <= 2 * self.scan.settled
-        score[near] = self.scan.exact(i[near], j[near])
-        genuine = same_subject(self._left[i], self._right[j])
-        counted = self._surely_above - (genuine_above - int((score[genuine] > self.high).sum()))
-        i, j, score = i[~genuine], j[~genuine], score[~genuine]
-        place = rank - counted
-        inside = np.sort(score)[::-1]
-        if not 1 <= place <= len(inside) or inside[place - 1] < self.low + 2 * self.scan.settled:
-            return None
-        value = inside[place - 1]
-        if value > self.high and counted > 0:
-            return None
-        slack = 2 * self.scan.settled
-        near = np.abs(score - value) <= slack
-        higher = int((score > value + slack).sum())
-        exact = np.sort(self.scan.exact(i[near], j[near]))[::-1]
-        answer = float(exact[place - higher - 1])
-        return answer, counted + higher + int((exact > answer).sum())
+        i, j, score = self._kept.joined()
+        e = self.scan.error
+        near = np.flatnonzero(np.abs(score - self.high) <= e)
+        top = score > self.high + e
+        top[near] = self.scan.exact(i[near], j[near]) > self.high
+        every = len(genuine) - int(np.searchsorted(genuine, self.high, "right"))
+        mated = same_subject(self._subjects[0][i], self._subjects[1][j])
+        over = self._above + int(np.count_nonzero(top)) - every
+        below = ~mated & ~top
+        score, i, j = score[below], i[below], j[below]
+        place = rank - over  # among impostors that are not above `high`
+        if place < 1:
+            return None, 1 - place
+        if place > len(score):
+            return None, len(score) - place
+        at = len(score) - place
+        value = float(np.partition(score, at)[at])
+        answer, higher = settle(self.scan, i, j, score, value, 2 * e, place)
+        if answer < self.low:
+            return None, -1
+        return answer, over + higher
+
+    def moved(self, ranks: int) -> tuple[float, float]:
+        """Move the bounds by how many ranks away the answer was, and how dense the ranks lie."""
+        e, kept = 4 * self.scan.error, max(1, self._kept.size)
+        wide = self.high - self.low if np.isfinite(self.high - self.low) else 0.1
+        step = max(wide, 0.01) if kept < 10 else 2 * abs(ranks) / kept * wide + wide / 10 + e
+        if ranks > 0:
+            return self.high - e, self.high + step
+        return self.low - step, self.low + e
+
+    def state(self) -> State:
+        """Return the bounds, the count above and the kept pairs."""
+        i, j, score = self._kept.joined()
+        bounds, counts = np.array([self.low, self.high]), np.array([self._above, self._seen])
+        return {"i": i, "j": j, "score": score, "bounds": bounds, "counts": counts}
+
+    def merge(self, state: State) -> None:
+        """Add what another pass over other tiles counted and kept, inside both brackets."""
+        mine = self._kept.joined()
+        self.low = max(self.low, float(state["bounds"][0]))
+        self.high = min(self.high, float(state["bounds"][1]))
+        self._kept = Kept()
+        self._take(*mine)
+        self._take(state["i"], state["j"], state["score"])
+        self._above += int(state["counts"][0])
+        self._seen += int(state["counts"][1])
 
 
-def same_subject(a: Ints, b: Ints) -> NDArray[np.bool_]:
+def settle(
+    scan: Scan, i: Ints, j: Ints, score: Floats, value: float, slack: float, rank: int
+) -> tuple[float, int]:
+    """Settle the rank-th highest exact score, and how many are strictly above it.
+
+    value : the rank-th highest of `score`, each of which errs by at most slack / 2: so the exact
+    one lies within slack / 2 of `value`, and only pairs within `slack` of it can matter.  They are
+    scored in float64 first, and exactly where float64 cannot tell.
+    """
+    near = np.flatnonzero(np.abs(score - value) <= slack)
+    above = int(np.count_nonzero(score > value + slack))
+    fine = scan.approximate(i[near], j[near])
+    place = len(fine) - (rank - above)
+    middle, tight = float(np.partition(fine, place)[place]), 2 * scan.settled
+    last = np.flatnonzero(np.abs(fine - middle) <= tight)
+    above += int(np.count_nonzero(fine > middle + tight))
+    exact = np.sort(scan.exact(i[near][last], j[near][last]))[::-1]
+    answer = float(exact[rank - above - 1])
+    return answer, above + int(np.count_nonzero(exact > answer))
+
+
+def same_subject(a: Any, b: Any) -> NDArray[np.bool_]:
     """Genuine: equal subjects, and not -1, which is nobody's mate."""
     same: NDArray[np.bool_] = (a == b) & (a >= 0)
     return same

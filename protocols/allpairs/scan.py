@@ -1,101 +1,324 @@
-"""One pass over every pair of two sets: screen in float32, hand on what a cut cannot rule out."""
+"""One pass over every pair: bands of rows are encoded, their tiles screened side by side.
+
+Data flows one way: sides -> codes (`screens`) -> tiles -> collectors.  A collector examines a tile
+in any thread and absorbs what it found under a lock, so what it holds belongs to whole tiles: that
+is what a checkpoint writes.  Every answer is settled by exact scores afterwards, so neither the
+order of tiles nor the screen can change it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.scores import exact_scores, failed
+from evalkit.errors import ProtocolError
+from evalkit.protocols.allpairs.screens import COLUMNS, ROWS, Codes, Each, Screen
+from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.allpairs.tiles import Tile
+from evalkit.protocols.scores import exact_scores
 
-TILE = (512, 4096)
-Progress = Callable[[int, int], None]
-Visit = Callable[[NDArray[np.float32], float, int, int], None]
-Ints = NDArray[np.integer[Any]]
-Floats = NDArray[np.float64]
-_U32, _U64 = 2.0**-24, 2.0**-53
+Progress = Callable[[int, int], None]  # pairs done, pairs in all
+State = dict[str, NDArray[Any]]
+GIB = 1 << 30
+_EVERY_S = 30.0
+_BLOCK = 1_000_000_000  # pairs
+_U64 = 2.0**-53
 
 
-class Side:
-    """One set, without its failed rows: `rows` maps back to the rows given."""
+class Collector(Protocol):
+    """What a pass keeps."""
 
-    def __init__(self, x: Any) -> None:
-        given = np.asarray(x, np.float32)
-        bad = failed(given)
-        self.rows = np.flatnonzero(~bad)
-        self.x = given if not bad.any() else given[~bad]
-        self.given = len(given)
-        self.norm = np.sqrt(np.einsum("ij,ij->i", self.x, self.x, dtype=np.float64)) * (1 + 1e-9)
+    def examine(self, tile: Tile) -> Any:
+        """Look at a tile, in any thread, changing nothing."""
+
+    def absorb(self, found: Any) -> None:
+        """Take what `examine` returned; never in two threads at once."""
+
+    def state(self) -> State:
+        """All that was absorbed, as arrays."""
+
+    def merge(self, state: State) -> None:
+        """Absorb what another collector of the same question held."""
+
+
+class Block(NamedTuple):
+    """Rows i0..i1 of x against rows j0..j1 of y."""
+
+    i0: int
+    i1: int
+    j0: int
+    j1: int
 
 
 class Scan:
-    """Every pair of x and y, or of x with itself once (i < j), tile by tile."""
+    """Every pair of x and y, or of x with itself once (i < j).
 
-    def __init__(self, x: Side, y: Side | None, progress: Progress | None = None) -> None:
+    memory : bytes that codes and what collectors keep may take, beside the features themselves.
+    threads : tiles screened side by side; None for every processor.
+    """
+
+    def __init__(
+        self,
+        x: Side,
+        y: Side | None,
+        *,
+        memory: int = GIB,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
         self.x, self.y = x, x if y is None else y
         self.within = y is None
-        self.progress = progress
-        d = x.x.shape[1]
-        self._relative = d * _U32 / (1 - d * _U32)
-        self._underflow = d * 2.0**-148
-        self.settled = 4 * d * _U64 * float(x.norm.max(initial=0) * self.y.norm.max(initial=0))
+        self.memory, self.threads = memory, threads or os.cpu_count() or 1
+        self.progress, self.checkpoint = progress, checkpoint
+        longest = x.longest() * self.y.longest()
+        d = x.dim
+        self.settled = 4 * d * _U64 * longest
+        gamma = (d + 1) * 2.0**-24 / (1 - (d + 1) * 2.0**-24)
+        # Outside these lengths float32 products overflow or vanish: then float64 screens.
+        self.wide = not (1e-12 < longest < 1e24)
+        self.error = self.settled if self.wide else gamma * longest + d * 2.0**-148
+        self.pairs = len(x) * (len(x) - 1) // 2 if self.within else len(x) * len(self.y)
 
-    def tiles(self) -> list[tuple[int, int, int, int]]:
-        """Row and column ranges (i0, i1, j0, j1); those below the diagonal are left out."""
-        m, n = len(self.x.x), len(self.y.x)
-        return [
-            (i, min(i + TILE[0], m), j, min(j + TILE[1], n))
-            for j in range(0, n, TILE[1])
-            for i in range(0, m, TILE[0])
-            if not self.within or min(j + TILE[1], n) > i + 1
-        ]
+    def run(self, screen: Screen, collectors: Sequence[Collector]) -> None:
+        """Show every pair to every collector, once.
 
-    def run(self, visit: Visit) -> None:
-        """Call `visit(screened, error, i0, j0)` for each tile.
-
-        screened : float32 products, at most `error` from the exact score: for any order of
-        summation, with or without FMA, |fl(x.y) - x.y| <= d u / (1 - d u) |x||y| plus underflow
-        [Higham, Accuracy and Stability, 3.1].  Pairs that do not count are -inf.
+        An interrupt lets the block at hand finish (a second or so), writes the checkpoint, where
+        there is one, and is raised again.
         """
-        done, total = 0, len(self.x.x) * len(self.y.x)
-        total = total if not self.within else len(self.x.x) * (len(self.x.x) - 1) // 2
-        buffer = np.empty(TILE, np.float32)
-        for i0, i1, j0, j1 in self.tiles():
-            screened = buffer.reshape(-1)[: (i1 - i0) * (j1 - j0)].reshape(i1 - i0, j1 - j0)
-            np.matmul(self.x.x[i0:i1], self.y.x[j0:j1].T, out=screened)
-            counted = screened.size
-            if self.within and j0 < i1:
-                left_out = np.arange(j0, j1)[None, :] <= np.arange(i0, i1)[:, None]
-                screened[left_out] = -np.inf
-                counted -= int(left_out.sum())
-            norms = self.x.norm[i0:i1].max() * self.y.norm[j0:j1].max()
-            visit(screened, float(self._relative * norms) + self._underflow, i0, j0)
-            done += counted
-            if self.progress is not None:
-                self.progress(done, total)
+        stop = threading.Event()
+        with ThreadPoolExecutor(1) as conductor:
+            whole = conductor.submit(self._conduct, screen, collectors, stop)
+            try:
+                whole.result()
+            except BaseException:
+                stop.set()
+                raise
+
+    def _conduct(
+        self, screen: Screen, collectors: Sequence[Collector], stop: threading.Event
+    ) -> None:
+        blocks, saved = self._blocks(screen), time.monotonic()
+        mark = self._mark(blocks)
+        done = self._restore(mark, collectors)
+        seen = sum(self._size(blocks[b]) for b in done)
+        lock = threading.Lock()
+        by_torch = _uses_torch(screen)
+        tensors = self._tensors() if by_torch else None
+
+        def work(x: Codes, y: Codes, block: Block, tile: Block) -> None:
+            nonlocal seen
+            if stop.is_set() and self.checkpoint is None:
+                return
+            looked = self._tile(screen, x, y, block, tile, tensors)
+            found = [c.examine(looked) for c in collectors]
+            with lock:
+                for c, f in zip(collectors, found, strict=True):
+                    c.absorb(f)
+                seen += self._size(tile)
+                if self.progress is not None:
+                    self.progress(seen, self.pairs)
+
+        threads = self.threads if by_torch or _blas_is_single() else 1
+        with _one_torch_thread(by_torch), ThreadPoolExecutor(threads) as pool:
+            for number, x, y in self._coded(screen, blocks, done, pool.map):
+                block = blocks[number]
+                _drain(pool, ((work, x, y, block, t) for t in self._tiles(block)), 2 * threads)
+                if stop.is_set() and self.checkpoint is None:
+                    return
+                done.add(number)
+                due = stop.is_set() or time.monotonic() - saved > _EVERY_S
+                if self.checkpoint is not None and (due or len(done) == len(blocks)):
+                    self._save(mark, done, collectors)
+                    saved = time.monotonic()
+                if stop.is_set():
+                    return
 
     def approximate(self, i: Ints, j: Ints) -> Floats:
         """Score pairs in float64: within `settled` of the exact score, whatever the order."""
         out = np.empty(len(i))
-        step = max(1, (1 << 21) // max(1, self.x.x.shape[1]))
+        step = max(1, (1 << 20) // max(1, self.x.dim))
         for o in range(0, len(i), step):
-            a = self.x.x[i[o : o + step]].astype(np.float64)
-            out[o : o + step] = np.einsum("ij,ij->i", a, self.y.x[j[o : o + step]])
+            a = self.x.pick(i[o : o + step]).astype(np.float64)
+            out[o : o + step] = np.einsum("ij,ij->i", a, self.y.pick(j[o : o + step]))
         return out
 
     def exact(self, i: Ints, j: Ints) -> Floats:
         """Score pairs exactly, rounded once."""
-        return exact_scores(self.x.x, i, self.y.x, j)
+        out = np.empty(len(i))
+        step = max(1, (1 << 22) // max(1, self.x.dim))
+        for o in range(0, len(i), step):
+            a, b = self.x.pick(i[o : o + step]), self.y.pick(j[o : o + step])
+            every = np.arange(len(a))
+            out[o : o + step] = exact_scores(a, every, b, every)
+        return out
+
+    def trial(self, screen: Screen, collectors: Sequence[Collector], tiles: int = 3) -> float:
+        """Processor seconds a pair that this screen costs, from tiles spread over the set."""
+        rng, spent, pairs = np.random.default_rng(1), 0.0, 0
+        m, n = len(self.x), len(self.y)
+        with _one_torch_thread(_uses_torch(screen)):
+            tensors = self._tensors() if _uses_torch(screen) else None
+            for turn in range(tiles + 1):
+                i0 = int(rng.integers(0, max(1, m - ROWS)))
+                j0 = int(rng.integers(0, max(1, n - COLUMNS)))
+                block = Block(i0, min(m, i0 + ROWS), j0, min(n, j0 + COLUMNS))
+                begun = time.thread_time()
+                x = screen.encode(self.x, block.i0, block.i1, columns=False)
+                y = screen.encode(self.y, block.j0, block.j1, columns=True)
+                coded = time.thread_time() - begun
+                begun = time.thread_time()
+                tile = self._tile(screen, x, y, block, block, tensors)
+                for c in collectors:
+                    c.examine(tile)
+                if turn:  # the first one warms up
+                    spent += time.thread_time() - begun
+                    rows = (block.i1 - block.i0) + (block.j1 - block.j0)
+                    spent += coded / rows * (m + n) / max(1, self.pairs) * self._size(block)
+                    pairs += self._size(block)
+        return spent / max(1, pairs)
+
+    def _size(self, b: Block) -> int:
+        if not self.within or b.j0 >= b.i1:
+            return (b.i1 - b.i0) * (b.j1 - b.j0)
+        i = np.arange(b.i0, b.i1, dtype=np.int64)
+        return int(np.maximum(b.j1 - np.maximum(b.j0, i + 1), 0).sum())
+
+    def _blocks(self, screen: Screen) -> list[Block]:
+        """Bands of x against bands of y, so that both bands' codes fit a quarter of the memory."""
+        fit = max(1, self.memory // 4 // screen.bytes_a_row(self.x))
+        wide = max(COLUMNS, fit * 3 // 4 // COLUMNS * COLUMNS)
+        high = max(ROWS, fit // 4 // ROWS * ROWS)
+        # A block is also what an interrupt waits for and another machine does alone: seconds.
+        high = min(high, max(ROWS, _BLOCK // max(1, min(wide, len(self.y))) // ROWS * ROWS))
+        return [
+            Block(i, min(i + high, len(self.x)), j, min(j + wide, len(self.y)))
+            for j in range(0, len(self.y), wide)
+            for i in range(0, len(self.x), high)
+            if not self.within or min(j + wide, len(self.y)) > i + 1
+        ]
+
+    def _tiles(self, b: Block) -> Iterator[Block]:
+        for j in range(b.j0, b.j1, COLUMNS):
+            for i in range(b.i0, b.i1, ROWS):
+                tile = Block(i, min(i + ROWS, b.i1), j, min(j + COLUMNS, b.j1))
+                if not self.within or tile.j1 > tile.i0 + 1:
+                    yield tile
+
+    def _coded(
+        self, screen: Screen, blocks: list[Block], done: set[int], each: Each
+    ) -> Iterator[tuple[int, Codes, Codes]]:
+        """Give the blocks still to do with their codes; those of y are kept while they serve."""
+        held: tuple[int, int] | None = None
+        for number, b in enumerate(blocks):
+            if number in done:
+                continue
+            if held != (b.j0, b.j1):
+                y, held = screen.encode(self.y, b.j0, b.j1, columns=True, each=each), (b.j0, b.j1)
+            yield number, screen.encode(self.x, b.i0, b.i1, columns=False, each=each), y
+
+    def _tensors(self) -> tuple[Any, Any] | None:
+        if not (self.x.resident and self.y.resident):
+            return None
+        from evalkit.protocols.allpairs.by_torch import tensor
+
+        return tensor(self.x.band(0, len(self.x))), tensor(self.y.band(0, len(self.y)))
+
+    def _tile(
+        self, screen: Screen, x: Codes, y: Codes, block: Block, tile: Block, tensors: Any
+    ) -> Tile:
+        i = slice(tile.i0 - block.i0, tile.i1 - block.i0)
+        j = slice(tile.j0 - block.j0, tile.j1 - block.j0)
+        up, down = screen.error(x, i, y, j, screen.width(self.x.dim))
+        keys = screen.product(x.code[i], y.code[j])
+        diagonal = self.within and tile.j0 < tile.i1
+        if diagonal:
+            hidden = np.arange(tile.j0, tile.j1)[None, :] <= np.arange(tile.i0, tile.i1)[:, None]
+            lowest = np.iinfo(keys.dtype).min if keys.dtype.kind == "i" else -np.inf
+            keys[hidden] = lowest
+        if tensors is not None:
+            tensors = tensors[0][tile.i0 : tile.i1], tensors[1][tile.j0 : tile.j1]
+        factor = x.scale[i] * float(y.scale[j].max(initial=0.0) or 1.0)
+        return Tile(
+            screen, keys, factor, up, down, tile.i0, tile.j0, self.x, self.y, diagonal, tensors
+        )
+
+    def _mark(self, blocks: list[Block]) -> str:
+        """Digest what a checkpoint must agree with: the rows, and how they were cut into blocks."""
+        h = hashlib.sha256(repr((blocks, self.within, self.x.given, self.y.given)).encode())
+        for side in (self.x, self.y):
+            h.update(side.norm.tobytes())
+            h.update(side.rows.tobytes())
+        return h.hexdigest()
+
+    def _save(self, mark: str, done: set[int], collectors: Sequence[Collector]) -> None:
+        path = self.checkpoint
+        if path is None:
+            return
+        arrays: dict[str, Any] = {
+            f"{n}.{name}": a for n, c in enumerate(collectors) for name, a in c.state().items()
+        }
+        part = path.with_name(path.name + ".part")
+        with part.open("wb") as f:
+            np.savez(f, mark=np.array(mark), done=np.array(sorted(done), np.int64), **arrays)
+        part.replace(path)
+
+    def _restore(self, mark: str, collectors: Sequence[Collector]) -> set[int]:
+        path = self.checkpoint
+        if path is None or not path.exists():
+            return set()
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                arrays = {name: held[name] for name in held.files}
+        except (OSError, ValueError) as e:
+            raise ProtocolError(
+                f"{path} is not a checkpoint: {e}", "delete it to start anew"
+            ) from e
+        if str(arrays.get("mark")) != mark:
+            raise ProtocolError(
+                f"{path} is the checkpoint of another job", "delete it, or name another file"
+            )
+        for n, c in enumerate(collectors):
+            prefix = f"{n}."
+            c.merge({k[len(prefix) :]: a for k, a in arrays.items() if k.startswith(prefix)})
+        return set(arrays["done"].tolist())
 
 
-def above(screened: NDArray[np.float32], cut: Any) -> tuple[Ints, Ints]:
-    """Positions with screened >= cut: a scalar, or one cut a row rounded down to float32."""
-    low = np.nextafter(np.asarray(cut, np.float32), np.float32(-np.inf))
-    mask = screened > (low if low.ndim == 0 else low[:, None])
-    if not mask.any():
-        nothing = np.empty(0, np.int64)
-        return nothing, nothing
-    flat = np.flatnonzero(mask)
-    return np.divmod(flat, screened.shape[1])
+def _drain(pool: ThreadPoolExecutor, calls: Iterator[tuple[Any, ...]], ahead: int) -> None:
+    """Run calls with at most `ahead` of them waiting; the first error ends it."""
+    running = set()
+    for function, *arguments in calls:
+        running.add(pool.submit(function, *arguments))
+        if len(running) >= ahead:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for one in finished:
+                one.result()
+    for one in running:
+        one.result()
+
+
+def _blas_is_single() -> bool:
+    """Whether numpy's own products were told to use one thread: then tiles run side by side."""
+    return any(os.environ.get(n) == "1" for n in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+
+
+def _uses_torch(screen: Screen) -> bool:
+    return screen.arithmetic not in ("float32", "float64")
+
+
+def _one_torch_thread(wanted: bool) -> Any:
+    if not wanted:
+        return nullcontext()
+    from evalkit.protocols.allpairs import by_torch
+
+    return by_torch.one_thread()

@@ -1,0 +1,99 @@
+"""What torch does faster than numpy on a processor: int8 and bfloat16 products, sampled products.
+
+Imported only where torch is at hand and the job is worth it.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evalkit.protocols.allpairs.sides import Floats, Ints
+
+_here = threading.local()
+_OUT = {"int8": torch.int32, "bfloat16": torch.bfloat16, "torch-float32": torch.float32}
+
+
+def tensor(x: NDArray[Any]) -> Any:
+    """Share an array's memory with torch; nothing is ever written through it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "the array is not writable"
+        return torch.from_numpy(x)
+
+
+def product(arithmetic: str, x: Any, y: Any) -> NDArray[Any]:
+    """Keys of a tile, (m, n) int32, float32, or the bits of bfloat16 as int16.
+
+    The next product of the same thread overwrites them.
+    """
+    m, n, dtype = len(x), len(y), _OUT[arithmetic]
+    held = getattr(_here, arithmetic.replace("-", "_"), None)
+    if held is None or held.numel() < m * n:
+        held = torch.empty(m * n, dtype=dtype)
+        setattr(_here, arithmetic.replace("-", "_"), held)
+    out = held[: m * n].view(m, n)
+    if arithmetic == "int8":
+        torch._int_mm(x, y.T, out=out)
+    else:
+        torch.mm(x, y.T, out=out)
+    keys: NDArray[Any] = (out.view(torch.int16) if dtype == torch.bfloat16 else out).numpy()
+    return keys
+
+
+def scores(x: Any, y: Any, i: Ints, j: Ints) -> Floats:
+    """float32 inner products of rows i of x with rows j of y; i does not fall."""
+    first = np.zeros(len(x) + 1, np.int64)
+    np.cumsum(np.bincount(i, minlength=len(x)), out=first[1:])
+    where = torch.sparse_csr_tensor(
+        torch.from_numpy(first),
+        torch.from_numpy(np.ascontiguousarray(j, np.int64)),
+        torch.zeros(len(i)),
+        size=(len(x), len(y)),
+        check_invariants=False,
+    )
+    found = torch.sparse.sampled_addmm(where, x, y.T, beta=0.0).values()
+    return np.asarray(found.numpy(), np.float64)
+
+
+def trusted(arithmetic: str) -> bool:
+    """Try an arithmetic on what breaks weak kernels: int8 at its ends, lengths that are not round.
+
+    Some int8 kernels saturate 16-bit intermediates; some builds lack the operation.
+    """
+    rng = np.random.default_rng(0)
+    for m, k, n in ((3, 33, 5), (64, 128, 96), (65, 127, 33), (1, 512, 1)):
+        a, b = rng.choice([-127, 127], (m, k)), rng.choice([-127, 127], (n, k))
+        b[0] = a[0]
+        try:
+            x, y = torch.from_numpy(a), torch.from_numpy(b)
+            to = {"int8": torch.int8, "bfloat16": torch.bfloat16}.get(arithmetic, torch.float32)
+            keys = product(arithmetic, x.to(to), y.to(to))
+        except (RuntimeError, AttributeError, NotImplementedError):
+            return False
+        if arithmetic == "bfloat16":
+            keys = (keys.astype(np.int32) << 16).view(np.float32)
+        exact = (a @ b.T).astype(np.float64)
+        if not (
+            np.abs(keys - exact) <= (2.0**-8 * np.abs(exact) if "b" in arithmetic else 0)
+        ).all():
+            return False
+    return True
+
+
+class one_thread:  # noqa: N801 - a context, named as it reads
+    """Let torch use one thread while tiles run side by side, each on a thread of its own."""
+
+    def __enter__(self) -> None:
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "Sparse CSR tensor support is in beta"
+            scores(torch.ones(1, 1), torch.ones(1, 1), np.zeros(1, int), np.zeros(1, int))
+
+    def __exit__(self, *error: object) -> None:
+        torch.set_num_threads(self._before)

@@ -1,0 +1,210 @@
+"""What a pass keeps a row: its highest pairs, how many pairs lie above a bar, and histograms."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.protocols.allpairs.collect import Subjects, same_subject
+from evalkit.protocols.allpairs.scan import Scan, State
+from evalkit.protocols.allpairs.sides import Floats, Ints
+from evalkit.protocols.allpairs.tiles import Found, Tile
+
+
+class Best:
+    """The k highest of every row, by a cut a row that rises; equal scores by rising column.
+
+    start : (m,) scores that at least k pairs of the row reach, or -inf.
+    """
+
+    def __init__(
+        self, scan: Scan, k: int, subjects: Subjects | None = None, start: Floats | None = None
+    ) -> None:
+        self.scan, self.k, self._subjects = scan, k, subjects
+        m = len(scan.x)
+        self._cut = np.full(m, -np.inf) if start is None else start
+        self.score, self.column = np.full((m, k), -np.inf), np.full((m, k), -1, np.int64)
+
+    def examine(self, tile: Tile) -> Found:
+        """Find the pairs of a tile that may be among the k highest of their row."""
+        m = tile.keys.shape[0]
+        found, _ = tile.candidates(self._cut[tile.i0 : tile.i0 + m] - self.scan.error)
+        good = found.score >= self._cut[found.i] - self.scan.error
+        if self._subjects is not None:
+            left, right = self._subjects
+            good &= ~same_subject(left[found.i], right[found.j])
+        found = found.at(good)
+        # Only the k highest of a row here, and what may tie with them, can be among its k highest.
+        order = np.lexsort((-found.score, found.i))
+        i, j, score = found.at(order)
+        first = np.searchsorted(i, i, "left")
+        kth = np.minimum(first + self.k, np.searchsorted(i, i, "right")) - 1
+        near = score >= score[kth] - 2 * self.scan.error
+        i, j = i[near], j[near]
+        return Found(i, j, self.scan.exact(i, j))
+
+    def absorb(self, found: Found) -> None:
+        """Merge exact scores into the rows they belong to."""
+        i, j, score = found
+        if not len(i):
+            return
+        rows = np.unique(i)
+        i = np.concatenate([np.repeat(rows, self.k), i])
+        j = np.concatenate([self.column[rows].ravel(), j])
+        score = np.concatenate([self.score[rows].ravel(), score])
+        order = np.lexsort((np.where(j < 0, np.iinfo(np.int64).max, j), -score, i))
+        i, j, score = i[order], j[order], score[order]
+        place = np.arange(len(i)) - np.searchsorted(i, i, "left")
+        keep = place < self.k
+        self.score[i[keep], place[keep]] = score[keep]
+        self.column[i[keep], place[keep]] = j[keep]
+        self._cut[rows] = np.maximum(self._cut[rows], self.score[rows, -1])
+
+    def answer(self, given: int) -> tuple[Floats, NDArray[np.int64]]:
+        """Scores and columns under the rows that were given, (given, k) each."""
+        score, column = np.full((given, self.k), -np.inf), np.full((given, self.k), -1, np.int64)
+        score[self.scan.x.rows] = self.score
+        column[self.scan.x.rows] = np.append(self.scan.y.rows, -1)[self.column]
+        return score, column
+
+    def state(self) -> State:
+        """Return the best so far."""
+        return {"score": self.score, "column": self.column}
+
+    def merge(self, state: State) -> None:
+        """Merge the best of another pass over other tiles."""
+        i, place = np.nonzero(state["column"] >= 0)
+        self.absorb(Found(i, state["column"][i, place], state["score"][i, place]))
+
+
+class Bars(NamedTuple):
+    """Questions: how many columns score above `bar` in row `row` of the scan?  Sorted by both."""
+
+    row: Ints
+    bar: Floats
+
+
+class Above:
+    """For each bar, the pairs of its row strictly above it and exactly equal to it.
+
+    easy : (m,) a score a row that few of its pairs reach, from a sample.  Bars at or above it are
+    answered by listing those few; the others, few themselves, by counting over whole rows.
+    """
+
+    def __init__(self, scan: Scan, bars: Bars, easy: Floats) -> None:
+        self.scan, self.bars = scan, bars
+        self.above = np.zeros(len(bars.row), np.int64)
+        self.equal = np.zeros(len(bars.row), np.int64)
+        low = bars.bar < easy[bars.row]
+        self._counted = np.flatnonzero(low)
+        self._listed = np.flatnonzero(~low)
+        listed = bars.row[self._listed]
+        self._first = np.searchsorted(listed, np.arange(len(scan.x)), "left")
+        self._last = np.searchsorted(listed, np.arange(len(scan.x)), "right")
+        self._lowest = np.full(len(scan.x), np.inf)
+        asked = self._first < self._last
+        self._lowest[asked] = bars.bar[self._listed][self._first[asked]]
+
+    def examine(self, tile: Tile) -> list[tuple[Ints, Ints, Ints]]:
+        """(bar, pairs above, pairs equal) of a tile, for the bars that any pair may reach."""
+        out = []
+        i1 = tile.i0 + tile.keys.shape[0]
+        lowest = self._lowest[tile.i0 : i1]
+        asked = np.isfinite(lowest)
+        if asked.any():
+            low = np.where(asked, lowest - self.scan.error, 3.0e38)
+            found, _ = tile.candidates(low)
+            good = found.score >= self._lowest[found.i] - self.scan.error
+            out.append(self._count_listed(found.at(good)))
+        rows = self.bars.row[self._counted]
+        lo, hi = np.searchsorted(rows, (tile.i0, i1))
+        for o in range(lo, hi, 256):
+            bar = self._counted[o : min(o + 256, hi)]
+            counts, question, found = tile.around(self.bars.row[bar] - tile.i0, self.bars.bar[bar])
+            exact = self.scan.exact(found.i, found.j)
+            wanted = self.bars.bar[bar][question]
+            more = np.bincount(question[exact > wanted], minlength=len(bar))
+            same = np.bincount(question[exact == wanted], minlength=len(bar))
+            out.append((bar, counts + more, same))
+        return out
+
+    def _count_listed(self, found: Found) -> tuple[Ints, Ints, Ints]:
+        bar, e = self.bars.bar[self._listed], self.scan.error
+        below = self._place(found.i, found.score, "left")
+        first, last = self._first[found.i], self._last[found.i]
+        padded = np.append(bar, np.inf)
+        unsure = (below < last) & (padded[below] - found.score <= e)
+        unsure |= (below > first) & (found.score - padded[below - 1] <= e)
+        score = found.score.copy()
+        score[unsure] = self.scan.exact(found.i[unsure], found.j[unsure])
+        below = self._place(found.i, score, "left")
+        upto = self._place(found.i, score, "right")
+        n = len(bar)
+        # A pair above some bars of its row raises each: add at the first, take back after the last.
+        step = np.bincount(first, minlength=n + 1) - np.bincount(below, minlength=n + 1)
+        same = np.bincount(below, minlength=n + 1) - np.bincount(upto, minlength=n + 1)
+        return self._listed, np.cumsum(step)[:n], np.cumsum(same)[:n]
+
+    def _place(self, i: Ints, score: Floats, side: str) -> NDArray[np.int64]:
+        """Search each score among the listed bars of its row, like numpy.searchsorted."""
+        bar = self.bars.bar[self._listed]
+        lo, hi = self._first[i].copy(), self._last[i].copy()
+        while (lo < hi).any():
+            middle = np.minimum((lo + hi) // 2, max(0, len(bar) - 1))
+            right = bar[middle] < score if side == "left" else bar[middle] <= score
+            right &= lo < hi
+            lo, hi = np.where(right, middle + 1, lo), np.where(right, hi, np.minimum(hi, middle))
+            hi = np.maximum(hi, lo)
+        return lo
+
+    def absorb(self, found: list[tuple[Ints, Ints, Ints]]) -> None:
+        """Add the counts of a tile."""
+        for bar, above, equal in found:
+            self.above[bar] += above
+            self.equal[bar] += equal
+
+    def state(self) -> State:
+        """Return both counts."""
+        return {"above": self.above, "equal": self.equal}
+
+    def merge(self, state: State) -> None:
+        """Add the counts of another pass over other tiles."""
+        self.above += state["above"]
+        self.equal += state["equal"]
+
+
+class Bins:
+    """Pairs a bin of the screened score, for pictures: one may fall into the neighbouring bin."""
+
+    def __init__(self, edges: Floats) -> None:
+        self._edges, self.count = edges, np.zeros(len(edges) - 1, np.int64)
+        self._even = bool(np.allclose(np.diff(edges), edges[1] - edges[0], rtol=1e-9, atol=0))
+
+    def examine(self, tile: Tile) -> NDArray[np.int64]:
+        """Count the screened scores of a tile."""
+        score = tile.keys * tile.factor[:, None].astype(np.float32)
+        if tile.diagonal:
+            score = score[tile.once()]
+        if not self._even:
+            return np.histogram(score, self._edges)[0]
+        low, high, n = self._edges[0], self._edges[-1], len(self.count)
+        place = (score.ravel() - np.float32(low)) * np.float32(n / (high - low)) + np.float32(1)
+        # Bins 1..n, with what lies outside in 0 and n + 2; the last bin holds its upper end.
+        place = np.clip(place, 0, n + 2).astype(np.intp)
+        count = np.bincount(place, minlength=n + 3)[: n + 3]
+        count[n] += np.count_nonzero(score == np.float32(high))
+        return count[1 : n + 1]
+
+    def absorb(self, found: NDArray[np.int64]) -> None:
+        """Add the counts of a tile."""
+        self.count += found
+
+    def state(self) -> State:
+        """Return the counts."""
+        return {"count": self.count}
+
+    def merge(self, state: State) -> None:
+        """Add the counts of another pass over other tiles."""
+        self.count += state["count"]

@@ -1,0 +1,173 @@
+"""First guesses from a sample of pairs, and the screen that suits: only speed depends on them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols.allpairs.collect import Subjects, same_subject
+from evalkit.protocols.allpairs.scan import Collector, Scan
+from evalkit.protocols.allpairs.screens import Projection, Screen
+from evalkit.protocols.allpairs.sides import Floats, Side
+
+SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8")
+_SEED = 0
+_BLOCK = 64
+_ROWS = 1 << 15
+_COLUMNS = 1024  # columns from which a row learns what is high for it
+_WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
+_WORTH_TRIAL = 1e11
+
+
+class Sample:
+    """Scores of impostor pairs in which every sampled row and column occurs equally often.
+
+    Blocks of 64 x 64 along shifted diagonals of shuffled rows and columns: row and column effects,
+    which dominate the variance of one large block, cancel; the spread between blocks is measured.
+    """
+
+    def __init__(self, scan: Scan, subjects: Subjects) -> None:
+        rng = np.random.default_rng(_SEED)
+        i = rng.permutation(len(scan.x))[:_ROWS]
+        j = rng.permutation(len(scan.y))[:_ROWS]
+        side = max(1, min(_BLOCK, len(i), len(j)))
+        blocks = max(1, min(len(i), len(j)) // side)
+        turns = int(np.clip(scan.pairs // 100 // max(1, blocks * side * side), 1, 16))
+        a, b = scan.x.pick(np.sort(i)), scan.y.pick(np.sort(j))
+        i, j = np.sort(i), np.sort(j)
+        pi, pj = rng.permutation(len(i)), rng.permutation(len(j))
+        parts, self.error = [], scan.error
+        for turn in range(turns):
+            for block in range(blocks):
+                r = pi[block * side : (block + 1) * side]
+                start = (block * side + turn * (len(j) // turns)) % len(j)
+                c = pj[(start + np.arange(side)) % len(j)]
+                score = (a[r] @ b[c].T).astype(np.float64)
+                skip = same_subject(subjects[0][i[r]][:, None], subjects[1][j[c]][None, :])
+                if scan.within:
+                    skip |= i[r][:, None] == j[c][None, :]
+                parts.append(score[~skip])
+        self._parts = parts
+        every = np.concatenate([*parts, np.empty(0)])
+        self._every = np.sort(every)[::-1]
+
+    def reached_by(self, share: float) -> float:
+        """Find a score that at least about twice this share of the impostor pairs reach."""
+        n = len(self._every)
+        place = int(max(2 * share * n, 60))
+        return float(self._every[place]) - self.error if place < n else -np.inf
+
+    def bracket(self, share: float) -> tuple[float, float]:
+        """Bracket the score that this share of the impostor pairs exceed, six deviations wide."""
+        n = len(self._every)
+        if n < 1000:
+            return -np.inf, np.inf
+        middle = float(self._every[min(n - 1, int(share * n))])
+        over = np.array([np.count_nonzero(p > middle) / max(1, len(p)) for p in self._parts])
+        deviation = max(float(over.std()) / np.sqrt(len(over)), np.sqrt(share / n))
+        wide = 6 * deviation * n + 8
+        first, last = int(share * n - wide), int(share * n + wide)
+        high = float(self._every[first]) if first >= 0 else np.inf
+        low = float(self._every[last]) if last < n else -np.inf
+        return low - 2 * self.error, high + 2 * self.error
+
+
+def row_levels(scan: Scan, places: Sequence[int], subjects: Subjects | None = None) -> list[Floats]:
+    """For each k of `places` a score that at least k pairs of each row reach, or -inf: (m,) each.
+
+    It is the k-th highest with some sampled columns, less the error; subjects leave mates out.
+    """
+    j = np.sort(np.random.default_rng(_SEED).permutation(len(scan.y))[:_COLUMNS])
+    most = max(places)
+    out = [np.full(len(scan.x), -np.inf) for _ in places]
+    if len(j) < most:
+        return out
+    y = scan.y.pick(j).T
+    for o in range(0, len(scan.x), 4096):
+        rows = slice(o, min(o + 4096, len(scan.x)))
+        score = scan.x.band(rows.start, rows.stop) @ y
+        if subjects is not None:
+            score[same_subject(subjects[0][rows, None], subjects[1][None, j])] = -np.inf
+        top = np.sort(np.partition(score, -most, axis=1)[:, -most:], axis=1)
+        for level, k in zip(out, places, strict=True):
+            level[rows] = top[:, -k] - scan.error
+    return out
+
+
+def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> Screen:
+    """Take the screen asked for, or by a short trial the one that costs least.
+
+    A trial runs three tiles of this very job, with its cuts and what they let through, so it sees
+    the spectrum, the processor and the FARs at once.
+    """
+    arithmetic, _, directions = wanted.partition("/")
+    if arithmetic not in SCREENS or not (directions or "1").isdecimal():
+        raise ProtocolError(f"no screen is called {wanted!r}", f"one of {', '.join(SCREENS)}")
+    if scan.wide or not scan.pairs:
+        return Screen("float64")
+    if arithmetic != "auto":
+        if arithmetic != "float32" and not _torch_does(arithmetic):
+            raise ProtocolError(
+                f"the screen {arithmetic} needs a torch that has it", "pip install torch"
+            )
+        p = int(directions) if directions else (scan.x.dim if arithmetic == "int8" else 0)
+        return Screen(arithmetic, projection(scan, p) if p else None)
+    if scan.pairs * scan.x.dim < _WORTH_TRIAL:
+        return Screen("float32")
+    screens = _candidates(scan)
+    return min(screens, key=lambda s: scan.trial(s, collectors)) if screens[1:] else screens[0]
+
+
+def _candidates(scan: Scan) -> list[Screen]:
+    at_hand = "torch" in sys.modules or (
+        scan.pairs * scan.x.dim >= _WORTH_TORCH and find_spec("torch")
+    )
+    plain, low = ["float32"], ["float32"]
+    if at_hand:
+        low = [a for a in ("int8",) if _torch_does(a)] or low
+        plain = ["torch-float32", *(a for a in ("bfloat16",) if _torch_does(a))]
+    out = [Screen(a) for a in plain]
+    dim = scan.x.dim
+    widths = {p for p in (64, 96, 128, 192, 256) if 2 * p <= dim}
+    directions = principal_directions(scan) if widths else None
+    # One place of each width is for the length of the rest.
+    out += [Screen(a, projection(scan, p - 1, directions)) for a in low for p in sorted(widths)]
+    if "int8" in low:
+        out.append(Screen("int8", projection(scan, dim)))
+    return out
+
+
+def _torch_does(arithmetic: str) -> bool:
+    if not find_spec("torch"):
+        return False
+    from evalkit.protocols.allpairs import by_torch
+
+    return by_torch.trusted(arithmetic)
+
+
+def projection(scan: Scan, p: int, directions: Floats | None = None) -> Projection:
+    """Take the first p principal directions of a sample, or where p = D a rotation."""
+    dim = scan.x.dim
+    if not 0 < p <= dim:
+        raise ProtocolError(f"{p} directions of {dim}", f"give 1 to {dim}")
+    if p == dim:
+        return Projection.of(np.eye(dim))
+    directions = principal_directions(scan) if directions is None else directions
+    return Projection.of(directions[:p])
+
+
+def principal_directions(scan: Scan) -> Floats:
+    """Eigenvectors (D, D) of the second moment of a sample of both sides, the largest first."""
+    second = _second_moment(scan.x) + _second_moment(scan.y)
+    return np.asarray(np.linalg.eigh(second)[1][:, ::-1].T)
+
+
+def _second_moment(side: Side) -> NDArray[np.float64]:
+    rng = np.random.default_rng(_SEED)
+    rows = side.pick(np.sort(rng.permutation(len(side))[:8192])).astype(np.float64)
+    return rows.T @ rows / max(1, len(rows))

@@ -1,0 +1,206 @@
+"""Screens: cheap products of encoded rows, with a proven bound on how far they are from the score.
+
+A row x becomes a = (P x, rho): P has p orthonormal rows (all of them, a rotation, or the first
+principal directions) and rho >= |x - P'P x|, so x.y <= a.b and a.b - 2 rho_x rho_y <= x.y by Cauchy
+and Schwarz.  The row a is stored as scale * code + r in some arithmetic.  Then
+
+    |a.b - scale_a scale_b code_a.code_b| <= |r_a||b| + (|a| + |r_a|)|r_b|
+
+with measured |r|.  Products of int8 codes are exact integers.  Products of float codes err by
+gamma |a'||b'| for any order of summation, with or without FMA [Higham, Accuracy and Stability,
+3.1], gamma = k u / (1 - k u) over k terms; a final rounding of the product is monotone, so rounding
+the cut outwards covers it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.protocols.allpairs.sides import Floats, Side
+
+COLUMNS = 2048  # columns of a tile; they share one int8 scale, so that a cut is one integer a row
+ROWS = 512
+_U32, _U64 = 2.0**-24, 2.0**-53
+_UP = 1 + 1e-9
+_here = threading.local()
+Each = Callable[..., Iterable[Any]]  # map, or that of a pool
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """P of the module's docstring, and `error`: |fl(P x) - P^x| <= error |x| for an orthonormal P^.
+
+    `matrix` is within 1e-12 of orthonormal before it is rounded to float32, which moves it by at
+    most u sqrt(p); a float32 product of length d adds gamma_d to each of p coordinates.
+    """
+
+    matrix: NDArray[np.float32]  # (p, d)
+    error: float
+    whole: bool  # p == d: nothing is left out
+
+    @classmethod
+    def of(cls, basis: Floats) -> Projection:
+        """Take orthonormal rows (p, d) and mix them, which spreads a row over its coordinates."""
+        p, d = basis.shape
+        mix = np.linalg.qr(np.random.default_rng(0).standard_normal((p, p)))[0]
+        error = (d + 2) * _U32 / (1 - (d + 2) * _U32) * np.sqrt(p) + 1e-11
+        return cls((mix @ basis).astype(np.float32), float(error), p == d)
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A band of n rows as a screen stores them; arrays of n float64 but for the codes."""
+
+    code: Any  # (n, k) numpy array or torch tensor
+    scale: Floats
+    residual: Floats  # >= |r|
+    norm: Floats  # >= |a|
+    rest: Floats  # rho
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """One way to multiply: an arithmetic and, or not, a projection.
+
+    arithmetic : "float64", "float32" (numpy), "torch-float32", "bfloat16" or "int8" (torch).
+    """
+
+    arithmetic: str
+    projection: Projection | None = None
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        """For people: the arithmetic and the number of directions kept."""
+        p = self.projection
+        return self.arithmetic if p is None else f"{self.arithmetic}/{len(p.matrix)}"
+
+    def in_place(self, side: Side) -> bool:
+        """Whether the rows of `side` are their own codes."""
+        plain = self.arithmetic in ("float32", "torch-float32") and self.projection is None
+        return plain and side.resident and self.device == "cpu"
+
+    def width(self, dim: int) -> int:
+        """Entries of a code: those of P x, and rho where something is left out."""
+        p = self.projection
+        return dim if p is None else len(p.matrix) + (not p.whole)
+
+    def bytes_a_row(self, side: Side) -> int:
+        """Memory that one encoded row takes."""
+        size = {"int8": 1, "bfloat16": 2, "float64": 8}.get(self.arithmetic, 4)
+        return 32 + (0 if self.in_place(side) else self.width(side.dim) * size)
+
+    def encode(self, side: Side, a: int, b: int, *, columns: bool, each: Each = map) -> Codes:
+        """Encode rows a..b; as columns, int8 scales are shared by the rows of a tile."""
+        if self.projection is None:
+            return self._encode_plain(side, a, b)
+        p, n = self.projection, b - a
+        dtype = np.int8 if self.arithmetic == "int8" else np.float32
+        code = np.empty((n, self.width(side.dim)), dtype)
+        scale, residual, norm, rest = np.ones(n), np.zeros(n), np.zeros(n), np.zeros(n)
+
+        def fill(o: int) -> None:
+            part = slice(o, min(o + COLUMNS, n))
+            rows = slice(a + part.start, a + part.stop)
+            v, rest[part], error = _project(p, side.band(rows.start, rows.stop), side.norm[rows])
+            norm[part] = _length(v) * _UP + error
+            if self.arithmetic == "int8":
+                code[part], scale[part], left = _to_int8(v, columns)
+                residual[part] = left + error
+            else:
+                code[part], residual[part] = v, error
+
+        list(each(fill, range(0, n, COLUMNS)))
+        held, residual = self._stored(code, residual)
+        return Codes(held, scale, residual, norm, rest)
+
+    def _encode_plain(self, side: Side, a: int, b: int) -> Codes:
+        x, norm, nothing = side.band(a, b), side.norm[a:b], np.zeros(b - a)
+        if self.arithmetic == "float64":
+            return Codes(x.astype(np.float64), np.ones(b - a), nothing, norm, nothing)
+        if not self.in_place(side):
+            x = np.array(x)
+        code, residual = self._stored(x, nothing)
+        return Codes(code, np.ones(b - a), residual, norm, nothing)
+
+    def _stored(self, code: NDArray[Any], residual: Floats) -> tuple[Any, Floats]:
+        """Codes where the product wants them; bfloat16 adds what its rounding dropped."""
+        if self.arithmetic in ("float32", "float64"):
+            return code, residual
+        from evalkit.protocols.allpairs import by_torch
+
+        held = by_torch.tensor(code)
+        if self.arithmetic == "bfloat16":
+            short = held.bfloat16()
+            step = range(0, len(code), COLUMNS)
+            lost = [
+                (held[o : o + COLUMNS].double() - short[o : o + COLUMNS].double())
+                .norm(dim=1)
+                .numpy()
+                for o in step
+            ]
+            held, residual = short, residual + np.concatenate([*lost, np.zeros(0)]) * _UP
+        return held.to(self.device), residual
+
+    def product(self, x: Any, y: Any) -> NDArray[Any]:
+        """Keys (m, n) of encoded rows, overwritten by the next product of the same thread."""
+        if self.arithmetic in ("float32", "float64"):
+            held = getattr(_here, self.arithmetic, None)
+            if held is None or held.size < len(x) * len(y):
+                held = np.empty(len(x) * len(y), x.dtype)
+                setattr(_here, self.arithmetic, held)
+            out: NDArray[Any] = held[: len(x) * len(y)].reshape(len(x), len(y))
+            return np.matmul(x, y.T, out=out)
+        from evalkit.protocols.allpairs import by_torch
+
+        return by_torch.product(self.arithmetic, x, y)
+
+    def error(self, x: Codes, i: slice, y: Codes, j: slice, k: int) -> tuple[Floats, Floats]:
+        """How far the score of each of the rows i may be above and below the screened product."""
+        u = {"int8": 0.0, "float64": _U64}.get(self.arithmetic, _U32)
+        gamma, tiny = k * u / (1 - k * u), k * 2.0**-148
+        longest, left = y.norm[j].max(initial=0), y.residual[j].max(initial=0)
+        rx, nx = x.residual[i], x.norm[i]
+        e = rx * longest + (nx + rx) * left + gamma * (nx + rx) * (longest + left)
+        e = e * _UP + (tiny if u else 0.0)
+        return e, e + 2 * x.rest[i] * y.rest[j].max(initial=0) * _UP
+
+
+def _length(v: NDArray[Any]) -> Floats:
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", v, v, dtype=np.float64)))
+
+
+def _project(
+    p: Projection, x: NDArray[np.float32], long: Floats
+) -> tuple[NDArray[np.float32], Floats, Floats]:
+    """(P x, rho), rho, and a bound of the error of P x, from rows and bounds of their lengths."""
+    v = np.empty((len(x), len(p.matrix) + (not p.whole)), np.float32)
+    error = p.error * long * _UP
+    if p.whole:
+        np.matmul(x, p.matrix.T, out=v)
+        return v, np.zeros(len(x)), error
+    np.matmul(x, p.matrix.T, out=v[:, :-1])
+    short = np.maximum(_length(v[:, :-1]) * (1 - 1e-9) - error, 0)
+    rho = np.sqrt(np.maximum(long**2 - short**2, 0)) * (1 + 1e-6)
+    v[:, -1] = np.nextafter(rho.astype(np.float32), np.float32(np.inf))
+    return v, v[:, -1].astype(np.float64), error
+
+
+def _to_int8(v: NDArray[np.float32], columns: bool) -> tuple[NDArray[np.int8], Floats, Floats]:
+    """Codes -127..127, the scale of each row and the length of what the rounding dropped."""
+    most = np.maximum(v.max(axis=1), -v.min(axis=1)) if v.size else np.zeros(len(v), np.float32)
+    if columns and len(v):
+        most[:] = most.max()
+    # Rows too short for a scale are nought, and all of their length is dropped.
+    scale = np.where(most > 1e-30, most, np.float32(1)) / np.float32(127)
+    code = np.rint(v / scale[:, None]).clip(-127, 127)
+    left = v - code * scale[:, None]
+    # float32 rounds code * scale and the difference: together under 2^-22 of the largest entry.
+    slack = np.sqrt(v.shape[1]) * 2.0**-22 * most
+    return code.astype(np.int8), scale.astype(np.float64), _length(left) * _UP + slack

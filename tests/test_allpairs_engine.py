@@ -1,0 +1,360 @@
+"""No way of running moves a bit: screens, tiles, threads, memory, order, interrupts."""
+
+import math
+import os
+import signal
+import time
+from fractions import Fraction
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols import allpairs
+from evalkit.protocols.allpairs import Engine, answers, sample, scan, screens
+from evalkit.protocols.scores import normalise
+
+TORCH = find_spec("torch") is not None
+SCREENS = ["float32", "float32/3"]
+if TORCH:
+    SCREENS += ["torch-float32", "bfloat16", "bfloat16/3", "int8", "int8/3", "int8/5"]
+FARS = ["0.7", "0.3", "1e-1", "1e-2", "1e-3"]
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Cut tiles so small that a handful of rows make many, and sample as if the job were large."""
+
+    def cut(rows, columns):
+        monkeypatch.setattr(scan, "ROWS", rows)
+        monkeypatch.setattr(scan, "COLUMNS", columns)
+        monkeypatch.setattr(screens, "COLUMNS", columns)
+
+    return cut
+
+
+def people(n, d, seed, m=None):
+    """Unit rows with people, doubles, a zero row and failures, and a near copy of the first row."""
+    rng = np.random.default_rng(seed)
+    subject = rng.integers(-1, max(2, n // 4), n)
+    x = rng.normal(size=(max(2, n // 4) + 1, d))[subject] + 0.7 * rng.normal(size=(n, d))
+    x = normalise(x * np.linspace(2, 0.1, d))
+    if n > 8:
+        x[3], x[4], x[5], x[6] = x[0], 0, np.nan, np.nextafter(x[0], np.float32(1))
+    return x, subject
+
+
+def told(v):
+    return (
+        v.n_genuine,
+        v.n_impostor,
+        [(p.threshold, p.false_accepts, p.true_accepts) for p in v.points],
+    )
+
+
+def brute(x, subject, y, y_subject, fars=FARS):
+    """Every pair by math.fsum, thresholds by sorting."""
+    within = y is None
+    y, y_subject = (x, subject) if within else (y, y_subject)
+    genuine, impostor = [], []
+    for i in range(len(x)):
+        for j in range(i + 1 if within else 0, len(y)):
+            bad = not (np.isfinite(x[i]).all() and np.isfinite(y[j]).all())
+            s = -math.inf if bad else math.fsum(x[i].astype(float) * y[j].astype(float))
+            (genuine if subject[i] == y_subject[j] >= 0 else impostor).append(s)
+    impostor.sort(reverse=True)
+    points = []
+    for far in fars:
+        k = math.floor(Fraction(far) * len(impostor))
+        if k < 1:
+            points.append((None, None, None))
+            continue
+        t = np.nextafter(impostor[k], np.inf) if k < len(impostor) else -np.inf
+        points.append((t, sum(s >= t for s in impostor), sum(s >= t for s in genuine)))
+    return len(genuine), len(impostor), points
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("tile", [(4, 8), (64, 16), (7, 1000)])
+@pytest.mark.parametrize("within", [True, False])
+def test_verify_is_brute_force_under_every_screen_and_tile(screen, tile, within, small_tiles):
+    small_tiles(*tile)
+    x, a = people(60, 9, 1)
+    y, b = (None, None) if within else people(45, 9, 2)
+    for threads in (1, 3):
+        engine = Engine(screen=screen, threads=threads, memory=1 << 14)
+        found = allpairs.verify(x, a, y, b, fars=FARS, engine=engine)
+        assert told(found) == brute(x, a, y, b)
+        assert engine.tally["screen"].partition("/")[0] == screen.partition("/")[0]
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_brackets_find_the_same_and_survive_a_sample_that_lies(screen, small_tiles, monkeypatch):
+    small_tiles(64, 128)
+    x, a = people(500, 12, 3)
+    y, b = people(900, 12, 4)
+    true = told(allpairs.verify(x, a, y, b, fars=FARS, engine=Engine(screen="float32")))
+    s = np.sort((x.astype(float) @ y.T.astype(float))[(a[:, None] != b) | (a[:, None] < 0)])
+    s = s[np.isfinite(s)]
+    for far, (threshold, _, _) in zip(FARS, true[2], strict=True):
+        n = true[1]
+        k = math.floor(Fraction(far) * n)
+        assert abs(s[len(s) - 1 - k] - threshold) < 1e-9, far
+    lies = [
+        lambda self, share: (0.9, 0.95),
+        lambda self, share: (-0.95, -0.9),
+        lambda self, share: (-np.inf, np.inf),
+        lambda self, share: (0.0, 1e-9),
+    ]
+    for lie in lies:
+        monkeypatch.setattr(sample.Sample, "bracket", lie)
+        monkeypatch.setattr(sample.Sample, "reached_by", lambda self, share: 0.99)
+        for memory in (1 << 30, 1 << 19):
+            engine = Engine(screen=screen, threads=2, memory=memory)
+            assert told(allpairs.verify(x, a, y, b, fars=FARS, engine=engine)) == true
+            assert engine.tally["passes"] >= 1
+
+
+def test_the_order_of_rows_changes_nothing():
+    x, a = people(300, 16, 5)
+    true = told(allpairs.verify(x, a, fars=FARS))
+    for seed in range(3):
+        p = np.random.default_rng(seed).permutation(len(x))
+        assert told(allpairs.verify(x[p], a[p], fars=FARS)) == true
+
+
+values = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 1e-40, -1e-45, 1 + 2**-23, 2**-70, 0.1, 3.0])
+
+
+@given(
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 4),
+    st.sampled_from(SCREENS[:1] + [s for s in SCREENS if s in ("bfloat16", "int8")]),
+    st.data(),
+)
+@settings(max_examples=120, deadline=None)
+def test_ties_zeros_and_denormals_are_settled_exactly(n, m, d, screen, data):
+    x, y = (
+        np.array(data.draw(st.lists(values, min_size=k * d, max_size=k * d)), np.float32)
+        for k in (n, m)
+    )
+    x, y = x.reshape(n, d), y.reshape(m, d)
+    a = np.array(data.draw(st.lists(st.integers(-1, 2), min_size=n, max_size=n)))
+    b = np.array(data.draw(st.lists(st.integers(-1, 2), min_size=m, max_size=m)))
+    engine = Engine(screen=screen, threads=1)
+    fars = ["1", "0.5", "0.2", "0.05"]
+    assert told(allpairs.verify(x, a, y, b, fars=fars, engine=engine)) == brute(x, a, y, b, fars)
+    assert told(allpairs.verify(x, a, fars=fars, engine=engine)) == brute(x, a, None, None, fars)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("scale", [1e-18, 1e15])
+def test_lengths_beyond_float32_products_are_screened_in_float64(screen, scale):
+    x, a = people(40, 6, 6)
+    x = (x * scale).astype(np.float32)
+    engine = Engine(screen=screen)
+    assert told(allpairs.verify(x, a, fars=FARS, engine=engine)) == brute(x, a, None, None)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_pairs_one_bit_from_the_threshold_fall_on_their_own_side(screen):
+    """A hundred copies of a row, each moved by one unit in the last place of one coordinate."""
+    rng = np.random.default_rng(7)
+    base = normalise(rng.normal(size=(1, 32)))[0]
+    x = np.tile(base, (100, 1))
+    for k in range(1, 100):
+        c = k % 32
+        x[k, c] = np.nextafter(x[k, c], np.float32((-1) ** k * 9))
+    a = np.arange(100) // 2
+    engine = Engine(screen=screen)
+    fars = ["0.5", "0.1", "0.01"]
+    assert told(allpairs.verify(x, a, fars=fars, engine=engine)) == brute(x, a, None, None, fars)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_search_and_ranks_are_the_sorted_rows(screen, small_tiles):
+    small_tiles(16, 32)
+    x, a = people(50, 9, 8)
+    y, b = people(120, 9, 9)
+    s = np.array([[math.fsum(p.astype(float) * q.astype(float)) for q in y] for p in x])
+    s[~np.isfinite(x).all(axis=1)] = -np.inf
+    s[:, ~np.isfinite(y).all(axis=1)] = -np.inf
+    same = (a[:, None] == b) & (a[:, None] >= 0)
+    for threads in (1, 2):
+        engine = Engine(screen=screen, threads=threads)
+        found = allpairs.search(
+            x, y, 5, probe_subject=a, gallery_subject=b, fars=FARS, engine=engine
+        )
+        for i in range(len(x)):
+            order = np.lexsort((np.arange(len(y)), -s[i]))[:5]
+            live = np.isfinite(s[i][order])
+            assert found.score[i].tolist() == s[i][order].tolist()
+            assert found.row[i].tolist() == np.where(live, order, -1).tolist()
+            mate = s[i][same[i]].max(initial=-np.inf)
+            assert found.mate_score[i] == mate and found.mated[i] == same[i].any()
+            others = s[i][~same[i]]
+            assert found.impostor_score[i] == others.max(initial=-np.inf)
+            above = len(others) if mate == -np.inf else (others > mate).sum()
+            assert found.mate_above[i] == above
+        assert told(found.verification) == told(allpairs.verify(x, a, y, b, fars=FARS))
+        row = np.repeat(np.arange(50), 4)
+        bar = s[row, np.tile([0, 40, 80, 119], 50)]
+        over, equal = allpairs.ranks(x, y, row, bar, engine=engine)
+        assert over.tolist() == [int((s[r] > t).sum()) for r, t in zip(row, bar, strict=True)]
+        assert equal.tolist() == [int((s[r] == t).sum()) for r, t in zip(row, bar, strict=True)]
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_top_impostors_are_the_sorted_list(screen, small_tiles):
+    small_tiles(16, 64)
+    x, a = people(80, 9, 10)
+    every = sorted(
+        (-math.fsum(x[i].astype(float) * x[j].astype(float)), i, j)
+        for i in range(80)
+        for j in range(i + 1, 80)
+        if not a[i] == a[j] >= 0 and np.isfinite(x[i]).all() and np.isfinite(x[j]).all()
+    )
+    for count in (0, 1, 30, 10_000):
+        top = allpairs.top_impostors(x, a, count=count, engine=Engine(screen=screen))
+        got = list(zip((-top.score).tolist(), top.i.tolist(), top.j.tolist(), strict=True))
+        assert got == every[:count]
+
+
+def test_the_histogram_counts_every_pair_once(small_tiles):
+    small_tiles(16, 64)
+    x, a = people(90, 9, 11)
+    h = allpairs.histogram(x, a, bins=np.linspace(-1.1, 1.1, 56))
+    good = np.isfinite(x).all(axis=1)
+    assert h.genuine.sum() + h.impostor.sum() == good.sum() * (good.sum() - 1) // 2
+    uneven = allpairs.histogram(x, a, bins=[-1.1, 0.22, 0.3, 1.1])
+    assert abs(int(uneven.impostor[0]) - int(h.impostor[:33].sum())) <= 1
+    assert uneven.genuine[0] == h.genuine[:33].sum()
+
+
+@pytest.mark.parametrize("subject", [np.arange(1), np.zeros(1, int)])
+def test_one_row_has_no_pairs(subject):
+    v = allpairs.verify(np.ones((1, 4), np.float32), subject, fars=["1e-1"])
+    assert told(v) == (0, 0, [(None, None, None)])
+    assert v.points[0].note == "no impostor pairs"
+
+
+def test_no_impostors_and_all_equal_scores():
+    x = np.ones((20, 4), np.float32)
+    assert told(allpairs.verify(x, np.zeros(20, int), fars=["0.5"]))[1] == 0
+    v = allpairs.verify(x, np.arange(20) // 2, fars=["0.5"])
+    assert told(v) == (10, 180, [(np.nextafter(4.0, 5), 0, 0)])
+
+
+@pytest.mark.parametrize("kind", ["memmap", "float16", "tensor"])
+def test_features_are_taken_in_any_holder(kind, tmp_path):
+    x, a = people(60, 8, 12)
+    true = told(allpairs.verify(x.astype(np.float16), a, fars=FARS))
+    if kind == "memmap":
+        np.save(tmp_path / "x.npy", x.astype(np.float16))
+        held = np.load(tmp_path / "x.npy", mmap_mode="r")
+    elif kind == "float16":
+        held = x.astype(np.float16)
+    else:
+        held = pytest.importorskip("torch").from_numpy(x.astype(np.float16))
+    assert told(allpairs.verify(held, a, fars=FARS)) == true
+
+
+@pytest.mark.parametrize("screen", ["int9", "int8/900", "nothing/3"])
+def test_an_unknown_screen_is_named(screen):
+    if screen.startswith("int8") and not TORCH:
+        pytest.skip("no torch")
+    with pytest.raises(ProtocolError):
+        allpairs.verify(*people(30, 8, 0), fars=["0.1"], engine=Engine(screen=screen))
+
+
+def test_an_interrupted_job_goes_on_from_its_checkpoint(small_tiles, monkeypatch, tmp_path):
+    small_tiles(16, 32)
+    monkeypatch.setattr(scan, "_BLOCK", 16 * 32)
+    monkeypatch.setattr(scan, "_EVERY_S", 0.0)
+    x, a = people(200, 9, 13)
+    true = told(allpairs.verify(x, a, fars=FARS))
+    path = tmp_path / "job.npz"
+    rounds, seen = 0, []
+    while True:
+        calls = 0
+
+        def stop(done, total):
+            nonlocal calls
+            calls += 1
+            seen.append(done)
+            if calls == 9:
+                raise MemoryError  # as if the machine gave way, in the middle of a block
+
+        engine = Engine(checkpoint=path, progress=stop, threads=1, screen="float32")
+        try:
+            found = allpairs.verify(x, a, fars=FARS, engine=engine)
+            break
+        except MemoryError:
+            rounds += 1
+            assert path.exists()
+    assert told(found) == true and rounds > 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_finishes_the_block_and_leaves_a_checkpoint(small_tiles, monkeypatch, tmp_path):
+    small_tiles(16, 32)
+    monkeypatch.setattr(scan, "_BLOCK", 16 * 32)
+    x, a = people(200, 9, 14)
+    path = tmp_path / "job.npz"
+
+    pressed = []
+
+    def interrupt(done, total):
+        if done > total // 3 and not pressed:
+            pressed.append(done)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+
+    with pytest.raises(KeyboardInterrupt):
+        engine = Engine(checkpoint=path, progress=interrupt, threads=2)
+        allpairs.verify(x, a, fars=FARS, engine=engine)
+    assert path.exists()
+    first = []
+    engine = Engine(checkpoint=path, progress=lambda done, total: first.append(done / total))
+    assert told(allpairs.verify(x, a, fars=FARS, engine=engine)) == told(
+        allpairs.verify(x, a, fars=FARS)
+    )
+    assert first[0] > 0.3
+
+
+def test_a_checkpoint_of_another_job_is_refused(small_tiles, monkeypatch, tmp_path):
+    monkeypatch.setattr(scan, "_EVERY_S", 0.0)
+    path = tmp_path / "job.npz"
+    path.write_bytes(b"nothing")
+    with pytest.raises(ProtocolError, match=r"job\.npz is not a checkpoint"):
+        allpairs.verify(*people(50, 8, 0), fars=["0.1"], engine=Engine(checkpoint=path))
+    np.savez(path, mark=np.array("other"), done=np.zeros(0, int))
+    with pytest.raises(ProtocolError, match="another job"):
+        allpairs.verify(*people(50, 8, 0), fars=["0.1"], engine=Engine(checkpoint=path))
+
+
+def test_memory_does_not_grow_with_the_pairs_or_the_fars(small_tiles):
+    """What collectors hold stays under the room they were given, on a job of a million pairs."""
+    rng = np.random.default_rng(15)
+    x = normalise(rng.normal(size=(1500, 8)))
+    job = answers._Impostors(
+        Engine(memory=1 << 19, screen="float32"),
+        x,
+        np.arange(1500),
+        None,
+        None,
+        ["0.5", "0.2", "0.1", "1e-2", "1e-3"],
+    )
+    while job.open():
+        collectors = job.collectors()
+        job.engine.run(job.scan, collectors)
+        held = sum(a.nbytes for c in collectors for a in c.state().values())
+        assert held < 1 << 19
+        job.conclude()
+    assert told(job.verification()) == told(
+        allpairs.verify(x, np.arange(1500), fars=["0.5", "0.2", "0.1", "1e-2", "1e-3"])
+    )
