@@ -31,7 +31,7 @@ NAME = "geometry"
 VERSION = 1
 QUANTILES = (0.01, 0.5, 0.99)
 K = 10
-EQUAL_LENGTHS = 1e-6  # a variation of norms up to this is rounding
+EQUAL_LENGTHS = 1e-3  # a variation of norms up to this is rounding, to float16 at worst
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer[Any]]
 Progress = Callable[[int, int], None]
@@ -77,7 +77,7 @@ def evaluate(
     norm = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
     anchors = np.unique(np.concatenate(pairs))
     metrics |= norms(norm, norm[anchors], wrong)
-    if metrics["norm-variation"].value:  # equal lengths make no picture
+    if (metrics["norm-variation"].value or 0) > EQUAL_LENGTHS:  # equal lengths make no picture
         curves["norms"] = histogram(norm)
     values = spectrum(x)
     curves["spectrum"] = {"rank": list(range(1, len(values) + 1)), "share": _share(values)}
@@ -257,8 +257,8 @@ def norms(norm: Floats, anchor_norm: Floats, wrong: NDArray[np.bool_]) -> dict[s
 
     norm : (N,).  anchor_norm, wrong : (A,), images that have a mate, and whether somebody else is
     at least as near by angle as the nearest mate.  norm-variation : standard deviation (N - 1) over
-    the mean, 0 up to 1e-6: rounding.  norm-auc@errors=rank-1 : chance that an image found rightly
-    is longer than one that is not, ties half; 0.5 = unrelated.
+    the mean.  norm-auc@errors=rank-1 : chance that an image found rightly is longer than one that
+    is not, ties half; 0.5 = unrelated; None up to a variation of 1e-3, which rounding may make.
     """
     found = {
         f"norm@quantile={q:g}": Estimate(value=float(v), n=len(norm))
@@ -266,13 +266,11 @@ def norms(norm: Floats, anchor_norm: Floats, wrong: NDArray[np.bool_]) -> dict[s
     }
     mean = float(norm.mean())
     spread = float(norm.std(ddof=1))
-    if spread <= EQUAL_LENGTHS * mean:  # the rounding of a float32
-        spread = 0.0
     found["norm-variation"] = Estimate(
         value=spread / mean if mean else None, n=len(norm), note="" if mean else "all rows are zero"
     )
     name = "norm-auc@errors=rank-1"
-    if not spread:
+    if spread <= EQUAL_LENGTHS * mean:
         found[name] = Estimate(value=None, n=len(wrong), note="all vectors have one length")
     elif not len(wrong) or wrong.all() or not wrong.any():
         why = "is found rightly" if len(wrong) and not wrong.all() else "fails, or none has a mate"
