@@ -148,9 +148,10 @@ def _session(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
     on_gpu = {"device_id": number} if number else {}
     wanted = [(p, o | on_gpu if p != _CPU[0] else o) for p, o in _PROVIDERS[device]]
     try:
-        session = ort.InferenceSession(
-            str(path), options, providers=[p for p in wanted if p[0] in available]
-        )
+        with contextlib.redirect_stdout(sys.stderr):
+            session = ort.InferenceSession(
+                str(path), options, providers=[p for p in wanted if p[0] in available]
+            )
     except Exception as e:
         raise ModelError(f"{path.name} is not a usable ONNX model: {_reason(e)}") from e
     used = session.get_providers()[0]

@@ -142,3 +142,44 @@ def test_the_real_model_has_a_fixed_batch_and_still_gives_all_rows(shared_data: 
     made = model.embed(x)
     assert made.shape == (3, 128)
     np.testing.assert_array_equal(made[1:2], model.embed(x[1:2]))
+
+
+class Started:
+    """A session of ONNX Runtime's that was asked for GPUs: what it was given, what it uses."""
+
+    def __init__(self, path: str, options: object, providers: list[tuple[str, dict[str, str]]]):
+        print("EP Error")  # as the real one does, on stdout
+        self.asked = providers
+
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "tensorrt", "auto"])
+def test_a_provider_that_does_not_start_is_refused_and_stdout_kept_clean(
+    tmp_path: Path,
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import onnxruntime as ort
+
+    path = str(small_models.save(tmp_path / "m.onnx"))
+    known = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    loaded = list[Started]()
+
+    class Kept(Started):
+        def __init__(self, *args: object, **more: object) -> None:
+            super().__init__(*args, **more)  # type: ignore[arg-type]
+            loaded.append(self)
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: known)
+    monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load"), raising=False)
+    monkeypatch.setattr(ort, "InferenceSession", Kept)
+    with pytest.raises(ModelError, match=r"ONNX Runtime would use CPUExecutionProvider"):
+        adapters.load(path, spec=SPEC, device=device)
+    asked = [name for name, _ in loaded[0].asked]
+    assert asked == (known if device == "tensorrt" else known[1:])
+    assert all(o.get("device_id") == "1" for n, o in loaded[0].asked[:-1]) or device != "cuda:1"
+    captured = capsys.readouterr()
+    assert captured.out == "" and "Failed to load" in captured.err
