@@ -148,7 +148,7 @@ def _ruling(rule: Rule, report: Report, baseline: Report, found: Comparison) -> 
         )
     p = d.p if d else None
     if drop > rule.max_drop + _ROUNDING and not (paired and p is not None and p >= rule.alpha):
-        why = f", p = {p:.2g} < {rule.alpha:g}" if paired and p is not None else ""
+        why = f", p = {p:.2g} < {rule.alpha:.3g}" if paired and p is not None else ""
         allowed = spelled(rule.metric, rule.max_drop)
         failures.append(f"worse by {spelled(rule.metric, drop)}, {allowed} allowed{why}")
     warning = ""

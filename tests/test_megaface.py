@@ -159,3 +159,16 @@ def test_failures_are_counted_and_never_help() -> None:
     f = report.failures
     assert (f.images, f.genuine, f.impostor) == (2, 4, 200 + 19)
     assert report.metrics["rank-200@d"].value == 1 - 8 / 80
+
+
+def test_every_number_of_every_size_has_its_interval() -> None:
+    rng = np.random.default_rng(0)
+    subject = np.repeat(np.arange(12), 4)
+    probe = rng.normal(size=(12, 8))[subject] + 0.8 * rng.normal(size=(48, 8))
+    others = rng.normal(size=(300, 8))
+    sizes = {"distractors=50": others[:50], "distractors=300": others}
+    report = megaface.evaluate(probe.astype(np.float32), subject, sizes, fars=["1e-2"])
+    assert len(report.metrics) == 6
+    for name, m in report.metrics.items():
+        assert m.value is not None and m.low is not None and m.high is not None, name
+        assert m.low <= m.value <= m.high, name
