@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -323,3 +324,30 @@ def test_side_by_side_has_a_line_a_recipe_and_the_spread() -> None:
     assert len(lines) == 1 + 1 + len(RECIPES) + 1
     assert lines[-1].endswith("points are the recipe alone")
     assert "concat (one view)" in side_by_side(x[:, :1], pairs, who)
+
+
+def test_megaface_takes_recipes_that_learn_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.random.default_rng(0).normal(size=(14, 2, 8)).astype(np.float32)
+    keys = [f"{'ab'[i % 2]}/{i}.png" if i < 4 else f"d/{i}.jpg" for i in range(14)]
+    ids = [k[0] for k in keys[:4]]
+    for name, listed in (("p", {"path": keys[:4], "id": ids}), ("d", {"path": keys[4:]})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(listed))
+    np.savez(tmp_path / "x.npz", features=x, keys=np.array(keys))
+    files_ = [a for n in "pd" for a in (f"--{_LISTS[n]}-list", tmp_path / f"{n}.json")]
+    words = ("megaface", "--features", tmp_path / "x.npz", *files_, "--json", "-", "--recipe")
+    assert evalkit(*words, "sphereface") == 2
+    assert "learns on training folds, and here are none" in capsys.readouterr().err
+    assert evalkit(*words, "facenet") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["provenance"]["recipe"] == f"facenet {RECIPES['facenet'].digest()}"
+    unit_views = np.hstack([unit(x[:, 0].astype(float)), unit(x[:, 1].astype(float))])
+    c = unit_views @ unit_views.T
+    mates = [(i, j) for i in range(4) for j in range(4) if i != j and ids[i] == ids[j]]
+    first = [c[i, j] > c[i, 4:].max() for i, j in mates]
+    found = [m["value"] for n, m in report["metrics"].items() if n.startswith("rank-1@")]
+    assert found == [pytest.approx(np.mean(first))]
+
+
+_LISTS = {"p": "probe", "d": "distractor"}

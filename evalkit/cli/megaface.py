@@ -17,12 +17,14 @@ from evalkit.adapters import embeddings
 from evalkit.cli.lfw import flip_option
 from evalkit.cli.model_options import ModelChoice, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.cli.recipes import chosen, recipe_option
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
 from evalkit.files import whole_file
 from evalkit.keys import rows_of
-from evalkit.protocols import megaface, megaface_devkit
+from evalkit.protocols import megaface, megaface_devkit, recipes
 from evalkit.protocols.joint_bayesian import JointBayesian
+from evalkit.protocols.recipes import Recipe
 from evalkit.protocols.scores import Flip, fuse
 from evalkit.types import Manifest
 
@@ -52,6 +54,7 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
     help="Where the distractors' features lie, if not with the probes'.",
 )
 @flip_option
+@recipe_option()
 @click.option("--file-ending", metavar="_ALGO.bin", help="End of the names in a feature folder.")
 @click.option(
     "--clean",
@@ -80,6 +83,7 @@ def command(
     distractor_lists: tuple[Path, ...],
     distractor_features: Path | None,
     flip: Flip,
+    recipe_name: str | None,
     file_ending: str | None,
     clean: megaface.Rule | None,
     probe_noises: Path | None,
@@ -100,6 +104,8 @@ def command(
         )
     if (clean is None) != (probe_noises is None and distractor_noises is None):
         raise click.UsageError("--clean and the noise lists belong together")
+    recipe = chosen(recipe_name, flip, folds=False)
+    how = Recipe(fusion=flip) if recipe is None else recipe
     model = None if jb_model is None else files.read_model(jb_model)
     probes = files.read_probe_list(probe_list)
     lists = {_name(each): each for each in map(files.read_distractor_list, distractor_lists)}
@@ -107,13 +113,13 @@ def command(
         raise click.UsageError("two distractor lists have one size and set")
     if features is None:
         named = tuple(dict.fromkeys(k for each in lists.values() for k in each.keys))
-        takes = _embedded(choice, data, distractor_data, probes.keys, named, flip, output)
+        takes = _embedded(choice, data, distractor_data, probes.keys, named, how, output)
         take, other, provenance = takes
     else:
-        take, provenance = _source(features, keys, file_ending, allow_failures, flip)
+        take, provenance = _source(features, keys, file_ending, allow_failures, how)
         other = take
         if distractor_features is not None:
-            other, more = _source(distractor_features, None, file_ending, allow_failures, flip)
+            other, more = _source(distractor_features, None, file_ending, allow_failures, how)
             provenance |= {f"distractor_{name}": value for name, value in more.items()}
     x = take(probes.keys, "probe features")
     distractors = {name: other(each.keys, "distractor features") for name, each in lists.items()}
@@ -130,6 +136,7 @@ def command(
         report = megaface.beside_devkit(report, written, fars)
         output.say(f"the devkit's files are in {devkit_out}")
     names = {"probe_list": probe_list.name, "distractor_lists": [p.name for p in distractor_lists]}
+    provenance |= {} if recipe is None else recipe.provenance()
     report = replace(report, provenance={**names, **provenance, **report.provenance})
     made = Path(choice.model or str(features)).name
     return output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {made}")
@@ -140,32 +147,42 @@ def _name(each: files.DistractorList) -> str:
 
 
 def _source(
-    path: Path, keys: Path | None, ending: str | None, allow_failures: bool, flip: Flip
+    path: Path, keys: Path | None, ending: str | None, allow_failures: bool, how: Recipe
 ) -> tuple[Take, dict[str, Any]]:
     """Give a function from keys to features, and where these come from."""
     if path.is_dir():
         if ending is None:
             raise click.UsageError(f"{path} is a folder: say --file-ending, such as _foam.bin")
-        return lambda wanted, _: files.read_folder(path, wanted, ending), {"features": path.name}
+
+        def take(wanted: Sequence[str], _: str) -> NDArray[Any]:
+            return _fused(files.read_folder(path, wanted, ending), how)
+
+        return take, {"features": path.name}
     made = embeddings.read(path, keys, allow_failures=allow_failures)
-    if flip == "none" and made.features.ndim == 3 and made.features.shape[1] > 1:
+    if how.fusion == "none" and made.features.ndim == 3 and made.features.shape[1] > 1:
         raise DataError(
             f"{path.name} holds {made.features.shape[1]} views an image", "say --flip sum or concat"
         )
-    provenance = {"features": path.name, "features_sha256": made.digest, "flip": flip}
-    return _taker(made.features, made.keys, flip), provenance
+    provenance = {"features": path.name, "features_sha256": made.digest, "flip": how.fusion}
+    return _taker(made.features, made.keys, how), provenance
 
 
-def _taker(features: NDArray[Any], have: Sequence[str], flip: Flip) -> Take:
+def _taker(features: NDArray[Any], have: Sequence[str], how: Recipe) -> Take:
     """Give a function from keys to their fused features; no copy of one view in one run of rows."""
 
     def take(wanted: Sequence[str], what: str) -> NDArray[Any]:
         rows = rows_of(wanted, have, what)
         run = np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
         x = features[rows[0] : rows[0] + len(rows)] if run else features[rows]
-        return x if x.ndim == 2 else x[:, 0] if flip == "none" else fuse(x, flip)
+        return _fused(x, how)
 
     return take
+
+
+def _fused(x: NDArray[Any], how: Recipe) -> NDArray[Any]:
+    if how.name:
+        return recipes.without_folds(how, x)
+    return x if x.ndim == 2 else x[:, 0] if how.fusion == "none" else fuse(x, how.fusion)
 
 
 def _embedded(
@@ -174,22 +191,22 @@ def _embedded(
     distractor_data: Path | None,
     probes: Sequence[str],
     distractors: Sequence[str],
-    flip: Flip,
+    how: Recipe,
     output: Output,
 ) -> tuple[Take, Take, dict[str, Any]]:
     """Embed the listed images: the probes', then all distractors', each into its feature file."""
     if data is None:
         raise click.UsageError("give --data IMAGES: the probes, and --distractor-data")
-    adapter, views = choice.load(), 1 if flip == "none" else 2
+    adapter, views = choice.load(), 1 if how.fusion == "none" else 2
     takes: list[Take] = []
-    provenance: dict[str, Any] = {"flip": flip}
+    provenance: dict[str, Any] = {"flip": how.fusion}
     for name, keys, folder in (
         ("probes", tuple(probes), data),
         ("distractors", tuple(distractors), distractor_data or data),
     ):
         manifest = Manifest(keys, np.full(len(keys), -1, np.int32))
         store = choice.embed(adapter, images.find(folder), manifest, views, output)
-        takes.append(_taker(store.features, keys, flip))
+        takes.append(_taker(store.features, keys, how))
         provenance[name] = json.dumps(store.key)
     return takes[0], takes[1], provenance
 

@@ -31,10 +31,18 @@ def recipe_option(*more: str) -> Callable[..., Any]:
     )
 
 
-def chosen(name: str | None, flip: Flip) -> Recipe | None:
-    """Return the named recipe, its fusion replaced by --flip where that is given."""
+def chosen(name: str | None, flip: Flip, *, folds: bool = True) -> Recipe | None:
+    """Return the named recipe, its fusion replaced by --flip where that is given.
+
+    UsageError for one that has to learn where there are no folds.
+    """
     if name is None:
         return None
+    if RECIPES[name].learned and not folds:
+        able = ", ".join(n for n, r in RECIPES.items() if not r.learned)
+        raise click.UsageError(
+            f"recipe {name!r} learns on training folds, and here are none; without go: {able}"
+        )
     return replace(RECIPES[name], fusion=flip) if flip_given() else RECIPES[name]
 
 
