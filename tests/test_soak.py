@@ -137,7 +137,7 @@ def test_many_images_embedded(tmp_path: Path) -> None:
         path.write_bytes(out.getvalue())
         pictures.append(path)
     path = small_models.save(tmp_path / "m.onnx")
-    adapter = adapters.load(str(path), spec=presets.resolve("", "arcface", size=(8, 8)))
+    adapter = adapters.load(str(path), spec=presets.resolve(str(path), "arcface", size=(8, 8)))
     keys = [f"{k // 100}/{k}.jpg" for k in range(IMAGES)]
     source = images.encoded(keys, lambda row: pictures[row % 100].read_bytes())
     with looked_at("embedding") as curve:
