@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ _DAMAGED: tuple[type[Exception], ...] = (
         BadZipFile,
     ),
     *(SyntaxError, TokenError),  # numpy parses an .npy header as Python text
+    struct.error,  # torch, of a cut pickle
 )
 _UNPACKED, _PACKED = 256 << 20, 16  # an archive may unpack to these bytes, or so many times its own
 _KEY_COLUMNS = ("key", "keys", "path", "name", "file", "image", "filename")

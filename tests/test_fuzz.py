@@ -112,5 +112,11 @@ def test_a_table_of_texts_that_hdf5_reads_for_ever_is_refused(name: str, tmp_pat
     assert not fuzz_targets.answers(target, fuzz_targets.place(target, tmp_path), bytes(data))
 
 
+def test_a_cut_pickle_of_torch_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    target = next(t for t in TARGETS if t.name == ".pt")
+    assert not fuzz_targets.answers(target, tmp_path, b"\x80\x02J\x01")  # half a number
+
+
 def test_a_librarys_message_of_several_lines_becomes_one() -> None:
     assert DataError("it says: first\nsecond\n").message == "it says: first second"
