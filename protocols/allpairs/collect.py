@@ -187,9 +187,9 @@ class Bracket:
         """
         i, j, score = self._kept.joined()
         e = self.scan.error
-        near = np.flatnonzero(np.abs(score - self.high) <= e)
         top = score > self.high + e
-        top[near] = self.scan.exact(i[near], j[near]) > self.high
+        near = np.flatnonzero(np.abs(score - self.high) <= e)
+        top[near] = exceeding(self.scan, i[near], j[near], self.high)
         every = len(genuine) - int(np.searchsorted(genuine, self.high, "right"))
         mated = same_subject(self._subjects[0][i], self._subjects[1][j])
         over = self._above + int(np.count_nonzero(top)) - every
@@ -253,6 +253,14 @@ def settle(
     exact = np.sort(scan.exact(i[near][last], j[near][last]))[::-1]
     answer = float(exact[rank - above - 1])
     return answer, above + int(np.count_nonzero(exact > answer))
+
+
+def exceeding(scan: Scan, i: Ints, j: Ints, bar: float) -> NDArray[np.bool_]:
+    """Whether pairs score strictly above a bar: in float64, and exactly where that cannot tell."""
+    score = scan.approximate(i, j)
+    near = np.flatnonzero(np.abs(score - bar) <= scan.settled)
+    score[near] = scan.exact(i[near], j[near])
+    return np.asarray(score > bar)
 
 
 def same_subject(a: Any, b: Any) -> NDArray[np.bool_]:

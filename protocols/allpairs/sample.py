@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.allpairs.collect import Subjects, same_subject
@@ -37,7 +36,7 @@ class Sample:
         j = rng.permutation(len(scan.y))[:_ROWS]
         side = max(1, min(_BLOCK, len(i), len(j)))
         blocks = max(1, min(len(i), len(j)) // side)
-        turns = int(np.clip(scan.pairs // 100 // max(1, blocks * side * side), 1, 16))
+        turns = int(np.clip(scan.pairs // 300 // max(1, blocks * side * side), 1, 16))
         a, b = scan.x.pick(np.sort(i)), scan.y.pick(np.sort(j))
         i, j = np.sort(i), np.sort(j)
         pi, pj = rng.permutation(len(i)), rng.permutation(len(j))
@@ -53,27 +52,32 @@ class Sample:
                     skip |= i[r][:, None] == j[c][None, :]
                 parts.append(score[~skip])
         self._parts = parts
-        every = np.concatenate([*parts, np.empty(0)])
-        self._every = np.sort(every)[::-1]
+        self._every = np.concatenate([*parts, np.empty(0)])
 
     def reached_by(self, share: float) -> float:
         """Find a score that at least about twice this share of the impostor pairs reach."""
+        place = int(max(2 * share * len(self._every), 60))
+        return self._highest(place) - self.error
+
+    def _highest(self, place: int) -> float:
+        """Find the score that `place` others of the sample exceed; none exceed -inf."""
         n = len(self._every)
-        place = int(max(2 * share * n, 60))
-        return float(self._every[place]) - self.error if place < n else -np.inf
+        if place >= n:
+            return -np.inf
+        return float(np.partition(self._every, n - 1 - place)[n - 1 - place])
 
     def bracket(self, share: float) -> tuple[float, float]:
         """Bracket the score that this share of the impostor pairs exceed, six deviations wide."""
         n = len(self._every)
         if n < 1000:
             return -np.inf, np.inf
-        middle = float(self._every[min(n - 1, int(share * n))])
+        middle = self._highest(min(n - 1, int(share * n)))
         over = np.array([np.count_nonzero(p > middle) / max(1, len(p)) for p in self._parts])
         deviation = max(float(over.std()) / np.sqrt(len(over)), np.sqrt(share / n))
         wide = 6 * deviation * n + 8
         first, last = int(share * n - wide), int(share * n + wide)
-        high = float(self._every[first]) if first >= 0 else np.inf
-        low = float(self._every[last]) if last < n else -np.inf
+        high = self._highest(first) if first >= 0 else np.inf
+        low = self._highest(last)
         return low - 2 * self.error, high + 2 * self.error
 
 
@@ -167,7 +171,7 @@ def principal_directions(scan: Scan) -> Floats:
     return np.asarray(np.linalg.eigh(second)[1][:, ::-1].T)
 
 
-def _second_moment(side: Side) -> NDArray[np.float64]:
+def _second_moment(side: Side) -> Floats:
     rng = np.random.default_rng(_SEED)
-    rows = side.pick(np.sort(rng.permutation(len(side))[:8192])).astype(np.float64)
-    return rows.T @ rows / max(1, len(rows))
+    rows = side.pick(np.sort(rng.permutation(len(side))[:4096]))
+    return np.asarray(rows.T @ rows, np.float64) / max(1, len(rows))

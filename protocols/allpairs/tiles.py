@@ -73,7 +73,7 @@ class Tile:
         over = _exceeds(part, self._cut_above(bar, row))
         inside = _exceeds(part, self._cut_below(bar, row))
         np.logical_xor(inside, over, out=inside)
-        question, j = np.nonzero(inside)
+        question, j = np.divmod(np.flatnonzero(inside), inside.shape[1])
         i = row[question]
         if self.diagonal:
             once = j + self.j0 > i + self.i0
@@ -168,5 +168,5 @@ def _positions(keys: NDArray[Any], cut: NDArray[Any]) -> NDArray[np.intp]:
     rows = np.flatnonzero(keys.max(axis=1) > cut)
     if 2 * len(rows) > len(keys):
         return np.flatnonzero(_exceeds(keys, cut))
-    r, j = np.nonzero(keys[rows] > cut[rows, None])
+    r, j = np.divmod(np.flatnonzero(keys[rows] > cut[rows, None]), keys.shape[1])
     return np.asarray(rows[r] * keys.shape[1] + j, np.intp)
