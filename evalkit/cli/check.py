@@ -17,6 +17,7 @@ from evalkit.cli.options import Output
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError
 from evalkit.images import ImageSource, Picture
+from evalkit.types import InputSpec
 
 _FEWEST = 20  # people; with fewer hardly any two specs can be told apart
 _WANTED = "two images or more of at least 20 people, a folder a person, or an InsightFace .bin"
@@ -63,12 +64,12 @@ def command(
     return EXIT_DONE if fine else EXIT_GATE_FAILED
 
 
-def _load(choice: ModelChoice, spec: adapters.InputSpec) -> adapters.Adapter:
+def _load(choice: ModelChoice, spec: InputSpec) -> adapters.Adapter:
     # trusted: the declared one was loaded before, so the user was asked
     return replace(choice, preset=None, given=_given(spec), trust=True).load()
 
 
-def _given(spec: adapters.InputSpec) -> dict[str, Any]:
+def _given(spec: InputSpec) -> dict[str, Any]:
     return {**asdict(spec), "mean": list(spec.mean), "std": list(spec.std)}
 
 
