@@ -33,7 +33,7 @@ def command(
     markdown: Path | None,
     accept: bool,
 ) -> int:
-    r"""Hold REPORT against a baseline: exit code 0 if every rule is kept, 1 if not.
+    """Hold REPORT against a baseline: exit code 0 if every rule is kept, 1 if not.
 
     Without --rules no metric may be significantly worse. In gates.toml, for each metric:
 
@@ -46,7 +46,7 @@ def command(
       floor = 0.95            # optional; ceiling for eer
 
     On GitHub it also writes the job summary and annotations.
-    """
+    """  # noqa: D301 (click keeps the lines after a backspace)
     report = reports.read(report_path)
     if accept and not baseline.exists():
         _accept(report, baseline)
