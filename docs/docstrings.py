@@ -5,13 +5,14 @@ from typing import Any
 
 import griffe
 
-ARGUMENT = re.compile(r"^(\w+(?:, \w+)*) : ")
+NAMES = r"(\w+(?:, \w+)*) : "
+ARGUMENT = re.compile("^" + NAMES)
 
 
 def as_markdown(text: str) -> str:
     """Make a list of the lines "name : what", and an Examples section of the doctest."""
     lines: list[str] = []
-    for line in text.splitlines():
+    for line in re.sub(rf"(?<=\S)  (?={NAMES})", "\n", text).splitlines():
         argument = ARGUMENT.match(line)
         if argument and lines and lines[-1] and not lines[-1].startswith(("- `", "    ")):
             lines.append("")
