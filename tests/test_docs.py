@@ -42,3 +42,11 @@ def test_a_shown_command_is_understood(page: str, line: str) -> None:
     for word in words:
         if word.startswith("--"):
             assert word.split("=")[0] in known, f"{page}: {line}: {word}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_says_what_every_option_is_for(name: str) -> None:
+    command = importlib.import_module(COMMANDS[name][0]).command
+    options = [p for p in command.params if p.param_type_name == "option"]
+    assert [p.name for p in options if not p.help] == []
+    assert "\\" not in command.help, "a backspace that click does not see"

@@ -20,32 +20,52 @@ from evalkit.errors import (
     EvalkitError,
 )
 
-# name -> (module holding the click command `command`, its summary)
-COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("evalkit.cli.demo", "See it work: real embeddings, offline, in seconds."),
-    "blufr": ("evalkit.cli.blufr", "All of LFW, ten trials: mu - sigma."),
-    "check": ("evalkit.cli.check", "Is a model fed properly? The likely mistakes, tried."),
-    "compare": ("evalkit.cli.compare", "Is one model better than another? Paired, with p-values."),
-    "embed": ("evalkit.cli.embed", "The vectors of any images, kept in a feature file."),
-    "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
-    "geometry": ("evalkit.cli.geometry", "How the classes of embeddings lie in space."),
-    "import": ("evalkit.cli.import_", "Embeddings from anywhere into one feature file."),
-    "ijb": ("evalkit.cli.ijb", "IJB-B and IJB-C: templates, 1:1 and 1:N."),
-    "lfw": ("evalkit.cli.lfw", "Labeled Faces in the Wild: 10-fold verification."),
-    "list": ("evalkit.cli.list", "Every protocol: what it measures, needs and follows."),
-    "verify": ("evalkit.cli.verify", "Any list of pairs: CFP, AgeDB, CALFW, .bin sets, your own."),
-    "megaface": ("evalkit.cli.megaface", "Find a face among up to a million others."),
-    "recipes": ("evalkit.cli.recipes", "How each published system gets its figure."),
-    "report": ("evalkit.cli.report", "A page, pictures, Markdown or a model card of reports."),
-    "score": ("evalkit.cli.score", "Numbers of plain scores: a label and a score a line."),
-    "threshold": (
-        "evalkit.cli.threshold",
-        "The threshold to deploy for a FAR, with intervals.",
-    ),
-    "schema": ("evalkit.cli.schema", "The JSON schema of the report file."),
-    "trillion": ("evalkit.cli.trillion", "Probes against millions of faces, FAR to 1e-9."),
-    "synth": ("evalkit.cli.synth", "A face-like feature set of any size, with its exact answer."),
+# section of --help -> name -> (module holding the click command `command`, its summary)
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Begin": {
+        "demo": ("evalkit.cli.demo", "See it work: real embeddings, offline, in seconds."),
+        "list": ("evalkit.cli.list", "Every protocol: what it measures, needs and follows."),
+        "synth": (
+            "evalkit.cli.synth",
+            "A face-like feature set of any size, with its exact answer.",
+        ),
+    },
+    "Vectors": {
+        "check": ("evalkit.cli.check", "Is a model fed properly? The likely mistakes, tried."),
+        "embed": ("evalkit.cli.embed", "The vectors of any images, kept in a feature file."),
+        "import": ("evalkit.cli.import_", "Embeddings from anywhere into one feature file."),
+    },
+    "Measure": {
+        "lfw": ("evalkit.cli.lfw", "Labeled Faces in the Wild: 10-fold verification."),
+        "verify": (
+            "evalkit.cli.verify",
+            "Any list of pairs: CFP, AgeDB, CALFW, .bin sets, your own.",
+        ),
+        "megaface": ("evalkit.cli.megaface", "Find a face among up to a million others."),
+        "trillion": ("evalkit.cli.trillion", "Probes against millions of faces, FAR to 1e-9."),
+        "ijb": ("evalkit.cli.ijb", "IJB-B and IJB-C: templates, 1:1 and 1:N."),
+        "blufr": ("evalkit.cli.blufr", "All of LFW, ten trials: mu - sigma."),
+        "geometry": ("evalkit.cli.geometry", "How the classes of embeddings lie in space."),
+        "score": ("evalkit.cli.score", "Numbers of plain scores: a label and a score a line."),
+    },
+    "Decide": {
+        "compare": (
+            "evalkit.cli.compare",
+            "Is one model better than another? Paired, with p-values.",
+        ),
+        "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
+        "threshold": (
+            "evalkit.cli.threshold",
+            "The threshold to deploy for a FAR, with intervals.",
+        ),
+        "report": ("evalkit.cli.report", "A page, pictures, Markdown or a model card of reports."),
+    },
+    "Look up": {
+        "recipes": ("evalkit.cli.recipes", "How each published system gets its figure."),
+        "schema": ("evalkit.cli.schema", "The JSON schema of the report file."),
+    },
 }
+COMMANDS = {name: held for section in SECTIONS.values() for name, held in section.items()}
 
 
 class _Commands(click.Group):
@@ -70,9 +90,13 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # The summaries stand in COMMANDS, so that --help imports no command.
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        # The summaries stand in SECTIONS, so that --help imports no command.
+        width = max(map(len, COMMANDS))
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(n.ljust(width), summary) for n, (_, summary) in section.items()]
+                )
 
 
 @click.group(
@@ -81,7 +105,13 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="evalkit")
 def cli() -> None:
-    """Measure face recognition: exact, reproducible numbers for a model or its embeddings."""
+    """Measure face recognition: exact, reproducible numbers for a model or its embeddings.
+
+    A report kept with --out is what compare, gate, threshold and report read.
+
+    Exit codes: 0 done or gate passed, 1 gate failed, 2 wrong usage, 3 data or model cannot be
+    used, 130 interrupted. An option may also be given by a variable, as EVALKIT_LFW_MODEL.
+    """
 
 
 def main(args: list[str] | None = None) -> None:

@@ -19,8 +19,8 @@ from evalkit.types import Manifest
 @click.command("blufr")
 @features_options
 @click.option("--config", type=PATH, required=True, metavar="MAT", help="blufr_lfw_config.mat")
-@click.option("--far", default=blufr.FAR, show_default=True)
-@click.option("--fpir", default=blufr.FPIR, show_default=True)
+@click.option("--far", default=blufr.FAR, show_default=True, help="FAR of verification.")
+@click.option("--fpir", default=blufr.FPIR, show_default=True, help="FPIR of the search.")
 @flip_option
 @output_options
 def command(

@@ -24,7 +24,7 @@ from evalkit.compare import MUST_AGREE, Comparison, compare, comparison_table
 )
 @click.option("--flips", default=10, show_default=True, help="Flipped pairs to list, of each kind.")
 @click.option("--draws", type=int, help="Draws of subjects; by default 500 or a second's work.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the draws.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of the table.")
 def command(
     base: Path,

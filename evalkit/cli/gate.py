@@ -19,8 +19,13 @@ from evalkit.types import Report
 @click.command("gate")
 @click.argument("report_path", metavar="REPORT", type=PATH)
 @click.option("--baseline", type=PATH, required=True, help="An earlier report to hold it against.")
-@click.option("--rules", type=PATH, metavar="gates.toml", help="What must be kept (see below).")
-@click.option("--ignore", multiple=True, type=click.Choice(list(MUST_AGREE)), help="See compare.")
+@click.option("--rules", type=PATH, metavar="gates.toml", help="What must be kept (see above).")
+@click.option(
+    "--ignore",
+    multiple=True,
+    type=click.Choice(list(MUST_AGREE)),
+    help="Hold it although the reports differ in this field.",
+)
 @click.option("--junit", type=PATH, metavar="FILE.xml", help="Write the verdict as JUnit XML too.")
 @click.option("--markdown", type=PATH, metavar="FILE.md", help="Write the verdict as Markdown too.")
 @click.option("--accept", is_flag=True, help="Make REPORT the new baseline, whatever the verdict.")

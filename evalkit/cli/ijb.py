@@ -38,11 +38,31 @@ from evalkit.types import Manifest
     show_default=True,
     help="How an image's two views are fused: F1 is sum.",
 )
-@click.option("--keep-norm/--unit-images", default=True, help="N1 or N0.")
-@click.option("--media-pooling/--no-media-pooling", default=True)
+@click.option(
+    "--keep-norm/--unit-images",
+    default=True,
+    help="Pool vectors as they are (N1) or of unit length (N0).",
+)
+@click.option(
+    "--media-pooling/--no-media-pooling", default=True, help="Average the frames of a video first."
+)
 @click.option("--compat", is_flag=True, help="Show also the numbers by InsightFace's rules.")
-@click.option("--far", "fars", multiple=True, default=ijb.FARS, show_default=True)
-@click.option("--fpir", "fpirs", multiple=True, default=ijb.FPIRS, show_default=True)
+@click.option(
+    "--far",
+    "fars",
+    multiple=True,
+    default=ijb.FARS,
+    show_default=True,
+    help="A FAR to give the TPR at; may be repeated.",
+)
+@click.option(
+    "--fpir",
+    "fpirs",
+    multiple=True,
+    default=ijb.FPIRS,
+    show_default=True,
+    help="An FPIR to give the TPIR at; may be repeated.",
+)
 @output_options
 def command(
     choice: ModelChoice,

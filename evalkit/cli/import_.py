@@ -30,7 +30,13 @@ from evalkit.types import Manifest
     help="Line i is the subject of row i of FEATURES, - for nobody; else a key's folder is.",
 )
 @click.option("--file-ending", metavar="_ALGO.bin", help="Take only these files of a folder.")
-@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="How FEATURES keeps the vectors.",
+)
 @click.option("--allow-failures", is_flag=True, help="A row with NaN has no template.")
 @click.option("--quiet", is_flag=True, help="Say nothing but the result.")
 def command(

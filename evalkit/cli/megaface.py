@@ -64,7 +64,14 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
 @click.option("--probe-noises", type=PATH, metavar="LIST", help="facescrub_noises.txt")
 @click.option("--distractor-noises", type=PATH, metavar="LIST", help="megaface_noises.txt")
 @click.option("--jb-model", type=PATH, metavar="JB.bin", help="A Joint Bayesian of the devkit.")
-@click.option("--far", "fars", multiple=True, default=megaface.FARS, show_default=True)
+@click.option(
+    "--far",
+    "fars",
+    multiple=True,
+    default=megaface.FARS,
+    show_default=True,
+    help="A FAR to give the TPR at; may be repeated.",
+)
 @click.option(
     "--devkit-out",
     type=PATH,

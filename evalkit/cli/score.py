@@ -19,7 +19,14 @@ from evalkit.protocols import score_list
 @click.argument("scores", type=PATH)
 @click.option("--pairs", type=PATH, metavar="LIST", help="The pair list, in the scores' order.")
 @click.option("--distance", is_flag=True, help="Lower is more alike: a score is minus the number.")
-@click.option("--far", "fars", multiple=True, default=score_list.FARS, show_default=True)
+@click.option(
+    "--far",
+    "fars",
+    multiple=True,
+    default=score_list.FARS,
+    show_default=True,
+    help="A FAR to give the TPR at; may be repeated.",
+)
 @output_options
 def command(
     scores: Path, pairs: Path | None, distance: bool, fars: tuple[str, ...], output: Output

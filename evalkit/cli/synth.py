@@ -18,8 +18,15 @@ from evalkit.synth import FaceSet, write
 @click.option("--images", default=10, show_default=True, help="Images of each person.")
 @click.option("--distractors", default=100_000, show_default=True, help="Faces of nobody.")
 @click.option("--dim", default=512, show_default=True, help="Dimensions of a feature.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--format", "kind", type=click.Choice(["npy", "bin"]), default="npy")
+@click.option("--seed", default=0, show_default=True, help="The same seed, the same set.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["npy", "bin"]),
+    default="npy",
+    show_default=True,
+    help="Files to write.",
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
     folder: Path,

@@ -37,8 +37,13 @@ from evalkit.types import Report
     help="Line i is the subject of row i, - for nobody.",
 )
 @click.option("--one-set", is_flag=True, help="Compare all pairs of the set, as for LFR's video.")
-@click.option("--far", "fars", multiple=True, help="Instead of the challenge's own.")
-@click.option("--fpir", default=trillion.FPIR, show_default=True)
+@click.option(
+    "--far",
+    "fars",
+    multiple=True,
+    help="A FAR to give the TPR at, instead of the challenge's; may be repeated.",
+)
+@click.option("--fpir", default=trillion.FPIR, show_default=True, help="FPIR of the search.")
 @click.option("--expect", type=PATH, metavar="REPORT", help="Fail unless its numbers come out.")
 @output_options
 def command(
