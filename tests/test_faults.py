@@ -24,7 +24,7 @@ from evalkit.adapters import embeddings
 from evalkit.cli import run
 from evalkit.errors import DataError, FeatureStoreError
 from evalkit.features import FeatureStore
-from evalkit.protocols import all_vs_all, blufr, ijb, megaface, trillion, verification
+from evalkit.protocols import all_vs_all, blufr, megaface, trillion, verification
 from evalkit.types import Manifest, PairSet, Report
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals, limits and mounts of POSIX")
@@ -417,13 +417,6 @@ def people() -> Any:
 def _pairs() -> PairSet:
     i, j = np.triu_indices(N, 1)
     return PairSet(i.astype(np.int64), j.astype(np.int64), SUBJECT[i] == SUBJECT[j])
-
-
-def _ijb(x: Any) -> Report:
-    found = ijb.pool(x, np.arange(N) // 2, np.arange(N), np.ones(N))
-    i, j = np.triu_indices(len(found.ids), 1)
-    same = SUBJECT[2 * i] == SUBJECT[2 * j]
-    return ijb.verify(found, i.astype(np.int32), j.astype(np.int32), same, fars=("1e-1",))
 
 
 def _blufr(x: Any) -> Report:

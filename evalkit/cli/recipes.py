@@ -64,6 +64,8 @@ def side_by_side(features: NDArray[Any], pairs: PairSet, subject: NDArray[Any]) 
     for recipe in (Recipe(name="(evalkit)"), *RECIPES.values()):
         applied = recipe if views > 1 else replace(recipe, fusion="none")
         if applied.digest() not in known:
+            if applied.projection == "joint bayesian":
+                click.echo(f"{recipe.name}: learned for each fold, in minutes", err=True)
             known[applied.digest()] = recipes.figure(applied, features, pairs, subject)
         found = known[applied.digest()]
         row = list(_row(recipe))

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from evalkit.protocols.allpairs.sides import Floats, Side
 
 COLUMNS = 2048  # columns of a tile; they share one int8 scale, so that a cut is one integer a row
-ROWS = 512
+ROWS = 1024
 _U32, _U64 = 2.0**-24, 2.0**-53
 _UP = 1 + 1e-9
 _here = threading.local()
