@@ -151,6 +151,16 @@ def test_ties_zeros_and_denormals_are_settled_exactly(n, m, d, screen, data):
     assert told(allpairs.verify(x, a, fars=fars, engine=engine)) == brute(x, a, None, None, fars)
 
 
+@pytest.mark.skipif(not TORCH, reason="needs torch")
+def test_vectors_of_one_dimension_are_not_left_to_torch_s_wrong_product():
+    """torch._int_mm with one column gives numbers of its own, now and then."""
+    x, a = np.linspace(-1, 1, 60, dtype=np.float32)[:, None], np.arange(60) // 2
+    true = brute(x, a, None, None)
+    for _ in range(20):
+        assert told(allpairs.verify(x, a, fars=FARS, engine=Engine(screen="int8"))) == true
+    assert screens.Screen("int8", sample.projection(Engine().scan(x), 1)).width(1) == 4
+
+
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("scale", [1e-18, 1e15])
 def test_lengths_beyond_float32_products_are_screened_in_float64(screen, scale):

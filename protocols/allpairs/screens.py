@@ -87,9 +87,13 @@ class Screen:
         return plain and side.resident and self.device == "cpu"
 
     def width(self, dim: int) -> int:
-        """Entries of a code: those of P x, and rho where something is left out."""
+        """Entries of a code: those of P x, rho where something is left out, and noughts.
+
+        Torch multiplies int8 matrices of one column wrongly, so codes come in fours.
+        """
         p = self.projection
-        return dim if p is None else len(p.matrix) + (not p.whole)
+        k = dim if p is None else len(p.matrix) + (not p.whole)
+        return -(-k // 4) * 4 if self.arithmetic == "int8" else k
 
     def bytes_a_row(self, side: Side) -> int:
         """Memory that one encoded row takes."""
@@ -102,7 +106,7 @@ class Screen:
             return self._encode_plain(side, a, b)
         p, n = self.projection, b - a
         dtype = np.int8 if self.arithmetic == "int8" else np.float32
-        code = np.empty((n, self.width(side.dim)), dtype)
+        code = np.zeros((n, self.width(side.dim)), dtype)
         scale, residual, norm, rest = np.ones(n), np.zeros(n), np.zeros(n), np.zeros(n)
 
         def fill(o: int) -> None:
@@ -111,7 +115,7 @@ class Screen:
             v, rest[part], error = _project(p, side.band(rows.start, rows.stop), side.norm[rows])
             norm[part] = _length(v) * _UP + error
             if self.arithmetic == "int8":
-                code[part], scale[part], left = _to_int8(v, columns)
+                code[part, : v.shape[1]], scale[part], left = _to_int8(v, columns)
                 residual[part] = left + error
             else:
                 code[part], residual[part] = v, error
