@@ -310,10 +310,7 @@ def _lay_out(
         raise FeatureStoreError(f"a key holds a line break: {newline!r}")
     place = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     place.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # so that the rows have a place in the file
-    # 1.10's layout has checksums on its own structures; offsets are aligned for any number type.
-    with h5py.File(
-        path, "w", libver=("v110", "v110"), locking=False, alignment_interval=64
-    ) as file:
+    with h5py.File(_new_file(path)) as file:
         for name, size, kind in (
             ("done", shape[:1], "u1"),
             ("crc", shape[:1], "<u4"),
@@ -330,6 +327,20 @@ def _lay_out(
             key=json.dumps(dict(key)),
             provenance=json.dumps(dict(provenance)),
         )
+
+
+def _new_file(path: Path) -> h5py.h5f.FileID:
+    """Create a file of 1.10's layout, with checksums on its own structures and no times in it.
+
+    Offsets are aligned for any number type.  h5py.File cannot leave the times out everywhere.
+    """
+    made, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    made.set_obj_track_times(False)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_alignment(1, 64)
+    access.set_file_locking(False, False)
+    return h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=made, fapl=access)
 
 
 def _lock(handle: IO[bytes], path: Path) -> None:
