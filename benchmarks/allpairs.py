@@ -82,10 +82,6 @@ def paired(
 
 def ratios(o: argparse.Namespace) -> None:
     """The engine against the bare product, for each kind of question."""
-    if find_spec("torch"):
-        import torch
-
-        torch.set_num_threads(1)
     for dim in o.dims:
         (x, a), (y, b) = faces(o.rows, dim, 0), faces(o.columns, dim, 1)
         y[: o.rows // 4] = normalise(x[: o.rows // 4] + 0.3 * y[: o.rows // 4])
@@ -233,6 +229,10 @@ def main() -> None:
     p.add_argument("--runs", type=int, default=5)
     o = p.parse_args()
     o.folder = o.features
+    if find_spec("torch"):  # as in a process that has it loaded: "auto" then tries its screens
+        import torch
+
+        torch.set_num_threads(1)
     {"ratios": ratios, "peers": peers, "lfw": lfw, "big": big, "scaling": scaling}[o.what](o)
 
 

@@ -37,8 +37,8 @@ _TAIL_SHARE = 5e-4  # FARs up to here list all their false accepts, higher ones 
 class Engine:
     """How to run; no answer depends on it.
 
-    screen : "auto" tries what is at hand on three tiles; or "float32", "torch-float32", "bfloat16",
-        "int8", with "/p" for p principal directions.
+    screen : "auto" tries what is at hand on a tile or two; or "float32", "torch-float32",
+        "bfloat16", "int8", with "/p" for p principal directions.
     threads : tiles side by side, None for every processor.
     memory : bytes beside the features.
     checkpoint : a file that an interrupted job leaves and the same job goes on from.

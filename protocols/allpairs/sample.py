@@ -20,7 +20,7 @@ _BLOCK = 64
 _ROWS = 1 << 15
 _COLUMNS = 1024  # columns from which a row learns what is high for it
 _WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
-_WORTH_TRIAL = 1e11
+_WORTH_TRIAL = 2e10
 
 
 class Sample:
@@ -106,7 +106,7 @@ def row_levels(scan: Scan, places: Sequence[int], subjects: Subjects | None = No
 def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> Screen:
     """Take the screen asked for, or by a short trial the one that costs least.
 
-    A trial runs three tiles of this very job, with its cuts and what they let through, so it sees
+    A trial runs tiles of this very job, with its cuts and what they let through, so it sees
     the spectrum, the processor and the FARs at once.
     """
     arithmetic, _, directions = wanted.partition("/")
@@ -137,7 +137,7 @@ def _candidates(scan: Scan) -> list[Screen]:
         plain = ["torch-float32", *(a for a in ("bfloat16",) if _torch_does(a))]
     out = [Screen(a) for a in plain]
     dim = scan.x.dim
-    widths = {p for p in (64, 96, 128, 192, 256) if 2 * p <= dim}
+    widths = {p for p in (64, 128, 256) if 2 * p <= dim}
     directions = principal_directions(scan) if widths else None
     # One place of each width is for the length of the rest.
     out += [Screen(a, projection(scan, p - 1, directions)) for a in low for p in sorted(widths)]

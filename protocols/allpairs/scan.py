@@ -32,6 +32,7 @@ State = dict[str, NDArray[Any]]
 GIB = 1 << 30
 _EVERY_S = 30.0
 _BLOCK = 1_000_000_000  # pairs
+_TRIED = 256  # rows of a trial's tile
 _U64 = 2.0**-53
 
 
@@ -163,16 +164,16 @@ class Scan:
             out[o : o + step] = exact_scores(a, every, b, every)
         return out
 
-    def trial(self, screen: Screen, collectors: Sequence[Collector], tiles: int = 3) -> float:
-        """Processor seconds a pair that this screen costs, from tiles spread over the set."""
+    def trial(self, screen: Screen, collectors: Sequence[Collector]) -> float:
+        """Processor seconds a pair that this screen costs, from a low tile after one to warm up."""
         rng, spent, pairs = np.random.default_rng(1), 0.0, 0
         m, n = len(self.x), len(self.y)
         with _one_torch_thread(_uses_torch(screen)):
             tensors = self._tensors() if _uses_torch(screen) else None
-            for turn in range(tiles + 1):
-                i0 = int(rng.integers(0, max(1, m - ROWS)))
+            for turn in range(2):
+                i0 = int(rng.integers(0, max(1, m - _TRIED)))
                 j0 = int(rng.integers(0, max(1, n - COLUMNS)))
-                block = Block(i0, min(m, i0 + ROWS), j0, min(n, j0 + COLUMNS))
+                block = Block(i0, min(m, i0 + _TRIED), j0, min(n, j0 + COLUMNS))
                 begun = time.thread_time()
                 x = screen.encode(self.x, block.i0, block.i1, columns=False)
                 y = screen.encode(self.y, block.j0, block.j1, columns=True)
@@ -181,7 +182,7 @@ class Scan:
                 tile = self._tile(screen, x, y, block, block, tensors)
                 for c in collectors:
                     c.examine(tile)
-                if turn:  # the first one warms up
+                if turn:
                     spent += time.thread_time() - begun
                     rows = (block.i1 - block.i0) + (block.j1 - block.j0)
                     spent += coded / rows * (m + n) / max(1, self.pairs) * self._size(block)
