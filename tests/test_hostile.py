@@ -435,6 +435,13 @@ def test_any_value_in_a_report_is_an_error_or_a_report(data: st.DataObject) -> N
     reports.dumps(report)
 
 
+def test_a_failed_key_is_a_text() -> None:
+    document = json.loads(json.dumps(SAMPLE))
+    document["failures"]["keys"] = [float("inf")]
+    with pytest.raises(EvalkitError, match="a failed key is a float"):
+        reports.from_json(document)
+
+
 WORDS = [
     *(
         "[[rule]]",

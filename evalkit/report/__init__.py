@@ -172,6 +172,7 @@ def _check_kinds(document: Mapping[str, Any]) -> None:
         (document["protocol"], str, "protocol"),
         (document["protocol_version"], int, "protocol_version"),
         (failures["keys"], list, "keys"),
+        *((key, str, "a failed key") for key in failures["keys"]),
         *((curve, dict, "a curve") for curve in document["curves"].values()),
         *((v, list, "a column") for c in document["curves"].values() for v in c.values()),
     )
