@@ -165,7 +165,7 @@ class Scan:
         return out
 
     def trial(self, screen: Screen, collectors: Sequence[Collector]) -> float:
-        """Processor seconds a pair that this screen costs, from a low tile after one to warm up."""
+        """Processor seconds a pair that this screen costs, by one tile after another to warm up."""
         rng, spent, pairs = np.random.default_rng(1), 0.0, 0
         m, n = len(self.x), len(self.y)
         with _one_torch_thread(_uses_torch(screen)):
