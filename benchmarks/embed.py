@@ -155,11 +155,10 @@ def loader_loop(net: Any, folder: Path, spec: InputSpec, device: str, workers: i
 
 
 def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
-    preset = presets.PRESETS["imagenet" if name.startswith("mobilefacenet") else "arcface"]
+    preset = presets.PRESETS["imagenet" if "mobilefacenet" in name else "arcface"]
     device = args.device
     options = {} if name.endswith(".onnx") else {"precision": args.precision}
-    path = str(Path(args.models_folder) / name) if name.endswith((".onnx", ".pt")) else name
-    if path == name:
+    if not name.endswith((".onnx", ".pt")):
         import torch
 
         from evalkit.adapters import networks
@@ -168,6 +167,7 @@ def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
         net = getattr(networks, name)()
         adapter: Any = torch_model.network(net, name, preset, device=device, **options)
     else:
+        path = str(Path(args.models_folder) / name)
         adapter = adapters.load(path, spec=preset, device=device, **options)
     batch = args.batch or embedder.best_batch(adapter)
     loops: dict[str, Loop] = {}
