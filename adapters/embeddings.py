@@ -65,7 +65,7 @@ def is_own(path: Path) -> bool:
     from evalkit import hdf5
 
     with h5py.File(path, "r") as f:
-        return bool(hdf5.attribute(f, "format") == "evalkit-features")
+        return hdf5.is_feature_file(f)
 
 
 def _refuse_failures(features: NDArray[Any], keys: list[str], path: Path) -> None:

@@ -83,10 +83,10 @@ def read_hdf5(path: Path) -> Held:
     try:
         hdf5.refuse_damaged_heap(path)
         with h5py.File(path, "r") as f:
-            if hdf5.attribute(f, "format") != "evalkit-features":
+            if not hdf5.is_feature_file(f):
                 arrays = {"features": hdf5.dataset(f, "features")[:]}
                 if "keys" in f:
-                    arrays["keys"] = hdf5.dataset(f, "keys").asstr()[:].tolist()
+                    arrays["keys"] = hdf5.texts(f, "keys")
                 return _named(arrays, path)
     except _DAMAGED as e:
         raise DataError(f"{path.name} is not a usable HDF5 file: {e}") from e

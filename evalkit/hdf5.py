@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import mmap
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from evalkit.errors import DataError
 
@@ -41,12 +45,23 @@ def refuse_damaged_heap(path: Path) -> None:
 
 
 def dataset(file: h5py.File, name: str, *, plain: bool = False) -> h5py.Dataset:
-    """Give a dataset of the file, or raise DataError where it is none that may be read.
+    """Give a dataset of numbers of the file, or raise DataError where it is none that may be read.
 
     Links to other files, virtual datasets and data kept outside could show a stranger what else
     lies on this machine; a shape of which the file holds next to nothing fills the memory.
     plain : it must lie in the file as it is, in one piece, so that it can be mapped.
     """
+    held = _own(file, name)
+    if held.dtype.hasobject:
+        raise DataError(f"{name!r} holds texts or lists, expected numbers")
+    if plain:
+        offset, size = held.id.get_offset(), file.id.get_filesize()
+        if held.chunks is not None or offset is None or offset + held.nbytes > size:
+            raise DataError(f"{name!r} of shape {held.shape} is not in the file in one piece")
+    return held
+
+
+def _own(file: h5py.File, name: str) -> h5py.Dataset:
     if name not in file or not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise DataError(f"it holds no dataset {name!r} of its own")
     held = file[name]
@@ -57,11 +72,51 @@ def dataset(file: h5py.File, name: str, *, plain: bool = False) -> h5py.Dataset:
     size = file.id.get_filesize()
     if held.nbytes > _PACKED * size + _ROOM:
         raise DataError(f"{name!r} has shape {held.shape} in a file of {size} bytes")
-    if plain:
-        offset = held.id.get_offset()
-        if held.chunks is not None or offset is None or offset + held.nbytes > size:
-            raise DataError(f"{name!r} of shape {held.shape} is not in the file in one piece")
     return held
+
+
+def texts(file: h5py.File, name: str) -> list[str]:
+    """Give the texts of a dataset of the file; DataError where it cannot hold as much text.
+
+    libhdf5 makes room for as long a text as its reference says, up to 4 GiB, before it looks for
+    it; so the lengths are read first, as they lie in the file.
+    """
+    held = _own(file, name)
+    if held.dtype.kind == "O":
+        size = file.id.get_filesize()
+        said = sum(int(lengths.sum(dtype=np.int64)) for lengths in _lengths(held))
+        if said > _PACKED * size + _ROOM:
+            raise DataError(f"{name!r} names texts of {said} bytes in a file of {size}")
+    return [str(text) for text in held.asstr()[:]]
+
+
+def _lengths(held: h5py.Dataset) -> Iterator[np.ndarray[Any, np.dtype[np.uint32]]]:
+    """Yield what the references of variable-length texts say, in the pieces they are stored in.
+
+    A reference is 4 bytes of length, an address and 4 bytes of place (HDF5 File Format 3.0, IV.B).
+    """
+    address = held.file.id.get_create_plist().get_sizes()[0]
+    kind = np.dtype({"names": ["length"], "formats": ["<u4"], "itemsize": 8 + address})
+    size = held.file.id.get_filesize()
+    with Path(held.file.filename).open("rb") as f:
+        if held.chunks is None and (offset := held.id.get_offset()) is not None:
+            f.seek(offset)
+            yield np.frombuffer(f.read(held.size * kind.itemsize), kind)["length"]
+            return
+        if held.chunks is None or held.shuffle or held.compression not in (None, "gzip"):
+            raise DataError(
+                f"{held.name!r} holds texts packed in a rare way; plain or gzip is read"
+            )
+        room = math.prod(held.chunks) * kind.itemsize
+        if room > _PACKED * size + _ROOM:
+            raise DataError(f"{held.name!r} has pieces of shape {held.chunks}")
+        for k in range(held.id.get_num_chunks()):
+            piece = held.id.get_chunk_info(k)
+            f.seek(piece.byte_offset)
+            raw = f.read(piece.size)
+            if held.compression:
+                raw = zlib.decompressobj().decompress(raw, room)
+            yield np.frombuffer(raw, kind, count=len(raw) // kind.itemsize)["length"]
 
 
 def attribute(file: h5py.File, name: str) -> Any:
@@ -75,3 +130,8 @@ def attribute(file: h5py.File, name: str) -> Any:
     if held.shape != () or held.get_storage_size() > _TEXT:
         raise DataError(f"the attribute {name!r} is no single value")
     return file.attrs[name]
+
+
+def is_feature_file(file: h5py.File) -> bool:
+    """Tell whether it is one of evalkit's own; others' attributes are left alone."""
+    return "done" in file and attribute(file, "format") == "evalkit-features"

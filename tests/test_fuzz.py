@@ -4,14 +4,17 @@ import pickle
 import resource
 import struct
 import subprocess
+import zlib
 from pathlib import Path
 
 import fuzz_targets
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evalkit.adapters import vector_files
 from evalkit.datasets import bcolz
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import DataError
@@ -110,6 +113,47 @@ def test_a_table_of_texts_that_hdf5_reads_for_ever_is_refused(name: str, tmp_pat
         here += 16 + size + -size % 8 if number else 0
     struct.pack_into("<Q", data, here + 8, 0)  # a free rest of no bytes
     assert not fuzz_targets.answers(target, fuzz_targets.place(target, tmp_path), bytes(data))
+
+
+@pytest.mark.parametrize("pieces", [{}, {"chunks": (2,), "compression": "gzip"}])
+def test_a_text_of_4_gib_in_a_small_hdf5_file_takes_no_memory(
+    pieces: dict[str, object], tmp_path: Path
+) -> None:
+    """libhdf5 makes room for what a reference says, whether or not the file can hold it."""
+    path, text = tmp_path / "x.h5", h5py.string_dtype()
+    with h5py.File(path, "w") as f:
+        f["features"] = fuzz_targets.X
+        f.create_dataset("keys", data=["aaa", "b", "c", "d"], dtype=text, **pieces)
+    assert vector_files.read(path)[1] == ["aaa", "b", "c", "d"]
+    data = path.read_bytes()
+    with h5py.File(path) as f:
+        keys = f["keys"].id
+        first = keys.get_chunk_info(0) if pieces else None
+        at, size = (first.byte_offset, first.size) if first else (keys.get_offset(), 64)
+    raw = data[at : at + size]
+    plain = bytearray(zlib.decompress(raw) if pieces else raw)
+    assert plain[:4] == b"\x03\0\0\0"
+    plain[:4] = b"\xf0\xff\xff\xff"
+    raw = zlib.compress(plain, 0)[:size] if pieces else bytes(plain)
+    if pieces:  # a stored block is longer than the piece: put it at the end of the file
+        raw = zlib.compress(plain)
+        data = data.replace(struct.pack("<Q", at), struct.pack("<Q", len(data)))
+        data, at = data.replace(struct.pack("<I", size), struct.pack("<I", len(raw))), len(data)
+    path.write_bytes(data[:at] + raw + data[at + len(raw) :])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match="names texts of 42949"):
+        vector_files.read(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # KiB
+
+
+@pytest.mark.parametrize("name", ["features", "done"])
+def test_lists_where_numbers_belong_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as f:
+        f.create_dataset(name, (3,), h5py.vlen_dtype(np.float32))
+        f.attrs["format"] = "other"
+    with pytest.raises(DataError, match="not a usable HDF5 file"):
+        vector_files.read(path)
 
 
 def test_a_cut_pickle_of_torch_is_refused(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def test_a_huge_attribute_is_not_read(tmp_path: Path) -> None:
     with h5py.File(path, "w", libver="latest") as f:
         f.attrs.create("format", np.zeros(1 << 22, "S16"))
         f["features"], f["keys"] = np.ones((1, 2), np.float32), ["a"]
+        f["done"] = [1]
     with pytest.raises(DataError, match="the attribute 'format' is no single value"):
         embeddings.read(path)
 
