@@ -284,7 +284,7 @@ def test_an_unknown_screen_is_named(screen):
 def test_an_interrupted_job_goes_on_from_its_checkpoint(small_tiles, monkeypatch, tmp_path):
     small_tiles(16, 32)
     monkeypatch.setattr(scan, "_BLOCK", 16 * 32)
-    monkeypatch.setattr(scan, "_EVERY_S", 0.0)
+    monkeypatch.setattr(scan, "EVERY_S", 0.0)
     x, a = people(200, 9, 13)
     true = told(allpairs.verify(x, a, fars=FARS))
     path = tmp_path / "job.npz"
@@ -337,7 +337,7 @@ def test_ctrl_c_finishes_the_block_and_leaves_a_checkpoint(small_tiles, monkeypa
 
 
 def test_a_checkpoint_of_another_job_is_refused(small_tiles, monkeypatch, tmp_path):
-    monkeypatch.setattr(scan, "_EVERY_S", 0.0)
+    monkeypatch.setattr(scan, "EVERY_S", 0.0)
     path = tmp_path / "job.npz"
     path.write_bytes(b"nothing")
     with pytest.raises(ProtocolError, match=r"job\.npz is not a checkpoint"):

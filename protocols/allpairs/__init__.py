@@ -1,7 +1,6 @@
 """Exact statistics over every pair of two feature sets."""
 
 from evalkit.protocols.allpairs.answers import (
-    Engine,
     histogram,
     ranks,
     search,
@@ -15,6 +14,7 @@ from evalkit.protocols.allpairs.definition import (
     Search,
     Verification,
 )
+from evalkit.protocols.allpairs.engine import Engine
 from evalkit.protocols.allpairs.genuine import genuine_pairs
 
 __all__ = [

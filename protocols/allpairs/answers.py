@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,61 +21,15 @@ from evalkit.protocols.allpairs.definition import (
     operating_point,
     threshold_above,
 )
+from evalkit.protocols.allpairs.engine import Engine
 from evalkit.protocols.allpairs.genuine import genuine_pairs
 from evalkit.protocols.allpairs.rows import Above, Bars, Best, Bins
 from evalkit.protocols.allpairs.sample import Sample, choose_screen, row_levels
-from evalkit.protocols.allpairs.scan import GIB, Collector, Progress, Scan
-from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.allpairs.scan import Collector, Progress, Scan
+from evalkit.protocols.allpairs.sides import Floats, Ints
 from evalkit.protocols.metrics import false_accepts_allowed
 
 _TAIL_SHARE = 5e-4  # FARs up to here list all their false accepts, higher ones bracket the last
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
-    """How to run; no answer depends on it.
-
-    screen : "auto" tries what is at hand on a tile or two; or "float32", "torch-float32",
-        "bfloat16", "int8", with "/p" for p principal directions.
-    threads : tiles side by side, None for every processor.
-    memory : bytes beside the features.
-    checkpoint : a file that an interrupted job leaves and the same job goes on from.
-    progress : called with (pairs done, pairs in all).
-    """
-
-    screen: str = "auto"
-    threads: int | None = None
-    memory: int = GIB
-    checkpoint: Path | None = None
-    progress: Progress | None = None
-    tally: dict[str, Any] = field(default_factory=dict)  # filled: the screen and the passes taken
-
-    def scan(self, x: Any, y: Any = None, *, passed: int = 1) -> Scan:
-        """Make the scan of x and y; each pass has a checkpoint of its own."""
-        path = self.checkpoint
-        if path is not None and passed > 1:
-            path = path.with_name(f"{path.name}.{passed}")
-        return Scan(
-            x if isinstance(x, Side) else Side(x),
-            y if y is None or isinstance(y, Side) else Side(y),
-            memory=self.memory,
-            threads=self.threads,
-            progress=self.progress,
-            checkpoint=path,
-        )
-
-    def run(self, scan: Scan, collectors: Sequence[Collector]) -> None:
-        """Choose the screen and show every pair to the collectors."""
-        if collectors and scan.pairs:
-            screen = choose_screen(scan, self.screen, collectors)
-            self.tally.update(screen=screen.name, passes=self.tally.get("passes", 0) + 1)
-            scan.run(screen, collectors)
-
-    def finish(self) -> None:
-        """Remove the checkpoints of a job that has its answer."""
-        if self.checkpoint is not None:
-            for path in self.checkpoint.parent.glob(f"{self.checkpoint.name}*"):
-                path.unlink()
 
 
 def verify(

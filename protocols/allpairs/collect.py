@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.definition import Pairs
-from evalkit.protocols.allpairs.scan import Scan, State
+from evalkit.protocols.allpairs.scan import Scan, State, digest
 from evalkit.protocols.allpairs.sides import Floats, Ints
 from evalkit.protocols.allpairs.tiles import Found, Tile
 
@@ -110,14 +110,19 @@ class Highest:
         best = np.lexsort((j, i, -score))[: self.count]
         return Pairs(i[best], j[best], score[best])
 
+    def question(self) -> str:
+        """Name the count and who is a mate."""
+        return f"the {self.count} highest, {digest(*self._subjects)}"
+
     def state(self) -> State:
-        """Return the kept pairs and the cut."""
+        """Return the kept pairs, the cut and where it started."""
         i, j, score = self._kept.joined()
-        return {"i": i, "j": j, "score": score, "cut": np.array(self._cut)}
+        return {"i": i, "j": j, "score": score, "cuts": np.array([self.start, self._cut])}
 
     def merge(self, state: State) -> None:
         """Add the pairs that another pass over other tiles kept."""
-        self._cut = max(self._cut, float(state["cut"]))
+        start, cut = state["cuts"].tolist()
+        self.start, self._cut = max(self.start, start), max(self._cut, cut)
         self.absorb(Found(state["i"], state["j"], state["score"]))
 
 
@@ -216,6 +221,10 @@ class Bracket:
             return self.high - e, self.high + step
         return self.low - step, self.low + e
 
+    def question(self) -> str:
+        """Name the share and who is a mate."""
+        return f"the share {self._share}, {digest(*self._subjects)}"
+
     def state(self) -> State:
         """Return the bounds, the count above and the kept pairs."""
         i, j, score = self._kept.joined()
@@ -232,6 +241,8 @@ class Bracket:
         self._take(state["i"], state["j"], state["score"])
         self._above += int(state["counts"][0])
         self._seen += int(state["counts"][1])
+        if self._kept.size > self._room:
+            self._narrow()
 
 
 def settle(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.collect import Subjects, same_subject
-from evalkit.protocols.allpairs.scan import Scan, State
+from evalkit.protocols.allpairs.scan import Scan, State, digest
 from evalkit.protocols.allpairs.sides import Floats, Ints
 from evalkit.protocols.allpairs.tiles import Found, Tile
 
@@ -69,14 +69,18 @@ class Best:
         column[self.scan.x.rows] = np.append(self.scan.y.rows, -1)[self.column]
         return score, column
 
+    def question(self) -> str:
+        """Name k and who is a mate."""
+        return f"the {self.k} highest of every row, {digest(*self._subjects or ())}"
+
     def state(self) -> State:
-        """Return the best so far."""
-        return {"score": self.score, "column": self.column}
+        """Return the best so far, of the rows that have any."""
+        i, place = np.nonzero(self.column >= 0)
+        return {"i": i, "j": self.column[i, place], "score": self.score[i, place]}
 
     def merge(self, state: State) -> None:
         """Merge the best of another pass over other tiles."""
-        i, place = np.nonzero(state["column"] >= 0)
-        self.absorb(Found(i, state["column"][i, place], state["score"][i, place]))
+        self.absorb(Found(state["i"], state["j"], state["score"]))
 
 
 class Bars(NamedTuple):
@@ -165,14 +169,19 @@ class Above:
             self.above[bar] += above
             self.equal[bar] += equal
 
+    def question(self) -> str:
+        """Name the bars."""
+        return f"the pairs above {digest(*self.bars)}"
+
     def state(self) -> State:
-        """Return both counts."""
-        return {"above": self.above, "equal": self.equal}
+        """Return both counts of the bars that have any."""
+        bar = np.flatnonzero(self.above | self.equal)
+        return {"bar": bar, "above": self.above[bar], "equal": self.equal[bar]}
 
     def merge(self, state: State) -> None:
         """Add the counts of another pass over other tiles."""
-        self.above += state["above"]
-        self.equal += state["equal"]
+        self.above[state["bar"]] += state["above"]
+        self.equal[state["bar"]] += state["equal"]
 
 
 class Bins:
@@ -200,6 +209,10 @@ class Bins:
     def absorb(self, found: NDArray[np.int64]) -> None:
         """Add the counts of a tile."""
         self.count += found
+
+    def question(self) -> str:
+        """Name the edges."""
+        return f"the pairs between {digest(self._edges)}"
 
     def state(self) -> State:
         """Return the counts."""

@@ -12,6 +12,7 @@ import hashlib
 import os
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
@@ -30,7 +31,7 @@ from evalkit.protocols.scores import exact_scores
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
 State = dict[str, NDArray[Any]]
 GIB = 1 << 30
-_EVERY_S = 30.0
+EVERY_S = 30.0
 _BLOCK = 1_000_000_000  # pairs
 _TRIED = 256  # rows of a trial's tile
 _U64 = 2.0**-53
@@ -45,8 +46,11 @@ class Collector(Protocol):
     def absorb(self, found: Any) -> None:
         """Take what `examine` returned; never in two threads at once."""
 
+    def question(self) -> str:
+        """Say what is wanted, so that a checkpoint of another question is refused."""
+
     def state(self) -> State:
-        """All that was absorbed, as arrays."""
+        """All that was absorbed, as arrays; not what it started from."""
 
     def merge(self, state: State) -> None:
         """Absorb what another collector of the same question held."""
@@ -91,6 +95,10 @@ class Scan:
         self.error = self.settled if self.wide else gamma * longest + d * 2.0**-148
         self.pairs = len(x) * (len(x) - 1) // 2 if self.within else len(x) * len(self.y)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Neither talk nor checkpoint travels to another process."""
+        return {**self.__dict__, "progress": None, "checkpoint": None}
+
     def run(self, screen: Screen, collectors: Sequence[Collector]) -> None:
         """Show every pair to every collector, once.
 
@@ -109,38 +117,38 @@ class Scan:
     def _conduct(
         self, screen: Screen, collectors: Sequence[Collector], stop: threading.Event
     ) -> None:
-        blocks, saved = self._blocks(screen), time.monotonic()
-        mark = self._mark(blocks)
-        done = self._restore(mark, collectors)
-        seen = sum(self._size(blocks[b]) for b in done)
+        blocks, saved = self.blocks(screen), time.monotonic()
+        mark = self.mark(blocks, collectors)
+        done = self.restore(mark, collectors)
+        seen = sum(self.size(blocks[b]) for b in done)
         lock = threading.Lock()
-        by_torch = _uses_torch(screen)
-        tensors = self._tensors() if by_torch else None
+        by_torch = uses_torch(screen)
+        tensors = self.tensors() if by_torch else None
 
         def work(x: Codes, y: Codes, block: Block, tile: Block) -> None:
             nonlocal seen
             if stop.is_set() and self.checkpoint is None:
                 return
-            looked = self._tile(screen, x, y, block, tile, tensors)
+            looked = self.tile(screen, x, y, block, tile, tensors)
             found = [c.examine(looked) for c in collectors]
             with lock:
                 for c, f in zip(collectors, found, strict=True):
                     c.absorb(f)
-                seen += self._size(tile)
+                seen += self.size(tile)
                 if self.progress is not None:
                     self.progress(seen, self.pairs)
 
         threads = self.threads if by_torch or _blas_is_single() else 1
-        with _one_torch_thread(by_torch), ThreadPoolExecutor(threads) as pool:
+        with one_torch_thread(by_torch), ThreadPoolExecutor(threads) as pool:
             for number, x, y in self._coded(screen, blocks, done, pool.map):
                 block = blocks[number]
-                _drain(pool, ((work, x, y, block, t) for t in self._tiles(block)), 2 * threads)
+                _drain(pool, ((work, x, y, block, t) for t in self.tiles(block)), 2 * threads)
                 if stop.is_set() and self.checkpoint is None:
                     return
                 done.add(number)
-                due = stop.is_set() or time.monotonic() - saved > _EVERY_S
+                due = stop.is_set() or time.monotonic() - saved > EVERY_S
                 if self.checkpoint is not None and (due or len(done) == len(blocks)):
-                    self._save(mark, done, collectors)
+                    self.save(screen, mark, done, collectors)
                     saved = time.monotonic()
                 if stop.is_set():
                     return
@@ -168,8 +176,8 @@ class Scan:
         """Processor seconds a pair that this screen costs, by one tile after another to warm up."""
         rng, spent, pairs = np.random.default_rng(1), 0.0, 0
         m, n = len(self.x), len(self.y)
-        with _one_torch_thread(_uses_torch(screen)):
-            tensors = self._tensors() if _uses_torch(screen) else None
+        with one_torch_thread(uses_torch(screen)):
+            tensors = self.tensors() if uses_torch(screen) else None
             for turn in range(2):
                 i0 = int(rng.integers(0, max(1, m - _TRIED)))
                 j0 = int(rng.integers(0, max(1, n - COLUMNS)))
@@ -179,23 +187,24 @@ class Scan:
                 y = screen.encode(self.y, block.j0, block.j1, columns=True)
                 coded = time.thread_time() - begun
                 begun = time.thread_time()
-                tile = self._tile(screen, x, y, block, block, tensors)
+                tile = self.tile(screen, x, y, block, block, tensors)
                 for c in collectors:
                     c.examine(tile)
                 if turn:
                     spent += time.thread_time() - begun
                     rows = (block.i1 - block.i0) + (block.j1 - block.j0)
-                    spent += coded / rows * (m + n) / max(1, self.pairs) * self._size(block)
-                    pairs += self._size(block)
+                    spent += coded / rows * (m + n) / max(1, self.pairs) * self.size(block)
+                    pairs += self.size(block)
         return spent / max(1, pairs)
 
-    def _size(self, b: Block) -> int:
+    def size(self, b: Block) -> int:
+        """Pairs of a block, each once."""
         if not self.within or b.j0 >= b.i1:
             return (b.i1 - b.i0) * (b.j1 - b.j0)
         i = np.arange(b.i0, b.i1, dtype=np.int64)
         return int(np.maximum(b.j1 - np.maximum(b.j0, i + 1), 0).sum())
 
-    def _blocks(self, screen: Screen) -> list[Block]:
+    def blocks(self, screen: Screen) -> list[Block]:
         """Bands of x against bands of y, so that both bands' codes fit a quarter of the memory."""
         fit = max(1, self.memory // 4 // screen.bytes_a_row(self.x))
         wide = max(COLUMNS, fit * 3 // 4 // COLUMNS * COLUMNS)
@@ -209,7 +218,8 @@ class Scan:
             if not self.within or min(j + wide, len(self.y)) > i + 1
         ]
 
-    def _tiles(self, b: Block) -> Iterator[Block]:
+    def tiles(self, b: Block) -> Iterator[Block]:
+        """Cut a block into tiles."""
         for j in range(b.j0, b.j1, COLUMNS):
             for i in range(b.i0, b.i1, ROWS):
                 tile = Block(i, min(i + ROWS, b.i1), j, min(j + COLUMNS, b.j1))
@@ -228,16 +238,18 @@ class Scan:
                 y, held = screen.encode(self.y, b.j0, b.j1, columns=True, each=each), (b.j0, b.j1)
             yield number, screen.encode(self.x, b.i0, b.i1, columns=False, each=each), y
 
-    def _tensors(self) -> tuple[Any, Any] | None:
+    def tensors(self) -> tuple[Any, Any] | None:
+        """Both sides for torch, where their rows can be used where they lie."""
         if not (self.x.resident and self.y.resident):
             return None
         from evalkit.protocols.allpairs.by_torch import tensor
 
         return tensor(self.x.band(0, len(self.x))), tensor(self.y.band(0, len(self.y)))
 
-    def _tile(
+    def tile(
         self, screen: Screen, x: Codes, y: Codes, block: Block, tile: Block, tensors: Any
     ) -> Tile:
+        """Multiply the codes of a tile; x and y are those of its block."""
         i = slice(tile.i0 - block.i0, tile.i1 - block.i0)
         j = slice(tile.j0 - block.j0, tile.j1 - block.j0)
         up, down = screen.error(x, i, y, j, screen.width(self.x.dim))
@@ -254,15 +266,19 @@ class Scan:
             screen, keys, factor, up, down, tile.i0, tile.j0, self.x, self.y, diagonal, tensors
         )
 
-    def _mark(self, blocks: list[Block]) -> str:
-        """Digest what a checkpoint must agree with: the rows, and how they were cut into blocks."""
-        h = hashlib.sha256(repr((blocks, self.within, self.x.given, self.y.given)).encode())
+    def mark(self, blocks: list[Block], collectors: Sequence[Collector]) -> str:
+        """Digest what a checkpoint must agree with: the question, the rows, and their blocks."""
+        job = (blocks, self.within, self.x.given, self.y.given, [c.question() for c in collectors])
+        h = hashlib.sha256(repr(job).encode())
         for side in (self.x, self.y):
             h.update(side.norm.tobytes())
             h.update(side.rows.tobytes())
         return h.hexdigest()
 
-    def _save(self, mark: str, done: set[int], collectors: Sequence[Collector]) -> None:
+    def save(
+        self, screen: Screen, mark: str, done: set[int], collectors: Sequence[Collector]
+    ) -> None:
+        """Write what the collectors hold of the blocks that are done, if there is a checkpoint."""
         path = self.checkpoint
         if path is None:
             return
@@ -271,17 +287,28 @@ class Scan:
         }
         part = path.with_name(path.name + ".part")
         with part.open("wb") as f:
-            np.savez(f, mark=np.array(mark), done=np.array(sorted(done), np.int64), **arrays)
+            blocks, name = np.array(sorted(done), np.int64), np.array(screen.name)
+            np.savez(f, mark=np.array(mark), screen=name, done=blocks, **arrays)
         part.replace(path)
 
-    def _restore(self, mark: str, collectors: Sequence[Collector]) -> set[int]:
+    def begun_with(self) -> str | None:
+        """Name the screen of the job that left the checkpoint, where there is one."""
+        try:
+            with np.load(self.checkpoint or "", allow_pickle=False) as held:
+                name = str(held["screen"])
+        except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
+            return None  # `restore` says what is wrong with it
+        return None if name == "float64" else name
+
+    def restore(self, mark: str, collectors: Sequence[Collector]) -> set[int]:
+        """Merge a checkpoint into fresh collectors; the numbers of the blocks that it covers."""
         path = self.checkpoint
         if path is None or not path.exists():
             return set()
         try:
             with np.load(path, allow_pickle=False) as held:
                 arrays = {name: held[name] for name in held.files}
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
             raise ProtocolError(
                 f"{path} is not a checkpoint: {e}", "delete it to start anew"
             ) from e
@@ -293,6 +320,14 @@ class Scan:
             prefix = f"{n}."
             c.merge({k[len(prefix) :]: a for k, a in arrays.items() if k.startswith(prefix)})
         return set(arrays["done"].tolist())
+
+
+def digest(*arrays: Any) -> str:
+    """Name arrays by what they hold."""
+    h = hashlib.sha256()
+    for a in arrays:
+        h.update(np.ascontiguousarray(a).tobytes())
+    return h.hexdigest()
 
 
 def _drain(pool: ThreadPoolExecutor, calls: Iterator[tuple[Any, ...]], ahead: int) -> None:
@@ -313,11 +348,13 @@ def _blas_is_single() -> bool:
     return any(os.environ.get(n) == "1" for n in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
 
 
-def _uses_torch(screen: Screen) -> bool:
+def uses_torch(screen: Screen) -> bool:
+    """Whether torch multiplies."""
     return screen.arithmetic not in ("float32", "float64")
 
 
-def _one_torch_thread(wanted: bool) -> Any:
+def one_torch_thread(wanted: bool) -> Any:
+    """Let torch use one thread in a block of code, where it is used at all."""
     if not wanted:
         return nullcontext()
     from evalkit.protocols.allpairs import by_torch

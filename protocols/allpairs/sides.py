@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.protocols.allpairs.mapped import Mapped
+
 Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
 _CHUNK = 8192
@@ -41,6 +43,14 @@ class Side:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Rows of a memory map travel as the name of their file."""
+        return {**self.__dict__, "_x": Mapped.of(self._x) or self._x}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        x = state["_x"]
+        self.__dict__.update(state, _x=x.open() if isinstance(x, Mapped) else x)
 
     def band(self, a: int, b: int) -> NDArray[np.float32]:
         """Rows a..b of those that are not failures, (b - a, D) float32."""

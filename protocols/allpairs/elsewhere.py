@@ -1,0 +1,109 @@
+"""Blocks done by other processes: what a block is, and how its answer is merged, once.
+
+A worker gets a job, which holds the rows by the name of their file, and returns for each block what
+fresh collectors found in it.  Merging is exact and knows no order, so any number of workers, in any
+order and with any repetition, gives the same bits as one.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from evalkit.protocols.allpairs.scan import (
+    EVERY_S,
+    Block,
+    Collector,
+    Scan,
+    State,
+    one_torch_thread,
+    uses_torch,
+)
+from evalkit.protocols.allpairs.screens import Codes, Screen
+
+
+class Cluster(Protocol):
+    """Other processes; `evalkit.cluster` has one."""
+
+    def place(self, x: Any) -> NDArray[Any]:
+        """Put rows where every worker can map them; the same rows, mapped from there."""
+
+    def run(
+        self, job: Callable[[Any], Any], items: Mapping[int, Any]
+    ) -> Generator[tuple[int, Any]]:
+        """Call a picklable job with every item, somewhere; (number, result) in any order.
+
+        A result may come twice, where a worker ended after it was given.
+        """
+
+
+class Blocks:
+    """The job of a worker: a block in, the states of its collectors out."""
+
+    def __init__(self, scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> None:
+        self._scan, self._screen, self._blank = scan, screen, collectors
+        self._columns: tuple[tuple[int, int], Codes] | None = None
+
+    def __call__(self, block: Block) -> list[State]:
+        """Show the tiles of a block to fresh collectors, in this thread."""
+        scan, screen = self._scan, _trusted(self._screen)
+        collectors = copy.deepcopy(self._blank, {id(scan): scan})
+        x = screen.encode(scan.x, block.i0, block.i1, columns=False)
+        y = self._encoded(screen, block)
+        with one_torch_thread(uses_torch(screen)):
+            tensors = scan.tensors() if uses_torch(screen) else None
+            for tile in scan.tiles(block):
+                looked = scan.tile(screen, x, y, block, tile, tensors)
+                for c in collectors:
+                    c.absorb(c.examine(looked))
+        return [c.state() for c in collectors]
+
+    def _encoded(self, screen: Screen, b: Block) -> Codes:
+        """Codes of y, kept while blocks of the same columns come."""
+        held = self._columns
+        if held is None or held[0] != (b.j0, b.j1):
+            y = screen.encode(self._scan.y, b.j0, b.j1, columns=True)
+            self._columns = held = (b.j0, b.j1), y
+        return held[1]
+
+
+def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cluster) -> None:
+    """Show every pair to every collector, once: `Scan.run` by the workers of a cluster.
+
+    An interrupt ends it at once; the checkpoint, where there is one, is at most half a minute old.
+    """
+    blocks, saved = scan.blocks(screen), time.monotonic()
+    mark = scan.mark(blocks, collectors)
+    job = Blocks(scan, screen, copy.deepcopy(collectors, {id(scan): scan}))
+    done = scan.restore(mark, collectors)  # into ours, never into those of the job
+    todo = {number: block for number, block in enumerate(blocks) if number not in done}
+    seen = sum(scan.size(blocks[b]) for b in done)
+    with closing(cluster.run(job, todo)) as finished:
+        for number, states in finished:
+            if number in done:
+                continue
+            for collector, state in zip(collectors, states, strict=True):
+                collector.merge(state)
+            done.add(number)
+            seen += scan.size(blocks[number])
+            if scan.progress is not None:
+                scan.progress(seen, scan.pairs)
+            if time.monotonic() - saved > EVERY_S or len(done) == len(blocks):
+                scan.save(screen, mark, done, collectors)
+                saved = time.monotonic()
+
+
+def _trusted(screen: Screen) -> Screen:
+    """Use the screen where this machine multiplies as it must, float32 elsewhere."""
+    if not uses_torch(screen):
+        return screen
+    try:
+        from evalkit.protocols.allpairs import by_torch
+    except ImportError:
+        return Screen("float32")
+    return screen if by_torch.trusted(screen.arithmetic) else Screen("float32")

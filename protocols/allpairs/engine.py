@@ -1,0 +1,78 @@
+"""How the engine runs: options that no answer depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evalkit.protocols.allpairs import elsewhere
+from evalkit.protocols.allpairs.sample import choose_screen
+from evalkit.protocols.allpairs.scan import GIB, Collector, Progress, Scan
+from evalkit.protocols.allpairs.sides import Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """How to run; no answer depends on it.
+
+    screen : "auto" tries what is at hand on a tile or two; or "float32", "torch-float32",
+        "bfloat16", "int8", with "/p" for p principal directions.
+    threads : tiles side by side, None for every processor.
+    memory : bytes beside the features.
+    checkpoint : a file that an interrupted job leaves and the same job goes on from; the second and
+        later questions asked of one engine, and further passes, have files of their own beside it.
+    progress : called with (pairs done, pairs in all).
+    cluster : whose workers do the blocks, see `evalkit.cluster`; None = this process.
+    """
+
+    screen: str = "auto"
+    threads: int | None = None
+    memory: int = GIB
+    checkpoint: Path | None = None
+    progress: Progress | None = None
+    cluster: elsewhere.Cluster | None = None
+    tally: dict[str, Any] = field(default_factory=dict)  # filled: the screen and the passes taken
+
+    def scan(self, x: Any, y: Any = None, *, passed: int = 1) -> Scan:
+        """Make the scan of x and y for a new question, or for another pass of the last one."""
+        if passed == 1:
+            self.tally["questions"] = self.tally.get("questions", 0) + 1
+        return Scan(
+            self._side(x),
+            None if y is None else self._side(y),
+            memory=self.memory,
+            threads=self.threads,
+            progress=self.progress,
+            checkpoint=self._file(passed),
+        )
+
+    def _side(self, x: Any) -> Side:
+        if isinstance(x, Side):
+            return x
+        return Side(x if self.cluster is None else self.cluster.place(x))
+
+    def run(self, scan: Scan, collectors: Sequence[Collector]) -> None:
+        """Choose the screen and show every pair to the collectors."""
+        if collectors and scan.pairs:
+            # A job goes on as it began: another screen would cut other blocks.
+            screen = choose_screen(scan, scan.begun_with() or self.screen, collectors)
+            self.tally.update(screen=screen.name, passes=self.tally.get("passes", 0) + 1)
+            if self.cluster is None:
+                scan.run(screen, collectors)
+            else:
+                elsewhere.run(scan, screen, collectors, self.cluster)
+
+    def finish(self) -> None:
+        """Remove the checkpoints of a question that has its answer."""
+        passed = 1
+        while (path := self._file(passed)) is not None and (path.exists() or passed == 1):
+            path.unlink(missing_ok=True)
+            passed += 1
+
+    def _file(self, passed: int) -> Path | None:
+        path, step = self.checkpoint, (self.tally["questions"], passed)
+        if path is None or step == (1, 1):
+            return path
+        return path.with_name(f"{path.name}.{step[0]}.{step[1]}")

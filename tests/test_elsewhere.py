@@ -1,0 +1,162 @@
+"""Blocks done elsewhere: any order, any repetition, broken off anywhere, the same bits."""
+
+import pickle
+import random
+
+import numpy as np
+import pytest
+from test_allpairs_engine import FARS, people, told
+
+from evalkit.errors import DataError
+from evalkit.protocols import allpairs
+from evalkit.protocols.allpairs import Engine, elsewhere, scan, screens
+from evalkit.protocols.allpairs.mapped import Mapped
+
+
+class Repeating:
+    """A cluster in this process: shuffled, every third result twice, all of it through pickle."""
+
+    def __init__(self, folder, seed=0, stop_after=None):
+        self.folder, self.stop_after = folder, stop_after
+        self.random, self.sent, self.given = random.Random(seed), [], 0
+
+    def place(self, x):
+        path = self.folder / f"{len(list(self.folder.iterdir()))}.npy"
+        np.save(path, x)
+        return np.load(path, mmap_mode="r")
+
+    def run(self, job, items):
+        self.sent.append(pickle.dumps(job))
+        job = pickle.loads(self.sent[-1])
+        order = [*items, *list(items)[::3]]
+        self.random.shuffle(order)
+        for number in order:
+            if self.given == self.stop_after:
+                raise KeyboardInterrupt
+            self.given += 1
+            yield number, pickle.loads(pickle.dumps(job(items[number])))
+
+
+@pytest.fixture
+def many_blocks(monkeypatch):
+    monkeypatch.setattr(scan, "_BLOCK", 64 * 128)
+    monkeypatch.setattr(scan, "EVERY_S", 0.0)
+    monkeypatch.setattr(elsewhere, "EVERY_S", 0.0)
+    for module, name, size in ((scan, "ROWS", 64), (scan, "COLUMNS", 128)):
+        monkeypatch.setattr(module, name, size)
+    monkeypatch.setattr(screens, "COLUMNS", 128)
+
+
+def every_answer(engine, x, a, y, b):
+    """All that the engine can say of two sets, as plain values."""
+    found = allpairs.search(x, y, 3, probe_subject=a, gallery_subject=b, fars=FARS, **engine())
+    rows = np.arange(0, len(x), 2)
+    bars = (x[rows].astype(float) * y[rows].astype(float)).sum(axis=1)
+    bars[~np.isfinite(bars)] = -np.inf
+    top = allpairs.top_impostors(x, a, y, b, count=300, **engine())
+    within = allpairs.verify(x, a, fars=FARS, **engine())
+    return [
+        told(allpairs.verify(x, a, y, b, fars=FARS, **engine())),
+        told(within),
+        *(part.tolist() for part in (top.i, top.j, top.score)),
+        *(part.tolist() for part in allpairs.ranks(x, y, rows, bars, **engine())),
+        *(repr(getattr(found, name)) for name in found.__dataclass_fields__),
+    ]
+
+
+@pytest.mark.parametrize("screen", ["float32", "auto"])
+def test_shuffled_and_repeated_blocks_change_no_bit(many_blocks, tmp_path, screen):
+    x, a = people(400, 12, 1)
+    y, b = people(600, 12, 2)
+    true = every_answer(dict, x, a, y, b)
+    for seed in range(2):
+        cluster = Repeating(tmp_path, seed)
+        engine = lambda c=cluster: {"engine": Engine(screen=screen, memory=1 << 16, cluster=c)}  # noqa: E731
+        assert every_answer(engine, x, a, y, b) == true
+        assert cluster.given > 50
+
+
+def test_a_job_broken_off_anywhere_goes_on_from_its_checkpoint(many_blocks, tmp_path):
+    x, a = people(400, 12, 3)
+    true = told(allpairs.verify(x, a, fars=FARS))
+    (tmp_path / "rows").mkdir()
+    path, broken = tmp_path / "job.npz", 0
+    while True:
+        cluster = Repeating(tmp_path / "rows", broken, stop_after=5)
+        engine = Engine(memory=1 << 16, cluster=cluster, checkpoint=path)
+        try:
+            found = allpairs.verify(x, a, fars=FARS, engine=engine)
+            break
+        except KeyboardInterrupt:
+            broken += 1
+            assert path.exists()
+    assert told(found) == true and broken > 2
+    assert not path.exists()
+
+
+def test_each_question_of_an_engine_has_its_own_checkpoint(many_blocks, tmp_path):
+    """A second question asked of one engine never takes what the first one left."""
+    x, a = people(300, 12, 4)
+    (tmp_path / "rows").mkdir()
+    path = tmp_path / "job.npz"
+    true = told(allpairs.verify(x, a, fars=FARS)), allpairs.search(x, x, 2).score.tolist()
+
+    def both(stop_after):
+        cluster = Repeating(tmp_path / "rows", stop_after=stop_after)
+        engine = Engine(memory=1 << 16, cluster=cluster, checkpoint=path)
+        first = told(allpairs.verify(x, a, fars=FARS, engine=engine))
+        return (first, allpairs.search(x, x, 2, engine=engine).score.tolist()), cluster.given
+
+    blocks = both(None)[1]
+    with pytest.raises(KeyboardInterrupt):
+        both(blocks - 3)
+    assert [p.name for p in tmp_path.glob("job*")] == ["job.npz.2.1"]
+    found, again = both(None)
+    assert found == true and again < blocks
+    assert not list(tmp_path.glob("job*"))
+
+
+def test_a_checkpoint_of_other_fars_is_refused(many_blocks, tmp_path):
+    x, a = people(300, 12, 4)
+    (tmp_path / "rows").mkdir()
+    cluster = Repeating(tmp_path / "rows", stop_after=5)
+    engine = Engine(memory=1 << 16, cluster=cluster, checkpoint=tmp_path / "job.npz")
+    with pytest.raises(KeyboardInterrupt):
+        allpairs.verify(x, a, fars=["1e-3"], engine=engine)
+    engine = Engine(memory=1 << 16, checkpoint=tmp_path / "job.npz")
+    with pytest.raises(Exception, match="another job"):
+        allpairs.verify(x, a, fars=["1e-2"], engine=engine)
+
+
+def test_rows_travel_as_the_name_of_their_file(tmp_path):
+    x = people(500, 64, 5)[0]
+    np.save(tmp_path / "x.npy", x)
+    held = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for view in (held, held[100:], held.view(np.ndarray)[7:300], held.reshape(250, 2, 64)):
+        there = Mapped.of(view)
+        np.testing.assert_array_equal(there.open(), view)
+        assert len(pickle.dumps(there)) < 400
+    assert Mapped.of(x) is Mapped.of(held[::2]) is Mapped.of(np.array(held)) is None
+    side = scan.Side(held)
+    assert len(pickle.dumps(side)) < x.nbytes / 4
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(side)).band(3, 9), side.band(3, 9))
+
+
+def test_another_file_of_the_same_name_is_told(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((9, 4), np.float32))
+    there = Mapped.of(np.load(path, mmap_mode="r"))
+    np.save(path, np.ones((9, 4), np.float32))
+    with pytest.raises(DataError, match=r"x\.npy changed, or a worker has another"):
+        there.open()
+    path.unlink()
+    with pytest.raises(DataError, match=r"cannot read .*x\.npy"):
+        there.open()
+
+
+def test_a_worker_whose_torch_multiplies_wrongly_falls_back(tmp_path, monkeypatch):
+    by_torch = pytest.importorskip("evalkit.protocols.allpairs.by_torch")
+    monkeypatch.setattr(by_torch, "trusted", lambda arithmetic: False)
+    assert elsewhere._trusted(screens.Screen("int8")).arithmetic == "float32"
+    monkeypatch.setattr(by_torch, "trusted", lambda arithmetic: True)
+    assert elsewhere._trusted(screens.Screen("int8")).arithmetic == "int8"
