@@ -11,7 +11,7 @@ import numpy as np
 from evalkit.errors import ReportError
 from evalkit.protocols.intervals import affordable
 from evalkit.protocols.paired import Difference, differences
-from evalkit.protocols.samples import Sample, sample_of
+from evalkit.protocols.samples import Outcomes, Sample, part_of, parts_of, sample_of
 from evalkit.report.table import spelled
 from evalkit.types import Report
 
@@ -42,6 +42,9 @@ _COMPARISONS = (
     "nonmate_subject",
     "mate_gallery",
     "nonmate_gallery",
+    "subject",
+    "trials",
+    "seed",
 )
 
 
@@ -102,15 +105,17 @@ def compare(
     check_comparable(base, other, ignore)
     a, b = base.flat(), other.flat()
     values = {n: (a[n], b[n]) for n in (a if names is None else names) if n in a and n in b}
-    why = _why_unpaired(base, other)
-    if why or base.outcomes is None or other.outcomes is None:
-        return Comparison(values, {}, (), why)
-    samples = sample_of(base.outcomes), sample_of(other.outcomes)
-    if draws is None:
-        draws = affordable(_DRAWS, samples[0], _A_SECOND)
     gaps = {n: y - x for n, (x, y) in values.items()}
-    found = differences(*samples, values, gaps, alpha=alpha, draws=draws, seed=seed)
-    return Comparison(values, found, tuple(_flips(base, other, *samples)))
+    pairable, why = _pairable(base, other)
+    found: dict[str, Difference] = {}
+    flips: list[Flip] = []
+    for part, held in pairable.items():
+        samples = sample_of(held[0]), sample_of(held[1])
+        of_part = [n for n in values if part_of(n, pairable) == part]
+        times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
+        found |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
+        flips += _flips(*held, *samples)
+    return Comparison(values, {n: found[n] for n in values if n in found}, tuple(flips), why)
 
 
 def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10) -> str:
@@ -130,7 +135,8 @@ def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10
         for cells in (list(enumerate(zip(r, widths, strict=True))) for r in rows)
     ]
     if found.why_unpaired:
-        lines.append(f"no paired tests: {found.why_unpaired}")
+        what = "not all paired" if found.differences else "no paired tests"
+        lines.append(f"{what}: {found.why_unpaired}")
     return "\n".join(lines + _flip_lines(found.flips, titles, flips))
 
 
@@ -144,7 +150,7 @@ def _flip_lines(flips: tuple[Flip, ...], titles: tuple[str, str], most: int) -> 
         for f in group[:most]:
             kind = "genuine " if f.genuine else "impostor"
             scores = f"{f.base_score:.4f} -> {f.other_score:.4f}"
-            lines.append(f"  {sign} {kind}  {scores}  {f.left}  {f.right}")
+            lines.append(f"  {sign} {kind}  {scores}  {f.left}  {f.right}".rstrip())
         if len(group) > most:
             lines.append(f"  {sign} ... and {len(group) - most} more")
     return lines
@@ -161,27 +167,49 @@ def _short(value: Any) -> str:
     return repr(text if len(text) <= 24 else text[:12] + "...")
 
 
-def _why_unpaired(base: Report, other: Report) -> str:
+def _pairable(base: Report, other: Report) -> tuple[dict[str, tuple[Outcomes, Outcomes]], str]:
+    """Give the parts of both reports' outcomes that are of the same comparisons, and why not all.
+
+    Of one part each, the names do not matter.
+    """
     for report, which in ((base, "first"), (other, "second")):
         if report.outcomes is None:
-            return f"the {which} report has no outcomes beside it (the .npz that --out writes)"
-    a, b = base.outcomes or {}, other.outcomes or {}
+            return {}, f"the {which} report has no outcomes beside it (the .npz that --out writes)"
+    a, b = parts_of(base.outcomes or {}), parts_of(other.outcomes or {})
+    if len(a) == len(b) == 1:
+        b = dict(zip(a, b.values(), strict=True))
+    found, why = {}, []
+    for part in dict.fromkeys([*a, *b]):
+        where = f" of {part}" if part else ""
+        if part not in a or part not in b:
+            why.append(f"only the {'first' if part in a else 'second'} report has outcomes{where}")
+        elif name := _first_difference(a[part], b[part]):
+            why.append(f"the outcomes{where} are of different comparisons: {name!r} differs")
+        else:
+            found[part] = a[part], b[part]
+    return found, "; ".join(why)
+
+
+def _first_difference(a: Outcomes, b: Outcomes) -> str:
     for name in _COMPARISONS:
         if (name in a) != (name in b) or (name in a and not np.array_equal(a[name], b[name])):
-            return f"the outcomes are of different comparisons: {name!r} differs"
+            return name
     return ""
 
 
-def _flips(base: Report, other: Report, a: Sample, b: Sample) -> Iterable[Flip]:
-    o, p = base.outcomes, other.outcomes
-    if o is None or p is None or a.decided is None or b.decided is None:
+def _flips(o: Outcomes, p: Outcomes, a: Sample, b: Sample) -> Iterable[Flip]:
+    """Yield the pairs decided rightly by one model only; without keys, by row or line of a list."""
+    if a.decided is None or b.decided is None:
         return
     keys = o.get("keys")
     for k in np.flatnonzero(a.decided != b.decided):
-        left, right = int(o["left"][k]), int(o["right"][k])
+        sides = [f"line {k + 1}", ""]
+        if "left" in o:
+            rows = int(o["left"][k]), int(o["right"][k])
+            sides = [f"row {r}" if keys is None else str(keys[r]) for r in rows]
         yield Flip(
-            left=f"row {left}" if keys is None else str(keys[left]),
-            right=f"row {right}" if keys is None else str(keys[right]),
+            left=sides[0],
+            right=sides[1],
             genuine=bool(o["genuine"][k]),
             base_score=float(o["score"][k]),
             other_score=float(p["score"][k]),

@@ -13,6 +13,7 @@ round(x N)-th highest impostor score, accepted (`compat.blufr`), so up to one mo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -23,9 +24,9 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, compat, metrics
-from evalkit.protocols.intervals import logit_interval
+from evalkit.protocols.intervals import bounded
 from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import Floats, Outcomes, sample_of
+from evalkit.protocols.samples import DRAWN, Floats, Outcomes, sample_of
 from evalkit.protocols.scores import Flip, failed, fuse, normalise
 from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate, Failures, Report
@@ -84,7 +85,7 @@ def evaluate(
     Metrics, each mu - sigma with the trials in `folds`: vr@far=1e-3, dir@fpir=1e-2,rank=1, and the
     same with ",rule=blufr".  A row without a template is never accepted.
     Intervals: the same people are drawn for every trial, since trials share them; by our rule's
-    draws for both rules.
+    draws for both rules.  Outcomes are these draws, and what they were drawn of.
     """
     subject = np.asarray(subject)
     validate(features, subject, trials)
@@ -106,17 +107,23 @@ def evaluate(
             )
         )
     found = {name: mu_minus_sigma([m[name] for m in every]) for name in every[0]}
-    of_pairs, of_searches = zip(*drawn, strict=True)
+    of_pairs, of_searches = (_mu_minus_sigma_drawn(of) for of in zip(*drawn, strict=True))
+    drawn_of = {name: of_searches if name.startswith("dir") else of_pairs for name in found}
+    kept = {name: d for name, d in drawn_of.items() if d is not None}
     lost = failed(x)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics={
-            name: _bounded(m, of_searches if name.startswith("dir") else of_pairs, seed)
-            for name, m in found.items()
-        },
+        metrics=found
+        | {name: bounded(found[name], kept[name], len(people), seed) for name in kept},
         failures=Failures(images=int(lost.sum())),
         provenance={"images": len(x), "trials": len(trials), "flip": flip},
+        outcomes={
+            "subject": who,
+            "trials": _digest(trials),
+            "seed": np.array(seed),
+            **{f"{DRAWN}{name}": values for name, values in kept.items()},
+        },
     )
 
 
@@ -128,17 +135,21 @@ def _draws(kept: Outcomes, name: str, weights: NDArray[np.int64]) -> Floats | No
     return metric_draws(sample_of(kept), [name], len(weights), weights=weights).get(name)
 
 
-def _bounded(m: Estimate, drawn: Sequence[Floats | None], seed: int) -> Estimate:
-    """Give mu - sigma its interval, from what it is in every draw."""
-    trials = [d for d in drawn if d is not None]
-    if m.value is None or not 0 < m.value < 1 or len(trials) < len(drawn):
-        return m
-    each = np.stack(trials)
-    error = float((each.mean(axis=0) - each.std(axis=0, ddof=1)).std(ddof=1))
-    if error == 0:
-        return m
-    low, high = logit_interval(m.value, error)
-    return replace(m, low=low, high=high, interval=f"95% by subject, {DRAWS} draws, seed {seed}")
+def _mu_minus_sigma_drawn(trials: Sequence[Floats | None]) -> Floats | None:
+    """Give (draws,) of mu - sigma from each trial's, or None where one cannot be drawn."""
+    each = [d for d in trials if d is not None]
+    if len(each) < len(trials):
+        return None
+    drawn: Floats = np.mean(each, axis=0) - np.std(each, axis=0, ddof=1)
+    return drawn
+
+
+def _digest(trials: Sequence[Trial]) -> NDArray[np.uint8]:
+    """SHA-256 of the rows of all trials: (32,)."""
+    h = hashlib.sha256()
+    for rows in (rows for t in trials for rows in (t.test, t.gallery, t.probe)):
+        h.update(np.array(len(rows), "<i8").tobytes() + np.asarray(rows, "<i8").tobytes())
+    return np.frombuffer(h.digest(), np.uint8)
 
 
 def _verified(pairs: Outcomes, far: str) -> dict[str, Estimate]:

@@ -21,6 +21,7 @@ LEVEL = 0.95
 DRAWS = 1000
 # Beyond WORK comparisons in all draws there are fewer of them: half a minute, not half an hour.
 WORK, FEWEST = 1_000_000_000, 200
+WITHOUT_PEOPLE = "too short where people recur"
 
 
 def clopper_pearson(hits: int, n: int, level: float = LEVEL) -> tuple[float, float]:
@@ -85,20 +86,20 @@ def with_intervals(
 
     outcomes : as `samples.sample_of` reads them.  An estimate without a value, with an interval
     already, or of a kind that cannot be resampled is returned as it is.  Where all draws agree
-    (no errors seen) the interval is Clopper-Pearson's with one trial a subject.
-    Very long pair lists get fewer draws (`affordable`), as `interval` then says.
+    (no errors seen, or few subjects) the interval is Clopper-Pearson's with one trial a subject.
+    Where nobody knows who was compared, comparisons are drawn, as `interval` then says.
+    Very long pair lists get fewer draws (`affordable`), as `interval` says too.
     Coverage is measured by `benchmarks/coverage.py`.
     """
     sample = sample_of(outcomes)
     draws = affordable(draws, sample, WORK)
     open_ = [n for n, m in metrics.items() if m.value is not None and m.low is None]
     drawn = metric_draws(sample, open_, draws, seed)
-    return {
-        name: _bounded(m, drawn[name], independent(sample, name), seed, level)
-        if name in drawn
-        else m
-        for name, m in metrics.items()
-    }
+    found = dict(metrics)
+    for name, values in drawn.items():
+        n = independent(sample, name)
+        found[name] = bounded(metrics[name], values, n, seed, level, sample.unit)
+    return found
 
 
 def affordable(draws: int, sample: Sample, work: int) -> int:
@@ -108,7 +109,7 @@ def affordable(draws: int, sample: Sample, work: int) -> int:
 
 
 def independent(sample: Sample, name: str) -> int:
-    """Subjects whose comparisons a metric counts: those that could have erred independently."""
+    """Count the subjects (`unit`s) behind a metric: those that could have erred independently."""
     if name.startswith("rank-") and sample.rank_subject is not None:
         return len(np.unique(sample.rank_subject))
     if name.startswith("tpir@"):
@@ -116,18 +117,34 @@ def independent(sample: Sample, name: str) -> int:
     return len(np.unique(sample.genuine_subject))
 
 
-def _bounded(m: Estimate, drawn: Floats, subjects: int, seed: int, level: float) -> Estimate:
-    value = m.value
-    if value is None:
+def bounded(
+    m: Estimate,
+    drawn: Floats,
+    n: int,
+    seed: int = 0,
+    level: float = LEVEL,
+    unit: str = "subject",
+) -> Estimate:
+    """Give an estimate the interval of its draws, on the log-odds scale.
+
+    drawn : (draws,), NaN where a draw held nothing.  At 0, at 1, and where no draw differs, it is
+    Clopper-Pearson's of `n` trials, a share between two counts taken as both.  Below 0 the value is
+    no rate, and the interval is the normal one.
+    """
+    if m.value is None:
         return m
-    drawn = drawn[np.isfinite(drawn)]
+    value, drawn = m.value, drawn[np.isfinite(drawn)]
     error = float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0
+    how = f"by {unit}, {len(drawn):,} draws, seed {seed}"
     if 0 < value < 1 and error > 0:
         low, high = logit_interval(value, error, level)
-        how = f"{level:.0%} by subject, {len(drawn):,} draws, seed {seed}"
-    elif value in (0, 1):
-        low, high = clopper_pearson(round(value) * subjects, subjects, level)
-        how = f"{level:.0%} Clopper-Pearson, {subjects:,} subjects"
+    elif value < 0:
+        half = float(ndtri((1 + level) / 2)) * error
+        low, high = value - half, value + half
     else:
-        return m
-    return replace(m, low=low, high=high, interval=how)
+        low = clopper_pearson(math.floor(value * n), n, level)[0]
+        high = clopper_pearson(math.ceil(value * n), n, level)[1]
+        how = f"Clopper-Pearson, {n:,} {unit}s"
+    if unit == "comparison":
+        how += f": {WITHOUT_PEOPLE}"
+    return replace(m, low=low, high=high, interval=f"{level:.0%} {how}")

@@ -94,12 +94,13 @@ def evaluate(
 
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  A probe or distractor without
     a template (NaN) is never accepted and never outranks a mate; its own searches all miss.
+    Outcomes of each set are a part (`samples.parts_of`) under its parameters.
     """
     probe, subject = np.asarray(probe), np.asarray(subject)
     validate(probe, subject, distractors)
     found: dict[str, Estimate] = {}
     curves: dict[str, Mapping[str, Sequence[float]]] = {}
-    kept: list[dict[str, NDArray[Any]]] = []
+    kept: dict[str, NDArray[Any]] = {}
     for name, x in distractors.items():
         given: list[tuple[str, NDArray[Any], NDArray[Any]]] = [(name, probe, x)]
         if noises is not None:
@@ -107,7 +108,7 @@ def evaluate(
             given.append((f"{name},cleaned={noises.rule}", *cleaned))
         for label, p, d in given:
             search = _searches(*_sides(p, d, model), subject, fars, engine)
-            kept.append(search.outcomes)
+            kept |= {f"{label}/{array}": column for array, column in search.outcomes.items()}
             counted = _ranks(search.rank, label, depths)
             counted |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
             found |= with_intervals(counted, search.outcomes)
@@ -124,7 +125,7 @@ def evaluate(
             **({"cleaned": noises.rule, "noisy_probes": int(noises.probe.sum())} if noises else {}),
         },
         curves=curves,
-        outcomes=kept[0] if len(kept) == 1 else None,
+        outcomes=kept,
     )
 
 

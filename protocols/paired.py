@@ -39,7 +39,7 @@ class Difference:
     low: float
     high: float
     p: float
-    test: Literal["McNemar", "subject bootstrap"]
+    test: Literal["McNemar", "subject bootstrap", "comparison bootstrap"]
     noticeable: float
     lost: int | None = None
     gained: int | None = None
@@ -151,14 +151,14 @@ def _difference(
     p = 2 * float(ndtr(-abs(value) / error)) if error else float(value == 0)
     factor = float(ndtri(1 - alpha / 2) + ndtri(POWER))
     # Single errors cannot be noticed below this number, even if nothing else varies.
-    least = factor**2 / max(1, len(base.genuine))
+    least = factor**2 / max(1, len(base.genuine) or base.subjects)
     noticeable = factor * error
     return Difference(
         value=value,
         low=value - half,
         high=value + half,
         p=p,
-        test="subject bootstrap",
+        test="subject bootstrap" if base.unit == "subject" else "comparison bootstrap",
         noticeable=max(noticeable, least) if name.startswith("tpr") else noticeable or least,
     )
 

@@ -1,54 +1,18 @@
-"""Subjects drawn with replacement, and what every metric becomes in each draw.
-
-Subjects are the sampling unit: comparisons that share a person rise and fall together, so drawing
-*pairs* gives intervals about half as wide as the truth.  A draw gives subject i the weight w_i, how
-often it came up among S draws with replacement (multinomial).  A genuine pair of subject i weighs
-w_i.  An impostor pair of subjects i and j weighs w_i w_j, the pigeonhole bootstrap of crossed
-designs [Owen, Ann. Appl. Stat. 1, 2007], also known as the vertex bootstrap for 1:1 matching
-[Fogliato, Patil, Perona, IJCV 2024].
-
-Products alone are too cautious: noise that belongs to one pair of subjects alone enters their
-variance three times (Var(w_i w_j) = 3), once by the pair and once by each of the two persons.  So
-an impostor pair here weighs 1 + c (w_i w_j - 1), with c from the data: `shrinkage`.
-
-Cost: a draw touches each *stored* comparison once.  Of 10^8 or 10^12 impostor pairs only the tail
-above the threshold is stored; the rest enter by the number of images of each subject.
-"""
+"""What every metric becomes in each draw of subjects: see `subject_draws`."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
 
-from evalkit.errors import ProtocolError
+from evalkit.protocols.kfold import best_threshold
 from evalkit.protocols.samples import Floats, Ints, Sample, Searches
-
-Counts = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """One draw: subject weights and their running sums, in the sample's descending order.
-
-    genuine : (G+1,) sum of w over the k highest genuine scores; product : (I+1,) the same of
-    w_i w_j over impostors; products : the sum of w_i w_j over all impostor pairs, stored or not.
-    """
-
-    weight: Counts
-    genuine: Counts
-    product: Counts
-    products: float
-
+from evalkit.protocols.subject_draws import Counts, Draw, shrinkage, subject_weights, weigh
 
 Statistic = Callable[[Draw], float]
-
-_ALL_STORED = "a sample without image counts lists every impostor pair"
 
 
 def metric_draws(
@@ -60,10 +24,11 @@ def metric_draws(
 ) -> dict[str, Floats]:
     """Draw subjects `draws` times; return each metric that the sample supports: name -> (draws,).
 
-    Understood are accuracy, auc, eer, tpr@far=x, rank-k and tpir@fpir=x (the gallery stays, the
-    people looked for are drawn), whatever follows; the threshold is found anew in each draw.  One
-    seed draws the same people for two models over the same comparisons: subtract their draws.
-    weights : (draws, S) of people drawn already.
+    Understood are accuracy, accuracy@threshold=best, auc, eer, and tpr@far=x, rank-k, tpir@fpir=x
+    (the gallery stays, the people looked for are drawn), whatever follows; the threshold is found
+    anew in each draw.  NaN where a draw holds no comparison.  One seed draws the same people for
+    two models over the same comparisons: subtract their draws.
+    weights : (draws, S) of people drawn already.  What `sample` holds drawn is returned as it is.
     """
     statistics = {n: s for n in names if (s := _statistic(sample, n)) is not None}
     drawn = {name: np.empty(draws) for name in statistics}
@@ -75,117 +40,7 @@ def metric_draws(
             draw = weigh(sample, weight, draw)
             for name, statistic in statistics.items():
                 drawn[name][d] = statistic(draw)
-    return drawn
-
-
-def subject_weights(sample: Sample, rng: np.random.Generator) -> Counts:
-    """How often each subject comes up: (S,).  Distractors are drawn among themselves."""
-    if sample.left_images is None:
-        groups = [np.arange(sample.subjects)]
-    else:
-        apart = sample.left_images == 0
-        groups = [np.flatnonzero(~apart), np.flatnonzero(apart)]
-    weight = np.empty(sample.subjects, np.int64)
-    for group in groups:
-        n = len(group)
-        if n:
-            weight[group] = np.bincount(rng.integers(0, n, n, np.int32), minlength=n)
-    return weight
-
-
-def weigh(sample: Sample, weight: Counts, spent: Draw | None = None) -> Draw:
-    """Sum the weights of a draw over the sample's comparisons.
-
-    spent : a draw that is done with, whose memory is used again.
-    """
-    genuine = np.zeros(len(sample.genuine) + 1, np.int64) if spent is None else spent.genuine
-    product = np.zeros(len(sample.impostor) + 1, np.int64) if spent is None else spent.product
-    weight.take(sample.genuine_subject, out=genuine[1:], mode="clip")
-    weight.take(sample.left, out=product[1:], mode="clip")
-    product[1:] *= weight.take(sample.right)
-    np.cumsum(genuine, out=genuine)
-    np.cumsum(product, out=product)
-    if sample.left_images is None or sample.right_images is None:
-        products = float(product[-1])
-    else:
-        full = _crossed(sample, np.ones(sample.subjects))
-        products = sample.impostors * _crossed(sample, weight) / full
-    return Draw(weight, genuine, product, products)
-
-
-def _crossed(sample: Sample, weight: Floats | Counts) -> float:
-    """Sum w_i l_i w_j r_j over i != j: twice the pairs for a set with itself, so take ratios."""
-    if sample.left_images is None or sample.right_images is None:
-        raise ProtocolError(_ALL_STORED)
-    left, right = weight * sample.left_images, weight * sample.right_images
-    return float(left.sum() * right.sum() - left @ right)
-
-
-def shrinkage(sample: Sample, excess: Floats | None = None, accepted: int = 0) -> float:
-    """Return c of the impostor weight 1 + c (w_i w_j - 1).
-
-    Let e be the excess of each impostor pair over its mean (accepted: 1 - FAR, else -FAR), E_b
-    their sum over the pairs of two subjects b = {i, j}, S_i their sum over all pairs of subject i.
-    The mean of e has variance sum S_i^2 - sum E_b^2, over I^2, when pairs may depend on each other
-    if and only if they share a person [Fafchamps and Gubert 2007; Aronow, Samii, Assenova 2015].
-    Product weights give sum S_i^2 + sum E_b^2 instead, hence c^2 = the quotient; it is at least
-    1/3, which is reached where subjects differ by nothing.  Where few subjects make most of the
-    sum, the quantile is Student's with (sum S^2)^2 / sum S^4 degrees of freedom (at least 5), and c
-    carries it; so c may exceed 1.
-
-    excess : (I,) e of every impostor pair, all stored; or `accepted` : how many of the stored tail
-    lie above the threshold.
-    """
-    if excess is not None:
-        per_subject = _by_subject(sample, sample.left, sample.right, excess)
-        blocks = _blocks(sample.left, sample.right, sample.subjects)
-        per_block = np.bincount(blocks, excess)
-        shared = float(per_block @ per_block)
-    else:
-        per_subject, shared = _tail_excess(sample, accepted)
-    squares = per_subject**2
-    total = float(squares.sum())
-    if total <= 0:
-        return 1.0
-    c2 = max((total - shared) / (total + shared), 1 / 3)
-    freedom = max(total**2 / float(squares @ squares), 5.0)
-    return float(np.sqrt(c2) * stdtrit(freedom, 0.975) / ndtri(0.975))
-
-
-def _tail_excess(sample: Sample, accepted: int) -> tuple[Floats, float]:
-    """S_i of every subject and sum E_b^2, where only accepted impostors are listed."""
-    a, b = sample.left_images, sample.right_images
-    if a is None or b is None:
-        raise ProtocolError(_ALL_STORED)
-    far = accepted / sample.impostors
-    scale = sample.impostors / _crossed(sample, np.ones(sample.subjects))
-    left, right = sample.left[:accepted], sample.right[:accepted]
-    pairs_of_subject = scale * (a * (b.sum() - b) + b * (a.sum() - a))
-    per_subject = _by_subject(sample, left, right, np.ones(accepted)) - far * pairs_of_subject
-    blocks = _blocks(left, right, sample.subjects)
-    hits = np.bincount(blocks)
-    first = np.zeros(len(hits), np.int64)
-    first[blocks] = np.arange(accepted)
-    i, j = left[first], right[first]
-    size = scale * (a[i] * b[j] + a[j] * b[i])
-    # Blocks without an accepted pair have E = -far * size: their squares in closed form.
-    both = a * b
-    all_sizes = scale**2 * ((a @ a) * (b @ b) + both.sum() ** 2 - 2 * float(both @ both))
-    shared = float(((hits - far * size) ** 2 - (far * size) ** 2).sum() + far**2 * all_sizes)
-    return per_subject, shared
-
-
-def _by_subject(sample: Sample, left: Ints, right: Ints, value: Floats) -> Floats:
-    n = sample.subjects
-    both = np.bincount(left, value, n) + np.bincount(right, value, n)
-    return both.astype(np.float64)
-
-
-def _blocks(left: Ints, right: Ints, subjects: int) -> NDArray[np.int64]:
-    """Give each comparison the number of its unordered pair of subjects, from 0."""
-    low, high = np.minimum(left, right), np.maximum(left, right)
-    key = low.astype(np.int64) * subjects + high
-    return np.unique(key, return_inverse=True)[1].reshape(-1)
+    return drawn | {name: sample.drawn[name] for name in names if name in sample.drawn}
 
 
 def _statistic(sample: Sample, name: str) -> Statistic | None:
@@ -200,9 +55,13 @@ def _statistic(sample: Sample, name: str) -> Statistic | None:
         return _tpr_statistic(sample, name.removeprefix("tpr@far=").partition(",")[0])
     if len(sample.impostor) < sample.impostors:
         return None
-    return {"accuracy": _accuracy_statistic, "auc": _auc_statistic, "eer": _eer_statistic}.get(
-        name, lambda _: None
-    )(sample)
+    found = _OF_ALL_STORED.get(name)
+    return None if found is None else found(sample)
+
+
+def _share(part: float, whole: float) -> float:
+    """Divide within [0, 1], which c above 1 could leave; NaN where a draw holds nothing."""
+    return min(max(float(part / whole), 0.0), 1.0) if whole > 0 else float("nan")
 
 
 def _rank_statistic(sample: Sample, k: str) -> Statistic | None:
@@ -213,7 +72,7 @@ def _rank_statistic(sample: Sample, k: str) -> Statistic | None:
 
     def rank_k(draw: Draw) -> float:
         w = draw.weight[subject]
-        return float(w @ hit) / max(float(w.sum()), 1.0)
+        return _share(float(w @ hit), float(w.sum()))
 
     return rank_k
 
@@ -232,7 +91,7 @@ def _tpir_statistic(sample: Sample, fpir: str) -> Statistic | None:
         k = int(np.searchsorted(false, x * false[-1] * (1 + 1e-12), "right"))
         border = s.nonmate[k] if k < len(s.nonmate) else -np.inf
         looked = weight[s.mate_subject]
-        return float(looked[s.mate > border].sum() / max(looked.sum(), 1))
+        return _share(looked[s.mate > border].sum(), looked.sum())
 
     return lambda draw: float(np.mean([of_gallery(s, draw.weight) for s in sample.searches]))
 
@@ -247,7 +106,7 @@ def _tpr_statistic(sample: Sample, far: str) -> Statistic | None:
     above = np.append(above, finite if stored == sample.impostors else above[-1])
 
     def tpr(draw: Draw) -> float:
-        return float(draw.genuine[above[border(draw)]] / max(draw.genuine[-1], 1))
+        return _share(draw.genuine[above[border(draw)]], draw.genuine[-1])
 
     return tpr
 
@@ -308,52 +167,83 @@ def threshold_draws(
         k = border(draw)
         thresholds[d] = sample.impostor[k] if k < len(sample.impostor) else -np.inf
         all_pairs = (1 - c) * sample.impostors + c * draw.products
-        fars[d] = ((1 - c) * accepted + c * draw.product[accepted]) / all_pairs
+        fars[d] = _share((1 - c) * accepted + c * draw.product[accepted], all_pairs)
     return thresholds, fars
+
+
+class _Decisions:
+    """Every comparison of a pair list by descending score, for accuracies of a draw.
+
+    A cut accepts the comparisons before it.  Cuts lie between any two neighbouring scores, of a
+    held-out fold too, and near the observed optimum: where there are at most eight standard
+    deviations more errors.
+    """
+
+    def __init__(self, sample: Sample, hit: Floats, fold: Ints) -> None:
+        """Take hit, (I,) impostors decided rightly, and fold, (G+I,) of genuine, then impostors."""
+        score = np.concatenate([sample.genuine, sample.impostor])
+        pool = np.argsort(-score, kind="stable")
+        self.c = shrinkage(sample, hit - hit.mean())
+        self.genuine, score = pool < len(sample.genuine), score[pool]
+        self.fold, self.folds = fold[pool], int(fold.max()) + 1
+        self.left = np.concatenate([sample.genuine_subject, sample.left])[pool]
+        self.right = np.concatenate([sample.genuine_subject, sample.right])[pool]
+        # Accepting the n highest is right for their genuine pairs; n may not part equal scores.
+        gain = np.concatenate([[0], np.cumsum(np.where(self.genuine, 1, -1))])
+        may = np.concatenate([[True], score[1:] != score[:-1], [True]])
+        may &= np.arange(len(may)) <= np.count_nonzero(np.isfinite(score))
+        errors = np.count_nonzero(self.genuine) - int(gain[may].max())
+        near = np.flatnonzero(may & (gain >= gain[may].max() - 8 * np.sqrt(errors + 1)))
+        self.low, self.high = int(near[0]), int(near[-1])
+        self.near = near - self.low
+
+    def correct(self, draw: Draw) -> tuple[Floats, Floats]:
+        """Weight of the right decisions of each fold at each cut (F, C), and of each fold (F,)."""
+        k, low, inside = self.folds, self.low, slice(self.low, self.high)
+        one = draw.weight.take(self.left)
+        both = (1 - self.c) + self.c * (one * draw.weight.take(self.right))
+        weight = np.where(self.genuine, one, both)
+        signed = np.where(self.genuine, weight, -weight)
+        gained = np.zeros((k, self.high - low + 1))
+        gained[:, 0] = np.bincount(self.fold[:low], signed[:low], k)
+        gained[:, 0] += np.bincount(self.fold, weight * ~self.genuine, k)
+        gained[self.fold[inside], np.arange(self.high - low) + 1] = signed[inside]
+        total: Floats = np.bincount(self.fold, weight, k).astype(np.float64)
+        return np.cumsum(gained, axis=1)[:, self.near], total
 
 
 def _accuracy_statistic(sample: Sample) -> Statistic | None:
     """K-fold accuracy of a draw: the best threshold of the other folds is found anew.
 
-    Thresholds lie between any two neighbouring scores, of the held-out fold too, and near the
-    observed optimum: where there are at most eight standard deviations more errors.
+    A fold of which nobody was drawn does not count.
     """
     if sample.decided is None or sample.order is None or sample.fold is None:
         return None
     hit = sample.decided[sample.order][len(sample.genuine) :].astype(np.float64)
-    c = shrinkage(sample, hit - hit.mean())
-    score = np.concatenate([sample.genuine, sample.impostor])
-    pool = np.argsort(-score, kind="stable")
-    genuine, score = pool < len(sample.genuine), score[pool]
-    fold = sample.fold[sample.order][pool]
-    k = int(fold.max()) + 1
-    left = np.concatenate([sample.genuine_subject, sample.left])[pool]
-    right = np.concatenate([sample.genuine_subject, sample.right])[pool]
-
-    # Accepting the n highest is right for their genuine pairs; n may not part equal scores.
-    gain = np.concatenate([[0], np.cumsum(np.where(genuine, 1, -1))])
-    may = np.concatenate([[True], score[1:] != score[:-1], [True]])
-    may &= np.arange(len(may)) <= np.count_nonzero(np.isfinite(score))
-    errors = np.count_nonzero(genuine) - int(gain[may].max())
-    near = np.flatnonzero(may & (gain >= gain[may].max() - 8 * np.sqrt(errors + 1)))
-    low, high = int(near[0]), int(near[-1])
-    inside, place = slice(low, high), np.arange(high - low) + 1
-    near -= low
+    decisions = _Decisions(sample, hit, sample.fold[sample.order])
 
     def accuracy(draw: Draw) -> float:
-        product = draw.weight.take(left) * draw.weight.take(right)
-        weight = np.where(genuine, draw.weight.take(left), (1 - c) + c * product)
-        signed = np.where(genuine, weight, -weight)
-        total = np.bincount(fold, weight, k)
-        rejected = np.bincount(fold, weight * ~genuine, k)
-        gained = np.zeros((k, high - low + 1))
-        gained[:, 0] = np.bincount(fold[:low], signed[:low], k) + rejected
-        gained[fold[inside], place] = signed[inside]
-        correct = np.cumsum(gained, axis=1)[:, near]
+        correct, total = decisions.correct(draw)
         others = correct.sum(axis=0) - correct
         best = [_middle(np.flatnonzero(row >= row.max() - 1e-9)) for row in others]
-        drawn = total > 0
-        return float(np.mean(correct[np.arange(k), best][drawn] / total[drawn]))
+        of_fold = [
+            _share(row[k], t) for row, k, t in zip(correct, best, total, strict=True) if t > 0
+        ]
+        return float(np.mean(of_fold)) if of_fold else float("nan")
+
+    return accuracy
+
+
+def _best_accuracy_statistic(sample: Sample) -> Statistic:
+    """Accuracy of a draw at the one threshold that is best in it."""
+    score = np.concatenate([sample.genuine, sample.impostor])
+    threshold = best_threshold(score, np.arange(len(score)) < len(sample.genuine))
+    hit = (sample.impostor < threshold).astype(np.float64)
+    decisions = _Decisions(sample, hit, np.zeros(len(score), np.int64))
+
+    def accuracy(draw: Draw) -> float:
+        correct, total = decisions.correct(draw)
+        return _share(correct.max(), total[0])
 
     return accuracy
 
@@ -374,7 +264,7 @@ def _auc_statistic(sample: Sample) -> Statistic:
     def auc(draw: Draw) -> float:
         weight = (1 - c) + c * draw.weight[left] * draw.weight[right]
         wins = (draw.genuine[above] + draw.genuine[not_below]) / 2
-        return float(weight @ wins / max(draw.genuine[-1] * weight.sum(), 1e-300))
+        return _share(float(weight @ wins), float(draw.genuine[-1] * weight.sum()))
 
     return auc
 
@@ -390,11 +280,22 @@ def _eer_statistic(sample: Sample) -> Statistic:
     plain = (1 - c) * i
 
     def eer(draw: Draw) -> float:
-        far = (plain + c * draw.product[i]) / ((1 - c) * sample.impostors + c * draw.products)
-        gap = far + draw.genuine[g] / max(draw.genuine[-1], 1.0) - 1
+        total = (1 - c) * sample.impostors + c * draw.products
+        if total <= 0 or not draw.genuine[-1]:
+            return float("nan")
+        far = (plain + c * draw.product[i]) / total
+        gap = far + draw.genuine[g] / draw.genuine[-1] - 1
         k = int(np.searchsorted(gap, 0))
         if k == 0 or k == len(gap):
             return float("nan")
         return float((far[k - 1] * gap[k] - gap[k - 1] * far[k]) / (gap[k] - gap[k - 1]))
 
     return eer
+
+
+_OF_ALL_STORED: Mapping[str, Callable[[Sample], Statistic | None]] = {
+    "accuracy": _accuracy_statistic,
+    "accuracy@threshold=best": _best_accuracy_statistic,
+    "auc": _auc_statistic,
+    "eer": _eer_statistic,
+}

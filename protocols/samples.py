@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,9 @@ class Sample:
     decided, fold : (P,) in list order, whether cross-validation decided the pair rightly; its fold.
     rank, rank_subject : (Q,) rank of each probe's mate (0 = failed) and the probe's subject.
     searches : of each gallery.
-    subjects : S.
+    drawn : metric -> (draws,) drawn already, where the comparisons are too many to keep.
+    subjects : S.  unit : what is drawn; "comparison" where nobody knows who is in them, so that
+    each is of people of its own.
     """
 
     subjects: int
@@ -62,6 +64,36 @@ class Sample:
     rank: Ints | None = None
     rank_subject: Ints | None = None
     searches: tuple[Searches, ...] = ()
+    drawn: Mapping[str, Floats] = field(default_factory=dict)
+    unit: Literal["subject", "comparison"] = "subject"
+
+
+DRAWN = "drawn:"
+
+
+def parts_of(outcomes: Outcomes) -> dict[str, Outcomes]:
+    """Split outcomes of several sets of comparisons, "PART/array", by part; all others are "".
+
+    >>> parts_of({"distractors=10/rank": np.ones(1)}).keys()
+    dict_keys(['distractors=10'])
+    """
+    found: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, column in outcomes.items():
+        part, _, array = name.rpartition("/")
+        found.setdefault(part, {})[array] = column
+    return dict(found)
+
+
+def part_of(metric: str, parts: Collection[str]) -> str | None:
+    """Find the part that a metric is of: the one that its parameters are, or end with.
+
+    >>> part_of("tpr@far=1e-6,distractors=10", ["distractors=10", "distractors=100"])
+    'distractors=10'
+    """
+    if "" in parts:
+        return ""
+    named = (p for p in parts if metric.endswith((f"@{p}", f",{p}")))
+    return max(named, key=len, default=None)
 
 
 def sample_of(outcomes: Outcomes) -> Sample:
@@ -69,10 +101,12 @@ def sample_of(outcomes: Outcomes) -> Sample:
 
     A pair list: score, genuine, left, right (P,), with left_subject, right_subject (-1 = nobody's
     mate), fold and decided (rightly, by the protocol's own threshold rule; else the best threshold
-    of the other folds) where known.  Without subjects, rows joined by genuine pairs are one person.
+    of the other folds) where known.  Without subjects, rows joined by genuine pairs are one person;
+    without rows either, each comparison is of people of its own (`unit`).
     All pairs of one or two sets: genuine_score, genuine_subject, impostor_score, impostor_left,
     impostor_right (subjects), impostors (), and left_images, right_images unless all are listed.
     Searches, beside these or alone: rank, rank_subject (Q,); open-set ones as `searches_of`.
+    Draws made already: "drawn:METRIC" (draws,), with the subject of every row.
     """
     if "score" in outcomes:
         return _sample_of_pairs(outcomes)
@@ -80,6 +114,11 @@ def sample_of(outcomes: Outcomes) -> Sample:
         return _sample_of_sets(outcomes)
     if "rank" in outcomes:
         return _sample_of_searches(outcomes)
+    drawn = {
+        name.removeprefix(DRAWN): outcomes[name] for name in outcomes if name.startswith(DRAWN)
+    }
+    if drawn and "subject" in outcomes:
+        return _without_comparisons(len(np.unique(outcomes["subject"])), drawn=drawn)
     raise ProtocolError(f"outcomes hold {', '.join(outcomes) or 'nothing'}: nothing to resample")
 
 
@@ -89,18 +128,25 @@ def _sample_of_searches(outcomes: Outcomes) -> Sample:
     seen, ids = np.unique(every, return_inverse=True)
     parts = np.split(ids, np.cumsum([len(outcomes[n]) for n in names])[:-1])
     renamed = {**outcomes, **dict(zip(names, parts, strict=True))}
+    return _without_comparisons(
+        len(seen),
+        rank=renamed["rank"],
+        rank_subject=renamed["rank_subject"],
+        searches=searches_of(renamed),
+    )
+
+
+def _without_comparisons(subjects: int, **held: Any) -> Sample:
     nothing, nobody = np.empty(0), np.empty(0, np.int64)
     return Sample(
-        subjects=len(seen),
+        subjects=subjects,
         genuine=nothing,
         genuine_subject=nobody,
         impostor=nothing,
         left=nobody,
         right=nobody,
         impostors=0,
-        rank=renamed["rank"],
-        rank_subject=renamed["rank_subject"],
-        searches=searches_of(renamed),
+        **held,
     )
 
 
@@ -132,7 +178,9 @@ def searches_of(outcomes: Outcomes) -> tuple[Searches, ...]:
 
 def _sample_of_pairs(outcomes: Outcomes) -> Sample:
     score, genuine = outcomes["score"], outcomes["genuine"].astype(bool)
-    a, b = outcomes["left"], outcomes["right"]
+    strangers = np.arange(2 * len(score))
+    known = "left" in outcomes
+    a, b = (outcomes["left"], outcomes["right"]) if known else (strangers[::2], strangers[1::2])
     if "left_subject" in outcomes:
         left, right = outcomes["left_subject"], outcomes["right_subject"]
         left, right = np.where(left < 0, -1 - a, left), np.where(right < 0, -1 - b, right)
@@ -154,6 +202,7 @@ def _sample_of_pairs(outcomes: Outcomes) -> Sample:
         order=np.concatenate([g, i]),
         decided=_decided(outcomes, score, genuine),
         fold=np.unique(outcomes["fold"], return_inverse=True)[1] if "fold" in outcomes else None,
+        unit="subject" if known else "comparison",
     )
 
 

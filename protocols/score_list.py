@@ -7,8 +7,7 @@ pairs, an upper bound that no deployed threshold reaches, and what older papers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import verification
-from evalkit.protocols.intervals import LEVEL, clopper_pearson, with_intervals
+from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.kfold import best_threshold, check_folds
 from evalkit.protocols.metrics import checked_scores
 from evalkit.types import Estimate, Failures, PairSet, Report
@@ -52,8 +51,8 @@ def evaluate(
     score : (P,) float64, -inf where the comparison failed.  genuine : (P,) bool.  fold : (P,).
     pairs, subject : the images of each pair and the identity of each image, where they are known.
     Metrics: accuracy (only with folds), accuracy@threshold=best, auc, eer, tpr@far=x.
-    With `pairs` the intervals are by subject.  Without, counted shares of pairs have a
-    Clopper-Pearson one that takes pairs for independent, and AUC, EER and 10-fold accuracy none.
+    With `pairs` the intervals are by subject.  Without, pairs are drawn as if no two shared a
+    person, which makes intervals too short where they do, and each interval says so.
     """
     score = np.asarray(score, np.float64)
     validate(score, genuine, fold)
@@ -61,15 +60,14 @@ def evaluate(
     if fold is None:
         del measured["accuracy"]
     measured[BEST] = best_accuracy(score, genuine)
-    outcomes = None
+    outcomes = {"score": score, "genuine": genuine} | ({} if fold is None else {"fold": fold})
     if pairs is not None:
         outcomes = verification.outcomes(score, pairs, fold, subject)
-        measured = with_intervals(measured, outcomes)
     lost = np.isneginf(score)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=_with_exact_intervals(measured, int(genuine.sum())),
+        metrics=with_intervals(measured, outcomes),
         failures=Failures(
             genuine=int((lost & genuine).sum()), impostor=int((lost & ~genuine).sum())
         ),
@@ -100,15 +98,3 @@ def best_accuracy(score: NDArray[np.float64], genuine: NDArray[np.bool_]) -> Est
         false_accepts=false,
         note="threshold chosen on these pairs: optimistic",
     )
-
-
-def _with_exact_intervals(measured: Mapping[str, Estimate], genuine: int) -> dict[str, Estimate]:
-    """Fill in Clopper-Pearson where a number without interval is a count over a count of pairs."""
-    found = dict(measured)
-    for name, m in measured.items():
-        trials = m.n if name == BEST else genuine if name.startswith("tpr@far=") else 0
-        if trials and m.value is not None and m.low is None:
-            low, high = clopper_pearson(round(m.value * trials), trials)
-            how = f"{LEVEL:.0%} Clopper-Pearson, {trials:,} pairs taken as independent"
-            found[name] = replace(m, low=low, high=high, interval=how)
-    return found

@@ -8,10 +8,14 @@ from click.testing import CliRunner
 from scipy.io import savemat
 
 from evalkit import cli
+from evalkit.compare import compare
 from evalkit.datasets.blufr import read_config
 from evalkit.errors import DataError, ProtocolError
+from evalkit.gate import Rule, check
 from evalkit.protocols import blufr
+from evalkit.protocols.intervals import bounded, clopper_pearson
 from evalkit.protocols.scores import exact_scores, normalise
+from evalkit.types import Estimate
 
 
 def _set() -> tuple[np.ndarray, np.ndarray, list[blufr.Trial]]:
@@ -64,6 +68,40 @@ def test_the_trials_are_what_loops_give() -> None:
     for name, column in zip(names, slow.T, strict=True):
         assert found[name].folds == tuple(column), name
         assert found[name].value == pytest.approx(column.mean() - column.std(ddof=1), abs=1e-15)
+
+
+def test_the_same_people_are_drawn_for_both_models() -> None:
+    x, subject, trials = _set()
+    rng = np.random.default_rng(1)
+    noisier = x + 0.5 * rng.normal(size=x.shape).astype("f4")
+    base, now, again = (
+        blufr.evaluate(f, subject, trials, far="0.01", fpir="0.06") for f in (x, noisier, 2 * x)
+    )
+    found = compare(base, now)
+    assert list(found.differences) == list(base.metrics) and not found.why_unpaired
+    for name, d in found.differences.items():
+        gap = (now.outcomes or {})[f"drawn:{name}"] - (base.outcomes or {})[f"drawn:{name}"]
+        assert d.low == pytest.approx(d.value - 1.959964 * gap.std(ddof=1))
+        assert d.test == "subject bootstrap"
+        singly = [(r.outcomes or {})[f"drawn:{name}"].std() for r in (base, now)]
+        assert gap.std() < np.hypot(*singly)  # what both find hard cancels
+    same = compare(base, again).differences["vr@far=0.01"]
+    assert (same.value, same.p) == (0, 1) and 0 < same.noticeable < 1
+    assert not check(now, base, [Rule(metric="vr@far=0.01")]).passed
+    other = compare(base, blufr.evaluate(x, subject, [*trials[:2], trials[0]], far="0.01"))
+    assert "'trials' differs" in other.why_unpaired
+
+
+def test_what_is_no_rate_and_what_never_errs_have_intervals_too() -> None:
+    """A mu - sigma below 0, and one of 1."""
+    _, subject, trials = _set()
+    perfect = np.eye(30, dtype=np.float32)[subject]
+    m = blufr.evaluate(perfect, subject, trials, far="0.01", fpir="0.06").metrics["vr@far=0.01"]
+    assert (m.value, m.low, m.high) == (1, *clopper_pearson(30, 30))
+    drawn = np.array([-0.05, -0.01, np.nan, 0.03])
+    m = bounded(Estimate(value=-0.01), drawn, 30)
+    half = 1.959964 * np.std(drawn[[0, 1, 3]], ddof=1)
+    assert (m.low, m.high) == pytest.approx((-0.01 - half, -0.01 + half))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols import metrics
+from evalkit.protocols import metrics, verification
 from evalkit.protocols.intervals import (
     clopper_pearson,
     fold_standard_error,
@@ -15,11 +15,14 @@ from evalkit.protocols.intervals import (
     with_intervals,
 )
 from evalkit.protocols.kfold import kfold_accuracy
-from evalkit.protocols.resampling import metric_draws, shrinkage, subject_weights
-from evalkit.protocols.samples import Sample, people_of_pairs, sample_of
+from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.samples import Sample, part_of, parts_of, people_of_pairs, sample_of
+from evalkit.protocols.score_list import best_accuracy
+from evalkit.protocols.subject_draws import shrinkage, subject_weights
 from evalkit.types import Estimate
 
-NAMES = ["accuracy", "auc", "eer", "tpr@far=1e-1", "tpr@far=0.02"]
+BEST = "accuracy@threshold=best"
+NAMES = ["accuracy", "auc", "eer", "tpr@far=1e-1", "tpr@far=0.02", BEST]
 
 
 def pair_list(seed: int = 0, people: int = 12, pairs: int = 60) -> dict[str, NDArray]:
@@ -88,6 +91,7 @@ def plain_values(o: dict[str, NDArray]) -> dict[str, float]:
         "auc": metrics.auc(g, i),
         "eer": metrics.eer(g, i),
         "tpr@far=1e-1": metrics.tpr_at_far(g, i, "1e-1"),
+        BEST: best_accuracy(o["score"], o["genuine"]),
     }
     return {name: m.value for name, m in found.items() if m.value is not None}
 
@@ -182,6 +186,73 @@ def test_tpr_of_a_draw_by_counting_every_weighted_pair() -> None:
                 break
         hits = sum(w[i] for i, g in zip(s.genuine_subject, s.genuine, strict=True) if g > bar)
         assert drawn["tpr@far=1e-1"][d] == pytest.approx(hits / w[s.genuine_subject].sum())
+
+
+def test_the_best_accuracy_of_a_draw_by_trying_every_threshold() -> None:
+    o = pair_list(2)
+    s = sample_of(o)
+    drawn = metric_draws(s, [BEST], draws=20, seed=5)[BEST]
+    best = best_accuracy(o["score"], o["genuine"]).threshold
+    c = shrinkage(s, (s.impostor < best) - np.mean(s.impostor < best))
+    rng = np.random.default_rng(5)
+    for value in drawn:
+        w = subject_weights(s, rng)
+        of_impostor = 1 + c * (w[s.left] * w[s.right] - 1)
+        of_genuine = w[s.genuine_subject]
+        right = [
+            of_genuine[s.genuine >= t].sum() + of_impostor[s.impostor < t].sum()
+            for t in [*s.genuine[np.isfinite(s.genuine)], 9.0]
+        ]
+        assert value == pytest.approx(max(right) / (of_genuine.sum() + of_impostor.sum()))
+
+
+@given(st.integers(0, 2**32), st.integers(2, 3), st.integers(8, 40))
+def test_two_or_three_people_have_an_interval_and_no_draw_divides_by_nothing(
+    seed: int, people: int, pairs: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    subject = np.concatenate([[0, 0, 0, 0, 1, 1, 1, 1], rng.integers(0, people, 2 * pairs)])
+    left, right = subject[::2], subject[1::2]
+    left[2:4] = 0  # two genuine and two impostor pairs at least
+    right[2:4] = 1
+    genuine = left == right
+    fold = np.empty(len(left), np.int16)
+    for kind in (genuine, ~genuine):
+        fold[kind] = np.arange(np.count_nonzero(kind)) % 2
+    score = np.round(0.4 * genuine + rng.normal(0, 0.3, len(left)), 1)
+    rows = np.arange(len(left))
+    o = {"score": score, "genuine": genuine, "fold": fold, "left": rows, "right": rows}
+    o |= {"left_subject": left, "right_subject": right}
+    plain = verification.measures(score, genuine, fold, ["0.5"])
+    plain[BEST] = best_accuracy(score, genuine)
+    for name, m in with_intervals(plain, o, draws=60).items():
+        assert m.value is not None and m.low is not None and m.high is not None, name
+        assert 0 <= m.low <= m.value <= m.high <= 1, name
+
+
+def test_draws_that_agree_are_not_certain() -> None:
+    """Half of everybody's pairs are right: nothing varies, but four people are few."""
+    o = {"rank": np.tile([1, 2], 4), "rank_subject": np.repeat(np.arange(4), 2)}
+    m = with_intervals({"rank-1": Estimate(value=0.5)}, o, draws=50)["rank-1"]
+    assert (m.low, m.high) == clopper_pearson(2, 4)
+
+
+def test_parts_have_the_metrics_that_end_with_their_names() -> None:
+    parts = ["distractors=10", "distractors=10,cleaned=facex", "distractors=100,set=2"]
+    assert part_of("rank-1@distractors=10", parts) == "distractors=10"
+    assert part_of("tpr@far=1e-6,distractors=10,cleaned=facex", parts) == parts[1]
+    assert part_of("tpr@far=1e-6,distractors=100,set=2", parts) == parts[2]
+    assert part_of("tpr@far=1e-6,distractors=100", parts) is None
+    assert part_of("tpr@far=1e-6,distractors=10,rule=devkit", parts) is None
+    assert part_of("auc", [""]) == ""
+    o = {
+        "a=1/rank": np.ones(1),
+        "a=1/keys": np.ones(2),
+        "b=2/rank": np.ones(3),
+        "score": np.ones(4),
+    }
+    split = {part: {n: len(c) for n, c in of.items()} for part, of in parts_of(o).items()}
+    assert split == {"a=1": {"rank": 1, "keys": 2}, "b=2": {"rank": 3}, "": {"score": 4}}
 
 
 def test_distractors_are_drawn_among_themselves() -> None:

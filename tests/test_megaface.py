@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evalkit.errors import ProtocolError
+from evalkit.cli.threshold import operating_point
+from evalkit.compare import compare
+from evalkit.errors import ProtocolError, ReportError
+from evalkit.gate import Rule, check
 from evalkit.protocols import megaface
 from evalkit.protocols import megaface_devkit as devkit
 from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.metrics import tpr_at_far
+from evalkit.protocols.samples import parts_of
 from evalkit.protocols.scores import exact_scores, normalise
+from evalkit.types import Report
 
 
 def _scores(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -172,3 +178,64 @@ def test_every_number_of_every_size_has_its_interval() -> None:
     for name, m in report.metrics.items():
         assert m.value is not None and m.low is not None and m.high is not None, name
         assert m.low <= m.value <= m.high, name
+
+
+def of_sizes(x: np.ndarray, subject: np.ndarray, d: np.ndarray, *sizes: int) -> Report:
+    sets = {f"distractors={n}": d[:n] for n in sizes}
+    return megaface.evaluate(x, subject, sets, fars=["1e-2"], depths=[1])
+
+
+def test_models_are_paired_at_every_size() -> None:
+    rng = np.random.default_rng(0)
+    subject = np.repeat(np.arange(40), 5)
+    x = rng.normal(size=(40, 16))[subject] + 0.8 * rng.normal(size=(200, 16))
+    d = rng.normal(size=(300, 16))
+    base = of_sizes(x, subject, d, 50, 300)
+    now = of_sizes(x + 0.5 * rng.normal(size=x.shape), subject, d, 50, 300)
+    found = compare(base, now, draws=200)
+    assert list(found.differences) == list(base.metrics) and not found.why_unpaired
+    for n in (50, 300):
+        alone = compare(of_sizes(x, subject, d, n), one_size(now, n), draws=200)
+        names = [f"rank-1@distractors={n}", f"tpr@far=1e-2,distractors={n}"]
+        assert [found.differences[m] for m in names] == [alone.differences[m] for m in names]
+        rank = found.differences[f"rank-1@distractors={n}"]
+        assert rank.test == "McNemar" and rank.lost is not None and rank.gained is not None
+        hits = [r.metrics[f"rank-1@distractors={n}"].value for r in (base, now)]
+        assert (rank.gained - rank.lost) / 800 == pytest.approx((hits[1] or 0) - (hits[0] or 0))
+    verdict = check(now, base, [Rule(metric="rank-1@distractors=300", test="paired")])
+    assert not verdict.passed and verdict.rulings[0].p is not None
+
+
+def one_size(report: Report, n: int) -> Report:
+    """The report with one size only, its outcomes as an older evalkit named them."""
+    name = f"distractors={n}"
+    metrics = {k: m for k, m in report.metrics.items() if k.endswith(name)}
+    return replace(report, metrics=metrics, outcomes=parts_of(report.outcomes or {})[name])
+
+
+def test_only_sizes_that_both_reports_have_are_paired() -> None:
+    rng = np.random.default_rng(0)
+    subject = np.repeat(np.arange(20), 3)
+    x, d = rng.normal(size=(60, 8)), rng.normal(size=(90, 8))
+    found = compare(of_sizes(x, subject, d, 30, 90), of_sizes(x, subject, d, 60, 90), draws=20)
+    assert list(found.differences) == ["rank-1@distractors=90", "tpr@far=1e-2,distractors=90"]
+    assert "only the first report has outcomes of distractors=30" in found.why_unpaired
+    assert "only the second report has outcomes of distractors=60" in found.why_unpaired
+    other = of_sizes(x, np.sort(subject % 7), d, 30, 90)
+    assert (
+        "of distractors=90 are of different comparisons"
+        in compare(of_sizes(x, subject, d, 30, 90), other, draws=20).why_unpaired
+    )
+
+
+def test_a_threshold_is_that_of_the_size_named() -> None:
+    rng = np.random.default_rng(0)
+    subject = np.repeat(np.arange(20), 3)
+    report = of_sizes(rng.normal(size=(60, 8)), subject, rng.normal(size=(90, 8)), 30, 90)
+    for n in (30, 90):
+        m = report.metrics[f"tpr@far=1e-2,distractors={n}"]
+        point = operating_point(report, f"1e-2,distractors={n}")
+        assert (point["threshold"], point["impostors"]) == (m.threshold, 60 * n)
+        assert point["threshold_low"] < point["threshold"] < point["threshold_high"]
+    with pytest.raises(ReportError, match=r"did you mean 'tpr@far=1e-2,distractors=[39]0'"):
+        operating_point(report, "1e-2")

@@ -8,10 +8,16 @@ import pytest
 from click.testing import CliRunner
 
 from evalkit import cli
+from evalkit.cli.threshold import operating_point
+from evalkit.compare import compare
 from evalkit.datasets import score_lists
 from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import score_list
 from evalkit.protocols.intervals import clopper_pearson
+from evalkit.protocols.metrics import auc, eer, tpr_at_far
+from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.samples import sample_of
+from evalkit.report.table import table
 
 
 def metrics(*words: object) -> dict[str, dict]:
@@ -74,13 +80,62 @@ def test_ten_folds_only_where_folds_are_given(tmp_path: Path) -> None:
         score_list.evaluate(score, one_class == 1, one_class)
 
 
-def test_shares_of_pairs_have_an_exact_interval_and_curves_none(tmp_path: Path) -> None:
-    path = tmp_path / "s.txt"
-    path.write_text("1 0.9\n1 0.8\n1 0.3\n" + "".join(f"0 {k / 20}\n" for k in range(10)))
-    m = metrics(path, "--far", "0.1")["tpr@far=0.1"]
-    assert m["value"] == 2 / 3 and (m["low"], m["high"]) == clopper_pearson(2, 3)
-    assert "independent" in m["interval"]
-    assert metrics(path)["auc"].get("low") is None
+def scored(pairs: int = 400, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping scores, rounded so that some tie."""
+    rng = np.random.default_rng(seed)
+    genuine = np.arange(pairs) % 2 == 0
+    return np.round(np.where(genuine, 1.5, 0.0) + rng.normal(size=pairs), 2), genuine
+
+
+def test_every_number_of_plain_scores_has_an_interval_named_for_what_it_is() -> None:
+    score, genuine = scored()
+    report = score_list.evaluate(score, genuine, np.arange(400) // 40)
+    assert set(report.metrics) >= {"accuracy", "auc", "eer", score_list.BEST, "tpr@far=1e-2"}
+    for name, m in report.metrics.items():
+        if m.value is not None:
+            assert m.low is not None and m.high is not None and m.low < m.value < m.high, name
+            assert (
+                m.interval == "95% by comparison, 1,000 draws, seed 0: too short where people recur"
+            )
+    assert "95 % intervals by comparison: too short where people recur" in table(report)
+    certain = score_list.evaluate(genuine.astype(float), genuine).metrics["auc"]
+    assert (certain.low, certain.high) == clopper_pearson(200, 200)
+    assert certain.interval.startswith("95% Clopper-Pearson, 200 comparisons: too short")
+
+
+def test_drawing_comparisons_spreads_as_drawing_them_one_by_one_does() -> None:
+    """The usual bootstrap by loops; for AUC also the closed form of DeLong et al. 1988."""
+    score, genuine = scored()
+    g, i = score[genuine], score[~genuine]
+    rng = np.random.default_rng(5)
+    names = ["auc", "eer", "tpr@far=1e-1", score_list.BEST]
+    looped = []
+    for _ in range(1500):
+        a, b = rng.choice(g, len(g)), rng.choice(i, len(i))
+        both = np.concatenate([a, b]), np.arange(400) < 200
+        found = [auc(a, b), eer(a, b), tpr_at_far(a, b, "1e-1"), score_list.best_accuracy(*both)]
+        looped.append([m.value for m in found])
+    ours = metric_draws(sample_of({"score": score, "genuine": genuine}), names, 1500)
+    for name, spread in zip(names, np.std(looped, axis=0), strict=True):
+        assert ours[name].std() == pytest.approx(spread, rel=0.1), name
+    wins = (g[:, None] > i) + 0.5 * (g[:, None] == i)
+    delong = wins.mean(axis=1).var(ddof=1) / 200 + wins.mean(axis=0).var(ddof=1) / 200
+    assert ours["auc"].std() == pytest.approx(np.sqrt(delong), rel=0.06)
+
+
+def test_two_score_files_are_paired_line_by_line(tmp_path: Path) -> None:
+    score, genuine = scored()
+    worse = score - 0.8 * genuine * (np.arange(400) % 3 == 0)
+    reports = [score_list.evaluate(s, genuine, np.arange(400) // 40) for s in (score, worse)]
+    found = compare(*reports, draws=100)
+    assert found.differences["auc"].test == "comparison bootstrap"
+    assert found.differences["auc"].p < 0.01 and not found.why_unpaired
+    assert found.flips and found.flips[0].left.startswith("line ")
+    k = int(found.flips[0].left.removeprefix("line ")) - 1
+    assert found.flips[0].base_score == score[k]
+    point = operating_point(reports[0], "1e-1")
+    assert point["threshold_low"] < point["threshold"] and point["subjects"] is None
+    assert "people recur" in point["note"]
 
 
 def test_the_real_list_of_mobilefacenet(shared_data: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,20 @@ from evalkit.gate import near
 from evalkit.protocols.intervals import DRAWS, logit_interval, with_intervals
 from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
 from evalkit.protocols.resampling import threshold_draws
-from evalkit.protocols.samples import Sample, sample_of
+from evalkit.protocols.samples import Outcomes, Sample, parts_of, sample_of
+from evalkit.report.table import caveat
 from evalkit.types import Estimate, Report
+
+_COMPARED = {"score", "genuine_score"}
 
 
 @click.command("threshold")
 @click.argument("path", metavar="REPORT", type=PATH)
-@click.option("--far", required=True, help='Highest FAR to allow, as text: "1e-6".')
+@click.option(
+    "--far",
+    required=True,
+    help='Highest FAR to allow, as text: "1e-6"; of several sets "1e-6,distractors=1000000".',
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def command(path: Path, far: str, as_json: bool) -> None:
     """Print the threshold to deploy for a FAR, how sure it is, and what supports it.
@@ -42,9 +48,9 @@ def command(path: Path, far: str, as_json: bool) -> None:
         click.echo(f"{name:<10} {value:<12.6g}{ends}")
     click.echo(f"accept if and only if score >= {point['threshold']!r}")
     support = f"rests on {point['false_accepts']:,} false accepts"
-    if point["subjects"]:
+    if point["impostors"]:
         support += f" in {point['impostors']:,} impostor comparisons"
-        support += f" of {point['subjects']:,} people"
+        support += f" of {point['subjects']:,} people" if point["subjects"] else ""
     click.echo(support)
     if point["note"]:
         click.echo(f"warning: {point['note']}", err=True)
@@ -53,16 +59,18 @@ def command(path: Path, far: str, as_json: bool) -> None:
 def operating_point(report: Report, far: str, where: str = "the report") -> dict[str, Any]:
     """Return threshold, FAR and TPR at a FAR, with the ends of their 95 % intervals.
 
+    far : where the outcomes have several parts, with the part's name: "1e-6,distractors=1000000".
     From the outcomes where they reach that far, else from the report's metric of that name.
     ReportError where neither has it, or the impostors cannot support it.
     """
     name = f"tpr@far={far}"
-    sample = sample_of(report.outcomes) if report.outcomes else None
+    outcomes, far = _outcomes_at(report, far)
+    sample = sample_of(outcomes) if outcomes else None
     m = report.metrics.get(name)
     if m is None and sample is not None:
         m = _measured(sample, far)
         if m is not None:
-            m = with_intervals({name: m}, report.outcomes or {})[name]
+            m = with_intervals({name: m}, outcomes)[name]
     if m is None:
         known = [n for n in report.metrics if n.startswith("tpr@far=")]
         raise ReportError(f"{where} holds nothing at FAR {far}", near(name, known))
@@ -70,6 +78,7 @@ def operating_point(report: Report, far: str, where: str = "the report") -> dict
         raise ReportError(f"{where} cannot support FAR {far}: {m.note}", "measure more impostors")
     drawn = threshold_draws(sample, far) if sample is not None else None
     ends = _ends(m, *drawn) if drawn is not None else (None,) * 4
+    people = sample.subjects if sample is not None and sample.unit == "subject" else None
     return {
         "threshold": m.threshold,
         "threshold_low": ends[0],
@@ -82,10 +91,19 @@ def operating_point(report: Report, far: str, where: str = "the report") -> dict
         "tpr_high": m.high,
         "false_accepts": m.false_accepts,
         "impostors": sample.impostors if sample is not None else None,
-        "subjects": sample.subjects if sample is not None else None,
+        "subjects": people,
         "draws": DRAWS if drawn is not None else 0,
-        "note": m.note,
+        "note": "; ".join(filter(None, [m.note, caveat(report)])),
     }
+
+
+def _outcomes_at(report: Report, far: str) -> tuple[Outcomes, str]:
+    """Find the part of the outcomes that a FAR is of, and the FAR alone."""
+    parts = {p: o for p, o in parts_of(report.outcomes or {}).items() if _COMPARED & set(o)}
+    alone, _, part = far.partition(",")
+    if part in parts:
+        return parts[part], alone
+    return (next(iter(parts.values())), far) if len(parts) == 1 else ({}, far)
 
 
 def _measured(sample: Sample, far: str) -> Estimate | None:
@@ -102,9 +120,11 @@ def _measured(sample: Sample, far: str) -> Estimate | None:
 
 
 def _ends(m: Estimate, thresholds: Any, fars: Any) -> tuple[float | None, ...]:
-    finite = thresholds[np.isfinite(thresholds)]
+    finite, fars = thresholds[np.isfinite(thresholds)], fars[np.isfinite(fars)]
+    if len(finite) < 2 or len(fars) < 2:
+        return None, None, None, None
     low, high = (float(q) for q in np.quantile(finite, [0.025, 0.975]))
     error = float(fars.std(ddof=1))
-    if not m.far or not 0 < m.far < 1 or not math.isfinite(error) or error == 0:
+    if not m.far or not 0 < m.far < 1 or error == 0:
         return low, high, None, None
     return low, high, *logit_interval(m.far, error)

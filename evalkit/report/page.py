@@ -15,7 +15,7 @@ from evalkit.gate import lower_is_better
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.look import Model
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
-from evalkit.report.table import spelled
+from evalkit.report.table import caveat, spelled
 from evalkit.types import Estimate
 
 MOST_MODELS = 6
@@ -47,11 +47,21 @@ def page(models: Sequence[Model], images: Path | None = None) -> str:
         protocol_version=first.protocol_version,
         version=__version__,
         models=[_model(m) for m in models],
+        intervals=_intervals(models),
+        unit="comparison" if caveat(first) else "subject",
         metrics=_metrics(models),
         differences=[_differences(models[0], other) for other in models[1:]],
         figures=figures,
         hardest=[_pairs(h) for h in hardest(first, images)],
     )
+
+
+def _intervals(models: Sequence[Model]) -> str:
+    """Name what was drawn for the intervals; where models differ, by model."""
+    names = {m.name: caveat(m.report) or "by subject" for m in models}
+    if len(set(names.values())) == 1:
+        return next(iter(names.values()))
+    return "(" + "; ".join(f"{model}: {how}" for model, how in names.items()) + ")"
 
 
 def _model(model: Model) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from evalkit.errors import MissingPackageError, ReportError
 from evalkit.files import whole_file
 from evalkit.protocols.intervals import logit_interval
 from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import Floats, sample_of
+from evalkit.protocols.samples import Floats, Outcomes, parts_of, sample_of
 from evalkit.report import geometry_plots
 from evalkit.report.look import FAINT, GENUINE, IMPOSTOR, INK, MODELS, Model, line_style, short
 from evalkit.report.look import colour as colour_of
@@ -36,7 +36,10 @@ BAND_DRAWS = 300
 
 
 def roc(axes: Any, models: Sequence[Model]) -> None:
-    """Draw TPR against FAR on a log axis; bands and bars are 95 % intervals by subject."""
+    """Draw TPR against FAR on a log axis; bands and bars are 95 % intervals.
+
+    Of several sets of comparisons, that with the most impostors is drawn (`_drawn_part`).
+    """
     lowest = 1.0
     for n, model in enumerate(models):
         far, tpr = roc_points(model.report)
@@ -265,7 +268,7 @@ def roc_points(report: Report) -> tuple[Floats, Floats]:
     if "roc" in report.curves:
         curve = report.curves["roc"]
         return np.asarray(curve["far"], float), np.asarray(curve["tpr"], float)
-    sample = sample_of(report.outcomes or {})
+    sample = sample_of(_drawn_part(report)[1])
     # Just above the k-th highest impostor: k - 1 false accepts.
     k = np.unique(np.geomspace(1, len(sample.impostor), 400).astype(int))
     above = np.searchsorted(-sample.genuine, -sample.impostor[k - 1], "left")
@@ -273,21 +276,31 @@ def roc_points(report: Report) -> tuple[Floats, Floats]:
 
 
 def _reported(report: Report) -> list[tuple[str, Estimate]]:
-    """Pick the metrics named tpr@far=x and nothing more: they lie on this ROC."""
-    found = ((re.fullmatch(r"tpr@far=([0-9.eE+-]+)", n), m) for n, m in report.metrics.items())
-    return [(name.group(1), m) for name, m in found if name]
+    """Pick the metrics named tpr@far=x, of the part that is drawn and nothing more, with x."""
+    part = _drawn_part(report)[0]
+    name = re.compile(r"tpr@far=([0-9.eE+-]+)" + (re.escape(f",{part}") if part else ""))
+    found = ((name.fullmatch(n), m) for n, m in report.metrics.items())
+    return [(named.group(1), m) for named, m in found if named]
+
+
+def _drawn_part(report: Report) -> tuple[str, Outcomes]:
+    """Find the part of the outcomes with the most impostor comparisons, the first of equal ones."""
+    parts = parts_of(report.outcomes or {})
+    most = max(parts, key=lambda p: int(parts[p].get("impostors", 0)), default="")
+    return most, parts.get(most, {})
 
 
 def _tail(report: Report) -> bool:
-    o = report.outcomes or {}
+    o = _drawn_part(report)[1]
     return "genuine_score" in o and len(o["genuine_score"]) > 0 and len(o["impostor_score"]) > 0
 
 
 def band(report: Report, points: int = 24) -> tuple[list[float], list[float], list[float]]:
-    """FARs with the ends of TPR's 95 % interval at each, by subject; empty without outcomes."""
-    if not report.outcomes or not ({"score", "genuine_score"} & set(report.outcomes)):
+    """FARs with the ends of TPR's 95 % interval at each; empty without outcomes."""
+    outcomes = _drawn_part(report)[1]
+    if not ({"score", "genuine_score"} & set(outcomes)):
         return [], [], []
-    sample = sample_of(report.outcomes)
+    sample = sample_of(outcomes)
     if not len(sample.impostor) or not len(sample.genuine):
         return [], [], []
     few = min(10 / sample.impostors, 0.5)  # fewer false accepts say little about their spread

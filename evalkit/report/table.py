@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evalkit.protocols.intervals import WITHOUT_PEOPLE
 from evalkit.types import Estimate, Report
 
 _COUNTED_IN_PERCENT = ("accuracy", "tpr@", "tpir@", "rank-", "eer", "vr@", "dir@")
@@ -15,6 +16,8 @@ def table(report: Report, title: str = "") -> str:
     for name, value, interval, support in rows:
         line = f"  {name:<{widths[0]}}  {value:>{widths[1]}}  {interval:<{widths[2]}}  {support}"
         lines.append(line.rstrip())
+    if caveat(report):
+        lines.append(f"  95 % intervals {caveat(report)}")
     f = report.failures
     if f.images:
         lines.append(
@@ -22,6 +25,12 @@ def table(report: Report, title: str = "") -> str:
             f"{f.impostor:,} impostor comparisons rejected"
         )
     return "\n".join(lines)
+
+
+def caveat(report: Report) -> str:
+    """Say what is wrong with a report's intervals; empty where they are by subject."""
+    ignorant = any(m.interval.endswith(WITHOUT_PEOPLE) for m in report.metrics.values())
+    return f"by comparison: {WITHOUT_PEOPLE}" if ignorant else ""
 
 
 def spelled(name: str, value: float, sign: str = "") -> str:

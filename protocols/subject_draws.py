@@ -1,0 +1,156 @@
+"""Subjects drawn with replacement, and what every comparison weighs in a draw.
+
+Subjects are the sampling unit: comparisons that share a person rise and fall together, so drawing
+*pairs* gives intervals about half as wide as the truth.  A draw gives subject i the weight w_i, how
+often it came up among S draws with replacement (multinomial).  A genuine pair of subject i weighs
+w_i.  An impostor pair of subjects i and j weighs w_i w_j, the pigeonhole bootstrap of crossed
+designs [Owen, Ann. Appl. Stat. 1, 2007], also known as the vertex bootstrap for 1:1 matching
+[Fogliato, Patil, Perona, IJCV 2024].
+
+Products alone are too cautious: noise that belongs to one pair of subjects alone enters their
+variance three times (Var(w_i w_j) = 3), once by the pair and once by each of the two persons.  So
+an impostor pair here weighs 1 + c (w_i w_j - 1), with c from the data: `shrinkage`.
+
+Cost: a draw touches each *stored* comparison once.  Of 10^8 or 10^12 impostor pairs only the tail
+above the threshold is stored; the rest enter by the number of images of each subject.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols.samples import Floats, Ints, Sample
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One draw: subject weights and their running sums, in the sample's descending order.
+
+    genuine : (G+1,) sum of w over the k highest genuine scores; product : (I+1,) the same of
+    w_i w_j over impostors; products : the sum of w_i w_j over all impostor pairs, stored or not.
+    """
+
+    weight: Counts
+    genuine: Counts
+    product: Counts
+    products: float
+
+
+_ALL_STORED = "a sample without image counts lists every impostor pair"
+
+
+def subject_weights(sample: Sample, rng: np.random.Generator) -> Counts:
+    """How often each subject comes up: (S,).  Distractors are drawn among themselves."""
+    if sample.left_images is None:
+        groups = [np.arange(sample.subjects)]
+    else:
+        apart = sample.left_images == 0
+        groups = [np.flatnonzero(~apart), np.flatnonzero(apart)]
+    weight = np.empty(sample.subjects, np.int64)
+    for group in groups:
+        n = len(group)
+        if n:
+            weight[group] = np.bincount(rng.integers(0, n, n, np.int32), minlength=n)
+    return weight
+
+
+def weigh(sample: Sample, weight: Counts, spent: Draw | None = None) -> Draw:
+    """Sum the weights of a draw over the sample's comparisons.
+
+    spent : a draw that is done with, whose memory is used again.
+    """
+    genuine = np.zeros(len(sample.genuine) + 1, np.int64) if spent is None else spent.genuine
+    product = np.zeros(len(sample.impostor) + 1, np.int64) if spent is None else spent.product
+    weight.take(sample.genuine_subject, out=genuine[1:], mode="clip")
+    weight.take(sample.left, out=product[1:], mode="clip")
+    product[1:] *= weight.take(sample.right)
+    np.cumsum(genuine, out=genuine)
+    np.cumsum(product, out=product)
+    if sample.left_images is None or sample.right_images is None:
+        products = float(product[-1])
+    else:
+        full = _crossed(sample, np.ones(sample.subjects))
+        products = sample.impostors * _crossed(sample, weight) / full
+    return Draw(weight, genuine, product, products)
+
+
+def _crossed(sample: Sample, weight: Floats | Counts) -> float:
+    """Sum w_i l_i w_j r_j over i != j: twice the pairs for a set with itself, so take ratios."""
+    if sample.left_images is None or sample.right_images is None:
+        raise ProtocolError(_ALL_STORED)
+    left, right = weight * sample.left_images, weight * sample.right_images
+    return float(left.sum() * right.sum() - left @ right)
+
+
+def shrinkage(sample: Sample, excess: Floats | None = None, accepted: int = 0) -> float:
+    """Return c of the impostor weight 1 + c (w_i w_j - 1).
+
+    Let e be the excess of each impostor pair over its mean (accepted: 1 - FAR, else -FAR), E_b
+    their sum over the pairs of two subjects b = {i, j}, S_i their sum over all pairs of subject i.
+    The mean of e has variance sum S_i^2 - sum E_b^2, over I^2, when pairs may depend on each other
+    if and only if they share a person [Fafchamps and Gubert 2007; Aronow, Samii, Assenova 2015].
+    Product weights give sum S_i^2 + sum E_b^2 instead, hence c^2 = the quotient; it is at least
+    1/3, which is reached where subjects differ by nothing.  Where few subjects make most of the
+    sum, the quantile is Student's with (sum S^2)^2 / sum S^4 degrees of freedom (at least 5), and c
+    carries it; so c may exceed 1.
+
+    excess : (I,) e of every impostor pair, all stored; or `accepted` : how many of the stored tail
+    lie above the threshold.
+    """
+    if excess is not None:
+        per_subject = _by_subject(sample, sample.left, sample.right, excess)
+        blocks = _blocks(sample.left, sample.right, sample.subjects)
+        per_block = np.bincount(blocks, excess)
+        shared = float(per_block @ per_block)
+    else:
+        per_subject, shared = _tail_excess(sample, accepted)
+    squares = per_subject**2
+    total = float(squares.sum())
+    if total <= 0:
+        return 1.0
+    c2 = max((total - shared) / (total + shared), 1 / 3)
+    freedom = max(total**2 / float(squares @ squares), 5.0)
+    return float(np.sqrt(c2) * stdtrit(freedom, 0.975) / ndtri(0.975))
+
+
+def _tail_excess(sample: Sample, accepted: int) -> tuple[Floats, float]:
+    """S_i of every subject and sum E_b^2, where only accepted impostors are listed."""
+    a, b = sample.left_images, sample.right_images
+    if a is None or b is None:
+        raise ProtocolError(_ALL_STORED)
+    far = accepted / sample.impostors
+    scale = sample.impostors / _crossed(sample, np.ones(sample.subjects))
+    left, right = sample.left[:accepted], sample.right[:accepted]
+    pairs_of_subject = scale * (a * (b.sum() - b) + b * (a.sum() - a))
+    per_subject = _by_subject(sample, left, right, np.ones(accepted)) - far * pairs_of_subject
+    blocks = _blocks(left, right, sample.subjects)
+    hits = np.bincount(blocks)
+    first = np.zeros(len(hits), np.int64)
+    first[blocks] = np.arange(accepted)
+    i, j = left[first], right[first]
+    size = scale * (a[i] * b[j] + a[j] * b[i])
+    # Blocks without an accepted pair have E = -far * size: their squares in closed form.
+    both = a * b
+    all_sizes = scale**2 * ((a @ a) * (b @ b) + both.sum() ** 2 - 2 * float(both @ both))
+    shared = float(((hits - far * size) ** 2 - (far * size) ** 2).sum() + far**2 * all_sizes)
+    return per_subject, shared
+
+
+def _by_subject(sample: Sample, left: Ints, right: Ints, value: Floats) -> Floats:
+    n = sample.subjects
+    both = np.bincount(left, value, n) + np.bincount(right, value, n)
+    return both.astype(np.float64)
+
+
+def _blocks(left: Ints, right: Ints, subjects: int) -> NDArray[np.int64]:
+    """Give each comparison the number of its unordered pair of subjects, from 0."""
+    low, high = np.minimum(left, right), np.maximum(left, right)
+    key = low.astype(np.int64) * subjects + high
+    return np.unique(key, return_inverse=True)[1].reshape(-1)
