@@ -35,6 +35,7 @@ _DAMAGED: tuple[type[Exception], ...] = (
     ),
     *(SyntaxError, TokenError),  # numpy parses an .npy header as Python text
     struct.error,  # torch, of a cut pickle
+    AssertionError,  # torch, of a storage that is not named as it names them
 )
 _UNPACKED, _PACKED = 256 << 20, 16  # an archive may unpack to these bytes, or so many times its own
 _KEY_COLUMNS = ("key", "keys", "path", "name", "file", "image", "filename")

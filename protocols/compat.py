@@ -9,6 +9,7 @@ as scores with a minus sign.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -194,10 +195,18 @@ def nearest_far(genuine: ArrayLike, impostor: ArrayLike, far: str, drop: bool = 
     accepted at the curve's end.
     Reference: insightface recognition/_evaluation_/ijb/ijb_11.py; AdaFace, FaceX-Zoo, CVLface.
     """
+    return nearest_fars(genuine, impostor, (far,), drop)[far]
+
+
+def nearest_fars(
+    genuine: ArrayLike, impostor: ArrayLike, fars: Sequence[str], drop: bool = True
+) -> dict[str, Estimate]:
+    """Give `nearest_far` of several FARs, from one sort of the scores."""
     r = roc(genuine, impostor)
-    fp = np.append(r.false_accepts, r.impostor)
-    tp = np.append(r.true_accepts, r.genuine)
+    n, mates = r.impostor, r.genuine
+    fp, tp = np.append(r.false_accepts, n), np.append(r.true_accepts, mates)
     threshold = np.append(r.threshold, np.finfo(np.float64).min)
+    del r
     if (fp[-2], tp[-2]) == (fp[-1], tp[-1]):
         fp, tp, threshold = fp[:-1], tp[:-1], threshold[:-1]
     if drop and len(fp) > 3:
@@ -205,15 +214,18 @@ def nearest_far(genuine: ArrayLike, impostor: ArrayLike, far: str, drop: bool = 
         corner = (np.diff(fp[1:], 2) != 0) | (np.diff(tp[1:], 2) != 0)
         keep = np.concatenate([[True, True], corner, [True]])
         fp, tp, threshold = fp[keep], tp[keep], threshold[keep]
-    realised = fp / (r.impostor or np.nan)
-    k = len(fp) - 1 - int(np.argmin(np.abs(realised[::-1] - float(Fraction(far)))))
-    return Estimate(
-        value=float(tp[k] / r.genuine) if r.genuine else None,
-        n=r.genuine + r.impostor,
-        threshold=float(threshold[k]),
-        far=float(realised[k]),
-        false_accepts=int(fp[k]),
-    )
+    realised = fp / (n or np.nan)
+    found = {}
+    for far in fars:
+        k = len(fp) - 1 - int(np.argmin(np.abs(realised[::-1] - float(Fraction(far)))))
+        found[far] = Estimate(
+            value=float(tp[k] / mates) if mates else None,
+            n=mates + n,
+            threshold=float(threshold[k]),
+            far=float(realised[k]),
+            false_accepts=int(fp[k]),
+        )
+    return found
 
 
 def blufr(genuine: ArrayLike, impostor: ArrayLike, far: str) -> Estimate:

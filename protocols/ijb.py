@@ -6,7 +6,7 @@ with each probe template in two galleries that share no subject; a probe whose s
 an impostor search in the other [Whitelam et al., CVPRW 2017; Maze et al., ICB 2018].
 
 The pooling is that of InsightFace's scripts, each switch of them named in `Pooling`.  Numbers are
-by the at-most rule; the scripts take the nearest FAR (`compat.nearest_far`) and, in 1:N, their own
+by the at-most rule; the scripts take the nearest FAR (`compat.nearest_fars`) and, in 1:N, their own
 threshold (`insightface_tpir`), which evaluations give beside it where asked for.
 """
 
@@ -164,11 +164,8 @@ def verify(
     scored = long_lists.screen(templates.vectors, pairs)
     found = {f"tpr@far={far}": long_lists.tpr_at_far(scored, far) for far in fars}
     if nearest:
-        impostor = scored.impostor.astype(np.float64)
-        for far in fars:
-            found[f"tpr@far={far},rule=nearest-far"] = compat.nearest_far(
-                scored.genuine, impostor, far
-            )
+        beside = compat.nearest_fars(scored.genuine, scored.impostor, fars)
+        found |= {f"tpr@far={far},rule=nearest-far": m for far, m in beside.items()}
     outcomes = long_lists.outcomes(scored, pairs, fars)
     lost = failed(templates.vectors)
     rejected = lost[pairs.left] | lost[pairs.right]

@@ -11,23 +11,24 @@ measured FAR is at most x.
 
 Scores are exact inner products of unit-length float32 vectors.  The devkit instead scores minus
 the squared distance of the vectors as given, in float32, takes impostors of its first 100 probes
-only and writes thinned curves: `evalkit.protocols.megaface_devkit` follows it, for published JSON.
+only and writes thinned curves: `evalkit.protocols.megaface_devkit` follows it, for published JSON,
+and what its curve says stands in the report as `rule=devkit`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols import allpairs, metrics
+from evalkit.protocols import allpairs, megaface_roc, metrics
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.joint_bayesian import JointBayesian
-from evalkit.protocols.megaface_devkit import Points, project
+from evalkit.protocols.megaface_devkit import project
 from evalkit.protocols.scores import exact_scores, failed, normalise
 from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate, Failures, Report
@@ -43,12 +44,12 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Noises:
-    """Images known to be wrong, and whose way of cleaning them is followed (see `clean`).
+    """Images known to be wrong, and whose ways of cleaning them are followed (see `clean`).
 
     probe : (P,) bool.  distractor : (N,) bool for each set of distractors, by its name.
     """
 
-    rule: Rule
+    rules: Sequence[Rule]
     probe: NDArray[np.bool_]
     distractor: Mapping[str, NDArray[np.bool_]]
 
@@ -92,27 +93,41 @@ def evaluate(
     model : score by a devkit Joint Bayesian model instead of the cosine.  engine : options of
     `evalkit.protocols.allpairs`.
 
-    Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  A probe or distractor without
-    a template (NaN) is never accepted and never outranks a mate; its own searches all miss.
+    Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
+    the TPR that the devkit's own curve shows (`megaface_roc.read_off`).  A probe or distractor
+    without a template (NaN) is never accepted and never outranks a mate; its own searches all miss.
     Outcomes of each set are a part (`samples.parts_of`) under its parameters.
     """
     probe, subject = np.asarray(probe), np.asarray(subject)
     validate(probe, subject, distractors)
+    if noises is not None and model is not None:
+        raise ProtocolError(
+            "the noise lists' rules are made for cosines, not for a Joint Bayesian model",
+            "leave one of them out",
+        )
     found: dict[str, Estimate] = {}
     curves: dict[str, Mapping[str, Sequence[float]]] = {}
     kept: dict[str, NDArray[Any]] = {}
     for name, x in distractors.items():
-        given: list[tuple[str, NDArray[Any], NDArray[Any]]] = [(name, probe, x)]
-        if noises is not None:
-            cleaned = clean(probe, subject, x, noises.probe, noises.distractor[name], noises.rule)
-            given.append((f"{name},cleaned={noises.rule}", *cleaned))
-        for label, p, d in given:
+        beside: list[dict[str, Estimate]] = []
+        for rule in (None, *(noises.rules if noises else ())):
+            p, d, label = probe, x, name
+            if noises is not None and rule is not None:
+                p, d = clean(probe, subject, x, noises.probe, noises.distractor[name], rule)
+                label = f"{name},cleaned={rule}"
             search = _searches(*_sides(p, d, model), subject, fars, engine)
             kept |= {f"{label}/{array}": column for array, column in search.outcomes.items()}
             counted = _ranks(search.rank, label, depths)
             counted |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
-            found |= with_intervals(counted, search.outcomes)
+            counted = with_intervals(counted, search.outcomes)
             curves |= _curves(search, label)
+            read, roc = megaface_roc.read_off(project(p, model), subject, project(d, model), fars)
+            counted |= {f"tpr@far={far},{label},rule=devkit": m for far, m in read.items()}
+            curves[f"roc@{label},rule=devkit"] = {"far": roc[0], "tpr": roc[1]}
+            beside.append(counted)
+        # A number and what cleaning makes of it stand next to each other.
+        for same in zip(*(each.items() for each in beside), strict=True):
+            found |= dict(same)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
@@ -122,31 +137,19 @@ def evaluate(
             "probes": len(probe),
             "subjects": len(np.unique(subject)),
             "score": "cosine" if model is None else "Joint Bayesian",
-            **({"cleaned": noises.rule, "noisy_probes": int(noises.probe.sum())} if noises else {}),
+            **(_noisy(noises) if noises else {}),
         },
         curves=curves,
         outcomes=kept,
     )
 
 
-def beside_devkit(report: Report, rocs: Mapping[str, Points], fars: Sequence[str]) -> Report:
-    """Add, labelled `rule=devkit`, what the devkit's own curve says of each set of distractors.
-
-    rocs : ([FAR, ...], [TPR, ...]) as in the devkit's JSON: impostors of its first 100 probes, a
-    point after each step of 1 %.  TPR@FAR=x is read as published tables read it, from the last
-    point at or below x [InsightFace, issue 409]; None where there is none.
-    """
-    found, curves = dict(report.metrics), dict(report.curves)
-    for name, (far, tpr) in rocs.items():
-        curves[f"roc@{name},rule=devkit"] = {"far": list(far), "tpr": list(tpr)}
-        for x in fars:
-            at = [k for k, f in enumerate(far) if f <= float(x)]
-            found[f"tpr@far={x},{name},rule=devkit"] = Estimate(
-                value=tpr[at[-1]] if at else None,
-                far=far[at[-1]] if at else None,
-                note="the devkit's thinned curve of its first 100 probes, last point at or below",
-            )
-    return replace(report, metrics=found, curves=curves)
+def _noisy(noises: Noises) -> dict[str, Any]:
+    return {
+        "cleaned": ",".join(noises.rules),
+        "noisy_probes": int(noises.probe.sum()),
+        "noisy_distractors": {name: int(bad.sum()) for name, bad in noises.distractor.items()},
+    }
 
 
 def clean(
@@ -159,10 +162,12 @@ def clean(
 ) -> tuple[Floats, Floats]:
     """Replace the features of wrong images, as two published tables do; nothing is left out.
 
-    A noisy probe becomes the sum of its subject's clean features (InsightFace adds unseeded noise
-    of +-0.001 to it, evalkit does not), so it still counts, as a nearly perfect one.  A noisy
-    distractor can never match by InsightFace's rule (a dimension of its own, 100 long): here it
-    has no template.  By FaceX-Zoo's it is the zero vector, which beats a mate of negative score.
+    A noisy probe becomes the sum of its subject's clean features, each and the sum of unit length
+    (InsightFace adds unseeded noise of +-0.001 to it, evalkit does not), so it still counts, as a
+    nearly perfect one.
+    A noisy distractor can never match by InsightFace's rule (a dimension of its own, 100 long):
+    here it has no template.  By FaceX-Zoo's it is the zero vector, which beats a mate of negative
+    score.
     Source: InsightFace `megaface/remove_noises.py`, FaceX-Zoo `test_protocol/remove_noises.py`.
     """
     p, d = np.array(probe, np.float32), np.array(distractor, np.float32)
@@ -170,7 +175,8 @@ def clean(
         of_subject = (subject == subject[row]) & ~noisy_probe
         if not of_subject.any():
             raise ProtocolError(f"all probes of the subject of probe {row} are on the noise list")
-        p[row] = np.asarray(probe[of_subject], np.float32).sum(axis=0)
+        centre = normalise(probe[of_subject]).astype(np.float64)
+        p[row] = normalise(centre[~failed(centre)].sum(axis=0)[None])[0]
     d[noisy_distractor] = np.nan if rule == "insightface" else 0.0
     return p, d
 

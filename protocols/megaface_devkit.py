@@ -22,6 +22,7 @@ ROC_PROBES = 100  # FuseResults takes impostor scores from the first 100 probes 
 _TRIALS = 10  # of traditional_cmc
 _STEP = 0.01  # a curve's next point is written when it lies this much higher
 _TOP = 5  # distractors listed in matches
+_PAGE = 8192  # rows or pairs at a time
 
 Points = tuple[list[int] | list[float], list[float]]
 
@@ -62,7 +63,11 @@ def project(x: NDArray[Any], model: JointBayesian | None = None) -> Projected:
 
 
 def _minus_square(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(-np.square(x, dtype=np.float64).sum(axis=1), np.float32)
+    out = np.empty(len(x), np.float32)
+    with np.errstate(over="ignore"):
+        for o in range(0, len(x), _PAGE):
+            out[o : o + _PAGE] = -np.square(x[o : o + _PAGE], dtype=np.float64).sum(axis=1)
+    return out
 
 
 def scores(x: Projected, y: Projected) -> NDArray[np.float32]:
@@ -83,6 +88,21 @@ def scores(x: Projected, y: Projected) -> NDArray[np.float32]:
         total += product
     total[~np.isfinite(total)] = -np.inf
     return total
+
+
+def pair_scores(
+    x: Projected, i: NDArray[np.int64], y: Projected, j: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Score x[i[k]] with y[j[k]]: (K,) float32, each as `scores` does."""
+    out = np.empty(len(i), np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for o in range(0, len(i), _PAGE):
+            a, b = i[o : o + _PAGE], j[o : o + _PAGE]
+            products = x.vector[a] * y.vector[b]
+            total = np.add.accumulate(products, axis=1, dtype=np.float32)[:, -1]
+            out[o : o + _PAGE] = 2 * total + (x.constant[a] + y.constant[b])
+    out[~np.isfinite(out)] = -np.inf
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +221,18 @@ def _cmc(rank: NDArray[np.int64], distractors: int) -> Points:
 
 def _roc(above: NDArray[np.int64], impostors: int) -> Points:
     """TPR with k false accepts, k = 0 ... impostors: genuine scores with at most k above them."""
+    at, tpr = roc_counts(above, impostors)
+    return (at.astype(np.float32) / np.float32(max(impostors, 1))).tolist(), tpr.tolist()
+
+
+def roc_counts(
+    above: NDArray[np.int64], impostors: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Give the kept points of the ROC: false accepts and TPR, of impostors above each genuine."""
     at = np.unique(np.append(above, [0, impostors]))
     value = _count_up_to(above, at).astype(np.float32) / np.float32(len(above))
     keep = _thin(value)
-    far = at[keep].astype(np.float32) / np.float32(max(impostors, 1))
-    return far.tolist(), value[keep].tolist()
+    return at[keep], value[keep]
 
 
 def _traditional_cmc(rank: NDArray[np.int64], ranks: int) -> Points:

@@ -1,9 +1,11 @@
 """Any bytes give a right answer or one clear error; what longer runs found stays mended."""
 
+import io
 import pickle
 import resource
 import struct
 import subprocess
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -160,6 +162,16 @@ def test_a_cut_pickle_of_torch_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     target = next(t for t in TARGETS if t.name == ".pt")
     assert not fuzz_targets.answers(target, tmp_path, b"\x80\x02J\x01")  # half a number
+    good = target.good[target.victim]
+    with (
+        zipfile.ZipFile(io.BytesIO(good)) as old,
+        zipfile.ZipFile(tmp_path / target.victim, "w") as new,
+    ):
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, b"\x80\x02K\x01Q." if name.endswith("data.pkl") else data)
+    damaged = (tmp_path / target.victim).read_bytes()  # a storage called 1
+    assert not fuzz_targets.answers(target, tmp_path, damaged)
 
 
 def test_a_librarys_message_of_several_lines_becomes_one() -> None:

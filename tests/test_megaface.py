@@ -101,7 +101,7 @@ def test_both_numbers_are_shown_where_noises_are_known(rule: megaface.Rule) -> N
     x, subject, d = _small()
     x[3] = -x[0]
     d[5] = x[1]
-    noises = megaface.Noises(rule, np.arange(20) == 3, {"distractors=200": np.arange(200) == 5})
+    noises = megaface.Noises([rule], np.arange(20) == 3, {"distractors=200": np.arange(200) == 5})
     found = megaface.evaluate(x, subject, {"distractors=200": d}, noises=noises).metrics
     plain, cleaned = (found[f"rank-1@distractors=200{c}"] for c in ("", f",cleaned={rule}"))
     assert plain.value is not None and cleaned.value is not None
@@ -114,7 +114,7 @@ def test_the_two_cleaning_rules_differ_where_a_mate_scores_below_zero() -> None:
     none, one = np.zeros(2, bool), np.ones(1, bool)
     found = {
         rule: megaface.evaluate(
-            x, np.zeros(2, int), {"d": d}, noises=megaface.Noises(rule, none, {"d": one})
+            x, np.zeros(2, int), {"d": d}, noises=megaface.Noises([rule], none, {"d": one})
         ).metrics[f"rank-1@d,cleaned={rule}"]
         for rule in ("insightface", "facex")
     }
@@ -124,10 +124,15 @@ def test_the_two_cleaning_rules_differ_where_a_mate_scores_below_zero() -> None:
 def test_a_cleaned_probe_is_its_subjects_centre() -> None:
     x, subject, d = _small()
     p, e = megaface.clean(x, subject, d, np.arange(20) == 3, np.arange(200) < 2, "facex")
-    np.testing.assert_allclose(p[3], x[[0, 1, 2, 4]].sum(axis=0), rtol=1e-5)
+    centre = (x[:5] / np.linalg.norm(x[:5], axis=1, keepdims=True))[[0, 1, 2, 4]].sum(axis=0)
+    np.testing.assert_allclose(p[3], centre / np.linalg.norm(centre), rtol=1e-5)
     assert not e[:2].any() and np.array_equal(e[2:], d[2:].astype(np.float32))
     with pytest.raises(ProtocolError, match="all probes of the subject of probe 0"):
         megaface.clean(x, subject, d, subject == 0, np.zeros(200, bool), "facex")
+    x[1] = np.nan  # has no template, so it is no part of the centre
+    assert np.isfinite(
+        megaface.clean(x, subject, d, np.arange(20) == 3, d[:, 0] > 9, "facex")[0][3]
+    ).all()
 
 
 def test_a_joint_bayesian_model_scores_by_its_own_rule() -> None:
@@ -158,6 +163,14 @@ def test_arrays_that_do_not_fit_are_refused(
         megaface.evaluate(np.ones((2, 2)), np.zeros(2, int), {})
 
 
+def test_a_joint_bayesian_model_is_not_cleaned() -> None:
+    x, subject, d = _small()
+    noises = megaface.Noises(["facex"], np.arange(20) == 3, {"d": np.zeros(200, bool)})
+    jb = JointBayesian(*(np.eye(6, dtype=np.float32) for _ in range(2)), np.eye(6))
+    with pytest.raises(ProtocolError, match="made for cosines"):
+        megaface.evaluate(x, subject, {"d": d}, noises=noises, model=jb)
+
+
 def test_failures_are_counted_and_never_help() -> None:
     x, subject, d = _small()
     x[0], d[3] = np.nan, np.inf
@@ -174,8 +187,12 @@ def test_every_number_of_every_size_has_its_interval() -> None:
     others = rng.normal(size=(300, 8))
     sizes = {"distractors=50": others[:50], "distractors=300": others}
     report = megaface.evaluate(probe.astype(np.float32), subject, sizes, fars=["1e-2"])
-    assert len(report.metrics) == 6
+    devkits = [name for name in report.metrics if name.endswith(",rule=devkit")]
+    assert len(report.metrics) == 8 and len(devkits) == 2
     for name, m in report.metrics.items():
+        if name in devkits:
+            assert m.value is not None and "no interval: they are 12 people" in m.note
+            continue
         assert m.value is not None and m.low is not None and m.high is not None, name
         assert m.low <= m.value <= m.high, name
 

@@ -49,6 +49,7 @@ def test_embeddings_from_elsewhere_give_one_json_document(small: Set) -> None:
         "rank-1@distractors=30",
         "rank-10@distractors=30",
         "tpr@far=1e-2,distractors=30",
+        "tpr@far=1e-2,distractors=30,rule=devkit",
     }
     assert report["metrics"]["rank-1@distractors=30"]["n"] == 80
 
@@ -78,25 +79,75 @@ def test_the_devkits_own_curve_stands_labelled_beside_all_probes(small: Set) -> 
     out = small.folder / "out"
     done = small.run("--json", "-", "--quiet", "--devkit-out", str(out), "--far", "0.05")
     assert done.exit_code == 0, done.output
+    assert done.stdout == small.run("--json", "-", "--far", "0.05").stdout
     report = json.loads(done.stdout)
     far, tpr = json.loads((out / "cmc_facescrub_megaface_evalkit_30_1.json").read_text())["roc"]
+    kept = [k for k, f in enumerate(far) if f <= 0.05]
     name = "distractors=30,rule=devkit"
-    assert report["curves"][f"roc@{name}"] == {"far": far, "tpr": tpr}
+    curve = report["curves"][f"roc@{name}"]
+    assert curve == {"far": [far[k] for k in kept], "tpr": [tpr[k] for k in kept]}
     beside = report["metrics"][f"tpr@far=0.05,{name}"]
-    assert beside["value"] == [t for f, t in zip(far, tpr, strict=True) if f <= 0.05][-1]
-    assert "first 100 probes" in beside["note"]
+    assert beside["value"] == tpr[kept[-1]] and beside["low"] is None
+    assert (
+        "first 20 probes" in beside["note"] and "no interval: they are 4 people" in beside["note"]
+    )
     assert "tpr@far=0.05,distractors=30" in report["metrics"]
 
 
-def test_noise_lists_show_both_numbers(small: Set) -> None:
-    (small.folder / "fn.txt").write_text("#\nP_0_3.png\n")
-    (small.folder / "mn.txt").write_text("#\n1/2@N0/3_0.jpg\n")
+def _script_scores(small: Set, rule: str, bad: int, wrong: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clean features as the two projects' scripts do, score them as their tests do."""
+    subject = np.repeat(np.arange(4), 5)
+    x, d = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (small.x, small.d))
+    if rule != "none":
+        centre = x[(subject == subject[bad]) & (np.arange(20) != bad)].sum(axis=0)
+        x[bad] = centre / np.linalg.norm(centre)
+    if rule == "insightface":  # one more dimension, 0 for clean files and 100 for noisy distractors
+        x, d = (np.pad(v, ((0, 0), (0, 1))) for v in (x, d))
+        d[wrong, -1] = 100
+    elif rule == "facex":
+        d[wrong] = 0
+        return x @ x.T, x @ d.T
+    square = (x**2).sum(axis=1)[:, None]
+    return 2 * x @ x.T - square - square.T, 2 * x @ d.T - square - (d**2).sum(axis=1)
+
+
+def _rank_1(own: np.ndarray, other: np.ndarray) -> float:
+    subject = np.repeat(np.arange(4), 5)
+    first = [
+        not (other[i] > own[i, j]).any()
+        for i in range(20)
+        for j in range(20)
+        if i != j and subject[i] == subject[j]
+    ]
+    return float(np.mean(first))
+
+
+def test_both_noise_rules_and_neither_stand_side_by_side(small: Set) -> None:
+    """A probe of somebody else and a distractor that is a probe's person, both on the lists."""
+    bad, wrong = 7, 3
+    small.x[bad], small.d[wrong] = small.x[17], 2 * small.x[0]
+    np.save(small.folder / "F.npy", np.concatenate([small.d, small.x]))
+    (small.folder / "fn.txt").write_text(f"# noisy\n{Path(small.probes[bad]).name}\nX_1.png\n")
+    (small.folder / "mn.txt").write_text(f"# noisy\n9\t{small.distractors[wrong]}\n")
     lists = ("--probe-noises", "fn.txt", "--distractor-noises", "mn.txt")
-    done = small.run(*lists, "--clean", "facex", "--json", "-")
+    out = small.folder / "out"
+    both = ("--clean", "insightface", "--clean", "facex", "--devkit-out", str(out))
+    done = small.run(*lists, *both, "--json", "-", "--quiet")
     assert done.exit_code == 0, done.output
-    names = json.loads(done.stdout)["metrics"]
-    assert {"rank-1@distractors=30", "rank-1@distractors=30,cleaned=facex"} <= set(names)
-    assert small.run(*lists).exit_code == 2
+    report = json.loads(done.stdout)
+    names = list(report["metrics"])
+    at = names.index("rank-1@distractors=30")
+    cleaned = [f"rank-1@distractors=30,cleaned={rule}" for rule in ("insightface", "facex")]
+    assert names[at + 1 : at + 3] == cleaned
+    found = {name: report["metrics"][name]["value"] for name in names}
+    for rule, name in zip(("none", "insightface", "facex"), names[at : at + 3], strict=True):
+        assert found[name] == _rank_1(*_script_scores(small, rule, bad, wrong)), name
+    assert found[names[at]] < min(found[name] for name in cleaned)
+    assert report["provenance"]["noisy_probes"] == 1
+    assert report["provenance"]["noisy_distractors"] == {"distractors=30": 1}
+    for rule in ("insightface", "facex"):
+        assert (out / f"cleaned={rule}" / "cmc_facescrub_megaface_evalkit_30_1.json").exists()
+    assert small.run(*lists).exit_code == 2 and small.run("--clean", "facex").exit_code == 2
 
 
 def test_a_missing_feature_is_an_error_that_lists_it(small: Set) -> None:

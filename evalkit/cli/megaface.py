@@ -58,8 +58,10 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
 @click.option("--file-ending", metavar="_ALGO.bin", help="End of the names in a feature folder.")
 @click.option(
     "--clean",
+    "rules",
     type=click.Choice(["insightface", "facex"]),
-    help="Show also the numbers with noisy images cleaned, by this project's rule.",
+    multiple=True,
+    help="Show also the numbers with noisy images cleaned, by this project's rule; or by both.",
 )
 @click.option("--probe-noises", type=PATH, metavar="LIST", help="facescrub_noises.txt")
 @click.option("--distractor-noises", type=PATH, metavar="LIST", help="megaface_noises.txt")
@@ -92,7 +94,7 @@ def command(
     flip: Flip,
     recipe_name: str | None,
     file_ending: str | None,
-    clean: megaface.Rule | None,
+    rules: tuple[megaface.Rule, ...],
     probe_noises: Path | None,
     distractor_noises: Path | None,
     jb_model: Path | None,
@@ -109,8 +111,11 @@ def command(
         raise click.UsageError(
             "give --features: a file of embeddings, or the devkit's folder; or --model MODEL"
         )
-    if (clean is None) != (probe_noises is None and distractor_noises is None):
-        raise click.UsageError("--clean and the noise lists belong together")
+    if bool(rules) != bool(probe_noises or distractor_noises):
+        raise click.UsageError(
+            "--clean insightface (or facex, or both) and the lists belong together: "
+            "--probe-noises facescrub_noises.txt --distractor-noises megaface_noises.txt"
+        )
     recipe = chosen(recipe_name, flip, folds=False)
     how = Recipe(fusion=flip) if recipe is None else recipe
     model = None if jb_model is None else files.read_model(jb_model)
@@ -130,17 +135,23 @@ def command(
             provenance |= {f"distractor_{name}": value for name, value in more.items()}
     x = take(probes.keys, "probe features")
     distractors = {name: other(each.keys, "distractor features") for name, each in lists.items()}
-    noises = (
-        None if clean is None else _noises(clean, probes, lists, probe_noises, distractor_noises)
-    )
+    noises = _noises(rules, probes, lists, probe_noises, distractor_noises) if rules else None
     report = megaface.evaluate(
         x, probes.subject, distractors, noises=noises, model=model, fars=fars
     )
     if devkit_out is not None:
-        written = _write_devkit(
-            devkit_out, probes, x, lists, distractors, model, file_ending or "evalkit"
+        end = (
+            f"{files.probes_name(probe_list)}_megaface_{files.algorithm(file_ending or 'evalkit')}"
         )
-        report = megaface.beside_devkit(report, written, fars)
+        for name, each in lists.items():
+            for rule in (None, *rules):
+                p, d, folder = x, distractors[name], devkit_out
+                if rule is not None and noises is not None:
+                    bad = noises.probe, noises.distractor[name]
+                    p, d = megaface.clean(x, probes.subject, d, *bad, rule)
+                    folder = devkit_out / f"cleaned={rule}"
+                ending = f"{end}_{each.size}_{each.set}.json"
+                _write_devkit(folder, ending, probes.subject, p, d, model)
         output.say(f"the devkit's files are in {devkit_out}")
     names = {"probe_list": probe_list.name, "distractor_lists": [p.name for p in distractor_lists]}
     provenance |= {} if recipe is None else recipe.provenance()
@@ -219,7 +230,7 @@ def _embedded(
 
 
 def _noises(
-    rule: megaface.Rule,
+    rules: Sequence[megaface.Rule],
     probes: files.ProbeList,
     lists: dict[str, files.DistractorList],
     of_probes: Path | None,
@@ -230,7 +241,7 @@ def _noises(
         for path in (of_probes, of_distractors)
     )
     return megaface.Noises(
-        rule,
+        tuple(dict.fromkeys(rules)),
         files.noisy(probes.keys, first),
         {name: files.noisy(each.keys, second) for name, each in lists.items()},
     )
@@ -238,24 +249,17 @@ def _noises(
 
 def _write_devkit(
     folder: Path,
-    probes: files.ProbeList,
-    x: NDArray[Any],
-    lists: dict[str, files.DistractorList],
-    distractors: dict[str, NDArray[Any]],
-    model: JointBayesian | None,
     ending: str,
-) -> dict[str, megaface_devkit.Points]:
-    """Write both files of each list; give the devkit's thinned ROC of each."""
-    rocs = {}
+    subject: NDArray[np.int32],
+    probe: NDArray[Any],
+    distractor: NDArray[Any],
+    model: JointBayesian | None,
+) -> None:
+    """Write cmc_ENDING and matches_ENDING, as the devkit does from these features."""
     folder.mkdir(parents=True, exist_ok=True)
-    projected = megaface_devkit.project(x, model)
-    for name, each in lists.items():
-        y = megaface_devkit.project(distractors[name], model)
-        found = megaface_devkit.evaluate(projected, probes.subject, y)
-        curves = found.curves()
-        rocs[name] = curves["roc"]
-        end = f"facescrub_megaface_{files.algorithm(ending)}_{each.size}_{each.set}.json"
-        for kind, content in (("cmc", curves), ("matches", found.matches)):
-            with whole_file(folder / f"{kind}_{end}") as f:
-                f.write(json.dumps(content).encode())
-    return rocs
+    found = megaface_devkit.evaluate(
+        megaface_devkit.project(probe, model), subject, megaface_devkit.project(distractor, model)
+    )
+    for kind, content in (("cmc", found.curves()), ("matches", found.matches)):
+        with whole_file(folder / f"{kind}_{ending}") as f:
+            f.write(json.dumps(content).encode())

@@ -120,6 +120,15 @@ def algorithm(ending: str) -> str:
     return ending.partition(".")[0].strip("_") or "features"
 
 
+def probes_name(probe_list: Path) -> str:
+    """Name the probes in the devkit's files: fgnet where the list's name begins so, or facescrub.
+
+    The devkit takes what stands before the first "_" of `fgnet_features_list.json`; plot scripts
+    look for these two names.
+    """
+    return "fgnet" if probe_list.name.lower().startswith("fgnet") else "facescrub"
+
+
 def read_folder(folder: Path, keys: Sequence[str], ending: str) -> NDArray[np.float32]:
     """Read the features `<folder>/<key><ending>` of a list: (N, D) float32.
 
