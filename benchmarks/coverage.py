@@ -1,6 +1,6 @@
 """How often a 95 % interval holds the truth, on scores whose truth is known.
 
-    python benchmarks/coverage.py [--trials 400] [--draws 400] [--lists]
+    python benchmarks/coverage.py [--trials 400] [--draws 400] [--lists | --searches | --paired]
 
 Scores have effects of the subject and of the image: genuine m + a_i + q_k + q_l + e, impostor
 b_i + b_j + q_k + q_l + e, all normal, so the true TPR at a FAR is a formula.  Each trial draws new
@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from evalkit.protocols import resampling, verification
+from evalkit.protocols import blufr, resampling, verification
 from evalkit.protocols.intervals import logit_interval, with_intervals
+from evalkit.protocols.metrics import dir_at_fpir
+from evalkit.protocols.paired import differences
 from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import Sample
+from evalkit.protocols.samples import Sample, sample_of
+from evalkit.types import Estimate, Report
 
 
 @dataclass(frozen=True)
@@ -111,13 +114,18 @@ def pair_draws(s: Sample, draws: int, rng: np.random.Generator) -> dict[str, np.
     """Resample comparisons one by one, as is commonly done."""
     out = {f"tpr@far={far}": np.empty(draws) for far in FARS}
     for d in range(draws):
-        impostor = np.cumsum(rng.poisson(1, len(s.impostor)))
-        genuine = np.append(0, np.cumsum(rng.poisson(1, len(s.genuine))))
+        impostor = np.cumsum(_times(len(s.impostor), rng))
+        genuine = np.append(0, np.cumsum(_times(len(s.genuine), rng)))
         for far in FARS:
             k = np.searchsorted(impostor, float(far) * s.impostors, "right")
             above = np.searchsorted(-s.genuine, -s.impostor[min(k, len(s.impostor) - 1)], "left")
             out[f"tpr@far={far}"][d] = genuine[above] / genuine[-1]
     return out
+
+
+def _times(n: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of n comparisons comes up: independent Poisson counts of mean 1."""
+    return np.bincount(rng.integers(0, n, rng.poisson(n)), minlength=n)
 
 
 def covered(value: float, drawn: np.ndarray, truth: float) -> tuple[bool, float]:
@@ -175,16 +183,133 @@ def of_pair_lists(options: argparse.Namespace) -> None:
             print(f"{'':36}{method:12}" + "".join(f"{v:15.1%}" for v in np.mean(ok, axis=0)))
 
 
+def searches(rng: np.random.Generator, people: int = 150, images: int = 3) -> dict[str, np.ndarray]:
+    """Draw a gallery of one image a person, and probes with and without a mate in it."""
+    who = np.repeat(np.arange(2 * people), images)
+    offset = rng.normal(0, 0.4, 2 * people)[who] + rng.normal(0, 0.2, len(who))
+    score = rng.normal(0, 0.8, (len(who), people)) + offset[:, None] + rng.normal(0, 0.4, people)
+    mated = who < people
+    row, mate = np.flatnonzero(mated), who[mated]
+    score[row, mate] = 5.0 + rng.normal(0, 0.6, people)[mate] + rng.normal(0, 0.8, len(row))
+    rank = 1 + np.count_nonzero(score[row] > score[row, mate][:, None], axis=1)
+    return {
+        "rank": rank,
+        "rank_subject": mate,
+        "mate_score": np.where(rank == 1, score[row, mate], -np.inf),
+        "mate_subject": mate,
+        "nonmate_score": score[~mated].max(axis=1),
+        "nonmate_subject": who[~mated],
+    }
+
+
+def of_searches(options: argparse.Namespace) -> None:
+    """Print the coverage of rank-1 and TPIR; the truth is that of 2,000 worlds together.
+
+    And of BLUFR's mu - sigma of four trials, whose truth is its mean over the trials run.
+    """
+    names = ("rank-1", "tpir@fpir=1e-1", "tpir@fpir=2e-2")
+    rng = np.random.default_rng(options.seed + 1)
+    worlds = [searches(rng) for _ in range(2000)]
+    whole = {n: np.concatenate([w[n] for w in worlds]) for n in worlds[0]}
+    truth = searched(whole, names)
+    rng = np.random.default_rng(options.seed)
+    hits = []
+    for t in range(options.trials):
+        o = searches(rng)
+        found = {n: Estimate(value=v) for n, v in zip(names, searched(o, names), strict=True)}
+        bounded = with_intervals(found, o, draws=options.draws, seed=t)
+        ends = [(bounded[n].low or 0.0, bounded[n].high or 1.0) for n in names]
+        hits.append([a <= v <= b for (a, b), v in zip(ends, truth, strict=True)])
+    print(f"searches, {options.trials} trials" + "".join(f"{n:>18}" for n in names))
+    print(f"{'truth':20}" + "".join(f"{v:18.4f}" for v in truth))
+    print(f"{'by subject':20}" + "".join(f"{v:18.1%}" for v in np.mean(hits, axis=0)), flush=True)
+
+    found = [blufr_report(rng, t) for t in range(options.trials)]
+    truth = [float(np.mean([r.metrics[n].value for r in found])) for n in found[0].metrics]
+    print(f"{'BLUFR':20}" + "".join(f"{n:>28}" for n in found[0].metrics))
+    print(f"{'truth':20}" + "".join(f"{v:28.4f}" for v in truth))
+    inside = [
+        [(m.low or 0) <= v <= (m.high or 1) for m, v in zip(r.metrics.values(), truth, strict=True)]
+        for r in found
+    ]
+    print(f"{'by subject':20}" + "".join(f"{v:28.1%}" for v in np.mean(inside, axis=0)))
+
+
+def searched(o: dict[str, np.ndarray], names: tuple[str, ...]) -> list[float]:
+    """Measure the searches."""
+    fpirs = [n.removeprefix("tpir@fpir=") for n in names[1:]]
+    tpir = [dir_at_fpir(o["mate_score"], o["rank"], o["nonmate_score"], x).value for x in fpirs]
+    return [float(np.mean(o["rank"] == 1)), *(v or 0.0 for v in tpir)]
+
+
+def blufr_report(rng: np.random.Generator, seed: int) -> Report:
+    """Evaluate four trials of 80 among 120 people; some people's images vary more than others'."""
+    subject = np.repeat(np.arange(120), 4)
+    spread = rng.lognormal(-0.5, 0.4, 120)[subject, None]
+    x = rng.normal(size=(120, 24))[subject] + spread * rng.normal(size=(480, 24))
+    trials = []
+    for _ in range(4):
+        people = rng.permutation(120)[:80]
+        test = np.flatnonzero(np.isin(subject, people))
+        gallery = 4 * people[:40]
+        trials.append(blufr.Trial(test, gallery, np.setdiff1d(test, gallery)))
+    return blufr.evaluate(x.astype("f4"), subject, trials, far="1e-3", fpir="5e-2", seed=seed)
+
+
+def of_paired(options: argparse.Namespace) -> None:
+    """Print how often two equally good models are called different at p < 0.05, with ties."""
+    names = ("accuracy", "auc", "eer", "tpr@far=1e-2")
+    world = World("", 300, 2, 3.5, 0.6, 0.4, 0.2, 0.5)
+    print(f"two equal models, {options.trials} trials" + "".join(f"{n:>15}" for n in names))
+    for step in (0.0, 0.1, 0.5):
+        rng = np.random.default_rng(options.seed)
+        alarms, inside = [], []
+        for t in range(options.trials):
+            o = pair_list(world, rng)
+            reports = []
+            for _ in range(2):
+                score = o["score"] + rng.normal(0, 0.6, len(o["score"]))
+                reports.append({**o, "score": np.round(score / step) * step if step else score})
+            a, b = (
+                verification.measures(r["score"], r["genuine"], r["fold"], ("1e-2",))
+                for r in reports
+            )
+            gaps = {n: (b[n].value or 0.0) - (a[n].value or 0.0) for n in names}
+            samples = sample_of(reports[0]), sample_of(reports[1])
+            found = differences(*samples, names, gaps, draws=options.draws, seed=t)
+            alarms.append([found[n].p < 0.05 for n in names])
+            inside.append([found[n].low <= 0 <= found[n].high for n in names])
+        print(f"scores rounded to {step or 'nothing'}")
+        print(f"{'  p < 0.05':30}" + "".join(f"{v:15.1%}" for v in np.mean(alarms, axis=0)))
+        print(
+            f"{'  interval of difference':30}"
+            + "".join(f"{v:15.1%}" for v in np.mean(inside, axis=0)),
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--draws", type=int, default=400)
-    parser.add_argument("--lists", action="store_true", help="pair lists instead of all pairs")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--lists", action="store_true", help="pair lists instead of all pairs")
+    kind.add_argument("--searches", action="store_true", help="rank-1, TPIR@FPIR and BLUFR")
+    kind.add_argument("--paired", action="store_true", help="two models, with and without ties")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.lists:
         of_pair_lists(options)
-        return
+    elif options.searches:
+        of_searches(options)
+    elif options.paired:
+        of_paired(options)
+    else:
+        of_all_pairs(options)
+
+
+def of_all_pairs(options: argparse.Namespace) -> None:
+    """Print the coverage of TPR over all pairs, by each way of drawing."""
     names = [f"tpr@far={far}" for far in FARS]
     print(f"{options.trials} trials, {options.draws} draws: 95 % intervals that hold the truth")
     print(f"{'':36}{'':12}" + "".join(f"{n:>15}" for n in names))

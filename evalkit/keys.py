@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,17 @@ def canonical(key: str) -> str:
     if path.suffix.lower() in IMAGES + VECTORS:
         path = path.with_suffix("")
     return str(path)
+
+
+def digest(*columns: Sequence[str] | NDArray[Any]) -> str:
+    """SHA-256 of lists of names and arrays of integers, each with its length."""
+    h = hashlib.sha256()
+    for column in columns:
+        if isinstance(column, np.ndarray):
+            h.update(f"{column.shape}".encode() + np.ascontiguousarray(column, "<i8").tobytes())
+        else:
+            h.update("\n".join([str(len(column)), *column, ""]).encode())
+    return h.hexdigest()
 
 
 def _tail(key: str, depth: int) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from evalkit.errors import DataError
-from evalkit.keys import rows_of
+from evalkit.keys import digest, rows_of
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,11 @@ def test_two_rows_for_one_key_are_named() -> None:
 
 def test_nothing_wanted_is_nothing_found() -> None:
     assert rows_of([], ["a"]).dtype == np.int64
+
+
+def test_a_digest_tells_names_numbers_and_where_a_list_ends() -> None:
+    names, who = ["a", "b"], np.array([0, 1], np.int32)
+    same = digest(names, who)
+    assert same == digest(tuple(names), who.astype(np.int64))
+    changed = [(["b", "a"], who), (names, who[::-1]), (names, who[:, None]), (["a"], ["b"], who)]
+    assert len({same, *(digest(*columns) for columns in changed)}) == 5

@@ -7,6 +7,7 @@ from click.testing import CliRunner, Result
 
 from evalkit import cli
 from evalkit.datasets import matio
+from evalkit.errors import ReportError
 
 
 class Set:
@@ -156,3 +157,14 @@ def test_a_missing_feature_is_an_error_that_lists_it(small: Set) -> None:
     )
     done = small.run("--json", "-")
     assert done.stdout == "" and "missing for 1 of 30 images: 1/2@N0/0_0" in str(done.exception)
+
+
+def test_reports_of_other_lists_are_not_compared(small: Set) -> None:
+    out = str(small.folder / "a.json")
+    assert small.run("--out", out, "--far", "1e-2").exit_code == 0
+    assert small.run("--far", "1e-2", "--gate", out).exit_code == 0
+    listed = json.loads((small.folder / "D.json_30_1").read_text())["path"]
+    (small.folder / "D.json_30_1").write_text(json.dumps({"path": listed[::-1]}))
+    done = small.run("--far", "1e-2", "--gate", out)
+    assert isinstance(done.exception, ReportError)
+    assert "differ in 'manifest'" in str(done.exception)

@@ -15,7 +15,7 @@ from evalkit.cli.options import PATH, Output, features_options, output_options
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
-from evalkit.keys import subjects_of
+from evalkit.keys import digest, subjects_of
 from evalkit.protocols import geometry
 from evalkit.protocols.scores import Flip
 
@@ -59,6 +59,7 @@ def command(
     with output.bar("pairs", "pair") as progress:
         report = geometry.evaluate(made.features, who, flip=flip, progress=progress)
     source = {"features": path.name, "features_sha256": made.digest}
+    source["manifest"] = digest(made.keys, who)
     report = replace(report, provenance={**report.provenance, **source})
     n, known = len(who), report.provenance["subjects"]
     return output.deliver(report, f"Geometry: {n:,} images of {known:,} subjects, {path.name}")

@@ -16,7 +16,7 @@ from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_o
 from evalkit.cli.options import PATH, Output, features_options, output_options
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
-from evalkit.keys import rows_of
+from evalkit.keys import digest, rows_of
 from evalkit.protocols import ijb
 from evalkit.protocols.scores import Flip
 from evalkit.types import Manifest
@@ -105,15 +105,19 @@ def command(
     how = ijb.Pooling(flip, keep_norm, score is not None, media_pooling)
     templates = ijb.pool(x, listed.template, listed.media, score, how)
     provenance |= {"pooling": how.name, "media": media.name, "images": len(x)}
+    columns: list[NDArray[Any]] = [listed.template, listed.media]
     if pairs is not None:
         compared = files.read_pairs(pairs)
+        columns += [compared.left, compared.right, compared.genuine]
         report = ijb.verify(
             templates, compared.left, compared.right, compared.genuine, fars=fars, nearest=compat
         )
     if probe is not None:
         enrolled = [files.read_enrolled(g) for g in galleries]
         searched = files.read_enrolled(probe)
+        columns += [c for e in (*enrolled, searched) for c in (e.template, e.subject)]
         report = ijb.identify(templates, enrolled, searched, fpirs=fpirs, insightface=compat)
+    provenance["manifest"] = digest(listed.names, *columns)
     report = replace(report, provenance={**provenance, **report.provenance})
     made = Path(choice.model or str(features)).name
     return output.deliver(report, f"IJB {report.protocol[4:]}, {how.name}, {made}")

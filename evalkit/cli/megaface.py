@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from evalkit import images
 from evalkit.adapters import embeddings
 from evalkit.cli.lfw import flip_option
-from evalkit.cli.model_options import ModelChoice, data_option, model_options
+from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
 from evalkit.cli.recipes import chosen, recipe_option
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
 from evalkit.files import whole_file
-from evalkit.keys import rows_of
+from evalkit.keys import digest, rows_of
 from evalkit.protocols import megaface, megaface_devkit, recipes
 from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.recipes import Recipe
@@ -153,7 +153,11 @@ def command(
                 ending = f"{end}_{each.size}_{each.set}.json"
                 _write_devkit(folder, ending, probes.subject, p, d, model)
         output.say(f"the devkit's files are in {devkit_out}")
-    names = {"probe_list": probe_list.name, "distractor_lists": [p.name for p in distractor_lists]}
+    names = {
+        "probe_list": probe_list.name,
+        "distractor_lists": [p.name for p in distractor_lists],
+        "manifest": digest(probes.keys, probes.subject, *(each.keys for each in lists.values())),
+    }
     provenance |= {} if recipe is None else recipe.provenance()
     report = replace(report, provenance={**names, **provenance, **report.provenance})
     made = Path(choice.model or str(features)).name
@@ -226,6 +230,7 @@ def _embedded(
         store = choice.embed(adapter, images.find(folder), manifest, views, output)
         takes.append(_taker(store.features, keys, how))
         provenance[name] = json.dumps(store.key)
+        provenance |= {"decoder": store.key["decoder"], "crop": crop_of(store, adapter.spec.crop)}
     return takes[0], takes[1], provenance
 
 

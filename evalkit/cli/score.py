@@ -12,6 +12,7 @@ from evalkit.cli.options import PATH, Output, output_options
 from evalkit.datasets import layouts, score_lists
 from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import DataError
+from evalkit.keys import digest
 from evalkit.protocols import score_list
 
 
@@ -38,7 +39,7 @@ def command(
     """
     held = score_lists.read(scores, distance=distance)
     fold, listed, subject = held.fold, None, None
-    names = {}
+    names = {"manifest": digest(held.genuine, *([] if fold is None else [fold]))}
     if pairs is not None:
         compared = layouts.read(pairs).pairs
         _same_order(held, scores, compared)

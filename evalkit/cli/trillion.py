@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from evalkit import images
 from evalkit import report as reports
 from evalkit.adapters import embeddings, vector_files
-from evalkit.cli.model_options import ModelChoice, data_option, model_options
+from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, output_options
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
+from evalkit.keys import digest
 from evalkit.protocols import trillion
 from evalkit.types import Report
 
@@ -66,16 +67,18 @@ def command(
         raise click.UsageError("give --features FILE, or --model MODEL and --data IMAGES")
     expected = None if expect is None else reports.read(expect)
     if features is None:
-        x, subject = _embedded(choice, data, subjects, output)
+        x, subject, made = _embedded(choice, data, subjects, output)
     else:
         x, subject = _read(features, subjects)
+        made = dict[str, Any]()
     name = Path(choice.model or str(features)).name
     if one_set:
         report = trillion.evaluate_one_set(x, subject, fars=fars or trillion.ONE_SET_FARS)
     else:
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
         report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir)
-    report = replace(report, provenance={"features": name, **report.provenance})
+    provenance = {"features": name, "manifest": digest(subject), **made, **report.provenance}
+    report = replace(report, provenance=provenance)
     done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {name}")
     if expected is not None:
         output.say(f"{_compare(report, expected)} numbers are exactly those expected")
@@ -84,7 +87,7 @@ def command(
 
 def _embedded(
     choice: ModelChoice, data: Path | None, subjects: Path | None, output: Output
-) -> tuple[NDArray[Any], NDArray[np.int32]]:
+) -> tuple[NDArray[Any], NDArray[np.int32], dict[str, Any]]:
     if data is None:
         raise click.UsageError("give --data IMAGES")
     source = images.find(data)
@@ -92,8 +95,10 @@ def _embedded(
     who = manifest.subject if subjects is None else files.read_subjects(subjects)
     if len(who) != len(manifest.keys):
         raise DataError(f"{data.name} has {len(manifest.keys)} images, the list {len(who)}")
-    store = choice.embed(choice.load(), source, manifest, 1, output)
-    return store.features[:, 0], who
+    adapter = choice.load()
+    store = choice.embed(adapter, source, manifest, 1, output)
+    made = {**store.key, "crop": crop_of(store, adapter.spec.crop)}
+    return store.features[:, 0], who, made
 
 
 def _read(path: Path, subjects: Path | None) -> tuple[NDArray[Any], NDArray[np.int32]]:
