@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalkit.cli import run
+from evalkit.cli import cli, run
+from evalkit.cli.model_options import model_options
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -63,15 +64,57 @@ def test_megaface(data: Path, capsys: pytest.CaptureFixture[str], flip: str) -> 
     assert run([*lists, "--model", "m.onnx", *MODEL]) == 2
 
 
-def test_trillion(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("flip", ["none", "sum", "concat"])
+def test_trillion(data: Path, capsys: pytest.CaptureFixture[str], flip: str) -> None:
     (data / "others").rename(data / "probes" / "x")
     for k, name in enumerate(DISTRACTORS):
         (data / "probes" / "x" / name).rename(data / "probes" / f"{k}.png")
-    words = ["trillion", "--far", "1e-1", "--fpir", "1e-1"]
+    words = ["trillion", "--far", "1e-1", "--fpir", "1e-1", "--flip", flip]
     of_model = numbers(capsys, *words, "--model", "m.onnx", *MODEL, "--data", "probes")
-    assert run(["embed", "--model", "m.onnx", *MODEL, "--data", "probes", "--quiet", "x.h5"]) == 0
+    views = "1" if flip == "none" else "2"
+    made = ["embed", "--model", "m.onnx", *MODEL, "--data", "probes", "--quiet", "--views", views]
+    assert run([*made, "x.h5"]) == 0
     assert of_model == numbers(capsys, *words, "--features", "x.h5")
     assert of_model["tpr@far=1e-1"]
+    other = "sum" if flip == "none" else "none"
+    assert run([*words[:-1], other, "--features", "x.h5"]) == 3
+    told = {"none": "hold one view an image", "sum": "say --flip sum or concat"}
+    assert told["none" if flip == "none" else "sum"] in capsys.readouterr().err
+
+
+def test_blufr(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from scipy.io import savemat
+
+    def cells(*rows: list[int]) -> np.ndarray:
+        held = np.empty((1, len(rows)), object)
+        held[0] = [np.array(r, float)[:, None] for r in rows]
+        return held
+
+    names = np.empty((9, 1), object)
+    names[:, 0] = [Path(p).name for p in PROBES]
+    trials = {
+        "testIndex": cells([*range(1, 10)], [*range(1, 10)]),
+        "galIndex": cells([1, 4], [4, 7]),
+        "probIndex": cells([2, 3, 5, 6, 7, 8, 9], [5, 6, 8, 9, 1, 2, 3]),
+    }
+    savemat("c.mat", {"imageList": names, "labels": np.repeat([1, 2, 3], 3)[:, None], **trials})
+    words = ["blufr", "--config", "c.mat", "--far", "0.1", "--fpir", "0.5", "--flip", "sum"]
+    of_model = numbers(capsys, *words, "--model", "m.onnx", *MODEL, "--data", "probes")
+    assert of_model == numbers(capsys, *words, "--features", "probes.h5")
+    assert of_model["vr@far=0.1"] is not None
+    assert run([*words, "--model", "m.onnx", *MODEL]) == 2
+
+
+def test_every_command_with_a_model_takes_what_lfw_takes() -> None:
+    """Everything about the model, where its images are, and how its views are fused."""
+    held = {
+        name: {p.name for p in command.params}
+        for name, command in cli.commands.items()
+        if name in ("lfw", "verify", "megaface", "trillion", "ijb", "blufr")
+    }
+    of_model = {p.name for p in model_options(lambda: None).__click_params__}  # type: ignore[attr-defined]
+    for name, options in held.items():
+        assert of_model | {"data", "flip"} <= options, name
 
 
 def test_ijb(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from evalkit import vectors
+from evalkit import images, vectors
 from evalkit.cli.lfw import flip_option
+from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
 from evalkit.datasets.blufr import read_config
 from evalkit.protocols import blufr
@@ -17,6 +18,8 @@ from evalkit.types import Manifest
 
 
 @click.command("blufr")
+@model_options
+@data_option
 @features_options
 @click.option("--config", type=PATH, required=True, metavar="MAT", help="blufr_lfw_config.mat")
 @click.option("--far", default=blufr.FAR, show_default=True, help="FAR of verification.")
@@ -24,6 +27,8 @@ from evalkit.types import Manifest
 @flip_option
 @output_options
 def command(
+    choice: ModelChoice,
+    data: Path | None,
     features: Path | None,
     keys: Path | None,
     allow_failures: bool,
@@ -33,15 +38,30 @@ def command(
     flip: Flip,
     output: Output,
 ) -> int:
-    """BLUFR: verification at FAR 0.1 % and open-set search at FAR 1 %, mu - sigma of ten trials."""
-    if features is None:
-        raise click.UsageError("give --features FILE with embeddings of all of LFW")
+    """BLUFR: verification at FAR 0.1 % and open-set search at FAR 1 %, mu - sigma of ten trials.
+
+    With --model, the 13,233 images of LFW in --data are embedded once.
+    """
+    if (choice.model is None) == (features is None):
+        raise click.UsageError(
+            "give --features FILE with embeddings of all of LFW, or --model MODEL and --data IMAGES"
+        )
     asked = read_config(config)
     manifest = Manifest(asked.keys, asked.subject)
-    made = vectors.from_embeddings(features, keys, manifest, allow_failures=allow_failures)
+    if features is not None:
+        made = vectors.from_embeddings(features, keys, manifest, allow_failures=allow_failures)
+    else:
+        if data is None:
+            raise click.UsageError("give --data IMAGES")
+        adapter, views = choice.load(), 1 if flip == "none" else 2
+        store = choice.embed(adapter, images.find(data), manifest, views, output)
+        made = vectors.from_store(store, manifest)
+        crop = crop_of(store, adapter.spec.crop)
+        made = replace(made, provenance={**made.provenance, "crop": crop})
     report = blufr.evaluate(
         made.features, manifest.subject, asked.trials, flip=flip, far=far, fpir=fpir
     )
     provenance = {"config": config.name, **report.provenance, **made.provenance}
     report = replace(report, provenance=provenance)
-    return output.deliver(report, f"BLUFR: {len(asked.trials)} trials, {features.name}")
+    name = Path(choice.model or str(features)).name
+    return output.deliver(report, f"BLUFR: {len(asked.trials)} trials, {name}")

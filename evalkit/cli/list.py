@@ -50,14 +50,14 @@ PROTOCOLS = (
     Listed(
         "blufr",
         "verification rate and open-set DIR on all of LFW, mu - sigma of ten trials",
-        "embeddings of all 13,233 images, and the benchmark's .mat configuration",
+        "embeddings of all 13,233 images, or the images and a model; the .mat configuration",
         "the BLUFR toolkit of its authors",
         "Liao, Lei, Yi, Li, IJCB 2014",
     ),
     Listed(
         "trillion",
         "TPR@FAR down to 1e-9, TPIR@FPIR",
-        "embeddings of probes and distractors, and who they show; evalkit synth makes some",
+        "embeddings (evalkit synth makes some) or images and a model, and who they show",
         "DeepGlint's Trillion Pairs; its site is gone, its identities were never public",
         "Trillion Pairs, 2018; ICCV 2019 LFR challenge",
     ),

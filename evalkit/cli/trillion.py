@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from evalkit import images
 from evalkit import report as reports
 from evalkit.adapters import embeddings, vector_files
+from evalkit.cli.lfw import flip_option
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, output_options
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
 from evalkit.keys import digest
 from evalkit.protocols import trillion
+from evalkit.protocols.scores import Flip, fuse
 from evalkit.types import Report
 
 
@@ -37,6 +39,7 @@ from evalkit.types import Report
     metavar="LIST.txt",
     help="Line i is the subject of row i, - for nobody.",
 )
+@flip_option
 @click.option("--one-set", is_flag=True, help="Compare all pairs of the set, as for LFR's video.")
 @click.option(
     "--far",
@@ -52,6 +55,7 @@ def command(
     data: Path | None,
     features: Path | None,
     subjects: Path | None,
+    flip: Flip,
     one_set: bool,
     fars: tuple[str, ...],
     fpir: str,
@@ -67,9 +71,9 @@ def command(
         raise click.UsageError("give --features FILE, or --model MODEL and --data IMAGES")
     expected = None if expect is None else reports.read(expect)
     if features is None:
-        x, subject, made = _embedded(choice, data, subjects, output)
+        x, subject, made = _embedded(choice, data, subjects, flip, output)
     else:
-        x, subject = _read(features, subjects)
+        x, subject = _read(features, subjects, flip)
         made = dict[str, Any]()
     name = Path(choice.model or str(features)).name
     if one_set:
@@ -77,8 +81,8 @@ def command(
     else:
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
         report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir)
-    provenance = {"features": name, "manifest": digest(subject), **made, **report.provenance}
-    report = replace(report, provenance=provenance)
+    made |= {"flip": flip, "manifest": digest(subject)}
+    report = replace(report, provenance={"features": name, **made, **report.provenance})
     done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {name}")
     if expected is not None:
         output.say(f"{_compare(report, expected)} numbers are exactly those expected")
@@ -86,7 +90,7 @@ def command(
 
 
 def _embedded(
-    choice: ModelChoice, data: Path | None, subjects: Path | None, output: Output
+    choice: ModelChoice, data: Path | None, subjects: Path | None, flip: Flip, output: Output
 ) -> tuple[NDArray[Any], NDArray[np.int32], dict[str, Any]]:
     if data is None:
         raise click.UsageError("give --data IMAGES")
@@ -95,13 +99,13 @@ def _embedded(
     who = manifest.subject if subjects is None else files.read_subjects(subjects)
     if len(who) != len(manifest.keys):
         raise DataError(f"{data.name} has {len(manifest.keys)} images, the list {len(who)}")
-    adapter = choice.load()
-    store = choice.embed(adapter, source, manifest, 1, output)
+    adapter, views = choice.load(), 1 if flip == "none" else 2
+    store = choice.embed(adapter, source, manifest, views, output)
     made = {**store.key, "crop": crop_of(store, adapter.spec.crop)}
-    return store.features[:, 0], who, made
+    return fuse(store.features, flip), who, made
 
 
-def _read(path: Path, subjects: Path | None) -> tuple[NDArray[Any], NDArray[np.int32]]:
+def _read(path: Path, subjects: Path | None, flip: Flip) -> tuple[NDArray[Any], NDArray[np.int32]]:
     who = None if subjects is None else files.read_subjects(subjects)
     if path.suffix.lower() in (".h5", ".hdf5"):
         from evalkit.features import FeatureStore
@@ -116,13 +120,13 @@ def _read(path: Path, subjects: Path | None) -> tuple[NDArray[Any], NDArray[np.i
         files.refuse_unwritten(x, path.name)
     if who is None:
         raise click.UsageError(f"{path.name} does not say who is who: give --subjects")
-    if x.ndim == 3 and x.shape[1] == 1:
-        x = x[:, 0]
-    if x.ndim != 2:
-        raise DataError(f"{path.name} has shape {x.shape}", "expected one vector a row: (N, D)")
     if len(who) != len(x):
         raise DataError(f"{path.name} has {len(x)} rows, the list {len(who)} subjects")
-    return x, who
+    if x.ndim == 3 and x.shape[1] > 1 and flip == "none":
+        raise DataError(f"{path.name} holds {x.shape[1]} views a row", "say --flip sum or concat")
+    if x.ndim == 3 and flip == "none":
+        return x[:, 0], who  # stays in its file
+    return x if x.ndim == 2 and flip == "none" else fuse(x, flip), who
 
 
 def _fars_of(expected: Report) -> tuple[str, ...]:
