@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, eigh
 
 from evalkit.errors import ProtocolError
+from evalkit.protocols.blas import one_thread
 from evalkit.protocols.scores import exact_scores
 
 Matrix = NDArray[np.float64]
@@ -67,6 +68,7 @@ class Covariances:
     likelihood: tuple[float, ...] = ()
 
 
+@one_thread()
 def fit(
     x: NDArray[Any],
     subject: NDArray[np.integer[Any]],
@@ -110,20 +112,24 @@ def fit(
 class _Statistics:
     """All that a step needs, for the L different numbers of images that people have.
 
-    images, people : (L,).  total : (L, D) sum of the persons' means, square : (L, D, D) of their
-    outer products.  scatter : (D, D) of the images about their person's mean.
+    images, people : (L,).  total : (L, D) sum of the persons' means.  rows : (R, D) with the same
+    sum of outer products as the persons' means, for each number of images; many : (R,) that number.
+    These are the means themselves, or their triangular factor where there are more than D of them:
+    a step is then a few products of (R, D) by (D, D), however many images were learned from.
+    scatter : (D, D) of the images about their person's mean.
     """
 
     images: NDArray[np.int64]
     people: NDArray[np.int64]
     total: Matrix
-    square: Matrix
+    rows: Matrix
+    many: NDArray[np.int64]
     scatter: Matrix
 
     def of_means(self) -> Matrix:
         """Covariance of the persons' means, divisor I."""
         mean = self.total.sum(axis=0) / self.people.sum()
-        covariance: Matrix = self.square.sum(axis=0) / self.people.sum() - np.outer(mean, mean)
+        covariance: Matrix = self.rows.T @ self.rows / self.people.sum() - np.outer(mean, mean)
         return covariance
 
 
@@ -134,11 +140,13 @@ def _statistics(x: Matrix, subject: NDArray[np.integer[Any]]) -> _Statistics:
     rest = x - centre[who]
     sizes, people = np.unique(images, return_counts=True)
     alike = [centre[images == n] for n in sizes]
+    few = [c if len(c) <= x.shape[1] else np.linalg.qr(c, mode="r") for c in alike]
     return _Statistics(
         sizes,
         people,
         np.array([c.sum(axis=0) for c in alike]),
-        np.array([c.T @ c for c in alike]),
+        np.concatenate(few),
+        np.repeat(sizes, [len(c) for c in few]),
         rest.T @ rest,
     )
 
@@ -166,36 +174,42 @@ def _step(
     """One round: the posterior of every person's mu, then the covariances it makes likeliest.
 
     In the basis, mu of n images of mean y is n s / (1 + n s) y, with posterior variance
-    s / (1 + n s), coordinate by coordinate.  Also the log-likelihood of the covariances given.
+    s / (1 + n s), coordinate by coordinate; so rows that are not means, but have their sum of
+    outer products, do as well.  Also the log-likelihood of the covariances given.
     """
     basis = _basis(between, within)
-    n, people = seen.images[:, None], seen.people[:, None]
-    square = basis.to @ seen.square @ basis.to.T
+    share, people, images = basis.share, seen.people, int((seen.images * seen.people).sum())
     scatter, total = basis.to @ seen.scatter @ basis.to.T, seen.total @ basis.to.T
-    likelihood = _likelihood(basis, seen, square, scatter)
-    variance = basis.share / (1 + n * basis.share)
-    mu, rest = n * variance, 1 / (1 + n * basis.share)  # of y, they add up to it
-    many, images = seen.people.sum(), int((seen.images * seen.people).sum())
-    moment = (square * mu[:, :, None] * mu[:, None]).sum(axis=0)
-    left = scatter + (square * (n * rest)[:, :, None] * rest[:, None]).sum(axis=0)
+    y, many = seen.rows @ basis.to.T, seen.many[:, None]
+    n = seen.images[:, None]
+    likelihood = _likelihood(basis, seen, y, float(np.trace(scatter)))
+    mu = y * (many * share / (1 + many * share))
+    rest = (y - mu) * np.sqrt(many)
+    moment, left = mu.T @ mu, scatter + rest.T @ rest
     if exact:
-        m = (moment + np.diag((people * variance).sum(axis=0))) / many
-        e = (left + np.diag((people * n * variance).sum(axis=0))) / images
+        variance = share / (1 + n * share)
+        m = (moment + np.diag(people @ variance)) / people.sum()
+        e = (left + np.diag((people * seen.images) @ variance)) / images
     else:  # covariances about their own means, as Chen et al.'s implementations take them
-        drift, off = (mu * total).sum(axis=0) / many, (n * rest * total).sum(axis=0) / images
-        m = (moment - many * np.outer(drift, drift)) / (many - 1)
+        persons, kept = int(people.sum()), 1 / (1 + n * share)
+        drift = ((1 - kept) * total).sum(axis=0) / persons
+        off = (n * kept * total).sum(axis=0) / images
+        m = (moment - persons * np.outer(drift, drift)) / (persons - 1)
         e = (left - images * np.outer(off, off)) / (images - 1)
     return basis.back @ m @ basis.back.T, basis.back @ e @ basis.back.T, likelihood
 
 
-def _likelihood(basis: _Basis, seen: _Statistics, square: Matrix, scatter: Matrix) -> float:
-    """Log-likelihood: of the images about their person's mean, and of that mean."""
-    n, people = seen.images[:, None], seen.people[:, None]
-    whole = 1 + n * basis.share
+def _likelihood(basis: _Basis, seen: _Statistics, y: Matrix, scatter: float) -> float:
+    """Log-likelihood: of the images about their person's mean, and of that mean.
+
+    y : (R, D) `seen.rows` in the basis.  scatter : trace of `seen.scatter` in it.
+    """
+    n, many = seen.images[:, None], seen.many[:, None]
     images = (seen.images * seen.people).sum()
-    log_det = -2 * images * np.linalg.slogdet(basis.to)[1] + (people * np.log(whole)).sum()
-    of_means = (n * np.diagonal(square, axis1=1, axis2=2) / whole).sum()
-    return float(-(log_det + np.trace(scatter) + of_means) / 2)
+    log_det = -2 * images * np.linalg.slogdet(basis.to)[1]
+    log_det += (seen.people[:, None] * np.log1p(n * basis.share)).sum()
+    of_means = (y * y * (many / (1 + many * basis.share))).sum()
+    return float(-(log_det + scatter + of_means) / 2)
 
 
 def closed_form(x: NDArray[Any], subject: NDArray[np.integer[Any]]) -> Covariances:

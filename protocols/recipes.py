@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import compat, joint_bayesian, metrics
+from evalkit.protocols.blas import one_thread
 from evalkit.protocols.kfold import ThresholdRule, best_threshold, kfold_accuracy
 from evalkit.protocols.samples import people_of_pairs
 from evalkit.protocols.scores import (
@@ -139,6 +140,7 @@ def without_folds(recipe: Recipe, features: NDArray[Any]) -> NDArray[np.float32]
     return fused(recipe, features)
 
 
+@one_thread()
 def fit(recipe: Recipe, x: NDArray[np.float32], rows: Rows, subject: Rows) -> Projection:
     """Learn from x[rows], (N, D) fused features; nothing else of x is looked at.
 
@@ -177,6 +179,7 @@ def _pca(centred: NDArray[np.float64], dimensions: int) -> NDArray[np.float64]:
     return np.ascontiguousarray(columns[:, ::-1][:, :most].T)
 
 
+@one_thread()
 def project(recipe: Recipe, by: Projection, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn (N, D) fused features into what `pair_scores` takes; failed rows stay so."""
     y = np.where(failed(x)[:, None], np.nan, x.astype(np.float64))

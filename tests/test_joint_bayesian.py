@@ -1,5 +1,7 @@
 """Joint Bayesian: known covariances come back, the likelihood never falls, scores are ratios."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,13 +112,48 @@ def slow_step(
     return np.cov(np.array(mu).T), np.cov(np.array(eps).T)
 
 
-def test_a_round_of_2012_is_the_public_loop() -> None:
-    x, who = drawn(known(3), counts(40, 4))
+@pytest.mark.parametrize(("dimensions", "people"), [(3, 40), (5, 12)])
+def test_a_round_of_2012_is_the_public_loop(dimensions: int, people: int) -> None:
+    """Where more people than dimensions have equally many images, and where fewer have."""
+    x, who = drawn(known(dimensions), counts(people, 4))
+    alike = np.unique(np.bincount(who), return_counts=True)[1]
+    assert (alike > dimensions).any() == (people == 40)
     before = jb.fit(x, who, iterations=3)
     after = jb.fit(x, who, iterations=4)
     m, e = slow_step(before.between, before.within, x - before.mean, who)
     assert after.between == pytest.approx(m, rel=1e-9, abs=1e-12)
     assert after.within == pytest.approx(e, rel=1e-9, abs=1e-12)
+
+
+def test_learning_ends_when_the_covariance_within_persons_stands_still() -> None:
+    x, who = drawn(known(4), counts(80, 5))
+    got = jb.fit(x, who)
+    steps = len(got.likelihood) - 1
+    assert 2 < steps < jb.ITERATIONS
+    one, two = (jb.fit(x, who, iterations=steps - k) for k in (1, 2))
+    moved = [away(b.within, a.within) for a, b in ((got, one), (one, two))]
+    assert moved[0] < jb.TOLERANCE <= moved[1]
+
+
+def test_learning_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    threads: list[int] = []
+    step = jb._step
+
+    def watched(*args: Any) -> Any:
+        info = threadpoolctl.threadpool_info()
+        threads.extend(each["num_threads"] for each in info if each["user_api"] == "blas")
+        return step(*args)
+
+    monkeypatch.setattr(jb, "_step", watched)
+    x, who = drawn(known(3), counts(40, 4))
+    with threadpoolctl.threadpool_limits(limits=2, user_api="blas"):
+        jb.fit(x, who, iterations=1)
+        after = threadpoolctl.threadpool_info()
+    if not threads:
+        pytest.skip("this BLAS is none that threadpoolctl knows")
+    assert set(threads) == {1}
+    assert {each["num_threads"] for each in after if each["user_api"] == "blas"} != {1}
 
 
 def test_a_score_is_twice_the_log_likelihood_ratio() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -263,15 +264,31 @@ GOLDEN = {
     "sphereface": 5950,
     "insightface": 5960,
 }
+ONE_PAIR = 1.01 / 6000  # what LAPACK may move
+
+
+def shipped_vectors() -> tuple[NDArray[np.float32], PairSet, NDArray[np.int32]]:
+    with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
+        manifest, pairs = lists.official_pairs().resolve()
+        return (
+            vectors.from_store(FeatureStore.open(path), manifest).features,
+            pairs,
+            manifest.subject,
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "right"), [("deepid2", 5942), ("center-loss", 5952)])
+def test_what_lapack_learns_on_real_embeddings(name: str, right: int) -> None:
+    recipe = replace(RECIPES[name], fusion="none")
+    got = recipes.figure(recipe, *shipped_vectors())
+    assert got.value == pytest.approx(right / 6000, abs=ONE_PAIR)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_number_on_real_embeddings(name: str) -> None:
-    with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
-        manifest, pairs = lists.official_pairs().resolve()
-        x = vectors.from_store(FeatureStore.open(path), manifest).features
     recipe = replace(RECIPES[name], fusion="none")
-    got = recipes.figure(recipe, x, pairs, manifest.subject)
+    got = recipes.figure(recipe, *shipped_vectors())
     assert got.value == pytest.approx(GOLDEN[name] / 6000, abs=1e-9)
 
 
@@ -316,13 +333,29 @@ def test_a_recipe_on_the_command_line(shipped: str, capsys: pytest.CaptureFixtur
     assert evalkit(*words, "all", "--json", "-") == 2
 
 
-def test_side_by_side_has_a_line_a_recipe_and_the_spread() -> None:
+def test_side_by_side_has_a_line_a_recipe_and_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     from evalkit.cli.recipes import side_by_side
 
+    measured: list[str] = []
+    figure = recipes.figure
+
+    def counted(recipe: recipes.Recipe, *rest: Any) -> Any:
+        measured.append(recipe.name)
+        return figure(recipe, *rest)
+
+    monkeypatch.setattr(recipes, "figure", counted)
     x, pairs, who = drawn()
     lines = side_by_side(x, pairs, who).splitlines()
     assert len(lines) == 1 + 1 + len(RECIPES) + 1
     assert lines[-1].endswith("points are the recipe alone")
+    # PCA to 180 and to 300 of 12 dimensions keep the same 12: learned once
+    assert "deepid2" in measured and not {"deepid2plus", "deepid3"} & set(measured)
+    here = {line.split()[0]: line.split()[-3:] for line in lines[2:-1]}
+    assert here["deepid3"] == here["deepid2"]
+    for recipe in RECIPES.values():
+        found = figure(recipe, x, pairs, who).value
+        assert found is not None
+        assert f"{100 * found:.2f}" in here[recipe.name]
     assert "concat (one view)" in side_by_side(x[:, :1], pairs, who)
 
 

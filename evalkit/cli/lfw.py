@@ -92,7 +92,9 @@ def command(
         crop = crop_of(store, adapter.spec.crop)
         made = replace(made, provenance={**made.provenance, "crop": crop})
     if recipe_name == ALL:
-        click.echo(side_by_side(made.features, comparisons, manifest.subject))
+        with output.bar("recipes", "recipe") as progress:
+            shown = side_by_side(made.features, comparisons, manifest.subject, progress)
+        click.echo(shown)
         return EXIT_DONE
     report = lfw.evaluate(
         made.features,

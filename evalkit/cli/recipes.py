@@ -52,22 +52,27 @@ def flip_given() -> bool:
     return source is not ParameterSource.DEFAULT
 
 
-def side_by_side(features: NDArray[Any], pairs: PairSet, subject: NDArray[Any]) -> str:
+def side_by_side(
+    features: NDArray[Any],
+    pairs: PairSet,
+    subject: NDArray[Any],
+    progress: Callable[[int, int], None] | None = None,
+) -> str:
     """Every recipe's figure on the same vectors, and how far apart the recipes are.
 
     Features of one view are scored as they are, whatever a recipe fuses; the column says so.
     """
     views = features.shape[1] if features.ndim == 3 else 1
+    compared = (Recipe(name="(evalkit)"), *RECIPES.values())
     lines: list[tuple[str, ...]] = [(*_COLUMNS, "here %")]
     values: list[float] = []
     known: dict[str, Estimate] = {}
-    for recipe in (Recipe(name="(evalkit)"), *RECIPES.values()):
+    for done, recipe in enumerate(compared, 1):
         applied = recipe if views > 1 else replace(recipe, fusion="none")
-        if applied.digest() not in known:
-            if applied.projection == "joint bayesian":
-                click.echo(f"{recipe.name}: learned for each fold, in minutes", err=True)
-            known[applied.digest()] = recipes.figure(applied, features, pairs, subject)
-        found = known[applied.digest()]
+        same = _capped(applied, views * features.shape[-1]).digest()
+        if same not in known:
+            known[same] = recipes.figure(applied, features, pairs, subject)
+        found = known[same]
         row = list(_row(recipe))
         if applied != recipe:
             row[1] += " (one view)"
@@ -77,8 +82,17 @@ def side_by_side(features: NDArray[Any], pairs: PairSet, subject: NDArray[Any]) 
         lines.append((*row, here))
         if found.value is not None and recipe.figure == "accuracy":
             values.append(100 * found.value)
+        if progress is not None:
+            progress(done, len(compared))
     spread = f"accuracy {min(values):.2f} to {max(values):.2f}: "
     return f"{_laid_out(lines)}\n{spread}{np.ptp(values):.2f} points are the recipe alone"
+
+
+def _capped(recipe: Recipe, dimensions: int) -> Recipe:
+    """Return the recipe as it acts on so many dimensions: PCA to more than there are keeps all."""
+    if recipe.dimensions is None:
+        return recipe
+    return replace(recipe, dimensions=min(recipe.dimensions, dimensions))
 
 
 def _row(recipe: Recipe) -> tuple[str, ...]:
