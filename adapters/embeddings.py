@@ -58,14 +58,7 @@ def check(features: NDArray[Any], path: Path) -> None:
 
 def is_own(path: Path) -> bool:
     """Tell whether a file is a feature file of evalkit's own."""
-    import h5py
-
-    if path.suffix.lower() not in (".h5", ".hdf5"):
-        return False
-    from evalkit import hdf5
-
-    with h5py.File(path, "r") as f:
-        return hdf5.is_feature_file(f)
+    return path.suffix.lower() in (".h5", ".hdf5") and vector_files.is_feature_file(path)
 
 
 def _refuse_failures(features: NDArray[Any], keys: list[str], path: Path) -> None:

@@ -6,16 +6,21 @@ import csv
 import os
 import re
 import struct
+import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.adapters import row_blocks
+from evalkit.adapters.row_blocks import RowBlocks
 from evalkit.errors import DataError, MissingPackageError
 
 Held = tuple[NDArray[Any], list[str] | None]
@@ -38,7 +43,7 @@ _DAMAGED: tuple[type[Exception], ...] = (
     AssertionError,  # torch, of a storage that is not named as it names them
 )
 _UNPACKED, _PACKED = 256 << 20, 16  # an archive may unpack to these bytes, or so many times its own
-_KEY_COLUMNS = ("key", "keys", "path", "name", "file", "image", "filename")
+_WHOLE = 2 << 30  # bytes of a file that cannot be mapped or read in pieces
 
 
 def read_npy(path: Path) -> Held:
@@ -47,17 +52,6 @@ def read_npy(path: Path) -> Held:
         return np.load(path, mmap_mode="r", allow_pickle=False), None
     except _DAMAGED as e:
         raise DataError(f"{path.name} is not a usable .npy array: {e}") from e
-
-
-def read_npz(path: Path) -> Held:
-    """Read the arrays `features` and `keys`."""
-    try:
-        _refuse_bomb(path)
-        with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
-            arrays = {name: held[name] for name in held.files if name in ("features", "keys")}
-    except _DAMAGED as e:
-        raise DataError(f"{path.name} is not a usable .npz archive: {e}") from e
-    return _named(arrays, path)
 
 
 def _refuse_bomb(path: Path) -> None:
@@ -71,83 +65,8 @@ def read_mat(path: Path) -> Held:
     """Read the MATLAB variables `features` and `keys` (a cell or rows of text), up to 7.2."""
     from evalkit.datasets import matfile
 
+    _refuse_large(path)
     return _named(matfile.read(path), path)
-
-
-def read_hdf5(path: Path) -> Held:
-    """Read a feature file of evalkit's own, or the datasets `features` and `keys`."""
-    import h5py
-
-    from evalkit import hdf5
-    from evalkit.features import FeatureStore
-
-    try:
-        hdf5.refuse_damaged_heap(path)
-        with h5py.File(path, "r") as f:
-            if not hdf5.is_feature_file(f):
-                arrays = {"features": hdf5.dataset(f, "features")[:]}
-                if "keys" in f:
-                    arrays["keys"] = hdf5.texts(f, "keys")
-                return _named(arrays, path)
-    except _DAMAGED as e:
-        raise DataError(f"{path.name} is not a usable HDF5 file: {e}") from e
-    store = FeatureStore.open(path)
-    return store.features, list(store.manifest.keys)
-
-
-def read_csv(path: Path) -> Held:
-    """Read a key and D numbers a line, between commas (.tsv: tabs); the first may be a header."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as f:
-            lines = csv.reader(f, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            keys, rows = _table(line for line in lines if line)
-    except _DAMAGED as e:
-        raise DataError(
-            f"{path.name} is not a table of a key and numbers a line: {e!s:.200}"
-        ) from e
-    if not rows:
-        raise DataError(f"{path.name} holds no rows of a key and numbers")
-    return np.stack(rows), keys
-
-
-def _table(lines: Any) -> tuple[list[str], list[NDArray[np.float32]]]:
-    keys: list[str] = []
-    rows: list[NDArray[np.float32]] = []
-    for number, (key, *values) in enumerate(lines):
-        try:
-            row = np.array(values, np.float32)
-        except ValueError:
-            if number:
-                raise
-            continue  # the header
-        if rows and len(row) != len(rows[0]):
-            raise ValueError(f"{key!r} has {len(row)} numbers, the first line {len(rows[0])}")
-        keys.append(key)
-        rows.append(row)
-    return keys, rows
-
-
-def read_parquet(path: Path) -> Held:
-    """Read a column of keys, and one column of lists or D columns of numbers."""
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise MissingPackageError("pyarrow", "parquet", f"reading {path.name}") from None
-    import pyarrow
-
-    damaged: tuple[type[Exception], ...] = (*_DAMAGED, pyarrow.ArrowException)
-    try:
-        table = parquet.read_table(path)
-        names = [n for n in table.column_names if n.lower() in _KEY_COLUMNS]
-        keys = [str(k) for k in table[names[0]].to_pylist()] if names else None
-        columns = [
-            table[n].to_numpy(zero_copy_only=False) for n in table.column_names if n not in names
-        ]
-        if len(columns) == 1 and columns[0].dtype == object:
-            return np.stack([np.asarray(row, np.float32) for row in columns[0]]), keys
-        return np.column_stack(columns).astype(np.float32), keys
-    except damaged as e:
-        raise DataError(f"{path.name} is not a usable parquet table: {e}") from e
 
 
 def read_torch(path: Path) -> Held:
@@ -159,7 +78,10 @@ def read_torch(path: Path) -> Held:
     import pickle
 
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = is_zipfile(path)  # what torch writes since 1.6
+        if not mapped:
+            _refuse_large(path)
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as e:
         raise DataError(
             f"{path.name} holds more than tensors, numbers and text",
@@ -171,8 +93,18 @@ def read_torch(path: Path) -> Held:
     features = arrays.get("features")
     if not isinstance(features, torch.Tensor):
         raise DataError(f"{path.name} holds no tensor called 'features'")
-    floats = features.detach().float() if features.is_floating_point() else features.detach()
-    return _named({**arrays, "features": floats.numpy()}, path)
+    features = features.detach()  # still in the file, where numpy has its type
+    vectors = features.float() if features.dtype == torch.bfloat16 else features
+    return _named({**arrays, "features": vectors.numpy()}, path)
+
+
+def _refuse_large(path: Path) -> None:
+    size = path.stat().st_size
+    if size > _WHOLE:
+        raise DataError(
+            f"{path.name} has {size / 2**30:.1f} GiB and would be read whole",
+            "save the array as .npy, which is mapped",
+        )
 
 
 def read_matrix(path: Path) -> Held:
@@ -239,31 +171,102 @@ def _named(arrays: Any, path: Path) -> Held:
     return features, None if keys is None else [str(k) for k in keys]
 
 
-READERS = {
+_WHAT = {
+    ".npz": "a usable .npz archive",
+    ".h5": "a usable HDF5 file",
+    ".hdf5": "a usable HDF5 file",
+    ".csv": "a table of a key and numbers a line",
+    ".tsv": "a table of a key and numbers a line",
+    ".parquet": "a usable parquet table",
+}
+_IN_BLOCKS = {
+    ".npz": row_blocks.of_npz,
+    ".h5": row_blocks.of_hdf5,
+    ".hdf5": row_blocks.of_hdf5,
+    ".csv": row_blocks.of_csv,
+    ".tsv": row_blocks.of_csv,
+    ".parquet": row_blocks.of_parquet,
+}
+_AS_ARRAY = {
     ".npy": read_npy,
-    ".npz": read_npz,
-    ".h5": read_hdf5,
-    ".hdf5": read_hdf5,
     ".mat": read_mat,
-    ".csv": read_csv,
-    ".tsv": read_csv,
-    ".parquet": read_parquet,
     ".pt": read_torch,
     ".pth": read_torch,
     ".bin": read_matrix,
 }
+SUFFIXES = (*_AS_ARRAY, *_IN_BLOCKS)
 
 
 def read(path: Path) -> Held:
-    """Read by suffix: the array, and the keys where it holds them."""
+    """Read by suffix: the array, mapped where it lies in the file as it is; keys where it has them.
+
+    DataError, in one line, for whatever is wrong with the file.
+    """
     if path.is_dir():
         return read_folder(path)
+    held = in_blocks(path)
+    if held is not None:
+        blocks = list(held.blocks(65536)) or [np.empty((0, *held.shape), np.float32)]
+        return np.concatenate(blocks), None if held.keys is None else list(held.keys)
+    reader = _AS_ARRAY.get(path.suffix.lower())
+    return read_features(path) if reader is None else reader(path)
+
+
+def in_blocks(path: Path) -> RowBlocks | None:
+    """Open a file whose rows can be read a block at a time; None for those that `read` maps.
+
+    DataError as for `read`, also from the blocks.
+    """
+    suffix = path.suffix.lower()
     if not path.is_file():
         raise DataError(f"no embeddings at {path}")
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    if suffix not in SUFFIXES:
         raise DataError(
             f"cannot read embeddings from {path.name!r}",
-            f"expected one of {', '.join(READERS)}, or a folder of .bin or .npy",
+            f"expected one of {', '.join(SUFFIXES)}, or a folder of .bin or .npy",
         )
-    return reader(path)
+    if suffix in _AS_ARRAY:
+        return None
+    with _told(path):
+        if suffix == ".npz":
+            _refuse_bomb(path)
+        if suffix in (".h5", ".hdf5") and is_feature_file(path):
+            return None
+        held = _IN_BLOCKS[suffix](path)
+
+    def blocks(size: int) -> Iterator[NDArray[Any]]:
+        with _told(path):
+            yield from held.blocks(size)
+
+    return replace(held, blocks=blocks)
+
+
+def read_features(path: Path) -> Held:
+    """Map a feature file of evalkit's own."""
+    from evalkit.features import FeatureStore
+
+    store = FeatureStore.open(path)
+    return store.features, list(store.manifest.keys)
+
+
+def is_feature_file(path: Path) -> bool:
+    """Tell whether an HDF5 file is one of evalkit's own."""
+    import h5py
+
+    from evalkit import hdf5
+
+    hdf5.refuse_damaged_heap(path)
+    with h5py.File(path, "r") as f:
+        return hdf5.is_feature_file(f)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what libraries raise of a damaged file into one DataError."""
+    arrow = sys.modules.get("pyarrow")
+    damaged = _DAMAGED if arrow is None else (*_DAMAGED, arrow.ArrowException)
+    try:
+        yield
+    except damaged as e:
+        what = _WHAT[path.suffix.lower()]
+        raise DataError(f"{path.name} is not {what}: {e!s:.200}") from e

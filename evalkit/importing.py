@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import embeddings, vector_files
+from evalkit.adapters.row_blocks import RowBlocks
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
 from evalkit.keys import rows_of
@@ -36,8 +37,9 @@ class Source:
 def open_source(path: Path, ending: str | None = None) -> Source:
     """Open a folder of one vector a file, or a file that `adapters.vector_files` reads.
 
-    A folder is read a block at a time; .npy, .bin and evalkit's own .h5 are mapped; the other
-    formats are unpacked whole.  ending : of the names in a folder, "_foam.bin".
+    A folder, .csv, .parquet, .npz and others' .h5 are read a block at a time; .npy, .bin, .pt and
+    evalkit's own .h5 are mapped; .mat (2 GiB at most) is unpacked whole.
+    ending : of the names in a folder, "_foam.bin".
     """
     if path.is_dir():
         files, keys = vector_files.list_folder(path, ending)
@@ -50,10 +52,30 @@ def open_source(path: Path, ending: str | None = None) -> Source:
             return x[:, None]
 
         return Source(keys, len(files), (1, dim), read)
+    blocks = vector_files.in_blocks(path)
+    if blocks is not None:
+        embeddings.check(next(blocks.blocks(1), np.empty((0, *blocks.shape), np.float32)), path)
+        views, dim = (1, *blocks.shape)[-2:]
+        return Source(blocks.keys, blocks.rows, (views, dim), _in_turn(blocks, (views, dim)))
     x, held = vector_files.read(path)
     embeddings.check(x, path)
-    views = x if x.ndim == 3 else x[:, None]
-    return Source(held, len(x), (views.shape[1], views.shape[2]), lambda a, b: views[a:b])
+    rows = x if x.ndim == 3 else x[:, None]
+    return Source(held, len(x), (rows.shape[1], rows.shape[2]), lambda a, b: rows[a:b])
+
+
+def _in_turn(held: RowBlocks, shape: tuple[int, int]) -> Callable[[int, int], NDArray[Any]]:
+    """Give `Source.read` of blocks of BLOCK rows, asked for in order; some may be left out."""
+    blocks, at = held.blocks(BLOCK), 0
+
+    def read(a: int, b: int) -> NDArray[Any]:
+        nonlocal at
+        for x in blocks:
+            first, at = at, at + len(x)
+            if first == a and len(x) == b - a:
+                return x.reshape(len(x), *shape)
+        raise DataError(f"the file holds {at} rows, it says {held.rows}")
+
+    return read
 
 
 def read_keys(path: Path) -> list[str]:

@@ -1,15 +1,24 @@
 """`evalkit import`: embeddings from anywhere, in one feature file."""
 
+import csv
+import gc
+import io
+import tracemalloc
+import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from scipy.io import savemat
 
 from evalkit import cli, importing
+from evalkit.adapters import embeddings, row_blocks, vector_files
 from evalkit.datasets import matio
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
+from evalkit.types import Manifest
 
 X = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
 KEYS = [f"P_{i // 2}/P_{i // 2}_{i}.jpg" for i in range(7)]
@@ -122,3 +131,136 @@ def test_megafaces_list_and_subjects(tmp_path: Path) -> None:
     with FeatureStore.open(tmp_path / "x.h5") as store:
         assert store.manifest.subject.tolist() == [-1] * 7
         np.testing.assert_array_equal(store.features[:, 0], X[::-1].astype(np.float16))
+
+
+def write(path: Path, kind: str, x: np.ndarray, keys: list[str]) -> Path:
+    """Write a set as other programs do."""
+    path = path.with_suffix("." + kind.split(" ")[0])
+    if kind in ("csv", "tsv"):
+        with path.open("w", newline="") as f:
+            lines = csv.writer(f, delimiter="," if kind == "csv" else "\t")
+            lines.writerow(["key", *range(x.shape[1])])
+            lines.writerows([k, *map(repr, row.tolist())] for k, row in zip(keys, x, strict=True))
+    elif kind.startswith("parquet"):
+        pa = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        columns = {f"f{k}": x[:, k] for k in range(x.shape[1])}
+        held = columns if kind.endswith("columns") else {"embedding": list(x)}
+        parquet.write_table(pa.table({"key": keys, **held}), path)
+    elif kind.startswith("npz"):
+        save = np.savez_compressed if kind.endswith("packed") else np.savez
+        save(path, features=np.asfortranarray(x) if kind.endswith("columns") else x, keys=keys)
+    elif kind.startswith("h5"):
+        with h5py.File(path, "w") as f:
+            chunks = {"chunks": (5, x.shape[1]), "compression": "gzip"}
+            f.create_dataset("features", data=x, **(chunks if kind.endswith("packed") else {}))
+            f["keys"] = keys
+    elif kind == "pt":
+        torch = pytest.importorskip("torch")
+        torch.save({"features": torch.from_numpy(x), "keys": keys}, path)
+    else:
+        savemat(path, {"features": x, "keys": np.array(keys, object)})
+    return path
+
+
+KINDS = ["csv", "tsv", "parquet lists", "parquet columns", "npz", "npz packed", "npz columns"]
+KINDS += ["h5", "h5 packed", "pt", "mat"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_format_in_blocks_gives_the_same_rows(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of two rows, of which some nobody asked for."""
+    monkeypatch.setattr(importing, "BLOCK", 2)
+    source = write(tmp_path / "in", kind, X, KEYS)
+    assert imported(source, tmp_path / "x.h5").exit_code == 0
+    order = [6, 1, 0]
+    (tmp_path / "list.txt").write_text("\n".join(KEYS[i] for i in order))
+    words = ["--list", tmp_path / "list.txt", "--subset"]
+    assert imported(source, tmp_path / "y.h5", *words).exit_code == 0
+    for name, rows in (("x.h5", X), ("y.h5", X[order])):
+        with FeatureStore.open(tmp_path / name) as store:
+            np.testing.assert_array_equal(store.features[:, 0], rows)
+    with np.errstate(all="ignore"):
+        made = embeddings.read(source)
+    assert list(made.keys) == KEYS
+    np.testing.assert_array_equal(made.features, X)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npz packed", "h5"])
+def test_views_of_an_image_stay_apart(tmp_path: Path, kind: str) -> None:
+    x = np.stack([X, -X], axis=1)
+    assert imported(write(tmp_path / "in", kind, x, KEYS), tmp_path / "x.h5").exit_code == 0
+    with FeatureStore.open(tmp_path / "x.h5") as store:
+        np.testing.assert_array_equal(store.features, x)
+
+
+@pytest.mark.parametrize("kind", ["csv", "npz", "npz packed", "h5", "pt"])
+def test_a_block_is_in_memory_at_a_time(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The allocations of a set of 2 MB, of which a block is 0.05 MB; the whole is the control."""
+    x = np.random.default_rng(0).normal(size=(4000, 128)).astype(np.float32)
+    source = write(tmp_path / "in", kind, x, [f"P/{i}" for i in range(len(x))])
+    peaks = []
+    for block in (100, 100_000):
+        monkeypatch.setattr(importing, "BLOCK", block)
+        done = importing.open_source(source)
+        gc.collect()
+        tracemalloc.start()
+        at = np.arange(done.rows)
+        manifest = Manifest(tuple(done.keys or ()), np.zeros(done.rows, np.int32))
+        importing.write(done, tmp_path / f"{block}.h5", manifest, at, name="x")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] < x.nbytes < peaks[1]
+
+
+def test_what_cannot_be_read_in_pieces_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_files, "_WHOLE", 100)
+    source = write(tmp_path / "in", "mat", X, KEYS)
+    refused(r"in\.mat has 0\.0 GiB and would be read whole", source, tmp_path / "x.h5")
+    torch = pytest.importorskip("torch")
+    torch.save({"features": X[:0]}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    refused(r"old\.pt has 0\.0 GiB and would be read whole", tmp_path / "old.pt", tmp_path / "x.h5")
+    assert imported(write(tmp_path / "in", "pt", X, KEYS), tmp_path / "x.h5").exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet lists", "parquet columns", "npz packed", "h5"])
+def test_damage_after_the_first_block_leaves_nothing(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "BLOCK", 2)
+    source = write(tmp_path / "in", kind, X, KEYS)
+    if kind == "csv":
+        source.write_text(source.read_text().replace(repr(float(X[5, 1])), "five"))
+    elif kind.startswith("parquet"):
+        pa, parquet = (pytest.importorskip(f"pyarrow{n}") for n in ("", ".parquet"))
+        rows = X.tolist()
+        rows[5] = None if kind.endswith("lists") else ["a"] * 4
+        if kind.endswith("lists"):
+            table = pa.table({"key": KEYS, "embedding": rows})
+        else:
+            table = pa.table({"key": KEYS, "a": [str(r[0]) for r in rows]})
+        parquet.write_table(table, source)
+    elif kind.startswith("npz"):
+        with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as z:
+            for name, x in (("features", X[:5]), ("keys", np.array(KEYS))):
+                out = io.BytesIO()
+                np.save(out, x)
+                said = out.getvalue().replace(b"(5, 4)", b"(7, 4)")
+                z.writestr(f"{name}.npy", said)
+    else:
+        with h5py.File(source, "r+") as f:
+            f["features"][5, 1] = np.nan
+    refused("in.|P_2/P_2_5", source, tmp_path / "x.h5")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [source.name]
+
+
+def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_blocks, "_LINE", 64)
+    (tmp_path / "x.csv").write_text("a,1,2\nb," + "1" * 100 + ",2\n")
+    refused("a line is longer than 64 characters", tmp_path / "x.csv", tmp_path / "x.h5")

@@ -134,7 +134,7 @@ def test_lines_of_other_lengths_are_refused(tmp_path: Path) -> None:
         embeddings.read(tmp_path / "x.csv")
 
 
-_KINDS = [k for k in vector_files.READERS if k not in (".pt", ".pth", ".parquet")]
+_KINDS = [k for k in vector_files.SUFFIXES if k not in (".pt", ".pth", ".parquet")]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -1,0 +1,187 @@
+"""Files of vectors read some rows at a time, so that a set larger than the memory can be taken in.
+
+A table (.csv, .tsv, .parquet), an .npz, packed or not, and other programs' .h5 are gone through
+from the front; keys are all in memory, vectors only `size` rows at a time.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+from zipfile import ZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import MissingPackageError
+
+KEY_COLUMNS = ("key", "keys", "path", "name", "file", "image", "filename")
+_LINE = 1 << 24  # characters: a line is in memory whole
+
+Rows = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RowBlocks:
+    """N rows of `shape`, (D,) or (V, D), and `blocks(size)`: them in order, `size` at a time.
+
+    keys : a name a row, or None where the file has none.  Reading a damaged file raises what its
+    library raises, in `blocks` too.
+    """
+
+    keys: Sequence[str] | None
+    rows: int
+    shape: tuple[int, ...]
+    blocks: Callable[[int], Iterator[Rows]]
+
+
+def of_csv(path: Path) -> RowBlocks:
+    """Read a key and D numbers a line, between commas (.tsv: tabs); the first line may be a header.
+
+    Gone through twice: for the keys, then for the numbers, which are read as float32.
+    """
+    keys, dim = [], -1
+    for key, values in _csv_lines(path):
+        dim = len(values) if dim < 0 else dim
+        if len(values) != dim:
+            raise ValueError(f"{key!r} has {len(values)} numbers, the first line {dim}")
+        keys.append(key)
+    if not keys:
+        raise ValueError("it holds no rows of a key and numbers")
+
+    def blocks(size: int) -> Iterator[Rows]:
+        lines = (np.array(values, np.float32) for _, values in _csv_lines(path))
+        while block := list(islice(lines, size)):
+            yield np.stack(block)
+
+    return RowBlocks(keys, len(keys), (dim,), blocks)
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    with path.open(encoding="utf-8-sig", newline="") as f:
+        lines = csv.reader(_lines(f), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        rows = filter(None, lines)
+        for key, *values in islice(
+            rows, 1
+        ):  # of a header, or not; a table's columns may be 0, 1...
+            if key.lower() not in (*KEY_COLUMNS, "") and _numbers(values):
+                yield key, values
+        for key, *values in rows:
+            yield key, values
+
+
+def _lines(f: IO[str]) -> Iterator[str]:
+    while line := f.readline(_LINE):
+        if len(line) == _LINE:
+            raise ValueError(f"a line is longer than {_LINE} characters")
+        yield line
+
+
+def _numbers(values: Sequence[str]) -> bool:
+    try:
+        np.array(values, np.float32)
+    except ValueError:
+        return False
+    return True
+
+
+def of_parquet(path: Path) -> RowBlocks:
+    """Read a column of keys, and one column of lists or D columns of numbers."""
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise MissingPackageError("pyarrow", "parquet", f"reading {path.name}") from None
+    with parquet.ParquetFile(path) as f:
+        names = [n for n in f.schema_arrow.names if n.lower() in KEY_COLUMNS]
+        numbers = [n for n in f.schema_arrow.names if n not in names]
+        column = f.read(columns=names[:1]).column(0) if names else None
+        keys = None if column is None else [str(k) for k in column.to_pylist()]
+        rows = f.metadata.num_rows
+
+    def blocks(size: int) -> Iterator[Rows]:
+        # pieces of a column as they are needed: a row group may be the whole file
+        with parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as f:
+            for batch in f.iter_batches(size, columns=numbers, use_threads=False):
+                yield _vectors(batch)
+
+    first = next(blocks(1), np.empty((0, 0), np.float32))
+    return RowBlocks(keys, rows, first.shape[1:], blocks)
+
+
+def _vectors(batch: Any) -> Rows:
+    import pyarrow.compute as compute
+    import pyarrow.types as kinds
+
+    column = batch.column(0) if batch.num_columns else None
+    if column is None or not (kinds.is_list(column.type) or kinds.is_nested(column.type)):
+        columns = [c.to_numpy(zero_copy_only=False) for c in batch.columns]
+        return np.column_stack(columns).astype(np.float32)
+    if batch.num_columns > 1:
+        raise ValueError(f"expected one column of lists, or of numbers: {batch.schema.names}")
+    lengths = compute.unique(compute.list_value_length(column)).to_pylist()
+    if len(lengths) != 1 or not lengths[0]:
+        raise ValueError(f"its lists have {lengths} numbers, expected the same everywhere")
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(len(column), lengths[0])
+
+
+def of_npz(path: Path) -> RowBlocks:
+    """Read the arrays `features` and `keys`, stored or packed; columns first, whole."""
+    with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
+        if "features" not in held.files:
+            raise ValueError(f"it holds no array called 'features' but {held.files}")
+        keys = [str(k) for k in held["keys"]] if "keys" in held.files else None
+    with ZipFile(path) as archive, archive.open("features.npy") as member:
+        shape, by_column, dtype = _npy_header(member)
+    width = math.prod(shape[1:]) * dtype.itemsize
+    if dtype.hasobject or not shape:
+        raise ValueError(f"'features' is {dtype} of shape {shape}")
+
+    def blocks(size: int) -> Iterator[Rows]:
+        with ZipFile(path) as archive, archive.open("features.npy") as member:
+            if by_column:
+                whole = np.lib.format.read_array(member, allow_pickle=False)
+                yield from (whole[o : o + size] for o in range(0, shape[0], size))
+                return
+            _npy_header(member)
+            for o in range(0, shape[0], size):
+                rows = min(size, shape[0] - o)
+                yield np.frombuffer(member.read(rows * width), dtype).reshape(rows, *shape[1:])
+
+    return RowBlocks(keys, shape[0], shape[1:], blocks)
+
+
+def _npy_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(member)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"its array has version {version}")
+    shape, fortran, dtype = read(member)
+    return shape, fortran, dtype
+
+
+def of_hdf5(path: Path) -> RowBlocks:
+    """Read the datasets `features` and `keys` of another program's file."""
+    import h5py
+
+    from evalkit import hdf5
+
+    with h5py.File(path, "r") as f:
+        held = hdf5.dataset(f, "features")
+        keys = hdf5.texts(f, "keys") if "keys" in f else None
+        shape = held.shape
+
+    def blocks(size: int) -> Iterator[Rows]:
+        with h5py.File(path, "r") as f:
+            for o in range(0, shape[0], size):
+                yield hdf5.dataset(f, "features")[o : o + size]
+
+    return RowBlocks(keys, shape[0] if shape else 0, shape[1:], blocks)

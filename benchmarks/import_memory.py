@@ -1,0 +1,87 @@
+"""Peak memory of `evalkit import`, by format, beside the size of the vectors.
+
+    python benchmarks/import_memory.py FOLDER [--rows 50000]
+
+Writes sets of 512 float32 numbers a row and of a tenth of the rows, and imports both: what grows
+from one to the other is what depends on the size.  Pages of mapped files (.npy, .pt) count, though
+the system takes them back when it needs them.
+"""
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+from scipy.io import savemat
+
+DIM = 512
+KINDS = ("npy", "npz", "h5", "csv", "parquet", "pt", "mat")
+
+
+def make(path: Path, x: np.ndarray, keys: list[str]) -> None:
+    """Write a set as other programs do: pandas, numpy, h5py, torch, scipy."""
+    kind = path.suffix[1:]
+    if kind == "npy":
+        np.save(path, x)
+    elif kind == "npz":
+        np.savez(path, features=x, keys=np.array(keys))
+    elif kind == "h5":
+        with h5py.File(path, "w") as f:
+            f["features"], f["keys"] = x, keys
+    elif kind == "csv":
+        with path.open("w", newline="") as f:
+            csv.writer(f).writerows([k, *row.tolist()] for k, row in zip(keys, x, strict=True))
+    elif kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), DIM)
+        parquet.write_table(pa.table({"key": keys, "embedding": vectors}), path)
+    elif kind == "pt":
+        import torch
+
+        torch.save({"features": torch.from_numpy(x), "keys": keys}, path)
+    else:
+        savemat(path, {"features": x, "keys": np.array(keys, object)})
+
+
+def take(path: Path, keys: Path) -> tuple[float, float]:
+    """Import in a process of its own; give its peak in MiB and its processor time."""
+    out = path.with_name("out.h5")
+    out.unlink(missing_ok=True)
+    words = ["-m", "evalkit", "import", str(path), str(out), "--quiet"]
+    words += ["--keys", str(keys)] if path.suffix == ".npy" else []
+    child = os.posix_spawn(sys.executable, [sys.executable, *words], os.environ)
+    _, status, used = os.wait4(child, 0)
+    if status:
+        raise SystemExit(f"evalkit import {path} failed")
+    return used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("folder", type=Path)
+    options.add_argument("--rows", type=int, default=50_000)
+    o = options.parse_args()
+    o.folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for kind in KINDS:
+        line = f"{kind:<8}"
+        for rows in (o.rows // 10, o.rows):
+            names = [f"{i // 20}/{i}.jpg" for i in range(rows)]
+            path, keys = o.folder / f"x.{kind}", o.folder / "keys.txt"
+            keys.write_text("\n".join(names))
+            make(path, rng.standard_normal((rows, DIM), np.float32), names)
+            peak, used = take(path, keys)
+            line += (
+                f"  {rows:,} rows, {rows * DIM * 4 / 2**20:.0f} MiB: {peak:.0f} MiB, {used:.1f} s"
+            )
+            path.unlink()
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
