@@ -6,6 +6,7 @@ exact scores: neither the order of tiles nor the rounding of the screen can chan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from evalkit.protocols.allpairs.definition import Pairs
 from evalkit.protocols.allpairs.scan import Scan, State, digest
 from evalkit.protocols.allpairs.sides import Floats, Ints
-from evalkit.protocols.allpairs.tiles import Found, Tile
+from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
 
 _SPARE = 1000
 Subjects = tuple[Ints, Ints]  # of the positions of both sides of a scan
@@ -60,14 +61,15 @@ class Highest:
         self._cut = start
         self._kept = Kept()
 
-    def examine(self, tile: Tile) -> Found:
-        """Find the impostor pairs of a tile that may be among the highest."""
-        cut = self._cut
-        found, _ = tile.candidates(cut - self.scan.error)
-        good = (found.score >= cut - self.scan.error) & ~same_subject(
-            self._subjects[0][found.i], self._subjects[1][found.j]
-        )
-        return found.at(good)
+    def intervals(self, i0: int, i1: int) -> list[Interval]:
+        """Want what may reach the cut."""
+        return [Interval(self._cut - self.scan.error)]
+
+    def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> Found:
+        """Leave out genuine pairs, and what another collector wanted."""
+        cut, ((every, _),) = self._cut, found
+        high = every.at(every.score >= cut - self.scan.error)
+        return high.at(~same_subject(self._subjects[0][high.i], self._subjects[1][high.j]))
 
     def absorb(self, found: Found) -> None:
         """Keep what reaches the cut, and raise the cut when there is more than needed."""
@@ -141,12 +143,13 @@ class Bracket:
         self._seen = 0
         self._kept = Kept()
 
-    def examine(self, tile: Tile) -> tuple[Found, int, int]:
-        """Count the pairs of a tile above the bracket, find those that may be inside."""
-        e = self.scan.error
-        found, surely = tile.candidates(self.low - e, self.high + e)
-        pairs = int(tile.keys.size)
-        return found, surely, pairs
+    def intervals(self, i0: int, i1: int) -> list[Interval]:
+        """Want what may lie in the bracket."""
+        return [Interval(self.low - self.scan.error, self.high + self.scan.error)]
+
+    def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> tuple[Found, int, int]:
+        """Take the pairs that may be inside, those counted above, and how many there were."""
+        return *found[0], tile.pairs
 
     def absorb(self, found: tuple[Found, int, int]) -> None:
         """Count and keep; narrow where the room is full."""

@@ -58,9 +58,9 @@ class Blocks:
         with one_torch_thread(uses_torch(screen)):
             tensors = scan.tensors() if uses_torch(screen) else None
             for tile in scan.tiles(block):
-                looked = scan.tile(screen, x, y, block, tile, tensors)
-                for c in collectors:
-                    c.absorb(c.examine(looked))
+                found = scan.look(screen, collectors, x, y, block, tile, tensors)
+                for c, f in zip(collectors, found, strict=True):
+                    c.absorb(f)
         return [c.state() for c in collectors]
 
     def _encoded(self, screen: Screen, b: Block) -> Codes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from evalkit.protocols.allpairs.collect import Subjects, same_subject
 from evalkit.protocols.allpairs.scan import Scan, State, digest
 from evalkit.protocols.allpairs.sides import Floats, Ints
-from evalkit.protocols.allpairs.tiles import Found, Tile
+from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
 
 
 class Best:
@@ -27,10 +28,13 @@ class Best:
         self._cut = np.full(m, -np.inf) if start is None else start
         self.score, self.column = np.full((m, k), -np.inf), np.full((m, k), -1, np.int64)
 
-    def examine(self, tile: Tile) -> Found:
+    def intervals(self, i0: int, i1: int) -> list[Interval]:
+        """Want what may reach the cut of its row."""
+        return [Interval(self._cut[i0:i1] - self.scan.error)]
+
+    def examine(self, tile: Tile, sifted: Sequence[tuple[Found, int]]) -> Found:
         """Find the pairs of a tile that may be among the k highest of their row."""
-        m = tile.keys.shape[0]
-        found, _ = tile.candidates(self._cut[tile.i0 : tile.i0 + m] - self.scan.error)
+        found, _ = sifted[0]
         good = found.score >= self._cut[found.i] - self.scan.error
         if self._subjects is not None:
             left, right = self._subjects
@@ -111,15 +115,21 @@ class Above:
         asked = self._first < self._last
         self._lowest[asked] = bars.bar[self._listed][self._first[asked]]
 
-    def examine(self, tile: Tile) -> list[tuple[Ints, Ints, Ints]]:
+    def intervals(self, i0: int, i1: int) -> list[Interval]:
+        """Want what may reach the lowest listed bar of its row."""
+        lowest = self._lowest[i0:i1]
+        asked = np.isfinite(lowest)
+        if not asked.any():
+            return []
+        return [Interval(np.where(asked, lowest - self.scan.error, 3.0e38))]
+
+    def examine(
+        self, tile: Tile, sifted: Sequence[tuple[Found, int]]
+    ) -> list[tuple[Ints, Ints, Ints]]:
         """(bar, pairs above, pairs equal) of a tile, for the bars that any pair may reach."""
         out = []
-        i1 = tile.i0 + tile.keys.shape[0]
-        lowest = self._lowest[tile.i0 : i1]
-        asked = np.isfinite(lowest)
-        if asked.any():
-            low = np.where(asked, lowest - self.scan.error, 3.0e38)
-            found, _ = tile.candidates(low)
+        i1 = tile.i0 + len(tile.left)
+        for found, _ in sifted:
             good = found.score >= self._lowest[found.i] - self.scan.error
             out.append(self._count_listed(found.at(good)))
         rows = self.bars.row[self._counted]
@@ -191,7 +201,13 @@ class Bins:
         self._edges, self.count = edges, np.zeros(len(edges) - 1, np.int64)
         self._even = bool(np.allclose(np.diff(edges), edges[1] - edges[0], rtol=1e-9, atol=0))
 
-    def examine(self, tile: Tile) -> NDArray[np.int64]:
+    def intervals(self, i0: int, i1: int) -> list[Interval]:
+        """Want none: every key is counted."""
+        return []
+
+    def examine(
+        self, tile: Tile, sifted: Sequence[tuple[Found, int]]
+    ) -> NDArray[np.int64]:
         """Count the screened scores of a tile."""
         score = tile.keys * tile.factor[:, None].astype(np.float32)
         if tile.diagonal:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols.allpairs.screens import COLUMNS, ROWS, Codes, Each, Screen
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
-from evalkit.protocols.allpairs.tiles import Tile
+from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
 from evalkit.protocols.scores import exact_scores
 
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
@@ -35,13 +35,20 @@ EVERY_S = 30.0
 _BLOCK = 1_000_000_000  # pairs
 _TRIED = 256  # rows of a trial's tile
 _U64 = 2.0**-53
+_SHORT = 32000.0
 
 
 class Collector(Protocol):
     """What a pass keeps."""
 
-    def examine(self, tile: Tile) -> Any:
-        """Look at a tile, in any thread, changing nothing."""
+    def intervals(self, i0: int, i1: int) -> Sequence[Interval]:
+        """Say which scores of rows i0..i1 it wants to see."""
+
+    def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> Any:
+        """Look at a tile, and at what lies in each of the intervals and how many pairs above it.
+
+        In any thread, changing nothing.
+        """
 
     def absorb(self, found: Any) -> None:
         """Take what `examine` returned; never in two threads at once."""
@@ -86,7 +93,7 @@ class Scan:
         self.within = y is None
         self.memory, self.threads = memory, threads or os.cpu_count() or 1
         self.progress, self.checkpoint = progress, checkpoint
-        longest = x.longest() * self.y.longest()
+        self.longest = longest = x.longest() * self.y.longest()
         d = x.dim
         self.settled = 4 * d * _U64 * longest
         gamma = (d + 1) * 2.0**-24 / (1 - (d + 1) * 2.0**-24)
@@ -129,8 +136,7 @@ class Scan:
             nonlocal seen
             if stop.is_set() and self.checkpoint is None:
                 return
-            looked = self.tile(screen, x, y, block, tile, tensors)
-            found = [c.examine(looked) for c in collectors]
+            found = self.look(screen, collectors, x, y, block, tile, tensors)
             with lock:
                 for c, f in zip(collectors, found, strict=True):
                     c.absorb(f)
@@ -187,9 +193,7 @@ class Scan:
                 y = screen.encode(self.y, block.j0, block.j1, columns=True)
                 coded = time.thread_time() - begun
                 begun = time.thread_time()
-                tile = self.tile(screen, x, y, block, block, tensors)
-                for c in collectors:
-                    c.examine(tile)
+                self.look(screen, collectors, x, y, block, block, tensors)
                 if turn:
                     spent += time.thread_time() - begun
                     rows = (block.i1 - block.i0) + (block.j1 - block.j0)
@@ -246,25 +250,51 @@ class Scan:
 
         return tensor(self.x.band(0, len(self.x))), tensor(self.y.band(0, len(self.y)))
 
-    def tile(
-        self, screen: Screen, x: Codes, y: Codes, block: Block, tile: Block, tensors: Any
-    ) -> Tile:
-        """Multiply the codes of a tile; x and y are those of its block."""
+    def look(
+        self,
+        screen: Screen,
+        collectors: Sequence[Collector],
+        x: Codes,
+        y: Codes,
+        block: Block,
+        tile: Block,
+        tensors: Any,
+    ) -> list[Any]:
+        """Show a tile of a block to every collector, their intervals sifted together."""
         i = slice(tile.i0 - block.i0, tile.i1 - block.i0)
         j = slice(tile.j0 - block.j0, tile.j1 - block.j0)
+        wanted = [list(c.intervals(tile.i0, tile.i1)) for c in collectors]
+        every = [w for each in wanted for w in each]
+        left, right = x.code[i], y.code[j]
+        factor = x.scale[i] * float(y.scale[j].max(initial=0.0) or 1.0)
+        stretch = 1.0
+        if screen.key is np.float32 and any(w.high < np.inf for w in every):
+            # A power of two: exact, and keys then fill 16 bits, which compare fastest.
+            stretch = 2.0 ** np.floor(np.log2(_SHORT / (self.longest * 1.01)))
+            left, factor = left * np.float32(stretch), factor / stretch
         up, down = screen.error(x, i, y, j, screen.width(self.x.dim))
-        keys = screen.product(x.code[i], y.code[j])
-        diagonal = self.within and tile.j0 < tile.i1
-        if diagonal:
-            hidden = np.arange(tile.j0, tile.j1)[None, :] <= np.arange(tile.i0, tile.i1)[:, None]
-            lowest = np.iinfo(keys.dtype).min if keys.dtype.kind == "i" else -np.inf
-            keys[hidden] = lowest
         if tensors is not None:
             tensors = tensors[0][tile.i0 : tile.i1], tensors[1][tile.j0 : tile.j1]
-        factor = x.scale[i] * float(y.scale[j].max(initial=0.0) or 1.0)
-        return Tile(
-            screen, keys, factor, up, down, tile.i0, tile.j0, self.x, self.y, diagonal, tensors
+        looked = Tile(
+            screen,
+            left,
+            right,
+            factor,
+            up,
+            down,
+            tile.i0,
+            tile.j0,
+            self.x,
+            self.y,
+            diagonal=self.within and tile.j0 < tile.i1,
+            tensors=tensors,
+            stretched=stretch != 1.0,
         )
+        found = iter(looked.sift(every))
+        return [
+            c.examine(looked, [next(found) for _ in each])
+            for c, each in zip(collectors, wanted, strict=True)
+        ]
 
     def mark(self, blocks: list[Block], collectors: Sequence[Collector]) -> str:
         """Digest what a checkpoint must agree with: the question, the rows, and their blocks."""

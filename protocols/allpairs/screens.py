@@ -81,6 +81,17 @@ class Screen:
         p = self.projection
         return self.arithmetic if p is None else f"{self.arithmetic}/{len(p.matrix)}"
 
+    @property
+    def key(self) -> type:
+        """Type of the keys; those of bfloat16 are its bits."""
+        kinds = {"int8": np.int32, "bfloat16": np.int16, "float64": np.float64}
+        return kinds.get(self.arithmetic, np.float32)
+
+    @property
+    def plain_float(self) -> bool:
+        """Whether keys are scores, as good as any that a candidate could get."""
+        return self.projection is None and self.arithmetic not in ("bfloat16", "int8")
+
     def in_place(self, side: Side) -> bool:
         """Whether the rows of `side` are their own codes."""
         plain = self.arithmetic in ("float32", "torch-float32") and self.projection is None

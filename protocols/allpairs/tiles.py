@@ -1,8 +1,10 @@
-"""A tile of screened products, and the questions that a collector may ask of it."""
+"""A tile of screened products, and the questions that collectors ask of it, answered together."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +14,9 @@ from evalkit.protocols.allpairs.screens import Screen
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 
 _INT = np.iinfo(np.int32)
-_ANY = -(2**15)  # as a cut on the bits of bfloat16: every key is higher
+_ANY = -(2**15)  # as a cut on 16 bits: every key is higher
 _FEW = 64  # pairs below which gathering rows is cheaper than a sampled product
+_here = threading.local()
 
 
 class Found(NamedTuple):
@@ -28,41 +31,96 @@ class Found(NamedTuple):
         return Found(self.i[which], self.j[which], self.score[which])
 
 
+class Interval(NamedTuple):
+    """Scores that a collector wants to see: low, one or (m,) a row, up to high."""
+
+    low: Floats | float
+    high: float = np.inf
+
+
+class Level(NamedTuple):
+    """An interval as keys, (m,) each: inside is above `below` and, if closed, not above `above`."""
+
+    below: NDArray[Any]
+    above: NDArray[Any] | None = None
+
+
 @dataclass(slots=True)
 class Tile:
-    """Rows i0.. of one side against columns j0.. of the other: keys, and how to read them."""
+    """Rows i0.. of one side against columns j0.. of the other: codes, and how to read their keys.
+
+    A key is an entry of the product of the codes; key * factor is the screened score.
+    """
 
     screen: Screen
-    keys: NDArray[Any]  # (m, n)
-    factor: Floats  # (m,) key * factor is the screened product
-    up: Floats  # (m,) the score is at most the screened product + up
-    down: Floats  # (m,) and at least the screened product - down
+    left: Any  # (m, k) codes
+    right: Any  # (n, k)
+    factor: Floats  # (m,)
+    up: Floats  # (m,) the score is at most the screened one + up
+    down: Floats  # (m,) and at least the screened one - down
     i0: int
     j0: int
     x: Side
     y: Side
     diagonal: bool = False  # pairs with j <= i are masked by the lowest key, and never handed out
     tensors: tuple[Any, Any] | None = None  # the rows themselves, where torch scores candidates
+    stretched: bool = False  # keys fill the range of int16
+    _keys: NDArray[Any] | None = field(default=None)
 
-    def candidates(self, low: Floats | float, high: float = np.inf) -> tuple[Found, int]:
-        """Pairs whose score may lie in [low, high], and how many more are surely above high.
+    @property
+    def pairs(self) -> int:
+        """Entries of the tile."""
+        return len(self.left) * len(self.right)
 
-        low : one for all rows, or (m,).  What is left out is surely below low or counted.
+    @property
+    def keys(self) -> NDArray[Any]:
+        """(m, n) keys; the next tile of the same thread overwrites them."""
+        if self._keys is None:
+            self._keys = self.screen.product(self.left, self.right)
+            if self.diagonal:
+                kind = self._keys.dtype
+                self._keys[~self.once()] = np.iinfo(kind).min if kind.kind == "i" else -np.inf
+        return self._keys
+
+    def once(self) -> NDArray[np.bool_]:
+        """Where a pair of one set with itself counts: j > i."""
+        m, n = len(self.left), len(self.right)
+        over: NDArray[np.bool_] = np.arange(n)[None, :] + self.j0 > np.arange(m)[:, None] + self.i0
+        return over
+
+    def sift(self, wanted: Sequence[Interval]) -> list[tuple[Found, int]]:
+        """For each interval the pairs that may lie in it, and how many more surely lie above it.
+
+        Pairs left out surely lie below, or are counted.  Intervals without an upper end share one
+        list, of what may lie in any of them.
         """
-        cut = self._cut_below(np.broadcast_to(low, len(self.factor)))
-        if high == np.inf:
-            flat, surely = _positions(self.keys, cut), 0
-        else:
-            over = _exceeds(self.keys, self._cut_above(np.full(len(self.factor), high)))
-            inside, surely = _exceeds(self.keys, cut), int(np.count_nonzero(over))
-            if surely:
-                np.logical_xor(inside, over, out=inside)
-            flat = np.flatnonzero(inside)
-        i, j = np.divmod(flat, self.keys.shape[1])
+        if not wanted:
+            return []
+        m = len(self.left)
+        lows = [np.broadcast_to(w.low, m) for w in wanted]
+        levels = [
+            Level(self._cut_below(low), self._cut_above(np.full(m, w.high)))
+            for low, w in zip(lows, wanted, strict=True)
+            if w.high < np.inf
+        ]
+        open_ended = [low for low, w in zip(lows, wanted, strict=True) if w.high == np.inf]
+        if open_ended:
+            levels.append(Level(self._cut_below(np.minimum.reduce(open_ended))))
+        flat, key, surely = self._sift(levels)
+        i, j = np.divmod(flat, len(self.right))
         if self.diagonal:
             once = j + self.j0 > i + self.i0
-            i, j = i[once], j[once]
-        return Found(i + self.i0, j + self.j0, self._scores(i, j)), surely
+            i, j, key = i[once], j[once], key[once]
+        every = Found(i + self.i0, j + self.j0, self._scores(i, j))
+        closed = iter(zip(levels, surely, strict=True))
+        out = []
+        for w in wanted:
+            if w.high == np.inf:
+                out.append((every, 0))
+            else:
+                level, count = next(closed)
+                out.append((every.at(_inside(key, level, i)), count))
+        return out
 
     def around(self, row: Ints, bar: Floats) -> tuple[NDArray[np.int64], Ints, Found]:
         """For (row of the tile, bar) questions: pairs surely above each bar, and the undecided.
@@ -81,17 +139,34 @@ class Tile:
         counts = np.array([np.count_nonzero(r) for r in over], np.int64)
         return counts, question, Found(i + self.i0, j + self.j0, self._scores(i, j))
 
-    def once(self) -> NDArray[np.bool_]:
-        """Where a pair of one set with itself counts: j > i."""
-        m, n = self.keys.shape
-        over: NDArray[np.bool_] = np.arange(n)[None, :] + self.j0 > np.arange(m)[:, None] + self.i0
-        return over
+    def _sift(self, levels: list[Level]) -> tuple[Ints, NDArray[Any], list[int]]:
+        """Flat positions inside any level, their keys, and the pairs above each closed level."""
+        keys = self.keys
+        if self.stretched:
+            short = scratch("short", keys.shape, np.dtype(np.int16))
+            with np.errstate(invalid="ignore"):  # the masked ones, which are not finite
+                np.copyto(short, keys, casting="unsafe")
+            if self.diagonal:
+                short[~self.once()] = _ANY
+            keys = short
+        if len(levels) == 1 and levels[0].above is None:
+            flat = _positions(keys, levels[0].below)
+            return flat, keys.ravel()[flat], []
+        any_level, surely = scratch("any", keys.shape, np.dtype(bool)), []
+        any_level[:] = False
+        for below, above in levels:
+            inside = _exceeds(keys, below, "inside")
+            if above is not None:
+                over = _exceeds(keys, above, "over")
+                surely.append(int(np.count_nonzero(over)))
+                np.logical_xor(inside, over, out=inside)
+            np.logical_or(any_level, inside, out=any_level)
+        flat = np.flatnonzero(any_level)
+        return flat, keys.ravel()[flat], surely
 
     def _scores(self, i: Ints, j: Ints) -> Floats:
-        if self.screen.arithmetic in ("float32", "torch-float32", "float64") and (
-            self.screen.projection is None
-        ):
-            return self.keys[i, j].astype(np.float64)
+        if self.screen.plain_float:
+            return self.keys[i, j] * self.factor[i]
         if self.tensors is not None and len(i) >= _FEW and (np.diff(i) >= 0).all():
             from evalkit.protocols.allpairs import by_torch
 
@@ -108,12 +183,15 @@ class Tile:
         with np.errstate(over="ignore"):
             w = (low - up) / factor
         w = w - np.abs(w) * 1e-12
-        if self.keys.dtype == np.int32:
+        if self.stretched and row is None:  # keys are cut towards nought
+            return _alike(np.clip(np.trunc(w) - 1, _ANY, -_ANY - 1).astype(np.int16), np.min)
+        kind = self.screen.key
+        if kind == np.int32:
             return np.asarray(np.clip(np.ceil(w) - 1, _INT.min, _INT.max), np.int32)
-        if self.keys.dtype == np.float64:
+        if kind == np.float64:
             return np.asarray(np.nextafter(w, -np.inf))
         cut = np.nextafter(_float32(w), np.float32(-np.inf))
-        if self.keys.dtype == np.int16:  # bits of bfloat16: below the next lower one
+        if kind == np.int16:  # bits of bfloat16: below the next lower one
             return np.where(cut > 0, (_bits(cut) >> 16) - 1, _ANY).astype(np.int16)
         return np.asarray(cut)
 
@@ -123,12 +201,15 @@ class Tile:
         with np.errstate(over="ignore"):
             w = (high + down) / factor
         w = w + np.abs(w) * 1e-12
-        if self.keys.dtype == np.int32:
+        if self.stretched and row is None:
+            return _alike(np.clip(np.ceil(w), _ANY, -_ANY - 1).astype(np.int16), np.max)
+        kind = self.screen.key
+        if kind == np.int32:
             return np.asarray(np.clip(np.floor(w), _INT.min, _INT.max), np.int32)
-        if self.keys.dtype == np.float64:
+        if kind == np.float64:
             return np.asarray(np.nextafter(w, np.inf))
         cut = np.nextafter(_float32(w), np.float32(np.inf))
-        if self.keys.dtype == np.int16:
+        if kind == np.int16:
             bits = np.minimum((_bits(np.maximum(cut, 0)) + 0xFFFF) >> 16, 2**15 - 1)
             return np.asarray(bits, np.int16)
         return np.asarray(cut)
@@ -136,6 +217,24 @@ class Tile:
     @staticmethod
     def _of(row: Ints | None, *columns: Floats) -> tuple[Floats, ...]:
         return columns if row is None else tuple(c[row] for c in columns)
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array that the next call of the same thread with the same name hands out again."""
+    size = int(np.prod(shape))
+    held = getattr(_here, name, None)
+    if held is None or held.size < size or held.dtype != dtype:
+        held = np.empty(size, dtype)
+        setattr(_here, name, held)
+    out: NDArray[Any] = held[:size].reshape(shape)
+    return out
+
+
+def _alike(cut: NDArray[np.int16], safest: Callable[[Any], Any]) -> NDArray[np.int16]:
+    """One cut for all rows where they hardly differ: comparing with a scalar is twice as fast."""
+    if len(cut) and int(cut.max()) - int(cut.min()) <= 1:
+        cut[:] = safest(cut)
+    return cut
 
 
 def _float32(w: Floats) -> NDArray[np.float32]:
@@ -146,17 +245,27 @@ def _bits(x: NDArray[np.float32]) -> NDArray[np.int64]:
     return x.view(np.int32).astype(np.int64)
 
 
-def _exceeds(keys: NDArray[Any], cut: NDArray[Any]) -> NDArray[np.bool_]:
+def _exceeds(keys: NDArray[Any], cut: NDArray[Any], name: str | None = None) -> NDArray[np.bool_]:
     """Where keys > cut, a cut a row: positive float32 compare as their bits do, twice as fast."""
+    out = None if name is None else scratch(name, keys.shape, np.dtype(bool))
     if not len(cut):
         return np.zeros(keys.shape, bool)
     if keys.dtype == np.float32 and cut.min() > 0:
         keys, cut = keys.view(np.int32), cut.view(np.int32)
     one = cut[0] if (cut == cut[0]).all() else cut[:, None]
-    over: NDArray[np.bool_] = keys > one
+    over: NDArray[np.bool_] = np.greater(keys, one, out=out)
     if cut.dtype == np.int16 and cut.min() == _ANY:
         over |= (cut == _ANY)[:, None]
     return over
+
+
+def _inside(key: NDArray[Any], level: Level, i: Ints) -> NDArray[np.bool_]:
+    """Which of these keys of rows i lie inside a closed level."""
+    cut = level.below[i]
+    inside: NDArray[np.bool_] = key > cut
+    if cut.dtype == np.int16:
+        inside |= cut == _ANY
+    return inside & ~(key > level.above[i])
 
 
 def _positions(keys: NDArray[Any], cut: NDArray[Any]) -> NDArray[np.intp]:
