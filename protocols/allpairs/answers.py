@@ -22,7 +22,7 @@ from evalkit.protocols.allpairs.definition import (
     threshold_above,
 )
 from evalkit.protocols.allpairs.engine import Engine
-from evalkit.protocols.allpairs.genuine import genuine_pairs
+from evalkit.protocols.allpairs.genuine import Genuine, genuine_pairs
 from evalkit.protocols.allpairs.rows import Above, Bars, Best, Bins
 from evalkit.protocols.allpairs.sample import Sample, choose_screen, row_levels
 from evalkit.protocols.allpairs.scan import Collector, Progress, Scan
@@ -77,15 +77,14 @@ class _Impostors:
         self.scan = engine.scan(x, y) if scan is None else scan
         self.subjects = _subjects(self.scan, subject, y_subject)
         i, j = genuine_pairs(*self.subjects[: 1 if self.scan.within else 2])
-        score = np.sort(self.scan.exact(i, j))
         n, m = self.scan.x.given, self.scan.y.given
         self.pairs = n * (n - 1) // 2 if self.scan.within else n * m
         self.n_genuine = _count_genuine(subject, y_subject)
-        self.mated = np.concatenate([np.full(self.n_genuine - len(score), -np.inf), score])
+        self.genuine = Genuine(self.scan, i, j, self.n_genuine - len(i))
         self.n_impostor = self.pairs - self.n_genuine
         self.allowed = {far: false_accepts_allowed(far, self.n_impostor) for far in self.fars}
         # Failed impostors score -inf: ranks beyond the others need no search.
-        self.live = self.scan.pairs - len(score)
+        self.live = self.scan.pairs - len(i)
         ranks = {k + 1 for k in self.allowed.values() if 1 <= k < self.n_impostor}
         self.value = {r: (-np.inf, self.live) for r in ranks if r > self.live}
         self.wanted = sorted(ranks - set(self.value))
@@ -133,7 +132,7 @@ class _Impostors:
                 -np.inf if self.passed > 3 else self._start - 0.1 * abs(self._start) - 0.01
             )
         for rank, bracket in self._brackets.items():
-            answer, side = bracket.ranked(rank, self.mated)
+            answer, side = bracket.ranked(rank, self.genuine)
             if answer is not None:
                 self.value[rank] = answer, side
                 del self.bulk[rank]
@@ -152,7 +151,7 @@ class _Impostors:
             return no_operating_point(far, self.n_impostor)
         score, accepts = self.value.get(allowed + 1, (-np.inf, self.n_impostor))
         threshold = threshold_above(score) if allowed < self.n_impostor else -np.inf
-        accepted = len(self.mated) - int(np.searchsorted(self.mated, threshold, "left"))
+        accepted = self.genuine.at_least(threshold)
         return operating_point(far, self.n_genuine, self.n_impostor, threshold, accepts, accepted)
 
 
@@ -207,10 +206,10 @@ def histogram(
         scan.run(choose_screen(scan, "float32", []), [counted])
     edges, every = bin_edges(bins), counted.count
     subjects = _subjects(scan, subject, y_subject)
-    mated = scan.exact(*genuine_pairs(*subjects[: 1 if scan.within else 2]))
+    genuine_scores = scan.exact(*genuine_pairs(*subjects[: 1 if scan.within else 2]))
     pairs = len(x) * (len(x) - 1) // 2 if y is None else len(x) * len(y)
     n_genuine = _count_genuine(subject, y_subject)
-    genuine = np.histogram(mated, edges)[0]
+    genuine = np.histogram(genuine_scores, edges)[0]
     engine.finish()
     return Histogram(edges, genuine, np.maximum(every - genuine, 0), n_genuine, pairs - n_genuine)
 
@@ -232,20 +231,18 @@ def search(
     """
     engine = engine or Engine(progress=progress)
     scan = engine.scan(probe, gallery)
-    level, easy = row_levels(scan, (k, 6))
-    best = Best(scan, k, None, level)
     if probe_subject is None or gallery_subject is None:
+        best = Best(scan, k, None, row_levels(scan, k).kth)
         engine.run(scan, [best])
         engine.finish()
         return Search(*best.answer(len(probe)))
     job = _Impostors(engine, probe, probe_subject, gallery, gallery_subject, fars, scan)
-    impostor = Best(scan, 1, job.subjects, *row_levels(scan, (1,), job.subjects))
-    i, j = genuine_pairs(*job.subjects)
-    mate = np.full(len(scan.x), -np.inf)
-    mates = scan.exact(i, j)
-    np.maximum.at(mate, i, mates)
+    level = row_levels(scan, k, job.subjects)
+    best = Best(scan, k, None, level.kth)
+    impostor = Best(scan, 1, job.subjects, level.impostor)
+    mate = _best_mates(scan, job.subjects)
     rows = np.flatnonzero(mate > -np.inf)
-    above = Above(scan, Bars(rows, mate[rows]), easy)
+    above = Above(scan, Bars(rows, mate[rows]), level.easy, job.subjects)
     collectors: list[Collector] = [best, impostor, above, *job.collectors()]
     engine.run(scan, collectors)
     job.conclude()
@@ -258,7 +255,6 @@ def search(
     best_mate = np.full(len(probe), -np.inf)
     best_mate[scan.x.rows] = mate
     over = len(gallery) - given
-    # `above` counts mates too, but none lies above the best of them.
     over[scan.x.rows[rows]] = above.above
     return Search(
         score,
@@ -299,7 +295,7 @@ def ranks(
     equal[failed_mate] = len(gallery) - over[failed_mate]
     if len(asked) and scan.pairs:
         bars = Bars(place[row[asked]], score[asked])
-        above = Above(scan, bars, *row_levels(scan, (6,)))
+        above = Above(scan, bars, row_levels(scan, 1).easy)
         engine.run(scan, [above])
         over[asked], equal[asked] = above.above, above.equal
     if probe_subject is not None and gallery_subject is not None:
@@ -313,6 +309,17 @@ def ranks(
         np.subtract.at(equal, r[mate == score[r]], 1)
     engine.finish()
     return over, equal
+
+
+def _best_mates(scan: Scan, subjects: Subjects) -> Floats:
+    """Score the best mate of each row exactly, (m,); -inf without one."""
+    i, j = genuine_pairs(*subjects)
+    score, best = scan.rough(i, j), np.full(len(scan.x), -np.inf)
+    np.maximum.at(best, i, score)
+    near = score >= best[i] - 2 * scan.error
+    best[:] = -np.inf
+    np.maximum.at(best, i[near], scan.exact(i[near], j[near]))
+    return best
 
 
 def _given_mates(probe_subject: Ints, gallery_subject: Ints) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.definition import Pairs
+from evalkit.protocols.allpairs.genuine import Genuine
 from evalkit.protocols.allpairs.scan import Scan, State, digest
 from evalkit.protocols.allpairs.sides import Floats, Ints
 from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
@@ -182,11 +183,11 @@ class Bracket:
         self._kept = Kept()
         self._take(i, j, score)
 
-    def ranked(self, rank: int, genuine: Floats) -> tuple[float, int] | tuple[None, int]:
+    def ranked(self, rank: int, genuine: Genuine) -> tuple[float, int] | tuple[None, int]:
         """Exact score of the `rank`-th highest impostor pair and how many are strictly above it.
 
-        genuine : exact scores of every genuine pair, rising.  Outside the bracket the first is
-        None and the second tells how many ranks away: below `low` (< 0) or above `high` (> 0).
+        Outside the bracket the first is None and the second tells how many ranks away: below
+        `low` (< 0) or above `high` (> 0).
 
         Every pair above `high` was counted, or kept where that was not sure; so the impostors
         above `high` are those counted, less the genuine above `high`, plus the kept above `high`
@@ -198,9 +199,8 @@ class Bracket:
         top = score > self.high + e
         near = np.flatnonzero(np.abs(score - self.high) <= e)
         top[near] = exceeding(self.scan, i[near], j[near], self.high)
-        every = len(genuine) - int(np.searchsorted(genuine, self.high, "right"))
         mated = same_subject(self._subjects[0][i], self._subjects[1][j])
-        over = self._above + int(np.count_nonzero(top)) - every
+        over = self._above + int(np.count_nonzero(top)) - genuine.above(self.high)
         below = ~mated & ~top
         score, i, j = score[below], i[below], j[below]
         place = rank - over  # among impostors that are not above `high`

@@ -1,4 +1,4 @@
-"""The genuine pairs of two sets: few, listed one by one and scored exactly."""
+"""The genuine pairs of two sets: few, listed one by one; scored exactly where it matters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.integer[Any]]
+from evalkit.protocols.allpairs.scan import Scan
+from evalkit.protocols.allpairs.sides import Ints
+
+
+class Genuine:
+    """Genuine pairs (i, j) of a scan and how many of them score above a bar, exactly.
+
+    failed : genuine pairs that are not listed because a row of theirs failed: they score -inf.
+    """
+
+    def __init__(self, scan: Scan, i: Ints, j: Ints, failed: int) -> None:
+        score = scan.rough(i, j)
+        order = np.argsort(score)
+        self._scan, self._i, self._j, self._score = scan, i[order], j[order], score[order]
+        self.failed = failed
+
+    def __len__(self) -> int:
+        return self.failed + len(self._score)
+
+    def above(self, bar: float) -> int:
+        """Count the pairs that score strictly above the bar."""
+        # At or above the next float64: an exact score is one.
+        return self.at_least(float(np.nextafter(bar, np.inf)))
+
+    def at_least(self, bar: float) -> int:
+        """Count the pairs that score the bar or more; all of them at -inf."""
+        if bar == -np.inf:
+            return len(self)
+        e = self._scan.error
+        first = int(np.searchsorted(self._score, bar - e, "left"))
+        last = int(np.searchsorted(self._score, bar + e, "right"))
+        exact = self._scan.exact(self._i[first:last], self._j[first:last])
+        return len(self._score) - last + int(np.count_nonzero(exact >= bar))
 
 
 def genuine_pairs(

@@ -8,14 +8,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs.collect import Subjects, same_subject
+from evalkit.protocols.allpairs.collect import Kept, Subjects, same_subject
 from evalkit.protocols.allpairs.scan import Scan, State, digest
 from evalkit.protocols.allpairs.sides import Floats, Ints
 from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
 
+_SPARE = 1000
+
 
 class Best:
-    """The k highest of every row, by a cut a row that rises; equal scores by rising column.
+    """The k highest of every row; equal scores by rising column.
+
+    Keeps what may be among them by scores that err by at most scan.error, and scores exactly only
+    what is left in the end.
 
     start : (m,) scores that at least k pairs of the row reach, or -inf.
     """
@@ -25,8 +30,10 @@ class Best:
     ) -> None:
         self.scan, self.k, self._subjects = scan, k, subjects
         m = len(scan.x)
-        self._cut = np.full(m, -np.inf) if start is None else start
-        self.score, self.column = np.full((m, k), -np.inf), np.full((m, k), -1, np.int64)
+        self._cut = np.full(m, -np.inf) if start is None else start  # k pairs reach it for certain
+        self._top = np.full((m, k), -np.inf)  # as screened, rising
+        self._kept = Kept()
+        self._room = 4 * m * k + _SPARE
 
     def intervals(self, i0: int, i1: int) -> list[Interval]:
         """Want what may reach the cut of its row."""
@@ -35,42 +42,50 @@ class Best:
     def examine(self, tile: Tile, sifted: Sequence[tuple[Found, int]]) -> Found:
         """Find the pairs of a tile that may be among the k highest of their row."""
         found, _ = sifted[0]
-        good = found.score >= self._cut[found.i] - self.scan.error
+        found = found.at(found.score >= self._cut[found.i] - self.scan.error)
         if self._subjects is not None:
             left, right = self._subjects
-            good &= ~same_subject(left[found.i], right[found.j])
-        found = found.at(good)
+            found = found.at(~same_subject(left[found.i], right[found.j]))
         # Only the k highest of a row here, and what may tie with them, can be among its k highest.
         order = np.lexsort((-found.score, found.i))
-        i, j, score = found.at(order)
-        first = np.searchsorted(i, i, "left")
-        kth = np.minimum(first + self.k, np.searchsorted(i, i, "right")) - 1
-        near = score >= score[kth] - 2 * self.scan.error
-        i, j = i[near], j[near]
-        return Found(i, j, self.scan.exact(i, j))
+        found = found.at(order)
+        first = np.searchsorted(found.i, found.i, "left")
+        kth = np.minimum(first + self.k, np.searchsorted(found.i, found.i, "right")) - 1
+        return found.at(found.score >= found.score[kth] - 2 * self.scan.error)
 
     def absorb(self, found: Found) -> None:
-        """Merge exact scores into the rows they belong to."""
+        """Keep them, and raise the cuts of their rows."""
         i, j, score = found
         if not len(i):
             return
+        self._kept.add(i, j, score)
         rows = np.unique(i)
         i = np.concatenate([np.repeat(rows, self.k), i])
-        j = np.concatenate([self.column[rows].ravel(), j])
-        score = np.concatenate([self.score[rows].ravel(), score])
-        order = np.lexsort((np.where(j < 0, np.iinfo(np.int64).max, j), -score, i))
-        i, j, score = i[order], j[order], score[order]
-        place = np.arange(len(i)) - np.searchsorted(i, i, "left")
-        keep = place < self.k
-        self.score[i[keep], place[keep]] = score[keep]
-        self.column[i[keep], place[keep]] = j[keep]
-        self._cut[rows] = np.maximum(self._cut[rows], self.score[rows, -1])
+        score = np.concatenate([self._top[rows].ravel(), score])
+        order = np.lexsort((score, i))
+        last = np.searchsorted(i[order], rows, "right")
+        self._top[rows] = score[order][last[:, None] + np.arange(-self.k, 0)]
+        self._cut[rows] = np.maximum(self._cut[rows], self._top[rows, 0] - self.scan.error)
+        if self._kept.size > self._room:
+            self._compact()
+            self._room = max(self._room, 2 * self._kept.size)  # ties can fill it
+
+    def _compact(self) -> None:
+        i, _, score = self._kept.joined()
+        self._kept.keep(score >= self._cut[i] - self.scan.error)
 
     def answer(self, given: int) -> tuple[Floats, NDArray[np.int64]]:
-        """Scores and columns under the rows that were given, (given, k) each."""
+        """Exact scores and columns under the rows that were given, (given, k) each."""
+        self._compact()
+        i, j, _ = self._kept.joined()
+        exact = self.scan.exact(i, j)
+        order = np.lexsort((j, -exact, i))
+        i, j, exact = i[order], j[order], exact[order]
+        place = np.arange(len(i)) - np.searchsorted(i, i, "left")
+        best = place < self.k
         score, column = np.full((given, self.k), -np.inf), np.full((given, self.k), -1, np.int64)
-        score[self.scan.x.rows] = self.score
-        column[self.scan.x.rows] = np.append(self.scan.y.rows, -1)[self.column]
+        where = self.scan.x.rows[i[best]], place[best]
+        score[where], column[where] = exact[best], self.scan.y.rows[j[best]]
         return score, column
 
     def question(self) -> str:
@@ -78,12 +93,13 @@ class Best:
         return f"the {self.k} highest of every row, {digest(*self._subjects or ())}"
 
     def state(self) -> State:
-        """Return the best so far, of the rows that have any."""
-        i, place = np.nonzero(self.column >= 0)
-        return {"i": i, "j": self.column[i, place], "score": self.score[i, place]}
+        """Return what is kept."""
+        self._compact()
+        i, j, score = self._kept.joined()
+        return {"i": i, "j": j, "score": score}
 
     def merge(self, state: State) -> None:
-        """Merge the best of another pass over other tiles."""
+        """Add what another pass over other tiles kept."""
         self.absorb(Found(state["i"], state["j"], state["score"]))
 
 
@@ -99,10 +115,13 @@ class Above:
 
     easy : (m,) a score a row that few of its pairs reach, from a sample.  Bars at or above it are
     answered by listing those few; the others, few themselves, by counting over whole rows.
+    subjects : where no mate scores above the bar of its row, mates need not be looked at.
     """
 
-    def __init__(self, scan: Scan, bars: Bars, easy: Floats) -> None:
-        self.scan, self.bars = scan, bars
+    def __init__(
+        self, scan: Scan, bars: Bars, easy: Floats, subjects: Subjects | None = None
+    ) -> None:
+        self.scan, self.bars, self._subjects = scan, bars, subjects
         self.above = np.zeros(len(bars.row), np.int64)
         self.equal = np.zeros(len(bars.row), np.int64)
         low = bars.bar < easy[bars.row]
@@ -130,8 +149,11 @@ class Above:
         out = []
         i1 = tile.i0 + len(tile.left)
         for found, _ in sifted:
-            good = found.score >= self._lowest[found.i] - self.scan.error
-            out.append(self._count_listed(found.at(good)))
+            found = found.at(found.score >= self._lowest[found.i] - self.scan.error)
+            if self._subjects is not None:
+                left, right = self._subjects
+                found = found.at(~same_subject(left[found.i], right[found.j]))
+            out.append(self._count_listed(found))
         rows = self.bars.row[self._counted]
         lo, hi = np.searchsorted(rows, (tile.i0, i1))
         for o in range(lo, hi, 256):

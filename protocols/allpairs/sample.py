@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,8 @@ SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8")
 _SEED = 0
 _BLOCK = 64
 _ROWS = 1 << 15
-_COLUMNS = 1024  # columns from which a row learns what is high for it
+_COLUMNS = 256  # columns from which a row learns what is high for it
+_EASY = 3  # the place among them from which a score is high for its row
 _WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
 _WORTH_TRIAL = 2e10
 
@@ -81,26 +83,33 @@ class Sample:
         return low - 2 * self.error, high + 2 * self.error
 
 
-def row_levels(scan: Scan, places: Sequence[int], subjects: Subjects | None = None) -> list[Floats]:
-    """For each k of `places` a score that at least k pairs of each row reach, or -inf: (m,) each.
+class RowLevels(NamedTuple):
+    """Scores a row (m,), from a sample of columns; -inf where the sample is too small."""
 
-    It is the k-th highest with some sampled columns, less the error; subjects leave mates out.
-    """
+    kth: Floats  # k pairs reach it for certain
+    easy: Floats  # a few in a hundred reach it
+    impostor: Floats  # an impostor pair reaches it for certain
+
+
+def row_levels(scan: Scan, k: int, subjects: Subjects | None = None) -> RowLevels:
+    """Learn from some columns what is high for a row; without subjects everybody is an impostor."""
     j = np.sort(np.random.default_rng(_SEED).permutation(len(scan.y))[:_COLUMNS])
-    most = max(places)
-    out = [np.full(len(scan.x), -np.inf) for _ in places]
-    if len(j) < most:
-        return out
+    kth, easy, impostor = np.full((3, len(scan.x)), -np.inf)
+    most = min(max(k, _EASY), len(j))
+    if not most:
+        return RowLevels(kth, easy, impostor)
     y = scan.y.pick(j).T
     for o in range(0, len(scan.x), 4096):
         rows = slice(o, min(o + 4096, len(scan.x)))
         score = scan.x.band(rows.start, rows.stop) @ y
+        top = np.sort(np.partition(score, -most, axis=1)[:, -most:], axis=1)
+        if k <= most:
+            kth[rows] = top[:, -k] - scan.error
+        easy[rows] = top[:, -min(_EASY, most)]
         if subjects is not None:
             score[same_subject(subjects[0][rows, None], subjects[1][None, j])] = -np.inf
-        top = np.sort(np.partition(score, -most, axis=1)[:, -most:], axis=1)
-        for level, k in zip(out, places, strict=True):
-            level[rows] = top[:, -k] - scan.error
-    return out
+        impostor[rows] = score.max(axis=1) - scan.error
+    return RowLevels(kth, easy, impostor)
 
 
 def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> Screen:
