@@ -227,9 +227,7 @@ class Bins:
         """Want none: every key is counted."""
         return []
 
-    def examine(
-        self, tile: Tile, sifted: Sequence[tuple[Found, int]]
-    ) -> NDArray[np.int64]:
+    def examine(self, tile: Tile, sifted: Sequence[tuple[Found, int]]) -> NDArray[np.int64]:
         """Count the screened scores of a tile."""
         score = tile.keys * tile.factor[:, None].astype(np.float32)
         if tile.diagonal:

@@ -140,17 +140,23 @@ def _candidates(scan: Scan) -> list[Screen]:
     at_hand = "torch" in sys.modules or (
         scan.pairs * scan.x.dim >= _WORTH_TORCH and find_spec("torch")
     )
-    plain, low = ["float32"], ["float32"]
+    plain, low = ["float32"], []
     if at_hand:
-        low = [a for a in ("int8",) if _torch_does(a)] or low
+        low = [a for a in ("int8",) if _torch_does(a)]
         plain = ["torch-float32", *(a for a in ("bfloat16",) if _torch_does(a))]
-    out = [Screen(a) for a in plain]
-    dim = scan.x.dim
-    widths = {p for p in (64, 128, 256) if 2 * p <= dim}
-    directions = principal_directions(scan) if widths else None
+    out, dim = [Screen(a) for a in plain], scan.x.dim
+    directions, rest = principal_directions(scan)
+    # A width that leaves little is for tails; one that leaves hardly anything for high FARs too.
+    enough = [int(np.argmax(rest <= left)) for left in (0.05, 1e-4)]
+    widths = sorted({-(-p // 32) * 32 for p in enough})
     # One place of each width is for the length of the rest.
-    out += [Screen(a, projection(scan, p - 1, directions)) for a in low for p in sorted(widths)]
-    if "int8" in low:
+    out += [
+        Screen(a, projection(scan, p - 1, directions))
+        for p in widths
+        if 1 < p <= 0.75 * dim
+        for a in (*low, plain[0])
+    ]
+    if low and widths[-1] > 0.75 * dim:
         out.append(Screen("int8", projection(scan, dim)))
     return out
 
@@ -170,14 +176,19 @@ def projection(scan: Scan, p: int, directions: Floats | None = None) -> Projecti
         raise ProtocolError(f"{p} directions of {dim}", f"give 1 to {dim}")
     if p == dim:
         return Projection.of(np.eye(dim))
-    directions = principal_directions(scan) if directions is None else directions
+    directions = principal_directions(scan)[0] if directions is None else directions
     return Projection.of(directions[:p])
 
 
-def principal_directions(scan: Scan) -> Floats:
-    """Eigenvectors (D, D) of the second moment of a sample of both sides, the largest first."""
-    second = _second_moment(scan.x) + _second_moment(scan.y)
-    return np.asarray(np.linalg.eigh(second)[1][:, ::-1].T)
+def principal_directions(scan: Scan) -> tuple[Floats, Floats]:
+    """Eigenvectors (D, D) of a sample's second moment by falling eigenvalue, and what is left.
+
+    The second is (D + 1,): the share of the energy that the first p directions leave out.
+    """
+    energy, vectors = np.linalg.eigh(_second_moment(scan.x) + _second_moment(scan.y))
+    kept = np.cumsum(np.maximum(energy[::-1], 0))
+    rest = 1 - np.append(0, kept) / (kept[-1] or 1)
+    return np.asarray(vectors[:, ::-1].T), rest
 
 
 def _second_moment(side: Side) -> Floats:

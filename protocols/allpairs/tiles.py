@@ -220,7 +220,7 @@ class Tile:
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array that the next call of the same thread with the same name hands out again."""
+    """Hand out an array that the next call of the same thread with the same name overwrites."""
     size = int(np.prod(shape))
     held = getattr(_here, name, None)
     if held is None or held.size < size or held.dtype != dtype:
