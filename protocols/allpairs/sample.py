@@ -69,14 +69,14 @@ class Sample:
         return float(np.partition(self._every, n - 1 - place)[n - 1 - place])
 
     def bracket(self, share: float) -> tuple[float, float]:
-        """Bracket the score that this share of the impostor pairs exceed, six deviations wide."""
+        """Bracket the score that this share of the impostor pairs exceed, four deviations wide."""
         n = len(self._every)
         if n < 1000:
             return -np.inf, np.inf
         middle = self._highest(min(n - 1, int(share * n)))
         over = np.array([np.count_nonzero(p > middle) / max(1, len(p)) for p in self._parts])
         deviation = max(float(over.std()) / np.sqrt(len(over)), np.sqrt(share / n))
-        wide = 6 * deviation * n + 8
+        wide = 4 * deviation * n + 8
         first, last = int(share * n - wide), int(share * n + wide)
         high = self._highest(first) if first >= 0 else np.inf
         low = self._highest(last)

@@ -161,7 +161,7 @@ class Tile:
                 surely.append(int(np.count_nonzero(over)))
                 np.logical_xor(inside, over, out=inside)
             np.logical_or(any_level, inside, out=any_level)
-        flat = np.flatnonzero(any_level)
+        flat = _places(any_level)
         return flat, keys.ravel()[flat], surely
 
     def _scores(self, i: Ints, j: Ints) -> Floats:
@@ -232,7 +232,7 @@ def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[
 
 def _alike(cut: NDArray[np.int16], safest: Callable[[Any], Any]) -> NDArray[np.int16]:
     """One cut for all rows where they hardly differ: comparing with a scalar is twice as fast."""
-    if len(cut) and int(cut.max()) - int(cut.min()) <= 1:
+    if len(cut) and int(cut.max()) - int(cut.min()) <= 8:
         cut[:] = safest(cut)
     return cut
 
@@ -259,13 +259,22 @@ def _exceeds(keys: NDArray[Any], cut: NDArray[Any], name: str | None = None) -> 
     return over
 
 
+def _places(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """numpy.flatnonzero of a contiguous mask that is true in few places, twice as fast."""
+    if mask.size % 8:
+        return np.flatnonzero(mask)
+    words = np.flatnonzero(mask.view(np.uint64) != 0)
+    word, byte = np.divmod(np.flatnonzero(mask.reshape(-1, 8)[words]), 8)
+    return np.asarray(8 * words[word] + byte)
+
+
 def _inside(key: NDArray[Any], level: Level, i: Ints) -> NDArray[np.bool_]:
     """Which of these keys of rows i lie inside a closed level."""
     cut = level.below[i]
     inside: NDArray[np.bool_] = key > cut
     if cut.dtype == np.int16:
         inside |= cut == _ANY
-    return inside & ~(key > level.above[i])
+    return inside if level.above is None else inside & ~(key > level.above[i])
 
 
 def _positions(keys: NDArray[Any], cut: NDArray[Any]) -> NDArray[np.intp]:
