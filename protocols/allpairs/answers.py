@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
+from evalkit.protocols.allpairs.checkpoints import Collector
 from evalkit.protocols.allpairs.collect import Bracket, Highest, Subjects
 from evalkit.protocols.allpairs.definition import (
     Histogram,
@@ -25,7 +26,7 @@ from evalkit.protocols.allpairs.engine import Engine
 from evalkit.protocols.allpairs.genuine import Genuine, genuine_pairs
 from evalkit.protocols.allpairs.rows import Above, Bars, Best, Bins
 from evalkit.protocols.allpairs.sample import Sample, choose_screen, row_levels
-from evalkit.protocols.allpairs.scan import Collector, Progress, Scan
+from evalkit.protocols.allpairs.scan import Progress, Scan
 from evalkit.protocols.allpairs.sides import Floats, Ints
 from evalkit.protocols.metrics import false_accepts_allowed
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.protocols.allpairs.checkpoints import State, digest
 from evalkit.protocols.allpairs.definition import Pairs
 from evalkit.protocols.allpairs.genuine import Genuine
-from evalkit.protocols.allpairs.scan import Scan, State, digest
+from evalkit.protocols.allpairs.scan import Scan
 from evalkit.protocols.allpairs.sides import Floats, Ints
 from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
 

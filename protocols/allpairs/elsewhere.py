@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from evalkit.protocols.allpairs import checkpoints
+from evalkit.protocols.allpairs.checkpoints import Collector, State
 from evalkit.protocols.allpairs.scan import (
     EVERY_S,
     Block,
-    Collector,
     Scan,
-    State,
     one_torch_thread,
     uses_torch,
 )
@@ -80,7 +80,9 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cl
     blocks, saved = scan.blocks(screen), time.monotonic()
     mark = scan.mark(blocks, collectors)
     job = Blocks(scan, screen, copy.deepcopy(collectors, {id(scan): scan}))
-    done = scan.restore(mark, collectors)  # into ours, never into those of the job
+    done = checkpoints.restore(
+        scan.checkpoint, mark, collectors
+    )  # into ours, never into those of the job
     todo = {number: block for number, block in enumerate(blocks) if number not in done}
     seen = sum(scan.size(blocks[b]) for b in done)
     with closing(cluster.run(job, todo)) as finished:
@@ -94,7 +96,7 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cl
             if scan.progress is not None:
                 scan.progress(seen, scan.pairs)
             if time.monotonic() - saved > EVERY_S or len(done) == len(blocks):
-                scan.save(screen, mark, done, collectors)
+                checkpoints.save(scan.checkpoint, screen.name, mark, done, collectors)
                 saved = time.monotonic()
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evalkit.protocols.allpairs import elsewhere
+from evalkit.protocols.allpairs import checkpoints, elsewhere
+from evalkit.protocols.allpairs.checkpoints import Collector
 from evalkit.protocols.allpairs.sample import choose_screen
-from evalkit.protocols.allpairs.scan import GIB, Collector, Progress, Scan
+from evalkit.protocols.allpairs.scan import GIB, Progress, Scan
 from evalkit.protocols.allpairs.sides import Side
 
 
@@ -57,7 +58,9 @@ class Engine:
         """Choose the screen and show every pair to the collectors."""
         if collectors and scan.pairs:
             # A job goes on as it began: another screen would cut other blocks.
-            screen = choose_screen(scan, scan.begun_with() or self.screen, collectors)
+            screen = choose_screen(
+                scan, checkpoints.begun_with(scan.checkpoint) or self.screen, collectors
+            )
             self.tally.update(screen=screen.name, passes=self.tally.get("passes", 0) + 1)
             if self.cluster is None:
                 scan.run(screen, collectors)

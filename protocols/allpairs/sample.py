@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from evalkit.errors import ProtocolError
+from evalkit.protocols.allpairs.checkpoints import Collector
 from evalkit.protocols.allpairs.collect import Subjects, same_subject
-from evalkit.protocols.allpairs.scan import Collector, Scan
+from evalkit.protocols.allpairs.scan import Scan
 from evalkit.protocols.allpairs.screens import Projection, Screen
 from evalkit.protocols.allpairs.sides import Floats, Side
 

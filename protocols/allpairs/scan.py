@@ -8,59 +8,31 @@ order of tiles nor the screen can change it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evalkit.errors import ProtocolError
+from evalkit.protocols.allpairs import checkpoints
+from evalkit.protocols.allpairs.checkpoints import Collector, digest
 from evalkit.protocols.allpairs.screens import COLUMNS, ROWS, Codes, Each, Screen
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
-from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
+from evalkit.protocols.allpairs.tiles import Tile
 from evalkit.protocols.scores import exact_scores
 
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
-State = dict[str, NDArray[Any]]
 GIB = 1 << 30
 EVERY_S = 30.0
 _BLOCK = 1_000_000_000  # pairs
 _TRIED = 256  # rows of a trial's tile
 _U64 = 2.0**-53
 _SHORT = 32000.0
-
-
-class Collector(Protocol):
-    """What a pass keeps."""
-
-    def intervals(self, i0: int, i1: int) -> Sequence[Interval]:
-        """Say which scores of rows i0..i1 it wants to see."""
-
-    def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> Any:
-        """Look at a tile, and at what lies in each of the intervals and how many pairs above it.
-
-        In any thread, changing nothing.
-        """
-
-    def absorb(self, found: Any) -> None:
-        """Take what `examine` returned; never in two threads at once."""
-
-    def question(self) -> str:
-        """Say what is wanted, so that a checkpoint of another question is refused."""
-
-    def state(self) -> State:
-        """All that was absorbed, as arrays; not what it started from."""
-
-    def merge(self, state: State) -> None:
-        """Absorb what another collector of the same question held."""
 
 
 class Block(NamedTuple):
@@ -126,7 +98,7 @@ class Scan:
     ) -> None:
         blocks, saved = self.blocks(screen), time.monotonic()
         mark = self.mark(blocks, collectors)
-        done = self.restore(mark, collectors)
+        done = checkpoints.restore(self.checkpoint, mark, collectors)
         seen = sum(self.size(blocks[b]) for b in done)
         lock = threading.Lock()
         by_torch = uses_torch(screen)
@@ -154,7 +126,7 @@ class Scan:
                 done.add(number)
                 due = stop.is_set() or time.monotonic() - saved > EVERY_S
                 if self.checkpoint is not None and (due or len(done) == len(blocks)):
-                    self.save(screen, mark, done, collectors)
+                    checkpoints.save(self.checkpoint, screen.name, mark, done, collectors)
                     saved = time.monotonic()
                 if stop.is_set():
                     return
@@ -309,65 +281,8 @@ class Scan:
     def mark(self, blocks: list[Block], collectors: Sequence[Collector]) -> str:
         """Digest what a checkpoint must agree with: the question, the rows, and their blocks."""
         job = (blocks, self.within, self.x.given, self.y.given, [c.question() for c in collectors])
-        h = hashlib.sha256(repr(job).encode())
-        for side in (self.x, self.y):
-            h.update(side.norm.tobytes())
-            h.update(side.rows.tobytes())
-        return h.hexdigest()
-
-    def save(
-        self, screen: Screen, mark: str, done: set[int], collectors: Sequence[Collector]
-    ) -> None:
-        """Write what the collectors hold of the blocks that are done, if there is a checkpoint."""
-        path = self.checkpoint
-        if path is None:
-            return
-        arrays: dict[str, Any] = {
-            f"{n}.{name}": a for n, c in enumerate(collectors) for name, a in c.state().items()
-        }
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as f:
-            blocks, name = np.array(sorted(done), np.int64), np.array(screen.name)
-            np.savez(f, mark=np.array(mark), screen=name, done=blocks, **arrays)
-        part.replace(path)
-
-    def begun_with(self) -> str | None:
-        """Name the screen of the job that left the checkpoint, where there is one."""
-        try:
-            with np.load(self.checkpoint or "", allow_pickle=False) as held:
-                name = str(held["screen"])
-        except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
-            return None  # `restore` says what is wrong with it
-        return None if name == "float64" else name
-
-    def restore(self, mark: str, collectors: Sequence[Collector]) -> set[int]:
-        """Merge a checkpoint into fresh collectors; the numbers of the blocks that it covers."""
-        path = self.checkpoint
-        if path is None or not path.exists():
-            return set()
-        try:
-            with np.load(path, allow_pickle=False) as held:
-                arrays = {name: held[name] for name in held.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
-            raise ProtocolError(
-                f"{path} is not a checkpoint: {e}", "delete it to start anew"
-            ) from e
-        if str(arrays.get("mark")) != mark:
-            raise ProtocolError(
-                f"{path} is the checkpoint of another job", "delete it, or name another file"
-            )
-        for n, c in enumerate(collectors):
-            prefix = f"{n}."
-            c.merge({k[len(prefix) :]: a for k, a in arrays.items() if k.startswith(prefix)})
-        return set(arrays["done"].tolist())
-
-
-def digest(*arrays: Any) -> str:
-    """Name arrays by what they hold."""
-    h = hashlib.sha256()
-    for a in arrays:
-        h.update(np.ascontiguousarray(a).tobytes())
-    return h.hexdigest()
+        arrays = (a for side in (self.x, self.y) for a in (side.norm, side.rows))
+        return digest(np.frombuffer(repr(job).encode(), np.uint8), *arrays)
 
 
 def _drain(pool: ThreadPoolExecutor, calls: Iterator[tuple[Any, ...]], ahead: int) -> None:

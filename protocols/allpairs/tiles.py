@@ -263,7 +263,7 @@ def _places(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
     """numpy.flatnonzero of a contiguous mask that is true in few places, twice as fast."""
     if mask.size % 8:
         return np.flatnonzero(mask)
-    words = np.flatnonzero(mask.view(np.uint64) != 0)
+    words = np.flatnonzero(mask.ravel().view(np.uint64) != 0)
     word, byte = np.divmod(np.flatnonzero(mask.reshape(-1, 8)[words]), 8)
     return np.asarray(8 * words[word] + byte)
 

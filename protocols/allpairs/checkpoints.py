@@ -1,0 +1,95 @@
+"""What a collector is, and the checkpoint of what collectors hold after whole blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
+
+State = dict[str, NDArray[Any]]
+
+
+class Collector(Protocol):
+    """What a pass keeps."""
+
+    def intervals(self, i0: int, i1: int) -> Sequence[Interval]:
+        """Say which scores of rows i0..i1 it wants to see."""
+
+    def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> Any:
+        """Look at a tile, and at what lies in each of the intervals and how many pairs above it.
+
+        In any thread, changing nothing.
+        """
+
+    def absorb(self, found: Any) -> None:
+        """Take what `examine` returned; never in two threads at once."""
+
+    def question(self) -> str:
+        """Say what is wanted, so that a checkpoint of another question is refused."""
+
+    def state(self) -> State:
+        """All that was absorbed, as arrays; not what it started from."""
+
+    def merge(self, state: State) -> None:
+        """Absorb what another collector of the same question held."""
+
+
+def save(
+    path: Path | None, screen: str, mark: str, done: set[int], collectors: Sequence[Collector]
+) -> None:
+    """Write what the collectors hold of the blocks that are done, if there is a checkpoint."""
+    if path is None:
+        return
+    arrays: dict[str, Any] = {
+        f"{n}.{name}": a for n, c in enumerate(collectors) for name, a in c.state().items()
+    }
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as f:
+        blocks, name = np.array(sorted(done), np.int64), np.array(screen)
+        np.savez(f, mark=np.array(mark), screen=name, done=blocks, **arrays)
+    part.replace(path)
+
+
+def begun_with(path: Path | None) -> str | None:
+    """Name the screen of the job that left the checkpoint, where there is one."""
+    try:
+        with np.load(path or "", allow_pickle=False) as held:
+            name = str(held["screen"])
+    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
+        return None  # `restore` says what is wrong with it
+    return None if name == "float64" else name
+
+
+def restore(path: Path | None, mark: str, collectors: Sequence[Collector]) -> set[int]:
+    """Merge a checkpoint into fresh collectors; the numbers of the blocks that it covers."""
+    if path is None or not path.exists():
+        return set()
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            arrays = {name: held[name] for name in held.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+        raise ProtocolError(f"{path} is not a checkpoint: {e}", "delete it to start anew") from e
+    if str(arrays.get("mark")) != mark:
+        raise ProtocolError(
+            f"{path} is the checkpoint of another job", "delete it, or name another file"
+        )
+    for n, c in enumerate(collectors):
+        prefix = f"{n}."
+        c.merge({k[len(prefix) :]: a for k, a in arrays.items() if k.startswith(prefix)})
+    return set(arrays["done"].tolist())
+
+
+def digest(*arrays: Any) -> str:
+    """Name arrays by what they hold."""
+    h = hashlib.sha256()
+    for a in arrays:
+        h.update(np.ascontiguousarray(a).tobytes())
+    return h.hexdigest()
