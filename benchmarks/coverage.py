@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from evalkit.protocols import blufr, resampling, verification
+from evalkit.protocols import blufr, verification
 from evalkit.protocols.intervals import logit_interval, with_intervals
 from evalkit.protocols.metrics import dir_at_fpir
 from evalkit.protocols.paired import differences
@@ -135,11 +135,8 @@ def covered(value: float, drawn: np.ndarray, truth: float) -> tuple[bool, float]
 
 def product_weights(s: Sample, draws: int, seed: int) -> dict[str, np.ndarray]:
     """Impostor pairs weighted by w_i w_j without the correction."""
-    kept, resampling.shrinkage = resampling.shrinkage, lambda *_, **__: 1.0
-    try:
-        return metric_draws(s, [f"tpr@far={far}" for far in FARS], draws, seed)
-    finally:
-        resampling.shrinkage = kept
+    names = [f"tpr@far={far}" for far in FARS]
+    return metric_draws(s, names, draws, seed, c=dict.fromkeys(names, 1.0))
 
 
 def pair_list(world: World, rng: np.random.Generator, pairs: int = 3000) -> dict[str, np.ndarray]:
@@ -258,7 +255,7 @@ def blufr_report(rng: np.random.Generator, seed: int) -> Report:
 
 def of_paired(options: argparse.Namespace) -> None:
     """Print how often two equally good models are called different at p < 0.05, with ties."""
-    names = ("accuracy", "auc", "eer", "tpr@far=1e-2")
+    names = ("accuracy", "auc", "eer", "tpr@far=1e-1", "tpr@far=1e-2")
     world = World("", 300, 2, 3.5, 0.6, 0.4, 0.2, 0.5)
     print(f"two equal models, {options.trials} trials" + "".join(f"{n:>15}" for n in names))
     for step in (0.0, 0.1, 0.5):
@@ -271,7 +268,7 @@ def of_paired(options: argparse.Namespace) -> None:
                 score = o["score"] + rng.normal(0, 0.6, len(o["score"]))
                 reports.append({**o, "score": np.round(score / step) * step if step else score})
             a, b = (
-                verification.measures(r["score"], r["genuine"], r["fold"], ("1e-2",))
+                verification.measures(r["score"], r["genuine"], r["fold"], ("1e-1", "1e-2"))
                 for r in reports
             )
             gaps = {n: (b[n].value or 0.0) - (a[n].value or 0.0) for n in names}

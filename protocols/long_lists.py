@@ -72,6 +72,7 @@ def outcomes(scored: Scored, pairs: PairSet, fars: Sequence[str]) -> dict[str, N
         "impostor_score": score,
         "impostor_left": who[scored.left[kept]].astype(np.int32),
         "impostor_right": who[scored.right[kept]].astype(np.int32),
+        "impostor_place": kept,
         "impostors": np.array(n),
     }
     if count < n:

@@ -18,7 +18,7 @@ from scipy.special import bdtr, ndtr, ndtri, pdtr
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.intervals import DRAWS, LEVEL
-from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.resampling import paired_draws
 from evalkit.protocols.samples import Floats, Sample
 
 POWER = 0.8  # of the smallest difference a test is said to notice
@@ -119,13 +119,10 @@ def differences(
     """
     if base.subjects != other.subjects:
         raise ProtocolError(f"{base.subjects} subjects cannot be paired with {other.subjects}")
-    wanted = list(names)
-    a = metric_draws(base, wanted, draws, seed)
-    b = metric_draws(other, wanted, draws, seed)
+    drawn = paired_draws(base, other, list(names), draws, seed)
     return {
-        name: _difference(base, other, name, values[name], b[name] - a[name], alpha)
-        for name in wanted
-        if name in a and name in b
+        name: _difference(base, other, name, values[name], drew, alpha)
+        for name, drew in drawn.items()
     }
 
 

@@ -40,6 +40,7 @@ class Sample:
     impostor : (I,) the I highest impostor scores of `impostors`, descending; left, right : (I,).
     left_images, right_images : (S,) images of each subject in the two sets compared (the same
     array for a set with itself); None where all impostor pairs are stored (I = impostors).
+    place : (I,) what tells each impostor comparison from all others, whichever model scored it.
     order : (G+I,) place in the pair list of each genuine, then of each impostor comparison.
     decided, fold : (P,) in list order, whether cross-validation decided the pair rightly; its fold.
     rank, rank_subject : (Q,) rank of each probe's mate (0 = failed) and the probe's subject.
@@ -58,6 +59,7 @@ class Sample:
     impostors: int
     left_images: Floats | None = None
     right_images: Floats | None = None
+    place: Ints | None = None
     order: Ints | None = None
     decided: NDArray[np.bool_] | None = None
     fold: Ints | None = None
@@ -104,7 +106,8 @@ def sample_of(outcomes: Outcomes) -> Sample:
     of the other folds) where known.  Without subjects, rows joined by genuine pairs are one person;
     without rows either, each comparison is of people of its own (`unit`).
     All pairs of one or two sets: genuine_score, genuine_subject, impostor_score, impostor_left,
-    impostor_right (subjects), impostors (), and left_images, right_images unless all are listed.
+    impostor_right (subjects), impostors (), and left_images, right_images unless all are listed;
+    impostor_rows (I, 2) or impostor_place (I,) say which pairs these are.
     Searches, beside these or alone: rank, rank_subject (Q,); open-set ones as `searches_of`.
     Draws made already: "drawn:METRIC" (draws,), with the subject of every row.
     """
@@ -199,6 +202,7 @@ def _sample_of_pairs(outcomes: Outcomes) -> Sample:
         left=left[i],
         right=right[i],
         impostors=len(i),
+        place=i,
         order=np.concatenate([g, i]),
         decided=_decided(outcomes, score, genuine),
         fold=np.unique(outcomes["fold"], return_inverse=True)[1] if "fold" in outcomes else None,
@@ -213,6 +217,10 @@ def _sample_of_sets(outcomes: Outcomes) -> Sample:
         np.asarray(outcomes[name], np.float64) if name in outcomes else None
         for name in ("left_images", "right_images")
     ]
+    place = outcomes.get("impostor_place")
+    if "impostor_rows" in outcomes:
+        rows = outcomes["impostor_rows"].astype(np.int64)
+        place = rows[:, 0] << 32 | rows[:, 1]
     listed = [outcomes[n] for n in ("genuine_subject", "impostor_left", "impostor_right")]
     return Sample(
         subjects=len(images[0])
@@ -226,6 +234,7 @@ def _sample_of_sets(outcomes: Outcomes) -> Sample:
         impostors=int(outcomes["impostors"]),
         left_images=images[0],
         right_images=images[1],
+        place=None if place is None else place[i],
         rank=outcomes.get("rank"),
         rank_subject=outcomes.get("rank_subject"),
         searches=searches_of(outcomes),

@@ -89,7 +89,7 @@ def _crossed(sample: Sample, weight: Floats | Counts) -> float:
     return float(left.sum() * right.sum() - left @ right)
 
 
-def shrinkage(sample: Sample, excess: Floats | None = None, accepted: int = 0) -> float:
+def shrinkage(sample: Sample, excess: Floats | int) -> float:
     """Return c of the impostor weight 1 + c (w_i w_j - 1).
 
     Let e be the excess of each impostor pair over its mean (accepted: 1 - FAR, else -FAR), E_b
@@ -101,16 +101,37 @@ def shrinkage(sample: Sample, excess: Floats | None = None, accepted: int = 0) -
     sum, the quantile is Student's with (sum S^2)^2 / sum S^4 degrees of freedom (at least 5), and c
     carries it; so c may exceed 1.
 
-    excess : (I,) e of every impostor pair, all stored; or `accepted` : how many of the stored tail
-    lie above the threshold.
+    excess : (I,) e of every impostor pair, all stored; or how many of the stored tail are accepted.
     """
-    if excess is not None:
-        per_subject = _by_subject(sample, sample.left, sample.right, excess)
-        blocks = _blocks(sample.left, sample.right, sample.subjects)
-        per_block = np.bincount(blocks, excess)
-        shared = float(per_block @ per_block)
-    else:
-        per_subject, shared = _tail_excess(sample, accepted)
+    if isinstance(excess, int):
+        return _quotient(*_tail_excess(sample, excess))
+    return _quotient(*_sums(sample.subjects, sample.left, sample.right, excess))
+
+
+def shrinkage_of_difference(
+    base: Sample, other: Sample, in_base: Floats | int | None, in_other: Floats | int | None
+) -> float | None:
+    """Return c for the difference of two models: `shrinkage` with e of `other` minus e of `base`.
+
+    in_base, in_other : each one's excess.  Of two tails only pairs that one model alone accepts
+    differ.  None where no impostor counts, or nothing tells which comparison is which.
+    """
+    if in_base is None or in_other is None or base.place is None or other.place is None:
+        return None
+    if isinstance(in_base, int) != isinstance(in_other, int):  # failures shorten one tail
+        return None
+    listed = [np.ones(e) if isinstance(e, int) else e for e in (in_base, in_other)]
+    values, n, m = np.concatenate([-listed[0], listed[1]]), len(listed[0]), len(listed[1])
+    place = np.concatenate([base.place[:n], other.place[:m]])
+    _, first, pair = np.unique(place, return_index=True, return_inverse=True)
+    left = np.concatenate([base.left[:n], other.left[:m]])[first]
+    right = np.concatenate([base.right[:n], other.right[:m]])[first]
+    e: Floats = np.bincount(pair.reshape(-1), values).astype(np.float64)
+    return _quotient(*_sums(base.subjects, left, right, e))
+
+
+def _quotient(per_subject: Floats, shared: float) -> float:
+    """Return c of S_i and sum E_b^2."""
     squares = per_subject**2
     total = float(squares.sum())
     if total <= 0:
@@ -118,6 +139,12 @@ def shrinkage(sample: Sample, excess: Floats | None = None, accepted: int = 0) -
     c2 = max((total - shared) / (total + shared), 1 / 3)
     freedom = max(total**2 / float(squares @ squares), 5.0)
     return float(np.sqrt(c2) * stdtrit(freedom, 0.975) / ndtri(0.975))
+
+
+def _sums(subjects: int, left: Ints, right: Ints, e: Floats) -> tuple[Floats, float]:
+    """S_i of every subject and sum E_b^2, of listed pairs."""
+    per_block = np.bincount(_blocks(left, right, subjects), e)
+    return _by_subject(subjects, left, right, e), float(per_block @ per_block)
 
 
 def _tail_excess(sample: Sample, accepted: int) -> tuple[Floats, float]:
@@ -129,7 +156,9 @@ def _tail_excess(sample: Sample, accepted: int) -> tuple[Floats, float]:
     scale = sample.impostors / _crossed(sample, np.ones(sample.subjects))
     left, right = sample.left[:accepted], sample.right[:accepted]
     pairs_of_subject = scale * (a * (b.sum() - b) + b * (a.sum() - a))
-    per_subject = _by_subject(sample, left, right, np.ones(accepted)) - far * pairs_of_subject
+    per_subject = (
+        _by_subject(sample.subjects, left, right, np.ones(accepted)) - far * pairs_of_subject
+    )
     blocks = _blocks(left, right, sample.subjects)
     hits = np.bincount(blocks)
     first = np.zeros(len(hits), np.int64)
@@ -143,9 +172,8 @@ def _tail_excess(sample: Sample, accepted: int) -> tuple[Floats, float]:
     return per_subject, shared
 
 
-def _by_subject(sample: Sample, left: Ints, right: Ints, value: Floats) -> Floats:
-    n = sample.subjects
-    both = np.bincount(left, value, n) + np.bincount(right, value, n)
+def _by_subject(subjects: int, left: Ints, right: Ints, value: Floats) -> Floats:
+    both = np.bincount(left, value, subjects) + np.bincount(right, value, subjects)
     return both.astype(np.float64)
 
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics, verification
+from evalkit.protocols.drawn_metrics import excess
 from evalkit.protocols.intervals import (
     clopper_pearson,
     fold_standard_error,
@@ -15,10 +17,14 @@ from evalkit.protocols.intervals import (
     with_intervals,
 )
 from evalkit.protocols.kfold import kfold_accuracy
-from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.resampling import metric_draws, paired_draws
 from evalkit.protocols.samples import Sample, part_of, parts_of, people_of_pairs, sample_of
 from evalkit.protocols.score_list import best_accuracy
-from evalkit.protocols.subject_draws import shrinkage, subject_weights
+from evalkit.protocols.subject_draws import (
+    shrinkage,
+    shrinkage_of_difference,
+    subject_weights,
+)
 from evalkit.types import Estimate
 
 BEST = "accuracy@threshold=best"
@@ -149,12 +155,54 @@ def test_shrinkage_is_the_quotient_of_two_sums_over_pairs_of_pairs(seed: int) ->
     assert shrinkage(s, e) == pytest.approx(slow_shrinkage(s, e), rel=1e-9)
 
 
+@pytest.mark.parametrize("name", ["accuracy", "auc", "eer", "tpr@far=0.1", BEST])
+def test_a_difference_shrinks_by_the_difference_of_the_excesses(name: str) -> None:
+    o = pair_list(1, people=24, pairs=240)
+    other = {**o, "score": o["score"] + np.random.default_rng(5).normal(0, 0.2, 240).round(2)}
+    a, b = sample_of(o), sample_of(other)
+    e = np.zeros(240)
+    for s, sign in ((a, -1), (b, 1)):
+        found = excess(s, name)
+        assert not isinstance(found, int) and found is not None and s.place is not None
+        e[s.place] += sign * found
+    impostor = np.flatnonzero(~o["genuine"])
+    by_place = replace(a, left=o["left_subject"][impostor], right=o["right_subject"][impostor])
+    c = shrinkage_of_difference(a, b, excess(a, name), excess(b, name))
+    assert c == pytest.approx(slow_shrinkage(by_place, e[impostor]), rel=1e-9)
+    drawn = paired_draws(a, b, [name], 20)[name]
+    own = excess(a, name)
+    assert own is not None and c is not None and c != pytest.approx(shrinkage(a, own))
+    one, two = (metric_draws(s, [name], 20, c={name: c})[name] for s in (a, b))
+    np.testing.assert_array_equal(drawn, two - one)
+
+
+def test_of_two_tails_only_what_one_model_accepts_counts() -> None:
+    o = all_pairs(1)
+    other = {**o, "score": o["score"] + np.random.default_rng(2).normal(0, 0.1, len(o["score"]))}
+    whole = [sample_of(x) for x in (o, other)]
+    tails = []
+    for x in (o, other):
+        i = np.flatnonzero(~x["genuine"])
+        top = i[np.argsort(-x["score"][i])][:200]
+        rows = np.stack([x["left"][top], x["right"][top]], axis=1)
+        tails.append(sample_of({**as_sets(x, 200), "impostor_rows": rows}))
+    for far in ("0.05", "0.2"):
+        c = [
+            shrinkage_of_difference(*s, *(excess(one, f"tpr@far={far}") for one in s))
+            for s in (whole, tails)
+        ]
+        assert isinstance(excess(tails[0], f"tpr@far={far}"), int)
+        assert c[0] == pytest.approx(c[1])
+    unnamed = replace(tails[0], place=None)
+    assert shrinkage_of_difference(unnamed, tails[1], 10, 10) is None
+
+
 @pytest.mark.parametrize("accepted", [3, 20, 100])
 def test_the_tail_alone_shrinks_as_all_pairs_do(accepted: int) -> None:
     o = all_pairs()
     s, sets = sample_of(o), sample_of(as_sets(o, accepted))
     e = (np.arange(len(s.impostor)) < accepted).astype(float)
-    assert shrinkage(sets, accepted=accepted) == pytest.approx(shrinkage(s, e - e.mean()))
+    assert shrinkage(sets, accepted) == pytest.approx(shrinkage(s, e - e.mean()))
 
 
 def test_the_tail_alone_draws_as_all_pairs_do() -> None:
