@@ -4,6 +4,7 @@ For the quick runs of `test_fuzz.py` and the long ones of `benchmarks/fuzz.py`.
 """
 
 import io
+import json
 import pickle
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from evalkit import importing
 from evalkit.adapters import embeddings, vector_files
 from evalkit.datasets import (
     agedb,
@@ -24,6 +26,7 @@ from evalkit.datasets import (
     blufr,
     cfp,
     ijb,
+    landmarks,
     layouts,
     lfw,
     matfile,
@@ -40,6 +43,8 @@ from evalkit.types import Manifest
 GOLDEN = Path(__file__).parent / "golden" / "bcolz"
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 KEYS = [f"A/A_{i}.jpg" for i in range(4)]
+POINTS = np.array([[30, 40], [70, 40], [50, 60], [35, 80], [65, 80]], np.float32)
+TEXT = h5py.string_dtype()
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,16 @@ def _picture() -> bytes:
     return out.getvalue()
 
 
+def _pieces(path: Path) -> None:
+    with h5py.File(path, "w") as f:
+        f.create_dataset("features", data=X, chunks=(2, 3), compression="gzip")
+        f.create_dataset("keys", data=KEYS, chunks=(2,), compression="gzip", dtype=TEXT)
+
+
+def _points(path: Path) -> None:
+    np.savez(path, landmarks=POINTS[None].repeat(4, 0), paths=np.array(KEYS))
+
+
 def _first_image(found: Any) -> None:
     source, _ = found
     source.read(0)
@@ -200,6 +215,8 @@ def _binary() -> Iterator[Target]:
     yield _one(".h5", _made(arrays, ".h5"), _vectors, ".h5")
     yield _one("feature file .h5", _made(_features_file, ".h5"), _store, ".h5")
     yield _one(".npy", _made(lambda p: np.save(p, X), ".npy"), _vectors, ".npy")
+    yield _one(".h5, in pieces", _made(_pieces, ".h5"), _vectors, ".h5")
+    yield _one("landmarks .npz", _made(_points, ".npz"), landmarks.read, ".npz")
     npz = _made(lambda p: np.savez(p, features=X, keys=np.array(KEYS)), ".npz")
     yield _one(".npz", npz, _vectors, ".npz")
 
@@ -222,6 +239,12 @@ def _text() -> Iterator[Target]:
     yield _one("IJB gallery", "T,S,F\n1,2,a\n3,4,b\n", ijb.read_enrolled, ".csv")
     yield _one("subjects", "a\n-\nb\na\n", trillion.read_subjects, ".txt")
     yield _one("embeddings .csv", "key,a,b\nA,1,2\nB,3e-1,nan\n", _vectors, ".csv")
+    five = {k: POINTS.tolist() for k in KEYS[:2]}
+    yield _one("landmarks .json", json.dumps(five), landmarks.read, ".json")
+    line = ",".join(map(str, POINTS.ravel()))
+    yield _one("landmarks .csv", f"key,x,y\nA/A_1.jpg,{line}\n", landmarks.read, ".csv")
+    yield _one("keys .txt", "A/A_1.jpg\nB/B_1.jpg\n", importing.read_keys, ".txt")
+    yield _one("keys .json", '{"path": ["a/1.png", "a/2.png"]}', importing.read_keys, ".json")
     folder = {"Protocol/Pair_list_F.txt": b"1 a/000/frontal/01.jpg\n2 a/000/frontal/02.jpg\n"}
     folder["Protocol/Pair_list_F.txt"] += b"3 a/001/frontal/01.jpg\n"
     for k in range(1, 11):
