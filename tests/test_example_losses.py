@@ -10,6 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from evalkit.protocols import verification
+from evalkit.protocols.recipes import RECIPES
+
 WHY = "not installed: dependency group `examples`"
 torch = pytest.importorskip("torch", reason=f"torch is {WHY}")
 for package in ("pytorch_metric_learning", "sklearn", "matplotlib"):
@@ -277,6 +280,37 @@ def test_what_is_measured_against_loops() -> None:
     assert found["inverted"] == pytest.approx(wrong / len(same) / len(different))
     bar = sorted(different)[len(different) // 10]
     assert found["tpr_l2"] == pytest.approx(sum(s < bar for s in same) / len(same))
+
+
+def test_every_loss_has_a_recipe() -> None:
+    own = load("measure").OWN
+    assert set(own) == {*losses.LOSSES, "pixels"}
+    assert set(own.values()) <= set(RECIPES)
+
+
+def test_folds_share_nobody_and_hold_all_their_pairs() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(100, 120), 10))
+    pairs = load("measure").pairs_in_folds(labels)
+    assert np.bincount(pairs.fold).tolist() == [190] * 10  # all pairs of twenty images
+    assert np.array_equal(pairs.genuine, labels[pairs.left] == labels[pairs.right])
+    seen = [set(labels[pairs.left[pairs.fold == k]]) for k in range(10)]
+    seen = [s | set(labels[pairs.right[pairs.fold == k]]) for k, s in enumerate(seen)]
+    assert [len(s) for s in seen] == [2] * 10 and len(set().union(*seen)) == 20
+
+
+@pytest.mark.parametrize("name", ["facenet", "sphereface", "center-loss", "deepid2"])
+def test_a_loss_is_scored_by_its_recipe_as_the_protocol_does(name: str) -> None:
+    measure, rng = load("measure"), np.random.default_rng(1)
+    labels = np.repeat(np.arange(20), 10)
+    x = rng.normal(size=(20, 1, 4))[labels] + rng.normal(0, 0.6, (200, 2, 4))
+    x = x.astype(np.float32)
+    found, pairs = measure.by_recipe(x, labels, name), measure.pairs_in_folds(labels)
+    for prefix, recipe in (("own", RECIPES[name]), ("plain", None)):
+        report = verification.evaluate(x, pairs, labels, recipe=recipe, fars=("1e-2",)).metrics
+        assert found[f"{prefix}_accuracy"] == report["accuracy"].value
+        assert found[f"{prefix}_tpr"] == report["tpr@far=1e-2"].value
+    assert found["accuracy_gain"] == found["own_accuracy"] - found["plain_accuracy"]
+    assert found["own_accuracy"] != found["plain_accuracy"]
 
 
 def test_the_example_runs(tmp_path: Path) -> None:
