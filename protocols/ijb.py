@@ -42,12 +42,14 @@ class Pooling:
     flip : F1 is "sum", F0 "none".  keep_norm : N1, images count by the length of their vectors;
     else N0, all are made unit length.  detector_score : D1, a vector is multiplied by its face's
     detection score.  media : images of one video are averaged first, then all media are summed.
+    unit_views : an image's views are made unit length before they are fused (no name there).
     """
 
     flip: Flip = "sum"
     keep_norm: bool = True
     detector_score: bool = True
     media: bool = True
+    unit_views: bool = False
 
     @property
     def name(self) -> str:
@@ -99,7 +101,7 @@ def pool(
     vectors = np.full((len(ids), _width(features, how.flip)), np.nan, np.float32)
     lost = 0
     for chosen in _whole_templates(template, media):
-        x = fuse(features[chosen], how.flip)
+        x = fuse(features[chosen], how.flip, unit=how.unit_views)
         ok = ~failed(x)
         lost += int((~ok).sum())
         chosen, x = chosen[ok], x[ok]

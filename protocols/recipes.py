@@ -124,10 +124,7 @@ class Scored:
 
 def fused(recipe: Recipe, features: NDArray[Any]) -> NDArray[np.float32]:
     """One vector an image, (N, D) float32, of (N, D) or (N, V, D) features; see `scores.fuse`."""
-    x = np.asarray(features)
-    if recipe.unit_views and x.ndim in (2, 3):
-        x = normalise(x.reshape(-1, x.shape[-1])).reshape(x.shape)
-    return fuse(x, recipe.fusion)
+    return fuse(features, recipe.fusion, unit=recipe.unit_views)
 
 
 def without_folds(recipe: Recipe, features: NDArray[Any]) -> NDArray[np.float32]:

@@ -18,11 +18,12 @@ Flip = Literal["none", "sum", "concat"]
 _UNIT_ROUNDOFF = 2.0**-53
 
 
-def fuse(views: NDArray[Any], flip: Flip = "none") -> NDArray[np.float32]:
+def fuse(views: NDArray[Any], flip: Flip = "none", *, unit: bool = False) -> NDArray[np.float32]:
     """One vector an image from its views (original, mirrored, ...), not normalised.
 
     views : (N, V, D) or (N, D) float; `none` takes view 0, `sum` adds the views in order,
-    `concat` puts them side by side.  Returns (N, D) or (N, V*D) float32.
+    `concat` puts them side by side.  unit : each view is made unit length before.  Returns (N, D)
+    or (N, V*D) float32.
     A single view fused by `sum` or `concat` is an error: the mirrored images were never embedded.
     """
     x = np.asarray(views)
@@ -30,6 +31,8 @@ def fuse(views: NDArray[Any], flip: Flip = "none") -> NDArray[np.float32]:
         raise ProtocolError(f"features have shape {x.shape}", "expected (N, D) or (N, V, D)")
     if x.ndim == 2:
         x = x[:, None, :]
+    if unit:
+        x = normalise(x.reshape(-1, x.shape[-1])).reshape(x.shape)
     if flip == "none":
         with np.errstate(over="ignore"):  # a double beyond float32 is no vector
             return np.ascontiguousarray(x[:, 0], dtype=np.float32)

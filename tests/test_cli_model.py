@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
@@ -107,11 +108,11 @@ def test_blufr(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_command_with_a_model_takes_what_lfw_takes() -> None:
     """Everything about the model, where its images are, and how its views are fused."""
-    held = {
-        name: {p.name for p in command.params}
-        for name, command in cli.commands.items()
-        if name in ("lfw", "verify", "megaface", "trillion", "ijb", "blufr")
-    }
+    held = {}
+    for name in ("lfw", "verify", "megaface", "trillion", "ijb", "blufr"):
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        held[name] = {p.name for p in command.params}
     of_model = {p.name for p in model_options(lambda: None).__click_params__}  # type: ignore[attr-defined]
     for name, options in held.items():
         assert of_model | {"data", "flip"} <= options, name

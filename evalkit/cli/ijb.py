@@ -14,10 +14,12 @@ from evalkit import alignment, images
 from evalkit.adapters import embeddings, vector_files
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.cli.recipes import chosen, fed, recipe_option
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
 from evalkit.keys import digest, rows_of
 from evalkit.protocols import ijb
+from evalkit.protocols.recipes import Recipe
 from evalkit.protocols.scores import Flip
 from evalkit.types import Manifest
 
@@ -38,6 +40,7 @@ from evalkit.types import Manifest
     show_default=True,
     help="How an image's two views are fused: F1 is sum.",
 )
+@recipe_option()
 @click.option(
     "--keep-norm/--unit-images",
     default=True,
@@ -76,6 +79,7 @@ def command(
     probe: Path | None,
     detections: Path | None,
     flip: Flip,
+    recipe_name: str | None,
     keep_norm: bool,
     media_pooling: bool,
     compat: bool,
@@ -95,16 +99,22 @@ def command(
         )
     if (pairs is None) == (probe is None) or bool(galleries) != (probe is not None):
         raise click.UsageError("give --pairs for 1:1, or --gallery (twice) and --probe for 1:N")
+    recipe = chosen(recipe_name, flip, folds=False)
+    fused = Recipe(fusion=flip) if recipe is None else recipe
     listed = files.read_media(media)
     found = None if detections is None else files.read_detections(detections)
     if features is None:
-        x, provenance = _embedded(choice, data, listed, found, flip, output)
+        x, provenance = _embedded(choice, data, listed, found, fused, output)
     else:
         x, provenance = _features(features, keys, allow_failures, listed)
+        provenance |= fed(recipe, features, output)
     score = None if found is None else found.score[_rows(found, listed)]
-    how = ijb.Pooling(flip, keep_norm, score is not None, media_pooling)
+    how = ijb.Pooling(
+        fused.fusion, keep_norm, score is not None, media_pooling, unit_views=fused.unit_views
+    )
     templates = ijb.pool(x, listed.template, listed.media, score, how)
     provenance |= {"pooling": how.name, "media": media.name, "images": len(x)}
+    provenance |= {} if recipe is None else recipe.provenance()
     columns: list[NDArray[Any]] = [listed.template, listed.media]
     if pairs is not None:
         compared = files.read_pairs(pairs)
@@ -147,7 +157,7 @@ def _embedded(
     data: Path | None,
     listed: files.Media,
     found: files.Detections | None,
-    flip: Flip,
+    how: Recipe,
     output: Output,
 ) -> tuple[NDArray[Any], dict[str, Any]]:
     """Embed the listed images, aligned by the list's own landmarks unless the user says how."""
@@ -159,11 +169,12 @@ def _embedded(
     if found is not None and not choice.aligns:
         marks = found.landmarks[rows_of(names, found.names, "detections")]
         source = alignment.aligned(source, marks, adapter.spec.crop)
-    store = choice.embed(adapter, source, manifest, 1 if flip == "none" else 2, output)
+    taken = fed(how if how.name else None, adapter.spec, output)
+    store = choice.embed(adapter, source, manifest, 1 if how.fusion == "none" else 2, output)
     x = store.features
     if names != listed.names:
         x = x[rows_of(listed.names, names)]
-    return x, {**store.key, "crop": crop_of(store, adapter.spec.crop)}
+    return x, {**store.key, "crop": crop_of(store, adapter.spec.crop), **taken}
 
 
 def _rows(found: files.Detections, listed: files.Media) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy as np
 from evalkit import alignment, images, vectors
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
-from evalkit.cli.recipes import ALL, chosen, flip_given, recipe_option, side_by_side
+from evalkit.cli.recipes import ALL, chosen, fed, flip_given, recipe_option, side_by_side
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets import lfw as lists
 from evalkit.datasets import lfw_images
@@ -80,8 +80,10 @@ def command(
     manifest, comparisons = compared.resolve()
     if features is not None:
         made = vectors.from_embeddings(features, keys, manifest, allow_failures=allow_failures)
+        taken = fed(recipe, features, output)
     else:
         adapter = choice.load()
+        taken = fed(recipe, adapter.spec, output)
         if source is None:
             wanted = None if choice.aligns else adapter.spec.crop
             source = _fetched(wanted, output) if data is None else images.find(data)
@@ -104,7 +106,7 @@ def command(
         recipe=recipe,
         errata=lists.errata(compared) if errata else None,
     )
-    provenance = {**report.provenance, **made.provenance}
+    provenance = {**report.provenance, **made.provenance, **taken}
     named = {**(report.outcomes or {}), "keys": np.array(manifest.keys)}
     report = replace(report, provenance=provenance, outcomes=named)
     return output.deliver(report, _title(compared, Path(choice.model or str(features)).name))

@@ -17,7 +17,7 @@ from evalkit.adapters import embeddings
 from evalkit.cli.lfw import flip_option
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
-from evalkit.cli.recipes import chosen, recipe_option
+from evalkit.cli.recipes import chosen, fed, recipe_option
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
 from evalkit.files import whole_file
@@ -129,6 +129,7 @@ def command(
         take, other, provenance = takes
     else:
         take, provenance = _source(features, keys, file_ending, allow_failures, how)
+        provenance |= fed(recipe, features, output)
         other = take
         if distractor_features is not None:
             other, more = _source(distractor_features, None, file_ending, allow_failures, how)
@@ -181,10 +182,9 @@ def _source(
 
         return take, {"features": path.name}
     made = embeddings.read(path, keys, allow_failures=allow_failures)
-    if how.fusion == "none" and made.features.ndim == 3 and made.features.shape[1] > 1:
-        raise DataError(
-            f"{path.name} holds {made.features.shape[1]} views an image", "say --flip sum or concat"
-        )
+    views = made.features.shape[1] if made.features.ndim == 3 else 1
+    if how.fusion == "none" and views > 1 and not how.name:
+        raise DataError(f"{path.name} holds {views} views an image", "say --flip sum or concat")
     provenance = {"features": path.name, "features_sha256": made.digest, "flip": how.fusion}
     return _taker(made.features, made.keys, how), provenance
 
@@ -222,6 +222,7 @@ def _embedded(
     adapter, views = choice.load(), 1 if how.fusion == "none" else 2
     takes: list[Take] = []
     provenance: dict[str, Any] = {"flip": how.fusion}
+    provenance |= fed(how if how.name else None, adapter.spec, output)
     for name, keys, folder in (
         ("probes", tuple(probes), data),
         ("distractors", tuple(distractors), distractor_data or data),

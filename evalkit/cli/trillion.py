@@ -16,11 +16,13 @@ from evalkit.adapters import embeddings, vector_files
 from evalkit.cli.lfw import flip_option
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, output_options
+from evalkit.cli.recipes import chosen, fed, recipe_option
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
 from evalkit.keys import digest
-from evalkit.protocols import trillion
-from evalkit.protocols.scores import Flip, fuse
+from evalkit.protocols import recipes, trillion
+from evalkit.protocols.recipes import Recipe
+from evalkit.protocols.scores import Flip
 from evalkit.types import Report
 
 
@@ -40,6 +42,7 @@ from evalkit.types import Report
     help="Line i is the subject of row i, - for nobody.",
 )
 @flip_option
+@recipe_option()
 @click.option("--one-set", is_flag=True, help="Compare all pairs of the set, as for LFR's video.")
 @click.option(
     "--far",
@@ -56,6 +59,7 @@ def command(
     features: Path | None,
     subjects: Path | None,
     flip: Flip,
+    recipe_name: str | None,
     one_set: bool,
     fars: tuple[str, ...],
     fpir: str,
@@ -70,18 +74,21 @@ def command(
     if (choice.model is None) == (features is None):
         raise click.UsageError("give --features FILE, or --model MODEL and --data IMAGES")
     expected = None if expect is None else reports.read(expect)
+    recipe = chosen(recipe_name, flip, folds=False)
+    how = Recipe(fusion=flip) if recipe is None else recipe
     if features is None:
-        x, subject, made = _embedded(choice, data, subjects, flip, output)
+        x, subject, made = _embedded(choice, data, subjects, how, output)
     else:
-        x, subject = _read(features, subjects, flip)
-        made = dict[str, Any]()
+        x, subject = _read(features, subjects, how)
+        made = dict[str, Any](fed(recipe, features, output))
     name = Path(choice.model or str(features)).name
     if one_set:
         report = trillion.evaluate_one_set(x, subject, fars=fars or trillion.ONE_SET_FARS)
     else:
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
         report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir)
-    made |= {"flip": flip, "manifest": digest(subject)}
+    made |= {"flip": how.fusion, "manifest": digest(subject)}
+    made |= {} if recipe is None else recipe.provenance()
     report = replace(report, provenance={"features": name, **made, **report.provenance})
     done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {name}")
     if expected is not None:
@@ -90,7 +97,7 @@ def command(
 
 
 def _embedded(
-    choice: ModelChoice, data: Path | None, subjects: Path | None, flip: Flip, output: Output
+    choice: ModelChoice, data: Path | None, subjects: Path | None, how: Recipe, output: Output
 ) -> tuple[NDArray[Any], NDArray[np.int32], dict[str, Any]]:
     if data is None:
         raise click.UsageError("give --data IMAGES")
@@ -99,13 +106,14 @@ def _embedded(
     who = manifest.subject if subjects is None else files.read_subjects(subjects)
     if len(who) != len(manifest.keys):
         raise DataError(f"{data.name} has {len(manifest.keys)} images, the list {len(who)}")
-    adapter, views = choice.load(), 1 if flip == "none" else 2
+    adapter, views = choice.load(), 1 if how.fusion == "none" else 2
+    taken = fed(how if how.name else None, adapter.spec, output)
     store = choice.embed(adapter, source, manifest, views, output)
-    made = {**store.key, "crop": crop_of(store, adapter.spec.crop)}
-    return fuse(store.features, flip), who, made
+    made = {**store.key, "crop": crop_of(store, adapter.spec.crop), **taken}
+    return recipes.fused(how, store.features), who, made
 
 
-def _read(path: Path, subjects: Path | None, flip: Flip) -> tuple[NDArray[Any], NDArray[np.int32]]:
+def _read(path: Path, subjects: Path | None, how: Recipe) -> tuple[NDArray[Any], NDArray[np.int32]]:
     who = None if subjects is None else files.read_subjects(subjects)
     if path.suffix.lower() in (".h5", ".hdf5"):
         from evalkit.features import FeatureStore
@@ -122,11 +130,12 @@ def _read(path: Path, subjects: Path | None, flip: Flip) -> tuple[NDArray[Any], 
         raise click.UsageError(f"{path.name} does not say who is who: give --subjects")
     if len(who) != len(x):
         raise DataError(f"{path.name} has {len(x)} rows, the list {len(who)} subjects")
-    if x.ndim == 3 and x.shape[1] > 1 and flip == "none":
-        raise DataError(f"{path.name} holds {x.shape[1]} views a row", "say --flip sum or concat")
-    if x.ndim == 3 and flip == "none":
-        return x[:, 0], who  # stays in its file
-    return x if x.ndim == 2 and flip == "none" else fuse(x, flip), who
+    if how.fusion == "none" and x.ndim in (2, 3):  # stays in its file
+        if x.ndim == 3 and x.shape[1] > 1 and not how.name:
+            views = f"{path.name} holds {x.shape[1]} views a row"
+            raise DataError(views, "say --flip sum or concat")
+        return x if x.ndim == 2 else x[:, 0], who
+    return recipes.fused(how, x), who
 
 
 def _fars_of(expected: Report) -> tuple[str, ...]:

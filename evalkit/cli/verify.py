@@ -12,7 +12,7 @@ from evalkit import images, vectors
 from evalkit.cli.lfw import flip_option
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
-from evalkit.cli.recipes import chosen, recipe_option
+from evalkit.cli.recipes import chosen, fed, recipe_option
 from evalkit.datasets import layouts
 from evalkit.protocols import verification
 from evalkit.protocols.scores import Flip
@@ -66,11 +66,13 @@ def command(
     manifest, comparisons = held.pairs.resolve()
     if features is not None:
         made = vectors.from_embeddings(features, keys, manifest, allow_failures=allow_failures)
+        taken = fed(recipe, features, output)
     else:
         source = images.find(data) if data is not None else held.images
         if source is None:
             raise click.UsageError(f"{pairs.name} holds no images: add --data IMAGES")
         adapter = choice.load()
+        taken = fed(recipe, adapter.spec, output)
         views = 1 if (recipe.fusion if recipe else flip) == "none" else 2
         store = choice.embed(adapter, source, manifest, views, output)
         made = vectors.from_store(store, manifest)
@@ -85,6 +87,7 @@ def command(
         "manifest": manifest.digest(),
         **report.provenance,
         **made.provenance,
+        **taken,
     }
     if held.pairs.fold_rule:
         provenance["folds"] = held.pairs.fold_rule
