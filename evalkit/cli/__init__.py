@@ -72,7 +72,7 @@ class _Commands(click.Group):
     """Finds a command by its name, imports only that one, and suggests the nearest for a typo."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS]  # not list(): that name is a command here, once it is imported
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
