@@ -96,7 +96,7 @@ def of_parquet(path: Path) -> RowBlocks:
         import pyarrow.parquet as parquet
     except ImportError:
         raise MissingPackageError("pyarrow", "parquet", f"reading {path.name}") from None
-    with parquet.ParquetFile(path) as f:
+    with parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as f:
         names = [n for n in f.schema_arrow.names if n.lower() in KEY_COLUMNS]
         numbers = [n for n in f.schema_arrow.names if n not in names]
         column = f.read(columns=names[:1]).column(0) if names else None
@@ -104,8 +104,9 @@ def of_parquet(path: Path) -> RowBlocks:
         rows = f.metadata.num_rows
 
     def blocks(size: int) -> Iterator[Rows]:
-        # pieces of a column as they are needed: a row group may be the whole file
-        with parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as f:
+        # Mapped, since a row group may be the whole file; a buffered stream of pyarrow 26 does not
+        # come back from a damaged page size.
+        with parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as f:
             for batch in f.iter_batches(size, columns=numbers, use_threads=False):
                 yield _vectors(batch)
 

@@ -79,9 +79,13 @@ def read_torch(path: Path) -> Held:
 
     try:
         mapped = is_zipfile(path)  # what torch writes since 1.6
+        if mapped:
+            _refuse_program(path)
         if not mapped:
             _refuse_large(path)
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except DataError:
+        raise
     except pickle.UnpicklingError as e:
         raise DataError(
             f"{path.name} holds more than tensors, numbers and text",
@@ -96,6 +100,15 @@ def read_torch(path: Path) -> Held:
     features = features.detach()  # still in the file, where numpy has its type
     vectors = features.float() if features.dtype == torch.bfloat16 else features
     return _named({**arrays, "features": vectors.numpy()}, path)
+
+
+def _refuse_program(path: Path) -> None:
+    with ZipFile(path) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise DataError(
+                f"{path.name} is a TorchScript model and holds no embeddings",
+                f"make them with it: evalkit embed --model {path.name}",
+            )
 
 
 def _refuse_large(path: Path) -> None:

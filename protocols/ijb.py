@@ -214,6 +214,14 @@ def identify(
     """
     if not galleries:
         raise ProtocolError("there is no gallery")
+    enrolled, times = np.unique(
+        np.concatenate([np.unique(g.subject) for g in galleries]), return_counts=True
+    )
+    if times.max(initial=0) > 1:
+        raise ProtocolError(
+            f"subject {enrolled[times > 1][0]} is enrolled in {times.max()} galleries",
+            "they share no subject; was one given twice?",
+        )
     x = templates.vectors[templates.rows(probe.template)]
     searched: list[_Found] = []
     by_fpir: dict[str, list[Estimate]] = {}

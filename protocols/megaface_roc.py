@@ -51,10 +51,7 @@ def read_off(
     above = count - np.searchsorted(top, genuine, "right")  # exact below `count`
     at, tpr = roc_counts(above, impostors)
     people = len(np.unique(subject[:ROC_PROBES]))
-    note = (
-        f"the devkit's curve of its first {len(first)} probes, last point at or below; "
-        f"no interval: they are {people} people"
-    )
+    note = f"the devkit's curve: its first {len(first)} probes, of {people} people: no interval"
     found = {}
     for far, k in allowed.items():
         last = int(np.searchsorted(at, k, "right")) - 1

@@ -174,5 +174,17 @@ def test_a_cut_pickle_of_torch_is_refused(tmp_path: Path) -> None:
     assert not fuzz_targets.answers(target, tmp_path, damaged)
 
 
+def test_a_parquet_page_of_2_gib_in_a_small_file_is_refused(tmp_path: Path) -> None:
+    """A buffered stream of pyarrow does not come back from this; a mapped file does."""
+    pytest.importorskip("pyarrow")
+    target = next(t for t in TARGETS if t.name == ".parquet")
+    good = target.good[target.victim]
+    size = b"\x15\xaa\x01\x4c\x15\x18"  # of the page as it is packed: 85
+    if size not in good:
+        pytest.skip("this pyarrow packs a page otherwise")
+    damaged = good.replace(size, b"\x15\xaa\xff\xff\xff\xff")
+    assert not fuzz_targets.answers(target, fuzz_targets.place(target, tmp_path), damaged)
+
+
 def test_a_librarys_message_of_several_lines_becomes_one() -> None:
     assert DataError("it says: first\nsecond\n").message == "it says: first second"

@@ -203,6 +203,12 @@ def test_a_template_without_images_is_named() -> None:
         ijb.identify(templates, galleries, ijb.Enrolled(np.array([3, 7]), np.array([0, 1])))
 
 
+def test_a_gallery_given_twice_is_refused() -> None:
+    templates, galleries, probe = _searched()
+    with pytest.raises(ProtocolError, match=r"subject \d+ is enrolled in 2 galleries"):
+        ijb.identify(templates, [galleries[0], galleries[0]], probe)
+
+
 def _on_disk(folder: Path) -> list[str]:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 2, 8)).astype(np.float32)
@@ -214,7 +220,7 @@ def _on_disk(folder: Path) -> list[str]:
     box = " ".join("1" * 10)
     (folder / "det.txt").write_text("".join(f"{i}.jpg {box} 0.{i % 9 + 1}\n" for i in range(40)))
     for name, ids in (("G1", range(3)), ("G2", range(3, 6)), ("P", range(6, 10))):
-        lines = "".join(f"{t},{t % 4},x\n" for t in ids)
+        lines = "".join(f"{t},{t if t < 6 else t % 4},x\n" for t in ids)
         (folder / f"{name}.csv").write_text("TEMPLATE_ID,SUBJECT_ID,FILENAME\n" + lines)
     return ["--features", "F.npy", "--media", "media.txt", "--json", "-"]
 
@@ -249,6 +255,14 @@ def test_the_command(
     assert report["metrics"][metric]["value"] is not None
     assert report["provenance"]["pooling"] == pooling
     assert CliRunner().invoke(cli.cli, ["ijb", *_on_disk(tmp_path)]).exit_code == 2
+
+
+def test_a_gallery_in_place_of_the_pairs_is_told_what_pairs_look_like(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("TEMPLATE_ID,SUBJECT_ID,FILENAME\n1,2,x\n")
+    with pytest.raises(DataError) as e:
+        files.read_pairs(tmp_path / "g.csv")
+    told = "g.csv is no list of pairs after line 0 (expected: template template 0-or-1)"
+    assert str(e.value) == told
 
 
 def test_the_scripts_lists(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_every_number_of_every_size_has_its_interval() -> None:
     assert len(report.metrics) == 8 and len(devkits) == 2
     for name, m in report.metrics.items():
         if name in devkits:
-            assert m.value is not None and "no interval: they are 12 people" in m.note
+            assert m.value is not None and "of 12 people: no interval" in m.note
             continue
         assert m.value is not None and m.low is not None and m.high is not None, name
         assert m.low <= m.value <= m.high, name

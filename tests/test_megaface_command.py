@@ -89,9 +89,7 @@ def test_the_devkits_own_curve_stands_labelled_beside_all_probes(small: Set) -> 
     assert curve == {"far": [far[k] for k in kept], "tpr": [tpr[k] for k in kept]}
     beside = report["metrics"][f"tpr@far=0.05,{name}"]
     assert beside["value"] == tpr[kept[-1]] and beside["low"] is None
-    assert (
-        "first 20 probes" in beside["note"] and "no interval: they are 4 people" in beside["note"]
-    )
+    assert "first 20 probes" in beside["note"] and "of 4 people: no interval" in beside["note"]
     assert "tpr@far=0.05,distractors=30" in report["metrics"]
 
 
@@ -149,6 +147,17 @@ def test_both_noise_rules_and_neither_stand_side_by_side(small: Set) -> None:
     for rule in ("insightface", "facex"):
         assert (out / f"cleaned={rule}" / "cmc_facescrub_megaface_evalkit_30_1.json").exists()
     assert small.run(*lists).exit_code == 2 and small.run("--clean", "facex").exit_code == 2
+
+
+def test_views_and_lists_that_do_nothing_are_told(small: Set) -> None:
+    """Features of one view are not fused, and a noise list that names nobody says so."""
+    done = small.run("--flip", "sum")
+    assert "these features hold one view an image" in str(done.exception)
+    (small.folder / "fn.txt").write_text("Someone_1.png\n")
+    done = small.run("--clean", "facex", "--probe-noises", "fn.txt")
+    assert (
+        "on the noise lists: 0 of 20 probes; distractors 0 of 30 at distractors=30" in done.stderr
+    )
 
 
 def test_a_missing_feature_is_an_error_that_lists_it(small: Set) -> None:

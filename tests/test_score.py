@@ -186,3 +186,13 @@ def test_the_curves_on_lfws_site_as_scores(shared_data: Path, name: str, best: f
     report = score_list.evaluate(score, np.arange(6000) < 3000)
     value = report.metrics[score_list.BEST].value
     assert value is not None and round(value, 4) == pytest.approx(best, abs=2e-4)
+
+
+def test_scores_that_fall_where_faces_are_alike_are_doubted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.txt").write_text("1 0.2\n1 0.3\n0 0.8\n0 0.9\n")
+    told = "warning: genuine pairs score below impostors, AUC 0.00000: for distances say --distance"
+    for more, expected in (([], told), (["--distance"], "")):
+        assert cli.run(["score", str(tmp_path / "s.txt"), *more]) == 0
+        assert capsys.readouterr().err.strip() == expected

@@ -139,3 +139,13 @@ def test_what_does_not_fit_is_refused(small: Path, tmp_path: Path) -> None:
         trillion.evaluate(np.ones((2, 2)), np.array([0, -1]))
     with pytest.raises(ProtocolError, match="have subjects of shape"):
         trillion.evaluate(np.ones((2, 2)), np.zeros(3, int))
+
+
+def test_one_set_has_no_search_and_no_set_is_overwritten(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--features", str(small / "features.npy"), "--subjects", str(small / "subjects.txt")]
+    assert cli.run(["trillion", *words, "--one-set", "--fpir", "1e-2"]) == 2
+    assert "leave --fpir out" in capsys.readouterr().err
+    assert cli.run(["synth", str(small), "--subjects", "3", "--distractors", "5"]) == 3
+    assert "features.npy exists already" in capsys.readouterr().err

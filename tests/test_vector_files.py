@@ -120,6 +120,14 @@ def test_nothing_is_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == ""
 
 
+def test_a_model_is_no_tensor(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as z:  # what only a TorchScript archive holds
+        z.writestr("m/constants.pkl", b"")
+    with pytest.raises(DataError, match=r"m\.pt is a TorchScript model and holds no embeddings"):
+        embeddings.read(tmp_path / "m.pt")
+
+
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, module in ((".parquet", "pyarrow"), (".pt", "torch")):
         (tmp_path / f"x{kind}").write_bytes(b"")

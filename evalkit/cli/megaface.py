@@ -137,6 +137,8 @@ def command(
     x = take(probes.keys, "probe features")
     distractors = {name: other(each.keys, "distractor features") for name, each in lists.items()}
     noises = _noises(rules, probes, lists, probe_noises, distractor_noises) if rules else None
+    if noises is not None:
+        output.say(_cleaned(noises))
     report = megaface.evaluate(
         x, probes.subject, distractors, noises=noises, model=model, fars=fars
     )
@@ -204,7 +206,9 @@ def _taker(features: NDArray[Any], have: Sequence[str], how: Recipe) -> Take:
 def _fused(x: NDArray[Any], how: Recipe) -> NDArray[Any]:
     if how.name:
         return recipes.without_folds(how, x)
-    return x if x.ndim == 2 else x[:, 0] if how.fusion == "none" else fuse(x, how.fusion)
+    if how.fusion == "none":
+        return x if x.ndim == 2 else x[:, 0]
+    return fuse(x, how.fusion)
 
 
 def _embedded(
@@ -250,6 +254,14 @@ def _noises(
         tuple(dict.fromkeys(rules)),
         files.noisy(probes.keys, first),
         {name: files.noisy(each.keys, second) for name, each in lists.items()},
+    )
+
+
+def _cleaned(noises: megaface.Noises) -> str:
+    bad = [f"{of.sum()} of {len(of):,} at {name}" for name, of in noises.distractor.items()]
+    return (
+        f"on the noise lists: {noises.probe.sum()} of {len(noises.probe):,} probes; "
+        f"distractors {', '.join(bad)}"
     )
 
 

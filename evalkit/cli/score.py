@@ -49,6 +49,10 @@ def command(
     report = score_list.evaluate(
         held.score, held.genuine, fold, pairs=listed, subject=subject, fars=fars
     )
+    auc = report.metrics["auc"].value
+    if auc is not None and auc < 0.5:
+        turn = "leave --distance out" if distance else "for distances say --distance"
+        output.say(f"warning: genuine pairs score below impostors, AUC {auc:.5f}: {turn}")
     provenance = {"scores": scores.name, **names, **report.provenance}
     report = replace(report, provenance=provenance)
     return output.deliver(report, f"{scores.name}: {len(held.score):,} scored pairs")

@@ -9,6 +9,7 @@ import click
 from tqdm import tqdm
 
 from evalkit.cli.options import PATH
+from evalkit.errors import DataError
 from evalkit.synth import FaceSet, write
 
 
@@ -43,6 +44,10 @@ def command(
     FOLDER gets features.npy (or .bin, the one-file submission), subjects.txt and answer.json, the
     report that `evalkit trillion` must give on them, wherever its answer is known.
     """
+    if (folder / f"features.{kind}").exists():
+        raise DataError(
+            f"{folder / f'features.{kind}'} exists already", "give another folder, or delete it"
+        )
     faces = FaceSet(subjects, images, distractors, dim, seed)
     pairs = faces.probes * faces.distractors
     with tqdm(total=faces.rows, unit="row", disable=None if not quiet else True) as bar:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 from numpy.typing import NDArray
 
 from evalkit import images
@@ -73,6 +74,9 @@ def command(
     """
     if (choice.model is None) == (features is None):
         raise click.UsageError("give --features FILE, or --model MODEL and --data IMAGES")
+    asked = click.get_current_context().get_parameter_source("fpir")
+    if one_set and asked is not ParameterSource.DEFAULT:
+        raise click.UsageError("--one-set compares pairs and searches nowhere: leave --fpir out")
     expected = None if expect is None else reports.read(expect)
     recipe = chosen(recipe_name, flip, folds=False)
     how = Recipe(fusion=flip) if recipe is None else recipe

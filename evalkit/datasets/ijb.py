@@ -80,6 +80,9 @@ def _columns(path: Path, width: int, dtype: Any) -> tuple[tuple[str, ...], NDArr
     return tuple(names), np.stack(numbers)
 
 
+_PAIR = "expected: template template 0-or-1"
+
+
 def read_pairs(path: Path) -> TemplatePairs:
     """Read `ijbc_template_pair_label.txt`: two template ids and 0 or 1 a line."""
     blocks = list(_triples(path))
@@ -102,14 +105,13 @@ def _triples(path: Path) -> Iterator[NDArray[np.int32]]:
                     numbers = np.fromstring(text.decode("ascii"), np.int64, sep=" ")
                 lines = _lines_of_three(text)
                 if len(numbers) != 3 * lines or not _are_ids(numbers):
-                    raise DataError(
-                        f"{path.name} is no list of pairs after line {line}",
-                        "expected: template template 0-or-1",
-                    )
+                    raise DataError(f"{path.name} is no list of pairs after line {line}", _PAIR)
                 line += lines
                 yield numbers.reshape(-1, 3).astype(np.int32)
-    except (OSError, ValueError, DeprecationWarning) as e:
-        raise DataError(f"cannot read the pairs in {path} after line {line}: {e}") from e
+    except OSError as e:
+        raise DataError(f"cannot read the pairs in {path}: {e}") from e
+    except (ValueError, DeprecationWarning) as e:
+        raise DataError(f"{path.name} is no list of pairs after line {line}", _PAIR) from e
 
 
 def _lines_of_three(text: bytes) -> int:
