@@ -53,7 +53,7 @@ class Blocks:
         """Show the tiles of a block to fresh collectors, in this thread."""
         scan, screen = self._scan, _trusted(self._screen)
         collectors = copy.deepcopy(self._blank, {id(scan): scan})
-        x = screen.encode(scan.x, block.i0, block.i1, columns=False)
+        x = screen.encode(scan.x, block.i0, block.i1)
         y = self._encoded(screen, block)
         with one_torch_thread(uses_torch(screen)):
             tensors = scan.tensors() if uses_torch(screen) else None
@@ -67,7 +67,7 @@ class Blocks:
         """Codes of y, kept while blocks of the same columns come."""
         held = self._columns
         if held is None or held[0] != (b.j0, b.j1):
-            y = screen.encode(self._scan.y, b.j0, b.j1, columns=True)
+            y = screen.encode(self._scan.y, b.j0, b.j1)
             self._columns = held = (b.j0, b.j1), y
         return held[1]
 

@@ -18,7 +18,7 @@ from evalkit.protocols.allpairs.sides import Floats, Side
 
 SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8")
 _SEED = 0
-_BLOCK = 64
+_BLOCK = 128
 _ROWS = 1 << 15
 _COLUMNS = 256  # columns from which a row learns what is high for it
 _EASY = 3  # the place among them from which a score is high for its row
@@ -29,7 +29,7 @@ _WORTH_TRIAL = 2e10
 class Sample:
     """Scores of impostor pairs in which every sampled row and column occurs equally often.
 
-    Blocks of 64 x 64 along shifted diagonals of shuffled rows and columns: row and column effects,
+    Blocks of 128 x 128 along shifted diagonals of shuffled rows and columns: their effects,
     which dominate the variance of one large block, cancel; the spread between blocks is measured.
     """
 

@@ -171,8 +171,8 @@ class Scan:
                 j0 = int(rng.integers(0, max(1, n - COLUMNS)))
                 block = Block(i0, min(m, i0 + _TRIED), j0, min(n, j0 + COLUMNS))
                 begun = time.thread_time()
-                x = screen.encode(self.x, block.i0, block.i1, columns=False)
-                y = screen.encode(self.y, block.j0, block.j1, columns=True)
+                x = screen.encode(self.x, block.i0, block.i1)
+                y = screen.encode(self.y, block.j0, block.j1)
                 coded = time.thread_time() - begun
                 begun = time.thread_time()
                 self.look(screen, collectors, x, y, block, block, tensors)
@@ -221,8 +221,8 @@ class Scan:
             if number in done:
                 continue
             if held != (b.j0, b.j1):
-                y, held = screen.encode(self.y, b.j0, b.j1, columns=True, each=each), (b.j0, b.j1)
-            yield number, screen.encode(self.x, b.i0, b.i1, columns=False, each=each), y
+                y, held = screen.encode(self.y, b.j0, b.j1, each=each), (b.j0, b.j1)
+            yield number, screen.encode(self.x, b.i0, b.i1, each=each), y
 
     def tensors(self) -> tuple[Any, Any] | None:
         """Both sides for torch, where their rows can be used where they lie."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.sides import Floats, Side
 
-COLUMNS = 2048  # columns of a tile; they share one int8 scale, so that a cut is one integer a row
+COLUMNS = 2048  # columns of a tile; they share one int8 scale
 ROWS = 1024
 _U32, _U64 = 2.0**-24, 2.0**-53
 _UP = 1 + 1e-9
@@ -111,8 +111,8 @@ class Screen:
         size = {"int8": 1, "bfloat16": 2, "float64": 8}.get(self.arithmetic, 4)
         return 32 + (0 if self.in_place(side) else self.width(side.dim) * size)
 
-    def encode(self, side: Side, a: int, b: int, *, columns: bool, each: Each = map) -> Codes:
-        """Encode rows a..b; as columns, int8 scales are shared by the rows of a tile."""
+    def encode(self, side: Side, a: int, b: int, *, each: Each = map) -> Codes:
+        """Encode rows a..b; the rows of a tile share one int8 scale, so that one cut does."""
         if self.projection is None:
             return self._encode_plain(side, a, b)
         p, n = self.projection, b - a
@@ -126,7 +126,7 @@ class Screen:
             v, rest[part], error = _project(p, side.band(rows.start, rows.stop), side.norm[rows])
             norm[part] = _length(v) * _UP + error
             if self.arithmetic == "int8":
-                code[part, : v.shape[1]], scale[part], left = _to_int8(v, columns)
+                code[part, : v.shape[1]], scale[part], left = _to_int8(v)
                 residual[part] = left + error
             else:
                 code[part], residual[part] = v, error
@@ -207,15 +207,13 @@ def _project(
     return v, v[:, -1].astype(np.float64), error
 
 
-def _to_int8(v: NDArray[np.float32], columns: bool) -> tuple[NDArray[np.int8], Floats, Floats]:
-    """Codes -127..127, the scale of each row and the length of what the rounding dropped."""
-    most = np.maximum(v.max(axis=1), -v.min(axis=1)) if v.size else np.zeros(len(v), np.float32)
-    if columns and len(v):
-        most[:] = most.max()
+def _to_int8(v: NDArray[np.float32]) -> tuple[NDArray[np.int8], Floats, Floats]:
+    """Codes -127..127, one scale for all rows and the length of what the rounding dropped."""
+    most = np.float32(max(v.max(), -v.min()) if v.size else 0)
     # Rows too short for a scale are nought, and all of their length is dropped.
-    scale = np.where(most > 1e-30, most, np.float32(1)) / np.float32(127)
-    code = np.rint(v / scale[:, None]).clip(-127, 127)
-    left = v - code * scale[:, None]
+    scale = np.float32(most if most > 1e-30 else 1) / np.float32(127)
+    code = np.rint(v / scale).clip(-127, 127)
+    left = v - code * scale
     # float32 rounds code * scale and the difference: together under 2^-22 of the largest entry.
-    slack = np.sqrt(v.shape[1]) * 2.0**-22 * most
-    return code.astype(np.int8), scale.astype(np.float64), _length(left) * _UP + slack
+    slack = np.sqrt(v.shape[1]) * 2.0**-22 * float(most)
+    return code.astype(np.int8), np.full(len(v), scale, np.float64), _length(left) * _UP + slack

@@ -15,6 +15,7 @@ from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 
 _INT = np.iinfo(np.int32)
 _ANY = -(2**15)  # as a cut on 16 bits: every key is higher
+_SPREAD = 0.02  # of cuts that may be taken for one, which costs a few more candidates
 _FEW = 64  # pairs below which gathering rows is cheaper than a sampled product
 _here = threading.local()
 
@@ -283,6 +284,9 @@ def _positions(keys: NDArray[Any], cut: NDArray[Any]) -> NDArray[np.intp]:
         return np.empty(0, np.intp)
     if cut.dtype == np.int16 and cut.min() == _ANY:
         return np.flatnonzero(_exceeds(keys, cut))
+    low, high = cut.min(), cut.max()
+    if low > 0 and high - low <= low * _SPREAD:
+        return _places(_exceeds(keys, np.full_like(cut, low), "inside"))
     rows = np.flatnonzero(keys.max(axis=1) > cut)
     if 2 * len(rows) > len(keys):
         return np.flatnonzero(_exceeds(keys, cut))
