@@ -5,6 +5,7 @@
     python benchmarks/allpairs.py lfw FEATURES.npy PATHS.txt
     python benchmarks/allpairs.py big FOLDER [--rows 20000 --columns 1000000]
     python benchmarks/allpairs.py scaling
+    python benchmarks/allpairs.py gpu [--rows 65536 --columns 1000000]      needs a GPU
 
 Ratios are of processor time on one thread in paired runs, medians, so that a busy machine matters
 little.  Features are unit rows with the spectrum of real 512-d face embeddings, people and noise.
@@ -210,13 +211,51 @@ def scaling(o: argparse.Namespace) -> None:
     print(f"one thread / two, wall: {median(ratio):.2f}  [{min(ratio):.2f}, {max(ratio):.2f}]")
 
 
+def gpu(o: argparse.Namespace) -> None:
+    """Each way on a GPU beside its bare float16 product, wall time; the full test on paper."""
+    import torch
+
+    print(torch.cuda.get_device_name())
+    (x, a), (y, b) = faces(o.rows, 512, 0), faces(o.columns, 512, 1)
+    left, right = (torch.from_numpy(v).cuda().half() for v in (x, y))
+
+    def product() -> float:
+        torch.cuda.synchronize()
+        begun = time.time()
+        for j in range(0, len(y), 32_768):
+            for i in range(0, len(x), 16_384):
+                left[i : i + 16_384] @ right[j : j + 32_768].T
+        torch.cuda.synchronize()
+        return time.time() - begun
+
+    product()
+    for screen in ("triton-int8", "triton-int8/127", "cuda-int8", "cuda-int8/127", "auto"):
+        for name, fars in (("FAR 1e-5..1e-9", LOW), ("FAR 1e-1..1e-9", EVERY)):
+            if fars is EVERY and screen != "auto":
+                continue
+            ratio = []
+            for turn in range(o.runs + 1):
+                bare_s, begun = product(), time.time()
+                engine = Engine(screen=screen)
+                found = verify(x, a, y, b, fars=fars, engine=engine)
+                if turn:  # the first compiles
+                    ratio.append((time.time() - begun) / bare_s)
+            wall = time.time() - begun
+            full = 274e3 * 1.58e6 / (found.n_impostor + found.n_genuine) * wall
+            print(
+                f"{name}, {engine.tally['screen']}: {wall:.2f} s, {median(ratio):.2f} of the bare "
+                f"float16 product; 274,000 x 1,580,000 on paper: {full:.1f} s",
+                flush=True,
+            )
+
+
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("what", choices=["ratios", "peers", "lfw", "big", "scaling"])
+    p.add_argument("what", choices=["ratios", "peers", "lfw", "big", "scaling", "gpu"])
     p.add_argument("features", nargs="?", help="of lfw; the folder of big")
     p.add_argument("paths", nargs="?")
     p.add_argument("--rows", type=int, default=20_000)
@@ -233,7 +272,8 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(1)
-    {"ratios": ratios, "peers": peers, "lfw": lfw, "big": big, "scaling": scaling}[o.what](o)
+    asked = {"ratios": ratios, "peers": peers, "lfw": lfw, "big": big, "scaling": scaling}
+    (asked | {"gpu": gpu})[o.what](o)
 
 
 if __name__ == "__main__":

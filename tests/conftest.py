@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from evalkit.types import PairSet, Report
 settings.register_profile("same", derandomize=True)
 settings.register_profile("explore")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+# Read when a kernel is defined: without a GPU, Triton's run in its interpreter.
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 _SHARED = Path(os.environ.get("EVALKIT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

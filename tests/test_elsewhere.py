@@ -42,9 +42,8 @@ def many_blocks(monkeypatch):
     monkeypatch.setattr(scan, "_BLOCK", 64 * 128)
     monkeypatch.setattr(scan, "EVERY_S", 0.0)
     monkeypatch.setattr(elsewhere, "EVERY_S", 0.0)
-    for module, name, size in ((scan, "ROWS", 64), (scan, "COLUMNS", 128)):
+    for module, name, size in ((screens, "ROWS", 64), (screens, "COLUMNS", 128)):
         monkeypatch.setattr(module, name, size)
-    monkeypatch.setattr(screens, "COLUMNS", 128)
 
 
 def every_answer(engine, x, a, y, b):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.sides import Floats, Ints
 
+GPU = "cuda" if torch.cuda.is_available() else None
 _here = threading.local()
 _OUT = {"int8": torch.int32, "bfloat16": torch.bfloat16, "torch-float32": torch.float32}
 
@@ -86,14 +87,20 @@ def trusted(arithmetic: str) -> bool:
 
 
 class one_thread:  # noqa: N801 - a context, named as it reads
-    """Let torch use one thread while tiles run side by side, each on a thread of its own."""
+    """Let torch use one thread while tiles run side by side, each on a thread of its own.
+
+    And float32 products be float32: the caller's program may allow TF32 or bfloat16 for them.
+    """
 
     def __enter__(self) -> None:
         self._before = torch.get_num_threads()
+        self._precision = torch.get_float32_matmul_precision()
         torch.set_num_threads(1)
+        torch.set_float32_matmul_precision("highest")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "Sparse CSR tensor support is in beta"
             scores(torch.ones(1, 1), torch.ones(1, 1), np.zeros(1, int), np.zeros(1, int))
 
     def __exit__(self, *error: object) -> None:
         torch.set_num_threads(self._before)
+        torch.set_float32_matmul_precision(self._precision)

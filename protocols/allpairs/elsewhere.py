@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs import checkpoints
 from evalkit.protocols.allpairs.checkpoints import Collector, State
+from evalkit.protocols.allpairs.sample import trusted
 from evalkit.protocols.allpairs.scan import (
     EVERY_S,
     Block,
@@ -57,7 +58,7 @@ class Blocks:
         y = self._encoded(screen, block)
         with one_torch_thread(uses_torch(screen)):
             tensors = scan.tensors() if uses_torch(screen) else None
-            for tile in scan.tiles(block):
+            for tile in scan.tiles(screen, block):
                 found = scan.look(screen, collectors, x, y, block, tile, tensors)
                 for c, f in zip(collectors, found, strict=True):
                     c.absorb(f)
@@ -102,10 +103,6 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cl
 
 def _trusted(screen: Screen) -> Screen:
     """Use the screen where this machine multiplies as it must, float32 elsewhere."""
-    if not uses_torch(screen):
+    if not uses_torch(screen) or trusted(screen.arithmetic):
         return screen
-    try:
-        from evalkit.protocols.allpairs import by_torch
-    except ImportError:
-        return Screen("float32")
-    return screen if by_torch.trusted(screen.arithmetic) else Screen("float32")
+    return Screen("float32")

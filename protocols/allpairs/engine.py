@@ -19,7 +19,8 @@ class Engine:
     """How to run; no answer depends on it.
 
     screen : "auto" tries what is at hand on a tile or two; or "float32", "torch-float32",
-        "bfloat16", "int8", with "/p" for p principal directions.
+        "bfloat16", "int8", or "triton-" and "cuda-" before "int8" and "float32" for a GPU; with
+        "/p" for p principal directions.
     threads : tiles side by side, None for every processor.
     memory : bytes beside the features.
     checkpoint : a file that an interrupted job leaves and the same job goes on from; the second and

@@ -16,7 +16,8 @@ from evalkit.protocols.allpairs.scan import Scan
 from evalkit.protocols.allpairs.screens import Projection, Screen
 from evalkit.protocols.allpairs.sides import Floats, Side
 
-SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8")
+GPU_SCREENS = ("triton-int8", "triton-float32", "cuda-int8", "cuda-float32")
+SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8", *GPU_SCREENS)
 _SEED = 0
 _BLOCK = 128
 _ROWS = 1 << 15
@@ -24,6 +25,7 @@ _COLUMNS = 256  # columns from which a row learns what is high for it
 _EASY = 3  # the place among them from which a score is high for its row
 _WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
 _WORTH_TRIAL = 2e10
+_WORTH_GPU = 2e12  # below, a GPU is done before its kernels are compiled
 
 
 class Sample:
@@ -125,11 +127,13 @@ def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> S
     if scan.wide or not scan.pairs:
         return Screen("float64")
     if arithmetic != "auto":
-        if arithmetic != "float32" and not _torch_does(arithmetic):
+        if arithmetic != "float32" and not trusted(arithmetic):
             raise ProtocolError(
-                f"the screen {arithmetic} needs a torch that has it", "pip install torch"
+                f"the screen {arithmetic} needs a torch that has it"
+                + (", and a GPU" if arithmetic in GPU_SCREENS else ""),
+                "pip install torch",
             )
-        p = int(directions) if directions else (scan.x.dim if arithmetic == "int8" else 0)
+        p = int(directions) if directions else (scan.x.dim if "int8" in arithmetic else 0)
         return Screen(arithmetic, projection(scan, p) if p else None)
     if scan.pairs * scan.x.dim < _WORTH_TRIAL:
         return Screen("float32")
@@ -143,8 +147,11 @@ def _candidates(scan: Scan) -> list[Screen]:
     )
     plain, low = ["float32"], []
     if at_hand:
-        low = [a for a in ("int8",) if _torch_does(a)]
-        plain = ["torch-float32", *(a for a in ("bfloat16",) if _torch_does(a))]
+        gpu = [a for a in GPU_SCREENS if trusted(a)]
+        low = [a for a in ("int8",) if trusted(a)]
+        plain = ["torch-float32", *(a for a in ("bfloat16",) if trusted(a))]
+        if gpu and scan.pairs * scan.x.dim >= _WORTH_GPU:  # Triton's where it works
+            low, plain = [a for a in gpu if "int8" in a][:1], [a for a in gpu if "float" in a][:1]
     out, dim = [Screen(a) for a in plain], scan.x.dim
     directions, rest = principal_directions(scan)
     # A width that leaves little is for tails; one that leaves hardly anything for high FARs too.
@@ -158,16 +165,17 @@ def _candidates(scan: Scan) -> list[Screen]:
         for a in (*low, plain[0])
     ]
     if low and widths[-1] > 0.75 * dim:
-        out.append(Screen("int8", projection(scan, dim)))
+        out.append(Screen(low[0], projection(scan, dim)))
     return out
 
 
-def _torch_does(arithmetic: str) -> bool:
+def trusted(arithmetic: str) -> bool:
+    """Whether torch is here and multiplies as this screen must."""
     if not find_spec("torch"):
         return False
-    from evalkit.protocols.allpairs import by_torch
+    from evalkit.protocols.allpairs import by_torch, on_gpu
 
-    return by_torch.trusted(arithmetic)
+    return bool((on_gpu if arithmetic in GPU_SCREENS else by_torch).trusted(arithmetic))
 
 
 def projection(scan: Scan, p: int, directions: Floats | None = None) -> Projection:

@@ -21,7 +21,7 @@ import numpy as np
 
 from evalkit.protocols.allpairs import checkpoints
 from evalkit.protocols.allpairs.checkpoints import Collector, digest
-from evalkit.protocols.allpairs.screens import COLUMNS, ROWS, Codes, Each, Screen
+from evalkit.protocols.allpairs.screens import Codes, Each, Screen
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 from evalkit.protocols.allpairs.tiles import Tile
 from evalkit.protocols.scores import exact_scores
@@ -30,7 +30,6 @@ Progress = Callable[[int, int], None]  # pairs done, pairs in all
 GIB = 1 << 30
 EVERY_S = 30.0
 _BLOCK = 1_000_000_000  # pairs
-_TRIED = 256  # rows of a trial's tile
 _U64 = 2.0**-53
 _SHORT = 32000.0
 
@@ -120,7 +119,9 @@ class Scan:
         with one_torch_thread(by_torch), ThreadPoolExecutor(threads) as pool:
             for number, x, y in self._coded(screen, blocks, done, pool.map):
                 block = blocks[number]
-                _drain(pool, ((work, x, y, block, t) for t in self.tiles(block)), 2 * threads)
+                _drain(
+                    pool, ((work, x, y, block, t) for t in self.tiles(screen, block)), 2 * threads
+                )
                 if stop.is_set() and self.checkpoint is None:
                     return
                 done.add(number)
@@ -164,20 +165,23 @@ class Scan:
         """Processor seconds a pair that this screen costs, by one tile after another to warm up."""
         rng, spent, pairs = np.random.default_rng(1), 0.0, 0
         m, n = len(self.x), len(self.y)
+        high, wide = screen.tile[0] // 4, screen.tile[1]
+        # A GPU works while this thread waits.
+        clock = time.perf_counter if screen.on_gpu else time.thread_time
         with one_torch_thread(uses_torch(screen)):
             tensors = self.tensors() if uses_torch(screen) else None
             for turn in range(2):
-                i0 = int(rng.integers(0, max(1, m - _TRIED)))
-                j0 = int(rng.integers(0, max(1, n - COLUMNS)))
-                block = Block(i0, min(m, i0 + _TRIED), j0, min(n, j0 + COLUMNS))
-                begun = time.thread_time()
+                i0 = int(rng.integers(0, max(1, m - high)))
+                j0 = int(rng.integers(0, max(1, n - wide)))
+                block = Block(i0, min(m, i0 + high), j0, min(n, j0 + wide))
+                begun = clock()
                 x = screen.encode(self.x, block.i0, block.i1)
                 y = screen.encode(self.y, block.j0, block.j1)
-                coded = time.thread_time() - begun
-                begun = time.thread_time()
+                coded = clock() - begun
+                begun = clock()
                 self.look(screen, collectors, x, y, block, block, tensors)
                 if turn:
-                    spent += time.thread_time() - begun
+                    spent += clock() - begun
                     rows = (block.i1 - block.i0) + (block.j1 - block.j0)
                     spent += coded / rows * (m + n) / max(1, self.pairs) * self.size(block)
                     pairs += self.size(block)
@@ -192,11 +196,13 @@ class Scan:
 
     def blocks(self, screen: Screen) -> list[Block]:
         """Bands of x against bands of y, so that both bands' codes fit a quarter of the memory."""
+        rows, columns = screen.tile
         fit = max(1, self.memory // 4 // screen.bytes_a_row(self.x))
-        wide = max(COLUMNS, fit * 3 // 4 // COLUMNS * COLUMNS)
-        high = max(ROWS, fit // 4 // ROWS * ROWS)
+        wide = max(columns, fit * 3 // 4 // columns * columns)
+        high = max(rows, fit // 4 // rows * rows)
         # A block is also what an interrupt waits for and another machine does alone: seconds.
-        high = min(high, max(ROWS, _BLOCK // max(1, min(wide, len(self.y))) // ROWS * ROWS))
+        most = _BLOCK * (100 if screen.on_gpu else 1)
+        high = min(high, max(rows, most // max(1, min(wide, len(self.y))) // rows * rows))
         return [
             Block(i, min(i + high, len(self.x)), j, min(j + wide, len(self.y)))
             for j in range(0, len(self.y), wide)
@@ -204,11 +210,12 @@ class Scan:
             if not self.within or min(j + wide, len(self.y)) > i + 1
         ]
 
-    def tiles(self, b: Block) -> Iterator[Block]:
+    def tiles(self, screen: Screen, b: Block) -> Iterator[Block]:
         """Cut a block into tiles."""
-        for j in range(b.j0, b.j1, COLUMNS):
-            for i in range(b.i0, b.i1, ROWS):
-                tile = Block(i, min(i + ROWS, b.i1), j, min(j + COLUMNS, b.j1))
+        rows, columns = screen.tile
+        for j in range(b.j0, b.j1, columns):
+            for i in range(b.i0, b.i1, rows):
+                tile = Block(i, min(i + rows, b.i1), j, min(j + columns, b.j1))
                 if not self.within or tile.j1 > tile.i0 + 1:
                     yield tile
 
@@ -250,7 +257,7 @@ class Scan:
         left, right = x.code[i], y.code[j]
         factor = x.scale[i] * float(y.scale[j].max(initial=0.0) or 1.0)
         stretch = 1.0
-        if screen.key is np.float32 and any(w.high < np.inf for w in every):
+        if screen.key is np.float32 and not screen.on_gpu and any(w.high < np.inf for w in every):
             # A power of two: exact, and keys then fill 16 bits, which compare fastest.
             stretch = 2.0 ** np.floor(np.log2(_SHORT / (self.longest * 1.01)))
             left, factor = left * np.float32(stretch), factor / stretch

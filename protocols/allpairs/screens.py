@@ -68,12 +68,12 @@ class Codes:
 class Screen:
     """One way to multiply: an arithmetic and, or not, a projection.
 
-    arithmetic : "float64", "float32" (numpy), "torch-float32", "bfloat16" or "int8" (torch).
+    arithmetic : "float64", "float32" (numpy), "torch-float32", "bfloat16" or "int8" (torch), and
+        "cuda-float32", "cuda-int8", "triton-float32", "triton-int8" for a GPU.
     """
 
     arithmetic: str
     projection: Projection | None = None
-    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -82,33 +82,49 @@ class Screen:
         return self.arithmetic if p is None else f"{self.arithmetic}/{len(p.matrix)}"
 
     @property
+    def codes(self) -> str:
+        """What codes are made of: "float64", "float32", "bfloat16" or "int8"."""
+        return self.arithmetic.rpartition("-")[2]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether tiles are multiplied and sifted on a GPU."""
+        return self.arithmetic.startswith(("cuda", "triton"))
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Rows and columns of a tile; a GPU is not worth calling for less."""
+        return (16 * ROWS, 16 * COLUMNS) if self.on_gpu else (ROWS, COLUMNS)
+
+    @property
     def key(self) -> type:
         """Type of the keys; those of bfloat16 are its bits."""
         kinds = {"int8": np.int32, "bfloat16": np.int16, "float64": np.float64}
-        return kinds.get(self.arithmetic, np.float32)
+        return kinds.get(self.codes, np.float32)
 
     @property
     def plain_float(self) -> bool:
         """Whether keys are scores, as good as any that a candidate could get."""
-        return self.projection is None and self.arithmetic not in ("bfloat16", "int8")
+        return self.projection is None and self.codes in ("float32", "float64")
 
     def in_place(self, side: Side) -> bool:
         """Whether the rows of `side` are their own codes."""
-        plain = self.arithmetic in ("float32", "torch-float32") and self.projection is None
-        return plain and side.resident and self.device == "cpu"
+        plain = self.codes == "float32" and self.projection is None
+        return plain and side.resident and not self.on_gpu
 
     def width(self, dim: int) -> int:
         """Entries of a code: those of P x, rho where something is left out, and noughts.
 
-        Torch multiplies int8 matrices of one column wrongly, so codes come in fours.
+        Torch multiplies int8 matrices of one column wrongly on a processor and wants them in
+        eights on a GPU, so codes come in eights.
         """
         p = self.projection
         k = dim if p is None else len(p.matrix) + (not p.whole)
-        return -(-k // 4) * 4 if self.arithmetic == "int8" else k
+        return -(-k // 8) * 8 if self.codes == "int8" else k
 
     def bytes_a_row(self, side: Side) -> int:
         """Memory that one encoded row takes."""
-        size = {"int8": 1, "bfloat16": 2, "float64": 8}.get(self.arithmetic, 4)
+        size = {"int8": 1, "bfloat16": 2, "float64": 8}.get(self.codes, 4)
         return 32 + (0 if self.in_place(side) else self.width(side.dim) * size)
 
     def encode(self, side: Side, a: int, b: int, *, each: Each = map) -> Codes:
@@ -116,28 +132,30 @@ class Screen:
         if self.projection is None:
             return self._encode_plain(side, a, b)
         p, n = self.projection, b - a
-        dtype = np.int8 if self.arithmetic == "int8" else np.float32
+        dtype = np.int8 if self.codes == "int8" else np.float32
         code = np.zeros((n, self.width(side.dim)), dtype)
         scale, residual, norm, rest = np.ones(n), np.zeros(n), np.zeros(n), np.zeros(n)
 
+        step = self.tile[1]
+
         def fill(o: int) -> None:
-            part = slice(o, min(o + COLUMNS, n))
+            part = slice(o, min(o + step, n))
             rows = slice(a + part.start, a + part.stop)
             v, rest[part], error = _project(p, side.band(rows.start, rows.stop), side.norm[rows])
             norm[part] = _length(v) * _UP + error
-            if self.arithmetic == "int8":
+            if self.codes == "int8":
                 code[part, : v.shape[1]], scale[part], left = _to_int8(v)
                 residual[part] = left + error
             else:
                 code[part], residual[part] = v, error
 
-        list(each(fill, range(0, n, COLUMNS)))
+        list(each(fill, range(0, n, step)))
         held, residual = self._stored(code, residual)
         return Codes(held, scale, residual, norm, rest)
 
     def _encode_plain(self, side: Side, a: int, b: int) -> Codes:
         x, norm, nothing = side.band(a, b), side.norm[a:b], np.zeros(b - a)
-        if self.arithmetic == "float64":
+        if self.codes == "float64":
             return Codes(x.astype(np.float64), np.ones(b - a), nothing, norm, nothing)
         if not self.in_place(side):
             x = np.array(x)
@@ -161,7 +179,7 @@ class Screen:
                 for o in step
             ]
             held, residual = short, residual + np.concatenate([*lost, np.zeros(0)]) * _UP
-        return held.to(self.device), residual
+        return held.to(by_torch.GPU) if self.on_gpu else held, residual
 
     def product(self, x: Any, y: Any) -> NDArray[Any]:
         """Keys (m, n) of encoded rows, overwritten by the next product of the same thread."""
@@ -172,13 +190,17 @@ class Screen:
                 setattr(_here, self.arithmetic, held)
             out: NDArray[Any] = held[: len(x) * len(y)].reshape(len(x), len(y))
             return np.matmul(x, y.T, out=out)
+        if self.on_gpu:
+            from evalkit.protocols.allpairs import on_gpu
+
+            return np.asarray(on_gpu.keys(x, y).cpu().numpy())
         from evalkit.protocols.allpairs import by_torch
 
         return by_torch.product(self.arithmetic, x, y)
 
     def error(self, x: Codes, i: slice, y: Codes, j: slice, k: int) -> tuple[Floats, Floats]:
         """How far the score of each of the rows i may be above and below the screened product."""
-        u = {"int8": 0.0, "float64": _U64}.get(self.arithmetic, _U32)
+        u = {"int8": 0.0, "float64": _U64}.get(self.codes, _U32)
         gamma, tiny = k * u / (1 - k * u), k * 2.0**-148
         longest, left = y.norm[j].max(initial=0), y.residual[j].max(initial=0)
         rx, nx = x.residual[i], x.norm[i]

@@ -79,9 +79,24 @@ class Tile:
         if self._keys is None:
             self._keys = self.screen.product(self.left, self.right)
             if self.diagonal:
-                kind = self._keys.dtype
-                self._keys[~self.once()] = np.iinfo(kind).min if kind.kind == "i" else -np.inf
+                self._keys[~self.once()] = self._lowest()
         return self._keys
+
+    def _rows(self, row: Ints) -> NDArray[Any]:
+        """Keys of these rows, (R, n)."""
+        if not self.screen.on_gpu:
+            return self.keys[row]
+        part = self.screen.product(self.left[row], self.right)  # all of them would fill the host
+        if self.diagonal:
+            part[np.arange(len(self.right)) + self.j0 <= row[:, None] + self.i0] = self._lowest()
+        return part
+
+    def _lowest(self) -> float:
+        return (
+            -np.inf
+            if self.screen.key in (np.float32, np.float64)
+            else np.iinfo(self.screen.key).min
+        )
 
     def once(self) -> NDArray[np.bool_]:
         """Where a pair of one set with itself counts: j > i."""
@@ -128,7 +143,7 @@ class Tile:
 
         Returns the counts (R,), and the undecided pairs with the question that each belongs to.
         """
-        part = self.keys[row]
+        part = self._rows(row)
         over = _exceeds(part, self._cut_above(bar, row))
         inside = _exceeds(part, self._cut_below(bar, row))
         np.logical_xor(inside, over, out=inside)
@@ -142,6 +157,11 @@ class Tile:
 
     def _sift(self, levels: list[Level]) -> tuple[Ints, NDArray[Any], list[int]]:
         """Flat positions inside any level, their keys, and the pairs above each closed level."""
+        if self.screen.on_gpu:
+            from evalkit.protocols.allpairs import on_gpu
+
+            sift = on_gpu.sift(self.screen.arithmetic)
+            return sift(self.left, self.right, levels, self.j0 - self.i0 if self.diagonal else None)
         keys = self.keys
         if self.stretched:
             short = scratch("short", keys.shape, np.dtype(np.int16))

@@ -1,0 +1,100 @@
+"""One kernel for a tile: product, comparison and count in registers; candidates are appended.
+
+The scores of a tile are never written: that would cost more than to compute them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from evalkit.protocols.allpairs.on_gpu import Sifted
+from evalkit.protocols.allpairs.tiles import Level
+
+_ROOM = 1 << 20  # candidates of a tile; a tile with more is sifted again with room for them
+_ROWS, _COLUMNS, _DEPTH = 128, 128, 64
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _kernel(  # type: ignore[no-untyped-def]
+    x, y, below, above, place, key, counts, m, n, k, offset, room,
+    once: tl.constexpr, levels: tl.constexpr, closed: tl.constexpr, whole: tl.constexpr,
+    rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr,
+):  # fmt: skip
+    """Rows and columns of one block; counts[0] is candidates, counts[1 + l] those above level l."""
+    row = tl.program_id(0) * rows + tl.arange(0, rows)
+    column = tl.program_id(1) * columns + tl.arange(0, columns)
+    total = tl.zeros((rows, columns), tl.int32 if whole else tl.float32)
+    for start in range(0, k, depth):
+        part = start + tl.arange(0, depth)
+        a = tl.load(
+            x + row[:, None] * k + part[None, :],
+            mask=(row < m)[:, None] & (part < k)[None, :],
+            other=0,
+        )
+        b = tl.load(
+            y + column[None, :] * k + part[:, None],
+            mask=(column < n)[None, :] & (part < k)[:, None],
+            other=0,
+        )
+        if whole:
+            total = tl.dot(a, b, total, out_dtype=tl.int32)
+        else:  # "ieee": float32 products are float32, not TF32
+            total = tl.dot(a, b, total, input_precision="ieee")
+    counted = (row < m)[:, None] & (column < n)[None, :]
+    if once:
+        counted = counted & (column[None, :] + offset > row[:, None])
+    inside = tl.zeros((rows, columns), tl.int1)
+    for level in tl.static_range(levels):
+        low = tl.load(below + level * m + row, mask=row < m, other=0)
+        part_of = total > low[:, None]
+        if level < closed:
+            high = tl.load(above + level * m + row, mask=row < m, other=0)
+            over = total > high[:, None]
+            tl.atomic_add(counts + 1 + level, tl.sum((over & counted).to(tl.int32)).to(tl.int64))
+            part_of = part_of & (over == 0)
+        inside = inside | part_of
+    inside = inside & counted
+    if tl.max(inside.to(tl.int32)) > 0:
+        taken = tl.atomic_add(
+            counts + tl.zeros((rows, columns), tl.int32),
+            tl.full((rows, columns), 1, tl.int64),
+            mask=inside,
+        )
+        fits = inside & (taken < room)
+        tl.store(place + taken, row[:, None] * n + column[None, :], mask=fits)
+        tl.store(key + taken, total, mask=fits)
+
+
+def sift(x: torch.Tensor, y: torch.Tensor, levels: Sequence[Level], offset: int | None) -> Sifted:
+    """Sift a tile of codes (m, k) and (n, k), contiguous, m * n < 2^31; see `on_gpu.sift`."""
+    m, n, whole = len(x), len(y), x.dtype == torch.int8
+    kind = torch.int32 if whole else torch.float32
+    below = _cuts([level.below for level in levels], x.device)
+    above = _cuts([level.above for level in levels if level.above is not None], x.device)
+    room = min(_ROOM, m * n)
+    while True:
+        place = torch.empty(room, dtype=torch.int32, device=x.device)
+        key = torch.empty(room, dtype=kind, device=x.device)
+        counts = torch.zeros(1 + len(levels), dtype=torch.int64, device=x.device)
+        grid = (triton.cdiv(m, _ROWS), triton.cdiv(n, _COLUMNS))
+        _kernel[grid](
+            x, y, below, above, place, key, counts, m, n, x.shape[1], offset or 0, room,
+            once=offset is not None, levels=len(levels), closed=len(above), whole=whole,
+            rows=_ROWS, columns=_COLUMNS, depth=_DEPTH if whole else _DEPTH // 2, num_warps=8,
+        )  # fmt: skip
+        found, *surely = counts.tolist()
+        if found <= room:
+            break
+        room = found
+    flat, keys = place[:found].cpu().numpy(), key[:found].cpu().numpy()
+    order = np.argsort(flat)  # blocks end in any order
+    return flat[order].astype(np.int64), keys[order], surely[: len(above)]
+
+
+def _cuts(cuts: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.stack(cuts) if cuts else np.zeros((0, 1), np.int32)).to(device)

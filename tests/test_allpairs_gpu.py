@@ -1,0 +1,159 @@
+"""What a GPU hands back from a tile is what numpy finds in the whole of it."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from evalkit.protocols import allpairs
+from evalkit.protocols.allpairs import Engine, screens
+from evalkit.protocols.allpairs.tiles import Level
+
+torch = pytest.importorskip("torch")
+from evalkit.protocols.allpairs import by_torch, on_gpu  # noqa: E402 - only with torch
+
+WAYS = ["cuda-int8", "cuda-float32", "triton-int8", "triton-float32"]
+
+
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    """Every way of a GPU, on the processor where there is none."""
+    if request.param.startswith("triton"):
+        pytest.importorskip("triton")
+    monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+    return request.param
+
+
+def tile(way, m, n, k, seed=0):
+    """Whole numbers, so that float32 keys are exact too."""
+    rng = np.random.default_rng(seed)
+    a, b = (rng.integers(-9, 10, (rows, k)) for rows in (m, n))
+    kind = torch.int8 if way.endswith("int8") else torch.float32
+    return a @ b.T, [torch.from_numpy(v).to(by_torch.GPU, kind) for v in (a, b)]
+
+
+def cuts(way, value, m, seed):
+    spread = np.random.default_rng(seed).integers(-20, 20, m)
+    return (value + spread).astype(np.int32 if way.endswith("int8") else np.float32)
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 8), (5, 3, 8), (130, 257, 40), (300, 64, 72)])
+@pytest.mark.parametrize("offset", [None, 0, -7, 60])
+def test_a_tile_is_sifted_as_by_numpy(way, m, n, k, offset):
+    keys, (x, y) = tile(way, m, n, k)
+    levels = [
+        Level(cuts(way, 0, m, 1), cuts(way, 60, m, 2)),
+        Level(cuts(way, 200, m, 3), cuts(way, 240, m, 4)),
+        Level(cuts(way, 400, m, 5)),
+    ]
+    counted = np.ones((m, n), bool)
+    if offset is not None:
+        counted = np.arange(n)[None, :] + offset > np.arange(m)[:, None]
+    inside, surely = np.zeros((m, n), bool), []
+    for below, above in levels:
+        part = keys > below[:, None]
+        if above is not None:
+            part &= keys <= above[:, None]
+            surely.append(np.count_nonzero((keys > above[:, None]) & counted))
+        inside |= part
+    where = np.flatnonzero(inside & counted)
+    flat, key, over = on_gpu.sift(way)(x, y, levels, offset)
+    assert flat.tolist() == where.tolist()
+    assert key.tolist() == keys.ravel()[where].tolist()
+    assert over == surely
+
+
+def test_a_tile_with_more_candidates_than_room_is_sifted_again(monkeypatch):
+    by_triton = pytest.importorskip("evalkit.protocols.allpairs.by_triton")
+    monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+    monkeypatch.setattr(by_triton, "_ROOM", 10)
+    keys, (x, y) = tile("triton-int8", 70, 90, 16)
+    level = [Level(cuts("triton-int8", -(10**6), 70, 1), cuts("triton-int8", 0, 70, 2)),
+             Level(cuts("triton-int8", 100, 70, 3))]  # fmt: skip
+    flat, key, over = by_triton.sift(x, y, level, None)
+    wanted = (keys <= level[0].above[:, None]) | (keys > level[1].below[:, None])
+    assert flat.tolist() == np.flatnonzero(wanted).tolist()
+    assert key.tolist() == keys[wanted].tolist()
+    assert over == [np.count_nonzero(keys > level[0].above[:, None])]
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from evalkit.protocols.allpairs import by_triton
+
+types = dict.fromkeys("xy", "*i8") | dict.fromkeys(["below", "above", "key", "place"], "*i32")
+types |= {"counts": "*i64"} | dict.fromkeys(["m", "n", "k", "offset", "room"], "i32")
+fixed = dict(once=True, levels=3, closed=2, whole=True, rows=128, columns=128, depth=64)
+source = ASTSource(by_triton._kernel, types | dict.fromkeys(fixed, "constexpr"), fixed)
+made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8})
+print("wgmma" in made.asm["ptx"], len(made.asm["cubin"]) > 0)
+"""
+
+
+def test_the_kernel_compiles_to_the_tensor_cores_of_a_gpu_that_is_not_here(tmp_path):
+    pytest.importorskip("triton")
+    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    env["TRITON_CACHE_DIR"] = str(tmp_path)
+    made = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", COMPILE], env=env, capture_output=True, text=True
+    )
+    assert made.stdout.split() == ["True", "True"], made.stderr
+
+
+def test_a_gpu_is_trusted_only_where_it_multiplies_right(way, monkeypatch):
+    assert on_gpu.trusted(way)
+    right = on_gpu.sift(way)
+
+    def wrong(x, y, levels, offset):
+        flat, key, surely = right(x, y, levels, offset)
+        return flat, np.minimum(key, 2**15), surely
+
+    monkeypatch.setattr(on_gpu, "sift", lambda arithmetic: wrong)
+    assert not on_gpu.trusted(way)
+    monkeypatch.setattr(by_torch, "GPU", None)
+    assert not on_gpu.trusted(way)
+
+
+def test_without_a_gpu_its_screens_are_refused(monkeypatch):
+    monkeypatch.setattr(by_torch, "GPU", None)
+    x = np.eye(4, dtype=np.float32)
+    with pytest.raises(allpairs.answers.ProtocolError, match=r"cuda-int8 .*, and a GPU"):
+        allpairs.verify(x, np.arange(4), fars=["0.5"], engine=Engine(screen="cuda-int8"))
+
+
+def test_auto_takes_the_gpu_for_work_that_is_worth_it(monkeypatch):
+    from evalkit.protocols.allpairs import sample
+
+    monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+    for name in ("_WORTH_GPU", "_WORTH_TORCH", "_WORTH_TRIAL"):
+        monkeypatch.setattr(sample, name, 0)
+    monkeypatch.setattr(sample, "GPU_SCREENS", ("cuda-int8", "cuda-float32"))
+    monkeypatch.setattr(screens, "ROWS", 8)
+    monkeypatch.setattr(screens, "COLUMNS", 8)
+    x = np.random.default_rng(0).normal(size=(300, 64)).astype(np.float32)
+    engine = Engine()
+    found = allpairs.verify(x, np.arange(300) // 3, fars=["1e-2", "0.2"], engine=engine)
+    assert engine.tally["screen"].startswith("cuda-")
+    plain = allpairs.verify(
+        x, np.arange(300) // 3, fars=["1e-2", "0.2"], engine=Engine(screen="float32")
+    )
+    assert found == plain
+
+
+def test_float32_products_are_float32_whatever_the_program_allows():
+    held = torch.get_float32_matmul_precision()
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(600, 64)).astype(np.float32)
+    a, fars = np.arange(600) // 4, ["0.3", "0.1", "1e-2"]
+    true = allpairs.verify(x, a, fars=fars, engine=Engine(screen="float32"))
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert allpairs.verify(x, a, fars=fars, engine=Engine(screen="torch-float32")) == true
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(held)
