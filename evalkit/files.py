@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,10 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open `path` for writing under another name; it takes its own name when the block is done.
 
     If the block raises, or the disk is full, nothing of it is left and an older file stays.
+    FileNotFoundError names the folder where that is missing.
     """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no folder", str(path.parent))
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as f:

@@ -191,12 +191,50 @@ def test_the_command_line_from_verdict_to_new_baseline(
     assert reports.read(tmp_path / "base.json").metrics == worse_report.metrics
 
 
-def test_the_first_baseline_is_made_by_accept(tmp_path: Path, two_reports: Two) -> None:
+def test_the_first_baseline_is_made_by_accept(
+    tmp_path: Path, two_reports: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = files(tmp_path, two_reports)
     (tmp_path / "base.json").unlink()
     assert run(line) == 3
+    assert "make the first baseline: evalkit gate REPORT" in capsys.readouterr().err
+    elsewhere = [*line[:-1], str(tmp_path / "kept" / "base.json"), "--accept"]
+    assert run(elsewhere) == 3
+    assert f"error: there is no folder: {tmp_path / 'kept'}\n" in capsys.readouterr().err
     assert run([*line, "--accept"]) == 0
     assert run(line) == 0
+
+
+# What Jenkins' junit-10.xsd lets an element have: attributes it must and may, children it may.
+JUNIT = {
+    "testsuite": ("name tests failures errors", "skipped time timestamp hostname", "testcase"),
+    "testcase": ("name", "classname time group", "failure skipped system-out system-err"),
+    "failure": ("", "type message", ""),
+    "system-out": ("", "", ""),
+}
+
+
+def test_junit_keeps_the_schema_that_jenkins_reads(base_report: Report) -> None:
+    rules = [
+        Rule(metric="accuracy", floor=0.999999, max_drop=0.001),  # fails, and warns
+        Rule(metric="accuracy", max_drop=0.5),
+        Rule(metric="auc", max_drop=1e-9),  # warns
+        Rule(metric="eer", test="plain", max_drop=1.0, ceiling=1e-9),
+    ]
+    text = verdict_junit(check(base_report, base_report, rules))
+    assert text.startswith("<?xml version='1.0' encoding='utf-8'?>")
+    root = ET.fromstring(text)
+    for element in root.iter():
+        must, may, children = (words.split() for words in JUNIT[element.tag])
+        assert set(must) <= set(element.attrib) <= {*must, *may}, element.tag
+        assert {child.tag for child in element} <= set(children), element.tag
+    cases = root.findall("testcase")
+    failed = [case for case in cases if case.find("failure") is not None]
+    assert root.get("tests") == str(len(cases)) == "4"
+    assert root.get("failures") == str(len(failed)) == "2"
+    assert [case.find("system-out") is not None for case in cases] == [True, False, True, False]
+    for whole in ("tests", "failures", "errors", "skipped"):
+        assert str(root.get(whole)).isdigit()  # an integer, though the schema calls it a string
 
 
 def test_hostile_names_stay_inside_xml_markdown_and_annotations() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import ReportError
+from evalkit.protocols import megaface, score_list
 from evalkit.report.hardest import hardest
 from evalkit.types import Report
 
@@ -24,7 +25,7 @@ pytest.importorskip("jinja2")
 from evalkit.report import geometry_plots
 from evalkit.report.look import Model
 from evalkit.report.page import page
-from evalkit.report.plots import PICTURES, band, draw, inline_svg, save
+from evalkit.report.plots import PICTURES, band, draw, inline_svg, roc_points, save
 
 HOSTILE = '<script>alert("x")</script>$\\frac'
 Two = tuple[Report, Report]
@@ -242,6 +243,42 @@ def test_a_page_that_asks_the_network_would_be_noticed(tmp_path: Path, hostile_p
     text = hostile_page.replace("<main>", '<main><img src="http://127.0.0.1:9/x.png" alt="">')
     asked = _seen_in_a_browser(tmp_path, text, 1280, False)["requests"]
     assert set(asked) == {"http://127.0.0.1:9/x.png"}
+
+
+def test_paper_is_light_and_whole_whatever_the_screen(hostile_page: str) -> None:
+    dark = re.findall(r"@media ([^{]*prefers-color-scheme: dark[^{]*)", hostile_page)
+    assert [d.strip() for d in dark] == ["screen and (prefers-color-scheme: dark)"]
+    on_paper = hostile_page.split("@media print {")[1]
+    assert ".scroll { overflow: visible; }" in on_paper.split("</style>")[0]
+
+
+def test_plain_scores_say_on_the_page_what_was_drawn() -> None:
+    rng = np.random.default_rng(0)
+    genuine = np.arange(200) % 2 == 0
+    plain = score_list.evaluate(genuine + rng.normal(size=200), genuine)
+    text = page([Model("a", plain), Model("b", plain)])
+    assert (
+        "Below each value is its 95 % interval by comparison: too short where people recur." in text
+    )
+    assert "with the same comparisons drawn for both" in text
+
+
+def test_of_several_sizes_the_largest_is_drawn_with_its_reported_points() -> None:
+    rng = np.random.default_rng(0)
+    subject = np.repeat(np.arange(20), 4)
+    x = rng.normal(size=(20, 8))[subject] + 0.7 * rng.normal(size=(80, 8))
+    d = rng.normal(size=(200, 8))
+    sets = {"distractors=50": d[:50], "distractors=200": d}
+    report = megaface.evaluate(x, subject, sets, fars=["1e-1", "1e-2"])
+    alone = megaface.evaluate(x, subject, {"distractors=200": d}, fars=["1e-1", "1e-2"])
+    for one, other in zip(roc_points(report), roc_points(alone), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert band(report) == band(alone) and len(band(report)[0]) > 3
+    lines = draw("roc", [Model("a", report)]).axes[0].containers
+    assert [bar[0].get_xdata()[0] for bar in lines] == [0.1, 0.01]
+    assert draw("det", [Model("a", report)]).axes[0].get_xlabel() == "FAR, distractors=200"
+    cmc = draw("cmc", [Model("a", report), Model("b", report)]).axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in cmc}) == 4
 
 
 def _contrast(a: str, b: str) -> float:

@@ -17,6 +17,7 @@ from evalkit.protocols.intervals import clopper_pearson
 from evalkit.protocols.metrics import auc, eer, tpr_at_far
 from evalkit.protocols.resampling import metric_draws
 from evalkit.protocols.samples import sample_of
+from evalkit.report.markdown import report_markdown
 from evalkit.report.table import table
 
 
@@ -97,7 +98,8 @@ def test_every_number_of_plain_scores_has_an_interval_named_for_what_it_is() -> 
             assert (
                 m.interval == "95% by comparison, 1,000 draws, seed 0: too short where people recur"
             )
-    assert "95 % intervals by comparison: too short where people recur" in table(report)
+    for text in (table(report), report_markdown(report)):
+        assert "95 % intervals by comparison: too short where people recur" in text
     certain = score_list.evaluate(genuine.astype(float), genuine).metrics["auc"]
     assert (certain.low, certain.high) == clopper_pearson(200, 200)
     assert certain.interval.startswith("95% Clopper-Pearson, 200 comparisons: too short")

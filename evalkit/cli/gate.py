@@ -77,6 +77,11 @@ def hold(
 
     talk : the verdict goes to stderr, because stdout holds another document.
     """
+    if not baseline.exists():
+        raise ReportError(
+            f"no report at {baseline}",
+            f"make the first baseline: evalkit gate REPORT --baseline {baseline} --accept",
+        )
     held = gate.read_rules(rules) if rules else None
     verdict = gate.check(report, reports.read(baseline), held, ignore=ignore)
     click.echo(gate.verdict_table(verdict), err=talk)

@@ -1,4 +1,8 @@
-"""A verdict as JUnit XML: every CI system shows it as a list of tests."""
+"""A verdict as JUnit XML: every CI system shows it as a list of tests.
+
+JUnit never published a schema.  This is the one that Jenkins reads and pytest writes, xunit2
+(junit-10.xsd); GitLab and GitHub's actions read it too.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,16 @@ def verdict_junit(verdict: Verdict, suite: str = "evalkit gate") -> str:
         failures=str(sum(not r.passed for r in verdict.rulings)),
         errors="0",
         skipped="0",
+        time="0",
     )
     for ruling in verdict.rulings:
         name = _clean(ruling.rule.metric)
-        case = ElementTree.SubElement(root, "testcase", classname="evalkit.gate", name=name)
+        where = {"classname": "evalkit.gate", "name": name, "time": "0"}
+        case = ElementTree.SubElement(root, "testcase", where)
         _, _, baseline, now, drop, *_ = cells_of(ruling)
         if not ruling.passed:
-            failure = ElementTree.SubElement(case, "failure", message=_clean(ruling.failure))
+            why = {"type": "regression", "message": _clean(ruling.failure)}
+            failure = ElementTree.SubElement(case, "failure", why)
             failure.text = _clean(f"baseline {baseline}, now {now}, drop {drop}")
         if ruling.warning:
             ElementTree.SubElement(case, "system-out").text = _clean(ruling.warning)

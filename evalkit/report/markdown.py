@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from evalkit.gate import Verdict, cells_of
-from evalkit.report.table import spelled
+from evalkit.report.table import caveat, spelled
 from evalkit.types import Report
 
 
@@ -34,7 +34,10 @@ def report_markdown(report: Report) -> str:
         if m.low is not None and m.high is not None:
             ends = f"{spelled(name, m.low)} to {spelled(name, m.high)}"
         rows.append((name, value, ends, f"{m.n:,}", m.note))
-    return "\n".join(_table(("metric", "value", "95 % interval", "n", "note"), rows)) + "\n"
+    lines = _table(("metric", "value", "95 % interval", "n", "note"), rows)
+    if caveat(report):
+        lines += ["", escaped(f"95 % intervals {caveat(report)}")]
+    return "\n".join(lines) + "\n"
 
 
 def model_card(report: Report, model: str) -> str:

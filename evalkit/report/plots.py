@@ -60,6 +60,10 @@ def det(axes: Any, models: Sequence[Model]) -> None:
     axes.set_yscale("log")
     axes.set_ylim(max(least / 1.3, 1e-7), 1)
     _far_axis(axes, models)
+    if least > 0.02:  # less than two decades: a name for each is too few
+        from matplotlib.ticker import LogLocator
+
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.set_ylabel("FNMR")
     _percent(axes.yaxis)
 
@@ -89,16 +93,20 @@ def histogram(axes: Any, models: Sequence[Model]) -> None:
 
 def cmc(axes: Any, models: Sequence[Model]) -> None:
     """Share of probes whose mate is among the k best, against k on a log axis."""
-    lines = [
-        (n, model.name if len(models) > 1 else "", parameters, curve)
-        for n, model in enumerate(models)
-        for parameters, curve in _cmc_curves(model.report).items()
-    ]
-    for k, (n, name, parameters, curve) in enumerate(lines):
-        label = ", ".join(part for part in (short(name), parameters) if part) or models[0].name
-        colour = colour_of(k if len(models) == 1 else n)
-        (line,) = axes.plot(curve["rank"], curve["rate"], ".-", ms=4, color=colour, label=label)
-        line.set_gid(f"m{n}")
+    sets = list(dict.fromkeys(name for m in models for name in _cmc_curves(m.report)))
+    for n, model in enumerate(models):
+        for parameters, curve in _cmc_curves(model.report).items():
+            k = sets.index(parameters)
+            name = model.name if len(models) > 1 or not parameters else ""
+            label = ", ".join(part for part in (short(name), parameters) if part)
+            # Of one model a colour is a set; of several it is a model, and a set its line.
+            colour, style = (
+                (colour_of(k), "-") if len(models) == 1 else (colour_of(n), line_style(k))
+            )
+            (line,) = axes.plot(
+                curve["rank"], curve["rate"], color=colour, ls=style, marker=".", ms=4
+            )
+            line.set(gid=f"m{n}", label=label)
     axes.set_xscale("log")
     axes.set_xlabel("rank k")
     axes.set_ylabel("mate within rank k")
@@ -253,7 +261,8 @@ def _trace(
         lowest = min([lowest, *ends[0], *ends[1]])
     for far_text, m in _reported(model.report):
         if None not in (m.value, m.low, m.high):
-            at, value = float(far_text), of_tpr(m.value or 0.0)
+            # Bars of several models at one FAR stand beside each other.
+            at, value = float(far_text) * 1.08**n, of_tpr(m.value or 0.0)
             ends_at = [of_tpr(m.low or 0.0), of_tpr(m.high or 0.0)]
             error = [[abs(value - min(ends_at))], [abs(max(ends_at) - value)]]
             bar = axes.errorbar(at, value, error, color=colour, marker="o", ms=3.5, capsize=2, lw=1)
@@ -327,7 +336,8 @@ def _far_axis(axes: Any, models: Sequence[Model]) -> None:
     axes.set_xlim(
         min(f.min(initial=1e-3) for f in reach) / 1.3, max(f.max(initial=1e-3) for f in reach)
     )
-    axes.set_xlabel("FAR")
+    parts = {_drawn_part(m.report)[0] for m in models} - {""}
+    axes.set_xlabel(", ".join(["FAR", *sorted(parts)]))
     axes.xaxis.set_major_locator(LogLocator(numticks=12))
     axes.xaxis.set_major_formatter(lambda v, _: f"1e{np.log10(v):.0f}" if v < 1 else "1")
     axes.xaxis.set_minor_formatter(NullFormatter())
