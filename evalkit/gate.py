@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +20,32 @@ ALPHA = 0.05
 _KEEP_OUTCOMES = 'keep the outcomes with --out, or write a rule with test = "plain"'
 _ROUNDING = 1e-12  # 0.993 - 0.992 is not above 0.001
 
-# Where less is better; every other metric is better when higher.
-_LOWER_IS_BETTER = ("eer", "fnmr", "fnir", "fta", "far@", "fpir@")
+# Where less is better, and where neither is; every other metric is better when higher.
+_LOWER_IS_BETTER = (
+    *("eer", "fnmr", "fnir", "fta", "far@", "fpir@"),
+    *("within/between@", "farther-than-nearest-impostor@", "within@space=angle"),
+    *("compactness@space=angle", "hubness-skewness@", "antihubs@"),
+)
+# Lengths grow with the vectors; of these shapes no value is the right one.
+_DESCRIBES = (
+    *("within@space=l2", "between@space=l2", "compactness@space=l2", "separation@space=l2"),
+    *("region-samples-correlation@", "norm", "participation-ratio", "entropy-dimension"),
+)
+# In degrees, or without an upper end; every other metric is a fraction of 1.
+_NO_FRACTION = (
+    *("within", "between@", "compactness@", "separation@", "separation-ratio@"),
+    "hubness-skewness@",
+)
 
 
 def lower_is_better(metric: str) -> bool:
-    """Tell whether a metric counts errors."""
+    """Tell whether a metric counts errors, or what keeps classes from being told apart."""
     return metric.startswith(_LOWER_IS_BETTER)
+
+
+def only_describes(metric: str) -> bool:
+    """Tell whether a metric of geometry is neither better nor worse when higher."""
+    return metric.startswith(_DESCRIBES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +256,9 @@ def _rule(table: Any, where: str) -> Rule:
             f"{where} is of type {type(table).__name__}, not a table",
             "write [[rule]] for each rule",
         )
+    metric, test = table.get("metric"), table.get("test", "paired")
+    if not isinstance(metric, str) or not metric:
+        raise ReportError(f"{where} has no metric", 'for example metric = "tpr@far=1e-6"')
     for key, value in table.items():
         if key not in _KEYS:
             raise ReportError(f"{where}: unknown key {key!r}", near(key, _KEYS))
@@ -243,13 +266,14 @@ def _rule(table: Any, where: str) -> Rule:
             low, high = _NUMBERS[key]
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ReportError(f"{where}: {key} of type {type(value).__name__} is not a number")
+            if metric.startswith(_NO_FRACTION) and key != "alpha":
+                high = sys.float_info.max
             if not low <= value <= high:
                 shown = f"{value:g}" if abs(value) < 1e9 else "a huge number"
                 hint = "values are fractions: 0.002 is 0.2 points"
+                if high > 1:
+                    raise ReportError(f"{where}: {key} = {shown} is not 0 or more, and finite")
                 raise ReportError(f"{where}: {key} = {shown} is outside [0, 1]", hint)
-    metric, test = table.get("metric"), table.get("test", "paired")
-    if not isinstance(metric, str) or not metric:
-        raise ReportError(f"{where} has no metric", 'for example metric = "tpr@far=1e-6"')
     if test not in ("paired", "plain"):
         shown = test if isinstance(test, str) else f"a {type(test).__name__}"
         raise ReportError(f"{where}: test = {shown!r}", near(shown, ("paired", "plain")))
@@ -264,6 +288,11 @@ def _known_metric(rule: Rule, report: Report, baseline: Report) -> None:
     names = {**report.metrics, **baseline.metrics}
     if rule.metric not in names:
         raise ReportError(f"no report has a metric {rule.metric!r}", near(rule.metric, names))
+    if only_describes(rule.metric):
+        raise ReportError(
+            f"{rule.metric!r} is neither better nor worse when higher: no rule can hold it",
+            "docs/protocols/geometry.md says which measurements have a direction",
+        )
 
 
 def near(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:

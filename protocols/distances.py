@@ -70,15 +70,14 @@ class Space:
 
         Pairs are binned by their float32 screen: one may fall into the neighbouring bin.
         """
-        # A row meets itself here, and each pair is seen twice: as rows of nobody's would be
-        # impostors of themselves, each gets a subject of its own.
+        # Where the sides differ a row meets itself, and each pair is seen twice: as rows of
+        # nobody's would be impostors of themselves, each gets a subject of its own.
         alone = self.subject < 0
         own = np.where(alone, self.subject.max() + 1 + np.arange(len(alone)), self.subject)
         bars = self.score(self.edges)[::-1]
         bars[-1] = max(2 * abs(bars[-1]), abs(bars[0]), 1.0)  # a screen may pass distance 0
-        seen = allpairs.histogram(
-            self.left, own, self.right, own, bins=bars.tolist(), progress=progress
-        )
+        other = () if self.left is self.right else (self.right, own)
+        seen = allpairs.histogram(self.left, own, *other, bins=bars.tolist(), progress=progress)
         share = seen.impostor[::-1].astype(np.float64)
         return share / max(1.0, float(share.sum()))
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.errors import ProtocolError
+from evalkit.errors import ProtocolError, ReportError
+from evalkit.gate import Rule, check, lower_is_better, only_describes, read_rules
 from evalkit.protocols import geometry
 from evalkit.protocols.allpairs import genuine_pairs
 from evalkit.protocols.distances import SPACES
@@ -271,3 +272,84 @@ def test_the_page_shows_every_picture(tmp_path: Path, capsys: pytest.CaptureFixt
     unit = geometry.evaluate(geometry.normalise(x), subject)
     assert "norms" not in unit.curves and unit.metrics["norm-variation"].value < 1e-6
     assert unit.metrics["norm-auc@errors=rank-1"].note == "all vectors have one length"
+
+
+def directed(m: dict) -> set[str]:
+    return {name for name in m if not only_describes(name)}
+
+
+def test_a_metric_with_a_direction_knows_no_length() -> None:
+    """So that nothing is gained by longer vectors; and what knows lengths has no direction."""
+    x, subject = faces()
+    one, two = (geometry.evaluate(x * k, subject).flat() for k in (1, 2))
+    changed = {n for n in one if two[n] != pytest.approx(one[n], rel=1e-9)}
+    assert changed and not changed & directed(one)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blurred_classes_are_worse_in_every_direction(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(40), 5)
+    centre, noise = rng.normal(size=(40, 16))[subject], rng.normal(size=(200, 16))
+    sharp, blurred = (
+        geometry.evaluate((centre + k * noise).astype(np.float32), subject) for k in (0.3, 0.9)
+    )
+    told = directed(sharp.metrics) - {"hubness-skewness@k=10", "antihubs@k=10"}
+    told -= {n for n in told if n.startswith("between@space=angle")}  # of the centres alone
+    for name in told:
+        rule = [Rule(metric=name, test="plain")]
+        assert check(sharp, blurred, rule).passed, name
+        assert not check(blurred, sharp, rule).passed, name
+    assert {"within/between@space=l2", "separation-ratio@space=angle"} <= told
+
+
+def test_what_only_describes_holds_no_gate(tmp_path: Path) -> None:
+    x, subject = faces()
+    report = geometry.evaluate(x, subject)
+    for name in report.metrics:
+        if only_describes(name):
+            assert not lower_is_better(name)
+            with pytest.raises(ReportError, match="neither better nor worse when higher"):
+                check(report, report, [Rule(metric=name, test="plain")])
+    rules = tmp_path / "gates.toml"
+    rules.write_text(
+        '[[rule]]\nmetric = "separation-ratio@space=angle"\ntest = "plain"\nfloor = 1.2\n'
+        '[[rule]]\nmetric = "within@space=angle,quantile=0.5"\ntest = "plain"\nceiling = 60'
+    )
+    assert [r.floor or r.ceiling for r in read_rules(rules)] == [1.2, 60]
+    rules.write_text('[[rule]]\nmetric = "antihubs@k=10"\ntest = "plain"\nceiling = 60')
+    with pytest.raises(ReportError, match=r"ceiling = 60 is outside \[0, 1\]"):
+        read_rules(rules)
+    rules.write_text('[[rule]]\nmetric = "separation-ratio@space=l2"\nfloor = inf')
+    with pytest.raises(ReportError, match="is not 0 or more, and finite"):
+        read_rules(rules)
+
+
+def test_compare_says_what_is_better(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        reports.write(geometry.evaluate(*faces(seed)), tmp_path / f"{name}.json")
+    files = [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    assert run(["compare", *files, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["metrics"]
+    assert found["within/between@space=angle"]["better"] == "lower"
+    assert found["separation-ratio@space=angle"]["better"] == "higher"
+    assert found["participation-ratio"]["better"] is None
+    assert run(["compare", *files]) == 0
+    said = capsys.readouterr().out.splitlines()[-2:]
+    assert said[0].startswith("less is better: within/between@space=l2, farther-than-nearest")
+    assert said[1].startswith("neither: within@space=l2,quantile=0.01")
+
+
+def test_the_page_of_the_documents_names_every_metric() -> None:
+    page = Path(__file__).parents[1] / "docs" / "protocols" / "geometry.md"
+    if not page.is_file():
+        pytest.skip("no documents beside the tests")
+    text = page.read_text()
+    for name in geometry.evaluate(*faces()).metrics:
+        kind = name.split("=")[0] if "@" in name else name
+        assert kind in text or (kind.startswith("between@") and "`between@...`" in text), name
+    for name in ("within/between", "farther-than", "hubness-skewness", "antihubs"):
+        line = next(row for row in text.splitlines() if row.startswith(f"| `{name}"))
+        assert line.endswith("| lower |")
+    line = next(row for row in text.splitlines() if row.startswith("| `separation-ratio"))
+    assert line.endswith("| higher |")

@@ -49,7 +49,10 @@ def command(
     if path is None or (file is not None and features is not None):
         raise click.UsageError("give FEATURES.h5, or --features FILE with embeddings")
     if output.gate is not None:
-        raise click.UsageError("geometry describes: nothing in it is better or worse to gate on")
+        raise click.UsageError(
+            "geometry has no outcomes to pair: keep it with --out, and hold it by rules with "
+            'test = "plain" in evalkit gate --rules'
+        )
     made = embeddings.read(path, keys, allow_failures=allow_failures)
     who = _subjects(path, made.keys, subjects)
     if len(who) != len(made.features):

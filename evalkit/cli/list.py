@@ -62,6 +62,13 @@ PROTOCOLS = (
         "Trillion Pairs, 2018; ICCV 2019 LFR challenge",
     ),
     Listed(
+        "geometry",
+        "distances within and between classes, norms, regions, spectrum, hubness",
+        "embeddings of any images, and who they show (--subjects, or keys PERSON/IMAGE)",
+        "any embeddings; evalkit demo ships some of LFW",
+        "the survey of docs/published-figures.md; Roy and Vetterli, EUSIPCO 2007",
+    ),
+    Listed(
         "score",
         "AUC, EER, TPR@FAR, best accuracy; 10-fold accuracy where folds are given",
         "a text file of 'label score' lines; the pair list for intervals by people",

@@ -11,7 +11,7 @@ from typing import Any
 from evalkit import __version__
 from evalkit.compare import compare
 from evalkit.errors import MissingPackageError, ReportError
-from evalkit.gate import lower_is_better
+from evalkit.gate import lower_is_better, only_describes
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.look import Model
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
@@ -133,7 +133,7 @@ def _differences(base: Model, other: Model) -> dict[str, Any]:
                 else "",
                 "p": f"{d.p:.2g}" if d else "",
                 "test": d.test if d else "",
-                "worse": worse and d is not None and d.p < 0.05,
+                "worse": worse and not only_describes(name) and d is not None and d.p < 0.05,
             }
         )
     if found.flips:
