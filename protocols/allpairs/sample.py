@@ -51,13 +51,14 @@ class Sample:
                 r = pi[block * side : (block + 1) * side]
                 start = (block * side + turn * (len(j) // turns)) % len(j)
                 c = pj[(start + np.arange(side)) % len(j)]
-                score = (a[r] @ b[c].T).astype(np.float64)
+                score = a[r] @ b[c].T
                 skip = same_subject(subjects[0][i[r]][:, None], subjects[1][j[c]][None, :])
                 if scan.within:
                     skip |= i[r][:, None] == j[c][None, :]
                 parts.append(score[~skip])
         self._parts = parts
-        self._every = np.concatenate([*parts, np.empty(0)])
+        self._every = np.concatenate([*parts, np.empty(0, np.float32)])
+        self._sorted = np.empty(0, np.float32)  # the highest, rising: as many as were asked for
 
     def reached_by(self, share: float) -> float:
         """Find a score that at least about twice this share of the impostor pairs reach."""
@@ -69,7 +70,10 @@ class Sample:
         n = len(self._every)
         if place >= n:
             return -np.inf
-        return float(np.partition(self._every, n - 1 - place)[n - 1 - place])
+        if place >= len(self._sorted):
+            part = min(n, max(2 * (place + 1), n // 6))
+            self._sorted = np.sort(np.partition(self._every, n - part)[n - part :])
+        return float(self._sorted[len(self._sorted) - 1 - place])
 
     def bracket(self, share: float) -> tuple[float, float]:
         """Bracket the score that this share of the impostor pairs exceed, four deviations wide."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -173,15 +174,10 @@ class Tile:
         if len(levels) == 1 and levels[0].above is None:
             flat = _positions(keys, levels[0].below)
             return flat, keys.ravel()[flat], []
-        any_level, surely = scratch("any", keys.shape, np.dtype(bool)), []
-        any_level[:] = False
-        for below, above in levels:
-            inside = _exceeds(keys, below, "inside")
-            if above is not None:
-                over = _exceeds(keys, above, "over")
-                surely.append(int(np.count_nonzero(over)))
-                np.logical_xor(inside, over, out=inside)
-            np.logical_or(any_level, inside, out=any_level)
+        surely: list[int] = []
+        any_level = _mask(keys, levels[0], "any", surely)
+        for level in levels[1:]:
+            np.logical_or(any_level, _mask(keys, level, "inside", surely), out=any_level)
         flat = _places(any_level)
         return flat, keys.ravel()[flat], surely
 
@@ -242,7 +238,7 @@ class Tile:
 
 def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Hand out an array that the next call of the same thread with the same name overwrites."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     held = getattr(_here, name, None)
     if held is None or held.size < size or held.dtype != dtype:
         held = np.empty(size, dtype)
@@ -278,6 +274,16 @@ def _exceeds(keys: NDArray[Any], cut: NDArray[Any], name: str | None = None) -> 
     if cut.dtype == np.int16 and cut.min() == _ANY:
         over |= (cut == _ANY)[:, None]
     return over
+
+
+def _mask(keys: NDArray[Any], level: Level, name: str, surely: list[int]) -> NDArray[np.bool_]:
+    """Where keys lie inside a level; of a closed one, how many lie above is appended."""
+    inside = _exceeds(keys, level.below, name)
+    if level.above is not None:
+        over = _exceeds(keys, level.above, "over")
+        surely.append(int(np.count_nonzero(over)))
+        np.logical_xor(inside, over, out=inside)
+    return inside
 
 
 def _places(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
