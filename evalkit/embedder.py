@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,20 @@ from numpy.typing import NDArray
 from evalkit.adapters import Adapter
 from evalkit.adapters.presets import describe
 from evalkit.errors import DataError, ModelError
-from evalkit.features import PENDING, FeatureStore, cache_path
+from evalkit.features import PENDING, FeatureStore, cache_path, difference
 from evalkit.images import ImageSource, Picture
 from evalkit.types import Manifest
+
+if TYPE_CHECKING:
+    from evalkit.cluster import Cluster
 
 _READERS = min(8, os.cpu_count() or 1)
 _LARGEST = 1024  # pictures in a forward pass
 _FIXED = 32  # pictures at a time for a model of a fixed batch below it
+_PIECE = 1024  # images that a worker of a cluster embeds at a time
 Progress = Callable[[int, int], None]
+Rows = Sequence[NDArray[np.int64]]  # of the passes through the model
+Embedded = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]  # rows, vectors, good
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -54,6 +61,8 @@ def embed(
     batch: int | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
+    load: Callable[[], Adapter] | None = None,
 ) -> FeatureStore:
     """Embed every image of the manifest once and return its finished feature file.
 
@@ -62,6 +71,8 @@ def embed(
     views : 1, or 2 to embed the mirror image too, in the same forward pass.
     batch : pictures in a forward pass, None = the fastest found; halved where memory runs out.
     workers : threads that read images.  progress : called with (images done, images in all).
+    cluster : whose workers embed, each with the model that `load` makes there; this process alone
+    writes.  A worker with another model, runtime or decoder is a DataError.
 
     Threads read and decode ahead, one (or as many as the adapter has `streams`) runs the model,
     this one writes; a few batches are in memory at a time, however many images there are.  Images
@@ -87,7 +98,11 @@ def embed(
         ).close()
     with FeatureStore.open(path, expect=key, write=True) as store:
         try:
-            _fill(store, adapter, images, views, batch, workers or _READERS, progress)
+            fed = images, views, batch, workers or _READERS
+            model = _Model(adapter, *fed).embed
+            if cluster is not None and load is not None:
+                model = partial(_elsewhere, cluster, _Piece(load, key, manifest, fed))
+            _fill(store, max(1, batch // views), model, progress)
         except BaseException:
             if not begun and store.done.max() == PENDING:
                 path.unlink()
@@ -156,38 +171,84 @@ class _Chunk:
 
 def _fill(
     store: FeatureStore,
-    adapter: Adapter,
-    images: ImageSource,
-    views: int,
-    batch: int,
-    workers: int,
+    size: int,
+    embed: Callable[[Rows], Iterator[Embedded]],
     progress: Progress | None,
 ) -> None:
-    streams = getattr(adapter, "streams", 1)
-    total, size = len(store.done), max(1, batch // views)
-    chunks = np.split(np.arange(total), range(size, total, size))
-    pending = (rows for rows in chunks if (store.done[rows] == PENDING).any())
-    memory, done = _Memory(batch), total - len(store.pending())
+    """Write the pending rows as they are made, in any order, from passes of `size` images."""
+    total = len(store.done)
+    passes = np.split(np.arange(total), range(size, total, size))
+    done = total - len(store.pending())
     if progress is not None:
         progress(done, total)
+    for rows, x, good in embed([p for p in passes if (store.done[p] == PENDING).any()]):
+        new = store.done[rows] == PENDING
+        store.write(rows[new], x[new], good[new])
+        done += int(new.sum())
+        if progress is not None:
+            progress(done, total)
 
-    def forward(chunk: _Chunk) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
-        x = np.full((len(chunk.rows), views, adapter.dim), np.nan, np.float32)
-        if chunk.good.any():
-            x[chunk.good] = _forward(adapter, chunk.images, views, memory)
-        return chunk.rows, x, chunk.good
 
-    def read(rows: NDArray[np.int64]) -> _Chunk:
-        return _read(images, rows, adapter)
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A model, and how it is fed."""
 
-    with _threads(workers) as readers, _threads(streams) as models:
-        decoded = _ahead(readers, read, pending, workers + streams)
-        for rows, x, good in _ahead(models, forward, decoded, streams + 1):
-            new = store.done[rows] == PENDING
-            store.write(rows[new], x[new], good[new])
-            done += int(new.sum())
-            if progress is not None:
-                progress(done, total)
+    adapter: Adapter
+    images: ImageSource
+    views: int
+    batch: int
+    workers: int
+
+    def embed(self, passes: Rows) -> Iterator[Embedded]:
+        """Embed the images of each pass, in order."""
+        adapter, memory = self.adapter, _Memory(self.batch)
+        streams = getattr(adapter, "streams", 1)
+
+        def forward(chunk: _Chunk) -> Embedded:
+            x = np.full((len(chunk.rows), self.views, adapter.dim), np.nan, np.float32)
+            if chunk.good.any():
+                x[chunk.good] = _forward(adapter, chunk.images, self.views, memory)
+            return chunk.rows, x, chunk.good
+
+        def read(rows: NDArray[np.int64]) -> _Chunk:
+            return _read(self.images, rows, adapter)
+
+        with _threads(self.workers) as readers, _threads(streams) as models:
+            decoded = _ahead(readers, read, passes, self.workers + streams)
+            yield from _ahead(models, forward, decoded, streams + 1)
+
+
+@dataclass
+class _Piece:
+    """The job of a cluster's worker: some passes in, what they gave out."""
+
+    load: Callable[[], Adapter]
+    key: dict[str, str]
+    manifest: Manifest
+    fed: tuple[ImageSource, int, int, int]
+
+    def __call__(self, passes: Rows) -> list[Embedded]:
+        return list(self._model.embed(passes))
+
+    @cached_property
+    def _model(self) -> _Model:
+        model = _Model(self.load(), *self.fed)
+        key = feature_key(model.adapter, model.images, self.manifest, model.views)
+        if key != self.key:
+            raise DataError(
+                f"a worker would make other features: {difference(key, self.key)}",
+                "give every worker the same model, packages and kind of device",
+            )
+        return model
+
+
+def _elsewhere(cluster: Cluster, piece: _Piece, passes: Rows) -> Iterator[Embedded]:
+    """Embed on the workers of a cluster, in pieces of several passes."""
+    some = max(1, _PIECE // max((len(p) for p in passes), default=1))
+    items = {o: passes[o : o + some] for o in range(0, len(passes), some)}
+    with closing(cluster.run(piece, items)) as finished:
+        for _, embedded in finished:
+            yield from embedded
 
 
 @contextmanager

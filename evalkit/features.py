@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from evalkit import hdf5
 from evalkit.errors import FeatureStoreError
+from evalkit.files import cache_folder
 from evalkit.types import Manifest
 
 FORMAT = "evalkit-features"
@@ -145,7 +146,7 @@ class FeatureStore:
         if expect is not None and store.key != dict(expect):
             store.close()
             raise FeatureStoreError(
-                f"{path} holds other features: {_difference(store.key, expect)}",
+                f"{path} holds other features: {difference(store.key, expect)}",
                 "give another file, or delete this one",
             )
         return store
@@ -279,11 +280,9 @@ class FeatureStore:
 
 
 def cache_path(key: Mapping[str, str]) -> Path:
-    """Place of the features with this key in the user's cache: `$EVALKIT_CACHE`, else XDG's."""
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cache = Path(os.environ.get("EVALKIT_CACHE") or Path(user) / "evalkit")
+    """Place of the features with this key in the user's cache."""
     digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
-    return cache / "features" / f"{digest[:16]}.h5"
+    return cache_folder() / "features" / f"{digest[:16]}.h5"
 
 
 def _reserve(
@@ -357,7 +356,8 @@ def _lock(handle: IO[bytes], path: Path) -> None:
         ) from e
 
 
-def _difference(held: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+def difference(held: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """Name the parts of two keys that differ, and how."""
     parts = [part for part in {**held, **wanted} if held.get(part) != wanted.get(part)]
     return "; ".join(
         f"{part} {held.get(part, 'not given')}, not {wanted.get(part, 'given')}" for part in parts

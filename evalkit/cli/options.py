@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,37 @@ from evalkit.report.table import table
 from evalkit.types import Report
 
 PATH = click.Path(path_type=Path)
+
+
+def cluster_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--cluster`; the command receives an open `Cluster`, or None."""
+
+    @functools.wraps(command)
+    def with_cluster(*args: Any, cluster: str | None, **options: Any) -> Any:
+        if cluster is None:
+            return command(*args, cluster=None, **options)
+        from evalkit.cluster import Cluster
+
+        with Cluster(cluster) as workers:
+            return command(*args, cluster=workers, **options)
+
+    return click.option(
+        "--cluster",
+        callback=_where,
+        metavar="local[:N]|ADDRESS",
+        help="Let Dask workers do it: N started here, or those of a scheduler.",
+    )(with_cluster)
+
+
+checkpoint_option = click.option(
+    "--checkpoint", type=PATH, metavar="FILE", help="Where a run that is broken off goes on."
+)
+
+
+def _where(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    if text is None or re.fullmatch(r"local(:[1-9]\d*)?|(\w+://)?[^\s/:]+:\d+", text):
+        return text
+    raise click.BadParameter(f"{text!r} is none of local, local:2, tcp://host:8786")
 
 
 def features_options(command: Callable[..., Any]) -> Callable[..., Any]:

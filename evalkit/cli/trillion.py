@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -16,20 +16,26 @@ from evalkit import report as reports
 from evalkit.adapters import embeddings, vector_files
 from evalkit.cli.lfw import flip_option
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
-from evalkit.cli.options import PATH, Output, output_options
+from evalkit.cli.options import PATH, Output, checkpoint_option, cluster_option, output_options
 from evalkit.cli.recipes import chosen, fed, recipe_option
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
 from evalkit.keys import digest
 from evalkit.protocols import recipes, trillion
+from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.recipes import Recipe
 from evalkit.protocols.scores import Flip
 from evalkit.types import Report
+
+if TYPE_CHECKING:
+    from evalkit.cluster import Cluster
 
 
 @click.command("trillion")
 @model_options
 @data_option
+@cluster_option
+@checkpoint_option
 @click.option(
     "--features",
     type=PATH,
@@ -57,6 +63,8 @@ from evalkit.types import Report
 def command(
     choice: ModelChoice,
     data: Path | None,
+    cluster: Cluster | None,
+    checkpoint: Path | None,
     features: Path | None,
     subjects: Path | None,
     flip: Flip,
@@ -81,16 +89,18 @@ def command(
     recipe = chosen(recipe_name, flip, folds=False)
     how = Recipe(fusion=flip) if recipe is None else recipe
     if features is None:
-        x, subject, made = _embedded(choice, data, subjects, how, output)
+        x, subject, made = _embedded(choice, data, subjects, how, output, cluster)
     else:
         x, subject = _read(features, subjects, how)
         made = dict[str, Any](fed(recipe, features, output))
     name = Path(choice.model or str(features)).name
+    engine = Engine(cluster=cluster, checkpoint=checkpoint)
     if one_set:
-        report = trillion.evaluate_one_set(x, subject, fars=fars or trillion.ONE_SET_FARS)
+        wanted = fars or trillion.ONE_SET_FARS
+        report = trillion.evaluate_one_set(x, subject, fars=wanted, engine=engine)
     else:
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
-        report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir)
+        report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir, engine=engine)
     made |= {"flip": how.fusion, "manifest": digest(subject)}
     made |= {} if recipe is None else recipe.provenance()
     report = replace(report, provenance={"features": name, **made, **report.provenance})
@@ -101,7 +111,12 @@ def command(
 
 
 def _embedded(
-    choice: ModelChoice, data: Path | None, subjects: Path | None, how: Recipe, output: Output
+    choice: ModelChoice,
+    data: Path | None,
+    subjects: Path | None,
+    how: Recipe,
+    output: Output,
+    cluster: Cluster | None,
 ) -> tuple[NDArray[Any], NDArray[np.int32], dict[str, Any]]:
     if data is None:
         raise click.UsageError("give --data IMAGES")
@@ -112,7 +127,7 @@ def _embedded(
         raise DataError(f"{data.name} has {len(manifest.keys)} images, the list {len(who)}")
     adapter, views = choice.load(), 1 if how.fusion == "none" else 2
     taken = fed(how if how.name else None, adapter.spec, output)
-    store = choice.embed(adapter, source, manifest, views, output)
+    store = choice.embed(adapter, source, manifest, views, output, cluster=cluster)
     made = {**store.key, "crop": crop_of(store, adapter.spec.crop), **taken}
     return recipes.fused(how, store.features), who, made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -11,11 +12,14 @@ import numpy as np
 from evalkit import images, vectors
 from evalkit.cli.lfw import flip_option
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
-from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.cli.options import PATH, Output, cluster_option, features_options, output_options
 from evalkit.cli.recipes import chosen, fed, recipe_option
 from evalkit.datasets import layouts
 from evalkit.protocols import verification
 from evalkit.protocols.scores import Flip
+
+if TYPE_CHECKING:
+    from evalkit.cluster import Cluster
 
 
 @click.command()
@@ -28,6 +32,7 @@ from evalkit.protocols.scores import Flip
 )
 @model_options
 @data_option
+@cluster_option
 @features_options
 @flip_option
 @recipe_option()
@@ -45,6 +50,7 @@ def command(
     set_format: str | None,
     choice: ModelChoice,
     data: Path | None,
+    cluster: Cluster | None,
     features: Path | None,
     keys: Path | None,
     allow_failures: bool,
@@ -74,7 +80,7 @@ def command(
         adapter = choice.load()
         taken = fed(recipe, adapter.spec, output)
         views = 1 if (recipe.fusion if recipe else flip) == "none" else 2
-        store = choice.embed(adapter, source, manifest, views, output)
+        store = choice.embed(adapter, source, manifest, views, output, cluster=cluster)
         made = vectors.from_store(store, manifest)
         crop = crop_of(store, adapter.spec.crop)
         made = replace(made, provenance={**made.provenance, "crop": crop})

@@ -1,0 +1,246 @@
+"""Other processes and machines: Dask's workers do pieces of a job, evalkit brings the pieces.
+
+Dask starts and restarts workers, places pieces, and repeats those of a worker that ended.  A job is
+any picklable function of one piece.  It and all rows reach the workers through files below the
+cache (`$EVALKIT_CACHE`), which every worker must see under the same path, never through the
+scheduler.  A piece's result is the same wherever and however often it is made, and whoever asked
+takes it once, so no number depends on the workers.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import os
+import pickle
+import re
+import shutil
+import uuid
+from asyncio import CancelledError
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit import __version__
+from evalkit.errors import DataError, EvalkitError, MissingPackageError
+from evalkit.files import cache_folder, whole_file
+from evalkit.protocols.allpairs.mapped import Mapped
+
+_RETRIES = 2  # of a piece that raised: a shared disk may fail for a moment
+_JOIN_S = 60  # to wait for a scheduler and its first worker
+
+
+class Cluster:
+    """Workers of Dask, started or joined when the first piece is to be done; close it with `with`.
+
+    where : "local", one worker for each GPU, or without any for each processor; "local:N", N
+    workers; else the address of a scheduler, such as "tcp://node1:8786".
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self._placed: dict[int, tuple[Any, NDArray[Any]]] = {}
+        self._lock: IO[bytes] | None = None
+        self._closing: list[Any] = []
+        self._numbers = itertools.count()
+
+    def place(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Map rows from a file that workers can map too: their own, or a copy in the cache."""
+        if Mapped.of(x) is not None:
+            return x
+        if id(x) not in self._placed:  # x is kept beside its map, so no other array gets its id
+            path = self._folder / f"{next(self._numbers)}.npy"
+            with whole_file(path) as f:
+                np.save(f, x)
+            self._placed[id(x)] = x, np.load(path, mmap_mode="r")
+        return self._placed[id(x)][1]
+
+    def run(
+        self, job: Callable[[Any], Any], items: Mapping[int, Any]
+    ) -> Generator[tuple[int, Any]]:
+        """Call a picklable job with every item on the workers: (number, result) as they come.
+
+        An error of evalkit's ends it at once; a piece that raises anything else is tried again.
+        """
+        client = self._client
+        import cloudpickle
+        from distributed import KilledWorker, as_completed
+
+        path = self._folder / f"{next(self._numbers)}.job"
+        try:
+            with whole_file(path) as f:
+                cloudpickle.dump((__version__, job), f)
+        except (TypeError, pickle.PicklingError) as e:
+            raise DataError(
+                f"workers cannot be told what to do: {e}", "try without --cluster"
+            ) from e
+        futures = {
+            client.submit(
+                _piece, str(path), item, key=f"{path}-{n}", pure=False, retries=_RETRIES
+            ): n
+            for n, item in items.items()
+        }
+        try:
+            for future in as_completed(futures):
+                done, held = future.result()
+                if not done:
+                    raise EvalkitError(*held)
+                yield futures[future], held
+                future.release()
+        except KilledWorker as e:
+            raise DataError(
+                f"every worker that took one piece ended: {e}",
+                "see the workers' logs; is their memory enough?",
+            ) from e
+        except CancelledError as e:
+            raise DataError(
+                f"the scheduler at {self.where} is gone",
+                "run the same command again; it goes on from its --checkpoint or feature file",
+            ) from e
+        finally:
+            client.cancel(list(futures), force=True)
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                client.run(_forget, on_error="ignore")
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        try:
+            from distributed import Client
+        except ImportError as e:
+            raise MissingPackageError("dask distributed", "cluster", "--cluster") from e
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost is done again
+        if not self.where.startswith("local"):
+            try:
+                client = Client(self.where, timeout=_JOIN_S)
+            except (OSError, ValueError) as e:
+                raise DataError(f"no scheduler answers at {self.where}: {e}") from e
+            self._closing = [client]
+            try:
+                client.wait_for_workers(1, timeout=_JOIN_S)
+            except TimeoutError as e:
+                raise DataError(
+                    f"no worker has joined the scheduler at {self.where}",
+                    f"start some: dask worker {self.where} --nthreads 1 --memory-limit 0",
+                ) from e
+            return client
+        started = _start(self.where, self._folder)
+        client = Client(started, security=started.security)
+        self._closing = [client, started]
+        return client
+
+    @functools.cached_property
+    def _folder(self) -> Path:
+        """Make a folder of this run's own in the cache, and remove those of runs that are over."""
+        home = cache_folder() / "cluster"
+        home.mkdir(parents=True, exist_ok=True)
+        for lock in home.glob("*.lock"):
+            with suppress(OSError), lock.open("r+b") as f:
+                _take(f)
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink()
+        folder = home / uuid.uuid4().hex
+        self._lock = folder.with_suffix(".lock").open("w+b")
+        with suppress(OSError):  # without locks, the folder of a killed run stays
+            _take(self._lock)
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def close(self) -> None:
+        """Let the workers go, end those that were started, and remove what lay in the cache."""
+        for each in self._closing:
+            with suppress(OSError):
+                each.close()
+        if self._lock is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._lock.close()
+            self._folder.with_suffix(".lock").unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def gpus() -> list[str]:
+    """Name the GPUs that a process here may use, as CUDA_VISIBLE_DEVICES does."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [one for one in named.split(",") if one.strip()]
+    return [str(k) for k, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
+
+
+def _start(where: str, folder: Path) -> Any:
+    """Start a scheduler and workers here, a GPU each; they answer to nobody without this run's key.
+
+    Dask gives a worker one thread for products; evalkit bounds its own memory, in which mapped
+    features do not count, so Dask's limit is off.
+    """
+    from distributed import Nanny, Scheduler, SpecCluster
+    from distributed.security import Security
+
+    devices = gpus()
+    some = re.fullmatch(r"local:(\d+)", where)
+    n = int(some[1]) if some else len(devices) or len(os.sched_getaffinity(0))
+    common = {"security": Security.temporary(), "protocol": "tls://", "host": "127.0.0.1"}
+    worker = {
+        "nthreads": 1,
+        "memory_limit": 0,
+        "silence_logs": logging.CRITICAL,
+        "local_directory": str(folder),
+        **common,
+    }
+    workers = {}
+    for k in range(n):
+        env = {"CUDA_VISIBLE_DEVICES": devices[k % len(devices)]} if devices else {}
+        workers[k] = {"cls": Nanny, "options": {**worker, "env": env}}
+    return SpecCluster(
+        workers=workers,
+        scheduler={"cls": Scheduler, "options": {"port": 0, "dashboard": False, **common}},
+        security=common["security"],
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _take(file: IO[bytes]) -> None:
+    """Lock a file, or raise OSError; the system drops the lock with the process."""
+    try:
+        import fcntl
+    except ImportError as e:  # pragma: no cover - Windows
+        raise OSError("no locks here") from e
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@functools.lru_cache(maxsize=2)
+def _job(path: str) -> Callable[[Any], Any]:
+    """Read a job, once in a worker's life."""
+    try:
+        with Path(path).open("rb") as f:
+            version, job = pickle.load(f)  # noqa: S301 - of the run that asked for this piece
+    except FileNotFoundError as e:
+        raise DataError(
+            f"a worker cannot read {path}", "EVALKIT_CACHE must name a folder every worker sees"
+        ) from e
+    if version != __version__:
+        raise DataError(f"a worker has evalkit {__version__}, not {version}")
+    made: Callable[[Any], Any] = job
+    return made
+
+
+def _piece(path: str, item: Any) -> tuple[bool, Any]:
+    """Do one piece in a worker: (True, result), or (False, (message, hint)) of an evalkit error."""
+    try:
+        return True, _job(path)(item)
+    except EvalkitError as e:
+        return False, (e.message, e.hint)
+
+
+def _forget() -> None:
+    """Drop the jobs, so that files they map can go."""
+    _job.cache_clear()
