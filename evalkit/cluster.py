@@ -1,10 +1,10 @@
 """Other processes and machines: Dask's workers do pieces of a job, evalkit brings the pieces.
 
 Dask starts and restarts workers, places pieces, and repeats those of a worker that ended.  A job is
-any picklable function of one piece.  It and all rows reach the workers through files below the
-cache (`$EVALKIT_CACHE`), which every worker must see under the same path, never through the
-scheduler.  A piece's result is the same wherever and however often it is made, and whoever asked
-takes it once, so no number depends on the workers.
+any picklable function of one piece.  Rows, jobs and results go through files below the cache
+(`$EVALKIT_CACHE`), which every worker must see under the same path, never through the scheduler.  A
+piece's result is the same wherever and however often it is made, and whoever asked takes it once,
+so no number depends on the workers.
 """
 
 from __future__ import annotations
@@ -71,26 +71,30 @@ class Cluster:
         import cloudpickle
         from distributed import KilledWorker, as_completed
 
-        path = self._folder / f"{next(self._numbers)}.job"
+        job_path = self._folder / f"{next(self._numbers)}.job"
         try:
-            with whole_file(path) as f:
+            with whole_file(job_path) as f:
                 cloudpickle.dump((__version__, job), f)
         except (TypeError, pickle.PicklingError) as e:
-            raise DataError(
-                f"workers cannot be told what to do: {e}", "try without --cluster"
-            ) from e
-        futures = {
-            client.submit(
-                _piece, str(path), item, key=f"{path}-{n}", pure=False, retries=_RETRIES
-            ): n
-            for n, item in items.items()
-        }
+            raise DataError(f"workers cannot be told the job: {e}", "do without --cluster") from e
+        futures = {}
         try:
+            for n, item in items.items():
+                path = str(job_path.with_suffix(f".{n}"))
+                future = client.submit(
+                    _piece, str(job_path), item, path, key=path, pure=False, retries=_RETRIES
+                )
+                futures[future] = n, Path(path)
             for future in as_completed(futures):
-                done, held = future.result()
+                number, path = futures[future]
+                if future.status in ("error", "cancelled"):
+                    future.result()
+                # What has been written stays, whether its worker still lives or not.
+                done, held = pickle.loads(path.read_bytes())  # noqa: S301 - our own worker's
                 if not done:
                     raise EvalkitError(*held)
-                yield futures[future], held
+                yield number, held
+                path.unlink(missing_ok=True)
                 future.release()
         except KilledWorker as e:
             raise DataError(
@@ -104,9 +108,9 @@ class Cluster:
             ) from e
         finally:
             client.cancel(list(futures), force=True)
-            path.unlink(missing_ok=True)
+            job_path.unlink(missing_ok=True)
             with suppress(OSError):
-                client.run(_forget, on_error="ignore")
+                client.run(_forget, wait=False)
 
     @functools.cached_property
     def _client(self) -> Any:
@@ -115,7 +119,7 @@ class Cluster:
         except ImportError as e:
             raise MissingPackageError("dask distributed", "cluster", "--cluster") from e
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost is done again
-        if not self.where.startswith("local"):
+        if self.where.partition(":")[0] != "local":
             try:
                 client = Client(self.where, timeout=_JOIN_S)
             except (OSError, ValueError) as e:
@@ -182,9 +186,12 @@ def _start(where: str, folder: Path) -> Any:
     Dask gives a worker one thread for products; evalkit bounds its own memory, in which mapped
     features do not count, so Dask's limit is off.
     """
+    import dask
     from distributed import Nanny, Scheduler, SpecCluster
     from distributed.security import Security
 
+    # Else a worker that is just starting again, 15 s after another end of it, is given up for good.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1000 days"})
     devices = gpus()
     some = re.fullmatch(r"local:(\d+)", where)
     n = int(some[1]) if some else len(devices) or len(os.sched_getaffinity(0))
@@ -233,14 +240,16 @@ def _job(path: str) -> Callable[[Any], Any]:
     return made
 
 
-def _piece(path: str, item: Any) -> tuple[bool, Any]:
-    """Do one piece in a worker: (True, result), or (False, (message, hint)) of an evalkit error."""
+def _piece(job: str, item: Any, path: str) -> None:
+    """Do one piece in a worker: (True, result) to a file, or (False, what evalkit raised)."""
     try:
-        return True, _job(path)(item)
+        found: tuple[bool, Any] = True, _job(job)(item)
     except EvalkitError as e:
-        return False, (e.message, e.hint)
+        found = False, (e.message, e.hint)
+    with whole_file(Path(path)) as f:
+        pickle.dump(found, f, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def _forget() -> None:
+async def _forget() -> None:  # what is not waited for must be a coroutine
     """Drop the jobs, so that files they map can go."""
     _job.cache_clear()

@@ -50,7 +50,7 @@ checkpoint_option = click.option(
 
 
 def _where(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
-    if text is None or re.fullmatch(r"local(:[1-9]\d*)?|(\w+://)?[^\s/:]+:\d+", text):
+    if text is None or re.fullmatch(r"local(:[1-9]\d*)?|(\w+://)?(?!local:)[^\s/:]+:\d+", text):
         return text
     raise click.BadParameter(f"{text!r} is none of local, local:2, tcp://host:8786")
 

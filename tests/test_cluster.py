@@ -1,0 +1,351 @@
+"""Real Dask workers, really killed: the same bits as one process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_allpairs_engine import FARS, people, told
+from test_elsewhere import every_answer
+from test_faults import FED, command, environment, faces, model
+
+from evalkit import adapters, cluster, embedder, images
+from evalkit.adapters import presets
+from evalkit.cli import run
+from evalkit.cluster import Cluster
+from evalkit.errors import DataError, EvalkitError
+from evalkit.protocols import allpairs
+from evalkit.protocols.allpairs import Engine, elsewhere, scan
+
+pytest.importorskip("distributed")
+pytest.importorskip("cryptography")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9 and /proc")
+__all__ = ["model"]  # a fixture
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVALKIT_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def two(cache: Path) -> Iterator[Cluster]:
+    with Cluster("local:2") as workers:
+        yield workers
+    assert not list((cache / "cluster").iterdir())
+
+
+def processes(two: Cluster) -> list[int]:
+    """Give the workers' process numbers; one that is being restarted has none."""
+    assert two._client is not None  # started
+    return [nanny.pid for nanny in two._closing[1].workers.values() if nanny.pid]
+
+
+class Killing:
+    """As `progress`: kill a worker, of two the one that lived longer, at each share of the job."""
+
+    def __init__(self, two: Cluster, *shares: float) -> None:
+        self.two, self.left, self.killed = two, list(shares), list[int]()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.left and done >= self.left[0] * total:
+            self.left.pop(0)
+            while not (living := set(processes(self.two)) - set(self.killed)):
+                time.sleep(0.01)
+            self.killed.append(min(living))
+            os.kill(self.killed[-1], signal.SIGKILL)
+
+
+def test_every_answer_is_that_of_one_process(two: Cluster, monkeypatch: Any) -> None:
+    monkeypatch.setattr(scan, "_BLOCK", 200_000)
+    monkeypatch.setattr(scan, "ROWS", 128)
+    x, a = people(700, 12, 1)
+    y, b = people(1500, 12, 2)
+    true = every_answer(dict, x, a, y, b)
+    assert every_answer(lambda: {"engine": Engine(cluster=two)}, x, a, y, b) == true
+
+
+def test_killed_workers_change_no_bit(two: Cluster, monkeypatch: Any) -> None:
+    for name, size in (("_BLOCK", 50_000), ("ROWS", 32)):
+        monkeypatch.setattr(scan, name, size)
+    x, a = people(2000, 12, 3)
+    every, bars = np.arange(2000), np.full(2000, 0.3)
+    true = told(allpairs.verify(x, a, fars=FARS)), allpairs.ranks(x, x, every, bars)
+    kills = Killing(two, 0.2, 0.5)
+    assert (
+        told(allpairs.verify(x, a, fars=FARS, engine=Engine(cluster=two, progress=kills)))
+        == true[0]
+    )
+    more = Killing(two, 0.1, 0.4, 0.7)
+    spread = allpairs.ranks(x, x, every, bars, engine=Engine(cluster=two, progress=more))
+    for alone, count in zip(true[1], spread, strict=True):
+        np.testing.assert_array_equal(alone, count)
+    assert len({*kills.killed, *more.killed}) == 5
+
+
+def test_a_piece_is_tried_again_and_an_error_of_evalkits_is_not(
+    two: Cluster, tmp_path: Path
+) -> None:
+    def fails_once(item: int) -> int:
+        tried = tmp_path / str(item)
+        if not tried.exists():
+            tried.touch()
+            raise OSError("for a moment")
+        return item * item
+
+    with closing(two.run(fails_once, {k: k for k in range(5)})) as done:
+        assert sorted(done) == [(k, k * k) for k in range(5)]
+
+    def refuses(item: int) -> int:
+        with (tmp_path / "refused").open("a") as f:
+            f.write("x")
+        raise DataError("no such thing", "get one")
+
+    with pytest.raises(EvalkitError, match="no such thing") as caught:
+        list(two.run(refuses, {0: 0}))
+    assert caught.value.hint == "get one" and (tmp_path / "refused").read_text() == "x"
+
+
+def test_a_piece_that_kills_every_worker_is_told(two: Cluster) -> None:
+    def ends(item: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(DataError, match="every worker that took one piece ended"):
+        list(two.run(ends, {0: 0}))
+
+
+def test_rows_reach_workers_by_the_name_of_a_file(two: Cluster, tmp_path: Path) -> None:
+    x = people(300, 64, 1)[0]
+    np.save(tmp_path / "x.npy", x)
+    own = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert two.place(own) is own
+    placed = two.place(x)
+    assert two.place(x) is placed and not placed.flags.writeable
+    np.testing.assert_array_equal(placed, x)
+    job = elsewhere.Blocks(scan.Scan(scan.Side(placed), None), None, [])  # type: ignore[arg-type]
+    with closing(two.run(lambda _: job._scan.x.pick(np.array([0])), {0: None})) as done:
+        np.testing.assert_array_equal(next(done)[1], x[[0]])
+
+
+def load(path: Path) -> adapters.Adapter:
+    spec = presets.resolve(str(path), "arcface", size=(8, 8))
+    return adapters.load(str(path), spec=spec)
+
+
+def loader(path: Path) -> Callable[[], adapters.Adapter]:
+    """Give `load` in a form that a worker, which has no tests, can make."""
+    spec = presets.resolve(str(path), "arcface", size=(8, 8))
+    return partial(adapters.load, str(path), spec=spec)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_embedding_with_killed_workers_gives_the_file_of_one_process(
+    two: Cluster, model: Path, tmp_path: Path, monkeypatch: Any, zipped: bool
+) -> None:
+    import shutil
+
+    monkeypatch.setattr(embedder, "_PIECE", 4)
+    where = faces(tmp_path / "faces", 120)
+    (where / "P0" / "000.png").write_bytes(b"no image")
+    if zipped:
+        where = Path(shutil.make_archive(str(tmp_path / "faces"), "zip", where))
+    source, kills = images.find(where), Killing(two, 0.2, 0.6)
+    for name, options in (
+        ("one.h5", {}),
+        ("two.h5", {"cluster": two, "load": loader(model), "progress": kills}),
+    ):
+        path = tmp_path / name
+        store = embedder.embed(
+            load(model), source, source.manifest(), path, views=2, batch=4, **options
+        )
+        assert int(store.failed.sum()) == 1
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
+    assert len(kills.killed) == 2
+
+
+def test_a_worker_with_another_model_is_told(two: Cluster, model: Path, tmp_path: Path) -> None:
+    source = images.find(faces(tmp_path / "faces", 6))
+    other = tmp_path / "other.onnx"
+    import small_models
+
+    small_models.save(other, layout="nhwc")
+    spec = presets.resolve(str(other), "arcface", size=(8, 8), layout="nhwc")
+    wrong = partial(adapters.load, str(other), spec=spec)
+    with pytest.raises(EvalkitError, match="a worker would make other features: model"):
+        embedder.embed(
+            load(model), source, source.manifest(), tmp_path / "f.h5", cluster=two, load=wrong
+        )
+    assert not (tmp_path / "f.h5").exists()
+
+
+def test_gpus_are_shared_out(monkeypatch: Any) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert cluster.gpus() == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert cluster.gpus() == []
+
+
+@pytest.mark.slow
+def test_a_worker_sees_one_gpu(cache: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    with Cluster("local") as workers:
+        seen = workers._client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
+    assert sorted(seen.values()) == ["2", "5"]
+
+
+@pytest.mark.parametrize("where", ["here", "local:0", "local:two", "tcp://host", "host"])
+def test_a_cluster_that_is_none_is_wrong_usage(where: str, capsys: Any) -> None:
+    assert run(["trillion", "--features", "x.npy", "--cluster", where]) == 2
+    assert "none of local, local:2, tcp://host:8786" in capsys.readouterr().err
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr(cluster, "_JOIN_S", 1)
+    np.save(tmp_path / "x.npy", people(30, 4, 0)[0][7:])
+    (tmp_path / "who.txt").write_text("\n".join("aabbccdd" + "-" * 15))
+    given = ["--features", str(tmp_path / "x.npy"), "--subjects", str(tmp_path / "who.txt")]
+    assert run(["trillion", *given, "--cluster", "tcp://127.0.0.1:9"]) == 3
+    error = capsys.readouterr().err
+    assert "no scheduler answers at tcp://127.0.0.1:9" in error and "Traceback" not in error
+
+
+# The driver
+
+
+def alive(cache: Path) -> list[int]:
+    """Processes that were started with this cache."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and str(cache).encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+SLOW = (
+    "from evalkit.protocols.allpairs import scan, elsewhere; import time\n"
+    "scan._BLOCK, scan.ROWS, elsewhere.EVERY_S = 50_000, 32, 0.0\n"
+    "save = scan.Scan.save\n"
+    "scan.Scan.save = lambda *a: (save(*a), time.sleep(0.1))\n"
+    "from evalkit import embedder\n"
+    "embedder._PIECE = 4\n"
+    "from evalkit.features import FeatureStore as F\n"
+    "write = F.write\n"
+    "F.write = lambda *a: (write(*a), time.sleep(0.02))\n"
+)
+
+
+def killed_when(begun: Callable[[], bool], given: list[object], cache: Path) -> None:
+    """Start a command and kill it and nothing else once `begun`; its workers end by themselves."""
+    process = subprocess.Popen(
+        command(*given, before=SLOW), env=environment(EVALKIT_CACHE=str(cache))
+    )
+    while not begun():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    time.sleep(0.3)
+    assert len(alive(cache)) > 2
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    until = time.monotonic() + 60
+    while alive(cache):
+        assert time.monotonic() < until, "workers outlive their driver"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    x, a = people(2500, 12, 5)
+    np.save(tmp_path / "x.npy", x[7:])
+    who = ["-" if s < 0 or k > 900 else f"p{s}" for k, s in enumerate(a[7:])]
+    (tmp_path / "who.txt").write_text("\n".join(who))
+    given: list[object] = ["trillion", "--features", tmp_path / "x.npy"]
+    given += ["--subjects", tmp_path / "who.txt", "--far", "1e-2", "--far", "1e-4"]
+    spread = [*given, "--cluster", "local:2", "--checkpoint", tmp_path / "job"]
+    cache = tmp_path / "cache"
+    assert run([*map(str, given), "--json", str(tmp_path / "one.json")]) == 0
+    for name in ("job", "job.2.1", "job.3.1"):
+        killed_when((tmp_path / name).exists, [*spread, "--json", tmp_path / "two.json"], cache)
+        assert (tmp_path / name).exists() and not (tmp_path / "two.json").exists()
+    last = subprocess.run(
+        command(*spread, "--json", tmp_path / "two.json", before=SLOW),
+        env=environment(EVALKIT_CACHE=str(cache)),
+    )
+    assert last.returncode == 0
+    assert (tmp_path / "two.json").read_bytes() == (tmp_path / "one.json").read_bytes()
+    assert not list(tmp_path.glob("job*")) and not list((cache / "cluster").iterdir())
+
+
+@pytest.mark.slow
+def test_a_killed_driver_of_embedding_goes_on(model: Path, tmp_path: Path) -> None:
+    from evalkit.features import FeatureStore
+
+    given: list[object] = ["embed", "--model", model, *FED, "--batch", 2, "--views", 2]
+    given += ["--data", faces(tmp_path / "faces", 400)]
+    file, cache = tmp_path / "two.h5", tmp_path / "cache"
+    assert run([*map(str, given), str(tmp_path / "one.h5")]) == 0
+    left = 400
+
+    def further() -> bool:
+        if not file.exists():
+            return False
+        with FeatureStore.open(file) as begun:
+            return len(begun.pending()) < left
+
+    for _ in range(3):
+        killed_when(further, [*given, file, "--cluster", "local:2"], cache)
+        with FeatureStore.open(file) as begun:
+            assert 0 < len(begun.pending()) < left
+            left = len(begun.pending())
+    done = subprocess.run(
+        command(*given, file, "--cluster", "local:2"), env=environment(EVALKIT_CACHE=str(cache))
+    )
+    assert done.returncode == 0
+    assert file.read_bytes() == (tmp_path / "one.h5").read_bytes()
+
+
+@pytest.mark.slow
+def test_one_worker_twenty_kills_and_a_joined_scheduler(cache: Path, monkeypatch: Any) -> None:
+    """One worker, two that are killed again and again, and workers somebody else started."""
+    monkeypatch.setattr(scan, "_BLOCK", 50_000)
+    monkeypatch.setattr(scan, "ROWS", 16)
+    x, a = people(2500, 12, 6)
+    true = told(allpairs.verify(x, a, fars=FARS))
+    with Cluster("local:1") as one:
+        assert told(allpairs.verify(x, a, fars=FARS, engine=Engine(cluster=one))) == true
+    with Cluster("local:2") as workers:
+        kills = Killing(workers, *np.linspace(0.02, 0.95, 20).tolist())
+        engine = Engine(cluster=workers, progress=kills)
+        assert told(allpairs.verify(x, a, fars=FARS, engine=engine)) == true
+        assert len(kills.killed) == 20
+    module = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    address = "tcp://127.0.0.1:39786"
+    env = environment(EVALKIT_CACHE=str(cache))
+    scheduler = subprocess.Popen(
+        [*module, "--host", "127.0.0.1", "--port", "39786", "--no-dashboard"], env=env
+    )
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
+    others = [subprocess.Popen([*worker, "--memory-limit", "0"], env=env) for _ in range(2)]
+    try:
+        with Cluster(address) as joined:
+            assert told(allpairs.verify(x, a, fars=FARS, engine=Engine(cluster=joined))) == true
+            assert len(joined._client.run(os.getpid)) == 2
+    finally:
+        for process in (*others, scheduler):
+            process.terminate()
+            process.wait()
