@@ -80,11 +80,10 @@ class Cluster:
         futures = {}
         try:
             for n, item in items.items():
-                path = str(job_path.with_suffix(f".{n}"))
-                future = client.submit(
-                    _piece, str(job_path), item, path, key=path, pure=False, retries=_RETRIES
-                )
-                futures[future] = n, Path(path)
+                path = job_path.with_suffix(f".{n}")
+                given = str(job_path), item, str(path)
+                future = client.submit(_piece, *given, key=str(path), pure=False, retries=_RETRIES)
+                futures[future] = n, path
             for future in as_completed(futures):
                 number, path = futures[future]
                 if future.status in ("error", "cancelled"):
