@@ -23,7 +23,7 @@ from evalkit.cli import run
 from evalkit.cluster import Cluster
 from evalkit.errors import DataError, EvalkitError
 from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, elsewhere, scan
+from evalkit.protocols.allpairs import Engine, elsewhere, scan, screens
 
 pytest.importorskip("distributed")
 pytest.importorskip("cryptography")
@@ -69,7 +69,7 @@ class Killing:
 
 def test_every_answer_is_that_of_one_process(two: Cluster, monkeypatch: Any) -> None:
     monkeypatch.setattr(scan, "_BLOCK", 200_000)
-    monkeypatch.setattr(scan, "ROWS", 128)
+    monkeypatch.setattr(screens, "ROWS", 128)
     x, a = people(700, 12, 1)
     y, b = people(1500, 12, 2)
     true = every_answer(dict, x, a, y, b)
@@ -77,8 +77,8 @@ def test_every_answer_is_that_of_one_process(two: Cluster, monkeypatch: Any) -> 
 
 
 def test_killed_workers_change_no_bit(two: Cluster, monkeypatch: Any) -> None:
-    for name, size in (("_BLOCK", 50_000), ("ROWS", 32)):
-        monkeypatch.setattr(scan, name, size)
+    for module, name, size in ((scan, "_BLOCK", 50_000), (screens, "ROWS", 32)):
+        monkeypatch.setattr(module, name, size)
     x, a = people(2000, 12, 3)
     every, bars = np.arange(2000), np.full(2000, 0.3)
     true = told(allpairs.verify(x, a, fars=FARS)), allpairs.ranks(x, x, every, bars)
@@ -238,10 +238,10 @@ def alive(cache: Path) -> list[int]:
 
 
 SLOW = (
-    "from evalkit.protocols.allpairs import scan, elsewhere; import time\n"
-    "scan._BLOCK, scan.ROWS, elsewhere.EVERY_S = 50_000, 32, 0.0\n"
-    "save = scan.Scan.save\n"
-    "scan.Scan.save = lambda *a: (save(*a), time.sleep(0.1))\n"
+    "from evalkit.protocols.allpairs import scan, screens, elsewhere; import time\n"
+    "scan._BLOCK, screens.ROWS, elsewhere.EVERY_S = 50_000, 32, 0.0\n"
+    "from evalkit.protocols.allpairs import checkpoints as c\nsave = c.save\n"
+    "c.save = lambda *a: (save(*a), time.sleep(0.1))\n"
     "from evalkit import embedder\n"
     "embedder._PIECE = 4\n"
     "from evalkit.features import FeatureStore as F\n"
@@ -323,7 +323,7 @@ def test_a_killed_driver_of_embedding_goes_on(model: Path, tmp_path: Path) -> No
 def test_one_worker_twenty_kills_and_a_joined_scheduler(cache: Path, monkeypatch: Any) -> None:
     """One worker, two that are killed again and again, and workers somebody else started."""
     monkeypatch.setattr(scan, "_BLOCK", 50_000)
-    monkeypatch.setattr(scan, "ROWS", 16)
+    monkeypatch.setattr(screens, "ROWS", 16)
     x, a = people(2500, 12, 6)
     true = told(allpairs.verify(x, a, fars=FARS))
     with Cluster("local:1") as one:
