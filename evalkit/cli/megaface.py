@@ -193,7 +193,10 @@ def _source(
     """Give a function from keys to features, and where these come from."""
     if path.is_dir():
         if ending is None:
-            raise click.UsageError(f"{path} is a folder: say --file-ending, such as _foam.bin")
+            raise click.UsageError(
+                f"{path} is a folder: say --file-ending, such as _foam.bin; a tree of .npy files "
+                "goes through evalkit import first"
+            )
 
         def take(wanted: Sequence[str], _: str) -> NDArray[Any]:
             return _fused(files.read_folder(path, wanted, ending), how)
