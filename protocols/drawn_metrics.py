@@ -21,6 +21,14 @@ Statistic = Callable[[Draw], float]
 BEST = "accuracy@threshold=best"
 
 
+def reaching(sample: Sample, name: str) -> Sample:
+    """Choose what a metric is drawn from: the sample, or a thinned one that reaches a high FAR."""
+    far = _far(name)
+    if far is None or sample.thinned is None or accepts(sample, far) is not None:
+        return sample
+    return sample.thinned
+
+
 def statistic(sample: Sample, name: str, c: float) -> Statistic | None:
     """Find how to compute a metric in one draw, or None where the sample does not hold it."""
     if name.startswith("rank-") and sample.rank is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import betaincinv, ndtri
 
 from evalkit.errors import ProtocolError
+from evalkit.protocols.drawn_metrics import reaching
 from evalkit.protocols.resampling import metric_draws
 from evalkit.protocols.samples import Floats, Outcomes, Sample, sample_of
 from evalkit.types import Estimate
@@ -98,13 +99,17 @@ def with_intervals(
     found = dict(metrics)
     for name, values in drawn.items():
         n = independent(sample, name)
-        found[name] = bounded(metrics[name], values, n, seed, level, sample.unit)
+        m = bounded(metrics[name], values, n, seed, level, sample.unit)
+        if reaching(sample, name) is not sample:
+            m = replace(m, interval=f"{m.interval}, of a random sample of impostors")
+        found[name] = m
     return found
 
 
 def affordable(draws: int, sample: Sample, work: int) -> int:
     """Return `draws`, or as many as touch `work` comparisons in all, but not below FEWEST."""
     comparisons = len(sample.genuine) + len(sample.impostor)
+    comparisons += len(sample.thinned.impostor) if sample.thinned is not None else 0
     return min(draws, max(FEWEST, work // max(comparisons, 1)))
 
 

@@ -19,6 +19,7 @@ from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
 from evalkit.protocols.samples import people_of_pairs
 from evalkit.protocols.scores import exact_scores, failed
+from evalkit.protocols.set_outcomes import SAMPLED
 from evalkit.types import Estimate, PairSet
 
 _CHUNK = 1024  # pairs whose rows stay in cache
@@ -49,14 +50,14 @@ def outcomes(scored: Scored, pairs: PairSet, fars: Sequence[str]) -> dict[str, N
     """Keep what intervals and paired tests need: genuine and highest impostor scores.
 
     Rows joined by genuine pairs are one person.  Kept are about twice the false accepts that the
-    highest FAR allows, scored exactly; a FAR that needs more than `LONGEST_TAIL` gets no interval.
-    Where that is not the whole list, the rest enters a draw by how many impostor pairs each person
+    highest FAR allows, scored exactly; where one needs more than `LONGEST_TAIL`, also `SAMPLED` at
+    random.  Where that is not the whole list, the rest enters a draw by how many impostor pairs each person
     has on the left and on the right, as if these had met in proportion.
     """
     person = np.unique(people_of_pairs(pairs.left, pairs.right, pairs.genuine), return_inverse=True)
     who, n = person[1], len(scored.impostor)
-    allowed = (2 * false_accepts_allowed(far, n) + 100 for far in fars)
-    count = min(max((k for k in allowed if k <= LONGEST_TAIL), default=0), n)
+    needed = [min(2 * false_accepts_allowed(far, n) + 100, n) for far in fars]
+    count = max((k for k in needed if k <= LONGEST_TAIL), default=0)
     # All that may be among the `count` highest: within twice the screen's error of the last.
     bar = np.partition(scored.impostor, n - count)[n - count] if count else np.inf
     near = np.flatnonzero(scored.impostor >= bar - 2 * scored.error)
@@ -75,6 +76,14 @@ def outcomes(scored: Scored, pairs: PairSet, fars: Sequence[str]) -> dict[str, N
         "impostor_place": kept,
         "impostors": np.array(n),
     }
+    if max(needed, default=0) > LONGEST_TAIL:
+        some = np.random.default_rng(0).integers(0, n, SAMPLED)
+        found |= {
+            "sampled_score": _exact(scored, some),
+            "sampled_left": who[scored.left[some]].astype(np.int32),
+            "sampled_right": who[scored.right[some]].astype(np.int32),
+            "sampled_place": some,
+        }
     if count < n:
         sides = (("left_images", scored.left), ("right_images", scored.right))
         found |= {name: np.bincount(who[rows], minlength=len(person[0])) for name, rows in sides}

@@ -6,10 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from evalkit.protocols.drawn_metrics import accepts, border, excess, share, statistic
+from evalkit.protocols.drawn_metrics import (
+    Statistic,
+    accepts,
+    border,
+    excess,
+    reaching,
+    share,
+    statistic,
+)
 from evalkit.protocols.samples import Floats, Sample
 from evalkit.protocols.subject_draws import (
     Counts,
+    Draw,
     shrinkage,
     shrinkage_of_difference,
     subject_weights,
@@ -34,19 +43,23 @@ def metric_draws(
     weights : (draws, S) of people drawn already.  c : metric -> `shrinkage`, else the sample's own.
     What `sample` holds drawn is returned as it is.
     """
-    own = dict.fromkeys(names, 1.0)
-    own |= {n: shrinkage(sample, e) for n in names if (e := excess(sample, n)) is not None}
-    own |= c or {}
-    statistics = {n: s for n in names if (s := statistic(sample, n, own[n])) is not None}
-    drawn = {name: np.empty(draws) for name in statistics}
-    if statistics:
-        rng = np.random.default_rng(seed)
-        draw = None
-        for d in range(draws):
-            weight = subject_weights(sample, rng) if weights is None else weights[d]
-            draw = weigh(sample, weight, draw)
-            for name, of_draw in statistics.items():
-                drawn[name][d] = of_draw(draw)
+    sources: tuple[Sample, ...] = (sample,) if sample.thinned is None else (sample, sample.thinned)
+    statistics: list[tuple[str, int, Statistic]] = []
+    for name in names:
+        source = reaching(sample, name)
+        e = excess(source, name)
+        own = 1.0 if e is None else shrinkage(source, e)
+        found = statistic(source, name, own if c is None else c.get(name, own))
+        if found is not None:
+            statistics.append((name, int(source is not sample), found))
+    drawn = {name: np.empty(draws) for name, _, _ in statistics}
+    rng, spent = np.random.default_rng(seed), dict[int, Draw]()
+    for d in range(draws if drawn else 0):
+        weight = subject_weights(sample, rng) if weights is None else weights[d]
+        for k in {k for _, k, _ in statistics}:
+            spent[k] = weigh(sources[k], weight, spent.get(k))
+        for name, k, of_draw in statistics:
+            drawn[name][d] = of_draw(spent[k])
     return drawn | {name: sample.drawn[name] for name in names if name in sample.drawn}
 
 
@@ -60,11 +73,12 @@ def paired_draws(
     """
     c = {}
     for name in names:
-        found = shrinkage_of_difference(base, other, excess(base, name), excess(other, name))
+        a, b = reaching(base, name), reaching(other, name)
+        found = shrinkage_of_difference(a, b, excess(a, name), excess(b, name))
         if found is not None:
             c[name] = found
-    a, b = (metric_draws(s, names, draws, seed, c=c) for s in (base, other))
-    return {name: b[name] - a[name] for name in names if name in a and name in b}
+    drawn, drew = (metric_draws(s, names, draws, seed, c=c) for s in (base, other))
+    return {name: drew[name] - drawn[name] for name in names if name in drawn and name in drew}
 
 
 def threshold_draws(
@@ -75,6 +89,7 @@ def threshold_draws(
     Returns (draws,) thresholds and (draws,) FARs of the fixed one, or None where the sample does
     not reach to that FAR.
     """
+    sample = reaching(sample, f"tpr@far={far}")
     allowed, e = accepts(sample, far), excess(sample, f"tpr@far={far}")
     if allowed is None or e is None:
         return None

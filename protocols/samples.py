@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +45,8 @@ class Sample:
     decided, fold : (P,) in list order, whether cross-validation decided the pair rightly; its fold.
     rank, rank_subject : (Q,) rank of each probe's mate (0 = failed) and the probe's subject.
     searches : of each gallery.
+    thinned : the same with some of all impostors at random, for FARs that the stored ones do not
+    reach.
     drawn : metric -> (draws,) drawn already, where the comparisons are too many to keep.
     subjects : S.  unit : what is drawn; "comparison" where nobody knows who is in them, so that
     each is of people of its own.
@@ -66,6 +68,7 @@ class Sample:
     rank: Ints | None = None
     rank_subject: Ints | None = None
     searches: tuple[Searches, ...] = ()
+    thinned: Sample | None = None
     drawn: Mapping[str, Floats] = field(default_factory=dict)
     unit: Literal["subject", "comparison"] = "subject"
 
@@ -107,7 +110,8 @@ def sample_of(outcomes: Outcomes) -> Sample:
     without rows either, each comparison is of people of its own (`unit`).
     All pairs of one or two sets: genuine_score, genuine_subject, impostor_score, impostor_left,
     impostor_right (subjects), impostors (), and left_images, right_images unless all are listed;
-    impostor_rows (I, 2) or impostor_place (I,) say which pairs these are.
+    impostor_rows (I, 2) or impostor_place (I,) say which pairs these are.  sampled_* : the same of
+    some of all impostors, drawn at random.
     Searches, beside these or alone: rank, rank_subject (Q,); open-set ones as `searches_of`.
     Draws made already: "drawn:METRIC" (draws,), with the subject of every row.
     """
@@ -211,34 +215,45 @@ def _sample_of_pairs(outcomes: Outcomes) -> Sample:
 
 
 def _sample_of_sets(outcomes: Outcomes) -> Sample:
-    g = np.argsort(-outcomes["genuine_score"], kind="stable")
-    i = np.argsort(-outcomes["impostor_score"], kind="stable")
     images = [
         np.asarray(outcomes[name], np.float64) if name in outcomes else None
         for name in ("left_images", "right_images")
     ]
-    place = outcomes.get("impostor_place")
-    if "impostor_rows" in outcomes:
-        rows = outcomes["impostor_rows"].astype(np.int64)
-        place = rows[:, 0] << 32 | rows[:, 1]
     listed = [outcomes[n] for n in ("genuine_subject", "impostor_left", "impostor_right")]
-    return Sample(
-        subjects=len(images[0])
-        if images[0] is not None
-        else int(np.concatenate(listed).max(initial=-1)) + 1,
+    subjects = int(np.concatenate(listed).max(initial=-1)) + 1
+    g = np.argsort(-outcomes["genuine_score"], kind="stable")
+    stored = Sample(
+        subjects=subjects if images[0] is None else len(images[0]),
         genuine=outcomes["genuine_score"][g],
         genuine_subject=outcomes["genuine_subject"][g].astype(np.intp),
-        impostor=outcomes["impostor_score"][i],
-        left=outcomes["impostor_left"][i].astype(np.intp),  # what gathers fastest
-        right=outcomes["impostor_right"][i].astype(np.intp),
+        **_impostors(outcomes, "impostor"),
         impostors=int(outcomes["impostors"]),
         left_images=images[0],
         right_images=images[1],
-        place=None if place is None else place[i],
         rank=outcomes.get("rank"),
         rank_subject=outcomes.get("rank_subject"),
         searches=searches_of(outcomes),
     )
+    if "sampled_score" not in outcomes:
+        return stored
+    some, n = _impostors(outcomes, "sampled"), len(outcomes["sampled_score"])
+    whole = replace(stored, **some, impostors=n, left_images=None, right_images=None)
+    return replace(stored, thinned=whole)
+
+
+def _impostors(outcomes: Outcomes, kind: str) -> dict[str, Any]:
+    """Read impostor pairs by descending score, subjects as what gathers fastest."""
+    i = np.argsort(-outcomes[f"{kind}_score"], kind="stable")
+    place = outcomes.get(f"{kind}_place")
+    if f"{kind}_rows" in outcomes:
+        rows = outcomes[f"{kind}_rows"].astype(np.int64)
+        place = rows[:, 0] << 32 | rows[:, 1]
+    return {
+        "impostor": outcomes[f"{kind}_score"][i],
+        "left": outcomes[f"{kind}_left"][i].astype(np.intp),
+        "right": outcomes[f"{kind}_right"][i].astype(np.intp),
+        "place": None if place is None else place[i],
+    }
 
 
 def people_of_pairs(left: Ints, right: Ints, genuine: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -13,8 +13,10 @@ from evalkit.protocols.metrics import false_accepts_allowed
 from evalkit.protocols.samples import Floats, Ints
 from evalkit.protocols.scores import exact_scores
 
-# Impostor pairs kept at most: beyond it a FAR is so high that its outcomes would fill the disk.
+# Impostor pairs kept at most: beyond it a FAR is so high that its outcomes would fill the disk,
+# and so many are above its threshold that some, drawn at random, tell how it varies.
 LONGEST_TAIL = 2_000_000
+SAMPLED = 500_000
 
 
 def set_outcomes(
@@ -28,17 +30,19 @@ def set_outcomes(
     ranks: tuple[Ints, Ints] | None = None,
     searches: tuple[Floats, Ints, Floats, Ints] | None = None,
     longest: int = LONGEST_TAIL,
+    sampled: int = SAMPLED,
     **engine: Any,
 ) -> dict[str, NDArray[Any]]:
     """Collect what `intervals.with_intervals` and paired tests need of all pairs of x and y.
 
     x : (N, D) unit rows with subject : (N,), -1 = nobody's mate; y the same, or None for x with
     itself.  fars : those reported.  Kept are every genuine pair's score and the impostors down to
-    about twice the false accepts that the highest FAR allows; a FAR that needs more than `longest`
-    gets no interval.  genuine : rows i and j of x and their scores, where genuine pairs are not
-    those between x and y.  ranks : (Q,) rank of each probe's mate and the probe's row of x, where
-    searches were made too.  searches : of open-set ones, score of each mate (-inf where it was
-    outranked) and its probe's row of x, best score of each probe without one and its row.
+    about twice the false accepts that the highest FAR allows; where one needs more than `longest`,
+    also `sampled` impostor pairs at random, the same for every model.  genuine : rows i and j of x
+    and their scores, where genuine pairs are not those between x and y.  ranks : (Q,) rank of each
+    probe's mate and the probe's row of x, where searches were made too.  searches : of open-set
+    ones, score of each mate (-inf where it was outranked) and its probe's row of x, best score of
+    each probe without one and its row.
     `engine` goes to `allpairs.top_impostors`.
     """
     a = _own(subject, 0)
@@ -49,9 +53,9 @@ def set_outcomes(
     i, j = genuine_pairs(a, None if y is None else b)
     pairs = len(a) * (len(a) - 1) // 2 if y is None else len(a) * len(b)
     impostors = pairs - len(i)
-    allowed = (false_accepts_allowed(far, impostors) for far in fars)
-    tail = max((2 * k + 100 for k in allowed if 2 * k + 100 <= longest), default=0)
-    top = top_impostors(x, subject, y, y_subject, count=min(tail, impostors), **engine)
+    needed = [min(2 * false_accepts_allowed(far, impostors) + 100, impostors) for far in fars]
+    tail = max((k for k in needed if k <= longest), default=0)
+    top = top_impostors(x, subject, y, y_subject, count=tail, **engine)
     if genuine is None:
         genuine = i, j, exact_scores(x, i, x if y is None else y, j)
     first, second, score = genuine
@@ -64,6 +68,14 @@ def set_outcomes(
             "mate_subject": a[searches[1]],
             "nonmate_score": searches[2],
             "nonmate_subject": a[searches[3]],
+        }
+    if max(needed, default=0) > longest:
+        p, q = _random_impostors(a, None if y is None else b, sampled)
+        searched |= {
+            "sampled_score": exact_scores(x, p, x if y is None else y, q),
+            "sampled_left": a[p].astype(np.int32),
+            "sampled_right": b[q].astype(np.int32),
+            "sampled_rows": np.stack([p, q], axis=1).astype(np.int32),
         }
     return searched | {
         "genuine_score": score,
@@ -83,3 +95,16 @@ def _own(subject: Ints, offset: int) -> NDArray[np.int64]:
     """Give every row without a mate a name of its own, below zero."""
     named = np.asarray(subject, np.int64)
     return np.where(named < 0, -1 - offset - np.arange(len(named)), named)
+
+
+def _random_impostors(a: Ints, b: Ints | None, count: int) -> tuple[Ints, Ints]:
+    """Draw `count` impostor pairs, rows i of a and j of b (or i < j of a), with replacement."""
+    rng = np.random.default_rng(0)
+    i, j = np.empty(0, np.int64), np.empty(0, np.int64)
+    while len(i) < count:
+        p, q = rng.integers(0, len(a), count), rng.integers(0, len(a if b is None else b), count)
+        if b is None:
+            p, q = np.minimum(p, q), np.maximum(p, q)
+        other = a[p] != (a if b is None else b)[q]
+        i, j = np.append(i, p[other]), np.append(j, q[other])
+    return i[:count], j[:count]

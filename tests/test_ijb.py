@@ -153,6 +153,24 @@ def test_every_number_of_both_reports_has_its_interval() -> None:
         assert m.low <= m.value <= m.high, name
 
 
+def test_a_high_far_of_a_long_list_is_drawn_from_some_of_its_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, pairs = _listed()
+    scored = long_lists.screen(x, pairs)
+    whole = long_lists.outcomes(scored, pairs, ["0.5"])
+    monkeypatch.setattr(long_lists, "LONGEST_TAIL", 300)
+    monkeypatch.setattr(long_lists, "SAMPLED", 5000)
+    kept = long_lists.outcomes(scored, pairs, ["0.5", "0.01"])
+    n = int(kept["impostors"])
+    assert len(kept["impostor_score"]) == 2 * int(0.01 * n) + 100
+    k = kept["sampled_place"]
+    exact = exact_scores(x, scored.left[k], x, scored.right[k])
+    np.testing.assert_array_equal(kept["sampled_score"], exact)
+    a, b = (metric_draws(sample_of(o), ["tpr@far=0.5"], 200)["tpr@far=0.5"] for o in (whole, kept))
+    assert abs(a.mean() - b.mean()) < a.std() and 0.7 < b.std() / a.std() < 1.5
+
+
 def test_rows_of_another_length_are_refused() -> None:
     pairs = PairSet(np.array([0]), np.array([1]), np.array([True]))
     with pytest.raises(ProtocolError, match="not of unit length"):

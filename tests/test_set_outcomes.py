@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.resampling import metric_draws, paired_draws, threshold_draws
 from evalkit.protocols.samples import sample_of
-from evalkit.protocols.scores import normalise
+from evalkit.protocols.scores import exact_scores, normalise
 from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate
 
@@ -56,10 +56,43 @@ def test_the_tail_gives_the_draws_of_the_whole_list() -> None:
     assert found["tpr@far=0.5"].low is None  # not in the tail
 
 
-def test_a_far_that_needs_too_many_pairs_is_left_out() -> None:
-    x = features(60)
-    o = set_outcomes(x, np.arange(60) // 2, fars=["0.5", "0.01"], longest=200)
-    assert len(o["impostor_score"]) == 2 * 17 + 100
+@pytest.mark.parametrize("sets", [1, 2])
+def test_a_far_that_needs_too_many_pairs_has_some_of_them_at_random(sets: int) -> None:
+    subject = np.repeat(np.arange(40), 5)
+    rng = np.random.default_rng(0)
+    x = normalise(rng.normal(size=(40, 12))[subject] + 0.5 * rng.normal(size=(200, 12)))
+    two = () if sets == 1 else (normalise(rng.normal(size=(150, 12))), np.full(150, -1))
+    if sets == 2:  # whose genuine pairs are those of x alone
+        i, j = np.nonzero(np.triu(np.equal.outer(subject, subject), 1))
+        genuine = {"genuine": (i, j, exact_scores(x, i, x, j))}
+    else:
+        genuine = {}
+    whole = set_outcomes(x, subject, *two, fars=["1"], **genuine)
+    some = set_outcomes(
+        x, subject, *two, fars=["0.1", "0.001"], longest=300, sampled=6000, **genuine
+    )
+    needed = 2 * int(0.001 * int(whole["impostors"])) + 100
+    assert len(some["impostor_score"]) == needed and len(some["sampled_score"]) == 6000
+    p, q = some["sampled_rows"].T
+    y = x if sets == 1 else two[0]
+    np.testing.assert_array_equal(some["sampled_score"], exact_scores(x, p, y, q))
+    assert (some["sampled_left"] != some["sampled_right"]).all()
+    assert sets == 2 or (p < q).all()
+    full, thin = sample_of(whole), sample_of(some)
+    names = ["tpr@far=0.1", "tpr@far=0.001"]
+    a, b = (metric_draws(s, names, 300) for s in (full, thin))
+    np.testing.assert_array_equal(a[names[1]], b[names[1]])  # the tail reaches it
+    assert 0.9 < b[names[0]].std() / a[names[0]].std() < 1.35
+    assert abs(b[names[0]].mean() - a[names[0]].mean()) < a[names[0]].std()
+    found = with_intervals({n: Estimate(value=float(a[n].mean())) for n in names}, some, draws=50)
+    assert found[names[0]].interval.endswith("seed 0, of a random sample of impostors")
+    assert found[names[1]].interval.endswith("seed 0")
+    other = {**some, "sampled_score": some["sampled_score"] + rng.normal(0, 0.01, 6000)}
+    paired = paired_draws(thin, sample_of(other), names, 50)
+    assert 0 < paired[names[0]].std() < b[names[0]].std() / 2
+    thresholds, fars = threshold_draws(thin, "0.1", 50) or (np.empty(0), np.empty(0))
+    border = np.sort(whole["impostor_score"])[::-1][int(0.1 * int(whole["impostors"]))]
+    assert abs(thresholds.mean() - border) < thresholds.std() and abs(fars.mean() - 0.1) < 0.02
 
 
 def test_searches_share_the_people_of_the_pairs() -> None:
