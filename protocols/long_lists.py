@@ -51,8 +51,8 @@ def outcomes(scored: Scored, pairs: PairSet, fars: Sequence[str]) -> dict[str, N
 
     Rows joined by genuine pairs are one person.  Kept are about twice the false accepts that the
     highest FAR allows, scored exactly; where one needs more than `LONGEST_TAIL`, also `SAMPLED` at
-    random.  Where that is not the whole list, the rest enters a draw by how many impostor pairs each person
-    has on the left and on the right, as if these had met in proportion.
+    random.  Where that is not the whole list, the rest enters a draw by how many impostor pairs
+    each person has on the left and on the right, as if these had met in proportion.
     """
     person = np.unique(people_of_pairs(pairs.left, pairs.right, pairs.genuine), return_inverse=True)
     who, n = person[1], len(scored.impostor)
