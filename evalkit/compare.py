@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.directions import better
 from evalkit.errors import ReportError
 from evalkit.protocols.intervals import affordable
 from evalkit.protocols.paired import Difference, differences
@@ -120,9 +121,10 @@ def compare(
 
 def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10) -> str:
     """Lay out a comparison as text: values, difference with interval, p; then the flipped pairs."""
-    rows = [("", *titles, "difference", "95 % interval", "p", "test")]
+    rows = [("", *titles, "difference", "better", "95 % interval", "p", "test")]
     for name, (a, b) in found.values.items():
-        row = (name, spelled(name, a), spelled(name, b), spelled(name, b - a, "+"))
+        way = better(name) or "-"
+        row = (name, spelled(name, a), spelled(name, b), spelled(name, b - a, "+"), way)
         d = found.differences.get(name)
         paired = ("", "", "not paired")
         if d is not None:
@@ -131,7 +133,7 @@ def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10
         rows.append((*row, *paired))
     widths = [max(len(r[c]) for r in rows) for c in range(len(rows[0]))]
     lines = [
-        "  ".join(f"{c:<{w}}" if k in (0, 6) else f"{c:>{w}}" for k, (c, w) in cells).rstrip()
+        "  ".join(f"{c:<{w}}" if k in (0, 7) else f"{c:>{w}}" for k, (c, w) in cells).rstrip()
         for cells in (list(enumerate(zip(r, widths, strict=True))) for r in rows)
     ]
     if found.why_unpaired:

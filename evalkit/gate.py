@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evalkit.compare import Comparison, compare
+from evalkit.directions import is_fraction, lower_is_better, only_describes
 from evalkit.errors import ReportError
 from evalkit.report.table import spelled
 from evalkit.types import Report
@@ -19,33 +20,6 @@ Test = Literal["paired", "plain"]
 ALPHA = 0.05
 _KEEP_OUTCOMES = 'keep the outcomes with --out, or write a rule with test = "plain"'
 _ROUNDING = 1e-12  # 0.993 - 0.992 is not above 0.001
-
-# Where less is better, and where neither is; every other metric is better when higher.
-_LOWER_IS_BETTER = (
-    *("eer", "fnmr", "fnir", "fta", "far@", "fpir@"),
-    *("within/between@", "farther-than-nearest-impostor@", "within@space=angle"),
-    *("compactness@space=angle", "hubness-skewness@", "antihubs@"),
-)
-# Lengths grow with the vectors; of these shapes no value is the right one.
-_DESCRIBES = (
-    *("within@space=l2", "between@space=l2", "compactness@space=l2", "separation@space=l2"),
-    *("region-samples-correlation@", "norm", "participation-ratio", "entropy-dimension"),
-)
-# In degrees, or without an upper end; every other metric is a fraction of 1.
-_NO_FRACTION = (
-    *("within", "between@", "compactness@", "separation@", "separation-ratio@"),
-    "hubness-skewness@",
-)
-
-
-def lower_is_better(metric: str) -> bool:
-    """Tell whether a metric counts errors, or what keeps classes from being told apart."""
-    return metric.startswith(_LOWER_IS_BETTER)
-
-
-def only_describes(metric: str) -> bool:
-    """Tell whether a metric of geometry is neither better nor worse when higher."""
-    return metric.startswith(_DESCRIBES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +240,7 @@ def _rule(table: Any, where: str) -> Rule:
             low, high = _NUMBERS[key]
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ReportError(f"{where}: {key} of type {type(value).__name__} is not a number")
-            if metric.startswith(_NO_FRACTION) and key != "alpha":
+            if not is_fraction(metric) and key != "alpha":
                 high = sys.float_info.max
             if not low <= value <= high:
                 shown = f"{value:g}" if abs(value) < 1e9 else "a huge number"

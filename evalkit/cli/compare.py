@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import click
 from evalkit import report as reports
 from evalkit.cli.options import PATH
 from evalkit.compare import MUST_AGREE, Comparison, compare, comparison_table
-from evalkit.gate import lower_is_better, only_describes
+from evalkit.directions import better
 
 
 @click.command("compare")
@@ -47,7 +46,6 @@ def command(
         click.echo(json.dumps(_plain(found), indent=1, allow_nan=False))
     else:
         click.echo(comparison_table(found, _titles(base, other), flips))
-        click.echo(_directions(found.values))
 
 
 def _titles(base: Path, other: Path) -> tuple[str, str]:
@@ -56,26 +54,14 @@ def _titles(base: Path, other: Path) -> tuple[str, str]:
     return str(base), str(other)
 
 
-def _directions(names: Iterable[str]) -> str:
-    """Say what is better: more, but for the metrics named."""
-    kinds = {"less is better": lower_is_better, "neither": only_describes}
-    said = [
-        f"{kind}: {', '.join(found)}"
-        for kind, of in kinds.items()
-        if (found := [*filter(of, names)])
-    ]
-    return "\n".join(said) or "more is better"
-
-
 def _plain(found: Comparison) -> dict[str, object]:
     metrics = {}
     for name, (a, b) in found.values.items():
         d = found.differences.get(name)
-        better = None if only_describes(name) else "lower" if lower_is_better(name) else "higher"
         metrics[name] = {
             "base": a,
             "other": b,
-            "better": better,
+            "better": better(name),
             "difference": asdict(d) if d else {"value": b - a},
         }
     flips = [{k: _finite(v) for k, v in asdict(f).items()} for f in found.flips]

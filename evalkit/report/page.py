@@ -10,8 +10,8 @@ from typing import Any
 
 from evalkit import __version__
 from evalkit.compare import compare
+from evalkit.directions import lower_is_better, only_describes
 from evalkit.errors import MissingPackageError, ReportError
-from evalkit.gate import lower_is_better, only_describes
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.look import Model
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
