@@ -149,6 +149,26 @@ def test_both_noise_rules_and_neither_stand_side_by_side(small: Set) -> None:
     assert small.run(*lists).exit_code == 2 and small.run("--clean", "facex").exit_code == 2
 
 
+def test_a_joint_bayesian_model_of_the_devkit(small: Set) -> None:
+    """Rank-1 by 2 <Ux, Uy> - |Vx|^2 - |Vy|^2 of the centred features; jb_identity.bin is cosine."""
+    plain = json.loads(small.run("--json", "-").stdout)["metrics"]
+    (small.folder / "jb_identity.bin").write_bytes(bytes(48))
+    done = small.run("--jb-model", "jb_identity.bin", "--json", "-")
+    assert json.loads(done.stdout)["metrics"] == plain
+    rng = np.random.default_rng(1)
+    mean, u, v = (rng.normal(size=shape).astype("f4") for shape in ((1, 8), (5, 8), (6, 8)))
+    model = b"".join(matio.header(*m.shape) + m.tobytes() for m in (mean, u, v))
+    (small.folder / "jb.bin").write_bytes(model)
+    done = small.run("--jb-model", "jb.bin", "--json", "-")
+    found = json.loads(done.stdout)
+    x, d = (y.astype(float) - mean for y in (small.x, small.d))
+    minus = [-((y @ v.T) ** 2).sum(axis=1) for y in (x, d)]
+    own = 2 * (x @ u.T) @ (x @ u.T).T + minus[0][:, None] + minus[0]
+    other = 2 * (x @ u.T) @ (d @ u.T).T + minus[0][:, None] + minus[1]
+    assert found["metrics"]["rank-1@distractors=30"]["value"] == _rank_1(own, other)
+    assert found["provenance"]["score"] == "Joint Bayesian" and found["metrics"] != plain
+
+
 def test_views_and_lists_that_do_nothing_are_told(small: Set) -> None:
     """Features of one view are not fused, and a noise list that names nobody says so."""
     done = small.run("--flip", "sum")
