@@ -7,8 +7,10 @@ and 6 s on one thread.  One thread also makes the result the same for every numb
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 @contextmanager
@@ -21,3 +23,9 @@ def one_thread() -> Iterator[None]:
         return
     with threadpool_limits(limits=1, user_api="blas"):
         yield
+
+
+def can_be_one_thread() -> bool:
+    """Tell whether `one_thread` has any effect, or the environment asks for one thread anyway."""
+    asked = (os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+    return find_spec("threadpoolctl") is not None or "1" in asked

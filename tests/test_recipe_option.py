@@ -12,8 +12,9 @@ import pytest
 from evalkit.adapters.presets import PRESETS, describe
 from evalkit.cli import cli, run
 from evalkit.cli.options import Output
-from evalkit.cli.recipes import fed
+from evalkit.cli.recipes import advise, fed
 from evalkit.features import FeatureStore
+from evalkit.protocols import blas
 from evalkit.protocols.recipes import RECIPES
 from evalkit.types import Manifest
 
@@ -203,3 +204,17 @@ def test_the_report_of_a_model_says_how_it_was_fed(
         assert kept["input spec"] == "8x8 rgb nchw, (pixel - 127.5) / 128, arcface-112"
         assert kept["recipe_input"].startswith("not as insightface takes them: 8x8 rgb nchw")
         assert kept["recipe_fields"]["input"] == "arcface"
+
+
+def test_how_joint_bayesian_becomes_quick_is_said_where_it_is_slow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(blas, "find_spec", lambda name: None)
+    for name, said in (("deepid2", 1), ("all", 1), ("sphereface", 0), (None, 0)):
+        advise(name, LOUD)
+        assert capsys.readouterr().err.count("pip install 'face-evalkit[threads]'") == said
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    advise("deepid2", LOUD)
+    assert capsys.readouterr().err == ""

@@ -11,7 +11,7 @@ import numpy as np
 from evalkit import alignment, images, vectors
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, features_options, output_options
-from evalkit.cli.recipes import ALL, chosen, fed, flip_given, recipe_option, side_by_side
+from evalkit.cli.recipes import ALL, advise, chosen, fed, flip_given, recipe_option, side_by_side
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets import lfw as lists
 from evalkit.datasets import lfw_images
@@ -64,6 +64,7 @@ def command(
             "--recipe all prints a table: leave --flip, --errata and reports out"
         )
     recipe = None if recipe_name == ALL else chosen(recipe_name, flip)
+    advise(recipe_name, output)
     source = None
     if data is not None and data.suffix.lower() == ".bin":
         source, compared = bin_sets.read(data)

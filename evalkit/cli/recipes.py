@@ -17,6 +17,7 @@ from evalkit.adapters.presets import PRESETS, describe
 from evalkit.cli.options import Output
 from evalkit.features import FeatureStore
 from evalkit.protocols import recipes
+from evalkit.protocols.blas import can_be_one_thread
 from evalkit.protocols.recipes import RECIPES, Recipe
 from evalkit.protocols.scores import Flip
 from evalkit.types import Estimate, InputSpec, PairSet
@@ -55,6 +56,16 @@ def flip_given() -> bool:
     """Whether the user said --flip, be it the default."""
     source = click.get_current_context().get_parameter_source("flip")
     return source is not ParameterSource.DEFAULT
+
+
+def advise(name: str | None, output: Output) -> None:
+    """Say how Joint Bayesian becomes quick where BLAS would take all threads for it."""
+    learns = name == ALL or (name is not None and RECIPES[name].projection == "joint bayesian")
+    if learns and not can_be_one_thread():
+        output.say(
+            "Joint Bayesian takes minutes where other work runs: on one thread it takes seconds; "
+            "pip install 'face-evalkit[threads]', or set OMP_NUM_THREADS=1"
+        )
 
 
 def fed(recipe: Recipe | None, images: InputSpec | Path, output: Output) -> dict[str, str]:

@@ -13,7 +13,7 @@ from evalkit import images, vectors
 from evalkit.cli.lfw import flip_option
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import PATH, Output, cluster_option, features_options, output_options
-from evalkit.cli.recipes import chosen, fed, recipe_option
+from evalkit.cli.recipes import advise, chosen, fed, recipe_option
 from evalkit.datasets import layouts
 from evalkit.protocols import verification
 from evalkit.protocols.scores import Flip
@@ -68,6 +68,7 @@ def command(
     if (choice.model is None) == (features is None):
         raise click.UsageError("give --model MODEL, or --features FILE with embeddings")
     recipe = chosen(recipe_name, flip)
+    advise(recipe_name, output)
     held = layouts.read(pairs, set_format)
     manifest, comparisons = held.pairs.resolve()
     if features is not None:
