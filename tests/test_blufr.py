@@ -12,6 +12,7 @@ from evalkit.compare import compare
 from evalkit.datasets.blufr import read_config
 from evalkit.errors import DataError, ProtocolError
 from evalkit.gate import Rule, check
+from evalkit.keys import rows_of
 from evalkit.protocols import blufr
 from evalkit.protocols.intervals import bounded, clopper_pearson
 from evalkit.protocols.scores import exact_scores, normalise
@@ -121,6 +122,26 @@ def test_real_features_at_blufrs_size(shared_data: Path) -> None:
     assert found["vr@far=1e-3"].n > 2 * 40_000_000
     value = found["dir@fpir=1e-2,rank=1"].value
     assert value is not None and 0.8 < value < 1
+
+
+@pytest.mark.slow
+def test_the_toolkits_own_configuration(shared_data: Path) -> None:
+    path = shared_data / "blufr" / "blufr_lfw_config.mat"
+    if not path.exists():
+        pytest.skip(f"no {path}: it is on the toolkit's page, and not ours to hand on")
+    config = read_config(path)
+    assert (len(config.keys), config.subject.max() + 1, len(config.trials)) == (13_233, 5749, 10)
+    images = [np.bincount(config.subject[t.test]) for t in config.trials]
+    genuine = sum(int((n * (n - 1)).sum()) // 2 for n in images)
+    pairs = sum(int(n.sum() * (n.sum() - 1)) // 2 for n in images)
+    assert (genuine / 10, pairs - genuine) == (156_915.4, 470_035_651)
+    assert {len(t.gallery) for t in config.trials} == {1000}
+    assert {np.count_nonzero(n) for n in images} == {4249}
+    x = np.load(shared_data / "features" / "lfw_mobilefacenet_flipsum_l2.npy")
+    keys = (shared_data / "features" / "lfw_paths.txt").read_text().splitlines()
+    found = blufr.evaluate(x[rows_of(config.keys, keys)], config.subject, config.trials).metrics
+    assert found["vr@far=1e-3"].value == pytest.approx(0.99520 - 0.00295, abs=1e-5)
+    assert found["dir@fpir=1e-2,rank=1"].value == pytest.approx(0.95657 - 0.00677, abs=1e-5)
 
 
 def _config(folder: Path, **changed: Any) -> Path:
