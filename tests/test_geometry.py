@@ -270,6 +270,8 @@ def test_the_page_shows_every_picture(tmp_path: Path, capsys: pytest.CaptureFixt
         for kind, (_, title) in PICTURES.items():
             assert (tmp_path / f"{kind}.png").stat().st_size > 5_000
             assert f"<figcaption>{title}" in out.read_text()
+        assert "only the correlations have a 95 % interval, by class" in out.read_text()
+        assert "accepted if it scores" not in out.read_text()
     unit = geometry.evaluate(geometry.normalise(x), subject)
     assert "norms" not in unit.curves and unit.metrics["norm-variation"].value < 1e-6
     assert unit.metrics["norm-auc@errors=rank-1"].note == "all vectors have one length"
