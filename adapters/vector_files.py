@@ -26,7 +26,7 @@ from evalkit.errors import DataError, MissingPackageError
 Held = tuple[NDArray[Any], list[str] | None]
 
 # What damaged input makes the libraries below raise.
-_DAMAGED: tuple[type[Exception], ...] = (
+DAMAGED: tuple[type[Exception], ...] = (
     DataError,
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OSError),
     *(
@@ -50,11 +50,12 @@ def read_npy(path: Path) -> Held:
     """Map an array; nothing is read yet."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False), None
-    except _DAMAGED as e:
+    except DAMAGED as e:
         raise DataError(f"{path.name} is not a usable .npy array: {e}") from e
 
 
-def _refuse_bomb(path: Path) -> None:
+def refuse_bomb(path: Path) -> None:
+    """Raise ValueError where an archive would unpack to far more than it is."""
     with ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > max(_UNPACKED, _PACKED * path.stat().st_size):
@@ -91,7 +92,7 @@ def read_torch(path: Path) -> Held:
             f"{path.name} holds more than tensors, numbers and text",
             "save the tensor of features alone, or a dict of features and keys",
         ) from e
-    except _DAMAGED as e:
+    except DAMAGED as e:
         raise DataError(f"{path.name} is not a usable tensor file: {e}") from e
     arrays = held if isinstance(held, dict) else {"features": held}
     features = arrays.get("features")
@@ -242,7 +243,7 @@ def in_blocks(path: Path) -> RowBlocks | None:
         return None
     with _told(path):
         if suffix == ".npz":
-            _refuse_bomb(path)
+            refuse_bomb(path)
         if suffix in (".h5", ".hdf5") and is_feature_file(path):
             return None
         held = _IN_BLOCKS[suffix](path)
@@ -277,7 +278,7 @@ def is_feature_file(path: Path) -> bool:
 def _told(path: Path) -> Iterator[None]:
     """Turn what libraries raise of a damaged file into one DataError."""
     arrow = sys.modules.get("pyarrow")
-    damaged = _DAMAGED if arrow is None else (*_DAMAGED, arrow.ArrowException)
+    damaged = DAMAGED if arrow is None else (*DAMAGED, arrow.ArrowException)
     try:
         yield
     except damaged as e:

@@ -158,6 +158,17 @@ def test_lists_where_numbers_belong_are_refused(name: str, tmp_path: Path) -> No
         vector_files.read(path)
 
 
+def test_a_member_of_an_npz_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    target = next(t for t in TARGETS if t.name == "landmarks .npz")
+    path = fuzz_targets.place(target, tmp_path) / target.victim
+    with zipfile.ZipFile(path) as z:
+        held = {name: z.read(name) for name in z.namelist()}
+    with zipfile.ZipFile(path, "w") as z:
+        for name, data in held.items():
+            z.writestr(name, b"?" + data)  # numpy gives the bytes of what does not start as .npy
+    assert not fuzz_targets.answers(target, tmp_path, path.read_bytes())
+
+
 def test_a_cut_pickle_of_torch_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     target = next(t for t in TARGETS if t.name == ".pt")

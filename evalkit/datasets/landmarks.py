@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.adapters import vector_files
 from evalkit.errors import DataError
 from evalkit.keys import rows_of
 
@@ -82,6 +82,7 @@ def _check(keys: Sequence[str], points: NDArray[np.float32], name: str) -> None:
 
 def _npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     try:
+        vector_files.refuse_bomb(path)
         with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
             names = next((n for n in ("paths", "keys") if n in held.files), None)
             if names is None or "landmarks" not in held.files:
@@ -89,8 +90,10 @@ def _npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
                     f"{path.name} has arrays {', '.join(held.files)}",
                     "expected landmarks (N, 5, 2) and paths (N names)",
                 )
-            keys, points = held[names], held["landmarks"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+            keys, points = (np.asarray(held[n]) for n in (names, "landmarks"))
+    except DataError:
+        raise
+    except vector_files.DAMAGED as e:
         raise DataError(f"{path.name} is not a whole .npz file without objects") from e
     if points.dtype.kind not in "fiu" or keys.ndim != 1:
         raise DataError(f"{path.name}: landmarks of {points.dtype}, names of shape {keys.shape}")
