@@ -149,3 +149,26 @@ def test_one_set_has_no_search_and_no_set_is_overwritten(
     assert "leave --fpir out" in capsys.readouterr().err
     assert cli.run(["synth", str(small), "--subjects", "3", "--distractors", "5"]) == 3
     assert "features.npy exists already" in capsys.readouterr().err
+
+
+def test_a_submission_is_written_and_gives_the_same_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(9, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    (tmp_path / "who.txt").write_text("a\na\nb\nb\n-\n-\n-\n-\n-\n")
+    words = ["--subjects", str(tmp_path / "who.txt"), "--far", "0.1", "--json", "-", "--quiet"]
+    out = tmp_path / "out.bin"
+    npy = ["trillion", "--features", str(tmp_path / "x.npy"), *words]
+    assert cli.run([*npy, "--submission", str(out)]) == 0
+    plain = json.loads(capsys.readouterr().out)["metrics"]
+    np.testing.assert_array_equal(files.read_submission(out), normalise(x))
+    assert out.read_bytes()[:16] == np.array([9, 4, 16, 5], "<i4").tobytes()
+    assert cli.run(["trillion", "--features", str(out), *words]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == plain
+    x[5] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    assert cli.run([*npy, "--submission", str(tmp_path / "other.bin")]) == 3
+    assert "row 5 has no template" in capsys.readouterr().err
+    assert not (tmp_path / "other.bin").exists()

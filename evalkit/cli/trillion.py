@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from evalkit.keys import digest
 from evalkit.protocols import recipes, trillion
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.recipes import Recipe
-from evalkit.protocols.scores import Flip
+from evalkit.protocols.scores import Flip, failed, normalise
 from evalkit.types import Report
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ if TYPE_CHECKING:
     help="A FAR to give the TPR at, instead of the challenge's; may be repeated.",
 )
 @click.option("--fpir", default=trillion.FPIR, show_default=True, help="FPIR of the search.")
+@click.option(
+    "--submission",
+    type=PATH,
+    metavar="OUT.bin",
+    help="Write also the one-file submission: unit vectors in the order of the images.",
+)
 @click.option("--expect", type=PATH, metavar="REPORT", help="Fail unless its numbers come out.")
 @output_options
 def command(
@@ -72,6 +79,7 @@ def command(
     one_set: bool,
     fars: tuple[str, ...],
     fpir: str,
+    submission: Path | None,
     expect: Path | None,
     output: Output,
 ) -> int:
@@ -93,6 +101,9 @@ def command(
     else:
         x, subject = _read(features, subjects, how)
         made = dict[str, Any](fed(recipe, features, output))
+    if submission is not None:
+        files.write_submission(submission, _unit(x), *x.shape)
+        output.say(f"the submission of {len(x):,} rows is {submission}")
     name = Path(choice.model or str(features)).name
     engine = Engine(cluster=cluster, checkpoint=checkpoint)
     if one_set:
@@ -108,6 +119,15 @@ def command(
     if expected is not None:
         output.say(f"{_compare(report, expected)} numbers are exactly those expected")
     return done
+
+
+def _unit(x: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
+    """Yield rows of unit length, some at a time; a submission has one for every image."""
+    for o in range(0, len(x), 65536):
+        block = normalise(x[o : o + 65536])
+        if len(bad := np.flatnonzero(failed(block))):
+            raise DataError(f"row {o + bad[0]} has no template", "a submission needs all rows")
+        yield block
 
 
 def _embedded(
