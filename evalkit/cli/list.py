@@ -30,28 +30,29 @@ PROTOCOLS = (
         "verify",
         "the same on any list of pairs, with or without folds",
         "a list (or .bin, bcolz, .mat) and a model with images, or embeddings",
-        "CFP, AgeDB, CALFW, CPLFW, XQLFW, RFW: from their authors' pages",
+        "www.cfpw.io (CFP); ibug.doc.ic.ac.uk/resources/agedb; whdeng.cn (CALFW, CPLFW, RFW); "
+        "martlgap.github.io/xqlfw",
         "the set's own paper; folds as its list has them",
     ),
     Listed(
         "megaface",
         "rank-k and TPR@FAR among up to 1,000,000 distractors",
         "the devkit's lists; its feature folders, other embeddings, or the images and a model",
-        "the MegaFace devkit; no longer handed out by its authors",
+        "no longer its authors; the test suite of InsightFace's dataset zoo",
         "Kemelmacher-Shlizerman et al., CVPR 2016",
     ),
     Listed(
         "ijb",
         "TPR@FAR of template pairs, rank-k and TPIR@FPIR of two galleries",
         "the meta files, and embeddings of the images, or the images and a model",
-        "IJB-B and IJB-C; no longer handed out by NIST",
+        "no longer NIST; the test suite of InsightFace's dataset zoo",
         "Whitelam et al., CVPRW 2017; Maze et al., ICB 2018",
     ),
     Listed(
         "blufr",
         "verification rate and open-set DIR on all of LFW, mu - sigma of ten trials",
         "embeddings of all 13,233 images, or the images and a model; the .mat configuration",
-        "the BLUFR toolkit of its authors",
+        "the toolkit of its authors; github.com/zch-90/face_recognition_evalation",
         "Liao, Lei, Yi, Li, IJCB 2014",
     ),
     Listed(
