@@ -21,6 +21,7 @@ from evalkit.types import Estimate
 LEVEL = 0.95
 DRAWS = 1000
 # Beyond WORK comparisons in all draws there are fewer of them: half a minute, not half an hour.
+# Of comparisons that nobody shares a tenth does: nothing in them needs more.
 WORK, FEWEST = 1_000_000_000, 200
 WITHOUT_PEOPLE = "too short where people recur"
 
@@ -93,7 +94,7 @@ def with_intervals(
     Coverage is measured by `benchmarks/coverage.py`.
     """
     sample = sample_of(outcomes)
-    draws = affordable(draws, sample, WORK)
+    draws = affordable(draws, sample, WORK if sample.unit == "subject" else WORK // 10)
     open_ = [n for n, m in metrics.items() if m.value is not None and m.low is None]
     drawn = metric_draws(sample, open_, draws, seed)
     found = dict(metrics)

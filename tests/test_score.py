@@ -105,6 +105,12 @@ def test_every_number_of_plain_scores_has_an_interval_named_for_what_it_is() -> 
     assert certain.interval.startswith("95% Clopper-Pearson, 200 comparisons: too short")
 
 
+def test_a_long_list_gets_fewer_draws_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    score, genuine = scored()
+    monkeypatch.setattr("evalkit.protocols.intervals.WORK", 400 * 2500)
+    assert "by comparison, 250 draws" in score_list.evaluate(score, genuine).metrics["auc"].interval
+
+
 def test_drawing_comparisons_spreads_as_drawing_them_one_by_one_does() -> None:
     """The usual bootstrap by loops; for AUC also the closed form of DeLong et al. 1988."""
     score, genuine = scored()
