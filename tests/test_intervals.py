@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -254,6 +254,7 @@ def test_the_best_accuracy_of_a_draw_by_trying_every_threshold() -> None:
         assert value == pytest.approx(max(right) / (of_genuine.sum() + of_impostor.sum()))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32), st.integers(2, 3), st.integers(8, 40))
 def test_two_or_three_people_have_an_interval_and_no_draw_divides_by_nothing(
     seed: int, people: int, pairs: int
