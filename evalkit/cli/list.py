@@ -38,14 +38,14 @@ PROTOCOLS = (
         "megaface",
         "rank-k and TPR@FAR among up to 1,000,000 distractors",
         "the devkit's lists; its feature folders, other embeddings, or the images and a model",
-        "no longer its authors; the test suite of InsightFace's dataset zoo",
+        "InsightFace's dataset zoo (test suite); its authors hand it out no longer",
         "Kemelmacher-Shlizerman et al., CVPR 2016",
     ),
     Listed(
         "ijb",
         "TPR@FAR of template pairs, rank-k and TPIR@FPIR of two galleries",
         "the meta files, and embeddings of the images, or the images and a model",
-        "no longer NIST; the test suite of InsightFace's dataset zoo",
+        "InsightFace's dataset zoo (test suite); NIST hands them out no longer",
         "Whitelam et al., CVPRW 2017; Maze et al., ICB 2018",
     ),
     Listed(
