@@ -1,7 +1,10 @@
 """Real Dask workers, really killed: the same bits as one process."""
 
 import os
+import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -320,8 +323,7 @@ def test_a_killed_driver_of_embedding_goes_on(model: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_one_worker_twenty_kills_and_a_joined_scheduler(cache: Path, monkeypatch: Any) -> None:
-    """One worker, two that are killed again and again, and workers somebody else started."""
+def test_one_worker_and_twenty_kills(cache: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(scan, "_BLOCK", 50_000)
     monkeypatch.setattr(screens, "ROWS", 16)
     x, a = people(2500, 12, 6)
@@ -333,19 +335,44 @@ def test_one_worker_twenty_kills_and_a_joined_scheduler(cache: Path, monkeypatch
         engine = Engine(cluster=workers, progress=kills)
         assert told(allpairs.verify(x, a, fars=FARS, engine=engine)) == true
         assert len(kills.killed) == 20
-    module = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-    address = "tcp://127.0.0.1:39786"
-    env = environment(EVALKIT_CACHE=str(cache))
-    scheduler = subprocess.Popen(
-        [*module, "--host", "127.0.0.1", "--port", "39786", "--no-dashboard"], env=env
-    )
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
-    others = [subprocess.Popen([*worker, "--memory-limit", "0"], env=env) for _ in range(2)]
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "howto" / "cluster.md"
+
+
+@pytest.mark.skipif(not PAGE.is_file(), reason="no documents beside the tests")
+def test_the_operators_page_does_what_it_says(model: Path, tmp_path: Path) -> None:
+    """Every command of the page, with a scheduler and a worker that are not evalkit's."""
+    for path in list(faces(tmp_path / "images", 30).rglob("*.png"))[:10]:
+        path.rename(tmp_path / "images" / path.name)  # distractors, in nobody's folder
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    here = {"node1:8786": f"127.0.0.1:{port}", "node1": "127.0.0.1", "8786": port}
+    here |= {"model.onnx": str(model), "arcface": "arcface --input-size 8x8 --batch 8"}
+    text = "\n".join(re.findall(r"^```sh\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S))
+    for a, b in here.items():
+        text = text.replace(a, b)
+    env, others, ran = environment(), list[subprocess.Popen[bytes]](), list[str]()
     try:
-        with Cluster(address) as joined:
-            assert told(allpairs.verify(x, a, fars=FARS, engine=Engine(cluster=joined))) == true
-            assert len(joined._client.run(os.getpid)) == 2
+        for line in filter(str.strip, text.splitlines()):
+            first, *words = [w for w in shlex.split(line) if "=" not in w or w.startswith("-")]
+            ran.append(first)
+            if first == "export":
+                env["EVALKIT_CACHE"] = str(tmp_path / "cache")
+                (tmp_path / "features.h5").rename(tmp_path / "local.h5")
+            elif first == "dask":
+                module = [sys.executable, "-m", "dask", *words]
+                others.append(subprocess.Popen(module, env=env, cwd=tmp_path))
+            elif first == "evalkit":
+                assert subprocess.run(command(*words), env=env, cwd=tmp_path).returncode == 0, line
+        assert all(process.poll() is None for process in others)
     finally:
-        for process in (*others, scheduler):
+        for process in reversed(others):
             process.terminate()
             process.wait()
+    assert sorted(set(ran)) == ["dask", "evalkit", "export", "pip"] and len(others) == 2
+    assert (tmp_path / "features.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
+    alone = ["trillion", "--features", str(tmp_path / "features.h5")]
+    assert run([*alone, "--out", str(tmp_path / "alone.json")]) == 0
+    assert (tmp_path / "alone.json").read_bytes() == (tmp_path / "trillion.json").read_bytes()

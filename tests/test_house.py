@@ -1,8 +1,10 @@
 """The three folders keep their direction: a protocol needs numpy and scipy, nothing else."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -28,3 +30,25 @@ def test_a_module_fits_a_reader() -> None:
         for module in room.rglob("*.py")
     }
     assert {name: n for name, n in lines.items() if n > 400} == {}
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.skipif(
+    not (ROOT / "CONTRIBUTING.md").is_file(), reason="no documents beside the tests"
+)
+@pytest.mark.parametrize("folder", ["evalkit", "protocols", "adapters"])
+def test_the_size_table_is_true(folder: str) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{folder}/` \|(.*)\|$", text, re.MULTILINE)
+    assert row is not None
+    told = [int(cell.replace(",", "")) for cell in row[1].split("|")]
+    lines = [
+        len(module.read_text(encoding="utf-8").splitlines())
+        for module in (ROOT / folder).rglob("*.py")
+    ]
+    true = [len(lines), round(median(lines)), max(lines), sum(lines)]
+    assert all(abs(a - b) <= 0.1 * b for a, b in zip(told, true, strict=True)), (
+        f"CONTRIBUTING.md says {told} of {folder}/, it is {true}"
+    )
