@@ -198,7 +198,7 @@ def big(o: argparse.Namespace) -> None:
 
 def scaling(o: argparse.Namespace) -> None:
     """Wall time of one thread / two threads, in pairs of runs."""
-    (x, a), (y, b) = faces(o.rows, 512, 0), faces(o.columns, 512, 1)
+    (x, a), (y, b) = (faces(n, 512, seed, 65_536) for seed, n in enumerate((o.rows, o.columns)))
     ratio = []
     for _ in range(o.runs):
         walls = []

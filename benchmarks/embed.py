@@ -63,7 +63,7 @@ def torch_forwards(net: Any, spec: InputSpec, batch: int, device: str) -> dict[i
     """Threads that call it -> one forward pass on a resident batch."""
     import torch
 
-    place, cores = torch.device(device), torch.get_num_threads()
+    place, cores = torch.device(device), os.cpu_count() or 1
     net = net.to(place, memory_format=torch.channels_last).eval()
     x = torch.rand(batch, 3, *spec.size, device=place).to(memory_format=torch.channels_last)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,8 @@ class Engine:
     def _side(self, x: Any) -> Side:
         if isinstance(x, Side):
             return x
-        return Side(x if self.cluster is None else self.cluster.place(x))
+        x = x if self.cluster is None else self.cluster.place(x)
+        return Side(x, self.threads or os.cpu_count() or 1)
 
     def run(self, scan: Scan, collectors: Sequence[Collector]) -> None:
         """Choose the screen and show every pair to the collectors."""

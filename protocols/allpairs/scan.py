@@ -133,13 +133,18 @@ class Scan:
                     return
 
     def rough(self, i: Ints, j: Ints) -> Floats:
-        """Score pairs within `error` of the exact score, fast."""
+        """Score pairs within `error` of the exact score, fast; not from within a pass."""
         if self.wide:
             return self.approximate(i, j)
         out = np.empty(len(i))
-        for o in range(0, len(i), 512):  # both gathers stay in the cache
-            a, b = self.x.pick(i[o : o + 512]), self.y.pick(j[o : o + 512])
-            out[o : o + 512] = np.einsum("ij,ij->i", a, b)
+
+        def score(start: int) -> None:
+            for o in range(start, min(start + (1 << 14), len(i)), 512):  # they stay in the cache
+                a, b = self.x.pick(i[o : o + 512]), self.y.pick(j[o : o + 512])
+                out[o : o + 512] = np.einsum("ij,ij->i", a, b)
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(score, range(0, len(i), 1 << 14)))
         return out
 
     def approximate(self, i: Ints, j: Ints) -> Floats:
