@@ -1,6 +1,7 @@
 """What the all-pairs engine costs beside a bare float32 product of the same tiles, and peers.
 
     python benchmarks/allpairs.py ratios [--rows 20000 --columns 20000 --runs 5]
+    python benchmarks/allpairs.py stages [--screens int8/127]
     python benchmarks/allpairs.py peers [--rows 10000 --columns 10000]     needs scikit-learn, faiss
     python benchmarks/allpairs.py lfw FEATURES.npy PATHS.txt
     python benchmarks/allpairs.py big FOLDER [--rows 20000 --columns 1000000]
@@ -16,6 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib.resources import files
@@ -27,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.protocols.allpairs import Engine, search, verify
+from evalkit.protocols.allpairs.tiles import Tile
 from evalkit.protocols.scores import normalise
 
 TAIL = ["1e-4", "1e-5", "1e-6", "1e-7", "1e-8", "1e-9"]
@@ -110,7 +114,7 @@ def ratios(o: argparse.Namespace) -> None:
 
 
 def peers(o: argparse.Namespace) -> None:
-    """The same questions as peers answer them."""
+    """The same questions as peers answer them; no FARs of ours: identification."""
     import faiss
     from sklearn.metrics import roc_curve
 
@@ -127,34 +131,101 @@ def peers(o: argparse.Namespace) -> None:
     def curve() -> None:
         roc_curve(same(0, len(x)).ravel(), (x @ y.T).ravel())
 
-    def faiss_search(k: int) -> None:
-        index = faiss.IndexFlatIP(512)
-        index.add(y)
-        index.search(x, k)
+    def index() -> Any:
+        made = faiss.IndexFlatIP(512)
+        made.add(y)
+        return made
 
-    def faiss_range() -> None:
-        index = faiss.IndexFlatIP(512)
-        index.add(y)
-        index.range_search(x, 0.5)
+    def ours(fars: list[str]) -> None:
+        if fars:
+            verify(x, a, y, b, fars=fars, engine=Engine(threads=1))
+        else:
+            search(
+                x, y, probe_subject=a, gallery_subject=b, fars=["1e-6"], engine=Engine(threads=1)
+            )
 
-    def ours(fars: list[str]) -> Callable[[], Any]:
-        return lambda: verify(x, a, y, b, fars=fars, engine=Engine(threads=1))
+    works: dict[str, tuple[Callable[[], Any], list[str]]] = {
+        "chunks + np.histogram / 9 FARs": (binned, EVERY),
+        "chunks + np.histogram / FAR <= 1e-4": (binned, TAIL),
+        "all scores + roc_curve / 9 FARs": (curve, EVERY),
+        "all scores + roc_curve / FAR <= 1e-4": (curve, TAIL),
+        "faiss k=1 / rank-1 + FAR 1e-6": (lambda: index().search(x, 1), []),
+        "faiss k=100 / rank-1 + FAR 1e-6": (lambda: index().search(x, 100), []),
+        "faiss range search / FAR <= 1e-5": (lambda: index().range_search(x, 0.5), LOW),
+    }
+    pairs = {name: (peer, lambda f=fars: ours(f)) for name, (peer, fars) in works.items()}
+    if o.one:
+        peer, mine = pairs[o.one.removeprefix("ours: ")]
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = _status("VmRSS")
+        (mine if o.one.startswith("ours: ") else peer)()
+        print(f"{_status('VmHWM') - before:.2f}")
+        return
+    print(
+        f"{o.rows:,} x {o.columns:,}, d=512: peer's processor time / ours, and the memory of each"
+    )
+    for name, (peer, mine) in pairs.items():
+        peaks = [_alone(o, which) for which in (name, f"ours: {name}")]
+        note = f"{peaks[0]} GiB beside {peaks[1]} GiB"
+        paired(name, peer, mine, 1 if "roc_curve" in name else o.runs, note)
 
-    def identify() -> None:
-        search(x, y, probe_subject=a, gallery_subject=b, fars=["1e-6"], engine=Engine(threads=1))
 
-    print(f"{o.rows:,} x {o.columns:,}, d=512: peer's processor time / ours")
-    for name, peer, work in (
-        ("chunks + np.histogram / 9 FARs", binned, ours(EVERY)),
-        ("chunks + np.histogram / FAR <= 1e-4", binned, ours(TAIL)),
-        ("all scores + roc_curve / 9 FARs", curve, ours(EVERY)),
-        ("all scores + roc_curve / FAR <= 1e-4", curve, ours(TAIL)),
-        ("faiss k=1 / rank-1 + FAR 1e-6", lambda: faiss_search(1), identify),
-        ("faiss k=100 / rank-1 + FAR 1e-6", lambda: faiss_search(100), identify),
-        ("faiss range search / FAR <= 1e-5", faiss_range, ours(LOW)),
-    ):
-        paired(name, peer, work, 1 if peer is curve else o.runs)
-    print(f"peak resident memory of all of them: {_peak():.2f} GiB")
+def _alone(o: argparse.Namespace, one: str) -> str:
+    """Peak memory of one side above its features, in a process of its own."""
+    told = [sys.executable, __file__, "peers", "--one", one]
+    told += ["--rows", str(o.rows), "--columns", str(o.columns)]
+    return subprocess.run(told, capture_output=True, text=True, check=True).stdout.split()[-1]
+
+
+STAGES = {
+    "norms": "sides.Side.__init__",
+    "sample": "sample.Sample.__init__ sample.Sample.reached_by sample.Sample.bracket",
+    "genuine pairs": "genuine.Genuine.__init__",
+    "choice of the screen": "answers.choose_screen engine.choose_screen",
+    "encoding": "screens.Screen.encode",
+    "products": "screens.Screen.product",
+    "comparing": "tiles.Tile._sift",
+    "scores of candidates": "tiles.Tile._scores",
+    "exact scores": "scan.Scan.exact",
+}
+
+
+def stages(o: argparse.Namespace) -> None:
+    """Processor time of each stage over that of the bare product; one stage may hold another."""
+    import importlib
+
+    used: dict[str, float] = {}
+
+    def timed(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **options: Any) -> Any:
+            begun = time.thread_time()
+            try:
+                return work(*args, **options)
+            finally:
+                used[stage] = used.get(stage, 0.0) + time.thread_time() - begun
+
+        return run
+
+    for stage, names in STAGES.items():
+        for name in names.split():
+            module, *place, last = name.split(".")
+            owner = importlib.import_module(f"evalkit.protocols.allpairs.{module}")
+            for part in place:
+                owner = getattr(owner, part)
+            if hasattr(owner, last):
+                setattr(owner, last, timed(stage, getattr(owner, last)))
+    (x, a), (y, b) = faces(o.rows, o.dims[0], 0), faces(o.columns, o.dims[0], 1)
+    product = spent(lambda: bare(x, y))
+    for fars in (EVERY, LOW):
+        engine = Engine(screen=o.screens[0], threads=1)
+        verify(x, a, y, b, fars=fars, engine=engine)
+        used.clear()
+        whole = spent(lambda f=fars, e=engine: verify(x, a, y, b, fars=f, engine=e))
+        print(
+            f"{fars[0]}..{fars[-1]}, {engine.tally['screen']}: {whole / product:.3f} of the product"
+        )
+        for stage, seconds in sorted(used.items(), key=lambda s: -s[1]):
+            print(f"    {stage:22} {seconds / product:6.3f}")
 
 
 def lfw(o: argparse.Namespace) -> None:
@@ -167,6 +238,23 @@ def lfw(o: argparse.Namespace) -> None:
     found = verify(x, subject, fars=fars)
     print(json.dumps({p.far: p.tpr for p in found.points}))
     print(f"{time.time() - begun:.2f} s wall, {time.process_time() - used:.2f} s of processor time")
+    scored, score = [0], Tile._scores
+
+    def counted(tile: Tile, i: Rows, j: Rows) -> Rows:
+        scored[0] += len(i)
+        return score(tile, i, j)
+
+    Tile._scores = counted  # type: ignore[method-assign]
+    pairs = found.n_genuine + found.n_impostor
+    for screen in ("float32", "float32/63", "int8", "int8/63", "auto"):
+        for asked in (fars, fars[3:], fars[4:]):
+            scored[0], engine, used = 0, Engine(screen=screen), time.process_time()
+            verify(x, subject, fars=asked, engine=engine)
+            print(
+                f"{asked[0]}..{asked[-1]}, {engine.tally['screen']}: "
+                f"{scored[0] / pairs:.3%} of the pairs are candidates, "
+                f"{time.process_time() - used:.2f} s"
+            )
 
 
 def big(o: argparse.Namespace) -> None:
@@ -249,13 +337,22 @@ def gpu(o: argparse.Namespace) -> None:
             )
 
 
+def _status(field: str) -> float:
+    """GiB of a line of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 2**20
+
+
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+ASKED = (ratios, stages, peers, lfw, big, scaling, gpu)
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("what", choices=["ratios", "peers", "lfw", "big", "scaling", "gpu"])
+    p.add_argument("what", choices=[f.__name__ for f in ASKED])
     p.add_argument("features", nargs="?", help="of lfw; the folder of big")
     p.add_argument("paths", nargs="?")
     p.add_argument("--rows", type=int, default=20_000)
@@ -265,6 +362,7 @@ def main() -> None:
     p.add_argument("--fars", default="1e-6,1e-9")
     p.add_argument("--memory", type=int, default=1024, help="MiB")
     p.add_argument("--runs", type=int, default=5)
+    p.add_argument("--one", help=argparse.SUPPRESS)
     o = p.parse_args()
     o.folder = o.features
     o.columns = o.columns or (1_000_000 if o.what == "big" else 20_000)
@@ -272,8 +370,7 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(1)
-    asked = {"ratios": ratios, "peers": peers, "lfw": lfw, "big": big, "scaling": scaling}
-    (asked | {"gpu": gpu})[o.what](o)
+    {f.__name__: f for f in ASKED}[o.what](o)
 
 
 if __name__ == "__main__":
