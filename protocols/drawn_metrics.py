@@ -5,6 +5,7 @@ A draw weighs genuine pairs by w_i and impostor pairs by 1 + c (w_i w_j - 1): se
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable
 from fractions import Fraction
@@ -79,11 +80,17 @@ def excess(sample: Sample, name: str) -> Floats | int | None:
 def _far(name: str) -> str | None:
     """Read the FAR of tpr@far=x, whatever follows; None where it is no number."""
     x = name.removeprefix("tpr@far=").partition(",")[0]
-    try:
-        Fraction(x)
-    except ValueError:  # more in the name than a FAR: of other comparisons
+    return x if name.startswith("tpr@far=") and _rate(x) is not None else None
+
+
+def _rate(text: str) -> Fraction | None:
+    """Read decimal text; None for a name's other text, and for numbers nobody would write."""
+    if not re.fullmatch(r"[0-9./]{1,30}([eE][+-]?[0-9]{1,3})?", text):
         return None
-    return x if name.startswith("tpr@far=") else None
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def _lists_all(sample: Sample) -> bool:
@@ -119,11 +126,11 @@ def _rank_statistic(sample: Sample, k: str) -> Statistic | None:
 
 def _tpir_statistic(sample: Sample, fpir: str) -> Statistic | None:
     """Mean over the galleries of TPIR at the lowest threshold with weighted FPIR at most x."""
-    try:
-        x = float(Fraction(fpir))
-    except ValueError:
+    rate = _rate(fpir)
+    if rate is None or not sample.searches:
         return None
-    if not sample.searches or not all(len(s.mate) and len(s.nonmate) for s in sample.searches):
+    x = float(rate)
+    if not all(len(s.mate) and len(s.nonmate) for s in sample.searches):
         return None
 
     def of_gallery(s: Searches, weight: Counts) -> float:

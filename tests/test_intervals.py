@@ -279,6 +279,16 @@ def test_two_or_three_people_have_an_interval_and_no_draw_divides_by_nothing(
         assert 0 <= m.low <= m.value <= m.high <= 1, name
 
 
+def test_a_name_that_only_looks_like_a_rate_is_not_computed() -> None:
+    o = pair_list() | {
+        "rank": np.ones(3, np.int64),
+        "rank_subject": np.arange(3),
+    }
+    names = ["tpr@far=1e9999999999", "tpr@far=1/0", "tpr@far=", "tpr@far=1e-1@pairs=all"]
+    names += ["tpir@fpir=1e9999999999", "rank-1e9", "rank-", "AUC", "far=1e-1"]
+    assert metric_draws(sample_of(o), names, 5) == {}
+
+
 def test_draws_that_agree_are_not_certain() -> None:
     """Half of everybody's pairs are right: nothing varies, but four people are few."""
     o = {"rank": np.tile([1, 2], 4), "rank_subject": np.repeat(np.arange(4), 2)}
