@@ -95,6 +95,8 @@ def inputs(tmp_path: Path, two_reports: tuple[Report, Report]) -> Path:
     (folder / "keys.txt").write_text("\n".join(keys))
     lines = [f"{keys[k]} {keys[(k + 1 + 30 * (k % 2)) % 60]} {1 - k % 2}" for k in range(0, 57)]
     (folder / "pairs.txt").write_text("\n".join(lines))
+    (folder / "who.txt").write_text("\n".join([k[:2] for k in keys[:30]] + ["-"] * 30))
+    (folder / "scores.txt").write_text("\n".join(f"{k % 2} {k % 2 + k * 7 % 19}" for k in range(9)))
     (folder / "P.json").write_text(
         json.dumps({"path": keys[:30], "id": [k[:2] for k in keys[:30]]})
     )
@@ -107,6 +109,7 @@ def writes(inputs: Path, out: Path) -> dict[str, list[object]]:
     features = ["--features", inputs / "x.npy", "--keys", inputs / "keys.txt"]
     verify = ["verify", inputs / "pairs.txt", *features]
     gate = ["gate", inputs / "a.json", "--baseline", inputs / "b.json"]
+    trillion = ["trillion", "--features", inputs / "x.npy", "--subjects", inputs / "who.txt"]
     lists = ["--probe-list", inputs / "P.json", "--distractor-list", inputs / "D.json_30_1"]
     return {
         "out": [*verify, "--out", out / "a.json"],
@@ -118,6 +121,10 @@ def writes(inputs: Path, out: Path) -> dict[str, list[object]]:
         "accept": ["gate", inputs / "a.json", "--baseline", out / "new.json", "--accept"],
         "page": ["report", inputs / "a.json", "-o", out / "a.html"],
         "plot": ["report", inputs / "a.json", "--plot", out / "roc.png"],
+        "import": ["import", inputs / "x.npy", out / "f.h5", "--keys", inputs / "keys.txt"],
+        "score": ["score", inputs / "scores.txt", "--out", out / "a.json"],
+        "checkpoint": ["megaface", *features, *lists, "--checkpoint", out / "half.npz"],
+        "submission": [*trillion, "--submission", out / "s.bin"],
     }
 
 
@@ -203,6 +210,27 @@ def test_embedding_on_a_full_disk(model: Path, tmp_path: Path, small_disk: Path)
     process = done(*given, small_disk / "f.h5")
     assert process.returncode == 3 and "No space left on device" in process.stderr
     assert [p.name for p in small_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.parametrize("given", [["list"], ["score"], ["threshold"]], ids=lambda g: g[0])
+def test_a_result_that_finds_no_room_is_one_line(inputs: Path, given: list[object]) -> None:
+    """As of `evalkit threshold report.json > file` on a full disk."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    given = (
+        given
+        + {
+            "list": [],
+            "score": [inputs / "scores.txt"],
+            "threshold": [inputs / "a.json", "--far", "1e-2"],
+        }[str(given[0])]
+    )
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            command(*given), stdout=full, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+    assert process.returncode == 3, process.stderr
+    assert process.stderr.count("\n") == 1 and "No space left on device" in process.stderr
 
 
 # Folders that may not be written

@@ -215,6 +215,62 @@ def test_searches_in_two_galleries_are_what_loops_give() -> None:
         assert report.metrics[f"rank-{k}"].n == 60
 
 
+LOST = [2, 13, 25, 50]  # two enrolled templates and two probes
+
+
+def test_a_template_without_a_vector_only_misses_in_comparisons() -> None:
+    templates, _, _ = _searched()
+    x, subject = templates.vectors.copy(), np.concatenate([np.arange(20), _searched()[2].subject])
+    x[LOST] = np.nan
+    i, j = np.triu_indices(80, 1)
+    genuine = subject[i] == subject[j]
+    broken = ijb.Templates(templates.ids, x, 7)
+    report = ijb.verify(broken, i * 3, j * 3, genuine, fars=["0.1", "0.02"])
+    scores = exact_scores(x, i, x, j)
+    impostor = np.sort(scores[~genuine])[::-1]
+    for far in (0.1, 0.02):
+        accepted = scores > impostor[int(far * len(impostor))]
+        m = report.metrics[f"tpr@far={far}"]
+        assert (m.value, m.n) == (accepted[genuine].mean(), len(i))
+        assert m.far == accepted[~genuine].mean() <= far
+        assert not accepted[np.isin(i, LOST) | np.isin(j, LOST)].any()
+    lost = np.isin(i, LOST) | np.isin(j, LOST)
+    told = report.failures
+    assert told.images == 7
+    assert (told.genuine, told.impostor) == ((lost & genuine).sum(), (lost & ~genuine).sum())
+
+
+def test_a_template_without_a_vector_only_misses_in_searches() -> None:
+    templates, galleries, probe = _searched()
+    x = templates.vectors.copy()
+    x[LOST] = np.nan
+    report = ijb.identify(ijb.Templates(templates.ids, x, 7), galleries, probe, fpirs=["0.1"])
+    hit, tpir = {k: [] for k in ijb.DEPTHS}, []
+    for g in galleries:
+        mates, nonmates = [], []
+        for p, who in zip(probe.template // 3, probe.subject, strict=True):
+            s = exact_scores(x, np.full(10, p), x, g.template // 3)
+            if who not in g.subject:
+                nonmates.append(s.max())
+                continue
+            own = s[g.subject == who][0]
+            above = int((s > own).sum()) if np.isfinite(own) else 10**6
+            mates.append((own, above))
+            for k in ijb.DEPTHS:
+                hit[k].append(above < k)
+        bar = np.sort(nonmates)[::-1][int(0.1 * len(nonmates))]
+        tpir.append(np.mean([own > bar and above == 0 for own, above in mates]))
+    assert report.metrics["tpir@fpir=0.1"].folds == tuple(tpir)
+    for k, hits in hit.items():
+        assert (report.metrics[f"rank-{k}"].value, report.metrics[f"rank-{k}"].n) == (
+            np.mean(hits),
+            len(hits),
+        )
+    whole = ijb.identify(templates, galleries, probe, fpirs=["0.1"])
+    assert report.metrics["rank-1"].value < whole.metrics["rank-1"].value
+    assert (report.failures.images, report.failures.genuine) == (7, 2)
+
+
 def test_a_template_without_images_is_named() -> None:
     templates, galleries, _ = _searched()
     with pytest.raises(ProtocolError, match="1 templates have no images, the first is 7"):

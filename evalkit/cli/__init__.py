@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -120,7 +121,12 @@ def main(args: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal cannot spell is escaped
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(args))
+    code = run(args)
+    try:
+        sys.stdout.flush()
+    except OSError:  # `run` has told it; Python would tell it again, and exit with 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def _terminated(signum: int, frame: FrameType | None) -> None:

@@ -52,10 +52,14 @@ def save(
         f"{n}.{name}": a for n, c in enumerate(collectors) for name, a in c.state().items()
     }
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as f:
-        blocks, name = np.array(sorted(done), np.int64), np.array(screen)
-        np.savez(f, mark=np.array(mark), screen=name, done=blocks, **arrays)
-    part.replace(path)
+    try:
+        with part.open("wb") as f:
+            blocks, name = np.array(sorted(done), np.int64), np.array(screen)
+            np.savez(f, mark=np.array(mark), screen=name, done=blocks, **arrays)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def begun_with(path: Path | None) -> str | None:
