@@ -192,6 +192,18 @@ def test_a_worker_with_another_model_is_told(two: Cluster, model: Path, tmp_path
     assert not (tmp_path / "f.h5").exists()
 
 
+def test_a_stranger_on_this_machine_is_not_heard(two: Cluster) -> None:
+    from distributed import Client
+    from distributed.security import Security
+
+    address = two._client and two._closing[1].scheduler_address
+    assert address.startswith("tls://127.0.0.1:")
+    for security in (None, Security.temporary()):
+        with pytest.raises((OSError, TypeError)):
+            Client(address, security=security, timeout=2)
+    assert two._folder.stat().st_mode & 0o077 == 0
+
+
 def test_gpus_are_shared_out(monkeypatch: Any) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert cluster.gpus() == ["2", "5"]
