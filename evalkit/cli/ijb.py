@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evalkit import alignment, images
 from evalkit.adapters import embeddings, vector_files
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
-from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.cli.options import PATH, Output, fars_option, features_options, output_options
 from evalkit.cli.recipes import chosen, fed, recipe_option
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
@@ -50,14 +50,7 @@ from evalkit.types import Manifest
     "--media-pooling/--no-media-pooling", default=True, help="Average the frames of a video first."
 )
 @click.option("--compat", is_flag=True, help="Show also the numbers by InsightFace's rules.")
-@click.option(
-    "--far",
-    "fars",
-    multiple=True,
-    default=ijb.FARS,
-    show_default=True,
-    help="A FAR to give the TPR at; may be repeated.",
-)
+@fars_option(ijb.FARS)
 @click.option(
     "--fpir",
     "fpirs",

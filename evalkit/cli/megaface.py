@@ -21,6 +21,7 @@ from evalkit.cli.options import (
     Output,
     checkpoint_option,
     cluster_option,
+    fars_option,
     features_options,
     output_options,
 )
@@ -79,14 +80,7 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
 @click.option("--probe-noises", type=PATH, metavar="LIST", help="facescrub_noises.txt")
 @click.option("--distractor-noises", type=PATH, metavar="LIST", help="megaface_noises.txt")
 @click.option("--jb-model", type=PATH, metavar="JB.bin", help="A Joint Bayesian of the devkit.")
-@click.option(
-    "--far",
-    "fars",
-    multiple=True,
-    default=megaface.FARS,
-    show_default=True,
-    help="A FAR to give the TPR at; may be repeated.",
-)
+@fars_option(megaface.FARS)
 @click.option(
     "--devkit-out",
     type=PATH,

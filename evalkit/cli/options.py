@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +53,18 @@ def _where(_: click.Context, __: click.Parameter, text: str | None) -> str | Non
     if text is None or re.fullmatch(r"local(:[1-9]\d*)?|(\w+://)?(?!local:)[^\s/:]+:\d+", text):
         return text
     raise click.BadParameter(f"{text!r} is none of local, local:2, tcp://host:8786")
+
+
+def fars_option(default: Sequence[str]) -> Callable[..., Any]:
+    """Add `--far`, which may be repeated; the command receives `fars`."""
+    return click.option(
+        "--far",
+        "fars",
+        multiple=True,
+        default=default,
+        show_default=True,
+        help="A FAR to give the TPR at; may be repeated.",
+    )
 
 
 def features_options(command: Callable[..., Any]) -> Callable[..., Any]:

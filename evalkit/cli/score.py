@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evalkit.cli.options import PATH, Output, output_options
+from evalkit.cli.options import PATH, Output, fars_option, output_options
 from evalkit.datasets import layouts, score_lists
 from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import DataError
@@ -20,14 +20,7 @@ from evalkit.protocols import score_list
 @click.argument("scores", type=PATH)
 @click.option("--pairs", type=PATH, metavar="LIST", help="The pair list, in the scores' order.")
 @click.option("--distance", is_flag=True, help="Lower is more alike: a score is minus the number.")
-@click.option(
-    "--far",
-    "fars",
-    multiple=True,
-    default=score_list.FARS,
-    show_default=True,
-    help="A FAR to give the TPR at; may be repeated.",
-)
+@fars_option(score_list.FARS)
 @output_options
 def command(
     scores: Path, pairs: Path | None, distance: bool, fars: tuple[str, ...], output: Output

@@ -12,7 +12,14 @@ import numpy as np
 from evalkit import images, vectors
 from evalkit.cli.lfw import flip_option
 from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
-from evalkit.cli.options import PATH, Output, cluster_option, features_options, output_options
+from evalkit.cli.options import (
+    PATH,
+    Output,
+    cluster_option,
+    fars_option,
+    features_options,
+    output_options,
+)
 from evalkit.cli.recipes import advise, chosen, fed, recipe_option
 from evalkit.datasets import layouts
 from evalkit.protocols import verification
@@ -36,14 +43,7 @@ if TYPE_CHECKING:
 @features_options
 @flip_option
 @recipe_option()
-@click.option(
-    "--far",
-    "fars",
-    multiple=True,
-    default=verification.FARS,
-    show_default=True,
-    help="A FAR to give the TPR at; may be repeated.",
-)
+@fars_option(verification.FARS)
 @output_options
 def command(
     pairs: Path,
