@@ -19,7 +19,7 @@ from evalkit.protocols import allpairs
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.metrics import cmc, tpr_estimate
 from evalkit.protocols.scores import Flip, failed, fuse, normalise
-from evalkit.protocols.set_outcomes import set_outcomes
+from evalkit.protocols.set_outcomes import set_outcomes, tail_length
 from evalkit.types import Estimate, Failures, Report
 
 NAME = "all-vs-all"
@@ -46,7 +46,9 @@ def evaluate(
     x = normalise(fuse(features, flip))
     if subject.shape != (len(x),):
         raise ProtocolError(f"{len(x)} features have subjects of shape {subject.shape}")
-    verified = allpairs.verify(x, subject, fars=fars, progress=progress)
+    mated = allpairs.genuine_pairs(subject)[0]
+    tail = tail_length(fars, len(x) * (len(x) - 1) // 2 - len(mated))
+    verified = allpairs.verify(x, subject, fars=fars, count=tail, progress=progress)
     points = {f"tpr@far={p.far}": _estimate(p, verified) for p in verified.points}
     rank, probes = closed_set_ranks(x, subject)
     found = cmc(rank, max(RANKS))
@@ -54,7 +56,7 @@ def evaluate(
         f"rank-{k}": Estimate(value=float(found[k - 1]) if len(rank) else None, n=len(rank))
         for k in RANKS
     }
-    outcomes = set_outcomes(x, subject, fars=fars, ranks=(rank, probes))
+    outcomes = set_outcomes(x, subject, fars=fars, ranks=(rank, probes), top=verified.top)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,

@@ -30,7 +30,7 @@ from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.megaface_devkit import project
 from evalkit.protocols.scores import exact_scores, failed, normalise
-from evalkit.protocols.set_outcomes import set_outcomes
+from evalkit.protocols.set_outcomes import set_outcomes, tail_length
 from evalkit.types import Estimate, Failures, Report
 
 NAME = "megaface"
@@ -224,11 +224,19 @@ def _searches(
     score = exact_scores(probe, i, mate, j)
     above = allpairs.ranks(probe, distractor, i, score, **engine)[0]
     nobody = np.full(len(distractor), -1, np.int32)
-    seen = allpairs.verify(probe, subject, distractor, nobody, fars=fars, **engine)
+    tail = tail_length(fars, len(probe) * len(distractor))
+    seen = allpairs.verify(probe, subject, distractor, nobody, fars=fars, count=tail, **engine)
     rank, once = np.where(np.isfinite(score), above + 1, 0), i < j
     genuine = i[once], j[once], score[once]
     outcomes = set_outcomes(
-        probe, subject, distractor, nobody, fars=fars, genuine=genuine, ranks=(rank, i), **engine
+        probe,
+        subject,
+        distractor,
+        nobody,
+        fars=fars,
+        genuine=genuine,
+        ranks=(rank, i),
+        top=seen.top,
     )
     return _Searches(i, j, rank, len(distractor), tpr_by_far(score[once], seen), outcomes)
 

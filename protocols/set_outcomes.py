@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs import genuine_pairs, top_impostors
+from evalkit.protocols.allpairs import Pairs, genuine_pairs, top_impostors
 from evalkit.protocols.metrics import false_accepts_allowed
 from evalkit.protocols.samples import Floats, Ints
 from evalkit.protocols.scores import exact_scores
@@ -29,6 +29,7 @@ def set_outcomes(
     genuine: tuple[Ints, Ints, Floats] | None = None,
     ranks: tuple[Ints, Ints] | None = None,
     searches: tuple[Floats, Ints, Floats, Ints] | None = None,
+    top: Pairs | None = None,
     longest: int = LONGEST_TAIL,
     sampled: int = SAMPLED,
     **engine: Any,
@@ -42,8 +43,9 @@ def set_outcomes(
     and their scores, where genuine pairs are not those between x and y.  ranks : (Q,) rank of each
     probe's mate and the probe's row of x, where searches were made too.  searches : of open-set
     ones, score of each mate (-inf where it was outranked) and its probe's row of x, best score of
-    each probe without one and its row.
-    `engine` goes to `allpairs.top_impostors`.
+    each probe without one and its row.  top : the `tail_length` highest impostor pairs, where a
+    pass has found them already; else `engine` goes to
+    `allpairs.top_impostors`.
     """
     a = _own(subject, 0)
     b = a if y is None or y_subject is None else _own(y_subject, len(a))
@@ -53,9 +55,9 @@ def set_outcomes(
     i, j = genuine_pairs(a, None if y is None else b)
     pairs = len(a) * (len(a) - 1) // 2 if y is None else len(a) * len(b)
     impostors = pairs - len(i)
-    needed = [min(2 * false_accepts_allowed(far, impostors) + 100, impostors) for far in fars]
-    tail = max((k for k in needed if k <= longest), default=0)
-    top = top_impostors(x, subject, y, y_subject, count=tail, **engine)
+    if top is None:
+        tail = tail_length(fars, impostors, longest)
+        top = top_impostors(x, subject, y, y_subject, count=tail, **engine)
     if genuine is None:
         genuine = i, j, exact_scores(x, i, x if y is None else y, j)
     first, second, score = genuine
@@ -69,7 +71,7 @@ def set_outcomes(
             "nonmate_score": searches[2],
             "nonmate_subject": a[searches[3]],
         }
-    if max(needed, default=0) > longest:
+    if max(_needed(fars, impostors), default=0) > longest:
         p, q = _random_impostors(a, None if y is None else b, sampled)
         searched |= {
             "sampled_score": exact_scores(x, p, x if y is None else y, q),
@@ -89,6 +91,15 @@ def set_outcomes(
         "right_images": right_images,
         "impostors": np.array(impostors),
     }
+
+
+def tail_length(fars: Sequence[str], impostors: int, longest: int = LONGEST_TAIL) -> int:
+    """How many of the highest impostor pairs intervals need, for the FARs that do not need more."""
+    return max((k for k in _needed(fars, impostors) if k <= longest), default=0)
+
+
+def _needed(fars: Sequence[str], impostors: int) -> list[int]:
+    return [min(2 * false_accepts_allowed(far, impostors) + 100, impostors) for far in fars]
 
 
 def _own(subject: Ints, offset: int) -> NDArray[np.int64]:

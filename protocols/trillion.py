@@ -30,7 +30,7 @@ from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.megaface import genuine_pairs, tpr_by_far
 from evalkit.protocols.scores import exact_scores, failed, normalise
-from evalkit.protocols.set_outcomes import set_outcomes
+from evalkit.protocols.set_outcomes import set_outcomes, tail_length
 from evalkit.types import Estimate, Failures, Report
 
 NAME = "trillion"
@@ -77,8 +77,16 @@ def evaluate(
     i, j = genuine_pairs(who)
     score = exact_scores(probe, i, probe, j)
     nobody = np.full(len(gallery), -1, np.int32)
-    seen = allpairs.verify(probe, who, gallery, nobody, fars=fars, **engine)
-    best = allpairs.search(probe, gallery, 1, **engine).score[:, 0]
+    found = allpairs.search(
+        probe,
+        gallery,
+        probe_subject=who,
+        gallery_subject=nobody,
+        fars=fars,
+        count=tail_length(fars, len(probe) * len(gallery)),
+        **engine,
+    )
+    seen, best = found.verification, found.score[:, 0]
     first = np.isfinite(score) & (score >= best[i])
     hit = np.where(first, score, -np.inf)
     measured = {f"tpr@far={far}": m for far, m in tpr_by_far(score[i < j], seen).items()}
@@ -96,7 +104,7 @@ def evaluate(
         genuine=(i[once], j[once], score[once]),
         ranks=(first.astype(np.int64), i),
         searches=(hit, i, best, np.arange(len(probe))),
-        **engine,
+        top=seen.top,
     )
     return Report(
         protocol=NAME,
@@ -126,10 +134,11 @@ def evaluate_one_set(
     x = normalise(features)
     i, j = genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))
     i, j = i[i < j], j[i < j]
-    seen = allpairs.verify(x, subject, fars=fars, **engine)
+    tail = tail_length(fars, len(x) * (len(x) - 1) // 2 - len(i))
+    seen = allpairs.verify(x, subject, fars=fars, count=tail, **engine)
     genuine = exact_scores(x, i, x, j)
     measured = {f"tpr@far={far}": m for far, m in tpr_by_far(genuine, seen).items()}
-    outcomes = set_outcomes(x, subject, fars=fars, genuine=(i, j, genuine), **engine)
+    outcomes = set_outcomes(x, subject, fars=fars, genuine=(i, j, genuine), top=seen.top)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,

@@ -230,6 +230,24 @@ def test_search_and_ranks_are_the_sorted_rows(screen, small_tiles):
         assert equal.tolist() == [int((s[r] == t).sum()) for r, t in zip(row, bar, strict=True)]
 
 
+@pytest.mark.parametrize("count", [0, 3, 700, 10**6])
+def test_one_pass_answers_all_questions_at_once(count):
+    x, a = people(500, 12, 3)
+    y, b = people(900, 12, 4)
+    engine = Engine(screen="float32")
+    both = allpairs.search(
+        x, y, 2, probe_subject=a, gallery_subject=b, fars=FARS, count=count, engine=engine
+    )
+    assert engine.tally["passes"] == 1
+    assert told(both.verification) == told(allpairs.verify(x, a, y, b, fars=FARS))
+    top, alone = both.verification.top, allpairs.top_impostors(x, a, y, b, count=count)
+    for kept, other in zip((top.i, top.j, top.score), (alone.i, alone.j, alone.score), strict=True):
+        assert np.array_equal(kept, other)
+    s = x.astype(float) @ y.T.astype(float)
+    s = s[((a[:, None] != b) | (a[:, None] < 0)) & np.isfinite(s)]
+    assert np.allclose(top.score, np.sort(s)[::-1][:count], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("screen", SCREENS)
 def test_top_impostors_are_the_sorted_list(screen, small_tiles):
     small_tiles(16, 64)
@@ -370,6 +388,7 @@ def test_memory_does_not_grow_with_the_pairs_or_the_fars(small_tiles):
         None,
         None,
         ["0.5", "0.2", "0.1", "1e-2", "1e-3"],
+        0,
     )
     while job.open():
         collectors = job.collectors()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from evalkit.protocols.allpairs.definition import (
     Verification,
     bin_edges,
     no_operating_point,
+    none_found,
     operating_point,
     threshold_above,
 )
@@ -40,6 +42,7 @@ def verify(
     y_subject: Ints | None = None,
     *,
     fars: Sequence[str],
+    count: int = 0,
     progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Verification:
@@ -49,10 +52,12 @@ def verify(
     pair once.  subject : equal means genuine, -1 is nobody's mate.  Rows that are not finite are
     failures: their pairs count, and score -inf.  The threshold of a FAR is the next float64 above
     the (K+1)-th highest impostor score, K = floor(FAR * impostors); accepted is score >= threshold.
+    count : how many of the highest impostor pairs to list, by (-score, i, j); failed rows never
+    appear.
     """
     _check(x, subject, y, y_subject)
     engine = engine or Engine(progress=progress)
-    job = _Impostors(engine, x, subject, y, y_subject, fars)
+    job = _Impostors(engine, x, subject, y, y_subject, fars, count)
     while job.open():
         collectors = job.collectors()
         engine.run(job.scan, collectors)
@@ -72,16 +77,16 @@ class _Impostors:
         y: Any,
         y_subject: Ints | None,
         fars: Sequence[str],
+        count: int,
         scan: Scan | None = None,
     ) -> None:
         self.engine, self.fars, self.passed = engine, tuple(fars), 1
         self.scan = engine.scan(x, y) if scan is None else scan
         self.subjects = _subjects(self.scan, subject, y_subject)
-        i, j = genuine_pairs(*self.subjects[: 1 if self.scan.within else 2])
+        self._pairs = i, _ = genuine_pairs(*self.subjects[: 1 if self.scan.within else 2])
         n, m = self.scan.x.given, self.scan.y.given
         self.pairs = n * (n - 1) // 2 if self.scan.within else n * m
         self.n_genuine = _count_genuine(subject, y_subject)
-        self.genuine = Genuine(self.scan, i, j, self.n_genuine - len(i))
         self.n_impostor = self.pairs - self.n_genuine
         self.allowed = {far: false_accepts_allowed(far, self.n_impostor) for far in self.fars}
         # Failed impostors score -inf: ranks beyond the others need no search.
@@ -92,15 +97,21 @@ class _Impostors:
         room = engine.memory // 4 // 32
         tail = [r for r in self.wanted if r <= min(_TAIL_SHARE * self.live, room)]
         few = self.wanted if self.live <= 100_000 else tail
-        self.tail = max(few, default=0)
+        self.count = min(count, self.live)
+        self.tail = max([self.count, *few])
         self.bulk = {r: (-np.inf, np.inf) for r in self.wanted if r not in few}
         self.room = room // max(1, len(self.bulk))
-        self._start = -np.inf
-        if self.wanted and self.live > 100_000:
+        self._start, self._top = -np.inf, none_found()
+        if (self.wanted or self.tail) and self.live > 100_000:
             sample = Sample(self.scan, self.subjects)
             if self.tail:
                 self._start = sample.reached_by(self.tail / self.live)
             self.bulk = {r: sample.bracket(r / self.live) for r in self.bulk}
+
+    @cached_property
+    def genuine(self) -> Genuine:
+        """Scores of the genuine pairs, where a FAR asks for them."""
+        return Genuine(self.scan, *self._pairs, self.n_genuine - len(self._pairs[0]))
 
     def open(self) -> bool:
         """Whether a rank is still without its score."""
@@ -127,6 +138,8 @@ class _Impostors:
         if self.tail and self._highest.enough():
             found = [r for r in self.wanted if r <= self.tail and r not in self.bulk]
             self.value |= {r: self._highest.ranked(r) for r in found}
+            if self.count:
+                self._top = self._highest.pairs(self.count)
             self.tail = 0
         elif self.tail:
             self._start = (
@@ -145,7 +158,7 @@ class _Impostors:
     def verification(self) -> Verification:
         """Word the operating point of each FAR."""
         points = [self._point(far, self.allowed[far]) for far in self.fars]
-        return Verification(self.n_genuine, self.n_impostor, tuple(points))
+        return Verification(self.n_genuine, self.n_impostor, tuple(points), self._top)
 
     def _point(self, far: str, allowed: int) -> OperatingPoint:
         if allowed < 1 or not self.n_impostor:
@@ -167,22 +180,9 @@ def top_impostors(
     engine: Engine | None = None,
 ) -> Pairs:
     """List the `count` highest impostor pairs, by (-score, i, j); failed rows never appear."""
-    _check(x, subject, y, y_subject)
-    engine = engine or Engine(progress=progress)
-    scan = engine.scan(x, y)
-    subjects = _subjects(scan, subject, y_subject)
-    start = -np.inf
-    if count and scan.pairs > 100_000:
-        start = Sample(scan, subjects).reached_by(count / scan.pairs)
-    highest = Highest(scan, subjects, count, start)
-    if count:
-        engine.run(scan, [highest])
-        if not highest.enough():
-            scan = engine.scan(scan.x, None if scan.within else scan.y, passed=2)
-            highest = Highest(scan, subjects, count)
-            engine.run(scan, [highest])
-    engine.finish()
-    return highest.pairs()
+    return verify(
+        x, subject, y, y_subject, fars=(), count=count, progress=progress, engine=engine
+    ).top
 
 
 def histogram(
@@ -223,12 +223,14 @@ def search(
     probe_subject: Ints | None = None,
     gallery_subject: Ints | None = None,
     fars: Sequence[str] = (),
+    count: int = 0,
     progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Search:
     """Find the top k of every probe and, with subjects, how its best mate fares: in one pass.
 
-    fars : with subjects, also the operating points over all pairs of probe and gallery.
+    fars, count : with subjects, also the operating points over all pairs of probe and gallery, and
+    the highest impostor pairs, as of `verify`.
     """
     engine = engine or Engine(progress=progress)
     scan = engine.scan(probe, gallery)
@@ -237,7 +239,7 @@ def search(
         engine.run(scan, [best])
         engine.finish()
         return Search(*best.answer(len(probe)))
-    job = _Impostors(engine, probe, probe_subject, gallery, gallery_subject, fars, scan)
+    job = _Impostors(engine, probe, probe_subject, gallery, gallery_subject, fars, count, scan)
     level = row_levels(scan, k, job.subjects)
     best = Best(scan, k, None, level.kth)
     impostor = Best(scan, 1, job.subjects, level.impostor)
@@ -264,7 +266,7 @@ def search(
         best_mate,
         over,
         impostor.answer(len(probe))[0][:, 0],
-        job.verification() if fars else None,
+        job.verification(),
     )
 
 

@@ -105,13 +105,17 @@ class Highest:
         value, slack = float(np.partition(score, place)[place]), 2 * self.scan.error
         return settle(self.scan, i, j, score, value, slack, rank)
 
-    def pairs(self) -> Pairs:
-        """Return them by (-score, i, j), scored exactly, under the rows that were given."""
-        self._compact()
-        i, j, _ = self._kept.joined()
+    def pairs(self, count: int) -> Pairs:
+        """List so many by (-score, i, j), scored exactly, under the rows that were given."""
+        i, j, score = self._kept.joined()
+        place = max(len(score) - count, 0)
+        if count and len(score):
+            last = float(np.partition(score, place)[place])
+            near = score >= last - 2 * self.scan.error
+            i, j = i[near], j[near]
         score = self.scan.exact(i, j)
         i, j = self.scan.x.rows[i], self.scan.y.rows[j]
-        best = np.lexsort((j, i, -score))[: self.count]
+        best = np.lexsort((j, i, -score))[:count]
         return Pairs(i[best], j[best], score[best])
 
     def question(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -36,21 +36,25 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
-    """Every pair of two sets, counted, with one operating point a FAR, in the order asked for."""
-
-    n_genuine: int
-    n_impostor: int
-    points: tuple[OperatingPoint, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Pairs:
     """P scored pairs: rows i of x and j of y, (P,) int64 each, and (P,) float64 exact scores."""
 
     i: NDArray[np.int64]
     j: NDArray[np.int64]
     score: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Every pair of two sets, counted, with one operating point a FAR, in the order asked for.
+
+    top : the highest impostor pairs, as many as were asked for.
+    """
+
+    n_genuine: int
+    n_impostor: int
+    points: tuple[OperatingPoint, ...]
+    top: Pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,9 @@ class Search:
         them where it is -inf, so that a failure never has a good rank.
     impostor_score : (P,) float64, the highest score among other subjects; -inf without one.
 
-    The last four are None when no subjects were given.
+    verification : of all pairs of probe and gallery, for the FARs asked for.
+
+    The four before are None when no subjects were given, and `verification` counts no pairs.
     """
 
     score: NDArray[np.float64]
@@ -74,7 +80,7 @@ class Search:
     mate_score: NDArray[np.float64] | None = None
     mate_above: NDArray[np.int64] | None = None
     impostor_score: NDArray[np.float64] | None = None
-    verification: Verification | None = None
+    verification: Verification = field(default_factory=lambda: Verification(0, 0, (), none_found()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,11 @@ def no_operating_point(far: str, n_impostor: int) -> OperatingPoint:
     return OperatingPoint(
         far, note=f"FAR {far} of {n_impostor} impostor pairs is {expected:.3g}, less than one"
     )
+
+
+def none_found() -> Pairs:
+    """No pairs."""
+    return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 def bin_edges(bins: int | Sequence[float] | NDArray[Any]) -> NDArray[np.float64]:
