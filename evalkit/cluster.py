@@ -20,6 +20,7 @@ import uuid
 from asyncio import CancelledError
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -32,7 +33,7 @@ from evalkit.files import cache_folder, whole_file
 from evalkit.protocols.allpairs.mapped import Mapped
 
 _RETRIES = 2  # of a piece that raised: a shared disk may fail for a moment
-_JOIN_S = 60  # to wait for a scheduler and its first worker
+_JOIN_S = 30  # to wait for a scheduler and its first worker
 
 
 class Cluster:
@@ -43,6 +44,8 @@ class Cluster:
     """
 
     def __init__(self, where: str) -> None:
+        if not (find_spec("distributed") and find_spec("cryptography")):
+            raise MissingPackageError("distributed and cryptography", "cluster", "--cluster")
         self.where = where
         self._placed: dict[int, tuple[Any, NDArray[Any]]] = {}
         self._lock: IO[bytes] | None = None
@@ -113,10 +116,8 @@ class Cluster:
 
     @functools.cached_property
     def _client(self) -> Any:
-        try:
-            from distributed import Client
-        except ImportError as e:
-            raise MissingPackageError("dask distributed", "cluster", "--cluster") from e
+        from distributed import Client
+
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost is done again
         if self.where.partition(":")[0] != "local":
             try:

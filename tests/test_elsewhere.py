@@ -159,3 +159,14 @@ def test_a_worker_whose_torch_multiplies_wrongly_falls_back(tmp_path, monkeypatc
     assert elsewhere._trusted(screens.Screen("int8")).arithmetic == "float32"
     monkeypatch.setattr(by_torch, "trusted", lambda arithmetic: True)
     assert elsewhere._trusted(screens.Screen("int8")).arithmetic == "int8"
+
+
+def test_without_dask_the_install_line_is_printed(monkeypatch, capsys):
+    from evalkit import cluster
+    from evalkit.cli import run
+
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    assert run(["trillion", "--features", "x.npy", "--cluster", "local"]) == 3
+    told = capsys.readouterr().err
+    assert "needs distributed and cryptography" in told
+    assert "pip install 'face-evalkit[cluster]'" in told
