@@ -13,10 +13,11 @@ The parts are measured in one process, by the engine's own blocks on a smaller s
     start   Dask brings its workers up
 
 A pass of W workers takes load + encode(columns) + (encode(rows a band) + tile(pairs)) / W, in whole
-blocks, or merge x blocks where that is longer; the test is three passes.  It is printed for
-274,000 x 1,580,000 and 1..64 workers, and checked on the smaller set with 1 and 2 real ones, with
-blocks as much smaller.  All in processor seconds, so that other people's work matters little: the
-real run's are the driver's and those of its busiest worker.  Wall times are printed beside them.
+blocks, or merge x blocks where that is longer.  The test's passes are as many as the engine made
+here.  It is printed for 274,000 x 1,580,000 and 1..64 workers, and checked on the smaller set with
+1 and 2 real ones, with blocks as much smaller.  All in processor seconds, so that other people's
+work matters little: the real run's are the driver's and those of its busiest worker.  Wall times
+are printed beside them.
 Workers that share a memory bus or a slow disk are slower than this says.
 """
 

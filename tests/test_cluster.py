@@ -1,5 +1,6 @@
 """Real Dask workers, really killed: the same bits as one process."""
 
+import json
 import os
 import re
 import shlex
@@ -9,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def two(cache: Path) -> Iterator[Cluster]:
     with Cluster("local:2") as workers:
+        assert workers._client is not None  # starts them, below this cache
         yield workers
     assert not list((cache / "cluster").iterdir())
 
@@ -192,6 +195,34 @@ def test_a_worker_with_another_model_is_told(two: Cluster, model: Path, tmp_path
     assert not (tmp_path / "f.h5").exists()
 
 
+def test_every_command_gives_the_same_report(
+    two: Cluster, model: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """`verify` and `megaface` embed on the workers, `megaface` compares there too."""
+    monkeypatch.setattr(scan, "_BLOCK", 200)
+    monkeypatch.setattr(screens, "ROWS", 8)
+    monkeypatch.setattr(cluster, "Cluster", lambda where: nullcontext(two))
+    where = faces(tmp_path / "faces", 60)
+    keys = [p.relative_to(where).as_posix() for p in sorted(where.rglob("*.png"))]
+    lines = [f"{a} {b} {int(a[:2] == b[:2])}" for a, b in pairwise(keys)]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    people = {"path": keys[:30], "id": [k[:2] for k in keys[:30]]}
+    (tmp_path / "P.json").write_text(json.dumps(people))
+    (tmp_path / "D.json_30_1").write_text(json.dumps({"path": keys[30:]}))
+    lists = ["--probe-list", tmp_path / "P.json", "--distractor-list", tmp_path / "D.json_30_1"]
+    fed = ["--model", model, *FED, "--batch", 4, "--data", where]
+    for name, given in {
+        "verify": ["verify", tmp_path / "pairs.txt", *fed],
+        "megaface": ["megaface", *lists, *fed],
+    }.items():
+        for number, more in (("one", []), ("two", ["--cluster", "local:2"])):
+            monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / name / number))  # embeds anew
+            out = ["--json", tmp_path / f"{name}.{number}"]
+            assert run([*map(str, [*given, *more, *out])]) == 0
+        one, spread = ((tmp_path / f"{name}.{n}").read_bytes() for n in ("one", "two"))
+        assert one == spread
+
+
 def test_a_stranger_on_this_machine_is_not_heard(two: Cluster) -> None:
     from distributed import Client
     from distributed.security import Security
@@ -294,9 +325,19 @@ def test_a_killed_driver_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     spread = [*given, "--cluster", "local:2", "--checkpoint", tmp_path / "job"]
     cache = tmp_path / "cache"
     assert run([*map(str, given), "--json", str(tmp_path / "one.json")]) == 0
-    for name in ("job", "job.2.1", "job.3.1"):
-        killed_when((tmp_path / name).exists, [*spread, "--json", tmp_path / "two.json"], cache)
-        assert (tmp_path / name).exists() and not (tmp_path / "two.json").exists()
+    done = 0
+
+    def further() -> bool:
+        return (tmp_path / "job").exists() and blocks() > done
+
+    def blocks() -> int:
+        with np.load(tmp_path / "job") as held:
+            return len(held["done"])
+
+    for _ in range(3):
+        killed_when(further, [*spread, "--json", tmp_path / "two.json"], cache)
+        assert blocks() > done and not (tmp_path / "two.json").exists()
+        done = blocks()
     last = subprocess.run(
         command(*spread, "--json", tmp_path / "two.json", before=SLOW),
         env=environment(EVALKIT_CACHE=str(cache)),
