@@ -195,7 +195,13 @@ def _start(where: str, folder: Path) -> Any:
     devices = gpus()
     some = re.fullmatch(r"local:(\d+)", where)
     n = int(some[1]) if some else len(devices) or len(os.sched_getaffinity(0))
-    common = {"security": Security.temporary(), "protocol": "tls://", "host": "127.0.0.1"}
+    common = {
+        "security": Security.temporary(),
+        "protocol": "tls://",
+        "host": "127.0.0.1",
+        "dashboard": False,
+        "dashboard_address": "127.0.0.1:0",  # Dask serves its health there all the same
+    }
     worker = {
         "nthreads": 1,
         "memory_limit": 0,
@@ -209,7 +215,7 @@ def _start(where: str, folder: Path) -> Any:
         workers[k] = {"cls": Nanny, "options": {**worker, "env": env}}
     return SpecCluster(
         workers=workers,
-        scheduler={"cls": Scheduler, "options": {"port": 0, "dashboard": False, **common}},
+        scheduler={"cls": Scheduler, "options": {"port": 0, **common}},
         security=common["security"],
         silence_logs=logging.CRITICAL,
     )

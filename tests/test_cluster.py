@@ -224,15 +224,37 @@ def test_every_command_gives_the_same_report(
 
 
 def test_a_stranger_on_this_machine_is_not_heard(two: Cluster) -> None:
-    from distributed import Client
-    from distributed.security import Security
-
-    address = two._client and two._closing[1].scheduler_address
+    address = two._closing[1].scheduler_address
     assert address.startswith("tls://127.0.0.1:")
-    for security in (None, Security.temporary()):
-        with pytest.raises((OSError, TypeError)):
-            Client(address, security=security, timeout=2)
+    for security, where in (
+        ("None", address.replace("tls", "tcp")),  # without a key, and with another one
+        ("Security.temporary()", address),
+    ):
+        tries = "from distributed import Client, Security\n"
+        tries += f"Client({where!r}, security={security}, timeout=3)"
+        done = subprocess.run([sys.executable, "-c", tries], capture_output=True, timeout=60)
+        assert done.returncode == 1
+        assert re.search(rb"Timed out|reset by peer|certificate", done.stderr), done.stderr
     assert two._folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's /proc")
+def test_nothing_listens_beyond_this_machine(two: Cluster) -> None:
+    """Scheduler and workers have ports on 127.0.0.1 only, in IPv4 and IPv6."""
+    ours = {
+        link.readlink().name
+        for pid in (os.getpid(), *processes(two))
+        for link in Path(f"/proc/{pid}/fd").iterdir()
+        if link.is_symlink() and str(link.readlink()).startswith("socket:")
+    }
+    listening = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        if line.split()[3] == "0A"
+    ]
+    where = {w[1].partition(":")[0] for w in listening if f"socket:[{w[9]}]" in ours}
+    assert where == {"0100007F"}
 
 
 def test_gpus_are_shared_out(monkeypatch: Any) -> None:
