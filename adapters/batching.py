@@ -21,6 +21,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def check_images(images: NDArray[np.uint8], spec: InputSpec) -> None:
+    """Refuse images that are not (N, H, W, 3) uint8 of the size that the model wants."""
+    if images.dtype != np.uint8 or images.shape[1:] != (*spec.size, 3):
+        raise ModelError(
+            f"images of {images.dtype} {images.shape}",
+            f"the model wants (N, {spec.size[0]}, {spec.size[1]}, 3) uint8",
+        )
+
+
 def probe(forward: Forward, spec: InputSpec, batch: int | None) -> tuple[int, int | None]:
     """Find the dimension of a model, and the batch it must be fed in: (dim, batch or None = any).
 

@@ -10,13 +10,14 @@ import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters.batching import cores, in_batches, probe
+from evalkit.adapters.batching import check_images, cores, in_batches, probe
 from evalkit.errors import MissingPackageError, ModelError
 from evalkit.types import InputSpec
 
@@ -63,8 +64,6 @@ class TorchModel:
         if compile is not None:
             batch, mode = compile, "reduce-overhead" if cuda else "default"
             self._network = torch.compile(self._network, mode=mode, dynamic=False)
-        self._mean = torch.tensor(spec.mean, device=self._device)
-        self._std = torch.tensor(spec.std, device=self._device)
         self._thread = threading.local()
         self.streams = 1 if compile else 2 if cuda else cores()
         self.runtime = f"torch {torch.__version__} {_place(self._device)} {precision}"
@@ -80,14 +79,10 @@ class TorchModel:
 
     def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         torch = import_torch()
-        if images.dtype != np.uint8 or images.shape[1:] != (*self.spec.size, 3):
-            raise ModelError(
-                f"images of {images.dtype} {images.shape}",
-                f"the model wants (N, {self.spec.size[0]}, {self.spec.size[1]}, 3) uint8",
-            )
+        check_images(images, self.spec)
         try:
             with torch.inference_mode(), self._stream(), self._cast():
-                y = self._chosen(self._network(self._feed(images)))
+                y = self._chosen(self._network(feed(images, self.spec, self._device)))
                 rows: NDArray[np.float32] = y.float().cpu().numpy()
         except torch.cuda.OutOfMemoryError as e:
             torch.cuda.empty_cache()
@@ -102,16 +97,6 @@ class TorchModel:
                 "rows out must equal rows in",
             )
         return rows.reshape(len(rows), -1)
-
-    def _feed(self, images: NDArray[np.uint8]) -> Any:
-        torch = import_torch()
-        x = torch.from_numpy(np.ascontiguousarray(images))
-        if self._device.type == "cuda":
-            x = x.pin_memory().to(self._device, non_blocking=True)
-        if self.spec.color == "bgr":
-            x = x.flip(3)
-        x = x.float().sub_(self._mean).div_(self._std)
-        return x if self.spec.layout == "nhwc" else x.permute(0, 3, 1, 2)  # channels last as it is
 
     def _chosen(self, made: Any) -> Any:
         if isinstance(made, list | tuple):
@@ -143,6 +128,28 @@ class TorchModel:
             self._thread.stream = torch.cuda.Stream(self._device)
             self._thread.stream.wait_stream(torch.cuda.default_stream(self._device))
         return torch.cuda.stream(self._thread.stream)
+
+
+def feed(images: NDArray[np.uint8], spec: InputSpec, device: Any) -> Any:
+    """Turn (N, H, W, 3) RGB uint8 into the network's float32 input, on the device itself.
+
+    A GPU gets the bytes, a quarter of the floats; an input of channels first lies channels last.
+    """
+    torch = import_torch()
+    x = torch.from_numpy(np.ascontiguousarray(images))
+    if device.type == "cuda":
+        x = x.pin_memory().to(device, non_blocking=True)
+    if spec.color == "bgr":
+        x = x.flip(3)
+    mean, std = _mean_and_std(spec, device)
+    x = x.float().sub_(mean).div_(std)
+    return x if spec.layout == "nhwc" else x.permute(0, 3, 1, 2)
+
+
+@lru_cache
+def _mean_and_std(spec: InputSpec, device: Any) -> tuple[Any, Any]:
+    torch = import_torch()
+    return torch.tensor(spec.mean, device=device), torch.tensor(spec.std, device=device)
 
 
 def script(path: Path, spec: InputSpec, **options: Any) -> TorchModel:

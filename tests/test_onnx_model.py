@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,22 @@ def test_colour_order_and_layout(tmp_path: Path, color: str, layout: str) -> Non
     path = small_models.save(tmp_path / "m.onnx", layout=layout)
     made = adapters.load(str(path), spec=spec).embed(images(3))
     np.testing.assert_allclose(made, by_hand(images(3), spec), rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16])
+def test_an_input_that_torch_normalises_gives_the_same_bits(
+    tmp_path: Path, color: str, layout: str, kind: int
+) -> None:
+    torch = pytest.importorskip("torch")
+    fields = {"size": (8, 8), "mean": SPEC.mean, "std": SPEC.std, "color": color, "layout": layout}
+    path = small_models.save(tmp_path / "m.onnx", layout=layout, kind=kind)
+    model: Any = adapters.load(str(path), spec=build(fields))
+    assert model._feeds_on is None  # on a processor numpy does it
+    made = model.embed(images(5))
+    model._feeds_on = torch.device("cpu")
+    np.testing.assert_array_equal(model.embed(images(5)), made)
 
 
 def test_half_precision_input(tmp_path: Path) -> None:
