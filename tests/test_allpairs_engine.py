@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, answers, sample, scan, screens
+from evalkit.protocols.allpairs import Engine, answers, rows, sample, scan, screens
 from evalkit.protocols.scores import normalise
 
 TORCH = find_spec("torch") is not None
@@ -273,6 +273,27 @@ def test_the_histogram_counts_every_pair_once(small_tiles):
     uneven = allpairs.histogram(x, a, bins=[-1.1, 0.22, 0.3, 1.1])
     assert abs(int(uneven.impostor[0]) - int(h.impostor[:33].sum())) <= 1
     assert uneven.genuine[0] == h.genuine[:33].sum()
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [
+        np.linspace(-1, 1, 201),
+        np.linspace(-1, 1, 3),
+        [-1.1, 0.22, 0.3, 1.1],
+        [0.0, 1e-9, 1.0],
+        [-1e-3, 0.0, 1e-3],
+        [1e6, 1e6 + 0.5, 1e6 + 1],
+        np.linspace(-1, 1, 5001),
+    ],
+)
+def test_bins_are_numpy_s(edges):
+    edges, rng = np.asarray(edges), np.random.default_rng(16)
+    score = (0.4 * rng.normal(size=20_000) * edges[-1]).astype(np.float32)
+    score[:8000] = rng.choice(edges, 8000)
+    score[4000:8000] = np.nextafter(score[4000:8000], rng.choice([-9e9, 9e9], 4000).astype("f4"))
+    score[:2] = np.inf, -np.inf
+    assert np.array_equal(rows.Bins(edges)._counted(score), np.histogram(score, edges)[0])
 
 
 @pytest.mark.parametrize("subject", [np.arange(1), np.zeros(1, int)])

@@ -197,7 +197,7 @@ def histogram(
 ) -> Histogram:
     """Count genuine and impostor pairs a bin of the score, for pictures.
 
-    Impostors are binned by their float32 screen, so one may fall into the neighbouring bin.
+    Pairs are binned by a float32 score, so one may fall into the neighbouring bin.
     """
     _check(x, subject, y, y_subject)
     engine = engine or Engine(progress=progress)
@@ -207,7 +207,7 @@ def histogram(
         scan.run(choose_screen(scan, "float32", []), [counted])
     edges, every = bin_edges(bins), counted.count
     subjects = _subjects(scan, subject, y_subject)
-    genuine_scores = scan.exact(*genuine_pairs(*subjects[: 1 if scan.within else 2]))
+    genuine_scores = scan.rough(*genuine_pairs(*subjects[: 1 if scan.within else 2]))
     pairs = len(x) * (len(x) - 1) // 2 if y is None else len(x) * len(y)
     n_genuine = _count_genuine(subject, y_subject)
     genuine = np.histogram(genuine_scores, edges)[0]

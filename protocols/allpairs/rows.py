@@ -12,9 +12,10 @@ from evalkit.protocols.allpairs.checkpoints import State, digest
 from evalkit.protocols.allpairs.collect import Kept, Subjects, same_subject
 from evalkit.protocols.allpairs.scan import Scan
 from evalkit.protocols.allpairs.sides import Floats, Ints
-from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
+from evalkit.protocols.allpairs.tiles import Found, Interval, Tile, scratch
 
 _SPARE = 1000
+_CELLS = 1 << 14
 
 
 class Best:
@@ -218,11 +219,24 @@ class Above:
 
 
 class Bins:
-    """Pairs a bin of the screened score, for pictures: one may fall into the neighbouring bin."""
+    """Pairs a bin of the screened score, for pictures: one may fall into the neighbouring bin.
+
+    Scores are counted in cells much finer than bins; those of cells that an edge may touch are
+    placed one by one.
+    """
 
     def __init__(self, edges: Floats) -> None:
         self._edges, self.count = edges, np.zeros(len(edges) - 1, np.int64)
-        self._even = bool(np.allclose(np.diff(edges), edges[1] - edges[0], rtol=1e-9, atol=0))
+        low, high = float(edges[0]), float(edges[-1])
+        self._low, self._scale = np.float32(low), np.float32(_CELLS / (high - low))
+        ends = np.linspace(low, high, _CELLS + 1)
+        bin_of = np.searchsorted(edges, ends, "right") - 1
+        # float32 errs by less than a cell, where the edges are not all far from nought.
+        near = 2.0**-21 * max(abs(low), abs(high)) * float(self._scale) < 1
+        clear = np.zeros(_CELLS + 2, bool)  # with a cell on either side for what lies outside
+        clear[2:-2] = near & (bin_of[:-3] == bin_of[3:])
+        self._bin = np.where(clear, np.append(0, np.append(bin_of[:-1], 0)), len(self.count))
+        self._unsure = ~clear
 
     def intervals(self, i0: int, i1: int) -> list[Interval]:
         """Want none: every key is counted."""
@@ -230,18 +244,31 @@ class Bins:
 
     def examine(self, tile: Tile, sifted: Sequence[tuple[Found, int]]) -> NDArray[np.int64]:
         """Count the screened scores of a tile."""
-        score = tile.keys * tile.factor[:, None].astype(np.float32)
-        if tile.diagonal:
-            score = score[tile.once()]
-        if not self._even:
-            return np.histogram(score, self._edges)[0]
-        low, high, n = self._edges[0], self._edges[-1], len(self.count)
-        place = (score.ravel() - np.float32(low)) * np.float32(n / (high - low)) + np.float32(1)
-        # Bins 1..n, with what lies outside in 0 and n + 2; the last bin holds its upper end.
-        place = np.clip(place, 0, n + 2).astype(np.intp)
-        count = np.bincount(place, minlength=n + 3)[: n + 3]
-        count[n] += np.count_nonzero(score == np.float32(high))
-        return count[1 : n + 1]
+        factor, count = tile.factor[:, None].astype(np.float32), np.zeros_like(self.count)
+        once = tile.once() if tile.diagonal else None
+        for o in range(0, len(factor), 64):  # which stay in the cache
+            keys = tile.keys[o : o + 64]
+            score = scratch("score", keys.shape, np.dtype(np.float32))
+            np.multiply(keys, factor[o : o + 64], out=score)
+            count += self._counted(score.ravel() if once is None else score[once[o : o + 64]])
+        return count
+
+    def _counted(self, score: NDArray[np.float32]) -> NDArray[np.int64]:
+        n = len(self.count)
+        place = scratch("place", score.shape, np.dtype(np.float32))
+        cell = scratch("cell", score.shape, np.dtype(np.intp))
+        np.subtract(score, self._low, out=place)
+        np.multiply(place, self._scale, out=place)
+        np.add(place, np.float32(1), out=place)
+        np.clip(place, 0, _CELLS + 1, out=place)
+        np.copyto(cell, place, casting="unsafe")
+        cells = np.bincount(cell, minlength=_CELLS + 2)
+        # Counts stay whole in float64.
+        count = np.bincount(self._bin, weights=cells, minlength=n + 1)[:n].astype(np.int64)
+        one = score[self._unsure[cell]]
+        bins = np.searchsorted(self._edges, one, "right") - 1
+        bins[one == self._edges[-1]] = n - 1  # the last bin holds its upper end
+        return count + np.bincount(bins[(bins >= 0) & (bins < n)], minlength=n)
 
     def absorb(self, found: NDArray[np.int64]) -> None:
         """Add the counts of a tile."""
