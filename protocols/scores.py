@@ -95,7 +95,7 @@ def exact_scores(
     i: NDArray[np.integer[Any]],
     y: NDArray[np.float32],
     j: NDArray[np.integer[Any]],
-    chunk: int = 1 << 20,
+    chunk: int = 1 << 17,
 ) -> NDArray[np.float64]:
     """Score pairs (x[i], y[j]): the exact real inner product rounded once to float64.
 
@@ -119,7 +119,7 @@ def minus_squared_distances(
     i: NDArray[np.integer[Any]],
     y: NDArray[np.float32],
     j: NDArray[np.integer[Any]],
-    chunk: int = 1 << 20,
+    chunk: int = 1 << 17,
 ) -> NDArray[np.float64]:
     """Score pairs by -|x[i] - y[j]|^2: the exact real value rounded once to float64.
 
