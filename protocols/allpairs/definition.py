@@ -54,7 +54,7 @@ class Verification:
     n_genuine: int
     n_impostor: int
     points: tuple[OperatingPoint, ...]
-    top: Pairs
+    top: Pairs = field(compare=False)  # arrays have no truth of their own
 
 
 @dataclass(frozen=True, slots=True)
