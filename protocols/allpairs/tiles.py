@@ -290,7 +290,8 @@ def _places(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
     """numpy.flatnonzero of a contiguous mask that is true in few places, twice as fast."""
     if mask.size % 8:
         return np.flatnonzero(mask)
-    words = np.flatnonzero(mask.ravel().view(np.uint64) != 0)
+    some = scratch("some", (mask.size // 8,), np.dtype(bool))
+    words = np.flatnonzero(np.not_equal(mask.ravel().view(np.uint64), 0, out=some))
     word, byte = np.divmod(np.flatnonzero(mask.reshape(-1, 8)[words]), 8)
     return np.asarray(8 * words[word] + byte)
 
