@@ -68,7 +68,6 @@ class Search:
     mate_above : (P,) int64, gallery entries of other subjects strictly above `mate_score`; all of
         them where it is -inf, so that a failure never has a good rank.
     impostor_score : (P,) float64, the highest score among other subjects; -inf without one.
-
     verification : of all pairs of probe and gallery, for the FARs asked for.
 
     The four before are None when no subjects were given, and `verification` counts no pairs.

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from evalkit.protocols.allpairs.checkpoints import State, digest
 from evalkit.protocols.allpairs.collect import Kept, Subjects, same_subject
 from evalkit.protocols.allpairs.scan import Scan
+from evalkit.protocols.allpairs.screens import scratch
 from evalkit.protocols.allpairs.sides import Floats, Ints
-from evalkit.protocols.allpairs.tiles import Found, Interval, Tile, scratch
+from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
 
 _SPARE = 1000
 _CELLS = 1 << 14

@@ -22,7 +22,7 @@ import numpy as np
 from evalkit.protocols.allpairs import checkpoints
 from evalkit.protocols.allpairs.checkpoints import Collector, digest
 from evalkit.protocols.allpairs.screens import Codes, Each, Screen
-from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.allpairs.sides import Floats, Ints, Side, products
 from evalkit.protocols.allpairs.tiles import Tile
 from evalkit.protocols.scores import exact_scores
 
@@ -138,10 +138,9 @@ class Scan:
             return self.approximate(i, j)
         out = np.empty(len(i))
 
-        def score(start: int) -> None:
-            for o in range(start, min(start + (1 << 14), len(i)), 512):  # they stay in the cache
-                a, b = self.x.pick(i[o : o + 512]), self.y.pick(j[o : o + 512])
-                out[o : o + 512] = np.einsum("ij,ij->i", a, b)
+        def score(o: int) -> None:
+            part = slice(o, o + (1 << 14))
+            out[part] = products(self.x, i[part], self.y, j[part])
 
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(score, range(0, len(i), 1 << 14)))

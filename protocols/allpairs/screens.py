@@ -14,6 +14,7 @@ the cut outwards covers it.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -184,11 +185,7 @@ class Screen:
     def product(self, x: Any, y: Any) -> NDArray[Any]:
         """Keys (m, n) of encoded rows, overwritten by the next product of the same thread."""
         if self.arithmetic in ("float32", "float64"):
-            held = getattr(_here, self.arithmetic, None)
-            if held is None or held.size < len(x) * len(y):
-                held = np.empty(len(x) * len(y), x.dtype)
-                setattr(_here, self.arithmetic, held)
-            out: NDArray[Any] = held[: len(x) * len(y)].reshape(len(x), len(y))
+            out = scratch(self.arithmetic, (len(x), len(y)), x.dtype)
             return np.matmul(x, y.T, out=out)
         if self.on_gpu:
             from evalkit.protocols.allpairs import on_gpu
@@ -207,6 +204,17 @@ class Screen:
         e = rx * longest + (nx + rx) * left + gamma * (nx + rx) * (longest + left)
         e = e * _UP + (tiny if u else 0.0)
         return e, e + 2 * x.rest[i] * y.rest[j].max(initial=0) * _UP
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Hand out an array that the next call of the same thread with the same name overwrites."""
+    size = math.prod(shape)
+    held = getattr(_here, name, None)
+    if held is None or held.size < size or held.dtype != dtype:
+        held = np.empty(size, dtype)
+        setattr(_here, name, held)
+    out: NDArray[Any] = held[:size].reshape(shape)
+    return out
 
 
 def _length(v: NDArray[Any]) -> Floats:

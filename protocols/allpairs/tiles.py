@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,14 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs.screens import Screen
-from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.allpairs.screens import Screen, scratch
+from evalkit.protocols.allpairs.sides import Floats, Ints, Side, products
 
 _INT = np.iinfo(np.int32)
 _ANY = -(2**15)  # as a cut on 16 bits: every key is higher
 _SPREAD = 0.02  # of cuts that may be taken for one, which costs a few more candidates
 _FEW = 64  # pairs below which gathering rows is cheaper than a sampled product
-_here = threading.local()
 
 
 class Found(NamedTuple):
@@ -188,11 +185,7 @@ class Tile:
             from evalkit.protocols.allpairs import by_torch
 
             return by_torch.scores(*self.tensors, i, j)
-        out = np.empty(len(i))
-        for o in range(0, len(i), 512):
-            a, b = self.x.pick(i[o : o + 512] + self.i0), self.y.pick(j[o : o + 512] + self.j0)
-            out[o : o + 512] = np.einsum("ij,ij->i", a, b)
-        return out
+        return products(self.x, i + self.i0, self.y, j + self.j0)
 
     def _cut_below(self, low: Floats, row: Ints | None = None) -> NDArray[Any]:
         """Find a key a row such that every pair whose score is >= low has a higher one."""
@@ -234,17 +227,6 @@ class Tile:
     @staticmethod
     def _of(row: Ints | None, *columns: Floats) -> tuple[Floats, ...]:
         return columns if row is None else tuple(c[row] for c in columns)
-
-
-def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Hand out an array that the next call of the same thread with the same name overwrites."""
-    size = math.prod(shape)
-    held = getattr(_here, name, None)
-    if held is None or held.size < size or held.dtype != dtype:
-        held = np.empty(size, dtype)
-        setattr(_here, name, held)
-    out: NDArray[Any] = held[:size].reshape(shape)
-    return out
 
 
 def _alike(cut: NDArray[np.int16], safest: Callable[[Any], Any]) -> NDArray[np.int16]:
