@@ -1,7 +1,10 @@
 """Blocks done elsewhere: any order, any repetition, broken off anywhere, the same bits."""
 
+import os
 import pickle
 import random
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from test_allpairs_engine import FARS, people, told
 
 from evalkit.errors import DataError
 from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, elsewhere, scan, screens
+from evalkit.protocols.allpairs import Engine, collect, elsewhere, scan, screens
 from evalkit.protocols.allpairs.mapped import Mapped
 
 
@@ -91,6 +94,33 @@ def test_a_job_broken_off_anywhere_goes_on_from_its_checkpoint(many_blocks, tmp_
             assert path.exists()
     assert told(found) == true and broken > 2
     assert not path.exists()
+
+
+def test_an_interrupt_loses_no_block_and_merges_none_by_half(many_blocks, tmp_path, monkeypatch):
+    """It comes while a block is merged, long before a checkpoint is due."""
+    monkeypatch.setattr(elsewhere, "EVERY_S", 1e9)
+    x, a = people(400, 12, 3)
+    true = told(allpairs.verify(x, a, fars=FARS))
+    (tmp_path / "rows").mkdir()
+    path, merges, merge = tmp_path / "job.npz", [], collect.Highest.merge
+
+    def interrupted(self, state):
+        merges.append(self)
+        if len(merges) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        merge(self, state)
+
+    monkeypatch.setattr(collect.Highest, "merge", interrupted)
+    engine = lambda: Engine(  # noqa: E731
+        memory=1 << 16, cluster=Repeating(tmp_path / "rows"), checkpoint=path
+    )
+    with pytest.raises(KeyboardInterrupt):
+        allpairs.verify(x, a, fars=FARS, engine=engine())
+    with np.load(path) as held:
+        assert len(held["done"]) == 4
+    monkeypatch.setattr(collect.Highest, "merge", merge)
+    assert told(allpairs.verify(x, a, fars=FARS, engine=engine())) == true
 
 
 def test_each_question_of_an_engine_has_its_own_checkpoint(many_blocks, tmp_path):

@@ -1,4 +1,4 @@
-"""Blocks done by other processes: what a block is, and how its answer is merged, once.
+"""What other processes do: blocks of all pairs, merged once, and exact scores of listed pairs.
 
 A worker gets a job, which holds the rows by the name of their file, and returns for each block what
 fresh collectors found in it.  Merging is exact and knows no order, so any number of workers, in any
@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Protocol
 
@@ -76,7 +77,7 @@ class Blocks:
 def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cluster) -> None:
     """Show every pair to every collector, once: `Scan.run` by the workers of a cluster.
 
-    An interrupt ends it at once; the checkpoint, where there is one, is at most half a minute old.
+    Whatever ends it early, an interrupt too, leaves a checkpoint of every block that has come.
     """
     blocks, saved = scan.blocks(screen), time.monotonic()
     mark = scan.mark(blocks, collectors)
@@ -86,19 +87,34 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cl
     )  # into ours, never into those of the job
     todo = {number: block for number, block in enumerate(blocks) if number not in done}
     seen = sum(scan.size(blocks[b]) for b in done)
-    with closing(cluster.run(job, todo)) as finished:
-        for number, states in finished:
-            if number in done:
-                continue
-            for collector, state in zip(collectors, states, strict=True):
-                collector.merge(state)
-            done.add(number)
-            seen += scan.size(blocks[number])
-            if scan.progress is not None:
-                scan.progress(seen, scan.pairs)
-            if time.monotonic() - saved > EVERY_S or len(done) == len(blocks):
-                checkpoints.save(scan.checkpoint, screen.name, mark, done, collectors)
-                saved = time.monotonic()
+
+    def merge(number: int, states: list[State]) -> None:
+        for collector, state in zip(collectors, states, strict=True):
+            collector.merge(state)
+        done.add(number)
+
+    def save() -> None:
+        checkpoints.save(scan.checkpoint, screen.name, mark, done, collectors)
+
+    # An interrupt reaches this thread only, so that it never leaves a block merged by half.
+    with closing(cluster.run(job, todo)) as finished, ThreadPoolExecutor(1) as merger:
+        merged: Future[None] | None = None
+        try:
+            for number, states in finished:
+                if number in done:
+                    continue
+                merged = merger.submit(merge, number, states)
+                merged.result()
+                seen += scan.size(blocks[number])
+                if scan.progress is not None:
+                    scan.progress(seen, scan.pairs)
+                if time.monotonic() - saved > EVERY_S or len(done) == len(blocks):
+                    save()
+                    saved = time.monotonic()
+        except BaseException:
+            if merged is not None and merged.exception() is None:
+                save()
+            raise
 
 
 def _trusted(screen: Screen) -> Screen:
