@@ -73,15 +73,6 @@ class PairSet:
         return len(self.genuine)
 
 
-@dataclass(frozen=True, slots=True)
-class SearchSet:
-    """Rows for identification: (Q,) probes, (G,) enrolled gallery, (D,) distractors, int64 each."""
-
-    probe: NDArray[np.int64]
-    gallery: NDArray[np.int64]
-    distractor: NDArray[np.int64]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """One number, with what supports it.

@@ -77,7 +77,7 @@ def evaluate(
     far: str = FAR,
     fpir: str = FPIR,
     seed: int = 0,
-    **engine: Any,
+    engine: allpairs.Engine | None = None,
 ) -> Report:
     """Evaluate the trials.
 
@@ -96,7 +96,7 @@ def evaluate(
     every: list[dict[str, Estimate]] = []
     drawn: list[tuple[Floats | None, Floats | None]] = []
     for t in trials:
-        pairs = set_outcomes(x[t.test], who[t.test], fars=[far], **engine)
+        pairs = set_outcomes(x[t.test], who[t.test], fars=[far], engine=engine)
         measured, searches = _searched(x, who, t, fpir, engine)
         every.append(_verified(pairs, far) | measured)
         asked = np.unique(np.concatenate([searches["mate_subject"], searches["nonmate_subject"]]))
@@ -174,7 +174,7 @@ def _verified(pairs: Outcomes, far: str) -> dict[str, Estimate]:
 
 
 def _searched(
-    x: NDArray[np.float32], subject: Rows, trial: Trial, fpir: str, engine: dict[str, Any]
+    x: NDArray[np.float32], subject: Rows, trial: Trial, fpir: str, engine: allpairs.Engine | None
 ) -> tuple[dict[str, Estimate], dict[str, NDArray[Any]]]:
     """Search the gallery: detection and identification rate at rank 1, by both rules.
 
@@ -184,7 +184,11 @@ def _searched(
     if len(np.unique(enrolled)) != len(enrolled):
         raise ProtocolError("a gallery has two images of one person", "BLUFR's have one of each")
     seen = allpairs.search(
-        x[trial.probe], x[trial.gallery], 1, probe_subject=who, gallery_subject=enrolled, **engine
+        x[trial.probe],
+        x[trial.gallery],
+        probe_subject=who,
+        gallery_subject=enrolled,
+        engine=engine,
     )
     mated, mate, above = seen.mated, seen.mate_score, seen.mate_above
     if mated is None or mate is None or above is None:

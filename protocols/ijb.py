@@ -155,7 +155,6 @@ def verify(
     *,
     fars: Sequence[str] = FARS,
     nearest: bool = False,
-    provenance: dict[str, Any] | None = None,
 ) -> Report:
     """Compare listed pairs of templates: ids left and right, (P,); genuine, (P,) bool.
 
@@ -180,7 +179,7 @@ def verify(
             genuine=int((rejected & genuine).sum()),
             impostor=int((rejected & ~genuine).sum()),
         ),
-        provenance={"templates": len(templates.ids), "pairs": len(pairs), **(provenance or {})},
+        provenance={"templates": len(templates.ids), "pairs": len(pairs)},
         outcomes=outcomes,
     )
 
@@ -201,8 +200,7 @@ def identify(
     depths: Sequence[int] = DEPTHS,
     fpirs: Sequence[str] = FPIRS,
     insightface: bool = False,
-    provenance: dict[str, Any] | None = None,
-    **engine: Any,
+    engine: allpairs.Engine | None = None,
 ) -> Report:
     """Search with every probe template in every gallery.
 
@@ -251,11 +249,7 @@ def identify(
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes) if len(rank) else measured,
         failures=Failures(images=templates.failed_images, genuine=int(lost.sum())),
-        provenance={
-            "probes": len(x),
-            "galleries": [len(g.template) for g in galleries],
-            **(provenance or {}),
-        },
+        provenance={"probes": len(x), "galleries": [len(g.template) for g in galleries]},
         outcomes=outcomes,
     )
 
@@ -297,10 +291,10 @@ def _search(
     y: NDArray[np.float32],
     probe_subject: Ints,
     gallery_subject: Ints,
-    engine: dict[str, Any],
+    engine: allpairs.Engine | None,
 ) -> _Found:
     seen = allpairs.search(
-        x, y, 1, probe_subject=probe_subject, gallery_subject=gallery_subject, **engine
+        x, y, probe_subject=probe_subject, gallery_subject=gallery_subject, engine=engine
     )
     mated, mate, above, impostor = (
         seen.mated,

@@ -65,17 +65,6 @@ def _expit(odds: float) -> float:
     return math.exp(odds) / (1 + math.exp(odds)) if odds > -700 else 0.0
 
 
-def fold_standard_error(folds: Floats) -> float:
-    """Sample deviation (divisor F-1) of F fold accuracies over sqrt(F), as LFW reports it.
-
-    >>> round(fold_standard_error(np.array([0.99, 0.98, 1.0])), 6)
-    0.005774
-    """
-    if len(folds) < 2:
-        raise ProtocolError(f"{len(folds)} fold has no standard error", "at least two are needed")
-    return float(np.std(folds, ddof=1) / math.sqrt(len(folds)))
-
-
 def with_intervals(
     metrics: Mapping[str, Estimate],
     outcomes: Outcomes,

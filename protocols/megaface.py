@@ -83,15 +83,15 @@ def evaluate(
     model: JointBayesian | None = None,
     fars: Sequence[str] = FARS,
     depths: Sequence[int] = RANKS,
-    **engine: Any,
+    engine: allpairs.Engine | None = None,
 ) -> Report:
     """Search for every mate among every set of distractors.
 
     probe : (P, D) features, not normalised.  subject : (P,).  distractors : (N, D) features by the
     parameters that name their set, such as "distractors=1000000" or "distractors=1000000,set=2".
     noises : adds, beside each number, the same with cleaned features, named ",cleaned=RULE".
-    model : score by a devkit Joint Bayesian model instead of the cosine.  engine : options of
-    `evalkit.protocols.allpairs`.
+    model : score by a devkit Joint Bayesian model instead of the cosine.  engine : how all
+    pairs are run; no number depends on it.
 
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
     the TPR that the devkit's own curve shows (`megaface_roc.read_off`).  A probe or distractor
@@ -218,14 +218,14 @@ def _searches(
     distractor: Floats,
     subject: NDArray[np.integer[Any]],
     fars: Sequence[str],
-    engine: Mapping[str, Any],
+    engine: allpairs.Engine | None,
 ) -> _Searches:
     i, j = genuine_pairs(subject)
     score = exact_scores(probe, i, mate, j)
-    above = allpairs.ranks(probe, distractor, i, score, **engine)[0]
+    above = allpairs.ranks(probe, distractor, i, score, engine=engine)[0]
     nobody = np.full(len(distractor), -1, np.int32)
     tail = tail_length(fars, len(probe) * len(distractor))
-    seen = allpairs.verify(probe, subject, distractor, nobody, fars=fars, count=tail, **engine)
+    seen = allpairs.verify(probe, subject, distractor, nobody, fars=fars, count=tail, engine=engine)
     rank, once = np.where(np.isfinite(score), above + 1, 0), i < j
     genuine = i[once], j[once], score[once]
     outcomes = set_outcomes(

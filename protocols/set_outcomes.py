@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs import Pairs, genuine_pairs, top_impostors
+from evalkit.protocols.allpairs import Engine, Pairs, genuine_pairs, top_impostors
 from evalkit.protocols.metrics import false_accepts_allowed
 from evalkit.protocols.samples import Floats, Ints
 from evalkit.protocols.scores import exact_scores
@@ -32,7 +32,7 @@ def set_outcomes(
     top: Pairs | None = None,
     longest: int = LONGEST_TAIL,
     sampled: int = SAMPLED,
-    **engine: Any,
+    engine: Engine | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Collect what `intervals.with_intervals` and paired tests need of all pairs of x and y.
 
@@ -57,7 +57,7 @@ def set_outcomes(
     impostors = pairs - len(i)
     if top is None:
         tail = tail_length(fars, impostors, longest)
-        top = top_impostors(x, subject, y, y_subject, count=tail, **engine)
+        top = top_impostors(x, subject, y, y_subject, count=tail, engine=engine)
     if genuine is None:
         genuine = i, j, exact_scores(x, i, x if y is None else y, j)
     first, second, score = genuine

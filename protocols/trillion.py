@@ -57,12 +57,12 @@ def evaluate(
     *,
     fars: Sequence[str] = FARS,
     fpir: str = FPIR,
-    **engine: Any,
+    engine: allpairs.Engine | None = None,
 ) -> Report:
     """Compare all probes with all distractors.
 
-    features : (N, D), not normalised.  subject : (N,) from 0; -1 = distractor.  engine : options of
-    `evalkit.protocols.allpairs`.
+    features : (N, D), not normalised.  subject : (N,) from 0; -1 = distractor.  engine : how all
+    pairs are run; no number depends on it.
     Metrics: tpr@far=x, tpir@fpir=1e-3, rank-1@distractors=N.  A row that is not finite has no
     template: it is never accepted, and its genuine pairs all miss.
     """
@@ -84,7 +84,7 @@ def evaluate(
         gallery_subject=nobody,
         fars=fars,
         count=tail_length(fars, len(probe) * len(gallery)),
-        **engine,
+        engine=engine,
     )
     seen, best = found.verification, found.score[:, 0]
     first = np.isfinite(score) & (score >= best[i])
@@ -126,7 +126,7 @@ def evaluate_one_set(
     subject: NDArray[np.integer[Any]],
     *,
     fars: Sequence[str] = ONE_SET_FARS,
-    **engine: Any,
+    engine: allpairs.Engine | None = None,
 ) -> Report:
     """Compare every two rows of a labelled set; of two subjects, or -1, they are impostors."""
     subject = np.asarray(subject)
@@ -135,7 +135,7 @@ def evaluate_one_set(
     i, j = genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))
     i, j = i[i < j], j[i < j]
     tail = tail_length(fars, len(x) * (len(x) - 1) // 2 - len(i))
-    seen = allpairs.verify(x, subject, fars=fars, count=tail, **engine)
+    seen = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
     genuine = exact_scores(x, i, x, j)
     measured = {f"tpr@far={far}": m for far, m in tpr_by_far(genuine, seen).items()}
     outcomes = set_outcomes(x, subject, fars=fars, genuine=(i, j, genuine), top=seen.top)

@@ -62,6 +62,11 @@ def clcarwin_loop(c: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
     return at
 
 
+def xqlfw_loop(d: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
+    right = [np.mean((d < t) == same) for t in np.arange(0, 2, 0.001)]
+    return float(np.arange(0, 2, 0.001)[np.argmax(right)])
+
+
 def by_folds(
     value: NDArray[np.float64],
     same: NDArray[np.bool_],
@@ -86,7 +91,9 @@ def test_each_threshold_rule_decides_as_its_script_does(seed: int) -> None:
         "sphereface": (cosine, cosine, sphereface_loop, np.greater),
         "facex-zoo": (cosine, cosine, facex_loop, np.greater),
         "clcarwin": (cosine, cosine, clcarwin_loop, np.greater),
+        "xqlfw": (cosine - 1, 1 - cosine, xqlfw_loop, np.less),
     }
+    assert scripts.keys() == compat.THRESHOLD_RULES.keys()
     for name, (score, value, choose, accept) in scripts.items():
         got = kfold_accuracy(score, same, fold, compat.THRESHOLD_RULES[name])
         assert list(got.folds) == by_folds(value, same, fold, choose, accept), name
@@ -104,6 +111,34 @@ def test_facenet_val_is_interpolation_on_nine_folds(seed: int) -> None:
         expected.append(float(np.mean(d[test & same] < t)))
     got = compat.facenet_val(-d, same, fold, "1e-2")
     assert got.folds == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_facenets_curve_is_the_mean_of_the_folds_rates(seed: int) -> None:
+    cosine, same, fold = drawn(seed)
+    d = 2 - 2 * cosine
+    rates = [
+        [
+            (np.mean(d[(fold == k) & ~same] < t), np.mean(d[(fold == k) & same] < t))
+            for t in np.arange(0, 4, 0.01)
+        ]
+        for k in range(10)
+    ]
+    expected = np.mean(rates, axis=0).T
+    far, tpr = compat.facenet_curve(-d, same, fold)
+    assert np.allclose([far, tpr], expected, atol=1e-12)
+    area = sum((far[k] - far[k - 1]) * (tpr[k] + tpr[k - 1]) / 2 for k in range(1, len(far)))
+    got = compat.facenet_auc(far, tpr)
+    assert got.value == pytest.approx(area, abs=1e-12) and far[-1] == 1 and got.note == ""
+    x = compat.facenet_eer(far, tpr).value
+    assert x is not None and abs(1 - x - np.interp(x, far, tpr)) < 1e-9 and 0.05 < x < 0.4
+
+
+def test_facenets_curve_that_ends_early_is_said() -> None:
+    far, tpr = np.array([0.0, 0.2]), np.array([0.1, 0.9])
+    assert compat.facenet_auc(far, tpr).note == "the grid of distances ends at FPR 0.200"
+    eer = compat.facenet_eer(far, tpr)
+    assert eer.value is None and "where the original raises" in eer.note
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["1e-1", "1e-2", "0.05"]), st.booleans())

@@ -288,7 +288,7 @@ def test_two_processes_make_the_file_of_one(
 ) -> None:
     given = ["embed", "--model", model, *FED, "--data", faces, "--batch", 4, "--views", 2]
     for name, devices in (("one.h5", "cpu"), ("two.h5", "cpu,cpu")):
-        assert run([*map(str, given), str(tmp_path / name), "--devices", devices]) == 0
+        assert run([*map(str, given), str(tmp_path / name), "--device", devices]) == 0
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
     capsys.readouterr()
     gpu = [*given, tmp_path / "f.h5", "--device"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.cli.gate import github_annotations
+from evalkit.cli.verdict import github_annotations
 from evalkit.errors import ReportError
 from evalkit.gate import Rule, Ruling, Verdict, assert_no_regression, check, read_rules
 from evalkit.report.junit import verdict_junit

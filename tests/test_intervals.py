@@ -12,7 +12,6 @@ from evalkit.protocols import metrics, verification
 from evalkit.protocols.drawn_metrics import excess
 from evalkit.protocols.intervals import (
     clopper_pearson,
-    fold_standard_error,
     logit_interval,
     with_intervals,
 )
@@ -440,8 +439,6 @@ def test_mistakes_are_named() -> None:
         clopper_pearson(5, 4)
     with pytest.raises(ProtocolError, match="nothing to resample"):
         sample_of({})
-    with pytest.raises(ProtocolError, match="1 fold"):
-        fold_standard_error(np.array([0.5]))
 
 
 @given(st.floats(0.0001, 0.9999), st.floats(1e-6, 0.5))

@@ -277,13 +277,6 @@ def test_every_cut_of_the_official_list_is_noticed(official):
         lists.read_pairs(files("evalkit.datasets") / "data" / "lfw_pairs.txt.gz")
 
 
-def test_a_missing_image_is_named_with_its_line(official):
-    keys = {*official.left, *official.right}
-    official.require(keys)
-    with pytest.raises(DataError, match=r"pairs.txt line 2: there is no image 'Abel_Pacheco/"):
-        official.require(keys - {"Abel_Pacheco/Abel_Pacheco_0004.jpg"})
-
-
 @given(st.text(st.sampled_from("12 09\tAb_\n\r\x00٣")))
 def test_any_text_is_a_list_or_a_clear_error(text):
     for parse in (lists.parse_pairs, lists.parse_flat, lists.parse_people):

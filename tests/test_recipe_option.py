@@ -12,7 +12,7 @@ import pytest
 from evalkit.adapters.presets import PRESETS, describe
 from evalkit.cli import cli, run
 from evalkit.cli.options import Output
-from evalkit.cli.recipes import advise, fed
+from evalkit.cli.vector_options import advise, fed
 from evalkit.features import FeatureStore
 from evalkit.protocols import blas
 from evalkit.protocols.recipes import RECIPES

@@ -12,8 +12,8 @@ import numpy as np
 
 from evalkit import __version__, adapters, check, images
 from evalkit.adapters.presets import describe
-from evalkit.cli.model_options import ModelChoice, data_option, model_options
-from evalkit.cli.options import Output
+from evalkit.cli.model_options import ModelChoice, model_options
+from evalkit.cli.options import Command, Output
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError
 from evalkit.images import ImageSource, Picture
@@ -23,9 +23,8 @@ _FEWEST = 20  # people; with fewer hardly any two specs can be told apart
 _WANTED = "two images or more of at least 20 people, a folder a person, or an InsightFace .bin"
 
 
-@click.command("check")
+@click.command("check", cls=Command)
 @model_options
-@data_option
 @click.option(
     "--people",
     type=click.IntRange(min=_FEWEST),
@@ -35,9 +34,7 @@ _WANTED = "two images or more of at least 20 people, a folder a person, or an In
 )
 @click.option("--json", "as_json", type=click.Choice(["-"]), help="- prints JSON instead.")
 @click.option("--quiet", is_flag=True, help="Say nothing but the result.")
-def command(
-    choice: ModelChoice, data: Path | None, people: int, as_json: str | None, quiet: bool
-) -> int:
+def command(choice: ModelChoice, people: int, as_json: str | None, quiet: bool) -> int:
     """Check how a model is fed: norms, batches, speed, and the likely mistakes tried on faces.
 
     The trial compares channel order, normalisation and size by how well they separate two images
@@ -47,7 +44,7 @@ def command(
     output = Output(None, None, quiet)
     adapter = choice.load()
     size = adapter.spec.size
-    faces = None if data is None else _faces(data, choice, adapter, people)
+    faces = None if choice.data is None else _faces(choice.data, choice, adapter, people)
     noise = np.random.default_rng(0).integers(0, 256, (32, *size, 3), dtype=np.uint8)
     seen = check.behaviour(adapter, noise if faces is None else faces[:64])
     trials: list[check.Trial] = []

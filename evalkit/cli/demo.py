@@ -8,7 +8,7 @@ from importlib.resources import as_file, files
 import click
 
 from evalkit import vectors
-from evalkit.cli.options import Output, output_options
+from evalkit.cli.options import Command, Output, output_options
 from evalkit.datasets import lfw as lists
 from evalkit.features import FeatureStore
 from evalkit.protocols import all_vs_all, lfw
@@ -25,7 +25,7 @@ next:  evalkit lfw --model model.onnx --preset arcface     your model, LFW fetch
 """
 
 
-@click.command()
+@click.command(cls=Command)
 @output_options
 def command(output: Output) -> None:
     """Run LFW, all 87.5 million pairs and the closed-set search on embedded features."""

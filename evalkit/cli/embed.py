@@ -7,36 +7,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evalkit import images
-from evalkit.cli.model_options import ModelChoice, data_option, model_options
-from evalkit.cli.options import PATH, Output, cluster_option
-from evalkit.errors import DataError
+from evalkit.cli.model_options import ModelChoice, model_options
+from evalkit.cli.options import PATH, Command, Output, cluster_option
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 
-@click.command()
+@click.command(cls=Command)
 @model_options
-@data_option
 @cluster_option
-@click.option("--views", type=click.IntRange(1, 2), default=1, help="2 = mirror images too.")
+@click.option(
+    "--views", type=click.IntRange(1, 2), metavar="N", default=1, help="2 = mirror images too."
+)
 @click.argument("features", type=PATH)
 @click.option("--quiet", is_flag=True, help="Say nothing but the result.")
 def command(
-    choice: ModelChoice,
-    data: Path | None,
-    cluster: Cluster | None,
-    views: int,
-    features: Path,
-    quiet: bool,
+    choice: ModelChoice, cluster: Cluster | None, views: int, features: Path, quiet: bool
 ) -> None:
     """Embed the images of --data into the feature file FEATURES; an interrupted run goes on."""
-    if data is None:
-        raise click.UsageError("give --data IMAGES: a folder, .zip or list")
     if features.suffix.lower() not in (".h5", ".hdf5"):
-        raise DataError(f"{features} has no suffix .h5", "a feature file is HDF5")
-    source, output = images.find(data), Output(None, None, quiet)
+        raise click.UsageError(f"{features} has no suffix .h5: a feature file is HDF5")
+    source = choice.images()
+    output = Output(None, None, quiet)
     store = choice.embed(choice.load(), source, source.manifest(), views, output, features, cluster)
     n, _, dim = store.features.shape
     click.echo(f"{features}: {n:,} images, {views} x {dim}, {int(store.failed.sum())} failed")

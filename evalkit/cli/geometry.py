@@ -10,8 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import embeddings
-from evalkit.cli.lfw import flip_option
-from evalkit.cli.options import PATH, Output, features_options, output_options
+from evalkit.cli.options import (
+    PATH,
+    Command,
+    Output,
+    features_options,
+    flip_option,
+    output_options,
+)
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
@@ -20,7 +26,7 @@ from evalkit.protocols import geometry
 from evalkit.protocols.scores import Flip
 
 
-@click.command("geometry")
+@click.command("geometry", cls=Command)
 @click.argument("file", type=PATH, required=False, metavar="[FEATURES.h5]")
 @features_options
 @click.option(

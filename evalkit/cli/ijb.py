@@ -10,37 +10,25 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit import alignment, images
+from evalkit import alignment
 from evalkit.adapters import embeddings, vector_files
-from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
-from evalkit.cli.options import PATH, Output, fars_option, features_options, output_options
-from evalkit.cli.recipes import chosen, fed, recipe_option
+from evalkit.cli.options import PATH, Command, Output, fars_option, output_options
+from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
+from evalkit.images import ImageSource
 from evalkit.keys import digest, rows_of
 from evalkit.protocols import ijb
-from evalkit.protocols.recipes import Recipe
-from evalkit.protocols.scores import Flip
-from evalkit.types import Manifest
+from evalkit.types import InputSpec, Manifest
 
 
-@click.command("ijb")
-@model_options
-@data_option
-@features_options
+@click.command("ijb", cls=Command)
+@vector_options()
 @click.option("--media", type=PATH, required=True, help="ijbc_face_tid_mid.txt")
 @click.option("--pairs", type=PATH, help="ijbc_template_pair_label.txt, for 1:1.")
 @click.option("--gallery", "galleries", type=PATH, multiple=True, help="A 1N_gallery csv, for 1:N.")
 @click.option("--probe", type=PATH, help="The 1N_probe_mixed csv, for 1:N.")
 @click.option("--detections", type=PATH, help="ijbc_name_5pts_score.txt: detection scores.")
-@click.option(
-    "--flip",
-    type=click.Choice(["none", "sum", "concat"]),
-    default="none",
-    show_default=True,
-    help="How an image's two views are fused: F1 is sum.",
-)
-@recipe_option()
 @click.option(
     "--keep-norm/--unit-images",
     default=True,
@@ -61,18 +49,12 @@ from evalkit.types import Manifest
 )
 @output_options
 def command(
-    choice: ModelChoice,
-    data: Path | None,
-    features: Path | None,
-    keys: Path | None,
-    allow_failures: bool,
+    source: VectorSource,
     media: Path,
     pairs: Path | None,
     galleries: tuple[Path, ...],
     probe: Path | None,
     detections: Path | None,
-    flip: Flip,
-    recipe_name: str | None,
     keep_norm: bool,
     media_pooling: bool,
     compat: bool,
@@ -83,31 +65,25 @@ def command(
     """IJB-B and IJB-C: TPR@FAR of template pairs, or rank-k and TPIR@FPIR of searches.
 
     FILE holds an embedding an image, named by --keys, or in the order of --media without.
-    --detections multiplies each by its face's detection score (D1). With --model, the images of
-    --data are aligned by the landmarks of --detections and embedded once.
+    --flip sum is F1. --detections multiplies each by its face's detection score (D1). With
+    --model, the images of --data are aligned by the landmarks of --detections and embedded once.
     """
-    if (choice.model is None) == (features is None):
-        raise click.UsageError(
-            "give --features FILE with an embedding an image, or --model MODEL and --data IMAGES"
-        )
     if (pairs is None) == (probe is None) or bool(galleries) != (probe is not None):
         raise click.UsageError("give --pairs for 1:1, or --gallery (twice) and --probe for 1:N")
-    recipe = chosen(recipe_name, flip, folds=False)
-    fused = Recipe(fusion=flip) if recipe is None else recipe
     listed = files.read_media(media)
     found = None if detections is None else files.read_detections(detections)
-    if features is None:
-        x, provenance = _embedded(choice, data, listed, found, fused, output)
-    else:
-        x, provenance = _features(features, keys, allow_failures, listed)
-        provenance |= fed(recipe, features, output)
+    x, provenance = _vectors(source, listed, found, output)
     score = None if found is None else found.score[_rows(found, listed)]
     how = ijb.Pooling(
-        fused.fusion, keep_norm, score is not None, media_pooling, unit_views=fused.unit_views
+        source.how.fusion,
+        keep_norm,
+        score is not None,
+        media_pooling,
+        unit_views=source.how.unit_views,
     )
     templates = ijb.pool(x, listed.template, listed.media, score, how)
     provenance |= {"pooling": how.name, "media": media.name, "images": len(x)}
-    provenance |= {} if recipe is None else recipe.provenance()
+    provenance |= source.scored_by()
     columns: list[NDArray[Any]] = [listed.template, listed.media]
     if pairs is not None:
         compared = files.read_pairs(pairs)
@@ -122,14 +98,18 @@ def command(
         report = ijb.identify(templates, enrolled, searched, fpirs=fpirs, insightface=compat)
     provenance["manifest"] = digest(listed.names, *columns)
     report = replace(report, provenance={**provenance, **report.provenance})
-    made = Path(choice.model or str(features)).name
-    return output.deliver(report, f"IJB {report.protocol[4:]}, {how.name}, {made}")
+    return output.deliver(report, f"IJB {report.protocol[4:]}, {how.name}, {source.name}")
 
 
-def _features(
-    path: Path, keys: Path | None, allow_failures: bool, listed: files.Media
+def _vectors(
+    source: VectorSource, listed: files.Media, found: files.Detections | None, output: Output
 ) -> tuple[NDArray[Any], dict[str, Any]]:
-    if keys is None and path.suffix == ".npy":
+    """Take a vector for each image, aligned by the lists' landmarks unless the user says how.
+
+    An .npy without --keys has a row for each image of the list, in its order.
+    """
+    names, path = tuple(dict.fromkeys(listed.names)), source.features
+    if path is not None and source.keys is None and path.suffix == ".npy":
         x = vector_files.read(path)[0]
         embeddings.check(x, path)
         if len(x) != len(listed.names):
@@ -137,37 +117,19 @@ def _features(
                 f"{path.name} has {len(x)} rows, the list {len(listed.names)} images",
                 "without --keys, row i is image i of the list",
             )
-        return x, {"features": path.name}
-    made = embeddings.read(path, keys, allow_failures=allow_failures)
-    rows = rows_of(listed.names, made.keys)
-    in_order = np.array_equal(rows, np.arange(len(made.keys)))
-    found = made.features if in_order else made.features[rows]
-    return found, {"features": path.name, "features_sha256": made.digest}
+        return x, {"features": path.name, **fed(source.recipe, path, output)}
 
-
-def _embedded(
-    choice: ModelChoice,
-    data: Path | None,
-    listed: files.Media,
-    found: files.Detections | None,
-    how: Recipe,
-    output: Output,
-) -> tuple[NDArray[Any], dict[str, Any]]:
-    """Embed the listed images, aligned by the list's own landmarks unless the user says how."""
-    if data is None:
-        raise click.UsageError("give --data IMAGES")
-    names = tuple(dict.fromkeys(listed.names))
-    manifest = Manifest(names, np.full(len(names), -1, np.int32))
-    source, adapter = images.find(data).select(names), choice.load()
-    if found is not None and not choice.aligns:
+    def find(wanted: InputSpec) -> ImageSource:
+        images = source.choice.images().select(names)
+        if found is None or source.choice.aligns:
+            return images
         marks = found.landmarks[rows_of(names, found.names, "detections")]
-        source = alignment.aligned(source, marks, adapter.spec.crop)
-    taken = fed(how if how.name else None, adapter.spec, output)
-    store = choice.embed(adapter, source, manifest, 1 if how.fusion == "none" else 2, output)
-    x = store.features
-    if names != listed.names:
-        x = x[rows_of(listed.names, names)]
-    return x, {**store.key, "crop": crop_of(store, adapter.spec.crop), **taken}
+        return alignment.aligned(images, marks, wanted.crop)
+
+    made = source.vectors(Manifest(names, np.full(len(names), -1, np.int32)), output, find)
+    once = names == listed.names
+    x = made.features if once else made.features[rows_of(listed.names, names)]
+    return x, dict(made.provenance)
 
 
 def _rows(found: files.Detections, listed: files.Media) -> NDArray[np.int64]:

@@ -14,18 +14,16 @@ from numpy.typing import NDArray
 
 from evalkit import images
 from evalkit.adapters import embeddings
-from evalkit.cli.lfw import flip_option
-from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
 from evalkit.cli.options import (
     PATH,
+    Command,
     Output,
     checkpoint_option,
     cluster_option,
     fars_option,
-    features_options,
     output_options,
 )
-from evalkit.cli.recipes import chosen, fed, recipe_option
+from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
 from evalkit.files import whole_file
@@ -34,7 +32,7 @@ from evalkit.protocols import megaface, megaface_devkit, recipes
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.recipes import Recipe
-from evalkit.protocols.scores import Flip, fuse
+from evalkit.protocols.scores import fuse
 from evalkit.types import Manifest
 
 if TYPE_CHECKING:
@@ -43,15 +41,8 @@ if TYPE_CHECKING:
 Take = Callable[[Sequence[str], str], NDArray[Any]]
 
 
-@click.command("megaface")
-@model_options
-@data_option
-@cluster_option
-@checkpoint_option
-@click.option(
-    "--distractor-data", type=PATH, metavar="IMAGES", help="The distractors, if not in --data."
-)
-@features_options
+@click.command("megaface", cls=Command)
+@vector_options()
 @click.option("--probe-list", type=PATH, required=True, help="JSON list of FaceScrub or FG-NET.")
 @click.option(
     "--distractor-list",
@@ -64,11 +55,12 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
 @click.option(
     "--distractor-features",
     type=PATH,
-    metavar="FOLDER",
+    metavar="FILE",
     help="Where the distractors' features lie, if not with the probes'.",
 )
-@flip_option
-@recipe_option()
+@click.option(
+    "--distractor-data", type=PATH, metavar="IMAGES", help="The distractors, if not in --data."
+)
 @click.option("--file-ending", metavar="_ALGO.bin", help="End of the names in a feature folder.")
 @click.option(
     "--clean",
@@ -87,21 +79,15 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
     metavar="FOLDER",
     help="Write also the devkit's cmc_*.json and matches_*.json, by its own rules.",
 )
+@cluster_option
+@checkpoint_option
 @output_options
 def command(
-    choice: ModelChoice,
-    data: Path | None,
-    cluster: Cluster | None,
-    checkpoint: Path | None,
-    distractor_data: Path | None,
-    features: Path | None,
-    keys: Path | None,
-    allow_failures: bool,
+    source: VectorSource,
     probe_list: Path,
     distractor_lists: tuple[Path, ...],
     distractor_features: Path | None,
-    flip: Flip,
-    recipe_name: str | None,
+    distractor_data: Path | None,
     file_ending: str | None,
     rules: tuple[megaface.Rule, ...],
     probe_noises: Path | None,
@@ -109,6 +95,8 @@ def command(
     jb_model: Path | None,
     fars: tuple[str, ...],
     devkit_out: Path | None,
+    cluster: Cluster | None,
+    checkpoint: Path | None,
     output: Output,
 ) -> int:
     """MegaFace challenge 1: rank-1, rank-10 and TPR@FAR at each number of distractors.
@@ -116,32 +104,27 @@ def command(
     FILE is embeddings with a key for each row, or the devkit's folder of one .bin an image.
     With --model, the listed images of --data and --distractor-data are embedded once.
     """
-    if (choice.model is None) == (features is None):
-        raise click.UsageError(
-            "give --features: a file of embeddings, or the devkit's folder; or --model MODEL"
-        )
     if bool(rules) != bool(probe_noises or distractor_noises):
         raise click.UsageError(
             "--clean insightface (or facex, or both) and the lists belong together: "
             "--probe-noises facescrub_noises.txt --distractor-noises megaface_noises.txt"
         )
-    recipe = chosen(recipe_name, flip, folds=False)
-    how = Recipe(fusion=flip) if recipe is None else recipe
     model = None if jb_model is None else files.read_model(jb_model)
     probes = files.read_probe_list(probe_list)
     lists = {_name(each): each for each in map(files.read_distractor_list, distractor_lists)}
     if len(lists) != len(distractor_lists):
         raise click.UsageError("two distractor lists have one size and set")
-    if features is None:
+    if source.features is None:
         named = tuple(dict.fromkeys(k for each in lists.values() for k in each.keys))
-        takes = _embedded(choice, data, distractor_data, probes.keys, named, how, output, cluster)
-        take, other, provenance = takes
+        take, other, provenance = _embedded(
+            source, distractor_data, probes.keys, named, output, cluster
+        )
     else:
-        take, provenance = _source(features, keys, file_ending, allow_failures, how)
-        provenance |= fed(recipe, features, output)
+        take, provenance = _read(source, source.features, source.keys, file_ending)
+        provenance |= fed(source.recipe, source.features, output)
         other = take
         if distractor_features is not None:
-            other, more = _source(distractor_features, None, file_ending, allow_failures, how)
+            other, more = _read(source, distractor_features, None, file_ending)
             provenance |= {f"distractor_{name}": value for name, value in more.items()}
     x = take(probes.keys, "probe features")
     distractors = {name: other(each.keys, "distractor features") for name, each in lists.items()}
@@ -171,20 +154,20 @@ def command(
         "distractor_lists": [p.name for p in distractor_lists],
         "manifest": digest(probes.keys, probes.subject, *(each.keys for each in lists.values())),
     }
-    provenance |= {} if recipe is None else recipe.provenance()
-    report = replace(report, provenance={**names, **provenance, **report.provenance})
-    made = Path(choice.model or str(features)).name
-    return output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {made}")
+    provenance |= names | source.scored_by()
+    report = replace(report, provenance={**provenance, **report.provenance})
+    return output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {source.name}")
 
 
 def _name(each: files.DistractorList) -> str:
     return f"distractors={each.size}" + (f",set={each.set}" if each.set != 1 else "")
 
 
-def _source(
-    path: Path, keys: Path | None, ending: str | None, allow_failures: bool, how: Recipe
+def _read(
+    source: VectorSource, path: Path, keys: Path | None, ending: str | None
 ) -> tuple[Take, dict[str, Any]]:
     """Give a function from keys to features, and where these come from."""
+    how = source.how
     if path.is_dir():
         if ending is None:
             raise click.UsageError(
@@ -196,11 +179,11 @@ def _source(
             return _fused(files.read_folder(path, wanted, ending), how)
 
         return take, {"features": path.name}
-    made = embeddings.read(path, keys, allow_failures=allow_failures)
+    made = embeddings.read(path, keys, allow_failures=source.allow_failures)
     views = made.features.shape[1] if made.features.ndim == 3 else 1
     if how.fusion == "none" and views > 1 and not how.name:
         raise DataError(f"{path.name} holds {views} views an image", "say --flip sum or concat")
-    provenance = {"features": path.name, "features_sha256": made.digest, "flip": how.fusion}
+    provenance = {"features": path.name, "features_sha256": made.digest}
     return _taker(made.features, made.keys, how), provenance
 
 
@@ -225,32 +208,24 @@ def _fused(x: NDArray[Any], how: Recipe) -> NDArray[Any]:
 
 
 def _embedded(
-    choice: ModelChoice,
-    data: Path | None,
+    source: VectorSource,
     distractor_data: Path | None,
     probes: Sequence[str],
     distractors: Sequence[str],
-    how: Recipe,
     output: Output,
     cluster: Cluster | None,
 ) -> tuple[Take, Take, dict[str, Any]]:
     """Embed the listed images: the probes', then all distractors', each into its feature file."""
-    if data is None:
-        raise click.UsageError("give --data IMAGES: the probes, and --distractor-data")
-    adapter, views = choice.load(), 1 if how.fusion == "none" else 2
+    own = source.choice.images()
+    other = own if distractor_data is None else images.find(distractor_data)
+    adapter = source.choice.load()
     takes: list[Take] = []
-    provenance: dict[str, Any] = {"flip": how.fusion}
-    provenance |= fed(how if how.name else None, adapter.spec, output)
-    for name, keys, folder in (
-        ("probes", tuple(probes), data),
-        ("distractors", tuple(distractors), distractor_data or data),
-    ):
-        manifest = Manifest(keys, np.full(len(keys), -1, np.int32))
-        source = images.find(folder)
-        store = choice.embed(adapter, source, manifest, views, output, cluster=cluster)
-        takes.append(_taker(store.features, keys, how))
-        provenance[name] = json.dumps(store.key)
-        provenance |= {"decoder": store.key["decoder"], "crop": crop_of(store, adapter.spec.crop)}
+    provenance: dict[str, Any] = {}
+    for name, keys, found in (("probes", probes, own), ("distractors", distractors, other)):
+        manifest = Manifest(tuple(keys), np.full(len(keys), -1, np.int32))
+        made = source.embedded(adapter, found, manifest, output, cluster)
+        takes.append(_taker(made.features, manifest.keys, source.how))
+        provenance |= {**made.provenance, f"{name}_features": made.provenance["features"]}
     return takes[0], takes[1], provenance
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evalkit import adapters, alignment, embedder
+from evalkit import adapters, alignment, embedder, images
 from evalkit.adapters import presets
-from evalkit.cli.options import PATH, Output
+from evalkit.cli.options import PATH, Option, Output
 from evalkit.datasets import landmarks
 from evalkit.errors import ModelError
 from evalkit.features import FeatureStore
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """What the user said of the model; `load` makes the adapter."""
+    """What the user said of the model and its images; `load` makes the adapter."""
 
     model: str | None
+    data: Path | None
     preset: str | None
     given: dict[str, Any]
     device: Any
@@ -50,6 +51,12 @@ class ModelChoice:
         spec = presets.resolve(self.model, self.preset, **self.given)
         return adapters.load(self.model, spec=spec, device=self.device, **self.options)
 
+    def images(self) -> ImageSource:
+        """Find the images of --data, which must have been given."""
+        if self.data is None:
+            raise click.UsageError("give --data IMAGES: a folder, .zip or list")
+        return images.find(self.data)
+
     def embed(
         self,
         adapter: adapters.Adapter,
@@ -61,13 +68,13 @@ class ModelChoice:
         cluster: Cluster | None = None,
     ) -> FeatureStore:
         """Embed the manifest's images, or take what an earlier run left at `path` or cached."""
-        images = self.aligned(source.select(manifest.keys), adapter.spec)
-        if doubt := alignment.doubt(images, adapter.spec.crop):
+        ready = self.aligned(source.select(manifest.keys), adapter.spec)
+        if doubt := alignment.doubt(ready, adapter.spec.crop):
             output.say(f"warning: {doubt}")
         with output.bar("embedding", "image") as progress:
             store = embedder.embed(
                 adapter,
-                images,
+                ready,
                 manifest,
                 path,
                 views=views,
@@ -140,12 +147,13 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> Any:
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--model` and what belongs to it; the command receives them as `choice: ModelChoice`."""
+    """Add `--model`, `--data` and what belongs to them; the command receives all as `choice`."""
 
     @functools.wraps(command)
     def with_model(
         *args: Any,
         model: str | None,
+        data: Path | None,
         preset: str | None,
         input_size: tuple[int, int] | None,
         color: str | None,
@@ -177,6 +185,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         options = {name: value for name, value in asked.items() if value is not None}
         choice = ModelChoice(
             model,
+            data,
             preset,
             given,
             device,
@@ -195,54 +204,56 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_model
 
 
+_of_model = functools.partial(click.option, cls=Option, section="Model")
+
 _OPTIONS = (
-    click.option("--model", metavar="MODEL", help="A .onnx, .pt or .pt2 file, or module:factory."),
-    click.option(
-        "--preset", type=click.Choice(list(presets.PRESETS)), help="How the model wants to be fed."
+    _of_model("--model", metavar="MODEL", help="A .onnx, .pt or .pt2 file, or module:factory."),
+    _of_model("--data", type=PATH, metavar="IMAGES", help="A folder, .zip or list of images."),
+    _of_model(
+        "--preset",
+        type=click.Choice(list(presets.PRESETS)),
+        metavar="NAME",
+        help=f"How the model wants to be fed: {', '.join(presets.PRESETS)}.",
     ),
-    click.option("--input-size", callback=_size, metavar="HxW", help="Size of its images."),
-    click.option("--color", type=click.Choice(["rgb", "bgr"]), help="Its channel order."),
-    click.option("--mean", callback=_numbers, metavar="M[,M,M]", help="Subtracted, on 0..255."),
-    click.option("--std", callback=_numbers, metavar="S[,S,S]", help="Then divided by."),
-    click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="Order of its axes."),
-    click.option("--output", "output_name", metavar="NAME", help="Which of several outputs."),
-    click.option(
+    _of_model("--input-size", callback=_size, metavar="HxW", help="Size of its images."),
+    _of_model("--color", type=click.Choice(["rgb", "bgr"]), help="Its channel order."),
+    _of_model("--mean", callback=_numbers, metavar="M[,M,M]", help="Subtracted, on 0..255."),
+    _of_model("--std", callback=_numbers, metavar="S[,S,S]", help="Then divided by."),
+    _of_model("--layout", type=click.Choice(["nchw", "nhwc"]), help="Order of its axes."),
+    _of_model("--output", "output_name", metavar="NAME", help="Which of several outputs."),
+    _of_model(
         "--device",
-        "--devices",
-        "device",
         callback=_devices,
         metavar="DEVICE[,DEVICE]",
         default="auto",
         show_default=True,
         help="auto, cpu, cuda, cuda:1, tensorrt; several: a process on each.",
     ),
-    click.option("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),
-    click.option("--weights", type=PATH, metavar="FILE", help="Weights for module:factory."),
-    click.option(
+    _of_model("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),
+    _of_model("--weights", type=PATH, metavar="FILE", help="Weights for module:factory."),
+    _of_model(
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
         help="What PyTorch computes in; float32 unless given.",
     ),
-    click.option(
+    _of_model(
         "--compile",
         "compile_for",
         type=click.IntRange(min=1),
         metavar="N",
         help="torch.compile, for passes of N images.",
     ),
-    click.option("--batch", type=click.IntRange(min=1), help="Images in a forward pass."),
-    click.option("--workers", type=click.IntRange(min=1), help="Threads that decode images."),
-    click.option("--trust-model", is_flag=True, help="Run a model that is a program, unasked."),
-    click.option("--resize", is_flag=True, help="Squash images to the model's size."),
-    click.option(
+    _of_model("--batch", type=click.IntRange(min=1), metavar="N", help="Images in a forward pass."),
+    _of_model(
+        "--workers", type=click.IntRange(min=1), metavar="N", help="Threads that decode images."
+    ),
+    _of_model("--trust-model", is_flag=True, help="Run a model that is a program, unasked."),
+    _of_model("--resize", is_flag=True, help="Squash images to the model's size."),
+    _of_model(
         "--landmarks",
         type=PATH,
         metavar="FILE",
         help="Align by five points a face: .npz .json .csv.",
     ),
-    click.option("--align", "detector", metavar="NAME", help="Align by an installed detector."),
-)
-
-data_option = click.option(
-    "--data", type=PATH, metavar="IMAGES", help="A folder, .zip or list of images."
+    _of_model("--align", "detector", metavar="NAME", help="Align by an installed detector."),
 )

@@ -16,12 +16,36 @@ from tqdm import tqdm
 
 from evalkit import __version__
 from evalkit import report as reports
+from evalkit.cli.verdict import hold
 from evalkit.errors import EXIT_DONE
 from evalkit.files import whole_file
 from evalkit.report.table import table
 from evalkit.types import Report
 
 PATH = click.Path(path_type=Path)
+
+
+class Option(click.Option):
+    """An option that --help lists under `section` instead of the command's own."""
+
+    def __init__(self, *args: Any, section: str = "Options", **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.section = section
+
+
+class Command(click.Command):
+    """Lists its own options first in --help, then those that it shares, by section."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a list of options a section."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for option in self.get_params(ctx):
+            line = option.get_help_record(ctx) if isinstance(option, click.Option) else None
+            if line is not None:
+                sections.setdefault(getattr(option, "section", "Options"), []).append(line)
+        for title, lines in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(lines)
 
 
 def cluster_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,26 +87,44 @@ def fars_option(default: Sequence[str]) -> Callable[..., Any]:
         multiple=True,
         default=default,
         show_default=True,
+        metavar="FAR",
         help="A FAR to give the TPR at; may be repeated.",
     )
 
 
+_of_embeddings = functools.partial(click.option, cls=Option, section="Embeddings")
+
+
+rows_option = _of_embeddings(
+    "--features", type=PATH, metavar="FILE", help="A submission .bin, an .npy, or a feature file."
+)
+
+
 def features_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--features`, `--keys` and `--allow-failures`: embeddings made elsewhere."""
+    """Add `--features`, `--keys` and `--allow-failures`: embeddings with a name for every row."""
     for option in (
-        click.option(
+        _of_embeddings(
             "--allow-failures", is_flag=True, help="A row with NaN is an image without a template."
         ),
-        click.option("--keys", type=PATH, metavar="LIST.txt", help="Line i names row i."),
-        click.option(
+        _of_embeddings("--keys", type=PATH, metavar="LIST", help="Line i names row i."),
+        _of_embeddings(
             "--features",
             type=PATH,
             metavar="FILE",
-            help="Embeddings made elsewhere: .npy with --keys, .npz, .h5.",
+            help="Embeddings: .npy with --keys, .npz, .h5, .mat, .csv, .parquet, .pt, a folder.",
         ),
     ):
         command = option(command)
     return command
+
+
+flip_option = click.option(
+    "--flip",
+    type=click.Choice(["none", "sum", "concat"]),
+    default="none",
+    show_default=True,
+    help="How an image's vector and its mirror image's are fused.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +176,6 @@ class Output:
             self.say(f"report written to {self.out}")
         if self.gate is None:
             return EXIT_DONE
-        from evalkit.cli.gate import hold
-
         return hold(report, self.gate, talk=self.json_path == "-")
 
 
@@ -153,18 +193,19 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         return command(*args, output=Output(json_path, out, quiet, gate), **options)
 
+    of_result = functools.partial(click.option, cls=Option, section="Result")
     for option in (
-        click.option("--quiet", is_flag=True, help="Say nothing but the result."),
-        click.option(
+        of_result("--quiet", is_flag=True, help="Say nothing but the result."),
+        of_result(
             "--gate",
             type=PATH,
             metavar="BASELINE.json",
             help="Exit with 1 if significantly worse than this report.",
         ),
-        click.option(
+        of_result(
             "--out", type=PATH, metavar="FILE", help="Keep the report (and outcomes beside it)."
         ),
-        click.option(
+        of_result(
             "--json",
             "json_path",
             metavar="FILE",

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evalkit.cli.options import PATH, Output, fars_option, output_options
+from evalkit.cli.options import PATH, Command, Output, fars_option, output_options
 from evalkit.datasets import layouts, score_lists
 from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import DataError
@@ -16,7 +16,7 @@ from evalkit.keys import digest
 from evalkit.protocols import score_list
 
 
-@click.command("score")
+@click.command("score", cls=Command)
 @click.argument("scores", type=PATH)
 @click.option("--pairs", type=PATH, metavar="LIST", help="The pair list, in the scores' order.")
 @click.option("--distance", is_flag=True, help="Lower is more alike: a score is minus the number.")

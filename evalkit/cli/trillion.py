@@ -12,45 +12,38 @@ import numpy as np
 from click.core import ParameterSource
 from numpy.typing import NDArray
 
-from evalkit import images
 from evalkit import report as reports
 from evalkit.adapters import embeddings, vector_files
-from evalkit.cli.lfw import flip_option
-from evalkit.cli.model_options import ModelChoice, crop_of, data_option, model_options
-from evalkit.cli.options import PATH, Output, checkpoint_option, cluster_option, output_options
-from evalkit.cli.recipes import chosen, fed, recipe_option
+from evalkit.cli.options import (
+    PATH,
+    Command,
+    Output,
+    checkpoint_option,
+    cluster_option,
+    output_options,
+)
+from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
 from evalkit.keys import digest
 from evalkit.protocols import recipes, trillion
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.recipes import Recipe
-from evalkit.protocols.scores import Flip, failed, normalise
+from evalkit.protocols.scores import failed, normalise
 from evalkit.types import Report
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 
-@click.command("trillion")
-@model_options
-@data_option
-@cluster_option
-@checkpoint_option
-@click.option(
-    "--features",
-    type=PATH,
-    metavar="FILE",
-    help="A submission .bin, an .npy, or an evalkit feature file.",
-)
+@click.command("trillion", cls=Command)
+@vector_options(by_key=False)
 @click.option(
     "--subjects",
     type=PATH,
     metavar="LIST.txt",
     help="Line i is the subject of row i, - for nobody.",
 )
-@flip_option
-@recipe_option()
 @click.option("--one-set", is_flag=True, help="Compare all pairs of the set, as for LFR's video.")
 @click.option(
     "--far",
@@ -66,21 +59,19 @@ if TYPE_CHECKING:
     help="Write also the one-file submission: unit vectors in the order of the images.",
 )
 @click.option("--expect", type=PATH, metavar="REPORT", help="Fail unless its numbers come out.")
+@cluster_option
+@checkpoint_option
 @output_options
 def command(
-    choice: ModelChoice,
-    data: Path | None,
-    cluster: Cluster | None,
-    checkpoint: Path | None,
-    features: Path | None,
+    source: VectorSource,
     subjects: Path | None,
-    flip: Flip,
-    recipe_name: str | None,
     one_set: bool,
     fars: tuple[str, ...],
     fpir: str,
     submission: Path | None,
     expect: Path | None,
+    cluster: Cluster | None,
+    checkpoint: Path | None,
     output: Output,
 ) -> int:
     """Trillion pairs: TPR@FAR to 1e-9, and search at FPIR 1e-3, of a labelled set.
@@ -88,23 +79,18 @@ def command(
     With --model, the images of --data are embedded once; a person has a folder, distractors none,
     unless --subjects says who is who.
     """
-    if (choice.model is None) == (features is None):
-        raise click.UsageError("give --features FILE, or --model MODEL and --data IMAGES")
     asked = click.get_current_context().get_parameter_source("fpir")
     if one_set and asked is not ParameterSource.DEFAULT:
         raise click.UsageError("--one-set compares pairs and searches nowhere: leave --fpir out")
     expected = None if expect is None else reports.read(expect)
-    recipe = chosen(recipe_name, flip, folds=False)
-    how = Recipe(fusion=flip) if recipe is None else recipe
-    if features is None:
-        x, subject, made = _embedded(choice, data, subjects, how, output, cluster)
+    if source.features is None:
+        x, subject, made = _embedded(source, subjects, output, cluster)
     else:
-        x, subject = _read(features, subjects, how)
-        made = dict[str, Any](fed(recipe, features, output))
+        x, subject = _read(source.features, subjects, source.how)
+        made = {"features": source.name, **fed(source.recipe, source.features, output)}
     if submission is not None:
         files.write_submission(submission, _unit(x), *x.shape)
         output.say(f"the submission of {len(x):,} rows is {submission}")
-    name = Path(choice.model or str(features)).name
     engine = Engine(cluster=cluster, checkpoint=checkpoint)
     if one_set:
         wanted = fars or trillion.ONE_SET_FARS
@@ -112,10 +98,9 @@ def command(
     else:
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
         report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir, engine=engine)
-    made |= {"flip": how.fusion, "manifest": digest(subject)}
-    made |= {} if recipe is None else recipe.provenance()
-    report = replace(report, provenance={"features": name, **made, **report.provenance})
-    done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {name}")
+    made |= {"manifest": digest(subject), **source.scored_by()}
+    report = replace(report, provenance={**made, **report.provenance})
+    done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {source.name}")
     if expected is not None:
         output.say(f"{_compare(report, expected)} numbers are exactly those expected")
     return done
@@ -131,25 +116,17 @@ def _unit(x: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
 
 
 def _embedded(
-    choice: ModelChoice,
-    data: Path | None,
-    subjects: Path | None,
-    how: Recipe,
-    output: Output,
-    cluster: Cluster | None,
+    source: VectorSource, subjects: Path | None, output: Output, cluster: Cluster | None
 ) -> tuple[NDArray[Any], NDArray[np.int32], dict[str, Any]]:
-    if data is None:
-        raise click.UsageError("give --data IMAGES")
-    source = images.find(data)
-    manifest = source.manifest()
+    images = source.choice.images()
+    manifest = images.manifest()
     who = manifest.subject if subjects is None else files.read_subjects(subjects)
     if len(who) != len(manifest.keys):
-        raise DataError(f"{data.name} has {len(manifest.keys)} images, the list {len(who)}")
-    adapter, views = choice.load(), 1 if how.fusion == "none" else 2
-    taken = fed(how if how.name else None, adapter.spec, output)
-    store = choice.embed(adapter, source, manifest, views, output, cluster=cluster)
-    made = {**store.key, "crop": crop_of(store, adapter.spec.crop), **taken}
-    return recipes.fused(how, store.features), who, made
+        raise DataError(
+            f"{source.choice.data} has {len(manifest.keys)} images, the list {len(who)}"
+        )
+    made = source.vectors(manifest, output, lambda _: images, cluster)
+    return recipes.fused(source.how, made.features), who, dict(made.provenance)
 
 
 def _read(path: Path, subjects: Path | None, how: Recipe) -> tuple[NDArray[Any], NDArray[np.int32]]:

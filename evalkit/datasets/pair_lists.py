@@ -7,7 +7,7 @@ Each reader takes the text of a list and where it came from, and returns a `Pair
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,16 +65,6 @@ class PairList:
         return Manifest(tuple(keys), subject.astype(np.int32)), PairSet(
             left, right, self.genuine, self.fold
         )
-
-    def require(self, available: Container[str]) -> None:
-        """Raise DataError, with the line, if a pair names an image that is not available."""
-        for left, right, line in zip(self.left, self.right, self.line, strict=True):
-            for key in (left, right):
-                if key not in available:
-                    raise DataError(
-                        f"{self.source} line {line}: there is no image {key!r}",
-                        "the list and the images must belong to one data set",
-                    )
 
 
 def read_text(path: Path) -> str:

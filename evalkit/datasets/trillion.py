@@ -18,7 +18,6 @@ from evalkit.datasets import matio
 from evalkit.errors import DataError
 from evalkit.files import whole_file
 
-SUBMITTED = 1_862_120  # rows of a submission to the challenge itself
 _BLOCK = 65536
 
 

@@ -1,0 +1,222 @@
+"""The options that say where a protocol's vectors come from, and how they become scores."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from evalkit import vectors
+from evalkit.adapters import Adapter, embeddings
+from evalkit.adapters.presets import PRESETS, describe
+from evalkit.cli.model_options import ModelChoice, crop_of, model_options
+from evalkit.cli.options import Output, features_options, flip_option, rows_option
+from evalkit.features import FeatureStore
+from evalkit.images import ImageSource
+from evalkit.protocols.blas import can_be_one_thread
+from evalkit.protocols.recipes import RECIPES, Recipe
+from evalkit.protocols.scores import Flip
+from evalkit.types import InputSpec, Manifest
+from evalkit.vectors import Vectors
+
+if TYPE_CHECKING:
+    from evalkit.cluster import Cluster
+
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSource:
+    """A model and its images, or a file of embeddings; and the recipe that scores them.
+
+    recipe_name : what --recipe says, ALL included.  how : that recipe, its fusion that of --flip
+    where given; without --recipe, evalkit's own way, which has no name.
+    """
+
+    choice: ModelChoice
+    features: Path | None
+    keys: Path | None
+    allow_failures: bool
+    recipe_name: str | None
+    how: Recipe
+
+    @property
+    def name(self) -> str:
+        """What the vectors come from, for a title."""
+        return Path(self.choice.model or str(self.features)).name
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The published recipe that was asked for."""
+        return self.how if self.how.name else None
+
+    def vectors(
+        self,
+        manifest: Manifest,
+        output: Output,
+        images: Callable[[InputSpec], ImageSource] | None = None,
+        cluster: Cluster | None = None,
+    ) -> Vectors:
+        """Take the manifest's vectors from the file, or embed its images.
+
+        images : finds them, given what the model is fed; None takes those of --data.
+        """
+        if self.features is not None:
+            made = vectors.from_embeddings(
+                self.features, self.keys, manifest, allow_failures=self.allow_failures
+            )
+            taken = fed(self.recipe, self.features, output)
+            return replace(made, provenance={**made.provenance, **taken})
+        adapter = self.choice.load()
+        found = self.choice.images() if images is None else images(adapter.spec)
+        return self.embedded(adapter, found, manifest, output, cluster)
+
+    def embedded(
+        self,
+        adapter: Adapter,
+        images: ImageSource,
+        manifest: Manifest,
+        output: Output,
+        cluster: Cluster | None = None,
+    ) -> Vectors:
+        """Embed the manifest's images, and their mirror images where these are fused."""
+        taken = fed(self.recipe, adapter.spec, output)
+        views = 1 if self.how.fusion == "none" else 2
+        store = self.choice.embed(adapter, images, manifest, views, output, cluster=cluster)
+        made = vectors.from_store(store, manifest)
+        crop = crop_of(store, adapter.spec.crop)
+        return replace(made, provenance={**made.provenance, "crop": crop, **taken})
+
+    def scored_by(self) -> dict[str, Any]:
+        """Return what a report keeps of fusion and recipe, where its protocol does not."""
+        return {"flip": self.how.fusion, **(self.how.provenance() if self.how.name else {})}
+
+
+def vector_options(
+    *more: str, data: bool = True, folds: bool = False, by_key: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options of models and embeddings, `--flip` and `--recipe`; the command gets `source`.
+
+    more : further values of --recipe.  data : a model needs --data.  folds : the protocol has some,
+    so that a recipe can learn on them.  by_key : rows are found by name.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_source(
+            *args: Any,
+            choice: ModelChoice,
+            features: Path | None,
+            flip: Flip,
+            recipe_name: str | None,
+            keys: Path | None = None,
+            allow_failures: bool = False,
+            **rest: Any,
+        ) -> Any:
+            one_of(choice, features, data=data)
+            how = scoring(recipe_name, flip, folds=folds)
+            source = VectorSource(choice, features, keys, allow_failures, recipe_name, how)
+            return command(*args, source=source, **rest)
+
+        made: Callable[..., Any] = with_source
+        held = features_options if by_key else rows_option
+        for option in (model_options, held, recipe_option(*more), flip_option):
+            made = option(made)
+        return made
+
+    return decorate
+
+
+def one_of(choice: ModelChoice, features: Path | None, *, data: bool) -> None:
+    """UsageError unless there is a model (with its images) or a file of embeddings, not both."""
+    images = " and --data IMAGES" if data else ""
+    if (choice.model is None) == (features is None):
+        both = "both are given: " if features is not None else ""
+        raise click.UsageError(
+            f"{both}give --model MODEL{images}, or --features FILE with embeddings"
+        )
+    if features is None and data and choice.data is None:
+        raise click.UsageError("give --data IMAGES")
+
+
+def recipe_option(*more: str) -> Callable[..., Any]:
+    """Add `--recipe NAME`; `more` are further values, such as "all"."""
+    return click.option(
+        "--recipe",
+        "recipe_name",
+        type=click.Choice([*RECIPES, *more]),
+        metavar="NAME",
+        help="Score and choose the threshold as a published system does; see evalkit recipes.",
+    )
+
+
+def scoring(name: str | None, flip: Flip, *, folds: bool = False) -> Recipe:
+    """Return the named recipe, its fusion replaced by --flip where that is given; or the plain way.
+
+    UsageError for one that has to learn where there are no folds.
+    """
+    if name == ALL:
+        return Recipe(fusion="sum")
+    if name is None:
+        return Recipe(fusion=flip)
+    if RECIPES[name].learned and not folds:
+        able = ", ".join(n for n, r in RECIPES.items() if not r.learned)
+        raise click.UsageError(
+            f"recipe {name!r} learns on training folds, and here are none; without go: {able}"
+        )
+    return replace(RECIPES[name], fusion=flip) if flip_given() else RECIPES[name]
+
+
+def flip_given() -> bool:
+    """Whether the user said --flip, be it the default."""
+    source = click.get_current_context().get_parameter_source("flip")
+    return source is not ParameterSource.DEFAULT
+
+
+def advise(name: str | None, output: Output) -> None:
+    """Say how Joint Bayesian becomes quick where BLAS would take all threads for it."""
+    learns = name == ALL or (name is not None and RECIPES[name].projection == "joint bayesian")
+    if learns and not can_be_one_thread():
+        output.say(
+            "Joint Bayesian takes minutes where other work runs: on one thread it takes seconds; "
+            "pip install 'face-evalkit[threads]', or set OMP_NUM_THREADS=1"
+        )
+
+
+def fed(recipe: Recipe | None, images: InputSpec | Path, output: Output) -> dict[str, str]:
+    """Say for the report how its images were fed, beside what the recipe's system takes.
+
+    images : what the model is fed, or the file of its features.  A difference is said on stderr;
+    it is no error, since a recipe is there to be tried on other networks, and these decide what
+    they are fed.  Of features computed elsewhere nobody knows.
+    """
+    if recipe is None:
+        return {}
+    if not recipe.input:
+        return {"recipe_input": f"not stated by {recipe.name}"}
+    taken, given = _text(PRESETS[recipe.input]), _text(images)
+    if given == taken:
+        return {"recipe_input": f"as {recipe.name} takes them: {taken}"}
+    if given is None:
+        return {"recipe_input": f"not known: features computed elsewhere; {recipe.name}: {taken}"}
+    output.say(
+        f"warning: recipe {recipe.name!r} is of images {taken}; these are fed as {given}, "
+        "so the figure is this model's by that recipe"
+    )
+    return {"recipe_input": f"not as {recipe.name} takes them: {given}; {recipe.name}: {taken}"}
+
+
+def _text(images: InputSpec | Path) -> str | None:
+    """Size, colour, scale and crop; the order of the axes changes no number."""
+    if isinstance(images, InputSpec):
+        return describe(replace(images, layout="nchw"))
+    if images.is_dir() or not embeddings.is_own(images):
+        return None
+    with FeatureStore.open(images) as store:
+        spec = store.key.get("input spec")
+    return None if spec is None else str(spec).replace(" nhwc,", " nchw,")

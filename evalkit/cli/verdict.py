@@ -1,0 +1,78 @@
+"""The verdict of a gate shown everywhere: stdout, JUnit, Markdown, GitHub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from evalkit import gate
+from evalkit import report as reports
+from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, ReportError
+from evalkit.files import whole_file
+from evalkit.types import Report
+
+
+def hold(
+    report: Report,
+    baseline: Path,
+    rules: Path | None = None,
+    *,
+    ignore: tuple[str, ...] = (),
+    junit: Path | None = None,
+    markdown: Path | None = None,
+    talk: bool = False,
+) -> int:
+    """Hold a report against a baseline, show the verdict everywhere, return the exit code.
+
+    talk : the verdict goes to stderr, because stdout holds another document.
+    """
+    if not baseline.exists():
+        raise ReportError(
+            f"no report at {baseline}",
+            f"make the first baseline: evalkit gate REPORT --baseline {baseline} --accept",
+        )
+    held = gate.read_rules(rules) if rules else None
+    verdict = gate.check(report, reports.read(baseline), held, ignore=ignore)
+    click.echo(gate.verdict_table(verdict), err=talk)
+    _publish(verdict, f"evalkit gate {report.protocol}", junit, markdown, talk)
+    return EXIT_DONE if verdict.passed else EXIT_GATE_FAILED
+
+
+def _publish(
+    verdict: gate.Verdict, title: str, junit: Path | None, markdown: Path | None, talk: bool
+) -> None:
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if junit is not None:
+        from evalkit.report.junit import verdict_junit
+
+        with whole_file(junit) as f:
+            f.write(verdict_junit(verdict, title).encode())
+    if markdown is not None or summary:
+        from evalkit.report.markdown import verdict_markdown
+
+        text = verdict_markdown(verdict, title)
+        if markdown is not None:
+            with whole_file(markdown) as f:
+                f.write(text.encode())
+        if summary:
+            with Path(summary).open("a", encoding="utf-8") as out:
+                out.write(text)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in github_annotations(verdict):
+            click.echo(line, err=talk)
+
+
+def github_annotations(verdict: gate.Verdict) -> list[str]:
+    """Spell broken rules and warnings as GitHub workflow commands."""
+    return [
+        f"::{kind} title={_data(r.rule.metric, ':,')}::{_data(text)}"
+        for r in verdict.rulings
+        for kind, text in (("error", r.failure), ("warning", r.warning))
+        if text
+    ]
+
+
+def _data(text: str, also: str = "") -> str:
+    return "".join(f"%{ord(c):02X}" if c in "%\r\n" + also else c for c in text)
