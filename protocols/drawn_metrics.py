@@ -114,12 +114,13 @@ def share(part: float, whole: float) -> float:
 def _rank_statistic(sample: Sample, k: str) -> Statistic | None:
     if not k.isdigit() or sample.rank is None or sample.rank_subject is None:
         return None
-    subject = sample.rank_subject
-    hit = ((sample.rank >= 1) & (sample.rank <= int(k))).astype(np.float64)
+    hit = (sample.rank >= 1) & (sample.rank <= int(k))
+    subject, of, searches = np.unique(sample.rank_subject, return_inverse=True, return_counts=True)
+    hits = np.bincount(of[hit], minlength=len(subject))
 
     def rank_k(draw: Draw) -> float:
         w = draw.weight[subject]
-        return share(float(w @ hit), float(w.sum()))
+        return share(float(w @ hits), float(w @ searches))
 
     return rank_k
 
@@ -133,14 +134,42 @@ def _tpir_statistic(sample: Sample, fpir: str) -> Statistic | None:
     if not all(len(s.mate) and len(s.nonmate) for s in sample.searches):
         return None
 
-    def of_gallery(s: Searches, weight: Counts) -> float:
-        false = np.cumsum(weight[s.nonmate_subject])
-        k = int(np.searchsorted(false, x * false[-1] * (1 + 1e-12), "right"))
-        border = s.nonmate[k] if k < len(s.nonmate) else -np.inf
-        looked = weight[s.mate_subject]
-        return share(looked[s.mate > border].sum(), looked.sum())
+    galleries = [_Found(s) for s in sample.searches]
 
-    return lambda draw: float(np.mean([of_gallery(s, draw.weight) for s in sample.searches]))
+    def of_gallery(g: _Found, weight: Counts) -> float:
+        false = np.cumsum(weight[g.searches.nonmate_subject])
+        k = int(np.searchsorted(false, x * false[-1] * (1 + 1e-12), "right"))
+        looked = weight[g.subject]
+        return share(float(looked @ g.above(k)), float(looked @ g.looked))
+
+    return lambda draw: float(np.mean([of_gallery(g, draw.weight) for g in galleries]))
+
+
+class _Found:
+    """Mates of each subject above the (k+1)-th highest nonmate; draws differ little in k.
+
+    subject : (U,) those who were searched for.  looked : (U,) how often.
+    """
+
+    def __init__(self, searches: Searches) -> None:
+        self.searches = searches
+        self.subject, self._of, self.looked = np.unique(
+            searches.mate_subject, return_inverse=True, return_counts=True
+        )
+        borders = np.append(searches.nonmate, -np.inf)
+        self._upto = np.searchsorted(-searches.mate, -borders, "left")
+        self._k = len(borders) - 1
+        self._count = self._between(0, self._upto[-1])
+
+    def _between(self, a: int, b: int) -> Counts:
+        return np.bincount(self._of[a:b], minlength=len(self.subject))
+
+    def above(self, k: int) -> Counts:
+        """Count them, (U,); past the last nonmate, all that are finite."""
+        a, b = self._upto[self._k], self._upto[k]
+        self._count = self._count + self._between(a, b) - self._between(b, a)
+        self._k = k
+        return self._count
 
 
 def _tpr_statistic(sample: Sample, far: str, c: float) -> Statistic | None:

@@ -29,7 +29,7 @@ from evalkit.protocols import allpairs, megaface_roc, metrics
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.megaface_devkit import project
-from evalkit.protocols.scores import exact_scores, failed, normalise
+from evalkit.protocols.scores import failed, normalise
 from evalkit.protocols.set_outcomes import set_outcomes, tail_length
 from evalkit.types import Estimate, Failures, Report
 
@@ -221,7 +221,7 @@ def _searches(
     engine: allpairs.Engine | None,
 ) -> _Searches:
     i, j = genuine_pairs(subject)
-    score = exact_scores(probe, i, mate, j)
+    score = mate_scores(probe, mate, i, j, engine)
     above = allpairs.ranks(probe, distractor, i, score, engine=engine)[0]
     nobody = np.full(len(distractor), -1, np.int32)
     tail = tail_length(fars, len(probe) * len(distractor))
@@ -237,6 +237,7 @@ def _searches(
         genuine=genuine,
         ranks=(rank, i),
         top=seen.top,
+        engine=engine,
     )
     return _Searches(i, j, rank, len(distractor), tpr_by_far(score[once], seen), outcomes)
 
@@ -252,6 +253,25 @@ def genuine_pairs(
     i, j = i[i != j], j[i != j]
     order = np.lexsort((j, i))
     return i[order], j[order]
+
+
+def mate_scores(
+    probe: Floats,
+    mate: Floats,
+    i: NDArray[np.int64],
+    j: NDArray[np.int64],
+    engine: allpairs.Engine | None,
+) -> NDArray[np.float64]:
+    """Score all ordered pairs (probe[i], mate[j]) of `genuine_pairs`, each unordered pair once.
+
+    The exact score of (i, j) is that of (j, i): for one set with itself, and for the two forms of a
+    Joint Bayesian model too.
+    """
+    once, score = i < j, np.empty(len(i))
+    score[once] = allpairs.exact(probe, i[once], mate, j[once], engine)
+    back = np.flatnonzero(~once)
+    score[back[np.lexsort((i[back], j[back]))]] = score[once]
+    return score
 
 
 def tpr_by_far(genuine: NDArray[np.float64], seen: allpairs.Verification) -> dict[str, Estimate]:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs import Engine, Pairs, genuine_pairs, top_impostors
+from evalkit.protocols.allpairs import Engine, Pairs, exact, genuine_pairs, top_impostors
 from evalkit.protocols.metrics import false_accepts_allowed
 from evalkit.protocols.samples import Floats, Ints
-from evalkit.protocols.scores import exact_scores
 
 # Impostor pairs kept at most: beyond it a FAR is so high that its outcomes would fill the disk,
 # and so many are above its threshold that some, drawn at random, tell how it varies.
@@ -44,8 +43,7 @@ def set_outcomes(
     probe's mate and the probe's row of x, where searches were made too.  searches : of open-set
     ones, score of each mate (-inf where it was outranked) and its probe's row of x, best score of
     each probe without one and its row.  top : the `tail_length` highest impostor pairs, where a
-    pass has found them already; else `engine` goes to
-    `allpairs.top_impostors`.
+    pass has found them already.  engine : options of `evalkit.protocols.allpairs`.
     """
     a = _own(subject, 0)
     b = a if y is None or y_subject is None else _own(y_subject, len(a))
@@ -59,7 +57,7 @@ def set_outcomes(
         tail = tail_length(fars, impostors, longest)
         top = top_impostors(x, subject, y, y_subject, count=tail, engine=engine)
     if genuine is None:
-        genuine = i, j, exact_scores(x, i, x if y is None else y, j)
+        genuine = i, j, exact(x, i, x if y is None else y, j, engine)
     first, second, score = genuine
     searched: dict[str, NDArray[Any]] = {}
     if ranks is not None:
@@ -74,7 +72,7 @@ def set_outcomes(
     if max(_needed(fars, impostors), default=0) > longest:
         p, q = _random_impostors(a, None if y is None else b, sampled)
         searched |= {
-            "sampled_score": exact_scores(x, p, x if y is None else y, q),
+            "sampled_score": exact(x, p, x if y is None else y, q, engine),
             "sampled_left": a[p].astype(np.int32),
             "sampled_right": b[q].astype(np.int32),
             "sampled_rows": np.stack([p, q], axis=1).astype(np.int32),

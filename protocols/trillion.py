@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.megaface import genuine_pairs, tpr_by_far
-from evalkit.protocols.scores import exact_scores, failed, normalise
+from evalkit.protocols.megaface import genuine_pairs, mate_scores, tpr_by_far
+from evalkit.protocols.scores import failed, normalise
 from evalkit.protocols.set_outcomes import set_outcomes, tail_length
 from evalkit.types import Estimate, Failures, Report
 
@@ -75,7 +75,7 @@ def evaluate(
         )
     probe, gallery, who = _rows(features, ~other), _rows(features, other), subject[~other]
     i, j = genuine_pairs(who)
-    score = exact_scores(probe, i, probe, j)
+    score = mate_scores(probe, probe, i, j, engine)
     nobody = np.full(len(gallery), -1, np.int32)
     found = allpairs.search(
         probe,
@@ -105,6 +105,7 @@ def evaluate(
         ranks=(first.astype(np.int64), i),
         searches=(hit, i, best, np.arange(len(probe))),
         top=seen.top,
+        engine=engine,
     )
     return Report(
         protocol=NAME,
@@ -136,9 +137,11 @@ def evaluate_one_set(
     i, j = i[i < j], j[i < j]
     tail = tail_length(fars, len(x) * (len(x) - 1) // 2 - len(i))
     seen = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
-    genuine = exact_scores(x, i, x, j)
+    genuine = allpairs.exact(x, i, x, j, engine)
     measured = {f"tpr@far={far}": m for far, m in tpr_by_far(genuine, seen).items()}
-    outcomes = set_outcomes(x, subject, fars=fars, genuine=(i, j, genuine), top=seen.top)
+    outcomes = set_outcomes(
+        x, subject, fars=fars, genuine=(i, j, genuine), top=seen.top, engine=engine
+    )
     return Report(
         protocol=NAME,
         protocol_version=VERSION,

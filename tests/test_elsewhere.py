@@ -11,9 +11,10 @@ import pytest
 from test_allpairs_engine import FARS, people, told
 
 from evalkit.errors import DataError
-from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, collect, elsewhere, scan, screens
+from evalkit.protocols import allpairs, megaface, trillion
+from evalkit.protocols.allpairs import Engine, collect, elsewhere, engine, scan, screens
 from evalkit.protocols.allpairs.mapped import Mapped
+from evalkit.protocols.scores import exact_scores
 
 
 class Repeating:
@@ -49,6 +50,13 @@ def many_blocks(monkeypatch):
         monkeypatch.setattr(module, name, size)
 
 
+@pytest.fixture
+def short_lists(many_blocks, monkeypatch):
+    monkeypatch.setattr(elsewhere, "LISTED", 64)
+    for module in (scan, engine):
+        monkeypatch.setattr(module, "MANY", 100)
+
+
 def every_answer(engine, x, a, y, b):
     """All that the engine can say of two sets, as plain values."""
     found = allpairs.search(x, y, 3, probe_subject=a, gallery_subject=b, fars=FARS, **engine())
@@ -76,6 +84,43 @@ def test_shuffled_and_repeated_blocks_change_no_bit(many_blocks, tmp_path, scree
         engine = lambda c=cluster: {"engine": Engine(screen=screen, memory=1 << 16, cluster=c)}  # noqa: E731
         assert every_answer(engine, x, a, y, b) == true
         assert cluster.given > 50
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.float64])
+def test_listed_pairs_score_the_same_elsewhere(short_lists, tmp_path, kind):
+    x, y = people(300, 12, 1)[0], people(200, 12, 2)[0]
+    rng = np.random.default_rng(0)
+    i, j = rng.integers(0, 300, 1000), rng.integers(0, 200, 1000)
+    given = [a.astype(kind) for a in (x, y)]
+    same = [a.astype(np.float32) for a in given]
+    true = exact_scores(same[0], i, same[1], j)
+    assert np.isinf(true).any()  # a failed row is among them
+    cluster = Repeating(tmp_path)
+    found = elsewhere.exact(cluster, given[0], i, given[1], j)
+    assert found.tolist() == true.tolist() and cluster.given == 16 + 6
+    if kind is np.float32:
+        how = Engine(cluster=cluster)
+        assert allpairs.exact(x, i, y, j, how).tolist() == true.tolist()
+        few = allpairs.exact(x, i[:9], y, j[:9], how)
+        assert few.tolist() == true[:9].tolist() and len(cluster.sent) == 2
+
+
+@pytest.mark.parametrize("protocol", ["megaface", "trillion"])
+def test_a_protocols_report_is_the_same_elsewhere(short_lists, tmp_path, protocol):
+    x, a = people(500, 12, 6)
+    a[300:] = -1
+    evaluate = {
+        "trillion": lambda **how: trillion.evaluate(x, a, fars=FARS, fpir="1e-1", **how),
+        "megaface": lambda **how: megaface.evaluate(
+            x[:300], a[:300], {"distractors=200": x[300:]}, fars=FARS, **how
+        ),
+    }[protocol]
+    true, cluster = evaluate(), Repeating(tmp_path)
+    found = evaluate(engine=Engine(cluster=cluster))
+    assert found.metrics == true.metrics
+    for name, column in (true.outcomes or {}).items():
+        np.testing.assert_array_equal(found.outcomes[name], column)
+    assert sum(b"Listed" in sent for sent in cluster.sent) >= 2
 
 
 def test_a_job_broken_off_anywhere_goes_on_from_its_checkpoint(many_blocks, tmp_path):

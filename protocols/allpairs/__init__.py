@@ -14,7 +14,7 @@ from evalkit.protocols.allpairs.definition import (
     Search,
     Verification,
 )
-from evalkit.protocols.allpairs.engine import Engine
+from evalkit.protocols.allpairs.engine import Engine, exact
 from evalkit.protocols.allpairs.genuine import genuine_pairs
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Pairs",
     "Search",
     "Verification",
+    "exact",
     "genuine_pairs",
     "histogram",
     "ranks",

@@ -14,10 +14,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs import checkpoints
 from evalkit.protocols.allpairs.checkpoints import Collector, State
+from evalkit.protocols.allpairs.mapped import closed, opened
 from evalkit.protocols.allpairs.sample import trusted
 from evalkit.protocols.allpairs.scan import (
     EVERY_S,
@@ -27,6 +29,10 @@ from evalkit.protocols.allpairs.scan import (
     uses_torch,
 )
 from evalkit.protocols.allpairs.screens import Codes, Screen
+from evalkit.protocols.allpairs.sides import Floats, Ints
+from evalkit.protocols.scores import exact_scores
+
+LISTED = 1 << 17  # pairs of a piece, about a second
 
 
 class Cluster(Protocol):
@@ -72,6 +78,40 @@ class Blocks:
             y = screen.encode(self._scan.y, b.j0, b.j1)
             self._columns = held = (b.j0, b.j1), y
         return held[1]
+
+
+class Listed:
+    """The job of a worker: where a piece of the listed pairs begins in, their exact scores out."""
+
+    def __init__(self, x: NDArray[Any], i: Ints, y: NDArray[Any], j: Ints) -> None:
+        self._x, self._y, self._pairs = x, y, (i.astype(np.int32), j.astype(np.int32))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_x": closed(self._x), "_y": closed(self._y)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _x=opened(state["_x"]), _y=opened(state["_y"]))
+
+    def __call__(self, start: int) -> Floats:
+        """Score rows of float32, as a scan does."""
+        i, j = (p[start : start + LISTED] for p in self._pairs)
+        out = np.empty(len(i))
+        for o in range(0, len(i), 4096):
+            a, b = self._x[i[o : o + 4096]], self._y[j[o : o + 4096]]
+            every = np.arange(len(a))
+            a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+            out[o : o + 4096] = exact_scores(a, every, b, every)
+        return out
+
+
+def exact(cluster: Cluster, x: NDArray[Any], i: Ints, y: NDArray[Any], j: Ints) -> Floats:
+    """Score pairs (x[i], y[j]) exactly, rounded once, by the workers: (P,) float64."""
+    out = np.empty(len(i))
+    job = Listed(cluster.place(x), i, cluster.place(y), j)
+    with closing(cluster.run(job, dict(enumerate(range(0, len(i), LISTED))))) as finished:
+        for number, scores in finished:
+            out[number * LISTED :][: len(scores)] = scores
+    return out
 
 
 def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cluster) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs import checkpoints, elsewhere
 from evalkit.protocols.allpairs.checkpoints import Collector
 from evalkit.protocols.allpairs.sample import choose_screen
-from evalkit.protocols.allpairs.scan import GIB, Progress, Scan
-from evalkit.protocols.allpairs.sides import Side
+from evalkit.protocols.allpairs.scan import GIB, MANY, Progress, Scan
+from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.scores import exact_scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,7 @@ class Engine:
             threads=self.threads,
             progress=self.progress,
             checkpoint=self._file(passed),
+            shared=None if self.cluster is None else partial(elsewhere.exact, self.cluster),
         )
 
     def _side(self, x: Any) -> Side:
@@ -82,3 +88,12 @@ class Engine:
         if path is None or step == (1, 1):
             return path
         return path.with_name(f"{path.name}.{step[0]}.{step[1]}")
+
+
+def exact(
+    x: NDArray[np.float32], i: Ints, y: NDArray[np.float32], j: Ints, engine: Engine | None = None
+) -> Floats:
+    """Score listed pairs: `scores.exact_scores`, by the engine's workers where there are many."""
+    if engine is None or engine.cluster is None or len(i) <= MANY:
+        return exact_scores(x, i, y, j)
+    return elsewhere.exact(engine.cluster, x, i, y, j)

@@ -49,6 +49,16 @@ class Mapped(NamedTuple):
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape).view(np.ndarray)
 
 
+def closed(x: Any) -> Any:
+    """Give the name of its file for a memory map, which then travels to another process so."""
+    return Mapped.of(x) or x
+
+
+def opened(x: Any) -> Any:
+    """Undo `closed`."""
+    return x.open() if isinstance(x, Mapped) else x
+
+
 def _stamp(path: str) -> tuple[int, int]:
     found = Path(path).stat()
     return found.st_size, found.st_mtime_ns

@@ -30,6 +30,7 @@ Progress = Callable[[int, int], None]  # pairs done, pairs in all
 GIB = 1 << 30
 EVERY_S = 30.0
 _BLOCK = 1_000_000_000  # pairs
+MANY = 1 << 18  # listed pairs, about two seconds of exact scores: worth handing out
 _U64 = 2.0**-53
 _SHORT = 32000.0
 
@@ -48,6 +49,7 @@ class Scan:
 
     memory : bytes that codes and what collectors keep may take, beside the features themselves.
     threads : tiles screened side by side; None for every processor.
+    shared : scores many listed pairs exactly, (x, i, y, j), elsewhere; None for here.
     """
 
     def __init__(
@@ -59,11 +61,12 @@ class Scan:
         threads: int | None = None,
         progress: Progress | None = None,
         checkpoint: Path | None = None,
+        shared: Callable[..., Floats] | None = None,
     ) -> None:
         self.x, self.y = x, x if y is None else y
         self.within = y is None
         self.memory, self.threads = memory, threads or os.cpu_count() or 1
-        self.progress, self.checkpoint = progress, checkpoint
+        self.progress, self.checkpoint, self._shared = progress, checkpoint, shared
         self.longest = longest = x.longest() * self.y.longest()
         d = x.dim
         self.settled = 4 * d * _U64 * longest
@@ -74,8 +77,8 @@ class Scan:
         self.pairs = len(x) * (len(x) - 1) // 2 if self.within else len(x) * len(self.y)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Neither talk nor checkpoint travels to another process."""
-        return {**self.__dict__, "progress": None, "checkpoint": None}
+        """Neither talk nor checkpoint travels to another process, nor whoever works for this."""
+        return {**self.__dict__, "progress": None, "checkpoint": None, "_shared": None}
 
     def run(self, screen: Screen, collectors: Sequence[Collector]) -> None:
         """Show every pair to every collector, once.
@@ -157,6 +160,9 @@ class Scan:
 
     def exact(self, i: Ints, j: Ints) -> Floats:
         """Score pairs exactly, rounded once."""
+        if self._shared is not None and len(i) > MANY:
+            x, y = self.x, self.y
+            return self._shared(x.vectors, x.rows[i], y.vectors, y.rows[j])
         out = np.empty(len(i))
         step = max(1, (1 << 22) // max(1, self.x.dim))
         for o in range(0, len(i), step):

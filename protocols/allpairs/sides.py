@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs.mapped import Mapped
+from evalkit.protocols.allpairs.mapped import closed, opened
 
 Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
@@ -20,7 +20,8 @@ _UP = 1 + 1e-9
 class Side:
     """One set of N vectors; `rows` maps a position in the scan to the row that was given.
 
-    x : (N, D) numpy array, memory map or torch tensor; it is read in bands, never copied whole.
+    x : (N, D) numpy array, memory map or torch tensor; it is read in bands, never copied whole, and
+    kept as `vectors`.
     norm : (n,) float64, at least the length of each row that is not a failure.
     threads : bands measured side by side.
     """
@@ -29,7 +30,7 @@ class Side:
         if hasattr(x, "detach"):
             x = x.detach().cpu().numpy()
         self.given = len(x)
-        self._x = x
+        self.vectors = x
         good, norm = np.ones(len(x), bool), np.zeros(len(x))
 
         def measure(o: int) -> None:
@@ -52,21 +53,20 @@ class Side:
 
     def __getstate__(self) -> dict[str, Any]:
         """Rows of a memory map travel as the name of their file."""
-        return {**self.__dict__, "_x": Mapped.of(self._x) or self._x}
+        return {**self.__dict__, "vectors": closed(self.vectors)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        x = state["_x"]
-        self.__dict__.update(state, _x=x.open() if isinstance(x, Mapped) else x)
+        self.__dict__.update(state, vectors=opened(state["vectors"]))
 
     def band(self, a: int, b: int) -> NDArray[np.float32]:
         """Rows a..b of those that are not failures, (b - a, D) float32."""
         if self._plain:
-            return np.asarray(self._x[a:b], np.float32)
-        return np.asarray(self._x[self.rows[a:b]], np.float32)
+            return np.asarray(self.vectors[a:b], np.float32)
+        return np.asarray(self.vectors[self.rows[a:b]], np.float32)
 
     def pick(self, i: Ints) -> NDArray[np.float32]:
         """Rows at these positions, (P, D) float32."""
-        return np.asarray(self._x[self.rows[i] if not self._plain else i], np.float32)
+        return np.asarray(self.vectors[self.rows[i] if not self._plain else i], np.float32)
 
     def longest(self) -> float:
         """At least the length of the longest row; 0 where there is none."""
