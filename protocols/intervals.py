@@ -80,7 +80,7 @@ def with_intervals(
     (no errors seen, or few subjects) the interval is Clopper-Pearson's with one trial a subject.
     Where nobody knows who was compared, comparisons are drawn, as `interval` then says.
     Very long pair lists get fewer draws (`affordable`), as `interval` says too.
-    Coverage is measured by `benchmarks/coverage.py`.
+    Coverage is measured by `benchmarks/interval_coverage.py`.
     """
     sample = sample_of(outcomes)
     draws = affordable(draws, sample, WORK if sample.unit == "subject" else WORK // 10)

@@ -24,6 +24,9 @@ if TORCH:
     SCREENS += ["cuda-float32", "cuda-int8/3"]
 if find_spec("triton") is not None:
     SCREENS += ["triton-float32/3", "triton-int8"]
+if find_spec("numba") is not None:
+    SCREENS += ["numba:float32", "numba:float32/3"]
+    SCREENS += ["numba:bfloat16", "numba:int8/3"] if TORCH else []
 FARS = ["0.7", "0.3", "1e-1", "1e-2", "1e-3"]
 
 
@@ -45,6 +48,12 @@ def any_device(monkeypatch):
         from evalkit.protocols.allpairs import by_torch
 
         monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+
+
+def running(screen, **options):
+    """Run with a screen; "numba:" before its name takes numba's loops, else numpy's."""
+    name = screen.removeprefix("numba:")
+    return Engine(screen=name, compiled=name != screen, **options)
 
 
 def people(n, d, seed, m=None):
@@ -96,10 +105,10 @@ def test_verify_is_brute_force_under_every_screen_and_tile(screen, tile, within,
     x, a = people(60, 9, 1)
     y, b = (None, None) if within else people(45, 9, 2)
     for threads in (1, 3):
-        engine = Engine(screen=screen, threads=threads, memory=1 << 14)
+        engine = running(screen, threads=threads, memory=1 << 14)
         found = allpairs.verify(x, a, y, b, fars=FARS, engine=engine)
         assert told(found) == brute(x, a, y, b)
-        assert engine.tally["screen"].partition("/")[0] == screen.partition("/")[0]
+        assert engine.tally["screen"].partition("/")[0] in screen
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -125,7 +134,7 @@ def test_brackets_find_the_same_and_survive_a_sample_that_lies(screen, small_til
         monkeypatch.setattr(sample.Sample, "bracket", lie)
         monkeypatch.setattr(sample.Sample, "reached_by", lambda self, share: 0.99)
         for memory in (1 << 30, 1 << 19):
-            engine = Engine(screen=screen, threads=2, memory=memory)
+            engine = running(screen, threads=2, memory=memory)
             assert told(allpairs.verify(x, a, y, b, fars=FARS, engine=engine)) == true
             assert engine.tally["passes"] >= 1
 
@@ -157,7 +166,7 @@ def test_ties_zeros_and_denormals_are_settled_exactly(n, m, d, screen, data):
     x, y = x.reshape(n, d), y.reshape(m, d)
     a = np.array(data.draw(st.lists(st.integers(-1, 2), min_size=n, max_size=n)))
     b = np.array(data.draw(st.lists(st.integers(-1, 2), min_size=m, max_size=m)))
-    engine = Engine(screen=screen, threads=1)
+    engine = running(screen, threads=1)
     fars = ["1", "0.5", "0.2", "0.05"]
     assert told(allpairs.verify(x, a, y, b, fars=fars, engine=engine)) == brute(x, a, y, b, fars)
     assert told(allpairs.verify(x, a, fars=fars, engine=engine)) == brute(x, a, None, None, fars)
@@ -178,7 +187,7 @@ def test_vectors_of_one_dimension_are_not_left_to_torch_s_wrong_product():
 def test_lengths_beyond_float32_products_are_screened_in_float64(screen, scale):
     x, a = people(40, 6, 6)
     x = (x * scale).astype(np.float32)
-    engine = Engine(screen=screen)
+    engine = running(screen)
     assert told(allpairs.verify(x, a, fars=FARS, engine=engine)) == brute(x, a, None, None)
 
 
@@ -192,7 +201,7 @@ def test_pairs_one_bit_from_the_threshold_fall_on_their_own_side(screen):
         c = k % 32
         x[k, c] = np.nextafter(x[k, c], np.float32((-1) ** k * 9))
     a = np.arange(100) // 2
-    engine = Engine(screen=screen)
+    engine = running(screen)
     fars = ["0.5", "0.1", "0.01"]
     assert told(allpairs.verify(x, a, fars=fars, engine=engine)) == brute(x, a, None, None, fars)
 
@@ -207,7 +216,7 @@ def test_search_and_ranks_are_the_sorted_rows(screen, small_tiles):
     s[:, ~np.isfinite(y).all(axis=1)] = -np.inf
     same = (a[:, None] == b) & (a[:, None] >= 0)
     for threads in (1, 2):
-        engine = Engine(screen=screen, threads=threads)
+        engine = running(screen, threads=threads)
         found = allpairs.search(
             x, y, 5, probe_subject=a, gallery_subject=b, fars=FARS, engine=engine
         )
@@ -259,7 +268,7 @@ def test_top_impostors_are_the_sorted_list(screen, small_tiles):
         if not a[i] == a[j] >= 0 and np.isfinite(x[i]).all() and np.isfinite(x[j]).all()
     )
     for count in (0, 1, 30, 10_000):
-        top = allpairs.top_impostors(x, a, count=count, engine=Engine(screen=screen))
+        top = allpairs.top_impostors(x, a, count=count, engine=running(screen))
         got = list(zip((-top.score).tolist(), top.i.tolist(), top.j.tolist(), strict=True))
         assert got == every[:count]
 
@@ -329,7 +338,7 @@ def test_an_unknown_screen_is_named(screen):
     if screen.startswith("int8") and not TORCH:
         pytest.skip("no torch")
     with pytest.raises(ProtocolError):
-        allpairs.verify(*people(30, 8, 0), fars=["0.1"], engine=Engine(screen=screen))
+        allpairs.verify(*people(30, 8, 0), fars=["0.1"], engine=running(screen))
 
 
 def test_an_interrupted_job_goes_on_from_its_checkpoint(small_tiles, monkeypatch, tmp_path):

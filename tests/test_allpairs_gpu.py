@@ -9,7 +9,7 @@ import pytest
 
 from evalkit.protocols import allpairs
 from evalkit.protocols.allpairs import Engine, screens
-from evalkit.protocols.allpairs.tiles import Level
+from evalkit.protocols.allpairs.by_numpy import Level
 
 torch = pytest.importorskip("torch")
 from evalkit.protocols.allpairs import by_torch, on_gpu  # noqa: E402 - only with torch
@@ -59,10 +59,10 @@ def test_a_tile_is_sifted_as_by_numpy(way, m, n, k, offset):
             surely.append(np.count_nonzero((keys > above[:, None]) & counted))
         inside |= part
     where = np.flatnonzero(inside & counted)
-    flat, key, over = on_gpu.sift(way)(x, y, levels, offset)
-    assert flat.tolist() == where.tolist()
-    assert key.tolist() == keys.ravel()[where].tolist()
-    assert over == surely
+    found = on_gpu.sift(way)(x, y, levels, offset)
+    assert (found.i * n + found.j).tolist() == where.tolist()
+    assert found.key.tolist() == keys.ravel()[where].tolist()
+    assert found.above.tolist() == surely
 
 
 def test_a_tile_with_more_candidates_than_room_is_sifted_again(monkeypatch):
@@ -72,11 +72,11 @@ def test_a_tile_with_more_candidates_than_room_is_sifted_again(monkeypatch):
     keys, (x, y) = tile("triton-int8", 70, 90, 16)
     level = [Level(cuts("triton-int8", -(10**6), 70, 1), cuts("triton-int8", 0, 70, 2)),
              Level(cuts("triton-int8", 100, 70, 3))]  # fmt: skip
-    flat, key, over = by_triton.sift(x, y, level, None)
+    found = by_triton.sift(x, y, level, None)
     wanted = (keys <= level[0].above[:, None]) | (keys > level[1].below[:, None])
-    assert flat.tolist() == np.flatnonzero(wanted).tolist()
-    assert key.tolist() == keys[wanted].tolist()
-    assert over == [np.count_nonzero(keys > level[0].above[:, None])]
+    assert (found.i * 90 + found.j).tolist() == np.flatnonzero(wanted).tolist()
+    assert found.key.tolist() == keys[wanted].tolist()
+    assert found.above.tolist() == [np.count_nonzero(keys > level[0].above[:, None])]
 
 
 COMPILE = """
@@ -110,8 +110,8 @@ def test_a_gpu_is_trusted_only_where_it_multiplies_right(way, monkeypatch):
     right = on_gpu.sift(way)
 
     def wrong(x, y, levels, offset):
-        flat, key, surely = right(x, y, levels, offset)
-        return flat, np.minimum(key, 2**15), surely
+        found = right(x, y, levels, offset)
+        return found._replace(key=np.minimum(found.key, 2**15))
 
     monkeypatch.setattr(on_gpu, "sift", lambda arithmetic: wrong)
     assert not on_gpu.trusted(way)

@@ -1,4 +1,4 @@
-"""What torch does faster than numpy on a processor: int8 and bfloat16 products, sampled products.
+"""What torch does faster than numpy on a processor: int8 and bfloat16 products.
 
 Imported only where torch is at hand and the job is worth it.
 """
@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-
-from evalkit.protocols.allpairs.sides import Floats, Ints
 
 GPU = "cuda" if torch.cuda.is_available() else None
 _here = threading.local()
@@ -44,21 +42,6 @@ def product(arithmetic: str, x: Any, y: Any) -> NDArray[Any]:
         torch.mm(x, y.T, out=out)
     keys: NDArray[Any] = (out.view(torch.int16) if dtype == torch.bfloat16 else out).numpy()
     return keys
-
-
-def scores(x: Any, y: Any, i: Ints, j: Ints) -> Floats:
-    """float32 inner products of rows i of x with rows j of y; i does not fall."""
-    first = np.zeros(len(x) + 1, np.int64)
-    np.cumsum(np.bincount(i, minlength=len(x)), out=first[1:])
-    where = torch.sparse_csr_tensor(
-        torch.from_numpy(first),
-        torch.from_numpy(np.ascontiguousarray(j, np.int64)),
-        torch.zeros(len(i)),
-        size=(len(x), len(y)),
-        check_invariants=False,
-    )
-    found = torch.sparse.sampled_addmm(where, x, y.T, beta=0.0).values()
-    return np.asarray(found.numpy(), np.float64)
 
 
 def trusted(arithmetic: str) -> bool:
@@ -97,9 +80,6 @@ class one_thread:  # noqa: N801 - a context, named as it reads
         self._precision = torch.get_float32_matmul_precision()
         torch.set_num_threads(1)
         torch.set_float32_matmul_precision("highest")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "Sparse CSR tensor support is in beta"
-            scores(torch.ones(1, 1), torch.ones(1, 1), np.zeros(1, int), np.zeros(1, int))
 
     def __exit__(self, *error: object) -> None:
         torch.set_num_threads(self._before)

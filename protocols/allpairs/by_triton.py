@@ -12,8 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from evalkit.protocols.allpairs.on_gpu import Sifted
-from evalkit.protocols.allpairs.tiles import Level
+from evalkit.protocols.allpairs.by_numpy import Level, Sifted
 
 _ROOM = 1 << 20  # candidates of a tile; a tile with more is sifted again with room for them
 _ROWS, _COLUMNS, _DEPTH = 128, 128, 64
@@ -87,13 +86,13 @@ def sift(x: torch.Tensor, y: torch.Tensor, levels: Sequence[Level], offset: int 
             once=offset is not None, levels=len(levels), closed=len(above), whole=whole,
             rows=_ROWS, columns=_COLUMNS, depth=_DEPTH if whole else _DEPTH // 2, num_warps=8,
         )  # fmt: skip
-        found, *surely = counts.tolist()
+        found, *over = counts.tolist()
         if found <= room:
             break
         room = found
     flat, keys = place[:found].cpu().numpy(), key[:found].cpu().numpy()
     order = np.argsort(flat)  # blocks end in any order
-    return flat[order].astype(np.int64), keys[order], surely[: len(above)]
+    return Sifted.of(flat[order].astype(np.int64), n, keys[order], over[: len(above)])
 
 
 def _cuts(cuts: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:

@@ -64,9 +64,8 @@ class Blocks:
         x = screen.encode(scan.x, block.i0, block.i1)
         y = self._encoded(screen, block)
         with one_torch_thread(uses_torch(screen)):
-            tensors = scan.tensors() if uses_torch(screen) else None
             for tile in scan.tiles(screen, block):
-                found = scan.look(screen, collectors, x, y, block, tile, tensors)
+                found = scan.look(screen, collectors, x, y, block, tile)
                 for c, f in zip(collectors, found, strict=True):
                     c.absorb(f)
         return [c.state() for c in collectors]

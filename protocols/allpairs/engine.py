@@ -27,6 +27,8 @@ class Engine:
     screen : "auto" tries what is at hand on a tile or two; or "float32", "torch-float32",
         "bfloat16", "int8", or "triton-" and "cuda-" before "int8" and "float32" for a GPU; with
         "/p" for p principal directions.
+    compiled : whether numba's loops do what numpy's can; None where numba is installed and the job
+        is worth it.
     threads : tiles side by side, None for every processor.
     memory : bytes beside the features.
     checkpoint : a file that an interrupted job leaves and the same job goes on from; the second and
@@ -36,6 +38,7 @@ class Engine:
     """
 
     screen: str = "auto"
+    compiled: bool | None = None
     threads: int | None = None
     memory: int = GIB
     checkpoint: Path | None = None
@@ -55,6 +58,7 @@ class Engine:
             progress=self.progress,
             checkpoint=self._file(passed),
             shared=None if self.cluster is None else partial(elsewhere.exact, self.cluster),
+            compiled=self.compiled,
         )
 
     def _side(self, x: Any) -> Side:

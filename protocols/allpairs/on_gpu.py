@@ -12,14 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs import by_torch
-from evalkit.protocols.allpairs.sides import Ints
-from evalkit.protocols.allpairs.tiles import Level
+from evalkit.protocols.allpairs.by_numpy import Level, Sifted
 
-# Flat positions inside any level, their keys, and the pairs above each closed level.
-Sifted = tuple[Ints, NDArray[Any], list[int]]
 Sift = Callable[[Any, Any, Sequence[Level], int | None], Sifted]
 
 
@@ -65,7 +61,8 @@ def _by_torch(
     if once is not None:
         inside &= once
     flat = inside.flatten().nonzero().flatten()
-    return flat.cpu().numpy(), key.flatten()[flat].cpu().numpy(), [int(s) for s in surely]
+    places, held = flat.cpu().numpy(), key.flatten()[flat].cpu().numpy()
+    return Sifted.of(places, key.shape[1], held, [int(s) for s in surely])
 
 
 def trusted(arithmetic: str) -> bool:
@@ -79,9 +76,10 @@ def trusted(arithmetic: str) -> bool:
         x, y = (torch.from_numpy(v).to(by_torch.GPU, kind) for v in (a, b))
         level = Level(np.full(m, -(2**24)).astype(np.int32 if kind == torch.int8 else np.float32))
         try:
-            flat, key, _ = sift(arithmetic)(x, y, [level], None)
+            found = sift(arithmetic)(x, y, [level], None)
         except (RuntimeError, ImportError, AttributeError, NotImplementedError):
             return False
-        if not (np.array_equal(flat, np.arange(m * n)) and (key == (a @ b.T).ravel()).all()):
+        every = np.array_equal(found.i * n + found.j, np.arange(m * n))
+        if not (every and (found.key == (a @ b.T).ravel()).all()):
             return False
     return True

@@ -9,20 +9,22 @@ order of tiles nor the screen can change it.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from evalkit.protocols.allpairs import checkpoints
+from evalkit.protocols.allpairs import by_numpy, checkpoints
 from evalkit.protocols.allpairs.checkpoints import Collector, digest
 from evalkit.protocols.allpairs.screens import Codes, Each, Screen
-from evalkit.protocols.allpairs.sides import Floats, Ints, Side, products
+from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 from evalkit.protocols.allpairs.tiles import Tile
 from evalkit.protocols.scores import exact_scores
 
@@ -32,7 +34,7 @@ EVERY_S = 30.0
 _BLOCK = 1_000_000_000  # pairs
 MANY = 1 << 18  # listed pairs, about two seconds of exact scores: worth handing out
 _U64 = 2.0**-53
-_SHORT = 32000.0
+_WORTH_NUMBA = 2e11  # products: below, importing numba costs more than it saves
 
 
 class Block(NamedTuple):
@@ -50,6 +52,7 @@ class Scan:
     memory : bytes that codes and what collectors keep may take, beside the features themselves.
     threads : tiles screened side by side; None for every processor.
     shared : scores many listed pairs exactly, (x, i, y, j), elsewhere; None for here.
+    compiled : by numba's loops; None where numba is at hand and the job is worth it.
     """
 
     def __init__(
@@ -62,11 +65,13 @@ class Scan:
         progress: Progress | None = None,
         checkpoint: Path | None = None,
         shared: Callable[..., Floats] | None = None,
+        compiled: bool | None = None,
     ) -> None:
         self.x, self.y = x, x if y is None else y
         self.within = y is None
         self.memory, self.threads = memory, threads or os.cpu_count() or 1
-        self.progress, self.checkpoint, self._shared = progress, checkpoint, shared
+        self.progress, self.checkpoint = progress, checkpoint
+        self._shared, self.compiled = shared, compiled
         self.longest = longest = x.longest() * self.y.longest()
         d = x.dim
         self.settled = 4 * d * _U64 * longest
@@ -104,13 +109,12 @@ class Scan:
         seen = sum(self.size(blocks[b]) for b in done)
         lock = threading.Lock()
         by_torch = uses_torch(screen)
-        tensors = self.tensors() if by_torch else None
 
         def work(x: Codes, y: Codes, block: Block, tile: Block) -> None:
             nonlocal seen
             if stop.is_set() and self.checkpoint is None:
                 return
-            found = self.look(screen, collectors, x, y, block, tile, tensors)
+            found = self.look(screen, collectors, x, y, block, tile)
             with lock:
                 for c, f in zip(collectors, found, strict=True):
                     c.absorb(f)
@@ -143,7 +147,7 @@ class Scan:
 
         def score(o: int) -> None:
             part = slice(o, o + (1 << 14))
-            out[part] = products(self.x, i[part], self.y, j[part])
+            out[part] = self.loops.products(self.x, i[part], self.y, j[part])
 
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(score, range(0, len(i), 1 << 14)))
@@ -179,7 +183,6 @@ class Scan:
         # A GPU works while this thread waits.
         clock = time.perf_counter if screen.on_gpu else time.thread_time
         with one_torch_thread(uses_torch(screen)):
-            tensors = self.tensors() if uses_torch(screen) else None
             for turn in range(2):
                 i0 = int(rng.integers(0, max(1, m - high)))
                 j0 = int(rng.integers(0, max(1, n - wide)))
@@ -189,7 +192,7 @@ class Scan:
                 y = screen.encode(self.y, block.j0, block.j1)
                 coded = clock() - begun
                 begun = clock()
-                self.look(screen, collectors, x, y, block, block, tensors)
+                self.look(screen, collectors, x, y, block, block)
                 if turn:
                     spent += clock() - begun
                     rows = (block.i1 - block.i0) + (block.j1 - block.j0)
@@ -241,13 +244,20 @@ class Scan:
                 y, held = screen.encode(self.y, b.j0, b.j1, each=each), (b.j0, b.j1)
             yield number, screen.encode(self.x, b.i0, b.i1, each=each), y
 
-    def tensors(self) -> tuple[Any, Any] | None:
-        """Both sides for torch, where their rows can be used where they lie."""
-        if not (self.x.resident and self.y.resident):
-            return None
-        from evalkit.protocols.allpairs.by_torch import tensor
-
-        return tensor(self.x.band(0, len(self.x))), tensor(self.y.band(0, len(self.y)))
+    @property
+    def loops(self) -> ModuleType:
+        """Give the module that sifts tiles and scores candidates: `by_numba`, or `by_numpy`."""
+        if self.compiled is None:
+            self.compiled = "numba" in sys.modules or self.pairs * self.x.dim >= _WORTH_NUMBA
+        if self.compiled:
+            try:
+                from evalkit.protocols.allpairs import by_numba
+            # None here, one that does not suit this numpy, or no place for what it compiled.
+            except (ImportError, RuntimeError):
+                self.compiled = False
+            else:
+                return by_numba
+        return by_numpy
 
     def look(
         self,
@@ -257,27 +267,18 @@ class Scan:
         y: Codes,
         block: Block,
         tile: Block,
-        tensors: Any,
     ) -> list[Any]:
         """Show a tile of a block to every collector, their intervals sifted together."""
         i = slice(tile.i0 - block.i0, tile.i1 - block.i0)
         j = slice(tile.j0 - block.j0, tile.j1 - block.j0)
         wanted = [list(c.intervals(tile.i0, tile.i1)) for c in collectors]
         every = [w for each in wanted for w in each]
-        left, right = x.code[i], y.code[j]
         factor = x.scale[i] * float(y.scale[j].max(initial=0.0) or 1.0)
-        stretch = 1.0
-        if screen.key is np.float32 and not screen.on_gpu and any(w.high < np.inf for w in every):
-            # A power of two: exact, and keys then fill 16 bits, which compare fastest.
-            stretch = 2.0 ** np.floor(np.log2(_SHORT / (self.longest * 1.01)))
-            left, factor = left * np.float32(stretch), factor / stretch
         up, down = screen.error(x, i, y, j, screen.width(self.x.dim))
-        if tensors is not None:
-            tensors = tensors[0][tile.i0 : tile.i1], tensors[1][tile.j0 : tile.j1]
         looked = Tile(
             screen,
-            left,
-            right,
+            x.code[i],
+            y.code[j],
             factor,
             up,
             down,
@@ -286,8 +287,7 @@ class Scan:
             self.x,
             self.y,
             diagonal=self.within and tile.j0 < tile.i1,
-            tensors=tensors,
-            stretched=stretch != 1.0,
+            loops=self.loops,
         )
         found = iter(looked.sift(every))
         return [

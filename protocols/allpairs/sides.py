@@ -71,11 +71,3 @@ class Side:
     def longest(self) -> float:
         """At least the length of the longest row; 0 where there is none."""
         return float(self.norm.max(initial=0.0))
-
-
-def products(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
-    """Multiply rows i of x with rows j of y in float32, (P,), in parts that stay in the cache."""
-    out = np.empty(len(i))
-    for o in range(0, len(i), 512):
-        out[o : o + 512] = np.einsum("ij,ij->i", x.pick(i[o : o + 512]), y.pick(j[o : o + 512]))
-    return out

@@ -1,6 +1,7 @@
 """How often a 95 % interval holds the truth, on scores whose truth is known.
 
-    python benchmarks/coverage.py [--trials 400] [--draws 400] [--lists | --searches | --paired]
+    python benchmarks/interval_coverage.py [--trials 400] [--draws 400]
+        [--lists | --searches | --paired]
 
 Scores have effects of the subject and of the image: genuine m + a_i + q_k + q_l + e, impostor
 b_i + b_j + q_k + q_l + e, all normal, so the true TPR at a FAR is a formula.  Each trial draws new

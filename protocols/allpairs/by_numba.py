@@ -1,0 +1,122 @@
+"""`by_numpy` compiled: a tile is read once for every level, and rows are multiplied where they lie.
+
+Compiled on first use, and kept beside this file.  None of it holds Python's lock, so tiles side by
+side do not wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from evalkit.protocols.allpairs import by_numpy
+from evalkit.protocols.allpairs.by_numpy import ANY, Level, Sifted
+from evalkit.protocols.allpairs.screens import scratch
+from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+
+_PIECE = 512  # columns looked at together: they stay in the nearest cache
+_ONE, _NOUGHT = np.float32(1), np.float32(0)
+# Sums may be taken in any order, which lets the compiler use wide registers.
+_any_order = {"reassoc", "nsz", "contract"}
+
+
+def sift(keys: NDArray[Any], levels: Sequence[Level], *, by_row: bool = False) -> Sifted:
+    """Sift keys (m, n) by levels, closed ones first."""
+    m = len(keys)
+    below = np.stack([level.below for level in levels])
+    closed = [level.above for level in levels if level.above is not None]
+    above = np.array(closed, below.dtype).reshape(len(closed), m)
+    if below.dtype == np.int16:
+        below = np.where(below == ANY, ANY - 1, below.astype(np.int32))
+    counts = np.zeros(above.shape, np.int64)
+    room = max(1024, keys.size // 64)
+    while True:
+        i, j = (scratch(name, (room,), np.dtype(np.int32)) for name in ("row", "column"))
+        key = scratch("key" + keys.dtype.name, (room,), keys.dtype)
+        counts[:] = 0
+        found = _sift(keys, below, above, i, j, key, counts)
+        if found <= room:
+            over = counts if by_row else counts.sum(axis=1)
+            return Sifted(i[:found].copy(), j[:found].copy(), key[:found].copy(), over)
+        room = found
+
+
+def products(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
+    """Multiply rows i of x with rows j of y in float32, (P,)."""
+    if not (x.resident and y.resident):
+        return by_numpy.products(x, i, y, j)
+    out = np.empty(len(i))
+    _products(x.band(0, len(x)), y.band(0, len(y)), i, j, out)
+    return out
+
+
+@njit(nogil=True, cache=True, fastmath=_any_order)
+def _count(row: Any, cut: Any) -> Any:
+    """Keys of a piece above a cut; a float32 sum of ones is exact, and of 16 at once."""
+    total = _NOUGHT
+    for c in range(row.size):
+        total += _ONE if row[c] > cut else _NOUGHT
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _mark(inside: Any, row: Any, below: Any) -> None:
+    for c in range(row.size):
+        inside[c] |= row[c] > below
+
+
+@njit(nogil=True, cache=True)
+def _mark_between(inside: Any, row: Any, below: Any, above: Any) -> None:
+    for c in range(row.size):
+        inside[c] |= (row[c] > below) & (row[c] <= above)
+
+
+@njit(nogil=True, cache=True)
+def _sift(keys: Any, below: Any, above: Any, i: Any, j: Any, key: Any, counts: Any) -> int:
+    """Fill i, j, key as far as they reach; return how many there are."""
+    found = 0
+    inside = np.zeros(_PIECE, np.bool_)
+    words = inside.view(np.uint64)
+    for r in range(keys.shape[0]):
+        for o in range(0, keys.shape[1], _PIECE):
+            row = keys[r, o : min(o + _PIECE, keys.shape[1])]
+            some = False
+            for level in range(below.shape[0]):
+                cut = below[level, r]
+                over = _count(row, cut)
+                if level >= counts.shape[0]:
+                    if over > _NOUGHT:
+                        some = True
+                        _mark(inside, row, cut)
+                    continue
+                higher = _count(row, above[level, r])
+                counts[level, r] += np.int64(higher)
+                if over > higher:
+                    some = True
+                    _mark_between(inside, row, cut, above[level, r])
+            if not some:
+                continue
+            for w in range(words.size):
+                if not words[w]:
+                    continue
+                for c in range(8 * w, 8 * w + 8):
+                    if inside[c]:
+                        if found < i.size:
+                            i[found], j[found], key[found] = r, o + c, row[c]
+                        found += 1
+                words[w] = 0
+    return found
+
+
+@njit(nogil=True, cache=True, fastmath=_any_order)
+def _products(x: Any, y: Any, i: Any, j: Any, out: Any) -> None:
+    for p in range(i.size):
+        a, b = x[i[p]], y[j[p]]
+        total = _NOUGHT
+        for c in range(a.size):
+            total += a[c] * b[c]
+        out[p] = total

@@ -1,0 +1,83 @@
+"""numpy's loops and numba's: the keys between cuts, and products of pairs of rows."""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from evalkit.protocols import allpairs
+from evalkit.protocols.allpairs import Engine, by_numpy
+from evalkit.protocols.allpairs.by_numpy import ANY, Level
+from evalkit.protocols.allpairs.sides import Side
+
+WAYS = ["by_numpy", pytest.param("by_numba", marks=pytest.mark.skipif(
+    find_spec("numba") is None, reason="numba is not installed"))]  # fmt: skip
+
+
+@pytest.fixture(params=WAYS)
+def loops(request):
+    return import_module(f"evalkit.protocols.allpairs.{request.param}")
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 512), (17, 1031), (40, 24), (0, 8), (5, 0)])
+@pytest.mark.parametrize("middle", [0, 300])
+def test_a_tile_is_sifted_as_key_by_key(loops, dtype, shape, middle):
+    rng = np.random.default_rng(1)
+    keys = rng.integers(-500, 500, shape).astype(dtype)
+    cut = [(middle + at + rng.integers(-9, 9, shape[0])).astype(dtype) for at in (0, 40, 90, 130)]
+    for levels in (
+        [Level(cut[3])],
+        [Level(cut[0], cut[1])],
+        [Level(cut[0], cut[2]), Level(cut[1], cut[3])],
+        [Level(cut[0], cut[1]), Level(cut[2], cut[3]), Level(cut[3])],
+    ):
+        inside, above = np.zeros(shape, bool), []
+        for below, high in levels:
+            part = keys > below[:, None]
+            if high is not None:
+                above.append(np.count_nonzero(keys > high[:, None], axis=1).tolist())
+                part &= keys <= high[:, None]
+            inside |= part
+        for by_row in (False, True):
+            found = loops.sift(keys, levels, by_row=by_row)
+            order = np.lexsort((found.j, found.i))
+            i, j = np.nonzero(inside)
+            assert (found.i[order].tolist(), found.j[order].tolist()) == (i.tolist(), j.tolist())
+            assert found.key[order].tolist() == keys[inside].tolist()
+            assert found.above.tolist() == (above if by_row else [sum(row) for row in above])
+
+
+def test_a_cut_below_every_16_bit_key_takes_the_lowest_too(loops):
+    keys = np.array([[ANY, 0, 5], [ANY, 0, 5]], np.int16)
+    found = loops.sift(keys, [Level(np.array([ANY, 1], np.int16))])
+    assert found.key.tolist() == [ANY, 0, 5, 5]
+
+
+def test_a_tile_with_more_candidates_than_room_is_sifted_again(loops):
+    keys = np.arange(90_000, dtype=np.int32).reshape(30, 3000)
+    level = Level(np.full(30, -1, np.int32), np.full(30, 80_000, np.int32))
+    found = loops.sift(keys, [level])
+    assert found.key.tolist() == list(range(80_001))
+    assert found.above.tolist() == [9_999]
+
+
+@pytest.mark.parametrize("holder", [np.float32, np.float16])
+def test_products_err_by_no_more_than_any_order_of_summation(loops, holder):
+    rng = np.random.default_rng(2)
+    a, b = (rng.normal(size=(n, 515)).astype(holder) for n in (20, 30))
+    a.flags.writeable = False
+    i, j = rng.integers(0, 20, 700), rng.integers(0, 30, 700)
+    true = np.einsum("pd,pd->p", a[i].astype(float), b[j].astype(float))
+    x, y = Side(a), Side(b)
+    bound = 516 * 2.0**-24 * 1.01 * x.norm[i] * y.norm[j]
+    assert (np.abs(loops.products(x, i, y, j) - true) <= bound).all()
+
+
+def test_a_numba_that_does_not_suit_is_done_without(monkeypatch):
+    monkeypatch.setitem(sys.modules, "evalkit.protocols.allpairs.by_numba", None)
+    monkeypatch.delattr(allpairs, "by_numba", raising=False)
+    scan = Engine(compiled=True).scan(np.eye(3, dtype=np.float32))
+    assert scan.loops is by_numpy
