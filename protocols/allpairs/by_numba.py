@@ -13,7 +13,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs import by_numpy
 from evalkit.protocols.allpairs.by_numpy import ANY, Level, Sifted
 from evalkit.protocols.allpairs.screens import scratch
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
@@ -46,9 +45,7 @@ def sift(keys: NDArray[Any], levels: Sequence[Level], *, by_row: bool = False) -
 
 
 def products(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
-    """Multiply rows i of x with rows j of y in float32, (P,)."""
-    if not (x.resident and y.resident):
-        return by_numpy.products(x, i, y, j)
+    """Multiply rows i of x with rows j of y in float64, (P,); both are resident."""
     out = np.empty(len(i))
     _products(x.band(0, len(x)), y.band(0, len(y)), i, j, out)
     return out
@@ -116,7 +113,7 @@ def _sift(keys: Any, below: Any, above: Any, i: Any, j: Any, key: Any, counts: A
 def _products(x: Any, y: Any, i: Any, j: Any, out: Any) -> None:
     for p in range(i.size):
         a, b = x[i[p]], y[j[p]]
-        total = _NOUGHT
+        total = 0.0
         for c in range(a.size):
-            total += a[c] * b[c]
+            total += np.float64(a[c]) * np.float64(b[c])
         out[p] = total

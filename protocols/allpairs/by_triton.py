@@ -18,8 +18,8 @@ _ROOM = 1 << 20  # candidates of a tile; a tile with more is sifted again with r
 _ROWS, _COLUMNS, _DEPTH = 128, 128, 64
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _kernel(  # type: ignore[no-untyped-def]
+@triton.jit
+def _kernel(
     x, y, below, above, place, key, counts, m, n, k, offset, room,
     once: tl.constexpr, levels: tl.constexpr, closed: tl.constexpr, whole: tl.constexpr,
     rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr,

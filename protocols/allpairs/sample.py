@@ -19,10 +19,12 @@ from evalkit.protocols.allpairs.sides import Floats, Side
 GPU_SCREENS = ("triton-int8", "triton-float32", "cuda-int8", "cuda-float32")
 SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8", *GPU_SCREENS)
 _SEED = 0
-_BLOCK = 128
+_GROUPS = 400
 _ROWS = 1 << 15
 _COLUMNS = 256  # columns from which a row learns what is high for it
 _EASY = 3  # the place among them from which a score is high for its row
+_LITTLE, _HARDLY = 0.05, 1e-4  # of the energy
+_DEPTH = 64  # terms of a projection that float32 sums
 _WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
 _WORTH_TRIAL = 2e10
 _WORTH_GPU = 2e12  # below, a GPU is done before its kernels are compiled
@@ -31,33 +33,29 @@ _WORTH_GPU = 2e12  # below, a GPU is done before its kernels are compiled
 class Sample:
     """Scores of impostor pairs in which every sampled row and column occurs equally often.
 
-    Blocks of 128 x 128 along shifted diagonals of shuffled rows and columns: their effects,
-    which dominate the variance of one large block, cancel; the spread between blocks is measured.
+    Shuffled rows and columns are cut into 400 groups each, and each group of rows meets `turns`
+    groups of columns along shifted diagonals: what a row or a column adds to its scores, most of
+    the variance of one large block, cancels where all of them are in the sample.
     """
 
-    def __init__(self, scan: Scan, subjects: Subjects) -> None:
+    def __init__(self, scan: Scan, subjects: Subjects, turns: int) -> None:
         rng = np.random.default_rng(_SEED)
-        i = rng.permutation(len(scan.x))[:_ROWS]
-        j = rng.permutation(len(scan.y))[:_ROWS]
-        side = max(1, min(_BLOCK, len(i), len(j)))
-        blocks = max(1, min(len(i), len(j)) // side)
-        turns = int(np.clip(scan.pairs // 300 // max(1, blocks * side * side), 1, 16))
-        a, b = scan.x.pick(np.sort(i)), scan.y.pick(np.sort(j))
-        i, j = np.sort(i), np.sort(j)
-        pi, pj = rng.permutation(len(i)), rng.permutation(len(j))
-        parts, self.error = [], scan.error
-        for turn in range(turns):
-            for block in range(blocks):
-                r = pi[block * side : (block + 1) * side]
-                start = (block * side + turn * (len(j) // turns)) % len(j)
-                c = pj[(start + np.arange(side)) % len(j)]
-                score = a[r] @ b[c].T
-                skip = same_subject(subjects[0][i[r]][:, None], subjects[1][j[c]][None, :])
-                if scan.within:
-                    skip |= i[r][:, None] == j[c][None, :]
-                parts.append(score[~skip])
-        self._parts = parts
-        self._every = np.concatenate([*parts, np.empty(0, np.float32)])
+        self.error, self._covered = scan.error, []
+        groups = min(_GROUPS, len(scan.x), len(scan.y))
+        rows = []
+        for side in (scan.x, scan.y):
+            count = min(len(side), _ROWS) // groups
+            rows.append(rng.permutation(len(side))[: count * groups].reshape(groups, count))
+            self._covered.append(count * groups / max(1, len(side)))
+        self._columns = (np.arange(groups) + (groups // turns) * np.arange(turns)[:, None]) % groups
+        self._parts = []
+        for r, c in zip(np.tile(np.arange(groups), turns), self._columns.ravel(), strict=True):
+            i, j = rows[0][r], rows[1][c]
+            skip = same_subject(subjects[0][i][:, None], subjects[1][j][None, :])
+            if scan.within:
+                skip |= i[:, None] == j[None, :]
+            self._parts.append((scan.x.pick(i) @ scan.y.pick(j).T)[~skip])
+        self._every = np.concatenate([*self._parts, np.empty(0, np.float32)])
         self._sorted = np.empty(0, np.float32)  # the highest, rising: as many as were asked for
 
     def reached_by(self, share: float) -> float:
@@ -81,13 +79,32 @@ class Sample:
         if n < 1000:
             return -np.inf, np.inf
         middle = self._highest(min(n - 1, int(share * n)))
-        over = np.array([np.count_nonzero(p > middle) / max(1, len(p)) for p in self._parts])
-        deviation = max(float(over.std()) / np.sqrt(len(over)), np.sqrt(share / n))
+        over = [np.count_nonzero(p > middle) / max(1, len(p)) for p in self._parts]
+        deviation = max(self._deviation(np.reshape(over, self._columns.shape)), np.sqrt(share / n))
         wide = 4 * deviation * n + 8
         first, last = int(share * n - wide), int(share * n + wide)
         high = self._highest(first) if first >= 0 else np.inf
         low = self._highest(last)
         return low - 2 * self.error, high + 2 * self.error
+
+    def _deviation(self, over: Floats) -> float:
+        """Estimate the standard error of the mean of shares (turns, groups) two-way.
+
+        What rows (and columns) add is an error only as far as some are outside the sample.
+        """
+        turns, groups = over.shape
+        if turns < 3:  # cannot tell one from the other
+            return float(over.std() / np.sqrt(over.size))
+        left = over - over.mean()
+        row, column = np.zeros(groups), np.zeros(groups)
+        for _ in range(20):  # least squares, by turns
+            row = (left - column[self._columns]).mean(axis=0)
+            residue = left - row
+            column = np.bincount(self._columns.ravel(), residue.ravel(), groups) / turns
+        spread = (left - row - column[self._columns]).var() * turns / (turns - 2)
+        outside = 1 - np.array(self._covered)
+        variance = spread / over.size + outside @ [row.var(), column.var()] / groups
+        return float(np.sqrt(variance))
 
 
 class RowLevels(NamedTuple):
@@ -138,7 +155,7 @@ def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> S
                 "pip install torch",
             )
         p = int(directions) if directions else (scan.x.dim if "int8" in arithmetic else 0)
-        return Screen(arithmetic, projection(scan, p) if p else None)
+        return _projected(scan, arithmetic, p) if p else Screen(arithmetic)
     if scan.pairs * scan.x.dim < _WORTH_TRIAL:
         return Screen("float32")
     screens = _candidates(scan)
@@ -152,25 +169,22 @@ def _candidates(scan: Scan) -> list[Screen]:
     plain, low = ["float32"], []
     if at_hand:
         gpu = [a for a in GPU_SCREENS if trusted(a)]
-        low = [a for a in ("int8",) if trusted(a)]
-        plain = ["torch-float32", *(a for a in ("bfloat16",) if trusted(a))]
+        low = [a for a in ("int8", "bfloat16") if trusted(a)]
+        plain = ["torch-float32"]
         if gpu and scan.pairs * scan.x.dim >= _WORTH_GPU:  # Triton's where it works
             low, plain = [a for a in gpu if "int8" in a][:1], [a for a in gpu if "float" in a][:1]
-    out, dim = [Screen(a) for a in plain], scan.x.dim
+    dim = scan.x.dim
     directions, rest = principal_directions(scan)
     # A width that leaves little is for tails; one that leaves hardly anything for high FARs too.
-    enough = [int(np.argmax(rest <= left)) for left in (0.05, 1e-4)]
-    widths = sorted({-(-p // 32) * 32 for p in enough})
+    enough = [int(np.argmax(rest <= left)) for left in (_LITTLE, _HARDLY)]
     # One place of each width is for the length of the rest.
-    out += [
-        Screen(a, projection(scan, p - 1, directions))
-        for p in widths
-        if 1 < p <= 0.75 * dim
-        for a in (*low, plain[0])
-    ]
-    if low and widths[-1] > 0.75 * dim:
-        out.append(Screen(low[0], projection(scan, dim)))
-    return out
+    widths = sorted({-(-(p + 1) // 16) * 16 for p in enough})
+    short = [p for p in widths if p <= 0.75 * dim]
+    out = [_projected(scan, low[0], p - 1, directions) for p in short if low]
+    if short == widths:
+        return [*out, _projected(scan, plain[0], widths[-1] - 1, directions)]
+    out += [Screen(plain[0]), *(Screen("bfloat16") for a in low if a == "bfloat16")]
+    return out + [_projected(scan, a, dim) for a in low[:1] if a.endswith("int8")]
 
 
 def trusted(arithmetic: str) -> bool:
@@ -182,15 +196,18 @@ def trusted(arithmetic: str) -> bool:
     return bool((on_gpu if arithmetic in GPU_SCREENS else by_torch).trusted(arithmetic))
 
 
-def projection(scan: Scan, p: int, directions: Floats | None = None) -> Projection:
+def _projected(scan: Scan, arithmetic: str, p: int, directions: Floats | None = None) -> Screen:
     """Take the first p principal directions of a sample, or where p = D a rotation."""
     dim = scan.x.dim
     if not 0 < p <= dim:
         raise ProtocolError(f"{p} directions of {dim}", f"give 1 to {dim}")
     if p == dim:
-        return Projection.of(np.eye(dim))
-    directions = principal_directions(scan)[0] if directions is None else directions
-    return Projection.of(directions[:p])
+        directions = np.eye(dim)
+    elif directions is None:
+        directions = principal_directions(scan)[0]
+    # A float screen would feel what float32 loses in long sums; int8 would not.
+    depth = _DEPTH if arithmetic.endswith("float32") else dim
+    return Screen(arithmetic, Projection.of(directions[:p], depth))
 
 
 def principal_directions(scan: Scan) -> tuple[Floats, Floats]:

@@ -78,8 +78,13 @@ class Scan:
         gamma = (d + 1) * 2.0**-24 / (1 - (d + 1) * 2.0**-24)
         # Outside these lengths float32 products overflow or vanish: then float64 screens.
         self.wide = not (1e-12 < longest < 1e24)
-        self.error = self.settled if self.wide else gamma * longest + d * 2.0**-148
         self.pairs = len(x) * (len(x) - 1) // 2 if self.within else len(x) * len(self.y)
+        if self.compiled is None:
+            self.compiled = "numba" in sys.modules or self.pairs * d >= _WORTH_NUMBA
+        # Compiled, candidates cost as much in float64 as in float32, and leave less to settle.
+        self.fine = x.resident and self.y.resident and self.loops is not by_numpy
+        float64 = self.wide or self.fine
+        self.error = self.settled if float64 else gamma * longest + d * 2.0**-148
 
     def __getstate__(self) -> dict[str, Any]:
         """Neither talk nor checkpoint travels to another process, nor whoever works for this."""
@@ -141,17 +146,24 @@ class Scan:
 
     def rough(self, i: Ints, j: Ints) -> Floats:
         """Score pairs within `error` of the exact score, fast; not from within a pass."""
-        if self.wide:
-            return self.approximate(i, j)
         out = np.empty(len(i))
 
         def score(o: int) -> None:
             part = slice(o, o + (1 << 14))
-            out[part] = self.loops.products(self.x, i[part], self.y, j[part])
+            out[part] = self.score(i[part], j[part])
 
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(score, range(0, len(i), 1 << 14)))
         return out
+
+    def score(self, i: Ints, j: Ints) -> Floats:
+        """Score pairs within `error` of the exact score, in this thread."""
+        if self.fine and self.loops is not by_numpy:
+            products: Floats = self.loops.products(self.x, i, self.y, j)
+            return products
+        if self.fine or self.wide:
+            return self.approximate(i, j)
+        return by_numpy.products(self.x, i, self.y, j)
 
     def approximate(self, i: Ints, j: Ints) -> Floats:
         """Score pairs in float64: within `settled` of the exact score, whatever the order."""
@@ -246,9 +258,7 @@ class Scan:
 
     @property
     def loops(self) -> ModuleType:
-        """Give the module that sifts tiles and scores candidates: `by_numba`, or `by_numpy`."""
-        if self.compiled is None:
-            self.compiled = "numba" in sys.modules or self.pairs * self.x.dim >= _WORTH_NUMBA
+        """Give the module that sifts tiles: `by_numba`, or `by_numpy`."""
         if self.compiled:
             try:
                 from evalkit.protocols.allpairs import by_numba
@@ -284,9 +294,9 @@ class Scan:
             down,
             tile.i0,
             tile.j0,
-            self.x,
-            self.y,
+            self.score,
             diagonal=self.within and tile.j0 < tile.i1,
+            good=screen.plain_float and not self.fine,
             loops=self.loops,
         )
         found = iter(looked.sift(every))
@@ -297,7 +307,14 @@ class Scan:
 
     def mark(self, blocks: list[Block], collectors: Sequence[Collector]) -> str:
         """Digest what a checkpoint must agree with: the question, the rows, and their blocks."""
-        job = (blocks, self.within, self.x.given, self.y.given, [c.question() for c in collectors])
+        job = (
+            blocks,
+            self.within,
+            self.fine,
+            self.x.given,
+            self.y.given,
+            [c.question() for c in collectors],
+        )
         arrays = (a for side in (self.x, self.y) for a in (side.norm, side.rows))
         return digest(np.frombuffer(repr(job).encode(), np.uint8), *arrays)
 

@@ -38,20 +38,33 @@ class Projection:
     """P of the module's docstring, and `error`: |fl(P x) - P^x| <= error |x| for an orthonormal P^.
 
     `matrix` is within 1e-12 of orthonormal before it is rounded to float32, which moves it by at
-    most u sqrt(p); a float32 product of length d adds gamma_d to each of p coordinates.
+    most u sqrt(p).  Coordinates are summed from float32 products of `depth` terms each, in float64:
+    those err by gamma_depth |row||x| in all, by Cauchy and Schwarz, for each of p coordinates.  In
+    the end they are rounded to float32.
     """
 
     matrix: NDArray[np.float32]  # (p, d)
+    depth: int
     error: float
     whole: bool  # p == d: nothing is left out
 
     @classmethod
-    def of(cls, basis: Floats) -> Projection:
+    def of(cls, basis: Floats, depth: int) -> Projection:
         """Take orthonormal rows (p, d) and mix them, which spreads a row over its coordinates."""
         p, d = basis.shape
         mix = np.linalg.qr(np.random.default_rng(0).standard_normal((p, p)))[0]
-        error = (d + 2) * _U32 / (1 - (d + 2) * _U32) * np.sqrt(p) + 1e-11
-        return cls((mix @ basis).astype(np.float32), float(error), p == d)
+        error = (depth + 2) * _U32 / (1 - (depth + 2) * _U32) * np.sqrt(p) + 2 * _U32 + 1e-11
+        return cls((mix @ basis).astype(np.float32), depth, float(error), p == d)
+
+    def of_rows(self, x: NDArray[np.float32]) -> NDArray[Any]:
+        """P x of each row, (n, p)."""
+        parts = [slice(o, o + self.depth) for o in range(0, x.shape[1], self.depth)]
+        if len(parts) == 1:
+            return x @ self.matrix.T
+        whole = np.zeros((len(x), len(self.matrix)))
+        for part in parts:
+            whole += x[:, part] @ self.matrix[:, part].T
+        return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +241,9 @@ def _project(
     v = np.empty((len(x), len(p.matrix) + (not p.whole)), np.float32)
     error = p.error * long * _UP
     if p.whole:
-        np.matmul(x, p.matrix.T, out=v)
+        v[:] = p.of_rows(x)
         return v, np.zeros(len(x)), error
-    np.matmul(x, p.matrix.T, out=v[:, :-1])
+    v[:, :-1] = p.of_rows(x)
     short = np.maximum(_length(v[:, :-1]) * (1 - 1e-9) - error, 0)
     rho = np.sqrt(np.maximum(long**2 - short**2, 0)) * (1 + 1e-6)
     v[:, -1] = np.nextafter(rho.astype(np.float32), np.float32(np.inf))

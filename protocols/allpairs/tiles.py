@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evalkit.protocols.allpairs import by_numpy
 from evalkit.protocols.allpairs.by_numpy import ANY, Level, Sifted, inside
 from evalkit.protocols.allpairs.screens import Screen
-from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.allpairs.sides import Floats, Ints
 
 _INT = np.iinfo(np.int32)
 
@@ -52,9 +52,9 @@ class Tile:
     down: Floats  # (m,) and at least the screened one - down
     i0: int
     j0: int
-    x: Side
-    y: Side
+    score: Callable[[Ints, Ints], Floats]  # of pairs (i, j) of the scan, within its error
     diagonal: bool = False  # pairs with j <= i are masked by the lowest key, and never handed out
+    good: bool = False  # screened scores are within the scan's error
     loops: ModuleType = by_numpy  # or by_numba
     _keys: NDArray[Any] | None = field(default=None)
 
@@ -153,9 +153,9 @@ class Tile:
     def _scored(self, i: Ints, found: Sifted) -> Found:
         """Give rows i of the tile and what was found there their places and scores."""
         i, j = i + self.i0, found.j + self.j0
-        if self.screen.plain_float:
+        if self.good:
             return Found(i, j, found.key * self.factor[i - self.i0])
-        return Found(i, j, self.loops.products(self.x, i, self.y, j))
+        return Found(i, j, self.score(i, j))
 
     def _cut_below(self, low: Floats, row: Ints | None = None) -> NDArray[Any]:
         """Find a key a row such that every pair whose score is >= low has a higher one."""
