@@ -19,7 +19,7 @@ _ROWS, _COLUMNS, _DEPTH = 128, 128, 64
 
 
 @triton.jit
-def _kernel(
+def _kernel(  # type: ignore[no-untyped-def]
     x, y, below, above, place, key, counts, m, n, k, offset, room,
     once: tl.constexpr, levels: tl.constexpr, closed: tl.constexpr, whole: tl.constexpr,
     rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr,
