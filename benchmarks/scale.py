@@ -1,17 +1,19 @@
 """How long the trillion-pair test takes on W workers: a cost model, and a real run beside it.
 
-    python benchmarks/scale.py [--rows 8000 --columns 60000 --runs 1]
+    python benchmarks/scale.py [--rows 40000 --columns 250000 --runs 1]
 
-The parts are measured in one process, by the engine's own blocks on a smaller set:
+The parts are measured in one process, by the engine's own jobs, on a smaller set and twice on half
+of it:
 
     tile    seconds a pair, codes at hand
     encode  seconds a row to make codes; each worker encodes all columns, the rows are shared
     load    a worker reads the job; before its first it imports what the engine needs
     merge   the driver reads a block's answer and merges it; one at a time, beside the workers
-    alone   what only the driver does: norms, sample, genuine pairs, intervals; a + b rows, from
-            this set and half of it
+    listed  exact scores of genuine pairs and of the highest impostors, shared by the workers
+    alone   what only the driver does: unit lengths, norms, sample, sorting, intervals
     start   Dask brings its workers up
 
+listed and alone are a + b rows + c columns, each at least 0, from the three sets.
 A pass of W workers takes load + encode(columns) + (encode(rows a band) + tile(pairs)) / W, in whole
 blocks, or merge x blocks where that is longer.  The test's passes are as many as the engine made
 here.  It is printed for 274,000 x 1,580,000 and 1..64 workers, and checked on the smaller set with
@@ -41,10 +43,11 @@ from typing import Any
 import cloudpickle
 import numpy as np
 from allpairs import faces
+from scipy.optimize import nnls
 
 from evalkit.cluster import Cluster
 from evalkit.protocols import trillion
-from evalkit.protocols.allpairs import Engine, scan
+from evalkit.protocols.allpairs import Engine, elsewhere, scan
 
 FULL = 274_000, 1_580_000
 _BLOCKS = 20
@@ -87,7 +90,7 @@ class Measured:
     """A cluster of this process that keeps account."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.passes = folder, list[Pass]()
+        self.folder, self.passes, self.listed = folder, list[Pass](), 0.0
 
     def place(self, x: Any) -> Any:
         path = self.folder / f"{id(x)}.npy"
@@ -98,11 +101,15 @@ class Measured:
     def run(
         self, job: Callable[[Any], Any], items: Mapping[int, Any]
     ) -> Generator[tuple[int, Any]]:
-        found, band, sent = Pass(), None, cloudpickle.dumps(job)
-        self.passes.append(found)
         begun = time.process_time()
-        job = pickle.loads(sent)
-        found.load = time.process_time() - begun
+        job = pickle.loads(cloudpickle.dumps(job))
+        load = time.process_time() - begun
+        if isinstance(job, elsewhere.Listed):
+            yield from self._listed(job, items)
+            self.listed += load
+            return
+        found, band = Pass(load=load), None
+        self.passes.append(found)
         all_pairs, screen = job._scan, job._screen
         found.wide = all_pairs.memory // 4 // screen.bytes_a_row(all_pairs.x) * 3 // 4
         for number, block in items.items():
@@ -120,12 +127,39 @@ class Measured:
             found.merge += time.process_time() - begun
             found.blocks, found.held = found.blocks + 1, found.held + len(held)
 
+    def _listed(self, job: Any, items: Mapping[int, Any]) -> Generator[tuple[int, Any]]:
+        for number, item in items.items():
+            begun = time.process_time()
+            scores = job(item)
+            self.listed += time.process_time() - begun
+            yield number, scores
 
-def total(
-    passes: list[Pass], alone: float, workers: int, size: tuple[int, int], block: float
-) -> float:
-    blocks = max(1, round(size[0] * size[1] / block))
-    return alone + sum(p.seconds(workers, *size, blocks) for p in passes)
+
+class Model:
+    """Seconds of the test on any set and any workers, from three sets measured."""
+
+    def __init__(self, sizes: list[tuple[int, int]], found: list[tuple[Measured, float]]) -> None:
+        self.passes, self.imported = found[-1][0].passes, imports()
+        sets = np.array([(1, *size) for size in sizes], float)
+        scale = sets[-1]
+        parts = np.array([(m.listed, alone) for m, alone in found]).T
+        self._listed, self._alone = (nnls(sets / scale, part)[0] / scale for part in parts)
+
+    def alone(self, size: tuple[int, int]) -> float:
+        """Predict what only the driver does."""
+        return float(self._alone @ (1, *size))
+
+    def listed(self, size: tuple[int, int]) -> float:
+        """Predict what scoring listed pairs takes one worker."""
+        return float(self._listed @ (1, *size))
+
+    def seconds(self, workers: int, size: tuple[int, int], block: float) -> float:
+        """Predict all of it, with blocks of so many pairs."""
+        blocks = max(1, round(size[0] * size[1] / block))
+        shared = self.imported + self.listed(size) / workers
+        return (
+            self.alone(size) + shared + sum(p.seconds(workers, *size, blocks) for p in self.passes)
+        )
 
 
 def imports() -> float:
@@ -144,81 +178,91 @@ def sets(rows: int, columns: int) -> tuple[Any, Any]:
     return x, np.concatenate([who, np.full(columns, -1)])
 
 
-def test(x: Any, who: Any, cluster: Any, screen: str) -> tuple[Any, float]:
-    """The answer, and the driver's processor seconds."""
+def test(x: Any, who: Any, cluster: Any, screen: str) -> tuple[Any, float, float]:
+    """The answer, the driver's processor seconds, and seconds by the clock."""
     engine = Engine(cluster=cluster, threads=1, screen=screen)
     wall, begun = time.perf_counter(), time.process_time()
     report = trillion.evaluate(x, who, engine=engine)
     used, wall = time.process_time() - begun, time.perf_counter() - wall
     load = os.getloadavg()[0]
     print(f"  {used:.1f} s here, {wall:.1f} s wall at load {load:.1f}, {engine.tally}", flush=True)
-    return {name: (m.value, m.threshold) for name, m in report.metrics.items()}, used
+    return {name: (m.value, m.threshold) for name, m in report.metrics.items()}, used, wall
 
 
-def parts(x: Any, who: Any, screen: str) -> tuple[Any, list[Pass], float]:
-    """The answer, the passes, and what the driver did alone."""
+def parts(x: Any, who: Any, screen: str) -> tuple[Any, Measured, float]:
+    """The answer, the jobs, and what the driver did alone."""
     with tempfile.TemporaryDirectory() as folder:
         measured = Measured(Path(folder))
-        answer, seconds = test(x, who, measured, screen)
+        answer, seconds, _ = test(x, who, measured, screen)
     spent = sum(p.tiles + p.first + p.merge + p.load for p in measured.passes)
-    return answer, measured.passes, seconds - spent
+    alone = seconds - spent - measured.listed
+    print(f"    the driver alone {alone:.1f} s, listed pairs {measured.listed:.1f} s")
+    return answer, measured, alone
 
 
-def real(x: Any, who: Any, workers: int, screen: str, answer: Any) -> tuple[float, float]:
-    """Processor seconds of the driver and of the busiest worker; seconds to start."""
+def real(x: Any, who: Any, workers: int, screen: str, answer: Any) -> dict[str, float]:
+    """Seconds of the driver, of the busiest worker, in all, and until they are up."""
     begun = time.perf_counter()
     with Cluster(f"local:{workers}") as cluster:
         before = cluster._client.run(time.process_time)
         start = time.perf_counter() - begun
-        found, driver = test(x, who, cluster, screen)
+        found, driver, wall = test(x, who, cluster, screen)
         after = cluster._client.run(time.process_time)
     assert found == answer, "not the same bits"
-    worker = max(after[w] - before[w] for w in after)
-    print(f"    the driver {driver:.1f} s, the busiest worker {worker:.1f} s")
-    return driver + worker, start
+    each = [after[w] - before[w] for w in after]
+    told = ", ".join(f"{t:.1f}" for t in each)
+    print(f"    the driver {driver:.1f} s, its workers {told} s; up after {start:.1f} s")
+    return {"driver": driver, "worker": max(each), "wall": wall, "start": start}
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("--rows", type=int, default=8_000)
-    p.add_argument("--columns", type=int, default=60_000)
+    p.add_argument("--rows", type=int, default=40_000)
+    p.add_argument("--columns", type=int, default=250_000)
     p.add_argument("--screen", default="int8/128")
     p.add_argument("--runs", type=int, default=1)
     o = p.parse_args()
-    scan._BLOCK = max(1, o.rows * o.columns // _BLOCKS)
-    print(f"{o.rows // 2:,} x {o.columns // 2:,}, then all of it, in this process:")
-    _, _, half = parts(*sets(o.rows // 2, o.columns // 2), o.screen)
-    x, who = sets(o.rows, o.columns)
-    imported = imports()
-    print(f"    a worker's imports {imported:.1f} s")
-    met: dict[int, list[float]] = {1: [], 2: []}
+    r, c = o.rows, o.columns
+    scan._BLOCK = max(1, r * c // _BLOCKS)
+    parts(*sets(r // 10, c // 10), o.screen)  # imports and memory are warm after it
+    sizes, found = [(r // 2, c), (r, c // 2), (r, c)], []
+    for size in sizes:
+        print(f"{size[0]:,} x {size[1]:,}, in this process:")
+        x, who = sets(*size)
+        answer, measured, alone = parts(x, who, o.screen)
+        found.append((measured, alone))
+    model = Model(sizes, found)
+    for each in model.passes:
+        print(
+            f"    tile {each.tile * 1e9:.2f} ns a pair, encode {each.encode * 1e6:.2f} us a "
+            f"row, load {each.load:.2f} s, {each.blocks} blocks, merge "
+            f"{each.merge / each.blocks:.3f} s of {each.held / each.blocks / 2**20:.1f} MiB"
+        )
+    print(f"    a worker's imports {model.imported:.1f} s")
+    block = r * c / model.passes[0].blocks
+    met: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     for _ in range(o.runs):
-        answer, passes, alone = parts(x, who, o.screen)
-        for each in passes:
-            print(
-                f"    tile {each.tile * 1e9:.2f} ns a pair, encode {each.encode * 1e6:.2f} us a "
-                f"row, load {each.load:.2f} s, {each.blocks} blocks, merge "
-                f"{each.merge / each.blocks:.3f} s of {each.held / each.blocks / 2**20:.1f} MiB"
-            )
-        print(f"    the driver alone {alone:.1f} s")
         for workers in met:
             print(f"{workers} real workers:")
-            found, start = real(x, who, workers, o.screen, answer)
-            block = o.rows * o.columns / passes[0].blocks
-            predicted = total(passes, alone + imported, workers, (o.rows, o.columns), block)
-            met[workers].append(predicted / found)
-            print(f"    predicted {predicted:.1f} s, real {found:.1f} s; up after {start:.1f} s")
-    for workers, ratio in met.items():
-        print(f"predicted / real, {workers} workers: {median(ratio):.2f}")
-    n = o.rows + o.columns
-    slope = max(0.0, alone - half) / (n - n // 2)
-    fixed = start + imported + alone + slope * (sum(FULL) - n)
+            met[workers].append(real(x, who, workers, o.screen, answer))
+    for workers, runs in met.items():
+        predicted = model.seconds(workers, (r, c), block)
+        took = median(run["driver"] + run["worker"] for run in runs)
+        print(f"{workers} workers: predicted {predicted:.1f} s, real {took:.1f} s", end="; ")
+        print(f"predicted / real {predicted / took:.2f}")
+    for part in ("worker", "wall"):
+        ratios = [a[part] / b[part] for a, b in zip(met[1], met[2], strict=True)]
+        print(f"1 -> 2 workers, {part} seconds: {median(ratios):.2f} times fewer")
+    start = max(run["start"] for runs in met.values() for run in runs)
     print(f"\nthe full {FULL[0]:,} x {FULL[1]:,} with workers like these, minutes:")
-    one = total(passes, fixed, 1, FULL, _BLOCK)
+    one = start + model.seconds(1, FULL, _BLOCK)
     for workers in (1, 2, 4, 8, 16, 32, 64):
-        whole = total(passes, fixed, workers, FULL, _BLOCK)
+        whole = start + model.seconds(workers, FULL, _BLOCK)
         print(f"    {workers:3} workers {whole / 60:8.1f}   {one / whole:5.1f} times faster")
-    print(f"of which the driver alone {fixed / 60:.1f}")
+    print(
+        f"of which the driver alone {model.alone(FULL) / 60:.1f}, listed pairs on one worker "
+        f"{model.listed(FULL) / 60:.1f}"
+    )
 
 
 if __name__ == "__main__":

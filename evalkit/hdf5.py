@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from evalkit.errors import DataError
 _PACKED = 64  # bytes that one byte of a compressed file may become
 _ROOM = 1 << 20
 _TEXT = 64 << 20
+_ATTRIBUTE, _CONTINUED = 0x0C, 0x10  # messages in the header of an object
 _TABLE = b"GCOL\1\0\0\0"
 
 
@@ -122,14 +124,80 @@ def _lengths(held: h5py.Dataset) -> Iterator[np.ndarray[Any, np.dtype[np.uint32]
 def attribute(file: h5py.File, name: str) -> Any:
     """Give a scalar attribute, None where there is none, or raise DataError where it is no scalar.
 
-    Others are left alone: a list of a million references to one long text takes a small file.
+    Others are left alone: a list of a million references to one long text takes a small file.  How
+    long a text says it is, is read first, as it lies in the file (see `texts`).
     """
     if name not in file.attrs:
         return None
     held = file.attrs.get_id(name)
-    if held.shape != () or held.get_storage_size() > _TEXT:
+    text = h5py.check_string_dtype(held.dtype)
+    lists = held.dtype.hasobject and (text is None or held.dtype.kind != "O")
+    if held.shape != () or held.get_storage_size() > _TEXT or lists:
         raise DataError(f"the attribute {name!r} is no single value")
+    if text is not None and text.length is None:
+        said, size = _text_length(file, name), file.id.get_filesize()
+        if said is None or said > min(size, _TEXT):
+            length = "in a rare way" if said is None else f"of {said} bytes in a file of {size}"
+            raise DataError(f"the attribute {name!r} is a text {length}")
     return file.attrs[name]
+
+
+def _text_length(file: h5py.File, name: str) -> int | None:
+    """Read what the reference of a text says, an attribute in the header of the root group.
+
+    The longest, should there be several; None where none is there: in a heap of attributes, which
+    HDF5 makes for more than eight (HDF5 File Format 3.0, IV.A.2.m).
+    """
+    said = []
+    for kind, body in _messages(file):
+        if kind != _ATTRIBUTE or len(body) < 9:
+            continue
+        version, _, names, types, spaces = struct.unpack_from("<BBHHH", body)
+        at, step = (9 if version == 3 else 8), (8 if version == 1 else 1)
+        if body[at : at + names].split(b"\0")[0] == name.encode():
+            at += sum(-(-size // step) * step for size in (names, types, spaces))
+            said.append(int.from_bytes(body[at : at + 4], "little"))
+    return max(said, default=None)
+
+
+def _messages(file: h5py.File) -> Iterator[tuple[int, bytes]]:
+    """Yield type and body of the messages in the root group's header, of both its versions.
+
+    HDF5 File Format 3.0, IV.A.1.a and b.
+    """
+    base, seen = file.userblock_size, set[int]()
+    with Path(file.filename).open("rb") as f:
+
+        def read(offset: int, size: int) -> bytes:
+            f.seek(base + offset)
+            return f.read(min(size, _ROOM))
+
+        start = h5py.h5o.get_info(file.id).addr
+        prefix = read(start, 38)
+        new, flags = prefix[:4] == b"OHDR", prefix[5]
+        head = 4 + 2 * (flags >> 2 & 1) if new else 8
+        if new:
+            at = 6 + 16 * (flags >> 5 & 1) + 4 * (flags >> 4 & 1)
+            wide = 1 << (flags & 3)
+            chunks = [(start + at + wide, int.from_bytes(prefix[at : at + wide], "little"))]
+        else:
+            chunks = [(start + 16, int.from_bytes(prefix[8:12], "little"))]
+        while chunks:
+            offset, size = chunks.pop()
+            if offset in seen:
+                continue
+            seen.add(offset)
+            held, at = read(offset, size), 0
+            while at + head <= len(held):
+                kind = held[at] if new else int.from_bytes(held[at : at + 2], "little")
+                place = at + 1 if new else at + 2
+                long = int.from_bytes(held[place : place + 2], "little")
+                body = held[at + head : at + head + long]
+                at += head + long
+                if kind == _CONTINUED and len(body) >= 16:
+                    offset, size = struct.unpack_from("<QQ", body)
+                    chunks.append((offset + 4, max(size - 8, 0)) if new else (offset, size))
+                yield kind, body
 
 
 def is_feature_file(file: h5py.File) -> bool:

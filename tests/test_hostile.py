@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evalkit import images
+from evalkit import hdf5, images
 from evalkit import report as reports
 from evalkit.adapters import embeddings, vector_files
 from evalkit.cli import run
@@ -149,6 +149,46 @@ def test_a_huge_attribute_is_not_read(tmp_path: Path) -> None:
         f["done"] = [1]
     with pytest.raises(DataError, match="the attribute 'format' is no single value"):
         embeddings.read(path)
+
+
+@pytest.mark.parametrize("said", [1 << 20, (1 << 32) - 1])
+def test_a_text_attribute_that_lies_about_its_length(tmp_path: Path, said: int) -> None:
+    """libhdf5 would make room for 4 GiB before it looks for the text."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", libver="earliest") as f:
+        f.attrs["format"] = "evalkit-features"
+        f["features"], f["keys"], f["done"] = np.ones((1, 2), np.float32), ["a"], [1]
+    raw = bytearray(path.read_bytes())
+    table, at = raw.index(b"GCOL"), -1
+    while (at := raw.find(struct.pack("<IQ", 16, table), at + 1)) >= 0:
+        raw[at : at + 4] = struct.pack("<I", said)
+    path.write_bytes(raw)
+    done = bounded(READ, path, gib=1)
+    size = path.stat().st_size
+    assert f"'format' is a text of {said} bytes in a file of {size}" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("many", [1, 20])
+@pytest.mark.parametrize("userblock", [0, 512])
+@pytest.mark.parametrize("libver", ["earliest", "v108", "latest"])
+def test_text_attributes_are_read_whatever_libhdf5_wrote_them(
+    tmp_path: Path, libver: str, userblock: int, many: int
+) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", libver=libver, userblock_size=userblock) as f:
+        for k in range(many):
+            f.attrs[f"k{k}"] = "é" * 100 * k
+        f.attrs["n"], f.attrs["fixed"] = 3, np.bytes_(b"abc")
+    with h5py.File(path) as f:
+        assert hdf5.attribute(f, "n") == 3 and hdf5.attribute(f, "fixed") == b"abc"
+        assert hdf5.attribute(f, "nothing") is None
+        for k in range(many):
+            if many > 8 and libver != "earliest":  # HDF5 keeps them in a heap
+                with pytest.raises(DataError, match="a text in a rare way"):
+                    hdf5.attribute(f, f"k{k}")
+            else:
+                assert hdf5.attribute(f, f"k{k}") == "é" * 100 * k
+                assert hdf5._text_length(f, f"k{k}") == 200 * k
 
 
 # Archives
