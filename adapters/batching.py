@@ -52,14 +52,17 @@ def probe(forward: Forward, spec: InputSpec, batch: int | None) -> tuple[int, in
 def in_batches(
     forward: Forward, images: NDArray[np.uint8], batch: int | None
 ) -> NDArray[np.float32]:
-    """Embed (N, H, W, 3) in passes of exactly `batch` images, the last one padded with black."""
+    """Embed (N, H, W, 3) in passes of exactly `batch` images, the last one filled up."""
     if batch is None or len(images) == batch:
         return forward(images)
-    rows = []
-    for o in range(0, len(images), batch):
-        some = images[o : o + batch]
-        if len(some) < batch:
-            black = np.zeros((batch - len(some), *some.shape[1:]), np.uint8)
-            some = np.concatenate([some, black])
-        rows.append(forward(some))
+    whole = filled(images, batch)
+    rows = [forward(whole[o : o + batch]) for o in range(0, len(whole), batch)]
     return np.concatenate(rows)[: len(images)]
+
+
+def filled(images: NDArray[np.uint8], batch: int) -> NDArray[np.uint8]:
+    """Add black images up to a whole number of passes."""
+    short = -len(images) % batch
+    if not short:
+        return images
+    return np.concatenate([images, np.zeros((short, *images.shape[1:]), np.uint8)])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _READERS = min(8, os.cpu_count() or 1)
 _LARGEST = 1024  # pictures in a forward pass
-_FIXED = 32  # pictures at a time for a model of a fixed batch below it
+_FIXED = 16  # pictures at a time for a model of a fixed batch below it
 _PIECE = 1024  # images that a worker of a cluster embeds at a time
 Progress = Callable[[int, int], None]
 Rows = Sequence[NDArray[np.int64]]  # of the passes through the model
