@@ -190,6 +190,44 @@ def test_each_question_of_an_engine_has_its_own_checkpoint(many_blocks, tmp_path
     assert not list(tmp_path.glob("job*"))
 
 
+@pytest.mark.parametrize("spread", [True, False])
+def test_what_a_job_has_answered_is_not_asked_again(many_blocks, tmp_path, monkeypatch, spread):
+    x, a = people(400, 12, 4)
+    (tmp_path / "rows").mkdir()
+    path, shown, look = tmp_path / "job.npz", [], scan.Scan.look
+
+    def counted(self, screen, collectors, *rest):
+        shown.append(type(collectors[0]).__name__)
+        if shown[-1] == broken:
+            raise KeyboardInterrupt
+        return look(self, screen, collectors, *rest)
+
+    monkeypatch.setattr(scan.Scan, "look", counted)
+    sets = {"distractors=100": x[200:300], "distractors=200": x[200:]}
+
+    def evaluate():
+        shown.clear()
+        cluster = Repeating(tmp_path / "rows") if spread else None
+        engine = Engine(memory=1 << 16, cluster=cluster, checkpoint=path, keep=True)
+        report = megaface.evaluate(x[:200], a[:200], sets, fars=FARS, engine=engine)
+        engine.forget()
+        return report
+
+    broken = None
+    true, whole = evaluate(), shown.copy()
+    assert not list(tmp_path.glob("job*"))
+    broken = whole[-1]  # of the last question; the first asks something else
+    assert whole[0] != broken
+    with pytest.raises(KeyboardInterrupt):
+        evaluate()
+    before = len(shown)
+    broken = None
+    found = evaluate()
+    assert found.metrics == true.metrics
+    assert len(shown) <= len(whole) - before + 1
+    assert not list(tmp_path.glob("job*"))
+
+
 def test_a_checkpoint_of_other_fars_is_refused(many_blocks, tmp_path):
     x, a = people(300, 12, 4)
     (tmp_path / "rows").mkdir()

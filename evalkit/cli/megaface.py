@@ -131,7 +131,7 @@ def command(
     noises = _noises(rules, probes, lists, probe_noises, distractor_noises) if rules else None
     if noises is not None:
         output.say(_cleaned(noises))
-    engine = Engine(cluster=cluster, checkpoint=checkpoint)
+    engine = Engine(cluster=cluster, checkpoint=checkpoint, keep=True)
     report = megaface.evaluate(
         x, probes.subject, distractors, noises=noises, model=model, fars=fars, engine=engine
     )
@@ -156,7 +156,9 @@ def command(
     }
     provenance |= names | source.scored_by()
     report = replace(report, provenance={**provenance, **report.provenance})
-    return output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {source.name}")
+    done = output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {source.name}")
+    engine.forget()
+    return done
 
 
 def _name(each: files.DistractorList) -> str:

@@ -91,7 +91,7 @@ def command(
     if submission is not None:
         files.write_submission(submission, _unit(x), *x.shape)
         output.say(f"the submission of {len(x):,} rows is {submission}")
-    engine = Engine(cluster=cluster, checkpoint=checkpoint)
+    engine = Engine(cluster=cluster, checkpoint=checkpoint, keep=True)
     if one_set:
         wanted = fars or trillion.ONE_SET_FARS
         report = trillion.evaluate_one_set(x, subject, fars=wanted, engine=engine)
@@ -101,6 +101,7 @@ def command(
     made |= {"manifest": digest(subject), **source.scored_by()}
     report = replace(report, provenance={**made, **report.provenance})
     done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {source.name}")
+    engine.forget()
     if expected is not None:
         output.say(f"{_compare(report, expected)} numbers are exactly those expected")
     return done

@@ -126,6 +126,8 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cl
     )  # into ours, never into those of the job
     todo = {number: block for number, block in enumerate(blocks) if number not in done}
     seen = sum(scan.size(blocks[b]) for b in done)
+    if not todo:
+        return
 
     def merge(number: int, states: list[State]) -> None:
         for collector, state in zip(collectors, states, strict=True):

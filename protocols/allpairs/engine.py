@@ -33,6 +33,8 @@ class Engine:
     memory : bytes beside the features.
     checkpoint : a file that an interrupted job leaves and the same job goes on from; the second and
         later questions asked of one engine, and further passes, have files of their own beside it.
+    keep : leave the files of answered questions too, so that whatever ends a job of several early
+        none is worked out again; `forget` removes them.
     progress : called with (pairs done, pairs in all).
     cluster : whose workers do the blocks, see `evalkit.cluster`; None = this process.
     """
@@ -43,6 +45,7 @@ class Engine:
     memory: int = GIB
     checkpoint: Path | None = None
     progress: Progress | None = None
+    keep: bool = False
     cluster: elsewhere.Cluster | None = None
     tally: dict[str, Any] = field(default_factory=dict)  # filled: the screen and the passes taken
 
@@ -56,7 +59,7 @@ class Engine:
             memory=self.memory,
             threads=self.threads,
             progress=self.progress,
-            checkpoint=self._file(passed),
+            checkpoint=self._file(self.tally["questions"], passed),
             shared=None if self.cluster is None else partial(elsewhere.exact, self.cluster),
             compiled=self.compiled,
         )
@@ -81,17 +84,23 @@ class Engine:
                 elsewhere.run(scan, screen, collectors, self.cluster)
 
     def finish(self) -> None:
-        """Remove the checkpoints of a question that has its answer."""
-        passed = 1
-        while (path := self._file(passed)) is not None and (path.exists() or passed == 1):
-            path.unlink(missing_ok=True)
-            passed += 1
+        """Remove the checkpoints of a question that has its answer, unless they are kept."""
+        if not self.keep:
+            self.forget()
 
-    def _file(self, passed: int) -> Path | None:
-        path, step = self.checkpoint, (self.tally["questions"], passed)
-        if path is None or step == (1, 1):
+    def forget(self) -> None:
+        """Remove the checkpoints of all questions so far."""
+        for question in range(1, self.tally.get("questions", 0) + 1):
+            passed = 1
+            while (path := self._file(question, passed)) and (path.exists() or passed == 1):
+                path.unlink(missing_ok=True)
+                passed += 1
+
+    def _file(self, question: int, passed: int) -> Path | None:
+        path = self.checkpoint
+        if path is None or (question, passed) == (1, 1):
             return path
-        return path.with_name(f"{path.name}.{step[0]}.{step[1]}")
+        return path.with_name(f"{path.name}.{question}.{passed}")
 
 
 def exact(
