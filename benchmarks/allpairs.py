@@ -1,8 +1,9 @@
 """What the all-pairs engine costs beside a bare float32 product of the same tiles, and peers.
 
     python benchmarks/allpairs.py ratios [--rows 20000 --columns 20000 --runs 5]
+    python benchmarks/allpairs.py ratios --no-compiled --screens float32     numpy alone
     python benchmarks/allpairs.py stages [--screens int8/127]
-    python benchmarks/allpairs.py peers [--rows 10000 --columns 10000]     needs scikit-learn, faiss
+    python benchmarks/allpairs.py peers [--peer faiss]     needs scikit-learn, faiss
     python benchmarks/allpairs.py lfw FEATURES.npy PATHS.txt
     python benchmarks/allpairs.py big FOLDER [--rows 20000 --columns 1000000]
     python benchmarks/allpairs.py scaling
@@ -92,7 +93,7 @@ def ratios(o: argparse.Namespace) -> None:
         def job(
             fars: list[str], screen: str, x: Rows = x, y: Rows = y, a: Rows = a, b: Rows = b
         ) -> Any:
-            engine = Engine(screen=screen, threads=1)
+            engine = Engine(screen=screen, threads=1, compiled=o.compiled)
             verify(x, a, y, b, fars=fars, engine=engine)
             return engine.tally
 
@@ -107,7 +108,7 @@ def ratios(o: argparse.Namespace) -> None:
                 paired(f"{name}, {screen}", lambda f=fars, s=screen: job(f, s), base, o.runs, note)
 
         def one_pass(x: Rows = x, y: Rows = y, a: Rows = a, b: Rows = b) -> None:
-            engine = Engine(threads=1)
+            engine = Engine(threads=1, compiled=o.compiled)
             search(x, y, probe_subject=a, gallery_subject=b, fars=["1e-6"], engine=engine)
 
         paired("rank-1 and FAR 1e-6 in one pass, auto", one_pass, base, o.runs)
@@ -165,6 +166,8 @@ def peers(o: argparse.Namespace) -> None:
         f"{o.rows:,} x {o.columns:,}, d=512: peer's processor time / ours, and the memory of each"
     )
     for name, (peer, mine) in pairs.items():
+        if o.peer not in name:
+            continue
         peaks = [_alone(o, which) for which in (name, f"ours: {name}")]
         note = f"{peaks[0]} GiB beside {peaks[1]} GiB"
         paired(name, peer, mine, 1 if "roc_curve" in name else o.runs, note)
@@ -185,7 +188,7 @@ STAGES = {
     "encoding": "screens.Screen.encode",
     "products": "screens.Screen.product",
     "comparing": "tiles.Tile._sift",
-    "scores of candidates": "tiles.Tile._scores",
+    "scores of candidates": "tiles.Tile._scored",
     "exact scores": "scan.Scan.exact",
 }
 
@@ -238,13 +241,13 @@ def lfw(o: argparse.Namespace) -> None:
     found = verify(x, subject, fars=fars)
     print(json.dumps({p.far: p.tpr for p in found.points}))
     print(f"{time.time() - begun:.2f} s wall, {time.process_time() - used:.2f} s of processor time")
-    scored, score = [0], Tile._scores
+    scored, score = [0], Tile._scored
 
-    def counted(tile: Tile, i: Rows, j: Rows) -> Rows:
+    def counted(tile: Tile, i: Rows, found: Any) -> Any:
         scored[0] += len(i)
-        return score(tile, i, j)
+        return score(tile, i, found)
 
-    Tile._scores = counted  # type: ignore[method-assign]
+    Tile._scored = counted  # type: ignore[method-assign]
     pairs = found.n_genuine + found.n_impostor
     for screen in ("float32", "float32/63", "int8", "int8/63", "auto"):
         for asked in (fars, fars[3:], fars[4:]):
@@ -361,12 +364,17 @@ def main() -> None:
     p.add_argument("--screens", nargs="+", default=["auto"])
     p.add_argument("--fars", default="1e-6,1e-9")
     p.add_argument("--memory", type=int, default=1024, help="MiB")
+    p.add_argument("--compiled", action=argparse.BooleanOptionalAction, help="numba's loops")
     p.add_argument("--runs", type=int, default=5)
+    p.add_argument("--peer", default="", help="of peers, only those with this in their name")
     p.add_argument("--one", help=argparse.SUPPRESS)
     o = p.parse_args()
     o.folder = o.features
     o.columns = o.columns or (1_000_000 if o.what == "big" else 20_000)
-    if find_spec("torch"):  # as in a process that has it loaded: "auto" then tries its screens
+    # As in a process that has both loaded: "auto" then tries them.
+    if find_spec("numba") and o.compiled is not False:
+        import numba  # noqa: F401
+    if find_spec("torch"):
         import torch
 
         torch.set_num_threads(1)

@@ -104,7 +104,7 @@ class _Impostors:
         self._start, self._top = -np.inf, none_found()
         if (self.wanted or self.tail) and self.live > 100_000:
             # What a bracket saves by being narrow is worth a larger sample.
-            sample = Sample(self.scan, self.subjects, 4 if self.bulk else 1)
+            sample = Sample(self.scan, self.subjects, 3 if self.bulk else 1)
             if self.tail:
                 self._start = sample.reached_by(self.tail / self.live)
             self.bulk = {r: sample.bracket(r / self.live) for r in self.bulk}

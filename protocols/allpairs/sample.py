@@ -19,7 +19,7 @@ from evalkit.protocols.allpairs.sides import Floats, Side
 GPU_SCREENS = ("triton-int8", "triton-float32", "cuda-int8", "cuda-float32")
 SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8", *GPU_SCREENS)
 _SEED = 0
-_GROUPS = 400
+_GROUPS = 256
 _ROWS = 1 << 15
 _COLUMNS = 256  # columns from which a row learns what is high for it
 _EASY = 3  # the place among them from which a score is high for its row
@@ -33,7 +33,7 @@ _WORTH_GPU = 2e12  # below, a GPU is done before its kernels are compiled
 class Sample:
     """Scores of impostor pairs in which every sampled row and column occurs equally often.
 
-    Shuffled rows and columns are cut into 400 groups each, and each group of rows meets `turns`
+    Shuffled rows and columns are cut into 256 groups each, and each group of rows meets `turns`
     groups of columns along shifted diagonals: what a row or a column adds to its scores, most of
     the variance of one large block, cancels where all of them are in the sample.
     """
