@@ -16,6 +16,7 @@ from evalkit.adapters import embeddings, vector_files
 from evalkit.adapters.row_blocks import RowBlocks
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
+from evalkit.files import read_text
 from evalkit.keys import rows_of
 from evalkit.types import Manifest
 
@@ -80,12 +81,12 @@ def _in_turn(held: RowBlocks, shape: tuple[int, int]) -> Callable[[int, int], ND
 
 def read_keys(path: Path) -> list[str]:
     """Read keys: a text file with one a line, or MegaFace's JSON list."""
+    text = read_text(path)
+    if ".json" not in path.name:
+        return [line.strip() for line in text.splitlines() if line.strip()]
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if ".json" not in path.name:
-            return [line.strip() for line in text.splitlines() if line.strip()]
         keys = json.loads(text)["path"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise DataError(f"{path} is no list of keys: {e}") from e
     if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
         raise DataError(f"{path} is no list of keys: 'path' is not a list of texts")

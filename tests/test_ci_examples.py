@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from evalkit import report as reports
 from evalkit.cli import run
@@ -41,6 +42,8 @@ def test_every_step_of_the_example_does_what_it_says(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     (tmp_path / "face").mkdir()
+    (tmp_path / "lfw").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "lfw" / "a.png")
     shutil.copy(ROOT / "docs" / "ci" / "gates.toml", "face/gates.toml")
     for suffix in ("json", "npz"):
         shutil.copy(GOLDEN / f"lfw.{suffix}", f"face/baseline.{suffix}")

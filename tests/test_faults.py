@@ -43,7 +43,9 @@ def command(*given: object, before: str = "") -> list[str]:
 
 def environment(**changed: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHON"))}
-    return {**kept, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1", **changed}
+    own = {"PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
+    # Under a limit on files Python would keep half a compiled module.
+    return {**kept, **own, "PYTHONDONTWRITEBYTECODE": "1", **changed}
 
 
 def done(*given: object, before: str = "", **options: Any) -> subprocess.CompletedProcess[str]:

@@ -264,14 +264,15 @@ def test_a_protocol_command_holds_the_gate_in_one_line(
     worse_report: Report,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from evalkit.cli.options import Output
+    from evalkit.cli.output import Output
 
     reports.write(base_report, tmp_path / "base.json")
-    same = Output(None, None, False, tmp_path / "base.json")
+    held = reports.read(tmp_path / "base.json")
+    same = Output(None, None, False, held)
     assert same.deliver(base_report, "") == 0
     assert same.deliver(worse_report, "") == 1
     capsys.readouterr()
-    assert Output("-", None, False, tmp_path / "base.json").deliver(worse_report, "") == 1
+    assert Output(Path("-"), None, False, held).deliver(worse_report, "") == 1
     said = capsys.readouterr()
     assert reports.from_json(json.loads(said.out)).protocol == "verification"  # one document
     assert "gate FAILED" in said.err

@@ -592,6 +592,8 @@ def test_a_program_is_not_run_unasked(
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO())
+    for name in ("x.pt", "x.pt2", "x.torchscript"):
+        (tmp_path / name).write_bytes(b"PK")
     given = ["embed", "f.h5", "--data", ".", "--preset", "arcface", "--model"]
     for model in ("evil_model:make", "x.pt", "x.pt2", "x.torchscript"):
         assert run([*given, model]) == 3

@@ -189,8 +189,8 @@ def save_model(folder: Path) -> Path:
     ("given", "code", "message"),
     [
         (["--align", "uniface2"], 3, "no detector is called 'uniface2'"),
-        (["--align", "a", "--landmarks", "b"], 2, "--landmarks or --align, not both"),
-        (["--landmarks", "absent.npz"], 3, "no landmarks at absent.npz"),
+        (["--align", "a", "--landmarks", __file__], 2, "--landmarks or --align, not both"),
+        (["--landmarks", "absent.npz"], 3, "--landmarks: there is no absent.npz"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(

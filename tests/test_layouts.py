@@ -288,4 +288,4 @@ def test_verify_asks_for_what_it_lacks(own_list: Path, capsys: pytest.CaptureFix
     assert verify(own_list / "own.txt", "--model", "m.onnx") == 2
     assert "holds no images: add --data" in capsys.readouterr().err
     assert verify(own_list / "none.txt", "--features", own_list / "x.npy") == 3
-    assert "there is no pair list" in capsys.readouterr().err
+    assert "PAIRS: there is no" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 
 from evalkit.adapters.presets import PRESETS, describe
 from evalkit.cli import cli, run
-from evalkit.cli.options import Output
+from evalkit.cli.output import Output
 from evalkit.cli.vector_options import advise, fed
 from evalkit.features import FeatureStore
 from evalkit.protocols import blas

@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import Any
 
@@ -140,8 +141,13 @@ def run(args: list[str] | None = None) -> int:
     try:
         result: Any = cli.main(args, prog_name="evalkit", standalone_mode=False)
         return result if isinstance(result, int) else EXIT_DONE
-    except click.ClickException as e:
+    except click.exceptions.NoArgsIsHelpError as e:
         e.show()
+        return e.exit_code
+    except click.ClickException as e:
+        where = e.ctx.command_path if isinstance(e, click.UsageError) and e.ctx else "evalkit"
+        click.echo(f"{where}: error: {_one_line(e.format_message())}", err=True)
+        click.echo(f"hint: {where} --help", err=True)
         return e.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("evalkit: interrupted", err=True)
@@ -161,6 +167,10 @@ def run(args: list[str] | None = None) -> int:
     except OSError as e:
         where = f": {e.filename}" if e.filename else ""
         click.echo(f"evalkit: error: {_one_line(f'{e.strerror or e}{where}')}", err=True)
+        return EXIT_UNUSABLE
+    except Exception:  # 1 would say that a gate is closed
+        traceback.print_exc()
+        click.echo("evalkit: error: this is a fault of evalkit itself; please report it", err=True)
         return EXIT_UNUSABLE
 
 

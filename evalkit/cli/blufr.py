@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
-from evalkit.cli.options import PATH, Command, Output, output_options
+from evalkit.cli.options import Command
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable, rate
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.datasets.blufr import read_config
 from evalkit.protocols import blufr, recipes
@@ -16,9 +18,15 @@ from evalkit.types import Manifest
 
 @click.command("blufr", cls=Command)
 @vector_options()
-@click.option("--config", type=PATH, required=True, metavar="MAT", help="blufr_lfw_config.mat")
-@click.option("--far", default=blufr.FAR, show_default=True, help="FAR of verification.")
-@click.option("--fpir", default=blufr.FPIR, show_default=True, help="FPIR of the search.")
+@click.option(
+    "--config", type=Readable(), required=True, metavar="MAT", help="blufr_lfw_config.mat"
+)
+@click.option(
+    "--far", callback=rate, default=blufr.FAR, show_default=True, help="FAR of verification."
+)
+@click.option(
+    "--fpir", callback=rate, default=blufr.FPIR, show_default=True, help="FPIR of the search."
+)
 @output_options
 def command(source: VectorSource, config: Path, far: str, fpir: str, output: Output) -> int:
     """BLUFR: verification at FAR 0.1 % and open-set search at FAR 1 %, mu - sigma of ten trials.

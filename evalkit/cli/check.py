@@ -13,7 +13,8 @@ import numpy as np
 from evalkit import __version__, adapters, check, images
 from evalkit.adapters.presets import describe
 from evalkit.cli.model_options import ModelChoice, model_options
-from evalkit.cli.options import Command, Output
+from evalkit.cli.options import Command
+from evalkit.cli.output import Output, json_option, write_json
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError
 from evalkit.images import ImageSource, Picture
@@ -32,9 +33,9 @@ _WANTED = "two images or more of at least 20 people, a folder a person, or an In
     show_default=True,
     help="Of how many people to take two images each.",
 )
-@click.option("--json", "as_json", type=click.Choice(["-"]), help="- prints JSON instead.")
+@json_option
 @click.option("--quiet", is_flag=True, help="Say nothing but the result.")
-def command(choice: ModelChoice, people: int, as_json: str | None, quiet: bool) -> int:
+def command(choice: ModelChoice, people: int, json_path: Path | None, quiet: bool) -> int:
     """Check how a model is fed: norms, batches, speed, and the likely mistakes tried on faces.
 
     The trial compares channel order, normalisation and size by how well they separate two images
@@ -54,8 +55,9 @@ def command(choice: ModelChoice, people: int, as_json: str | None, quiet: bool) 
                 lambda spec: _load(choice, spec), adapter.spec, faces, progress
             )
     verdict, fine = _verdict(adapter, seen, trials)
-    if as_json:
-        click.echo(json.dumps(_document(adapter, seen, trials, faces, verdict, fine), indent=1))
+    if json_path is not None:
+        document = _document(adapter, seen, trials, faces, verdict, fine)
+        write_json(json.dumps(document, indent=1), json_path)
     else:
         click.echo("\n".join([*_lines(adapter, seen, trials, faces), verdict]))
     return EXIT_DONE if fine else EXIT_GATE_FAILED

@@ -9,24 +9,45 @@ from pathlib import Path
 import click
 
 from evalkit import report as reports
-from evalkit.cli.options import PATH
+from evalkit.cli.options import Command
+from evalkit.cli.output import json_option, write_json
+from evalkit.cli.parameters import Readable
 from evalkit.compare import MUST_AGREE, Comparison, compare, comparison_table
 from evalkit.directions import better
 
 
-@click.command("compare")
-@click.argument("base", type=PATH)
-@click.argument("other", type=PATH)
+@click.command("compare", cls=Command)
+@click.argument("base", type=Readable())
+@click.argument("other", type=Readable())
 @click.option(
     "--ignore",
     multiple=True,
     type=click.Choice(list(MUST_AGREE)),
     help="Compare although the reports differ in this field.",
 )
-@click.option("--flips", default=10, show_default=True, help="Flipped pairs to list, of each kind.")
-@click.option("--draws", type=int, help="Draws of subjects; by default 500 or a second's work.")
-@click.option("--seed", default=0, show_default=True, help="Of the draws.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of the table.")
+@click.option(
+    "--flips",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=10,
+    show_default=True,
+    help="Flipped pairs to list, of each kind.",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Draws of subjects; by default 500 or a second's work.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Of the draws.",
+)
+@json_option
 def command(
     base: Path,
     other: Path,
@@ -34,7 +55,7 @@ def command(
     flips: int,
     draws: int | None,
     seed: int,
-    as_json: bool,
+    json_path: Path | None,
 ) -> None:
     """Tell whether report OTHER is better or worse than BASE, on the same comparisons.
 
@@ -42,8 +63,8 @@ def command(
     for both.  Then the pairs that only one of the two decides rightly.
     """
     found = compare(reports.read(base), reports.read(other), ignore=ignore, draws=draws, seed=seed)
-    if as_json:
-        click.echo(json.dumps(_plain(found), indent=1, allow_nan=False))
+    if json_path is not None:
+        write_json(json.dumps(_plain(found), indent=1, allow_nan=False), json_path)
     else:
         click.echo(comparison_table(found, _titles(base, other), flips))
 

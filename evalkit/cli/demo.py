@@ -8,7 +8,8 @@ from importlib.resources import as_file, files
 import click
 
 from evalkit import vectors
-from evalkit.cli.options import Command, Output, output_options
+from evalkit.cli.options import Command
+from evalkit.cli.output import Output, output_options
 from evalkit.datasets import lfw as lists
 from evalkit.features import FeatureStore
 from evalkit.protocols import all_vs_all, lfw

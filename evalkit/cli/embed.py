@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from evalkit.cli.model_options import ModelChoice, model_options
-from evalkit.cli.options import PATH, Command, Output, cluster_option
+from evalkit.cli.options import PATH, Command, cluster_option
+from evalkit.cli.output import Output
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster

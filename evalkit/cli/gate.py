@@ -7,25 +7,37 @@ from pathlib import Path
 import click
 
 from evalkit import report as reports
-from evalkit.cli.options import PATH
-from evalkit.cli.verdict import hold
+from evalkit.cli.options import Command
+from evalkit.cli.parameters import Readable, Writable
+from evalkit.cli.verdict import hold, read_baseline
 from evalkit.compare import MUST_AGREE
 from evalkit.errors import EXIT_DONE, ReportError
 from evalkit.types import Report
 
 
-@click.command("gate")
-@click.argument("report_path", metavar="REPORT", type=PATH)
-@click.option("--baseline", type=PATH, required=True, help="An earlier report to hold it against.")
-@click.option("--rules", type=PATH, metavar="gates.toml", help="What must be kept (see above).")
+@click.command("gate", cls=Command)
+@click.argument("report_path", metavar="REPORT", type=Readable())
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="An earlier report to hold it against.",
+)
+@click.option(
+    "--rules", type=Readable(), metavar="gates.toml", help="What must be kept (see above)."
+)
 @click.option(
     "--ignore",
     multiple=True,
     type=click.Choice(list(MUST_AGREE)),
     help="Hold it although the reports differ in this field.",
 )
-@click.option("--junit", type=PATH, metavar="FILE.xml", help="Write the verdict as JUnit XML too.")
-@click.option("--markdown", type=PATH, metavar="FILE.md", help="Write the verdict as Markdown too.")
+@click.option(
+    "--junit", type=Writable(), metavar="FILE.xml", help="Write the verdict as JUnit XML too."
+)
+@click.option(
+    "--markdown", type=Writable(), metavar="FILE.md", help="Write the verdict as Markdown too."
+)
 @click.option("--accept", is_flag=True, help="Make REPORT the new baseline, whatever the verdict.")
 def command(
     report_path: Path,
@@ -53,7 +65,9 @@ def command(
     report = reports.read(report_path)
     code = EXIT_DONE
     if baseline.exists() or not accept:
-        code = hold(report, baseline, rules, ignore=ignore, junit=junit, markdown=markdown)
+        code = hold(
+            report, read_baseline(baseline), rules, ignore=ignore, junit=junit, markdown=markdown
+        )
     if not accept:
         return code
     _accept(report, baseline)

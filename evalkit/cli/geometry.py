@@ -10,14 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import embeddings
-from evalkit.cli.options import (
-    PATH,
-    Command,
-    Output,
-    features_options,
-    flip_option,
-    output_options,
-)
+from evalkit.cli.options import Command, features_options, flip_option
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
@@ -27,11 +22,11 @@ from evalkit.protocols.scores import Flip
 
 
 @click.command("geometry", cls=Command)
-@click.argument("file", type=PATH, required=False, metavar="[FEATURES.h5]")
+@click.argument("file", type=Readable(folder=True), required=False, metavar="[FEATURES.h5]")
 @features_options
 @click.option(
     "--subjects",
-    type=PATH,
+    type=Readable(),
     metavar="LIST.txt",
     help="Line i is the subject of row i, - for nobody; else the folder of its key.",
 )

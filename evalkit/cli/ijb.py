@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from evalkit import alignment
 from evalkit.adapters import embeddings, vector_files
-from evalkit.cli.options import PATH, Command, Output, fars_option, output_options
+from evalkit.cli.options import Command, fars_option
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable, rate
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
@@ -24,11 +26,13 @@ from evalkit.types import InputSpec, Manifest
 
 @click.command("ijb", cls=Command)
 @vector_options()
-@click.option("--media", type=PATH, required=True, help="ijbc_face_tid_mid.txt")
-@click.option("--pairs", type=PATH, help="ijbc_template_pair_label.txt, for 1:1.")
-@click.option("--gallery", "galleries", type=PATH, multiple=True, help="A 1N_gallery csv, for 1:N.")
-@click.option("--probe", type=PATH, help="The 1N_probe_mixed csv, for 1:N.")
-@click.option("--detections", type=PATH, help="ijbc_name_5pts_score.txt: detection scores.")
+@click.option("--media", type=Readable(), required=True, help="ijbc_face_tid_mid.txt")
+@click.option("--pairs", type=Readable(), help="ijbc_template_pair_label.txt, for 1:1.")
+@click.option(
+    "--gallery", "galleries", type=Readable(), multiple=True, help="A 1N_gallery csv, for 1:N."
+)
+@click.option("--probe", type=Readable(), help="The 1N_probe_mixed csv, for 1:N.")
+@click.option("--detections", type=Readable(), help="ijbc_name_5pts_score.txt: detection scores.")
 @click.option(
     "--keep-norm/--unit-images",
     default=True,
@@ -42,6 +46,8 @@ from evalkit.types import InputSpec, Manifest
 @click.option(
     "--fpir",
     "fpirs",
+    callback=rate,
+    metavar="FPIR",
     multiple=True,
     default=ijb.FPIRS,
     show_default=True,

@@ -8,24 +8,26 @@ import click
 import numpy as np
 
 from evalkit import importing
-from evalkit.cli.options import PATH, Output
+from evalkit.cli.options import PATH, Command
+from evalkit.cli.output import Output
+from evalkit.cli.parameters import Readable
 from evalkit.datasets import trillion
 from evalkit.errors import DataError
 from evalkit.keys import subjects_of
 from evalkit.types import Manifest
 
 
-@click.command("import")
-@click.argument("source", type=PATH)
+@click.command("import", cls=Command)
+@click.argument("source", type=Readable(folder=True))
 @click.argument("features", type=PATH)
-@click.option("--keys", type=PATH, metavar="LIST", help="Line i names row i of SOURCE.")
+@click.option("--keys", type=Readable(), metavar="LIST", help="Line i names row i of SOURCE.")
 @click.option(
-    "--list", "wanted", type=PATH, metavar="LIST", help="The keys to take, in this order."
+    "--list", "wanted", type=Readable(), metavar="LIST", help="The keys to take, in this order."
 )
 @click.option("--subset", is_flag=True, help="Leave out rows that --list does not name.")
 @click.option(
     "--subjects",
-    type=PATH,
+    type=Readable(),
     metavar="LIST.txt",
     help="Line i is the subject of row i of FEATURES, - for nobody; else a key's folder is.",
 )

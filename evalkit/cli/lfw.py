@@ -9,7 +9,9 @@ import click
 import numpy as np
 
 from evalkit import alignment, images
-from evalkit.cli.options import PATH, Command, Output, output_options
+from evalkit.cli.options import Command
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable
 from evalkit.cli.recipes import side_by_side
 from evalkit.cli.vector_options import ALL, VectorSource, advise, flip_given, vector_options
 from evalkit.datasets import bin as bin_sets
@@ -23,7 +25,9 @@ from evalkit.types import InputSpec
 
 @click.command(cls=Command)
 @vector_options(ALL, data=False, folds=True)
-@click.option("--pairs", type=PATH, metavar="LIST", help="A list of pairs in LFW's layout.")
+@click.option(
+    "--pairs", type=Readable(folder=True), metavar="LIST", help="A list of pairs in LFW's layout."
+)
 @click.option("--errata", is_flag=True, help="Show also the accuracy without the wrong labels.")
 @output_options
 def command(source: VectorSource, pairs: Path | None, errata: bool, output: Output) -> int:

@@ -14,15 +14,9 @@ from numpy.typing import NDArray
 
 from evalkit import images
 from evalkit.adapters import embeddings
-from evalkit.cli.options import (
-    PATH,
-    Command,
-    Output,
-    checkpoint_option,
-    cluster_option,
-    fars_option,
-    output_options,
-)
+from evalkit.cli.options import PATH, Command, checkpoint_option, cluster_option, fars_option
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
@@ -43,23 +37,28 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
 
 @click.command("megaface", cls=Command)
 @vector_options()
-@click.option("--probe-list", type=PATH, required=True, help="JSON list of FaceScrub or FG-NET.")
+@click.option(
+    "--probe-list", type=Readable(), required=True, help="JSON list of FaceScrub or FG-NET."
+)
 @click.option(
     "--distractor-list",
     "distractor_lists",
-    type=PATH,
+    type=Readable(),
     required=True,
     multiple=True,
     help="JSON list; again for each size and set.",
 )
 @click.option(
     "--distractor-features",
-    type=PATH,
+    type=Readable(folder=True),
     metavar="FILE",
     help="Where the distractors' features lie, if not with the probes'.",
 )
 @click.option(
-    "--distractor-data", type=PATH, metavar="IMAGES", help="The distractors, if not in --data."
+    "--distractor-data",
+    type=Readable(folder=True),
+    metavar="IMAGES",
+    help="The distractors, if not in --data.",
 )
 @click.option("--file-ending", metavar="_ALGO.bin", help="End of the names in a feature folder.")
 @click.option(
@@ -69,9 +68,15 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
     multiple=True,
     help="Show also the numbers with noisy images cleaned, by this project's rule; or by both.",
 )
-@click.option("--probe-noises", type=PATH, metavar="LIST", help="facescrub_noises.txt")
-@click.option("--distractor-noises", type=PATH, metavar="LIST", help="megaface_noises.txt")
-@click.option("--jb-model", type=PATH, metavar="JB.bin", help="A Joint Bayesian of the devkit.")
+@click.option(
+    "--probe-noises", type=Readable(empty=True), metavar="LIST", help="facescrub_noises.txt"
+)
+@click.option(
+    "--distractor-noises", type=Readable(empty=True), metavar="LIST", help="megaface_noises.txt"
+)
+@click.option(
+    "--jb-model", type=Readable(), metavar="JB.bin", help="A Joint Bayesian of the devkit."
+)
 @fars_option(megaface.FARS)
 @click.option(
     "--devkit-out",

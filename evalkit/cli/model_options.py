@@ -14,7 +14,9 @@ import click
 
 from evalkit import adapters, alignment, embedder, images
 from evalkit.adapters import presets
-from evalkit.cli.options import PATH, Option, Output
+from evalkit.cli.options import Option
+from evalkit.cli.output import Output
+from evalkit.cli.parameters import Readable
 from evalkit.datasets import landmarks
 from evalkit.errors import ModelError
 from evalkit.features import FeatureStore
@@ -46,7 +48,8 @@ class ModelChoice:
         """Load the adapter; MODEL must have been given."""
         if self.model is None:
             raise click.UsageError("give --model MODEL")
-        if not self.trust and adapters.runs_code(self.model):
+        program = ":" in self.model or Path(self.model).is_file()
+        if program and not self.trust and adapters.runs_code(self.model):
             _ask(self.model)
         spec = presets.resolve(self.model, self.preset, **self.given)
         return adapters.load(self.model, spec=spec, device=self.device, **self.options)
@@ -208,7 +211,12 @@ _of_model = functools.partial(click.option, cls=Option, section="Model")
 
 _OPTIONS = (
     _of_model("--model", metavar="MODEL", help="A .onnx, .pt or .pt2 file, or module:factory."),
-    _of_model("--data", type=PATH, metavar="IMAGES", help="A folder, .zip or list of images."),
+    _of_model(
+        "--data",
+        type=Readable(folder=True),
+        metavar="IMAGES",
+        help="A folder, .zip or list of images.",
+    ),
     _of_model(
         "--preset",
         type=click.Choice(list(presets.PRESETS)),
@@ -230,7 +238,7 @@ _OPTIONS = (
         help="auto, cpu, cuda, cuda:1, tensorrt; several: a process on each.",
     ),
     _of_model("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),
-    _of_model("--weights", type=PATH, metavar="FILE", help="Weights for module:factory."),
+    _of_model("--weights", type=Readable(), metavar="FILE", help="Weights for module:factory."),
     _of_model(
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
@@ -251,7 +259,7 @@ _OPTIONS = (
     _of_model("--resize", is_flag=True, help="Squash images to the model's size."),
     _of_model(
         "--landmarks",
-        type=PATH,
+        type=Readable(),
         metavar="FILE",
         help="Align by five points a face: .npz .json .csv.",
     ),

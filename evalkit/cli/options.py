@@ -1,26 +1,16 @@
-"""Options that commands share, and where their results go."""
+"""Options that commands share, and the order in which --help lists them."""
 
 from __future__ import annotations
 
 import functools
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
-from evalkit import __version__
-from evalkit import report as reports
-from evalkit.cli.verdict import hold
-from evalkit.errors import EXIT_DONE
-from evalkit.files import whole_file
-from evalkit.report.table import table
-from evalkit.types import Report
+from evalkit.cli.parameters import Readable, Writable, check_files, rate
 
 PATH = click.Path(path_type=Path)
 
@@ -34,7 +24,12 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """Lists its own options first in --help, then those that it shares, by section."""
+    """Lists its own options first in --help, then those that it shares; looks at files first."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command when the whole line is understood and its files are there."""
+        check_files(ctx)
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a list of options a section."""
@@ -69,7 +64,7 @@ def cluster_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 checkpoint_option = click.option(
-    "--checkpoint", type=PATH, metavar="FILE", help="Where a run that is broken off goes on."
+    "--checkpoint", type=Writable(), metavar="FILE", help="Where a run that is broken off goes on."
 )
 
 
@@ -84,6 +79,7 @@ def fars_option(default: Sequence[str]) -> Callable[..., Any]:
     return click.option(
         "--far",
         "fars",
+        callback=rate,
         multiple=True,
         default=default,
         show_default=True,
@@ -96,7 +92,10 @@ _of_embeddings = functools.partial(click.option, cls=Option, section="Embeddings
 
 
 rows_option = _of_embeddings(
-    "--features", type=PATH, metavar="FILE", help="A submission .bin, an .npy, or a feature file."
+    "--features",
+    type=Readable(),
+    metavar="FILE",
+    help="A submission .bin, an .npy, or a feature file.",
 )
 
 
@@ -106,10 +105,10 @@ def features_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _of_embeddings(
             "--allow-failures", is_flag=True, help="A row with NaN is an image without a template."
         ),
-        _of_embeddings("--keys", type=PATH, metavar="LIST", help="Line i names row i."),
+        _of_embeddings("--keys", type=Readable(), metavar="LIST", help="Line i names row i."),
         _of_embeddings(
             "--features",
-            type=PATH,
+            type=Readable(folder=True),
             metavar="FILE",
             help="Embeddings: .npy with --keys, .npz, .h5, .mat, .csv, .parquet, .pt, a folder.",
         ),
@@ -125,92 +124,3 @@ flip_option = click.option(
     show_default=True,
     help="How an image's vector and its mirror image's are fused.",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Where a result goes: the table to stdout, or JSON instead; a report file; talk to stderr."""
-
-    json_path: str | None
-    out: Path | None
-    quiet: bool
-    gate: Path | None = None
-
-    def say(self, line: str) -> None:
-        """Tell the user something that is not the result."""
-        if not self.quiet:
-            click.echo(line, err=True)
-
-    @contextmanager
-    def bar(self, what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-        """Draw progress on stderr, with rate and time left, where somebody is looking.
-
-        Yields the function to call with (done, total).
-        """
-        silent = self.quiet or not sys.stderr.isatty()
-        with tqdm(desc=what, unit=unit, unit_scale=True, disable=silent, leave=False) as drawn:
-
-            def progress(done: int, total: int) -> None:
-                if drawn.total is None:  # what an earlier run did is not this run's speed
-                    drawn.initial = drawn.n = done
-                drawn.total = total
-                drawn.update(done - drawn.n)
-
-            yield progress
-
-    def deliver(self, report: Report, title: str) -> int:
-        """Print the report as a table, or write it where `--json` and `--out` ask for it.
-
-        Returns the exit code: that of the gate, where `--gate` names a baseline.
-        """
-        report = replace(report, provenance={"evalkit": __version__, **report.provenance})
-        if self.json_path is None:
-            click.echo(table(report, title))
-        elif self.json_path == "-":
-            click.echo(reports.dumps(report).encode(), nl=False)  # UTF-8 in every locale
-        else:
-            with whole_file(Path(self.json_path)) as f:
-                f.write(reports.dumps(report).encode())
-        if self.out is not None:
-            reports.write(report, self.out)
-            self.say(f"report written to {self.out}")
-        if self.gate is None:
-            return EXIT_DONE
-        return hold(report, self.gate, talk=self.json_path == "-")
-
-
-def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--json`, `--out`, `--gate`, `--quiet`; the command receives them as `output`."""
-
-    @functools.wraps(command)
-    def with_output(
-        *args: Any,
-        json_path: str | None,
-        out: Path | None,
-        gate: Path | None,
-        quiet: bool,
-        **options: Any,
-    ) -> Any:
-        return command(*args, output=Output(json_path, out, quiet, gate), **options)
-
-    of_result = functools.partial(click.option, cls=Option, section="Result")
-    for option in (
-        of_result("--quiet", is_flag=True, help="Say nothing but the result."),
-        of_result(
-            "--gate",
-            type=PATH,
-            metavar="BASELINE.json",
-            help="Exit with 1 if significantly worse than this report.",
-        ),
-        of_result(
-            "--out", type=PATH, metavar="FILE", help="Keep the report (and outcomes beside it)."
-        ),
-        of_result(
-            "--json",
-            "json_path",
-            metavar="FILE",
-            help="The report as JSON instead of a table; - is stdout.",
-        ),
-    ):
-        with_output = option(with_output)
-    return with_output

@@ -7,20 +7,26 @@ from pathlib import Path
 import click
 
 from evalkit import report as reports
-from evalkit.cli.options import PATH
+from evalkit.cli.options import Command
+from evalkit.cli.parameters import Readable, Writable
 from evalkit.files import whole_file
 from evalkit.report.table import table
 
 
-@click.command("report")
-@click.argument("paths", metavar="REPORT...", type=PATH, nargs=-1, required=True)
-@click.option("-o", "--out", type=PATH, metavar="FILE.html", help="Write the page here.")
-@click.option("--data", type=PATH, help="Folder, .zip or list of the images, for thumbnails.")
+@click.command("report", cls=Command)
+@click.argument("paths", metavar="REPORT...", type=Readable(), nargs=-1, required=True)
+@click.option("-o", "--out", type=Writable(), metavar="FILE.html", help="Write the page here.")
+@click.option(
+    "--data",
+    type=Readable(folder=True),
+    metavar="IMAGES",
+    help="Folder, .zip or list of the images, for thumbnails.",
+)
 @click.option("--name", "names", multiple=True, help="What to call each report, in order.")
 @click.option(
     "--plot",
     "plots",
-    type=PATH,
+    type=Writable(),
     multiple=True,
     metavar="KIND.png",
     help="roc, det, histogram, cmc, folds, distances-l2, distances-angle, regions-angle, norms or "

@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evalkit.cli.options import PATH, Command, Output, fars_option, output_options
+from evalkit.cli.options import Command, fars_option
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable
 from evalkit.datasets import layouts, score_lists
 from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import DataError
@@ -17,8 +19,13 @@ from evalkit.protocols import score_list
 
 
 @click.command("score", cls=Command)
-@click.argument("scores", type=PATH)
-@click.option("--pairs", type=PATH, metavar="LIST", help="The pair list, in the scores' order.")
+@click.argument("scores", type=Readable())
+@click.option(
+    "--pairs",
+    type=Readable(folder=True),
+    metavar="LIST",
+    help="The pair list, in the scores' order.",
+)
 @click.option("--distance", is_flag=True, help="Lower is more alike: a score is minus the number.")
 @fars_option(score_list.FARS)
 @output_options

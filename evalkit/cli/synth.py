@@ -8,18 +8,53 @@ from typing import Literal
 import click
 from tqdm import tqdm
 
-from evalkit.cli.options import PATH
+from evalkit.cli.options import PATH, Command
 from evalkit.errors import DataError
 from evalkit.synth import FaceSet, write
 
 
-@click.command("synth")
+@click.command("synth", cls=Command)
 @click.argument("folder", type=PATH)
-@click.option("--subjects", default=1000, show_default=True, help="People.")
-@click.option("--images", default=10, show_default=True, help="Images of each person.")
-@click.option("--distractors", default=100_000, show_default=True, help="Faces of nobody.")
-@click.option("--dim", default=512, show_default=True, help="Dimensions of a feature.")
-@click.option("--seed", default=0, show_default=True, help="The same seed, the same set.")
+@click.option(
+    "--subjects",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1000,
+    show_default=True,
+    help="People.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=10,
+    show_default=True,
+    help="Images of each person.",
+)
+@click.option(
+    "--distractors",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=100_000,
+    show_default=True,
+    help="Faces of nobody.",
+)
+@click.option(
+    "--dim",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=512,
+    show_default=True,
+    help="Dimensions of a feature.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="The same seed, the same set.",
+)
 @click.option(
     "--format",
     "kind",

@@ -10,7 +10,9 @@ import click
 import numpy as np
 
 from evalkit import report as reports
-from evalkit.cli.options import PATH
+from evalkit.cli.options import Command
+from evalkit.cli.output import json_option, write_json
+from evalkit.cli.parameters import Readable, rate
 from evalkit.errors import ReportError
 from evalkit.gate import near
 from evalkit.protocols.intervals import DRAWS, logit_interval, with_intervals
@@ -23,15 +25,17 @@ from evalkit.types import Estimate, Report
 _COMPARED = {"score", "genuine_score"}
 
 
-@click.command("threshold")
-@click.argument("path", metavar="REPORT", type=PATH)
+@click.command("threshold", cls=Command)
+@click.argument("path", metavar="REPORT", type=Readable())
 @click.option(
     "--far",
+    callback=rate,
+    metavar="FAR",
     required=True,
     help='Highest FAR to allow, as text: "1e-6"; of several sets "1e-6,distractors=1000000".',
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def command(path: Path, far: str, as_json: bool) -> None:
+@json_option
+def command(path: Path, far: str, json_path: Path | None) -> None:
     """Print the threshold to deploy for a FAR, how sure it is, and what supports it.
 
     The threshold is the lowest whose measured FAR is at most the one asked for. Its interval says
@@ -39,8 +43,8 @@ def command(path: Path, far: str, as_json: bool) -> None:
     """
     report = reports.read(path)
     point = operating_point(report, far, str(path))
-    if as_json:
-        click.echo(json.dumps(point, indent=1, allow_nan=False))
+    if json_path is not None:
+        write_json(json.dumps(point, indent=1, allow_nan=False), json_path)
         return
     for name in ("threshold", "far", "tpr"):
         value, low, high = point[name], point[f"{name}_low"], point[f"{name}_high"]

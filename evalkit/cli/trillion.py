@@ -14,14 +14,9 @@ from numpy.typing import NDArray
 
 from evalkit import report as reports
 from evalkit.adapters import embeddings, vector_files
-from evalkit.cli.options import (
-    PATH,
-    Command,
-    Output,
-    checkpoint_option,
-    cluster_option,
-    output_options,
-)
+from evalkit.cli.options import Command, checkpoint_option, cluster_option
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable, Writable, rate
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
@@ -40,7 +35,7 @@ if TYPE_CHECKING:
 @vector_options(by_key=False)
 @click.option(
     "--subjects",
-    type=PATH,
+    type=Readable(),
     metavar="LIST.txt",
     help="Line i is the subject of row i, - for nobody.",
 )
@@ -48,17 +43,28 @@ if TYPE_CHECKING:
 @click.option(
     "--far",
     "fars",
+    callback=rate,
+    metavar="FAR",
     multiple=True,
     help="A FAR to give the TPR at, instead of the challenge's; may be repeated.",
 )
-@click.option("--fpir", default=trillion.FPIR, show_default=True, help="FPIR of the search.")
+@click.option(
+    "--fpir",
+    callback=rate,
+    metavar="FPIR",
+    default=trillion.FPIR,
+    show_default=True,
+    help="FPIR of the search.",
+)
 @click.option(
     "--submission",
-    type=PATH,
+    type=Writable(),
     metavar="OUT.bin",
     help="Write also the one-file submission: unit vectors in the order of the images.",
 )
-@click.option("--expect", type=PATH, metavar="REPORT", help="Fail unless its numbers come out.")
+@click.option(
+    "--expect", type=Readable(), metavar="REPORT", help="Fail unless its numbers come out."
+)
 @cluster_option
 @checkpoint_option
 @output_options

@@ -15,7 +15,8 @@ from evalkit import vectors
 from evalkit.adapters import Adapter, embeddings
 from evalkit.adapters.presets import PRESETS, describe
 from evalkit.cli.model_options import ModelChoice, crop_of, model_options
-from evalkit.cli.options import Output, features_options, flip_option, rows_option
+from evalkit.cli.options import features_options, flip_option, rows_option
+from evalkit.cli.output import Output
 from evalkit.features import FeatureStore
 from evalkit.images import ImageSource
 from evalkit.protocols.blas import can_be_one_thread

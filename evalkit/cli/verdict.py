@@ -14,9 +14,19 @@ from evalkit.files import whole_file
 from evalkit.types import Report
 
 
+def read_baseline(path: Path) -> Report:
+    """Read the report to hold others against; ReportError says how to make the first one."""
+    if not path.exists():
+        raise ReportError(
+            f"no report at {path}",
+            f"make the first baseline: evalkit gate REPORT --baseline {path} --accept",
+        )
+    return reports.read(path)
+
+
 def hold(
     report: Report,
-    baseline: Path,
+    baseline: Report,
     rules: Path | None = None,
     *,
     ignore: tuple[str, ...] = (),
@@ -28,13 +38,8 @@ def hold(
 
     talk : the verdict goes to stderr, because stdout holds another document.
     """
-    if not baseline.exists():
-        raise ReportError(
-            f"no report at {baseline}",
-            f"make the first baseline: evalkit gate REPORT --baseline {baseline} --accept",
-        )
     held = gate.read_rules(rules) if rules else None
-    verdict = gate.check(report, reports.read(baseline), held, ignore=ignore)
+    verdict = gate.check(report, baseline, held, ignore=ignore)
     click.echo(gate.verdict_table(verdict), err=talk)
     _publish(verdict, f"evalkit gate {report.protocol}", junit, markdown, talk)
     return EXIT_DONE if verdict.passed else EXIT_GATE_FAILED

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from evalkit.cli.options import PATH, Command, Output, cluster_option, fars_option, output_options
+from evalkit.cli.options import Command, cluster_option, fars_option
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable
 from evalkit.cli.vector_options import VectorSource, advise, vector_options
 from evalkit.datasets import layouts
 from evalkit.protocols import verification
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("pairs", type=PATH)
+@click.argument("pairs", type=Readable(folder=True))
 @click.option(
     "--format",
     "set_format",

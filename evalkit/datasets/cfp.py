@@ -11,15 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from evalkit.datasets.pair_lists import (
-    PairList,
-    build,
-    join_folds,
-    numbered,
-    read_text,
-    wrong_line,
-)
+from evalkit.datasets.pair_lists import PairList, build, join_folds, numbered, wrong_line
 from evalkit.errors import DataError
+from evalkit.files import read_text
 
 _FOLDS = 10
 _IMAGE = re.compile(r"([0-9]{1,6})\s+(\S.*)\Z")

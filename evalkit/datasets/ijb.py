@@ -73,6 +73,8 @@ def _columns(path: Path, width: int, dtype: Any) -> tuple[tuple[str, ...], NDArr
                     )
                 names.append(name)
                 numbers.append(np.array(values, dtype))
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path} is not a text file: byte {e.start} is not UTF-8") from e
     except (OSError, ValueError, OverflowError) as e:
         raise DataError(f"cannot read {path}: {e}") from e
     if not names:

@@ -18,9 +18,9 @@ from evalkit.datasets.pair_lists import (
     numbered,
     parse_labelled,
     parse_two_line,
-    read_text,
 )
 from evalkit.errors import DataError
+from evalkit.files import read_text
 from evalkit.images import ImageSource
 
 

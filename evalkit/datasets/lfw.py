@@ -14,15 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.datasets.pair_lists import (
-    PairList,
-    build,
-    join_folds,
-    numbered,
-    read_text,
-    wrong_line,
-)
+from evalkit.datasets.pair_lists import PairList, build, join_folds, numbered, wrong_line
 from evalkit.errors import DataError
+from evalkit.files import read_text
 from evalkit.types import Manifest
 
 # What the LFW site's errata call wrong among View 2's genuine pairs (its sentence says six, its

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from evalkit.datasets import matio
 from evalkit.errors import DataError
+from evalkit.files import read_text
 from evalkit.keys import canonical
 from evalkit.protocols.joint_bayesian import JointBayesian
 
@@ -64,8 +65,8 @@ def read_distractor_list(path: Path) -> DistractorList:
 
 def _read_lists(path: Path, *names: str) -> dict[str, list[str]]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
+        document = json.loads(read_text(path))
+    except (ValueError, RecursionError) as e:
         raise DataError(f"{path} is not a MegaFace list: {e}") from e
     lists = {name: document.get(name) if isinstance(document, dict) else None for name in names}
     for name, values in lists.items():
@@ -95,10 +96,7 @@ def read_noises(path: Path) -> frozenset[str]:
 
     Names are kept without suffix, as `noisy` compares them.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"{path} is not a list of names: {e}") from e
+    lines = read_text(path).splitlines()
     names = (line.strip().split("\t") for line in lines if not line.startswith("#"))
     return frozenset(canonical(fields[min(1, len(fields) - 1)]) for fields in names if fields[0])
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,16 +64,6 @@ class PairList:
         return Manifest(tuple(keys), subject.astype(np.int32)), PairSet(
             left, right, self.genuine, self.fold
         )
-
-
-def read_text(path: Path) -> str:
-    """Read a list as UTF-8, with or without a byte order mark, or raise DataError."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"there is no pair list {path}") from None
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path} is not a text file: byte {e.start} is not UTF-8") from e
 
 
 def wrong_line(source: str, number: int, expected: str, line: str) -> DataError:

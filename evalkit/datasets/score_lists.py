@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.datasets.pair_lists import GENUINE, IMPOSTOR, numbered, read_text, wrong_line
+from evalkit.datasets.pair_lists import GENUINE, IMPOSTOR, numbered, wrong_line
 from evalkit.errors import DataError
+from evalkit.files import read_text
 
 _EXPECTED = "'label score' or 'label score fold'"
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evalkit.datasets import matio
 from evalkit.errors import DataError
-from evalkit.files import whole_file
+from evalkit.files import read_text, whole_file
 
 _BLOCK = 65536
 
@@ -61,10 +61,7 @@ def read_subjects(path: Path) -> NDArray[np.int32]:
 
     Names are numbered in the order of their first appearance.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"cannot read the list of subjects {path}: {e}") from e
+    lines = read_text(path).splitlines()
     number: dict[str, int] = {"-": -1, "-1": -1}
     found = np.empty(len(lines), np.int32)
     for row, line in enumerate(lines):

@@ -100,8 +100,12 @@ def read(path: Path) -> Report:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError as e:
         raise ReportError(f"no report at {path}") from e
-    except (OSError, ValueError, RecursionError) as e:
-        raise ReportError(f"{path} is not a JSON document: {e}") from e
+    except OSError as e:
+        raise ReportError(f"{path} cannot be read: {e.strerror}") from e
+    except (ValueError, RecursionError) as e:
+        raise ReportError(
+            f"{path} is not a JSON document: {e}", "give the .json file that --out or --json wrote"
+        ) from e
     report = from_json(document, str(path))
     beside = outcomes_path(path)
     if not beside.is_file() or document.get("outcomes_sha256", "") is None:

@@ -1,0 +1,129 @@
+"""Where the result of a command goes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from evalkit import __version__
+from evalkit import report as reports
+from evalkit.cli.options import Option
+from evalkit.cli.parameters import STDOUT, Writable
+from evalkit.cli.verdict import hold, read_baseline
+from evalkit.errors import EXIT_DONE
+from evalkit.files import whole_file
+from evalkit.report.table import table
+from evalkit.types import Report
+
+_of_result = functools.partial(click.option, cls=Option, section="Result")
+
+json_option = _of_result(
+    "--json",
+    "json_path",
+    type=Writable(allow_dash=True),
+    is_flag=False,
+    flag_value="-",
+    metavar="FILE",
+    help="JSON instead of a table; - is stdout.",
+)
+
+
+def write_json(text: str, path: Path) -> None:
+    """Write a JSON document to a file or to stdout, in UTF-8 whatever the locale."""
+    if path == STDOUT:
+        click.echo(text.encode())
+        return
+    with whole_file(path) as f:
+        f.write(f"{text}\n".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a result goes: the table to stdout, or JSON instead; a report file; talk to stderr."""
+
+    json_path: Path | None
+    out: Path | None
+    quiet: bool
+    gate: Report | None = None
+
+    def say(self, line: str) -> None:
+        """Tell the user something that is not the result."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+    @contextmanager
+    def bar(self, what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+        """Draw progress on stderr, with rate and time left, where somebody is looking.
+
+        Yields the function to call with (done, total).
+        """
+        silent = self.quiet or not sys.stderr.isatty()
+        with tqdm(desc=what, unit=unit, unit_scale=True, disable=silent, leave=False) as drawn:
+
+            def progress(done: int, total: int) -> None:
+                if drawn.total is None:  # what an earlier run did is not this run's speed
+                    drawn.initial = drawn.n = done
+                drawn.total = total
+                drawn.update(done - drawn.n)
+
+            yield progress
+
+    def deliver(self, report: Report, title: str) -> int:
+        """Print the report as a table, or write it where `--json` and `--out` ask for it.
+
+        Returns the exit code: that of the gate, where `--gate` names a baseline.
+        """
+        report = replace(report, provenance={"evalkit": __version__, **report.provenance})
+        if self.json_path is None:
+            click.echo(table(report, title))
+        else:
+            write_json(reports.dumps(report).rstrip(), self.json_path)
+        if self.out is not None:
+            reports.write(report, self.out)
+            self.say(f"report written to {self.out}")
+        if self.gate is None:
+            return EXIT_DONE
+        return hold(report, self.gate, talk=self.json_path == STDOUT)
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json`, `--out`, `--gate`, `--quiet`; the command receives them as `output`."""
+
+    @functools.wraps(command)
+    def with_output(
+        *args: Any,
+        json_path: Path | None,
+        out: Path | None,
+        gate: Path | None,
+        quiet: bool,
+        **options: Any,
+    ) -> Any:
+        baseline = None if gate is None else read_baseline(gate)
+        return command(*args, output=Output(json_path, out, quiet, baseline), **options)
+
+    for option in (
+        _of_result("--quiet", is_flag=True, help="Say nothing but the result."),
+        _of_result(
+            "--gate",
+            type=click.Path(path_type=Path),
+            metavar="BASELINE.json",
+            help="Exit with 1 if significantly worse than this report.",
+        ),
+        _of_result(
+            "--out",
+            type=Writable(),
+            metavar="FILE",
+            help="Keep the report (and outcomes beside it).",
+        ),
+        json_option,
+    ):
+        with_output = option(with_output)
+    return with_output

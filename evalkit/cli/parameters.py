@@ -1,0 +1,97 @@
+"""Kinds of values that options take: what is read, what is written, rates; told wrong at once."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from evalkit.errors import DataError, ProtocolError
+from evalkit.files import refuse_unwritable
+from evalkit.protocols.metrics import false_accepts_allowed
+
+# How files of these kinds begin; their readers would complain about what follows.
+_BEGINNINGS = {".npy": b"\x93NUMPY", ".npz": b"PK", ".zip": b"PK", ".parquet": b"PAR1"}
+
+
+STDOUT = Path("-")
+
+
+class Readable(click.Path):
+    """A file or folder that is there and holds something; what it holds is its reader's matter.
+
+    folder : one may be given.  empty : a file without a byte says something, a list that names
+    nothing.
+    """
+
+    def __init__(self, *, folder: bool = False, empty: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self.folder, self.empty = folder, empty
+
+    def check(self, path: Path, name: str) -> None:
+        """DataError says which option names what is missing, empty, a folder or another kind."""
+        if not path.exists():
+            near = difflib.get_close_matches(path.name, _beside(path), n=1, cutoff=0.8)
+            where = "" if path.is_absolute() else f"looked in {Path.cwd()}"
+            hint = f"did you mean {path.with_name(near[0])}?" if near else where
+            raise DataError(f"{name}: there is no {path}", hint)
+        if path.is_dir() and not self.folder:
+            raise DataError(f"{name}: {path} is a folder", "give the file itself")
+        if not path.is_file():
+            return
+        with path.open("rb") as f:
+            begins = f.read(8)
+        if not begins and not self.empty:
+            raise DataError(f"{name}: {path} is empty", "was its writing broken off?")
+        kind = path.suffix.lower()
+        if not begins.startswith(_BEGINNINGS.get(kind, b"")):
+            raise DataError(f"{name}: {path} is no {kind} file: it begins with {begins!r}")
+
+
+class Writable(click.Path):
+    """A file that can be made: its folder is there, and it is no folder itself."""
+
+    def __init__(self, *, allow_dash: bool = False) -> None:
+        super().__init__(path_type=Path, allow_dash=allow_dash)
+
+    def check(self, path: Path, name: str) -> None:
+        """DataError before any work is done, rather than after it."""
+        if not (self.allow_dash and path == STDOUT):
+            try:
+                refuse_unwritable(path)
+            except OSError as e:
+                raise DataError(f"{name}: {e.strerror}: {e.filename}") from None
+
+
+def check_files(ctx: click.Context) -> None:
+    """Hold every file of a command line against what its option says of it."""
+    for param in ctx.command.params:
+        given = ctx.params.get(param.name or "")
+        if isinstance(param.type, Readable | Writable) and given is not None:
+            name = param.opts[0] if isinstance(param, click.Option) else _spelled(param)
+            for path in given if isinstance(given, tuple) else (given,):
+                param.type.check(path, name)
+
+
+def rate(_: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Refuse what no FAR or FPIR can be; what follows a comma names a set of comparisons."""
+    for text in value if isinstance(value, tuple) else (value,):
+        try:
+            false_accepts_allowed(text.partition(",")[0], 1)
+        except ProtocolError as e:
+            what = e.message.removeprefix("FAR ")
+            raise click.BadParameter(f"{what}: {e.hint}", param=param) from None
+    return value
+
+
+def _spelled(argument: click.Parameter) -> str:
+    return argument.human_readable_name.strip("[].")
+
+
+def _beside(path: Path) -> list[str]:
+    try:
+        return [each.name for each in path.parent.iterdir()]
+    except OSError:
+        return []

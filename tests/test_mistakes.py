@@ -1,0 +1,168 @@
+"""What is typed wrong is told in one line: what, where, what to do; with the right exit code."""
+
+import shlex
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from evalkit import cli
+from evalkit.cli import COMMANDS, run
+from evalkit.cli.parameters import Readable, Writable
+
+X = "faces/x.npy"
+TRILLION = f"trillion --features {X} --subjects who.txt --far 1e-1"
+MODEL = "--model m.onnx --preset arcface"
+MEGAFACE = f"megaface --features {X} --keys keys.txt --probe-list"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Go to a folder with one good set, and files that are empty or of another kind."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()
+    rng = np.random.default_rng(0)
+    np.save(X, rng.normal(size=(12, 4)).astype(np.float32))
+    Path("who.txt").write_text("\n".join("aabbcc------"))
+    Path("keys.txt").write_text("\n".join(f"p{k // 2}/{k}.jpg" for k in range(12)))
+    assert run([*TRILLION.split(), "--out", "base.json", "--quiet"]) == 0
+    for name in ("empty.npy", "empty.txt", "empty.json", "empty.toml", "empty.h5"):
+        Path(name).touch()
+    for name in ("text.npy", "text.npz", "text.zip", "text.json", "text.toml", "text.onnx"):
+        Path(name).write_text("hello\n")
+    return tmp_path
+
+
+def told(capsys: pytest.CaptureFixture[str], line: str) -> tuple[int, str]:
+    capsys.readouterr()
+    code = run(shlex.split(line))
+    said = capsys.readouterr()
+    assert said.out == "", line
+    return code, said.err
+
+
+# kind of mistake -> lines, each with the exit code and what must be said
+MISTAKES = {
+    "missing": [
+        ("lfw --features no.npy", 3, "--features: there is no no.npy"),
+        (f"lfw --features {X} --keys key.txt", 3, "--keys: there is no key.txt"),
+        (f"lfw {MODEL}", 3, "no model at m.onnx"),
+        ("lfw --model m.pt --preset arcface", 3, "no model at m.pt"),
+        (f"verify no.txt --features {X}", 3, "PAIRS: there is no no.txt"),
+        (f"embed f.h5 {MODEL} --data no", 3, "--data: there is no no"),
+        ("import no.npy f.h5", 3, "SOURCE: there is no no.npy"),
+        (f"{MEGAFACE} no --distractor-list no", 3, "--probe-list: there is no no"),
+        (f"ijb --features {X} --media no --pairs no", 3, "--media: there is no no"),
+        (f"blufr --features {X} --config no.mat", 3, "--config: there is no no.mat"),
+        ("geometry no.h5", 3, "FEATURES.h5: there is no no.h5"),
+        ("score no.txt", 3, "SCORES: there is no no.txt"),
+        ("compare base.json no.json", 3, "OTHER: there is no no.json"),
+        ("gate no.json --baseline base.json", 3, "REPORT: there is no no.json"),
+        ("gate base.json --baseline no.json", 3, "no report at no.json"),
+        ("gate base.json --baseline base.json --rules no.toml", 3, "--rules: there is no no.toml"),
+        ("threshold no.json --far 1e-2", 3, "REPORT: there is no no.json"),
+        ("report base.json no.json", 3, "REPORT: there is no no.json"),
+        ("report base.json -o r.html --data no", 3, "--data: there is no no"),
+        (f"{TRILLION} --expect no.json", 3, "--expect: there is no no.json"),
+        (f"{TRILLION} --gate no.json", 3, "no report at no.json"),
+    ],
+    "a folder": [
+        (f"lfw --features {X} --keys faces", 3, "--keys: faces is a folder"),
+        (f"trillion --features {X} --subjects faces", 3, "--subjects: faces is a folder"),
+        ("score faces", 3, "SCORES: faces is a folder"),
+        ("gate base.json --baseline faces", 3, "faces cannot be read: Is a directory"),
+        (f"{TRILLION} --out faces", 3, "--out: a file cannot be written over a folder: faces"),
+    ],
+    "empty": [
+        (f"lfw --features {X} --keys empty.txt", 3, "--keys: empty.txt is empty"),
+        ("trillion --features empty.npy --subjects who.txt", 3, "--features: empty.npy is empty"),
+        ("geometry empty.h5", 3, "FEATURES.h5: empty.h5 is empty"),
+        ("threshold empty.json --far 1e-2", 3, "REPORT: empty.json is empty"),
+        ("gate base.json --baseline base.json --rules empty.toml", 3, "empty.toml is empty"),
+    ],
+    "of another kind": [
+        ("lfw --features text.npy", 3, "--features: text.npy is no .npy file: it begins with b'he"),
+        ("import text.npz f.h5", 3, "SOURCE: text.npz is no .npz file"),
+        (f"embed f.h5 {MODEL} --data text.zip", 3, "--data: text.zip is no .zip file"),
+        ("compare text.json base.json", 3, "text.json is not a JSON document"),
+        ("compare base.npz base.json", 3, "base.npz is not a JSON document"),
+        ("gate base.json --baseline base.json --rules text.toml", 3, "text.toml is not TOML"),
+        (f"{MEGAFACE} base.json --distractor-list base.json", 3, "base.json is no MegaFace list"),
+    ],
+    "swapped": [
+        (f"trillion --features who.txt --subjects {X}", 3, f"{X} is not a text file"),
+        (f"verify {X} --features keys.txt", 3, f"{X} is not a text file"),
+        (f"import f.h5 {X}", 3, "SOURCE: there is no f.h5"),
+        (f"import {X} keys.txt", 2, "keys.txt has no suffix .h5: a feature file is HDF5"),
+        (f"import {X} f.h5 --keys {X}", 3, f"{X} is not a text file"),
+        ("gate base.json base.json", 2, "Missing option '--baseline'"),
+    ],
+    "a value that is none": [
+        (f"lfw --features {X} --flip summ", 2, "'summ' is not one of 'none', 'sum', 'concat'"),
+        (f"{TRILLION} --far x", 2, "Invalid value for '--far': 'x' is not decimal text"),
+        (f"{TRILLION} --fpir 5", 2, "Invalid value for '--fpir': 5 is outside (0, 1]"),
+        ("threshold base.json --far 2", 2, "Invalid value for '--far': 2 is outside (0, 1]"),
+        (f"lfw {MODEL} --device gpu", 2, "'gpu' is none of auto, cpu, cuda"),
+        ("compare base.json base.json --draws -3", 2, "-3 is not in the range x>=2"),
+        ("compare base.json base.json --seed -1", 2, "-1 is not in the range x>=0"),
+        ("synth s --dim 0", 2, "0 is not in the range x>=1"),
+        ("report base.json --plot x.png", 3, "no picture is called 'x'"),
+    ],
+    "not known": [
+        ("trilion", 2, "No such command 'trilion'. Did you mean 'trillion'?"),
+        (f"lfw --feature {X}", 2, "'--feature'"),
+        ("list all", 2, "unexpected extra argument (all)"),
+        ("lfw", 2, "give --model MODEL, or --features FILE with embeddings"),
+        (f"blufr {MODEL} --config who.txt", 2, "give --data IMAGES"),
+        (f"lfw {MODEL} --features {X}", 2, "both are given"),
+    ],
+    "nowhere to write": [
+        (f"{TRILLION} --out no/r.json", 3, "--out: there is no folder: no"),
+        (f"{TRILLION} --json no/r.json", 3, "--json: there is no folder: no"),
+        (f"{TRILLION} --submission no/s.bin", 3, "--submission: there is no folder: no"),
+        ("gate base.json --baseline base.json --junit no/x.xml", 3, "--junit: there is no folder"),
+        ("report base.json -o no/r.html", 3, "-o: there is no folder: no"),
+        ("report base.json --plot no/roc.png", 3, "--plot: there is no folder: no"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_a_mistake_is_told_in_one_line(
+    folder: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(folder.rglob("*"))
+    for line, expected, message in MISTAKES[kind]:
+        code, said = told(capsys, line)
+        assert (code, message in said) == (expected, True), f"{line}\n{code} {said}"
+        first, *rest = said.splitlines()
+        assert first.startswith("evalkit") and ": error: " in first, line
+        assert not rest or (len(rest) == 1 and rest[0].startswith("hint: ")), f"{line}\n{said}"
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_the_nearest_name_is_suggested(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "hint: did you mean base.json?" in told(capsys, "report bse.json")[1]
+    assert f"hint: looked in {folder}" in told(capsys, "report other.txt")[1]
+
+
+def test_every_command_looks_at_its_files_before_it_works() -> None:
+    """What an option reads or writes says so by its type, and its command holds it to that."""
+    for name in COMMANDS:
+        command = cli.cli.get_command(click.Context(cli.cli), name)
+        assert command is not None
+        files = [p for p in command.params if isinstance(p.type, Readable | Writable)]
+        assert not files or type(command).__name__ == "Command", name
+
+
+def test_a_fault_of_evalkit_does_not_look_like_a_closed_gate(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fault(*_: object) -> None:
+        raise ZeroDivisionError("broken")
+
+    monkeypatch.setattr("evalkit.report.read", fault)
+    code, said = told(capsys, "threshold base.json --far 1e-2")
+    assert code == 3
+    assert "ZeroDivisionError: broken" in said and said.endswith("please report it\n")
