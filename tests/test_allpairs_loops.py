@@ -1,5 +1,6 @@
 """numpy's loops and numba's: the keys between cuts, and products of pairs of rows."""
 
+import math
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -74,6 +75,23 @@ def test_products_err_by_no_more_than_any_order_of_summation(loops):
     unit = 2.0**-24 if loops is by_numpy else 2.0**-53
     bound = 2 * 516 * unit * x.norm[i] * y.norm[j]
     assert (np.abs(loops.products(x, i, y, j) - true) <= bound).all()
+
+
+@pytest.mark.parametrize("scale", [1, 1e-3, 1e-12, 1e-30, 1e-44, 1e12, 1e30])
+@pytest.mark.parametrize("d", [1, 64, 515])
+def test_norms_are_no_less_than_the_lengths_and_hardly_more(scale, d):
+    x = (np.random.default_rng(3).normal(size=(50, d)) * scale).astype(np.float32)
+    x[7], x[8, 0] = 0, np.float32(3e38)
+    true = [math.sqrt(math.fsum(v * v for v in row.tolist())) for row in x]
+    norm = Side(x).norm
+    assert (norm >= true).all()
+    assert (norm <= np.array(true) * (1 + 1e-4)).all()
+
+
+def test_rows_that_are_not_finite_have_no_norm():
+    x = np.ones((4, 70), np.float32)
+    x[1, 69], x[2, 0] = np.nan, -np.inf
+    assert Side(x).rows.tolist() == [0, 3]
 
 
 def test_a_numba_that_does_not_suit_is_done_without(monkeypatch):

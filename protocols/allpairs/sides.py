@@ -13,8 +13,7 @@ from evalkit.protocols.allpairs.mapped import closed, opened
 Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
 _CHUNK = 1024
-# A float64 sum of squares errs by far less than this, relatively.
-_UP = 1 + 1e-9
+_TERMS = 64  # squares that float32 sums, where the dimension allows it
 
 
 class Side:
@@ -31,16 +30,14 @@ class Side:
             x = x.detach().cpu().numpy()
         self.given = len(x)
         self.vectors = x
-        good, norm = np.ones(len(x), bool), np.zeros(len(x))
+        norm = np.zeros(len(x))
 
         def measure(o: int) -> None:
-            rows = np.asarray(x[o : o + _CHUNK], np.float32)
-            good[o : o + _CHUNK] = np.isfinite(rows).all(axis=1)
-            wide = rows.astype(np.float64)
-            norm[o : o + _CHUNK] = np.sqrt(np.einsum("ij,ij->i", wide, wide)) * _UP
+            norm[o : o + _CHUNK] = _lengths(np.asarray(x[o : o + _CHUNK], np.float32))
 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(measure, range(0, len(x), _CHUNK)))
+        good = np.isfinite(norm)
         self.rows = np.flatnonzero(good)
         self.norm = norm[good]
         self.dim = int(x.shape[1])
@@ -71,3 +68,22 @@ class Side:
     def longest(self) -> float:
         """At least the length of the longest row; 0 where there is none."""
         return float(self.norm.max(initial=0.0))
+
+
+def _lengths(rows: NDArray[np.float32]) -> Floats:
+    """At least the length of each row, (n,), and hardly more; not finite where a row is not.
+
+    float32 sums of n squares err by at most (n + 1) 2^-24 of themselves, so roots by half of that;
+    where squares could leave the range of float32, float64 takes over.
+    """
+    dim = rows.shape[1]
+    terms = _TERMS if dim % _TERMS == 0 else dim
+    parts = rows.reshape(len(rows), -1, terms) if dim else rows[:, None]
+    with np.errstate(over="ignore", under="ignore"):
+        square = np.einsum("ijk,ijk->ij", parts, parts).sum(axis=1, dtype=np.float64)
+    length = np.sqrt(square) * (1 + (terms + 2) * 2.0**-24)
+    rare = np.flatnonzero(~((length > 1e-8) & (length < 1e15)))
+    if len(rare):
+        wide = rows[rare].astype(np.float64)
+        length[rare] = np.sqrt(np.einsum("ij,ij->i", wide, wide)) * (1 + 1e-9)
+    return length
