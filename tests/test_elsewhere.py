@@ -274,12 +274,13 @@ def test_a_worker_whose_torch_multiplies_wrongly_falls_back(tmp_path, monkeypatc
     assert elsewhere._trusted(screens.Screen("int8")).arithmetic == "int8"
 
 
-def test_without_dask_the_install_line_is_printed(monkeypatch, capsys):
+def test_without_dask_the_install_line_is_printed(monkeypatch, capsys, tmp_path):
     from evalkit import cluster
     from evalkit.cli import run
 
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
-    assert run(["trillion", "--features", "x.npy", "--cluster", "local"]) == 3
+    np.save(tmp_path / "x.npy", np.eye(3, dtype=np.float32))
+    assert run(["trillion", "--features", str(tmp_path / "x.npy"), "--cluster", "local"]) == 3
     told = capsys.readouterr().err
     assert "needs distributed and cryptography" in told
     assert "pip install 'face-evalkit[cluster]'" in told
