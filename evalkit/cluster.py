@@ -33,6 +33,7 @@ from evalkit.files import cache_folder, whole_file
 from evalkit.protocols.allpairs.mapped import Mapped
 
 _RETRIES = 2  # of a piece that raised: a shared disk may fail for a moment
+_MALLOC = {"MALLOC_TRIM_THRESHOLD_": 1 << 27, "MALLOC_MMAP_THRESHOLD_": 1 << 25}  # bytes
 _JOIN_S = 30  # to wait for a scheduler and its first worker
 
 
@@ -190,8 +191,15 @@ def _start(where: str, folder: Path) -> Any:
     from distributed import Nanny, Scheduler, SpecCluster
     from distributed.security import Security
 
-    # Else a worker that is just starting again, 15 s after another end of it, is given up for good.
-    dask.config.set({"distributed.deploy.lost-worker-timeout": "1000 days"})
+    dask.config.set(
+        {
+            # Else a worker just starting again, 15 s after another end of it, is given up for good.
+            "distributed.deploy.lost-worker-timeout": "1000 days",
+            "distributed.worker.profile.enabled": False,
+            # Dask gives memory back at every chance: half of a worker's time went to asking again.
+            **{f"distributed.nanny.pre-spawn-environ.{k}": v for k, v in _MALLOC.items()},
+        }
+    )
     devices = gpus()
     some = re.fullmatch(r"local:(\d+)", where)
     n = int(some[1]) if some else len(devices) or len(os.sched_getaffinity(0))

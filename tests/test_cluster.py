@@ -34,6 +34,7 @@ pytest.importorskip("distributed")
 pytest.importorskip("cryptography")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9 and /proc")
 __all__ = ["model"]  # a fixture
+PAGE = Path(__file__).parents[1] / "docs" / "howto" / "cluster.md"
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +143,15 @@ def test_rows_reach_workers_by_the_name_of_a_file(two: Cluster, tmp_path: Path) 
     job = elsewhere.Blocks(scan.Scan(scan.Side(placed), None), None, [])  # type: ignore[arg-type]
     with closing(two.run(lambda _: job._scan.x.pick(np.array([0])), {0: None})) as done:
         np.testing.assert_array_equal(next(done)[1], x[[0]])
+
+
+def test_workers_keep_the_memory_they_freed(two: Cluster) -> None:
+    """Dask's own setting doubles a worker's time: every array is asked of the system anew."""
+    assert two._client is not None
+    told = two._client.run(lambda: [os.environ.get(k) for k in cluster._MALLOC])
+    assert all(each == ["134217728", "33554432"] for each in told.values())
+    text = PAGE.read_text("utf-8") if PAGE.is_file() else None
+    assert text is None or all(f"{k}={v}" in text for k, v in cluster._MALLOC.items())
 
 
 def load(path: Path) -> adapters.Adapter:
@@ -410,9 +420,6 @@ def test_one_worker_and_twenty_kills(cache: Path, monkeypatch: Any) -> None:
         engine = Engine(cluster=workers, progress=kills)
         assert told(allpairs.verify(x, a, fars=FARS, engine=engine)) == true
         assert len(kills.killed) == 20
-
-
-PAGE = Path(__file__).parents[1] / "docs" / "howto" / "cluster.md"
 
 
 @pytest.mark.skipif(not PAGE.is_file(), reason="no documents beside the tests")
