@@ -19,9 +19,10 @@ from scipy.special import ndtr, ndtri
 from evalkit.protocols import blufr, verification
 from evalkit.protocols.intervals import logit_interval, with_intervals
 from evalkit.protocols.metrics import dir_at_fpir
+from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.paired import differences
 from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import Sample, sample_of
+from evalkit.protocols.samples import Sample
 from evalkit.types import Estimate, Report
 
 

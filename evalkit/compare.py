@@ -11,8 +11,9 @@ import numpy as np
 from evalkit.directions import better
 from evalkit.errors import ReportError
 from evalkit.protocols.intervals import affordable
+from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.paired import Difference, differences
-from evalkit.protocols.samples import Outcomes, Sample, part_of, parts_of, sample_of
+from evalkit.protocols.samples import Outcomes, Sample, part_of, parts_of
 from evalkit.report.table import spelled
 from evalkit.types import Report
 

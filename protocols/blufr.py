@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, compat, metrics
 from evalkit.protocols.intervals import bounded
+from evalkit.protocols.outcomes import DRAWN, sample_of
 from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import DRAWN, Floats, Outcomes, sample_of
+from evalkit.protocols.samples import Floats, Outcomes
 from evalkit.protocols.scores import Flip, failed, fuse, normalise
 from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate, Failures, Report
@@ -178,7 +179,7 @@ def _searched(
 ) -> tuple[dict[str, Estimate], dict[str, NDArray[Any]]]:
     """Search the gallery: detection and identification rate at rank 1, by both rules.
 
-    Returns the searches too, as `samples.searches_of` reads them.
+    Returns the searches too, as `outcomes.searches_of` reads them.
     """
     who, enrolled = subject[trial.probe], subject[trial.gallery]
     if len(np.unique(enrolled)) != len(enrolled):

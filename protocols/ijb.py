@@ -12,7 +12,7 @@ threshold (`insightface_tpir`), which evaluations give beside it where asked for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,129 +22,30 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, compat, long_lists, metrics
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.scores import Flip, failed, fuse, normalise
+from evalkit.protocols.scores import failed
+from evalkit.protocols.templates import Ints, Pooling, Templates, pool
 from evalkit.types import Estimate, Failures, PairSet, Report
+
+__all__ = [
+    "DEPTHS",
+    "FARS",
+    "FPIRS",
+    "NAME",
+    "VERSION",
+    "Enrolled",
+    "Pooling",
+    "Templates",
+    "identify",
+    "insightface_tpir",
+    "pool",
+    "verify",
+]
 
 NAME = "ijb"
 VERSION = 1
 FARS = ("1e-1", "1e-2", "1e-3", "1e-4", "1e-5", "1e-6")
 FPIRS = ("1e-1", "1e-2")
 DEPTHS = (1, 5, 10)
-_IMAGES = 16384  # pooled at a time
-
-Ints = NDArray[np.integer[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Pooling:
-    """How images become a template, and InsightFace's names for it (F, N, D).
-
-    flip : F1 is "sum", F0 "none".  keep_norm : N1, images count by the length of their vectors;
-    else N0, all are made unit length.  detector_score : D1, a vector is multiplied by its face's
-    detection score.  media : images of one video are averaged first, then all media are summed.
-    unit_views : an image's views are made unit length before they are fused (no name there).
-    """
-
-    flip: Flip = "sum"
-    keep_norm: bool = True
-    detector_score: bool = True
-    media: bool = True
-    unit_views: bool = False
-
-    @property
-    def name(self) -> str:
-        """InsightFace's short name: N1D1F1, with M0 where media are not averaged."""
-        name = f"N{self.keep_norm:d}D{self.detector_score:d}F{self.flip != 'none':d}"
-        return name if self.media else f"{name}M0"
-
-
-@dataclass(frozen=True, slots=True)
-class Templates:
-    """Unit vectors (T, D) of templates `ids`, (T,) ascending; NaN where no image has a vector."""
-
-    ids: NDArray[np.int64]
-    vectors: NDArray[np.float32]
-    failed_images: int
-
-    def rows(self, ids: Ints) -> NDArray[np.int64]:
-        """Row of each template id; ProtocolError names one that has no image."""
-        rows = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        missing = np.flatnonzero(self.ids[rows] != ids)
-        if len(missing):
-            raise ProtocolError(
-                f"{len(missing)} templates have no images, the first is {ids[missing[0]]}"
-            )
-        return rows
-
-
-def pool(
-    features: NDArray[Any],
-    template: Ints,
-    media: Ints,
-    detector_score: NDArray[np.floating[Any]] | None,
-    how: Pooling,
-) -> Templates:
-    """Pool (N, D) or (N, V, D) features, not normalised, to one unit vector a template.
-
-    template, media : (N,) ids of each image; detector_score : (N,).  Order of the steps: flip,
-    length, detector score, mean over a medium's images, sum over media, unit length.  Sums are in
-    float64.  An image without a vector (not finite) is left out of its template, and counted.
-    """
-    n = len(features)
-    if template.shape != (n,) or media.shape != (n,):
-        raise ProtocolError(f"{n} features, {len(template)} templates and {len(media)} media")
-    if how.detector_score and (detector_score is None or detector_score.shape != (n,)):
-        raise ProtocolError(
-            f"{n} features have no detection score each", "give the scores, or pool without them"
-        )
-    ids = np.unique(template)
-    vectors = np.full((len(ids), _width(features, how.flip)), np.nan, np.float32)
-    lost = 0
-    for chosen in _whole_templates(template, media):
-        x = fuse(features[chosen], how.flip, unit=how.unit_views)
-        ok = ~failed(x)
-        lost += int((~ok).sum())
-        chosen, x = chosen[ok], x[ok]
-        if not len(x):
-            continue
-        if not how.keep_norm:
-            x = normalise(x)
-        if how.detector_score and detector_score is not None:
-            x = x * detector_score[chosen, None].astype(np.float32)
-        total = x.astype(np.float64)
-        of, medium = template[chosen], media[chosen]
-        if how.media:
-            first = _firsts(of, medium)
-            counts = np.diff(np.append(first, len(of)))
-            total = np.add.reduceat(total, first, axis=0) / counts[:, None]
-            of = of[first]
-        first = _firsts(of)
-        total = np.add.reduceat(total, first, axis=0)
-        vectors[np.searchsorted(ids, of[first])] = normalise(total)
-    return Templates(ids.astype(np.int64), vectors, lost)
-
-
-def _width(features: NDArray[Any], flip: Flip) -> int:
-    one: NDArray[np.float32] = fuse(np.zeros((1, *features.shape[1:]), np.float32), flip)
-    return len(one[0])
-
-
-def _whole_templates(template: Ints, media: Ints) -> Iterator[NDArray[np.int64]]:
-    """Yield rows by template, then medium, some `_IMAGES` at a time, no template in two parts."""
-    order = np.lexsort((media, template))
-    first = _firsts(template[order])
-    at = 0
-    while at < len(order):
-        later = first[first >= at + _IMAGES]
-        end = int(later[0]) if len(later) else len(order)
-        yield order[at:end]
-        at = end
-
-
-def _firsts(*columns: Ints) -> NDArray[np.int64]:
-    """Where a new run of equal rows starts."""
-    new = np.any([np.diff(c) != 0 for c in columns], axis=0)
-    return np.concatenate([[0], np.flatnonzero(new) + 1])
 
 
 def verify(
@@ -271,7 +172,7 @@ class _Found:
 
 
 def _outcomes(searched: Sequence[_Found]) -> dict[str, NDArray[Any]]:
-    """Keep every search for intervals and paired tests, see `samples.searches_of`."""
+    """Keep every search for intervals and paired tests, see `outcomes.searches_of`."""
     gallery = range(len(searched))
     subject = np.concatenate([f.subject for f in searched])
     return {

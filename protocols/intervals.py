@@ -14,8 +14,9 @@ from scipy.special import betaincinv, ndtri
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.drawn_metrics import reaching
+from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import Floats, Outcomes, Sample, sample_of
+from evalkit.protocols.samples import Floats, Outcomes, Sample
 from evalkit.types import Estimate
 
 LEVEL = 0.95
@@ -75,7 +76,7 @@ def with_intervals(
 ) -> dict[str, Estimate]:
     """Return the metrics with `low`, `high` and `interval` filled in.
 
-    outcomes : as `samples.sample_of` reads them.  An estimate without a value, with an interval
+    outcomes : as `outcomes.sample_of` reads them.  An estimate without a value, with an interval
     already, or of a kind that cannot be resampled is returned as it is.  Where all draws agree
     (no errors seen, or few subjects) the interval is Clopper-Pearson's with one trial a subject.
     Where nobody knows who was compared, comparisons are drawn, as `interval` then says.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import recipes, verification
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.recipes import Recipe
+from evalkit.protocols.recipe import Recipe
 from evalkit.protocols.scores import Flip
 from evalkit.types import Estimate, PairSet, Report
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from evalkit.protocols import allpairs, megaface_roc, metrics
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.megaface_devkit import project
+from evalkit.protocols.megaface_noises import Floats, Noises, Rule, clean
 from evalkit.protocols.scores import failed, normalise
 from evalkit.protocols.set_outcomes import set_outcomes, tail_length
 from evalkit.types import Estimate, Failures, Report
@@ -37,21 +38,6 @@ NAME = "megaface"
 VERSION = 1
 FARS = ("1e-4", "1e-5", "1e-6")
 RANKS = (1, 10)
-
-Rule = Literal["insightface", "facex"]
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Noises:
-    """Images known to be wrong, and whose ways of cleaning them are followed (see `clean`).
-
-    probe : (P,) bool.  distractor : (N,) bool for each set of distractors, by its name.
-    """
-
-    rules: Sequence[Rule]
-    probe: NDArray[np.bool_]
-    distractor: Mapping[str, NDArray[np.bool_]]
 
 
 def validate(
@@ -110,7 +96,8 @@ def evaluate(
     kept: dict[str, NDArray[Any]] = {}
     for name, x in distractors.items():
         beside: list[dict[str, Estimate]] = []
-        for rule in (None, *(noises.rules if noises else ())):
+        rules: Sequence[Rule] = noises.rules if noises else ()
+        for rule in (None, *rules):
             p, d, label = probe, x, name
             if noises is not None and rule is not None:
                 p, d = clean(probe, subject, x, noises.probe, noises.distractor[name], rule)
@@ -150,35 +137,6 @@ def _noisy(noises: Noises) -> dict[str, Any]:
         "noisy_probes": int(noises.probe.sum()),
         "noisy_distractors": {name: int(bad.sum()) for name, bad in noises.distractor.items()},
     }
-
-
-def clean(
-    probe: NDArray[Any],
-    subject: NDArray[np.integer[Any]],
-    distractor: NDArray[Any],
-    noisy_probe: NDArray[np.bool_],
-    noisy_distractor: NDArray[np.bool_],
-    rule: Rule,
-) -> tuple[Floats, Floats]:
-    """Replace the features of wrong images, as two published tables do; nothing is left out.
-
-    A noisy probe becomes the sum of its subject's clean features, each and the sum of unit length
-    (InsightFace adds unseeded noise of +-0.001 to it, evalkit does not), so it still counts, as a
-    nearly perfect one.
-    A noisy distractor can never match by InsightFace's rule (a dimension of its own, 100 long):
-    here it has no template.  By FaceX-Zoo's it is the zero vector, which beats a mate of negative
-    score.
-    Source: InsightFace `megaface/remove_noises.py`, FaceX-Zoo `test_protocol/remove_noises.py`.
-    """
-    p, d = np.array(probe, np.float32), np.array(distractor, np.float32)
-    for row in np.flatnonzero(noisy_probe):
-        of_subject = (subject == subject[row]) & ~noisy_probe
-        if not of_subject.any():
-            raise ProtocolError(f"all probes of the subject of probe {row} are on the noise list")
-        centre = normalise(probe[of_subject]).astype(np.float64)
-        p[row] = normalise(centre[~failed(centre)].sum(axis=0)[None])[0]
-    d[noisy_distractor] = np.nan if rule == "insightface" else 0.0
-    return p, d
 
 
 def _sides(
@@ -246,11 +204,8 @@ def genuine_pairs(
     subject: NDArray[np.integer[Any]],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return all ordered pairs (i, j), i != j, of one subject, by i, then j."""
-    by_subject = np.argsort(subject, kind="stable")
-    groups = np.split(by_subject, np.flatnonzero(np.diff(subject[by_subject])) + 1)
-    i = np.concatenate([np.repeat(g, len(g)) for g in groups])
-    j = np.concatenate([np.tile(g, len(g)) for g in groups])
-    i, j = i[i != j], j[i != j]
+    one, other = allpairs.genuine_pairs(np.unique(subject, return_inverse=True)[1])
+    i, j = np.concatenate([one, other]), np.concatenate([other, one])
     order = np.lexsort((j, i))
     return i[order], j[order]
 

@@ -16,93 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.joint_bayesian import JointBayesian
+from evalkit.protocols.devkit_galleries import random_galleries
+from evalkit.protocols.devkit_scores import Projected, pair_scores, project, scores
+
+__all__ = [
+    "ROC_PROBES",
+    "Devkit",
+    "Points",
+    "Projected",
+    "evaluate",
+    "pair_scores",
+    "project",
+    "roc_counts",
+    "scores",
+]
 
 ROC_PROBES = 100  # FuseResults takes impostor scores from the first 100 probes of the list only
-_TRIALS = 10  # of traditional_cmc
 _STEP = 0.01  # a curve's next point is written when it lies this much higher
 _TOP = 5  # distractors listed in matches
-_PAGE = 8192  # rows or pairs at a time
 
 Points = tuple[list[int] | list[float], list[float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Projected:
-    """Vectors ready to score: s(x, y) = 2 <vector_x, vector_y> + constant_x + constant_y.
-
-    vector : (N, K) float32.  constant : (N,) float32.
-    """
-
-    vector: NDArray[np.float32]
-    constant: NDArray[np.float32]
-
-    def __getitem__(self, rows: slice) -> Projected:
-        return Projected(self.vector[rows], self.constant[rows])
-
-    def __len__(self) -> int:
-        return len(self.constant)
-
-
-def project(x: NDArray[Any], model: JointBayesian | None = None) -> Projected:
-    """Turn (N, D) features, as given and not normalised, into what the devkit scores.
-
-    model : float32, as the devkit's files hold it.  Without one (its jb_identity.bin) the score is
-    minus the squared L2 distance.
-    The constants are summed in float64 and rounded to float32, as the devkit does.
-    """
-    x = np.asarray(x, np.float32)
-    if model is None:
-        return Projected(x, _minus_square(x))
-    if x.shape[1:] != model.mean.shape:
-        raise ProtocolError(
-            f"features have {x.shape[1]} dimensions, the Joint Bayesian model {len(model.mean)}"
-        )
-    centred = x - model.mean
-    return Projected(centred @ model.u.T, _minus_square(centred @ model.v.T))
-
-
-def _minus_square(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    out = np.empty(len(x), np.float32)
-    with np.errstate(over="ignore"):
-        for o in range(0, len(x), _PAGE):
-            out[o : o + _PAGE] = -np.square(x[o : o + _PAGE], dtype=np.float64).sum(axis=1)
-    return out
-
-
-def scores(x: Projected, y: Projected) -> NDArray[np.float32]:
-    """Score every x with every y: (P, N) float32, in the devkit's arithmetic.
-
-    The float32 inner product is summed first dimension to last; then 2 s + (c_x + c_y).
-    A vector that is not finite scores -inf, which is evalkit's rule (the devkit has none).
-    """
-    total = np.zeros((len(x), len(y)), np.float32)
-    product = np.empty_like(total)
-    with np.errstate(invalid="ignore", over="ignore"):
-        columns = (np.ascontiguousarray(v.vector.T) for v in (x, y))
-        for a, b in zip(*columns, strict=True):
-            np.multiply(a[:, None], b, out=product)
-            total += product
-        np.multiply(total, np.float32(2), out=total)
-        np.add(x.constant[:, None], y.constant, out=product)
-        total += product
-    total[~np.isfinite(total)] = -np.inf
-    return total
-
-
-def pair_scores(
-    x: Projected, i: NDArray[np.int64], y: Projected, j: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Score x[i[k]] with y[j[k]]: (K,) float32, each as `scores` does."""
-    out = np.empty(len(i), np.float32)
-    with np.errstate(invalid="ignore", over="ignore"):
-        for o in range(0, len(i), _PAGE):
-            a, b = i[o : o + _PAGE], j[o : o + _PAGE]
-            products = x.vector[a] * y.vector[b]
-            total = np.add.accumulate(products, axis=1, dtype=np.float32)[:, -1]
-            out[o : o + _PAGE] = 2 * total + (x.constant[a] + y.constant[b])
-    out[~np.isfinite(out)] = -np.inf
-    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +78,7 @@ def evaluate(
     if not len(i):
         raise ProtocolError("no subject has two probes, so there is no genuine pair")
     genuine = np.sort(own[np.triu(mate)])
-    trial_row, place, trial_threshold = _random_galleries(own, np.asarray(subject))
+    trial_row, place, trial_threshold = random_galleries(own, np.asarray(subject))
     row = np.concatenate([i, trial_row])
     threshold = np.concatenate([own[i, j], trial_threshold])
     above, over_genuine, top = _scan(probe, distractor, row, threshold, genuine, block, threads)
@@ -255,46 +188,6 @@ def _thin(value: NDArray[np.float32], equal: bool = False) -> list[int]:
         if rise > _STEP or (equal and rise == _STEP):
             keep.append(k)
     return keep if keep[-1] == len(value) - 1 else [*keep, len(value) - 1]
-
-
-def _random_galleries(
-    own: NDArray[np.float32], subject: NDArray[np.integer[Any]]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Draw ten galleries of one image a subject; all other probes search them.
-
-    Returns for every search: the row whose distractors FuseResults counts (its loop counter, not
-    the probe: a mistake that a match must repeat), the mate's place among the gallery images
-    (by score, then index, both descending) and the mate's score.
-    """
-    members = [np.flatnonzero(subject == s) for s in np.unique(subject)]
-    draw = _minstd_rand0()
-    row, place, threshold = [], [], []
-    for _ in range(_TRIALS):
-        chosen = [_draw_below(draw, len(m)) for m in members]
-        gallery = np.array([m[c] for m, c in zip(members, chosen, strict=True)])
-        probe = np.concatenate([np.delete(m, c) for m, c in zip(members, chosen, strict=True)])
-        column = np.repeat(np.arange(len(members)), [len(m) - 1 for m in members])
-        s = own[np.ix_(probe, gallery)]
-        m = s[np.arange(len(probe)), column][:, None]
-        later = np.arange(len(members)) > column[:, None]
-        row.append(np.arange(len(probe)))
-        place.append((s > m).sum(axis=1) + ((s == m) & later).sum(axis=1))
-        threshold.append(m[:, 0])
-    return np.concatenate(row), np.concatenate(place), np.concatenate(threshold)
-
-
-def _minstd_rand0() -> Iterator[int]:
-    """C++'s std::minstd_rand0 with its default seed."""
-    state = 1
-    while True:
-        state = state * 16807 % 2147483647
-        yield state
-
-
-def _draw_below(draw: Iterator[int], n: int) -> int:
-    """Draw from 0 ... n-1 as libstdc++'s uniform_int_distribution does: scale down, or reject."""
-    scale = 2147483645 // n
-    return next(value for v in draw if (value := (v - 1) // scale) < n)
 
 
 def _matches(

@@ -1,8 +1,9 @@
 """Recipes: how each published system turns features into scores and scores into its figure.
 
-A `Recipe` is data.  Applying it is a few pure functions: `fused` makes one vector an image, `fit`
-learns what the recipe learns from training rows, `project` and `pair_scores` score; `scored` does
-that fold by fold, and `verification.evaluate` and `lfw.evaluate` take `recipe=`.
+A `Recipe` is data, `RECIPES` the published ones by name.  Applying one is a few pure functions:
+`fused` makes one vector an image, `fit` learns what the recipe learns from training rows, `project`
+and `pair_scores` score; `scored` does that fold by fold, and `verification.evaluate` and
+`lfw.evaluate` take `recipe=`.
 
 What is learned (mean, PCA, Joint Bayesian) is learned anew for every fold.  Its training rows are
 the images of the pairs in the other folds, less all images of people who occur in the fold itself.
@@ -17,22 +18,21 @@ their scores can differ by some 1e-6 between machines; the report says so.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols import compat, joint_bayesian, metrics
+from evalkit.protocols import joint_bayesian, metrics
 from evalkit.protocols.blas import one_thread
-from evalkit.protocols.kfold import ThresholdRule, best_threshold, kfold_accuracy
-from evalkit.protocols.samples import people_of_pairs
+from evalkit.protocols.kfold import kfold_accuracy
+from evalkit.protocols.outcomes import people_of_pairs
+from evalkit.protocols.published_recipes import RECIPES
+from evalkit.protocols.recipe import Recipe
 from evalkit.protocols.scores import (
-    Flip,
     exact_scores,
     failed,
     fuse,
@@ -42,61 +42,6 @@ from evalkit.protocols.scores import (
 from evalkit.types import Estimate, PairSet
 
 Rows = NDArray[np.integer[Any]]
-
-_DESCRIBES = ("name", "input", "published", "source", "recalled")  # change no number
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How features become scores, and scores a figure.
-
-    fusion : of an image's views or patches.  unit_views : each made unit length before.
-    centring : the mean of the training rows is subtracted.
-    projection : learned on the training rows; dimensions : what PCA keeps at most (before Joint
-    Bayesian too).  unit_length : rows are made so before scoring.
-    score : the "log-likelihood ratio" belongs to Joint Bayesian.
-    threshold : "exact" (`kfold.best_threshold`) or a name in `compat.THRESHOLD_RULES`.
-    figure : what the system publishes.
-    input : the name of `adapters.presets` that its images need, or "" where none fits.
-    published : its figure for LFW in %.  source : where the recipe can be read.
-    recalled : what was not read in code, but is remembered from the paper or assumed.
-    """
-
-    name: str = ""
-    fusion: Flip = "none"
-    unit_views: bool = False
-    centring: Literal["none", "training folds"] = "none"
-    projection: Literal["none", "pca", "joint bayesian"] = "none"
-    dimensions: int | None = None
-    unit_length: bool = True
-    score: Literal["cosine", "-l2^2", "log-likelihood ratio"] = "cosine"
-    threshold: str = "exact"
-    figure: Literal["accuracy", "1 - eer"] = "accuracy"
-    input: str = ""
-    published: float | None = None
-    source: str = ""
-    recalled: str = ""
-
-    @property
-    def learned(self) -> bool:
-        """Whether anything but the threshold is learned on training folds."""
-        return self.centring != "none" or self.projection != "none"
-
-    @property
-    def rule(self) -> ThresholdRule:
-        """The function that chooses the threshold on the training folds."""
-        return (
-            best_threshold if self.threshold == "exact" else compat.THRESHOLD_RULES[self.threshold]
-        )
-
-    def digest(self) -> str:
-        """First 8 hex digits of the SHA-256 of the fields that can change a number."""
-        counted = {k: v for k, v in asdict(self).items() if k not in _DESCRIBES}
-        return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:8]
-
-    def provenance(self) -> dict[str, Any]:
-        """Return what a report keeps: `recipe`, its name and digest, and the fields."""
-        return {"recipe": f"{self.name} {self.digest()}", "recipe_fields": asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,117 +220,3 @@ def figure(
         return kfold_accuracy(found.by_fold, pairs.genuine, pairs.fold, recipe.rule)
     eer = metrics.eer(found.score[pairs.genuine], found.score[~pairs.genuine])
     return Estimate(value=None if eer.value is None else 1 - eer.value, n=eer.n, note=eer.note)
-
-
-_DEEPID = {
-    "fusion": "concat",
-    "projection": "joint bayesian",
-    "unit_length": False,
-    "score": "log-likelihood ratio",
-}
-_MARGIN = {"score": "-l2^2", "fusion": "sum", "threshold": "insightface"}
-
-RECIPES: dict[str, Recipe] = {
-    r.name: r
-    for r in (
-        Recipe(
-            name="softmax",
-            source="the baseline of every paper below; no figure of its own",
-            recalled="cosine, as the later papers score it",
-        ),
-        Recipe(
-            name="deepid2",
-            **_DEEPID,  # type: ignore[arg-type]
-            dimensions=180,
-            published=99.15,
-            source="Sun et al., NIPS 2014 (the figure: its abstract); Chen et al., ECCV 2012",
-            recalled="25 patches x 160-d side by side, PCA to 180, Joint Bayesian learned outside "
-            "LFW: 98.97; 99.15 is an SVM over seven such sets, which is not part of this",
-        ),
-        Recipe(
-            name="deepid2plus",
-            **_DEEPID,  # type: ignore[arg-type]
-            dimensions=180,
-            published=99.47,
-            source="Sun et al., CVPR 2015; no code published",
-            recalled="25 patches side by side, Joint Bayesian; PCA to 180 is DeepID2's",
-        ),
-        Recipe(
-            name="deepid3",
-            **_DEEPID,  # type: ignore[arg-type]
-            dimensions=300,
-            published=99.53,
-            source="Sun et al., arXiv 1502.00873; no code published",
-            recalled="25 patches of two networks side by side, PCA to 300, Joint Bayesian",
-        ),
-        Recipe(
-            name="facenet",
-            fusion="concat",
-            unit_views=True,
-            unit_length=False,
-            score="-l2^2",
-            threshold="insightface",
-            input="facenet",
-            published=99.63,
-            source="davidsandberg/facenet src/lfw.py, src/validate_on_lfw.py with flipped images",
-            recalled="the figure is the paper's, whose model is private",
-        ),
-        Recipe(
-            name="l-softmax",
-            published=98.71,
-            source="Liu et al., ICML 2016; its repository has no script for LFW",
-            recalled="cosine; the exact threshold is evalkit's",
-        ),
-        Recipe(
-            name="sphereface",
-            fusion="concat",
-            centring="training folds",
-            threshold="sphereface",
-            input="sphereface",
-            published=99.42,
-            source="wy1iu/sphereface test/code/evaluation.m",
-        ),
-        Recipe(
-            name="center-loss",
-            fusion="concat",
-            projection="pca",
-            dimensions=512,
-            input="sphereface",
-            published=99.28,
-            source="ydwen/caffe-face face_example/extractDeepFeature.m (crop, views side by side)",
-            recalled="PCA and cosine are the paper's; how many dimensions it keeps is not known, "
-            "512 is assumed; the exact threshold is evalkit's",
-        ),
-        Recipe(
-            name="center-invariant",
-            source="Wu et al., 2017; published code is for MNIST only",
-            recalled="cosine and everything else is assumed; no figure was found",
-        ),
-        Recipe(
-            name="coco",
-            source="sciencefans/coco_loss; no script for LFW",
-            recalled="cosine of features made unit length, as the loss does",
-        ),
-        Recipe(
-            name="insightface",
-            **_MARGIN,  # type: ignore[arg-type]
-            input="arcface",
-            published=99.77,
-            source="deepinsight/insightface recognition/arcface_torch/eval/verification.py",
-        ),
-        Recipe(
-            name="lightcnn",
-            figure="1 - eer",
-            published=98.80,
-            source="AlfredXiangWu/face_verification_experiment code/evaluation.m",
-            recalled="images are 128 x 128, grey",
-        ),
-        Recipe(
-            name="adaface",
-            **_MARGIN,  # type: ignore[arg-type]
-            input="adaface",
-            published=99.82,
-            source="mk-minchul/AdaFace train_val.py, evaluate_utils.py",
-        ),
-    )
-}

@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from evalkit.protocols.drawn_metrics import (
-    Statistic,
     accepts,
     border,
     excess,
     reaching,
-    share,
     statistic,
 )
 from evalkit.protocols.samples import Floats, Sample
 from evalkit.protocols.subject_draws import (
     Counts,
     Draw,
+    Statistic,
+    share,
     shrinkage,
     shrinkage_of_difference,
     subject_weights,

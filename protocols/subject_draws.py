@@ -17,6 +17,7 @@ above the threshold is stored; the rest enter by the number of images of each su
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,8 @@ class Draw:
     product: Counts
     products: float
 
+
+Statistic = Callable[[Draw], float]
 
 _ALL_STORED = "a sample without image counts lists every impostor pair"
 
@@ -182,3 +185,8 @@ def _blocks(left: Ints, right: Ints, subjects: int) -> NDArray[np.int64]:
     low, high = np.minimum(left, right), np.maximum(left, right)
     key = low.astype(np.int64) * subjects + high
     return np.unique(key, return_inverse=True)[1].reshape(-1)
+
+
+def share(part: float, whole: float) -> float:
+    """Divide within [0, 1], which c above 1 could leave; NaN where a draw holds nothing."""
+    return min(max(float(part / whole), 0.0), 1.0) if whole > 0 else float("nan")

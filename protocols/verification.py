@@ -25,7 +25,7 @@ from evalkit.protocols.kfold import (
     decisions,
     kfold_accuracy,
 )
-from evalkit.protocols.recipes import Recipe
+from evalkit.protocols.recipe import Recipe
 from evalkit.protocols.scores import Flip, failed
 from evalkit.types import Estimate, Failures, PairSet, Report
 

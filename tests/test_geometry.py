@@ -17,6 +17,7 @@ from evalkit.gate import Rule, check, read_rules
 from evalkit.protocols import geometry
 from evalkit.protocols.allpairs import genuine_pairs
 from evalkit.protocols.distances import SPACES
+from evalkit.protocols.scores import normalise
 
 
 def faces(seed: int = 0, people: int = 14, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -173,7 +174,7 @@ def test_hubs_against_loops(seed: int, n: int, equals: bool) -> None:
         x[1:] = np.where(np.arange(1, n)[:, None] % 2, x[0], x[1:])
     k = 3
     m = geometry.evaluate(x, np.arange(n), k=k).metrics
-    score = (lambda u: u @ u.T)(geometry.normalise(x).astype(np.float64)).round(12)
+    score = (lambda u: u @ u.T)(normalise(x).astype(np.float64)).round(12)
     seen = np.zeros(n)
     for i in range(n):
         order = sorted((j for j in range(n) if j != i), key=lambda j: (-score[i, j], j))
@@ -239,8 +240,11 @@ def test_the_command_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert run(["geometry", *files, "--subjects", str(tmp_path / "who.txt")]) == 3
     assert "2 subjects" in capsys.readouterr().err
     assert run(["geometry"]) == 2
-    assert run(["geometry", *files, "--gate", "base.json"]) == 2
+    base = str(tmp_path / "base.json")
+    assert run(["geometry", *files, "--out", base]) == 0
     capsys.readouterr()
+    assert run(["geometry", *files, "--gate", base]) == 2
+    assert "geometry has no outcomes to pair" in capsys.readouterr().err
     (tmp_path / "keys.txt").write_text("\n".join(key.rpartition("/")[2] for key in keys))
     assert run(["geometry", *files]) == 0
     assert "give --subjects" in capsys.readouterr().err
@@ -272,7 +276,7 @@ def test_the_page_shows_every_picture(tmp_path: Path, capsys: pytest.CaptureFixt
             assert f"<figcaption>{title}" in out.read_text()
         assert "only the correlations have a 95 % interval, by class" in out.read_text()
         assert "accepted if it scores" not in out.read_text()
-    unit = geometry.evaluate(geometry.normalise(x), subject)
+    unit = geometry.evaluate(normalise(x), subject)
     assert "norms" not in unit.curves and unit.metrics["norm-variation"].value < 1e-6
     assert unit.metrics["norm-auc@errors=rank-1"].note == "all vectors have one length"
 

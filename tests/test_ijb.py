@@ -12,10 +12,10 @@ from hypothesis.extra import numpy as hnp
 from evalkit import cli
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError, ProtocolError
-from evalkit.protocols import ijb, long_lists
+from evalkit.protocols import ijb, long_lists, templates
 from evalkit.protocols.metrics import tpr_at_far
+from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import sample_of
 from evalkit.protocols.scores import exact_scores, normalise
 from evalkit.types import PairSet
 
@@ -48,7 +48,7 @@ def _slow_templates(
 def test_every_switch_of_the_pooling(
     flip: str, keep_norm: bool, detector_score: bool, media: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ijb, "_IMAGES", 7)
+    monkeypatch.setattr(templates, "_IMAGES", 7)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2, 8)).astype(np.float32)
     template, medium = rng.integers(5, 15, 60), rng.integers(0, 4, 60)

@@ -16,8 +16,9 @@ from evalkit.protocols.intervals import (
     with_intervals,
 )
 from evalkit.protocols.kfold import kfold_accuracy
+from evalkit.protocols.outcomes import people_of_pairs, sample_of
 from evalkit.protocols.resampling import metric_draws, paired_draws
-from evalkit.protocols.samples import Sample, part_of, parts_of, people_of_pairs, sample_of
+from evalkit.protocols.samples import Sample, part_of, parts_of
 from evalkit.protocols.score_list import best_accuracy
 from evalkit.protocols.subject_draws import (
     shrinkage,

@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import joint_bayesian as jb
+from evalkit.protocols import person_covariances
 
 Sample = tuple[NDArray[np.float64], NDArray[np.int64]]
 
@@ -129,23 +130,23 @@ def test_learning_ends_when_the_covariance_within_persons_stands_still() -> None
     x, who = drawn(known(4), counts(80, 5))
     got = jb.fit(x, who)
     steps = len(got.likelihood) - 1
-    assert 2 < steps < jb.ITERATIONS
+    assert 2 < steps < person_covariances.ITERATIONS
     one, two = (jb.fit(x, who, iterations=steps - k) for k in (1, 2))
     moved = [away(b.within, a.within) for a, b in ((got, one), (one, two))]
-    assert moved[0] < jb.TOLERANCE <= moved[1]
+    assert moved[0] < person_covariances.TOLERANCE <= moved[1]
 
 
 def test_learning_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     threadpoolctl = pytest.importorskip("threadpoolctl")
     threads: list[int] = []
-    step = jb._step
+    step = person_covariances._step
 
     def watched(*args: Any) -> Any:
         info = threadpoolctl.threadpool_info()
         threads.extend(each["num_threads"] for each in info if each["user_api"] == "blas")
         return step(*args)
 
-    monkeypatch.setattr(jb, "_step", watched)
+    monkeypatch.setattr(person_covariances, "_step", watched)
     x, who = drawn(known(3), counts(40, 4))
     with threadpoolctl.threadpool_limits(limits=2, user_api="blas"):
         jb.fit(x, who, iterations=1)

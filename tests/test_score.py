@@ -15,8 +15,8 @@ from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import score_list
 from evalkit.protocols.intervals import clopper_pearson
 from evalkit.protocols.metrics import auc, eer, tpr_at_far
+from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import sample_of
 from evalkit.report.markdown import report_markdown
 from evalkit.report.table import table
 

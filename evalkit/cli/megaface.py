@@ -25,7 +25,8 @@ from evalkit.keys import digest, rows_of
 from evalkit.protocols import megaface, megaface_devkit, recipes
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.joint_bayesian import JointBayesian
-from evalkit.protocols.recipes import Recipe
+from evalkit.protocols.megaface_noises import Noises, Rule, clean
+from evalkit.protocols.recipe import Recipe
 from evalkit.protocols.scores import fuse
 from evalkit.types import Manifest
 
@@ -94,7 +95,7 @@ def command(
     distractor_features: Path | None,
     distractor_data: Path | None,
     file_ending: str | None,
-    rules: tuple[megaface.Rule, ...],
+    rules: tuple[Rule, ...],
     probe_noises: Path | None,
     distractor_noises: Path | None,
     jb_model: Path | None,
@@ -149,7 +150,7 @@ def command(
                 p, d, folder = x, distractors[name], devkit_out
                 if rule is not None and noises is not None:
                     bad = noises.probe, noises.distractor[name]
-                    p, d = megaface.clean(x, probes.subject, d, *bad, rule)
+                    p, d = clean(x, probes.subject, d, *bad, rule)
                     folder = devkit_out / f"cleaned={rule}"
                 ending = f"{end}_{each.size}_{each.set}.json"
                 _write_devkit(folder, ending, probes.subject, p, d, model)
@@ -237,24 +238,24 @@ def _embedded(
 
 
 def _noises(
-    rules: Sequence[megaface.Rule],
+    rules: Sequence[Rule],
     probes: files.ProbeList,
     lists: dict[str, files.DistractorList],
     of_probes: Path | None,
     of_distractors: Path | None,
-) -> megaface.Noises:
+) -> Noises:
     first, second = (
         files.read_noises(path) if path else frozenset[str]()
         for path in (of_probes, of_distractors)
     )
-    return megaface.Noises(
+    return Noises(
         tuple(dict.fromkeys(rules)),
         files.noisy(probes.keys, first),
         {name: files.noisy(each.keys, second) for name, each in lists.items()},
     )
 
 
-def _cleaned(noises: megaface.Noises) -> str:
+def _cleaned(noises: Noises) -> str:
     bad = [f"{of.sum()} of {len(of):,} at {name}" for name, of in noises.distractor.items()]
     return (
         f"on the noise lists: {noises.probe.sum()} of {len(noises.probe):,} probes; "

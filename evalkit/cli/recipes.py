@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols import recipes
-from evalkit.protocols.recipes import RECIPES, Recipe
+from evalkit.protocols.published_recipes import RECIPES
+from evalkit.protocols.recipe import Recipe
 from evalkit.types import Estimate, PairSet
 
 _COLUMNS = ("recipe", "fusion", "learned", "score", "threshold", "published %")

@@ -17,8 +17,9 @@ from evalkit.errors import ReportError
 from evalkit.gate import near
 from evalkit.protocols.intervals import DRAWS, logit_interval, with_intervals
 from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
+from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.resampling import threshold_draws
-from evalkit.protocols.samples import Outcomes, Sample, parts_of, sample_of
+from evalkit.protocols.samples import Outcomes, Sample, parts_of
 from evalkit.report.table import caveat
 from evalkit.types import Estimate, Report
 

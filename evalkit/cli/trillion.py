@@ -23,7 +23,7 @@ from evalkit.errors import DataError, ReportError
 from evalkit.keys import digest
 from evalkit.protocols import recipes, trillion
 from evalkit.protocols.allpairs import Engine
-from evalkit.protocols.recipes import Recipe
+from evalkit.protocols.recipe import Recipe
 from evalkit.protocols.scores import failed, normalise
 from evalkit.types import Report
 

@@ -20,7 +20,8 @@ from evalkit.cli.output import Output
 from evalkit.features import FeatureStore
 from evalkit.images import ImageSource
 from evalkit.protocols.blas import can_be_one_thread
-from evalkit.protocols.recipes import RECIPES, Recipe
+from evalkit.protocols.published_recipes import RECIPES
+from evalkit.protocols.recipe import Recipe
 from evalkit.protocols.scores import Flip
 from evalkit.types import InputSpec, Manifest
 from evalkit.vectors import Vectors

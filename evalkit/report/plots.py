@@ -18,8 +18,9 @@ import numpy as np
 from evalkit.errors import MissingPackageError, ReportError
 from evalkit.files import whole_file
 from evalkit.protocols.intervals import logit_interval
+from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import Floats, Outcomes, parts_of, sample_of
+from evalkit.protocols.samples import Floats, Outcomes, parts_of
 from evalkit.report import geometry_plots
 from evalkit.report.look import FAINT, GENUINE, IMPOSTOR, INK, MODELS, Model, line_style, short
 from evalkit.report.look import colour as colour_of

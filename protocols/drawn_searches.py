@@ -1,0 +1,83 @@
+"""Rank-k and TPIR@FPIR in a draw of the people who are looked for; the gallery stays."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+import numpy as np
+
+from evalkit.protocols.samples import Sample, Searches
+from evalkit.protocols.subject_draws import Counts, Draw, Statistic, share
+
+
+def rank_statistic(sample: Sample, k: str) -> Statistic | None:
+    """Share of searches whose mate is within rank k."""
+    if not k.isdigit() or sample.rank is None or sample.rank_subject is None:
+        return None
+    hit = (sample.rank >= 1) & (sample.rank <= int(k))
+    subject, of, searches = np.unique(sample.rank_subject, return_inverse=True, return_counts=True)
+    hits = np.bincount(of[hit], minlength=len(subject))
+
+    def rank_k(draw: Draw) -> float:
+        w = draw.weight[subject]
+        return share(float(w @ hits), float(w @ searches))
+
+    return rank_k
+
+
+def tpir_statistic(sample: Sample, fpir: str) -> Statistic | None:
+    """Mean over the galleries of TPIR at the lowest threshold with weighted FPIR at most x."""
+    rate = rate_of(fpir)
+    if rate is None or not sample.searches:
+        return None
+    x = float(rate)
+    if not all(len(s.mate) and len(s.nonmate) for s in sample.searches):
+        return None
+
+    galleries = [_Found(s) for s in sample.searches]
+
+    def of_gallery(g: _Found, weight: Counts) -> float:
+        false = np.cumsum(weight[g.searches.nonmate_subject])
+        k = int(np.searchsorted(false, x * false[-1] * (1 + 1e-12), "right"))
+        looked = weight[g.subject]
+        return share(float(looked @ g.above(k)), float(looked @ g.looked))
+
+    return lambda draw: float(np.mean([of_gallery(g, draw.weight) for g in galleries]))
+
+
+class _Found:
+    """Mates of each subject above the (k+1)-th highest nonmate; draws differ little in k.
+
+    subject : (U,) those who were searched for.  looked : (U,) how often.
+    """
+
+    def __init__(self, searches: Searches) -> None:
+        self.searches = searches
+        self.subject, self._of, self.looked = np.unique(
+            searches.mate_subject, return_inverse=True, return_counts=True
+        )
+        borders = np.append(searches.nonmate, -np.inf)
+        self._upto = np.searchsorted(-searches.mate, -borders, "left")
+        self._k = len(borders) - 1
+        self._count = self._between(0, self._upto[-1])
+
+    def _between(self, a: int, b: int) -> Counts:
+        return np.bincount(self._of[a:b], minlength=len(self.subject))
+
+    def above(self, k: int) -> Counts:
+        """Count them, (U,); past the last nonmate, all that are finite."""
+        a, b = self._upto[self._k], self._upto[k]
+        self._count = self._count + self._between(a, b) - self._between(b, a)
+        self._k = k
+        return self._count
+
+
+def rate_of(text: str) -> Fraction | None:
+    """Read decimal text; None for a name's other text, and for numbers nobody would write."""
+    if not re.fullmatch(r"[0-9./]{1,30}([eE][+-]?[0-9]{1,3})?", text):
+        return None
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None

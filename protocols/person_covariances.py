@@ -1,0 +1,202 @@
+"""Covariances between and within persons, learned from labelled vectors; see `joint_bayesian`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, eigh
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols.blas import one_thread
+
+Matrix = NDArray[np.float64]
+
+TOLERANCE, ITERATIONS = 1e-6, 500
+
+
+_SINGULAR = (
+    "Joint Bayesian: the covariance within persons is singular",
+    "learn from more people with several images, or reduce the dimensions before (PCA)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Covariances:
+    """What is learned: between (M) and within (E) persons, (D, D) each, and the mean, (D,).
+
+    likelihood : log-likelihood before each step and after the last, without the constant
+    -(N D / 2) log(2 pi).
+    """
+
+    mean: Matrix
+    between: Matrix
+    within: Matrix
+    likelihood: tuple[float, ...] = ()
+
+
+@one_thread()
+def fit(
+    x: NDArray[Any],
+    subject: NDArray[np.integer[Any]],
+    *,
+    exact: bool = False,
+    tolerance: float = TOLERANCE,
+    iterations: int = ITERATIONS,
+) -> Covariances:
+    """Learn both covariances from (N, D) vectors of (N,) subjects; each row counts once.
+
+    Begins with the covariance of the persons' means and the one within persons; ends when E moves
+    by less than `tolerance` of its Frobenius norm, or after `iterations`.
+    ProtocolError where the people with two images or more do not span the D dimensions.
+    """
+    rows = np.asarray(x, np.float64)
+    mean = rows.mean(axis=0)
+    seen = _statistics(rows - mean, subject)
+    people, scatter = int(seen.people.sum()), seen.scatter
+    pairs = len(rows) - people
+    if pairs < rows.shape[1] or people < 2:
+        raise ProtocolError(
+            f"Joint Bayesian in {rows.shape[1]} dimensions: {people} people have only "
+            f"{pairs} images beyond their first",
+            _SINGULAR[1],
+        )
+    if np.linalg.matrix_rank(scatter, hermitian=True) < len(scatter):
+        raise ProtocolError(*_SINGULAR)
+    between, within = seen.of_means(), scatter / pairs
+    history = []
+    for _ in range(iterations):
+        old = within
+        between, within, likelihood = _step(between, within, seen, exact)
+        history.append(likelihood)
+        if np.linalg.norm(within - old) < tolerance * np.linalg.norm(within):
+            break
+    history.append(_step(between, within, seen, exact)[2])
+    return Covariances(mean, between, within, tuple(history))
+
+
+@dataclass(frozen=True, slots=True)
+class _Statistics:
+    """All that a step needs, for the L different numbers of images that people have.
+
+    images, people : (L,).  total : (L, D) sum of the persons' means.  rows : (R, D) with the same
+    sum of outer products as the persons' means, for each number of images; many : (R,) that number.
+    These are the means themselves, or their triangular factor where there are more than D of them:
+    a step is then a few products of (R, D) by (D, D), however many images were learned from.
+    scatter : (D, D) of the images about their person's mean.
+    """
+
+    images: NDArray[np.int64]
+    people: NDArray[np.int64]
+    total: Matrix
+    rows: Matrix
+    many: NDArray[np.int64]
+    scatter: Matrix
+
+    def of_means(self) -> Matrix:
+        """Covariance of the persons' means, divisor I."""
+        mean = self.total.sum(axis=0) / self.people.sum()
+        covariance: Matrix = self.rows.T @ self.rows / self.people.sum() - np.outer(mean, mean)
+        return covariance
+
+
+def _statistics(x: Matrix, subject: NDArray[np.integer[Any]]) -> _Statistics:
+    _, who, images = np.unique(subject, return_inverse=True, return_counts=True)
+    order = np.argsort(who, kind="stable")
+    centre = np.add.reduceat(x[order], np.cumsum(images) - images) / images[:, None]
+    rest = x - centre[who]
+    sizes, people = np.unique(images, return_counts=True)
+    alike = [centre[images == n] for n in sizes]
+    few = [c if len(c) <= x.shape[1] else np.linalg.qr(c, mode="r") for c in alike]
+    return _Statistics(
+        sizes,
+        people,
+        np.array([c.sum(axis=0) for c in alike]),
+        np.concatenate(few),
+        np.repeat(sizes, [len(c) for c in few]),
+        rest.T @ rest,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Coordinates y = T x in which E is the identity and M is diagonal, `share`."""
+
+    to: Matrix
+    back: Matrix
+    share: Matrix
+
+
+def common_basis(between: Matrix, within: Matrix) -> Basis:
+    """Find these coordinates; ProtocolError where E has no inverse."""
+    try:
+        share, columns = eigh(between, within)
+    except LinAlgError as e:
+        raise ProtocolError(*_SINGULAR) from e
+    return Basis(columns.T, within @ columns, np.maximum(share, 0))
+
+
+def _step(
+    between: Matrix, within: Matrix, seen: _Statistics, exact: bool
+) -> tuple[Matrix, Matrix, float]:
+    """One round: the posterior of every person's mu, then the covariances it makes likeliest.
+
+    In the basis, mu of n images of mean y is n s / (1 + n s) y, with posterior variance
+    s / (1 + n s), coordinate by coordinate; so rows that are not means, but have their sum of
+    outer products, do as well.  Also the log-likelihood of the covariances given.
+    """
+    basis = common_basis(between, within)
+    share, people, images = basis.share, seen.people, int((seen.images * seen.people).sum())
+    scatter, total = basis.to @ seen.scatter @ basis.to.T, seen.total @ basis.to.T
+    y, many = seen.rows @ basis.to.T, seen.many[:, None]
+    n = seen.images[:, None]
+    likelihood = _likelihood(basis, seen, y, float(np.trace(scatter)))
+    mu = y * (many * share / (1 + many * share))
+    rest = (y - mu) * np.sqrt(many)
+    moment, left = mu.T @ mu, scatter + rest.T @ rest
+    if exact:
+        variance = share / (1 + n * share)
+        m = (moment + np.diag(people @ variance)) / people.sum()
+        e = (left + np.diag((people * seen.images) @ variance)) / images
+    else:  # covariances about their own means, as Chen et al.'s implementations take them
+        persons, kept = int(people.sum()), 1 / (1 + n * share)
+        drift = ((1 - kept) * total).sum(axis=0) / persons
+        off = (n * kept * total).sum(axis=0) / images
+        m = (moment - persons * np.outer(drift, drift)) / (persons - 1)
+        e = (left - images * np.outer(off, off)) / (images - 1)
+    return basis.back @ m @ basis.back.T, basis.back @ e @ basis.back.T, likelihood
+
+
+def _likelihood(basis: Basis, seen: _Statistics, y: Matrix, scatter: float) -> float:
+    """Log-likelihood: of the images about their person's mean, and of that mean.
+
+    y : (R, D) `seen.rows` in the basis.  scatter : trace of `seen.scatter` in it.
+    """
+    n, many = seen.images[:, None], seen.many[:, None]
+    images = (seen.images * seen.people).sum()
+    log_det = -2 * images * np.linalg.slogdet(basis.to)[1]
+    log_det += (seen.people[:, None] * np.log1p(n * basis.share)).sum()
+    of_means = (y * y * (many / (1 + many * basis.share))).sum()
+    return float(-(log_det + scatter + of_means) / 2)
+
+
+def closed_form(x: NDArray[Any], subject: NDArray[np.integer[Any]]) -> Covariances:
+    """Return the likeliest covariances where all subjects have n >= 2 images: no iteration.
+
+    E = scatter about the persons' means / (N - I), M = covariance of the means - E / n, both about
+    the mean of all, which is right while this M is positive semidefinite [Searle, Casella,
+    McCulloch, Variance Components, 1992].  ProtocolError where it is not, or counts differ.
+    """
+    rows = np.asarray(x, np.float64)
+    mean = rows.mean(axis=0)
+    seen = _statistics(rows - mean, subject)
+    n, most = int(seen.images[0]), int(seen.images[-1])
+    if n != most or n < 2:
+        raise ProtocolError(f"people have {n} to {most} images", "the closed form needs n >= 2")
+    within = seen.scatter / (len(rows) - len(rows) // n)
+    between = seen.of_means() - within / n
+    if np.linalg.eigvalsh(between)[0] < 0:
+        raise ProtocolError("the closed form's covariance between persons is not one", "use EM")
+    return Covariances(mean, between, within)

@@ -1,0 +1,69 @@
+"""What a recipe is: data that says how features become scores, and scores a figure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from evalkit.protocols import compat
+from evalkit.protocols.kfold import ThresholdRule, best_threshold
+from evalkit.protocols.scores import (
+    Flip,
+)
+
+_DESCRIBES = ("name", "input", "published", "source", "recalled")  # change no number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How features become scores, and scores a figure.
+
+    fusion : of an image's views or patches.  unit_views : each made unit length before.
+    centring : the mean of the training rows is subtracted.
+    projection : learned on the training rows; dimensions : what PCA keeps at most (before Joint
+    Bayesian too).  unit_length : rows are made so before scoring.
+    score : the "log-likelihood ratio" belongs to Joint Bayesian.
+    threshold : "exact" (`kfold.best_threshold`) or a name in `compat.THRESHOLD_RULES`.
+    figure : what the system publishes.
+    input : the name of `adapters.presets` that its images need, or "" where none fits.
+    published : its figure for LFW in %.  source : where the recipe can be read.
+    recalled : what was not read in code, but is remembered from the paper or assumed.
+    """
+
+    name: str = ""
+    fusion: Flip = "none"
+    unit_views: bool = False
+    centring: Literal["none", "training folds"] = "none"
+    projection: Literal["none", "pca", "joint bayesian"] = "none"
+    dimensions: int | None = None
+    unit_length: bool = True
+    score: Literal["cosine", "-l2^2", "log-likelihood ratio"] = "cosine"
+    threshold: str = "exact"
+    figure: Literal["accuracy", "1 - eer"] = "accuracy"
+    input: str = ""
+    published: float | None = None
+    source: str = ""
+    recalled: str = ""
+
+    @property
+    def learned(self) -> bool:
+        """Whether anything but the threshold is learned on training folds."""
+        return self.centring != "none" or self.projection != "none"
+
+    @property
+    def rule(self) -> ThresholdRule:
+        """The function that chooses the threshold on the training folds."""
+        return (
+            best_threshold if self.threshold == "exact" else compat.THRESHOLD_RULES[self.threshold]
+        )
+
+    def digest(self) -> str:
+        """First 8 hex digits of the SHA-256 of the fields that can change a number."""
+        counted = {k: v for k, v in asdict(self).items() if k not in _DESCRIBES}
+        return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:8]
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what a report keeps: `recipe`, its name and digest, and the fields."""
+        return {"recipe": f"{self.name} {self.digest()}", "recipe_fields": asdict(self)}
