@@ -22,6 +22,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any, Self
 
 import numpy as np
@@ -60,7 +61,7 @@ class Cluster:
         if id(x) not in self._placed:  # x is kept beside its map, so no other array gets its id
             path = self._folder / f"{next(self._numbers)}.npy"
             with whole_file(path) as f:
-                np.save(f, x)
+                np.save(SimpleNamespace(write=f.write), x)  # to a file, it hides why it failed
             self._placed[id(x)] = x, np.load(path, mmap_mode="r")
         return self._placed[id(x)][1]
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from test_allpairs_engine import FARS, people, told
 from test_elsewhere import every_answer
-from test_faults import FED, command, environment, faces, model
+from test_faults import FED, command, environment, faces, model, small_disk
 
 from evalkit import adapters, cluster, embedder, images
 from evalkit.adapters import presets
@@ -33,7 +33,7 @@ from evalkit.protocols.allpairs import Engine, elsewhere, scan, screens
 pytest.importorskip("distributed")
 pytest.importorskip("cryptography")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9 and /proc")
-__all__ = ["model"]  # a fixture
+__all__ = ["model", "small_disk"]  # fixtures
 PAGE = Path(__file__).parents[1] / "docs" / "howto" / "cluster.md"
 
 
@@ -317,7 +317,7 @@ def alive(cache: Path) -> list[int]:
 
 SLOW = (
     "from evalkit.protocols.allpairs import scan, screens, elsewhere; import time\n"
-    "scan._BLOCK, screens.ROWS, elsewhere.EVERY_S = 50_000, 32, 0.0\n"
+    "scan._BLOCK, screens.ROWS, elsewhere.EVERY_S, scan.EVERY_S = 50_000, 32, 0.0, 0.0\n"
     "from evalkit.protocols.allpairs import checkpoints as c\nsave = c.save\n"
     "c.save = lambda *a: (save(*a), time.sleep(0.1))\n"
     "from evalkit import embedder\n"
@@ -328,8 +328,13 @@ SLOW = (
 )
 
 
-def killed_when(begun: Callable[[], bool], given: list[object], cache: Path) -> None:
-    """Start a command and kill it and nothing else once `begun`; its workers end by themselves."""
+def ended_when(
+    begun: Callable[[], bool],
+    given: list[object],
+    cache: Path,
+    sent: signal.Signals = signal.SIGKILL,
+) -> None:
+    """Start a command and end it and nothing else once `begun`; its workers end by themselves."""
     process = subprocess.Popen(
         command(*given, before=SLOW), env=environment(EVALKIT_CACHE=str(cache))
     )
@@ -337,9 +342,10 @@ def killed_when(begun: Callable[[], bool], given: list[object], cache: Path) -> 
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
     time.sleep(0.3)
-    assert len(alive(cache)) > 2
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    assert len(alive(cache)) > 2 or "--cluster" not in given
+    process.send_signal(sent)
+    told = {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130, signal.SIGTERM: 143}
+    assert process.wait() == told[sent]
     until = time.monotonic() + 60
     while alive(cache):
         assert time.monotonic() < until, "workers outlive their driver"
@@ -347,14 +353,19 @@ def killed_when(begun: Callable[[], bool], given: list[object], cache: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_killed_driver_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", ["SIGKILL", "SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_driver_that_is_ended_goes_on_from_its_checkpoint(
+    tmp_path: Path, workers: int, sent: str
+) -> None:
     x, a = people(2500, 12, 5)
     np.save(tmp_path / "x.npy", x[7:])
     who = ["-" if s < 0 or k > 900 else f"p{s}" for k, s in enumerate(a[7:])]
     (tmp_path / "who.txt").write_text("\n".join(who))
     given: list[object] = ["trillion", "--features", tmp_path / "x.npy"]
     given += ["--subjects", tmp_path / "who.txt", "--far", "1e-2", "--far", "1e-4"]
-    spread = [*given, "--cluster", "local:2", "--checkpoint", tmp_path / "job"]
+    spread = [*given, "--checkpoint", tmp_path / "job"]
+    spread += ["--cluster", f"local:{workers}"] if workers else []
     cache = tmp_path / "cache"
     assert run([*map(str, given), "--json", str(tmp_path / "one.json")]) == 0
     done = 0
@@ -367,7 +378,8 @@ def test_a_killed_driver_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
             return len(held["done"])
 
     for _ in range(3):
-        killed_when(further, [*spread, "--json", tmp_path / "two.json"], cache)
+        given = [*spread, "--json", tmp_path / "two.json"]
+        ended_when(further, given, cache, signal.Signals[sent])
         assert blocks() > done and not (tmp_path / "two.json").exists()
         done = blocks()
     last = subprocess.run(
@@ -376,7 +388,7 @@ def test_a_killed_driver_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     )
     assert last.returncode == 0
     assert (tmp_path / "two.json").read_bytes() == (tmp_path / "one.json").read_bytes()
-    assert not list(tmp_path.glob("job*")) and not list((cache / "cluster").iterdir())
+    assert not list(tmp_path.glob("job*")) and not list(cache.glob("cluster/*"))
 
 
 @pytest.mark.slow
@@ -396,7 +408,7 @@ def test_a_killed_driver_of_embedding_goes_on(model: Path, tmp_path: Path) -> No
             return len(begun.pending()) < left
 
     for _ in range(3):
-        killed_when(further, [*given, file, "--cluster", "local:2"], cache)
+        ended_when(further, [*given, file, "--cluster", "local:2"], cache)
         with FeatureStore.open(file) as begun:
             assert 0 < len(begun.pending()) < left
             left = len(begun.pending())
@@ -405,6 +417,31 @@ def test_a_killed_driver_of_embedding_goes_on(model: Path, tmp_path: Path) -> No
     )
     assert done.returncode == 0
     assert file.read_bytes() == (tmp_path / "one.h5").read_bytes()
+
+
+@pytest.mark.parametrize("pages", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 6))])
+def test_a_full_cache_of_a_cluster_is_one_line(
+    tmp_path: Path, small_disk: Path, pages: int
+) -> None:
+    """Rows, jobs and answers go through it: no room for the first, or for later ones."""
+    with (small_disk / "filler").open("wb", buffering=0) as f:
+        try:
+            while True:
+                f.write(bytes(4096))
+        except OSError:
+            f.truncate(f.tell() - 4096 * pages)
+    np.save(tmp_path / "x.npy", people(60, 64, 0)[0][7:])
+    (tmp_path / "who.txt").write_text("\n".join("aabbccddeeff" + "-" * 41))
+    given = ["trillion", "--features", tmp_path / "x.npy", "--subjects", tmp_path / "who.txt"]
+    done = subprocess.run(
+        command(*given, "--cluster", "local:1", "--out", tmp_path / "out.json"),
+        env=environment(EVALKIT_CACHE=str(small_disk)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3 and not (tmp_path / "out.json").exists(), done.stderr
+    assert done.stderr.count("\n") == 1 and "No space left on device" in done.stderr
+    assert [p.name for p in small_disk.rglob("*") if p.is_file()] == ["filler"]
 
 
 @pytest.mark.slow

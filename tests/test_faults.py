@@ -359,6 +359,17 @@ def test_an_array_cut_before_it_is_read(inputs: Path) -> None:
         assert process.stdout == "" and "Traceback" not in process.stderr
 
 
+def test_an_array_cut_under_its_reader_gives_no_number(inputs: Path) -> None:
+    """Nobody checks a mapped file again: the system ends the process before it can print."""
+    cut = "from evalkit.protocols import trillion as t; import os\nevaluate = t.evaluate\n"
+    cut += f"t.evaluate = lambda *a, **k: (os.truncate({str(inputs / 'x.npy')!r}, 0), "
+    cut += "evaluate(*a, **k))[1]\n"
+    given = ["trillion", "--features", inputs / "x.npy", "--subjects", inputs / "who.txt"]
+    assert done(*given).returncode == 0
+    process = done(*given, before=cut)
+    assert process.returncode == -signal.SIGBUS and process.stdout == ""
+
+
 # Memory
 
 

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.timeout(0),
     pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc"),
 ]
-PAIRS = int(float(os.environ.get("EVALKIT_SOAK_PAIRS", "1e8")))
+PAIRS = int(float(os.environ.get("EVALKIT_SOAK_PAIRS", "1e10")))
 IMAGES = int(float(os.environ.get("EVALKIT_SOAK_IMAGES", "1e5")))
 RUNS = int(float(os.environ.get("EVALKIT_SOAK_RUNS", "1000")))
 MIB = 1 << 20
