@@ -81,7 +81,7 @@ def _lengths(rows: NDArray[np.float32]) -> Floats:
     parts = rows.reshape(len(rows), -1, terms) if dim else rows[:, None]
     with np.errstate(over="ignore", under="ignore"):
         square = np.einsum("ijk,ijk->ij", parts, parts).sum(axis=1, dtype=np.float64)
-    length = np.sqrt(square) * (1 + (terms + 2) * 2.0**-24)
+    length: Floats = np.sqrt(square) * (1 + (terms + 2) * 2.0**-24)
     rare = np.flatnonzero(~((length > 1e-8) & (length < 1e15)))
     if len(rare):
         wide = rows[rare].astype(np.float64)
