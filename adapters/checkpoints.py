@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,12 @@ def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # pickle, zip and storage readers raise many kinds
+        program = re.search(r"GLOBAL (\S+)", str(e))
+        found = (
+            f"it names {program[1]}" if program else f"no file of torch.save ({type(e).__name__})"
+        )
         raise ModelError(
-            f"{path.name} cannot be read as weights alone: {str(e).splitlines()[0][:150]}",
+            f"{path.name} cannot be read as weights alone: {found}",
             "evalkit runs no code of a checkpoint; save its state_dict, best as safetensors",
         ) from e
 

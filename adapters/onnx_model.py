@@ -233,9 +233,10 @@ def _image_input(session: Any, spec: InputSpec, name: str) -> Any:
     if not all(fits):
         other = "nhwc" if channels_first else "nchw"
         turned = given.shape[3 if channels_first else 1] == 3
+        h, w = given.shape[2:] if channels_first else given.shape[1:3]
         raise ModelError(
             f"{name} has input {listed}, but is to be fed (N, {', '.join(map(str, wanted))})",
-            f"--layout {other}" if turned else "--input-size HEIGHTxWIDTH",
+            f"--layout {other}" if turned else f"--input-size {h}x{w}, and crops of that size",
         )
     return given
 

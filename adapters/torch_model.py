@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib
 import inspect
@@ -22,6 +23,7 @@ from evalkit.errors import MissingPackageError, ModelError
 from evalkit.types import InputSpec
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 
 
 class TorchModel:
@@ -58,6 +60,8 @@ class TorchModel:
         self.spec, self._name, self.fingerprint, self._output = spec, name, fingerprint, output
         self._device = _device(device, allow_cpu)
         cuda = self._device.type == "cuda"
+        if not cuda:
+            _keep_freed_memory()
         self._dtype = getattr(torch, precision)
         self._order = torch.channels_last if spec.layout == "nchw" else torch.contiguous_format
         self._network = network.to(self._device, memory_format=self._order)
@@ -240,6 +244,18 @@ def _device(device: str, allow_cpu: bool) -> Any:
     if number and int(number) >= torch.cuda.device_count():
         raise ModelError(f"asked for {device}, there are {torch.cuda.device_count()} GPUs")
     return torch.device("cuda", int(number or 0))
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what one layer frees for the next one.
+
+    glibc hands it back to the system, and each pass takes hundreds of page faults an image to get
+    it again: a sixth of the time of MobileFaceNet.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, 32 << 20)  # the most it takes
+        mallopt(_TRIM_THRESHOLD, 512 << 20)
 
 
 def _place(device: Any) -> str:

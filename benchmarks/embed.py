@@ -6,9 +6,13 @@
 
 Every round runs all of them, in turning order; a ratio is the median over the rounds of the ratio
 within a round. "bare" is the network alone on a normalised batch that already lies on the device,
-the better of two ways: the runtime's own threads, and a pass on one thread for every core. What
-evalkit does once before the first image (it measures what the batch changes) is not in its
-images/s, but is in its processor time.
+bound once, at the batch that is fastest so: the better of two ways, the runtime's own threads and a
+thread for every core that passes on one. What evalkit does once before the first image (it measures
+what the batch changes) is not in its images/s, but is in its processor time.
+
+--side makes the JPEG files larger than the network's input, and evalkit aligns them by five points.
+"reading" is what an image costs from its file to aligned pixels on one thread that does nothing
+else; where the same cores compute, bare / (bare + reading) is what no pipeline gets beyond.
 """
 
 from __future__ import annotations
@@ -24,17 +28,30 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from evalkit import adapters, embedder, images
+from evalkit import adapters, alignment, embedder, images
 from evalkit.adapters import onnx_model, presets, torch_model
 from evalkit.types import InputSpec
 
-Loop = Callable[[], Any]
+
+@dataclass
+class Done:
+    """What a loop did: so many images, after seconds that do not count."""
+
+    images: int
+    wall: float = 0.0
+    cpu: float = 0.0
+
+
+Loop = Callable[[], Any]  # gives a Done, where it is timed
+Caller = Callable[[], Loop]  # what a thread does first, and then calls for each pass
 
 
 def crops(data: Path | None, n: int, size: tuple[int, int], folder: Path) -> Path:
@@ -52,37 +69,44 @@ def crops(data: Path | None, n: int, size: tuple[int, int], folder: Path) -> Pat
     return folder
 
 
-def together(one: Loop, n: int, threads: int) -> None:
-    """Call `one` n times from that many threads."""
+def together(start: Caller, n: int, threads: int) -> None:
+    """Run n passes on that many threads at once."""
+
+    def some(share: int) -> None:
+        one = start()
+        for _ in range(share):
+            one()
+
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(one) for _ in range(n)]:
-            done.result()
+        list(pool.map(some, [n // threads + (t < n % threads) for t in range(threads)]))
 
 
-def torch_forwards(net: Any, spec: InputSpec, batch: int, device: str) -> dict[int, Loop]:
-    """Threads that call it -> one forward pass on a resident batch."""
+def torch_forwards(net: Any, spec: InputSpec, batch: int, device: str) -> dict[int, Caller]:
+    """Threads that call it -> forward passes on a resident batch."""
     import torch
 
     place, cores = torch.device(device), os.cpu_count() or 1
     net = net.to(place, memory_format=torch.channels_last).eval()
     x = torch.rand(batch, 3, *spec.size, device=place).to(memory_format=torch.channels_last)
 
-    def forward(threads: int) -> None:
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
+    def forward() -> None:
         with torch.inference_mode():
             net(x)
             if place.type == "cuda":
                 torch.cuda.synchronize()
 
-    own: dict[int, Loop] = {1: lambda: forward(cores)}
-    return own if place.type == "cuda" else own | {cores: lambda: forward(1)}
+    def start(threads: int) -> Loop:
+        torch.set_num_threads(threads)
+        return forward
+
+    own: dict[int, Caller] = {1: lambda: start(cores)}
+    return own if place.type == "cuda" else own | {cores: lambda: start(1)}
 
 
-def onnx_forwards(path: str, spec: InputSpec, batch: int, device: str) -> dict[int, Loop]:
+def onnx_forwards(path: str, spec: InputSpec, batch: int, device: str) -> dict[int, Caller]:
     import onnxruntime as ort
 
-    cores, made = os.cpu_count() or 1, dict[int, Loop]()
+    cores, made = os.cpu_count() or 1, dict[int, Caller]()
     for callers, threads in ((1, 0), (cores, 1)):
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -91,14 +115,29 @@ def onnx_forwards(path: str, spec: InputSpec, batch: int, device: str) -> dict[i
         x = np.random.default_rng(0).random((batch, 3, *spec.size), np.float32)
         value = ort.OrtValue.ortvalue_from_numpy(x, device, 0)
 
-        def forward(session: Any = session, value: Any = value) -> None:
+        def start(session: Any = session, value: Any = value) -> Loop:
             binding = session.io_binding()
             binding.bind_ortvalue_input(session.get_inputs()[0].name, value)
             binding.bind_output(session.get_outputs()[0].name, device)
-            session.run_with_iobinding(binding)
+            return lambda: session.run_with_iobinding(binding)
 
-        made[callers] = forward
+        made[callers] = start
     return made
+
+
+def fastest(forwards: Callable[[int], dict[int, Caller]], fixed: int | None) -> int:
+    """Find the batch of the fastest bare pass, whoever calls it: powers of two, three tries."""
+    seconds: dict[int, float] = {}
+    for batch in [fixed] if fixed else [1 << k for k in range(8)]:
+        for callers, start in forwards(batch).items():
+            together(start, callers, callers)
+            tries = list[float]()
+            for _ in range(3):
+                begun = time.perf_counter()
+                together(start, 2 * callers, callers)
+                tries.append((time.perf_counter() - begun) / (2 * callers * batch))
+            seconds[batch] = min(seconds.get(batch, np.inf), *tries)
+    return min(seconds, key=lambda batch: seconds[batch])
 
 
 def paths(folder: Path) -> list[Path]:
@@ -111,9 +150,9 @@ def normalised(path: Path, spec: InputSpec) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(2, 0, 1))
 
 
-def plain_loop(call: Callable[[np.ndarray], np.ndarray], folder: Path, spec: InputSpec) -> None:
+def plain_loop(call: Callable[[np.ndarray], np.ndarray], folder: Path, spec: InputSpec) -> Done:
     """Embed as most scripts do: one image at a time."""
-    np.concatenate([call(normalised(path, spec)[None]) for path in paths(folder)])
+    return Done(len(np.concatenate([call(normalised(p, spec)[None]) for p in paths(folder)])))
 
 
 class Faces:
@@ -146,89 +185,118 @@ def loader_loop(net: Any, folder: Path, spec: InputSpec, device: str, workers: i
         multiprocessing_context="spawn",
     )
 
-    def loop() -> None:
+    def loop() -> Done:
         torch.set_num_threads(os.cpu_count() or 1)
         with torch.no_grad():
-            torch.cat([net(x.to(device, non_blocking=True)).cpu() for x in loader])
+            rows = torch.cat([net(x.to(device, non_blocking=True)).cpu() for x in loader])
+        return Done(len(rows))
 
     return loop
 
 
 def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
     preset = presets.PRESETS["imagenet" if "mobilefacenet" in name else "arcface"]
-    device = args.device
+    device, path = args.device, str(Path(args.models_folder) / name)
     options = {} if name.endswith(".onnx") else {"precision": args.precision}
-    if not name.endswith((".onnx", ".pt")):
+    if name.endswith((".onnx", ".pt")):
+        adapter: Any = adapters.load(path, spec=preset, device=device, **options)
+    else:
         import torch
 
         from evalkit.adapters import networks
 
         torch.manual_seed(0)
         net = getattr(networks, name)()
-        adapter: Any = torch_model.network(net, name, preset, device=device, **options)
-    else:
-        path = str(Path(args.models_folder) / name)
-        adapter = adapters.load(path, spec=preset, device=device, **options)
-    batch = args.batch or embedder.best_batch(adapter)
+        adapter = torch_model.network(net, name, preset, device=device, **options)
+    source = faces(folder, args.side, preset)
     loops: dict[str, Loop] = {}
+    if name.endswith(".onnx"):
+        forwards = partial(onnx_forwards, path, preset, device=device)
+    else:
+        forwards = partial(torch_forwards, adapter._network, preset, device=device)
+    each = fastest(forwards, adapter.batch)
+    for callers, start in forwards(each).items():
+        title = f"bare, {callers} thread(s) calling"
+        loops[title] = partial(bare, start, args.images, each, callers)
+    if args.peers and args.side == preset.size[0]:
+        loops |= peers(name, path, adapter, folder, args)
+    batch = args.batch or embedder.best_batch(adapter)
+    loops["evalkit"] = lambda: pipeline(adapter, source, batch)
+    print(f"\n{name} on {adapter.runtime}, batch {batch} (bare: {each})")
+    print(f"  {args.images} JPEG files of {args.side}x{args.side}, {args.rounds} rounds")
+    tell(rounds(loops, args.rounds), reading(source))
+
+
+def faces(folder: Path, side: int, spec: InputSpec) -> images.ImageSource:
+    """Find the images; where they are larger than the crop, align each by five points."""
+    source = images.find(folder)
+    if side == spec.size[0]:
+        return source
+    points = alignment.TEMPLATES[spec.crop][1] * side / spec.size[0]
+    marks = np.repeat(points[None].astype(np.float32), len(source.keys), axis=0)
+    return alignment.aligned(source, marks, spec.crop)
+
+
+def bare(start: Caller, images: int, batch: int, callers: int) -> Done:
+    passes = max(callers, images // batch // callers * callers)
+    together(start, passes, callers)
+    return Done(passes * batch)
+
+
+def pipeline(adapter: Any, source: images.ImageSource, batch: int) -> Done:
+    begun = list[tuple[float, float]]()
+
+    def watch(done: int, total: int) -> None:
+        begun.append((time.perf_counter(), cpu_seconds()))
+
+    started = time.perf_counter(), cpu_seconds()
+    with tempfile.TemporaryDirectory() as out:
+        kept = Path(out) / "f.h5"
+        embedder.embed(adapter, source, source.manifest(), kept, batch=batch, progress=watch)
+    return Done(len(source.keys), begun[0][0] - started[0], begun[0][1] - started[1])
+
+
+def peers(
+    name: str, path: str, adapter: Any, folder: Path, args: argparse.Namespace
+) -> dict[str, Loop]:
+    """Embed the same files as most people's scripts do."""
+    spec, device = adapter.spec, args.device
     if name.endswith(".onnx"):
         session = onnx_model._session(Path(path), device, False, 0)
         given = session.get_inputs()[0].name
-        each = adapter.batch or batch
-        forwards = onnx_forwards(path, preset, each, device)
-        loops["plain loop"] = lambda: plain_loop(
-            lambda x: session.run(None, {given: x})[0], folder, preset
-        )
-    else:
-        import torch
 
-        net = adapter._network
-        each = adapter.batch or batch
-        forwards = torch_forwards(net, preset, each, device)
+        def call(x: np.ndarray) -> np.ndarray:
+            return session.run(None, {given: x})[0]
 
-        def one(x: np.ndarray) -> np.ndarray:
-            with torch.no_grad():
-                return net(torch.from_numpy(x).to(device)).cpu().numpy()
+        return {"plain loop": lambda: plain_loop(call, folder, spec)}
+    import torch
 
-        def plain() -> None:
-            torch.set_num_threads(os.cpu_count() or 1)
-            plain_loop(one, folder, preset)
+    net = adapter._network
 
-        loops["plain loop"] = plain
-        loops["DataLoader"] = loader_loop(net, folder, preset, device, args.loaders)
-    n = args.images
-    for callers, forward in forwards.items():
-        title = f"bare, {callers} thread(s) calling"
-        loops[title] = lambda f=forward, c=callers: together(f, max(1, n // each), c)
-    source = images.find(folder)
+    def one(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return net(torch.from_numpy(x).to(device)).cpu().numpy()
 
-    def pipeline() -> float:
-        started, begun = time.perf_counter(), list[float]()
+    def plain() -> Done:
+        torch.set_num_threads(os.cpu_count() or 1)
+        return plain_loop(one, folder, spec)
 
-        def watch(done: int, total: int) -> None:
-            begun.append(time.perf_counter())
-
-        with tempfile.TemporaryDirectory() as out:
-            kept = Path(out) / "f.h5"
-            embedder.embed(adapter, source, source.manifest(), kept, batch=batch, progress=watch)
-        return begun[0] - started
-
-    loops["evalkit"] = pipeline
-    print(f"\n{name} on {adapter.runtime}, batch {batch}, {n} images, {args.rounds} rounds")
-    tell(rounds(loops, n, args.rounds))
+    loader = loader_loop(net, folder, spec, device, args.loaders)
+    return {"plain loop": plain, "DataLoader": loader}
 
 
-def rounds(loops: dict[str, Loop], n: int, count: int) -> dict[str, list[tuple[float, float]]]:
-    """Name -> (images/s, processor seconds) of each round; the first round warms up."""
+def rounds(loops: dict[str, Loop], count: int) -> dict[str, list[tuple[float, float]]]:
+    """Name -> (images/s, processor seconds an image) of each round; the first warms up."""
     made: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
     order = list(loops)
     for r in range(count + 1):
         for name in order[r % len(order) :] + order[: r % len(order)]:
             wall, cpu = time.perf_counter(), cpu_seconds()
-            start = loops[name]() or 0.0
+            done: Done = loops[name]()
+            wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
             if r:
-                seconds = time.perf_counter() - wall - start
-                made[name].append((n / seconds, cpu_seconds() - cpu))
+                rate = done.images / (wall - done.wall)
+                made[name].append((rate, (cpu - done.cpu) / done.images))
     return made
 
 
@@ -237,20 +305,36 @@ def cpu_seconds() -> float:
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def tell(made: dict[str, list[tuple[float, float]]]) -> None:
+def reading(source: images.ImageSource) -> float:
+    """Processor seconds from file to aligned pixels, an image, on this thread; the best of 3."""
+    rows, tries = range(min(256, len(source.keys))), list[float]()
+    for _ in range(3):
+        begun = time.thread_time()
+        for row in rows:
+            source.read(row)
+        tries.append((time.thread_time() - begun) / len(rows))
+    return min(tries)
+
+
+def tell(made: dict[str, list[tuple[float, float]]], read: float) -> None:
     ours = made["evalkit"]
-    bare = [
-        max(x) for x in zip(*([r for r, _ in made[k]] for k in made if "bare" in k), strict=True)
-    ]
+    bare = list(zip(*(made[name] for name in made if "bare" in name), strict=True))
+    print("  images/s       evalkit / it   processor ms an image")
     for name, rates in made.items():
         ratio = statistics.median(o[0] / r[0] for o, r in zip(ours, rates, strict=True))
-        cpu = statistics.median(o[1] / r[1] for o, r in zip(ours, rates, strict=True))
-        rate = statistics.median(r for r, _ in rates)
-        print(f"  {name:26} {rate:8.1f} images/s   evalkit / it {ratio:5.2f}   cpu {cpu:5.2f}")
-    over = [o[0] / b for o, b in zip(ours, bare, strict=True)]
-    spread = f"{min(over):.3f}..{max(over):.3f}"
+        rate, cpu = (statistics.median(column) for column in zip(*rates, strict=True))
+        print(f"  {rate:8.1f} {ratio:17.2f} {cpu * 1e3:15.2f}   {name}")
+    faster = [o[0] / max(r for r, _ in b) for o, b in zip(ours, bare, strict=True)]
+    cheaper = [min(c for _, c in b) / o[1] for o, b in zip(ours, bare, strict=True)]
+    least = statistics.median(min(c for _, c in b) for b in bare)
     load = " ".join(f"{x:.1f}" for x in os.getloadavg())
-    print(f"  evalkit / best bare: median {statistics.median(over):.3f} ({spread}), load {load}")
+    for what, over in (("images/s", faster), ("processor time", cheaper)):
+        spread = f"({min(over):.3f}..{max(over):.3f})"
+        print(f"  evalkit to best bare, {what}: median {statistics.median(over):.3f} {spread}")
+    print(
+        f"  reading {read * 1e3:.3f} ms an image: at most {least / (least + read):.3f} "
+        f"where the same cores compute; load {load}"
+    )
 
 
 class Tiny:
@@ -281,11 +365,11 @@ def memory(n: int) -> None:
         face.resize((112, 112), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
         held.append(file.getvalue())
     source = images.encoded([f"{i:07}.jpg" for i in range(n)], lambda i: held[i % 100])
-    before, peak = anonymous(), 0.0
+    held_names, peak = 0.0, 0.0
 
     def watch(done: int, total: int) -> None:
-        nonlocal peak
-        peak = max(peak, anonymous())
+        nonlocal held_names, peak
+        held_names, peak = held_names or anonymous(), max(peak, anonymous())
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
@@ -293,10 +377,9 @@ def memory(n: int) -> None:
             Tiny(), source, source.manifest(), Path(out) / "f.h5", batch=64, progress=watch
         )
     seconds = time.perf_counter() - start
-    whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"  {n:7,} images: {peak:6.1f} MiB ({peak - before:5.1f} above the start), with mapped "
-        f"files {whole:6.1f} MiB, {n / seconds:,.0f} images/s"
+        f"  {n:7,} images: {peak:6.1f} MiB, of it {held_names:5.1f} before the first image "
+        f"(Python, the names), {peak - held_names:5.1f} for images; {n / seconds:,.0f} images/s"
     )
 
 
@@ -309,6 +392,8 @@ def main() -> None:
     parser.add_argument("--models-folder", default=f"{shared}/models" if shared else ".")
     parser.add_argument("--data", type=Path, help="real crops; else smooth noise")
     parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--side", type=int, default=112, help="pixels of a side of the JPEG files")
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -326,7 +411,7 @@ def main() -> None:
             subprocess.run([sys.executable, __file__, "--memory-of", str(n)], check=True)
         return
     with tempfile.TemporaryDirectory() as place:
-        folder = crops(args.data, args.images, (112, 112), Path(place))
+        folder = crops(args.data, args.images, (args.side, args.side), Path(place))
         for name in args.models.split(","):
             compare(name, args, folder)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _READERS = min(8, os.cpu_count() or 1)
 _LARGEST = 1024  # pictures in a forward pass
 _FIXED = 16  # pictures at a time for a model of a fixed batch below it
+_TRIAL = 0.3  # seconds that a batch is tried for
 _PIECE = 1024  # images that a worker of a cluster embeds at a time
 Progress = Callable[[int, int], None]
 Rows = Sequence[NDArray[np.int64]]  # of the passes through the model
@@ -114,8 +115,8 @@ def best_batch(adapter: Adapter, longest: float = 0.5) -> int:
     """Find the number of pictures in a forward pass that the model embeds fastest.
 
     Doubles from 1 until passes are clearly slower a picture, fail for want of memory or take
-    `longest` seconds, and takes the smallest within 5 % of the fastest; a model of one fixed batch
-    gets whole ones.
+    `longest` seconds, and takes the smallest within 3 % of the fastest; a model of one fixed batch
+    gets whole ones.  Each size runs for as long, so that other work on the machine slows all alike.
     """
     fixed = getattr(adapter, "batch", None)
     if fixed is not None:
@@ -127,14 +128,14 @@ def best_batch(adapter: Adapter, longest: float = 0.5) -> int:
         while size <= _LARGEST:
             pictures = [np.repeat(noise, size, axis=0)] * streams
             try:
-                seconds = min(_seconds(pool, adapter, pictures) for _ in range(3))
+                seconds = _seconds(pool, adapter, pictures)
             except MemoryError:
                 break
             rates[size] = size / seconds
             if seconds > longest or rates[size] < 0.8 * max(rates.values()):
                 break
             size *= 2
-    return min((n for n, rate in rates.items() if rate >= 0.95 * max(rates.values())), default=1)
+    return min((n for n, rate in rates.items() if rate >= 0.97 * max(rates.values())), default=1)
 
 
 def batch_difference(adapter: Adapter, batch: int, images: int = 2) -> float | None:
@@ -154,12 +155,15 @@ def batch_difference(adapter: Adapter, batch: int, images: int = 2) -> float | N
     return float(np.abs(together - alone).max() / max(float(np.abs(alone).max()), 1e-30))
 
 
-def _seconds(pool: ThreadPoolExecutor, adapter: Adapter, passes: list[Picture]) -> float:
-    """Time passes that run at once, as they will."""
-    start = time.perf_counter()
-    for _ in pool.map(adapter.embed, passes):
-        pass
-    return time.perf_counter() - start
+def _seconds(pool: ThreadPoolExecutor, adapter: Adapter, pictures: Sequence[Picture]) -> float:
+    """Time passes that run at once, as they will: the mean of some, after one."""
+    times = list[float]()
+    while len(times) < 3 or sum(times) < _TRIAL:
+        start = time.perf_counter()
+        for _ in pool.map(adapter.embed, pictures):
+            pass
+        times.append(time.perf_counter() - start)
+    return float(np.mean(times[1:]))
 
 
 @dataclass(frozen=True, slots=True)

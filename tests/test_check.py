@@ -172,12 +172,16 @@ def test_a_wrong_spec_is_exit_code_1(
     assert "wrong: it is better fed 8x8" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_without_photographs_the_spec_is_not_judged(
+def test_without_photographs_the_user_is_told_what_to_add(
     model: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["check", *model]) == 0
     out = capsys.readouterr().out
-    assert "not judged" in out and "at least 20 people" in out and "trial" not in out
+    assert (
+        "fine as far as noise shows; to try colours and scale, add --data" in out
+        and "at least 20 people" in out
+        and "trial" not in out
+    )
 
 
 def test_too_few_people_are_one_line(

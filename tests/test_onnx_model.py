@@ -102,8 +102,9 @@ def test_a_text_file_called_onnx_is_refused(tmp_path: Path) -> None:
 
 def test_another_image_size_is_refused(tmp_path: Path) -> None:
     path = small_models.save(tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match="is to be fed"):
+    with pytest.raises(ModelError, match="is to be fed") as told:
         adapters.load(str(path), preset="arcface")
+    assert "--input-size 8x8" in told.value.hint
 
 
 def test_a_gpu_that_is_not_there_is_an_error_unless_allowed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -165,8 +166,11 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     bomb = Bomb(tmp_path / "exploded")
     for path, held in (("w.pth", {"a": bomb}), ("x.pth", bomb)):
         torch.save(held, tmp_path / path)
-        with pytest.raises(ModelError, match="cannot be read as weights alone"):
+        with pytest.raises(ModelError, match=r"cannot be read as weights alone: it names "):
             adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / path))
+    (tmp_path / "z.pth").write_text("<html>")
+    with pytest.raises(ModelError, match=r"weights alone: no file of torch.save"):
+        adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "z.pth"))
     (tmp_path / "y.pth").write_bytes(pickle.dumps(bomb))
     with pytest.raises(ModelError, match="cannot be read as weights alone"):
         adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "y.pth"))
@@ -272,3 +276,33 @@ def test_the_real_model_has_one_lfw_number_in_both_runtimes(
     script, graph = ({k: one["value"] for k, one in metrics.items()} for metrics in found)
     assert script["accuracy"] == graph["accuracy"]
     assert script == pytest.approx(graph, abs=1e-5)
+
+
+FAULTS = """
+import resource
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from evalkit.adapters import torch_model
+
+
+def faults(passes):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(passes):
+        held = [torch.ones(k << 18) for k in range(1, 9)]  # 1 to 8 MiB
+        del held
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+torch_model.network(torch.nn.Flatten(), "net", SPEC, device="cpu")
+with ThreadPoolExecutor(1) as thread:
+    thread.submit(faults, 1).result()
+    print(thread.submit(faults, 10).result())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="page faults are counted on Linux")
+def test_what_a_layer_frees_is_kept_for_the_next_one() -> None:
+    spec = "from evalkit.adapters.presets import PRESETS\nSPEC = PRESETS['arcface']\n"
+    made = subprocess.run([sys.executable, "-c", spec + FAULTS], capture_output=True, text=True)
+    assert int(made.stdout) < 9216, made.stderr  # pages of one pass

@@ -115,7 +115,7 @@ def _verdict(
     if not seen.rows_are_independent:
         return "wrong: a vector depends on the images that share its batch; use --batch 1", False
     if not trials:
-        return f"not judged: how it is fed shows only on photographs; --data needs {_WANTED}", True
+        return f"fine as far as noise shows; to try colours and scale, add --data: {_WANTED}", True
     best, own = trials[0], next(t for t in trials if t.spec == adapter.spec)
     if not check.separates(trials):
         return (
