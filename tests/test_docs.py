@@ -17,7 +17,8 @@ def shown() -> list[tuple[str, str]]:
     """Lines of code blocks that begin with evalkit, without their comments and pipes."""
     lines = []
     for page in PAGES:
-        text = page.read_text(encoding="utf-8").replace("\\\n", " ") if page.is_file() else ""
+        text = page.read_text(encoding="utf-8") if page.is_file() else ""
+        text = re.sub(r" *\\\n *", " ", text)
         for block in re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             for line in block.splitlines():
                 for part in re.split(r"&&|\||;|>", line.split("  #")[0].split("    ")[0]):
