@@ -13,6 +13,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+def examples() -> list[tuple[str, str]]:
+    """Command lines that --help shows."""
+    lines = []
+    for name, (module, _) in COMMANDS.items():
+        shown = getattr(importlib.import_module(module).command, "examples", ())
+        text = re.sub(r" *\\\n *", " ", "\n".join(shown))
+        lines += [(f"{name} --help", line) for line in text.splitlines()]
+    return lines
+
+
 def shown() -> list[tuple[str, str]]:
     """Lines of code blocks that begin with evalkit, without their comments and pipes."""
     lines = []
@@ -32,7 +42,7 @@ def test_the_documents_show_commands() -> None:
     assert len(shown()) > 8
 
 
-@pytest.mark.parametrize(("page", "line"), shown())
+@pytest.mark.parametrize(("page", "line"), [*shown(), *examples()])
 def test_a_shown_command_is_understood(page: str, line: str) -> None:
     _, name, *words = shlex.split(line, comments=True)
     if name.startswith("-"):
@@ -43,6 +53,11 @@ def test_a_shown_command_is_understood(page: str, line: str) -> None:
     for word in words:
         if word.startswith("--"):
             assert word.split("=")[0] in known, f"{page}: {line}: {word}"
+
+
+def test_every_command_that_takes_something_shows_how_it_is_typed() -> None:
+    told = {page.partition(" ")[0] for page, _ in examples()}
+    assert set(COMMANDS) - told == {"list", "recipes", "schema"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -16,17 +16,33 @@ from evalkit.protocols import blufr, recipes
 from evalkit.types import Manifest
 
 
-@click.command("blufr", cls=Command)
-@vector_options()
+@click.command(
+    "blufr",
+    cls=Command,
+    examples=[
+        "evalkit blufr --features F.npy --keys K.txt --config blufr_lfw_config.mat",
+    ],
+)
 @click.option(
     "--config", type=Readable(), required=True, metavar="MAT", help="blufr_lfw_config.mat"
 )
 @click.option(
-    "--far", callback=rate, default=blufr.FAR, show_default=True, help="FAR of verification."
+    "--far",
+    callback=rate,
+    metavar="FAR",
+    default=blufr.FAR,
+    show_default=True,
+    help="FAR of verification.",
 )
 @click.option(
-    "--fpir", callback=rate, default=blufr.FPIR, show_default=True, help="FPIR of the search."
+    "--fpir",
+    callback=rate,
+    metavar="FPIR",
+    default=blufr.FPIR,
+    show_default=True,
+    help="FPIR of the search.",
 )
+@vector_options()
 @output_options
 def command(source: VectorSource, config: Path, far: str, fpir: str, output: Output) -> int:
     """BLUFR: verification at FAR 0.1 % and open-set search at FAR 1 %, mu - sigma of ten trials.

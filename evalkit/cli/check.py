@@ -24,7 +24,13 @@ _FEWEST = 20  # people; with fewer hardly any two specs can be told apart
 _WANTED = "two images or more of at least 20 people, a folder a person, or an InsightFace .bin"
 
 
-@click.command("check", cls=Command)
+@click.command(
+    "check",
+    cls=Command,
+    examples=[
+        "evalkit check --model model.onnx --preset arcface --data LFW/",
+    ],
+)
 @model_options
 @click.option(
     "--people",

@@ -16,7 +16,13 @@ from evalkit.compare import MUST_AGREE, Comparison, compare, comparison_table
 from evalkit.directions import better
 
 
-@click.command("compare", cls=Command)
+@click.command(
+    "compare",
+    cls=Command,
+    examples=[
+        "evalkit compare base.json new.json",
+    ],
+)
 @click.argument("base", type=Readable())
 @click.argument("other", type=Readable())
 @click.option(

@@ -26,7 +26,13 @@ next:  evalkit lfw --model model.onnx --preset arcface     your model, LFW fetch
 """
 
 
-@click.command(cls=Command)
+@click.command(
+    "demo",
+    cls=Command,
+    examples=[
+        "evalkit demo --out demo.json",
+    ],
+)
 @output_options
 def command(output: Output) -> None:
     """Run LFW, all 87.5 million pairs and the closed-set search on embedded features."""

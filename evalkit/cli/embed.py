@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 
-@click.command(cls=Command)
+@click.command(
+    "embed",
+    cls=Command,
+    examples=[
+        "evalkit embed features.h5 --model model.onnx --preset arcface --data images/",
+    ],
+)
 @model_options
 @cluster_option
 @click.option(

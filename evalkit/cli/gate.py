@@ -15,7 +15,13 @@ from evalkit.errors import EXIT_DONE, ReportError
 from evalkit.types import Report
 
 
-@click.command("gate", cls=Command)
+@click.command(
+    "gate",
+    cls=Command,
+    examples=[
+        "evalkit gate new.json --baseline base.json --rules gates.toml",
+    ],
+)
 @click.argument("report_path", metavar="REPORT", type=Readable())
 @click.option(
     "--baseline",

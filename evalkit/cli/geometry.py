@@ -21,13 +21,20 @@ from evalkit.protocols import geometry
 from evalkit.protocols.scores import Flip
 
 
-@click.command("geometry", cls=Command)
+@click.command(
+    "geometry",
+    cls=Command,
+    examples=[
+        "evalkit geometry features.h5",
+        "evalkit geometry --features F.npy --keys K.txt",
+    ],
+)
 @click.argument("file", type=Readable(folder=True), required=False, metavar="[FEATURES.h5]")
 @features_options
 @click.option(
     "--subjects",
     type=Readable(),
-    metavar="LIST.txt",
+    metavar="LIST",
     help="Line i is the subject of row i, - for nobody; else the folder of its key.",
 )
 @flip_option

@@ -24,15 +24,36 @@ from evalkit.protocols import ijb
 from evalkit.types import InputSpec, Manifest
 
 
-@click.command("ijb", cls=Command)
-@vector_options()
-@click.option("--media", type=Readable(), required=True, help="ijbc_face_tid_mid.txt")
-@click.option("--pairs", type=Readable(), help="ijbc_template_pair_label.txt, for 1:1.")
-@click.option(
-    "--gallery", "galleries", type=Readable(), multiple=True, help="A 1N_gallery csv, for 1:N."
+@click.command(
+    "ijb",
+    cls=Command,
+    examples=[
+        "evalkit ijb --features F.npy --media ijbc_face_tid_mid.txt \\",
+        "    --pairs ijbc_template_pair_label.txt",
+    ],
 )
-@click.option("--probe", type=Readable(), help="The 1N_probe_mixed csv, for 1:N.")
-@click.option("--detections", type=Readable(), help="ijbc_name_5pts_score.txt: detection scores.")
+@click.option(
+    "--media", type=Readable(), metavar="LIST", required=True, help="ijbc_face_tid_mid.txt"
+)
+@click.option(
+    "--pairs", type=Readable(), metavar="LIST", help="ijbc_template_pair_label.txt, for 1:1."
+)
+@click.option(
+    "--gallery",
+    "galleries",
+    type=Readable(),
+    metavar="LIST",
+    multiple=True,
+    help="A 1N_gallery csv, for 1:N.",
+)
+@click.option("--probe", type=Readable(), metavar="LIST", help="The 1N_probe_mixed csv, for 1:N.")
+@click.option(
+    "--detections",
+    type=Readable(),
+    metavar="LIST",
+    help="ijbc_name_5pts_score.txt: detection scores.",
+)
+@vector_options()
 @click.option(
     "--keep-norm/--unit-images",
     default=True,

@@ -17,7 +17,14 @@ from evalkit.keys import subjects_of
 from evalkit.types import Manifest
 
 
-@click.command("import", cls=Command)
+@click.command(
+    "import",
+    cls=Command,
+    examples=[
+        "evalkit import features.mat features.h5 --keys K.txt",
+        "evalkit import MegaFace_Features/ megaface.h5 --file-ending _foam.bin",
+    ],
+)
 @click.argument("source", type=Readable(folder=True))
 @click.argument("features", type=PATH)
 @click.option("--keys", type=Readable(), metavar="LIST", help="Line i names row i of SOURCE.")
@@ -28,7 +35,7 @@ from evalkit.types import Manifest
 @click.option(
     "--subjects",
     type=Readable(),
-    metavar="LIST.txt",
+    metavar="LIST",
     help="Line i is the subject of row i of FEATURES, - for nobody; else a key's folder is.",
 )
 @click.option("--file-ending", metavar="_ALGO.bin", help="Take only these files of a folder.")

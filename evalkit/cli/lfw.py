@@ -23,12 +23,20 @@ from evalkit.protocols import lfw, verification
 from evalkit.types import InputSpec
 
 
-@click.command(cls=Command)
-@vector_options(ALL, data=False, folds=True)
+@click.command(
+    "lfw",
+    cls=Command,
+    examples=[
+        "evalkit lfw --model model.onnx --preset arcface",
+        "evalkit lfw --features F.npy --keys K.txt --out report.json",
+        "evalkit lfw --features F.npy --keys K.txt --recipe all",
+    ],
+)
 @click.option(
     "--pairs", type=Readable(folder=True), metavar="LIST", help="A list of pairs in LFW's layout."
 )
 @click.option("--errata", is_flag=True, help="Show also the accuracy without the wrong labels.")
+@vector_options(ALL, data=False, folds=True)
 @output_options
 def command(source: VectorSource, pairs: Path | None, errata: bool, output: Output) -> int:
     """LFW View 2: 10-fold verification accuracy, AUC, EER, TPR@FAR.

@@ -36,15 +36,26 @@ if TYPE_CHECKING:
 Take = Callable[[Sequence[str], str], NDArray[Any]]
 
 
-@click.command("megaface", cls=Command)
-@vector_options()
+@click.command(
+    "megaface",
+    cls=Command,
+    examples=[
+        "evalkit megaface --features F.npy --keys K.txt --probe-list P.json \\",
+        "    --distractor-list D.json_4000_1",
+    ],
+)
 @click.option(
-    "--probe-list", type=Readable(), required=True, help="JSON list of FaceScrub or FG-NET."
+    "--probe-list",
+    type=Readable(),
+    metavar="LIST",
+    required=True,
+    help="JSON list of FaceScrub or FG-NET.",
 )
 @click.option(
     "--distractor-list",
     "distractor_lists",
     type=Readable(),
+    metavar="LIST",
     required=True,
     multiple=True,
     help="JSON list; again for each size and set.",
@@ -61,6 +72,7 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
     metavar="IMAGES",
     help="The distractors, if not in --data.",
 )
+@vector_options()
 @click.option("--file-ending", metavar="_ALGO.bin", help="End of the names in a feature folder.")
 @click.option(
     "--clean",

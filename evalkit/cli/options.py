@@ -24,7 +24,19 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """Lists its own options first in --help, then those that it shares; looks at files first."""
+    """Shows examples and lists its own options first in --help; looks at files before it works."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.examples = examples
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what the command does, then how it is typed."""
+        super().format_help_text(ctx, formatter)
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command when the whole line is understood and its files are there."""

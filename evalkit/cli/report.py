@@ -13,7 +13,14 @@ from evalkit.files import whole_file
 from evalkit.report.table import table
 
 
-@click.command("report", cls=Command)
+@click.command(
+    "report",
+    cls=Command,
+    examples=[
+        "evalkit report base.json new.json -o report.html",
+        "evalkit report report.json --plot roc.png",
+    ],
+)
 @click.argument("paths", metavar="REPORT...", type=Readable(), nargs=-1, required=True)
 @click.option("-o", "--out", type=Writable(), metavar="FILE.html", help="Write the page here.")
 @click.option(

@@ -18,7 +18,14 @@ from evalkit.keys import digest
 from evalkit.protocols import score_list
 
 
-@click.command("score", cls=Command)
+@click.command(
+    "score",
+    cls=Command,
+    examples=[
+        "evalkit score scores.txt --far 1e-3",
+        "evalkit score distances.txt --distance",
+    ],
+)
 @click.argument("scores", type=Readable())
 @click.option(
     "--pairs",

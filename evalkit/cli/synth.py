@@ -13,7 +13,13 @@ from evalkit.errors import DataError
 from evalkit.synth import FaceSet, write
 
 
-@click.command("synth", cls=Command)
+@click.command(
+    "synth",
+    cls=Command,
+    examples=[
+        "evalkit synth faces --subjects 300 --distractors 5000 --dim 128",
+    ],
+)
 @click.argument("folder", type=PATH)
 @click.option(
     "--subjects",

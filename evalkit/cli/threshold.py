@@ -26,7 +26,13 @@ from evalkit.types import Estimate, Report
 _COMPARED = {"score", "genuine_score"}
 
 
-@click.command("threshold", cls=Command)
+@click.command(
+    "threshold",
+    cls=Command,
+    examples=[
+        "evalkit threshold report.json --far 1e-6",
+    ],
+)
 @click.argument("path", metavar="REPORT", type=Readable())
 @click.option(
     "--far",

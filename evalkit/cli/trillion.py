@@ -31,14 +31,21 @@ if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 
-@click.command("trillion", cls=Command)
-@vector_options(by_key=False)
+@click.command(
+    "trillion",
+    cls=Command,
+    examples=[
+        "evalkit trillion --features F.npy --subjects who.txt --out report.json",
+        "evalkit trillion --model model.onnx --preset arcface --data FACES/",
+    ],
+)
 @click.option(
     "--subjects",
     type=Readable(),
-    metavar="LIST.txt",
+    metavar="LIST",
     help="Line i is the subject of row i, - for nobody.",
 )
+@vector_options(by_key=False)
 @click.option("--one-set", is_flag=True, help="Compare all pairs of the set, as for LFR's video.")
 @click.option(
     "--far",

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 
-@click.command(cls=Command)
+@click.command(
+    "verify",
+    cls=Command,
+    examples=[
+        "evalkit verify agedb_30.bin --model model.onnx --preset arcface",
+        "evalkit verify pairs.txt --features F.npy --keys K.txt --far 1e-3",
+    ],
+)
 @click.argument("pairs", type=Readable(folder=True))
 @click.option(
     "--format",

@@ -54,7 +54,7 @@ def _row(name: str, m: Estimate) -> tuple[str, str, str, str]:
     if m.threshold is not None:
         support.append(f"threshold {m.threshold:.5f}")
     if m.false_accepts is not None:
-        support.append(f"{m.false_accepts:,} false accepts")
+        support.append(f"{m.false_accepts:,} false accept{'' if m.false_accepts == 1 else 's'}")
     if m.note:
         support.append(m.note)
     return name, value, interval, ", ".join(support)
