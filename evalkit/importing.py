@@ -18,11 +18,9 @@ from evalkit.errors import DataError
 from evalkit.features import FeatureStore
 from evalkit.files import read_text
 from evalkit.keys import rows_of
-from evalkit.types import Manifest
+from evalkit.types import Manifest, Progress
 
 BLOCK = 8192
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

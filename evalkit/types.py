@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
+
+Progress = Callable[[int, int], None]  # done, in all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

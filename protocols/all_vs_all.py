@@ -8,7 +8,7 @@ enrolled images of other subjects that score strictly above its mate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,12 @@ from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.metrics import cmc, tpr_estimate
 from evalkit.protocols.scores import Flip, failed, fuse, normalise
 from evalkit.protocols.set_outcomes import set_outcomes, tail_length
-from evalkit.types import Estimate, Failures, Report
+from evalkit.types import Estimate, Failures, Progress, Report
 
 NAME = "all-vs-all"
 VERSION = 1
 FARS = ("1e-3", "1e-4", "1e-5", "1e-6", "1e-7")
 RANKS = (1, 5, 10)
-Progress = Callable[[int, int], None]  # pairs done, pairs in all
 
 
 def evaluate(

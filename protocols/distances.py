@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
 from evalkit.protocols.scores import exact_scores, normalise
+from evalkit.types import Progress
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer[Any]]
 Matrix = NDArray[np.float32]
-Progress = Callable[[int, int], None]
 L2_BINS = 1000
 ANGLE_BINS = 720  # a quarter of a degree each
 

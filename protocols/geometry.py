@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
-from evalkit.protocols.distances import SPACES, Floats, Ints, Progress, Space
+from evalkit.protocols.distances import SPACES, Floats, Ints, Space
 from evalkit.protocols.scores import Flip, failed, fuse
 from evalkit.protocols.vector_geometry import (
     EQUAL_LENGTHS,
@@ -34,7 +34,7 @@ from evalkit.protocols.vector_geometry import (
     norms,
     spectrum,
 )
-from evalkit.types import Estimate, Failures, Report
+from evalkit.types import Estimate, Failures, Progress, Report
 
 NAME = "geometry"
 VERSION = 1

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols import allpairs
-from evalkit.protocols.distances import Floats, Ints, Progress
+from evalkit.protocols.distances import Floats, Ints
 from evalkit.protocols.metrics import auc
 from evalkit.protocols.scores import normalise
-from evalkit.types import Estimate
+from evalkit.types import Estimate, Progress
 
 QUANTILES = (0.01, 0.5, 0.99)
 EQUAL_LENGTHS = 1e-3  # a variation of norms up to this is rounding, to float16 at worst

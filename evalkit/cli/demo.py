@@ -13,7 +13,7 @@ from evalkit.cli.output import Output, output_options
 from evalkit.datasets import lfw as lists
 from evalkit.features import FeatureStore
 from evalkit.protocols import all_vs_all, lfw
-from evalkit.types import Report
+from evalkit.types import Progress, Report
 
 WHAT = """\
 evalkit measures face recognition: a model or its embeddings in, exactly defined numbers out.
@@ -43,7 +43,7 @@ def command(output: Output) -> None:
     output.say(NEXT)
 
 
-def measure(progress: all_vs_all.Progress | None = None) -> Report:
+def measure(progress: Progress | None = None) -> Report:
     """Score the embedded features: LFW's own protocol, then everybody against everybody."""
     with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
         store = FeatureStore.open(path)

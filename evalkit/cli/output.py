@@ -21,7 +21,7 @@ from evalkit.cli.verdict import hold, read_baseline
 from evalkit.errors import EXIT_DONE
 from evalkit.files import whole_file
 from evalkit.report.table import table
-from evalkit.types import Report
+from evalkit.types import Progress, Report
 
 _of_result = functools.partial(click.option, cls=Option, section="Result")
 
@@ -60,7 +60,7 @@ class Output:
             click.echo(line, err=True)
 
     @contextmanager
-    def bar(self, what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    def bar(self, what: str, unit: str) -> Iterator[Progress]:
         """Draw progress on stderr, with rate and time left, where somebody is looking.
 
         Yields the function to call with (done, total).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evalkit.protocols import recipes
 from evalkit.protocols.published_recipes import RECIPES
 from evalkit.protocols.recipe import Recipe
-from evalkit.types import Estimate, PairSet
+from evalkit.types import Estimate, PairSet, Progress
 
 _COLUMNS = ("recipe", "fusion", "learned", "score", "threshold", "published %")
 
@@ -22,7 +22,7 @@ def side_by_side(
     features: NDArray[Any],
     pairs: PairSet,
     subject: NDArray[Any],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """Every recipe's figure on the same vectors, and how far apart the recipes are.
 
