@@ -162,10 +162,11 @@ class Above:
         for o in range(lo, hi, 256):
             bar = self._counted[o : min(o + 256, hi)]
             counts, question, found = tile.around(self.bars.row[bar] - tile.i0, self.bars.bar[bar])
-            exact = self.scan.exact(found.i, found.j)
-            wanted = self.bars.bar[bar][question]
-            more = np.bincount(question[exact > wanted], minlength=len(bar))
-            same = np.bincount(question[exact == wanted], minlength=len(bar))
+            wanted, score = self.bars.bar[bar][question], found.score.copy()
+            near = np.abs(score - wanted) <= self.scan.error
+            score[near] = self.scan.exact(found.i[near], found.j[near])
+            more = np.bincount(question[score > wanted], minlength=len(bar))
+            same = np.bincount(question[score == wanted], minlength=len(bar))
             out.append((bar, counts + more, same))
         return out
 
