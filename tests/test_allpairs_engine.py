@@ -239,6 +239,21 @@ def test_search_and_ranks_are_the_sorted_rows(screen, small_tiles):
         assert equal.tolist() == [int((s[r] == t).sum()) for r, t in zip(row, bar, strict=True)]
 
 
+def test_bars_that_many_pairs_exceed_are_not_counted_by_exact_scores(monkeypatch):
+    x, y = (
+        normalise(np.random.default_rng(s).normal(size=(n, 16))) for s, n in ((1, 40), (2, 900))
+    )
+    row, bar = np.repeat(np.arange(40), 3), np.tile([-0.5001, 0.0001, 0.1001], 40)
+    scored, exact = [], scan.Scan.exact
+    monkeypatch.setattr(
+        scan.Scan, "exact", lambda self, i, j: scored.append(len(i)) or exact(self, i, j)
+    )
+    over, _ = allpairs.ranks(x, y, row, bar, engine=Engine(screen="float32/4"))
+    assert sum(scored) < 100 < over.sum()
+    s = x.astype(float) @ y.T.astype(float)
+    assert over.tolist() == [int((s[r] > t).sum()) for r, t in zip(row, bar, strict=True)]
+
+
 @pytest.mark.parametrize("count", [0, 3, 700, 10**6])
 def test_one_pass_answers_all_questions_at_once(count):
     x, a = people(500, 12, 3)
