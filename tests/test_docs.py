@@ -55,6 +55,13 @@ def test_a_shown_command_is_understood(page: str, line: str) -> None:
             assert word.split("=")[0] in known, f"{page}: {line}: {word}"
 
 
+@pytest.mark.parametrize("page", [p for p in PAGES if p.is_file()], ids=lambda p: p.stem)
+def test_a_list_begins_after_an_empty_line(page: Path) -> None:
+    """The site's Markdown runs it into the paragraph before; GitHub's does not."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert re.findall(r"^(?!- |  |\n).+\n- .*", text, re.MULTILINE) == []
+
+
 def test_every_command_that_takes_something_shows_how_it_is_typed() -> None:
     told = {page.partition(" ")[0] for page, _ in examples()}
     assert set(COMMANDS) - told == {"list", "recipes", "schema"}
