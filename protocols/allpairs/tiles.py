@@ -27,6 +27,8 @@ class Found(NamedTuple):
 
     def at(self, which: NDArray[Any]) -> Found:
         """Select some of them, by a mask or by places."""
+        if which.dtype == bool:
+            which = np.flatnonzero(which)  # once, not for each of the three
         return Found(self.i[which], self.j[which], self.score[which])
 
 
