@@ -62,6 +62,13 @@ def test_a_list_begins_after_an_empty_line(page: Path) -> None:
     assert re.findall(r"^(?!- |  |\n).+\n- .*", text, re.MULTILINE) == []
 
 
+@pytest.mark.parametrize("page", [p for p in PAGES if p.is_file()], ids=lambda p: p.stem)
+def test_commands_stand_in_fences(page: Path) -> None:
+    """Those that are only indented would not be looked at by these tests."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert re.findall(r"^ {4}evalkit .*", text, re.MULTILINE) == []
+
+
 def test_every_command_that_takes_something_shows_how_it_is_typed() -> None:
     told = {page.partition(" ")[0] for page, _ in examples()}
     assert set(COMMANDS) - told == {"list", "recipes", "schema"}

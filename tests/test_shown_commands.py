@@ -88,7 +88,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model(folder / "model.onnx")
         faces(folder)
         lists(folder)
-        for name in ("base.json", "new.json"):
+        for name in ("base.json", "new.json", "now.json", "report.json"):
             words = ["--features", "F.npy", "--keys", "K.txt", "--out", name, "--quiet"]
             assert run(["lfw", *words]) == 0
     return folder
