@@ -30,6 +30,11 @@ def check_images(images: NDArray[np.uint8], spec: InputSpec) -> None:
         )
 
 
+def fed_as(spec: InputSpec) -> str:
+    """Say what a network that fails was given, for a hint."""
+    return f"it was fed {spec.size[0]}x{spec.size[1]} {spec.layout}; is that what it wants?"
+
+
 def probe(forward: Forward, spec: InputSpec, batch: int | None) -> tuple[int, int | None]:
     """Find the dimension of a model, and the batch it must be fed in: (dim, batch or None = any).
 

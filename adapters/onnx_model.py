@@ -7,15 +7,14 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters.batching import check_images, cores, filled, probe
+from evalkit.adapters.batching import check_images, cores, fed_as, filled, probe
 from evalkit.errors import MissingPackageError, ModelError
 from evalkit.types import InputSpec
 
@@ -85,31 +84,33 @@ class OnnxModel:
     def _passes(self, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
         """Embed in passes of `batch` images, the last one filled up with black.
 
-        All are normalised at once, and one binding serves every pass: a pass leaves nothing of
-        Python in the caches, so that each line between two of them costs ten times its usual time.
+        All are normalised first, and all bindings made: a pass leaves nothing of Python in the
+        caches, so that each line between two of them costs ten times its usual time.
         """
         check_images(images, self.spec)
         try:
             x = self._feed(filled(images, batch))
-            binding = self._session.io_binding()
-            place = self._bind(binding, x[:batch])
-            binding.bind_output(self._output, "cpu")
-            self._run(binding)
-            y = self._checked(binding.get_outputs()[0].numpy(), batch)
-            rows = np.empty((len(x), *y.shape[1:]), np.float32)
+            first = self._bound(x[:batch])
+            first.bind_output(self._output, "cpu")
+            self._session.run_with_iobinding(first)
+            y = self._checked(first.get_outputs()[0].numpy(), batch)
+            rows = np.empty((len(x), *y.shape[1:]), y.dtype)
             rows[:batch] = y
-            binding.bind_ortvalue_output(self._output, _value(y))
-            for o in range(batch, len(x), batch):
-                place(x[o : o + batch])
-                self._run(binding)
-                rows[o : o + batch] = y
+            others = [self._bound(x[o : o + batch]) for o in range(batch, len(x), batch)]
+            for k, binding in enumerate(others, 1):
+                place = rows[k * batch : (k + 1) * batch]
+                binding.bind_ortvalue_output(self._output, _value(place))
+            for binding in others:
+                self._session.run_with_iobinding(binding)
         except (ModelError, MemoryError):
             raise
         except Exception as e:
             if _OUT_OF_MEMORY.search(str(e)):
                 raise MemoryError(str(e)) from e
-            raise ModelError(f"{self._name} fails on {batch} images: {_reason(e)}") from e
-        return rows.reshape(len(rows), -1)[: len(images)]
+            raise ModelError(
+                f"{self._name} fails on {batch} images: {_reason(e)}", fed_as(self.spec)
+            ) from e
+        return rows.reshape(len(rows), -1)[: len(images)].astype(np.float32, copy=False)
 
     def _checked(self, y: NDArray[Any], batch: int) -> NDArray[Any]:
         if y.ndim < 2 or len(y) != batch:
@@ -125,26 +126,22 @@ class OnnxModel:
             return feed(images, self.spec, self._dtype)
         from evalkit.adapters import torch_model
 
+        torch = torch_model.import_torch()
         x = torch_model.feed(images, self.spec, self._feeds_on)
-        kind = getattr(torch_model.import_torch(), np.dtype(self._dtype).name)
-        return x.to(kind).contiguous()
-
-    def _bind(self, binding: Any, x: Any) -> Callable[[Any], object]:
-        """Bind the input to the memory of `x`; what is returned puts the next pass into it."""
-        if self._feeds_on is None:
-            value = _value(x, self._device, self._number)
-            binding.bind_ortvalue_input(self._input, value)
-            return cast(Callable[[Any], object], value.update_inplace)
-        shape, kind = tuple(x.shape), self._dtype
-        binding.bind_input(self._input, self._device, self._number, kind, shape, x.data_ptr())
-        return cast(Callable[[Any], object], x.copy_)
-
-    def _run(self, binding: Any) -> None:
-        if self._feeds_on is not None and self._feeds_on.type == "cuda":
-            import torch  # whose stream is not the runtime's
-
+        x = x.to(getattr(torch, np.dtype(self._dtype).name)).contiguous()
+        if self._feeds_on.type == "cuda":  # the runtime has a stream of its own
             torch.cuda.current_stream(self._feeds_on).synchronize()
-        self._session.run_with_iobinding(binding)
+        return x
+
+    def _bound(self, x: Any) -> Any:
+        """Make a binding whose input is the memory of `x`."""
+        binding = self._session.io_binding()
+        if self._feeds_on is None:
+            binding.bind_ortvalue_input(self._input, _value(x, self._device, self._number))
+        else:
+            shape, kind, at = tuple(x.shape), self._dtype, x.data_ptr()
+            binding.bind_input(self._input, self._device, self._number, kind, shape, at)
+        return binding
 
 
 def _value(x: NDArray[Any], device: str = "cpu", number: int = 0) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters.batching import check_images, cores, in_batches, probe
+from evalkit.adapters.batching import check_images, cores, fed_as, in_batches, probe
 from evalkit.errors import MissingPackageError, ModelError
 from evalkit.types import InputSpec
 
@@ -94,7 +94,9 @@ class TorchModel:
         except (RuntimeError, AssertionError) as e:
             if "can't allocate memory" in str(e):
                 raise MemoryError(str(e).splitlines()[0]) from e
-            raise ModelError(f"{self._name} fails on {len(images)} images: {_reason(e)}") from e
+            raise ModelError(
+                f"{self._name} fails on {len(images)} images: {_reason(e)}", fed_as(self.spec)
+            ) from e
         if rows.ndim < 2 or len(rows) != len(images):
             raise ModelError(
                 f"{self._name} returned shape {rows.shape} for {len(images)} images",

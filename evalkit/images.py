@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import os
+import stat
 import struct
 import zipfile
 import zlib
@@ -196,9 +197,10 @@ def _list(path: Path) -> ImageSource:
 
 
 def _file(path: Path) -> bytes:
-    if not path.is_file():  # a pipe or a device would never end
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):  # a pipe or a device would never end
         raise DataError("it is no file")
-    if path.stat().st_size > _MAX_BYTES:
+    if about.st_size > _MAX_BYTES:
         raise DataError("the file is larger than any face image")
     return path.read_bytes()
 
