@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, by_numpy
+from evalkit.protocols.allpairs import Engine, by_numpy, sample
 from evalkit.protocols.allpairs.by_numpy import ANY, Level
 from evalkit.protocols.allpairs.sides import Side
+from evalkit.protocols.scores import normalise
 
 WAYS = ["by_numpy", pytest.param("by_numba", marks=pytest.mark.skipif(
     find_spec("numba") is None, reason="numba is not installed"))]  # fmt: skip
@@ -99,3 +100,25 @@ def test_a_numba_that_does_not_suit_is_done_without(monkeypatch):
     monkeypatch.delattr(allpairs, "by_numba", raising=False)
     scan = Engine(compiled=True).scan(np.eye(3, dtype=np.float32))
     assert scan.loops is by_numpy
+
+
+def test_brackets_hold_the_rank_and_narrow_where_the_sample_knows_every_row(monkeypatch):
+    """Rows with effects of their own, which are in the sample whole, widen no bracket."""
+    rng = np.random.default_rng(4)
+    rows = rng.normal(size=(1280, 24)) + np.eye(24)[0] * rng.exponential(size=(1280, 1)) * 4
+    x = normalise(rows)
+    scan = Engine(screen="float32").scan(x[:640], x[640:])
+    nobody = np.full(640, -1)
+    score = np.sort((x[:640] @ x[640:].T).ravel())[::-1]
+    monkeypatch.setattr(sample, "_GROUPS", 32)
+    rank, held, narrower = int(0.05 * len(score)), 0, []
+    for seed in range(40):
+        monkeypatch.setattr(sample, "_SEED", seed)
+        drawn = sample.Sample(scan, (nobody, nobody), 3)
+        low, high = drawn.bracket(0.05)
+        held += low <= score[rank] <= high
+        over = np.array([np.mean(p > score[rank]) for p in drawn._parts])
+        two_way = drawn._deviation(over.reshape(3, -1))
+        narrower.append(two_way / (over.std() / np.sqrt(over.size)))
+    assert held >= 39
+    assert np.median(narrower) < 0.7
