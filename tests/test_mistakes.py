@@ -111,7 +111,7 @@ MISTAKES = {
     ],
     "not known": [
         ("trilion", 2, "No such command 'trilion'. Did you mean 'trillion'?"),
-        (f"lfw --feature {X}", 2, "'--feature'"),
+        (f"lfw --feature {X}", 2, "--features"),
         ("list all", 2, "unexpected extra argument (all)"),
         ("lfw", 2, "give --model MODEL, or --features FILE with embeddings"),
         (f"blufr {MODEL} --config who.txt", 2, "give --data IMAGES"),
