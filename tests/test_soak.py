@@ -114,9 +114,11 @@ def test_all_pairs_in_bounded_memory(tmp_path: Path) -> None:
     held = np.load(tmp_path / "x.npy", mmap_mode="r")
     subject = np.arange(rows, dtype=np.int32) // 2
     with looked_at("all-pairs") as curve:
-        found = allpairs.verify(held, subject, held, subject, fars=("1e-3", "1e-6"))
+        engine = allpairs.Engine(memory=256 * MIB)
+        fars = ("1e-3", "1e-6")
+        found = allpairs.verify(held, subject, held, subject, fars=fars, engine=engine)
     assert found.n_genuine + found.n_impostor == rows**2 >= PAIRS
-    curve.flat(64)
+    curve.flat(256)  # pairs around a rank are kept and settled, within what was allowed
 
 
 def test_many_images_embedded(tmp_path: Path) -> None:
