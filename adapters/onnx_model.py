@@ -24,6 +24,7 @@ _TENSORRT: tuple[str, dict[str, str]] = ("TensorrtExecutionProvider", {})
 _CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
 _PROVIDERS = {"cpu": [_CPU], "cuda": [_CUDA, _CPU], "tensorrt": [_TENSORRT, _CUDA, _CPU]}
 _INPUTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_TOGETHER = 256  # images that are normalised at once for a model of a fixed batch
 _OUT_OF_MEMORY = re.compile(
     r"failed to allocate|out of memory|bad.?alloc|smaller than requested", re.IGNORECASE
 )
@@ -79,7 +80,11 @@ class OnnxModel:
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised."""
-        return self._passes(images, self.batch or len(images))
+        if self.batch is None:
+            return self._passes(images, len(images))
+        step = -(-_TOGETHER // self.batch) * self.batch
+        starts = range(0, max(1, len(images)), step)
+        return np.concatenate([self._passes(images[o : o + step], self.batch) for o in starts])
 
     def _passes(self, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
         """Embed in passes of `batch` images, the last one filled up with black.

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evalkit import adapters
+from evalkit.adapters import onnx_model
 from evalkit.adapters.presets import PRESETS, build, resolve
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
@@ -39,8 +40,9 @@ def by_hand(x: NDArray[np.uint8], spec: InputSpec = SPEC) -> NDArray[np.float32]
 @pytest.mark.parametrize("batch", ["n", 1, 3])
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_rows_out_equal_rows_in_for_any_declared_batch(
-    tmp_path: Path, batch: int | str, n: int
+    tmp_path: Path, batch: int | str, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(onnx_model, "_TOGETHER", 4)
     model = adapters.load(str(small_models.save(tmp_path / "m.onnx", batch=batch)), spec=SPEC)
     assert model.dim == small_models.DIM
     np.testing.assert_allclose(model.embed(images(n)), by_hand(images(n)), rtol=1e-4, atol=1e-2)
