@@ -35,7 +35,8 @@ def small_tiles(monkeypatch):
     """Cut tiles so small that a handful of rows make many, and sample as if the job were large."""
 
     def cut(rows, columns):
-        monkeypatch.setattr(screens, "ROWS", rows)
+        monkeypatch.setattr(screens, "ROWS", (rows + 1) // 2)
+        monkeypatch.setattr(screens, "BANDS", 2)
         monkeypatch.setattr(screens, "COLUMNS", columns)
 
     return cut
@@ -137,6 +138,18 @@ def test_brackets_find_the_same_and_survive_a_sample_that_lies(screen, small_til
             engine = running(screen, threads=2, memory=memory)
             assert told(allpairs.verify(x, a, y, b, fars=FARS, engine=engine)) == true
             assert engine.tally["passes"] >= 1
+
+
+def test_a_bracket_that_narrows_leaves_genuine_pairs_out_of_its_rank(small_tiles):
+    small_tiles(64, 64)
+    rng = np.random.default_rng(6)
+    a, b = rng.integers(0, 12, 700), rng.integers(0, 12, 900)
+    centre = rng.normal(size=(12, 24))
+    x, y = (normalise(centre[s] + 0.8 * rng.normal(size=(len(s), 24))) for s in (a, b))
+    engine = Engine(screen="float32", memory=1 << 19)
+    found = allpairs.verify(x, a, y, b, fars=["0.1"], engine=engine)
+    assert engine.tally["passes"] == 1
+    assert told(found) == told(allpairs.verify(x, a, y, b, fars=["0.1"]))
 
 
 def test_the_order_of_rows_changes_nothing():

@@ -76,7 +76,7 @@ class Killing:
 
 def test_every_answer_is_that_of_one_process(two: Cluster, monkeypatch: Any) -> None:
     monkeypatch.setattr(scan, "_BLOCK", 200_000)
-    monkeypatch.setattr(screens, "ROWS", 128)
+    monkeypatch.setattr(screens, "ROWS", 32)
     x, a = people(700, 12, 1)
     y, b = people(1500, 12, 2)
     true = every_answer(dict, x, a, y, b)
@@ -84,7 +84,7 @@ def test_every_answer_is_that_of_one_process(two: Cluster, monkeypatch: Any) -> 
 
 
 def test_killed_workers_change_no_bit(two: Cluster, monkeypatch: Any) -> None:
-    for module, name, size in ((scan, "_BLOCK", 50_000), (screens, "ROWS", 32)):
+    for module, name, size in ((scan, "_BLOCK", 50_000), (screens, "ROWS", 8)):
         monkeypatch.setattr(module, name, size)
     x, a = people(2000, 12, 3)
     every, bars = np.arange(2000), np.full(2000, 0.3)
@@ -210,7 +210,7 @@ def test_every_command_gives_the_same_report(
 ) -> None:
     """`verify` and `megaface` embed on the workers, `megaface` compares there too."""
     monkeypatch.setattr(scan, "_BLOCK", 200)
-    monkeypatch.setattr(screens, "ROWS", 8)
+    monkeypatch.setattr(screens, "ROWS", 2)
     monkeypatch.setattr(cluster, "Cluster", lambda where: nullcontext(two))
     where = faces(tmp_path / "faces", 60)
     keys = [p.relative_to(where).as_posix() for p in sorted(where.rglob("*.png"))]
@@ -317,7 +317,7 @@ def alive(cache: Path) -> list[int]:
 
 SLOW = (
     "from evalkit.protocols.allpairs import scan, screens, elsewhere; import time\n"
-    "scan._BLOCK, screens.ROWS, elsewhere.EVERY_S, scan.EVERY_S = 50_000, 32, 0.0, 0.0\n"
+    "scan._BLOCK, screens.ROWS, elsewhere.EVERY_S, scan.EVERY_S = 50_000, 8, 0.0, 0.0\n"
     "from evalkit.protocols.allpairs import checkpoints as c\nsave = c.save\n"
     "c.save = lambda *a: (save(*a), time.sleep(0.1))\n"
     "from evalkit import embedder\n"

@@ -46,7 +46,7 @@ def many_blocks(monkeypatch):
     monkeypatch.setattr(scan, "_BLOCK", 64 * 128)
     monkeypatch.setattr(scan, "EVERY_S", 0.0)
     monkeypatch.setattr(elsewhere, "EVERY_S", 0.0)
-    for module, name, size in ((screens, "ROWS", 64), (screens, "COLUMNS", 128)):
+    for module, name, size in ((screens, "ROWS", 16), (screens, "COLUMNS", 128)):
         monkeypatch.setattr(module, name, size)
 
 

@@ -127,8 +127,10 @@ class _Impostors:
         share = 1 / max(1, self.scan.pairs)
         self._highest = Highest(self.scan, self.subjects, self.tail, self._start)
         self._brackets = {
-            r: Bracket(self.scan, self.subjects, r * share, *bounds, self.room)
-            for r, bounds in self.bulk.items()
+            r: Bracket(
+                self.scan, self.subjects, r * share, low, high, self.room, self.genuine.above(high)
+            )
+            for r, (low, high) in self.bulk.items()
         }
         first: list[Collector] = [self._highest] if self.tail else []
         return first + list(self._brackets.values())

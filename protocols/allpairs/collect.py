@@ -138,13 +138,22 @@ class Bracket:
     """The impostor pair of one rank, believed to score between `low` and `high`.
 
     room : pairs that it may keep; beyond it the bracket narrows around what has been seen.
+    mated : genuine pairs above `high`, about, which narrowing leaves out of the rank.
     """
 
     def __init__(
-        self, scan: Scan, subjects: Subjects, share: float, low: float, high: float, room: int
+        self,
+        scan: Scan,
+        subjects: Subjects,
+        share: float,
+        low: float,
+        high: float,
+        room: int,
+        mated: int = 0,
     ) -> None:
         self.scan, self.low, self.high = scan, low, high
         self._subjects, self._share, self._room = subjects, share, room
+        self._mated = mated / max(1, scan.pairs)
         self._above = 0  # pairs surely above `high`, genuine ones among them
         self._seen = 0
         self._kept = Kept()
@@ -177,7 +186,7 @@ class Bracket:
     def _narrow(self) -> None:
         """Halve the bracket around the rank's place among the pairs seen so far."""
         i, j, score = self._kept.joined()
-        place = self._share * self._seen - self._above
+        place = (self._share + self._mated) * self._seen - self._above
         quarter = self._room // 4
         first = int(np.clip(place - quarter, 0, len(score) - 2 * quarter - 1))
         ordered = np.sort(score)[::-1]

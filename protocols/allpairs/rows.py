@@ -247,12 +247,12 @@ class Bins:
     def examine(self, tile: Tile, sifted: Sequence[tuple[Found, int]]) -> NDArray[np.int64]:
         """Count the screened scores of a tile."""
         factor, count = tile.factor[:, None].astype(np.float32), np.zeros_like(self.count)
-        once = tile.once() if tile.diagonal else None
-        for o in range(0, len(factor), 64):  # which stay in the cache
-            keys = tile.keys[o : o + 64]
-            score = scratch("score", keys.shape, np.dtype(np.float32))
-            np.multiply(keys, factor[o : o + 64], out=score)
-            count += self._counted(score.ravel() if once is None else score[once[o : o + 64]])
+        for rows, band in tile.bands():
+            once = tile.once(np.arange(rows.start, rows.stop)) if tile.diagonal else None
+            for o in range(0, len(band), 64):  # which stay in the cache
+                score = scratch("score", band[o : o + 64].shape, np.dtype(np.float32))
+                np.multiply(band[o : o + 64], factor[rows][o : o + 64], out=score)
+                count += self._counted(score.ravel() if once is None else score[once[o : o + 64]])
         return count
 
     def _counted(self, score: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -191,7 +191,7 @@ class Scan:
         """Processor seconds a pair that this screen costs, by one tile after another to warm up."""
         rng, spent, pairs = np.random.default_rng(1), 0.0, 0
         m, n = len(self.x), len(self.y)
-        high, wide = screen.tile[0] // 4, screen.tile[1]
+        high, wide = screen.tile[0] // (4 if screen.on_gpu else 16), screen.tile[1]
         # A GPU works while this thread waits.
         clock = time.perf_counter if screen.on_gpu else time.thread_time
         with one_torch_thread(uses_torch(screen)):

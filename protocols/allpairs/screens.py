@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from evalkit.protocols.allpairs.sides import Floats, Side
 
 COLUMNS = 2048  # columns of a tile; they share one int8 scale
-ROWS = 1024
+ROWS = 1024  # of a band, whose product stays in the cache until it is sifted
+BANDS = 4  # of a tile: what Python does a tile is so done for more pairs
 _U32, _U64 = 2.0**-24, 2.0**-53
 _UP = 1 + 1e-9
 _here = threading.local()
@@ -108,7 +109,7 @@ class Screen:
     @property
     def tile(self) -> tuple[int, int]:
         """Rows and columns of a tile; a GPU is not worth calling for less."""
-        return (16 * ROWS, 16 * COLUMNS) if self.on_gpu else (ROWS, COLUMNS)
+        return (16 * ROWS, 16 * COLUMNS) if self.on_gpu else (BANDS * ROWS, COLUMNS)
 
     @property
     def key(self) -> type:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs import by_numpy
+from evalkit.protocols.allpairs import by_numpy, screens
 from evalkit.protocols.allpairs.by_numpy import ANY, Level, Sifted, inside
 from evalkit.protocols.allpairs.screens import Screen
 from evalkit.protocols.allpairs.sides import Floats, Ints
@@ -58,30 +58,23 @@ class Tile:
     diagonal: bool = False  # pairs with j <= i are masked by the lowest key, and never handed out
     good: bool = False  # screened scores are within the scan's error
     loops: ModuleType = by_numpy  # or by_numba
-    _keys: NDArray[Any] | None = field(default=None)
 
     @property
     def pairs(self) -> int:
         """Entries of the tile."""
         return len(self.left) * len(self.right)
 
-    @property
-    def keys(self) -> NDArray[Any]:
-        """(m, n) keys; the next tile of the same thread overwrites them."""
-        if self._keys is None:
-            self._keys = self.screen.product(self.left, self.right)
-            if self.diagonal:
-                self._keys[~self.once()] = self._lowest()
-        return self._keys
+    def bands(self) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Give rows of the tile and their (r, n) keys, which the next ones overwrite."""
+        for o in range(0, len(self.left), screens.ROWS):
+            rows = slice(o, min(o + screens.ROWS, len(self.left)))
+            yield rows, self._keys(np.arange(rows.start, rows.stop), self.left[rows])
 
-    def _rows(self, row: Ints) -> NDArray[Any]:
-        """Keys of these rows, (R, n)."""
-        if not self.screen.on_gpu:
-            return self.keys[row]
-        part = self.screen.product(self.left[row], self.right)  # all of them would fill the host
+    def _keys(self, row: Ints, codes: Any) -> NDArray[Any]:
+        keys = self.screen.product(codes, self.right)
         if self.diagonal:
-            part[np.arange(len(self.right)) + self.j0 <= row[:, None] + self.i0] = self._lowest()
-        return part
+            keys[~self.once(row)] = self._lowest()
+        return keys
 
     def _lowest(self) -> float:
         return (
@@ -90,10 +83,10 @@ class Tile:
             else np.iinfo(self.screen.key).min
         )
 
-    def once(self) -> NDArray[np.bool_]:
-        """Where a pair of one set with itself counts: j > i."""
-        m, n = len(self.left), len(self.right)
-        over: NDArray[np.bool_] = np.arange(n)[None, :] + self.j0 > np.arange(m)[:, None] + self.i0
+    def once(self, row: Ints) -> NDArray[np.bool_]:
+        """Where a pair of one set with itself counts, in these rows of the tile: j > i."""
+        j = np.arange(len(self.right)) + self.j0
+        over: NDArray[np.bool_] = j[None, :] > row[:, None] + self.i0
         return over
 
     def sift(self, wanted: Sequence[Interval]) -> list[tuple[Found, int]]:
@@ -132,18 +125,24 @@ class Tile:
         Returns the counts (R,), and the undecided pairs with the question that each belongs to.
         """
         level = Level(self._cut_below(bar, row), self._cut_above(bar, row))
-        sifted = self.loops.sift(self._rows(row), [level], by_row=True)
+        sifted = self.loops.sift(self._keys(row, self.left[row]), [level], by_row=True)
         sifted = self._once(row[sifted.i], sifted)
         return sifted.above[0], sifted.i, self._scored(row[sifted.i], sifted)
 
     def _sift(self, levels: list[Level]) -> Sifted:
-        if not self.screen.on_gpu:
-            sifted = self.loops.sift(self.keys, levels)
-            return self._once(sifted.i, sifted)
-        from evalkit.protocols.allpairs import on_gpu
+        if self.screen.on_gpu:
+            from evalkit.protocols.allpairs import on_gpu
 
-        sift = on_gpu.sift(self.screen.arithmetic)
-        return sift(self.left, self.right, levels, self.j0 - self.i0 if self.diagonal else None)
+            sift = on_gpu.sift(self.screen.arithmetic)
+            return sift(self.left, self.right, levels, self.j0 - self.i0 if self.diagonal else None)
+        parts = []
+        for rows, keys in self.bands():
+            cut = [Level(w.below[rows], None if w.above is None else w.above[rows]) for w in levels]
+            part = self.loops.sift(keys, cut)
+            parts.append(part._replace(i=part.i + rows.start))
+        i, j, key = (np.concatenate([part[c] for part in parts]) for c in range(3))
+        above = np.sum([part.above for part in parts], axis=0)
+        return self._once(i, Sifted(i, j, key, above))
 
     def _once(self, i: Ints, found: Sifted) -> Sifted:
         """Leave out what was masked and came along nevertheless; i is its row of the tile."""
