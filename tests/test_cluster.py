@@ -447,7 +447,7 @@ def test_a_full_cache_of_a_cluster_is_one_line(
 @pytest.mark.slow
 def test_one_worker_and_twenty_kills(cache: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(scan, "_BLOCK", 50_000)
-    monkeypatch.setattr(screens, "ROWS", 16)
+    monkeypatch.setattr(screens, "ROWS", 4)
     x, a = people(2500, 12, 6)
     true = told(allpairs.verify(x, a, fars=FARS))
     with Cluster("local:1") as one:
