@@ -90,9 +90,9 @@ def embed(
         store = FeatureStore.open(path, expect=key)
         if not len(store.pending()):
             return store
-        batch = batch or store.provenance.get("batch") or best_batch(adapter)
-    else:
-        batch = batch or best_batch(adapter)
+        batch = batch or store.provenance.get("batch")
+    batch = batch or best_batch(adapter, views * len(manifest.keys))
+    if not begun:
         made = {"batch": batch, "batch difference": batch_difference(adapter, batch)}
         FeatureStore.create(
             path, manifest, dim=adapter.dim, key=key, views=views, provenance=made
@@ -111,12 +111,13 @@ def embed(
     return FeatureStore.open(path, expect=key)
 
 
-def best_batch(adapter: Adapter, longest: float = 0.5) -> int:
+def best_batch(adapter: Adapter, pictures: int = 1_000_000, longest: float = 0.5) -> int:
     """Find the number of pictures in a forward pass that the model embeds fastest.
 
     Doubles from 1 until passes are clearly slower a picture, fail for want of memory or take
     `longest` seconds, and takes the smallest within 3 % of the fastest; a model of one fixed batch
-    gets whole ones.  Each size runs for as long, so that other work on the machine slows all alike.
+    gets whole ones.  Each size runs for as long, so that other work on the machine slows all alike:
+    a fiftieth of what so many pictures will take, and 0.3 seconds at most.
     """
     fixed = getattr(adapter, "batch", None)
     if fixed is not None:
@@ -126,9 +127,9 @@ def best_batch(adapter: Adapter, longest: float = 0.5) -> int:
     size, streams = 1, getattr(adapter, "streams", 1)
     with _threads(streams) as pool:
         while size <= _LARGEST:
-            pictures = [np.repeat(noise, size, axis=0)] * streams
+            passes = [np.repeat(noise, size, axis=0)] * streams
             try:
-                seconds = _seconds(pool, adapter, pictures)
+                seconds = _seconds(pool, adapter, passes, pictures)
             except MemoryError:
                 break
             rates[size] = size / seconds
@@ -155,14 +156,17 @@ def batch_difference(adapter: Adapter, batch: int, images: int = 2) -> float | N
     return float(np.abs(together - alone).max() / max(float(np.abs(alone).max()), 1e-30))
 
 
-def _seconds(pool: ThreadPoolExecutor, adapter: Adapter, pictures: Sequence[Picture]) -> float:
+def _seconds(
+    pool: ThreadPoolExecutor, adapter: Adapter, passes: Sequence[Picture], pictures: int
+) -> float:
     """Time passes that run at once, as they will: the mean of some, after one."""
-    times = list[float]()
-    while len(times) < 3 or sum(times) < _TRIAL:
+    times, enough = list[float](), 0.0
+    while len(times) < 3 or sum(times) < enough:
         start = time.perf_counter()
-        for _ in pool.map(adapter.embed, pictures):
+        for _ in pool.map(adapter.embed, passes):
             pass
         times.append(time.perf_counter() - start)
+        enough = min(_TRIAL, min(times) * pictures / sum(map(len, passes)) / 50)
     return float(np.mean(times[1:]))
 
 
