@@ -252,6 +252,15 @@ def test_search_and_ranks_are_the_sorted_rows(screen, small_tiles):
         assert equal.tolist() == [int((s[r] == t).sum()) for r, t in zip(row, bar, strict=True)]
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_sample_of_float32_products_promises_no_more_than_they_hold(compiled):
+    for seed in range(20):
+        x = normalise(np.random.default_rng(seed).normal(size=(40, 3)))
+        found = allpairs.search(x, x, 11, engine=Engine(compiled=compiled))
+        s = np.array([[math.fsum(p.astype(float) * q.astype(float)) for q in x] for p in x])
+        assert found.score.tolist() == (-np.sort(-s, axis=1)[:, :11]).tolist()
+
+
 def test_bars_that_many_pairs_exceed_are_not_counted_by_exact_scores(monkeypatch):
     x, y = (
         normalise(np.random.default_rng(s).normal(size=(n, 16))) for s, n in ((1, 40), (2, 900))

@@ -40,7 +40,7 @@ class Sample:
 
     def __init__(self, scan: Scan, subjects: Subjects, turns: int) -> None:
         rng = np.random.default_rng(_SEED)
-        self.error, self._covered = scan.error, []
+        self.error, self._covered = scan.rounding, []
         groups = min(_GROUPS, len(scan.x), len(scan.y))
         rows = []
         for side in (scan.x, scan.y):
@@ -128,11 +128,11 @@ def row_levels(scan: Scan, k: int, subjects: Subjects | None = None) -> RowLevel
         score = scan.x.band(rows.start, rows.stop) @ y
         top = np.sort(np.partition(score, -most, axis=1)[:, -most:], axis=1)
         if k <= most:
-            kth[rows] = top[:, -k] - scan.error
+            kth[rows] = top[:, -k] - scan.rounding
         easy[rows] = top[:, -min(_EASY, most)]
         if subjects is not None:
             score[same_subject(subjects[0][rows, None], subjects[1][None, j])] = -np.inf
-        impostor[rows] = score.max(axis=1) - scan.error
+        impostor[rows] = score.max(axis=1) - scan.rounding
     return RowLevels(kth, easy, impostor)
 
 

@@ -83,8 +83,8 @@ class Scan:
             self.compiled = "numba" in sys.modules or self.pairs * d >= _WORTH_NUMBA
         # Compiled, candidates cost as much in float64 as in float32, and leave less to settle.
         self.fine = x.resident and self.y.resident and self.loops is not by_numpy
-        float64 = self.wide or self.fine
-        self.error = self.settled if float64 else gamma * longest + d * 2.0**-148
+        self.rounding = gamma * longest + d * 2.0**-148  # of a float32 product
+        self.error = self.settled if self.wide or self.fine else self.rounding
 
     def __getstate__(self) -> dict[str, Any]:
         """Neither talk nor checkpoint travels to another process, nor whoever works for this."""
