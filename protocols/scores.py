@@ -153,16 +153,28 @@ def _exact_block(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.f
         size += np.abs(e).sum(axis=1)
         p = s
     high = p[:, 0] if d else np.zeros(len(p))
+    score, unsure = rounded_once(high, error, size, d)
+    for k in np.flatnonzero(unsure):
+        score[k] = math.fsum(products[k].tolist())
+    score[bad] = -np.inf
+    return score
+
+
+def rounded_once(
+    high: NDArray[np.float64], error: NDArray[np.float64], size: NDArray[np.float64], terms: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Round sums of so many terms, and tell where the rounding may be wrong.  (P,) each.
+
+    The true sum is high + sum(e_k); `error` is a float64 sum of the e_k in any order, `size` one of
+    the |e_k|.
+    """
     score = high + error
     part = score - high
     rest = (high - (score - part)) + (error - part)  # exact: what the last rounding dropped
-    slack = 4 * d * _UNIT_ROUNDOFF * size
+    slack = 4 * terms * _UNIT_ROUNDOFF * size
     ulp = np.spacing(np.abs(score))
     # Below a power of two the neighbours are half as far apart, so both halves are boundaries.
     unsure = (slack > 0) & (
         (np.abs(np.abs(rest) - ulp / 2) <= slack) | (np.abs(np.abs(rest) - ulp / 4) <= slack)
     )
-    for k in np.flatnonzero(unsure):
-        score[k] = math.fsum(products[k].tolist())
-    score[bad] = -np.inf
-    return score
+    return score, unsure

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, answers, rows, sample, scan, screens
+from evalkit.protocols.allpairs import Engine, answers, rows, sample, scan, screens, tiles
 from evalkit.protocols.scores import normalise
 
 TORCH = find_spec("torch") is not None
@@ -466,3 +466,20 @@ def test_memory_does_not_grow_with_the_pairs_or_the_fars(small_tiles):
     assert told(job.verification()) == told(
         allpairs.verify(x, np.arange(1500), fars=["0.5", "0.2", "0.1", "1e-2", "1e-3"])
     )
+
+
+def test_mates_are_not_scored_to_find_the_highest_impostors(monkeypatch):
+    x, subject = people(400, 16, 3)
+    subject = np.arange(400) % 4  # a quarter of the pairs
+    scored, score = [], tiles.Tile._scored
+    monkeypatch.setattr(
+        tiles.Tile,
+        "_scored",
+        lambda tile, i, found: scored.append(score(tile, i, found)) or scored[-1],
+    )
+    found = allpairs.verify(x, subject, fars=["1e-3"], engine=Engine(screen="float32/8"))
+    assert told(found) == brute(x, subject, None, None, ["1e-3"])
+    alive = np.flatnonzero(np.isfinite(x).all(axis=1))
+    pairs = [(alive[f.i], alive[f.j]) for f in scored]
+    assert sum(len(i) for i, _ in pairs) > 0
+    assert not any((subject[i] == subject[j]).any() for i, j in pairs)

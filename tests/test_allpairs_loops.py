@@ -1,4 +1,4 @@
-"""numpy's loops and numba's: the keys between cuts, and products of pairs of rows."""
+"""numpy's loops and numba's: the keys between cuts, products of pairs of rows, exact scores."""
 
 import math
 import sys
@@ -76,6 +76,31 @@ def test_products_err_by_no_more_than_any_order_of_summation(loops):
     unit = 2.0**-24 if loops is by_numpy else 2.0**-53
     bound = 2 * 516 * unit * x.norm[i] * y.norm[j]
     assert (np.abs(loops.products(x, i, y, j) - true) <= bound).all()
+
+
+def near_ties(d):
+    """Rows whose products lie on a boundary of float64's rounding, or beside it by 2^-120."""
+    x, y = np.zeros((64, d)), np.zeros((64, d))
+    rng = np.random.default_rng(d)
+    for k in range(64):
+        at = rng.permutation(d)[:5]
+        x[k, at[:4]] = 1, 2.0**-26, (-1) ** k * 2.0**-60, 2.0**-30 * (k % 3)
+        y[k, at[:4]] = 1, 2.0**-27 * (1 + k % 2), 2.0**-60 * (k // 2 % 3), -(2.0**-100)
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+@pytest.mark.parametrize("d", [0, 1, 2, 3, 5, 31, 33, 512, 515])
+def test_exact_scores_are_those_of_fsum(loops, d):
+    rng = np.random.default_rng(d)
+    a, b = rng.normal(size=(2, 40, d)).astype(np.float32)
+    wide = [(v * 10.0 ** rng.integers(-22, 18, v.shape)).astype(np.float32) for v in (a, b)]
+    cancelled = np.hstack([a, a]), np.hstack([b, -b])
+    for x, y in [(a, b), wide, cancelled, (a * 0, b), *([near_ties(d)] if d > 4 else [])]:
+        i, j = rng.integers(0, len(x), 200), rng.integers(0, len(y), 200)
+        i[: len(x)], j[: len(x)] = np.arange(len(x)), np.arange(len(x))
+        pairs = zip(x[i].astype(float), y[j].astype(float), strict=True)
+        true = [math.fsum((p * q).tolist()) for p, q in pairs]
+        assert loops.exact(Side(x), i, Side(y), j).tolist() == true
 
 
 @pytest.mark.parametrize("scale", [1, 1e-3, 1e-12, 1e-30, 1e-44, 1e12, 1e30])

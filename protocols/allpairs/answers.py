@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.allpairs.checkpoints import Collector
-from evalkit.protocols.allpairs.collect import Bracket, Highest, Subjects
+from evalkit.protocols.allpairs.collect import Bracket, Highest
 from evalkit.protocols.allpairs.definition import (
     Histogram,
     OperatingPoint,
@@ -29,7 +29,7 @@ from evalkit.protocols.allpairs.genuine import Genuine, genuine_pairs
 from evalkit.protocols.allpairs.rows import Above, Bars, Best, Bins
 from evalkit.protocols.allpairs.sample import Sample, choose_screen, row_levels
 from evalkit.protocols.allpairs.scan import Progress, Scan
-from evalkit.protocols.allpairs.sides import Floats, Ints
+from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects
 from evalkit.protocols.metrics import false_accepts_allowed
 
 _TAIL_SHARE = 5e-4  # FARs up to here list all their false accepts, higher ones bracket the last
@@ -83,7 +83,8 @@ class _Impostors:
         self.engine, self.fars, self.passed = engine, tuple(fars), 1
         self.scan = engine.scan(x, y) if scan is None else scan
         self.subjects = _subjects(self.scan, subject, y_subject)
-        self._pairs = i, _ = genuine_pairs(*self.subjects[: 1 if self.scan.within else 2])
+        mates = self.subjects[: 1 if self.scan.within else 2]
+        self._pairs = i, _ = genuine_pairs(*mates, together=True)
         n, m = self.scan.x.given, self.scan.y.given
         self.pairs = n * (n - 1) // 2 if self.scan.within else n * m
         self.n_genuine = _count_genuine(subject, y_subject)
@@ -210,7 +211,7 @@ def histogram(
         scan.run(choose_screen(scan, "float32", []), [counted])
     edges, every = bin_edges(bins), counted.count
     subjects = _subjects(scan, subject, y_subject)
-    genuine_scores = scan.rough(*genuine_pairs(*subjects[: 1 if scan.within else 2]))
+    genuine_scores = scan.rough(*genuine_pairs(*subjects[: 1 if scan.within else 2], together=True))
     pairs = len(x) * (len(x) - 1) // 2 if y is None else len(x) * len(y)
     n_genuine = _count_genuine(subject, y_subject)
     genuine = np.histogram(genuine_scores, edges)[0]
@@ -246,7 +247,7 @@ def search(
     level = row_levels(scan, k, job.subjects)
     best = Best(scan, k, None, level.kth)
     impostor = Best(scan, 1, job.subjects, level.impostor)
-    mate = _best_mates(scan, job.subjects)
+    mate = job.genuine.best(len(scan.x))
     rows = np.flatnonzero(mate > -np.inf)
     above = Above(scan, Bars(rows, mate[rows]), level.easy, job.subjects)
     collectors: list[Collector] = [best, impostor, above, *job.collectors()]
@@ -315,17 +316,6 @@ def ranks(
         np.subtract.at(equal, r[mate == score[r]], 1)
     engine.finish()
     return over, equal
-
-
-def _best_mates(scan: Scan, subjects: Subjects) -> Floats:
-    """Score the best mate of each row exactly, (m,); -inf without one."""
-    i, j = genuine_pairs(*subjects)
-    score, best = scan.rough(i, j), np.full(len(scan.x), -np.inf)
-    np.maximum.at(best, i, score)
-    near = score >= best[i] - 2 * scan.error
-    best[:] = -np.inf
-    np.maximum.at(best, i[near], scan.exact(i[near], j[near]))
-    return best
 
 
 def _given_mates(probe_subject: Ints, gallery_subject: Ints) -> NDArray[np.int64]:

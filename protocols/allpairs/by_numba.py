@@ -1,4 +1,4 @@
-"""`by_numpy` compiled: a tile is read once for every level, and rows are multiplied where they lie.
+"""`by_numpy` compiled: a tile is read once for every level, and rows are scored where they lie.
 
 Compiled on first use, and kept beside this file.  None of it holds Python's lock, so tiles side by
 side do not wait for each other.
@@ -13,9 +13,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from evalkit.protocols.allpairs import by_numpy
 from evalkit.protocols.allpairs.by_numpy import ANY, Level, Sifted
 from evalkit.protocols.allpairs.screens import scratch
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.scores import rounded_once
 
 _PIECE = 512  # columns looked at together: they stay in the nearest cache
 _ONE, _NOUGHT = np.float32(1), np.float32(0)
@@ -49,6 +51,17 @@ def products(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
     out = np.empty(len(i))
     _products(x.band(0, len(x)), y.band(0, len(y)), i, j, out)
     return out
+
+
+def exact(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
+    """Score rows i of x against rows j of y exactly, rounded once, (P,); both are resident."""
+    high, error, size = np.zeros((3, len(i)))
+    if x.dim:
+        _sums(x.band(0, len(x)), y.band(0, len(y)), i, j, high, error, size)
+    score, unsure = rounded_once(high, error, size, x.dim)
+    if unsure.any():
+        score[unsure] = by_numpy.exact(x, i[unsure], y, j[unsure])
+    return score
 
 
 @njit(nogil=True, cache=True, fastmath=_any_order)
@@ -117,3 +130,42 @@ def _products(x: Any, y: Any, i: Any, j: Any, out: Any) -> None:
         for c in range(a.size):
             total += np.float64(a[c]) * np.float64(b[c])
         out[p] = total
+
+
+@njit(nogil=True, cache=True)
+def _sums(x: Any, y: Any, i: Any, j: Any, high: Any, error: Any, size: Any) -> None:
+    """Sum products by halves, as `scores.exact_scores` does; nothing is reordered or fused."""
+    dim, width = x.shape[1], 2
+    while width < dim:
+        width *= 2
+    p, e, positive = np.zeros(width), np.zeros(width // 2), np.zeros(width // 2)
+    for k in range(i.size):
+        a, b = x[i[k]], y[j[k]]
+        for c in range(dim):
+            p[c] = np.float64(a[c]) * np.float64(b[c])
+        e[:], positive[:] = 0.0, 0.0
+        half = width // 2
+        while half:
+            _fold(p[:half], p[half : 2 * half], e[:half], positive[:half])
+            half //= 2
+        high[k], error[k], size[k] = p[0], _total(e), _total(positive)
+
+
+@njit(nogil=True, cache=True)
+def _fold(u: Any, v: Any, e: Any, positive: Any) -> None:
+    """Add v to u; what each rounding dropped, exactly, goes to e and its size to `positive`."""
+    for c in range(u.size):
+        s = u[c] + v[c]
+        t = s - u[c]
+        dropped = (u[c] - (s - t)) + (v[c] - t)
+        u[c] = s
+        e[c] += dropped
+        positive[c] += abs(dropped)
+
+
+@njit(nogil=True, cache=True, fastmath=_any_order)
+def _total(e: Any) -> float:
+    total = 0.0
+    for c in range(e.size):
+        total += e[c]
+    return total

@@ -1,6 +1,6 @@
-"""Which keys of a tile lie between cuts, and products of pairs of rows: by numpy alone.
+"""Which keys of a tile lie between cuts, and scores of listed pairs: by numpy alone.
 
-`by_numba` has the same two functions, compiled.
+`by_numba` has the same three functions, compiled.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.screens import scratch
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.scores import exact_scores
 
 ANY = -(2**15)  # as a cut on 16 bits: every key is higher
 
@@ -57,6 +58,17 @@ def products(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
     out = np.empty(len(i))
     for o in range(0, len(i), 512):
         out[o : o + 512] = np.einsum("ij,ij->i", x.pick(i[o : o + 512]), y.pick(j[o : o + 512]))
+    return out
+
+
+def exact(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
+    """Score rows i of x against rows j of y exactly, rounded once, (P,)."""
+    out = np.empty(len(i))
+    step = max(1, (1 << 22) // max(1, x.dim))
+    for o in range(0, len(i), step):
+        a, b = x.pick(i[o : o + step]), y.pick(j[o : o + step])
+        every = np.arange(len(a))
+        out[o : o + step] = exact_scores(a, every, b, every)
     return out
 
 

@@ -7,7 +7,6 @@ exact scores: neither the order of tiles nor the rounding of the screen can chan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,10 @@ from evalkit.protocols.allpairs.checkpoints import State, digest
 from evalkit.protocols.allpairs.definition import Pairs
 from evalkit.protocols.allpairs.genuine import Genuine
 from evalkit.protocols.allpairs.scan import Scan
-from evalkit.protocols.allpairs.sides import Floats, Ints
+from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects, same_subject
 from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
 
 _SPARE = 1000
-Subjects = tuple[Ints, Ints]  # of the positions of both sides of a scan
 
 
 class Kept:
@@ -65,7 +63,7 @@ class Highest:
 
     def intervals(self, i0: int, i1: int) -> list[Interval]:
         """Want what may reach the cut."""
-        return [Interval(self._cut - self.scan.error)]
+        return [Interval(self._cut - self.scan.error, unmated=self._subjects)]
 
     def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> Found:
         """Leave out genuine pairs, and what another collector wanted."""
@@ -289,9 +287,3 @@ def exceeding(scan: Scan, i: Ints, j: Ints, bar: float) -> NDArray[np.bool_]:
     near = np.flatnonzero(np.abs(score - bar) <= scan.settled)
     score[near] = scan.exact(i[near], j[near])
     return np.asarray(score > bar)
-
-
-def same_subject(a: Any, b: Any) -> NDArray[np.bool_]:
-    """Genuine: equal subjects, and not -1, which is nobody's mate."""
-    same: NDArray[np.bool_] = (a == b) & (a >= 0)
-    return same

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.scan import Scan
-from evalkit.protocols.allpairs.sides import Ints
+from evalkit.protocols.allpairs.sides import Floats, Ints
 
 
 class Genuine:
@@ -16,9 +16,7 @@ class Genuine:
     """
 
     def __init__(self, scan: Scan, i: Ints, j: Ints, failed: int) -> None:
-        score = scan.rough(i, j)
-        order = np.argsort(score)
-        self._scan, self._i, self._j, self._score = scan, i[order], j[order], score[order]
+        self._scan, self._i, self._j, self._score = scan, i, j, scan.rough(i, j)
         self.failed = failed
 
     def __len__(self) -> int:
@@ -34,22 +32,36 @@ class Genuine:
         if bar == -np.inf:
             return len(self)
         e = self._scan.error
-        first = int(np.searchsorted(self._score, bar - e, "left"))
-        last = int(np.searchsorted(self._score, bar + e, "right"))
-        exact = self._scan.exact(self._i[first:last], self._j[first:last])
-        return len(self._score) - last + int(np.count_nonzero(exact >= bar))
+        sure = int(np.count_nonzero(self._score > bar + e))
+        near = np.flatnonzero((self._score >= bar - e) & (self._score <= bar + e))
+        exact = self._scan.exact(self._i[near], self._j[near])
+        return sure + int(np.count_nonzero(exact >= bar))
+
+    def best(self, rows: int) -> Floats:
+        """Score the best mate of each of so many rows exactly, (rows,); -inf without one."""
+        best = np.full(rows, -np.inf)
+        np.maximum.at(best, self._i, self._score)
+        near = self._score >= best[self._i] - 2 * self._scan.error
+        best[:] = -np.inf
+        np.maximum.at(best, self._i[near], self._scan.exact(self._i[near], self._j[near]))
+        return best
 
 
 def genuine_pairs(
-    subject: Ints, y_subject: Ints | None = None
+    subject: Ints, y_subject: Ints | None = None, *, together: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows (i, j) of equal subjects other than -1, by rising i; in one set each once, i < j."""
+    """Rows (i, j) of equal subjects other than -1, by rising i; in one set each once, i < j.
+
+    together : one subject after the other instead, whose vectors then stay in the cache.
+    """
     a = np.asarray(subject, np.int64)
     b = a if y_subject is None else np.asarray(y_subject, np.int64)
     order = np.argsort(b, kind="stable")
-    start = np.searchsorted(b[order], a, "left")
-    count = np.where(a >= 0, np.searchsorted(b[order], a, "right") - start, 0)
-    i = np.repeat(np.arange(len(a)), count)
+    rows = np.argsort(a, kind="stable") if together else np.arange(len(a))
+    start = np.searchsorted(b[order], a[rows], "left")
+    count = np.searchsorted(b[order], a[rows], "right") - start
+    count[a[rows] < 0] = 0
+    i = np.repeat(rows, count)
     place = np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
     j = order[np.repeat(start, count) + place]
     keep = i < j if y_subject is None else np.ones(len(i), bool)

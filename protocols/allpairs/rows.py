@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.checkpoints import State, digest
-from evalkit.protocols.allpairs.collect import Kept, Subjects, same_subject
+from evalkit.protocols.allpairs.collect import Kept
 from evalkit.protocols.allpairs.scan import Scan
 from evalkit.protocols.allpairs.screens import scratch
-from evalkit.protocols.allpairs.sides import Floats, Ints
+from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects, same_subject
 from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
 
 _SPARE = 1000

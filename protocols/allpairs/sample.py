@@ -11,10 +11,9 @@ import numpy as np
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.allpairs.checkpoints import Collector
-from evalkit.protocols.allpairs.collect import Subjects, same_subject
 from evalkit.protocols.allpairs.scan import Scan
 from evalkit.protocols.allpairs.screens import Projection, Screen
-from evalkit.protocols.allpairs.sides import Floats, Side
+from evalkit.protocols.allpairs.sides import Floats, Side, Subjects, same_subject
 
 GPU_SCREENS = ("triton-int8", "triton-float32", "cuda-int8", "cuda-float32")
 SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8", *GPU_SCREENS)

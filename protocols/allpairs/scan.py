@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -26,7 +27,6 @@ from evalkit.protocols.allpairs.checkpoints import Collector, digest
 from evalkit.protocols.allpairs.screens import Codes, Each, Screen
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 from evalkit.protocols.allpairs.tiles import Tile
-from evalkit.protocols.scores import exact_scores
 
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
 GIB = 1 << 30
@@ -34,6 +34,7 @@ EVERY_S = 30.0
 _BLOCK = 1_000_000_000  # pairs
 MANY = 1 << 18  # listed pairs, about two seconds of exact scores: worth handing out
 _U64 = 2.0**-53
+_LOOKS = 4  # of a trial
 _WORTH_NUMBA = 2e11  # products: below, importing numba costs more than it saves
 
 
@@ -179,38 +180,31 @@ class Scan:
         if self._shared is not None and len(i) > MANY:
             x, y = self.x, self.y
             return self._shared(x.vectors, x.rows[i], y.vectors, y.rows[j])
-        out = np.empty(len(i))
-        step = max(1, (1 << 22) // max(1, self.x.dim))
-        for o in range(0, len(i), step):
-            a, b = self.x.pick(i[o : o + step]), self.y.pick(j[o : o + step])
-            every = np.arange(len(a))
-            out[o : o + step] = exact_scores(a, every, b, every)
-        return out
+        loops = self.loops if self.fine else by_numpy
+        scores: Floats = loops.exact(self.x, i, self.y, j)
+        return scores
 
     def trial(self, screen: Screen, collectors: Sequence[Collector]) -> float:
-        """Processor seconds a pair that this screen costs, by one tile after another to warm up."""
-        rng, spent, pairs = np.random.default_rng(1), 0.0, 0
-        m, n = len(self.x), len(self.y)
+        """Processor seconds a pair that this screen costs: the median of a few looks."""
+        rng, (m, n) = np.random.default_rng(1), (len(self.x), len(self.y))
         high, wide = screen.tile[0] // (4 if screen.on_gpu else 16), screen.tile[1]
+        i0 = int(rng.integers(0, max(1, m - _LOOKS * high)))
+        j0 = int(rng.integers(0, max(1, n - wide)))
+        block = Block(i0, min(m, i0 + _LOOKS * high), j0, min(n, j0 + wide))
         # A GPU works while this thread waits.
         clock = time.perf_counter if screen.on_gpu else time.thread_time
+        looks = []
         with one_torch_thread(uses_torch(screen)):
-            for turn in range(2):
-                i0 = int(rng.integers(0, max(1, m - high)))
-                j0 = int(rng.integers(0, max(1, n - wide)))
-                block = Block(i0, min(m, i0 + high), j0, min(n, j0 + wide))
+            x = screen.encode(self.x, block.i0, block.i1)  # and loads what an encoding needs
+            begun = clock()
+            y = screen.encode(self.y, block.j0, block.j1)
+            coded = (clock() - begun) / (block.j1 - block.j0) * (m + n) / self.pairs
+            for i in range(block.i0, block.i1, high):
+                tile = block._replace(i0=i, i1=min(i + high, block.i1))
                 begun = clock()
-                x = screen.encode(self.x, block.i0, block.i1)
-                y = screen.encode(self.y, block.j0, block.j1)
-                coded = clock() - begun
-                begun = clock()
-                self.look(screen, collectors, x, y, block, block)
-                if turn:
-                    spent += clock() - begun
-                    rows = (block.i1 - block.i0) + (block.j1 - block.j0)
-                    spent += coded / rows * (m + n) / max(1, self.pairs) * self.size(block)
-                    pairs += self.size(block)
-        return spent / max(1, pairs)
+                self.look(screen, collectors, x, y, block, tile)
+                looks.append((clock() - begun) / ((tile.i1 - tile.i0) * (tile.j1 - tile.j0)))
+        return coded + median(looks[1:] or looks)  # the first warms up
 
     def size(self, b: Block) -> int:
         """Pairs of a block, each once."""

@@ -12,6 +12,7 @@ from evalkit.protocols.allpairs.mapped import closed, opened
 
 Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
+Subjects = tuple[Ints, Ints]  # of the positions of both sides of a scan
 _CHUNK = 1024
 _TERMS = 64  # squares that float32 sums, where the dimension allows it
 
@@ -68,6 +69,12 @@ class Side:
     def longest(self) -> float:
         """At least the length of the longest row; 0 where there is none."""
         return float(self.norm.max(initial=0.0))
+
+
+def same_subject(a: Any, b: Any) -> NDArray[np.bool_]:
+    """Genuine: equal subjects, and not -1, which is nobody's mate."""
+    same: NDArray[np.bool_] = (a == b) & (a >= 0)
+    return same
 
 
 def _lengths(rows: NDArray[np.float32]) -> Floats:

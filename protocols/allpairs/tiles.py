@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evalkit.protocols.allpairs import by_numpy, screens
 from evalkit.protocols.allpairs.by_numpy import ANY, Level, Sifted, inside
 from evalkit.protocols.allpairs.screens import Screen
-from evalkit.protocols.allpairs.sides import Floats, Ints
+from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects, same_subject
 
 _INT = np.iinfo(np.int32)
 
@@ -33,10 +33,14 @@ class Found(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """Scores that a collector wants to see: low, one or (m,) a row, up to high."""
+    """Scores that a collector wants to see: low, one or (m,) a row, up to high.
+
+    unmated : given, mates may be left out.
+    """
 
     low: Floats | float
     high: float = np.inf
+    unmated: Subjects | None = None
 
 
 @dataclass(slots=True)
@@ -108,6 +112,9 @@ class Tile:
         if open_ended:
             levels.append(Level(self._cut_below(np.minimum.reduce(open_ended))))
         sifted = self._sift(levels)
+        subjects = wanted[0].unmated
+        if subjects is not None and all(w.unmated is not None for w in wanted):
+            sifted = self._without_mates(sifted, subjects)
         every = self._scored(sifted.i, sifted)
         closed = iter(zip(levels, sifted.above.tolist(), strict=False))
         out = []
@@ -150,6 +157,11 @@ class Tile:
             return found
         once = found.j + self.j0 > i + self.i0
         return Sifted(found.i[once], found.j[once], found.key[once], found.above)
+
+    def _without_mates(self, found: Sifted, subjects: Subjects) -> Sifted:
+        i, j = found.i + self.i0, found.j + self.j0
+        unmated = ~same_subject(subjects[0][i], subjects[1][j])
+        return Sifted(found.i[unmated], found.j[unmated], found.key[unmated], found.above)
 
     def _scored(self, i: Ints, found: Sifted) -> Found:
         """Give rows i of the tile and what was found there their places and scores."""
