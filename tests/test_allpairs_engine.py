@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, answers, rows, sample, scan, screens, tiles
+from evalkit.protocols.allpairs import Engine, impostors, rows, sample, scan, screens, tiles
 from evalkit.protocols.scores import normalise
 
 TORCH = find_spec("torch") is not None
@@ -448,7 +448,7 @@ def test_memory_does_not_grow_with_the_pairs_or_the_fars(small_tiles):
     """What collectors hold stays under the room they were given, on a job of a million pairs."""
     rng = np.random.default_rng(15)
     x = normalise(rng.normal(size=(1500, 8)))
-    job = answers._Impostors(
+    job = impostors.Impostors(
         Engine(memory=1 << 19, screen="float32"),
         x,
         np.arange(1500),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.scan import Scan
-from evalkit.protocols.allpairs.sides import Floats, Ints
+from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects
 
 
 class Genuine:
@@ -66,3 +66,26 @@ def genuine_pairs(
     j = order[np.repeat(start, count) + place]
     keep = i < j if y_subject is None else np.ones(len(i), bool)
     return i[keep], j[keep]
+
+
+def given_mates(probe_subject: Ints, gallery_subject: Ints) -> NDArray[np.int64]:
+    """How many gallery rows are of the same subject as each probe, failures among them."""
+    ordered = np.sort(np.asarray(gallery_subject, np.int64))
+    own = np.asarray(probe_subject, np.int64)
+    count = np.searchsorted(ordered, own, "right") - np.searchsorted(ordered, own, "left")
+    return np.where(own >= 0, count, 0)
+
+
+def count_genuine(subject: Ints, y_subject: Ints | None) -> int:
+    """Count the genuine pairs of two sets, or of one with itself, failures among them."""
+    own = np.asarray(subject, np.int64)
+    if y_subject is not None:
+        return int(given_mates(own, y_subject).sum())
+    images = np.unique(own[own >= 0], return_counts=True)[1].astype(np.int64)
+    return int((images * (images - 1) // 2).sum())
+
+
+def subjects_of(scan: Scan, subject: Ints, y_subject: Ints | None) -> Subjects:
+    """Give the subjects of the positions of a scan."""
+    right = subject if y_subject is None else y_subject
+    return np.asarray(subject)[scan.x.rows], np.asarray(right)[scan.y.rows]
