@@ -147,3 +147,15 @@ def test_brackets_hold_the_rank_and_narrow_where_the_sample_knows_every_row(monk
         narrower.append(two_way / (over.std() / np.sqrt(over.size)))
     assert held >= 39
     assert np.median(narrower) < 0.7
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_what_a_search_keeps_late_in_a_pass_is_about_its_k(k):
+    x = normalise(np.random.default_rng(5).normal(size=(7000, 24)))
+    scan = Engine().scan(x[:2000], x[2000:])
+    level = sample.row_levels(scan, k, (np.zeros(2000), np.ones(5000)))
+    score = x[:2000] @ x[2000:].T
+    assert (level.late_kth >= level.kth).all()
+    assert (level.late_impostor >= level.impostor).all()
+    assert k / 2 < (score >= level.late_kth[:, None]).mean() * 5000 < 2 * k
+    assert (score >= level.kth[:, None]).mean() * 5000 > 5 * k

@@ -128,8 +128,9 @@ def search(
     engine = engine or Engine(progress=progress)
     scan = engine.scan(probe, gallery)
     if probe_subject is None or gallery_subject is None:
-        best = Best(scan, k, None, row_levels(scan, k).kth)
-        engine.run(scan, [best])
+        level = row_levels(scan, k)
+        best = Best(scan, k, None, level.kth)
+        engine.run(scan, [best], late=[Best(scan, k, None, level.late_kth)])
         engine.finish()
         return Search(*best.answer(len(probe)))
     job = Impostors(engine, probe, probe_subject, gallery, gallery_subject, fars, count, scan)
@@ -139,8 +140,9 @@ def search(
     mate = job.genuine.best(len(scan.x))
     rows = np.flatnonzero(mate > -np.inf)
     above = Above(scan, Bars(rows, mate[rows]), level.easy, job.subjects)
-    collectors: list[Collector] = [best, impostor, above, *job.collectors()]
-    engine.run(scan, collectors)
+    others: list[Collector] = [above, *job.collectors()]
+    late = Best(scan, k, None, level.late_kth), Best(scan, 1, job.subjects, level.late_impostor)
+    engine.run(scan, [best, impostor, *others], late=[*late, *others])
     job.conclude()
     while job.open():
         engine.run(job.scan, job.collectors())

@@ -70,12 +70,18 @@ class Engine:
         x = x if self.cluster is None else self.cluster.place(x)
         return Side(x, self.threads or os.cpu_count() or 1)
 
-    def run(self, scan: Scan, collectors: Sequence[Collector]) -> None:
-        """Choose the screen and show every pair to the collectors."""
+    def run(
+        self, scan: Scan, collectors: Sequence[Collector], late: Sequence[Collector] = ()
+    ) -> None:
+        """Choose the screen and show every pair to the collectors.
+
+        late : what they are for most of the pass, where they begin otherwise: the screen must suit
+        that.
+        """
         if collectors and scan.pairs:
             # A job goes on as it began: another screen would cut other blocks.
             screen = choose_screen(
-                scan, checkpoints.begun_with(scan.checkpoint) or self.screen, collectors
+                scan, checkpoints.begun_with(scan.checkpoint) or self.screen, late or collectors
             )
             self.tally.update(screen=screen.name, passes=self.tally.get("passes", 0) + 1)
             if self.cluster is None:

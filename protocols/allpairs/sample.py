@@ -112,15 +112,17 @@ class RowLevels(NamedTuple):
     kth: Floats  # k pairs reach it for certain
     easy: Floats  # a few in a hundred reach it
     impostor: Floats  # an impostor pair reaches it for certain
+    late_kth: Floats  # about where the first and the third are once all columns have been seen
+    late_impostor: Floats
 
 
 def row_levels(scan: Scan, k: int, subjects: Subjects | None = None) -> RowLevels:
     """Learn from some columns what is high for a row; without subjects everybody is an impostor."""
     j = np.sort(np.random.default_rng(_SEED).permutation(len(scan.y))[:_COLUMNS])
-    kth, easy, impostor = np.full((3, len(scan.x)), -np.inf)
+    kth, easy, impostor, first = np.full((4, len(scan.x)), -np.inf)
     most = min(max(k, _EASY), len(j))
     if not most:
-        return RowLevels(kth, easy, impostor)
+        return RowLevels(kth, easy, impostor, kth, impostor)
     y = scan.y.pick(j).T
     for o in range(0, len(scan.x), 4096):
         rows = slice(o, min(o + 4096, len(scan.x)))
@@ -128,11 +130,25 @@ def row_levels(scan: Scan, k: int, subjects: Subjects | None = None) -> RowLevel
         top = np.sort(np.partition(score, -most, axis=1)[:, -most:], axis=1)
         if k <= most:
             kth[rows] = top[:, -k] - scan.rounding
-        easy[rows] = top[:, -min(_EASY, most)]
+        easy[rows], first[rows] = top[:, -min(_EASY, most)], top[:, -1]
         if subjects is not None:
             score[same_subject(subjects[0][rows, None], subjects[1][None, j])] = -np.inf
         impostor[rows] = score.max(axis=1) - scan.rounding
-    return RowLevels(kth, easy, impostor)
+    return RowLevels(
+        kth,
+        easy,
+        impostor,
+        np.maximum(kth, _highest(first, k * len(j) / len(scan.y))),
+        np.maximum(impostor, _highest(impostor, len(j) / len(scan.y))),
+    )
+
+
+def _highest(score: Floats, share: float) -> float:
+    """Find the score that this share of them reach; none reach inf."""
+    if not len(score):
+        return np.inf
+    place = min(len(score), max(1, round(share * len(score))))
+    return float(np.partition(score, -place)[-place])
 
 
 def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> Screen:

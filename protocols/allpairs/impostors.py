@@ -1,0 +1,135 @@
+"""Scores of the impostor ranks that FARs ask for, and how many genuine pairs lie above them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from evalkit.protocols.allpairs.checkpoints import Collector
+from evalkit.protocols.allpairs.collect import Bracket, Highest
+from evalkit.protocols.allpairs.definition import (
+    OperatingPoint,
+    Verification,
+    no_operating_point,
+    none_found,
+    operating_point,
+    threshold_above,
+)
+from evalkit.protocols.allpairs.engine import Engine
+from evalkit.protocols.allpairs.genuine import Genuine, count_genuine, genuine_pairs, subjects_of
+from evalkit.protocols.allpairs.sample import Sample
+from evalkit.protocols.allpairs.scan import Scan
+from evalkit.protocols.allpairs.sides import Ints
+from evalkit.protocols.metrics import false_accepts_allowed
+
+_TAIL_SHARE = 5e-4  # FARs up to here list all their false accepts, higher ones bracket the last
+
+
+class Impostors:
+    """The scores of the wanted impostor ranks, from as many passes as the sample's errors ask."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        x: Any,
+        subject: Ints,
+        y: Any,
+        y_subject: Ints | None,
+        fars: Sequence[str],
+        count: int,
+        scan: Scan | None = None,
+    ) -> None:
+        self.engine, self.fars, self.passed = engine, tuple(fars), 1
+        self.scan = engine.scan(x, y) if scan is None else scan
+        self.subjects = subjects_of(self.scan, subject, y_subject)
+        mates = self.subjects[: 1 if self.scan.within else 2]
+        self._pairs = i, _ = genuine_pairs(*mates, together=True)
+        n, m = self.scan.x.given, self.scan.y.given
+        self.pairs = n * (n - 1) // 2 if self.scan.within else n * m
+        self.n_genuine = count_genuine(subject, y_subject)
+        self.n_impostor = self.pairs - self.n_genuine
+        self.allowed = {far: false_accepts_allowed(far, self.n_impostor) for far in self.fars}
+        # Failed impostors score -inf: ranks beyond the others need no search.
+        self.live = self.scan.pairs - len(i)
+        ranks = {k + 1 for k in self.allowed.values() if 1 <= k < self.n_impostor}
+        self.value = {r: (-np.inf, self.live) for r in ranks if r > self.live}
+        self.wanted = sorted(ranks - set(self.value))
+        room = engine.memory // 4 // 32
+        tail = [r for r in self.wanted if r <= min(_TAIL_SHARE * self.live, room)]
+        few = self.wanted if self.live <= 100_000 else tail
+        self.count = min(count, self.live)
+        self.tail = max([self.count, *few])
+        self.bulk = {r: (-np.inf, np.inf) for r in self.wanted if r not in few}
+        self.room = room // max(1, len(self.bulk))
+        self._start, self._top = -np.inf, none_found()
+        if (self.wanted or self.tail) and self.live > 100_000:
+            # What a bracket saves by being narrow is worth a larger sample.
+            sample = Sample(self.scan, self.subjects, 3 if self.bulk else 1)
+            if self.tail:
+                self._start = sample.reached_by(self.tail / self.live)
+            self.bulk = {r: sample.bracket(r / self.live) for r in self.bulk}
+
+    @cached_property
+    def genuine(self) -> Genuine:
+        """Scores of the genuine pairs, where a FAR asks for them."""
+        return Genuine(self.scan, *self._pairs, self.n_genuine - len(self._pairs[0]))
+
+    def open(self) -> bool:
+        """Whether a rank is still without its score."""
+        return bool(self.tail or self.bulk)
+
+    def collectors(self) -> list[Collector]:
+        """Make what the next pass has to keep."""
+        if self.passed > 1:
+            self.scan = self.engine.scan(
+                self.scan.x, None if self.scan.within else self.scan.y, passed=self.passed
+            )
+        share = 1 / max(1, self.scan.pairs)
+        self._highest = Highest(self.scan, self.subjects, self.tail, self._start)
+        self._brackets = {
+            r: Bracket(
+                self.scan, self.subjects, r * share, low, high, self.room, self.genuine.above(high)
+            )
+            for r, (low, high) in self.bulk.items()
+        }
+        first: list[Collector] = [self._highest] if self.tail else []
+        return first + list(self._brackets.values())
+
+    def conclude(self) -> None:
+        """Take the answers of a pass; what a sample misled stays open with wider bounds."""
+        self.passed += 1
+        if self.tail and self._highest.enough():
+            found = [r for r in self.wanted if r <= self.tail and r not in self.bulk]
+            self.value |= {r: self._highest.ranked(r) for r in found}
+            if self.count:
+                self._top = self._highest.pairs(self.count)
+            self.tail = 0
+        elif self.tail:
+            self._start = (
+                -np.inf if self.passed > 3 else self._start - 0.1 * abs(self._start) - 0.01
+            )
+        for rank, bracket in self._brackets.items():
+            answer, side = bracket.ranked(rank, self.genuine)
+            if answer is not None:
+                self.value[rank] = answer, side
+                del self.bulk[rank]
+                continue
+            self.bulk[rank] = bracket.moved(side)
+        # Room that was too small to hold the sample's error is what another pass would need.
+        self.room *= 2
+
+    def verification(self) -> Verification:
+        """Word the operating point of each FAR."""
+        points = [self._point(far, self.allowed[far]) for far in self.fars]
+        return Verification(self.n_genuine, self.n_impostor, tuple(points), self._top)
+
+    def _point(self, far: str, allowed: int) -> OperatingPoint:
+        if allowed < 1 or not self.n_impostor:
+            return no_operating_point(far, self.n_impostor)
+        score, accepts = self.value.get(allowed + 1, (-np.inf, self.n_impostor))
+        threshold = threshold_above(score) if allowed < self.n_impostor else -np.inf
+        accepted = self.genuine.at_least(threshold)
+        return operating_point(far, self.n_genuine, self.n_impostor, threshold, accepts, accepted)
