@@ -46,9 +46,10 @@ def rows_of(
 
     Keys match with or without a folder prefix and a suffix: the deepest number of trailing parts
     at which every wanted key is found decides, so "lfw/A/A_0001.jpg" and "A_0001" both serve
-    "A/A_0001.jpg".  DataError lists what is missing, or the two rows that claim one key.
+    "A/A_0001.jpg".  DataError lists what is missing, the two rows that claim one key, or the two
+    keys that would share a row.
     """
-    wanted = [canonical(k) for k in wanted]
+    asked, wanted = wanted, [canonical(k) for k in wanted]
     have = [canonical(k) for k in have]
     deepest = max((k.count("/") + 1 for k in wanted), default=1)
     for depth in range(deepest, 0, -1):
@@ -63,6 +64,7 @@ def rows_of(
         tails = [_tail(k, depth) for k in wanted]
         if all(t in row for t in tails):
             _refuse_two_rows(tails, twice, have, what)
+            _refuse_one_row(asked, tails, what)
             return np.fromiter((row[t] for t in tails), np.int64, len(tails))
         if depth == deepest:
             missing = [k for k, t in zip(wanted, tails, strict=True) if t not in row]
@@ -82,6 +84,18 @@ def _refuse_two_rows(
             raise DataError(
                 f"two rows of {what} claim {tail!r}: rows {a} ({have[a]}) and {b} ({have[b]})",
                 "every image has one row; views of one image go into the second axis (N, V, D)",
+            )
+
+
+def _refuse_one_row(asked: Sequence[str], tails: Sequence[str], what: str) -> None:
+    if len(set(tails)) == len(set(asked)):
+        return
+    first: dict[str, str] = {}
+    for key, tail in zip(asked, tails, strict=True):
+        if first.setdefault(tail, key) != key:
+            raise DataError(
+                f"{first[tail]!r} and {key!r} would share the one row of {what} called {tail!r}",
+                "name the rows as the list names its images, with their folders",
             )
 
 

@@ -36,6 +36,13 @@ def test_two_rows_for_one_key_are_named() -> None:
         rows_of(["A/A_0001.jpg"], ["p/A/A_0001.jpg", "B/B_0001.jpg", "q/A/A_0001.png"])
 
 
+@pytest.mark.parametrize("wanted", [["A/1.jpg", "B/1.jpg"], ["A/1.jpg", "A/1.png"]])
+def test_two_images_do_not_share_a_row(wanted: list[str]) -> None:
+    with pytest.raises(DataError, match=r"'A/1.jpg' and './1....' would share the one row"):
+        rows_of(wanted, ["1", "2"])
+    assert rows_of(["A/1.jpg", "A/1.jpg"], ["1", "2"]).tolist() == [0, 0]
+
+
 def test_nothing_wanted_is_nothing_found() -> None:
     assert rows_of([], ["a"]).dtype == np.int64
 
