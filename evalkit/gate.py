@@ -81,6 +81,13 @@ def default_rules(found: Comparison) -> tuple[Rule, ...]:
     return tuple(Rule(metric=n, alpha=ALPHA / len(found.differences)) for n in found.differences)
 
 
+def _lost(report: Report, baseline: Report) -> tuple[Rule, ...]:
+    """Rules that fail: of metrics with an interval in the baseline and no value in the report."""
+    measured = report.flat()
+    held = (n for n, m in baseline.metrics.items() if m.value is not None and m.interval)
+    return tuple(Rule(metric=n) for n in held if n not in measured)
+
+
 def check(
     report: Report,
     baseline: Report,
@@ -90,12 +97,13 @@ def check(
 ) -> Verdict:
     """Apply the rules (`default_rules` if none are given) to a report and its baseline.
 
+    Without rules, what the baseline measured and the report did not fails too.
     ReportError where the two may not be compared, where a rule names a metric that neither has, or
     where it asks for a paired test and the comparisons are not at hand.
     """
     if rules is None:
         found = compare(baseline, report, ignore=ignore)
-        rules = default_rules(found)
+        rules = (*default_rules(found), *_lost(report, baseline))
     else:
         for rule in rules:
             _known_metric(rule, report, baseline)

@@ -153,6 +153,17 @@ def test_without_rules_only_what_can_be_paired_is_held(base_report: Report) -> N
         check(base_report, replace(base_report, outcomes=None))
 
 
+def test_without_rules_what_is_no_longer_measured_fails(base_report: Report) -> None:
+    none = with_value(base_report, "auc", None)
+    verdict = check(none, base_report)
+    assert [r.failure for r in verdict.rulings if not r.passed] == ["not measured: why"]
+    absent = {n: m for n, m in base_report.metrics.items() if n != "auc"}
+    verdict = check(replace(base_report, metrics=absent), base_report)
+    (lost,) = [r for r in verdict.rulings if not r.passed]
+    assert (lost.rule.metric, lost.failure) == ("auc", "not measured: absent from the report")
+    assert check(base_report, none).passed  # what the baseline never measured is not held
+
+
 def test_a_misspelt_metric_gets_the_nearest(base_report: Report) -> None:
     with pytest.raises(ReportError, match="did you mean 'tpr@far=1e-1'"):
         check(base_report, base_report, [Rule(metric="tpr@fa=1e-1")])
