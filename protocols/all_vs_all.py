@@ -60,7 +60,7 @@ def evaluate(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals({**points, **searched}, outcomes),
-        failures=_failures(x, subject),
+        failures=count_failures(x, subject),
         provenance={
             "images": len(x),
             "genuine": verified.n_genuine,
@@ -101,7 +101,8 @@ def _estimate(point: allpairs.OperatingPoint, seen: allpairs.Verification) -> Es
     )
 
 
-def _failures(x: NDArray[np.float32], subject: NDArray[np.integer[Any]]) -> Failures:
+def count_failures(x: NDArray[np.float32], subject: NDArray[np.integer[Any]]) -> Failures:
+    """Count the rows of (N, D) without a template, and the pairs of all that they take part in."""
     bad = failed(x)
     known = subject >= 0
     genuine = _pairs(np.bincount(subject[known])) - _pairs(np.bincount(subject[known & ~bad]))

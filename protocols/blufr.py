@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, compat, metrics
+from evalkit.protocols.all_vs_all import count_failures
 from evalkit.protocols.intervals import bounded
 from evalkit.protocols.outcomes import DRAWN, sample_of
 from evalkit.protocols.resampling import metric_draws
@@ -84,7 +85,8 @@ def evaluate(
 
     features : (N, D) or (N, V, D), not normalised; subject : (N,).
     Metrics, each mu - sigma with the trials in `folds`: vr@far=1e-3, dir@fpir=1e-2,rank=1, and the
-    same with ",rule=blufr".  A row without a template is never accepted.
+    same with ",rule=blufr".  A row without a template is never accepted; the failures count the
+    test pairs of all trials.
     Intervals: the same people are drawn for every trial, since trials share them; by our rule's
     draws for both rules.  Outcomes are these draws, and what they were drawn of.
     """
@@ -111,13 +113,17 @@ def evaluate(
     of_pairs, of_searches = (_mu_minus_sigma_drawn(of) for of in zip(*drawn, strict=True))
     drawn_of = {name: of_searches if name.startswith("dir") else of_pairs for name in found}
     kept = {name: d for name, d in drawn_of.items() if d is not None}
-    lost = failed(x)
+    rejected = [count_failures(x[t.test], who[t.test]) for t in trials]
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=found
         | {name: bounded(found[name], kept[name], len(people), seed) for name in kept},
-        failures=Failures(images=int(lost.sum())),
+        failures=Failures(
+            images=int(failed(x).sum()),
+            genuine=sum(f.genuine for f in rejected),
+            impostor=sum(f.impostor for f in rejected),
+        ),
         provenance={"images": len(x), "trials": len(trials), "flip": flip},
         outcomes={
             "subject": who,

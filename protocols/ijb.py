@@ -59,8 +59,8 @@ def verify(
 ) -> Report:
     """Compare listed pairs of templates: ids left and right, (P,); genuine, (P,) bool.
 
-    Metrics: tpr@far=x; with `nearest` also tpr@far=x,rule=nearest-far, as InsightFace's scripts
-    print it, from float32 scores as they have them.
+    Metrics: tpr@far=x; with `nearest` also tpr@far=x,rule=nearest-far, the rule of InsightFace's
+    scripts, on impostor scores in float32 (theirs are float64, so a pair at the border may swap).
     """
     pairs = PairSet(templates.rows(left), templates.rows(right), genuine)
     scored = long_lists.screen(templates.vectors, pairs)
@@ -108,7 +108,7 @@ def identify(
     Metrics: rank-k = probes whose mate has fewer than k entries of other subjects scoring above
     it, over all searches that have a mate; tpir@fpir=x = mean over the galleries of
     `metrics.dir_at_fpir` (each gallery's own in `folds`), FPIR over the probes without a mate in
-    that gallery.
+    that gallery.  Failures are searches: with a mate, where probe or mate have no vector; without.
     insightface : adds tpir@fpir=x,rule=insightface.
     """
     if not galleries:
@@ -144,12 +144,15 @@ def identify(
     }
     measured |= {name: _mean(of) for name, of in by_fpir.items()}
     outcomes = _outcomes(searched)
-    lost = failed(x)
+    genuine, impostor = (
+        sum(int(np.isneginf(getattr(f, kind)).sum()) for f in searched)
+        for kind in ("mate", "nonmate")
+    )
     return Report(
         protocol=f"{NAME}-1:N",
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes) if len(rank) else measured,
-        failures=Failures(images=templates.failed_images, genuine=int(lost.sum())),
+        failures=Failures(templates.failed_images, genuine, impostor),
         provenance={"probes": len(x), "galleries": [len(g.template) for g in galleries]},
         outcomes=outcomes,
     )

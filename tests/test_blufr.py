@@ -71,6 +71,21 @@ def test_the_trials_are_what_loops_give() -> None:
         assert found[name].value == pytest.approx(column.mean() - column.std(ddof=1), abs=1e-15)
 
 
+def test_images_without_a_template_reject_the_pairs_of_every_trial() -> None:
+    x, subject, trials = _set()
+    x[[3, 40, 41]] = np.nan
+    rejected = [
+        subject[a] == subject[b]
+        for t in trials
+        for a in t.test
+        for b in t.test
+        if a > b and not np.isfinite(x[[a, b]]).all()
+    ]
+    f = blufr.evaluate(x, subject, trials, far="0.01", fpir="0.06").failures
+    assert (f.images, f.genuine, f.impostor) == (3, sum(rejected), len(rejected) - sum(rejected))
+    assert f.genuine and f.impostor
+
+
 def test_the_same_people_are_drawn_for_both_models() -> None:
     x, subject, trials = _set()
     rng = np.random.default_rng(1)

@@ -139,10 +139,12 @@ def read_enrolled(path: Path) -> Enrolled:
     try:
         with path.open(encoding="utf-8", newline="") as f:
             lines = csv.reader(f)
-            next(lines, None)
+            head = next(lines, [])
             both = [(int(line[0]), int(line[1])) for line in lines if line]
     except (OSError, ValueError, IndexError, csv.Error) as e:
         raise DataError(f"cannot read {path} as template, subject, ...: {e}") from e
+    if head and head[0].strip().isdecimal():
+        raise DataError(f"{path.name} has no header: its first line is {','.join(head)[:100]!r}")
     subject: dict[int, int] = {}
     for template, who in both:
         if subject.setdefault(template, who) != who:
