@@ -113,6 +113,12 @@ def independent(sample: Sample, name: str) -> int:
     return len(np.unique(sample.genuine_subject))
 
 
+def spread(drawn: Floats) -> float:
+    """Return the standard deviation (divisor n - 1) of draws, 0 where only rounding parts them."""
+    error = float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0
+    return error if error > 1e-12 else 0.0
+
+
 def bounded(
     m: Estimate,
     drawn: Floats,
@@ -130,7 +136,7 @@ def bounded(
     if m.value is None:
         return m
     value, drawn = m.value, drawn[np.isfinite(drawn)]
-    error = float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0
+    error = spread(drawn)
     how = f"by {unit}, {len(drawn):,} draws, seed {seed}"
     if 0 < value < 1 and error > 0:
         low, high = logit_interval(value, error, level)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, ndtr, ndtri, pdtr
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.intervals import DRAWS, LEVEL
+from evalkit.protocols.intervals import DRAWS, LEVEL, clopper_pearson, independent, spread
 from evalkit.protocols.resampling import paired_draws
 from evalkit.protocols.samples import Floats, Sample
 
@@ -30,7 +30,10 @@ Bools = NDArray[np.bool_]
 class Difference:
     """The metric of `other` minus that of `base`, on the same comparisons.
 
-    low, high : its 95 % interval by subject.  p : two-sided, of "no difference", by `test`.
+    low, high : its 95 % interval by subject.  p : two-sided, of "no difference", by `test`; of n
+    people never below 2^(1-n), the chance that all fall on one side.  Where no draw differs, or
+    that chance is above 5 %, the ends leave room for those people that Clopper-Pearson's of n
+    leaves unseen.
     noticeable : the smallest true difference that the test would notice 4 times in 5 at `alpha`.
     lost, gained : decisions right only in base, only in other (McNemar), else None.
     """
@@ -130,7 +133,7 @@ def _difference(
     base: Sample, other: Sample, name: str, value: float, drawn: Floats, alpha: float
 ) -> Difference:
     drawn = drawn[np.isfinite(drawn)]
-    error = float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0
+    error = spread(drawn)
     half = float(ndtri((1 + LEVEL) / 2)) * error
     decided = _decisions(base, name), _decisions(other, name)
     if decided[0] is not None and decided[1] is not None:
@@ -146,15 +149,19 @@ def _difference(
             gained=gained,
         )
     p = 2 * float(ndtr(-abs(value) / error)) if error else float(value == 0)
+    people = independent(base, name) or base.subjects
+    surest = min(1.0, 2.0 ** (1 - people))
+    if value and (not error or surest > 1 - LEVEL):
+        half = max(half, 1 - clopper_pearson(people, people)[0])
     factor = float(ndtri(1 - alpha / 2) + ndtri(POWER))
     # Single errors cannot be noticed below this number, even if nothing else varies.
     least = factor**2 / max(1, len(base.genuine) or base.subjects)
     noticeable = factor * error
     return Difference(
         value=value,
-        low=value - half,
-        high=value + half,
-        p=p,
+        low=max(-1.0, value - half),
+        high=min(1.0, value + half),
+        p=max(p, surest),
         test="subject bootstrap" if base.unit == "subject" else "comparison bootstrap",
         noticeable=max(noticeable, least) if name.startswith("tpr") else noticeable or least,
     )

@@ -80,7 +80,7 @@ def weigh(sample: Sample, weight: Counts, spent: Draw | None = None) -> Draw:
         products = float(product[-1])
     else:
         full = _crossed(sample, np.ones(sample.subjects))
-        products = sample.impostors * _crossed(sample, weight) / full
+        products = sample.impostors * _crossed(sample, weight) / full if full else 0.0
     return Draw(weight, genuine, product, products)
 
 

@@ -82,6 +82,12 @@ def test_sets_too_small_to_measure_say_so(n: int) -> None:
     assert report.metrics["tpr@far=1e-2"].note
 
 
+def test_one_person_has_no_impostors_and_is_always_found() -> None:
+    report = all_vs_all.evaluate(np.eye(5, 4, dtype=np.float32) + 1, np.zeros(5, int))
+    assert report.metrics["rank-1"].value == 1 and report.metrics["rank-1"].low is not None
+    assert report.metrics["tpr@far=1e-3"].value is None
+
+
 def test_the_demo_prints_the_published_numbers(shared_data: Path) -> None:
     from evalkit.cli.demo import measure
 

@@ -296,6 +296,19 @@ def test_draws_that_agree_are_not_certain() -> None:
     assert (m.low, m.high) == clopper_pearson(2, 4)
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.1, 1 / 3])
+def test_one_person_has_seen_nobody_else(shift: float) -> None:
+    """Rounding alone parts the draws of one person; it is no measure of certainty."""
+    rng = np.random.default_rng(3)
+    genuine = np.arange(60) % 2 == 0
+    o = {"genuine": genuine, "left": np.arange(60), "right": np.arange(60, 120)}
+    o |= {"left_subject": np.zeros(60, int), "right_subject": np.zeros(60, int)}
+    o |= {"score": genuine * 0.5 + shift + rng.normal(0, 0.5, 60), "fold": np.arange(60) // 6}
+    plain = verification.measures(o["score"], genuine, o["fold"], ["0.1"])
+    for name, m in with_intervals(plain, o, draws=50).items():
+        assert m.low == 0 and m.high == 1, name
+
+
 def test_parts_have_the_metrics_that_end_with_their_names() -> None:
     parts = ["distractors=10", "distractors=10,cleaned=facex", "distractors=100,set=2"]
     assert part_of("rank-1@distractors=10", parts) == "distractors=10"

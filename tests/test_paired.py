@@ -99,6 +99,27 @@ def test_a_worse_model_is_seen_and_an_equal_one_is_not() -> None:
     assert false_alarms <= 6  # 2 expected
 
 
+@pytest.mark.parametrize("people", [1, 2, 5, 40])
+def test_few_people_are_no_certainty_however_many_pairs(people: int) -> None:
+    """The other model loses every second genuine pair of everybody: no draw tells people apart."""
+    images = 20
+    subject = np.repeat(np.arange(people + 2), images)
+    left = np.repeat(np.arange(people * images), 2)
+    right = (left // images * images + (left + 1) % images).astype(np.int64)
+    right[1::2] = (people * images + left[1::2] % (2 * images)).astype(np.int64)
+    genuine = subject[left] == subject[right]
+    base = {"genuine": genuine, "left": left, "right": right}
+    base |= {"left_subject": subject[left], "right_subject": subject[right]}
+    score = np.where(genuine, 1.0, np.linspace(-0.1, 0.1, len(left)))
+    models_ = (base | {"score": s} for s in (score, np.where(genuine & (left % 2 == 0), -1, score)))
+    a, b = map(sample_of, models_)
+    name = "tpr@far=1e-1"
+    d = differences(a, b, [name], {name: -0.5}, draws=100)[name]
+    assert d.p == (2.0 ** (1 - people) if people < 40 else pytest.approx(0, abs=1e-11))
+    assert -1 <= d.low < d.value < d.high
+    assert (d.high < 0) == (people > 5)
+
+
 def test_accuracy_uses_mcnemar_on_the_decisions() -> None:
     base, other = models(1, 0.5)
     a, b = sample_of(base), sample_of(other)
