@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import embeddings
+from evalkit.errors import DataError
 from evalkit.features import FeatureStore
 from evalkit.keys import rows_of
 from evalkit.types import Manifest
@@ -35,14 +36,27 @@ def in_order(features: NDArray[Any], have: tuple[str, ...], manifest: Manifest) 
 def from_embeddings(
     path: Path, keys: Path | None, manifest: Manifest, *, allow_failures: bool = False
 ) -> Vectors:
-    """Take vectors made elsewhere (see `adapters.embeddings`)."""
+    """Take vectors made elsewhere (see `adapters.embeddings`); a row of zeros was never written."""
     made = embeddings.read(path, keys, allow_failures=allow_failures)
     provenance = {
         "features": path.name,
         "features_sha256": made.digest,
         "manifest": manifest.digest(),
     }
-    return Vectors(in_order(made.features, made.keys, manifest), provenance)
+    features = in_order(made.features, made.keys, manifest)
+    if not embeddings.is_own(path):
+        _refuse_unwritten(features, manifest, path)
+    return Vectors(features, provenance)
+
+
+def _refuse_unwritten(features: NDArray[Any], manifest: Manifest, path: Path) -> None:
+    empty = np.flatnonzero(~features.any(axis=tuple(range(1, features.ndim))))
+    if len(empty):
+        first = manifest.keys[empty[0]]
+        raise DataError(
+            f"{path.name}: {len(empty)} rows are all zero, the first is {first!r}",
+            "the program that wrote it had fewer images than rows, or was stopped",
+        )
 
 
 def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:

@@ -114,6 +114,23 @@ def test_nan_embeddings_are_refused_or_counted_as_failures(
     assert failures["images"] == 1 and failures["genuine"] + failures["impostor"] >= 1
 
 
+def test_rows_that_were_never_written_are_refused_where_the_list_needs_them(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.load(made / "x.npy")
+    keys = (made / "keys.txt").read_text().splitlines()
+    (tmp_path / "keys.txt").write_text("\n".join([*keys, "Nobody/Nobody_0001.jpg"]))
+    given = ["--features", tmp_path / "x.npy", "--keys", tmp_path / "keys.txt", "--json", "-"]
+    np.save(tmp_path / "x.npy", np.concatenate([x, 0 * x[:1]]))
+    assert lfw(*given) == 0
+    capsys.readouterr()
+    x[5] = 0
+    np.save(tmp_path / "x.npy", np.concatenate([x, x[:1]]))
+    line = refused(capsys, *given)
+    first = keys[5].removeprefix("lfw/")
+    assert f"1 rows are all zero, the first is {first!r}" in line
+
+
 def test_neither_model_nor_features_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert lfw() == 2
     assert "--features" in capsys.readouterr().err
