@@ -36,7 +36,8 @@ def validate(features: NDArray[Any], pairs: PairSet, errata: NDArray[np.bool_] |
     verification.validate(features, pairs)
     if pairs.fold is None:
         raise ProtocolError(
-            "LFW pairs have no folds", "evalkit.protocols.verification takes a list without folds"
+            "LFW pairs have no folds",
+            "evalkit verify (evalkit.protocols.verification) takes a list without folds",
         )
     if errata is not None and errata.shape != pairs.genuine.shape:
         raise ProtocolError(f"{len(pairs)} pairs have errata flags of shape {errata.shape}")

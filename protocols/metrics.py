@@ -211,7 +211,7 @@ def tpr_at_far(genuine: ArrayLike, impostor: ArrayLike, far: str) -> Estimate:
 
     far : x as decimal text, "1e-3".  Ties: impostors that share the score at the border are all
     rejected, so the realised `far` may be below x.  None with the reason where x N < 1 or there is
-    no genuine comparison; a warning in `note` where x N < 10.
+    no genuine comparison; a warning in `note` below ten false accepts.
 
     >>> tpr_at_far([0.9, 0.35, 0.2], [0.1, 0.2, 0.3, 0.4], "0.25").value
     0.6666666666666666
@@ -230,26 +230,29 @@ def tpr_estimate(
     genuine: int,
     false_accepts: int,
     impostor: int,
-    trials: str = "impostor comparisons",
+    words: tuple[str, str, str] = ("FAR", "genuine comparisons", "impostor comparisons"),
 ) -> Estimate:
     """State counts taken at a threshold as TPR@FAR=x: the one place that knows None and warnings.
 
     For those who count while streaming; `tpr_at_far` is the same for scores that fit in memory.
+    words : what a note calls the rate and the trials of either kind.
     """
+    rate, mates, trials = words
     allowed = false_accepts_allowed(far, impostor)
     n = genuine + impostor
     if allowed == 0 or threshold is None:
         need = math.ceil(1 / Fraction(far))
-        note = f"FAR {far} needs at least {need:,} {trials}, there are {impostor:,}"
+        note = f"{rate} {far} needs at least {need:,} {trials}, there are {impostor:,}"
         return Estimate(value=None, n=n, note=note)
-    note = "" if allowed >= 10 else f"rests on {allowed} false accepts: fewer than 10 is a guess"
+    note = f"rests on {false_accepts} false accepts: fewer than 10 is a guess"
+    note = "" if false_accepts >= 10 else note
     return Estimate(
         value=true_accepts / genuine if genuine else None,
         n=n,
         threshold=threshold,
         far=false_accepts / impostor,
         false_accepts=false_accepts,
-        note=note if genuine else "there are no genuine comparisons",
+        note=note if genuine else f"there are no {mates}",
     )
 
 
@@ -320,4 +323,5 @@ def dir_at_fpir(
     bar = np.inf if threshold is None else threshold
     hits = int(np.count_nonzero((s >= bar) & (r >= 1) & (r <= within)))
     false = int(np.count_nonzero(best >= bar))
-    return tpr_estimate(fpir, threshold, hits, len(s), false, len(best), "searches without a mate")
+    words = "FPIR", "searches with a mate", "searches without a mate"
+    return tpr_estimate(fpir, threshold, hits, len(s), false, len(best), words)

@@ -114,7 +114,7 @@ def evaluate(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, kept),
-        failures=count_failures(features, pairs, found.score),
+        failures=count_failures(how, features, pairs, found.score),
         provenance={
             "pairs": len(pairs),
             "images": len(np.union1d(pairs.left, pairs.right)),
@@ -164,10 +164,15 @@ def accuracy(
     return Estimate(value=None, n=len(genuine), note=note)
 
 
-def count_failures(features: NDArray[Any], pairs: PairSet, score: NDArray[np.float64]) -> Failures:
-    """Count the images of the list without a template, and the pairs they took part in."""
+def count_failures(
+    how: Recipe, features: NDArray[Any], pairs: PairSet, score: NDArray[np.float64]
+) -> Failures:
+    """Count the images of the list without a template, and the pairs they took part in.
+
+    A view that `how` does not fuse may be missing.
+    """
     used = np.union1d(pairs.left, pairs.right)
-    without = failed(features[used].reshape(len(used), -1))
+    without = failed(recipes.fused(how, features[used]))
     rejected = np.isneginf(score)
     return Failures(
         images=int(without.sum()),
@@ -186,7 +191,7 @@ def pictures(
     r = metrics.roc(score[genuine], score[~genuine]).thinned()
     roc = {"far": r.far, "tpr": r.tpr, "threshold": r.threshold}
     finite = score[np.isfinite(score)]
-    edges = np.histogram_bin_edges(finite, bins)
+    edges = _edges(finite, bins)
     share = {
         name: np.histogram(score[of & np.isfinite(score)], edges)[0] / max(1, np.count_nonzero(of))
         for name, of in (("genuine", genuine), ("impostor", ~genuine))
@@ -196,6 +201,20 @@ def pictures(
         "roc": {k: v.tolist() for k, v in roc.items()},
         "histogram": {k: v.tolist() for k, v in histogram.items()},
     }
+
+
+def _edges(scores: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    """Part the scores in equal bins from the lowest to the highest score, (bins + 1,).
+
+    Of none they are 0 to 1; scores too near each other to part are in the middle of wider ones.
+    """
+    low, high = (scores.min(), scores.max()) if len(scores) else (0.0, 1.0)
+    least = bins * float(np.spacing(max(abs(low), abs(high))))
+    if high / 2 - low / 2 < least:
+        low, high = low - max(0.5, least), high + max(0.5, least)
+    share = np.linspace(0, 1, bins + 1)
+    edges: NDArray[np.float64] = low * (1 - share) + high * share
+    return edges
 
 
 def outcomes(

@@ -155,6 +155,14 @@ def test_a_row_without_template_is_counted_and_rejected():
     assert r.metrics["auc"].value < good.metrics["auc"].value
 
 
+def test_a_view_that_is_not_fused_may_be_missing():
+    x, pairs, _ = synthetic()
+    x[pairs.left[0], 1, 3] = np.nan
+    whole, fused = (lfw.evaluate(x, pairs, flip=flip).failures for flip in ("none", "sum"))
+    assert (whole.images, whole.genuine) == (0, 0)
+    assert fused.images == 1 and fused.genuine > 0
+
+
 def test_everything_failed_is_still_a_report():
     x, pairs, _ = synthetic()
     r = lfw.evaluate(np.full_like(x, np.nan), pairs)

@@ -169,6 +169,13 @@ def test_far_is_read_as_a_decimal_not_as_a_float():
             metrics.false_accepts_allowed(wrong, 10)
 
 
+def test_a_note_says_on_how_many_false_accepts_a_rate_rests():
+    tied = metrics.tpr_at_far([0.9, 0.5], [0.5] * 200 + [0.1] * 200, "0.1")
+    assert (tied.value, tied.far) == (0.5, 0)
+    assert tied.note == "rests on 0 false accepts: fewer than 10 is a guess"
+    assert metrics.tpr_at_far([0.9], np.arange(200.0), "0.05").note == ""
+
+
 def test_no_answer_is_none_with_a_reason():
     assert metrics.tpr_at_far([], [0.1] * 20, "0.5").note == "there are no genuine comparisons"
     assert metrics.auc([], [1.0]).value is None
@@ -206,5 +213,7 @@ def test_ranks_cmc_and_open_set():
     assert e.value == sum(x >= t and 1 <= r <= 2 for x, r in zip(own, rank, strict=True)) / 40
     assert e.far == accepted(best, t) / 200
     none = metrics.dir_at_fpir(own, rank, best, "1e-3")
-    assert none.note == "FAR 1e-3 needs at least 1,000 searches without a mate, there are 200"
+    assert none.note == "FPIR 1e-3 needs at least 1,000 searches without a mate, there are 200"
+    nobody = metrics.dir_at_fpir([], [], best, "0.1")
+    assert (nobody.value, nobody.note) == (None, "there are no searches with a mate")
     assert math.isnan(metrics.cmc([], 1)[0])

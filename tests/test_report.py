@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evalkit import report as reports
 from evalkit.errors import ReportError
-from evalkit.report.table import table
+from evalkit.report.table import table, threshold
 from evalkit.types import Estimate, Failures, Report
 
 REPORT = Report(
@@ -69,6 +69,14 @@ def test_nothing_half_written_is_left(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         reports.write(broken, tmp_path / "r.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_threshold_that_accepts_everybody_is_no_line_of_digits() -> None:
+    assert [threshold(t) for t in (0.123456, -2.0, np.finfo(float).min)] == [
+        "0.12346",
+        "-2.00000",
+        "-1.7977e+308",
+    ]
 
 
 def test_the_table_shows_numbers_and_reasons() -> None:

@@ -66,6 +66,16 @@ def test_the_best_accuracy_is_that_of_every_threshold_tried() -> None:
         assert score_list.best_accuracy(score, genuine).value == max(tried)
 
 
+@pytest.mark.parametrize("scores", [[0.3, np.nextafter(0.3, 1)], [5e-324, 0], [1e308, -1e308]])
+def test_scores_next_to_each_other_and_worlds_apart_make_a_histogram(scores: list[float]) -> None:
+    report = score_list.evaluate(np.array(scores * 20), np.arange(40) % 2 == 0)
+    assert {report.metrics["auc"].value, report.metrics[score_list.BEST].value} <= {0.0, 0.5, 1.0}
+    held = report.curves["histogram"]
+    assert sum(held["genuine"]) == sum(held["impostor"]) == 1
+    ends = [*held["low"], held["high"][-1]]
+    assert np.isfinite(ends).all() and ends[0] <= min(scores) and ends[-1] >= max(scores)
+
+
 def test_ten_folds_only_where_folds_are_given(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     label = np.arange(200) % 2

@@ -15,7 +15,7 @@ from evalkit.errors import MissingPackageError, ReportError
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.look import Model
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
-from evalkit.report.table import caveat, spelled
+from evalkit.report.table import caveat, spelled, threshold
 from evalkit.types import Estimate
 
 MOST_MODELS = 6
@@ -107,7 +107,7 @@ def _metric(name: str, estimates: Sequence[Estimate | None]) -> dict[str, Any]:
     return {
         "name": name,
         "cells": cells,
-        "threshold": "" if m.threshold is None else f"{m.threshold:.5f}",
+        "threshold": "" if m.threshold is None else threshold(m.threshold),
         "false_accepts": "" if m.false_accepts is None else f"{m.false_accepts:,}",
         "n": f"{m.n:,}" if m.n else "",
         "note": m.note,

@@ -39,6 +39,11 @@ def spelled(name: str, value: float, sign: str = "") -> str:
     return f"{100 * value:{sign}.2f} %" if percent else f"{value:{sign}.5f}"
 
 
+def threshold(value: float) -> str:
+    """Write a threshold: five decimals, or as a power of ten where that would take a line."""
+    return f"{value:.5f}" if abs(value) < 1e9 else f"{value:.5g}"
+
+
 def _row(name: str, m: Estimate) -> tuple[str, str, str, str]:
     percent = name.startswith(_COUNTED_IN_PERCENT)
     scale, digits, unit = (100, 2, " %") if percent else (1, 5, "")
@@ -52,7 +57,7 @@ def _row(name: str, m: Estimate) -> tuple[str, str, str, str]:
         interval = f"[{m.low * scale:.{digits}f}, {m.high * scale:.{digits}f}]"
     support = [f"n={m.n:,}"]
     if m.threshold is not None:
-        support.append(f"threshold {m.threshold:.5f}")
+        support.append(f"threshold {threshold(m.threshold)}")
     if m.false_accepts is not None:
         support.append(f"{m.false_accepts:,} false accept{'' if m.false_accepts == 1 else 's'}")
     if m.note:
