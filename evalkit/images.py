@@ -18,6 +18,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
+from evalkit import jpeg
 from evalkit.errors import DataError
 from evalkit.keys import IMAGES, rows_of, subjects_of
 from evalkit.types import Manifest
@@ -114,8 +115,8 @@ def encoded(keys: Sequence[str], fetch: Callable[[int], bytes]) -> ImageSource:
 
 def decoder() -> str:
     """Name what decodes, with versions: other versions may give other pixels."""
-    jpeg = features.version("libjpeg_turbo")
-    library = f"libjpeg-turbo {jpeg}" if jpeg else f"libjpeg {features.version('jpg')}"
+    turbo = features.version("libjpeg_turbo")
+    library = f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version('jpg')}"
     return f"pillow {PIL.__version__}, {library}"
 
 
@@ -127,6 +128,9 @@ def decode(data: bytes) -> Picture:
     a viewer shows it. A cut or damaged file, more than 64 Mi pixels, or floating-point pixels are
     a DataError: no image is better than half of one.
     """
+    usual = jpeg.decode(data, _MAX_PIXELS)
+    if usual is not None:
+        return usual
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
