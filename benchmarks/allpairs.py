@@ -193,7 +193,7 @@ STAGES = {
     "products": "screens.Screen.product",
     "comparing": "tiles.Tile._sift",
     "scores of candidates": "tiles.Tile._scored",
-    "exact scores": "scan.Scan.exact",
+    "exact scores": "pair_scores.PairScores.exact",
 }
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, impostors, rows, sample, scan, screens, tiles
+from evalkit.protocols.allpairs import Engine, choice, impostors, rows, sample, scan, screens, tiles
+from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.scores import normalise
 
 TORCH = find_spec("torch") is not None
@@ -192,7 +193,7 @@ def test_vectors_of_one_dimension_are_not_left_to_torch_s_wrong_product():
     true = brute(x, a, None, None)
     for _ in range(20):
         assert told(allpairs.verify(x, a, fars=FARS, engine=Engine(screen="int8"))) == true
-    assert sample.choose_screen(Engine().scan(x), "int8/1", []).width(1) == 8
+    assert choice.choose_screen(Engine().scan(x), "int8/1", []).width(1) == 8
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -266,9 +267,9 @@ def test_bars_that_many_pairs_exceed_are_not_counted_by_exact_scores(monkeypatch
         normalise(np.random.default_rng(s).normal(size=(n, 16))) for s, n in ((1, 40), (2, 900))
     )
     row, bar = np.repeat(np.arange(40), 3), np.tile([-0.5001, 0.0001, 0.1001], 40)
-    scored, exact = [], scan.Scan.exact
+    scored, exact = [], PairScores.exact
     monkeypatch.setattr(
-        scan.Scan, "exact", lambda self, i, j: scored.append(len(i)) or exact(self, i, j)
+        PairScores, "exact", lambda self, i, j: scored.append(len(i)) or exact(self, i, j)
     )
     over, _ = allpairs.ranks(x, y, row, bar, engine=Engine(screen="float32/4"))
     assert sum(scored) < 100 < over.sum()

@@ -127,12 +127,12 @@ def test_without_a_gpu_its_screens_are_refused(monkeypatch):
 
 
 def test_auto_takes_the_gpu_for_work_that_is_worth_it(monkeypatch):
-    from evalkit.protocols.allpairs import sample
+    from evalkit.protocols.allpairs import choice
 
     monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
     for name in ("_WORTH_GPU", "_WORTH_TORCH", "_WORTH_TRIAL"):
-        monkeypatch.setattr(sample, name, 0)
-    monkeypatch.setattr(sample, "GPU_SCREENS", ("cuda-int8", "cuda-float32"))
+        monkeypatch.setattr(choice, name, 0)
+    monkeypatch.setattr(choice, "GPU_SCREENS", ("cuda-int8", "cuda-float32"))
     monkeypatch.setattr(screens, "ROWS", 8)
     monkeypatch.setattr(screens, "COLUMNS", 8)
     x = np.random.default_rng(0).normal(size=(300, 64)).astype(np.float32)

@@ -124,7 +124,7 @@ def test_a_numba_that_does_not_suit_is_done_without(monkeypatch):
     monkeypatch.setitem(sys.modules, "evalkit.protocols.allpairs.by_numba", None)
     monkeypatch.delattr(allpairs, "by_numba", raising=False)
     scan = Engine(compiled=True).scan(np.eye(3, dtype=np.float32))
-    assert scan.loops is by_numpy
+    assert scan.scores.loops is by_numpy
 
 
 def test_brackets_hold_the_rank_and_narrow_where_the_sample_knows_every_row(monkeypatch):
@@ -132,14 +132,14 @@ def test_brackets_hold_the_rank_and_narrow_where_the_sample_knows_every_row(monk
     rng = np.random.default_rng(4)
     rows = rng.normal(size=(1280, 24)) + np.eye(24)[0] * rng.exponential(size=(1280, 1)) * 4
     x = normalise(rows)
-    scan = Engine(screen="float32").scan(x[:640], x[640:])
+    scores = Engine(screen="float32").scan(x[:640], x[640:]).scores
     nobody = np.full(640, -1)
     score = np.sort((x[:640] @ x[640:].T).ravel())[::-1]
     monkeypatch.setattr(sample, "_GROUPS", 32)
     rank, held, narrower = int(0.05 * len(score)), 0, []
     for seed in range(40):
         monkeypatch.setattr(sample, "_SEED", seed)
-        drawn = sample.Sample(scan, (nobody, nobody), 3)
+        drawn = sample.Sample(scores, (nobody, nobody), 3)
         low, high = drawn.bracket(0.05)
         held += low <= score[rank] <= high
         over = np.array([np.mean(p > score[rank]) for p in drawn._parts])
@@ -152,8 +152,8 @@ def test_brackets_hold_the_rank_and_narrow_where_the_sample_knows_every_row(monk
 @pytest.mark.parametrize("k", [1, 5])
 def test_what_a_search_keeps_late_in_a_pass_is_about_its_k(k):
     x = normalise(np.random.default_rng(5).normal(size=(7000, 24)))
-    scan = Engine().scan(x[:2000], x[2000:])
-    level = sample.row_levels(scan, k, (np.zeros(2000), np.ones(5000)))
+    scores = Engine().scan(x[:2000], x[2000:]).scores
+    level = sample.row_levels(scores, k, (np.zeros(2000), np.ones(5000)))
     score = x[:2000] @ x[2000:].T
     assert (level.late_kth >= level.kth).all()
     assert (level.late_impostor >= level.impostor).all()

@@ -12,8 +12,17 @@ from test_allpairs_engine import FARS, people, told
 
 from evalkit.errors import DataError
 from evalkit.protocols import allpairs, megaface, trillion
-from evalkit.protocols.allpairs import Engine, collect, elsewhere, engine, scan, screens
+from evalkit.protocols.allpairs import (
+    Engine,
+    collect,
+    elsewhere,
+    engine,
+    pair_scores,
+    scan,
+    screens,
+)
 from evalkit.protocols.allpairs.mapped import Mapped
+from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.scores import exact_scores
 
 
@@ -53,7 +62,7 @@ def many_blocks(monkeypatch):
 @pytest.fixture
 def short_lists(many_blocks, monkeypatch):
     monkeypatch.setattr(elsewhere, "LISTED", 64)
-    for module in (scan, engine):
+    for module in (pair_scores, engine):
         monkeypatch.setattr(module, "MANY", 100)
 
 
@@ -249,7 +258,7 @@ def test_rows_travel_as_the_name_of_their_file(tmp_path):
         np.testing.assert_array_equal(there.open(), view)
         assert len(pickle.dumps(there)) < 400
     assert Mapped.of(x) is Mapped.of(held[::2]) is Mapped.of(np.array(held)) is None
-    side = scan.Side(held)
+    side = Side(held)
     assert len(pickle.dumps(side)) < x.nbytes / 4
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(side)).band(3, 9), side.band(3, 9))
 

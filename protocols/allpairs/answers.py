@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.allpairs.checkpoints import Collector
+from evalkit.protocols.allpairs.choice import choose_screen
 from evalkit.protocols.allpairs.definition import (
     Histogram,
     Pairs,
@@ -26,7 +27,7 @@ from evalkit.protocols.allpairs.genuine import (
 )
 from evalkit.protocols.allpairs.impostors import Impostors
 from evalkit.protocols.allpairs.rows import Above, Bars, Best, Bins
-from evalkit.protocols.allpairs.sample import choose_screen, row_levels
+from evalkit.protocols.allpairs.sample import row_levels
 from evalkit.protocols.allpairs.scan import Progress
 from evalkit.protocols.allpairs.sides import Floats, Ints
 
@@ -96,11 +97,13 @@ def histogram(
     engine = engine or Engine(progress=progress)
     scan = engine.scan(x, y)
     counted = Bins(bin_edges(bins))
-    if scan.pairs:
+    if scan.scores.pairs:
         scan.run(choose_screen(scan, "float32", []), [counted])
     edges, every = bin_edges(bins), counted.count
-    subjects = subjects_of(scan, subject, y_subject)
-    genuine_scores = scan.rough(*genuine_pairs(*subjects[: 1 if scan.within else 2], together=True))
+    subjects = subjects_of(scan.scores, subject, y_subject)
+    genuine_scores = scan.scores.rough(
+        *genuine_pairs(*subjects[: 1 if scan.within else 2], together=True)
+    )
     pairs = len(x) * (len(x) - 1) // 2 if y is None else len(x) * len(y)
     n_genuine = count_genuine(subject, y_subject)
     genuine = np.histogram(genuine_scores, edges)[0]
@@ -128,20 +131,23 @@ def search(
     engine = engine or Engine(progress=progress)
     scan = engine.scan(probe, gallery)
     if probe_subject is None or gallery_subject is None:
-        level = row_levels(scan, k)
-        best = Best(scan, k, None, level.kth)
-        engine.run(scan, [best], late=[Best(scan, k, None, level.late_kth)])
+        level = row_levels(scan.scores, k)
+        best = Best(scan.scores, k, None, level.kth)
+        engine.run(scan, [best], late=[Best(scan.scores, k, None, level.late_kth)])
         engine.finish()
         return Search(*best.answer(len(probe)))
     job = Impostors(engine, probe, probe_subject, gallery, gallery_subject, fars, count, scan)
-    level = row_levels(scan, k, job.subjects)
-    best = Best(scan, k, None, level.kth)
-    impostor = Best(scan, 1, job.subjects, level.impostor)
+    level = row_levels(scan.scores, k, job.subjects)
+    best = Best(scan.scores, k, None, level.kth)
+    impostor = Best(scan.scores, 1, job.subjects, level.impostor)
     mate = job.genuine.best(len(scan.x))
     rows = np.flatnonzero(mate > -np.inf)
-    above = Above(scan, Bars(rows, mate[rows]), level.easy, job.subjects)
+    above = Above(scan.scores, Bars(rows, mate[rows]), level.easy, job.subjects)
     others: list[Collector] = [above, *job.collectors()]
-    late = Best(scan, k, None, level.late_kth), Best(scan, 1, job.subjects, level.late_impostor)
+    late = (
+        Best(scan.scores, k, None, level.late_kth),
+        Best(scan.scores, 1, job.subjects, level.late_impostor),
+    )
     engine.run(scan, [best, impostor, *others], late=[*late, *others])
     job.conclude()
     while job.open():
@@ -191,9 +197,9 @@ def ranks(
     # A failed mate is beaten by everybody who is not a failure.
     over[failed_mate] = np.where(alive[failed_mate], len(scan.y), 0)
     equal[failed_mate] = len(gallery) - over[failed_mate]
-    if len(asked) and scan.pairs:
+    if len(asked) and scan.scores.pairs:
         bars = Bars(place[row[asked]], score[asked])
-        above = Above(scan, bars, row_levels(scan, 1).easy)
+        above = Above(scan.scores, bars, row_levels(scan.scores, 1).easy)
         engine.run(scan, [above])
         over[asked], equal[asked] = above.above, above.equal
     if probe_subject is not None and gallery_subject is not None:
@@ -202,7 +208,7 @@ def ranks(
         position[scan.y.rows] = np.arange(len(scan.y))
         both = alive[r] & (position[j] >= 0)
         mate = np.full(len(r), -np.inf)
-        mate[both] = scan.exact(place[row[r[both]]], position[j[both]])
+        mate[both] = scan.scores.exact(place[row[r[both]]], position[j[both]])
         np.subtract.at(over, r[mate > score[r]], 1)
         np.subtract.at(equal, r[mate == score[r]], 1)
     engine.finish()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from evalkit.protocols.allpairs.checkpoints import State, digest
 from evalkit.protocols.allpairs.definition import Pairs
 from evalkit.protocols.allpairs.genuine import Genuine
-from evalkit.protocols.allpairs.scan import Scan
+from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects, same_subject
 from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
 
@@ -55,20 +55,22 @@ class Highest:
     and `enough` tells when it was too high.
     """
 
-    def __init__(self, scan: Scan, subjects: Subjects, count: int, start: float = -np.inf) -> None:
-        self.scan, self.count, self.start = scan, count, start
+    def __init__(
+        self, scores: PairScores, subjects: Subjects, count: int, start: float = -np.inf
+    ) -> None:
+        self.scores, self.count, self.start = scores, count, start
         self._subjects = subjects
         self._cut = start
         self._kept = Kept()
 
     def intervals(self, i0: int, i1: int) -> list[Interval]:
         """Want what may reach the cut."""
-        return [Interval(self._cut - self.scan.error, unmated=self._subjects)]
+        return [Interval(self._cut - self.scores.error, unmated=self._subjects)]
 
     def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> Found:
         """Leave out genuine pairs, and what another collector wanted."""
         cut, ((every, _),) = self._cut, found
-        high = every.at(every.score >= cut - self.scan.error)
+        high = every.at(every.score >= cut - self.scores.error)
         return high.at(~same_subject(self._subjects[0][high.i], self._subjects[1][high.j]))
 
     def absorb(self, found: Found) -> None:
@@ -83,15 +85,15 @@ class Highest:
         score = self._kept.joined().score
         if self.count and len(score) > self.count:
             place = len(score) - self.count
-            bar = float(np.partition(score, place)[place]) - self.scan.error
+            bar = float(np.partition(score, place)[place]) - self.scores.error
             self._cut = max(self._cut, bar)
-        self._kept.keep(score >= self._cut - self.scan.error)
+        self._kept.keep(score >= self._cut - self.scores.error)
 
     def enough(self) -> bool:
         """Whether the start was low enough: nothing that the answer needs lies below it."""
         if self.start == -np.inf:
             return True
-        sure = self._kept.joined().score > self.start + self.scan.error
+        sure = self._kept.joined().score > self.start + self.scores.error
         return int(np.count_nonzero(sure)) >= self.count
 
     def ranked(self, rank: int) -> tuple[float, int]:
@@ -100,8 +102,8 @@ class Highest:
         if rank > len(score):
             return -np.inf, len(score)
         place = len(score) - rank
-        value, slack = float(np.partition(score, place)[place]), 2 * self.scan.error
-        return settle(self.scan, i, j, score, value, slack, rank)
+        value, slack = float(np.partition(score, place)[place]), 2 * self.scores.error
+        return settle(self.scores, i, j, score, value, slack, rank)
 
     def pairs(self, count: int) -> Pairs:
         """List so many by (-score, i, j), scored exactly, under the rows that were given."""
@@ -109,10 +111,10 @@ class Highest:
         place = max(len(score) - count, 0)
         if count and len(score):
             last = float(np.partition(score, place)[place])
-            near = score >= last - 2 * self.scan.error
+            near = score >= last - 2 * self.scores.error
             i, j = i[near], j[near]
-        score = self.scan.exact(i, j)
-        i, j = self.scan.x.rows[i], self.scan.y.rows[j]
+        score = self.scores.exact(i, j)
+        i, j = self.scores.x.rows[i], self.scores.y.rows[j]
         best = np.lexsort((j, i, -score))[:count]
         return Pairs(i[best], j[best], score[best])
 
@@ -141,7 +143,7 @@ class Bracket:
 
     def __init__(
         self,
-        scan: Scan,
+        scores: PairScores,
         subjects: Subjects,
         share: float,
         low: float,
@@ -149,16 +151,16 @@ class Bracket:
         room: int,
         mated: int = 0,
     ) -> None:
-        self.scan, self.low, self.high = scan, low, high
+        self.scores, self.low, self.high = scores, low, high
         self._subjects, self._share, self._room = subjects, share, room
-        self._mated = mated / max(1, scan.pairs)
+        self._mated = mated / max(1, scores.pairs)
         self._above = 0  # pairs surely above `high`, genuine ones among them
         self._seen = 0
         self._kept = Kept()
 
     def intervals(self, i0: int, i1: int) -> list[Interval]:
         """Want what may lie in the bracket."""
-        return [Interval(self.low - self.scan.error, self.high + self.scan.error)]
+        return [Interval(self.low - self.scores.error, self.high + self.scores.error)]
 
     def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> tuple[Found, int, int]:
         """Take the pairs that may be inside, those counted above, and how many there were."""
@@ -175,7 +177,7 @@ class Bracket:
             self._narrow()
 
     def _take(self, i: Ints, j: Ints, score: Floats) -> None:
-        e = self.scan.error
+        e = self.scores.error
         over = score > self.high + e
         self._above += int(np.count_nonzero(over))
         inside = (score >= self.low - e) & ~over
@@ -207,10 +209,10 @@ class Bracket:
         pairs above `high` stand on both sides and cancel.
         """
         i, j, score = self._kept.joined()
-        e = self.scan.error
+        e = self.scores.error
         top = score > self.high + e
         near = np.flatnonzero(np.abs(score - self.high) <= e)
-        top[near] = exceeding(self.scan, i[near], j[near], self.high)
+        top[near] = exceeding(self.scores, i[near], j[near], self.high)
         mated = same_subject(self._subjects[0][i], self._subjects[1][j])
         over = self._above + int(np.count_nonzero(top)) - genuine.above(self.high)
         below = ~mated & ~top
@@ -222,14 +224,14 @@ class Bracket:
             return None, len(score) - place
         at = len(score) - place
         value = float(np.partition(score, at)[at])
-        answer, higher = settle(self.scan, i, j, score, value, 2 * e, place)
+        answer, higher = settle(self.scores, i, j, score, value, 2 * e, place)
         if answer < self.low:
             return None, -1
         return answer, over + higher
 
     def moved(self, ranks: int) -> tuple[float, float]:
         """Move the bounds by how many ranks away the answer was, and how dense the ranks lie."""
-        e, kept = 4 * self.scan.error, max(1, self._kept.size)
+        e, kept = 4 * self.scores.error, max(1, self._kept.size)
         wide = self.high - self.low if np.isfinite(self.high - self.low) else 0.1
         step = max(wide, 0.01) if kept < 10 else 2 * abs(ranks) / kept * wide + wide / 10 + e
         if ranks > 0:
@@ -261,7 +263,7 @@ class Bracket:
 
 
 def settle(
-    scan: Scan, i: Ints, j: Ints, score: Floats, value: float, slack: float, rank: int
+    scores: PairScores, i: Ints, j: Ints, score: Floats, value: float, slack: float, rank: int
 ) -> tuple[float, int]:
     """Settle the rank-th highest exact score, and how many are strictly above it.
 
@@ -271,19 +273,19 @@ def settle(
     """
     near = np.flatnonzero(np.abs(score - value) <= slack)
     above = int(np.count_nonzero(score > value + slack))
-    fine = scan.approximate(i[near], j[near])
+    fine = scores.approximate(i[near], j[near])
     place = len(fine) - (rank - above)
-    middle, tight = float(np.partition(fine, place)[place]), 2 * scan.settled
+    middle, tight = float(np.partition(fine, place)[place]), 2 * scores.settled
     last = np.flatnonzero(np.abs(fine - middle) <= tight)
     above += int(np.count_nonzero(fine > middle + tight))
-    exact = np.sort(scan.exact(i[near][last], j[near][last]))[::-1]
+    exact = np.sort(scores.exact(i[near][last], j[near][last]))[::-1]
     answer = float(exact[rank - above - 1])
     return answer, above + int(np.count_nonzero(exact > answer))
 
 
-def exceeding(scan: Scan, i: Ints, j: Ints, bar: float) -> NDArray[np.bool_]:
+def exceeding(scores: PairScores, i: Ints, j: Ints, bar: float) -> NDArray[np.bool_]:
     """Whether pairs score strictly above a bar: in float64, and exactly where that cannot tell."""
-    score = scan.approximate(i, j)
-    near = np.flatnonzero(np.abs(score - bar) <= scan.settled)
-    score[near] = scan.exact(i[near], j[near])
+    score = scores.approximate(i, j)
+    near = np.flatnonzero(np.abs(score - bar) <= scores.settled)
+    score[near] = scores.exact(i[near], j[near])
     return np.asarray(score > bar)

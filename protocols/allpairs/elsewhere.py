@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs import checkpoints
 from evalkit.protocols.allpairs.checkpoints import Collector, State
+from evalkit.protocols.allpairs.choice import trusted
 from evalkit.protocols.allpairs.mapped import closed, opened
-from evalkit.protocols.allpairs.sample import trusted
 from evalkit.protocols.allpairs.scan import (
     EVERY_S,
     Block,
@@ -60,7 +60,7 @@ class Blocks:
     def __call__(self, block: Block) -> list[State]:
         """Show the tiles of a block to fresh collectors, in this thread."""
         scan, screen = self._scan, _trusted(self._screen)
-        collectors = copy.deepcopy(self._blank, {id(scan): scan})
+        collectors = copy.deepcopy(self._blank, {id(scan.scores): scan.scores})
         x = screen.encode(scan.x, block.i0, block.i1)
         y = self._encoded(screen, block)
         with one_torch_thread(uses_torch(screen)):
@@ -120,7 +120,7 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cl
     """
     blocks, saved = scan.blocks(screen), time.monotonic()
     mark = scan.mark(blocks, collectors)
-    job = Blocks(scan, screen, copy.deepcopy(collectors, {id(scan): scan}))
+    job = Blocks(scan, screen, copy.deepcopy(collectors, {id(scan.scores): scan.scores}))
     done = checkpoints.restore(
         scan.checkpoint, mark, collectors
     )  # into ours, never into those of the job
@@ -148,7 +148,7 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cl
                 merged.result()
                 seen += scan.size(blocks[number])
                 if scan.progress is not None:
-                    scan.progress(seen, scan.pairs)
+                    scan.progress(seen, scan.scores.pairs)
                 if time.monotonic() - saved > EVERY_S or len(done) == len(blocks):
                     save()
                     saved = time.monotonic()

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs import checkpoints, elsewhere
 from evalkit.protocols.allpairs.checkpoints import Collector
-from evalkit.protocols.allpairs.sample import choose_screen
-from evalkit.protocols.allpairs.scan import GIB, MANY, Progress, Scan
+from evalkit.protocols.allpairs.choice import choose_screen
+from evalkit.protocols.allpairs.pair_scores import MANY, PairScores
+from evalkit.protocols.allpairs.scan import GIB, Progress, Scan
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 from evalkit.protocols.scores import exact_scores
 
@@ -49,26 +50,37 @@ class Engine:
     cluster: elsewhere.Cluster | None = None
     tally: dict[str, Any] = field(default_factory=dict)  # filled: the screen and the passes taken
 
-    def scan(self, x: Any, y: Any = None, *, passed: int = 1) -> Scan:
-        """Make the scan of x and y for a new question, or for another pass of the last one."""
-        if passed == 1:
-            self.tally["questions"] = self.tally.get("questions", 0) + 1
-        return Scan(
+    def scan(self, x: Any, y: Any = None) -> Scan:
+        """Make the scan of x and y for a new question."""
+        self.tally["questions"] = self.tally.get("questions", 0) + 1
+        scores = PairScores(
             self._side(x),
             None if y is None else self._side(y),
-            memory=self.memory,
-            threads=self.threads,
-            progress=self.progress,
-            checkpoint=self._file(self.tally["questions"], passed),
+            threads=self._threads(),
             shared=None if self.cluster is None else partial(elsewhere.exact, self.cluster),
             compiled=self.compiled,
         )
+        return self._scan(scores, 1)
+
+    def again(self, scan: Scan, passed: int) -> Scan:
+        """Make the scan for another pass of the last question."""
+        return self._scan(scan.scores, passed)
+
+    def _scan(self, scores: PairScores, passed: int) -> Scan:
+        return Scan(
+            scores,
+            memory=self.memory,
+            threads=self._threads(),
+            progress=self.progress,
+            checkpoint=self._file(self.tally["questions"], passed),
+        )
+
+    def _threads(self) -> int:
+        return self.threads or os.cpu_count() or 1
 
     def _side(self, x: Any) -> Side:
-        if isinstance(x, Side):
-            return x
         x = x if self.cluster is None else self.cluster.place(x)
-        return Side(x, self.threads or os.cpu_count() or 1)
+        return Side(x, self._threads())
 
     def run(
         self, scan: Scan, collectors: Sequence[Collector], late: Sequence[Collector] = ()
@@ -78,7 +90,7 @@ class Engine:
         late : what they are for most of the pass, where they begin otherwise: the screen must suit
         that.
         """
-        if collectors and scan.pairs:
+        if collectors and scan.scores.pairs:
             # A job goes on as it began: another screen would cut other blocks.
             screen = choose_screen(
                 scan, checkpoints.begun_with(scan.checkpoint) or self.screen, late or collectors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs.scan import Scan
+from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects
 
 
@@ -15,8 +15,8 @@ class Genuine:
     failed : genuine pairs that are not listed because a row of theirs failed: they score -inf.
     """
 
-    def __init__(self, scan: Scan, i: Ints, j: Ints, failed: int) -> None:
-        self._scan, self._i, self._j, self._score = scan, i, j, scan.rough(i, j)
+    def __init__(self, scores: PairScores, i: Ints, j: Ints, failed: int) -> None:
+        self._scores, self._i, self._j, self._score = scores, i, j, scores.rough(i, j)
         self.failed = failed
 
     def __len__(self) -> int:
@@ -31,19 +31,19 @@ class Genuine:
         """Count the pairs that score the bar or more; all of them at -inf."""
         if bar == -np.inf:
             return len(self)
-        e = self._scan.error
+        e = self._scores.error
         sure = int(np.count_nonzero(self._score > bar + e))
         near = np.flatnonzero((self._score >= bar - e) & (self._score <= bar + e))
-        exact = self._scan.exact(self._i[near], self._j[near])
+        exact = self._scores.exact(self._i[near], self._j[near])
         return sure + int(np.count_nonzero(exact >= bar))
 
     def best(self, rows: int) -> Floats:
         """Score the best mate of each of so many rows exactly, (rows,); -inf without one."""
         best = np.full(rows, -np.inf)
         np.maximum.at(best, self._i, self._score)
-        near = self._score >= best[self._i] - 2 * self._scan.error
+        near = self._score >= best[self._i] - 2 * self._scores.error
         best[:] = -np.inf
-        np.maximum.at(best, self._i[near], self._scan.exact(self._i[near], self._j[near]))
+        np.maximum.at(best, self._i[near], self._scores.exact(self._i[near], self._j[near]))
         return best
 
 
@@ -85,7 +85,7 @@ def count_genuine(subject: Ints, y_subject: Ints | None) -> int:
     return int((images * (images - 1) // 2).sum())
 
 
-def subjects_of(scan: Scan, subject: Ints, y_subject: Ints | None) -> Subjects:
-    """Give the subjects of the positions of a scan."""
+def subjects_of(scores: PairScores, subject: Ints, y_subject: Ints | None) -> Subjects:
+    """Give the subjects of the positions of a scores."""
     right = subject if y_subject is None else y_subject
-    return np.asarray(subject)[scan.x.rows], np.asarray(right)[scan.y.rows]
+    return np.asarray(subject)[scores.x.rows], np.asarray(right)[scores.y.rows]

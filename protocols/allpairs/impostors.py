@@ -44,16 +44,17 @@ class Impostors:
     ) -> None:
         self.engine, self.fars, self.passed = engine, tuple(fars), 1
         self.scan = engine.scan(x, y) if scan is None else scan
-        self.subjects = subjects_of(self.scan, subject, y_subject)
-        mates = self.subjects[: 1 if self.scan.within else 2]
+        self.scores = scores = self.scan.scores
+        self.subjects = subjects_of(scores, subject, y_subject)
+        mates = self.subjects[: 1 if scores.within else 2]
         self._pairs = i, _ = genuine_pairs(*mates, together=True)
-        n, m = self.scan.x.given, self.scan.y.given
-        self.pairs = n * (n - 1) // 2 if self.scan.within else n * m
+        n, m = scores.x.given, scores.y.given
+        self.pairs = n * (n - 1) // 2 if scores.within else n * m
         self.n_genuine = count_genuine(subject, y_subject)
         self.n_impostor = self.pairs - self.n_genuine
         self.allowed = {far: false_accepts_allowed(far, self.n_impostor) for far in self.fars}
         # Failed impostors score -inf: ranks beyond the others need no search.
-        self.live = self.scan.pairs - len(i)
+        self.live = scores.pairs - len(i)
         ranks = {k + 1 for k in self.allowed.values() if 1 <= k < self.n_impostor}
         self.value = {r: (-np.inf, self.live) for r in ranks if r > self.live}
         self.wanted = sorted(ranks - set(self.value))
@@ -67,7 +68,7 @@ class Impostors:
         self._start, self._top = -np.inf, none_found()
         if (self.wanted or self.tail) and self.live > 100_000:
             # What a bracket saves by being narrow is worth a larger sample.
-            sample = Sample(self.scan, self.subjects, 3 if self.bulk else 1)
+            sample = Sample(scores, self.subjects, 3 if self.bulk else 1)
             if self.tail:
                 self._start = sample.reached_by(self.tail / self.live)
             self.bulk = {r: sample.bracket(r / self.live) for r in self.bulk}
@@ -75,7 +76,7 @@ class Impostors:
     @cached_property
     def genuine(self) -> Genuine:
         """Scores of the genuine pairs, where a FAR asks for them."""
-        return Genuine(self.scan, *self._pairs, self.n_genuine - len(self._pairs[0]))
+        return Genuine(self.scores, *self._pairs, self.n_genuine - len(self._pairs[0]))
 
     def open(self) -> bool:
         """Whether a rank is still without its score."""
@@ -84,14 +85,18 @@ class Impostors:
     def collectors(self) -> list[Collector]:
         """Make what the next pass has to keep."""
         if self.passed > 1:
-            self.scan = self.engine.scan(
-                self.scan.x, None if self.scan.within else self.scan.y, passed=self.passed
-            )
-        share = 1 / max(1, self.scan.pairs)
-        self._highest = Highest(self.scan, self.subjects, self.tail, self._start)
+            self.scan = self.engine.again(self.scan, self.passed)
+        share = 1 / max(1, self.scores.pairs)
+        self._highest = Highest(self.scores, self.subjects, self.tail, self._start)
         self._brackets = {
             r: Bracket(
-                self.scan, self.subjects, r * share, low, high, self.room, self.genuine.above(high)
+                self.scores,
+                self.subjects,
+                r * share,
+                low,
+                high,
+                self.room,
+                self.genuine.above(high),
             )
             for r, (low, high) in self.bulk.items()
         }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.checkpoints import State, digest
 from evalkit.protocols.allpairs.collect import Kept
-from evalkit.protocols.allpairs.scan import Scan
+from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.screens import scratch
 from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects, same_subject
 from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
@@ -22,17 +22,21 @@ _CELLS = 1 << 14
 class Best:
     """The k highest of every row; equal scores by rising column.
 
-    Keeps what may be among them by scores that err by at most scan.error, and scores exactly only
+    Keeps what may be among them by scores that err by at most scores.error, and scores exactly only
     what is left in the end.
 
     start : (m,) scores that at least k pairs of the row reach, or -inf.
     """
 
     def __init__(
-        self, scan: Scan, k: int, subjects: Subjects | None = None, start: Floats | None = None
+        self,
+        scores: PairScores,
+        k: int,
+        subjects: Subjects | None = None,
+        start: Floats | None = None,
     ) -> None:
-        self.scan, self.k, self._subjects = scan, k, subjects
-        m = len(scan.x)
+        self.scores, self.k, self._subjects = scores, k, subjects
+        m = len(scores.x)
         self._cut = np.full(m, -np.inf) if start is None else start  # k pairs reach it for certain
         self._top = np.full((m, k), -np.inf)  # as screened, rising
         self._kept = Kept()
@@ -40,12 +44,12 @@ class Best:
 
     def intervals(self, i0: int, i1: int) -> list[Interval]:
         """Want what may reach the cut of its row."""
-        return [Interval(self._cut[i0:i1] - self.scan.error)]
+        return [Interval(self._cut[i0:i1] - self.scores.error)]
 
     def examine(self, tile: Tile, sifted: Sequence[tuple[Found, int]]) -> Found:
         """Find the pairs of a tile that may be among the k highest of their row."""
         found, _ = sifted[0]
-        found = found.at(found.score >= self._cut[found.i] - self.scan.error)
+        found = found.at(found.score >= self._cut[found.i] - self.scores.error)
         if self._subjects is not None:
             left, right = self._subjects
             found = found.at(~same_subject(left[found.i], right[found.j]))
@@ -54,7 +58,7 @@ class Best:
         found = found.at(order)
         first = np.searchsorted(found.i, found.i, "left")
         kth = np.minimum(first + self.k, np.searchsorted(found.i, found.i, "right")) - 1
-        return found.at(found.score >= found.score[kth] - 2 * self.scan.error)
+        return found.at(found.score >= found.score[kth] - 2 * self.scores.error)
 
     def absorb(self, found: Found) -> None:
         """Keep them, and raise the cuts of their rows."""
@@ -68,27 +72,27 @@ class Best:
         order = np.lexsort((score, i))
         last = np.searchsorted(i[order], rows, "right")
         self._top[rows] = score[order][last[:, None] + np.arange(-self.k, 0)]
-        self._cut[rows] = np.maximum(self._cut[rows], self._top[rows, 0] - self.scan.error)
+        self._cut[rows] = np.maximum(self._cut[rows], self._top[rows, 0] - self.scores.error)
         if self._kept.size > self._room:
             self._compact()
             self._room = max(self._room, 2 * self._kept.size)  # ties can fill it
 
     def _compact(self) -> None:
         i, _, score = self._kept.joined()
-        self._kept.keep(score >= self._cut[i] - self.scan.error)
+        self._kept.keep(score >= self._cut[i] - self.scores.error)
 
     def answer(self, given: int) -> tuple[Floats, NDArray[np.int64]]:
         """Exact scores and columns under the rows that were given, (given, k) each."""
         self._compact()
         i, j, _ = self._kept.joined()
-        exact = self.scan.exact(i, j)
+        exact = self.scores.exact(i, j)
         order = np.lexsort((j, -exact, i))
         i, j, exact = i[order], j[order], exact[order]
         place = np.arange(len(i)) - np.searchsorted(i, i, "left")
         best = place < self.k
         score, column = np.full((given, self.k), -np.inf), np.full((given, self.k), -1, np.int64)
-        where = self.scan.x.rows[i[best]], place[best]
-        score[where], column[where] = exact[best], self.scan.y.rows[j[best]]
+        where = self.scores.x.rows[i[best]], place[best]
+        score[where], column[where] = exact[best], self.scores.y.rows[j[best]]
         return score, column
 
     def question(self) -> str:
@@ -122,18 +126,18 @@ class Above:
     """
 
     def __init__(
-        self, scan: Scan, bars: Bars, easy: Floats, subjects: Subjects | None = None
+        self, scores: PairScores, bars: Bars, easy: Floats, subjects: Subjects | None = None
     ) -> None:
-        self.scan, self.bars, self._subjects = scan, bars, subjects
+        self.scores, self.bars, self._subjects = scores, bars, subjects
         self.above = np.zeros(len(bars.row), np.int64)
         self.equal = np.zeros(len(bars.row), np.int64)
         low = bars.bar < easy[bars.row]
         self._counted = np.flatnonzero(low)
         self._listed = np.flatnonzero(~low)
         listed = bars.row[self._listed]
-        self._first = np.searchsorted(listed, np.arange(len(scan.x)), "left")
-        self._last = np.searchsorted(listed, np.arange(len(scan.x)), "right")
-        self._lowest = np.full(len(scan.x), np.inf)
+        self._first = np.searchsorted(listed, np.arange(len(scores.x)), "left")
+        self._last = np.searchsorted(listed, np.arange(len(scores.x)), "right")
+        self._lowest = np.full(len(scores.x), np.inf)
         asked = self._first < self._last
         self._lowest[asked] = bars.bar[self._listed][self._first[asked]]
 
@@ -143,7 +147,7 @@ class Above:
         asked = np.isfinite(lowest)
         if not asked.any():
             return []
-        return [Interval(np.where(asked, lowest - self.scan.error, 3.0e38))]
+        return [Interval(np.where(asked, lowest - self.scores.error, 3.0e38))]
 
     def examine(
         self, tile: Tile, sifted: Sequence[tuple[Found, int]]
@@ -152,7 +156,7 @@ class Above:
         out = []
         i1 = tile.i0 + len(tile.left)
         for found, _ in sifted:
-            found = found.at(found.score >= self._lowest[found.i] - self.scan.error)
+            found = found.at(found.score >= self._lowest[found.i] - self.scores.error)
             if self._subjects is not None:
                 left, right = self._subjects
                 found = found.at(~same_subject(left[found.i], right[found.j]))
@@ -163,22 +167,22 @@ class Above:
             bar = self._counted[o : min(o + 256, hi)]
             counts, question, found = tile.around(self.bars.row[bar] - tile.i0, self.bars.bar[bar])
             wanted, score = self.bars.bar[bar][question], found.score.copy()
-            near = np.abs(score - wanted) <= self.scan.error
-            score[near] = self.scan.exact(found.i[near], found.j[near])
+            near = np.abs(score - wanted) <= self.scores.error
+            score[near] = self.scores.exact(found.i[near], found.j[near])
             more = np.bincount(question[score > wanted], minlength=len(bar))
             same = np.bincount(question[score == wanted], minlength=len(bar))
             out.append((bar, counts + more, same))
         return out
 
     def _count_listed(self, found: Found) -> tuple[Ints, Ints, Ints]:
-        bar, e = self.bars.bar[self._listed], self.scan.error
+        bar, e = self.bars.bar[self._listed], self.scores.error
         below = self._place(found.i, found.score, "left")
         first, last = self._first[found.i], self._last[found.i]
         padded = np.append(bar, np.inf)
         unsure = (below < last) & (padded[below] - found.score <= e)
         unsure |= (below > first) & (found.score - padded[below - 1] <= e)
         score = found.score.copy()
-        score[unsure] = self.scan.exact(found.i[unsure], found.j[unsure])
+        score[unsure] = self.scores.exact(found.i[unsure], found.j[unsure])
         below = self._place(found.i, score, "left")
         upto = self._place(found.i, score, "right")
         n = len(bar)

@@ -9,33 +9,26 @@ order of tiles nor the screen can change it.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
-from statistics import median
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from evalkit.protocols.allpairs import by_numpy, checkpoints
+from evalkit.protocols.allpairs import checkpoints
 from evalkit.protocols.allpairs.checkpoints import Collector, digest
+from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.screens import Codes, Each, Screen
-from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 from evalkit.protocols.allpairs.tiles import Tile
 
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
 GIB = 1 << 30
 EVERY_S = 30.0
 _BLOCK = 1_000_000_000  # pairs
-MANY = 1 << 18  # listed pairs, about two seconds of exact scores: worth handing out
-_U64 = 2.0**-53
-_LOOKS = 4  # of a trial
-_WORTH_NUMBA = 2e11  # products: below, importing numba costs more than it saves
 
 
 class Block(NamedTuple):
@@ -48,48 +41,28 @@ class Block(NamedTuple):
 
 
 class Scan:
-    """Every pair of x and y, or of x with itself once (i < j).
+    """Every pair of two sides, or of one with itself once (i < j).
 
     memory : bytes that codes and what collectors keep may take, beside the features themselves.
-    threads : tiles screened side by side; None for every processor.
-    shared : scores many listed pairs exactly, (x, i, y, j), elsewhere; None for here.
-    compiled : by numba's loops; None where numba is at hand and the job is worth it.
+    threads : tiles screened side by side.
     """
 
     def __init__(
         self,
-        x: Side,
-        y: Side | None,
+        scores: PairScores,
         *,
         memory: int = GIB,
-        threads: int | None = None,
+        threads: int = 1,
         progress: Progress | None = None,
         checkpoint: Path | None = None,
-        shared: Callable[..., Floats] | None = None,
-        compiled: bool | None = None,
     ) -> None:
-        self.x, self.y = x, x if y is None else y
-        self.within = y is None
-        self.memory, self.threads = memory, threads or os.cpu_count() or 1
+        self.scores, self.memory, self.threads = scores, memory, threads
+        self.x, self.y, self.within = scores.x, scores.y, scores.within
         self.progress, self.checkpoint = progress, checkpoint
-        self._shared, self.compiled = shared, compiled
-        self.longest = longest = x.longest() * self.y.longest()
-        d = x.dim
-        self.settled = 4 * d * _U64 * longest
-        gamma = (d + 1) * 2.0**-24 / (1 - (d + 1) * 2.0**-24)
-        # Outside these lengths float32 products overflow or vanish: then float64 screens.
-        self.wide = not (1e-12 < longest < 1e24)
-        self.pairs = len(x) * (len(x) - 1) // 2 if self.within else len(x) * len(self.y)
-        if self.compiled is None:
-            self.compiled = "numba" in sys.modules or self.pairs * d >= _WORTH_NUMBA
-        # Compiled, candidates cost as much in float64 as in float32, and leave less to settle.
-        self.fine = x.resident and self.y.resident and self.loops is not by_numpy
-        self.rounding = gamma * longest + d * 2.0**-148  # of a float32 product
-        self.error = self.settled if self.wide or self.fine else self.rounding
 
     def __getstate__(self) -> dict[str, Any]:
-        """Neither talk nor checkpoint travels to another process, nor whoever works for this."""
-        return {**self.__dict__, "progress": None, "checkpoint": None, "_shared": None}
+        """Neither talk nor checkpoint travels to another process."""
+        return {**self.__dict__, "progress": None, "checkpoint": None}
 
     def run(self, screen: Screen, collectors: Sequence[Collector]) -> None:
         """Show every pair to every collector, once.
@@ -126,7 +99,7 @@ class Scan:
                     c.absorb(f)
                 seen += self.size(tile)
                 if self.progress is not None:
-                    self.progress(seen, self.pairs)
+                    self.progress(seen, self.scores.pairs)
 
         threads = self.threads if by_torch or _blas_is_single() else 1
         with one_torch_thread(by_torch), ThreadPoolExecutor(threads) as pool:
@@ -144,67 +117,6 @@ class Scan:
                     saved = time.monotonic()
                 if stop.is_set():
                     return
-
-    def rough(self, i: Ints, j: Ints) -> Floats:
-        """Score pairs within `error` of the exact score, fast; not from within a pass."""
-        out = np.empty(len(i))
-
-        def score(o: int) -> None:
-            part = slice(o, o + (1 << 14))
-            out[part] = self.score(i[part], j[part])
-
-        with ThreadPoolExecutor(self.threads) as pool:
-            list(pool.map(score, range(0, len(i), 1 << 14)))
-        return out
-
-    def score(self, i: Ints, j: Ints) -> Floats:
-        """Score pairs within `error` of the exact score, in this thread."""
-        if self.fine and self.loops is not by_numpy:
-            products: Floats = self.loops.products(self.x, i, self.y, j)
-            return products
-        if self.fine or self.wide:
-            return self.approximate(i, j)
-        return by_numpy.products(self.x, i, self.y, j)
-
-    def approximate(self, i: Ints, j: Ints) -> Floats:
-        """Score pairs in float64: within `settled` of the exact score, whatever the order."""
-        out = np.empty(len(i))
-        step = max(1, (1 << 20) // max(1, self.x.dim))
-        for o in range(0, len(i), step):
-            a = self.x.pick(i[o : o + step]).astype(np.float64)
-            out[o : o + step] = np.einsum("ij,ij->i", a, self.y.pick(j[o : o + step]))
-        return out
-
-    def exact(self, i: Ints, j: Ints) -> Floats:
-        """Score pairs exactly, rounded once."""
-        if self._shared is not None and len(i) > MANY:
-            x, y = self.x, self.y
-            return self._shared(x.vectors, x.rows[i], y.vectors, y.rows[j])
-        loops = self.loops if self.fine else by_numpy
-        scores: Floats = loops.exact(self.x, i, self.y, j)
-        return scores
-
-    def trial(self, screen: Screen, collectors: Sequence[Collector]) -> float:
-        """Processor seconds a pair that this screen costs: the median of a few looks."""
-        rng, (m, n) = np.random.default_rng(1), (len(self.x), len(self.y))
-        high, wide = screen.tile[0] // (4 if screen.on_gpu else 16), screen.tile[1]
-        i0 = int(rng.integers(0, max(1, m - _LOOKS * high)))
-        j0 = int(rng.integers(0, max(1, n - wide)))
-        block = Block(i0, min(m, i0 + _LOOKS * high), j0, min(n, j0 + wide))
-        # A GPU works while this thread waits.
-        clock = time.perf_counter if screen.on_gpu else time.thread_time
-        looks = []
-        with one_torch_thread(uses_torch(screen)):
-            x = screen.encode(self.x, block.i0, block.i1)  # and loads what an encoding needs
-            begun = clock()
-            y = screen.encode(self.y, block.j0, block.j1)
-            coded = (clock() - begun) / (block.j1 - block.j0) * (m + n) / self.pairs
-            for i in range(block.i0, block.i1, high):
-                tile = block._replace(i0=i, i1=min(i + high, block.i1))
-                begun = clock()
-                self.look(screen, collectors, x, y, block, tile)
-                looks.append((clock() - begun) / ((tile.i1 - tile.i0) * (tile.j1 - tile.j0)))
-        return coded + median(looks[1:] or looks)  # the first warms up
 
     def size(self, b: Block) -> int:
         """Pairs of a block, each once."""
@@ -250,19 +162,6 @@ class Scan:
                 y, held = screen.encode(self.y, b.j0, b.j1, each=each), (b.j0, b.j1)
             yield number, screen.encode(self.x, b.i0, b.i1, each=each), y
 
-    @property
-    def loops(self) -> ModuleType:
-        """Give the module that sifts tiles: `by_numba`, or `by_numpy`."""
-        if self.compiled:
-            try:
-                from evalkit.protocols.allpairs import by_numba
-            # None here, one that does not suit this numpy, or no place for what it compiled.
-            except (ImportError, RuntimeError):
-                self.compiled = False
-            else:
-                return by_numba
-        return by_numpy
-
     def look(
         self,
         screen: Screen,
@@ -288,10 +187,10 @@ class Scan:
             down,
             tile.i0,
             tile.j0,
-            self.score,
+            self.scores.score,
             diagonal=self.within and tile.j0 < tile.i1,
-            good=screen.plain_float and not self.fine,
-            loops=self.loops,
+            good=screen.plain_float and not self.scores.fine,
+            loops=self.scores.loops,
         )
         found = iter(looked.sift(every))
         return [
@@ -304,7 +203,7 @@ class Scan:
         job = (
             blocks,
             self.within,
-            self.fine,
+            self.scores.fine,
             self.x.given,
             self.y.given,
             [c.question() for c in collectors],

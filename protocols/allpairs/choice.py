@@ -1,0 +1,144 @@
+"""The screen that suits a job, by a short trial: only speed depends on it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from statistics import median
+
+import numpy as np
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols.allpairs.checkpoints import Collector
+from evalkit.protocols.allpairs.pair_scores import PairScores
+from evalkit.protocols.allpairs.scan import Block, Scan, one_torch_thread, uses_torch
+from evalkit.protocols.allpairs.screens import Projection, Screen
+from evalkit.protocols.allpairs.sides import Floats, Side
+
+GPU_SCREENS = ("triton-int8", "triton-float32", "cuda-int8", "cuda-float32")
+SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8", *GPU_SCREENS)
+_LITTLE, _HARDLY = 0.05, 1e-4  # of the energy
+_DEPTH = 64  # terms of a projection that float32 sums
+_WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
+_WORTH_TRIAL = 2e10
+_WORTH_GPU = 2e12  # below, a GPU is done before its kernels are compiled
+_SEED = 0
+_LOOKS = 4  # of a trial
+
+
+def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> Screen:
+    """Take the screen asked for, or by a short trial the one that costs least.
+
+    A trial runs tiles of this very job, with its cuts and what they let through, so it sees
+    the spectrum, the processor and the FARs at once.
+    """
+    arithmetic, _, directions = wanted.partition("/")
+    if arithmetic not in SCREENS or not (directions or "1").isdecimal():
+        raise ProtocolError(f"no screen is called {wanted!r}", f"one of {', '.join(SCREENS)}")
+    if scan.scores.wide or not scan.scores.pairs:
+        return Screen("float64")
+    if arithmetic != "auto":
+        if arithmetic != "float32" and not trusted(arithmetic):
+            raise ProtocolError(
+                f"the screen {arithmetic} needs a torch that has it"
+                + (", and a GPU" if arithmetic in GPU_SCREENS else ""),
+                "pip install torch",
+            )
+        p = int(directions) if directions else (scan.x.dim if "int8" in arithmetic else 0)
+        return _projected(scan.scores, arithmetic, p) if p else Screen(arithmetic)
+    if scan.scores.pairs * scan.x.dim < _WORTH_TRIAL:
+        return Screen("float32")
+    screens = _candidates(scan.scores)
+    return min(screens, key=lambda s: _trial(scan, s, collectors)) if screens[1:] else screens[0]
+
+
+def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float:
+    """Processor seconds a pair that this screen costs: the median of a few looks."""
+    rng, (m, n) = np.random.default_rng(1), (len(scan.x), len(scan.y))
+    high, wide = screen.tile[0] // (4 if screen.on_gpu else 16), screen.tile[1]
+    i0 = int(rng.integers(0, max(1, m - _LOOKS * high)))
+    j0 = int(rng.integers(0, max(1, n - wide)))
+    block = Block(i0, min(m, i0 + _LOOKS * high), j0, min(n, j0 + wide))
+    # A GPU works while this thread waits.
+    clock = time.perf_counter if screen.on_gpu else time.thread_time
+    looks = []
+    with one_torch_thread(uses_torch(screen)):
+        x = screen.encode(scan.x, block.i0, block.i1)  # and loads what an encoding needs
+        begun = clock()
+        y = screen.encode(scan.y, block.j0, block.j1)
+        coded = (clock() - begun) / (block.j1 - block.j0) * (m + n) / scan.scores.pairs
+        for i in range(block.i0, block.i1, high):
+            tile = block._replace(i0=i, i1=min(i + high, block.i1))
+            begun = clock()
+            scan.look(screen, collectors, x, y, block, tile)
+            looks.append((clock() - begun) / ((tile.i1 - tile.i0) * (tile.j1 - tile.j0)))
+    return coded + median(looks[1:] or looks)  # the first warms up
+
+
+def _candidates(scores: PairScores) -> list[Screen]:
+    at_hand = "torch" in sys.modules or (
+        scores.pairs * scores.x.dim >= _WORTH_TORCH and find_spec("torch")
+    )
+    plain, low = ["float32"], []
+    if at_hand:
+        gpu = [a for a in GPU_SCREENS if trusted(a)]
+        low = [a for a in ("int8", "bfloat16") if trusted(a)]
+        plain = ["torch-float32"]
+        if gpu and scores.pairs * scores.x.dim >= _WORTH_GPU:  # Triton's where it works
+            low, plain = [a for a in gpu if "int8" in a][:1], [a for a in gpu if "float" in a][:1]
+    dim = scores.x.dim
+    directions, rest = principal_directions(scores)
+    # A width that leaves little is for tails; one that leaves hardly anything for high FARs too.
+    enough = [int(np.argmax(rest <= left)) for left in (_LITTLE, _HARDLY)]
+    # One place of each width is for the length of the rest.
+    widths = sorted({-(-(p + 1) // 16) * 16 for p in enough})
+    short = [p for p in widths if p <= 0.75 * dim]
+    out = [_projected(scores, low[0], p - 1, directions) for p in short if low]
+    if short == widths:
+        return [*out, _projected(scores, plain[0], widths[-1] - 1, directions)]
+    out += [Screen(plain[0]), *(Screen("bfloat16") for a in low if a == "bfloat16")]
+    return out + [_projected(scores, a, dim) for a in low[:1] if a.endswith("int8")]
+
+
+def trusted(arithmetic: str) -> bool:
+    """Whether torch is here and multiplies as this screen must."""
+    if not find_spec("torch"):
+        return False
+    from evalkit.protocols.allpairs import by_torch, on_gpu
+
+    return bool((on_gpu if arithmetic in GPU_SCREENS else by_torch).trusted(arithmetic))
+
+
+def _projected(
+    scores: PairScores, arithmetic: str, p: int, directions: Floats | None = None
+) -> Screen:
+    """Take the first p principal directions of a sample, or where p = D a rotation."""
+    dim = scores.x.dim
+    if not 0 < p <= dim:
+        raise ProtocolError(f"{p} directions of {dim}", f"give 1 to {dim}")
+    if p == dim:
+        directions = np.eye(dim)
+    elif directions is None:
+        directions = principal_directions(scores)[0]
+    # A float screen would feel what float32 loses in long sums; int8 would not.
+    depth = _DEPTH if arithmetic.endswith("float32") else dim
+    return Screen(arithmetic, Projection.of(directions[:p], depth))
+
+
+def principal_directions(scores: PairScores) -> tuple[Floats, Floats]:
+    """Eigenvectors (D, D) of a sample's second moment by falling eigenvalue, and what is left.
+
+    The second is (D + 1,): the share of the energy that the first p directions leave out.
+    """
+    energy, vectors = np.linalg.eigh(_second_moment(scores.x) + _second_moment(scores.y))
+    kept = np.cumsum(np.maximum(energy[::-1], 0))
+    rest = 1 - np.append(0, kept) / (kept[-1] or 1)
+    return np.asarray(vectors[:, ::-1].T), rest
+
+
+def _second_moment(side: Side) -> Floats:
+    rng = np.random.default_rng(_SEED)
+    rows = side.pick(np.sort(rng.permutation(len(side))[:4096]))
+    return np.asarray(rows.T @ rows, np.float64) / max(1, len(rows))
