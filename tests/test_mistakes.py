@@ -26,6 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.save(X, rng.normal(size=(12, 4)).astype(np.float32))
     Path("who.txt").write_text("\n".join("aabbcc------"))
     Path("keys.txt").write_text("\n".join(f"p{k // 2}/{k}.jpg" for k in range(12)))
+    np.savez("x.npz", features=np.load(X), keys=Path("keys.txt").read_text().split())
     assert run([*TRILLION.split(), "--out", "base.json", "--quiet"]) == 0
     for name in ("empty.npy", "empty.txt", "empty.json", "empty.toml", "empty.h5"):
         Path(name).touch()
@@ -101,6 +102,11 @@ MISTAKES = {
     "a value that is none": [
         (f"lfw --features {X} --flip summ", 2, "'summ' is not one of 'none', 'sum', 'concat'"),
         (f"{TRILLION} --far x", 2, "Invalid value for '--far': 'x' is not decimal text"),
+        (f"{TRILLION} --far 1e-1,1e-2", 2, "one at a time, --far 1e-3 --far 1e-4"),
+        (f"{TRILLION} --far", 2, "evalkit trillion: error: Option '--far' requires an argument"),
+        ("threshold base.json --far 1e-1,distractors=9", 3, "has no set 'distractors=9'"),
+        (f"lfw {MODEL} --mean nan", 2, "'nan' is not a number, or three with commas"),
+        (f"lfw {MODEL} --std 1,2", 2, "'1,2' is not a number, or three with commas"),
         (f"{TRILLION} --fpir 5", 2, "Invalid value for '--fpir': 5 is outside (0, 1]"),
         ("threshold base.json --far 2", 2, "Invalid value for '--far': 2 is outside (0, 1]"),
         (f"lfw {MODEL} --device gpu", 2, "'gpu' is none of auto, cpu, cuda"),
@@ -116,6 +122,20 @@ MISTAKES = {
         ("lfw", 2, "give --model MODEL, or --features FILE with embeddings"),
         (f"blufr {MODEL} --config who.txt", 2, "give --data IMAGES"),
         (f"lfw {MODEL} --features {X}", 2, "both are given"),
+        (f"lfw --features {X} --preset arcface", 2, "--preset would do nothing: for --model alone"),
+        (f"lfw {MODEL} --keys who.txt", 2, "--keys would do nothing: for --features alone"),
+        ("report base.json --data faces", 2, "add -o FILE.html"),
+        ("report base.json --markdown --model-card", 2, "not both"),
+        (f"import {X} f.h5 --keys keys.txt --subset", 2, "add --list LIST"),
+    ],
+    "in the place of something else": [
+        (f"{TRILLION} --out {X}", 3, f"--out: {X} does not end in .json"),
+        (f"{TRILLION} --out r.npz", 3, "--out: r.npz does not end in .json"),
+        ("verify who.txt --features x.npz --out x.json", 3, "x.npz would be written over what --f"),
+        (f"{TRILLION} --json who.txt", 3, "who.txt would be written over what --subjects reads"),
+        ("report base.json -o page.pdf", 3, "-o: page.pdf does not end in .html or .htm"),
+        ("report base.json --plot roc", 3, "--plot: roc does not end in .png or .svg or .pdf"),
+        ("synth who.txt", 3, "who.txt is a file"),
     ],
     "nowhere to write": [
         (f"{TRILLION} --out no/r.json", 3, "--out: there is no folder: no"),

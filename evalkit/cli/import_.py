@@ -68,6 +68,8 @@ def command(
     """
     if features.suffix.lower() not in (".h5", ".hdf5"):
         raise click.UsageError(f"{features} has no suffix .h5: a feature file is HDF5")
+    if subset and wanted is None:
+        raise click.UsageError("--subset leaves out what --list does not name: add --list LIST")
     held = importing.open_source(source, file_ending)
     names = held.keys if keys is None else importing.read_keys(keys)
     if names is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from evalkit import adapters, alignment, embedder, images
 from evalkit.adapters import presets
@@ -145,8 +147,18 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a number, or three with commas") from None
+        values = []
+    if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
+        raise click.BadParameter(f"{text!r} is not a number, or three with commas")
     return values[0] if len(values) == 1 else values
+
+
+def _deviation(ctx: click.Context, param: click.Parameter, text: str | None) -> Any:
+    values = _numbers(ctx, param, text)
+    if text is not None and all(0 < v < 1 for v in np.atleast_1d(values)):
+        scale = "one meant for pixels of 0..1 is 255 times that"
+        click.echo(f"warning: --std {text} divides pixels of 0..255; {scale}", err=True)
+    return values
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -226,7 +238,7 @@ _OPTIONS = (
     _of_model("--input-size", callback=_size, metavar="HxW", help="Size of its images."),
     _of_model("--color", type=click.Choice(["rgb", "bgr"]), help="Its channel order."),
     _of_model("--mean", callback=_numbers, metavar="M[,M,M]", help="Subtracted, on 0..255."),
-    _of_model("--std", callback=_numbers, metavar="S[,S,S]", help="Then divided by."),
+    _of_model("--std", callback=_deviation, metavar="S[,S,S]", help="Then divided by."),
     _of_model("--layout", type=click.Choice(["nchw", "nhwc"]), help="Order of its axes."),
     _of_model("--output", "output_name", metavar="NAME", help="Which of several outputs."),
     _of_model(

@@ -119,8 +119,8 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         _of_result(
             "--out",
-            type=Writable(),
-            metavar="FILE",
+            type=Writable(endings=(".json",), beside=".npz"),
+            metavar="FILE.json",
             help="Keep the report (and outcomes beside it).",
         ),
         json_option,

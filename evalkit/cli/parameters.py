@@ -51,38 +51,73 @@ class Readable(click.Path):
 
 
 class Writable(click.Path):
-    """A file that can be made: its folder is there, and it is no folder itself."""
+    """A file that can be made: its folder is there, and it is no folder itself.
 
-    def __init__(self, *, allow_dash: bool = False) -> None:
+    endings : of the name, the only ones allowed.  beside : suffix of a file written next to it.
+    """
+
+    def __init__(
+        self, *, allow_dash: bool = False, endings: tuple[str, ...] = (), beside: str = ""
+    ) -> None:
         super().__init__(path_type=Path, allow_dash=allow_dash)
+        self.endings, self.beside = endings, beside
 
     def check(self, path: Path, name: str) -> None:
         """DataError before any work is done, rather than after it."""
-        if not (self.allow_dash and path == STDOUT):
-            try:
-                refuse_unwritable(path)
-            except OSError as e:
-                raise DataError(f"{name}: {e.strerror}: {e.filename}") from None
+        if self.allow_dash and path == STDOUT:
+            return
+        try:
+            refuse_unwritable(path)
+        except OSError as e:
+            raise DataError(f"{name}: {e.strerror}: {e.filename}") from None
+        if self.endings and path.suffix.lower() not in self.endings:
+            raise DataError(f"{name}: {path} does not end in {' or '.join(self.endings)}")
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """Name all files that are written."""
+        return (path, path.with_suffix(self.beside)) if self.beside else (path,)
 
 
 def check_files(ctx: click.Context) -> None:
-    """Hold every file of a command line against what its option says of it."""
+    """Hold every file of a command line against what its option says of it.
+
+    DataError also where one that is read would be written over.
+    """
+    held: list[tuple[Readable | Writable, Path, str]] = []
     for param in ctx.command.params:
         given = ctx.params.get(param.name or "")
         if isinstance(param.type, Readable | Writable) and given is not None:
             name = param.opts[0] if isinstance(param, click.Option) else _spelled(param)
-            for path in given if isinstance(given, tuple) else (given,):
-                param.type.check(path, name)
+            paths = given if isinstance(given, tuple) else (given,)
+            held += [(param.type, path, name) for path in paths]
+    for kind, path, name in held:
+        kind.check(path, name)
+    read = {path.resolve(): name for kind, path, name in held if isinstance(kind, Readable)}
+    for kind, path, name in held:
+        for made in kind.files(path) if isinstance(kind, Writable) else ():
+            if made.resolve() in read:
+                raise DataError(
+                    f"{name}: {made} would be written over what {read[made.resolve()]} reads",
+                    "give another name",
+                )
 
 
 def rate(_: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Refuse what no FAR or FPIR can be; what follows a comma names a set of comparisons."""
+    """Refuse what no FAR or FPIR can be."""
     for text in value if isinstance(value, tuple) else (value,):
         try:
-            false_accepts_allowed(text.partition(",")[0], 1)
+            false_accepts_allowed(text, 1)
         except ProtocolError as e:
-            what = e.message.removeprefix("FAR ")
-            raise click.BadParameter(f"{what}: {e.hint}", param=param) from None
+            name, what, hint = param.opts[0], e.message.removeprefix("FAR "), e.hint
+            if "," in text and param.multiple:
+                hint = f"one at a time, {name} 1e-3 {name} 1e-4"
+            raise click.BadParameter(f"{what}: {hint}", param=param) from None
+    return value
+
+
+def rate_of_part(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """As `rate`; what follows a comma names a set of comparisons."""
+    rate(ctx, param, value.partition(",")[0])
     return value
 
 

@@ -22,7 +22,13 @@ from evalkit.report.table import table
     ],
 )
 @click.argument("paths", metavar="REPORT...", type=Readable(), nargs=-1, required=True)
-@click.option("-o", "--out", type=Writable(), metavar="FILE.html", help="Write the page here.")
+@click.option(
+    "-o",
+    "--out",
+    type=Writable(endings=(".html", ".htm")),
+    metavar="FILE.html",
+    help="Write the page here.",
+)
 @click.option(
     "--data",
     type=Readable(folder=True),
@@ -33,7 +39,7 @@ from evalkit.report.table import table
 @click.option(
     "--plot",
     "plots",
-    type=Writable(),
+    type=Writable(endings=(".png", ".svg", ".pdf")),
     multiple=True,
     metavar="KIND.png",
     help="roc, det, histogram, cmc, folds, distances-l2, distances-angle, regions-angle, norms or "
@@ -57,6 +63,10 @@ def command(
     """
     if len(names) > len(paths):
         raise click.UsageError(f"{len(names)} names for {len(paths)} reports")
+    if data is not None and out is None:
+        raise click.UsageError("--data shows images on the page: add -o FILE.html")
+    if markdown and model_card:
+        raise click.UsageError("give --markdown or --model-card, not both")
     labels = [*names, *_labels(paths[len(names) :])]
     held = [reports.read(path) for path in paths]
     if plots or out is not None:

@@ -85,6 +85,8 @@ def command(
     FOLDER gets features.npy (or .bin, the one-file submission), subjects.txt and answer.json, the
     report that `evalkit trillion` must give on them, wherever its answer is known.
     """
+    if folder.is_file():
+        raise DataError(f"{folder} is a file", "FOLDER is made for the set")
     if (folder / f"features.{kind}").exists():
         raise DataError(
             f"{folder / f'features.{kind}'} exists already", "give another folder, or delete it"

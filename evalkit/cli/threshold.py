@@ -12,7 +12,7 @@ import numpy as np
 from evalkit import report as reports
 from evalkit.cli.options import Command
 from evalkit.cli.output import json_option, write_json
-from evalkit.cli.parameters import Readable, rate
+from evalkit.cli.parameters import Readable, rate_of_part
 from evalkit.errors import ReportError
 from evalkit.gate import near
 from evalkit.protocols.intervals import DRAWS, logit_interval, with_intervals
@@ -36,7 +36,7 @@ _COMPARED = {"score", "genuine_score"}
 @click.argument("path", metavar="REPORT", type=Readable())
 @click.option(
     "--far",
-    callback=rate,
+    callback=rate_of_part,
     metavar="FAR",
     required=True,
     help='Highest FAR to allow, as text: "1e-6"; of several sets "1e-6,distractors=1000000".',
@@ -114,6 +114,10 @@ def _outcomes_at(report: Report, far: str) -> tuple[Outcomes, str]:
     alone, _, part = far.partition(",")
     if part in parts:
         return parts[part], alone
+    if part and f"tpr@far={far}" not in report.metrics:
+        named = [p for p in parts if p]
+        hint = near(part, named) if named else "it holds one set: give the FAR alone"
+        raise ReportError(f"the report has no set {part!r}", hint)
     return (next(iter(parts.values())), far) if len(parts) == 1 else ({}, far)
 
 

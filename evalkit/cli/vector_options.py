@@ -144,6 +144,20 @@ def one_of(choice: ModelChoice, features: Path | None, *, data: bool) -> None:
         )
     if features is None and data and choice.data is None:
         raise click.UsageError("give --data IMAGES")
+    section, other = ("Model", "--model") if features is not None else ("Embeddings", "--features")
+    if idle := _typed(section):
+        raise click.UsageError(f"{', '.join(idle)} would do nothing: for {other} alone")
+
+
+def _typed(section: str) -> list[str]:
+    """Options of a section of --help that are on the command line itself."""
+    ctx = click.get_current_context()
+    return [
+        option.opts[0]
+        for option in ctx.command.params
+        if getattr(option, "section", "") == section
+        and ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+    ]
 
 
 def recipe_option(*more: str) -> Callable[..., Any]:
