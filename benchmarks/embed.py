@@ -1,35 +1,33 @@
 """What embedding costs: the whole pipeline against the bare forward pass and against usual loops.
 
     python benchmarks/embed.py --images 512 --rounds 5 --models iresnet50
-    python benchmarks/embed.py --models mobilefacenet.onnx,mobilefacenet.pt --data crops.zip
-    python benchmarks/embed.py --memory
+    python benchmarks/embed.py --models mobilefacenet.onnx,mobilefacenet.pt --data crops.zip --flip
 
 Every round runs all of them, in turning order; a ratio is the median over the rounds of the ratio
 within a round. "bare" is the network alone on a normalised batch that already lies on the device,
 bound once, at the batch that is fastest so: the better of two ways, the runtime's own threads and a
-thread for every core that passes on one. What evalkit does once before the first image (it measures
-what the batch changes) is not in its images/s, but is in its processor time.
+thread pinned to every core that passes on one. What evalkit does once before the first image (it
+measures what the batch changes) does not count.
 
---side makes the JPEG files larger than the network's input, and evalkit aligns them by five points.
-"reading" is what an image costs from its file to aligned pixels on one thread that does nothing
-else; where the same cores compute, bare / (bare + reading) is what no pipeline gets beyond.
+An input is what passes the network: with --flip, each image and its mirror image. --side makes the
+JPEG files larger than the input, and evalkit aligns them by five points. "reading" is what an input
+costs from its file to aligned pixels on one thread that does nothing else; where the same cores
+compute, bare / (bare + reading) is what no pipeline gets beyond.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +41,9 @@ from evalkit.types import InputSpec
 
 @dataclass
 class Done:
-    """What a loop did: so many images, after seconds that do not count."""
+    """What a loop did: so many inputs, after seconds that do not count."""
 
-    images: int
+    inputs: int
     wall: float = 0.0
     cpu: float = 0.0
 
@@ -70,15 +68,21 @@ def crops(data: Path | None, n: int, size: tuple[int, int], folder: Path) -> Pat
 
 
 def together(start: Caller, n: int, threads: int) -> None:
-    """Run n passes on that many threads at once."""
+    """Run n passes on that many threads at once, each of several on a core of its own.
 
-    def some(share: int) -> None:
+    Left to itself, Linux was seen to keep two of them on one core for seconds.
+    """
+
+    def some(t: int) -> None:
+        if threads > 1 and hasattr(os, "sched_setaffinity"):
+            cores = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {cores[t % len(cores)]})
         one = start()
-        for _ in range(share):
+        for _ in range(n // threads + (t < n % threads)):
             one()
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(some, [n // threads + (t < n % threads) for t in range(threads)]))
+        list(pool.map(some, range(threads)))
 
 
 def torch_forwards(net: Any, spec: InputSpec, batch: int, device: str) -> dict[int, Caller]:
@@ -150,48 +154,17 @@ def normalised(path: Path, spec: InputSpec) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(2, 0, 1))
 
 
-def plain_loop(call: Callable[[np.ndarray], np.ndarray], folder: Path, spec: InputSpec) -> Done:
-    """Embed as most scripts do: one image at a time."""
-    return Done(len(np.concatenate([call(normalised(p, spec)[None]) for p in paths(folder)])))
-
-
 class Faces:
     """What peers call a Dataset."""
 
-    def __init__(self, folder: Path, spec: InputSpec) -> None:
-        self.files, self.spec = paths(folder), spec
+    def __init__(self, files: list[Path], spec: InputSpec) -> None:
+        self.files, self.spec = files, spec
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, i: int) -> np.ndarray:
         return normalised(self.files[i], self.spec)
-
-
-def loader_loop(net: Any, folder: Path, spec: InputSpec, device: str, workers: int) -> Loop:
-    """Embed as peers do: a Dataset, a DataLoader with worker processes, batches of 64.
-
-    The workers live from the first round on, so that starting them is not in the figures.
-    """
-    import torch
-    from torch.utils.data import DataLoader
-
-    loader: Any = DataLoader(
-        Faces(folder, spec),  # type: ignore[arg-type]
-        64,
-        num_workers=workers,
-        pin_memory=device == "cuda",
-        persistent_workers=True,
-        multiprocessing_context="spawn",
-    )
-
-    def loop() -> Done:
-        torch.set_num_threads(os.cpu_count() or 1)
-        with torch.no_grad():
-            rows = torch.cat([net(x.to(device, non_blocking=True)).cpu() for x in loader])
-        return Done(len(rows))
-
-    return loop
 
 
 def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
@@ -218,13 +191,15 @@ def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
     for callers, start in forwards(each).items():
         title = f"bare, {callers} thread(s) calling"
         loops[title] = partial(bare, start, args.images, each, callers)
-    if args.peers and args.side == preset.size[0]:
+    views = 1 + args.flip
+    if args.peers and args.side == preset.size[0] and not args.flip:
         loops |= peers(name, path, adapter, folder, args)
     batch = args.batch or embedder.best_batch(adapter)
-    loops["evalkit"] = lambda: pipeline(adapter, source, batch)
+    loops["evalkit"] = partial(pipeline, adapter, source, batch, views)
     print(f"\n{name} on {adapter.runtime}, batch {batch} (bare: {each})")
-    print(f"  {args.images} JPEG files of {args.side}x{args.side}, {args.rounds} rounds")
-    tell(rounds(loops, args.rounds), reading(source))
+    mirrored = ", mirrored too" if args.flip else ""
+    print(f"  {args.images} JPEG files of {args.side}x{args.side}{mirrored}, {args.rounds} rounds")
+    tell(rounds(loops, args.rounds), reading(source) / views)
 
 
 def faces(folder: Path, side: int, spec: InputSpec) -> images.ImageSource:
@@ -237,13 +212,13 @@ def faces(folder: Path, side: int, spec: InputSpec) -> images.ImageSource:
     return alignment.aligned(source, marks, spec.crop)
 
 
-def bare(start: Caller, images: int, batch: int, callers: int) -> Done:
-    passes = max(callers, images // batch // callers * callers)
+def bare(start: Caller, inputs: int, batch: int, callers: int) -> Done:
+    passes = max(callers, inputs // batch // callers * callers)
     together(start, passes, callers)
     return Done(passes * batch)
 
 
-def pipeline(adapter: Any, source: images.ImageSource, batch: int) -> Done:
+def pipeline(adapter: Any, source: images.ImageSource, batch: int, views: int) -> Done:
     begun = list[tuple[float, float]]()
 
     def watch(done: int, total: int) -> None:
@@ -252,41 +227,61 @@ def pipeline(adapter: Any, source: images.ImageSource, batch: int) -> Done:
     started = time.perf_counter(), cpu_seconds()
     with tempfile.TemporaryDirectory() as out:
         kept = Path(out) / "f.h5"
-        embedder.embed(adapter, source, source.manifest(), kept, batch=batch, progress=watch)
-    return Done(len(source.keys), begun[0][0] - started[0], begun[0][1] - started[1])
+        embedder.embed(
+            adapter, source, source.manifest(), kept, views=views, batch=batch, progress=watch
+        )
+    spent = begun[0][0] - started[0], begun[0][1] - started[1]
+    return Done(views * len(source.keys), *spent)
 
 
 def peers(
     name: str, path: str, adapter: Any, folder: Path, args: argparse.Namespace
 ) -> dict[str, Loop]:
-    """Embed the same files as most people's scripts do."""
-    spec, device = adapter.spec, args.device
+    """Embed the same files as most scripts do: image by image, or from a DataLoader.
+
+    The DataLoader's workers live from the first round on: starting them is not in the figures.
+    """
+    call = peers_call(name, path, adapter, args.device)
+    files = paths(folder)
+
+    def plain() -> Done:
+        return Done(len([call(normalised(p, adapter.spec)[None]) for p in files]))
+
+    if not find_spec("torch"):
+        return {"plain loop": plain}
+    from torch.utils.data import DataLoader
+
+    loader: Any = DataLoader(
+        Faces(files, adapter.spec),  # type: ignore[arg-type]
+        adapter.batch or 64,
+        num_workers=args.loaders,
+        pin_memory=args.device == "cuda",
+        persistent_workers=True,
+        multiprocessing_context="spawn",
+    )
+    title = "DataLoader (processor time without its workers')"
+    return {"plain loop": plain, title: lambda: Done(sum(len(call(x)) for x in loader))}
+
+
+def peers_call(name: str, path: str, adapter: Any, device: str) -> Callable[[Any], Any]:
+    """A normalised batch in, vectors out, by the runtime's own threads."""
     if name.endswith(".onnx"):
         session = onnx_model._session(Path(path), device, False, 0)
         given = session.get_inputs()[0].name
-
-        def call(x: np.ndarray) -> np.ndarray:
-            return session.run(None, {given: x})[0]
-
-        return {"plain loop": lambda: plain_loop(call, folder, spec)}
+        return lambda x: session.run(None, {given: np.asarray(x)})[0]
     import torch
 
-    net = adapter._network
-
-    def one(x: np.ndarray) -> np.ndarray:
+    def call(x: Any) -> Any:
+        if torch.get_num_threads() != (os.cpu_count() or 1):
+            torch.set_num_threads(os.cpu_count() or 1)
         with torch.no_grad():
-            return net(torch.from_numpy(x).to(device)).cpu().numpy()
+            return adapter._network(torch.as_tensor(x).to(device, non_blocking=True)).cpu()
 
-    def plain() -> Done:
-        torch.set_num_threads(os.cpu_count() or 1)
-        return plain_loop(one, folder, spec)
-
-    loader = loader_loop(net, folder, spec, device, args.loaders)
-    return {"plain loop": plain, "DataLoader": loader}
+    return call
 
 
 def rounds(loops: dict[str, Loop], count: int) -> dict[str, list[tuple[float, float]]]:
-    """Name -> (images/s, processor seconds an image) of each round; the first warms up."""
+    """Name -> (inputs/s, processor seconds an input) of each round; the first warms up."""
     made: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
     order = list(loops)
     for r in range(count + 1):
@@ -295,8 +290,8 @@ def rounds(loops: dict[str, Loop], count: int) -> dict[str, list[tuple[float, fl
             done: Done = loops[name]()
             wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
             if r:
-                rate = done.images / (wall - done.wall)
-                made[name].append((rate, (cpu - done.cpu) / done.images))
+                rate = done.inputs / (wall - done.wall)
+                made[name].append((rate, (cpu - done.cpu) / done.inputs))
     return made
 
 
@@ -319,7 +314,7 @@ def reading(source: images.ImageSource) -> float:
 def tell(made: dict[str, list[tuple[float, float]]], read: float) -> None:
     ours = made["evalkit"]
     bare = list(zip(*(made[name] for name in made if "bare" in name), strict=True))
-    print("  images/s       evalkit / it   processor ms an image")
+    print("  inputs/s       evalkit / it   processor ms an input")
     for name, rates in made.items():
         ratio = statistics.median(o[0] / r[0] for o, r in zip(ours, rates, strict=True))
         rate, cpu = (statistics.median(column) for column in zip(*rates, strict=True))
@@ -328,58 +323,12 @@ def tell(made: dict[str, list[tuple[float, float]]], read: float) -> None:
     cheaper = [min(c for _, c in b) / o[1] for o, b in zip(ours, bare, strict=True)]
     least = statistics.median(min(c for _, c in b) for b in bare)
     load = " ".join(f"{x:.1f}" for x in os.getloadavg())
-    for what, over in (("images/s", faster), ("processor time", cheaper)):
+    for what, over in (("inputs/s", faster), ("processor time", cheaper)):
         spread = f"({min(over):.3f}..{max(over):.3f})"
         print(f"  evalkit to best bare, {what}: median {statistics.median(over):.3f} {spread}")
     print(
-        f"  reading {read * 1e3:.3f} ms an image: at most {least / (least + read):.3f} "
+        f"  reading {read * 1e3:.3f} ms an input: at most {least / (least + read):.3f} "
         f"where the same cores compute; load {load}"
-    )
-
-
-class Tiny:
-    """Means of 8x8 cells in numpy: so fast that the pipeline is what is measured."""
-
-    spec = presets.PRESETS["arcface"]
-    dim, fingerprint, runtime, streams = 588, "tiny", "numpy", 2
-
-    def embed(self, x: np.ndarray) -> np.ndarray:
-        cells = x.reshape(len(x), 14, 8, 14, 8, 3).mean((2, 4), dtype=np.float32)
-        return cells.reshape(len(x), -1)
-
-
-def anonymous() -> float:
-    """MiB of memory that no file backs."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
-
-
-def memory(n: int) -> None:
-    """Embed n JPEGs with a tiny model and print the peaks; run in a fresh process."""
-    held, rng = [], np.random.default_rng(0)
-    for _ in range(100):
-        face = Image.fromarray(rng.integers(0, 256, (14, 14, 3), dtype=np.uint8))
-        file = io.BytesIO()
-        face.resize((112, 112), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
-        held.append(file.getvalue())
-    source = images.encoded([f"{i:07}.jpg" for i in range(n)], lambda i: held[i % 100])
-    held_names, peak = 0.0, 0.0
-
-    def watch(done: int, total: int) -> None:
-        nonlocal held_names, peak
-        held_names, peak = held_names or anonymous(), max(peak, anonymous())
-
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as out:
-        embedder.embed(
-            Tiny(), source, source.manifest(), Path(out) / "f.h5", batch=64, progress=watch
-        )
-    seconds = time.perf_counter() - start
-    print(
-        f"  {n:7,} images: {peak:6.1f} MiB, of it {held_names:5.1f} before the first image "
-        f"(Python, the names), {peak - held_names:5.1f} for images; {n / seconds:,.0f} images/s"
     )
 
 
@@ -393,23 +342,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="real crops; else smooth noise")
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--side", type=int, default=112, help="pixels of a side of the JPEG files")
+    parser.add_argument("--flip", action="store_true", help="embed the mirror images too")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--loaders", type=int, default=2, help="worker processes of DataLoader")
-    parser.add_argument("--memory", action="store_true", help="only the peak memory")
-    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.memory_of:
-        memory(args.memory_of)
-        return
-    if args.memory:
-        print("peak memory that no file backs, a tiny model in numpy:")
-        for n in (1_000, 10_000, 100_000):
-            subprocess.run([sys.executable, __file__, "--memory-of", str(n)], check=True)
-        return
     with tempfile.TemporaryDirectory() as place:
         folder = crops(args.data, args.images, (args.side, args.side), Path(place))
         for name in args.models.split(","):
