@@ -111,13 +111,14 @@ def embed(
     return FeatureStore.open(path, expect=key)
 
 
-def best_batch(adapter: Adapter, pictures: int = 1_000_000, longest: float = 0.5) -> int:
+def best_batch(adapter: Adapter, pictures: int = 1_000_000) -> int:
     """Find the number of pictures in a forward pass that the model embeds fastest.
 
-    Doubles from 1 until passes are clearly slower a picture, fail for want of memory or take
-    `longest` seconds, and takes the smallest within 3 % of the fastest; a model of one fixed batch
-    gets whole ones.  Each size runs for as long, so that other work on the machine slows all alike:
-    a fiftieth of what so many pictures will take, and 0.3 seconds at most.
+    Doubles from 1 until passes are clearly slower a picture, fail for want of memory or take more
+    than half a second (two, where so many pictures take ten minutes), and takes the smallest within
+    2 % of the fastest; a model of one fixed batch gets whole ones.  Each size runs for as long, so
+    that other work on the machine slows all alike: a fiftieth of what so many pictures will take,
+    and 0.3 seconds at most.
     """
     fixed = getattr(adapter, "batch", None)
     if fixed is not None:
@@ -133,10 +134,12 @@ def best_batch(adapter: Adapter, pictures: int = 1_000_000, longest: float = 0.5
             except MemoryError:
                 break
             rates[size] = size / seconds
+            job = pictures / rates[size] / streams
+            longest = min(max(0.5, job / 300), 2.0)
             if seconds > longest or rates[size] < 0.8 * max(rates.values()):
                 break
             size *= 2
-    return min((n for n, rate in rates.items() if rate >= 0.97 * max(rates.values())), default=1)
+    return min((n for n, rate in rates.items() if rate >= 0.98 * max(rates.values())), default=1)
 
 
 def batch_difference(adapter: Adapter, batch: int, images: int = 2) -> float | None:

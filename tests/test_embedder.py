@@ -146,6 +146,14 @@ def test_the_batch_is_found_and_kept_for_the_next_run(
 
     assert embedder.best_batch(Slow()) == 8
     assert embedder.best_batch(Slow(most=4)) == 4
+
+    class Heavy(Sums):
+        def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+            clock[0] += 0.06 + 0.12 * len(x)  # 0.54 s for 4 pictures, 1.98 s for 16
+            return super().embed(x)
+
+    assert embedder.best_batch(Heavy()) == 16
+    assert embedder.best_batch(Heavy(), pictures=1000) == 4
     fixed = Sums()
     fixed.batch = 5  # type: ignore[attr-defined]
     assert embedder.best_batch(fixed) % 5 == 0
