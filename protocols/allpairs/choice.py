@@ -25,7 +25,7 @@ _WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
 _WORTH_TRIAL = 2e10
 _WORTH_GPU = 2e12  # below, a GPU is done before its kernels are compiled
 _SEED = 0
-_LOOKS = 4  # of a trial
+_LOOKS = 4, 16  # of a trial: of short jobs and long ones
 
 
 def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> Screen:
@@ -55,15 +55,16 @@ def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> S
 
 
 def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float:
-    """Processor seconds a pair that this screen costs: the median of a few looks."""
+    """Processor seconds a pair that this screen costs: the median of a few seconds."""
     rng, (m, n) = np.random.default_rng(1), (len(scan.x), len(scan.y))
     high, wide = screen.tile[0] // (4 if screen.on_gpu else 16), screen.tile[1]
-    i0 = int(rng.integers(0, max(1, m - _LOOKS * high)))
+    looks = int(np.clip(scan.scores.pairs // 10**8, *_LOOKS))
+    i0 = int(rng.integers(0, max(1, m - looks * high)))
     j0 = int(rng.integers(0, max(1, n - wide)))
-    block = Block(i0, min(m, i0 + _LOOKS * high), j0, min(n, j0 + wide))
+    block = Block(i0, min(m, i0 + looks * high), j0, min(n, j0 + wide))
     # A GPU works while this thread waits.
     clock = time.perf_counter if screen.on_gpu else time.thread_time
-    looks = []
+    seconds = []
     with one_torch_thread(uses_torch(screen)):
         x = screen.encode(scan.x, block.i0, block.i1)  # and loads what an encoding needs
         begun = clock()
@@ -73,8 +74,8 @@ def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float
             tile = block._replace(i0=i, i1=min(i + high, block.i1))
             begun = clock()
             scan.look(screen, collectors, x, y, block, tile)
-            looks.append((clock() - begun) / ((tile.i1 - tile.i0) * (tile.j1 - tile.j0)))
-    return coded + median(looks[1:] or looks)  # the first warms up
+            seconds.append((clock() - begun) / ((tile.i1 - tile.i0) * (tile.j1 - tile.j0)))
+    return coded + median(seconds[1:] or seconds)  # the first warms up
 
 
 def _candidates(scores: PairScores) -> list[Screen]:
