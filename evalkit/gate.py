@@ -77,7 +77,8 @@ class Verdict:
 def default_rules(found: Comparison) -> tuple[Rule, ...]:
     """No metric with a paired test may be significantly worse, at 0.05 shared among all of them."""
     if not found.differences:
-        raise ReportError(f"no paired test of any metric: {found.why_unpaired}", _KEEP_OUTCOMES)
+        why = found.why_unpaired or "none has a value in both reports"
+        raise ReportError(f"no paired test of any metric: {why}", _KEEP_OUTCOMES)
     return tuple(Rule(metric=n, alpha=ALPHA / len(found.differences)) for n in found.differences)
 
 

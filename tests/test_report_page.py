@@ -15,7 +15,7 @@ from PIL import Image
 from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import ReportError
-from evalkit.protocols import megaface, score_list
+from evalkit.protocols import geometry, megaface, score_list
 from evalkit.report.hardest import hardest
 from evalkit.types import Report
 
@@ -25,7 +25,7 @@ pytest.importorskip("jinja2")
 from evalkit.report import geometry_plots
 from evalkit.report.look import Model
 from evalkit.report.page import page
-from evalkit.report.plots import PICTURES, band, draw, inline_svg, roc_points, save
+from evalkit.report.plots import PICTURES, band, draw, drawable, inline_svg, roc_points, save
 
 HOSTILE = '<script>alert("x")</script>$\\frac'
 Two = tuple[Report, Report]
@@ -302,3 +302,25 @@ def test_words_and_lines_stand_out_on_both_papers(hostile_page: str) -> None:
             for name, colour in colours.items():
                 least = {"faint": 1.0, "ink": 7.0, "soft": 4.5, "link": 4.5, "bad": 4.5}
                 assert _contrast(colour, paper) >= least.get(name, 3.0), (name, colour, paper)
+
+
+def test_log_axes_of_less_than_a_decade_are_named_in_plain_numbers() -> None:
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(40), rng.integers(2, 7, 40))
+    x = rng.normal(size=(40, 8))[who] + 0.4 * rng.normal(size=(len(who), 8))
+    searched = megaface.evaluate(x[:30], who[:30], {"distractors=6": x[40:46]})
+    for kind, report, names in (
+        ("regions-angle", geometry.evaluate(x, who), {"2", "5"}),
+        ("cmc", searched, {"1", "2", "5"}),
+    ):
+        axis = draw(kind, [Model("m", report)]).axes[0].xaxis
+        shown = {label.get_text() for label in axis.get_ticklabels(which="both")}
+        assert names <= shown and not any("math" in text for text in shown), kind
+
+
+def test_what_was_never_compared_is_not_drawn() -> None:
+    nothing = score_list.evaluate(np.full(20, -np.inf), np.arange(20) % 2 == 0)
+    alone = geometry.evaluate(np.eye(12, 3) + 1, np.arange(12))
+    assert not drawable("histogram", nothing) and not drawable("regions-angle", alone)
+    page([Model("a", nothing), Model("b", nothing)])
+    page([Model("a", alone), Model("b", alone)])

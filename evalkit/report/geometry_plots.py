@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.report.look import GENUINE, IMPOSTOR, INK, Model, colour, line_style, short
+from evalkit.report.look import GENUINE, IMPOSTOR, INK, Model, colour, line_style, log_ticks, short
 
 BARS = 100  # at most, however fine the report's bins are
 
@@ -33,7 +33,7 @@ def distances(axes: Any, models: Sequence[Model], space: str, label: str) -> Non
     axes.set_yscale("log")
     axes.set_xlabel(label)
     axes.set_ylabel("share of pairs")
-    axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.6g} %")
+    log_ticks(axes.yaxis, lambda v: f"{100 * v:.6g} %")
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
@@ -61,7 +61,7 @@ def regions(axes: Any, models: Sequence[Model]) -> None:
         )
         points.set_gid(f"m{n}")
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    log_ticks(axes.xaxis, lambda v: f"{v:g}")
     axes.set_xlabel("images of the class")
     axes.set_ylabel("region, mean angle in degrees")
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
@@ -96,7 +96,7 @@ def spectrum(axes: Any, models: Sequence[Model]) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("principal direction")
     axes.set_ylabel("share of the variance")
-    axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.6g} %")
+    log_ticks(axes.yaxis, lambda v: f"{100 * v:.6g} %")
     if len(models) > 1:
         axes.legend(frameon=False)
 

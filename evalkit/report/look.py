@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from evalkit.types import Report
 
@@ -32,3 +34,14 @@ def colour(n: int) -> str:
 def line_style(n: int) -> str:
     """Line of model n, where colour says something else."""
     return "-" if n == 0 else ("--", ":", "-.")[(n - 1) % 3]
+
+
+def log_ticks(axis: Any, text: Callable[[float], str]) -> None:
+    """Name the powers of ten of a log axis, below two decades also 2 and 5 times each."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda v, _: text(v))
+    axis.set_minor_formatter(NullFormatter())

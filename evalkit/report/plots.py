@@ -22,7 +22,17 @@ from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.resampling import metric_draws
 from evalkit.protocols.samples import Floats, Outcomes, parts_of
 from evalkit.report import geometry_plots
-from evalkit.report.look import FAINT, GENUINE, IMPOSTOR, INK, MODELS, Model, line_style, short
+from evalkit.report.look import (
+    FAINT,
+    GENUINE,
+    IMPOSTOR,
+    INK,
+    MODELS,
+    Model,
+    line_style,
+    log_ticks,
+    short,
+)
 from evalkit.report.look import colour as colour_of
 from evalkit.types import Estimate, Report
 
@@ -111,7 +121,7 @@ def cmc(axes: Any, models: Sequence[Model]) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("rank k")
     axes.set_ylabel("mate within rank k")
-    axes.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    log_ticks(axes.xaxis, lambda v: f"{v:g}")
     _percent(axes.yaxis)
     axes.legend(frameon=False, loc="lower right")
 
@@ -155,7 +165,12 @@ def drawable(kind: str, report: Report) -> bool:
         return "accuracy" in report.metrics and bool(report.metrics["accuracy"].folds)
     if kind in ("roc", "det"):
         return "roc" in report.curves or _tail(report)
-    return bool(_cmc_curves(report)) if kind == "cmc" else kind in report.curves
+    return bool(_cmc_curves(report)) if kind == "cmc" else _holds(report.curves.get(kind, {}))
+
+
+def _holds(curve: Mapping[str, Sequence[float]]) -> bool:
+    """Tell whether a curve has anything above zero: where nothing was compared it has not."""
+    return any(any(v) for name, v in curve.items() if name not in ("low", "high", "rank"))
 
 
 def _cmc_curves(report: Report) -> dict[str, Mapping[str, Sequence[float]]]:
