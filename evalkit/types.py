@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import labels, whole_numbers
 from evalkit.errors import ProtocolError
 
 Progress = Callable[[int, int], None]  # done, in all
@@ -43,6 +44,8 @@ class Manifest:
     subject: NDArray[np.int32]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", tuple(self.keys))
+        object.__setattr__(self, "subject", whole_numbers(self.subject, "subject"))
         if self.subject.shape != (len(self.keys),):
             raise ProtocolError(
                 f"a manifest of {len(self.keys)} keys has subjects of shape {self.subject.shape}"
@@ -64,12 +67,21 @@ class PairSet:
     """Comparisons for verification: P pairs of manifest rows.
 
     left, right : (P,) int64 rows.  genuine : (P,) bool.  fold : (P,) int16 from 0, or None.
+    Lists, other widths and labels of 0 and 1 are converted; ProtocolError for what has no meaning.
     """
 
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     genuine: NDArray[np.bool_]
     fold: NDArray[np.int16] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("left", "right"):
+            rows = whole_numbers(getattr(self, name), name).astype(np.int64, copy=False)
+            object.__setattr__(self, name, rows)
+        object.__setattr__(self, "genuine", labels(self.genuine))
+        if self.fold is not None:
+            object.__setattr__(self, "fold", whole_numbers(self.fold, "fold"))
 
     def __len__(self) -> int:
         return len(self.genuine)

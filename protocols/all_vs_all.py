@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
 from evalkit.protocols.intervals import with_intervals
@@ -43,8 +44,7 @@ def evaluate(
     lowers TPR and rank, never raises FAR.  Intervals are by subject.
     """
     x = normalise(fuse(features, flip))
-    if subject.shape != (len(x),):
-        raise ProtocolError(f"{len(x)} features have subjects of shape {subject.shape}")
+    subject = identities(subject, len(x))
     mated = allpairs.genuine_pairs(subject)[0]
     tail = tail_length(fars, len(x) * (len(x) - 1) // 2 - len(mated))
     verified = allpairs.verify(x, subject, fars=fars, count=tail, progress=progress)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import identities, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, compat, metrics
 from evalkit.protocols.all_vs_all import count_failures
@@ -60,7 +61,7 @@ def validate(features: NDArray[Any], subject: Rows, trials: Sequence[Trial]) -> 
         raise ProtocolError(f"{len(trials)} trial has no standard deviation", "BLUFR has ten")
     for number, trial in enumerate(trials, start=1):
         for name in ("test", "gallery", "probe"):
-            rows = getattr(trial, name)
+            rows = whole_numbers(getattr(trial, name), name)
             if not len(rows) or rows.min() < 0 or rows.max() >= len(features):
                 raise ProtocolError(
                     f"trial {number}: {name!r} is empty or names a row outside 0 to "
@@ -90,7 +91,8 @@ def evaluate(
     Intervals: the same people are drawn for every trial, since trials share them; by our rule's
     draws for both rules.  Outcomes are these draws, and what they were drawn of.
     """
-    subject = np.asarray(subject)
+    features = np.asarray(features)
+    subject = identities(subject, len(features))
     validate(features, subject, trials)
     x = normalise(fuse(features, flip))
     people, who = np.unique(subject, return_inverse=True)

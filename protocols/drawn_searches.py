@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 
 import numpy as np
 
+from evalkit.errors import ProtocolError
+from evalkit.protocols.metrics import exact_rate
 from evalkit.protocols.samples import Sample, Searches
 from evalkit.protocols.subject_draws import Counts, Draw, Statistic, share
 
@@ -28,10 +29,9 @@ def rank_statistic(sample: Sample, k: str) -> Statistic | None:
 
 def tpir_statistic(sample: Sample, fpir: str) -> Statistic | None:
     """Mean over the galleries of TPIR at the lowest threshold with weighted FPIR at most x."""
-    rate = rate_of(fpir)
-    if rate is None or not sample.searches:
+    x = rate_of(fpir)
+    if x is None or not sample.searches:
         return None
-    x = float(rate)
     if not all(len(s.mate) and len(s.nonmate) for s in sample.searches):
         return None
 
@@ -39,7 +39,7 @@ def tpir_statistic(sample: Sample, fpir: str) -> Statistic | None:
 
     def of_gallery(g: _Found, weight: Counts) -> float:
         false = np.cumsum(weight[g.searches.nonmate_subject])
-        k = int(np.searchsorted(false, x * false[-1] * (1 + 1e-12), "right"))
+        k = int(np.searchsorted(false, float(x) * false[-1] * (1 + 1e-12), "right"))
         looked = weight[g.subject]
         return share(float(looked @ g.above(k)), float(looked @ g.looked))
 
@@ -74,10 +74,8 @@ class _Found:
 
 
 def rate_of(text: str) -> Fraction | None:
-    """Read decimal text; None for a name's other text, and for numbers nobody would write."""
-    if not re.fullmatch(r"[0-9./]{1,30}([eE][+-]?[0-9]{1,3})?", text):
-        return None
+    """Read the rate in a metric's name as `metrics.exact_rate` does; None for any other text."""
     try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        return exact_rate(text)
+    except ProtocolError:
         return None

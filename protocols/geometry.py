@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
 from evalkit.protocols.distances import SPACES, Floats, Ints, Space
@@ -62,9 +63,7 @@ def evaluate(
     participation-ratio, entropy-dimension, hubness-skewness@k=k, antihubs@k=k.
     """
     given = fuse(features, flip)
-    who = np.asarray(subject, np.int64)
-    if who.shape != (len(given),):
-        raise ProtocolError(f"{len(given)} features have subjects of shape {who.shape}")
+    who = identities(subject, len(given)).astype(np.int64)
     bad = failed(given)
     x, who = (given[~bad], who[~bad]) if bad.any() else (given, who)
     if len(x) < 2:

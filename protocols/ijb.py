@@ -63,6 +63,7 @@ def verify(
     scripts, on impostor scores in float32 (theirs are float64, so a pair at the border may swap).
     """
     pairs = PairSet(templates.rows(left), templates.rows(right), genuine)
+    genuine = pairs.genuine
     scored = long_lists.screen(templates.vectors, pairs)
     found = {f"tpr@far={far}": long_lists.tpr_at_far(scored, far) for far in fars}
     if nearest:

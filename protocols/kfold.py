@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evalkit.arrays import labels
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import checked_scores
 from evalkit.types import Estimate
@@ -52,8 +53,11 @@ def check_folds(genuine: NDArray[np.bool_], fold: NDArray[np.integer[Any]]) -> N
     At least two folds, and each with genuine and impostor pairs: the accuracy of a fold of one
     class says nothing about telling two apart.
     """
-    if fold.shape != genuine.shape:
-        raise ProtocolError(f"{genuine.size} pairs have folds of shape {fold.shape}")
+    if fold.shape != genuine.shape or fold.dtype.kind not in "iu":
+        raise ProtocolError(
+            f"{genuine.size} pairs have folds of shape {fold.shape}, {fold.dtype}",
+            "expected a whole number for each pair",
+        )
     names = np.unique(fold)
     if len(names) < 2:
         raise ProtocolError(f"the pairs are in {len(names)} fold", "cross-validation needs two")
@@ -105,19 +109,19 @@ def decisions(
     scores : (P,) float64, or (F, P) where row k holds every pair's score under what was learned
     without the k-th fold in ascending order.  genuine, fold : (P,).  Returns (P,) bool.
     """
-    labels = np.asarray(genuine, dtype=np.bool_)
+    truth = labels(genuine)
     folds = np.asarray(fold)
-    names = check_folds(labels, folds)
+    names = check_folds(truth, folds)
     rows = np.asarray(scores, dtype=np.float64)
-    if rows.shape not in (labels.shape, (len(names), *labels.shape)):
-        raise ProtocolError(f"{labels.size} pairs in {len(names)} folds have {rows.shape} scores")
-    right = np.empty(len(labels), np.bool_)
+    if rows.shape not in (truth.shape, (len(names), *truth.shape)):
+        raise ProtocolError(f"{truth.size} pairs in {len(names)} folds have {rows.shape} scores")
+    right = np.empty(len(truth), np.bool_)
     for n, k in enumerate(names):
         if n == 0 or rows.ndim == 2:  # common scores are sorted once
             row = checked_scores(rows[n] if rows.ndim == 2 else rows, "pair")
             order = np.argsort(row, kind="stable")
-            s, is_genuine, of_fold = row[order], labels[order], folds[order]
+            s, is_genuine, of_fold = row[order], truth[order], folds[order]
         threshold = rule(s[of_fold != k], is_genuine[of_fold != k])
         here = folds == k
-        right[here] = (row[here] >= threshold) == labels[here]
+        right[here] = (row[here] >= threshold) == truth[here]
     return right

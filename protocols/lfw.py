@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import labels
 from evalkit.errors import ProtocolError
 from evalkit.protocols import recipes, verification
 from evalkit.protocols.intervals import with_intervals
@@ -62,6 +63,7 @@ def evaluate(
     10-fold accuracy without them (not in training, not in test), beside the official number.
     """
     features = np.asarray(features)
+    errata = None if errata is None else labels(errata, "errata")
     validate(features, pairs, errata)
     report = verification.evaluate(features, pairs, subject, flip=flip, recipe=recipe, fars=fars)
     measured = dict(report.metrics)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, megaface_roc, metrics
 from evalkit.protocols.intervals import with_intervals
@@ -84,7 +85,11 @@ def evaluate(
     without a template (NaN) is never accepted and never outranks a mate; its own searches all miss.
     Outcomes of each set are a part (`samples.parts_of`) under its parameters.
     """
-    probe, subject = np.asarray(probe), np.asarray(subject)
+    probe = np.asarray(probe)
+    subject = identities(subject, len(probe))
+    if not isinstance(distractors, Mapping):
+        raise ProtocolError("a set of distractors has no name", 'give {"distractors=1000": array}')
+    distractors = {name: np.asarray(x) for name, x in distractors.items()}
     validate(probe, subject, distractors)
     if noises is not None and model is not None:
         raise ProtocolError(

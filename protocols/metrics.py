@@ -11,6 +11,7 @@ Rates come from integer counts and one division.  Nothing depends on a grid of t
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,8 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
+from evalkit.arrays import whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.types import Estimate
+
+_RATE = re.compile(r"-?[0-9./]{1,30}([eE][+-]?[0-9]{1,3})?")
 
 
 def checked_scores(values: ArrayLike, what: str) -> NDArray[np.float64]:
@@ -169,24 +173,32 @@ def _empty(genuine: int, impostor: int) -> Estimate:
     return Estimate(value=None, n=genuine + impostor, note=f"there are no {missing} comparisons")
 
 
+def exact_rate(text: str) -> Fraction:
+    """Read a FAR or FPIR from decimal text such as "1e-3", exactly: "0.1" means one tenth.
+
+    ProtocolError unless 0 < x <= 1 and the text is what somebody would write: an exponent of nine
+    digits would take hours.
+    """
+    try:
+        if not isinstance(text, str) or not _RATE.fullmatch(text):
+            raise ValueError
+        x = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ProtocolError(f"FAR {text!r} is not decimal text", 'write it as "1e-3"') from None
+    if not 0 < x <= 1:
+        raise ProtocolError(f"FAR {text} is outside (0, 1]", 'write it as a fraction, "1e-3"')
+    return x
+
+
 def false_accepts_allowed(far: str, impostor: int) -> int:
     """K = floor(x N): the accepts that a FAR of at most x allows among N impostor comparisons.
 
-    far : decimal text such as "1e-3"; the product is exact, so "0.1" means one tenth.
-    ProtocolError unless 0 < x <= 1.
+    far : decimal text, see `exact_rate`; the product is exact.
 
     >>> false_accepts_allowed("1e-3", 3000), false_accepts_allowed("0.3", 10)
     (3, 3)
     """
-    try:
-        if not isinstance(far, str):
-            raise ValueError
-        x = Fraction(far)
-    except (ValueError, ZeroDivisionError):
-        raise ProtocolError(f"FAR {far!r} is not decimal text", 'write it as "1e-3"') from None
-    if not 0 < x <= 1:
-        raise ProtocolError(f"FAR {far} is outside (0, 1]", 'write it as a fraction, "1e-3"')
-    return math.floor(x * impostor)
+    return math.floor(exact_rate(far) * impostor)
 
 
 def threshold_at_far(impostor: ArrayLike, far: str) -> float | None:
@@ -241,7 +253,7 @@ def tpr_estimate(
     allowed = false_accepts_allowed(far, impostor)
     n = genuine + impostor
     if allowed == 0 or threshold is None:
-        need = math.ceil(1 / Fraction(far))
+        need = math.ceil(1 / exact_rate(far))
         note = f"{rate} {far} needs at least {need:,} {trials}, there are {impostor:,}"
         return Estimate(value=None, n=n, note=note)
     note = f"rests on {false_accepts} false accepts: fewer than 10 is a guess"
@@ -283,9 +295,16 @@ def mate_rank(scores: ArrayLike, mate: ArrayLike) -> NDArray[np.int64]:
     """Rank of each probe's mate: 1 + gallery entries that score strictly above it.
 
     scores : (Q, G) probe by gallery; mate : (Q,) gallery column.  Ties favour the mate.
-    A failed mate (-inf) has rank 0, which no `cmc` counts.
+    A failed mate (-inf) has rank 0, which no `cmc` counts.  Returns (Q,) int64.
+    ProtocolError where the shapes do not fit or a column is none of the gallery's.
     """
-    s, m = np.asarray(scores, dtype=np.float64), np.asarray(mate)
+    s, m = np.asarray(scores, dtype=np.float64), whole_numbers(mate, "mate")
+    if s.ndim != 2 or m.shape != s.shape[:1]:
+        raise ProtocolError(
+            f"scores of shape {s.shape} have mates of shape {m.shape}", "expected (Q, G) and (Q,)"
+        )
+    if m.min(initial=0) < 0 or m.max(initial=-1) >= s.shape[1]:
+        raise ProtocolError(f"mates are columns {m.min()} to {m.max()} of {s.shape[1]}")
     own = s[np.arange(len(s)), m]
     return np.where(np.isfinite(own), 1 + np.count_nonzero(s > own[:, None], axis=1), 0)
 
@@ -300,6 +319,8 @@ def cmc(rank: ArrayLike, depth: int) -> NDArray[np.float64]:
     [0.5, 0.5, 0.75]
     """
     r = np.asarray(rank, dtype=np.int64)
+    if r.ndim != 1:
+        raise ProtocolError(f"ranks have shape {r.shape}", "expected one dimension")
     hits = np.bincount(r[(r >= 1) & (r <= depth)], minlength=depth + 1)[1 : depth + 1]
     return np.cumsum(hits) / (len(r) or np.nan)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import labels
 from evalkit.errors import ProtocolError
 from evalkit.protocols import verification
 from evalkit.protocols.intervals import with_intervals
@@ -54,7 +55,8 @@ def evaluate(
     With `pairs` the intervals are by subject.  Without, pairs are drawn as if no two shared a
     person, which makes intervals too short where they do, and each interval says so.
     """
-    score = np.asarray(score, np.float64)
+    score, genuine = np.asarray(score, np.float64), labels(genuine)
+    fold = None if fold is None else np.asarray(fold)
     validate(score, genuine, fold)
     measured = verification.measures(score, genuine, fold, fars)
     if fold is None:

@@ -6,7 +6,7 @@ Every rule here gives the same bits on every machine: sums have a fixed order or
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ def fuse(views: NDArray[Any], flip: Flip = "none", *, unit: bool = False) -> NDA
     A single view fused by `sum` or `concat` is an error: the mirrored images were never embedded.
     """
     x = np.asarray(views)
+    if flip not in get_args(Flip):
+        raise ProtocolError(f"flip fusion {flip!r} is none of {', '.join(get_args(Flip))}")
     if x.ndim not in (2, 3):
         raise ProtocolError(f"features have shape {x.shape}", "expected (N, D) or (N, V, D)")
     if x.ndim == 2:

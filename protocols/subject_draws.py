@@ -155,8 +155,10 @@ def _tail_excess(sample: Sample, accepted: int) -> tuple[Floats, float]:
     a, b = sample.left_images, sample.right_images
     if a is None or b is None:
         raise ProtocolError(_ALL_STORED)
-    far = accepted / sample.impostors
-    scale = sample.impostors / _crossed(sample, np.ones(sample.subjects))
+    far, crossed = accepted / sample.impostors, _crossed(sample, np.ones(sample.subjects))
+    if not crossed:  # all rows are one person's
+        return np.zeros(sample.subjects), 0.0
+    scale = sample.impostors / crossed
     left, right = sample.left[:accepted], sample.right[:accepted]
     pairs_of_subject = scale * (a * (b.sum() - b) + b * (a.sum() - a))
     per_subject = (

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols.scores import Flip, failed, fuse, normalise
 
@@ -72,7 +73,8 @@ def pool(
     length, detector score, mean over a medium's images, sum over media, unit length.  Sums are in
     float64.  An image without a vector (not finite) is left out of its template, and counted.
     """
-    n = len(features)
+    features, n = np.asarray(features), len(features)
+    template, media = whole_numbers(template, "template"), whole_numbers(media, "media")
     if template.shape != (n,) or media.shape != (n,):
         raise ProtocolError(f"{n} features, {len(template)} templates and {len(media)} media")
     if how.detector_score and (detector_score is None or detector_score.shape != (n,)):

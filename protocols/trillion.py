@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.intervals import with_intervals
@@ -66,7 +67,8 @@ def evaluate(
     Metrics: tpr@far=x, tpir@fpir=1e-3, rank-1@distractors=N.  A row that is not finite has no
     template: it is never accepted, and its genuine pairs all miss.
     """
-    subject = np.asarray(subject)
+    features = np.asarray(features)
+    subject = identities(subject, len(features))
     validate(features, subject)
     other = subject < 0
     if not other.any():
@@ -130,7 +132,8 @@ def evaluate_one_set(
     engine: allpairs.Engine | None = None,
 ) -> Report:
     """Compare every two rows of a labelled set; of two subjects, or -1, they are impostors."""
-    subject = np.asarray(subject)
+    features = np.asarray(features)
+    subject = identities(subject, len(features))
     validate(features, subject)
     x = normalise(features)
     i, j = genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))

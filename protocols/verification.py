@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics, recipes
 from evalkit.protocols.intervals import with_intervals
@@ -101,6 +102,7 @@ def evaluate(
     """
     features = np.asarray(features)
     validate(features, pairs)
+    subject = None if subject is None else identities(subject, len(features))
     fold = pairs.fold if pairs.fold is not None else folds_by_position(pairs.genuine)
     how = Recipe(fusion=flip) if recipe is None else recipe
     found = recipes.scored(how, features, replace(pairs, fold=fold), subject)
