@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from statistics import median
 
@@ -52,3 +53,20 @@ def test_the_size_table_is_true(folder: str) -> None:
     assert all(abs(a - b) <= 0.1 * b for a, b in zip(told, true, strict=True)), (
         f"CONTRIBUTING.md says {told} of {folder}/, it is {true}"
     )
+
+
+@pytest.mark.skipif(
+    not (ROOT / "CONTRIBUTING.md").is_file(), reason="no documents beside the tests"
+)
+def test_every_dependency_earns_its_line() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| ([^|]+) \|", text.partition("## Dependencies")[2], re.MULTILINE)
+    told = {word.lower() for row in table for word in re.findall(r"[\w-]+", row)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    asked = [
+        *project["project"]["dependencies"],
+        *(r for extra in project["project"]["optional-dependencies"].values() for r in extra),
+        *(r for group in project["dependency-groups"].values() for r in group),
+    ]
+    names = {re.split(r"[\[><=;]", r)[0].strip() for r in asked if isinstance(r, str)}
+    assert names - {"face-evalkit"} - told == set()
