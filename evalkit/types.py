@@ -118,7 +118,7 @@ class Failures:
     images: int = 0
     genuine: int = 0
     impostor: int = 0
-    keys: tuple[str, ...] = ()  # the first hundred, for the reader
+    keys: tuple[str, ...] = ()  # the first hundred, where the rows have names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,19 +53,22 @@ def evaluate(
     recipe: Recipe | None = None,
     fars: Sequence[str] = FARS,
     errata: NDArray[np.bool_] | None = None,
+    keys: Sequence[str] = (),
 ) -> Report:
     """Evaluate LFW, or any set in its layout.
 
     features : (N, D) or (N, V, D), rows of the manifest that `pairs` was resolved with.
     subject : (N,) identity of each row, kept with the outcomes.
-    flip, recipe : as `verification.evaluate` takes them.
+    flip, recipe, keys : as `verification.evaluate` takes them.
     errata : (P,) bool, pairs known to be wrongly labelled.  Adds `accuracy@errata=excluded`, the
     10-fold accuracy without them (not in training, not in test), beside the official number.
     """
     features = np.asarray(features)
     errata = None if errata is None else labels(errata, "errata")
     validate(features, pairs, errata)
-    report = verification.evaluate(features, pairs, subject, flip=flip, recipe=recipe, fars=fars)
+    report = verification.evaluate(
+        features, pairs, subject, flip=flip, recipe=recipe, fars=fars, keys=keys
+    )
     measured = dict(report.metrics)
     if errata is not None and pairs.fold is not None:
         how = Recipe(fusion=flip) if recipe is None else recipe

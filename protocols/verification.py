@@ -87,6 +87,7 @@ def evaluate(
     flip: Flip = "none",
     recipe: Recipe | None = None,
     fars: Sequence[str] = FARS,
+    keys: Sequence[str] = (),
 ) -> Report:
     """Verify a pair list.
 
@@ -96,6 +97,7 @@ def evaluate(
     recipe : how a published system scores and chooses its threshold (`recipes`), fusion included,
     instead of the cosine and the exact threshold; where it learns, a pair's score is by what was
     learned without its fold, and AUC, EER and TPR are of these scores together.
+    keys : name of each row, so that the report can name those without a template.
     A list without folds gets `folds_by_position`, which the report says.  Intervals are by subject.
     Metrics: accuracy, auc, eer, tpr@far=x for each x of `fars`.  ProtocolError where the arrays do
     not fit together or a fold has one class only.
@@ -116,7 +118,7 @@ def evaluate(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, kept),
-        failures=count_failures(how, features, pairs, found.score),
+        failures=count_failures(how, features, pairs, found.score, keys),
         provenance={
             "pairs": len(pairs),
             "images": len(np.union1d(pairs.left, pairs.right)),
@@ -167,19 +169,26 @@ def accuracy(
 
 
 def count_failures(
-    how: Recipe, features: NDArray[Any], pairs: PairSet, score: NDArray[np.float64]
+    how: Recipe,
+    features: NDArray[Any],
+    pairs: PairSet,
+    score: NDArray[np.float64],
+    keys: Sequence[str] = (),
 ) -> Failures:
     """Count the images of the list without a template, and the pairs they took part in.
 
-    A view that `how` does not fuse may be missing.
+    A view that `how` does not fuse may be missing.  keys : of all rows, or none.
     """
+    if len(keys) not in (0, len(features)):
+        raise ProtocolError(f"{len(features)} features have {len(keys)} keys")
     used = np.union1d(pairs.left, pairs.right)
-    without = failed(recipes.fused(how, features[used]))
+    lost = used[failed(recipes.fused(how, features[used]))]
     rejected = np.isneginf(score)
     return Failures(
-        images=int(without.sum()),
+        images=len(lost),
         genuine=int((rejected & pairs.genuine).sum()),
         impostor=int((rejected & ~pairs.genuine).sum()),
+        keys=tuple(keys[row] for row in lost[:100]) if len(keys) else (),
     )
 
 

@@ -112,6 +112,10 @@ def test_nan_embeddings_are_refused_or_counted_as_failures(
     assert lfw(*given, "--allow-failures") == 0
     failures = json.loads(capsys.readouterr().out)["failures"]
     assert failures["images"] == 1 and failures["genuine"] + failures["impostor"] >= 1
+    (name,) = failures["keys"]
+    assert (made / "keys.txt").read_text().splitlines()[0] == f"lfw/{name}"
+    assert lfw(*given[:-2], "--allow-failures") == 0
+    assert f"comparisons rejected\n    {name}\n" in capsys.readouterr().out
 
 
 def test_rows_that_were_never_written_are_refused_where_the_list_needs_them(

@@ -78,6 +78,7 @@ def command(source: VectorSource, pairs: Path | None, errata: bool, output: Outp
         flip=source.how.fusion,
         recipe=source.recipe,
         errata=lists.errata(compared) if errata else None,
+        keys=manifest.keys,
     )
     named = {**(report.outcomes or {}), "keys": np.array(manifest.keys)}
     report = replace(report, provenance={**report.provenance, **made.provenance}, outcomes=named)

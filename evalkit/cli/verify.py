@@ -68,6 +68,7 @@ def command(
         flip=source.how.fusion,
         recipe=source.recipe,
         fars=fars,
+        keys=manifest.keys,
     )
     provenance = {
         "list": pairs.name,

@@ -24,6 +24,8 @@ def table(report: Report, title: str = "") -> str:
             f"  {f.images:,} images without a template: {f.genuine:,} genuine and "
             f"{f.impostor:,} impostor comparisons rejected"
         )
+        if f.keys:
+            lines.append(f"    {', '.join(f.keys[:3])}" + (", ..." if f.images > 3 else ""))
     return "\n".join(lines)
 
 
