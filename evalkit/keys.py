@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,11 @@ VECTORS = (".bin", ".npy", ".feat", ".txt")
 
 
 def canonical(key: str) -> str:
-    """Spell a key with "/" and without the suffix of an image or feature file."""
-    path = PurePosixPath(key.strip().replace("\\", "/"))
+    """Spell a key with "/" and without the suffix of an image or feature file.
+
+    In Unicode's form C: file systems and lists compose "é" in different ways.
+    """
+    path = PurePosixPath(normalize("NFC", key.strip()).replace("\\", "/"))
     if path.suffix.lower() in IMAGES + VECTORS:
         path = path.with_suffix("")
     return str(path)
@@ -101,6 +105,6 @@ def _refuse_one_row(asked: Sequence[str], tails: Sequence[str], what: str) -> No
 
 def subjects_of(keys: Sequence[str]) -> NDArray[np.int32]:
     """Take the folder of each key for its subject, numbered by name: (N,); -1 without a folder."""
-    folders = [key.rpartition("/")[0] for key in keys]
+    folders = [normalize("NFC", key.rpartition("/")[0]) for key in keys]
     number = {name: i for i, name in enumerate(sorted({f for f in folders if f}))}
     return np.array([number.get(f, -1) for f in folders], np.int32)

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from evalkit.datasets.lfw import parse_pairs
+from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
-from evalkit.keys import digest, rows_of
+from evalkit.keys import digest, rows_of, subjects_of
 
 
 @pytest.mark.parametrize(
@@ -41,6 +45,16 @@ def test_two_images_do_not_share_a_row(wanted: list[str]) -> None:
     with pytest.raises(DataError, match=r"'A/1.jpg' and './1....' would share the one row"):
         rows_of(wanted, ["1", "2"])
     assert rows_of(["A/1.jpg", "A/1.jpg"], ["1", "2"]).tolist() == [0, 0]
+
+
+def test_one_name_in_two_forms_of_unicode_is_one_name(tmp_path: Path) -> None:
+    composed, parted = "Jos\u00e9", "Jose\u0301"
+    assert rows_of([f"{composed}/1.jpg"], ["A/1.jpg", f"{parted}/1.jpg"]).tolist() == [1]
+    assert subjects_of([f"{composed}/1.jpg", f"{parted}/2.jpg", "A/1.jpg"]).tolist() == [1, 1, 0]
+    (tmp_path / "who.txt").write_text(f"{composed}\n{parted}\n-\n", encoding="utf-8")
+    assert read_subjects(tmp_path / "who.txt").tolist() == [0, 0, -1]
+    listed = parse_pairs(f"{composed}\t1\t{composed}\t2\n{parted}\t3\tA\t1\n", "list")
+    assert listed.resolve()[0].subject.tolist() == [0, 1, 1, 1]
 
 
 def test_nothing_wanted_is_nothing_found() -> None:

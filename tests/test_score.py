@@ -213,4 +213,6 @@ def test_scores_that_fall_where_faces_are_alike_are_doubted(
     told = "warning: genuine pairs score below impostors, AUC 0.00000: for distances say --distance"
     for more, expected in (([], told), (["--distance"], "")):
         assert cli.run(["score", str(tmp_path / "s.txt"), *more]) == 0
-        assert capsys.readouterr().err.strip() == expected
+        shown = capsys.readouterr()
+        assert shown.err.strip() == expected
+        assert ("4 scored pairs, score = minus distance\n" in shown.out) == bool(more)

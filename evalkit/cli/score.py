@@ -60,9 +60,11 @@ def command(
     if auc is not None and auc < 0.5:
         turn = "leave --distance out" if distance else "for distances say --distance"
         output.say(f"warning: genuine pairs score below impostors, AUC {auc:.5f}: {turn}")
-    provenance = {"scores": scores.name, **names, **report.provenance}
+    given = "minus the distance given" if distance else "as given"
+    provenance = {"scores": scores.name, "score": given, **names, **report.provenance}
     report = replace(report, provenance=provenance)
-    return output.deliver(report, f"{scores.name}: {len(held.score):,} scored pairs")
+    title = f"{scores.name}: {len(held.score):,} scored pairs"
+    return output.deliver(report, f"{title}, score = minus distance" if distance else title)
 
 
 def _same_order(held: score_lists.ScoreList, scores: Path, compared: PairList) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,8 @@ class PairList:
             joined = coo_array((np.ones(g.sum()), (left[g], right[g])), shape=(len(keys),) * 2)
             subject = connected_components(joined, directed=False)[1]
         else:
-            _, subject = np.unique([self.subject(k) for k in keys], return_inverse=True)
+            people = [normalize("NFC", self.subject(k)) for k in keys]
+            _, subject = np.unique(people, return_inverse=True)
         return Manifest(tuple(keys), subject.astype(np.int32)), PairSet(
             left, right, self.genuine, self.fold
         )

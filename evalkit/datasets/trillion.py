@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def read_subjects(path: Path) -> NDArray[np.int32]:
     number: dict[str, int] = {"-": -1, "-1": -1}
     found = np.empty(len(lines), np.int32)
     for row, line in enumerate(lines):
-        name = line.strip()
+        name = normalize("NFC", line.strip())
         if not name:
             raise DataError(f"line {row + 1} of {path} is empty", "write - for a distractor")
         found[row] = number.setdefault(name, len(number) - 2)
