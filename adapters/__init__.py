@@ -90,10 +90,11 @@ def load(
         _refuse_others(OnnxModel, options, model)
         return OnnxModel(_file(model), _declared(spec, model), device=device, **options)
     if suffix in _PROGRAMS:
-        from evalkit.adapters import torch_model
+        from evalkit.adapters import torch_programs
+        from evalkit.adapters.torch_model import TorchModel
 
-        _refuse_others(torch_model.TorchModel, options, model)
-        read = torch_model.program if suffix == ".pt2" else torch_model.script
+        _refuse_others(TorchModel, options, model)
+        read = torch_programs.program if suffix == ".pt2" else torch_programs.script
         return read(_file(model), _declared(spec, model), device=device, **options)
     if model in NETWORKS and not Path(model).exists():
         model = _built_in(model, options)
@@ -101,16 +102,18 @@ def load(
         if plugin.name in (name, suffix.lstrip(".")):
             return _checked(plugin.load()(model, spec=spec, device=device, **options), model)
     if ":" in model and not Path(model).exists():
-        from evalkit.adapters import torch_model
+        from evalkit.adapters import torch_programs
+        from evalkit.adapters.torch_model import TorchModel
 
-        made = torch_model.factory(model)
+        made = torch_programs.factory(model)
         if not hasattr(made, "state_dict"):
             return _checked(made, model)
-        _refuse_others(torch_model.TorchModel, options, model, "weights")
-        return torch_model.network(made, model, _declared(spec, model), device=device, **options)
+        _refuse_others(TorchModel, options, model, "weights")
+        return torch_programs.network(made, model, _declared(spec, model), device=device, **options)
     if Path(model).exists():
         hint = "install the plug-in that reads it, or give module:factory"
-        raise ModelError(f"no adapter reads {suffix or 'such'} files: {model}", hint)
+        kind = "folders" if Path(model).is_dir() else f"{suffix or 'such'} files"
+        raise ModelError(f"no adapter reads {kind}: {model}", hint)
     raise ModelError(f"no model at {model}", _ways(plugins))
 
 

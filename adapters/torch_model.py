@@ -1,18 +1,13 @@
-"""PyTorch: TorchScript, exported programs and `module:factory` with weights become adapters."""
+"""PyTorch: a network becomes an adapter, fed and run on a processor or a GPU."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import importlib
-import inspect
 import sys
 import threading
-import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,7 +90,7 @@ class TorchModel:
             if "can't allocate memory" in str(e):
                 raise MemoryError(str(e).splitlines()[0]) from e
             raise ModelError(
-                f"{self._name} fails on {len(images)} images: {_reason(e)}", fed_as(self.spec)
+                f"{self._name} fails on {len(images)} images: {reason(e)}", fed_as(self.spec)
             ) from e
         if rows.ndim < 2 or len(rows) != len(images):
             raise ModelError(
@@ -158,66 +153,6 @@ def _mean_and_std(spec: InputSpec, device: Any) -> tuple[Any, Any]:
     return torch.tensor(spec.mean, device=device), torch.tensor(spec.std, device=device)
 
 
-def script(path: Path, spec: InputSpec, **options: Any) -> TorchModel:
-    """Load a TorchScript file."""
-    torch = import_torch()
-    try:
-        with warnings.catch_warnings():
-            # Files in the format are here to stay, whatever becomes of its writer.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            network = torch.jit.load(str(path), map_location="cpu").eval()
-    except RuntimeError as e:
-        raise ModelError(
-            f"{path.name} is not TorchScript: {_reason(e)}",
-            "weights without a network need --model module:factory --weights FILE",
-        ) from e
-    return TorchModel(network, spec, name=path.name, fingerprint=_file_digest(path), **options)
-
-
-def program(path: Path, spec: InputSpec, **options: Any) -> TorchModel:
-    """Load a program that `torch.export.save` wrote."""
-    torch = import_torch()
-    try:
-        exported = torch.export.load(str(path))
-    except Exception as e:  # it raises what its zip, JSON and schema readers raise
-        raise ModelError(f"{path.name} is not an exported program: {_reason(e)}") from e
-    given = list(exported.example_inputs[0]) if exported.example_inputs else []
-    if len(given) != 1 or given[0].ndim != 4:
-        shapes = [tuple(one.shape) for one in given]
-        raise ModelError(f"{path.name} has inputs {shapes}", "an image model has one, (N, 3, H, W)")
-    sizes = [n.meta["val"].shape for n in exported.graph.nodes if n.op == "placeholder"][-1]
-    options["batch"] = int(sizes[0]) if isinstance(sizes[0], int) else None
-    name, digest = path.name, _file_digest(path)
-    return TorchModel(exported.module(), spec, name=name, fingerprint=digest, **options)
-
-
-def factory(model: str) -> Any:
-    """Import `package.module:function` and call it; modules beside the user's shell count."""
-    name, _, attribute = model.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        make = getattr(importlib.import_module(name), attribute)
-    except (ImportError, AttributeError) as e:
-        raise ModelError(f"no factory {model}: {e}", "give module:function, importable here") from e
-    return make()
-
-
-def network(
-    net: Any, model: str, spec: InputSpec, weights: str | None = None, **options: Any
-) -> TorchModel:
-    """Make an adapter of a `torch.nn.Module`, with weights from a file where `weights` names one.
-
-    weights : .safetensors, or a checkpoint that loads without running code (`weights_only`).
-    """
-    if weights is not None:
-        from evalkit.adapters.checkpoints import fill
-
-        fill(net, Path(weights))
-    digest = _network_digest(net)
-    return TorchModel(net.eval(), spec, name=model, fingerprint=digest, **options)
-
-
 def import_torch() -> Any:
     """Import PyTorch, or say how to install it."""
     try:
@@ -265,24 +200,7 @@ def _place(device: Any) -> str:
     return str(import_torch().cuda.get_device_name(device)) if device.type == "cuda" else "cpu"
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as f:
-        return f"sha256:{hashlib.file_digest(f, 'sha256').hexdigest()[:16]}"
-
-
-def _network_digest(net: Any) -> str:
-    """SHA-256 of a network's tensors and of the source files of its layers, torch's own apart."""
-    h = hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
-        h.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        h.update(tensor.detach().cpu().contiguous().flatten().view(import_torch().uint8).numpy())
-    kinds = {type(layer) for layer in net.modules()}
-    sources = {inspect.getsourcefile(k) for k in kinds if k.__module__.split(".")[0] != "torch"}
-    for source in sorted(filter(None, sources)):
-        h.update(Path(source).read_bytes())
-    return f"sha256:{h.hexdigest()[:16]}"
-
-
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Give the last line of what torch says, which names the mistake."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip()[:200] if lines else type(error).__name__

@@ -22,11 +22,16 @@ def save(
     layout: str = "nchw",
     outputs: int = 1,
     rank: int = 4,
+    image: list[int | str] | None = None,
 ) -> Path:
-    """Write a model that flattens its input and multiplies it by `weights`."""
+    """Write a model that flattens its input and multiplies it by `weights`.
+
+    image : the shape that it declares for an image, instead of the layout's.
+    """
     shape = [batch, 3, SIZE, SIZE] if layout == "nchw" else [batch, SIZE, SIZE, 3]
     shape = shape if rank == 4 else [batch, 3 * SIZE * SIZE]
-    dtype = np.float16 if kind == TensorProto.FLOAT16 else np.float32
+    shape = shape if image is None else [batch, *image]
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
     nodes = [helper.make_node("Flatten", ["x"], ["flat"])]
     names = ["y", "other"][:outputs]
     nodes += [helper.make_node("MatMul", ["flat", "w"], [name]) for name in names]

@@ -274,6 +274,25 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_failed_images_are_named_and_no_vector_at_all_is_an_error(
+    faces: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(faces.rglob("*.png"))
+    given = ["embed", "--model", model, *FED, "--data", faces]
+    for path in files[:7]:
+        path.write_bytes(b"no image")
+    assert run([str(a) for a in [*given, tmp_path / "some.h5"]]) == 0
+    captured = capsys.readouterr()
+    assert "30 images, 1 x 4, 7 failed" in captured.out
+    *named, more = captured.err.splitlines()
+    assert len(named) == 5 and named[0] == "P0/00.png: the image cannot be read"
+    assert more == "2 more like these"
+    for path in files:
+        path.write_bytes(b"no image")
+    assert run([str(a) for a in [*given, tmp_path / "none.h5"]]) == 3
+    assert "not one of 30 images has a vector" in capsys.readouterr().err
+
+
 def test_an_insightface_bin_set_goes_through(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """ONNX models of every shape that is met in the wild, and those that must be refused."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,42 @@ def test_another_image_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is to be fed") as told:
         adapters.load(str(path), preset="arcface")
     assert "--input-size 8x8" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("image", "layout", "hint"),
+    [
+        ([3, 8, 8], "nhwc", "--layout nchw"),
+        ([8, 8, 3], "nchw", "--layout nhwc"),
+        ([8, 4, 6], "nhwc", "images have 3 channels, the model takes 6"),
+        ([12, 4, 4], "nchw", "images have 3 channels, the model takes 12"),
+        ([3, 4, 16], "nchw", "--input-size 4x16, and crops of that size"),
+    ],
+)
+def test_an_input_that_does_not_fit_says_what_to_do(
+    tmp_path: Path, image: list[int], layout: str, hint: str
+) -> None:
+    path = small_models.save(tmp_path / "m.onnx", image=image)
+    with pytest.raises(ModelError, match="is to be fed") as told:
+        adapters.load(str(path), spec=replace(SPEC, layout=layout))
+    assert told.value.hint == hint
+
+
+def test_a_network_that_fails_is_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = small_models.save(tmp_path / "m.onnx", image=[3, "h", "w"])
+    with pytest.raises(ModelError, match="fails on 1 images") as told:
+        adapters.load(str(path), spec=replace(SPEC, size=(4, 4)))
+    assert told.value.hint == "it was fed 4x4 nchw; is that what it wants?"
+    assert capfd.readouterr().err == ""
+
+
+def test_other_pixels_than_floats_are_refused(tmp_path: Path) -> None:
+    path = small_models.save(tmp_path / "m.onnx", kind=TensorProto.DOUBLE)
+    with pytest.raises(ModelError, match=r"tensor\(double\)") as told:
+        adapters.load(str(path), spec=SPEC)
+    assert "export it with one of tensor(float), tensor(float16)" in told.value.hint
 
 
 def test_a_gpu_that_is_not_there_is_an_error_unless_allowed(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ import resource
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from evalkit.adapters import torch_model
+from evalkit.adapters import torch_programs
 
 
 def faults(passes):
@@ -294,7 +294,7 @@ def faults(passes):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-torch_model.network(torch.nn.Flatten(), "net", SPEC, device="cpu")
+torch_programs.network(torch.nn.Flatten(), "net", SPEC, device="cpu")
 with ThreadPoolExecutor(1) as thread:
     thread.submit(faults, 1).result()
     print(thread.submit(faults, 10).result())

@@ -20,13 +20,15 @@ from evalkit.cli.options import Option
 from evalkit.cli.output import Output
 from evalkit.cli.parameters import Readable
 from evalkit.datasets import landmarks
-from evalkit.errors import ModelError
+from evalkit.errors import DataError, ModelError
 from evalkit.features import FeatureStore
 from evalkit.images import ImageSource
 from evalkit.types import InputSpec, Manifest
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
+
+_NAMED = 5  # of the images that fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,13 @@ class ModelChoice:
                 cluster=cluster,
                 load=replace(self, trust=True).load,  # whoever was asked here said yes
             )
-        for key, reason in list(store.reasons().items())[:5]:
-            output.say(f"no template for {key}: {reason}")
+        failed = store.reasons()
+        for key, reason in list(failed.items())[:_NAMED]:
+            output.say(f"{key}: {reason}")
+        if len(failed) > _NAMED:
+            output.say(f"{len(failed) - _NAMED:,} more like these")
+        if len(failed) == len(manifest.keys):
+            raise DataError(f"not one of {len(failed):,} images has a vector")
         return store
 
     @property

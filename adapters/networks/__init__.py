@@ -1,0 +1,23 @@
+"""The networks that published face-recognition weights belong to, under their checkpoints' names.
+
+`--model iresnet50 --weights backbone.pth` builds one of these and fills it. No library serves:
+facenet-pytorch 2.6 holds torch below 2.3 and numpy below 2, timm and insightface have none of them
+in PyTorch. Each function returns a `torch.nn.Module` with random weights that takes
+(N, 3, H, W) float32, normalised, and gives (N, D) float32.
+"""
+
+from evalkit.adapters.networks.inception import inception_resnet_v1
+from evalkit.adapters.networks.iresnet import iresnet18, iresnet34, iresnet50, iresnet100
+from evalkit.adapters.networks.mobile import mobilefacenet
+from evalkit.adapters.networks.spherenet import sphereface20, sphereface64
+
+__all__ = [
+    "inception_resnet_v1",
+    "iresnet18",
+    "iresnet34",
+    "iresnet50",
+    "iresnet100",
+    "mobilefacenet",
+    "sphereface20",
+    "sphereface64",
+]

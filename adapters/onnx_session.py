@@ -1,0 +1,118 @@
+"""ONNX Runtime on a file: the provider asked for or an error, and the input and output to use."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evalkit.errors import MissingPackageError, ModelError
+from evalkit.types import InputSpec
+
+# TF32 off: "float32" must mean it, whatever the age of the GPU.
+_CUDA: tuple[str, dict[str, str]] = ("CUDAExecutionProvider", {"use_tf32": "0"})
+_TENSORRT: tuple[str, dict[str, str]] = ("TensorrtExecutionProvider", {})
+CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
+_PROVIDERS = {"cpu": [CPU], "cuda": [_CUDA, CPU], "tensorrt": [_TENSORRT, _CUDA, CPU]}
+INPUTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime, or say how to install it."""
+    try:
+        import onnxruntime
+    except ImportError as e:
+        raise MissingPackageError("onnxruntime", "onnx", "an ONNX model") from e
+    return onnxruntime
+
+
+def start(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
+    """Start a session on the device, or refuse: a GPU that does not start is an error."""
+    ort = import_onnxruntime()
+    available = ort.get_available_providers()
+    if device == "auto":
+        device = "cuda" if _CUDA[0] in available else "cpu"
+    device, _, number = device.partition(":")
+    if device not in _PROVIDERS or (number and not number.isdigit()):
+        raise ModelError(f"no device {device!r}", f"one of auto, {', '.join(_PROVIDERS)}")
+    if device != "cpu" and hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
+            ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # errors are raised here
+    on_gpu = {"device_id": number} if number else {}
+    wanted = [(p, o | on_gpu if p != CPU[0] else o) for p, o in _PROVIDERS[device]]
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            session = ort.InferenceSession(
+                str(path), options, providers=[p for p in wanted if p[0] in available]
+            )
+    except Exception as e:
+        raise ModelError(f"{path.name} is not a usable ONNX model: {reason(e)}") from e
+    used = session.get_providers()[0]
+    if used != wanted[0][0] and not allow_cpu:
+        hint = "--device cpu runs it there on purpose, --allow-cpu where no GPU starts"
+        if wanted[0][0] not in available:
+            hint += "; a GPU needs pip install 'face-evalkit[gpu]' in place of onnxruntime"
+        raise ModelError(f"asked for {wanted[0][0]}, ONNX Runtime would use {used}", hint)
+    return session
+
+
+def image_input(session: Any, spec: InputSpec, name: str) -> Any:
+    """Find the one input of an image model, which must take what `spec` says."""
+    inputs = session.get_inputs()
+    listed = ", ".join(f"{i.name} {i.shape} {i.type}" for i in inputs)
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise ModelError(
+            f"{name} has input {listed}", "an image model has one, of shape (N, 3, H, W)"
+        )
+    given = inputs[0]
+    if given.type not in INPUTS:
+        hint = f"export it with one of {', '.join(INPUTS)}; evalkit normalises the pixels"
+        raise ModelError(f"{name} has input {listed}", hint)
+    if hint := _misfit(given.shape[1:], spec):
+        wanted = (3, *spec.size) if spec.layout == "nchw" else (*spec.size, 3)
+        raise ModelError(
+            f"{name} has input {listed}, but is to be fed (N, {', '.join(map(str, wanted))})", hint
+        )
+    return given
+
+
+def _misfit(shape: list[Any], spec: InputSpec) -> str:
+    """Say what to do where the shape of an image is not the spec's; free sizes fit any."""
+
+    def differs(n: Any, wanted: int) -> bool:
+        return isinstance(n, int) and n != wanted
+
+    first = spec.layout == "nchw"
+    c, h, w = shape if first else (shape[2], *shape[:2])
+    if not any(map(differs, (c, h, w), (3, *spec.size))):
+        return ""
+    if shape[2 if first else 0] == 3:
+        return f"--layout {'nhwc' if first else 'nchw'}"
+    if differs(c, 3):
+        return f"images have 3 channels, the model takes {c}"
+    return f"--input-size {h}x{w}, and crops of that size"
+
+
+def output_name(session: Any, wanted: str | None, name: str) -> str:
+    """Find the output to take: the one that is wanted, or the only one."""
+    outputs = session.get_outputs()
+    names = [output.name for output in outputs]
+    listed = ", ".join(f"{output.name} {output.shape}" for output in outputs)
+    if wanted is None and len(names) > 1:
+        raise ModelError(f"{name} has {len(names)} outputs: {listed}", "choose by --output NAME")
+    if wanted is not None and wanted not in names:
+        raise ModelError(f"{name} has no output {wanted!r}", f"it has {listed}")
+    return wanted or str(names[0])
+
+
+def reason(error: Exception) -> str:
+    """Give the first line of what the runtime says, without its code."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    return text.splitlines()[0][:200] if text else type(error).__name__
