@@ -296,7 +296,7 @@ def test_the_warning_reaches_the_user(
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # draws of two people
 def test_how_it_was_aligned_is_in_the_report(faces: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    marks = save(tmp_path / "m.npz")
+    marks = save(tmp_path / "marks.npz")
     (tmp_path / "pairs.txt").write_text(
         "A/a1.png A/a2.png 1\nA/a1.png B/b1.png 0\nA/a2.png B/b1.png 0\n"
     )
