@@ -306,7 +306,7 @@ def test_how_it_was_aligned_is_in_the_report(faces: Path, tmp_path: Path) -> Non
         assert run(list(map(str, given))) == 0
     crop = {n: reports.read(tmp_path / f"{n}.json") for n in "mr"}
     held = str(crop["m"].provenance["crop"])
-    assert held.startswith("aligned to arcface-112 by 5 landmarks of m.npz sha256:")
+    assert held.startswith("aligned to arcface-112 by 5 landmarks of marks.npz sha256:")
     assert crop["r"].provenance["crop"] == "arcface-112"
     with pytest.raises(ReportError, match=r"'crop'.*the images were aligned differently"):
         check_comparable(crop["m"], crop["r"])
