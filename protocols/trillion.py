@@ -73,7 +73,8 @@ def evaluate(
     other = subject < 0
     if not other.any():
         raise ProtocolError(
-            "there are no distractors", "without them, compare all pairs of one set"
+            "there are no distractors",
+            "without them, compare all pairs of one set: --one-set (evaluate_one_set)",
         )
     probe, gallery, who = _rows(features, ~other), _rows(features, other), subject[~other]
     i, j = genuine_pairs(who)

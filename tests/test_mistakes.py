@@ -1,5 +1,6 @@
 """What is typed wrong is told in one line: what, where, what to do; with the right exit code."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from evalkit import cli
 from evalkit.cli import COMMANDS, run
-from evalkit.cli.parameters import Readable, Writable
+from evalkit.cli.parameters import Folder, Readable, Writable
 
 X = "faces/x.npy"
 TRILLION = f"trillion --features {X} --subjects who.txt --far 1e-1"
@@ -25,8 +26,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rng = np.random.default_rng(0)
     np.save(X, rng.normal(size=(12, 4)).astype(np.float32))
     Path("who.txt").write_text("\n".join("aabbcc------"))
-    Path("keys.txt").write_text("\n".join(f"p{k // 2}/{k}.jpg" for k in range(12)))
-    np.savez("x.npz", features=np.load(X), keys=Path("keys.txt").read_text().split())
+    keys = [f"p{k // 2}/{k}.jpg" for k in range(12)]
+    Path("keys.txt").write_text("\n".join(keys))
+    Path("P.json").write_text(json.dumps({"path": keys[:4], "id": ["a", "a", "b", "b"]}))
+    Path("D.json_8_1").write_text(json.dumps({"path": keys[4:]}))
+    np.savez("x.npz", features=np.load(X), keys=keys)
     assert run([*TRILLION.split(), "--out", "base.json", "--quiet"]) == 0
     for name in ("empty.npy", "empty.txt", "empty.json", "empty.toml", "empty.h5"):
         Path(name).touch()
@@ -125,6 +129,13 @@ MISTAKES = {
         (f"lfw --features {X} --preset arcface", 2, "--preset would do nothing: for --model alone"),
         (f"lfw {MODEL} --keys who.txt", 2, "--keys would do nothing: for --features alone"),
         ("report base.json --data faces", 2, "add -o FILE.html"),
+        (f"verify who.txt --features {X} --cluster here:1", 2, "--cluster embeds images"),
+        (f"geometry x.npz --features {X}", 2, "both are given"),
+        (
+            f"{MEGAFACE} P.json --distractor-list D.json_8_1 --distractor-features {X}",
+            3,
+            "x.npy does not say which row is which image",
+        ),
         ("report base.json --markdown --model-card", 2, "not both"),
         (f"import {X} f.h5 --keys keys.txt --subset", 2, "add --list LIST"),
     ],
@@ -135,7 +146,12 @@ MISTAKES = {
         (f"{TRILLION} --json who.txt", 3, "who.txt would be written over what --subjects reads"),
         ("report base.json -o page.pdf", 3, "-o: page.pdf does not end in .html or .htm"),
         ("report base.json --plot roc", 3, "--plot: roc does not end in .png or .svg or .pdf"),
-        ("synth who.txt", 3, "who.txt is a file"),
+        ("synth who.txt", 3, "FOLDER: who.txt is a file"),
+        (
+            f"{MEGAFACE} P.json --distractor-list P.json --devkit-out who.txt",
+            3,
+            "who.txt is a file",
+        ),
     ],
     "nowhere to write": [
         (f"{TRILLION} --out no/r.json", 3, "--out: there is no folder: no"),
@@ -172,7 +188,7 @@ def test_every_command_looks_at_its_files_before_it_works() -> None:
     for name in COMMANDS:
         command = cli.cli.get_command(click.Context(cli.cli), name)
         assert command is not None
-        files = [p for p in command.params if isinstance(p.type, Readable | Writable)]
+        files = [p for p in command.params if isinstance(p.type, Readable | Writable | Folder)]
         assert not files or type(command).__name__ == "Command", name
 
 

@@ -55,7 +55,8 @@ def command(
     """
     path = file or features
     if path is None or (file is not None and features is not None):
-        raise click.UsageError("give FEATURES.h5, or --features FILE with embeddings")
+        both = "" if path is None else "both are given: "
+        raise click.UsageError(f"{both}give FEATURES.h5, or --features FILE with embeddings")
     if output.gate is not None:
         raise click.UsageError(
             "geometry has no outcomes to pair: keep it with --out, and hold it by rules with "

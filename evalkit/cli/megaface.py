@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from evalkit import images
 from evalkit.adapters import embeddings
-from evalkit.cli.options import PATH, Command, checkpoint_option, cluster_option, fars_option
+from evalkit.cli.options import Command, checkpoint_option, cluster_option, fars_option
 from evalkit.cli.output import Output, output_options
-from evalkit.cli.parameters import Readable
+from evalkit.cli.parameters import Folder, Readable
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 Take = Callable[[Sequence[str], str], NDArray[Any]]
+NAMELESS = (".npy", ".bin")  # files of embeddings that hold no keys
 
 
 @click.command(
@@ -93,7 +94,7 @@ Take = Callable[[Sequence[str], str], NDArray[Any]]
 @fars_option(megaface.FARS)
 @click.option(
     "--devkit-out",
-    type=PATH,
+    type=Folder(),
     metavar="FOLDER",
     help="Write also the devkit's cmc_*.json and matches_*.json, by its own rules.",
 )
@@ -142,6 +143,11 @@ def command(
         provenance |= fed(source.recipe, source.features, output)
         other = take
         if distractor_features is not None:
+            if distractor_features.suffix.lower() in NAMELESS:
+                raise DataError(
+                    f"{distractor_features.name} does not say which row is which image",
+                    "--keys names the probes' rows: evalkit import makes a file with names of it",
+                )
             other, more = _read(source, distractor_features, None, file_ending)
             provenance |= {f"distractor_{name}": value for name, value in more.items()}
     x = take(probes.keys, "probe features")

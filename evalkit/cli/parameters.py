@@ -78,15 +78,27 @@ class Writable(click.Path):
         return (path, path.with_suffix(self.beside)) if self.beside else (path,)
 
 
+class Folder(click.Path):
+    """A folder that files are written into; it is made where it is not there."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def check(self, path: Path, name: str) -> None:
+        """DataError where a file has its name."""
+        if path.exists() and not path.is_dir():
+            raise DataError(f"{name}: {path} is a file", "give a folder")
+
+
 def check_files(ctx: click.Context) -> None:
     """Hold every file of a command line against what its option says of it.
 
     DataError also where one that is read would be written over.
     """
-    held: list[tuple[Readable | Writable, Path, str]] = []
+    held: list[tuple[Readable | Writable | Folder, Path, str]] = []
     for param in ctx.command.params:
         given = ctx.params.get(param.name or "")
-        if isinstance(param.type, Readable | Writable) and given is not None:
+        if isinstance(param.type, Readable | Writable | Folder) and given is not None:
             name = param.opts[0] if isinstance(param, click.Option) else _spelled(param)
             paths = given if isinstance(given, tuple) else (given,)
             held += [(param.type, path, name) for path in paths]

@@ -8,7 +8,8 @@ from typing import Literal
 import click
 from tqdm import tqdm
 
-from evalkit.cli.options import PATH, Command
+from evalkit.cli.options import Command
+from evalkit.cli.parameters import Folder
 from evalkit.errors import DataError
 from evalkit.synth import FaceSet, write
 
@@ -20,7 +21,7 @@ from evalkit.synth import FaceSet, write
         "evalkit synth faces --subjects 300 --distractors 5000 --dim 128",
     ],
 )
-@click.argument("folder", type=PATH)
+@click.argument("folder", type=Folder())
 @click.option(
     "--subjects",
     type=click.IntRange(min=1),
@@ -69,7 +70,7 @@ from evalkit.synth import FaceSet, write
     show_default=True,
     help="Files to write.",
 )
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--quiet", is_flag=True, help="Say nothing but the result.")
 def command(
     folder: Path,
     subjects: int,
@@ -85,8 +86,6 @@ def command(
     FOLDER gets features.npy (or .bin, the one-file submission), subjects.txt and answer.json, the
     report that `evalkit trillion` must give on them, wherever its answer is known.
     """
-    if folder.is_file():
-        raise DataError(f"{folder} is a file", "FOLDER is made for the set")
     if (folder / f"features.{kind}").exists():
         raise DataError(
             f"{folder / f'features.{kind}'} exists already", "give another folder, or delete it"
@@ -97,8 +96,9 @@ def command(
         for done in write(faces, folder, kind):
             bar.update(done - bar.n)
     click.echo(f"{folder}: {faces.rows:,} rows, {pairs:,} impostor pairs")
-    click.echo(
-        f"next: evalkit trillion --features {folder / f'features.{kind}'} "
-        f"--subjects {folder / 'subjects.txt'} --expect {folder / 'answer.json'}",
-        err=True,
-    )
+    if not quiet:
+        click.echo(
+            f"next: evalkit trillion --features {folder / f'features.{kind}'} "
+            f"--subjects {folder / 'subjects.txt'} --expect {folder / 'answer.json'}",
+            err=True,
+        )

@@ -53,6 +53,8 @@ def command(
     .mat, the folder of CFP, or a set with its images: InsightFace's .bin, a bcolz folder.
     A list without folds is split by a rule that the report states.
     """
+    if cluster is not None and source.features is not None:
+        raise click.UsageError("--cluster embeds images: for --model alone")
     advise(source.recipe_name, output)
     held = layouts.read(pairs, set_format)
     within = held.images if source.choice.data is None else None
