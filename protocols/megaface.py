@@ -18,7 +18,7 @@ and what its curve says stands in the report as `rule=devkit`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,11 @@ def evaluate(
             counted = with_intervals(counted, search.outcomes)
             curves |= _curves(search, label)
             read, roc = megaface_roc.read_off(project(p, model), subject, project(d, model), fars)
-            counted |= {f"tpr@far={far},{label},rule=devkit": m for far, m in read.items()}
+            more = _as_given(p, d) if model is None else ""
+            counted |= {
+                f"tpr@far={far},{label},rule=devkit": replace(m, note=m.note + more)
+                for far, m in read.items()
+            }
             curves[f"roc@{label},rule=devkit"] = {"far": roc[0], "tpr": roc[1]}
             beside.append(counted)
         # A number and what cleaning makes of it stand next to each other.
@@ -134,6 +138,16 @@ def evaluate(
         curves=curves,
         outcomes=kept,
     )
+
+
+def _as_given(probe: NDArray[Any], distractor: NDArray[Any]) -> str:
+    """Warn where the devkit's distances, of vectors as given, are not cosines: lengths differ."""
+    square = -np.concatenate([project(x).constant for x in (probe, distractor)])
+    square = square[np.isfinite(square) & (square > 0)]
+    low, high = np.sqrt([square.min(initial=np.inf), square.max(initial=0)])
+    if high - low <= 1e-3 * high:
+        return ""
+    return f"; distances of vectors as given, {low:.3g} to {high:.3g} long"
 
 
 def _noisy(noises: Noises) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def clean(
         if not of_subject.any():
             raise ProtocolError(f"all probes of the subject of probe {row} are on the noise list")
         centre = normalise(probe[of_subject]).astype(np.float64)
-        p[row] = normalise(centre[~failed(centre)].sum(axis=0)[None])[0]
+        known = centre[~failed(centre)]
+        p[row] = normalise(known.sum(axis=0)[None])[0] if len(known) else np.nan
     d[noisy_distractor] = np.nan if rule == "insightface" else 0.0
     return p, d

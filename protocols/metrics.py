@@ -256,8 +256,9 @@ def tpr_estimate(
         need = math.ceil(1 / exact_rate(far))
         note = f"{rate} {far} needs at least {need:,} {trials}, there are {impostor:,}"
         return Estimate(value=None, n=n, note=note)
-    note = f"rests on {false_accepts} false accepts: fewer than 10 is a guess"
-    note = "" if false_accepts >= 10 else note
+    some = "false accept" if false_accepts == 1 else "false accepts"
+    few = f"rests on {false_accepts} {some}: fewer than 10 is a guess"
+    note = "" if false_accepts >= 10 else few
     return Estimate(
         value=true_accepts / genuine if genuine else None,
         n=n,

@@ -339,6 +339,18 @@ def test_the_command(
     assert CliRunner().invoke(cli.cli, ["ijb", *_on_disk(tmp_path)]).exit_code == 2
 
 
+def test_rows_that_were_never_written_are_no_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = _on_disk(tmp_path)
+    x = np.load("F.npy")
+    x[7] = 0
+    np.save("F.npy", x)
+    with pytest.raises(DataError, match=r"1 of 40 rows of F.npy were never written: 7"):
+        cli.cli(["ijb", *given, "--pairs", "pairs.txt"], standalone_mode=False)
+
+
 def test_a_gallery_in_place_of_the_pairs_is_told_what_pairs_look_like(tmp_path: Path) -> None:
     (tmp_path / "g.csv").write_text("TEMPLATE_ID,SUBJECT_ID,FILENAME\n1,2,x\n")
     with pytest.raises(DataError) as e:

@@ -135,6 +135,14 @@ def test_a_cleaned_probe_is_its_subjects_centre() -> None:
     ).all()
 
 
+def test_a_noisy_probe_of_a_subject_without_templates_has_none() -> None:
+    x, subject, d = _small()
+    x[subject == subject[0]] = np.nan
+    bad = np.arange(len(x)) == 0
+    p, _ = megaface.clean(x, subject, d, bad, np.zeros(len(d), bool), "insightface")
+    assert np.isnan(p[0]).all()
+
+
 def test_a_joint_bayesian_model_scores_by_its_own_rule() -> None:
     x, subject, d = _small()
     x, d = x.astype(np.float32), d.astype(np.float32)
@@ -195,6 +203,19 @@ def test_every_number_of_every_size_has_its_interval() -> None:
             continue
         assert m.value is not None and m.low is not None and m.high is not None, name
         assert m.low <= m.value <= m.high, name
+
+
+@pytest.mark.parametrize("length", [1, 8])
+def test_the_devkits_distances_of_vectors_of_several_lengths_say_so(length: float) -> None:
+    x, subject, d = _small()
+    unit = {"d": length * normalise(d)}
+    name = "tpr@far=0.1,d,rule=devkit"
+    same = megaface.evaluate(length * normalise(x), subject, unit, fars=["0.1"]).metrics[name]
+    assert "long" not in same.note
+    x = normalise(x)
+    x[0] *= 3
+    mixed = megaface.evaluate(length * x, subject, unit, fars=["0.1"]).metrics[name]
+    assert mixed.note.endswith(f"distances of vectors as given, {length} to {3 * length} long")
 
 
 def of_sizes(x: np.ndarray, subject: np.ndarray, d: np.ndarray, *sizes: int) -> Report:

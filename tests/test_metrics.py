@@ -174,6 +174,8 @@ def test_a_note_says_on_how_many_false_accepts_a_rate_rests():
     assert (tied.value, tied.far) == (0.5, 0)
     assert tied.note == "rests on 0 false accepts: fewer than 10 is a guess"
     assert metrics.tpr_at_far([0.9], np.arange(200.0), "0.05").note == ""
+    one = metrics.tpr_at_far([0.9], np.arange(200.0), "0.005").note
+    assert one == "rests on 1 false accept: fewer than 10 is a guess"
 
 
 def test_no_answer_is_none_with_a_reason():

@@ -17,6 +17,7 @@ from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, rate
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import ijb as files
+from evalkit.datasets.trillion import refuse_unwritten
 from evalkit.errors import DataError
 from evalkit.images import ImageSource
 from evalkit.keys import digest, rows_of
@@ -144,6 +145,7 @@ def _vectors(
                 f"{path.name} has {len(x)} rows, the list {len(listed.names)} images",
                 "without --keys, row i is image i of the list",
             )
+        refuse_unwritten(x, path.name)
         return x, {"features": path.name, **fed(source.recipe, path, output)}
 
     def find(wanted: InputSpec) -> ImageSource:
