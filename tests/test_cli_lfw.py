@@ -135,6 +135,21 @@ def test_rows_that_were_never_written_are_refused_where_the_list_needs_them(
     assert f"1 rows are all zero, the first is {first!r}" in line
 
 
+@pytest.mark.parametrize(("flip", "warned"), [([], True), (["--flip", "none"], False)])
+def test_of_two_views_the_first_is_not_taken_silently(
+    flip: list[str],
+    warned: bool,
+    made: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    x = np.load(made / "x.npy")
+    np.save(tmp_path / "x.npy", np.stack([x, x[::-1]], axis=1))
+    given = ["--features", tmp_path / "x.npy", "--keys", made / "keys.txt", "--json", "-"]
+    assert lfw(*given, *flip) == 0
+    assert ("holds 2 views an image" in capsys.readouterr().err) == warned
+
+
 def test_neither_model_nor_features_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert lfw() == 2
     assert "--features" in capsys.readouterr().err

@@ -73,6 +73,12 @@ class VectorSource:
                 self.features, self.keys, manifest, allow_failures=self.allow_failures
             )
             taken = fed(self.recipe, self.features, output)
+            views = made.features.shape[1] if made.features.ndim == 3 else 1
+            if views > 1 and self.how.fusion == "none" and not self.how.name and not flip_given():
+                output.say(
+                    f"warning: {self.features.name} holds {views} views an image and the first "
+                    "alone is taken: --flip sum or concat fuses them, --flip none is this"
+                )
             return replace(made, provenance={**made.provenance, **taken})
         adapter = self.choice.load()
         found = self.choice.images() if images is None else images(adapter.spec)
