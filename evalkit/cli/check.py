@@ -153,7 +153,7 @@ def _lines(
         f"norms      {low:.3g} to {high:.3g}, median {median:.3g} ({what})",
         f"batches    alone and together differ by at most {seen.batch_difference:.2g}",
         f"flip       cosine of mirror images: median {seen.flip[0]:.3f}, lowest {seen.flip[1]:.3f}",
-        f"images/s   {speed}",
+        f"images/s   {speed}; one pass at a time",
     ]
     if faces is not None:
         n = len(faces) // 2
