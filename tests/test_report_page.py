@@ -23,9 +23,18 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from evalkit.report import geometry_plots
-from evalkit.report.look import Model
+from evalkit.report.look import Model, percent
 from evalkit.report.page import page
-from evalkit.report.plots import PICTURES, band, draw, drawable, inline_svg, roc_points, save
+from evalkit.report.plots import (
+    BEFORE,
+    PICTURES,
+    band,
+    draw,
+    drawable,
+    inline_svg,
+    roc_points,
+    save,
+)
 
 HOSTILE = '<script>alert("x")</script>$\\frac'
 Two = tuple[Report, Report]
@@ -324,3 +333,40 @@ def test_what_was_never_compared_is_not_drawn() -> None:
     assert not drawable("histogram", nothing) and not drawable("regions-angle", alone)
     page([Model("a", nothing), Model("b", nothing)])
     page([Model("a", alone), Model("b", alone)])
+
+
+def test_a_model_keeps_its_colour_in_pictures_that_others_are_not_in(
+    two_reports: Two,
+) -> None:
+    first, second = two_reports
+    models = [Model("first", replace(first, curves={})), Model("second", second)]
+    figure = draw("histogram", models)
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "score (of second alone)"
+    assert {patch.get_gid() for patch in axes.patches} == {"m1"}
+
+
+def test_a_curve_ends_before_its_first_false_accept(two_reports: Two) -> None:
+    far = np.asarray(two_reports[0].curves["roc"]["far"])
+    least = far[far > 0].min()
+    (axes,) = draw("roc", [Model("m", two_reports[0])]).axes
+    drawn = [x for x in axes.lines[0].get_xdata() if x < least]
+    assert drawn and min(drawn) == pytest.approx(least / BEFORE)
+
+
+def test_shares_are_spelled_alike_on_every_axis() -> None:
+    assert [percent(v) for v in (0.125, 1e-4, 1e-6, 1e-7, 0)] == [
+        "12.5 %",
+        "0.01 %",
+        "0.0001 %",
+        "1e-5 %",
+        "0 %",
+    ]
+
+
+def test_columns_of_tests_stand_only_where_something_is_paired(
+    two_reports: Two,
+) -> None:
+    paired = page([Model(n, r) for n, r in zip("ab", two_reports, strict=True)])
+    alone = [Model(n, replace(r, outcomes=None)) for n, r in zip("ab", two_reports, strict=True)]
+    assert '<th scope="col">p</th>' in paired and '<th scope="col">p</th>' not in page(alone)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.resources import as_file, files
 
 import click
+import numpy as np
 
 from evalkit import vectors
 from evalkit.cli.options import Command
@@ -61,5 +62,6 @@ def measure(progress: Progress | None = None) -> Report:
         protocol="demo",
         metrics={**official.metrics, **renamed},
         curves={**every.curves, **official.curves},
+        outcomes={**(official.outcomes or {}), "keys": np.array(manifest.keys)},
         provenance={**official.provenance, **every.provenance, **listed.provenance},
     )

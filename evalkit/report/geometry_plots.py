@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.report.look import GENUINE, IMPOSTOR, INK, Model, colour, line_style, log_ticks, short
+from evalkit.report.look import (
+    GENUINE,
+    IMPOSTOR,
+    INK,
+    Model,
+    colour,
+    line_style,
+    log_ticks,
+    percent,
+    percent_ticks,
+    short,
+)
 
 BARS = 100  # at most, however fine the report's bins are
 
@@ -15,7 +26,8 @@ BARS = 100  # at most, however fine the report's bins are
 def distances(axes: Any, models: Sequence[Model], space: str, label: str) -> None:
     """Share of genuine and of impostor pairs at each distance, log scale."""
     shown = []
-    for n, model in enumerate(models):
+    for model in models:
+        n = model.place
         bins = model.report.curves[f"distances-{space}"]
         starts = np.arange(0, len(bins["low"]), -(-len(bins["low"]) // BARS))
         edges = np.append(np.asarray(bins["low"])[starts], bins["high"][-1])
@@ -25,7 +37,7 @@ def distances(axes: Any, models: Sequence[Model], space: str, label: str) -> Non
             text = name if len(models) == 1 else f"{name}, {short(model.name)}"
             style: Any = {"color": ink, "gid": f"m{n}"}
             axes.stairs(share, edges, label=text, ls=line_style(n), lw=1.2, **style)
-            if n == 0:
+            if model is models[0]:
                 axes.stairs(share, edges, fill=True, alpha=0.18, **style)
     if shown:
         margin = 0.02 * (max(shown) - min(shown))
@@ -33,7 +45,7 @@ def distances(axes: Any, models: Sequence[Model], space: str, label: str) -> Non
     axes.set_yscale("log")
     axes.set_xlabel(label)
     axes.set_ylabel("share of pairs")
-    log_ticks(axes.yaxis, lambda v: f"{100 * v:.6g} %")
+    log_ticks(axes.yaxis, percent)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
@@ -49,10 +61,11 @@ def distances_angle(axes: Any, models: Sequence[Model]) -> None:
 
 def regions(axes: Any, models: Sequence[Model]) -> None:
     """One point a class: mean angle between two of its images, against its images."""
-    for n, model in enumerate(models):
+    for model in models:
+        n = model.place
         held = model.report.curves["regions-angle"]
         r = model.report.metrics["region-samples-correlation@space=angle"]
-        text = "" if r.value is None else f"rank correlation {r.value:.2f}"
+        text = "" if r.value is None else f"rank correlation {round(r.value, 2) + 0.0:.2f}"
         if r.low is not None and r.high is not None:
             text += f" [{r.low:.2f}, {r.high:.2f}]"
         label = ", ".join(part for part in (short(model.name), text) if part)
@@ -64,19 +77,22 @@ def regions(axes: Any, models: Sequence[Model]) -> None:
     log_ticks(axes.xaxis, lambda v: f"{v:g}")
     axes.set_xlabel("images of the class")
     axes.set_ylabel("region, mean angle in degrees")
-    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+    key = axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), markerscale=2)
+    for mark in key.legend_handles:
+        mark.set_alpha(1)
 
 
 def norms(axes: Any, models: Sequence[Model]) -> None:
     """Share of images at each length of the vector."""
-    for n, model in enumerate(models):
+    for model in models:
+        n = model.place
         bins = model.report.curves["norms"]
         edges = np.append(bins["low"], bins["high"][-1])
         drawn = axes.stairs(bins["share"], edges, color=colour(n), label=short(model.name), lw=1.2)
         drawn.set_gid(f"m{n}")
     axes.set_xlabel("length of the vector")
     axes.set_ylabel("share of images")
-    axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.6g} %")
+    percent_ticks(axes.yaxis)
     axes.ticklabel_format(axis="x", useOffset=False)
     if len(models) > 1:
         axes.legend(frameon=False)
@@ -84,7 +100,8 @@ def norms(axes: Any, models: Sequence[Model]) -> None:
 
 def spectrum(axes: Any, models: Sequence[Model]) -> None:
     """Share of the variance along each principal direction; dotted: the participation ratio."""
-    for n, model in enumerate(models):
+    for model in models:
+        n = model.place
         curve = model.report.curves["spectrum"]
         share = np.asarray(curve["share"], float)
         rank = np.asarray(curve["rank"])[: len(share)]
@@ -92,11 +109,12 @@ def spectrum(axes: Any, models: Sequence[Model]) -> None:
         line.set_gid(f"m{n}")
         ratio = model.report.metrics["participation-ratio"].value
         if ratio is not None:
-            axes.axvline(ratio, color=colour(n) if n else INK, lw=0.9, ls=":", gid=f"m{n}")
+            ink = colour(n) if len(models) > 1 else INK
+            axes.axvline(ratio, color=ink, lw=0.9, ls=":", gid=f"m{n}")
     axes.set_yscale("log")
     axes.set_xlabel("principal direction")
     axes.set_ylabel("share of the variance")
-    log_ticks(axes.yaxis, lambda v: f"{100 * v:.6g} %")
+    log_ticks(axes.yaxis, percent)
     if len(models) > 1:
         axes.legend(frameon=False)
 

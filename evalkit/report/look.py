@@ -15,10 +15,11 @@ INK, FAINT, GENUINE, IMPOSTOR = "#24292e", "#c9d1d9", "#00789b", "#c2570c"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A report under the name it has in pictures."""
+    """A report under the name it has in pictures; its place among all gives it its colour."""
 
     name: str
     report: Report
+    place: int = 0
 
 
 def short(name: str, most: int = 20) -> str:
@@ -29,6 +30,19 @@ def short(name: str, most: int = 20) -> str:
 def colour(n: int) -> str:
     """Colour of model n."""
     return MODELS[n % len(MODELS)]
+
+
+def percent(share: float) -> str:
+    """Spell a share: "12.5 %", far below a thousandth "1e-5 %"."""
+    return f"{100 * share:.6g} %".replace("e-0", "e-")
+
+
+def percent_ticks(axis: Any) -> None:
+    """Name shares along an axis."""
+    from matplotlib.ticker import NullFormatter
+
+    axis.set_major_formatter(lambda v, _: percent(v))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def line_style(n: int) -> str:

@@ -139,7 +139,12 @@ def _differences(base: Model, other: Model) -> dict[str, Any]:
     if found.flips:
         lost = sum(f.lost for f in found.flips)
         group["flips"] = f"{lost} decisions lost, {len(found.flips) - lost} gained."
-    return {**group, "unpaired": found.why_unpaired, "rows": rows}
+    return {
+        **group,
+        "paired": bool(found.differences),
+        "unpaired": found.why_unpaired,
+        "rows": rows,
+    }
 
 
 def _ends(name: str, low: float, high: float, sign: str = "") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from evalkit.report.look import (
     Model,
     line_style,
     log_ticks,
+    percent_ticks,
     short,
 )
 from evalkit.report.look import colour as colour_of
@@ -44,6 +46,7 @@ _VARIABLES = {
     IMPOSTOR: "var(--impostor)",
 }
 BAND_DRAWS = 300
+BEFORE = 1.3  # how far a curve is drawn before its first false accept
 
 
 def roc(axes: Any, models: Sequence[Model]) -> None:
@@ -52,19 +55,21 @@ def roc(axes: Any, models: Sequence[Model]) -> None:
     Of several sets of comparisons, that with the most impostors is drawn (`_drawn_part`).
     """
     lowest = 1.0
-    for n, model in enumerate(models):
+    for model in models:
+        n = model.place
         far, tpr = roc_points(model.report)
         lowest = min(lowest, _trace(axes, far, tpr, model, n, lambda v: v))
     axes.set_ylim(max(0.0, 1 - 1.15 * (1 - lowest)) - 0.002, 1 + 0.03 * (1 - lowest) + 0.0005)
     _far_axis(axes, models)
     axes.set_ylabel("TPR")
-    _percent(axes.yaxis)
+    percent_ticks(axes.yaxis)
 
 
 def det(axes: Any, models: Sequence[Model]) -> None:
     """FNMR against FAR, both on log axes: the nearer to the corner, the fewer errors."""
     least = 1.0
-    for n, model in enumerate(models):
+    for model in models:
+        n = model.place
         far, tpr = roc_points(model.report)
         fnmr = np.where(tpr < 1, 1 - tpr, np.nan)
         least = min(least, _trace(axes, far, fnmr, model, n, lambda v: 1 - v))
@@ -76,12 +81,13 @@ def det(axes: Any, models: Sequence[Model]) -> None:
 
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.set_ylabel("FNMR")
-    _percent(axes.yaxis)
+    percent_ticks(axes.yaxis)
 
 
 def histogram(axes: Any, models: Sequence[Model]) -> None:
     """Share of genuine and of impostor scores in each bin, log scale; thresholds as lines."""
-    for n, model in enumerate(models):
+    for model in models:
+        n = model.place
         bins = model.report.curves["histogram"]
         edges = np.append(bins["low"], bins["high"][-1])
         style = line_style(n)
@@ -90,22 +96,23 @@ def histogram(axes: Any, models: Sequence[Model]) -> None:
             label = kind if len(models) == 1 else f"{kind}, {short(model.name)}"
             line = axes.stairs(share, edges, color=colour, label=label, ls=style, lw=1.2)
             line.set_gid(f"m{n}")
-            if n == 0:
+            if model is models[0]:
                 axes.stairs(share, edges, color=colour, fill=True, alpha=0.18, gid=f"m{n}")
-        if n == 0:
+        if model is models[0]:
             _thresholds(axes, model.report)
     axes.set_yscale("log")
     axes.set_ylim(top=axes.get_ylim()[1] * 5)  # room for the names of the thresholds
     axes.set_xlabel("score")
     axes.set_ylabel("share of comparisons")
-    _percent(axes.yaxis)
+    percent_ticks(axes.yaxis)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
 def cmc(axes: Any, models: Sequence[Model]) -> None:
     """Share of probes whose mate is among the k best, against k on a log axis."""
     sets = list(dict.fromkeys(name for m in models for name in _cmc_curves(m.report)))
-    for n, model in enumerate(models):
+    for model in models:
+        n = model.place
         for parameters, curve in _cmc_curves(model.report).items():
             k = sets.index(parameters)
             name = model.name if len(models) > 1 or not parameters else ""
@@ -122,16 +129,18 @@ def cmc(axes: Any, models: Sequence[Model]) -> None:
     axes.set_xlabel("rank k")
     axes.set_ylabel("mate within rank k")
     log_ticks(axes.xaxis, lambda v: f"{v:g}")
-    _percent(axes.yaxis)
-    axes.legend(frameon=False, loc="lower right")
+    percent_ticks(axes.yaxis)
+    if len(sets) > 1 or len(models) > 1:
+        axes.legend(frameon=False, loc="lower right")
 
 
 def folds(axes: Any, models: Sequence[Model]) -> None:
     """Accuracy of each fold; the line is the mean, the band its standard error."""
     step = 0.8 / len(models)
-    for n, model in enumerate(models):
+    for k, model in enumerate(models):
+        n = model.place
         m = model.report.metrics["accuracy"]
-        at = np.arange(1, len(m.folds) + 1) + (n - (len(models) - 1) / 2) * step * 0.6
+        at = np.arange(1, len(m.folds) + 1) + (k - (len(models) - 1) / 2) * step * 0.6
         points = axes.scatter(
             at, m.folds, color=colour_of(n), s=22, label=short(model.name), zorder=3
         )
@@ -144,7 +153,7 @@ def folds(axes: Any, models: Sequence[Model]) -> None:
     axes.set_xticks(np.arange(1, 1 + max(len(m.report.metrics["accuracy"].folds) for m in models)))
     axes.set_xlabel("fold")
     axes.set_ylabel("accuracy")
-    _percent(axes.yaxis)
+    percent_ticks(axes.yaxis)
     if len(models) > 1:
         axes.legend(frameon=False)
 
@@ -183,7 +192,8 @@ def draw(kind: str, models: Sequence[Model]) -> Any:
     """Return the matplotlib figure of `kind` with every model that has the data for it."""
     if kind not in PICTURES:
         raise ReportError(f"no picture is called {kind!r}", f"known are {', '.join(PICTURES)}")
-    shown = [m for m in models if drawable(kind, m.report)]
+    placed = [replace(m, place=n) for n, m in enumerate(models)]
+    shown = [m for m in placed if drawable(kind, m.report)]
     if not shown:
         raise ReportError(f"no report holds what {kind!r} is drawn from", "measure it again")
     try:
@@ -213,6 +223,9 @@ def draw(kind: str, models: Sequence[Model]) -> Any:
         axes.grid(True)
         axes.set_axisbelow(True)
         PICTURES[kind][0](axes, shown)
+        if len(shown) < len(models):
+            names = ", ".join(short(m.name) for m in shown)
+            axes.set_xlabel(f"{axes.get_xlabel()} (of {names} alone)")
         figure.draw_without_rendering()
     return figure
 
@@ -259,7 +272,8 @@ def _trace(
     colour = colour_of(n)
     start = max(int(np.count_nonzero(far <= 0)) - 1, 0)
     # Without a false accept FAR is 0, which a log axis has not: that rate enters from the left.
-    far, rate = np.maximum(far[start:], np.finfo(float).tiny), rate[start:]
+    far, rate = far[start:], rate[start:]
+    far = np.maximum(far, _least(far) / BEFORE)
     (line,) = axes.plot(
         far,
         rate,
@@ -344,14 +358,17 @@ def band(report: Report, points: int = 24) -> tuple[list[float], list[float], li
     return columns[0], columns[1], columns[2]
 
 
+def _least(far: Floats) -> float:
+    """Lowest FAR above 0, which a log axis can show."""
+    return float(min(far[far > 0], default=1e-3))
+
+
 def _far_axis(axes: Any, models: Sequence[Model]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    reach = [far[far > 0] for far in (roc_points(m.report)[0] for m in models)]
+    reach = [roc_points(m.report)[0] for m in models]
     axes.set_xscale("log")
-    axes.set_xlim(
-        min(f.min(initial=1e-3) for f in reach) / 1.3, max(f.max(initial=1e-3) for f in reach)
-    )
+    axes.set_xlim(min(map(_least, reach)) / BEFORE, max(f.max(initial=1e-3) for f in reach))
     parts = {_drawn_part(m.report)[0] for m in models} - {""}
     axes.set_xlabel(", ".join(["FAR", *sorted(parts)]))
     axes.xaxis.set_major_locator(LogLocator(numticks=12))
@@ -375,10 +392,3 @@ def _thresholds(axes: Any, report: Report) -> None:
                 ha="right",
                 va="top",
             )
-
-
-def _percent(axis: Any) -> None:
-    from matplotlib.ticker import NullFormatter
-
-    axis.set_major_formatter(lambda v, _: f"{100 * v:.6g} %")
-    axis.set_minor_formatter(NullFormatter())
