@@ -55,10 +55,10 @@ def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> S
 
 
 def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float:
-    """Processor seconds a pair that this screen costs: the median of a few seconds."""
+    """Processor seconds a pair that this screen costs: the median of a few looks at tiles."""
     rng, (m, n) = np.random.default_rng(1), (len(scan.x), len(scan.y))
     high, wide = screen.tile[0] // (4 if screen.on_gpu else 16), screen.tile[1]
-    looks = int(np.clip(scan.scores.pairs // 10**8, *_LOOKS))
+    looks = _LOOKS[0] if screen.on_gpu else int(np.clip(scan.scores.pairs // 10**8, *_LOOKS))
     i0 = int(rng.integers(0, max(1, m - looks * high)))
     j0 = int(rng.integers(0, max(1, n - wide)))
     block = Block(i0, min(m, i0 + looks * high), j0, min(n, j0 + wide))
