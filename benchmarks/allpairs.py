@@ -3,7 +3,7 @@
     python benchmarks/allpairs.py ratios [--rows 20000 --columns 20000 --runs 5]
     python benchmarks/allpairs.py ratios --no-compiled --screens float32     numpy alone
     python benchmarks/allpairs.py stages [--screens int8/127]
-    python benchmarks/allpairs.py peers [--peer faiss]     needs scikit-learn, faiss
+    python benchmarks/allpairs.py peers [--only faiss]     needs scikit-learn, faiss
     python benchmarks/allpairs.py lfw FEATURES.npy PATHS.txt
     python benchmarks/allpairs.py big FOLDER [--rows 20000 --columns 1000000]
     python benchmarks/allpairs.py scaling
@@ -104,6 +104,8 @@ def ratios(o: argparse.Namespace) -> None:
         lines = [("FAR 1e-4..1e-9", TAIL), ("FAR 1e-1..1e-9", EVERY), ("FAR 1e-5..1e-9", LOW)]
         for screen in o.screens:
             for name, fars in lines:
+                if o.only not in name:
+                    continue
                 note = str(job(fars, screen))
                 paired(f"{name}, {screen}", lambda f=fars, s=screen: job(f, s), base, o.runs, note)
 
@@ -114,8 +116,10 @@ def ratios(o: argparse.Namespace) -> None:
             engine = Engine(threads=1, compiled=o.compiled)
             search(x, y, probe_subject=a, gallery_subject=b, fars=["1e-6"], engine=engine)
 
-        paired("rank-1, auto", rank_1, base, o.runs)
-        paired("rank-1 and FAR 1e-6 in one pass, auto", one_pass, base, o.runs)
+        searches = {"rank-1, auto": rank_1, "rank-1 and FAR 1e-6 in one pass, auto": one_pass}
+        for name, work in searches.items():
+            if o.only in name:
+                paired(name, work, base, o.runs)
 
 
 def peers(o: argparse.Namespace) -> None:
@@ -170,7 +174,7 @@ def peers(o: argparse.Namespace) -> None:
         f"{o.rows:,} x {o.columns:,}, d=512: peer's processor time / ours, and the memory of each"
     )
     for name, (peer, mine) in pairs.items():
-        if o.peer not in name:
+        if o.only not in name:
             continue
         peaks = [_alone(o, which) for which in (name, f"ours: {name}")]
         note = f"{peaks[0]} GiB beside {peaks[1]} GiB"
@@ -380,7 +384,7 @@ def main() -> None:
     p.add_argument("--memory", type=int, default=1024, help="MiB")
     p.add_argument("--compiled", action=argparse.BooleanOptionalAction, help="numba's loops")
     p.add_argument("--runs", type=int, default=5)
-    p.add_argument("--peer", default="", help="of peers, only those with this in their name")
+    p.add_argument("--only", default="", help="of ratios and peers, lines with this in their name")
     p.add_argument("--one", help=argparse.SUPPRESS)
     o = p.parse_args()
     o.folder = o.features
