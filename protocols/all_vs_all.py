@@ -105,9 +105,12 @@ def count_failures(x: NDArray[np.float32], subject: NDArray[np.integer[Any]]) ->
     """Count the rows of (N, D) without a template, and the pairs of all that they take part in."""
     bad = failed(x)
     known = subject >= 0
-    genuine = _pairs(np.bincount(subject[known])) - _pairs(np.bincount(subject[known & ~bad]))
+    genuine = [
+        _pairs(np.unique(subject[of], return_counts=True)[1]) for of in (known, known & ~bad)
+    ]
     every = _pairs(np.array([len(x)])) - _pairs(np.array([len(x) - bad.sum()]))
-    return Failures(images=int(bad.sum()), genuine=genuine, impostor=every - genuine)
+    lost = genuine[0] - genuine[1]
+    return Failures(images=int(bad.sum()), genuine=lost, impostor=every - lost)
 
 
 def _pairs(images: NDArray[np.int64]) -> int:

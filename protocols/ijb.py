@@ -122,12 +122,14 @@ def identify(
             f"subject {enrolled[times > 1][0]} is enrolled in {times.max()} galleries",
             "they share no subject; was one given twice?",
         )
+    people = np.unique(np.concatenate([enrolled, probe.subject]))  # any ids, below 0 too
     x = templates.vectors[templates.rows(probe.template)]
     searched: list[_Found] = []
     by_fpir: dict[str, list[Estimate]] = {}
     for gallery in galleries:
         y = templates.vectors[templates.rows(gallery.template)]
-        found = _search(x, y, probe.subject, gallery.subject, engine)
+        who, mates = (np.searchsorted(people, e.subject) for e in (probe, gallery))
+        found = _search(x, y, who, mates, engine)
         searched.append(found)
         for fpir in fpirs:
             by_fpir.setdefault(f"tpir@fpir={fpir}", []).append(

@@ -82,6 +82,14 @@ def test_sets_too_small_to_measure_say_so(n: int) -> None:
     assert report.metrics["tpr@far=1e-2"].note
 
 
+def test_subjects_may_have_numbers_of_any_size() -> None:
+    subject = np.arange(30) // 3
+    x = np.random.default_rng(0).normal(size=(30, 4))
+    x[4] = np.nan
+    small, large = (all_vs_all.evaluate(x, s, fars=["0.1"]) for s in (subject, subject * 10**13))
+    assert small.metrics == large.metrics and small.failures == large.failures
+
+
 def test_one_person_has_no_impostors_and_is_always_found() -> None:
     report = all_vs_all.evaluate(np.eye(5, 4, dtype=np.float32) + 1, np.zeros(5, int))
     assert report.metrics["rank-1"].value == 1 and report.metrics["rank-1"].low is not None

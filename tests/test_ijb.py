@@ -279,6 +279,14 @@ def test_a_template_without_a_vector_only_misses_in_searches() -> None:
     assert told.impostor == searches.count((False, True)) > 0
 
 
+@pytest.mark.parametrize("shift", [-7, 10**12])
+def test_subjects_may_have_any_numbers(shift: int) -> None:
+    templates, galleries, probe = _searched()
+    moved = [ijb.Enrolled(e.template, e.subject + shift) for e in (*galleries, probe)]
+    found = ijb.identify(templates, moved[:-1], moved[-1], fpirs=["0.1"]).metrics
+    assert found == ijb.identify(templates, galleries, probe, fpirs=["0.1"]).metrics
+
+
 def test_a_template_without_images_is_named() -> None:
     templates, galleries, _ = _searched()
     with pytest.raises(ProtocolError, match="1 templates have no images, the first is 7"):

@@ -47,6 +47,14 @@ def test_what_the_impostors_cannot_support_is_refused(two_reports: Two) -> None:
         operating_point(two_reports[0], "1e-4")
 
 
+def test_another_projects_rule_gives_no_threshold_to_deploy(two_reports: Two) -> None:
+    report = two_reports[0]
+    name = "tpr@far=1e-1,rule=nearest-far"
+    held = replace(report, metrics={**report.metrics, name: report.metrics["tpr@far=1e-1"]})
+    with pytest.raises(ReportError, match=r"another project's rule \(deploy that of --far 1e-1\)"):
+        operating_point(held, "1e-1,rule=nearest-far")
+
+
 def test_threshold_on_the_command_line(
     tmp_path: Path, two_reports: Two, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,6 +75,9 @@ def operating_point(report: Report, far: str, where: str = "the report") -> dict
     ReportError where neither has it, or the impostors cannot support it.
     """
     name = f"tpr@far={far}"
+    plain, other, _ = far.partition(",rule=")
+    if other:
+        raise ReportError(f"{far} is by another project's rule", f"deploy that of --far {plain}")
     outcomes, far = _outcomes_at(report, far)
     sample = sample_of(outcomes) if outcomes else None
     m = report.metrics.get(name)
