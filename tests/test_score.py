@@ -33,6 +33,9 @@ def test_labels_and_separators_in_every_spelling(tmp_path: Path) -> None:
     held = score_lists.read(path)
     assert held.genuine.tolist() == [True, False, False, True] and held.fold is None
     assert held.score.tolist() == [0.5, 0.25, -np.inf, 0.001]
+    path.write_text("1, 0.5, 3\n0,2,4\n")
+    held = score_lists.read(path)
+    assert held.score.tolist() == [0.5, 2] and held.fold is not None
     path.write_text("1 0.5 3\n0 inf 4\n")
     held = score_lists.read(path, distance=True)
     assert held.score.tolist() == [-0.5, -np.inf]
@@ -48,6 +51,8 @@ def test_labels_and_separators_in_every_spelling(tmp_path: Path) -> None:
         ("1 abc\n", "line 1: expected a finite number"),
         ("1 0.5 1\n0 0.5\n", "line 2: expected a fold on every line"),
         ("1 0.5 -1\n", "line 1: expected a fold from 0"),
+        ("1 0,5\n", "line 1: expected a decimal point, or one separator alone, got '1 0,5'"),
+        ("1;0,5\n", "line 1: expected a decimal point"),
         ("\n", "holds no scores"),
     ],
 )

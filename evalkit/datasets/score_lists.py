@@ -32,6 +32,8 @@ class ScoreList:
 def read(path: Path, *, distance: bool = False) -> ScoreList:
     """Read `label score [fold]` a line, between blanks, tabs, commas or semicolons.
 
+    A comma between digits beside another separator may be a decimal comma, and is refused.
+
     label : 1 = genuine; 0 or -1 = impostor.  distance : lower is more alike, so the score is minus
     the number, and inf stands for a comparison that failed.
     """
@@ -41,6 +43,8 @@ def read(path: Path, *, distance: bool = False) -> ScoreList:
     score: list[float] = []
     fold: list[str | None] = []
     for number, line in numbered(read_text(path)):
+        if re.search(r"\d,\d", line) and re.search(r"[\s;]", line):
+            raise wrong_line(str(path), number, "a decimal point, or one separator alone", line)
         fields = re.split(r"[\s,;]+", line)
         if len(fields) not in (2, 3) or fields[0] not in GENUINE + IMPOSTOR:
             raise wrong_line(str(path), number, _EXPECTED, line)
