@@ -53,7 +53,7 @@ def test_one_name_in_two_forms_of_unicode_is_one_name(tmp_path: Path) -> None:
     assert subjects_of([f"{composed}/1.jpg", f"{parted}/2.jpg", "A/1.jpg"]).tolist() == [1, 1, 0]
     (tmp_path / "who.txt").write_text(f"{composed}\n{parted}\n-\n", encoding="utf-8")
     assert read_subjects(tmp_path / "who.txt").tolist() == [0, 0, -1]
-    listed = parse_pairs(f"{composed}\t1\t{composed}\t2\n{parted}\t3\tA\t1\n", "list")
+    listed = parse_pairs(f"{composed}\t1\t2\n{parted}\t3\tA\t1\n", "list")
     assert listed.resolve()[0].subject.tolist() == [0, 1, 1, 1]
 
 

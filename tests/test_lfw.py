@@ -257,6 +257,7 @@ def test_the_flat_layout_in_ten_files(tmp_path):
     ("text", "message"),
     [
         (SMALL[:23], r"cut\.txt line 4: expected 'name n1 n2' or .*, got 'D'"),
+        ("A\t1\tA\t2\n", r"line 1: expected two people, or 'name n1 n2' of one, got 'A"),
         (SMALL[: SMALL.index("D")], "holds 2 pairs, its first line announces 4"),
         (SMALL + "E\t1\t2\n", "holds 5 pairs"),
         (SMALL.replace("D\t2\t3", "D\t2\tthree"), "line 4: .*three"),

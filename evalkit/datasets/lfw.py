@@ -143,6 +143,8 @@ def _pair(source: str, number: int, line: str) -> tuple[str, str, bool, None, in
     a, m, b, n = (fields[f].strip() for f in where)
     if not (a and b and _NUMBER.match(m) and _NUMBER.match(n)):
         raise wrong_line(source, number, _PAIR, line)
+    if len(fields) == 4 and a == b:
+        raise wrong_line(source, number, "two people, or 'name n1 n2' of one", line)
     return key(a, int(m)), key(b, int(n)), len(fields) == 3, None, number
 
 
