@@ -1,4 +1,4 @@
-"""ROC, DET, CMC, score histograms and fold accuracies, drawn by matplotlib.
+"""Every picture by its name, drawn by matplotlib: histograms, CMC, folds; see also `roc_plots`.
 
 For papers: `save`.  For the page: `inline_svg`, whose colours are CSS variables, so that one
 picture serves light and dark.
@@ -18,11 +18,7 @@ import numpy as np
 
 from evalkit.errors import MissingPackageError, ReportError
 from evalkit.files import whole_file
-from evalkit.protocols.intervals import logit_interval
-from evalkit.protocols.outcomes import sample_of
-from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import Floats, Outcomes, parts_of
-from evalkit.report import geometry_plots
+from evalkit.report import geometry_plots, roc_plots
 from evalkit.report.look import (
     FAINT,
     GENUINE,
@@ -36,7 +32,7 @@ from evalkit.report.look import (
     short,
 )
 from evalkit.report.look import colour as colour_of
-from evalkit.types import Estimate, Report
+from evalkit.types import Report
 
 _VARIABLES = {
     **{colour: f"var(--model-{n})" for n, colour in enumerate(MODELS)},
@@ -45,43 +41,6 @@ _VARIABLES = {
     GENUINE: "var(--genuine)",
     IMPOSTOR: "var(--impostor)",
 }
-BAND_DRAWS = 300
-BEFORE = 1.3  # how far a curve is drawn before its first false accept
-
-
-def roc(axes: Any, models: Sequence[Model]) -> None:
-    """Draw TPR against FAR on a log axis; bands and bars are 95 % intervals.
-
-    Of several sets of comparisons, that with the most impostors is drawn (`_drawn_part`).
-    """
-    lowest = 1.0
-    for model in models:
-        n = model.place
-        far, tpr = roc_points(model.report)
-        lowest = min(lowest, _trace(axes, far, tpr, model, n, lambda v: v))
-    axes.set_ylim(max(0.0, 1 - 1.15 * (1 - lowest)) - 0.002, 1 + 0.03 * (1 - lowest) + 0.0005)
-    _far_axis(axes, models)
-    axes.set_ylabel("TPR")
-    percent_ticks(axes.yaxis)
-
-
-def det(axes: Any, models: Sequence[Model]) -> None:
-    """FNMR against FAR, both on log axes: the nearer to the corner, the fewer errors."""
-    least = 1.0
-    for model in models:
-        n = model.place
-        far, tpr = roc_points(model.report)
-        fnmr = np.where(tpr < 1, 1 - tpr, np.nan)
-        least = min(least, _trace(axes, far, fnmr, model, n, lambda v: 1 - v))
-    axes.set_yscale("log")
-    axes.set_ylim(max(least / 1.3, 1e-7), 1)
-    _far_axis(axes, models)
-    if least > 0.02:  # less than two decades: a name for each is too few
-        from matplotlib.ticker import LogLocator
-
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.set_ylabel("FNMR")
-    percent_ticks(axes.yaxis)
 
 
 def histogram(axes: Any, models: Sequence[Model]) -> None:
@@ -159,8 +118,7 @@ def folds(axes: Any, models: Sequence[Model]) -> None:
 
 
 PICTURES: Mapping[str, tuple[Callable[[Any, Sequence[Model]], None], str]] = {
-    "roc": (roc, "ROC: true positive rate against false accept rate"),
-    "det": (det, "DET: false non-match rate against false accept rate"),
+    **roc_plots.PICTURES,
     "histogram": (histogram, "Scores of genuine and impostor comparisons"),
     "cmc": (cmc, "CMC: identification rate by rank"),
     "folds": (folds, "Accuracy of each fold"),
@@ -172,8 +130,8 @@ def drawable(kind: str, report: Report) -> bool:
     """Tell whether a report holds what a picture needs."""
     if kind == "folds":
         return "accuracy" in report.metrics and bool(report.metrics["accuracy"].folds)
-    if kind in ("roc", "det"):
-        return "roc" in report.curves or _tail(report)
+    if kind in roc_plots.PICTURES:
+        return roc_plots.has_roc(report)
     return bool(_cmc_curves(report)) if kind == "cmc" else _holds(report.curves.get(kind, {}))
 
 
@@ -265,122 +223,9 @@ def inline_svg(figure: Any, kind: str, label: str) -> str:
     return f'<svg role="img" aria-label="{escape(label)}" {shape}>{body}'
 
 
-def _trace(
-    axes: Any, far: Floats, rate: Floats, model: Model, n: int, of_tpr: Callable[[float], float]
-) -> float:
-    """Draw one curve, its band and the reported points; return the lowest rate that matters."""
-    colour = colour_of(n)
-    start = max(int(np.count_nonzero(far <= 0)) - 1, 0)
-    # Without a false accept FAR is 0, which a log axis has not: that rate enters from the left.
-    far, rate = far[start:], rate[start:]
-    far = np.maximum(far, _least(far) / BEFORE)
-    (line,) = axes.plot(
-        far,
-        rate,
-        color=colour,
-        label=short(model.name),
-        drawstyle="steps-post",
-        lw=1.5,
-    )
-    line.set_gid(f"m{n}")
-    lowest = float(np.nanmin(rate, initial=1.0))
-    x, low, high = band(model.report)
-    if len(x):
-        ends = [of_tpr(v) for v in low], [of_tpr(v) for v in high]
-        axes.fill_between(x, *ends, color=colour, alpha=0.18, lw=0, gid=f"m{n}")
-        lowest = min([lowest, *ends[0], *ends[1]])
-    for far_text, m in _reported(model.report):
-        if None not in (m.value, m.low, m.high):
-            # Bars of several models at one FAR stand beside each other.
-            at, value = float(far_text) * 1.08**n, of_tpr(m.value or 0.0)
-            ends_at = [of_tpr(m.low or 0.0), of_tpr(m.high or 0.0)]
-            error = [[abs(value - min(ends_at))], [abs(max(ends_at) - value)]]
-            bar = axes.errorbar(at, value, error, color=colour, marker="o", ms=3.5, capsize=2, lw=1)
-            for part in (bar[0], *bar[1], *bar[2]):
-                part.set_gid(f"m{n}")
-            lowest = min(lowest, ends_at[0])
-    return lowest
-
-
-def roc_points(report: Report) -> tuple[Floats, Floats]:
-    """FAR and TPR of a report's ROC, or of the tail of impostors that its outcomes keep."""
-    if "roc" in report.curves:
-        curve = report.curves["roc"]
-        return np.asarray(curve["far"], float), np.asarray(curve["tpr"], float)
-    sample = sample_of(_drawn_part(report)[1])
-    # Just above the k-th highest impostor: k - 1 false accepts.
-    k = np.unique(np.geomspace(1, len(sample.impostor), 400).astype(int))
-    above = np.searchsorted(-sample.genuine, -sample.impostor[k - 1], "left")
-    return (k - 1) / sample.impostors, above / len(sample.genuine)
-
-
-def _reported(report: Report) -> list[tuple[str, Estimate]]:
-    """Pick the metrics named tpr@far=x, of the part that is drawn and nothing more, with x."""
-    part = _drawn_part(report)[0]
-    name = re.compile(r"tpr@far=([0-9.eE+-]+)" + (re.escape(f",{part}") if part else ""))
-    found = ((name.fullmatch(n), m) for n, m in report.metrics.items())
-    return [(named.group(1), m) for named, m in found if named]
-
-
-def _drawn_part(report: Report) -> tuple[str, Outcomes]:
-    """Find the part of the outcomes with the most impostor comparisons, the first of equal ones."""
-    parts = parts_of(report.outcomes or {})
-    most = max(parts, key=lambda p: int(parts[p].get("impostors", 0)), default="")
-    return most, parts.get(most, {})
-
-
-def _tail(report: Report) -> bool:
-    o = _drawn_part(report)[1]
-    return "genuine_score" in o and len(o["genuine_score"]) > 0 and len(o["impostor_score"]) > 0
-
-
-def band(report: Report, points: int = 24) -> tuple[list[float], list[float], list[float]]:
-    """FARs with the ends of TPR's 95 % interval at each; empty without outcomes."""
-    outcomes = _drawn_part(report)[1]
-    if not ({"score", "genuine_score"} & set(outcomes)):
-        return [], [], []
-    sample = sample_of(outcomes)
-    if not len(sample.impostor) or not len(sample.genuine):
-        return [], [], []
-    few = min(10 / sample.impostors, 0.5)  # fewer false accepts say little about their spread
-    grid = [f"{x:.3e}" for x in np.geomspace(few, 0.5, points)]
-    drawn = metric_draws(sample, [f"tpr@far={x}" for x in grid], BAND_DRAWS)
-    found = []
-    for x in grid:
-        allowed = int(float(x) * sample.impostors)
-        drew = drawn.get(f"tpr@far={x}")
-        if drew is None or allowed >= len(sample.impostor):
-            continue
-        value, error = float(np.mean(sample.genuine > sample.impostor[allowed])), drew.std(ddof=1)
-        if 0 < value < 1 and error > 0:
-            found.append((float(x), *logit_interval(value, float(error))))
-    columns = [list(c) for c in zip(*found, strict=True)] or [[], [], []]
-    return columns[0], columns[1], columns[2]
-
-
-def _least(far: Floats) -> float:
-    """Lowest FAR above 0, which a log axis can show."""
-    return float(min(far[far > 0], default=1e-3))
-
-
-def _far_axis(axes: Any, models: Sequence[Model]) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    reach = [roc_points(m.report)[0] for m in models]
-    axes.set_xscale("log")
-    axes.set_xlim(min(map(_least, reach)) / BEFORE, max(f.max(initial=1e-3) for f in reach))
-    parts = {_drawn_part(m.report)[0] for m in models} - {""}
-    axes.set_xlabel(", ".join(["FAR", *sorted(parts)]))
-    axes.xaxis.set_major_locator(LogLocator(numticks=12))
-    axes.xaxis.set_major_formatter(lambda v, _: f"1e{np.log10(v):.0f}" if v < 1 else "1")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    if len(models) > 1:
-        axes.legend(frameon=False, loc="best")
-
-
 def _thresholds(axes: Any, report: Report) -> None:
     """Draw the threshold of each reported FAR, labelled at the top."""
-    for far, m in _reported(report):
+    for far, m in roc_plots.reported(report):
         if m.threshold is not None:
             axes.axvline(m.threshold, color=INK, lw=0.8, ls=":")
             axes.annotate(
