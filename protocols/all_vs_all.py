@@ -41,7 +41,9 @@ def evaluate(
 
     subject : (N,) identity of each row; -1 is nobody's mate and is not searched for.
     Metrics: tpr@far=x for each x of `fars`, rank-1, rank-5, rank-10.  A failed row (not finite)
-    lowers TPR and rank, never raises FAR.  Intervals are by subject.
+    lowers TPR and rank, never raises FAR.  Intervals are by subject.  A number that the set cannot
+    support is None with the reason.  flip : how views are fused.  progress : called with pairs done
+    and in all.  ProtocolError where the arrays do not fit together.
     """
     x = normalise(fuse(features, flip))
     subject = identities(subject, len(x))
@@ -75,7 +77,11 @@ def evaluate(
 def closed_set_ranks(
     x: NDArray[np.float32], subject: NDArray[np.integer[Any]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rank of every probe's mate, 0 where either failed, and the probe's row: (Q,) each."""
+    """Rank of every probe's mate, 0 where either failed, and the probe's row: (Q,) each.
+
+    x : (N, D) unit rows; subject : (N,).  The gallery is the first row of each subject, probes are
+    its others; empty where no subject has two.
+    """
     known = np.flatnonzero(subject >= 0)
     enrolled = known[np.unique(subject[known], return_index=True)[1]]
     probes = np.setdiff1d(known, enrolled)

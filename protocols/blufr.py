@@ -84,7 +84,9 @@ def evaluate(
 ) -> Report:
     """Evaluate the trials.
 
-    features : (N, D) or (N, V, D), not normalised; subject : (N,).
+    features : (N, D) or (N, V, D), not normalised; subject : (N,).  flip : how views are fused.
+    seed : of the draws for intervals.  engine : how all pairs are run; no number depends on it.
+    ProtocolError where `validate` raises it, or a gallery has two images of one person.
     Metrics, each mu - sigma with the trials in `folds`: vr@far=1e-3, dir@fpir=1e-2,rank=1, and the
     same with ",rule=blufr".  A row without a template is never accepted; the failures count the
     test pairs of all trials.

@@ -1,7 +1,8 @@
 """Other people's rules, under their names: to reproduce a published number, never to define one.
 
 Each function says whose rule it is and where it stands (project, file).  The threshold rules are
-for `kfold.kfold_accuracy`; they return a threshold t for "accept if and only if score >= t", so a
+for `kfold.kfold_accuracy`: from (T,) training scores in ascending order and their (T,) labels they
+return a threshold t for "accept if and only if score >= t", so a
 rule that accepts ``score > t`` or ``distance < t`` returns the next float64 above.  Distances enter
 as scores with a minus sign.
 """
@@ -117,9 +118,12 @@ THRESHOLD_RULES: dict[str, ThresholdRule] = {
 def facenet_val(scores: ArrayLike, genuine: ArrayLike, fold: ArrayLike, far: str) -> Estimate:
     """Compute "VAL@FAR": the threshold is interpolated on nine folds, TPR taken on the tenth.
 
-    scores = minus the squared distance.  On the training folds, FAR at the thresholds 0, 0.001,
-    ..., 3.999; the threshold at which a line through them reaches x, or 0 where none does (then VAL
-    is 0, even for a perfect model).  `value` is the mean VAL, `far` the mean FAR realised.
+    scores = minus the squared distance; genuine, fold as `kfold.decisions` takes them; far :
+    decimal text.  ProtocolError where they do not fit together.
+
+    On the training folds, FAR at the thresholds 0, 0.001, ..., 3.999; the threshold at which a line
+    through them reaches x, or 0 where none does (then VAL is 0, even for a perfect model).  `value`
+    is the mean VAL, `far` the mean FAR realised.
     Reference: davidsandberg/facenet src/facenet.py, calculate_val.  Its interp1d raises on the
     plateaus of FAR since SciPy 1.9; `numpy.interp` gives what it gave.
     """
@@ -153,8 +157,9 @@ def _folded(
 
 
 def facenet_curve(scores: ArrayLike, genuine: ArrayLike, fold: ArrayLike) -> tuple[Scores, Scores]:
-    """Return (FPR, TPR) at 400 distances, each the mean of the ten folds' rates.
+    """Return (FPR, TPR) at 400 distances, (400,) each, the mean of the ten folds' rates.
 
+    scores = minus the squared distance; genuine, fold as `kfold.decisions` takes them.
     Reference: davidsandberg/facenet src/facenet.py, calculate_roc.
     """
     s, g, f = _folded(scores, genuine, fold)
@@ -191,6 +196,7 @@ def facenet_eer(far: Scores, tpr: Scores) -> Estimate:
 def nearest_far(genuine: ArrayLike, impostor: ArrayLike, far: str, drop: bool = True) -> Estimate:
     """TPR at the ROC point whose FAR is nearest to x, above or below: the IJB scripts' rule.
 
+    genuine : (G,), impostor : (I,) scores; far : decimal text.  None without genuine comparisons.
     drop : leave out points inside straight runs first, as scikit-learn's roc_curve does by default.
     Of equally near points the one of higher FAR.  A failed pair is the lowest score of all and is
     accepted at the curve's end.
@@ -232,7 +238,8 @@ def nearest_fars(
 def blufr(genuine: ArrayLike, impostor: ArrayLike, far: str) -> Estimate:
     """TPR at the round(x N)-th largest impostor score, which is accepted, and all equal ones.
 
-    Half is rounded up, as MATLAB does.  For 0 the threshold lies above every impostor.
+    genuine : (G,), impostor : (I,) scores; far : text that `Fraction` reads.  Half is rounded up,
+    as MATLAB does.  For 0 the threshold lies above every impostor.  None where a class is empty.
     Reference: BLUFR 1.0, EvalROC.m [Liao et al. 2014].
     """
     g, i = checked_scores(genuine, "genuine"), np.sort(checked_scores(impostor, "impostor"))

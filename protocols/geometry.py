@@ -57,6 +57,8 @@ def evaluate(
 
     subject : (N,) identity of each row; -1 is nobody's mate.  k : neighbours for hubness.
     A failed row (not finite) lies nowhere; it is left out of every number and counted.
+    flip : how views are fused.  progress : called with pairs done and in all, anew for each pass.
+    ProtocolError where the arrays do not fit together or fewer than two rows are left.
     Metrics, in each space S: within@space=S,quantile=q and between@..., within/between@space=S,
     farther-than-nearest-impostor@space=S, compactness, separation and separation-ratio@space=S,
     region-samples-correlation@space=S; and norm@quantile=q, norm-variation, norm-auc@errors=rank-1,

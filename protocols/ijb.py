@@ -59,6 +59,8 @@ def verify(
 ) -> Report:
     """Compare listed pairs of templates: ids left and right, (P,); genuine, (P,) bool.
 
+    templates : as `pool` makes them; a pair of one without a vector is rejected and counted.
+    fars : decimal texts.  ProtocolError names a template that has no images.
     Metrics: tpr@far=x; with `nearest` also tpr@far=x,rule=nearest-far, the rule of InsightFace's
     scripts, on impostor scores in float32 (theirs are float64, so a pair at the border may swap).
     """
@@ -106,6 +108,9 @@ def identify(
 ) -> Report:
     """Search with every probe template in every gallery.
 
+    templates : as `pool` makes them.  fpirs : decimal texts; depths : the k of rank-k.  engine :
+    how the searches are run; no number depends on it.  ProtocolError without a gallery, for a
+    subject in two, and for a template without images.
     Metrics: rank-k = probes whose mate has fewer than k entries of other subjects scoring above
     it, over all searches that have a mate; tpir@fpir=x = mean over the galleries of
     `metrics.dir_at_fpir` (each gallery's own in `folds`), FPIR over the probes without a mate in

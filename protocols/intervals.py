@@ -76,9 +76,10 @@ def with_intervals(
 ) -> dict[str, Estimate]:
     """Return the metrics with `low`, `high` and `interval` filled in.
 
-    outcomes : as `outcomes.sample_of` reads them.  An estimate without a value, with an interval
-    already, or of a kind that cannot be resampled is returned as it is.  Where all draws agree
-    (no errors seen, or few subjects) the interval is Clopper-Pearson's with one trial a subject.
+    outcomes : as `outcomes.sample_of` reads them.  draws, seed : of people.  level : how often the
+    interval is to hold the truth.  An estimate without a value, with an interval already, or of a
+    kind that cannot be resampled is returned as it is.  Where all draws agree (no errors seen, or
+    few subjects) the interval is Clopper-Pearson's with one trial a subject.
     Where nobody knows who was compared, comparisons are drawn, as `interval` then says.
     Very long pair lists get fewer draws (`affordable`), as `interval` says too.
     Coverage is measured by `benchmarks/interval_coverage.py`.

@@ -21,6 +21,7 @@ ThresholdRule = Callable[[NDArray[np.float64], NDArray[np.bool_]], float]
 def best_threshold(scores: NDArray[np.float64], genuine: NDArray[np.bool_]) -> float:
     """Threshold with the most right decisions; exact, without a grid.
 
+    scores : (T,) float64, genuine : (T,) bool, in any order.
     Candidates are the midpoints between neighbouring distinct finite scores and one beyond each
     end; of equally good ones the middle is taken, of two middle ones the upper.  Without a finite
     score it is the largest float64, which accepts nobody.
@@ -80,7 +81,7 @@ def kfold_accuracy(
 ) -> Estimate:
     """Mean accuracy over folds, each judged at the threshold chosen on all the others.
 
-    scores, genuine, fold : see `decisions`.
+    scores, genuine, fold, rule : see `decisions`.  ProtocolError where `check_folds` raises it.
     Accuracy of a fold = pairs decided rightly / pairs; a failed pair is rejected.
     `folds` has them in order; `standard_error` is their sample deviation (divisor F-1) over
     sqrt(F).
@@ -107,7 +108,9 @@ def decisions(
     """Tell for each pair whether the threshold chosen on the other folds decides it rightly.
 
     scores : (P,) float64, or (F, P) where row k holds every pair's score under what was learned
-    without the k-th fold in ascending order.  genuine, fold : (P,).  Returns (P,) bool.
+    without the k-th fold in ascending order.  genuine : (P,) bool, or 0 and 1; fold : (P,) whole
+    numbers.  rule : chooses the threshold, `best_threshold` or another project's of `compat`.
+    Returns (P,) bool.  ProtocolError where the arrays do not fit together.
     """
     truth = labels(genuine)
     folds = np.asarray(fold)

@@ -44,7 +44,10 @@ RANKS = (1, 10)
 def validate(
     probe: NDArray[Any], subject: NDArray[np.integer[Any]], distractors: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Raise ProtocolError unless the arrays fit together and hold a genuine pair."""
+    """Raise ProtocolError unless the arrays fit together and hold a genuine pair.
+
+    probe : (P, D), subject : (P,), distractors : (N, D) each, by name.
+    """
     if probe.ndim != 2 or subject.shape != probe.shape[:1]:
         raise ProtocolError(
             f"probes of shape {probe.shape} have subjects of shape {subject.shape}",
@@ -80,6 +83,7 @@ def evaluate(
     model : score by a devkit Joint Bayesian model instead of the cosine.  engine : how all
     pairs are run; no number depends on it.
 
+    fars : decimal texts; depths : the k of rank-k.  ProtocolError where `validate` raises it.
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
     the TPR that the devkit's own curve shows (`megaface_roc.read_off`).  A probe or distractor
     without a template (NaN) is never accepted and never outranks a mate; its own searches all miss.

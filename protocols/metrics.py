@@ -120,6 +120,7 @@ def roc(genuine: ArrayLike, impostor: ArrayLike) -> Roc:
 def auc(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
     """Area under the ROC: the share of (genuine, impostor) couples that are ordered correctly.
 
+    genuine : (G,), impostor : (I,) scores.
     A tie counts half [Mann and Whitney 1947; Bamber 1975], except that a failed genuine comparison
     wins nothing, not even against a failed impostor one.  Exact: whole numbers, one division.
     None where a class is empty.
@@ -139,6 +140,7 @@ def auc(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
 def eer(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
     """Equal error rate: where the ROC, its points joined by straight lines, has FAR = FNMR.
 
+    genuine : (G,), impostor : (I,) scores.
     Without ties between the classes every step of the ROC is horizontal or vertical, so the value
     is an observed rate; within a tie it is interpolated, as AUC's "half" does.  `threshold` is the
     highest one whose FAR is at least its FNMR; `far` is what was realised there.  None where a
@@ -283,6 +285,7 @@ class Det:
 def det(genuine: ArrayLike, impostor: ArrayLike) -> Det:
     """DET curve [Martin et al. 1997]: FNMR against FAR, both also as probits.
 
+    genuine : (G,), impostor : (I,) scores; at most about 2,000 points, none where a class is empty.
     Points with a rate of exactly 0 or 1 have no finite deviate and are left out.
     """
     r = roc(genuine, impostor).thinned(2000)
@@ -334,7 +337,8 @@ def dir_at_fpir(
     mate_score, rank : (Q,) of probes that have a mate enrolled; highest_nonmate : (R,) the best
     gallery score of each probe that has none.  FPIR of a threshold = share of the R that reach it;
     the threshold is the lowest with FPIR at most x, as in `threshold_at_far`.  DIR = share of the Q
-    with score >= threshold and rank <= `within`.  None where x R < 1 or Q = 0.
+    with score >= threshold and rank <= `within`.  fpir : x as decimal text.  None where x R < 1 or
+    Q = 0; ProtocolError where scores and ranks do not fit together.
     Source: Phillips, Grother, Micheals, Handbook of Face Recognition, ch. 14 (2005).
     """
     s, best = checked_scores(mate_score, "mate"), checked_scores(highest_nonmate, "non-mate")

@@ -70,7 +70,7 @@ def mcnemar_noticeable(disagreements: int, alpha: float = 0.05, power: float = P
     models show anyway; the smallest k with P(p <= alpha) >= power.
 
     >>> mcnemar_noticeable(0), mcnemar_noticeable(40)
-    (9, 20)
+    (8, 23)
     """
     k = 1
     while _mcnemar_power(disagreements / 2, k, alpha) < power:

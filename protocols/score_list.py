@@ -49,7 +49,8 @@ def evaluate(
 ) -> Report:
     """Measure scored pairs.
 
-    score : (P,) float64, -inf where the comparison failed.  genuine : (P,) bool.  fold : (P,).
+    score : (P,) float64, -inf where the comparison failed.  genuine : (P,) bool, or 0 and 1.
+    fold : (P,) whole numbers.  fars : decimal texts.
     pairs, subject : the images of each pair and the identity of each image, where they are known.
     Metrics: accuracy (only with folds), accuracy@threshold=best, auc, eer, tpr@far=x.
     With `pairs` the intervals are by subject.  Without, pairs are drawn as if no two shared a

@@ -69,7 +69,8 @@ def pool(
 ) -> Templates:
     """Pool (N, D) or (N, V, D) features, not normalised, to one unit vector a template.
 
-    template, media : (N,) ids of each image; detector_score : (N,).  Order of the steps: flip,
+    template, media : (N,) ids of each image; detector_score : (N,), where `how` asks for it.
+    ProtocolError where these do not fit together.  Order of the steps: flip,
     length, detector score, mean over a medium's images, sum over media, unit length.  Sums are in
     float64.  An image without a vector (not finite) is left out of its template, and counted.
     """

@@ -64,6 +64,7 @@ def evaluate(
 
     features : (N, D), not normalised.  subject : (N,) from 0; -1 = distractor.  engine : how all
     pairs are run; no number depends on it.
+    fars, fpir : decimal texts.  ProtocolError where `validate` raises it, or without distractors.
     Metrics: tpr@far=x, tpir@fpir=1e-3, rank-1@distractors=N.  A row that is not finite has no
     template: it is never accepted, and its genuine pairs all miss.
     """
@@ -132,7 +133,10 @@ def evaluate_one_set(
     fars: Sequence[str] = ONE_SET_FARS,
     engine: allpairs.Engine | None = None,
 ) -> Report:
-    """Compare every two rows of a labelled set; of two subjects, or -1, they are impostors."""
+    """Compare every two rows of a labelled set; of two subjects, or -1, they are impostors.
+
+    Arguments as `evaluate` takes them.  Metrics: tpr@far=x for each x of `fars`.
+    """
     features = np.asarray(features)
     subject = identities(subject, len(features))
     validate(features, subject)

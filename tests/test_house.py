@@ -1,5 +1,7 @@
 """The three folders keep their direction: a protocol needs numpy and scipy, nothing else."""
 
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -12,6 +14,16 @@ import pytest
 import evalkit
 from evalkit import adapters, protocols
 
+ROOMS = [Path(package.__file__ or "").parent for package in (evalkit, protocols, adapters)]
+WITH_EXAMPLES = sorted(
+    f"{package.__name__}.{'.'.join(module.relative_to(room).with_suffix('').parts)}".removesuffix(
+        ".__init__"
+    )
+    for package, room in zip((evalkit, protocols, adapters), ROOMS, strict=True)
+    for module in room.rglob("*.py")
+    if room / "protocols" not in module.parents and room / "adapters" not in module.parents
+    if ">>> " in module.read_text(encoding="utf-8")
+)
 HEAVY = ["torch", "onnxruntime", "h5py", "click", "PIL", "tqdm", "matplotlib"]
 PROTOCOLS = sorted(p.stem for p in Path(protocols.__path__[0]).glob("*.py") if p.stem != "__init__")
 
@@ -23,11 +35,16 @@ def test_a_protocol_imports_nothing_heavy(name: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_the_examples_in_docstrings(name: str) -> None:
+    done = doctest.testmod(importlib.import_module(name))
+    assert done.attempted and not done.failed
+
+
 def test_a_module_fits_a_reader() -> None:
-    rooms = [Path(package.__file__ or "").parent for package in (evalkit, protocols, adapters)]
     lines = {
         module.name: len(module.read_text(encoding="utf-8").splitlines())
-        for room in rooms
+        for room in ROOMS
         for module in room.rglob("*.py")
     }
     assert {name: n for name, n in lines.items() if n > 400} == {}

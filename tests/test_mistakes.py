@@ -129,7 +129,7 @@ MISTAKES = {
         (f"lfw --features {X} --preset arcface", 2, "--preset would do nothing: for --model alone"),
         (f"lfw {MODEL} --keys who.txt", 2, "--keys would do nothing: for --features alone"),
         ("report base.json --data faces", 2, "add -o FILE.html"),
-        (f"verify who.txt --features {X} --cluster here:1", 2, "--cluster embeds images"),
+        (f"verify who.txt --features {X} --cluster here:1", 2, "--cluster would do nothing"),
         (f"geometry x.npz --features {X}", 2, "both are given"),
         (
             f"{MEGAFACE} P.json --distractor-list D.json_8_1 --distractor-features {X}",

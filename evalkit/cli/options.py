@@ -61,7 +61,7 @@ class Command(click.Command):
                 formatter.write_dl(lines)
 
 
-def cluster_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def cluster_option(command: Callable[..., Any], section: str = "Options") -> Callable[..., Any]:
     """Add `--cluster`; the command receives an open `Cluster`, or None."""
 
     @functools.wraps(command)
@@ -75,6 +75,8 @@ def cluster_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
     return click.option(
         "--cluster",
+        cls=Option,
+        section=section,
         callback=_where,
         metavar="local[:N]|ADDRESS",
         help="Let Dask workers do it: N started here, or those of a scheduler.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 )
 @vector_options(data=False, folds=True)
 @fars_option(verification.FARS)
-@cluster_option
+@partial(cluster_option, section="Model")  # embeds; pairs are compared here
 @output_options
 def command(
     pairs: Path,
@@ -53,8 +54,6 @@ def command(
     .mat, the folder of CFP, or a set with its images: InsightFace's .bin, a bcolz folder.
     A list without folds is split by a rule that the report states.
     """
-    if cluster is not None and source.features is not None:
-        raise click.UsageError("--cluster embeds images: for --model alone")
     advise(source.recipe_name, output)
     held = layouts.read(pairs, set_format)
     within = held.images if source.choice.data is None else None
