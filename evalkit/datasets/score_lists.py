@@ -13,7 +13,7 @@ from evalkit.datasets.pair_lists import GENUINE, IMPOSTOR, numbered, wrong_line
 from evalkit.errors import DataError
 from evalkit.files import read_text
 
-_EXPECTED = "'label score' or 'label score fold'"
+_EXPECTED = "'label score' or 'label score fold' with a label of 1, 0 or -1"
 
 
 @dataclass(frozen=True, slots=True)
