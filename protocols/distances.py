@@ -34,6 +34,7 @@ class Space:
     vectors : (N, D), whose squared Euclidean distances `squares` makes of distances.
     subject : (N,), -1 = nobody's mate.  edges : (B + 1,) rising, for a histogram of distances.
     distance, score : from scores to distances, which fall as scores rise, and back.
+    nowhere : rows of no direction, at `squares` 2 from all others, which the vectors do not show.
     """
 
     vectors: Matrix
@@ -44,6 +45,7 @@ class Space:
     distance: Callable[[Floats], Floats]
     score: Callable[[Floats], Floats]
     squares: Callable[[Floats], Floats]
+    nowhere: int = 0
 
     def between(self, i: Ints, j: Ints) -> Floats:
         """Distance of each pair of rows, (P,)."""
@@ -83,9 +85,10 @@ class Space:
 
     def total_squares(self, chunk: int = 8192) -> float:
         """Sum of `squares` over all unordered pairs, as N sum |x - mean|^2."""
-        mean = self.vectors.mean(axis=0, dtype=np.float64)
-        blocks = (self.vectors[o : o + chunk] - mean for o in range(0, len(self.vectors), chunk))
-        return len(self.vectors) * sum(float(np.sum(block * block)) for block in blocks)
+        n, mean = len(self.vectors), self.vectors.mean(axis=0, dtype=np.float64)
+        blocks = (self.vectors[o : o + chunk] - mean for o in range(0, n, chunk))
+        unseen = self.nowhere * (n - 1)  # 1 to each row with a direction, 2 to each other without
+        return n * sum(float(np.sum(block * block)) for block in blocks) + unseen
 
 
 def l2(x: Matrix, subject: Ints) -> Space:
@@ -128,6 +131,7 @@ def angle(x: Matrix, subject: Ints) -> Space:
         distance=lambda s: np.degrees(np.arccos(np.clip(s, -1, 1))),
         score=lambda d: np.where(d < 180, np.cos(np.radians(d)), -1.001),
         squares=lambda d: 2 - 2 * np.cos(np.radians(d)),
+        nowhere=int(np.count_nonzero(~unit.any(axis=1))),
     )
 
 

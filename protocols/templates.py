@@ -36,8 +36,12 @@ class Pooling:
 
     @property
     def name(self) -> str:
-        """InsightFace's short name: N1D1F1, with M0 where media are not averaged."""
-        name = f"N{self.keep_norm:d}D{self.detector_score:d}F{self.flip != 'none':d}"
+        """InsightFace's short name: N1D1F1, with M0 where media are not averaged.
+
+        Its scripts add the views; side by side, for which they have no switch, is "Fconcat".
+        """
+        flip = {"none": "0", "sum": "1"}.get(self.flip, self.flip)
+        name = f"N{self.keep_norm:d}D{self.detector_score:d}F{flip}"
         return name if self.media else f"{name}M0"
 
 

@@ -36,7 +36,8 @@ def apart(x: np.ndarray, space: str) -> np.ndarray:
     x = x.astype(np.float64)
     if space == "l2":
         return np.sqrt(((x[:, None] - x[None]) ** 2).sum(2))
-    unit = x / np.linalg.norm(x, axis=1)[:, None]
+    length = np.linalg.norm(x, axis=1)[:, None]
+    unit = x / np.where(length, length, 1)
     return np.degrees(np.arccos(np.clip(unit @ unit.T, -1, 1)))
 
 
@@ -102,6 +103,15 @@ def test_compactness_separation_and_regions_against_loops(space: str) -> None:
     r = m[f"region-samples-correlation@space={space}"]
     assert r.value == pytest.approx(ranked(samples, sizes))
     assert r.low is not None and r.high is not None and r.low < r.value < r.high
+
+
+def test_a_zero_row_is_as_far_from_all_in_the_ratio_as_in_the_angles() -> None:
+    x, subject = faces()
+    x[[0, 5, 6]] = 0
+    d = apart(x, "angle")
+    squares = [np.mean([2 - 2 * np.cos(np.radians(d[p])) for p in kind]) for kind in pairs(subject)]
+    found = geometry.evaluate(x, subject).metrics["within/between@space=angle"].value
+    assert found == pytest.approx(squares[0] / squares[1], rel=1e-5)
 
 
 def ranked(a: list[float], b: list[float]) -> float:

@@ -63,6 +63,7 @@ def test_every_switch_of_the_pooling(
 def test_the_poolings_name_is_insightfaces() -> None:
     assert ijb.Pooling().name == "N1D1F1"
     assert ijb.Pooling("none", False, False, False).name == "N0D0F0M0"
+    assert ijb.Pooling("concat").name == "N1D1Fconcat"
 
 
 def test_images_without_a_vector_are_left_out_and_counted() -> None:
