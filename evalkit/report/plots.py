@@ -41,6 +41,7 @@ _VARIABLES = {
     GENUINE: "var(--genuine)",
     IMPOSTOR: "var(--impostor)",
 }
+MARKED = 50  # points of a curve that are drawn one by one, at most
 
 
 def histogram(axes: Any, models: Sequence[Model]) -> None:
@@ -70,6 +71,8 @@ def histogram(axes: Any, models: Sequence[Model]) -> None:
 def cmc(axes: Any, models: Sequence[Model]) -> None:
     """Share of probes whose mate is among the k best, against k on a log axis."""
     sets = list(dict.fromkeys(name for m in models for name in _cmc_curves(m.report)))
+    longest = max(len(c["rank"]) for m in models for c in _cmc_curves(m.report).values())
+    marker = "." if longest <= MARKED else ""
     for model in models:
         n = model.place
         for parameters, curve in _cmc_curves(model.report).items():
@@ -81,7 +84,7 @@ def cmc(axes: Any, models: Sequence[Model]) -> None:
                 (colour_of(k), "-") if len(models) == 1 else (colour_of(n), line_style(k))
             )
             (line,) = axes.plot(
-                curve["rank"], curve["rate"], color=colour, ls=style, marker=".", ms=4
+                curve["rank"], curve["rate"], color=colour, ls=style, marker=marker, ms=4
             )
             line.set(gid=f"m{n}", label=label)
     axes.set_xscale("log")

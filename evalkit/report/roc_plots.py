@@ -160,7 +160,8 @@ def _far_axis(axes: Any, models: Sequence[Model]) -> None:
 
     reach = [roc_points(m.report)[0] for m in models]
     axes.set_xscale("log")
-    axes.set_xlim(min(map(_least, reach)) / BEFORE, max(f.max(initial=1e-3) for f in reach))
+    most = max(float(far.max(initial=0.0)) for far in reach)
+    axes.set_xlim(min(map(_least, reach)) / BEFORE, most or 1.0)
     parts = {_drawn_part(m.report)[0] for m in models} - {""}
     axes.set_xlabel(", ".join(["FAR", *sorted(parts)]))
     axes.xaxis.set_major_locator(LogLocator(numticks=12))
