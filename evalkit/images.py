@@ -206,7 +206,8 @@ def _file(path: Path) -> bytes:
         raise DataError("it is no file")
     if about.st_size > _MAX_BYTES:
         raise DataError("the file is larger than any face image")
-    return path.read_bytes()
+    with path.open("rb", buffering=0) as file:
+        return file.read(about.st_size)
 
 
 class _Archive(zipfile.ZipFile):

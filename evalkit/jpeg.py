@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _SAMPLINGS = ("444", "422", "420")  # of the colours, against the brightness
-_UNUSUAL = (b"\xff\xe1", b"\xff\xe2")  # may turn the picture (EXIF, XMP), or index several (MPO)
+# Markers before the first scan (ITU-T T.81, table B.1): baseline and progressive frames, tables,
+# restarts, JFIF, Adobe, comments.  Others may turn the picture (EXIF, XMP) or index several (MPO).
+_USUAL = frozenset((0xC0, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE, 0xFE))
+_SCAN = 0xDA
 
 
 def decode(data: bytes, most: int) -> NDArray[np.uint8] | None:
@@ -20,8 +23,7 @@ def decode(data: bytes, most: int) -> NDArray[np.uint8] | None:
     What is damaged, turned, in other colours or not JPEG is left to Pillow, whose rules and errors
     hold, and so is everything where simplejpeg's library decodes otherwise than Pillow's.
     """
-    usual = data[:3] == b"\xff\xd8\xff" and not any(marker in data for marker in _UNUSUAL)
-    simplejpeg = _like_pillow() if usual else None
+    simplejpeg = _like_pillow() if _usual(data) else None
     if simplejpeg is None:
         return None
     try:
@@ -32,6 +34,17 @@ def decode(data: bytes, most: int) -> NDArray[np.uint8] | None:
         return picture
     except Exception:  # whatever it is, Pillow has the word
         return None
+
+
+def _usual(data: bytes) -> bool:
+    """Whether nothing but usual segments comes before the first scan."""
+    if data[:2] != b"\xff\xd8":
+        return False
+    at, marker = 2, 0xFE
+    while marker in _USUAL and at + 3 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        at += 2 + (data[at + 2] << 8 | data[at + 3])
+    return marker == _SCAN
 
 
 @cache

@@ -65,6 +65,9 @@ def test_usual_files_have_pillows_pixels(simplejpeg, size, sampling, progressive
                 assert np.array_equal(jpeg.decode(data, MOST), by_pillow(data))
 
 
+XMP = b"\xff\xe1\0\x06xmp "
+
+
 def turned() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -77,7 +80,9 @@ def turned() -> bytes:
         file(face(9, 7).convert("L")),
         file(face(9, 7).convert("CMYK")),
         file(face(9, 7), keep_rgb=True),
-        file(face(9, 7)).replace(b"\xff\xdb", b"\xff\xe1\0\x06xmp \xff\xdb", 1),
+        file(face(9, 7)).replace(b"\xff\xdb", XMP + b"\xff\xdb", 1),
+        file(face(9, 7), comment=b"\xff\xda").replace(b"\xff\xdb", XMP + b"\xff\xdb", 1),
+        file(face(9, 7)).replace(b"\xff\xdb", b"\xff" + XMP + b"\xff\xdb", 1),
         file(face(1025, 1024)),
         turned(),
         file(face(9, 7), "MPO", save_all=True, append_images=[face(9, 7)]),
@@ -86,7 +91,21 @@ def turned() -> bytes:
         file(face(9, 7))[:3],
         b"",
     ],
-    ids=["grey", "cmyk", "rgb", "xmp", "large", "turned", "mpo", "png", "cut", "marker", "empty"],
+    ids=[
+        "grey",
+        "cmyk",
+        "rgb",
+        "xmp",
+        "comment, xmp",
+        "filler, xmp",
+        "large",
+        "turned",
+        "mpo",
+        "png",
+        "cut",
+        "marker",
+        "empty",
+    ],
 )
 def test_anything_else_is_left_to_pillow(simplejpeg, data):
     assert jpeg.decode(data, MOST) is None
