@@ -289,6 +289,15 @@ def test_a_protocol_command_holds_the_gate_in_one_line(
     assert "gate FAILED" in said.err
 
 
+def test_the_demos_gate_closes_too(
+    tmp_path: Path, two_reports: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports.write(two_reports[0], tmp_path / "base.json")
+    for made, code in zip(two_reports, (0, 1), strict=True):
+        monkeypatch.setattr("evalkit.cli.demo.measure", lambda _, made=made: made)
+        assert run(["demo", "--gate", str(tmp_path / "base.json")]) == code
+
+
 def test_this_repository_gates_its_own_demo_numbers(tmp_path: Path) -> None:
     """The embeddings that ship with evalkit, held against the report of an earlier evalkit.
 

@@ -35,13 +35,15 @@ next:  evalkit lfw --model model.onnx --preset arcface     your model, LFW fetch
     ],
 )
 @output_options
-def command(output: Output) -> None:
+def command(output: Output) -> int:
     """Run LFW, all 87.5 million pairs and the closed-set search on embedded features."""
     output.say(WHAT)
     with output.bar("pairs", "pair") as progress:
         report = measure(progress)
-    output.deliver(report, "LFW: the 6,000 pairs of View 2; all 87,549,528 pairs; 7,484 searches")
+    title = "LFW: the 6,000 pairs of View 2; all 87,549,528 pairs; 7,484 searches"
+    done = output.deliver(report, title)
     output.say(NEXT)
+    return done
 
 
 def measure(progress: Progress | None = None) -> Report:
