@@ -319,6 +319,14 @@ def test_log_axes_of_less_than_a_decade_are_named_in_plain_numbers() -> None:
         assert names <= shown and not any("math" in text for text in shown), kind
 
 
+def test_a_threshold_that_accepts_everybody_is_beyond_the_picture() -> None:
+    score = np.random.default_rng(0).normal(size=400) + np.arange(400) % 2
+    report = score_list.evaluate(score, np.arange(400) % 2 == 1, fars=["1", "0.1"])
+    axes = draw("histogram", [Model("m", report)]).axes[0]
+    assert [t.get_text() for t in axes.texts] == ["FAR 0.1"]
+    assert -10 < axes.get_xlim()[0] < axes.get_xlim()[1] < 10
+
+
 def test_what_was_never_compared_is_not_drawn() -> None:
     nothing = score_list.evaluate(np.full(20, -np.inf), np.arange(20) % 2 == 0)
     alone = geometry.evaluate(np.eye(12, 3) + 1, np.arange(12))

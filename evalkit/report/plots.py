@@ -227,9 +227,10 @@ def inline_svg(figure: Any, kind: str, label: str) -> str:
 
 
 def _thresholds(axes: Any, report: Report) -> None:
-    """Draw the threshold of each reported FAR, labelled at the top."""
+    """Draw the threshold of each reported FAR, labelled at the top; not beyond all scores."""
+    low, high = axes.get_xlim()
     for far, m in roc_plots.reported(report):
-        if m.threshold is not None:
+        if m.threshold is not None and low <= m.threshold <= high:
             axes.axvline(m.threshold, color=INK, lw=0.8, ls=":")
             axes.annotate(
                 f"FAR {far}",
