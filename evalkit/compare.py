@@ -14,7 +14,7 @@ from evalkit.protocols.intervals import affordable
 from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.paired import Difference, differences
 from evalkit.protocols.samples import Outcomes, Sample, part_of, parts_of
-from evalkit.report.table import spelled
+from evalkit.report.table import interval_of_points, points, spelled
 from evalkit.types import Report
 
 # What must agree before two numbers may be subtracted: field -> what a difference would mean.
@@ -125,11 +125,11 @@ def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10
     rows = [("", *titles, "difference", "better", "95 % interval", "p", "test")]
     for name, (a, b) in found.values.items():
         way = better(name) or "-"
-        row = (name, spelled(name, a), spelled(name, b), spelled(name, b - a, "+"), way)
+        row = (name, spelled(name, a), spelled(name, b), points(name, b - a, "+"), way)
         d = found.differences.get(name)
         paired = ("", "", "not paired")
         if d is not None:
-            ends = f"[{spelled(name, d.low, '+')}, {spelled(name, d.high, '+')}]"
+            ends = interval_of_points(name, d.low, d.high)
             paired = (ends, f"{d.p:.2g}", d.test)
         rows.append((*row, *paired))
     widths = [max(len(r[c]) for r in rows) for c in range(len(rows[0]))]

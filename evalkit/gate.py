@@ -13,7 +13,7 @@ from typing import Any, Literal
 from evalkit.compare import Comparison, compare
 from evalkit.directions import is_fraction, lower_is_better, only_describes
 from evalkit.errors import ReportError
-from evalkit.report.table import spelled
+from evalkit.report.table import points, spelled
 from evalkit.types import Report
 
 Test = Literal["paired", "plain"]
@@ -152,11 +152,11 @@ def _ruling(rule: Rule, report: Report, baseline: Report, found: Comparison) -> 
     p = d.p if d else None
     if drop > rule.max_drop + _ROUNDING and not (paired and p is not None and p >= rule.alpha):
         why = f", p = {p:.2g} < {rule.alpha:.3g}" if paired and p is not None else ""
-        allowed = spelled(rule.metric, rule.max_drop)
-        failures.append(f"worse by {spelled(rule.metric, drop)}, {allowed} allowed{why}")
+        allowed = points(rule.metric, rule.max_drop)
+        failures.append(f"worse by {points(rule.metric, drop)}, {allowed} allowed{why}")
     warning = ""
     if paired and d is not None and rule.max_drop and d.noticeable > rule.max_drop:
-        smallest = spelled(rule.metric, d.noticeable)
+        smallest = points(rule.metric, d.noticeable)
         warning = f"cannot notice the drop it forbids: {smallest} is the smallest it would"
     return replace(
         ruling,
@@ -194,18 +194,21 @@ def cells_of(ruling: Ruling) -> tuple[str, ...]:
     """Spell a ruling: verdict, metric, baseline, now, drop, allowed, p, smallest noticeable."""
     rule = ruling.rule
 
-    def spell(value: float | None, sign: str = "") -> str:
-        return "-" if value is None else spelled(rule.metric, value, sign)
+    def spell(value: float | None) -> str:
+        return "-" if value is None else spelled(rule.metric, value)
+
+    def spell_drop(value: float | None, sign: str = "") -> str:
+        return "-" if value is None else points(rule.metric, value, sign)
 
     return (
         "pass" if ruling.passed else "FAIL",
         rule.metric,
         spell(ruling.baseline),
         spell(ruling.value),
-        spell(ruling.drop, "+"),
-        spell(rule.max_drop),
+        spell_drop(ruling.drop, "+"),
+        spell_drop(rule.max_drop),
         "-" if ruling.p is None or rule.test == "plain" else f"{ruling.p:.2g}",
-        spell(ruling.noticeable),
+        spell_drop(ruling.noticeable),
     )
 
 

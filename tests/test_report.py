@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evalkit import report as reports
 from evalkit.errors import ReportError
-from evalkit.report.table import table, threshold
+from evalkit.report.table import interval_of_points, points, table, threshold
 from evalkit.types import Estimate, Failures, Report
 
 REPORT = Report(
@@ -84,3 +84,9 @@ def test_the_table_shows_numbers_and_reasons() -> None:
     assert "99.33 % ± 0.13" in text
     assert "needs 1,000,000,000 impostors" in text
     assert "2 images without a template" in text
+
+
+def test_a_difference_of_percent_is_in_points() -> None:
+    assert points("accuracy", -0.0053, "+") == "-0.53 points"
+    assert points("auc", 0.00082) == "0.00082"
+    assert interval_of_points("tpr@far=1e-3", -0.0688, 0.0214) == "-6.88 to +2.14"

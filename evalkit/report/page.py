@@ -15,7 +15,7 @@ from evalkit.errors import MissingPackageError, ReportError
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.look import Model
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
-from evalkit.report.table import caveat, spelled, threshold
+from evalkit.report.table import caveat, interval_of_points, points, spelled, threshold
 from evalkit.types import Estimate
 
 MOST_MODELS = 6
@@ -127,10 +127,8 @@ def _differences(base: Model, other: Model) -> dict[str, Any]:
         rows.append(
             {
                 "name": name,
-                "value": spelled(name, b - a, "+"),
-                "interval": f"{spelled(name, d.low, '+')} to {spelled(name, d.high, '+')}"
-                if d
-                else "",
+                "value": points(name, b - a, "+"),
+                "interval": interval_of_points(name, d.low, d.high) if d else "",
                 "p": f"{d.p:.2g}" if d else "",
                 "test": d.test if d else "",
                 "worse": worse and not only_describes(name) and d is not None and d.p < 0.05,
@@ -147,8 +145,8 @@ def _differences(base: Model, other: Model) -> dict[str, Any]:
     }
 
 
-def _ends(name: str, low: float, high: float, sign: str = "") -> str:
-    return f"{spelled(name, low, sign)} to {spelled(name, high, sign)}"
+def _ends(name: str, low: float, high: float) -> str:
+    return f"{spelled(name, low)} to {spelled(name, high)}"
 
 
 def _pairs(group: Hardest) -> dict[str, Any]:

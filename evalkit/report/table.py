@@ -46,6 +46,17 @@ def threshold(value: float) -> str:
     return f"{value:.5f}" if abs(value) < 1e9 else f"{value:.5g}"
 
 
+def points(name: str, value: float, sign: str = "") -> str:
+    """Write the difference of two values: "0.53 points" of percent, or "0.00082"."""
+    return spelled(name, value, sign).replace(" %", " points")
+
+
+def interval_of_points(name: str, low: float, high: float) -> str:
+    """Write the ends of a difference's interval, without a unit: "-0.86 to -0.20"."""
+    ends = (spelled(name, end, "+").removesuffix(" %") for end in (low, high))
+    return " to ".join(ends)
+
+
 def _row(name: str, m: Estimate) -> tuple[str, str, str, str]:
     percent = name.startswith(_COUNTED_IN_PERCENT)
     scale, digits, unit = (100, 2, " %") if percent else (1, 5, "")
