@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from evalkit.cli import COMMANDS
@@ -80,3 +81,10 @@ def test_the_help_says_what_every_option_is_for(name: str) -> None:
     options = [p for p in command.params if p.param_type_name == "option"]
     assert [p.name for p in options if not p.help] == []
     assert "\\" not in command.help, "a backspace that click does not see"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_names_values_by_what_they_are(name: str) -> None:
+    command = importlib.import_module(COMMANDS[name][0]).command
+    shown = command.get_help(click.Context(command, info_name=name))
+    assert re.findall(r"--\S+ (TEXT|PATH|FILENAME|INTEGER RANGE|INTEGER|FLOAT)", shown) == []

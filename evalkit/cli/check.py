@@ -34,6 +34,7 @@ _WANTED = "two images or more of at least 20 people, a folder a person, or an In
 @model_options
 @click.option(
     "--people",
+    metavar="N",
     type=click.IntRange(min=_FEWEST),
     default=150,
     show_default=True,

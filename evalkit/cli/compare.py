@@ -66,7 +66,7 @@ def command(
     """Tell whether report OTHER is better or worse than BASE, on the same comparisons.
 
     Accuracy and rank-1 by McNemar's exact test; TPR@FAR, EER and AUC by drawing the same subjects
-    for both.  Then the pairs that only one of the two decides rightly.
+    for both. Then the pairs that only one of the two decides rightly.
     """
     found = compare(reports.read(base), reports.read(other), ignore=ignore, draws=draws, seed=seed)
     if json_path is not None:

@@ -26,6 +26,7 @@ from evalkit.types import Report
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
+    metavar="BASELINE.json",
     required=True,
     help="An earlier report to hold it against.",
 )

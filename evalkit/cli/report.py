@@ -35,7 +35,9 @@ from evalkit.report.table import table
     metavar="IMAGES",
     help="Folder, .zip or list of the images, for thumbnails.",
 )
-@click.option("--name", "names", multiple=True, help="What to call each report, in order.")
+@click.option(
+    "--name", "names", metavar="NAME", multiple=True, help="What to call each report, in order."
+)
 @click.option(
     "--plot",
     "plots",
