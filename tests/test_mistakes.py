@@ -28,6 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("who.txt").write_text("\n".join("aabbcc------"))
     keys = [f"p{k // 2}/{k}.jpg" for k in range(12)]
     Path("keys.txt").write_text("\n".join(keys))
+    Path("set.bin").write_bytes(b"\x80")
     Path("P.json").write_text(json.dumps({"path": keys[:4], "id": ["a", "a", "b", "b"]}))
     Path("D.json_8_1").write_text(json.dumps({"path": keys[4:]}))
     np.savez("x.npz", features=np.load(X), keys=keys)
@@ -127,6 +128,7 @@ MISTAKES = {
         (f"blufr {MODEL} --config who.txt", 2, "give --data IMAGES"),
         (f"lfw {MODEL} --features {X}", 2, "both are given"),
         (f"lfw --features {X} --preset arcface", 2, "--preset would do nothing: for --model alone"),
+        (f"lfw {MODEL} --data set.bin --pairs who.txt", 2, "set.bin holds its own pairs"),
         (f"lfw {MODEL} --keys who.txt", 2, "--keys would do nothing: for --features alone"),
         ("report base.json --data faces", 2, "add -o FILE.html"),
         (f"verify who.txt --features {X} --cluster here:1", 2, "--cluster would do nothing"),

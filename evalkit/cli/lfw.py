@@ -53,6 +53,8 @@ def command(source: VectorSource, pairs: Path | None, errata: bool, output: Outp
     data = source.choice.data
     held = None
     if data is not None and data.suffix.lower() == ".bin":
+        if pairs is not None:
+            raise click.UsageError(f"{data.name} holds its own pairs: leave --pairs out")
         held, compared = _from_bin(data)
     else:
         compared = lists.official_pairs() if pairs is None else lists.read_pairs(pairs)
