@@ -139,17 +139,8 @@ def command(
             source, distractor_data, probes.keys, named, output, cluster
         )
     else:
-        take, provenance = _read(source, source.features, source.keys, file_ending)
+        take, other, provenance = _given(source, source.features, distractor_features, file_ending)
         provenance |= fed(source.recipe, source.features, output)
-        other = take
-        if distractor_features is not None:
-            if distractor_features.suffix.lower() in NAMELESS:
-                raise DataError(
-                    f"{distractor_features.name} does not say which row is which image",
-                    "--keys names the probes' rows: evalkit import makes a file with names of it",
-                )
-            other, more = _read(source, distractor_features, None, file_ending)
-            provenance |= {f"distractor_{name}": value for name, value in more.items()}
     x = take(probes.keys, "probe features")
     distractors = {name: other(each.keys, "distractor features") for name, each in lists.items()}
     noises = _noises(rules, probes, lists, probe_noises, distractor_noises) if rules else None
@@ -160,18 +151,18 @@ def command(
         x, probes.subject, distractors, noises=noises, model=model, fars=fars, engine=engine
     )
     if devkit_out is not None:
-        end = (
-            f"{files.probes_name(probe_list)}_megaface_{files.algorithm(file_ending or 'evalkit')}"
-        )
+        algorithm = files.algorithm(file_ending or "evalkit")
+        end = f"{files.probes_name(probe_list)}_megaface_{algorithm}"
         for name, each in lists.items():
-            for rule in (None, *rules):
-                p, d, folder = x, distractors[name], devkit_out
-                if rule is not None and noises is not None:
-                    bad = noises.probe, noises.distractor[name]
-                    p, d = clean(x, probes.subject, d, *bad, rule)
+            ending = f"{end}_{each.size}_{each.set}.json"
+            features = x, probes.subject, distractors[name]
+            _write_devkit(devkit_out, ending, *features, model)
+            if noises is not None:
+                bad = noises.probe, noises.distractor[name]
+                for rule in noises.rules:
+                    p, d = clean(*features, *bad, rule)
                     folder = devkit_out / f"cleaned={rule}"
-                ending = f"{end}_{each.size}_{each.set}.json"
-                _write_devkit(folder, ending, probes.subject, p, d, model)
+                    _write_devkit(folder, ending, p, probes.subject, d, model)
         output.say(f"the devkit's files are in {devkit_out}")
     names = {
         "probe_list": probe_list.name,
@@ -187,6 +178,22 @@ def command(
 
 def _name(each: files.DistractorList) -> str:
     return f"distractors={each.size}" + (f",set={each.set}" if each.set != 1 else "")
+
+
+def _given(
+    source: VectorSource, probes: Path, distractors: Path | None, ending: str | None
+) -> tuple[Take, Take, dict[str, Any]]:
+    """Find the features in files: the probes', and the distractors', in the same one or another."""
+    take, provenance = _read(source, probes, source.keys, ending)
+    if distractors is None:
+        return take, take, provenance
+    if distractors.suffix.lower() in NAMELESS:
+        raise DataError(
+            f"{distractors.name} does not say which row is which image",
+            "--keys names the probes' rows: evalkit import makes a file with names of it",
+        )
+    other, more = _read(source, distractors, None, ending)
+    return take, other, provenance | {f"distractor_{name}": v for name, v in more.items()}
 
 
 def _read(
@@ -284,8 +291,8 @@ def _cleaned(noises: Noises) -> str:
 def _write_devkit(
     folder: Path,
     ending: str,
-    subject: NDArray[np.int32],
     probe: NDArray[Any],
+    subject: NDArray[np.int32],
     distractor: NDArray[Any],
     model: JointBayesian | None,
 ) -> None:
