@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from evalkit.errors import MissingPackageError
 
 KEY_COLUMNS = ("key", "keys", "path", "name", "file", "image", "filename")
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 _LINE = 1 << 24  # characters: a line is in memory whole
 
 Rows = NDArray[Any]
@@ -91,14 +93,19 @@ def _numbers(values: Sequence[str]) -> bool:
 
 
 def of_parquet(path: Path) -> RowBlocks:
-    """Read a column of keys, and one column of lists or D columns of numbers."""
+    """Read a column of keys, and one column of lists or D columns of numbers.
+
+    The index that pandas writes is no number; it is the keys where it is text and no column is.
+    """
     try:
         import pyarrow.parquet as parquet
     except ImportError:
         raise MissingPackageError("pyarrow", "parquet", f"reading {path.name}") from None
     with parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as f:
         names = [n for n in f.schema_arrow.names if n.lower() in KEY_COLUMNS]
-        numbers = [n for n in f.schema_arrow.names if n not in names]
+        index = [n for n in f.schema_arrow.names if _PANDAS_INDEX.fullmatch(n)]
+        numbers = [n for n in f.schema_arrow.names if n not in names + index]
+        names += [n for n in index if "string" in str(f.schema_arrow.field(n).type)]
         column = f.read(columns=names[:1]).column(0) if names else None
         keys = None if column is None else [str(k) for k in column.to_pylist()]
         rows = f.metadata.num_rows
@@ -136,7 +143,9 @@ def of_npz(path: Path) -> RowBlocks:
     with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
         if "features" not in held.files:
             raise ValueError(f"it holds no array called 'features' but {held.files}")
-        keys = [str(k) for k in held["keys"]] if "keys" in held.files else None
+        keys = held["keys"] if "keys" in held.files else None
+        if keys is not None and keys.dtype.kind == "S":
+            keys = np.char.decode(keys, "utf-8")
     with ZipFile(path) as archive, archive.open("features.npy") as member:
         shape, by_column, dtype = _npy_header(member)
     width = math.prod(shape[1:]) * dtype.itemsize
@@ -154,7 +163,8 @@ def of_npz(path: Path) -> RowBlocks:
                 rows = min(size, shape[0] - o)
                 yield np.frombuffer(member.read(rows * width), dtype).reshape(rows, *shape[1:])
 
-    return RowBlocks(keys, shape[0], shape[1:], blocks)
+    names = None if keys is None else [str(k) for k in keys]
+    return RowBlocks(names, shape[0], shape[1:], blocks)
 
 
 def _npy_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -21,7 +21,7 @@ _UNIT_ROUNDOFF = 2.0**-53
 def fuse(views: NDArray[Any], flip: Flip = "none", *, unit: bool = False) -> NDArray[np.float32]:
     """One vector an image from its views (original, mirrored, ...), not normalised.
 
-    views : (N, V, D) or (N, D) float; `none` takes view 0, `sum` adds the views in order,
+    views : (N, V, D) or (N, D) float; `none` takes view 0, `sum` adds their float32 in order,
     `concat` puts them side by side.  unit : each view is made unit length before.  Returns (N, D)
     or (N, V*D) float32.
     A single view fused by `sum` or `concat` is an error: the mirrored images were never embedded.
@@ -49,7 +49,7 @@ def fuse(views: NDArray[Any], flip: Flip = "none", *, unit: bool = False) -> NDA
     with np.errstate(over="ignore", invalid="ignore"):
         total = x[:, 0].astype(np.float32)
         for v in range(1, x.shape[1]):
-            total += x[:, v]
+            total += x[:, v].astype(np.float32)
     return total
 
 

@@ -76,6 +76,25 @@ def test_a_parquet_table_of_numbers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made.features, X)
 
 
+@pytest.mark.parametrize("named_by_index", [False, True])
+def test_the_index_that_pandas_writes_is_no_dimension(tmp_path: Path, named_by_index: bool) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns: dict[str, object] = {f"f{k}": X[:, k] for k in range(4)}
+    if not named_by_index:
+        columns["path"] = KEYS
+    index = KEYS if named_by_index else np.arange(5)
+    parquet.write_table(pa.table({**columns, "__index_level_0__": index}), tmp_path / "x.parquet")
+    made = embeddings.read(tmp_path / "x.parquet")
+    assert list(made.keys) == KEYS
+    np.testing.assert_array_equal(made.features, X)
+
+
+def test_keys_of_bytes_are_read_as_text(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", features=X, keys=np.array([k.encode() for k in KEYS]))
+    assert list(embeddings.read(tmp_path / "x.npz").keys) == KEYS
+
+
 @pytest.mark.parametrize(
     ("name", "key"),
     [

@@ -134,7 +134,8 @@ class Impostors:
     def _point(self, far: str, allowed: int) -> OperatingPoint:
         if allowed < 1 or not self.n_impostor:
             return no_operating_point(far, self.n_impostor)
-        score, accepts = self.value.get(allowed + 1, (-np.inf, self.n_impostor))
-        threshold = threshold_above(score) if allowed < self.n_impostor else -np.inf
+        # Where all may be accepted, all but failures are.
+        score, accepts = self.value.get(allowed + 1, (-np.inf, self.live))
+        threshold = threshold_above(score)
         accepted = self.genuine.at_least(threshold)
         return operating_point(far, self.n_genuine, self.n_impostor, threshold, accepts, accepted)
