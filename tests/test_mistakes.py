@@ -129,6 +129,7 @@ MISTAKES = {
         (f"lfw {MODEL} --features {X}", 2, "both are given"),
         (f"lfw --features {X} --preset arcface", 2, "--preset would do nothing: for --model alone"),
         (f"lfw {MODEL} --data set.bin --pairs who.txt", 2, "set.bin holds its own pairs"),
+        (f"lfw {MODEL} --landmarks who.txt --align x", 2, "--landmarks or --align, not both"),
         (f"lfw {MODEL} --keys who.txt", 2, "--keys would do nothing: for --features alone"),
         ("report base.json --data faces", 2, "add -o FILE.html"),
         (f"verify who.txt --features {X} --cluster here:1", 2, "--cluster would do nothing"),

@@ -107,8 +107,6 @@ class ModelChoice:
 
     def aligned(self, source: ImageSource, spec: InputSpec) -> ImageSource:
         """Bring images to the model's crop and size, where the user said how."""
-        if self.landmarks is not None and self.detector is not None:
-            raise click.UsageError("give --landmarks or --align, not both")
         if self.landmarks is not None:
             marks = landmarks.read(self.landmarks)
             source = alignment.aligned(source, marks.of(source.keys), spec.crop, marks.source)
@@ -196,6 +194,8 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         detector: str | None,
         **rest: Any,
     ) -> Any:
+        if landmarks is not None and detector is not None:
+            raise click.UsageError("give --landmarks or --align, not both")
         given = {"size": input_size, "color": color, "mean": mean, "std": std, "layout": layout}
         asked = {
             "output": output_name,

@@ -20,7 +20,7 @@ from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
 from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.resampling import threshold_draws
 from evalkit.protocols.samples import Outcomes, Sample, parts_of
-from evalkit.report.table import caveat
+from evalkit.report.table import accepts, caveat
 from evalkit.types import Estimate, Report
 
 _COMPARED = {"score", "genuine_score"}
@@ -58,7 +58,7 @@ def command(path: Path, far: str, json_path: Path | None) -> None:
         ends = f"  [{low:.6g}, {high:.6g}]" if low is not None else ""
         click.echo(f"{name:<10} {value:<12.6g}{ends}")
     click.echo(f"accept if and only if score >= {point['threshold']!r}")
-    support = f"rests on {point['false_accepts']:,} false accepts"
+    support = f"rests on {accepts(point['false_accepts'])}"
     if point["impostors"]:
         support += f" in {point['impostors']:,} impostor comparisons"
         support += f" of {point['subjects']:,} people" if point["subjects"] else ""

@@ -46,6 +46,11 @@ def threshold(value: float) -> str:
     return f"{value:.5f}" if abs(value) < 1e9 else f"{value:.5g}"
 
 
+def accepts(n: int) -> str:
+    """Count false accepts in words."""
+    return f"{n:,} false accept{'' if n == 1 else 's'}"
+
+
 def points(name: str, value: float, sign: str = "") -> str:
     """Write the difference of two values: "0.53 points" of percent, or "0.00082"."""
     return spelled(name, value, sign).replace(" %", " points")
@@ -72,7 +77,7 @@ def _row(name: str, m: Estimate) -> tuple[str, str, str, str]:
     if m.threshold is not None:
         support.append(f"threshold {threshold(m.threshold)}")
     if m.false_accepts is not None:
-        support.append(f"{m.false_accepts:,} false accept{'' if m.false_accepts == 1 else 's'}")
+        support.append(accepts(m.false_accepts))
     if m.note:
         support.append(m.note)
     return name, value, interval, ", ".join(support)
