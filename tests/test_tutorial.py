@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "tutorial.md"
+README = Path(__file__).resolve().parents[1] / "README.md"
+TUTORIAL = README.parent / "docs" / "tutorial.md"
 BLOCK = re.compile(r"^<!-- (exit|file) (\S+) -->\n```[a-z]+\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DRAWS = all(importlib.util.find_spec(name) for name in ("matplotlib", "jinja2"))
 
@@ -43,6 +44,8 @@ def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
             )
             assert done.returncode == int(what), f"{text}\n{done.stdout}\n{done.stderr}"
             ran += 1
+            if text.startswith("evalkit demo"):
+                assert done.stdout.strip() in README.read_text(encoding="utf-8")
     assert ran >= 9
     assert (tmp_path / "work" / "report.html").is_file() == DRAWS
 
