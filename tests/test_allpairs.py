@@ -34,7 +34,8 @@ def brute_verify(x, subject, y, y_subject, fars):
         if allowed < 1:
             points.append(None)
             continue
-        t = np.nextafter(impostor[allowed], np.inf) if allowed < len(impostor) else -math.inf
+        rejected = impostor[allowed] if allowed < len(impostor) else -math.inf
+        t = np.nextafter(rejected, np.inf)  # failures score -inf: never accepted
         points.append((t, int((impostor >= t).sum()), int((genuine >= t).sum())))
     return len(genuine), len(impostor), points
 
