@@ -207,7 +207,11 @@ def _file(path: Path) -> bytes:
     if about.st_size > _MAX_BYTES:
         raise DataError("the file is larger than any face image")
     with path.open("rb", buffering=0) as file:
-        return file.read(about.st_size)
+        data = file.read(about.st_size)
+        # A network's file system may give a part.
+        while len(data) < about.st_size and (more := file.read(about.st_size - len(data))):
+            data += more
+        return data
 
 
 class _Archive(zipfile.ZipFile):
