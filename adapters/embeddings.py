@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from evalkit.adapters import vector_files
 from evalkit.errors import DataError
+from evalkit.keys import read_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def read(path: Path, keys: Path | None = None, *, allow_failures: bool = False) 
     image without a template; evalkit's own files say so themselves.
     """
     features, held = vector_files.read(path)
-    names = held if keys is None else _read_keys(keys)
+    names = held if keys is None else read_keys(keys)
     if names is None:
         raise DataError(f"{path.name} does not say which row is which image", "add --keys LIST.txt")
     check(features, path)
@@ -71,13 +72,6 @@ def _refuse_failures(features: NDArray[Any], keys: list[str], path: Path) -> Non
             f"{path.name}: {len(bad)} rows hold NaN or infinity, the first is {keys[bad[0]]!r}",
             "--allow-failures counts them as images without a template",
         )
-
-
-def _read_keys(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"cannot read the key list {path}: {e}") from e
 
 
 def _digest(paths: list[Path]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from evalkit.adapters import embeddings, vector_files
 from evalkit.adapters.row_blocks import RowBlocks
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
-from evalkit.files import read_text
 from evalkit.keys import rows_of
 from evalkit.types import Manifest, Progress
 
@@ -75,20 +73,6 @@ def _in_turn(held: RowBlocks, shape: tuple[int, int]) -> Callable[[int, int], ND
         raise DataError(f"the file holds {at} rows, it says {held.rows}")
 
     return read
-
-
-def read_keys(path: Path) -> list[str]:
-    """Read keys: a text file with one a line, or MegaFace's JSON list."""
-    text = read_text(path)
-    if ".json" not in path.name:
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    try:
-        keys = json.loads(text)["path"]
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise DataError(f"{path} is no list of keys: {e}") from e
-    if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
-        raise DataError(f"{path} is no list of keys: 'path' is not a list of texts")
-    return keys
 
 
 def places(keys: Sequence[str], wanted: Sequence[str] | None, subset: bool) -> NDArray[np.int64]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from unicodedata import normalize
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
+from evalkit.files import read_text
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".webp", ".tif", ".tiff", ".gif")
 VECTORS = (".bin", ".npy", ".feat", ".txt")
@@ -108,3 +110,17 @@ def subjects_of(keys: Sequence[str]) -> NDArray[np.int32]:
     folders = [normalize("NFC", key.rpartition("/")[0]) for key in keys]
     number = {name: i for i, name in enumerate(sorted({f for f in folders if f}))}
     return np.array([number.get(f, -1) for f in folders], np.int32)
+
+
+def read_keys(path: Path) -> list[str]:
+    """Read keys: a text file with one a line, or MegaFace's JSON list."""
+    text = read_text(path)
+    if ".json" not in path.name:
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    try:
+        keys = json.loads(text)["path"]
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise DataError(f"{path} is no list of keys: {e}") from e
+    if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
+        raise DataError(f"{path} is no list of keys: 'path' is not a list of texts")
+    return keys

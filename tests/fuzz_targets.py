@@ -18,7 +18,6 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from evalkit import importing
 from evalkit.adapters import embeddings, vector_files
 from evalkit.datasets import (
     agedb,
@@ -38,6 +37,7 @@ from evalkit.datasets import (
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import EvalkitError
 from evalkit.features import FeatureStore
+from evalkit.keys import read_keys
 from evalkit.types import Manifest
 
 GOLDEN = Path(__file__).parent / "golden" / "bcolz"
@@ -243,8 +243,8 @@ def _text() -> Iterator[Target]:
     yield _one("landmarks .json", json.dumps(five), landmarks.read, ".json")
     line = ",".join(map(str, POINTS.ravel()))
     yield _one("landmarks .csv", f"key,x,y\nA/A_1.jpg,{line}\n", landmarks.read, ".csv")
-    yield _one("keys .txt", "A/A_1.jpg\nB/B_1.jpg\n", importing.read_keys, ".txt")
-    yield _one("keys .json", '{"path": ["a/1.png", "a/2.png"]}', importing.read_keys, ".json")
+    yield _one("keys .txt", "A/A_1.jpg\nB/B_1.jpg\n", read_keys, ".txt")
+    yield _one("keys .json", '{"path": ["a/1.png", "a/2.png"]}', read_keys, ".json")
     folder = {"Protocol/Pair_list_F.txt": b"1 a/000/frontal/01.jpg\n2 a/000/frontal/02.jpg\n"}
     folder["Protocol/Pair_list_F.txt"] += b"3 a/001/frontal/01.jpg\n"
     for k in range(1, 11):

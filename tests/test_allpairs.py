@@ -77,3 +77,25 @@ def test_verify_is_the_definition():
     fars = ["1", "0.5", "1e-1", "1e-2", "1e-3", "1e-5"]
     for args in ((x, a, y, b), (x, a, None, None)):
         assert outcome(allpairs.verify(*args, fars=fars)) == brute_verify(*args, fars)
+
+
+def test_lists_are_taken_and_what_cannot_be_meant_is_refused():
+    x, subject = (
+        np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32),
+        np.arange(12) // 3,
+    )
+    lists = allpairs.verify(x.tolist(), subject.tolist(), fars=["0.1"])
+    whole = allpairs.verify(x, subject.astype(np.uint8), fars=["0.1"])
+    assert (lists.n_genuine, lists.points) == (whole.n_genuine, whole.points)
+    names = [f"p{s}" for s in subject]
+    for ask, said in (
+        (lambda: allpairs.verify(x, names, fars=["0.1"]), "number names"),
+        (lambda: allpairs.verify(x, subject[1:], fars=["0.1"]), "12 features have subjects"),
+        (lambda: allpairs.verify(x, subject, x, fars=["0.1"]), "belong together"),
+        (lambda: allpairs.verify(x, subject, x[:, 1:], subject, fars=["0.1"]), "3 dimensions"),
+        (lambda: allpairs.search(x, x, 0), "at least 1"),
+        (lambda: allpairs.search(x, x[0]), r"\(N, D\)"),
+        (lambda: allpairs.search(x, x, probe_subject=subject), "belong together"),
+    ):
+        with pytest.raises(ProtocolError, match=said):
+            ask()

@@ -13,7 +13,7 @@ from evalkit.cli.output import Output
 from evalkit.cli.parameters import Readable
 from evalkit.datasets import trillion
 from evalkit.errors import DataError
-from evalkit.keys import subjects_of
+from evalkit.keys import read_keys, subjects_of
 from evalkit.types import Manifest
 
 
@@ -71,12 +71,12 @@ def command(
     if subset and wanted is None:
         raise click.UsageError("--subset leaves out what --list does not name: add --list LIST")
     held = importing.open_source(source, file_ending)
-    names = held.keys if keys is None else importing.read_keys(keys)
+    names = held.keys if keys is None else read_keys(keys)
     if names is None:
         raise DataError(f"{source.name} does not say which row is which image", "add --keys LIST")
     if len(names) != held.rows:
         raise DataError(f"{source.name} has {held.rows} rows, the list {len(names)} keys")
-    order = None if wanted is None else importing.read_keys(wanted)
+    order = None if wanted is None else read_keys(wanted)
     at = importing.places(names, order, subset)
     stored = tuple(names if order is None else order)
     who = subjects_of(stored) if subjects is None else trillion.read_subjects(subjects)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.protocols.allpairs.checkpoints import Collector
 from evalkit.protocols.allpairs.choice import choose_screen
@@ -52,7 +53,7 @@ def verify(
     count : how many of the highest impostor pairs to list, by (-score, i, j); failed rows never
     appear.
     """
-    _check(x, subject, y, y_subject)
+    x, subject, y, y_subject = _checked(x, subject, y, y_subject)
     engine = engine or Engine(progress=progress)
     job = Impostors(engine, x, subject, y, y_subject, fars, count)
     while job.open():
@@ -93,7 +94,7 @@ def histogram(
 
     Pairs are binned by a float32 score, so one may fall into the neighbouring bin.
     """
-    _check(x, subject, y, y_subject)
+    x, subject, y, y_subject = _checked(x, subject, y, y_subject)
     engine = engine or Engine(progress=progress)
     scan = engine.scan(x, y)
     counted = Bins(bin_edges(bins))
@@ -128,6 +129,13 @@ def search(
     fars, count : with subjects, also the operating points over all pairs of probe and gallery, and
     the highest impostor pairs, as of `verify`.
     """
+    if k < 1:
+        raise ProtocolError(f"the top {k} of every probe are none", "k is at least 1")
+    if (probe_subject is None) != (gallery_subject is None):
+        raise ProtocolError("probe_subject and gallery_subject belong together")
+    probe, probe_subject, gallery, gallery_subject = _checked(
+        probe, probe_subject, gallery, gallery_subject
+    )
     engine = engine or Engine(progress=progress)
     scan = engine.scan(probe, gallery)
     if probe_subject is None or gallery_subject is None:
@@ -215,11 +223,18 @@ def ranks(
     return over, equal
 
 
-def _check(x: NDArray[Any], subject: Ints, y: NDArray[Any] | None, y_subject: Ints | None) -> None:
-    if (y is None) != (y_subject is None):
+def _checked(
+    x: Any, subject: Ints | None, y: Any, y_subject: Ints | None
+) -> tuple[Any, Any, Any, Any]:
+    """Give both sets as arrays or tensors and their subjects as whole numbers; refuse all else."""
+    if subject is not None and (y is None) != (y_subject is None):
         raise ProtocolError("y and y_subject belong together")
-    for name, a, s in (("x", x, subject), ("y", y, y_subject)):
-        if a is not None and s is not None and (a.ndim != 2 or np.shape(s) != (len(a),)):
-            raise ProtocolError(f"{name} has shape {a.shape}, its subjects {np.shape(s)}")
+    x, y = (a if a is None or hasattr(a, "shape") else np.asarray(a) for a in (x, y))
+    for a in (x, y):
+        if a is not None and len(a.shape) != 2:
+            raise ProtocolError(f"features have shape {tuple(a.shape)}", "expected (N, D)")
     if y is not None and y.shape[1] != x.shape[1]:
         raise ProtocolError(f"x has {x.shape[1]} dimensions, y has {y.shape[1]}")
+    own = None if subject is None else identities(subject, len(x))
+    others = None if y_subject is None else identities(y_subject, len(y))
+    return x, own, y, others
