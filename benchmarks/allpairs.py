@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -289,7 +288,7 @@ def big(o: argparse.Namespace) -> None:
     mapped = (x.nbytes + y.nbytes) / 2**30
     for name, ask in asked.items():
         print(f"{name}, {pairs:,} pairs, two lines a run")
-        before = _peak()
+        before = _status("VmHWM")
         for _ in range(o.runs):
             base = spent(lambda: bare(x, part)) * len(y) / len(part)
             engine, begun, used = Engine(memory=o.memory << 20), time.time(), time.process_time()
@@ -299,7 +298,7 @@ def big(o: argparse.Namespace) -> None:
                 f"{wall:.1f} s wall, {used:.1f} s of processor time, {used / base:.3f} of the bare "
                 f"product (measured on {len(part):,} columns); {engine.tally}\n"
                 f"    {pairs / wall:.3g} pairs/s; 274,000 x 1,580,000 so: "
-                f"{274e3 * 1.58e6 / pairs * wall / 60:.1f} min; peak {_peak():.2f} GiB, "
+                f"{274e3 * 1.58e6 / pairs * wall / 60:.1f} min; peak {_status('VmHWM'):.2f} GiB, "
                 f"{before:.2f} before, of which maps up to {mapped:.2f}",
                 flush=True,
             )
@@ -362,10 +361,6 @@ def _status(field: str) -> float:
     """GiB of a line of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 2**20
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 ASKED = (ratios, stages, peers, lfw, big, scaling, gpu)
