@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import threading
 import time
 from fractions import Fraction
 from importlib.util import find_spec
@@ -485,3 +486,24 @@ def test_mates_are_not_scored_to_find_the_highest_impostors(monkeypatch):
     pairs = [(alive[f.i], alive[f.j]) for f in scored]
     assert sum(len(i) for i, _ in pairs) > 0
     assert not any((subject[i] == subject[j]).any() for i, j in pairs)
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_tiles_go_side_by_side_only_where_blas_does_not(single, monkeypatch, small_tiles):
+    small_tiles(8, 8)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    if single:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    seen, look = set(), scan.Scan.look
+
+    def watched(self, *rest):
+        seen.add(threading.get_ident())
+        time.sleep(0.002)
+        return look(self, *rest)
+
+    monkeypatch.setattr(scan.Scan, "look", watched)
+    x, a = people(60, 9, 1)
+    found = allpairs.verify(x, a, fars=FARS, engine=Engine(screen="float32", threads=3))
+    assert told(found) == brute(x, a, None, None)
+    assert (len(seen) > 1) == single
