@@ -5,12 +5,15 @@ A label of 0 or 1 that is no boolean would index scores instead of choosing amon
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.errors import ProtocolError
+from evalkit.errors import DataError, ProtocolError
+
+_BLOCK = 65536  # rows of a map looked at together
 
 
 def labels(values: ArrayLike, what: str = "genuine") -> NDArray[np.bool_]:
@@ -51,3 +54,23 @@ def identities(subject: ArrayLike, rows: int) -> NDArray[np.integer[Any]]:
         raise ProtocolError(f"{rows} features have subjects of shape {given.shape}")
     hint = "number names by numpy.unique(names, return_inverse=True)[1]; -1 is nobody's mate"
     return whole_numbers(given, "subject", hint)
+
+
+def refuse_unwritten(features: NDArray[Any], name: str, keys: Sequence[str] = ()) -> None:
+    """Raise DataError where rows of (N, ...) are all zero: a writer that stopped leaves such.
+
+    name : of the file.  keys : of the rows, where they have any.
+    """
+    empty: list[int] = []
+    for o in range(0, len(features), _BLOCK):
+        unwritten = ~np.any(features[o : o + _BLOCK], axis=tuple(range(1, features.ndim)))
+        empty.extend((o + np.flatnonzero(unwritten)).tolist())
+    if not empty:
+        return
+    shown = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
+    raise DataError(
+        f"{name}: {len(empty)} rows are all zero, the first is {keys[empty[0]]!r}"
+        if keys
+        else f"{len(empty)} of {len(features)} rows of {name} were never written: {shown}",
+        "the program that wrote it had fewer images than rows, or was stopped",
+    )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import embeddings
-from evalkit.errors import DataError
+from evalkit.arrays import refuse_unwritten
 from evalkit.features import FeatureStore
 from evalkit.keys import rows_of
 from evalkit.types import Manifest
@@ -45,18 +45,8 @@ def from_embeddings(
     }
     features = in_order(made.features, made.keys, manifest)
     if not embeddings.is_own(path):
-        _refuse_unwritten(features, manifest, path)
+        refuse_unwritten(features, path.name, manifest.keys)
     return Vectors(features, provenance)
-
-
-def _refuse_unwritten(features: NDArray[Any], manifest: Manifest, path: Path) -> None:
-    empty = np.flatnonzero(~features.any(axis=tuple(range(1, features.ndim))))
-    if len(empty):
-        first = manifest.keys[empty[0]]
-        raise DataError(
-            f"{path.name}: {len(empty)} rows are all zero, the first is {first!r}",
-            "the program that wrote it had fewer images than rows, or was stopped",
-        )
 
 
 def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from evalkit import alignment
 from evalkit.adapters import embeddings, vector_files
+from evalkit.arrays import refuse_unwritten
 from evalkit.cli.options import Command, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, rate
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import ijb as files
-from evalkit.datasets.trillion import refuse_unwritten
 from evalkit.errors import DataError
 from evalkit.images import ImageSource
 from evalkit.keys import digest, rows_of

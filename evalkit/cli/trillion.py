@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from evalkit import report as reports
 from evalkit.adapters import embeddings, vector_files
+from evalkit.arrays import refuse_unwritten
 from evalkit.cli.options import Command, checkpoint_option, cluster_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, Writable, rate
@@ -155,7 +156,7 @@ def _read(path: Path, subjects: Path | None, how: Recipe) -> tuple[NDArray[Any],
     else:
         x = vector_files.read(path)[0]
         embeddings.check(x, path)
-        files.refuse_unwritten(x, path.name)
+        refuse_unwritten(x, path.name)
     if who is None:
         raise click.UsageError(f"{path.name} does not say who is who: give --subjects")
     if len(who) != len(x):

@@ -15,11 +15,10 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import refuse_unwritten
 from evalkit.datasets import matio
 from evalkit.errors import DataError
 from evalkit.files import read_text, whole_file
-
-_BLOCK = 65536
 
 
 def read_submission(path: Path) -> NDArray[Any]:
@@ -27,20 +26,6 @@ def read_submission(path: Path) -> NDArray[Any]:
     features = matio.map_matrix(path)
     refuse_unwritten(features, path.name)
     return features
-
-
-def refuse_unwritten(features: NDArray[Any], name: str) -> None:
-    """Raise DataError with the rows that are all zero: a writer that stopped leaves such."""
-    empty: list[int] = []
-    for o in range(0, len(features), _BLOCK):
-        unwritten = ~np.any(features[o : o + _BLOCK], axis=tuple(range(1, features.ndim)))
-        empty.extend((o + np.flatnonzero(unwritten)).tolist())
-    if empty:
-        shown = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
-        raise DataError(
-            f"{len(empty)} of {len(features)} rows of {name} were never written: {shown}",
-            "the program that wrote it had fewer images than rows, or was stopped",
-        )
 
 
 def write_submission(path: Path, blocks: Iterable[NDArray[Any]], rows: int, dim: int) -> None:

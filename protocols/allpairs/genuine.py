@@ -86,6 +86,6 @@ def count_genuine(subject: Ints, y_subject: Ints | None) -> int:
 
 
 def subjects_of(scores: PairScores, subject: Ints, y_subject: Ints | None) -> Subjects:
-    """Give the subjects of the positions of a scores."""
+    """Give the subjects of the positions of both sides."""
     right = subject if y_subject is None else y_subject
     return np.asarray(subject)[scores.x.rows], np.asarray(right)[scores.y.rows]

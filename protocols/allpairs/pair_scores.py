@@ -98,7 +98,7 @@ class PairScores:
 
     @property
     def loops(self) -> ModuleType:
-        """Give the module that sifts tiles: `by_numba`, or `by_numpy`."""
+        """Give the module that sifts tiles and scores pairs: `by_numba`, or `by_numpy`."""
         if self.compiled:
             try:
                 from evalkit.protocols.allpairs import by_numba
