@@ -1,9 +1,10 @@
-"""Models that only look as if they took any number of images."""
+"""Feeding a model: passes of the size that it takes, and rows out for rows in."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,22 @@ def check_images(images: NDArray[np.uint8], spec: InputSpec) -> None:
 def fed_as(spec: InputSpec) -> str:
     """Say what a network that fails was given, for a hint."""
     return f"it was fed {spec.size[0]}x{spec.size[1]} {spec.layout}; is that what it wants?"
+
+
+def embed(adapter: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Embed (N, H, W, 3) with any adapter: (N, D) float32; every call of an adapter is made here.
+
+    One that has a `batch` gets exactly so many images at a time, the last ones black; those with
+    `fills_passes` see to that themselves.
+    """
+    batch = None if getattr(adapter, "fills_passes", False) else getattr(adapter, "batch", None)
+    return in_batches(adapter.embed, images, batch)
+
+
+def name(adapter: Any) -> str:
+    """Name an adapter for a message: as it calls itself, else its class with its module."""
+    kind = type(adapter)
+    return str(getattr(adapter, "name", f"{kind.__module__}.{kind.__qualname__}"))
 
 
 def probe(forward: Forward, spec: InputSpec, batch: int | None) -> tuple[int, int | None]:

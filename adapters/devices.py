@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.adapters import batching
 from evalkit.errors import EvalkitError, ModelError
 
 _LANES = 2  # passes at once on a device: one is copied while the other computes
@@ -25,15 +26,19 @@ class OnDevices:
     A process ends with the one that started it, however that ends.
     """
 
+    fills_passes = True
+
     def __init__(self, make: Callable[[str], Any], devices: Sequence[str]) -> None:
         context = multiprocessing.get_context("spawn")
         self._idle: queue.Queue[tuple[Any, str, Connection]] = queue.Queue()
+        self._processes: list[Any] = []
         lanes, self.streams = [], _LANES * len(devices)
         for device in devices:
             pipes = [context.Pipe() for _ in range(_LANES)]
             theirs = [pipe[1] for pipe in pipes]
             process = context.Process(target=_serve, args=(make, device, theirs), daemon=True)
             process.start()
+            self._processes.append(process)
             for pipe in theirs:
                 pipe.close()
             lanes += [(process, device, pipe[0]) for pipe in pipes]
@@ -59,6 +64,11 @@ class OnDevices:
         finally:
             self._idle.put(lane)
         return rows
+
+    def stop(self) -> None:
+        """End the processes, whatever they are doing."""
+        for process in self._processes:
+            process.terminate()
 
 
 def _answer(process: Any, device: str, pipe: Connection) -> Any:
@@ -107,7 +117,7 @@ def _lane(adapter: Any, pipe: Connection) -> None:
             return
         answer: tuple[str, Any]
         try:
-            answer = ("rows", adapter.embed(images))
+            answer = ("rows", batching.embed(adapter, images))
         except MemoryError as e:
             answer = ("memory", str(e))
         except EvalkitError as e:

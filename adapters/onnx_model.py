@@ -35,6 +35,8 @@ class OnnxModel:
     declared batch is free but whose rows change with their neighbours is run image by image.
     """
 
+    fills_passes = True
+
     def __init__(
         self,
         path: Path,
@@ -45,8 +47,9 @@ class OnnxModel:
         output: str | None = None,
         threads: int = 1,
     ) -> None:
-        self.spec, self._name = spec, path.name
+        self.spec, self.name = spec, path.name
         self.fingerprint = digest(path)
+        self._run_options = onnx_session.run_options()
         self._session = onnx_session.start(path, device, allow_cpu, threads)
         provider = self._session.get_providers()[0]
         self._device = "cpu" if provider == onnx_session.CPU[0] else "cuda"
@@ -74,6 +77,10 @@ class OnnxModel:
         starts = range(0, max(1, len(images)), step)
         return np.concatenate([self._passes(images[o : o + step], self.batch) for o in starts])
 
+    def stop(self) -> None:
+        """End the passes under way within an operator's time, as a ModelError; none may follow."""
+        self._run_options.terminate = True
+
     def _passes(self, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
         """Embed in passes of `batch` images, the last one filled up with black.
 
@@ -85,7 +92,7 @@ class OnnxModel:
             x = self._feed(filled(images, batch))
             first = self._bound(x[:batch])
             first.bind_output(self._output, "cpu")
-            self._session.run_with_iobinding(first)
+            self._session.run_with_iobinding(first, self._run_options)
             y = self._checked(first.get_outputs()[0].numpy(), batch)
             rows = np.empty((len(x), *y.shape[1:]), y.dtype)
             rows[:batch] = y
@@ -94,21 +101,21 @@ class OnnxModel:
                 place = rows[k * batch : (k + 1) * batch]
                 binding.bind_ortvalue_output(self._output, _value(place))
             for binding in others:
-                self._session.run_with_iobinding(binding)
+                self._session.run_with_iobinding(binding, self._run_options)
         except (ModelError, MemoryError):
             raise
         except Exception as e:
             if _OUT_OF_MEMORY.search(str(e)):
                 raise MemoryError(str(e)) from e
             raise ModelError(
-                f"{self._name} fails on {batch} images: {onnx_session.reason(e)}", fed_as(self.spec)
+                f"{self.name} fails on {batch} images: {onnx_session.reason(e)}", fed_as(self.spec)
             ) from e
         return rows.reshape(len(rows), -1)[: len(images)].astype(np.float32, copy=False)
 
     def _checked(self, y: NDArray[Any], batch: int) -> NDArray[Any]:
         if y.ndim < 2 or len(y) != batch:
             raise ModelError(
-                f"{self._name} returned shape {y.shape} for {batch} images",
+                f"{self.name} returned shape {y.shape} for {batch} images",
                 "rows out must equal rows in: export it with a free batch, or with batch 1",
             )
         return y

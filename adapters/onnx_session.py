@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ _PROVIDERS = {"cpu": [CPU], "cuda": [_CUDA, CPU], "tensorrt": [_TENSORRT, _CUDA,
 INPUTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
+_running = weakref.WeakSet[Any]()  # the run options of every model
+
+
 def import_onnxruntime() -> Any:
     """Import ONNX Runtime, or say how to install it."""
     try:
@@ -30,9 +34,25 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
+def run_options() -> Any:
+    """Make the options of a model's runs, by which they can be told to stop."""
+    options = import_onnxruntime().RunOptions()
+    options.log_severity_level = 4  # errors are raised here
+    _running.add(options)
+    return options
+
+
+def stop() -> None:
+    """End every run under way in this process, of a model that is still being loaded too."""
+    for options in list(_running):
+        options.terminate = True
+
+
 def start(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
     """Start a session on the device, or refuse: a GPU that does not start is an error."""
     ort = import_onnxruntime()
+    if hasattr(ort, "disable_telemetry_events"):
+        ort.disable_telemetry_events()
     available = ort.get_available_providers()
     if device == "auto":
         device = "cuda" if _CUDA[0] in available else "cpu"

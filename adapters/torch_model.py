@@ -39,6 +39,8 @@ class TorchModel:
     holds instead.
     """
 
+    fills_passes = True
+
     def __init__(
         self,
         network: Any,
@@ -56,7 +58,7 @@ class TorchModel:
         torch = import_torch()
         if precision not in PRECISIONS:
             raise ModelError(f"no precision {precision!r}", f"one of {', '.join(PRECISIONS)}")
-        self.spec, self._name, self.fingerprint, self._output = spec, name, fingerprint, output
+        self.spec, self.name, self.fingerprint, self._output = spec, name, fingerprint, output
         self._device = _device(device, allow_cpu)
         cuda = self._device.type == "cuda"
         if not cuda:
@@ -94,11 +96,11 @@ class TorchModel:
             if "can't allocate memory" in str(e):
                 raise MemoryError(str(e).splitlines()[0]) from e
             raise ModelError(
-                f"{self._name} fails on {len(images)} images: {reason(e)}", fed_as(self.spec)
+                f"{self.name} fails on {len(images)} images: {reason(e)}", fed_as(self.spec)
             ) from e
         if rows.ndim < 2 or len(rows) != len(images):
             raise ModelError(
-                f"{self._name} returned shape {rows.shape} for {len(images)} images",
+                f"{self.name} returned shape {rows.shape} for {len(images)} images",
                 "rows out must equal rows in",
             )
         return rows.reshape(len(rows), -1)
@@ -111,10 +113,10 @@ class TorchModel:
         listed = ", ".join(f"{name} {tuple(one.shape)}" for name, one in made.items())
         if self._output is None and len(made) > 1:
             raise ModelError(
-                f"{self._name} has {len(made)} outputs: {listed}", "choose by --output NAME"
+                f"{self.name} has {len(made)} outputs: {listed}", "choose by --output NAME"
             )
         if self._output is not None and self._output not in made:
-            raise ModelError(f"{self._name} has no output {self._output!r}", f"it has {listed}")
+            raise ModelError(f"{self.name} has no output {self._output!r}", f"it has {listed}")
         return made[self._output or next(iter(made))]
 
     def _cast(self) -> Any:

@@ -45,3 +45,29 @@ def save(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, path)
     return path
+
+
+def save_endless(path: Path) -> Path:
+    """Write a model that flattens its input, and never comes back from white images."""
+    same = [helper.make_node("Identity", [a], [b]) for a, b in (("go", "on"), ("in", "out"))]
+    state = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("in", "out")]
+    step = [helper.make_tensor_value_info("step", TensorProto.INT64, [])]
+    flags = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("go", "on")]
+    body = helper.make_graph(same, "body", [*step, flags[0], state[0]], [flags[1], state[1]])
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("ReduceMin", ["x"], ["darkest"], keepdims=0),
+        helper.make_node("Greater", ["darkest", "bright"], ["white"]),
+        helper.make_node("Loop", ["", "white", "flat"], ["y"], body=body),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "endless",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3 * SIZE * SIZE])],
+        [numpy_helper.from_array(np.float32(25), "bright")],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path
+    )
+    return path

@@ -1,6 +1,7 @@
 """ONNX models of every shape that is met in the wild, and those that must be refused."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evalkit import adapters
-from evalkit.adapters import onnx_model
+from evalkit.adapters import onnx_model, onnx_session
 from evalkit.adapters.presets import PRESETS, build, resolve
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
@@ -240,3 +241,25 @@ def test_a_provider_that_does_not_start_is_refused_and_stdout_kept_clean(
     assert all(o.get("device_id") == "1" for n, o in loaded[0].asked[:-1]) or device != "cuda:1"
     captured = capsys.readouterr()
     assert captured.out == "" and "Failed to load" in captured.err
+
+
+@pytest.mark.parametrize("stop", ["model", "all"])
+def test_a_pass_that_never_ends_is_stopped(tmp_path: Path, stop: str) -> None:
+    path = small_models.save_endless(tmp_path / "m.onnx")
+    model: Any = adapters.load(str(path), spec=SPEC)
+    white = np.full((2, 8, 8, 3), 255, np.uint8)
+    with ThreadPoolExecutor(2) as threads:
+        passes = [threads.submit(model.embed, white) for _ in range(2)]
+        assert not wait(passes, timeout=0.2).done
+        model.stop() if stop == "model" else onnx_session.stop()
+        for one in passes:
+            assert isinstance(one.exception(timeout=60), ModelError)
+
+
+def test_telemetry_is_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    calls = list[str]()
+    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: calls.append("off"))
+    adapters.load(str(small_models.save(tmp_path / "m.onnx")), spec=SPEC)
+    assert calls == ["off"]

@@ -1,0 +1,147 @@
+"""What a model answers to four fixed images: the proof that it is the one that made the vectors.
+
+A digest of weights does not see code, attributes, preprocessing or a file behind a service; the
+vectors of images that never change see all of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.adapters import Adapter, batching
+from evalkit.errors import ModelError
+from evalkit.types import InputSpec
+
+# Shares of the largest value.  One program on one kind of processor gives the same bits, in 32
+# bits and in 16; a few roundings are let through.  A false alarm costs embedding again, and no
+# number, so a runtime that chooses its kernels anew at each start (TensorRT) may have one.
+TOLERANCE = 1e-5
+REPEAT = 1e-3  # two runs in one process: dropout and noise change tenths, a service's servers less
+MIXED = 1e-3  # an image alone and among others: kernels for other sizes round differently
+_TURNED = 0.95  # cosine of the two: quantisation by the pass stays above, batch statistics do not
+
+
+def pictures(spec: InputSpec) -> NDArray[np.uint8]:
+    """Four images of the model's size, (4, H, W, 3) RGB uint8, the same for ever.
+
+    Noise; a smooth field of colours; gradients that differ by channel, with a black corner; a dark
+    smooth field with a cast.  Made by integer arithmetic alone: no library can change them.  No
+    two channels, halves or corners are alike, so that a swap, a flip or a shift shows.
+    """
+    height, width = spec.size
+    y, x, c = np.ogrid[:height, :width, :3]
+    noise = _hashed((y * 4099 + x) * 3 + c)
+    ramp = np.stack(
+        [
+            np.broadcast_to(values, (height, width))
+            for values in (
+                255 * x[..., 0] // max(width - 1, 1),
+                255 - 255 * y[..., 0] // max(height - 1, 1),
+                255 * (x + y)[..., 0] // max(height + width - 2, 1),
+            )
+        ],
+        axis=-1,
+    )
+    ramp = np.where((3 * y < height) & (4 * x < width), 0, ramp)
+    dark = _field(spec.size, 1) * np.array([3, 2, 1]) // 8
+    return np.stack([noise, _field(spec.size, 0), ramp, dark]).astype(np.uint8)
+
+
+def answers(adapter: Adapter) -> NDArray[np.float32]:
+    """Embed the four images: (4, D), together unless the memory is too small for that."""
+    images = pictures(adapter.spec)
+    try:
+        return batching.embed(adapter, images)
+    except MemoryError:
+        return np.concatenate([batching.embed(adapter, one[None]) for one in images])
+
+
+def prove(made: NDArray[np.float32]) -> bool:
+    """Tell whether answers can show which model gave them.
+
+    Not where fewer than two are finite or all finite ones are equal: a model that looks for a face
+    itself finds none here.  Vectors of such a model rest on its fingerprint alone, and on nothing
+    where it has none.
+    """
+    good = made[np.isfinite(made).all(axis=1)]
+    return len(good) > 1 and bool((good != good[0]).any())
+
+
+def agree(kept: NDArray[np.float32], made: NDArray[np.float32]) -> bool:
+    """Tell whether two sets of answers are one model's: within `TOLERANCE` of the largest value.
+
+    NaN equals NaN.  True of two sets that prove nothing; see `prove`.
+    """
+    return apart(kept, made) <= TOLERANCE
+
+
+def apart(kept: NDArray[np.float32], made: NDArray[np.float32]) -> float:
+    """Largest difference as a share of the largest value of `kept`; inf where shape or NaN do."""
+    good = np.isfinite(kept)
+    if kept.shape != made.shape or not np.array_equal(
+        np.where(good, 0, kept), np.where(np.isfinite(made), 0, made), equal_nan=True
+    ):
+        return np.inf
+    a, b = kept[good].astype(np.float64), made[good].astype(np.float64)
+    if np.array_equal(a, b):
+        return 0.0
+    return float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30))
+
+
+def refuse_random(adapter: Adapter, first: NDArray[np.float32]) -> str:
+    """Refuse a model whose answer to an image is not the image's alone; `first` are its answers.
+
+    ModelError where a second run differs by more than `REPEAT` (dropout is on, or noise is drawn),
+    or where an image alone gets a vector of another direction than among the others (batch
+    normalisation in training mode).  Returns what is to be said on stderr and kept in the report:
+    empty where an image's vector is its own to `MIXED`.
+    """
+    name = batching.name(adapter)
+    again = apart(first, answers(adapter))
+    if again > REPEAT:
+        raise ModelError(
+            f"{name} answers differently to the same image, by {again:.2g} of the largest value",
+            "is dropout on? export it in evaluation mode, after model.eval()",
+        )
+    last = first[-1:]
+    alone = batching.embed(adapter, pictures(adapter.spec)[-1:])
+    mixed = apart(last, alone)
+    if mixed <= MIXED:
+        return ""
+    if not _parallel(last, alone):
+        raise ModelError(
+            f"{name} answers differently to an image alone and among others, by {mixed:.2g} of "
+            "the largest value",
+            "is batch normalisation in training mode? export it after model.eval()",
+        )
+    return (
+        f"vectors of {name} change with the other images of a pass, by {mixed:.2g} of the largest "
+        "value"
+    )
+
+
+def _parallel(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+    """Tell whether each row of (N, D) points where its twin does, to a cosine of `_TURNED`."""
+    a, b = (x.astype(np.float64) for x in (a, b))
+    length = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return bool(((a * b).sum(axis=1) >= _TURNED * length).all() and (length > 0).all())
+
+
+def _field(size: tuple[int, int], seed: int) -> NDArray[np.int64]:
+    """Colours at the points of a 6 x 6 lattice, linear between them: (H, W, 3), 0..255."""
+    side = 6
+    lattice = _hashed(np.arange(side * side * 3).reshape(side, side, 3) + 1000 * (seed + 1))
+    (i, v), (j, u) = (np.divmod(np.arange(n) * (side - 1) * 256 // max(n, 2), 256) for n in size)
+    v, u = v[:, None, None], u[None, :, None]
+    upper = lattice[i][:, j] * (256 - u) + lattice[i][:, j + 1] * u
+    lower = lattice[i + 1][:, j] * (256 - u) + lattice[i + 1][:, j + 1] * u
+    return (upper * (256 - v) + lower * v) // 65536
+
+
+def _hashed(number: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Scatter whole numbers over 0..255: the finaliser of MurmurHash3."""
+    h = np.asarray(number, np.uint64)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        h = (h ^ (h >> np.uint64(shift))) * np.uint64(factor) & np.uint64(0xFFFFFFFF)
+    return ((h ^ (h >> np.uint64(16))) & np.uint64(255)).astype(np.int64)
