@@ -109,7 +109,7 @@ class ModelChoice:
         """Bring images to the model's crop and size, where the user said how."""
         if self.landmarks is not None:
             marks = landmarks.read(self.landmarks)
-            source = alignment.aligned(source, marks.of(source.keys), spec.crop, marks.source)
+            source = alignment.aligned(source, marks.of(source.keys), spec.crop)
         if self.detector is not None:
             detector = alignment.load_detector(self.detector)
             source = alignment.detected(source, detector, spec.crop)

@@ -18,6 +18,7 @@ from evalkit.cli.model_options import ModelChoice, crop_of, model_options
 from evalkit.cli.options import features_options, flip_option, rows_option
 from evalkit.cli.output import Output
 from evalkit.features import FeatureStore
+from evalkit.identity import file_digest
 from evalkit.images import ImageSource
 from evalkit.protocols.blas import can_be_one_thread
 from evalkit.protocols.published_recipes import RECIPES
@@ -97,8 +98,11 @@ class VectorSource:
         views = 1 if self.how.fusion == "none" else 2
         store = self.choice.embed(adapter, images, manifest, views, output, cluster=cluster)
         made = vectors.from_store(store, manifest)
-        crop = crop_of(store, adapter.spec.crop)
-        return replace(made, provenance={**made.provenance, "crop": crop, **taken})
+        taken["crop"] = crop_of(store, adapter.spec.crop)
+        marks = self.choice.landmarks
+        if marks is not None:
+            taken["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"
+        return replace(made, provenance={**made.provenance, **taken})
 
     def scored_by(self) -> dict[str, Any]:
         """Return what a report keeps of fusion and recipe, where its protocol does not."""

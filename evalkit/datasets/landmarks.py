@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +21,10 @@ _LINE = "'key x1 y1 ... x5 y5', with commas, tabs or blanks"
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """Points of N faces: keys, (N, 5, 2) float32 pixel positions (x, y), the file's digest."""
+    """Points of N faces: keys, and (N, 5, 2) float32 pixel positions (x, y)."""
 
     keys: tuple[str, ...]
     points: NDArray[np.float32]
-    source: str
 
     def of(self, keys: Sequence[str]) -> NDArray[np.float32]:
         """Points of these images, in this order; DataError names those without."""
@@ -52,8 +50,7 @@ def read(path: Path) -> Landmarks:
     if not keys:
         raise DataError(f"{path.name} holds no landmarks")
     _check(keys, points, path.name)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return Landmarks(tuple(keys), points, f"{path.name} sha256:{digest}")
+    return Landmarks(tuple(keys), points)
 
 
 def _check(keys: Sequence[str], points: NDArray[np.float32], name: str) -> None:

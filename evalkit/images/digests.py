@@ -1,0 +1,123 @@
+"""Digests of images, known again without reading while their files have not changed.
+
+As git's index does it: what `os.stat` says of a file (of an archive's member, what the archive's
+directory says) is kept beside the digest of its bytes.  Where that is the same again, so is the
+digest; where it is not, or cannot tell (a file that changed within the clock's grain of being
+looked at: git's "racy" entries), the bytes are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import DataError, EvalkitError
+from evalkit.files import cache_folder, whole_file
+from evalkit.identity import DIGEST, image_digest
+from evalkit.images.source import ImageSource
+
+_GRAIN = 2_000_000_000  # ns; the coarsest clock of a file system, FAT's
+_MOST = 1_000_000  # stamps kept of one place
+_FORMAT = "evalkit-stamps 1"
+
+
+class ImageDigests:
+    """SHA-256 of every image of a source, as far as it is known.
+
+    own : (N, 32) uint8, of the images' bytes; zeros where it is not known.
+    verify : believe no stamp; then nothing is known until it is read.
+    """
+
+    def __init__(self, source: ImageSource, *, verify: bool = False) -> None:
+        self.source = source
+        self.own = np.zeros((len(source.keys), DIGEST), np.uint8)
+        self._kept = {} if source.stamp is None else _read(_index(source.place))
+        self._stamps: list[bytes] = []
+        if source.stamp is not None:
+            self._look(verify)
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(N,) bool: whether an image's digest is known."""
+        return self.own.any(axis=1)
+
+    def named(self) -> NDArray[np.uint8]:
+        """(N, 32) uint8: the digests with what the source's steps do to one image alone; or 0."""
+        if not any(step.of_row for step in self.source.steps):
+            return self.own
+        made = np.zeros_like(self.own)
+        for row in np.flatnonzero(self.known).tolist():
+            digest = self.source.named(row, self.own[row].tobytes())
+            made[row] = np.frombuffer(digest, np.uint8)
+        return made
+
+    def read(self, rows: NDArray[np.int64], workers: int) -> None:
+        """Read the images of these rows; the digest of one that cannot be read stays unknown."""
+
+        def digest(row: int) -> bytes:
+            try:
+                return image_digest(self.source.raw(row))
+            except DataError:
+                return bytes(DIGEST)
+
+        with ThreadPoolExecutor(workers) as pool:
+            for row, made in zip(rows.tolist(), pool.map(digest, rows.tolist()), strict=True):
+                self.own[row] = np.frombuffer(made, np.uint8)
+
+    def keep(self) -> None:
+        """Keep stamps and digests for the next run; where there is no cache, it reads again."""
+        held = dict(self._kept)
+        for row in np.flatnonzero(self.known).tolist() if self._stamps else ():
+            if self._stamps[row]:
+                held[self._stamps[row]] = self.own[row].tobytes()
+        if held == self._kept:
+            return
+        newest = list(held.items())[-max(_MOST, len(self._stamps)) :]
+        path = _index(self.source.place)
+        with suppress(OSError, EvalkitError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as f:
+                columns = [_column([pair[c] for pair in newest]) for c in (0, 1)]
+                np.savez(f, format=_FORMAT, stamps=columns[0], digests=columns[1])
+
+    def _look(self, verify: bool) -> None:
+        stamp = self.source.stamp
+        for row in range(len(self.source.keys)) if stamp is not None else ():
+            try:
+                token, changed = stamp(row)
+            except (OSError, DataError):
+                token, changed = b"", 0
+            # Taken before the bytes are read: a change in between gives the next run another one.
+            racy = changed + _GRAIN >= time.time_ns()
+            self._stamps.append(b"" if racy else token)
+            if not racy and not verify and token in self._kept:
+                self.own[row] = np.frombuffer(self._kept[token], np.uint8)
+
+
+def _index(place: str) -> Path:
+    return cache_folder() / "stamps" / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.npz"
+
+
+def _read(path: Path) -> dict[bytes, bytes]:
+    """Stamp -> digest; empty where there is no file of them, or a damaged one."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            if str(held["format"]) != _FORMAT:
+                return {}
+            stamps, digests = held["stamps"], held["digests"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
+    if stamps.ndim != 2 or digests.shape != (len(stamps), DIGEST) or digests.dtype != np.uint8:
+        return {}
+    return dict(zip(map(bytes, stamps), map(bytes, digests), strict=True))
+
+
+def _column(texts: list[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(texts), np.uint8).reshape(len(texts), -1)

@@ -1,0 +1,143 @@
+"""Images found by name: in a folder, a zip archive or a list of paths."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from evalkit.errors import DataError
+from evalkit.images.source import ImageSource, Stamp, encoded
+from evalkit.keys import IMAGES
+
+_MAX_BYTES = 256 << 20
+_KINDS = "give a folder, a .zip archive or a .txt list of paths"
+
+
+def find(path: str | os.PathLike[str]) -> ImageSource:
+    """Open a folder (with its sub-folders), a zip archive or a text file of paths.
+
+    A list names one image a line, relative to the list's own folder. Images are sorted by name,
+    those of a list keep its order.
+    """
+    path = Path(path)
+    if path.is_dir():
+        source = _folder(path)
+    elif not path.is_file():
+        raise DataError(
+            f"no images at {path}", "give a folder, a .zip archive or a .txt list of paths"
+        )
+    elif path.suffix.lower() == ".zip":
+        source = _archive(path)
+    elif path.suffix.lower() in (".txt", ".lst", ".list"):
+        source = _list(path)
+    else:
+        raise DataError(f"cannot find images in {path.name!r}", _KINDS)
+    if not source.keys:
+        raise DataError(f"no images in {path}", f"looked for {' '.join(IMAGES)}")
+    return replace(source, place=str(path.resolve()))
+
+
+def _folder(root: Path) -> ImageSource:
+    found = {
+        _name(path.relative_to(root)): path
+        for path in root.rglob("*")
+        if path.suffix.lower() in IMAGES and not path.name.startswith(".")
+    }
+    names = sorted(found)
+    return _of_files(names, [found[name] for name in names])
+
+
+def _name(path: Path) -> str:
+    """Spell a path as a key: files are named in UTF-8, whatever the locale."""
+    try:
+        return os.fsencode(path.as_posix()).decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise DataError(f"the name {path.as_posix()!a} is not UTF-8", "rename the file") from e
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / os.fsdecode(name.encode())
+
+
+def _list(path: Path) -> ImageSource:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path} is not a text file", "a list has one path a line") from e
+    names = [line.strip() for line in lines if line.strip()]
+    missing = [name for name in names if not _path(path.parent, name).is_file()]
+    if missing:
+        raise DataError(
+            f"{path.name} names {len(missing)} of {len(names)} images that are not there, "
+            f"first {missing[0]!r}",
+            f"its paths are relative to {path.parent}",
+        )
+    return _of_files(names, [_path(path.parent, name) for name in names])
+
+
+def _of_files(names: Sequence[str], paths: Sequence[Path]) -> ImageSource:
+    source = encoded(names, lambda i: _file(paths[i]))
+    return replace(source, stamp=lambda i: _stamp(paths[i]))
+
+
+def _stamp(path: Path) -> Stamp:
+    """Take what changes with a file: device, inode, size, times of its content and of itself.
+
+    The last cannot be set back by programs that keep the one before it (`cp -p`, `rsync -t`).
+    """
+    at = os.stat(path)  # noqa: PTH116 - a third faster than Path.stat, of 100,000 files
+    token = struct.pack("<QQqqq", at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+    return token, max(at.st_mtime_ns, at.st_ctime_ns)
+
+
+def _file(path: Path) -> bytes:
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):  # a pipe or a device would never end
+        raise DataError("it is no file")
+    if about.st_size > _MAX_BYTES:
+        raise DataError("the file is larger than any face image")
+    with path.open("rb", buffering=0) as file:
+        data = file.read(about.st_size)
+        # A network's file system may give a part.
+        while len(data) < about.st_size and (more := file.read(about.st_size - len(data))):
+            data += more
+        return data
+
+
+class _Archive(zipfile.ZipFile):
+    """An archive that a worker opens for itself."""
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return _Archive, (Path(str(self.filename)).absolute(),)
+
+
+def _archive(path: Path) -> ImageSource:
+    try:
+        archive = _Archive(path)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as e:
+        raise DataError(f"{path} is not a whole zip archive: {e}") from e
+    entries = sorted(
+        (e for e in archive.infolist() if Path(e.filename).suffix.lower() in IMAGES),
+        key=lambda e: e.filename,
+    )
+    entries = [e for e in entries if not Path(e.filename).name.startswith(".")]
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise DataError(f"{path} is encrypted", "unpack it and give the folder")
+
+    def fetch(row: int) -> bytes:
+        if entries[row].file_size > _MAX_BYTES:
+            raise DataError("the file is larger than any face image")
+        return archive.read(entries[row])
+
+    def stamp(row: int) -> Stamp:
+        entry = entries[row]
+        name = hashlib.sha256(entry.filename.encode()).digest()[:28]
+        return struct.pack("<Iq", entry.CRC, entry.file_size) + name, 0
+
+    return replace(encoded([entry.filename for entry in entries], fetch), stamp=stamp)
