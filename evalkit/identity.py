@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from evalkit.errors import ProtocolError
+from evalkit.keys import canonical
+from evalkit.types import PairSet, SetIdentity
 
 DIGEST = 32  # bytes of a SHA-256
+
+Names = Sequence[str] | Sequence[int]
+
+COMPARISONS = "comparisons"  # whether anything is known of them
+LIST, IMAGES, KEYS, SET = "list", "images", "keys", "set"
+FIELDS = (COMPARISONS, LIST, IMAGES, KEYS, SET)
 
 
 def image_digest(image: bytes | NDArray[np.uint8]) -> bytes:
@@ -36,3 +49,119 @@ def known_images(digests: NDArray[np.uint8] | None) -> str | None:
     if digests is None or not digests.any(axis=1).all():
         return None
     return hashlib.sha256(np.ascontiguousarray(digests, np.uint8).data).hexdigest()
+
+
+def digest(*columns: Sequence[str] | NDArray[Any]) -> str:
+    """SHA-256 of lists of names and arrays of whole numbers, each with its length."""
+    h = hashlib.sha256()
+    for column in columns:
+        if isinstance(column, np.ndarray):
+            h.update(f"{column.shape}".encode() + np.ascontiguousarray(column, "<i8").tobytes())
+        else:
+            h.update(json.dumps(list(column)).encode())
+    return h.hexdigest()
+
+
+def of_pairs(
+    pairs: PairSet,
+    fold: NDArray[Any] | None,
+    subject: NDArray[Any] | None,
+    rows: int,
+    *,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
+) -> SetIdentity:
+    """Identity of P listed pairs of `rows` rows, with their folds; see `of_rows`.
+
+    Rows are numbered as the list names them first, so that neither their order nor rows that no
+    pair names matter.
+    """
+    named, number = by_appearance(np.column_stack([pairs.left, pairs.right]).ravel())
+    columns = {
+        "pairs": number,
+        "genuine": pairs.genuine,
+        "fold": fold,
+        "subject": None if subject is None else numbered(subject[named]),
+    }
+    return of_rows(columns, rows, named, keys=keys, images=images, set_name=set_name)
+
+
+def of_rows(
+    columns: Mapping[str, NDArray[Any] | Sequence[str] | None],
+    rows: int,
+    named: NDArray[np.int64] | None = None,
+    *,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
+) -> SetIdentity:
+    """Identity of comparisons among rows: what is compared, and what the rows are.
+
+    columns : names and whole numbers that say who is compared with whom; None is left out.
+    named : (R,) the rows that take part, in an order that the comparisons decide; None is all.
+    keys : (rows,) names; range(rows) says that row i is image i of the set.
+    images : (rows, 32) uint8, SHA-256 of each image, all zero where it is not known.
+    ProtocolError where keys or images are not as many as the rows.
+    """
+    if keys is not None and len(keys) not in (0, rows):
+        raise ProtocolError(f"{rows} rows have {len(keys)} keys", "one name a row")
+    chosen = np.arange(rows) if named is None else named
+    said = [part for name, c in columns.items() if c is not None for part in ([name], c)]
+    spelled = None if keys is None or not len(keys) else [canonical(str(keys[r])) for r in chosen]
+    return SetIdentity(
+        list=digest(np.array(len(chosen)), *said),
+        images=_images(images, rows, chosen),
+        keys=None if spelled is None else digest(spelled),
+        set=set_name or None,
+    )
+
+
+def _images(images: ArrayLike | None, rows: int, chosen: NDArray[np.int64]) -> str | None:
+    """SHA-256 of the digests of the chosen rows' images, or None where one is not known."""
+    if images is None:
+        return None
+    given = np.asarray(images)
+    if given.shape != (rows, DIGEST) or given.dtype != np.uint8:
+        raise ProtocolError(
+            f"'images' of {rows} rows are {given.dtype} of shape {given.shape}",
+            f"one SHA-256 a row: ({rows}, {DIGEST}) uint8",
+        )
+    return known_images(given[chosen])
+
+
+def by_appearance(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Distinct values in the order in which they come, and (N,) the number of each value there.
+
+    >>> by_appearance(np.array([7, 3, 7, 5]))
+    (array([7, 3, 5]), array([0, 1, 0, 2]))
+    """
+    distinct, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    number = np.empty(len(distinct), np.int64)
+    number[order] = np.arange(len(distinct))
+    return distinct[order], number[inverse]
+
+
+def numbered(subject: NDArray[Any]) -> NDArray[np.int64]:
+    """Give (N,) subjects numbers as they come, whatever they are called; below 0 is nobody, -1."""
+    return np.where(subject < 0, -1, by_appearance(subject)[1])
+
+
+def difference(a: SetIdentity, b: SetIdentity, ignore: Collection[str] = ()) -> str:
+    """Name the field by which two sets of comparisons are not the same; "" where they are.
+
+    The same: one list, and images of equal digests; where neither side knows its images (embeddings
+    from elsewhere), equal keys in a set of one name.  What a side does not know is not equal.
+    ignore : fields of `FIELDS` that are not looked at; COMPARISONS is all of them.
+    """
+    if COMPARISONS in ignore:
+        return ""
+    if a.list is None or b.list is None:
+        return COMPARISONS
+    by_image = IMAGES not in ignore and (a.images is not None or b.images is not None)
+    for field in (LIST, IMAGES) if by_image else (LIST, KEYS, SET):
+        held = getattr(a, field)
+        if field not in ignore and (held is None or held != getattr(b, field)):
+            return field
+    return ""

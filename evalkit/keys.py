@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -28,17 +26,6 @@ def canonical(key: str) -> str:
     if path.suffix.lower() in IMAGES + VECTORS:
         path = path.with_suffix("")
     return str(path)
-
-
-def digest(*columns: Sequence[str] | NDArray[Any]) -> str:
-    """SHA-256 of lists of names and arrays of integers, each with its length."""
-    h = hashlib.sha256()
-    for column in columns:
-        if isinstance(column, np.ndarray):
-            h.update(f"{column.shape}".encode() + np.ascontiguousarray(column, "<i8").tobytes())
-        else:
-            h.update("\n".join([str(len(column)), *column, ""]).encode())
-    return h.hexdigest()
 
 
 def _tail(key: str, depth: int) -> str:

@@ -122,10 +122,27 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetIdentity:
+    """Which comparisons a report holds, as `identity` makes it; None is what nobody knows.
+
+    list : SHA-256 of who is compared with whom, labels, folds and subjects, whatever the rows are
+    called.  images : of the digests of the images, in the list's order.  keys : of their names.
+    set : name of the set; file : that its list was read from, told but never compared.
+    """
+
+    list: str | None = None
+    images: str | None = None
+    keys: str | None = None
+    set: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What a protocol returns: one shape for all of them.
 
     metrics : name -> Estimate; a metric's parameters are in its name, "tpr@far=1e-6".
+    identity : the comparisons that all this is of.
     curves : name -> columns for pictures, e.g. "roc" -> {"far": ..., "tpr": ..., "threshold": ...}.
     outcomes : per-comparison arrays for paired tests; kept in an .npz beside the JSON.
     """
@@ -137,6 +154,7 @@ class Report:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     outcomes: Mapping[str, NDArray[Any]] | None = None
+    identity: SetIdentity = SetIdentity()
 
     def flat(self) -> dict[str, float]:
         """Metric name -> value, without those that could not be measured."""

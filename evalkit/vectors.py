@@ -19,10 +19,14 @@ from evalkit.types import Manifest
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """(N, D) or (N, V, D) features in the manifest's order, and where they came from."""
+    """(N, D) or (N, V, D) features in the manifest's order, and where they came from.
+
+    images : (N, 32) uint8, SHA-256 of the image of each row, zeros where it is not known.
+    """
 
     features: NDArray[Any]
     provenance: Mapping[str, Any]
+    images: NDArray[np.uint8] | None = None
 
 
 def in_order(features: NDArray[Any], have: tuple[str, ...], manifest: Manifest) -> NDArray[Any]:

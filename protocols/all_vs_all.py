@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
+from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.metrics import cmc, tpr_estimate
@@ -36,6 +37,9 @@ def evaluate(
     flip: Flip = "none",
     fars: Sequence[str] = FARS,
     progress: Progress | None = None,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
 ) -> Report:
     """Evaluate every pair of (N, D) or (N, V, D) features, and the closed-set search.
 
@@ -43,7 +47,8 @@ def evaluate(
     Metrics: tpr@far=x for each x of `fars`, rank-1, rank-5, rank-10.  A failed row (not finite)
     lowers TPR and rank, never raises FAR.  Intervals are by subject.  A number that the set cannot
     support is None with the reason.  flip : how views are fused.  progress : called with pairs done
-    and in all.  ProtocolError where the arrays do not fit together.
+    and in all.  keys, images, set_name : as `verification.evaluate` takes them.
+    ProtocolError where the arrays do not fit together.
     """
     x = normalise(fuse(features, flip))
     subject = identities(subject, len(x))
@@ -71,6 +76,9 @@ def evaluate(
         },
         curves=_curves(x, subject, found),
         outcomes=outcomes,
+        identity=of_rows(
+            {"subject": numbered(subject)}, len(x), keys=keys, images=images, set_name=set_name
+        ),
     )
 
 

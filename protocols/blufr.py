@@ -20,10 +20,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import identities, whole_numbers
 from evalkit.errors import ProtocolError
+from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, compat, metrics
 from evalkit.protocols.all_vs_all import count_failures
 from evalkit.protocols.intervals import bounded
@@ -81,11 +82,15 @@ def evaluate(
     fpir: str = FPIR,
     seed: int = 0,
     engine: allpairs.Engine | None = None,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
 ) -> Report:
     """Evaluate the trials.
 
     features : (N, D) or (N, V, D), not normalised; subject : (N,).  flip : how views are fused.
     seed : of the draws for intervals.  engine : how all pairs are run; no number depends on it.
+    keys, images, set_name : as `verification.evaluate` takes them.
     ProtocolError where `validate` raises it, or a gallery has two images of one person.
     Metrics, each mu - sigma with the trials in `folds`: vr@far=1e-3, dir@fpir=1e-2,rank=1, and the
     same with ",rule=blufr".  A row without a template is never accepted; the failures count the
@@ -135,6 +140,13 @@ def evaluate(
             "seed": np.array(seed),
             **{f"{DRAWN}{name}": values for name, values in kept.items()},
         },
+        identity=of_rows(
+            {"subject": numbered(subject), "trials": _digest(trials)},
+            len(features),
+            keys=keys,
+            images=images,
+            set_name=set_name,
+        ),
     )
 
 

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
+from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.distances import SPACES, Floats, Ints, Space
 from evalkit.protocols.scores import Flip, failed, fuse
@@ -52,11 +53,15 @@ def evaluate(
     flip: Flip = "none",
     k: int = K,
     progress: Progress | None = None,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
 ) -> Report:
     """Measure (N, D) or (N, V, D) features, as they are: not normalised.
 
     subject : (N,) identity of each row; -1 is nobody's mate.  k : neighbours for hubness.
     A failed row (not finite) lies nowhere; it is left out of every number and counted.
+    keys, images, set_name : as `verification.evaluate` takes them.
     flip : how views are fused.  progress : called with pairs done and in all, anew for each pass.
     ProtocolError where the arrays do not fit together or fewer than two rows are left.
     Metrics, in each space S: within@space=S,quantile=q and between@..., within/between@space=S,
@@ -66,6 +71,9 @@ def evaluate(
     """
     given = fuse(features, flip)
     who = identities(subject, len(given)).astype(np.int64)
+    made_on = of_rows(
+        {"subject": numbered(who)}, len(given), keys=keys, images=images, set_name=set_name
+    )
     bad = failed(given)
     x, who = (given[~bad], who[~bad]) if bad.any() else (given, who)
     if len(x) < 2:
@@ -95,6 +103,7 @@ def evaluate(
         failures=Failures(images=int(bad.sum())),
         provenance={**provenance, "subjects": len(np.unique(who[who >= 0]))},
         curves=curves,
+        identity=made_on,
     )
 
 

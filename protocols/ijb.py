@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evalkit.errors import ProtocolError
+from evalkit.identity import Names, of_rows
 from evalkit.protocols import allpairs, compat, long_lists, metrics
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.scores import failed
@@ -56,11 +57,16 @@ def verify(
     *,
     fars: Sequence[str] = FARS,
     nearest: bool = False,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
 ) -> Report:
     """Compare listed pairs of templates: ids left and right, (P,); genuine, (P,) bool.
 
     templates : as `pool` makes them; a pair of one without a vector is rejected and counted.
     fars : decimal texts.  ProtocolError names a template that has no images.
+    keys, images, set_name : of the images in the order in which they were pooled, as
+    `verification.evaluate` takes them.
     Metrics: tpr@far=x; with `nearest` also tpr@far=x,rule=nearest-far, the rule of InsightFace's
     scripts, on impostor scores in float32 (theirs are float64, so a pair at the border may swap).
     """
@@ -85,6 +91,18 @@ def verify(
         ),
         provenance={"templates": len(templates.ids), "pairs": len(pairs)},
         outcomes=outcomes,
+        identity=of_rows(
+            {
+                "templates": [templates.pooled],
+                "left": pairs.left,
+                "right": pairs.right,
+                "genuine": genuine,
+            },
+            templates.images,
+            keys=keys,
+            images=images,
+            set_name=set_name,
+        ),
     )
 
 
@@ -105,6 +123,9 @@ def identify(
     fpirs: Sequence[str] = FPIRS,
     insightface: bool = False,
     engine: allpairs.Engine | None = None,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
 ) -> Report:
     """Search with every probe template in every gallery.
 
@@ -115,7 +136,8 @@ def identify(
     it, over all searches that have a mate; tpir@fpir=x = mean over the galleries of
     `metrics.dir_at_fpir` (each gallery's own in `folds`), FPIR over the probes without a mate in
     that gallery.  Failures are searches: with a mate, where probe or mate have no vector; without.
-    insightface : adds tpir@fpir=x,rule=insightface.
+    insightface : adds tpir@fpir=x,rule=insightface.  keys, images, set_name : as `verify` takes
+    them.
     """
     if not galleries:
         raise ProtocolError("there is no gallery")
@@ -163,6 +185,20 @@ def identify(
         failures=Failures(templates.failed_images, genuine, impostor),
         provenance={"probes": len(x), "galleries": [len(g.template) for g in galleries]},
         outcomes=outcomes,
+        identity=of_rows(
+            {
+                "templates": [templates.pooled],
+                **{
+                    f"{k} {name}": getattr(each, name)
+                    for k, each in enumerate([probe, *galleries])
+                    for name in ("template", "subject")
+                },
+            },
+            templates.images,
+            keys=keys,
+            images=images,
+            set_name=set_name,
+        ),
     )
 
 

@@ -16,10 +16,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import labels
 from evalkit.errors import ProtocolError
+from evalkit.identity import Names
 from evalkit.protocols import recipes, verification
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.recipe import Recipe
@@ -53,13 +54,15 @@ def evaluate(
     recipe: Recipe | None = None,
     fars: Sequence[str] = FARS,
     errata: NDArray[np.bool_] | None = None,
-    keys: Sequence[str] = (),
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
 ) -> Report:
     """Evaluate LFW, or any set in its layout.
 
     features : (N, D) or (N, V, D), rows of the manifest that `pairs` was resolved with.
     subject : (N,) identity of each row, kept with the outcomes.
-    flip, recipe, keys : as `verification.evaluate` takes them.
+    flip, recipe, keys, images, set_name : as `verification.evaluate` takes them.
     errata : (P,) bool, pairs known to be wrongly labelled.  Adds `accuracy@errata=excluded`, the
     10-fold accuracy without them (not in training, not in test), beside the official number.
     """
@@ -67,7 +70,15 @@ def evaluate(
     errata = None if errata is None else labels(errata, "errata")
     validate(features, pairs, errata)
     report = verification.evaluate(
-        features, pairs, subject, flip=flip, recipe=recipe, fars=fars, keys=keys
+        features,
+        pairs,
+        subject,
+        flip=flip,
+        recipe=recipe,
+        fars=fars,
+        keys=keys,
+        images=images,
+        set_name=set_name,
     )
     measured = dict(report.metrics)
     if errata is not None and pairs.fold is not None:

@@ -17,15 +17,16 @@ and what its curve says stands in the report as `rule=devkit`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
+from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, megaface_roc, metrics
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.joint_bayesian import JointBayesian
@@ -33,7 +34,7 @@ from evalkit.protocols.megaface_devkit import project
 from evalkit.protocols.megaface_noises import Floats, Noises, Rule, clean
 from evalkit.protocols.scores import failed, normalise
 from evalkit.protocols.set_outcomes import set_outcomes, tail_length
-from evalkit.types import Estimate, Failures, Report
+from evalkit.types import Estimate, Failures, Report, SetIdentity
 
 NAME = "megaface"
 VERSION = 1
@@ -74,6 +75,11 @@ def evaluate(
     fars: Sequence[str] = FARS,
     depths: Sequence[int] = RANKS,
     engine: allpairs.Engine | None = None,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    distractor_keys: Mapping[str, Names] | None = None,
+    distractor_images: Mapping[str, ArrayLike] | None = None,
+    set_name: str | None = None,
 ) -> Report:
     """Search for every mate among every set of distractors.
 
@@ -83,6 +89,8 @@ def evaluate(
     model : score by a devkit Joint Bayesian model instead of the cosine.  engine : how all
     pairs are run; no number depends on it.
 
+    keys, images, set_name : of the probes, as `verification.evaluate` takes them;
+    distractor_keys, distractor_images : of each set of distractors, by its parameters.
     fars : decimal texts; depths : the k of rank-k.  ProtocolError where `validate` raises it.
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
     the TPR that the devkit's own curve shows (`megaface_roc.read_off`).  A probe or distractor
@@ -141,7 +149,47 @@ def evaluate(
         },
         curves=curves,
         outcomes=kept,
+        identity=_identity(
+            subject,
+            {name: len(x) for name, x in sorted(distractors.items())},
+            (keys, distractor_keys),
+            (images, distractor_images),
+            set_name,
+        ),
     )
+
+
+def _identity(
+    subject: NDArray[np.integer[Any]],
+    sizes: Mapping[str, int],
+    keys: tuple[Names | None, Mapping[str, Names] | None],
+    images: tuple[ArrayLike | None, Mapping[str, ArrayLike] | None],
+    set_name: str | None,
+) -> SetIdentity:
+    """Identity of the searches for these probes among sets of `sizes` distractors.
+
+    keys, images : of the probes, and of each set's distractors.
+    """
+    names, digests = (_joined(of, sizes) for of in (keys, images))
+    return of_rows(
+        {
+            "subject": numbered(subject),
+            "sets": list(sizes),
+            "sizes": np.array(list(sizes.values())),
+        },
+        len(subject) + sum(sizes.values()),
+        keys=None if names is None else [key for part in names for key in part],
+        images=None if digests is None else np.concatenate(digests),
+        set_name=set_name,
+    )
+
+
+def _joined(known: tuple[Any, Mapping[str, Any] | None], sets: Iterable[str]) -> list[Any] | None:
+    """List what is known of the probes and of each set of distractors; None where one is not."""
+    probe, distractor = known
+    if probe is None or distractor is None or not all(name in distractor for name in sets):
+        return None
+    return [probe, *(distractor[name] for name in sets)]
 
 
 def _as_given(probe: NDArray[Any], distractor: NDArray[Any]) -> str:

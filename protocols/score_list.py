@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import labels
 from evalkit.errors import ProtocolError
+from evalkit.identity import Names, of_pairs, of_rows
 from evalkit.protocols import verification
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.kfold import best_threshold, check_folds
 from evalkit.protocols.metrics import checked_scores
-from evalkit.types import Estimate, Failures, PairSet, Report
+from evalkit.types import Estimate, Failures, PairSet, Report, SetIdentity
 
 NAME = "score"
 VERSION = 1
@@ -46,6 +47,9 @@ def evaluate(
     pairs: PairSet | None = None,
     subject: NDArray[np.integer[Any]] | None = None,
     fars: Sequence[str] = FARS,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
 ) -> Report:
     """Measure scored pairs.
 
@@ -53,6 +57,8 @@ def evaluate(
     fold : (P,) whole numbers.  fars : decimal texts.
     pairs, subject : the images of each pair and the identity of each image, where they are known.
     Metrics: accuracy (only with folds), accuracy@threshold=best, auc, eer, tpr@far=x.
+    keys, images, set_name : of the images that `pairs` names, as `verification.evaluate` takes
+    them; without pairs, line i is comparison i of the named set.
     With `pairs` the intervals are by subject.  Without, pairs are drawn as if no two shared a
     person, which makes intervals too short where they do, and each interval says so.
     """
@@ -81,7 +87,25 @@ def evaluate(
         },
         curves=verification.pictures(score, genuine),
         outcomes=outcomes,
+        identity=_identity(genuine, fold, pairs, subject, keys, images, set_name),
     )
+
+
+def _identity(
+    genuine: NDArray[np.bool_],
+    fold: NDArray[np.integer[Any]] | None,
+    pairs: PairSet | None,
+    subject: NDArray[np.integer[Any]] | None,
+    keys: Names | None,
+    images: ArrayLike | None,
+    set_name: str | None,
+) -> SetIdentity:
+    """Identity of the comparisons; of scores alone, each is known by its line of the named set."""
+    if pairs is None:
+        columns = {"genuine": genuine, "fold": fold}
+        return of_rows(columns, len(genuine), keys=range(len(genuine)), set_name=set_name)
+    rows = int(max(pairs.left.max(), pairs.right.max())) + 1 if keys is None else len(keys)
+    return of_pairs(pairs, fold, subject, rows, keys=keys, images=images, set_name=set_name)
 
 
 def best_accuracy(score: NDArray[np.float64], genuine: NDArray[np.bool_]) -> Estimate:

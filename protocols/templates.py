@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from evalkit.arrays import whole_numbers
 from evalkit.errors import ProtocolError
+from evalkit.identity import digest
 from evalkit.protocols.scores import Flip, failed, fuse, normalise
 
 Ints = NDArray[np.integer[Any]]
@@ -47,11 +48,16 @@ class Pooling:
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """Unit vectors (T, D) of templates `ids`, (T,) ascending; NaN where no image has a vector."""
+    """Unit vectors (T, D) of templates `ids`, (T,) ascending; NaN where no image has a vector.
+
+    images : how many were pooled; pooled : SHA-256 of which went into which template and medium.
+    """
 
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
     failed_images: int
+    images: int = 0
+    pooled: str = ""
 
     def rows(self, ids: Ints) -> NDArray[np.int64]:
         """Row of each template id; ProtocolError names one that has no image."""
@@ -110,7 +116,7 @@ def pool(
         first = _firsts(of)
         total = np.add.reduceat(total, first, axis=0)
         vectors[np.searchsorted(ids, of[first])] = normalise(total)
-    return Templates(ids.astype(np.int64), vectors, lost)
+    return Templates(ids.astype(np.int64), vectors, lost, n, digest(template, media))
 
 
 def _width(features: NDArray[Any], flip: Flip) -> int:

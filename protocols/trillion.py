@@ -23,10 +23,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
+from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.megaface import genuine_pairs, mate_scores, tpr_by_far
@@ -59,11 +60,15 @@ def evaluate(
     fars: Sequence[str] = FARS,
     fpir: str = FPIR,
     engine: allpairs.Engine | None = None,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
 ) -> Report:
     """Compare all probes with all distractors.
 
     features : (N, D), not normalised.  subject : (N,) from 0; -1 = distractor.  engine : how all
     pairs are run; no number depends on it.
+    keys, images, set_name : as `verification.evaluate` takes them.
     fars, fpir : decimal texts.  ProtocolError where `validate` raises it, or without distractors.
     Metrics: tpr@far=x, tpir@fpir=1e-3, rank-1@distractors=N.  A row that is not finite has no
     template: it is never accepted, and its genuine pairs all miss.
@@ -123,6 +128,13 @@ def evaluate(
             "impostor_pairs": len(probe) * len(gallery),
         },
         outcomes=outcomes,
+        identity=of_rows(
+            {"subject": numbered(subject)},
+            len(features),
+            keys=keys,
+            images=images,
+            set_name=set_name,
+        ),
     )
 
 
@@ -132,6 +144,9 @@ def evaluate_one_set(
     *,
     fars: Sequence[str] = ONE_SET_FARS,
     engine: allpairs.Engine | None = None,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
 ) -> Report:
     """Compare every two rows of a labelled set; of two subjects, or -1, they are impostors.
 
@@ -157,6 +172,13 @@ def evaluate_one_set(
         failures=_failures(x, x[:0], i, j),
         provenance={"images": len(x), "impostor_pairs": seen.n_impostor},
         outcomes=outcomes,
+        identity=of_rows(
+            {"subject": numbered(subject)},
+            len(features),
+            keys=keys,
+            images=images,
+            set_name=set_name,
+        ),
     )
 
 

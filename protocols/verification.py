@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
+from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.kfold import (
@@ -87,7 +88,9 @@ def evaluate(
     flip: Flip = "none",
     recipe: Recipe | None = None,
     fars: Sequence[str] = FARS,
-    keys: Sequence[str] = (),
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
 ) -> Report:
     """Verify a pair list.
 
@@ -97,7 +100,8 @@ def evaluate(
     recipe : how a published system scores and chooses its threshold (`recipes`), fusion included,
     instead of the cosine and the exact threshold; where it learns, a pair's score is by what was
     learned without its fold, and AUC, EER and TPR are of these scores together.
-    keys : name of each row, so that the report can name those without a template.
+    keys, images, set_name : names of the rows, (N, 32) SHA-256 of their images, name of the set,
+    where known: what tells these comparisons from others (`identity.of_rows`) and names failures.
     A list without folds gets `folds_by_position`, which the report says.  Intervals are by subject.
     Metrics: accuracy, auc, eer, tpr@far=x for each x of `fars`.  ProtocolError where the arrays do
     not fit together or a fold has one class only.
@@ -129,6 +133,9 @@ def evaluate(
         },
         curves=pictures(found.score, pairs.genuine),
         outcomes=kept,
+        identity=of_pairs(
+            pairs, fold, subject, len(features), keys=keys, images=images, set_name=set_name
+        ),
     )
 
 
@@ -173,14 +180,12 @@ def count_failures(
     features: NDArray[Any],
     pairs: PairSet,
     score: NDArray[np.float64],
-    keys: Sequence[str] = (),
+    keys: Names | None = None,
 ) -> Failures:
     """Count the images of the list without a template, and the pairs they took part in.
 
     A view that `how` does not fuse may be missing.  keys : of all rows, or none.
     """
-    if len(keys) not in (0, len(features)):
-        raise ProtocolError(f"{len(features)} features have {len(keys)} keys")
     used = np.union1d(pairs.left, pairs.right)
     lost = used[failed(recipes.fused(how, features[used]))]
     rejected = np.isneginf(score)
@@ -188,7 +193,7 @@ def count_failures(
         images=len(lost),
         genuine=int((rejected & pairs.genuine).sum()),
         impostor=int((rejected & ~pairs.genuine).sum()),
-        keys=tuple(keys[row] for row in lost[:100]) if len(keys) else (),
+        keys=() if keys is None else tuple(str(keys[row]) for row in lost[:100]),
     )
 
 

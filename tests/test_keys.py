@@ -6,7 +6,8 @@ import pytest
 from evalkit.datasets.lfw import parse_pairs
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
-from evalkit.keys import digest, rows_of, subjects_of
+from evalkit.identity import digest
+from evalkit.keys import rows_of, subjects_of
 
 
 @pytest.mark.parametrize(

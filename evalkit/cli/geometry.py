@@ -16,7 +16,8 @@ from evalkit.cli.parameters import Readable
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
-from evalkit.keys import digest, subjects_of
+from evalkit.identity import digest
+from evalkit.keys import subjects_of
 from evalkit.protocols import geometry
 from evalkit.protocols.scores import Flip
 

@@ -19,8 +19,9 @@ from evalkit.cli.parameters import Readable, rate
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
+from evalkit.identity import digest
 from evalkit.images import ImageSource
-from evalkit.keys import digest, rows_of
+from evalkit.keys import rows_of
 from evalkit.protocols import ijb
 from evalkit.types import InputSpec, Manifest
 

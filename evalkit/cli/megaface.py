@@ -21,7 +21,8 @@ from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
 from evalkit.files import whole_file
-from evalkit.keys import digest, rows_of
+from evalkit.identity import digest
+from evalkit.keys import rows_of
 from evalkit.protocols import megaface, megaface_devkit, recipes
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.joint_bayesian import JointBayesian

@@ -14,7 +14,7 @@ from evalkit.cli.parameters import Readable
 from evalkit.datasets import layouts, score_lists
 from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import DataError
-from evalkit.keys import digest
+from evalkit.identity import digest
 from evalkit.protocols import score_list
 
 

@@ -21,7 +21,7 @@ from evalkit.cli.parameters import Readable, Writable, rate
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
-from evalkit.keys import digest
+from evalkit.identity import digest
 from evalkit.protocols import recipes, trillion
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.recipe import Recipe
