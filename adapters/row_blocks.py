@@ -189,10 +189,12 @@ def of_hdf5(path: Path) -> RowBlocks:
         held = hdf5.dataset(f, "features")
         keys = hdf5.texts(f, "keys") if "keys" in f else None
         shape = held.shape
+        cache = hdf5.row_of_chunks(held) if held.chunks else None
 
     def blocks(size: int) -> Iterator[Rows]:
-        with h5py.File(path, "r") as f:
+        with h5py.File(path, "r", rdcc_nbytes=cache) as f:
+            held = hdf5.dataset(f, "features")
             for o in range(0, shape[0], size):
-                yield hdf5.dataset(f, "features")[o : o + size]
+                yield held[o : o + size]
 
     return RowBlocks(keys, shape[0] if shape else 0, shape[1:], blocks)

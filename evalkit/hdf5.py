@@ -1,4 +1,4 @@
-"""What evalkit takes from an HDF5 file: the file's own data, of a size that the file can hold."""
+"""Safe HDF5: only the file's own data, of a size that the file can hold once it is unpacked."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ import numpy as np
 
 from evalkit.errors import DataError
 
-_PACKED = 64  # bytes that one byte of a compressed file may become
-_ROOM = 1 << 20
+_PACKED = 64  # bytes that one byte of a compressed file may become, and
+_ROOM = 16 << 20  # these in any case
+_LOOK = 1 << 20  # bytes of a header, or of an unpacked chunk, that are looked at together
+_KEY = 64  # bytes that Python takes for a text, however short
+# What may lie between a chunk and its bytes: one compressor at most, since the second unpacks what
+# the first one unpacked to.
+_DEFLATE, _LZF = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF
+_ORDINARY = {_DEFLATE, _LZF, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+_CHECKSUM = 4  # bytes of fletcher32 after a chunk's own
 _TEXT = 64 << 20
 _ATTRIBUTE, _CONTINUED = 0x0C, 0x10  # messages in the header of an object
 _TABLE = b"GCOL\1\0\0\0"
@@ -71,10 +78,86 @@ def _own(file: h5py.File, name: str) -> h5py.Dataset:
         raise DataError(f"{name!r} is no dataset")
     if held.is_virtual or held.external:
         raise DataError(f"{name!r} keeps its data in other files")
-    size = file.id.get_filesize()
-    if held.nbytes > _PACKED * size + _ROOM:
+    if held.nbytes > _room(file):
+        size = file.id.get_filesize()
         raise DataError(f"{name!r} has shape {held.shape} in a file of {size} bytes")
+    if held.chunks is not None:
+        _refuse_bomb(held, name)
     return held
+
+
+def _room(file: h5py.File) -> int:
+    return int(_PACKED * file.id.get_filesize() + _ROOM)
+
+
+def _refuse_bomb(held: h5py.Dataset, name: str) -> None:
+    """Raise DataError where a chunk unpacks to other bytes than its shape has, or to too many.
+
+    libhdf5 makes room for whatever comes out, and reads on in the memory behind it where that is
+    less.  Only lzf, of which a byte becomes 88 at most, is not looked into.
+    """
+    size, packed = held.file.id.get_filesize(), _filters(held)
+    if len({*packed}) < len(packed) or not {*packed} <= _ORDINARY or {_DEFLATE, _LZF} <= {*packed}:
+        raise DataError(
+            f"{name!r} is packed by the filters {packed}; gzip or lzf, shuffle and fletcher32 are "
+            "read, each once: h5repack -f NONE IN OUT"
+        )
+    if row_of_chunks(held) > _room(held.file):
+        raise DataError(f"{name!r} has chunks of shape {held.chunks} in a file of {size} bytes")
+    if held.id.get_storage_size() > size:
+        raise DataError(f"the chunks of {name!r} lie on each other")
+    width = math.prod(held.chunks) * _width(held)
+    for chunk in _chunks(held) if packed else ():
+        by = [code for k, code in enumerate(packed) if not chunk.filter_mask >> k & 1]
+        n = chunk.size
+        if _DEFLATE in by:
+            n = _inflated(held.id.read_direct_chunk(chunk.chunk_offset)[1], width + _CHECKSUM)
+        if _LZF not in by and n not in (width, width + _CHECKSUM):
+            what = "more" if n > width else f"{n}"
+            raise DataError(f"a chunk of {name!r} unpacks to {what}, not {width} bytes")
+
+
+def _filters(held: h5py.Dataset) -> list[int]:
+    made = held.id.get_create_plist()
+    return [made.get_filter(k)[0] for k in range(made.get_nfilters())]
+
+
+def _chunks(held: h5py.Dataset) -> list[Any]:
+    """List the chunks that are in the file; one by one by number, libhdf5 would count each time."""
+    found: list[Any] = []
+    held.id.chunk_iter(found.append)
+    return found
+
+
+def _inflated(raw: bytes, most: int) -> int:
+    """Count the bytes that a deflated chunk gives, a little at a time, and no further than `most`.
+
+    More than `most` where there are more.
+    """
+    stream, left, n = zlib.decompressobj(), raw, 0
+    while left and n <= most:
+        n += len(stream.decompress(left, _LOOK))
+        left = stream.unconsumed_tail
+    return n
+
+
+def row_of_chunks(held: h5py.Dataset) -> int:
+    """Count the bytes of all chunks that hold a part of the first row, unpacked.
+
+    A chunk cache of so many reads a dataset from front to back unpacking each chunk once.
+    """
+    across = [-(-n // c) * c for n, c in zip(held.shape[1:], held.chunks[1:], strict=True)]
+    return int(math.prod([held.chunks[0], *across])) * _width(held)
+
+
+def _width(held: h5py.Dataset) -> int:
+    """Count the bytes of a value in the file; of a text, those of the reference to it.
+
+    A reference is 4 bytes of length, an address and 4 bytes of place (HDF5 File Format 3.0, IV.B).
+    """
+    if held.dtype.kind != "O":
+        return int(held.id.get_type().get_size())
+    return 8 + int(held.file.id.get_create_plist().get_sizes()[0])
 
 
 def texts(file: h5py.File, name: str) -> list[str]:
@@ -84,41 +167,31 @@ def texts(file: h5py.File, name: str) -> list[str]:
     it; so the lengths are read first, as they lie in the file.
     """
     held = _own(file, name)
+    said, size = held.nbytes, file.id.get_filesize()
     if held.dtype.kind == "O":
-        size = file.id.get_filesize()
         said = sum(int(lengths.sum(dtype=np.int64)) for lengths in _lengths(held))
-        if said > _PACKED * size + _ROOM:
-            raise DataError(f"{name!r} names texts of {said} bytes in a file of {size}")
+    if said + held.size * _KEY > _room(file):
+        raise DataError(f"{name!r} names {held.size} texts of {said} bytes in a file of {size}")
     return [str(text) for text in held.asstr()[:]]
 
 
 def _lengths(held: h5py.Dataset) -> Iterator[np.ndarray[Any, np.dtype[np.uint32]]]:
-    """Yield what the references of variable-length texts say, in the pieces they are stored in.
-
-    A reference is 4 bytes of length, an address and 4 bytes of place (HDF5 File Format 3.0, IV.B).
-    """
-    address = held.file.id.get_create_plist().get_sizes()[0]
-    kind = np.dtype({"names": ["length"], "formats": ["<u4"], "itemsize": 8 + address})
-    size = held.file.id.get_filesize()
-    with Path(held.file.filename).open("rb") as f:
-        if held.chunks is None and (offset := held.id.get_offset()) is not None:
+    """Yield what the references of variable-length texts say, in the chunks they are stored in."""
+    kind = np.dtype({"names": ["length"], "formats": ["<u4"], "itemsize": _width(held)})
+    if held.chunks is None and (offset := held.id.get_offset()) is not None:
+        with Path(held.file.filename).open("rb") as f:
             f.seek(offset)
             yield np.frombuffer(f.read(held.size * kind.itemsize), kind)["length"]
-            return
-        if held.chunks is None or held.shuffle or held.compression not in (None, "gzip"):
-            raise DataError(
-                f"{held.name!r} holds texts packed in a rare way; plain or gzip is read"
-            )
-        room = math.prod(held.chunks) * kind.itemsize
-        if room > _PACKED * size + _ROOM:
-            raise DataError(f"{held.name!r} has pieces of shape {held.chunks}")
-        for k in range(held.id.get_num_chunks()):
-            piece = held.id.get_chunk_info(k)
-            f.seek(piece.byte_offset)
-            raw = f.read(piece.size)
-            if held.compression:
-                raw = zlib.decompressobj().decompress(raw, room)
-            yield np.frombuffer(raw, kind, count=len(raw) // kind.itemsize)["length"]
+        return
+    packed = _filters(held)
+    if held.chunks is None or not {*packed} <= {_DEFLATE}:
+        raise DataError(f"{held.name!r} holds texts packed in a rare way; plain or gzip is read")
+    most = math.prod(held.chunks) * kind.itemsize
+    for chunk in _chunks(held):
+        mask, raw = held.id.read_direct_chunk(chunk.chunk_offset)
+        if packed and not mask & 1:
+            raw = zlib.decompressobj().decompress(raw, most)
+        yield np.frombuffer(raw, kind, count=len(raw) // kind.itemsize)["length"]
 
 
 def attribute(file: h5py.File, name: str) -> Any:
@@ -170,7 +243,7 @@ def _messages(file: h5py.File) -> Iterator[tuple[int, bytes]]:
 
         def read(offset: int, size: int) -> bytes:
             f.seek(base + offset)
-            return f.read(min(size, _ROOM))
+            return f.read(min(size, _LOOK))
 
         start = h5py.h5o.get_info(file.id).addr
         prefix = read(start, 38)

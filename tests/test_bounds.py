@@ -1,0 +1,205 @@
+"""What small files may unpack to: more than is promised is one line, before memory is taken."""
+
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from evalkit.adapters import embeddings
+from evalkit.errors import DataError
+from evalkit.features import FeatureStore
+from evalkit.types import Manifest
+
+MIB = 1 << 20
+DEFLATE, SHUFFLE, FLETCHER32, SZIP, NBIT, SCALEOFFSET = 1, 2, 3, 4, 5, 6
+LZF, UNKNOWN = 32000, 32001
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from evalkit.adapters import embeddings
+from evalkit.errors import EvalkitError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    embeddings.read(Path(sys.argv[1]))
+    print("read")
+except EvalkitError as e:
+    print(e.message)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def told(path: Path) -> tuple[str, int]:
+    """Read embeddings in a process of its own: what is said of them, and MiB taken meanwhile."""
+    import evalkit
+
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PYTHONPATH": str(Path(evalkit.__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    *said, mib = done.stdout.splitlines()
+    return "\n".join(said), int(mib)
+
+
+def deflated_zeros(size: int) -> bytes:
+    stream, block = zlib.compressobj(1), bytes(16 * MIB)
+    return b"".join(stream.compress(block) for _ in range(size // len(block))) + stream.flush()
+
+
+def one_chunk(
+    path: Path,
+    chunk: tuple[int, ...],
+    filters: list[Any],
+    raw: bytes,
+    *,
+    name: str = "features",
+    kind: Any = h5py.h5t.IEEE_F32LE,
+    mask: int = 0,
+) -> Path:
+    """Write (2, 4) features and 2 keys, one of the two in one chunk of these bytes as they are."""
+    with h5py.File(path, "w") as f:
+        made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        made.set_chunk(chunk)
+        for code, *values in filters:
+            made.set_filter(code, h5py.h5z.FLAG_OPTIONAL, tuple(values))
+        shape = (2, 4) if name == "features" else (2,)
+        space = h5py.h5s.create_simple(shape, (h5py.h5s.UNLIMITED,) * len(shape))
+        held = h5py.h5d.create(f.id, name.encode(), kind, space, made)
+        held.write_direct_chunk((0,) * len(shape), raw, mask)
+        others: dict[str, Any] = {"features": np.ones((2, 4), np.float32), "keys": ["a", "b"]}
+        other = "keys" if name == "features" else "features"
+        f[other] = others[other]
+    return path
+
+
+GZIP = (DEFLATE, 9)
+ROW = np.ones((2, 4), np.float32).tobytes()
+
+
+def test_a_chunk_much_larger_than_its_dataset(tmp_path: Path) -> None:
+    raw = zlib.compress(deflated_zeros(1024 * MIB), 9)
+    path = one_chunk(tmp_path / "x.h5", (1 << 14, 1 << 14), [GZIP, GZIP], raw)
+    said, mib = told(path)
+    assert "packed by the filters [1, 1]" in said and mib < 64
+    path = one_chunk(tmp_path / "y.h5", (1 << 14, 1 << 14), [GZIP], raw)
+    said, mib = told(path)
+    assert "'features' has chunks of shape (16384, 16384) in a file of" in said and mib < 64
+
+
+@pytest.mark.parametrize("filters", [[GZIP], [(SHUFFLE, 4), GZIP, (FLETCHER32,)]])
+def test_a_chunk_that_unpacks_to_more_than_its_shape(tmp_path: Path, filters: list[Any]) -> None:
+    path = one_chunk(tmp_path / "x.h5", (2, 4), filters, deflated_zeros(1024 * MIB))
+    said, mib = told(path)
+    assert "a chunk of 'features' unpacks to more, not 32 bytes" in said and mib < 64
+
+
+def test_a_chunk_that_unpacks_to_less_than_its_shape(tmp_path: Path) -> None:
+    """libhdf5 2.0 would give what lies in the memory behind it as features."""
+    path = one_chunk(tmp_path / "x.h5", (2, 4), [GZIP], zlib.compress(ROW[:16]))
+    with pytest.raises(DataError, match="unpacks to 16, not 32 bytes"):
+        embeddings.read(path)
+    path = one_chunk(tmp_path / "y.h5", (2, 4), [GZIP], ROW[:16], mask=1)
+    with pytest.raises(DataError, match="unpacks to 16, not 32 bytes"):
+        embeddings.read(path)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        [(SHUFFLE, 4), (SHUFFLE, 4)],
+        [GZIP, (LZF, 4, 261, 32)],
+        [(SZIP, 4, 8, 32, 8)],
+        [(NBIT, 8, 1, 1 << 30, 1, 4, 0, 32, 0)],
+        [(SCALEOFFSET, 0, 2, 1 << 30, 1, 4, 0, 0)],
+        [(UNKNOWN, 1, 2)],
+    ],
+)
+def test_chunks_packed_in_a_rare_way_are_refused(tmp_path: Path, filters: list[Any]) -> None:
+    try:
+        path = one_chunk(tmp_path / "x.h5", (2, 4), filters, ROW)
+    except ValueError as e:
+        pytest.skip(f"this libhdf5 cannot write it: {e}")
+    with pytest.raises(DataError, match=r"'features' is packed by the filters .* h5repack"):
+        embeddings.read(path)
+
+
+def test_keys_in_a_chunk_that_unpacks_to_more(tmp_path: Path) -> None:
+    kind = h5py.h5t.py_create(np.dtype("S8"))
+    big = deflated_zeros(1024 * MIB)
+    cases = ((2,), big, "unpacks to more, not 16"), ((1 << 27,), b"x", "has chunks of shape")
+    for chunk, raw, said in cases:
+        path = one_chunk(tmp_path / "x.h5", chunk, [GZIP], raw, name="keys", kind=kind)
+        message, mib = told(path)
+        assert said in message and "'keys'" in message and mib < 64
+
+
+def test_many_short_keys_in_a_small_file(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as f:
+        f["features"] = np.ones((2, 4), np.float32)
+        f.create_dataset("keys", data=np.full(1 << 22, b"ab"), chunks=(1 << 16,), compression=9)
+    said, mib = told(tmp_path / "x.h5")
+    assert "'keys' names 4194304 texts of 8388608 bytes in a file of" in said and mib < 64
+
+
+def test_references_to_texts_that_look_deflated(tmp_path: Path) -> None:
+    """A chunk whose filter is left out is read as it lies, here too: its lengths are judged."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as f:
+        f["features"] = np.ones((2, 4), np.float32)
+        f.create_dataset("keys", data=["a" * 40, "b" * 40], chunks=(2,), compression="gzip")
+    with h5py.File(path, "r+") as f:
+        _, packed = f["keys"].id.read_direct_chunk((0,))
+        plain = bytearray(zlib.decompress(packed))
+        plain[:4] = np.uint32(1 << 31).tobytes()
+        f["keys"].id.write_direct_chunk((0,), bytes(plain), 1)
+    said, mib = told(path)
+    assert "'keys' names 2 texts of 2147483688 bytes" in said and mib < 64
+
+
+@pytest.mark.parametrize("name", ["keys", "subject"])
+def test_the_list_of_a_feature_file_in_a_chunk_that_unpacks_to_more(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "x.h5"
+    manifest = Manifest(("a/1.jpg", "b/2.jpg"), np.array([0, 1], np.int32))
+    with FeatureStore.create(path, manifest, dim=4, key={}) as store:
+        store.write(np.arange(2), np.ones((2, 1, 4), np.float32))
+    with h5py.File(path, "r+") as f:
+        held = f[name][()]
+        del f[name]
+        f.create_dataset(name, data=held, chunks=held.shape, compression="gzip")
+        f[name].id.write_direct_chunk((0,), deflated_zeros(1024 * MIB))
+    said, mib = told(path)
+    assert f"a chunk of '{name}' unpacks to more, not" in said and mib < 64
+
+
+@pytest.mark.parametrize("chunks", [(3000, 64), (100, 64), (700, 5), True])
+@pytest.mark.parametrize(
+    "packing",
+    [
+        {},
+        {"compression": "gzip"},
+        {"compression": "gzip", "shuffle": True, "fletcher32": True},
+        {"compression": "lzf", "shuffle": True},
+        {"fletcher32": True},
+    ],
+)
+def test_what_h5py_packs_is_read(tmp_path: Path, packing: dict[str, Any], chunks: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(3000, 64)).astype(np.float16)
+    keys = [f"é{k}" for k in range(len(x))]
+    with h5py.File(tmp_path / "x.h5", "w") as f:
+        f.create_dataset("features", data=x, chunks=chunks, **packing)
+        gzip = {k: v for k, v in packing.items() if v == "gzip"}
+        f.create_dataset("keys", data=keys, chunks=(512,), **gzip)
+    made = embeddings.read(tmp_path / "x.h5")
+    np.testing.assert_array_equal(made.features, x)
+    assert list(made.keys) == keys
