@@ -10,6 +10,7 @@ import numpy as np
 
 from evalkit.directions import better
 from evalkit.errors import ReportError
+from evalkit.escaping import laid_out, printable
 from evalkit.protocols.intervals import affordable
 from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.paired import Difference, differences
@@ -132,14 +133,10 @@ def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10
             ends = interval_of_points(name, d.low, d.high)
             paired = (ends, f"{d.p:.2g}", d.test)
         rows.append((*row, *paired))
-    widths = [max(len(r[c]) for r in rows) for c in range(len(rows[0]))]
-    lines = [
-        "  ".join(f"{c:<{w}}" if k in (0, 7) else f"{c:>{w}}" for k, (c, w) in cells).rstrip()
-        for cells in (list(enumerate(zip(r, widths, strict=True))) for r in rows)
-    ]
+    lines = laid_out(rows, left=(0, 7))
     if found.why_unpaired:
         what = "not all paired" if found.differences else "no paired tests"
-        lines.append(f"{what}: {found.why_unpaired}")
+        lines.append(printable(f"{what}: {found.why_unpaired}"))
     return "\n".join(lines + _flip_lines(found.flips, titles, flips))
 
 
@@ -153,7 +150,7 @@ def _flip_lines(flips: tuple[Flip, ...], titles: tuple[str, str], most: int) -> 
         for f in group[:most]:
             kind = "genuine " if f.genuine else "impostor"
             scores = f"{f.base_score:.4f} -> {f.other_score:.4f}"
-            lines.append(f"  {sign} {kind}  {scores}  {f.left}  {f.right}".rstrip())
+            lines.append(printable(f"  {sign} {kind}  {scores}  {f.left}  {f.right}".rstrip()))
         if len(group) > most:
             lines.append(f"  {sign} ... and {len(group) - most} more")
     return lines

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from evalkit.compare import Comparison, compare
 from evalkit.directions import is_fraction, lower_is_better, only_describes
 from evalkit.errors import ReportError
+from evalkit.escaping import laid_out, printable
 from evalkit.report.table import points, spelled
 from evalkit.types import Report
 
@@ -171,23 +172,15 @@ def _ruling(rule: Rule, report: Report, baseline: Report, found: Comparison) -> 
 def verdict_table(verdict: Verdict) -> str:
     """Lay out a verdict as text, one line a rule, and what it could have noticed."""
     head = ("", "metric", "baseline", "now", "drop", "allowed", "p", "would notice")
-    rows = [head, *(cells_of(r) for r in verdict.rulings)]
-    widths = [max(len(r[c]) for r in rows) for c in range(len(head))]
-    lines = []
-    for n, row in enumerate(rows):
-        cells = (f"{c:<{w}}" if k < 2 else f"{c:>{w}}" for k, (c, w) in _numbered(row, widths))
-        lines.append("  ".join(cells).rstrip())
-        if n:
-            ruling = verdict.rulings[n - 1]
-            lines += [f"      {line}" for line in (ruling.failure, ruling.warning) if line]
+    top, *rows = laid_out([head, *map(cells_of, verdict.rulings)], left=(0, 1))
+    lines = [top]
+    for ruling, row in zip(verdict.rulings, rows, strict=True):
+        reasons = [reason for reason in (ruling.failure, ruling.warning) if reason]
+        lines += [row, *(f"      {printable(reason)}" for reason in reasons)]
     kept = sum(r.passed for r in verdict.rulings)
     outcome = "passed" if verdict.passed else "FAILED"
     lines.append(f"gate {outcome}: {kept} of {len(verdict.rulings)} rules kept")
     return "\n".join(lines)
-
-
-def _numbered(row: Sequence[str], widths: Sequence[int]) -> list[tuple[int, tuple[str, int]]]:
-    return list(enumerate(zip(row, widths, strict=True)))
 
 
 def cells_of(ruling: Ruling) -> tuple[str, ...]:

@@ -256,8 +256,8 @@ def test_hostile_names_stay_inside_xml_markdown_and_annotations() -> None:
     text = verdict_markdown(verdict)
     assert "<script>" not in text.replace("\\<", "")
     (line,) = github_annotations(verdict)
-    assert "\n" not in line and line.startswith("::error title=") and "%0A" in line
-    assert escaped("a|b\nc") == "a\\|b c"
+    assert "\n" not in line and line.startswith("::error title=") and r"|<script>\n::error" in line
+    assert escaped("a|b\nc") == r"a\|b\\nc"
 
 
 def test_a_report_as_markdown_and_model_card(base_report: Report) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import signal
 import sys
 import traceback
@@ -14,6 +13,8 @@ from typing import Any
 import click
 
 from evalkit import __version__
+from evalkit.cli import terminal
+from evalkit.cli.terminal import say
 from evalkit.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -119,14 +120,9 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line; exit codes are those of `evalkit.errors`."""
     signal.signal(signal.SIGTERM, _terminated)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot spell is escaped
-            stream.reconfigure(errors="backslashreplace")
+    terminal.open_streams()
     code = run(args)
-    try:
-        sys.stdout.flush()
-    except OSError:  # `run` has told it; Python would tell it again, and exit with 120
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    terminal.close_streams()
     sys.exit(code)
 
 
@@ -146,34 +142,23 @@ def run(args: list[str] | None = None) -> int:
         return e.exit_code
     except click.ClickException as e:
         where = e.ctx.command_path if isinstance(e, click.UsageError) and e.ctx else "evalkit"
-        click.echo(f"{where}: error: {_one_line(e.format_message())}", err=True)
-        click.echo(f"hint: {where} --help", err=True)
+        say(f"{where}: error: {e.format_message()}", f"hint: {where} --help")
         return e.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("evalkit: interrupted", err=True)
+        say("evalkit: interrupted")
         return EXIT_INTERRUPTED
     except EvalkitError as e:
-        click.echo(f"evalkit: error: {_one_line(e.message)}", err=True)
-        if e.hint:
-            click.echo(f"hint: {_one_line(e.hint)}", err=True)
+        say(f"evalkit: error: {e.message}", *([f"hint: {e.hint}"] if e.hint else []))
         return EXIT_UNUSABLE
     except MemoryError as e:
-        click.echo(f"evalkit: error: out of memory: {_one_line(str(e)) or 'none left'}", err=True)
-        click.echo("hint: give it more (ulimit -v), fewer rows or a smaller --batch", err=True)
+        say(f"evalkit: error: out of memory: {str(e) or 'none left'}")
+        say("hint: give it more (ulimit -v), fewer rows or a smaller --batch")
         return EXIT_UNUSABLE
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output left; there is nobody to tell
-        return EXIT_DONE
     except OSError as e:
         where = f": {e.filename}" if e.filename else ""
-        click.echo(f"evalkit: error: {_one_line(f'{e.strerror or e}{where}')}", err=True)
+        say(f"evalkit: error: {e.strerror or e}{where}")
         return EXIT_UNUSABLE
     except Exception:  # 1 would say that a gate is closed
-        traceback.print_exc()
-        click.echo("evalkit: error: this is a fault of evalkit itself; please report it", err=True)
+        say(*traceback.format_exc().rstrip().split("\n"))
+        say("evalkit: error: this is a fault of evalkit itself; please report it")
         return EXIT_UNUSABLE
-
-
-def _one_line(text: str) -> str:
-    """Escape what a name from a stranger's file must not do: break the line, drive the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

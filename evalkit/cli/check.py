@@ -15,6 +15,7 @@ from evalkit.adapters.presets import describe
 from evalkit.cli.model_options import ModelChoice, model_options
 from evalkit.cli.options import Command
 from evalkit.cli.output import Output, json_option, write_json
+from evalkit.cli.terminal import show
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError
 from evalkit.images import ImageSource, Picture
@@ -66,7 +67,7 @@ def command(choice: ModelChoice, people: int, json_path: Path | None, quiet: boo
         document = _document(adapter, seen, trials, faces, verdict, fine)
         write_json(json.dumps(document, indent=1), json_path)
     else:
-        click.echo("\n".join([*_lines(adapter, seen, trials, faces), verdict]))
+        show(*_lines(adapter, seen, trials, faces), verdict)
     return EXIT_DONE if fine else EXIT_GATE_FAILED
 
 

@@ -12,6 +12,7 @@ from evalkit import report as reports
 from evalkit.cli.options import Command
 from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import Readable
+from evalkit.cli.terminal import show
 from evalkit.compare import MUST_AGREE, Comparison, compare, comparison_table
 from evalkit.directions import better
 
@@ -72,7 +73,7 @@ def command(
     if json_path is not None:
         write_json(json.dumps(_plain(found), indent=1, allow_nan=False), json_path)
     else:
-        click.echo(comparison_table(found, _titles(base, other), flips))
+        show(*comparison_table(found, _titles(base, other), flips).split("\n"))
 
 
 def _titles(base: Path, other: Path) -> tuple[str, str]:

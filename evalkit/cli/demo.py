@@ -37,12 +37,12 @@ next:  evalkit lfw --model model.onnx --preset arcface     your model, LFW fetch
 @output_options
 def command(output: Output) -> int:
     """Run LFW, all 87.5 million pairs and the closed-set search on embedded features."""
-    output.say(WHAT)
+    output.say(*WHAT.split("\n"))
     with output.bar("pairs", "pair") as progress:
         report = measure(progress)
     title = "LFW: the 6,000 pairs of View 2; all 87,549,528 pairs; 7,484 searches"
     done = output.deliver(report, title)
-    output.say(NEXT)
+    output.say(*NEXT.split("\n"))
     return done
 
 

@@ -10,6 +10,7 @@ import click
 from evalkit.cli.model_options import ModelChoice, model_options
 from evalkit.cli.options import PATH, Command, cluster_option
 from evalkit.cli.output import Output
+from evalkit.cli.terminal import show
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
@@ -39,4 +40,4 @@ def command(
     output = Output(None, None, quiet)
     store = choice.embed(choice.load(), source, source.manifest(), views, output, features, cluster)
     n, _, dim = store.features.shape
-    click.echo(f"{features}: {n:,} images, {views} x {dim}, {int(store.failed.sum())} failed")
+    show(f"{features}: {n:,} images, {views} x {dim}, {int(store.failed.sum())} failed")

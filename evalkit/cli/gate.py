@@ -9,6 +9,7 @@ import click
 from evalkit import report as reports
 from evalkit.cli.options import Command
 from evalkit.cli.parameters import Readable, Writable
+from evalkit.cli.terminal import say
 from evalkit.cli.verdict import hold, read_baseline
 from evalkit.compare import MUST_AGREE
 from evalkit.errors import EXIT_DONE, ReportError
@@ -88,4 +89,4 @@ def _accept(report: Report, baseline: Path) -> None:
             "write the report with --out, which keeps them in an .npz",
         )
     reports.write(report, baseline)
-    click.echo(f"{baseline} is the new baseline", err=True)
+    say(f"{baseline} is the new baseline")

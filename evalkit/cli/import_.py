@@ -11,6 +11,7 @@ from evalkit import importing
 from evalkit.cli.options import PATH, Command
 from evalkit.cli.output import Output
 from evalkit.cli.parameters import Readable
+from evalkit.cli.terminal import show
 from evalkit.datasets import trillion
 from evalkit.errors import DataError
 from evalkit.keys import read_keys, subjects_of
@@ -95,4 +96,4 @@ def command(
             progress=progress,
         )
     views, dim = held.shape
-    click.echo(f"{features}: {len(stored):,} rows, {views} x {dim}, {dtype}")
+    show(f"{features}: {len(stored):,} rows, {views} x {dim}, {dtype}")

@@ -13,6 +13,7 @@ from evalkit.cli.options import Command
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.recipes import side_by_side
+from evalkit.cli.terminal import show
 from evalkit.cli.vector_options import ALL, VectorSource, advise, flip_given, vector_options
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets import lfw as lists
@@ -71,7 +72,7 @@ def command(source: VectorSource, pairs: Path | None, errata: bool, output: Outp
     if every:
         with output.bar("recipes", "recipe") as progress:
             shown = side_by_side(made.features, comparisons, manifest.subject, progress)
-        click.echo(shown)
+        show(*shown.split("\n"))
         return EXIT_DONE
     report = lfw.evaluate(
         made.features,

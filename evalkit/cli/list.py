@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import click
 
+from evalkit.cli.terminal import show
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -90,6 +92,6 @@ PROTOCOLS = (
 def command() -> None:
     """List the protocols: what each measures, needs and follows."""
     for p in PROTOCOLS:
-        click.echo(f"evalkit {p.command}")
+        show(f"evalkit {p.command}")
         for name in ("measures", "needs", "where", "source"):
-            click.echo(f"    {name:<9} {getattr(p, name)}")
+            show(f"    {name:<9} {getattr(p, name)}")

@@ -19,8 +19,10 @@ from evalkit.adapters import presets
 from evalkit.cli.options import Option
 from evalkit.cli.output import Output
 from evalkit.cli.parameters import Readable
+from evalkit.cli.terminal import say
 from evalkit.datasets import landmarks
 from evalkit.errors import DataError, ModelError
+from evalkit.escaping import printable
 from evalkit.features import FeatureStore
 from evalkit.images import ImageSource
 from evalkit.types import InputSpec, Manifest
@@ -127,7 +129,7 @@ def _ask(model: str) -> None:
     program = f"{model} is a program and would run with your rights"
     if not sys.stdin.isatty():
         raise ModelError(program, "--trust-model, if you would run it by hand")
-    click.confirm(f"{program}. Run it?", abort=True, err=True)
+    click.confirm(f"{printable(program)}. Run it?", abort=True, err=True)
 
 
 def _size(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -162,7 +164,7 @@ def _deviation(ctx: click.Context, param: click.Parameter, text: str | None) -> 
     values = _numbers(ctx, param, text)
     if text is not None and all(0 < v < 1 for v in np.atleast_1d(values)):
         scale = "one meant for pixels of 0..1 is 255 times that"
-        click.echo(f"warning: --std {text} divides pixels of 0..255; {scale}", err=True)
+        say(f"warning: --std {text} divides pixels of 0..255; {scale}")
     return values
 
 

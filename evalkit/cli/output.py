@@ -17,8 +17,10 @@ from evalkit import __version__
 from evalkit import report as reports
 from evalkit.cli.options import Option
 from evalkit.cli.parameters import STDOUT, Writable
+from evalkit.cli.terminal import document, say, show
 from evalkit.cli.verdict import hold, read_baseline
 from evalkit.errors import EXIT_DONE
+from evalkit.escaping import printable
 from evalkit.files import whole_file
 from evalkit.report.table import table
 from evalkit.types import Progress, Report
@@ -39,7 +41,7 @@ json_option = _of_result(
 def write_json(text: str, path: Path) -> None:
     """Write a JSON document to a file or to stdout, in UTF-8 whatever the locale."""
     if path == STDOUT:
-        click.echo(text.encode())
+        document(text)
         return
     with whole_file(path) as f:
         f.write(f"{text}\n".encode())
@@ -54,10 +56,10 @@ class Output:
     quiet: bool
     gate: Report | None = None
 
-    def say(self, line: str) -> None:
+    def say(self, *lines: str) -> None:
         """Tell the user something that is not the result."""
         if not self.quiet:
-            click.echo(line, err=True)
+            say(*lines)
 
     @contextmanager
     def bar(self, what: str, unit: str) -> Iterator[Progress]:
@@ -66,7 +68,9 @@ class Output:
         Yields the function to call with (done, total).
         """
         silent = self.quiet or not sys.stderr.isatty()
-        with tqdm(desc=what, unit=unit, unit_scale=True, disable=silent, leave=False) as drawn:
+        with tqdm(
+            desc=printable(what), unit=unit, unit_scale=True, disable=silent, leave=False
+        ) as drawn:
 
             def progress(done: int, total: int) -> None:
                 if drawn.total is None:  # what an earlier run did is not this run's speed
@@ -82,13 +86,15 @@ class Output:
         Returns the exit code: that of the gate, where `--gate` names a baseline.
         """
         report = replace(report, provenance={"evalkit": __version__, **report.provenance})
-        if self.json_path is None:
-            click.echo(table(report, title))
-        else:
-            write_json(reports.dumps(report).rstrip(), self.json_path)
-        if self.out is not None:
-            reports.write(report, self.out)
-            self.say(f"report written to {self.out}")
+        try:
+            if self.json_path is None:
+                show(*table(report, title).split("\n"))
+            else:
+                write_json(reports.dumps(report).rstrip(), self.json_path)
+        finally:  # hours of work must not be lost with the terminal
+            if self.out is not None:
+                reports.write(report, self.out)
+                self.say(f"report written to {self.out}")
         if self.gate is None:
             return EXIT_DONE
         return hold(report, self.gate, talk=self.json_path == STDOUT)

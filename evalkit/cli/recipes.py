@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +9,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.cli.terminal import show
+from evalkit.escaping import laid_out
 from evalkit.protocols import recipes
 from evalkit.protocols.published_recipes import RECIPES
 from evalkit.protocols.recipe import Recipe
@@ -51,7 +52,8 @@ def side_by_side(
         if progress is not None:
             progress(done, len(compared))
     spread = f"accuracy {min(values):.2f} to {max(values):.2f}: "
-    return f"{_laid_out(lines)}\n{spread}{np.ptp(values):.2f} points are the recipe alone"
+    spread += f"{np.ptp(values):.2f} points are the recipe alone"
+    return "\n".join([*laid_out(lines, left=range(len(_COLUMNS) + 1)), spread])
 
 
 def _capped(recipe: Recipe, dimensions: int) -> Recipe:
@@ -72,23 +74,16 @@ def _row(recipe: Recipe) -> tuple[str, ...]:
     return recipe.name, fusion, learned, recipe.score, threshold, published
 
 
-def _laid_out(lines: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
 @click.command("recipes")
 def command() -> None:
     """Show how each published system turns vectors into its LFW figure, and where that is read.
 
     "learned" is learned on the training folds only.  Use one with --recipe NAME.
     """
-    click.echo(_laid_out([_COLUMNS, *map(_row, RECIPES.values())]))
+    show(*laid_out([_COLUMNS, *map(_row, RECIPES.values())], left=range(len(_COLUMNS))))
     for recipe in RECIPES.values():
-        click.echo(f"\n{recipe.name}: {recipe.source}")
+        show("", f"{recipe.name}: {recipe.source}")
         if recipe.recalled:
-            click.echo(f"    not read in code: {recipe.recalled}")
+            show(f"    not read in code: {recipe.recalled}")
         if recipe.input:
-            click.echo(f"    images: --preset {recipe.input}")
+            show(f"    images: --preset {recipe.input}")

@@ -9,6 +9,7 @@ import click
 from evalkit import report as reports
 from evalkit.cli.options import Command
 from evalkit.cli.parameters import Readable, Writable
+from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
 from evalkit.report.table import table
 
@@ -78,23 +79,23 @@ def command(
         models = [Model(n, r) for n, r in zip(labels, held, strict=True)]
         for plot in plots:
             save(draw(plot.stem, models), plot)
-            click.echo(f"{plot} drawn", err=True)
+            say(f"{plot} drawn")
         if out is not None:
             from evalkit.report.page import page
 
             text = page(models, data)
             with whole_file(out) as f:
                 f.write(text.encode())
-            click.echo(f"{out} written", err=True)
+            say(f"{out} written")
     if markdown or model_card:
         from evalkit.report import markdown as words
 
         for label, report in zip(labels, held, strict=True):
             text = words.model_card(report, label) if model_card else words.report_markdown(report)
-            click.echo(text, nl=False)
+            show(*text.rstrip("\n").split("\n"))
     elif not plots and out is None:
         for label, report in zip(labels, held, strict=True):
-            click.echo(table(report, label))
+            show(*table(report, label).split("\n"))
 
 
 def _labels(paths: tuple[Path, ...]) -> list[str]:

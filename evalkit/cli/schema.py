@@ -6,6 +6,7 @@ from importlib.resources import files
 
 import click
 
+from evalkit.cli.terminal import document
 from evalkit.report import VERSION
 
 
@@ -13,4 +14,4 @@ from evalkit.report import VERSION
 def command() -> None:
     """Print the JSON schema (draft 2020-12) that every report file of this version keeps."""
     path = files("evalkit.report").joinpath(f"schema-{VERSION}.json")
-    click.echo(path.read_text(encoding="utf-8"), nl=False)
+    document(path.read_text(encoding="utf-8").rstrip())

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import click
-from tqdm import tqdm
 
 from evalkit.cli.options import Command
+from evalkit.cli.output import Output
 from evalkit.cli.parameters import Folder
+from evalkit.cli.terminal import show
 from evalkit.errors import DataError
 from evalkit.synth import FaceSet, write
 
@@ -92,13 +93,12 @@ def command(
         )
     faces = FaceSet(subjects, images, distractors, dim, seed)
     pairs = faces.probes * faces.distractors
-    with tqdm(total=faces.rows, unit="row", disable=None if not quiet else True) as bar:
+    output = Output(None, None, quiet)
+    with output.bar("making faces", "row") as progress:
         for done in write(faces, folder, kind):
-            bar.update(done - bar.n)
-    click.echo(f"{folder}: {faces.rows:,} rows, {pairs:,} impostor pairs")
-    if not quiet:
-        click.echo(
-            f"next: evalkit trillion --features {folder / f'features.{kind}'} "
-            f"--subjects {folder / 'subjects.txt'} --expect {folder / 'answer.json'}",
-            err=True,
-        )
+            progress(done, faces.rows)
+    show(f"{folder}: {faces.rows:,} rows, {pairs:,} impostor pairs")
+    output.say(
+        f"next: evalkit trillion --features {folder / f'features.{kind}'} "
+        f"--subjects {folder / 'subjects.txt'} --expect {folder / 'answer.json'}"
+    )

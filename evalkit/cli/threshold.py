@@ -13,6 +13,7 @@ from evalkit import report as reports
 from evalkit.cli.options import Command
 from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import Readable, rate_of_part
+from evalkit.cli.terminal import say, show
 from evalkit.errors import ReportError
 from evalkit.gate import near
 from evalkit.protocols.intervals import DRAWS, logit_interval, with_intervals
@@ -56,15 +57,15 @@ def command(path: Path, far: str, json_path: Path | None) -> None:
     for name in ("threshold", "far", "tpr"):
         value, low, high = point[name], point[f"{name}_low"], point[f"{name}_high"]
         ends = f"  [{low:.6g}, {high:.6g}]" if low is not None else ""
-        click.echo(f"{name:<10} {value:<12.6g}{ends}")
-    click.echo(f"accept if and only if score >= {point['threshold']!r}")
+        show(f"{name:<10} {value:<12.6g}{ends}")
+    show(f"accept if and only if score >= {point['threshold']!r}")
     support = f"rests on {accepts(point['false_accepts'])}"
     if point["impostors"]:
         support += f" in {point['impostors']:,} impostor comparisons"
         support += f" of {point['subjects']:,} people" if point["subjects"] else ""
-    click.echo(support)
+    show(support)
     if point["note"]:
-        click.echo(f"warning: {point['note']}", err=True)
+        say(f"warning: {point['note']}")
 
 
 def operating_point(report: Report, far: str, where: str = "the report") -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import click
-
 from evalkit import gate
 from evalkit import report as reports
+from evalkit.cli import terminal
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, ReportError
+from evalkit.escaping import annotation
 from evalkit.files import whole_file
 from evalkit.types import Report
 
@@ -40,7 +40,7 @@ def hold(
     """
     held = gate.read_rules(rules) if rules else None
     verdict = gate.check(report, baseline, held, ignore=ignore)
-    click.echo(gate.verdict_table(verdict), err=talk)
+    terminal.show(*gate.verdict_table(verdict).split("\n"), talk=talk)
     _publish(verdict, f"evalkit gate {report.protocol}", junit, markdown, talk)
     return EXIT_DONE if verdict.passed else EXIT_GATE_FAILED
 
@@ -66,18 +66,14 @@ def _publish(
                 out.write(text)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(verdict):
-            click.echo(line, err=talk)
+            terminal.command(line, talk=talk)
 
 
 def github_annotations(verdict: gate.Verdict) -> list[str]:
     """Spell broken rules and warnings as GitHub workflow commands."""
     return [
-        f"::{kind} title={_data(r.rule.metric, ':,')}::{_data(text)}"
+        annotation(kind, r.rule.metric, text)
         for r in verdict.rulings
         for kind, text in (("error", r.failure), ("warning", r.warning))
         if text
     ]
-
-
-def _data(text: str, also: str = "") -> str:
-    return "".join(f"%{ord(c):02X}" if c in "%\r\n" + also else c for c in text)

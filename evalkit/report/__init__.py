@@ -73,7 +73,9 @@ def dumps(report: Report) -> str:
 
 
 def _spelled(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    # bytes of a name that are not UTF-8 are surrogates, which JSON spells as Python does
+    return text.encode(errors="backslashreplace").decode()
 
 
 def write(report: Report, path: Path) -> None:

@@ -6,20 +6,20 @@ JUnit never published a schema.  This is the one that Jenkins reads and pytest w
 
 from __future__ import annotations
 
-import re
 from xml.etree import ElementTree
 
+from evalkit.escaping import printable
 from evalkit.gate import Verdict, cells_of
-
-# What XML 1.0 cannot hold, even escaped.
-_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def verdict_junit(verdict: Verdict, suite: str = "evalkit gate") -> str:
-    """Write one test case a rule; a broken rule is a failure, a warning is its system-out."""
+    """Write one test case a rule; a broken rule is a failure, a warning is its system-out.
+
+    What is not printable is escaped, which leaves nothing that XML 1.0 cannot hold.
+    """
     root = ElementTree.Element(
         "testsuite",
-        name=_clean(suite),
+        name=printable(suite),
         tests=str(len(verdict.rulings)),
         failures=str(sum(not r.passed for r in verdict.rulings)),
         errors="0",
@@ -27,20 +27,16 @@ def verdict_junit(verdict: Verdict, suite: str = "evalkit gate") -> str:
         time="0",
     )
     for ruling in verdict.rulings:
-        name = _clean(ruling.rule.metric)
+        name = printable(ruling.rule.metric)
         where = {"classname": "evalkit.gate", "name": name, "time": "0"}
         case = ElementTree.SubElement(root, "testcase", where)
         _, _, baseline, now, drop, *_ = cells_of(ruling)
         if not ruling.passed:
-            why = {"type": "regression", "message": _clean(ruling.failure)}
+            why = {"type": "regression", "message": printable(ruling.failure)}
             failure = ElementTree.SubElement(case, "failure", why)
-            failure.text = _clean(f"baseline {baseline}, now {now}, drop {drop}")
+            failure.text = printable(f"baseline {baseline}, now {now}, drop {drop}")
         if ruling.warning:
-            ElementTree.SubElement(case, "system-out").text = _clean(ruling.warning)
+            ElementTree.SubElement(case, "system-out").text = printable(ruling.warning)
     ElementTree.indent(root)
     text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return text.decode() + "\n"
-
-
-def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("\ufffd", text)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 
+from evalkit.escaping import printable
 from evalkit.gate import Verdict, cells_of
 from evalkit.report.table import caveat, spelled
 from evalkit.types import Report
@@ -67,10 +69,14 @@ def model_card(report: Report, model: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Keep text from being read as Markdown or HTML, on one line."""
-    for character in "\\`*_{}[]<>|#&":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
+    """Keep text from being read as Markdown, HTML, a link or a mention of somebody, on one line.
+
+    GitHub looks for mentions and issues in what a backslash has made plain; a zero-width space, as
+    Dependabot writes it, ends them.  The "@" of `tpr@far` mentions nobody and stays.
+    """
+    text = re.sub(r"([\\`*_{}\[\]<>|#&~$])", r"\\\1", " ".join(printable(text).split()))
+    text = re.sub(r":(?=//)|(?<=www)\.", r"\\\g<0>", text, flags=re.IGNORECASE)
+    return re.sub(r"(?<!\w)@(?=\w)|@(?=[\w-]+\.)|#(?=\d)", r"\g<0>&#8203;", text)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -79,4 +85,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text)
+    return json.dumps(printable(text))

@@ -12,6 +12,7 @@ from evalkit import __version__
 from evalkit.compare import compare
 from evalkit.directions import lower_is_better, only_describes
 from evalkit.errors import MissingPackageError, ReportError
+from evalkit.escaping import printable
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.look import Model
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
@@ -40,7 +41,8 @@ def page(models: Sequence[Model], images: Path | None = None) -> str:
         if any(drawable(kind, m.report) for m in models)
     ]
     text = files("evalkit.report").joinpath("page.html").read_text(encoding="utf-8")
-    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_shown)
+    template = environment.from_string(text)
     return template.render(
         title=" and ".join(m.name for m in models),
         protocol=first.protocol,
@@ -54,6 +56,11 @@ def page(models: Sequence[Model], images: Path | None = None) -> str:
         figures=figures,
         hardest=[_pairs(h) for h in hardest(first, images)],
     )
+
+
+def _shown(value: Any) -> Any:
+    """Escape what is not printable in a text; markup of evalkit's own stays."""
+    return printable(value) if type(value) is str else value
 
 
 def _intervals(models: Sequence[Model]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.errors import MissingPackageError, ReportError
+from evalkit.escaping import printable
 from evalkit.files import whole_file
 from evalkit.report import geometry_plots, roc_plots
 from evalkit.report.look import (
@@ -146,14 +147,14 @@ def _holds(curve: Mapping[str, Sequence[float]]) -> bool:
 def _cmc_curves(report: Report) -> dict[str, Mapping[str, Sequence[float]]]:
     """Find a report's CMC curves, by the parameters after the @ of their name."""
     named = {name.partition("@")[::2]: curve for name, curve in report.curves.items()}
-    return {label: curve for (kind, label), curve in named.items() if kind == "cmc"}
+    return {printable(label): curve for (kind, label), curve in named.items() if kind == "cmc"}
 
 
 def draw(kind: str, models: Sequence[Model]) -> Any:
     """Return the matplotlib figure of `kind` with every model that has the data for it."""
     if kind not in PICTURES:
         raise ReportError(f"no picture is called {kind!r}", f"known are {', '.join(PICTURES)}")
-    placed = [replace(m, place=n) for n, m in enumerate(models)]
+    placed = [replace(m, name=printable(m.name), place=n) for n, m in enumerate(models)]
     shown = [m for m in placed if drawable(kind, m.report)]
     if not shown:
         raise ReportError(f"no report holds what {kind!r} is drawn from", "measure it again")
@@ -223,7 +224,7 @@ def inline_svg(figure: Any, kind: str, label: str) -> str:
     for colour, variable in _VARIABLES.items():
         body = body.replace(colour, variable)
     shape = box.group() if box else ""
-    return f'<svg role="img" aria-label="{escape(label)}" {shape}>{body}'
+    return f'<svg role="img" aria-label="{escape(printable(label))}" {shape}>{body}'
 
 
 def _thresholds(axes: Any, report: Report) -> None:

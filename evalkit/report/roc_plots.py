@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.escaping import printable
 from evalkit.protocols.intervals import logit_interval
 from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.resampling import metric_draws
@@ -163,7 +164,7 @@ def _far_axis(axes: Any, models: Sequence[Model]) -> None:
     most = max(float(far.max(initial=0.0)) for far in reach)
     axes.set_xlim(min(map(_least, reach)) / BEFORE, most or 1.0)
     parts = {_drawn_part(m.report)[0] for m in models} - {""}
-    axes.set_xlabel(", ".join(["FAR", *sorted(parts)]))
+    axes.set_xlabel(", ".join(["FAR", *map(printable, sorted(parts))]))
     axes.xaxis.set_major_locator(LogLocator(numticks=12))
     axes.xaxis.set_major_formatter(lambda v, _: f"1e{np.log10(v):.0f}" if v < 1 else "1")
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evalkit.escaping import laid_out, printable
 from evalkit.protocols.intervals import WITHOUT_PEOPLE
 from evalkit.types import Estimate, Report
 
@@ -11,11 +12,8 @@ _COUNTED_IN_PERCENT = ("accuracy", "tpr@", "tpir@", "rank-", "eer", "vr@", "dir@
 def table(report: Report, title: str = "") -> str:
     """Lay out a report's metrics as text: name, value, interval, what supports it."""
     rows = [_row(name, m) for name, m in report.metrics.items()]
-    widths = [max((len(r[c]) for r in rows), default=0) for c in range(3)]
-    lines = [title] if title else []
-    for name, value, interval, support in rows:
-        line = f"  {name:<{widths[0]}}  {value:>{widths[1]}}  {interval:<{widths[2]}}  {support}"
-        lines.append(line.rstrip())
+    lines = [printable(title)] if title else []
+    lines += [f"  {line}" for line in laid_out(rows, left=(0, 2, 3))]
     if caveat(report):
         lines.append(f"  95 % intervals {caveat(report)}")
     f = report.failures
@@ -25,7 +23,8 @@ def table(report: Report, title: str = "") -> str:
             f"{f.impostor:,} impostor comparisons rejected"
         )
         if f.keys:
-            lines.append(f"    {', '.join(f.keys[:3])}" + (", ..." if f.images > 3 else ""))
+            shown = printable(", ".join(f.keys[:3]))
+            lines.append(f"    {shown}" + (", ..." if f.images > 3 else ""))
     return "\n".join(lines)
 
 

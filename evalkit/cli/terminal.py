@@ -1,0 +1,87 @@
+"""Standard output and error: the one place that prints, each line escaped."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from evalkit.escaping import printable
+
+
+def show(*lines: str, talk: bool = False) -> None:
+    """Print a result on stdout, or where it is talk on stderr; a line each, whatever it holds."""
+    _put("\n".join(map(printable, lines)), talk)
+
+
+def say(*lines: str) -> None:
+    """Tell the user on stderr what is not the result."""
+    show(*lines, talk=True)
+
+
+def command(line: str, *, talk: bool = False) -> None:
+    """Print a workflow command made by `evalkit.escaping.annotation`, which CI is to obey."""
+    _put(line, talk)
+
+
+def document(text: str) -> None:
+    """Print a JSON document on stdout, in UTF-8 whatever the locale.
+
+    In JSON only a text can hold what is not printable, and may spell it in ASCII.
+    """
+    spelled = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    _put("".join(spelled).encode(), talk=False)
+
+
+def open_streams() -> None:
+    """Give a standard stream that the shell closed the null device; escape what one cannot spell.
+
+    Otherwise the next file opened would get the stream's number, and whoever prints would write
+    into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 (to the end)
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+    for written in (sys.stdout, sys.stderr):
+        if hasattr(written, "reconfigure"):
+            written.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _warn
+
+
+def close_streams() -> None:
+    """Flush both streams; Python would tell what fails once more, and exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _abandon(stream)
+
+
+def _warn(message: Warning | str, *_: object) -> None:
+    say(f"warning: {message}")
+
+
+def _put(text: str | bytes, talk: bool) -> None:
+    """Print; a reader that left (`| head -1`) wants no more, and talk that fails stops no work."""
+    try:
+        click.echo(text, err=talk)
+    except BrokenPipeError:
+        _abandon(sys.stderr if talk else sys.stdout)
+    except OSError:
+        if not talk:
+            raise
+        _abandon(sys.stderr)
+
+
+def _abandon(stream: TextIO) -> None:
+    """Let what a stream still holds, and all that follows, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
