@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from evalkit import __version__
 from evalkit.errors import DataError, EvalkitError, MissingPackageError
-from evalkit.files import cache_folder, whole_file
+from evalkit.files import cache_folder, lock, whole_file
 from evalkit.protocols.allpairs.mapped import Mapped
 
 _RETRIES = 2  # of a piece that raised: a shared disk may fail for a moment
@@ -145,15 +145,15 @@ class Cluster:
         """Make a folder of this run's own in the cache, and remove those of runs that are over."""
         home = cache_folder() / "cluster"
         home.mkdir(parents=True, exist_ok=True)
-        for lock in home.glob("*.lock"):
-            with suppress(OSError), lock.open("r+b") as f:
-                _take(f)
-                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-                lock.unlink()
+        for held in home.glob("*.lock"):
+            with suppress(OSError), held.open("r+b") as f:
+                lock(f.fileno())
+                shutil.rmtree(held.with_suffix(""), ignore_errors=True)
+                held.unlink()
         folder = home / uuid.uuid4().hex
         self._lock = folder.with_suffix(".lock").open("w+b")
         with suppress(OSError):  # without locks, the folder of a killed run stays
-            _take(self._lock)
+            lock(self._lock.fileno())
         folder.mkdir(mode=0o700)
         return folder
 
@@ -228,15 +228,6 @@ def _start(where: str, folder: Path) -> Any:
         security=common["security"],
         silence_logs=logging.CRITICAL,
     )
-
-
-def _take(file: IO[bytes]) -> None:
-    """Lock a file, or raise OSError; the system drops the lock with the process."""
-    try:
-        import fcntl
-    except ImportError as e:  # pragma: no cover - Windows
-        raise OSError("no locks here") from e
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,15 +1,24 @@
-"""Files that are either whole or not there, and the folder that keeps what can be made again."""
+"""Atomic writes, locks, and the user's cache."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
+import re
+import stat
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from evalkit.errors import DataError
+
+_HANDLES = re.compile(r"/dev/fd|/proc/\d+(/task/\d+)?/fd")
+_LINKS = 40  # that a system follows
+_PATIENCE_S = 1.0  # a shell's `flock FOLDER evalkit ...` holds the lock until evalkit is done
 
 
 def cache_folder() -> Path:
@@ -34,23 +43,183 @@ def refuse_unwritable(path: Path) -> None:
     """Raise OSError where a file's folder is missing, or a folder has its name."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "a file cannot be written over a folder", str(path))
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "there is no folder", str(path.parent))
+    if not is_stream(path) and not (folder := real_path(path).parent).is_dir():
+        shown = path.parent if not path.is_symlink() else folder
+        raise FileNotFoundError(errno.ENOENT, "there is no folder", str(shown))
+
+
+def real_path(path: Path) -> Path:
+    """Follow every link of a path, also to a file that is not there yet."""
+    return Path(os.path.realpath(path))
+
+
+def is_stream(path: Path) -> bool:
+    """Tell whether a path leads to a device, a pipe, a socket or an open handle (/dev/stdout)."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _handle(path) is not None
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open `path` for writing under another name; it takes its own name when the block is done.
 
-    If the block raises, or the disk is full, nothing of it is left and an older file stays.
-    See `refuse_unwritable`.
+    If the block raises, the process dies or the disk is full, an older file stays as it was. A link
+    stays, and the file that it leads to is replaced. What `is_stream` is written into.
+    See `refuse_unwritable` and `partial_file`.
     """
     refuse_unwritable(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as f:
+    if is_stream(path):
+        with _opened(path) as f:
             yield f
-        partial.replace(path)
-    except BaseException:
+    else:
+        with partial_file(path) as f:
+            yield f
+            put(f, path)
+
+
+@contextmanager
+def partial_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file in the folder of `path`, under a name of its own, that `put` gives its name.
+
+    It has the mode, and where that is permitted the owner, of the file that it is to replace; it is
+    removed if the block ends without `put`. A writer that is killed leaves `.evalkit-*.partial`,
+    which the next process that writes into that folder removes: the system dropped its lock.
+    """
+    target = real_path(path)
+    partial = target.with_name(f".evalkit-{uuid.uuid4().hex}.partial")
+    with locked(target.parent) as alone:
+        if alone:
+            _remove_leftovers(target.parent)
+        try:
+            f = partial.open("xb")
+        except OSError as e:
+            e.filename = str(path)
+            raise
+        with suppress(OSError):
+            lock(f.fileno())
+    try:
+        with f:
+            _take_after(partial, target)
+            yield f
+    finally:
         partial.unlink(missing_ok=True)
-        raise
+
+
+def put(f: IO[bytes], path: Path) -> None:
+    """Give a `partial_file` its name, when the disk has its bytes; an older file is replaced."""
+    f.flush()
+    os.fsync(f.fileno())
+    if os.name == "nt":
+        f.close()  # no open file can be renamed there
+    rename(Path(f.name), real_path(path))
+
+
+def rename(path: Path, target: Path) -> None:
+    """Rename a file, replacing an older one, and have the disk know."""
+    path.replace(target)
+    try:
+        folder = os.open(target.parent, os.O_RDONLY)
+    except PermissionError:  # Windows, or a folder that nobody may list
+        return
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def lock(handle: int) -> None:
+    """Lock an open file or folder, or raise OSError; the system drops the lock with the process."""
+    try:
+        import fcntl
+    except ImportError as e:  # pragma: no cover - Windows
+        raise OSError("no locks here") from e
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def unlock(handle: int) -> None:
+    """Give a lock back, also for child processes that inherited the handle."""
+    import fcntl
+
+    fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Keep other evalkits from renaming in a folder; yields whether that is so.
+
+    It is not where the file system has no locks for folders, and where somebody else holds this
+    one longer than a second.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    held = _waited_for(handle)
+    try:
+        yield held
+    finally:
+        if held:
+            unlock(handle)
+        os.close(handle)
+
+
+def _waited_for(handle: int) -> bool:
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            lock(handle)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+        except OSError:
+            return False
+        else:
+            return True
+
+
+@functools.cache  # once a process: a folder may hold a million files
+def _remove_leftovers(folder: Path) -> None:
+    for partial in folder.glob(".evalkit-*.partial"):
+        how = "r+b" if os.access(partial, os.W_OK) else "rb"  # NFS locks what may be written
+        with suppress(OSError), partial.open(how) as f:
+            lock(f.fileno())
+            partial.unlink()
+
+
+def _take_after(partial: Path, target: Path) -> None:
+    """Give a new file the mode and owner of the one it is to replace, as far as is permitted."""
+    try:
+        held = target.stat()
+    except FileNotFoundError:
+        return
+    if hasattr(os, "chown"):
+        for owner in ((held.st_uid, -1), (-1, held.st_gid)):
+            with suppress(PermissionError):
+                os.chown(partial, *owner)
+    with suppress(PermissionError):
+        partial.chmod(stat.S_IMODE(held.st_mode))
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Open what `is_stream` to write into it, an open handle of this process where it stands."""
+    handle = _handle(path)
+    if handle is not None and str(handle.parent) in ("/dev/fd", f"/proc/{os.getpid()}/fd"):
+        return os.fdopen(os.dup(int(handle.name)), "wb")
+    return os.fdopen(os.open(path, os.O_WRONLY), "wb")
+
+
+def _handle(path: Path) -> Path | None:
+    """Follow links to the name of an open handle (/dev/stdout -> /proc/7/fd/1), if it is one."""
+    for _ in range(_LINKS):
+        folder = os.path.realpath(path.parent)
+        if _HANDLES.fullmatch(folder):
+            return Path(folder, path.name)
+        if not path.is_symlink():
+            return None
+        path = path.parent / path.readlink()
+    return None

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
+from evalkit.files import whole_file
 
 HEADER = struct.Struct("<4i")
 _TYPES: dict[int, np.dtype[Any]] = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
@@ -89,7 +90,8 @@ def header(rows: int, columns: int) -> bytes:
 
 def write_feature(path: Path, x: NDArray[Any]) -> None:
     """Write one feature, (D,), as the devkit reads it."""
-    path.write_bytes(header(len(x), 1) + np.ascontiguousarray(x, "<f4").tobytes())
+    with whole_file(path) as f:
+        f.write(header(len(x), 1) + np.ascontiguousarray(x, "<f4").tobytes())
 
 
 def read_features(paths: Sequence[Path], threads: int = 4) -> NDArray[np.float32]:

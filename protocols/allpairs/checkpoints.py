@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
+from evalkit.files import whole_file
 from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
 
 State = dict[str, NDArray[Any]]
@@ -51,15 +52,9 @@ def save(
     arrays: dict[str, Any] = {
         f"{n}.{name}": a for n, c in enumerate(collectors) for name, a in c.state().items()
     }
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as f:
-            blocks, name = np.array(sorted(done), np.int64), np.array(screen)
-            np.savez(f, mark=np.array(mark), screen=name, done=blocks, **arrays)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as f:
+        blocks, name = np.array(sorted(done), np.int64), np.array(screen)
+        np.savez(f, mark=np.array(mark), screen=name, done=blocks, **arrays)
 
 
 def begun_with(path: Path | None) -> str | None:
