@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,3 +62,17 @@ def two_reports() -> tuple[Report, Report]:
         held = {**(r.outcomes or {}), "keys": keys}
         out.append(replace(r, provenance={**r.provenance, **marks}, outcomes=held))
     return out[0], out[1]
+
+
+@pytest.fixture
+def null(tmp_path: Path) -> Path:
+    """A device like /dev/null; root gets one of its own, since root could replace the system's."""
+    if os.geteuid() != 0:
+        return Path("/dev/null")
+    path = tmp_path / "null"
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, Path("/dev/null").stat().st_rdev)
+        path.write_bytes(b"")
+    except OSError:
+        pytest.skip("no device can be made here")
+    return path

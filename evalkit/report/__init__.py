@@ -9,15 +9,16 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ReportError
-from evalkit.files import whole_file
+from evalkit.files import is_stream, partial_file, refuse_unwritable, whole_file
+from evalkit.report import pair
 from evalkit.types import Estimate, Failures, Report
 
 FORMAT = "evalkit-report"
@@ -81,25 +82,53 @@ def _spelled(document: Mapping[str, Any]) -> str:
 def write(report: Report, path: Path) -> None:
     """Write the report, and its outcomes into an .npz of the same name, both or neither.
 
-    The report holds the digest of its outcomes, so one beside the outcomes of another is told.
+    The report holds the digest of its outcomes, so one beside the outcomes of another is told. At
+    whatever instant the process dies, `read` gives the old pair or the new one (see `pair`). Into a
+    device or a pipe the report goes alone, as it is printed.
     """
-    with ExitStack() as files:
-        digest = None
-        if report.outcomes is not None:
-            held = files.enter_context(whole_file(outcomes_path(path)))
-            np.savez_compressed(held, **dict(report.outcomes))  # type: ignore[arg-type]
-            held.flush()
-            digest = _digest(Path(held.name))
-        f = files.enter_context(whole_file(path))
+    if is_stream(path):
+        with whole_file(path) as f:
+            f.write(dumps(report).encode())
+        return
+    beside = pair.outcomes_path(path)
+    refuse_unwritable(path)
+    if report.outcomes is None:
+        with whole_file(path) as f:
+            f.write(_spelled({**to_json(report), "outcomes_sha256": None}).encode())
+        pair.finish(path)
+        return
+    refuse_unwritable(beside)
+    if is_stream(beside):
+        raise ReportError(f"{beside} is no file", "outcomes are kept there: give another name")
+    with partial_file(beside) as held, partial_file(path) as f:
+        np.savez_compressed(held, **dict(report.outcomes))  # type: ignore[arg-type]
+        held.flush()
+        with Path(held.name).open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
         f.write(_spelled({**to_json(report), "outcomes_sha256": digest}).encode())
+        pair.put_together(held, digest, f, path)
 
 
 def read(path: Path) -> Report:
     """Read a report written by `write`; its outcomes too where their file lies beside it."""
+    document = _load(path)
+    report = from_json(document, str(path))
+    digest = document.get("outcomes_sha256", "")
+    if digest is None:
+        return report
+    try:
+        return dataclasses.replace(report, outcomes=_outcomes(path, str(digest)))
+    except ReportError:
+        if _load(path) == document:
+            raise
+        return read(path)  # it was replaced meanwhile
+
+
+def _load(path: Path) -> Any:
     try:
         if path.stat().st_size > _LARGEST:
             raise ReportError(f"{path} is larger than any report")
-        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError as e:
         raise ReportError(f"no report at {path}") from e
     except OSError as e:
@@ -108,40 +137,45 @@ def read(path: Path) -> Report:
         raise ReportError(
             f"{path} is not a JSON document: {e}", "give the .json file that --out or --json wrote"
         ) from e
-    report = from_json(document, str(path))
-    beside = outcomes_path(path)
-    if not beside.is_file() or document.get("outcomes_sha256", "") is None:
-        return report
-    return dataclasses.replace(
-        report, outcomes=_read_outcomes(beside, document.get("outcomes_sha256"))
-    )
 
 
-def _read_outcomes(path: Path, digest: str | None) -> dict[str, NDArray[Any]]:
-    """Read the arrays of outcomes; `digest` is None in reports written before it was kept."""
-    if digest is not None and _digest(path) != digest:
+def _outcomes(path: Path, digest: str) -> dict[str, NDArray[Any]] | None:
+    """Read the outcomes of the report at `path`, wherever a broken-off write left them.
+
+    digest : their SHA-256, or "" in reports written before it was kept.  None where there are none.
+    """
+    beside = pair.outcomes_path(path)
+    waiting = pair.waiting_path(path, digest)
+    other = False
+    for place in (beside, waiting, beside):  # a writer may move them from there meanwhile
+        if not place.is_file():
+            continue
+        with suppress(FileNotFoundError), place.open("rb") as f:
+            if digest in ("", hashlib.file_digest(f, "sha256").hexdigest()):
+                held = _arrays(f, place)
+                if place == waiting:
+                    pair.finish(path)
+                return held
+            other = True
+    if other:
         raise ReportError(
-            f"{path} is not the outcomes of the report beside it, or is damaged",
+            f"{beside} is not the outcomes of the report beside it, or is damaged",
             "measure again with --out, or delete it to do without paired tests",
         )
+    return None
+
+
+def _arrays(f: IO[bytes], path: Path) -> dict[str, NDArray[Any]]:
+    f.seek(0)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(f) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_OUTCOMES:
                 raise ReportError(f"{path} unpacks to more than any outcomes")
-        with np.load(path, allow_pickle=False) as held:
+        f.seek(0)
+        with np.load(f, allow_pickle=False) as held:
             return {name: held[name] for name in held.files}
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:
         raise ReportError(f"the outcomes {path} cannot be read: {e}") from e
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def outcomes_path(path: Path) -> Path:
-    """Where the per-comparison arrays of the report at `path` lie."""
-    return path.with_suffix(".npz")
 
 
 def _estimate_to_json(m: Estimate) -> dict[str, Any]:
