@@ -10,7 +10,7 @@ import pytest
 
 from evalkit import cli
 from evalkit.cli import COMMANDS, run
-from evalkit.cli.parameters import Folder, Readable, Writable
+from evalkit.cli.parameters import FileKind
 
 X = "faces/x.npy"
 TRILLION = f"trillion --features {X} --subjects who.txt --far 1e-1"
@@ -143,10 +143,11 @@ MISTAKES = {
         (f"import {X} f.h5 --keys keys.txt --subset", 2, "add --list LIST"),
     ],
     "in the place of something else": [
-        (f"{TRILLION} --out {X}", 3, f"--out: {X} does not end in .json"),
+        (f"{TRILLION} --out who.txt", 2, "--out: who.txt would be written over what --subjects"),
+        (f"{TRILLION} --out r.txt", 3, "--out: r.txt does not end in .json"),
         (f"{TRILLION} --out r.npz", 3, "--out: r.npz does not end in .json"),
-        ("verify who.txt --features x.npz --out x.json", 3, "x.npz would be written over what --f"),
-        (f"{TRILLION} --json who.txt", 3, "who.txt would be written over what --subjects reads"),
+        ("verify who.txt --features x.npz --out x.json", 2, "x.npz would be written over what --f"),
+        (f"{TRILLION} --json who.txt", 2, "who.txt would be written over what --subjects reads"),
         ("report base.json -o page.pdf", 3, "-o: page.pdf does not end in .html or .htm"),
         ("report base.json --plot roc", 3, "--plot: roc does not end in .png or .svg or .pdf"),
         ("synth who.txt", 3, "FOLDER: who.txt is a file"),
@@ -191,7 +192,7 @@ def test_every_command_looks_at_its_files_before_it_works() -> None:
     for name in COMMANDS:
         command = cli.cli.get_command(click.Context(cli.cli), name)
         assert command is not None
-        files = [p for p in command.params if isinstance(p.type, Readable | Writable | Folder)]
+        files = [p for p in command.params if isinstance(p.type, FileKind)]
         assert not files or type(command).__name__ == "Command", name
 
 

@@ -24,8 +24,8 @@ from evalkit.directions import better
         "evalkit compare base.json new.json",
     ],
 )
-@click.argument("base", type=Readable())
-@click.argument("other", type=Readable())
+@click.argument("base", type=Readable(beside=".npz"))
+@click.argument("other", type=Readable(beside=".npz"))
 @click.option(
     "--ignore",
     multiple=True,

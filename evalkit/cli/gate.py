@@ -8,7 +8,7 @@ import click
 
 from evalkit import report as reports
 from evalkit.cli.options import Command
-from evalkit.cli.parameters import Readable, Writable
+from evalkit.cli.parameters import Baseline, Readable, Writable
 from evalkit.cli.terminal import say
 from evalkit.cli.verdict import hold, read_baseline
 from evalkit.compare import MUST_AGREE
@@ -23,10 +23,10 @@ from evalkit.types import Report
         "evalkit gate new.json --baseline base.json --rules gates.toml",
     ],
 )
-@click.argument("report_path", metavar="REPORT", type=Readable())
+@click.argument("report_path", metavar="REPORT", type=Readable(beside=".npz"))
 @click.option(
     "--baseline",
-    type=click.Path(path_type=Path),
+    type=Baseline(),
     metavar="BASELINE.json",
     required=True,
     help="An earlier report to hold it against.",

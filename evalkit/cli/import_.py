@@ -8,9 +8,9 @@ import click
 import numpy as np
 
 from evalkit import importing
-from evalkit.cli.options import PATH, Command
+from evalkit.cli.options import Command
 from evalkit.cli.output import Output
-from evalkit.cli.parameters import Readable
+from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import show
 from evalkit.datasets import trillion
 from evalkit.errors import DataError
@@ -27,7 +27,7 @@ from evalkit.types import Manifest
     ],
 )
 @click.argument("source", type=Readable(folder=True))
-@click.argument("features", type=PATH)
+@click.argument("features", type=Writable(parents=True))
 @click.option("--keys", type=Readable(), metavar="LIST", help="Line i names row i of SOURCE.")
 @click.option(
     "--list", "wanted", type=Readable(), metavar="LIST", help="The keys to take, in this order."

@@ -18,7 +18,7 @@ from evalkit import adapters, alignment, embedder, images
 from evalkit.adapters import presets
 from evalkit.cli.options import Option
 from evalkit.cli.output import Output
-from evalkit.cli.parameters import Readable
+from evalkit.cli.parameters import Model, Readable
 from evalkit.cli.terminal import say
 from evalkit.datasets import landmarks
 from evalkit.errors import DataError, ModelError
@@ -231,7 +231,12 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 _of_model = functools.partial(click.option, cls=Option, section="Model")
 
 _OPTIONS = (
-    _of_model("--model", metavar="MODEL", help="A .onnx, .pt or .pt2 file, or module:factory."),
+    _of_model(
+        "--model",
+        type=Model(),
+        metavar="MODEL",
+        help="A .onnx, .pt or .pt2 file, or module:factory.",
+    ),
     _of_model(
         "--data",
         type=Readable(folder=True),

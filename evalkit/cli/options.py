@@ -5,15 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 from click.core import augment_usage_errors
 
 from evalkit.cli.parameters import Readable, Writable, check_files, rate
-
-PATH = click.Path(path_type=Path)
 
 
 class Option(click.Option):
@@ -46,7 +43,8 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command when the whole line is understood and its files are there."""
-        check_files(ctx)
+        with augment_usage_errors(ctx):
+            check_files(ctx)
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

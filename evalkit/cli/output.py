@@ -16,7 +16,7 @@ from tqdm import tqdm
 from evalkit import __version__
 from evalkit import report as reports
 from evalkit.cli.options import Option
-from evalkit.cli.parameters import STDOUT, Writable
+from evalkit.cli.parameters import STDOUT, Baseline, Writable
 from evalkit.cli.terminal import document, say, show
 from evalkit.cli.verdict import hold, read_baseline
 from evalkit.errors import EXIT_DONE
@@ -119,7 +119,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _of_result("--quiet", is_flag=True, help="Say nothing but the result."),
         _of_result(
             "--gate",
-            type=click.Path(path_type=Path),
+            type=Baseline(),
             metavar="BASELINE.json",
             help="Exit with 1 if significantly worse than this report.",
         ),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from evalkit.adapters.presets import sidecar
+from evalkit.cli.clashes import refuse_clashes
 from evalkit.errors import DataError, ProtocolError
 from evalkit.files import refuse_unwritable
 from evalkit.protocols.metrics import false_accepts_allowed
@@ -19,16 +22,35 @@ _BEGINNINGS = {".npy": b"\x93NUMPY", ".npz": b"PK", ".zip": b"PK", ".parquet": b
 STDOUT = Path("-")
 
 
-class Readable(click.Path):
+class FileKind(click.Path):
+    """What a command does with the files that an option names."""
+
+    def check(self, path: Path, name: str) -> None:
+        """DataError, before any work is done, where this cannot be; name : of the option."""
+
+    def reads(self, path: Path) -> tuple[Path, ...]:
+        """Name all files and folders that are read."""
+        return ()
+
+    def writes(self, path: Path, options: Mapping[str, Any]) -> tuple[Path, ...]:
+        """Name all files that are written, and folders that are written into."""
+        return ()
+
+
+class Readable(FileKind):
     """A file or folder that is there and holds something; what it holds is its reader's matter.
 
     folder : one may be given.  empty : a file without a byte says something, a list that names
-    nothing.
+    nothing.  beside : suffix of a file that is read with it.
     """
 
-    def __init__(self, *, folder: bool = False, empty: bool = False) -> None:
+    def __init__(self, *, folder: bool = False, empty: bool = False, beside: str = "") -> None:
         super().__init__(path_type=Path)
-        self.folder, self.empty = folder, empty
+        self.folder, self.empty, self.beside = folder, empty, beside
+
+    def reads(self, path: Path) -> tuple[Path, ...]:
+        """Name the file, and the one beside it."""
+        return (path, path.with_suffix(self.beside)) if self.beside else (path,)
 
     def check(self, path: Path, name: str) -> None:
         """DataError says which option names what is missing, empty, a folder or another kind."""
@@ -50,35 +72,72 @@ class Readable(click.Path):
             raise DataError(f"{name}: {path} is no {kind} file: it begins with {begins!r}")
 
 
-class Writable(click.Path):
+class Baseline(Readable):
+    """A report to hold others against; with `--accept` it is written."""
+
+    def __init__(self) -> None:
+        super().__init__(beside=".npz")
+
+    def check(self, path: Path, name: str) -> None:
+        """Leave it to its reader, who says how the first one is made."""
+
+    def writes(self, path: Path, options: Mapping[str, Any]) -> tuple[Path, ...]:
+        """Name what becomes the new baseline."""
+        return self.reads(path) if options.get("accept") else ()
+
+
+class Model(FileKind):
+    """A model, as text: a file, `module:factory`, a network or a plug-in by its name."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=str)
+
+    def reads(self, model: Path | str) -> tuple[Path, ...]:
+        """Name the model, its side-car, its weights and its program, as far as they are there."""
+        name, _, rest = str(model).partition(":")
+        beside = (f"{model}.data", f"{model}_data", sidecar(Path(model)))
+        program = f"{name.replace('.', '/')}.py"
+        return tuple(p for p in map(Path, (model, *beside, rest or ".", program)) if p.is_file())
+
+
+class Writable(FileKind):
     """A file that can be made: its folder is there, and it is no folder itself.
 
     endings : of the name, the only ones allowed.  beside : suffix of a file written next to it.
+    parents : its folder is made where it is not there.
     """
 
     def __init__(
-        self, *, allow_dash: bool = False, endings: tuple[str, ...] = (), beside: str = ""
+        self,
+        *,
+        allow_dash: bool = False,
+        endings: tuple[str, ...] = (),
+        beside: str = "",
+        parents: bool = False,
     ) -> None:
         super().__init__(path_type=Path, allow_dash=allow_dash)
-        self.endings, self.beside = endings, beside
+        self.endings, self.beside, self.parents = endings, beside, parents
 
     def check(self, path: Path, name: str) -> None:
         """DataError before any work is done, rather than after it."""
-        if self.allow_dash and path == STDOUT:
-            return
-        try:
-            refuse_unwritable(path)
-        except OSError as e:
-            raise DataError(f"{name}: {e.strerror}: {e.filename}") from None
+        for made in self.writes(path, {}):
+            try:
+                if not self.parents or made.is_dir():
+                    refuse_unwritable(made)
+            except OSError as e:
+                raise DataError(f"{name}: {e.strerror}: {e.filename}") from None
         if self.endings and path.suffix.lower() not in self.endings:
             raise DataError(f"{name}: {path} does not end in {' or '.join(self.endings)}")
 
-    def files(self, path: Path) -> tuple[Path, ...]:
-        """Name all files that are written."""
-        return (path, path.with_suffix(self.beside)) if self.beside else (path,)
+    def writes(self, path: Path, options: Mapping[str, Any]) -> tuple[Path, ...]:
+        """Name the file, and the one beside it."""
+        if self.allow_dash and path == STDOUT:
+            return ()
+        beside = path.with_suffix(self.beside) if self.beside else path
+        return (path, beside) if beside != path else (path,)
 
 
-class Folder(click.Path):
+class Folder(FileKind):
     """A folder that files are written into; it is made where it is not there."""
 
     def __init__(self) -> None:
@@ -89,29 +148,29 @@ class Folder(click.Path):
         if path.exists() and not path.is_dir():
             raise DataError(f"{name}: {path} is a file", "give a folder")
 
+    def writes(self, path: Path, options: Mapping[str, Any]) -> tuple[Path, ...]:
+        """Name the folder."""
+        return (path,)
+
 
 def check_files(ctx: click.Context) -> None:
-    """Hold every file of a command line against what its option says of it.
+    """Hold every file of a command line against what its option says of it, and against the others.
 
-    DataError also where one that is read would be written over.
+    UsageError where a file would be written over one that is read or written too.
     """
-    held: list[tuple[Readable | Writable | Folder, Path, str]] = []
+    held: list[tuple[FileKind, Path, str]] = []
     for param in ctx.command.params:
         given = ctx.params.get(param.name or "")
-        if isinstance(param.type, Readable | Writable | Folder) and given is not None:
+        if isinstance(param.type, FileKind) and given is not None:
             name = param.opts[0] if isinstance(param, click.Option) else _spelled(param)
             paths = given if isinstance(given, tuple) else (given,)
             held += [(param.type, path, name) for path in paths]
+    refuse_clashes(
+        [(read, name) for kind, path, name in held for read in kind.reads(path)],
+        [(made, name) for kind, path, name in held for made in kind.writes(path, ctx.params)],
+    )
     for kind, path, name in held:
         kind.check(path, name)
-    read = {path.resolve(): name for kind, path, name in held if isinstance(kind, Readable)}
-    for kind, path, name in held:
-        for made in kind.files(path) if isinstance(kind, Writable) else ():
-            if made.resolve() in read:
-                raise DataError(
-                    f"{name}: {made} would be written over what {read[made.resolve()]} reads",
-                    "give another name",
-                )
 
 
 def rate(_: click.Context, param: click.Parameter, value: Any) -> Any:

@@ -71,7 +71,10 @@ if TYPE_CHECKING:
     help="Write also the one-file submission: unit vectors in the order of the images.",
 )
 @click.option(
-    "--expect", type=Readable(), metavar="REPORT", help="Fail unless its numbers come out."
+    "--expect",
+    type=Readable(beside=".npz"),
+    metavar="REPORT",
+    help="Fail unless its numbers come out.",
 )
 @cluster_option
 @checkpoint_option
