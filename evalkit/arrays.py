@@ -1,6 +1,7 @@
 """What callers hand over as arrays: what cannot be meant is refused before it makes a number wrong.
 
-A label of 0 or 1 that is no boolean would index scores instead of choosing among them.
+A label of 0 or 1 that is no boolean would index scores instead of choosing among them; NumPy alone
+would score what lies under a mask and the real part of a complex number, and read text as numbers.
 """
 
 from __future__ import annotations
@@ -16,9 +17,80 @@ from evalkit.errors import DataError, ProtocolError
 _BLOCK = 65536  # rows of a map looked at together
 
 
+def vectors(
+    values: ArrayLike, what: str = "features", *, dimensions: tuple[int, ...] = (2, 3)
+) -> NDArray[Any]:
+    """Read real vectors: (N, D), or (N, V, D) where `dimensions` has 3; memory maps stay mapped.
+
+    A masked value becomes NaN, so that its row has no template.  Tensors may lie on any device,
+    have a gradient or be bfloat16.  ProtocolError for other shapes (a feature map (N, C, H, W) is
+    no embedding), vectors of no length, complex numbers, truths and text.
+    """
+    given = _read(values, what)
+    if given.ndim not in dimensions or 0 in given.shape[1:]:
+        expected = "expected (N, D) or (N, V, D)" if 3 in dimensions else "expected (N, D)"
+        if given.ndim > 3:
+            expected += "; a feature map is pooled or flattened by the model's head"
+        raise ProtocolError(f"{what} have shape {given.shape}", expected)
+    if given.dtype.kind not in "iuf":
+        raise ProtocolError(f"{what} hold {given.dtype}", "expected real numbers, such as float32")
+    if isinstance(given, np.ma.MaskedArray):
+        wide = given.astype(np.promote_types(given.dtype, np.float32))
+        given = np.asarray(np.ma.filled(wide, np.nan))
+    return np.asarray(given)
+
+
+def array(values: ArrayLike, what: str) -> NDArray[Any]:
+    """Read an array of any type from lists, tensors and objects; ProtocolError where one is masked.
+
+    An array of objects becomes one of what they are, if that is one type.
+    """
+    given = _read(values, what)
+    if np.ma.is_masked(given):
+        masked = int(np.count_nonzero(np.ma.getmaskarray(given)))
+        raise ProtocolError(
+            f"{what!r} masks {masked} of its {given.size} values", "leave their rows out"
+        )
+    return np.asarray(given)
+
+
+def _read(values: Any, what: str) -> NDArray[Any]:
+    """Read an array, which may still be a masked one; ProtocolError for what is none."""
+    try:
+        if hasattr(values, "detach"):
+            values = _of_tensor(values)
+        if isinstance(values, np.ma.MaskedArray):
+            return values
+        if isinstance(values, list | tuple) and any(map(np.ma.isMaskedArray, values)):
+            return np.ma.array(values)
+        given = np.asarray(values)
+        return np.array(given.tolist()) if given.dtype == object else given
+    except (TypeError, ValueError, RuntimeError, OverflowError) as e:
+        reason = str(e).split("\n")[0][:120]
+        raise ProtocolError(f"{what!r} is no array, but {type(values).__name__}: {reason}") from e
+
+
+def _of_tensor(tensor: Any) -> NDArray[Any]:
+    held = tensor.detach().cpu()
+    try:
+        return np.asarray(held.numpy())
+    except TypeError:
+        if not held.is_floating_point():
+            raise
+        return np.asarray(held.float().numpy())  # bfloat16, which NumPy lacks, is exact in float32
+
+
+def numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    """Read real numbers as float64; ProtocolError for truths, complex numbers and text."""
+    given = array(values, what)
+    if given.dtype.kind not in "iuf":
+        raise ProtocolError(f"{what!r} holds {given.dtype}", "expected real numbers")
+    return given.astype(np.float64, copy=False)
+
+
 def labels(values: ArrayLike, what: str = "genuine") -> NDArray[np.bool_]:
     """Read one truth a comparison, booleans or 0 and 1: (P,) bool; ProtocolError for all else."""
-    given = np.asarray(values)
+    given = array(values, what)
     if given.dtype == np.bool_:
         return given
     if given.dtype.kind not in "iuf" or not np.isin(given, (0, 1)).all():
@@ -33,25 +105,31 @@ def whole_numbers(values: ArrayLike, what: str, hint: str = "") -> NDArray[np.in
     """Read whole numbers, as rows, folds and subjects are; ProtocolError for all else.
 
     Signed integers stay as they are; unsigned ones and floats without a fraction become int64.
+    A number beyond int64, or beyond what its float type counts by ones, is refused.
     """
-    given = np.asarray(values)
+    given = array(values, what)
     if given.dtype.kind == "i":
         return given
-    if given.dtype.kind in "uf":
-        whole = np.isfinite(given) & (given == np.trunc(given))
-        if whole.all():
+    if given.dtype.kind == "u" and given.max(initial=0) <= np.iinfo(np.int64).max:
+        return given.astype(np.int64)
+    if given.dtype.kind == "f":
+        counted = np.abs(given) <= 2 / np.finfo(given.dtype).eps
+        if (counted & (given == np.trunc(given))).all():
             return given.astype(np.int64)
     raise ProtocolError(f"{what!r} holds {given.dtype} that are not all whole numbers", hint)
 
 
-def identities(subject: ArrayLike, rows: int) -> NDArray[np.integer[Any]]:
+def identities(subject: ArrayLike, rows: int, what: str = "features") -> NDArray[np.integer[Any]]:
     """Read the subject of each of N rows: (N,) whole numbers, below 0 = nobody's mate.
 
+    Hashes beyond int64 are numbered in their order, from 0.
     ProtocolError for names, which have to be numbered, and for another number of rows.
     """
-    given = np.asarray(subject)
+    given = array(subject, "subject")
     if given.shape != (rows,):
-        raise ProtocolError(f"{rows} features have subjects of shape {given.shape}")
+        raise ProtocolError(f"{rows} {what} have subjects of shape {given.shape}")
+    if given.dtype.kind == "u" and given.max(initial=0) > np.iinfo(np.int64).max:
+        return np.unique(given, return_inverse=True)[1]
     hint = "number names by numpy.unique(names, return_inverse=True)[1]; -1 is nobody's mate"
     return whole_numbers(given, "subject", hint)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.arrays import labels, whole_numbers
+from evalkit.arrays import identities, labels, whole_numbers
 from evalkit.errors import ProtocolError
 
 Progress = Callable[[int, int], None]  # done, in all
@@ -37,7 +37,8 @@ class Manifest:
     """Which image each row belongs to: row i of every array is ``keys[i]``.
 
     keys : unique "/"-separated relative names, without a claim on where the image lies.
-    subject : (N,) int32, the identity of each row; -1 = distractor, never anybody's mate.
+    subject : (N,) int32, or what `arrays.identities` makes of other numbers: the identity of each
+    row; -1 = distractor, never anybody's mate.
     """
 
     keys: tuple[str, ...]
@@ -45,11 +46,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", tuple(self.keys))
-        object.__setattr__(self, "subject", whole_numbers(self.subject, "subject"))
-        if self.subject.shape != (len(self.keys),):
-            raise ProtocolError(
-                f"a manifest of {len(self.keys)} keys has subjects of shape {self.subject.shape}"
-            )
+        object.__setattr__(self, "subject", identities(self.subject, len(self.keys), "keys"))
         if len(set(self.keys)) != len(self.keys):
             seen: set[str] = set()
             twice = next(k for k in self.keys if k in seen or seen.add(k))  # type: ignore[func-returns-value]
@@ -58,7 +55,8 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 of the keys and subjects, in row order."""
         h = hashlib.sha256("\n".join(self.keys).encode())
-        h.update(np.ascontiguousarray(self.subject, dtype="<i4").tobytes())
+        narrow = np.array_equal(self.subject, self.subject.astype(np.int32))
+        h.update(np.ascontiguousarray(self.subject, "<i4" if narrow else "<i8").tobytes())
         return h.hexdigest()
 
 

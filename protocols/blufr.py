@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, whole_numbers
+from evalkit.arrays import identities, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, compat, metrics
@@ -51,6 +51,10 @@ class Trial:
     gallery: Rows
     probe: Rows
 
+    def __post_init__(self) -> None:
+        for name in ("test", "gallery", "probe"):
+            object.__setattr__(self, name, whole_numbers(getattr(self, name), name))
+
 
 def validate(features: NDArray[Any], subject: Rows, trials: Sequence[Trial]) -> None:
     """Raise ProtocolError unless every trial names rows of the features and holds both classes."""
@@ -62,7 +66,7 @@ def validate(features: NDArray[Any], subject: Rows, trials: Sequence[Trial]) -> 
         raise ProtocolError(f"{len(trials)} trial has no standard deviation", "BLUFR has ten")
     for number, trial in enumerate(trials, start=1):
         for name in ("test", "gallery", "probe"):
-            rows = whole_numbers(getattr(trial, name), name)
+            rows = getattr(trial, name)
             if not len(rows) or rows.min() < 0 or rows.max() >= len(features):
                 raise ProtocolError(
                     f"trial {number}: {name!r} is empty or names a row outside 0 to "
@@ -98,7 +102,7 @@ def evaluate(
     Intervals: the same people are drawn for every trial, since trials share them; by our rule's
     draws for both rules.  Outcomes are these draws, and what they were drawn of.
     """
-    features = np.asarray(features)
+    features = vectors(features)
     subject = identities(subject, len(features))
     validate(features, subject, trials)
     x = normalise(fuse(features, flip))

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import trapezoid
 from scipy.optimize import brentq
 
-from evalkit.arrays import labels
+from evalkit.arrays import array, labels
 from evalkit.errors import ProtocolError
 from evalkit.protocols.kfold import ThresholdRule, check_folds
 from evalkit.protocols.metrics import checked_scores, roc
@@ -149,7 +149,7 @@ def facenet_val(scores: ArrayLike, genuine: ArrayLike, fold: ArrayLike, far: str
 def _folded(
     scores: ArrayLike, genuine: ArrayLike, fold: ArrayLike
 ) -> tuple[Scores, Labels, NDArray[np.int64]]:
-    s, g, f = checked_scores(scores, "pair"), labels(genuine), np.asarray(fold)
+    s, g, f = checked_scores(scores, "pair"), labels(genuine), array(fold, "fold")
     check_folds(g, f)
     if s.shape != g.shape:
         raise ProtocolError(f"{len(g)} pairs have {len(s)} scores")

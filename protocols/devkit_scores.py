@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import vectors
 from evalkit.errors import ProtocolError
 from evalkit.protocols.joint_bayesian import JointBayesian
+from evalkit.protocols.scores import single
 
 _PAGE = 8192  # rows or pairs at a time
 
@@ -38,7 +40,7 @@ def project(x: NDArray[Any], model: JointBayesian | None = None) -> Projected:
     minus the squared L2 distance.
     The constants are summed in float64 and rounded to float32, as the devkit does.
     """
-    x = np.asarray(x, np.float32)
+    x = single(vectors(x, dimensions=(2,)))
     if model is None:
         return Projected(x, _minus_square(x))
     if x.shape[1:] != model.mean.shape:

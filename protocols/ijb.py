@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evalkit.arrays import whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
 from evalkit.protocols import allpairs, compat, long_lists, metrics
@@ -112,6 +113,14 @@ class Enrolled:
 
     template: Ints
     subject: Ints
+
+    def __post_init__(self) -> None:
+        for name in ("template", "subject"):
+            object.__setattr__(self, name, whole_numbers(getattr(self, name), name))
+        if self.subject.shape != self.template.shape:
+            raise ProtocolError(
+                f"{len(self.template)} templates have subjects of shape {self.subject.shape}"
+            )
 
 
 def identify(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import labels
+from evalkit.arrays import array, labels, numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import checked_scores
 from evalkit.types import Estimate
@@ -87,7 +87,7 @@ def kfold_accuracy(
     sqrt(F).
     Source: LFW, README and results page of the site [Huang et al. 2007].
     """
-    right, folds = decisions(scores, genuine, fold, rule), np.asarray(fold)
+    right, folds = decisions(scores, genuine, fold, rule), array(fold, "fold")
     of_fold = [right[folds == k] for k in np.unique(folds)]
     accuracy = [float(np.count_nonzero(r) / len(r)) for r in of_fold]
     deviation = float(np.std(accuracy, ddof=1))
@@ -113,9 +113,9 @@ def decisions(
     Returns (P,) bool.  ProtocolError where the arrays do not fit together.
     """
     truth = labels(genuine)
-    folds = np.asarray(fold)
+    folds = array(fold, "fold")
     names = check_folds(truth, folds)
-    rows = np.asarray(scores, dtype=np.float64)
+    rows = numbers(scores, "pair scores")
     if rows.shape not in (truth.shape, (len(names), *truth.shape)):
         raise ProtocolError(f"{truth.size} pairs in {len(names)} folds have {rows.shape} scores")
     right = np.empty(len(truth), np.bool_)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import labels
+from evalkit.arrays import labels, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names
 from evalkit.protocols import recipes, verification
@@ -66,7 +66,7 @@ def evaluate(
     errata : (P,) bool, pairs known to be wrongly labelled.  Adds `accuracy@errata=excluded`, the
     10-fold accuracy without them (not in training, not in test), beside the official number.
     """
-    features = np.asarray(features)
+    features = vectors(features)
     errata = None if errata is None else labels(errata, "errata")
     validate(features, pairs, errata)
     report = verification.evaluate(

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities
+from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, megaface_roc, metrics
@@ -97,11 +97,13 @@ def evaluate(
     without a template (NaN) is never accepted and never outranks a mate; its own searches all miss.
     Outcomes of each set are a part (`samples.parts_of`) under its parameters.
     """
-    probe = np.asarray(probe)
+    probe = vectors(probe, "probes", dimensions=(2,))
     subject = identities(subject, len(probe))
     if not isinstance(distractors, Mapping):
         raise ProtocolError("a set of distractors has no name", 'give {"distractors=1000": array}')
-    distractors = {name: np.asarray(x) for name, x in distractors.items()}
+    distractors = {
+        name: vectors(x, f"{name}: distractors", dimensions=(2,)) for name, x in distractors.items()
+    }
     validate(probe, subject, distractors)
     if noises is not None and model is not None:
         raise ProtocolError(
@@ -342,7 +344,7 @@ def _failures(
 ) -> Failures:
     """Count images without a template, and the comparisons of the largest set they took part in."""
     largest = max(distractors, key=len)
-    lost, nobody = failed(np.asarray(probe)), failed(np.asarray(largest))
+    lost, nobody = failed(probe), failed(largest)
     i, j = genuine_pairs(subject)
     p, d = int(lost.sum()), int(nobody.sum())
     return Failures(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.protocols.devkit_galleries import random_galleries
 from evalkit.protocols.devkit_scores import Projected, pair_scores, project, scores
@@ -71,6 +72,7 @@ def evaluate(
     subjects' names (traditional_cmc draws its galleries in that order).
     Memory: P^2 and threads * 64 * block scores.
     """
+    subject = identities(subject, len(probe))
     own = scores(probe, probe)
     mate = np.equal.outer(subject, subject)
     np.fill_diagonal(mate, False)
@@ -78,7 +80,7 @@ def evaluate(
     if not len(i):
         raise ProtocolError("no subject has two probes, so there is no genuine pair")
     genuine = np.sort(own[np.triu(mate)])
-    trial_row, place, trial_threshold = random_galleries(own, np.asarray(subject))
+    trial_row, place, trial_threshold = random_galleries(own, subject)
     row = np.concatenate([i, trial_row])
     threshold = np.concatenate([own[i, j], trial_threshold])
     above, over_genuine, top = _scan(probe, distractor, row, threshold, genuine, block, threads)

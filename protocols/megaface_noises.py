@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import labels
 from evalkit.errors import ProtocolError
 from evalkit.protocols.scores import failed, normalise
 
@@ -26,6 +27,11 @@ class Noises:
     rules: Sequence[Rule]
     probe: NDArray[np.bool_]
     distractor: Mapping[str, NDArray[np.bool_]]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "probe", labels(self.probe, "probe"))
+        flags = {name: labels(noisy, name) for name, noisy in self.distractor.items()}
+        object.__setattr__(self, "distractor", flags)
 
 
 def clean(

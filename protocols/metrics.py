@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from evalkit.arrays import whole_numbers
+from evalkit.arrays import numbers, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.types import Estimate
 
@@ -28,7 +28,7 @@ _RATE = re.compile(r"-?[0-9./]{1,30}([eE][+-]?[0-9]{1,3})?")
 
 def checked_scores(values: ArrayLike, what: str) -> NDArray[np.float64]:
     """Return (N,) float64 scores, or raise ProtocolError where they are none: NaN, +inf, 2-D."""
-    s = np.asarray(values, dtype=np.float64)
+    s = numbers(values, f"{what} scores")
     if s.ndim != 1:
         raise ProtocolError(f"{what} scores have shape {s.shape}", "expected one dimension")
     if not (s < np.inf).all():  # NaN compares False
@@ -302,7 +302,7 @@ def mate_rank(scores: ArrayLike, mate: ArrayLike) -> NDArray[np.int64]:
     A failed mate (-inf) has rank 0, which no `cmc` counts.  Returns (Q,) int64.
     ProtocolError where the shapes do not fit or a column is none of the gallery's.
     """
-    s, m = np.asarray(scores, dtype=np.float64), whole_numbers(mate, "mate")
+    s, m = numbers(scores, "scores"), whole_numbers(mate, "mate")
     if s.ndim != 2 or m.shape != s.shape[:1]:
         raise ProtocolError(
             f"scores of shape {s.shape} have mates of shape {m.shape}", "expected (Q, G) and (Q,)"
@@ -322,7 +322,7 @@ def cmc(rank: ArrayLike, depth: int) -> NDArray[np.float64]:
     >>> cmc([1, 1, 3, 0], 3).tolist()
     [0.5, 0.5, 0.75]
     """
-    r = np.asarray(rank, dtype=np.int64)
+    r = whole_numbers(rank, "rank")
     if r.ndim != 1:
         raise ProtocolError(f"ranks have shape {r.shape}", "expected one dimension")
     hits = np.bincount(r[(r >= 1) & (r <= depth)], minlength=depth + 1)[1 : depth + 1]
@@ -342,7 +342,7 @@ def dir_at_fpir(
     Source: Phillips, Grother, Micheals, Handbook of Face Recognition, ch. 14 (2005).
     """
     s, best = checked_scores(mate_score, "mate"), checked_scores(highest_nonmate, "non-mate")
-    r = np.asarray(rank)
+    r = whole_numbers(rank, "rank")
     if r.shape != s.shape:
         raise ProtocolError(f"{len(s)} mate scores have ranks of shape {r.shape}")
     threshold = threshold_at_far(best, fpir)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, eigh
 
+from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.protocols.blas import one_thread
 
@@ -52,7 +53,8 @@ def fit(
     by less than `tolerance` of its Frobenius norm, or after `iterations`.
     ProtocolError where the people with two images or more do not span the D dimensions.
     """
-    rows = np.asarray(x, np.float64)
+    rows = vectors(x, dimensions=(2,)).astype(np.float64, copy=False)
+    subject = identities(subject, len(rows))
     mean = rows.mean(axis=0)
     seen = _statistics(rows - mean, subject)
     people, scatter = int(seen.people.sum()), seen.scatter
@@ -189,7 +191,8 @@ def closed_form(x: NDArray[Any], subject: NDArray[np.integer[Any]]) -> Covarianc
     the mean of all, which is right while this M is positive semidefinite [Searle, Casella,
     McCulloch, Variance Components, 1992].  ProtocolError where it is not, or counts differ.
     """
-    rows = np.asarray(x, np.float64)
+    rows = vectors(x, dimensions=(2,)).astype(np.float64, copy=False)
+    subject = identities(subject, len(rows))
     mean = rows.mean(axis=0)
     seen = _statistics(rows - mean, subject)
     n, most = int(seen.images[0]), int(seen.images[-1])

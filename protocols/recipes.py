@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.protocols import joint_bayesian, metrics
 from evalkit.protocols.blas import one_thread
@@ -155,6 +156,7 @@ def scored(
     genuine pairs are one person.  ProtocolError where a recipe learns and there are no folds.
     """
     x = fused(recipe, features)
+    subject = None if subject is None else identities(subject, len(x))
     if not recipe.learned:
         score = pair_scores(recipe, project(recipe, Projection(), x), pairs.left, pairs.right)
         return Scored(score, score)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import labels
+from evalkit.arrays import array, identities, labels, numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs, of_rows
 from evalkit.protocols import verification
@@ -62,8 +62,8 @@ def evaluate(
     With `pairs` the intervals are by subject.  Without, pairs are drawn as if no two shared a
     person, which makes intervals too short where they do, and each interval says so.
     """
-    score, genuine = np.asarray(score, np.float64), labels(genuine)
-    fold = None if fold is None else np.asarray(fold)
+    score, genuine = numbers(score, "score"), labels(genuine)
+    fold = None if fold is None else array(fold, "fold")
     validate(score, genuine, fold)
     measured = verification.measures(score, genuine, fold, fars)
     if fold is None:
@@ -71,6 +71,7 @@ def evaluate(
     measured[BEST] = best_accuracy(score, genuine)
     outcomes = {"score": score, "genuine": genuine} | ({} if fold is None else {"fold": fold})
     if pairs is not None:
+        subject = None if subject is None else identities(subject, len(subject))
         outcomes = verification.outcomes(score, pairs, fold, subject)
     lost = np.isneginf(score)
     return Report(

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import vectors
 from evalkit.errors import ProtocolError
 
 Flip = Literal["none", "sum", "concat"]
@@ -26,31 +27,40 @@ def fuse(views: NDArray[Any], flip: Flip = "none", *, unit: bool = False) -> NDA
     or (N, V*D) float32.
     A single view fused by `sum` or `concat` is an error: the mirrored images were never embedded.
     """
-    x = np.asarray(views)
+    x = vectors(views)
     if flip not in get_args(Flip):
         raise ProtocolError(f"flip fusion {flip!r} is none of {', '.join(get_args(Flip))}")
-    if x.ndim not in (2, 3):
-        raise ProtocolError(f"features have shape {x.shape}", "expected (N, D) or (N, V, D)")
     if x.ndim == 2:
         x = x[:, None, :]
     if unit:
         x = normalise(x.reshape(-1, x.shape[-1])).reshape(x.shape)
     if flip == "none":
-        with np.errstate(over="ignore"):  # a double beyond float32 is no vector
-            return np.ascontiguousarray(x[:, 0], dtype=np.float32)
+        return single(x[:, 0])
     if x.shape[1] < 2:
         raise ProtocolError(
             f"flip fusion {flip!r} needs the mirrored view, these features hold one view an image",
             "embed with the same --flip, or score with --flip none",
         )
     if flip == "concat":
-        with np.errstate(over="ignore"):
-            return np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32)
+        return single(x.reshape(len(x), -1))
+    total = single(x[:, 0]).copy()
     with np.errstate(over="ignore", invalid="ignore"):
-        total = x[:, 0].astype(np.float32)
         for v in range(1, x.shape[1]):
-            total += x[:, v].astype(np.float32)
+            total += single(x[:, v])
     return total
+
+
+def single(x: NDArray[Any]) -> NDArray[np.float32]:
+    """Round (N, D) rows to float32: one of doubles beyond its range, or all below it, is no vector.
+
+    The first have infinities, the others become NaN.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = np.ascontiguousarray(x, dtype=np.float32)
+    if x.dtype.itemsize > rounded.dtype.itemsize:
+        lost = ~rounded.any(axis=1) & x.any(axis=1)
+        rounded[lost] = np.nan
+    return rounded
 
 
 def _halving_sum(p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -72,13 +82,11 @@ def normalise(x: NDArray[Any], chunk: int = 8192) -> NDArray[np.float32]:
     float32.  A zero row stays zero.  A row with a NaN or an infinity has no template and becomes
     all NaN (see `failed`).
     """
-    x = np.asarray(x)
-    if x.ndim != 2:
-        raise ProtocolError(f"features have shape {x.shape}", "expected (N, D)")
+    x = vectors(x, dimensions=(2,))
     out = np.empty(x.shape, np.float32)
     for o in range(0, len(x), chunk):
         with np.errstate(invalid="ignore", over="ignore"):
-            rows = np.asarray(x[o : o + chunk], np.float32).astype(np.float64)
+            rows = single(x[o : o + chunk]).astype(np.float64)
             norm = np.sqrt(_halving_sum(rows * rows))
             norm[norm == 0] = 1.0
             norm[~np.isfinite(norm)] = np.nan
@@ -88,8 +96,7 @@ def normalise(x: NDArray[Any], chunk: int = 8192) -> NDArray[np.float32]:
 
 def failed(x: NDArray[Any]) -> NDArray[np.bool_]:
     """Rows without a template: any value that is not finite as float32.  (N, D) -> (N,) bool."""
-    with np.errstate(over="ignore"):
-        return np.logical_not(np.isfinite(np.asarray(x, np.float32)).all(axis=1))
+    return np.logical_not(np.isfinite(single(x)).all(axis=1))
 
 
 def exact_scores(

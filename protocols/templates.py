@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.arrays import whole_numbers
+from evalkit.arrays import numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import digest
 from evalkit.protocols.scores import Flip, failed, fuse, normalise
@@ -61,6 +61,7 @@ class Templates:
 
     def rows(self, ids: Ints) -> NDArray[np.int64]:
         """Row of each template id; ProtocolError names one that has no image."""
+        ids = whole_numbers(ids, "template")
         rows = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         missing = np.flatnonzero(self.ids[rows] != ids)
         if len(missing):
@@ -84,16 +85,21 @@ def pool(
     length, detector score, mean over a medium's images, sum over media, unit length.  Sums are in
     float64.  An image without a vector (not finite) is left out of its template, and counted.
     """
-    features, n = np.asarray(features), len(features)
+    features = vectors(features)
+    n = len(features)
     template, media = whole_numbers(template, "template"), whole_numbers(media, "media")
     if template.shape != (n,) or media.shape != (n,):
         raise ProtocolError(f"{n} features, {len(template)} templates and {len(media)} media")
+    if detector_score is not None:
+        detector_score = numbers(detector_score, "detector_score")
     if how.detector_score and (detector_score is None or detector_score.shape != (n,)):
         raise ProtocolError(
             f"{n} features have no detection score each", "give the scores, or pool without them"
         )
+    if detector_score is not None and not np.isfinite(detector_score).all():
+        raise ProtocolError("a detection score is not finite", "a failed image has NaN features")
     ids = np.unique(template)
-    vectors = np.full((len(ids), _width(features, how.flip)), np.nan, np.float32)
+    pooled = np.full((len(ids), _width(features, how.flip)), np.nan, np.float32)
     lost = 0
     for chosen in _whole_templates(template, media):
         x = fuse(features[chosen], how.flip, unit=how.unit_views)
@@ -115,8 +121,8 @@ def pool(
             of = of[first]
         first = _firsts(of)
         total = np.add.reduceat(total, first, axis=0)
-        vectors[np.searchsorted(ids, of[first])] = normalise(total)
-    return Templates(ids.astype(np.int64), vectors, lost, n, digest(template, media))
+        pooled[np.searchsorted(ids, of[first])] = normalise(total)
+    return Templates(ids.astype(np.int64), pooled, lost, n, digest(template, media))
 
 
 def _width(features: NDArray[Any], flip: Flip) -> int:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities
+from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
@@ -73,7 +73,7 @@ def evaluate(
     Metrics: tpr@far=x, tpir@fpir=1e-3, rank-1@distractors=N.  A row that is not finite has no
     template: it is never accepted, and its genuine pairs all miss.
     """
-    features = np.asarray(features)
+    features = vectors(features, dimensions=(2,))
     subject = identities(subject, len(features))
     validate(features, subject)
     other = subject < 0
@@ -152,7 +152,7 @@ def evaluate_one_set(
 
     Arguments as `evaluate` takes them.  Metrics: tpr@far=x for each x of `fars`.
     """
-    features = np.asarray(features)
+    features = vectors(features, dimensions=(2,))
     subject = identities(subject, len(features))
     validate(features, subject)
     x = normalise(features)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities
+from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
@@ -106,7 +106,7 @@ def evaluate(
     Metrics: accuracy, auc, eer, tpr@far=x for each x of `fars`.  ProtocolError where the arrays do
     not fit together or a fold has one class only.
     """
-    features = np.asarray(features)
+    features = vectors(features)
     validate(features, pairs)
     subject = None if subject is None else identities(subject, len(features))
     fold = pairs.fold if pairs.fold is not None else folds_by_position(pairs.genuine)

@@ -5,18 +5,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evalkit.arrays import identities, labels, whole_numbers
+from evalkit.arrays import array, identities, labels, numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols import (
     all_vs_all,
+    allpairs,
     blufr,
+    compat,
     geometry,
     ijb,
+    joint_bayesian,
     kfold,
     lfw,
     megaface,
+    megaface_devkit,
     metrics,
+    recipes,
     score_list,
+    scores,
     trillion,
     verification,
 )
@@ -49,7 +55,9 @@ def test_a_label_is_a_truth() -> None:
 def test_rows_and_folds_are_whole_numbers() -> None:
     assert whole_numbers(np.array([1], np.uint64), "left").dtype == np.int64
     assert whole_numbers([1.0, 2.0], "left").tolist() == [1, 2]
-    for wrong in ([1.5], [np.nan], [np.inf], ["1"], [True]):
+    assert whole_numbers(np.array([1, 2**40], object), "left").tolist() == [1, 2**40]
+    beyond: Any = [1e300], [2.0**53 + 2], np.array([2.0**25], np.float32), [2**63], [2**64]
+    for wrong in ([1.5], [np.nan], [np.inf], ["1"], [True], [None], *beyond):
         with pytest.raises(ProtocolError, match="'left' holds"):
             whole_numbers(wrong, "left")
 
@@ -130,6 +138,225 @@ def test_a_protocol_takes_tensors(name: str) -> None:
     assert same(measure(torch.tensor(X), torch.tensor(WHO)), measure(X, WHO))
 
 
+DOORS = EVERY | {
+    "lfw": lambda x, who: lfw.evaluate(x, PAIRS, who),
+    "megaface distractors": lambda x, who: megaface.evaluate(
+        X[:40], who[:40], {"distractors=120": x}, fars=["1e-2"]
+    ),
+    "templates": lambda x, who: ijb.pool(
+        x, who, np.arange(120), None, ijb.Pooling(flip="none", detector_score=False)
+    ),
+    "recipes": lambda x, who: recipes.figure(recipes.Recipe(), x, PAIRS, who),
+    "joint bayesian": joint_bayesian.fit,
+    "allpairs.verify": lambda x, who: allpairs.verify(x, who, fars=["1e-2"]),
+    "allpairs.search": lambda x, who: allpairs.search(x, X),
+    "allpairs.ranks": lambda x, who: allpairs.ranks(X, x, np.arange(3), np.zeros(3)),
+    "devkit": lambda x, who: megaface_devkit.project(x),
+    "normalise": lambda x, who: scores.normalise(x),
+}
+NO_VECTORS: dict[str, Any] = {
+    "complex": lambda x: x + 1j,
+    "text": lambda x: x.astype(str),
+    "bytes": lambda x: x.astype(bytes),
+    "truths": lambda x: x > 0,
+    "dates": lambda x: x.astype("M8[s]"),
+    "records": lambda x: x.astype([("a", "f4"), ("b", "f4")]),
+    "objects": lambda x: np.where(x > 0, x, None),
+    "columns of a table that is not full": lambda x: [
+        row[: 3 + r % 3].tolist() for r, row in enumerate(x)
+    ],
+    "no columns": lambda x: x[:, :0],
+    "one dimension": lambda x: x[:, 0],
+    "a feature map": lambda x: x.reshape(120, 2, 2, 2),
+    "a pooled feature map": lambda x: x[:, :, None, None],
+    "no array": lambda x: {"features": x},
+}
+
+
+@pytest.mark.parametrize("kind", NO_VECTORS)
+@pytest.mark.parametrize("door", DOORS)
+def test_no_door_takes_what_is_no_vectors(door: str, kind: str) -> None:
+    measure: Any = DOORS[door]
+    if (door, kind) == ("megaface", "no array"):
+        pytest.skip("which the test itself cuts into probes and distractors")
+    with pytest.raises(ProtocolError) as told:
+        measure(NO_VECTORS[kind](X), WHO)
+    assert "shape" in told.value.message or "hold" in told.value.message
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_lies_under_a_mask_is_not_scored(name: str) -> None:
+    measure: Any = EVERY[name]
+    mask = np.zeros(X.shape, bool)
+    mask[[3, 50, 51], [0, 1, 7]] = True
+    masked = np.ma.masked_array(X, mask)
+    missing = np.where(mask, np.nan, X)
+    report = measure(masked, WHO)
+    assert same(report, measure(missing, WHO)) and report.failures.images == 3
+    assert same(measure(list(masked), WHO), report)
+    assert same(measure(np.ma.masked_array(X), WHO), measure(X, WHO))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_doubles_that_float32_cannot_hold_are_no_vectors(name: str) -> None:
+    wide = X.copy()
+    wide[3], wide[50] = 1e300, 1e-300
+    report = EVERY[name](wide, WHO)
+    assert report.failures.images == 2
+    wide[[3, 50]] = np.nan
+    assert same(report, EVERY[name](wide, WHO))
+
+
+@pytest.mark.parametrize(
+    "name", ["verification", "all_vs_all", "megaface distractors", "allpairs.verify"]
+)
+@pytest.mark.parametrize("kind", ["gradient", "bfloat16", "float16", "rows", "sparse"])
+def test_tensors_of_every_kind_are_read_or_refused(name: str, kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    plain = torch.tensor(X, dtype=torch.float32)
+    made = {
+        "gradient": lambda: plain.clone().requires_grad_(),
+        "bfloat16": plain.bfloat16,
+        "float16": plain.half,
+        "rows": lambda: list(plain),
+        "sparse": plain.to_sparse,
+    }[kind]()
+    measure: Any = DOORS[name]
+    if kind == "sparse":
+        with pytest.raises(ProtocolError, match=r"no array, but Tensor|have shape \(\)"):
+            measure(made, WHO)
+        return
+    expected = np.array([row.detach().float().numpy() for row in made])
+    found, wanted = measure(made, WHO), measure(expected, torch.tensor(WHO))
+    assert found.points == wanted.points if name == "allpairs.verify" else same(found, wanted)
+
+
+HASH = np.sort(RNG.integers(0, 2**64, 30, dtype=np.uint64, endpoint=False))
+SUBJECTS: dict[str, Any] = {
+    "hashes": HASH[WHO],
+    "hashes in disorder": RNG.permutation(HASH)[WHO],
+    "big-endian": WHO.astype(">i8"),
+    "uint8": WHO.astype(np.uint8),
+    "int8": WHO.astype(np.int8),
+    "float64": WHO.astype(np.float64),
+    "objects": WHO.astype(object),
+    "large": WHO + 2**62,
+    "no mask": np.ma.masked_array(WHO),
+}
+
+
+@pytest.mark.parametrize("kind", SUBJECTS)
+@pytest.mark.parametrize("name", set(EVERY) - {"trillion"})
+def test_subjects_are_equal_whatever_numbers_name_them(name: str, kind: str) -> None:
+    measure: Any = EVERY[name]
+    given, plain = measure(X, SUBJECTS[kind]), measure(X, WHO)
+    assert {k: m.value for k, m in given.metrics.items()} == {
+        k: m.value for k, m in plain.metrics.items()
+    }
+    assert given.provenance == plain.provenance
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_subjects_that_cannot_be_told_are_refused(name: str) -> None:
+    measure: Any = EVERY[name]
+    for wrong, told in (
+        (np.ma.masked_array(WHO, WHO == 3), "'subject' masks 4 of its"),
+        (WHO + 1e17, "'subject' holds float64"),
+        (WHO + 0.5, "'subject' holds float64"),
+        (WHO + 0j, "'subject' holds complex128"),
+        (WHO > 3, "'subject' holds bool"),
+        ([None] * 120, "'subject' holds object"),
+        (WHO[:, None], "have subjects of shape"),
+        (WHO[:30], "have subjects of shape"),
+    ):
+        with pytest.raises(ProtocolError, match=told):
+            measure(X, wrong) if name != "trillion" else trillion.evaluate(X, wrong)  # type: ignore[arg-type]
+
+
+def test_subjects_from_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    expected = all_vs_all.evaluate(X, WHO, fars=["1e-2"])
+    for series in (pandas.Series(WHO), pandas.Series(WHO, dtype="Int64"), pandas.Categorical(WHO)):
+        assert same(all_vs_all.evaluate(pandas.DataFrame(X), series, fars=["1e-2"]), expected)
+    missing = pandas.Series([*WHO[:-1], None], dtype="Int64")
+    for wrong in (missing, pandas.Categorical([f"p{w}" for w in WHO])):
+        with pytest.raises(ProtocolError, match="'subject' holds"):
+            all_vs_all.evaluate(X, wrong)
+
+
+def test_a_manifest_tells_hashes_apart() -> None:
+    keys = [str(k) for k in range(120)]
+    made = Manifest(keys, HASH[WHO])  # type: ignore[arg-type]
+    assert made.subject.tolist() == WHO.tolist()
+    low, high = (Manifest(("a",), np.array([s])) for s in (1, 1 + 2**32))
+    assert low.digest() != high.digest()
+
+
+def test_templates_and_their_subjects_are_whole_numbers() -> None:
+    how = ijb.Pooling(flip="none", detector_score=False)
+    made = ijb.pool(X, WHO, np.arange(120), None, how)
+    for wrong in (WHO.astype(str), HASH[WHO], np.ma.masked_array(WHO, WHO == 3), WHO + 0.5):
+        with pytest.raises(ProtocolError, match="'template'"):
+            ijb.pool(X, wrong, np.arange(120), None, how)
+        with pytest.raises(ProtocolError, match="'template'"):
+            ijb.verify(made, wrong, wrong, WHO == 0)
+        with pytest.raises(ProtocolError, match="'subject'"):
+            ijb.Enrolled(WHO, wrong)
+    with pytest.raises(ProtocolError, match=r"120 templates have subjects of shape \(3,\)"):
+        ijb.Enrolled(WHO, WHO[:3])
+    with pytest.raises(ProtocolError, match="a detection score is not finite"):
+        ijb.pool(X, WHO, np.arange(120), np.full(120, np.nan), ijb.Pooling(flip="none"))
+
+
+SCORE_DOORS: dict[str, Any] = {
+    "auc": lambda s: metrics.auc(s, SCORE),
+    "eer": lambda s: metrics.eer(SCORE, s),
+    "roc": lambda s: metrics.roc(s, SCORE),
+    "det": lambda s: metrics.det(s, SCORE),
+    "threshold_at_far": lambda s: metrics.threshold_at_far(s, "1e-1"),
+    "tpr_at_far": lambda s: metrics.tpr_at_far(SCORE, s, "1e-1"),
+    "mate_rank": lambda s: metrics.mate_rank([s, s], [0, 1]),
+    "cmc": lambda s: metrics.cmc(s, 3),
+    "dir_at_fpir": lambda s: metrics.dir_at_fpir(SCORE, s, SCORE, "1e-1"),
+    "kfold": lambda s: kfold.kfold_accuracy(s, GENUINE, FOLD),
+    "score_list": lambda s: score_list.evaluate(s, GENUINE),
+    "nearest_far": lambda s: compat.nearest_far(s, SCORE, "1e-1"),
+    "facenet": lambda s: compat.facenet_curve(s, GENUINE, FOLD),
+    "genuine": lambda s: score_list.evaluate(SCORE, s),
+    "fold": lambda s: score_list.evaluate(SCORE, GENUINE, s),
+    "left": lambda s: PairSet(s, RIGHT, GENUINE),
+    "detector_score": lambda s: ijb.pool(
+        np.ones((200, 2)), FOLD, FOLD, s, ijb.Pooling(flip="none")
+    ),
+}
+
+
+@pytest.mark.parametrize("door", SCORE_DOORS)
+def test_no_door_takes_what_is_no_score(door: str) -> None:
+    wrong = {
+        "text": SCORE.astype(str),
+        "complex": SCORE + 1j,
+        "masked": np.ma.masked_array(SCORE, SCORE > 1),
+        "objects": np.where(SCORE > 1, SCORE, None),
+        "truths": SCORE > 1,
+    }
+    if door == "genuine":
+        del wrong["truths"]
+    for values in wrong.values():
+        with pytest.raises(ProtocolError):
+            SCORE_DOORS[door](values)
+
+
+def test_what_an_array_is_read_from() -> None:
+    assert array(np.array([True, False], object), "x").dtype == np.bool_
+    assert numbers([1, 2], "x").dtype == np.float64
+    assert vectors(X) is X
+    assert vectors(np.ma.masked_array(np.ones((1, 2), np.int8), [[0, 1]])).tolist()[0][0] == 1
+    for nothing in ({1, 2}, {"a": 1}, object()):
+        with pytest.raises(ProtocolError, match="shape"):
+            vectors(nothing)  # type: ignore[arg-type]
+
+
 def test_distractors_have_names() -> None:
     with pytest.raises(ProtocolError, match="a set of distractors has no name"):
         megaface.evaluate(X[:40], WHO[:40], X[40:])  # type: ignore[arg-type]
@@ -167,9 +394,9 @@ def test_a_mate_is_a_column_of_the_gallery() -> None:
     for mate, told in (([0, 1, 3], "columns 0 to 3 of 3"), ([0, 1, -1], "columns -1 to 1 of 3")):
         with pytest.raises(ProtocolError, match=told):
             metrics.mate_rank(s, mate)
-    for scores, mate in ((s, [0, 1]), (s[0], [0])):
+    for wrong, mate in ((s, [0, 1]), (s[0], [0])):
         with pytest.raises(ProtocolError, match=r"expected \(Q, G\) and \(Q,\)"):
-            metrics.mate_rank(scores, mate)
+            metrics.mate_rank(wrong, mate)
     with pytest.raises(ProtocolError, match="expected one dimension"):
         metrics.cmc(np.ones((2, 2), int), 2)
 

@@ -29,5 +29,5 @@ def test_two_rows_for_one_key_are_refused() -> None:
 
 
 def test_every_key_has_a_subject() -> None:
-    with pytest.raises(ProtocolError, match=r"2 keys has subjects of shape \(3,\)"):
+    with pytest.raises(ProtocolError, match=r"2 keys have subjects of shape \(3,\)"):
         Manifest(("a", "b"), np.zeros(3, np.int32))

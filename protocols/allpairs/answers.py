@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.arrays import identities
+from evalkit.arrays import identities, numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols.allpairs.checkpoints import Collector
 from evalkit.protocols.allpairs.choice import choose_screen
@@ -194,6 +194,10 @@ def ranks(
 
     row : (R,), score : (R,) float64.  With subjects, only entries of other subjects count.
     """
+    probe, probe_subject, gallery, gallery_subject = _checked(
+        probe, probe_subject, gallery, gallery_subject
+    )
+    row, score = whole_numbers(row, "row"), numbers(score, "score")
     engine = engine or Engine(progress=progress)
     scan = engine.scan(probe, gallery)
     place = np.full(len(probe), -1, np.int64)
@@ -211,7 +215,7 @@ def ranks(
         engine.run(scan, [above])
         over[asked], equal[asked] = above.above, above.equal
     if probe_subject is not None and gallery_subject is not None:
-        r, j = genuine_pairs(np.asarray(probe_subject)[row], gallery_subject)
+        r, j = genuine_pairs(probe_subject[row], gallery_subject)
         position = np.full(len(gallery), -1, np.int64)
         position[scan.y.rows] = np.arange(len(scan.y))
         both = alive[r] & (position[j] >= 0)
@@ -226,13 +230,11 @@ def ranks(
 def _checked(
     x: Any, subject: Ints | None, y: Any, y_subject: Ints | None
 ) -> tuple[Any, Any, Any, Any]:
-    """Give both sets as arrays or tensors and their subjects as whole numbers; refuse all else."""
+    """Give both sets as arrays and their subjects as whole numbers; refuse all else."""
     if subject is not None and (y is None) != (y_subject is None):
         raise ProtocolError("y and y_subject belong together")
-    x, y = (a if a is None or hasattr(a, "shape") else np.asarray(a) for a in (x, y))
-    for a in (x, y):
-        if a is not None and len(a.shape) != 2:
-            raise ProtocolError(f"features have shape {tuple(a.shape)}", "expected (N, D)")
+    x = vectors(x, dimensions=(2,))
+    y = None if y is None else vectors(y, dimensions=(2,))
     if y is not None and y.shape[1] != x.shape[1]:
         raise ProtocolError(f"x has {x.shape[1]} dimensions, y has {y.shape[1]}")
     own = None if subject is None else identities(subject, len(x))

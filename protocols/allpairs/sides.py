@@ -20,15 +20,13 @@ _TERMS = 64  # squares that float32 sums, where the dimension allows it
 class Side:
     """One set of N vectors; `rows` maps a position in the scan to the row that was given.
 
-    x : (N, D) numpy array, memory map or torch tensor; it is read in bands, never copied whole, and
+    x : (N, D) numpy array or memory map; it is read in bands, never copied whole, and
     kept as `vectors`.
     norm : (n,) float64, at least the length of each row that is not a failure.
     threads : bands measured side by side.
     """
 
     def __init__(self, x: Any, threads: int = 1) -> None:
-        if hasattr(x, "detach"):
-            x = x.detach().cpu().numpy()
         self.given = len(x)
         self.vectors = x
         norm = np.zeros(len(x))
