@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -96,6 +98,7 @@ def _serve(make: Callable[[str], Any], device: str, pipes: list[Connection]) -> 
     from concurrent.futures import ThreadPoolExecutor
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         adapter = make(device)
     except EvalkitError as e:
@@ -107,6 +110,14 @@ def _serve(make: Callable[[str], Any], device: str, pipes: list[Connection]) -> 
     with ThreadPoolExecutor(len(pipes)) as threads:
         for _ in threads.map(lambda pipe: _lane(adapter, pipe), pipes):
             pass
+
+
+def _end_with_parent() -> None:
+    """End this process once the one that started it is gone, though a pass never returns."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
 
 
 def _lane(adapter: Any, pipe: Connection) -> None:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import signal
 import sys
 import traceback
-from types import FrameType
 from typing import Any
 
 import click
 
 from evalkit import __version__
-from evalkit.cli import terminal
+from evalkit.cli import signals, terminal
 from evalkit.cli.terminal import say
 from evalkit.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
     EXIT_UNUSABLE,
     EvalkitError,
 )
@@ -119,17 +116,11 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; exit codes are those of `evalkit.errors`."""
-    signal.signal(signal.SIGTERM, _terminated)
+    signals.heed()
     terminal.open_streams()
     code = run(args)
     terminal.close_streams()
     sys.exit(code)
-
-
-def _terminated(signum: int, frame: FrameType | None) -> None:
-    """Leave as after Ctrl-C, so that nothing half-written stays."""
-    signal.signal(signum, signal.SIG_IGN)
-    raise SystemExit(EXIT_TERMINATED)
 
 
 def run(args: list[str] | None = None) -> int:
