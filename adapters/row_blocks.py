@@ -65,7 +65,7 @@ def of_csv(path: Path) -> RowBlocks:
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    with path.open(encoding="utf-8-sig", newline="") as f:
+    with path.open(encoding="utf-8-sig", newline="\n") as f:  # csv knows \r\n itself
         lines = csv.reader(_lines(f), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         rows = filter(None, lines)
         for key, *values in islice(

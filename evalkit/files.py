@@ -27,16 +27,40 @@ def cache_folder() -> Path:
     return Path(os.environ.get("EVALKIT_CACHE") or Path(user) / "evalkit")
 
 
+BLANKS = " \t"  # around and between names; any other character may be part of one
+
+
 def read_text(path: Path) -> str:
-    """Read a text file as UTF-8, with or without a byte order mark, or raise DataError."""
+    """Read a text file as UTF-8, with or without a byte order mark, or raise DataError.
+
+    Its line ends stay as they are, see `lines_of`.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not a text file: byte {e.start} is not UTF-8") from e
     except FileNotFoundError:
         raise DataError(f"there is no {path}") from None
     except OSError as e:
         raise DataError(f"{path} cannot be read: {e.strerror}") from e
+
+
+def lines_of(text: str) -> list[str]:
+    r"""Part a text at \n and \r\n alone, without the blanks and tabs around each line.
+
+    What Python also takes for the end of a line or for a blank, such as a vertical tab, U+0085 or
+    U+2028, stays: it may be part of a name.
+
+    >>> lines_of("a\x0b.jpg \r\n\nb\u2028.jpg\n")
+    ['a\x0b.jpg', '', 'b\u2028.jpg']
+    """
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return [line.removesuffix("\r").strip(BLANKS) for line in lines]
+
+
+def words_of(line: str) -> list[str]:
+    """Part a line that `lines_of` gave at its blanks and tabs alone."""
+    return re.split(f"[{BLANKS}]+", line)
 
 
 def refuse_unwritable(path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import read_text
+from evalkit.files import BLANKS, lines_of, read_text
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".webp", ".tif", ".tiff", ".gif")
 VECTORS = (".bin", ".npy", ".feat", ".txt")
@@ -22,7 +22,7 @@ def canonical(key: str) -> str:
 
     In Unicode's form C: file systems and lists compose "é" in different ways.
     """
-    path = PurePosixPath(normalize("NFC", key.strip()).replace("\\", "/"))
+    path = PurePosixPath(normalize("NFC", key.strip(BLANKS)).replace("\\", "/"))
     if path.suffix.lower() in IMAGES + VECTORS:
         path = path.with_suffix("")
     return str(path)
@@ -100,10 +100,10 @@ def subjects_of(keys: Sequence[str]) -> NDArray[np.int32]:
 
 
 def read_keys(path: Path) -> list[str]:
-    """Read keys: a text file with one a line, or MegaFace's JSON list."""
+    """Read keys: a text file with one a line (`files.lines_of`), or MegaFace's JSON list."""
     text = read_text(path)
     if ".json" not in path.name:
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        return [line for line in lines_of(text) if line]
     try:
         keys = json.loads(text)["path"]
     except (ValueError, KeyError, TypeError, RecursionError) as e:

@@ -3,11 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evalkit.adapters import vector_files
+from evalkit.datasets import ijb, landmarks, layouts, lfw, megaface
 from evalkit.datasets.lfw import parse_pairs
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.identity import digest
-from evalkit.keys import rows_of, subjects_of
+from evalkit.images import find
+from evalkit.keys import canonical, read_keys, rows_of, subjects_of
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,84 @@ def test_a_digest_tells_names_numbers_and_where_a_list_ends() -> None:
     assert same == digest(tuple(names), who.astype(np.int64))
     changed = [(["b", "a"], who), (names, who[::-1]), (names, who[:, None]), (["a"], ["b"], who)]
     assert len({same, *(digest(*columns) for columns in changed)}) == 5
+
+
+NO_LINE_ENDS = [
+    "\x0b",
+    "\x0c",
+    "\x1c",
+    "\x1d",
+    "\x1e",
+    "\x85",
+    "\xa0",
+    "\u1680",
+    "\u2000",
+    "\u2028",
+    "\u2029",
+    "\u202f",
+    "\u3000",
+    "\r",
+]
+# By the list's reader: its text for the names a and b, and the names that it read.
+LISTS = {
+    "keys": ("{a}\n{b}\n", read_keys),
+    "images": ("{a}\n{b}\n", lambda path: list(find(path).keys)),
+    "subjects": ("{a}\n{b}\n{a}\n", lambda path: read_subjects(path).tolist()),
+    "noises": ("{a}.jpg\n1\t{b}.jpg\n", lambda path: sorted(megaface.read_noises(path))),
+    "labelled": ("{a} {b} 1\n{a}\t{b}\t0\n", lambda path: _pair(layouts.read(path, "labelled"))),
+    "comma": ("{a},{b},1\n", lambda path: _pair(layouts.read(path, "labelled"))),
+    "two-line": ("{a} 1\n{b} 1\n", lambda path: _pair(layouts.read(path, "two-line"))),
+    "lfw": ("{a} 1 {b} 1\n", lambda path: _pair(layouts.read(path, "lfw"))),
+    "people": ("1\n2\n{a} 1\n{b}\t1\n", lambda path: _people(path)),
+    "landmarks": (
+        "{a} 1 1 2 1 1.5 2 1 3 2 3\n{b},1,1,2,1,1.5,2,1,3,2,3\n",
+        lambda path: list(landmarks.read(path).keys),
+    ),
+    "media": ("{a} 1 2\n{b}\t1\t2\n", lambda path: list(ijb.read_media(path).names)),
+    "csv": ("{a},1,2\n{b},3,4\n", lambda path: _csv(path)),
+}
+
+
+def _pair(held: layouts.VerificationSet) -> list[str]:
+    return [held.pairs.left[0], held.pairs.right[0]]
+
+
+def _people(path: Path) -> list[str]:
+    return list(lfw.parse_people(path.read_bytes().decode(), "people.txt").keys)
+
+
+def _csv(path: Path) -> list[str]:
+    held = vector_files.in_blocks(path.rename(path.with_suffix(".csv")))
+    assert held is not None and held.keys is not None
+    return list(held.keys)
+
+
+@pytest.mark.parametrize("character", NO_LINE_ENDS, ids=ascii)
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=ascii)
+def test_a_character_that_ends_no_line_is_part_of_a_name(
+    tmp_path: Path, kind: str, character: str, end: str
+) -> None:
+    if kind == "csv" and character == "\r":
+        pytest.skip("which ends a row of a .csv; see its test")
+    last = "" if character == "\r" else character  # before \n it is a line's end
+    a, b = f"{character}p{character}q", f"x{character}y{last}"
+    text, read = LISTS[kind]
+    if kind == "images":
+        for name in (a, b):
+            (tmp_path / name).write_bytes(b"")
+    path = tmp_path / "list.txt"
+    path.write_bytes(text.format(a=a, b=b).replace("\n", end).encode())
+    expected = {
+        "subjects": [0, 1, 0],
+        "noises": sorted(map(canonical, (a, b))),
+        "lfw": [lfw.key(a, 1), lfw.key(b, 1)],
+        "people": sorted([lfw.key(a, 1), lfw.key(b, 1)]),
+    }.get(kind, [a, b])
+    assert read(path) == expected
+
+
+def test_a_carriage_return_within_a_row_of_a_table_is_told(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_bytes(b"a\rb,1,2\n")
+    with pytest.raises(DataError, match=r"v\.csv is not a table"):
+        vector_files.in_blocks(tmp_path / "v.csv")

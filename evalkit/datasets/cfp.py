@@ -16,7 +16,7 @@ from evalkit.errors import DataError
 from evalkit.files import read_text
 
 _FOLDS = 10
-_IMAGE = re.compile(r"([0-9]{1,6})\s+(\S.*)\Z")
+_IMAGE = re.compile(r"([0-9]{1,6})[ \t]+([^ \t].*)\Z")
 _PAIR = re.compile(r"([0-9]{1,6})\s*,\s*([0-9]{1,6})\Z")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
+from evalkit.files import BLANKS, words_of
 from evalkit.protocols.ijb import Enrolled
 
 _BLOCK = 1 << 24
@@ -63,9 +64,9 @@ def _columns(path: Path, width: int, dtype: Any) -> tuple[tuple[str, ...], NDArr
     names: list[str] = []
     numbers = []
     try:
-        with path.open(encoding="utf-8") as f:
+        with path.open(encoding="utf-8", newline="\n") as f:
             for line in f:
-                name, *values = line.split() or [""]
+                name, *values = words_of(line.rstrip("\r\n").strip(BLANKS))
                 if len(values) != width:
                     raise DataError(
                         f"line {len(names) + 1} of {path.name} has {len(values)} numbers after the "

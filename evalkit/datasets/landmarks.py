@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from evalkit.adapters import vector_files
 from evalkit.errors import DataError
+from evalkit.files import BLANKS, lines_of, read_text, words_of
 from evalkit.keys import rows_of
 
 _ORDER = "left eye, right eye, nose, left and right mouth corner as seen, x and y in pixels"
@@ -111,22 +112,18 @@ def _json(path: Path) -> tuple[list[str], NDArray[np.float32]]:
 
 
 def _lines(path: Path) -> tuple[list[str], NDArray[np.float32]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path.name} is not a text file", f"expected lines of {_LINE}") from e
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(read_text(path)), start=1):
         fields = _fields(line)
         header = number == 1 and not any(map(_is_number, fields[1:]))
-        if line.strip() and not header:
+        if line and not header:
             rows.append((fields[0], f"line {number}", fields[1:]))
     return [key for key, _, _ in rows], _stacked(rows, path.name)
 
 
 def _fields(line: str) -> list[str]:
     apart = "," if "," in line else "\t" if "\t" in line else None
-    return [field.strip() for field in line.strip().split(apart)]
+    return [field.strip(BLANKS) for field in (line.split(apart) if apart else words_of(line))]
 
 
 def _is_number(text: str) -> bool:

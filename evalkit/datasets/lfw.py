@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evalkit.datasets.pair_lists import PairList, build, join_folds, numbered, wrong_line
 from evalkit.errors import DataError
-from evalkit.files import read_text
+from evalkit.files import BLANKS, read_text, words_of
 from evalkit.types import Manifest
 
 # What the LFW site's errata call wrong among View 2's genuine pairs (its sentence says six, its
@@ -136,11 +136,11 @@ def _check_announced(pairs: PairList, sets: int, per_class: int) -> None:
 
 
 def _pair(source: str, number: int, line: str) -> tuple[str, str, bool, None, int]:
-    fields = line.split("\t") if "\t" in line else line.split()
+    fields = line.split("\t") if "\t" in line else words_of(line)
     where = {3: (0, 1, 0, 2), 4: (0, 1, 2, 3)}.get(len(fields))
     if where is None:
         raise wrong_line(source, number, _PAIR, line)
-    a, m, b, n = (fields[f].strip() for f in where)
+    a, m, b, n = (fields[f].strip(BLANKS) for f in where)
     if not (a and b and _NUMBER.match(m) and _NUMBER.match(n)):
         raise wrong_line(source, number, _PAIR, line)
     if len(fields) == 4 and a == b:
@@ -191,9 +191,9 @@ def parse_people(text: str, source: str) -> Manifest:
         for _ in range(number_line("the number of people in the set")):
             number, line = next(lines, (0, ""))
             name, _, count = line.replace("\t", " ").rpartition(" ")
-            if not (name.strip() and re.match(r"[1-9][0-9]{0,3}\Z", count)):
+            if not (name.strip(BLANKS) and re.match(r"[1-9][0-9]{0,3}\Z", count)):
                 raise wrong_line(source, number, "'name count'", line)
-            images[name.strip()] = int(count)
+            images[name.strip(BLANKS)] = int(count)
     if not images:
         raise DataError(f"{source} lists nobody")
     keys = sorted(key(name, n) for name, count in images.items() for n in range(1, count + 1))

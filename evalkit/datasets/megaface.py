@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evalkit.datasets import matio
 from evalkit.errors import DataError
-from evalkit.files import read_text
+from evalkit.files import lines_of, read_text
 from evalkit.keys import canonical
 from evalkit.protocols.joint_bayesian import JointBayesian
 
@@ -96,8 +96,7 @@ def read_noises(path: Path) -> frozenset[str]:
 
     Names are kept without suffix, as `noisy` compares them.
     """
-    lines = read_text(path).splitlines()
-    names = (line.strip().split("\t") for line in lines if not line.startswith("#"))
+    names = (line.split("\t") for line in lines_of(read_text(path)) if not line.startswith("#"))
     return frozenset(canonical(fields[min(1, len(fields) - 1)]) for fields in names if fields[0])
 
 

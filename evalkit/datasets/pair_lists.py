@@ -17,9 +17,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from evalkit.errors import DataError
+from evalkit.files import lines_of, words_of
 from evalkit.types import Manifest, PairSet
 
-_TOKEN = re.compile(r"(\S.*?)\s+([0-9]{1,4})\Z")
+_TOKEN = re.compile(r"([^ \t].*?)[ \t]+([0-9]{1,4})\Z")
 # Labels of a pair, in every list that has one.
 GENUINE, IMPOSTOR = ("1",), ("0", "-1")
 
@@ -96,17 +97,17 @@ def build(
 
 
 def numbered(text: str) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line) of the lines that are not blank, stripped."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, line.strip()
+    """Yield (line number from 1, line) of the lines that are not blank, see `files.lines_of`."""
+    for number, line in enumerate(lines_of(text), start=1):
+        if line:
+            yield number, line
 
 
 def fields_of(line: str) -> list[str]:
     """Part a line at its tabs if it has any, else at its blanks, else at its commas."""
     if "\t" in line:
         return line.split("\t")
-    fields = line.split()
+    fields = words_of(line)
     return fields if len(fields) > 1 else line.split(",")
 
 

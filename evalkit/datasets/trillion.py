@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evalkit.arrays import refuse_unwritten
 from evalkit.datasets import matio
 from evalkit.errors import DataError
-from evalkit.files import read_text, whole_file
+from evalkit.files import lines_of, read_text, whole_file
 
 
 def read_submission(path: Path) -> NDArray[Any]:
@@ -47,11 +47,11 @@ def read_subjects(path: Path) -> NDArray[np.int32]:
 
     Names are numbered in the order of their first appearance.
     """
-    lines = read_text(path).splitlines()
+    lines = lines_of(read_text(path))
     number: dict[str, int] = {"-": -1, "-1": -1}
     found = np.empty(len(lines), np.int32)
     for row, line in enumerate(lines):
-        name = normalize("NFC", line.strip())
+        name = normalize("NFC", line)
         if not name:
             raise DataError(f"line {row + 1} of {path} is empty", "write - for a distractor")
         found[row] = number.setdefault(name, len(number) - 2)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evalkit.errors import DataError
+from evalkit.files import lines_of, read_text
 from evalkit.images.source import ImageSource, Stamp, encoded
 from evalkit.keys import IMAGES
 
@@ -66,11 +67,7 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _list(path: Path) -> ImageSource:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path} is not a text file", "a list has one path a line") from e
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line for line in lines_of(read_text(path)) if line]
     missing = [name for name in names if not _path(path.parent, name).is_file()]
     if missing:
         raise DataError(
