@@ -1,6 +1,6 @@
 """A model becomes vectors: `load` finds the adapter for a model by its name.
 
-Anything with `spec`, `dim`, `fingerprint` and `embed` is an adapter. A package offers one for
+Anything with `spec`, `dim` and `embed` is an adapter. A package offers one for
 another runtime by an entry point in the group `evalkit.adapters`, named after the suffix of the
 files it reads ("tflite") or after itself: a callable `(model, *, spec, device, **options)`.
 """
@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import presets
+from evalkit.adapters import presets, users_code
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
 
@@ -40,13 +40,15 @@ class Adapter(Protocol):
     """What evalkit needs of a model.
 
     spec : the images it wants.  dim : length D of its vectors.
-    fingerprint : digest of the weights; features are kept under it. An adapter may add `runtime`,
-    a line naming runtime, device and precision, which is kept beside it.
+    An adapter may add: `fingerprint`, a digest of the weights, and `runtime`, a line naming
+    runtime, device and precision, under which features are kept too (what shows that a model is the
+    one that made them is what it answers to four fixed images, `answers`); `name`, for messages;
+    `batch`, where it takes exactly so many images; `streams`, threads that may call it at once;
+    `stop()`, which ends the calls under way.
     """
 
     spec: InputSpec
     dim: int
-    fingerprint: str
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised, for any N >= 1.
@@ -55,6 +57,11 @@ class Adapter(Protocol):
         is a MemoryError; the caller tries again with fewer images.
         """
         ...
+
+
+def fingerprint(adapter: Adapter) -> str:
+    """Digest of a model's weights; empty where its answers alone tell it from others."""
+    return str(getattr(adapter, "fingerprint", ""))
 
 
 def load(
@@ -100,7 +107,9 @@ def load(
         model = _built_in(model, options)
     for plugin in plugins:
         if plugin.name in (name, suffix.lstrip(".")):
-            return _checked(plugin.load()(model, spec=spec, device=device, **options), model)
+            with users_code.blamed(f"plug-in {plugin.name}", f"failed on {model}"):
+                made = plugin.load()(model, spec=spec, device=device, **options)
+            return _checked(made, model)
     if ":" in model and not Path(model).exists():
         from evalkit.adapters import torch_programs
         from evalkit.adapters.torch_model import TorchModel
@@ -166,9 +175,16 @@ def _declared(spec: InputSpec | None, model: str) -> InputSpec:
 
 
 def _checked(adapter: Any, model: str) -> Adapter:
+    kind = type(adapter).__name__
     if not isinstance(adapter, Adapter):
-        lacks = [m for m in ("spec", "dim", "fingerprint", "embed") if not hasattr(adapter, m)]
-        raise ModelError(f"{model} gave a {type(adapter).__name__} without {', '.join(lacks)}")
+        lacks = [m for m in ("spec", "dim", "embed") if not hasattr(adapter, m)]
+        raise ModelError(f"{model} gave a {kind} without {', '.join(lacks)}")
+    batch = getattr(adapter, "batch", None)
+    if not isinstance(adapter.spec, InputSpec):
+        raise ModelError(f"{model} gave a {kind} whose spec is {adapter.spec!r}, no InputSpec")
+    for word, n in (("dim", adapter.dim), ("batch", 1 if batch is None else batch)):
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise ModelError(f"{model} gave a {kind} whose {word} is {n!r}, no number from 1")
     return adapter
 
 

@@ -6,6 +6,10 @@ vectors of images that never change see all of them.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +22,19 @@ from evalkit.types import InputSpec
 # number, so a runtime that chooses its kernels anew at each start (TensorRT) may have one.
 TOLERANCE = 1e-5
 REPEAT = 1e-3  # two runs in one process: dropout and noise change tenths, a service's servers less
-MIXED = 1e-3  # an image alone and among others: kernels for other sizes round differently
+MIXED = 0.01  # an image alone and among others: kernels for other sizes round 16 bits differently
 _TURNED = 0.95  # cosine of the two: quantisation by the pass stays above, batch statistics do not
+
+
+Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+class Probed(NamedTuple):
+    """Dimension of a network; images in a pass, None = any number; what is to be said of it."""
+
+    dim: int
+    batch: int | None
+    doubt: str = ""
 
 
 def pictures(spec: InputSpec) -> NDArray[np.uint8]:
@@ -93,23 +108,56 @@ def refuse_random(adapter: Adapter, first: NDArray[np.float32]) -> str:
     """Refuse a model whose answer to an image is not the image's alone; `first` are its answers.
 
     ModelError where a second run differs by more than `REPEAT` (dropout is on, or noise is drawn),
-    or where an image alone gets a vector of another direction than among the others (batch
-    normalisation in training mode).  Returns what is to be said on stderr and kept in the report:
-    empty where an image's vector is its own to `MIXED`.
+    and where batch normalisation is in training mode: an image alone gets a vector of another
+    direction than among others.  Returns what is to be said on stderr and kept in the report: empty
+    where an image's vector is its own to `MIXED`.
     """
-    name = batching.name(adapter)
-    again = apart(first, answers(adapter))
-    if again > REPEAT:
+    called = batching.name(adapter)
+    _refuse_chance(called, first, answers(adapter))
+    if layer := _training(adapter):
+        raise ModelError(f"{called} has {layer} in training mode", "call eval() on its network")
+    alone = batching.embed(adapter, pictures(adapter.spec)[-1:])
+    return _mixing(called, first[-1:], alone) or str(getattr(adapter, "doubt", ""))
+
+
+def probe(forward: Forward, spec: InputSpec, batch: int | None, name: str) -> Probed:
+    """Find the dimension of a network and the batch that it must be fed in, by two of the images.
+
+    batch : what the model declares; None is put to the test. Where two together fail, the batch is
+    1; where they differ by over `MIXED` from what each gives alone too, with a word of `doubt`.
+    ModelError as from `refuse_random`.
+    """
+    if batch is not None:
+        shown = np.resize(pictures(spec), (batch, *spec.size, 3))
+        return Probed(forward(shown).shape[1], batch)
+    two = pictures(spec)[[0, -1]]
+    alone = np.concatenate([forward(two[:1]), forward(two[1:])])
+    try:
+        together = forward(two)
+    except ModelError:
+        return Probed(alone.shape[1], 1)
+    if apart(together, alone) <= MIXED:
+        return Probed(alone.shape[1], None)
+    _refuse_chance(name, together, forward(two))
+    return Probed(alone.shape[1], 1, _mixing(name, together, alone) + ": fed one at a time")
+
+
+def _refuse_chance(name: str, first: NDArray[np.float32], again: NDArray[np.float32]) -> None:
+    differing = apart(first, again)
+    if differing > REPEAT:
         raise ModelError(
-            f"{name} answers differently to the same image, by {again:.2g} of the largest value",
+            f"{name} answers differently to the same image, by {differing:.2g} of the largest "
+            "value",
             "is dropout on? export it in evaluation mode, after model.eval()",
         )
-    last = first[-1:]
-    alone = batching.embed(adapter, pictures(adapter.spec)[-1:])
-    mixed = apart(last, alone)
+
+
+def _mixing(name: str, among: NDArray[np.float32], alone: NDArray[np.float32]) -> str:
+    """Say by how much vectors change with the other images of a pass; empty up to `MIXED`."""
+    mixed = apart(among, alone)
     if mixed <= MIXED:
         return ""
-    if not _parallel(last, alone):
+    if not _parallel(among, alone):
         raise ModelError(
             f"{name} answers differently to an image alone and among others, by {mixed:.2g} of "
             "the largest value",
@@ -121,11 +169,22 @@ def refuse_random(adapter: Adapter, first: NDArray[np.float32]) -> str:
     )
 
 
+def _training(adapter: Adapter) -> str:
+    """Name a layer of a torch network inside an adapter that takes its statistics of the batch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return ""
+    layers = torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd
+    held = [v for v in getattr(adapter, "__dict__", {}).values() if isinstance(v, torch.nn.Module)]
+    wrong = (m for net in held for m in net.modules() if isinstance(m, layers) and m.training)
+    return next((type(layer).__name__ for layer in wrong), "")
+
+
 def _parallel(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
     """Tell whether each row of (N, D) points where its twin does, to a cosine of `_TURNED`."""
-    a, b = (x.astype(np.float64) for x in (a, b))
-    length = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return bool(((a * b).sum(axis=1) >= _TURNED * length).all() and (length > 0).all())
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    length = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    return bool(((x * y).sum(axis=1) >= _TURNED * length).all() and (length > 0).all())
 
 
 def _field(size: tuple[int, int], seed: int) -> NDArray[np.int64]:
@@ -136,7 +195,8 @@ def _field(size: tuple[int, int], seed: int) -> NDArray[np.int64]:
     v, u = v[:, None, None], u[None, :, None]
     upper = lattice[i][:, j] * (256 - u) + lattice[i][:, j + 1] * u
     lower = lattice[i + 1][:, j] * (256 - u) + lattice[i + 1][:, j + 1] * u
-    return (upper * (256 - v) + lower * v) // 65536
+    colours: NDArray[np.int64] = (upper * (256 - v) + lower * v) // 65536
+    return colours
 
 
 def _hashed(number: NDArray[np.int64]) -> NDArray[np.int64]:

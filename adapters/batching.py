@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.adapters import users_code
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
 
@@ -40,10 +41,19 @@ def embed(adapter: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Embed (N, H, W, 3) with any adapter: (N, D) float32; every call of an adapter is made here.
 
     One that has a `batch` gets exactly so many images at a time, the last ones black; those with
-    `fills_passes` see to that themselves.
+    `fills_passes` see to that themselves.  What it raises is a ModelError that names it, and so is
+    anything but `dim` real numbers an image.
     """
-    batch = None if getattr(adapter, "fills_passes", False) else getattr(adapter, "batch", None)
-    return in_batches(adapter.embed, images, batch)
+    if getattr(adapter, "fills_passes", False):
+        rows: NDArray[np.float32] = adapter.embed(images)
+        return rows
+
+    def forward(some: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with users_code.blamed(name(adapter), f"failed on {len(some)} images"):
+            made = np.asarray(adapter.embed(some))
+        return vectors(made, len(some), name(adapter), adapter.dim)
+
+    return in_batches(forward, images, getattr(adapter, "batch", None))
 
 
 def name(adapter: Any) -> str:
@@ -52,23 +62,22 @@ def name(adapter: Any) -> str:
     return str(getattr(adapter, "name", f"{kind.__module__}.{kind.__qualname__}"))
 
 
-def probe(forward: Forward, spec: InputSpec, batch: int | None) -> tuple[int, int | None]:
-    """Find the dimension of a model, and the batch it must be fed in: (dim, batch or None = any).
+def vectors(
+    made: NDArray[Any], images: int, name: str, dim: int | None = None
+) -> NDArray[np.float32]:
+    """Take what a model returned for N images as (N, D) float32, or say what it is instead.
 
-    batch : what the model declares; None is put to the test with two images of noise. Where two
-    together fail, or differ by over a hundredth from what each gives alone, the batch is 1.
+    (N, D, 1, 1) is (N, D) too.  dim : the D that it must be.
     """
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (batch or 2, *spec.size, 3), dtype=np.uint8)
-    if batch is not None:
-        return forward(noise).shape[1], batch
-    alone = np.concatenate([forward(noise[:1]), forward(noise[1:])])
-    try:
-        together = forward(noise)
-    except ModelError:
-        return alone.shape[1], 1
-    near = np.abs(together - alone).max() <= 0.01 * np.abs(alone).max()
-    return alone.shape[1], None if near else 1
+    given = f"{name} returned {made.dtype} of shape {made.shape} for {images} images"
+    if made.ndim < 2 or len(made) != images:
+        raise ModelError(given, "rows out must equal rows in: export it with a free batch, or 1")
+    if made.size != images * max(made.shape[1:]):
+        hint = "a feature map is no embedding: pool or flatten it inside the model, or take another"
+        raise ModelError(given, f"{hint} output; one vector an image, (N, D), is wanted")
+    if made.dtype.kind not in "fiu" or made.size == 0 or (dim or made[0].size) != made[0].size:
+        raise ModelError(given, f"expected real numbers of shape ({images}, {dim or 'D'})")
+    return made.reshape(images, -1).astype(np.float32, copy=False)
 
 
 def in_batches(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import batching
+from evalkit.adapters import batching, fingerprint
 from evalkit.errors import EvalkitError, ModelError
 
 _LANES = 2  # passes at once on a device: one is copied while the other computes
@@ -105,7 +105,8 @@ def _serve(make: Callable[[str], Any], device: str, pipes: list[Connection]) -> 
         pipes[0].send(("failed", (e.message, e.hint)))
         return
     line = str(getattr(adapter, "runtime", type(adapter).__name__))
-    known = (adapter.spec, adapter.dim, adapter.fingerprint, line, getattr(adapter, "batch", None))
+    batch = getattr(adapter, "batch", None)
+    known = (adapter.spec, adapter.dim, fingerprint(adapter), line, batch)
     pipes[0].send(("made", known))
     with ThreadPoolExecutor(len(pipes)) as threads:
         for _ in threads.map(lambda pipe: _lane(adapter, pipe), pipes):

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import onnx_session
-from evalkit.adapters.batching import check_images, cores, fed_as, filled, probe
+from evalkit.adapters import answers, onnx_session
+from evalkit.adapters.batching import check_images, cores, fed_as, filled, vectors
 from evalkit.adapters.onnx_digest import digest
 from evalkit.adapters.onnx_session import import_onnxruntime
 from evalkit.errors import ModelError
@@ -67,7 +67,8 @@ class OnnxModel:
         declared = given.shape[0] if isinstance(given.shape[0], int) else None
         if declared is not None and declared < 1:
             raise ModelError(f"{path.name} declares a batch of {declared}")
-        self.dim, self.batch = probe(lambda x: self._passes(x, len(x)), spec, declared)
+        found = answers.probe(lambda x: self._passes(x, len(x)), spec, declared, self.name)
+        self.dim, self.batch, self.doubt = found
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised."""
@@ -93,7 +94,8 @@ class OnnxModel:
             first = self._bound(x[:batch])
             first.bind_output(self._output, "cpu")
             self._session.run_with_iobinding(first, self._run_options)
-            y = self._checked(first.get_outputs()[0].numpy(), batch)
+            y = first.get_outputs()[0].numpy()
+            vectors(y, batch, self.name)
             rows = np.empty((len(x), *y.shape[1:]), y.dtype)
             rows[:batch] = y
             others = [self._bound(x[o : o + batch]) for o in range(batch, len(x), batch)]
@@ -110,15 +112,7 @@ class OnnxModel:
             raise ModelError(
                 f"{self.name} fails on {batch} images: {onnx_session.reason(e)}", fed_as(self.spec)
             ) from e
-        return rows.reshape(len(rows), -1)[: len(images)].astype(np.float32, copy=False)
-
-    def _checked(self, y: NDArray[Any], batch: int) -> NDArray[Any]:
-        if y.ndim < 2 or len(y) != batch:
-            raise ModelError(
-                f"{self.name} returned shape {y.shape} for {batch} images",
-                "rows out must equal rows in: export it with a free batch, or with batch 1",
-            )
-        return y
+        return vectors(rows, len(rows), self.name)[: len(images)]
 
     def _feed(self, images: NDArray[np.uint8]) -> Any:
         """Normalise the images, on the GPU where torch sees it too."""

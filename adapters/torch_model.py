@@ -8,13 +8,15 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
+from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters.batching import check_images, cores, fed_as, in_batches, probe
+from evalkit.adapters import answers, users_code
+from evalkit.adapters.batching import check_images, cores, fed_as, in_batches, vectors
 from evalkit.errors import MissingPackageError, ModelError
 from evalkit.types import InputSpec
 
@@ -29,6 +31,8 @@ class TorchModel:
     precision : float32, which on a GPU means without TF32; or autocast to bfloat16 or float16.
     compile : use `torch.compile`, with CUDA graphs on a GPU, for passes of this many images.
     output : which of several outputs, by position ("0") or key.
+    copy : take a copy in evaluation mode, so that a network in training stays as it is; else the
+    network itself, which is moved to the device.
 
     Images travel as uint8 and are normalised on the device, in channels-last order. Threads may
     call `embed` together; `streams` says how many are worth it. On a GPU each has its own stream.
@@ -54,6 +58,7 @@ class TorchModel:
         precision: str = "float32",
         compile: int | None = None,
         output: str | None = None,
+        copy: bool = True,
     ) -> None:
         torch = import_torch()
         if precision not in PRECISIONS:
@@ -65,7 +70,9 @@ class TorchModel:
             _keep_freed_memory()
         self._dtype = getattr(torch, precision)
         self._order = torch.channels_last if spec.layout == "nchw" else torch.contiguous_format
-        self._network = network.to(self._device, memory_format=self._order)
+        with users_code.blamed(name):
+            network = deepcopy(network).eval() if copy else network
+            self._network = network.to(self._device, memory_format=self._order)
         if compile is not None:
             batch, mode = compile, "reduce-overhead" if cuda else "default"
             self._network = torch.compile(self._network, mode=mode, dynamic=False)
@@ -76,7 +83,8 @@ class TorchModel:
             self.runtime += f" compiled for {compile}"
         if output is not None:
             self.runtime += f", output {output}"
-        self.dim, self.batch = probe(self._forward, spec, batch)
+        found = answers.probe(self._forward, spec, batch, name)
+        self.dim, self.batch, self.doubt = found
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised."""
@@ -85,39 +93,45 @@ class TorchModel:
     def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         torch = import_torch()
         check_images(images, self.spec)
+        doing = f"fails on {len(images)} images"
         try:
-            with torch.inference_mode(), self._stream(), self._cast():
+            with (
+                users_code.blamed(self.name, doing, RuntimeError),
+                torch.inference_mode(),
+                self._stream(),
+                self._cast(),
+            ):
                 y = self._chosen(self._network(feed(images, self.spec, self._device)))
                 rows: NDArray[np.float32] = y.float().cpu().numpy()
         except torch.cuda.OutOfMemoryError as e:
             torch.cuda.empty_cache()
             raise MemoryError(str(e).splitlines()[0]) from e
-        except (RuntimeError, AssertionError) as e:
+        except RuntimeError as e:
             if "can't allocate memory" in str(e):
                 raise MemoryError(str(e).splitlines()[0]) from e
-            raise ModelError(
-                f"{self.name} fails on {len(images)} images: {reason(e)}", fed_as(self.spec)
-            ) from e
-        if rows.ndim < 2 or len(rows) != len(images):
-            raise ModelError(
-                f"{self.name} returned shape {rows.shape} for {len(images)} images",
-                "rows out must equal rows in",
-            )
-        return rows.reshape(len(rows), -1)
+            raise ModelError(f"{self.name} {doing}: {reason(e)}", fed_as(self.spec)) from e
+        return vectors(rows, len(images), self.name)
 
     def _chosen(self, made: Any) -> Any:
         if isinstance(made, list | tuple):
             made = {str(i): one for i, one in enumerate(made)}
-        if not isinstance(made, Mapping):
+        if isinstance(made, import_torch().Tensor):
             return made
-        listed = ", ".join(f"{name} {tuple(one.shape)}" for name, one in made.items())
+        if not isinstance(made, Mapping) or not made:
+            raise ModelError(
+                f"{self.name} returned a {type(made).__name__}, not a tensor",
+                "return the embedding itself, or several tensors in a tuple or dictionary",
+            )
+        listed = ", ".join(
+            f"{name} {tuple(getattr(one, 'shape', ()))}" for name, one in made.items()
+        )
         if self._output is None and len(made) > 1:
             raise ModelError(
                 f"{self.name} has {len(made)} outputs: {listed}", "choose by --output NAME"
             )
         if self._output is not None and self._output not in made:
             raise ModelError(f"{self.name} has no output {self._output!r}", f"it has {listed}")
-        return made[self._output or next(iter(made))]
+        return self._chosen(made[self._output or next(iter(made))])
 
     def _cast(self) -> Any:
         torch = import_torch()
@@ -212,4 +226,6 @@ def _place(device: Any) -> str:
 def reason(error: Exception) -> str:
     """Give the last line of what torch says, which names the mistake."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip()[:200] if lines else type(error).__name__
+    kind = type(error).__name__
+    last = lines[-1].strip()[:200] if lines else kind
+    return last if last.startswith(kind) else f"{kind}: {last}"

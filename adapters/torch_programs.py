@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import inspect
+import re
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
+from evalkit.adapters import users_code
 from evalkit.adapters.torch_model import TorchModel, import_torch, reason
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
@@ -28,7 +31,8 @@ def script(path: Path, spec: InputSpec, **options: Any) -> TorchModel:
             f"{path.name} is not TorchScript: {reason(e)}",
             "weights without a network need --model module:factory --weights FILE",
         ) from e
-    return TorchModel(network, spec, name=path.name, fingerprint=_file_digest(path), **options)
+    name, digest = path.name, _file_digest(path)
+    return TorchModel(network, spec, name=name, fingerprint=digest, copy=False, **options)
 
 
 def program(path: Path, spec: InputSpec, **options: Any) -> TorchModel:
@@ -45,19 +49,29 @@ def program(path: Path, spec: InputSpec, **options: Any) -> TorchModel:
     sizes = [n.meta["val"].shape for n in exported.graph.nodes if n.op == "placeholder"][-1]
     options["batch"] = int(sizes[0]) if isinstance(sizes[0], int) else None
     name, digest = path.name, _file_digest(path)
-    return TorchModel(exported.module(), spec, name=name, fingerprint=digest, **options)
+    return TorchModel(exported.module(), spec, name=name, fingerprint=digest, copy=False, **options)
 
 
 def factory(model: str) -> Any:
-    """Import `package.module:function` and call it; modules beside the user's shell count."""
+    """Import `package.module:function` and call it; modules beside the user's shell count.
+
+    What the user's code raises is a ModelError that names it; what it prints goes to stderr.
+    """
     name, _, attribute = model.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    try:
-        make = getattr(importlib.import_module(name), attribute)
-    except (ImportError, AttributeError) as e:
-        raise ModelError(f"no factory {model}: {e}", "give module:function, importable here") from e
-    return make()
+    with contextlib.redirect_stdout(sys.stderr), users_code.blamed(model):
+        try:
+            module = importlib.import_module(name)
+            make = getattr(module, attribute, None)
+        except ImportError as e:
+            hint = "give module:function, importable here"
+            raise ModelError(f"no factory {model}: {e}", hint) from e
+        if not callable(make):
+            what = f"no {attribute}" if make is None else f"a {type(make).__name__} {attribute}"
+            hint = "give module:function"
+            raise ModelError(f"no factory {model}: {name} has {what} to call", hint)
+        return make()
 
 
 def network(
@@ -71,8 +85,9 @@ def network(
         from evalkit.adapters.checkpoints import fill
 
         fill(net, Path(weights))
-    digest = _network_digest(net)
-    return TorchModel(net.eval(), spec, name=model, fingerprint=digest, **options)
+    with users_code.blamed(model):
+        digest = _network_digest(net.eval())
+    return TorchModel(net, spec, name=model, fingerprint=digest, copy=False, **options)
 
 
 def _file_digest(path: Path) -> str:
@@ -81,9 +96,12 @@ def _file_digest(path: Path) -> str:
 
 
 def _network_digest(net: Any) -> str:
-    """SHA-256 of a network's tensors and of the source files of its layers, torch's own apart."""
-    h = hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
+    """SHA-256 of a network's tensors, layers as they describe themselves, and layers' source files.
+
+    Buffers that are not saved count too, torch's own sources do not.
+    """
+    h = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", repr(net)).encode())
+    for name, tensor in sorted({**net.state_dict(), **dict(net.named_buffers())}.items()):
         h.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         h.update(tensor.detach().cpu().contiguous().flatten().view(import_torch().uint8).numpy())
     kinds = {type(layer) for layer in net.modules()}

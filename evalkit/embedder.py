@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import Adapter
+from evalkit.adapters import Adapter, fingerprint
 from evalkit.adapters.presets import describe
 from evalkit.errors import DataError, ModelError
 from evalkit.features import PENDING, FeatureStore, cache_path, difference
@@ -43,7 +43,7 @@ def feature_key(
 ) -> dict[str, str]:
     """Name everything that the features depend on, part by part."""
     return {
-        "model": adapter.fingerprint,
+        "model": fingerprint(adapter),
         "runtime": str(getattr(adapter, "runtime", type(adapter).__name__)),
         "input spec": describe(adapter.spec),
         "manifest": manifest.digest(),

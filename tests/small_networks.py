@@ -28,6 +28,36 @@ class Mixed(Plain):
         return super().forward(x - x.mean(0))
 
 
+class Scaled(Plain):
+    """It divides by the length of the whole pass, as an export at batch 1 may."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        return y / y.norm()
+
+
+class Dropping(Plain):
+    """Its dropout is on whatever the mode."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(super().forward(x))
+
+
+class Bag(Plain):
+    def forward(self, x: torch.Tensor) -> object:
+        return object()
+
+
+class Map(Plain):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)
+
+
+class Pooled(Plain):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).mean((2, 3), keepdim=True)
+
+
 class Hungry(Plain):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) > 3:
@@ -41,10 +71,6 @@ def plain() -> Plain:
 
 def with_norm() -> WithNorm:
     return WithNorm()
-
-
-def mixed() -> Mixed:
-    return Mixed()
 
 
 def hungry() -> Hungry:

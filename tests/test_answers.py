@@ -61,9 +61,8 @@ def test_no_image_is_its_own_mirror(swap: tuple[object, ...]) -> None:
         Network(lambda x: project(x[:, :, ::-1])),
         Network(lambda x: project(np.roll(x, 1, axis=1))),
         Network(lambda x: np.tanh(project(x) / 1000) * 1000),
-        Network(lambda x: project(x)[:, :7]),
     ],
-    ids=["colour", "std", "mean", "clip", "flip", "shift", "activation", "dimension"],
+    ids=["colour", "std", "mean", "clip", "flip", "shift", "activation"],
 )
 def test_another_model_answers_differently(other: Network) -> None:
     kept = answers.answers(Network(project))

@@ -6,14 +6,18 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 import evalkit
-from evalkit import adapters
+from evalkit import adapters, check
+from evalkit.adapters import answers, batching, torch_programs
+from evalkit.adapters.presets import PRESETS
 from evalkit.errors import ModelError
 from evalkit.features import FeatureStore
 
@@ -92,5 +96,92 @@ def test_what_is_no_adapter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             return Half
 
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Offered()])
-    with pytest.raises(ModelError, match="half gave a Half without spec, fingerprint, embed"):
+    with pytest.raises(ModelError, match="half gave a Half without spec, embed"):
         adapters.load("half")
+
+
+class Fixed:
+    """It takes three images, no more and no fewer."""
+
+    spec, dim, batch = PRESETS["arcface"], 2, 3
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if len(images) != 3:
+            raise ValueError(f"fed {len(images)} images\nof three")
+        return images.mean((1, 2))[:, :2].astype(np.float32)
+
+
+def test_a_batch_is_kept_to_exactly() -> None:
+    images = answers.pictures(Fixed.spec)
+    model = Fixed()
+    for n in (1, 3, 4):
+        expected = images[:n].mean((1, 2))[:, :2].astype(np.float32)
+        np.testing.assert_array_equal(batching.embed(model, images[:n]), expected)
+    assert answers.refuse_random(model, answers.answers(model)) == ""
+    assert check.behaviour(model, images, seconds=0).batch_difference == 0
+
+
+def test_an_error_of_a_plug_in_names_it() -> None:
+    model = Fixed()
+    model.batch = 2
+    with pytest.raises(ModelError) as told:
+        batching.embed(model, answers.pictures(model.spec))
+    assert "test_plugin.Fixed failed on 2 images: ValueError: fed 2 images of" in told.value.message
+    assert "test_plugin.py, line" in told.value.hint and "in embed" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (np.zeros((2, 2)), r"float64 of shape \(2, 2\) for 3 images"),
+        (np.zeros(3), r"of shape \(3,\) for 3 images"),
+        (np.zeros((3, 4, 5, 5)), "feature map"),
+        (np.zeros((3, 0)), "expected real numbers"),
+        (np.zeros((3, 5)), r"expected real numbers of shape \(3, 2\)"),
+        (np.zeros((3, 2), complex), "complex128"),
+        (np.full((3, 2), "a"), "<U1"),
+        (None, "object"),
+        ([[1, 2], [3]] * 2, "Fixed failed on 3 images: ValueError"),
+    ],
+)
+def test_what_is_no_vector_is_refused(made: object, says: str) -> None:
+    model = Fixed()
+    model.embed = lambda images: made  # type: ignore[assignment, method-assign, return-value]
+    with pytest.raises(ModelError, match=says):
+        batching.embed(model, answers.pictures(model.spec)[:3])
+
+
+@pytest.mark.parametrize("rows", [np.ones((3, 2)), np.ones((3, 2, 1, 1), np.float16)])
+def test_vectors_become_float32(rows: NDArray[np.floating]) -> None:
+    model = Fixed()
+    model.embed = lambda images: rows  # type: ignore[assignment, method-assign, return-value]
+    made = batching.embed(model, answers.pictures(model.spec)[:3])
+    assert made.dtype == np.float32 and made.shape == (3, 2)
+
+
+def test_a_plug_in_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: str, **options: object) -> None:
+        raise KeyError("licence")
+
+    class Offered:
+        name = "half"
+
+        def load(self) -> Callable[..., None]:
+            return broken
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Offered()])
+    with pytest.raises(ModelError, match="plug-in half failed on half:x: KeyError: 'licence'"):
+        adapters.load("half:x")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("spec", None), ("dim", "2"), ("dim", 0), ("batch", 0), ("batch", "8")]
+)
+def test_an_adapter_of_other_kinds_is_refused(
+    monkeypatch: pytest.MonkeyPatch, field: str, value: object
+) -> None:
+    model = Fixed()
+    setattr(model, field, value)
+    monkeypatch.setattr(torch_programs, "factory", lambda name: model)
+    with pytest.raises(ModelError, match=f"a:b gave a Fixed whose {field} is {value!r}"):
+        adapters.load("a:b")

@@ -6,14 +6,18 @@ import pickle
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from evalkit import adapters
+from evalkit.adapters import answers, torch_programs
 from evalkit.adapters.presets import build
+from evalkit.adapters.torch_model import TorchModel
 from evalkit.cli import run
 from evalkit.errors import ModelError
 from evalkit.images import find
@@ -79,10 +83,122 @@ def test_files(tmp_path: Path, kind: str) -> None:
         )
 
 
-def test_rows_that_depend_on_their_neighbours_are_made_alone() -> None:
-    model = adapters.load("small_networks:mixed", spec=SPEC)
+def test_a_scale_of_the_pass_is_told_and_images_are_fed_alone() -> None:
+    model: Any = adapters.load("small_networks:Scaled", spec=SPEC)
     assert model.batch == 1
+    assert "Scaled change with the other images of a pass" in model.doubt
+    assert model.doubt.endswith("fed one at a time")
+    assert answers.refuse_random(model, answers.answers(model)) == model.doubt
     np.testing.assert_array_equal(model.embed(images(3))[2:], model.embed(images(3)[2:]))
+
+
+def test_what_is_not_in_evaluation_mode_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Mixed answers differently to an image alone") as told:
+        adapters.load("small_networks:Mixed", spec=SPEC)
+    assert "batch normalisation in training mode" in told.value.hint
+    with pytest.raises(ModelError, match="Dropping answers differently to the same image") as told:
+        adapters.load("small_networks:Dropping", spec=SPEC)
+    assert "dropout" in told.value.hint
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = torch.nn.Sequential(small_networks.plain(), torch.nn.Dropout()).train()
+        torch.jit.trace(net, torch.zeros(2, 3, 8, 8), check_trace=False).save(tmp_path / "m.pt")
+    with pytest.raises(ModelError, match=r"m\.pt answers differently to the same image"):
+        adapters.load(str(tmp_path / "m.pt"), spec=SPEC)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(net).save(tmp_path / "m.pt")
+    assert adapters.load(str(tmp_path / "m.pt"), spec=SPEC).dim == 5  # put into evaluation mode
+
+
+def test_a_network_in_training_stays_as_it_is() -> None:
+    net = torch.nn.Sequential(small_networks.plain(), torch.nn.Dropout()).train()
+    kept = {name: (x.clone(), x.stride()) for name, x in net.state_dict().items()}
+    model = TorchModel(net, SPEC, name="net", fingerprint="1")
+    np.testing.assert_array_equal(model.embed(images(9)), model.embed(images(9)))
+    assert all(layer.training for layer in net.modules())
+    for name, x in net.state_dict().items():
+        assert torch.equal(x, kept[name][0]) and x.stride() == kept[name][1]
+
+
+def test_a_network_in_training_inside_an_adapter_is_refused() -> None:
+    class OneByOne:
+        spec, dim = SPEC, 5
+
+        def __init__(self) -> None:
+            self.net = small_networks.plain()
+
+        def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+            fed = torch.from_numpy(x).permute(0, 3, 1, 2).float()
+            with torch.no_grad():
+                return torch.cat([self.net(one[None]) for one in fed]).numpy()
+
+    model = OneByOne()
+    model.net.eval()
+    assert answers.refuse_random(model, answers.answers(model)) == ""
+    model.net.train()
+    with pytest.raises(ModelError, match="has BatchNorm2d in training mode"):
+        answers.refuse_random(model, answers.answers(model))
+
+
+def test_a_feature_map_is_no_embedding() -> None:
+    with pytest.raises(ModelError, match=r"Map returned float32 of shape \(1, 4, 6, 6\)") as told:
+        adapters.load("small_networks:Map", spec=SPEC)
+    assert "a feature map is no embedding" in told.value.hint
+    assert adapters.load("small_networks:Pooled", spec=SPEC).embed(images(3)).shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("body", "says", "where"),
+    [
+        ("def make(): assert False, 'set it'", "net:make failed: AssertionError: set it", "line 1"),
+        ("def make():\n  return open('w.pth')", "net:make failed: FileNotFoundError", "line 2"),
+        ("def make(depth): pass", "net:make failed: TypeError: make() missing 1", "torch_programs"),
+        ("def make(): raise SystemExit(1)", "net:make failed: SystemExit: 1", "line 1"),
+        ("x = 1 / 0", "net:make failed: ZeroDivisionError: division by zero", "net.py, line 1"),
+        ("def make(: pass", "net:make failed: SyntaxError", "net.py, line 1"),
+        ("import nosuch", "no factory net:make: No module named 'nosuch'", "importable"),
+        ("make = 3", "no factory net:make: net has a int make to call", "module:function"),
+    ],
+)
+def test_an_error_of_a_factory_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, says: str, where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "net", raising=False)
+    (tmp_path / "net.py").write_text(body)
+    with pytest.raises(ModelError) as told:
+        adapters.load("net:make", spec=SPEC)
+    assert says in told.value.message and where in told.value.hint
+    sys.modules.pop("net", None)
+
+
+def test_what_is_no_tensor_is_named() -> None:
+    with pytest.raises(ModelError, match="small_networks:Bag returned a object, not a tensor"):
+        adapters.load("small_networks:Bag", spec=SPEC)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net, "conv", torch.nn.Conv2d(3, 4, 3, padding_mode="reflect")),
+        lambda net: net.register_buffer("shift", torch.ones(1), persistent=False),
+        lambda net: setattr(net.norm, "eps", 1e-3),
+    ],
+)
+def test_the_fingerprint_follows_layers_and_buffers_that_are_not_saved(
+    change: Callable[[torch.nn.Module], None],
+) -> None:
+    def made(other: bool) -> str:
+        net = small_networks.plain()
+        weights = net.state_dict()
+        if other:
+            change(net)
+            net.load_state_dict(weights)
+        return adapters.fingerprint(torch_programs.network(net, "net", SPEC))
+
+    assert made(False) == made(False) != made(True)
 
 
 def test_one_of_several_outputs() -> None:

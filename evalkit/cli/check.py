@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from evalkit import __version__, adapters, check, images
+from evalkit.adapters import answers
 from evalkit.adapters.presets import describe
 from evalkit.cli.model_options import ModelChoice, model_options
 from evalkit.cli.options import Command
@@ -52,6 +53,8 @@ def command(choice: ModelChoice, people: int, json_path: Path | None, quiet: boo
     """
     output = Output(None, None, quiet)
     adapter = choice.load()
+    if doubt := answers.refuse_random(adapter, answers.answers(adapter)):
+        output.say(f"warning: {doubt}")
     size = adapter.spec.size
     faces = None if choice.data is None else _faces(choice.data, choice, adapter, people)
     noise = np.random.default_rng(0).integers(0, 256, (32, *size, 3), dtype=np.uint8)
@@ -149,7 +152,7 @@ def _lines(
     what = "noise" if faces is None else "faces"
     speed = ", ".join(f"{rate:,.0f} at batch {n}" for n, rate in seen.speed.items())
     lines = [
-        f"model      {adapter.fingerprint}, {getattr(adapter, 'runtime', type(adapter).__name__)}",
+        f"model      {adapters.fingerprint(adapter) or 'no fingerprint'}, {_runtime(adapter)}",
         f"fed as     {describe(adapter.spec)}",
         f"dimension  {adapter.dim}",
         f"norms      {low:.3g} to {high:.3g}, median {median:.3g} ({what})",
@@ -168,6 +171,10 @@ def _lines(
     return lines
 
 
+def _runtime(adapter: adapters.Adapter) -> str:
+    return str(getattr(adapter, "runtime", type(adapter).__name__))
+
+
 def _document(
     adapter: adapters.Adapter,
     seen: check.Behaviour,
@@ -178,8 +185,8 @@ def _document(
 ) -> dict[str, Any]:
     return {
         "evalkit": __version__,
-        "model": adapter.fingerprint,
-        "runtime": getattr(adapter, "runtime", type(adapter).__name__),
+        "model": adapters.fingerprint(adapter),
+        "runtime": _runtime(adapter),
         "input spec": describe(adapter.spec),
         "dimension": adapter.dim,
         "people": 0 if faces is None else len(faces) // 2,

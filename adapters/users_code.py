@@ -1,0 +1,50 @@
+"""Exceptions of code that is not evalkit's: factories, plug-ins and detectors, told in one line."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from evalkit.errors import EXIT_TERMINATED, EvalkitError, ModelError
+
+_LONGEST = 300  # characters of an exception's own message
+
+
+@contextmanager
+def blamed(
+    who: str, doing: str = "failed", but: type[Exception] | tuple[()] = ()
+) -> Iterator[None]:
+    """Turn what the code inside raises into a ModelError that names `who`, the kind and the line.
+
+    evalkit's own errors, memory that runs out, `but` and the end of the process pass; `sys.exit`
+    does not: its code would be read as evalkit's.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as e:
+        terminated = isinstance(e, SystemExit) and e.code == EXIT_TERMINATED
+        if terminated or isinstance(e, (EvalkitError, MemoryError, but)):
+            raise
+        raise ModelError(f"{who} {doing}: {reason(e)}", f"it was raised in {_place(e)}") from e
+
+
+def reason(error: BaseException) -> str:
+    """Give an exception's kind and message on one line: "ValueError: no such layer"."""
+    text = " ".join(str(error).split())
+    short = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    return f"{type(error).__name__}: {short}" if text else type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    """Name the innermost line outside Python's library and installed packages, else the first."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}, line {error.lineno}"
+    frames = list(traceback.extract_tb(error.__traceback__))
+    frames = frames[2:] or frames  # this module and its caller
+    libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
+    own = [f for f in frames if not f.filename.startswith(libraries)]
+    found = own[-1] if own else frames[0]
+    return f"{Path(found.filename).name}, line {found.lineno}, in {found.name}"
