@@ -22,9 +22,23 @@ _PATIENCE_S = 1.0  # a shell's `flock FOLDER evalkit ...` holds the lock until e
 
 
 def cache_folder() -> Path:
-    """Find the user's cache: `$EVALKIT_CACHE`, else evalkit's part of XDG's."""
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("EVALKIT_CACHE") or Path(user) / "evalkit")
+    """Find or make the user's cache: `$EVALKIT_CACHE`, else evalkit's part of XDG's.
+
+    DataError where it cannot be made, or the user has no home: in a container, often a mere number.
+    """
+    hint = "set EVALKIT_CACHE to a folder that may be written"
+    try:
+        user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        user = None
+    named = os.environ.get("EVALKIT_CACHE") or (user and Path(user) / "evalkit")
+    if not named:
+        raise DataError("there is no home folder to keep a cache in", hint)
+    try:
+        Path(named).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise DataError(f"the cache {named} cannot be made: {e.strerror}", hint) from e
+    return Path(named)
 
 
 BLANKS = " \t"  # around and between names; any other character may be part of one

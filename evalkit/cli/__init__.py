@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 import traceback
 from typing import Any
@@ -65,6 +66,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "schema": ("evalkit.cli.schema", "The JSON schema of the report file."),
     },
 }
+_COMPLETION = "_EVALKIT_COMPLETE"  # set where a shell asks click to complete a line
 COMMANDS = {name: held for section in SECTIONS.values() for name, held in section.items()}
 
 
@@ -126,8 +128,14 @@ def main(args: list[str] | None = None) -> None:
 def run(args: list[str] | None = None) -> int:
     """Run the command line and return its exit code; one line a mistake, no traceback."""
     try:
-        result: Any = cli.main(args, prog_name="evalkit", standalone_mode=False)
+        if _COMPLETION in os.environ:
+            cli.main(prog_name="evalkit")
+        # not cli.main: it exits with 1 where the reader of a pipe left
+        with cli.make_context("evalkit", sys.argv[1:] if args is None else [*args]) as context:
+            result: Any = cli.invoke(context)
         return result if isinstance(result, int) else EXIT_DONE
+    except click.exceptions.Exit as e:
+        return e.exit_code
     except click.exceptions.NoArgsIsHelpError as e:
         e.show()
         return e.exit_code
@@ -135,6 +143,11 @@ def run(args: list[str] | None = None) -> int:
         where = e.ctx.command_path if isinstance(e, click.UsageError) and e.ctx else "evalkit"
         say(f"{where}: error: {e.format_message()}", f"hint: {where} --help")
         return e.exit_code
+    except SystemExit as e:
+        if e.code == EXIT_TERMINATED or _COMPLETION in os.environ:
+            raise
+        say(f"evalkit: error: the model or a library ended the program: exit({e.code!r})")
+        return EXIT_UNUSABLE
     except (click.Abort, KeyboardInterrupt):
         say("evalkit: interrupted")
         return EXIT_INTERRUPTED
@@ -149,7 +162,7 @@ def run(args: list[str] | None = None) -> int:
         where = f": {e.filename}" if e.filename else ""
         say(f"evalkit: error: {e.strerror or e}{where}")
         return EXIT_UNUSABLE
-    except Exception:  # 1 would say that a gate is closed
+    except BaseException:  # 1 would say that a gate is closed
         say(*traceback.format_exc().rstrip().split("\n"))
         say("evalkit: error: this is a fault of evalkit itself; please report it")
         return EXIT_UNUSABLE

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError, MissingPackageError
+from evalkit.files import cache_folder
 
 # The deep-funneled 250x250 images at one commit of the official site's repository.
 SITE = (
@@ -53,8 +54,7 @@ def fetch(progress: Callable[[int, int], None] = lambda done, total: None) -> Pa
     keys, digests, _ = _table()
     site = os.environ.get("EVALKIT_LFW_URL", SITE)
     cache = pooch.create(
-        path=Path(os.environ.get("EVALKIT_CACHE") or pooch.os_cache("evalkit"))
-        / "lfw-deepfunneled",
+        path=cache_folder() / "lfw-deepfunneled",
         base_url=site,
         registry={k: d.tobytes().hex() for k, d in zip(keys, digests, strict=True)},
         retry_if_failed=_RETRIES,

@@ -38,7 +38,7 @@ class ImageDigests:
     def __init__(self, source: ImageSource, *, verify: bool = False) -> None:
         self.source = source
         self.own = np.zeros((len(source.keys), DIGEST), np.uint8)
-        self._kept = {} if source.stamp is None else _read(_index(source.place))
+        self._kept = {} if source.stamp is None else _read(source.place)
         self._stamps: list[bytes] = []
         if source.stamp is not None:
             self._look(verify)
@@ -80,8 +80,8 @@ class ImageDigests:
         if held == self._kept:
             return
         newest = list(held.items())[-max(_MOST, len(self._stamps)) :]
-        path = _index(self.source.place)
         with suppress(OSError, EvalkitError):
+            path = _index(self.source.place)
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as f:
                 columns = [_column([pair[c] for pair in newest]) for c in (0, 1)]
@@ -105,14 +105,14 @@ def _index(place: str) -> Path:
     return cache_folder() / "stamps" / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.npz"
 
 
-def _read(path: Path) -> dict[bytes, bytes]:
-    """Stamp -> digest; empty where there is no file of them, or a damaged one."""
+def _read(place: str) -> dict[bytes, bytes]:
+    """Stamp -> digest; empty where there is no cache or file of them, or a damaged one."""
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with np.load(_index(place), allow_pickle=False) as held:
             if str(held["format"]) != _FORMAT:
                 return {}
             stamps, digests = held["stamps"], held["digests"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, EvalkitError):
         return {}
     if stamps.ndim != 2 or digests.shape != (len(stamps), DIGEST) or digests.dtype != np.uint8:
         return {}
