@@ -17,6 +17,7 @@ from evalkit.cli.terminal import say
 from evalkit.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
     EXIT_UNUSABLE,
     EvalkitError,
 )
