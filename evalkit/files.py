@@ -110,8 +110,12 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """
     refuse_unwritable(path)
     if is_stream(path):
-        with _opened(path) as f:
-            yield f
+        try:
+            with _opened(path) as f:
+                yield f
+        except OSError as e:
+            e.filename = e.filename or str(path)
+            raise
     else:
         with partial_file(path) as f:
             yield f

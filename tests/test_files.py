@@ -160,6 +160,34 @@ def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
         put(tmp_path / ("n" * (longest + 1)), b"")
 
 
+def test_the_disk_has_a_file_before_its_name_and_then_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    rename, fsync = Path.replace, os.fsync
+
+    def synced(handle: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def renamed(self: Path, target: Path) -> Path:
+        done.append("rename")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    put(tmp_path / "x", b"new")
+    assert done == ["file", "rename", "folder"]
+    reports.write(report(1), tmp_path / "r.json")  # outcomes, report, outcomes to their own name
+    assert done[3:] == ["file", "rename", "folder"] * 2 + ["rename", "folder"]
+
+
+def test_a_handle_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    with (tmp_path / "x").open("rb") as f, pytest.raises(OSError, match="/dev/fd/"):
+        put(Path(f"/dev/fd/{f.fileno()}"), b"new")
+
+
 # What a killed writer leaves
 
 
