@@ -11,6 +11,16 @@ import numpy as np
 from evalkit.directions import better
 from evalkit.errors import ReportError
 from evalkit.escaping import laid_out, printable
+from evalkit.identity import (
+    COMPARISONS,
+    IMAGES,
+    KEYS,
+    LIST,
+    SET,
+    by_appearance,
+    difference,
+    numbered,
+)
 from evalkit.protocols.intervals import affordable
 from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.paired import Difference, differences
@@ -22,20 +32,40 @@ from evalkit.types import Report
 MUST_AGREE = {
     "protocol": "they measure different things",
     "protocol_version": "the protocol's numbers changed between these versions",
-    "manifest": "they were measured on different images",
     "crop": "the images were aligned differently",
     "decoder": "the images were decoded differently",
     "recipe": "features became scores by different rules",
 }
+# The same of the comparisons (`identity.difference`), and what makes them agree.
+SAME_SET = {
+    COMPARISONS: (
+        "nobody knows what they compared",
+        "measure again what an older evalkit measured",
+    ),
+    LIST: ("they compare other pairs, in another order, folds or people", "measure on one list"),
+    IMAGES: (
+        "they were measured on different images",
+        "measure on the same images, or give both as embeddings made elsewhere",
+    ),
+    KEYS: (
+        "nobody knows that their rows are the same images",
+        "name the rows: --keys or --set, from Python evaluate(..., keys=NAMES, set_name=NAME)",
+    ),
+    SET: (
+        "names alone do not say that the images are the same",
+        "name the set of both: --set NAME, from Python evaluate(..., set_name=NAME)",
+    ),
+}
+IGNORABLE = (*MUST_AGREE, *SAME_SET)
 _DRAWS = 500
 _A_SECOND = 100_000_000  # comparisons touched in all draws
-# The arrays that say which comparisons the outcomes are of.
+# The arrays that say which comparisons the outcomes are of; those that number rows and people.
+_ROWS = ("left", "right", "left_subject", "right_subject")
 _COMPARISONS = (
     "genuine",
     "left",
     "right",
     "fold",
-    "keys",
     "genuine_subject",
     "left_images",
     "right_images",
@@ -77,16 +107,31 @@ class Comparison:
 
 
 def check_comparable(base: Report, other: Report, ignore: Collection[str] = ()) -> None:
-    """Raise ReportError naming the first field in which two reports must agree and do not."""
+    """Raise ReportError naming the first field in which two reports must agree and do not.
+
+    ignore : fields of `IGNORABLE`.
+    """
+    for field in ignore:
+        if field not in IGNORABLE:
+            raise ReportError(f"no field {field!r} to ignore", f"known are {', '.join(IGNORABLE)}")
     for field, meaning in MUST_AGREE.items():
-        if field in ignore:
-            continue
         a, b = _field(base, field), _field(other, field)
-        if a != b:
-            raise ReportError(
-                f"the reports differ in {field!r}: {_short(a)} and {_short(b)}; {meaning}",
-                f"measure both the same way, or compare all the same with --ignore {field}",
-            )
+        if a != b and field not in ignore:
+            raise _unlike(field, a, b, meaning, "measure both the same way")
+    if field := difference(base.identity, other.identity, ignore):
+        known = LIST if field == COMPARISONS else field
+        a, b = (getattr(report.identity, known) for report in (base, other))
+        raise _unlike(field, a, b, *SAME_SET[field])
+
+
+def _unlike(field: str, a: Any, b: Any, meaning: str, remedy: str) -> ReportError:
+    differ = f"the reports differ in {field!r}: {_short(a)} and {_short(b)}"
+    if a is None and b is None:
+        differ = f"neither report records {field!r}"
+    return ReportError(
+        f"{differ}; {meaning}",
+        f"{remedy}, or compare all the same: --ignore {field}, from Python ignore=[{field!r}]",
+    )
 
 
 def compare(
@@ -103,7 +148,8 @@ def compare(
 
     Paired where both reports have outcomes of the same comparisons; otherwise values alone, with
     the reason.  draws : 500 (a spread known to 3 %), or fewer where those take long.
-    ReportError where the reports may not be compared, see `check_comparable`.
+    ignore : fields of `IGNORABLE`.  ReportError where the reports may not be compared, see
+    `check_comparable`.
     """
     check_comparable(base, other, ignore)
     a, b = base.flat(), other.flat()
@@ -175,6 +221,7 @@ def _pairable(base: Report, other: Report) -> tuple[dict[str, tuple[Outcomes, Ou
     for report, which in ((base, "first"), (other, "second")):
         if report.outcomes is None:
             return {}, f"the {which} report has no outcomes beside it (the .npz that --out writes)"
+    same = not difference(base.identity, other.identity)
     a, b = parts_of(base.outcomes or {}), parts_of(other.outcomes or {})
     if len(a) == len(b) == 1:
         b = dict(zip(a, b.values(), strict=True))
@@ -183,15 +230,32 @@ def _pairable(base: Report, other: Report) -> tuple[dict[str, tuple[Outcomes, Ou
         where = f" of {part}" if part else ""
         if part not in a or part not in b:
             why.append(f"only the {'first' if part in a else 'second'} report has outcomes{where}")
-        elif name := _first_difference(a[part], b[part]):
+            continue
+        x, y = a[part], b[part]
+        if same and _first_difference(x, y, _ROWS) and "left" in x and "left" in y:
+            x, y = _by_appearance(x), _by_appearance(y)
+        if name := _first_difference(x, y, _COMPARISONS if same else (*_COMPARISONS, "keys")):
             why.append(f"the outcomes{where} are of different comparisons: {name!r} differs")
         else:
-            found[part] = a[part], b[part]
+            found[part] = x, y
     return found, "; ".join(why)
 
 
-def _first_difference(a: Outcomes, b: Outcomes) -> str:
-    for name in _COMPARISONS:
+def _by_appearance(outcomes: Outcomes) -> Outcomes:
+    """Give rows and subjects of listed pairs numbers as they come, whatever they are called."""
+    rows, number = by_appearance(np.column_stack([outcomes["left"], outcomes["right"]]).ravel())
+    made = {**outcomes, "left": number[::2], "right": number[1::2]}
+    if "keys" in outcomes:
+        made["keys"] = outcomes["keys"][rows]
+    if "left_subject" in outcomes:
+        sides = outcomes["left_subject"], outcomes["right_subject"]
+        who = numbered(np.column_stack(sides).ravel())
+        made |= {"left_subject": who[::2], "right_subject": who[1::2]}
+    return made
+
+
+def _first_difference(a: Outcomes, b: Outcomes, names: Iterable[str]) -> str:
+    for name in names:
         if (name in a) != (name in b) or (name in a and not np.array_equal(a[name], b[name])):
             return name
     return ""

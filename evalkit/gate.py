@@ -6,7 +6,7 @@ import difflib
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,17 +27,24 @@ _ROUNDING = 1e-12  # 0.993 - 0.992 is not above 0.001
 class Rule:
     """What one metric must keep, in its own units (a fraction: 0.002 is 0.2 points).
 
-    max_drop : how much worse than the baseline it may be.  test : "paired" fails only if the drop
-    is also significant (two-sided p < alpha); "plain" fails on the drop alone.
+    max_drop : how much worse than the baseline it may be; None is nothing, or, with a floor or a
+    ceiling, that these alone are held.  test : "paired" fails only if the drop is also significant
+    (two-sided p < alpha); "plain" fails on the drop alone.
     floor : the least value, for metrics where higher is better; ceiling : the most, for errors.
     """
 
     metric: str
-    max_drop: float = 0.0
+    max_drop: float | None = None
     test: Test = "paired"
     alpha: float = ALPHA
     floor: float | None = None
     ceiling: float | None = None
+
+    @property
+    def allowed(self) -> float | None:
+        """The largest drop from the baseline; None where that is not held."""
+        bounded = self.floor is not None or self.ceiling is not None
+        return self.max_drop or (None if self.max_drop is None and bounded else 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +72,13 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All rulings; the gate is open if every rule passed."""
+    """All rulings; the gate is open if every rule passed.
+
+    not_held : metric -> why no rule holds it.
+    """
 
     rulings: tuple[Ruling, ...]
+    not_held: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -99,29 +110,51 @@ def check(
 ) -> Verdict:
     """Apply the rules (`default_rules` if none are given) to a report and its baseline.
 
-    Without rules, what the baseline measured and the report did not fails too.
+    Without rules, what the baseline measured and the report did not fails too.  The verdict names
+    every metric that is not held.
     ReportError where the two may not be compared, where a rule names a metric that neither has, or
     where it asks for a paired test and the comparisons are not at hand.
     """
     if rules is None:
         found = compare(baseline, report, ignore=ignore)
         rules = (*default_rules(found), *_lost(report, baseline))
+        why = found.why_unpaired or "no outcomes to pair"
     else:
         for rule in rules:
             _known_metric(rule, report, baseline)
-        names = list(dict.fromkeys(rule.metric for rule in rules))
+        names = list(dict.fromkeys(r.metric for r in rules if r.allowed is not None))
         found = compare(baseline, report, names=names, ignore=ignore)
-    return Verdict(tuple(_ruling(rule, report, baseline, found) for rule in rules))
+        why = "no rule"
+    rulings = tuple(_ruling(rule, report, baseline, found) for rule in rules)
+    return Verdict(rulings, _not_held(rules, report, baseline, why))
+
+
+def _not_held(held: Sequence[Rule], report: Report, baseline: Report, why: str) -> dict[str, str]:
+    """Say of every metric without a rule why it has none; `why` where it could have one."""
+    ruled, now, before = {rule.metric for rule in held}, report.flat(), baseline.flat()
+
+    def reason(name: str) -> str:
+        if only_describes(name):
+            return "neither better nor worse when higher"
+        if name in now and name in before:
+            return why
+        return f"no value in the {'report' if name in before else 'baseline'}"
+
+    return {n: reason(n) for n in {**baseline.metrics, **report.metrics} if n not in ruled}
 
 
 def assert_no_regression(
-    report: Report, baseline: Report, rules: Sequence[Rule] | None = None
+    report: Report,
+    baseline: Report,
+    rules: Sequence[Rule] | None = None,
+    *,
+    ignore: Sequence[str] = (),
 ) -> Verdict:
     """Raise AssertionError with the verdict's table unless the report keeps every rule.
 
-    For the tests of a model's repository; without rules, `default_rules`.
+    For the tests of a model's repository; rules and ignore as `check` takes them.
     """
-    verdict = check(report, baseline, rules)
+    verdict = check(report, baseline, rules, ignore=ignore)
     if not verdict.passed:
         raise AssertionError("the gate is closed\n" + verdict_table(verdict))
     return verdict
@@ -142,6 +175,9 @@ def _ruling(rule: Rule, report: Report, baseline: Report, found: Comparison) -> 
         note = "the baseline has no value for it: only its floor or ceiling was checked"
         return replace(ruling, failure="; ".join(failures), warning=note)
     drop = value - base if lower_is_better(rule.metric) else base - value
+    allowed = rule.allowed
+    if allowed is None:
+        return replace(ruling, drop=drop, failure="; ".join(failures))
     d = found.differences.get(rule.metric)
     paired = rule.test == "paired"
     if paired and d is None:
@@ -151,12 +187,12 @@ def _ruling(rule: Rule, report: Report, baseline: Report, found: Comparison) -> 
             _KEEP_OUTCOMES,
         )
     p = d.p if d else None
-    if drop > rule.max_drop + _ROUNDING and not (paired and p is not None and p >= rule.alpha):
+    if drop > allowed + _ROUNDING and not (paired and p is not None and p >= rule.alpha):
         why = f", p = {p:.2g} < {rule.alpha:.3g}" if paired and p is not None else ""
-        allowed = points(rule.metric, rule.max_drop)
-        failures.append(f"worse by {points(rule.metric, drop)}, {allowed} allowed{why}")
+        most = points(rule.metric, allowed)
+        failures.append(f"worse by {points(rule.metric, drop)}, {most} allowed{why}")
     warning = ""
-    if paired and d is not None and rule.max_drop and d.noticeable > rule.max_drop:
+    if paired and d is not None and allowed and d.noticeable > allowed:
         smallest = points(rule.metric, d.noticeable)
         warning = f"cannot notice the drop it forbids: {smallest} is the smallest it would"
     return replace(
@@ -170,7 +206,7 @@ def _ruling(rule: Rule, report: Report, baseline: Report, found: Comparison) -> 
 
 
 def verdict_table(verdict: Verdict) -> str:
-    """Lay out a verdict as text, one line a rule, and what it could have noticed."""
+    """Lay out a verdict as text: a line for each rule, what it would notice, what is not held."""
     head = ("", "metric", "baseline", "now", "drop", "allowed", "p", "would notice")
     top, *rows = laid_out([head, *map(cells_of, verdict.rulings)], left=(0, 1))
     lines = [top]
@@ -179,8 +215,21 @@ def verdict_table(verdict: Verdict) -> str:
         lines += [row, *(f"      {printable(reason)}" for reason in reasons)]
     kept = sum(r.passed for r in verdict.rulings)
     outcome = "passed" if verdict.passed else "FAILED"
-    lines.append(f"gate {outcome}: {kept} of {len(verdict.rulings)} rules kept")
+    told = f"gate {outcome}: {kept} of {len(verdict.rulings)} rules kept"
+    if verdict.not_held:
+        told += f", {len(verdict.not_held)} metrics not held"
+    for why, names in unheld(verdict).items():
+        lines.append(printable(f"not held, {why}: {', '.join(names)}"))
+    lines.append(told)
     return "\n".join(lines)
+
+
+def unheld(verdict: Verdict) -> dict[str, list[str]]:
+    """Gather the metrics that no rule holds by the reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in verdict.not_held.items():
+        names.setdefault(why, []).append(name)
+    return names
 
 
 def cells_of(ruling: Ruling) -> tuple[str, ...]:
@@ -199,7 +248,7 @@ def cells_of(ruling: Ruling) -> tuple[str, ...]:
         spell(ruling.baseline),
         spell(ruling.value),
         spell_drop(ruling.drop, "+"),
-        spell_drop(rule.max_drop),
+        spell_drop(rule.allowed),
         "-" if ruling.p is None or rule.test == "plain" else f"{ruling.p:.2g}",
         spell_drop(ruling.noticeable),
     )

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,14 +32,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def evalkit_gate(request: pytest.FixtureRequest) -> Gate:
-    """Give the function `gate(report, baseline, rules=None)`: AssertionError where it closes.
+    """Give the function `gate(report, baseline, rules=None, ignore=())`: AssertionError if closed.
 
-    report : a Report or the path of one; baseline : a path; rules : the path of a gates.toml.
+    report : a Report or the path of one; baseline : a path; rules : the path of a gates.toml;
+    ignore : fields in which the two may differ, as `evalkit gate --ignore` takes them.
     """
     accept = bool(request.config.getoption("--evalkit-accept"))
 
     def gate(
-        report: Report | str | Path, baseline: str | Path, rules: str | Path | None = None
+        report: Report | str | Path,
+        baseline: str | Path,
+        rules: str | Path | None = None,
+        ignore: Sequence[str] = (),
     ) -> Verdict | None:
         from evalkit import report as reports
         from evalkit.gate import assert_no_regression, read_rules
@@ -49,6 +53,6 @@ def evalkit_gate(request: pytest.FixtureRequest) -> Gate:
             reports.write(held, Path(baseline))
             return None
         chosen = read_rules(Path(rules)) if rules is not None else None
-        return assert_no_regression(held, reports.read(Path(baseline)), chosen)
+        return assert_no_regression(held, reports.read(Path(baseline)), chosen, ignore=ignore)
 
     return gate

@@ -99,7 +99,7 @@ def verify(
                 "right": pairs.right,
                 "genuine": genuine,
             },
-            templates.images,
+            templates.images or len(templates.ids),
             keys=keys,
             images=images,
             set_name=set_name,
@@ -203,7 +203,7 @@ def identify(
                     for name in ("template", "subject")
                 },
             },
-            templates.images,
+            templates.images or len(templates.ids),
             keys=keys,
             images=images,
             set_name=set_name,

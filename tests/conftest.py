@@ -56,9 +56,14 @@ def two_reports() -> tuple[Report, Report]:
     out = []
     for features in (x, worse):
         r = verification.evaluate(
-            features.astype(np.float32), pairs, subject, fars=("1e-1", "1e-2")
+            features.astype(np.float32),
+            pairs,
+            subject,
+            fars=("1e-1", "1e-2"),
+            keys=keys.tolist(),
+            set_name="people",
         )
-        marks = dict.fromkeys(("manifest", "crop", "decoder", "recipe"), "same")
+        marks = dict.fromkeys(("crop", "decoder", "recipe"), "same")
         held = {**(r.outcomes or {}), "keys": keys}
         out.append(replace(r, provenance={**r.provenance, **marks}, outcomes=held))
     return out[0], out[1]

@@ -13,7 +13,7 @@ from evalkit.types import Report
 Two = tuple[Report, Report]
 
 
-@pytest.mark.parametrize("field", ["manifest", "crop", "decoder", "recipe"])
+@pytest.mark.parametrize("field", ["crop", "decoder", "recipe"])
 def test_what_must_agree_is_named_when_it_does_not(field: str, two_reports: Two) -> None:
     base, other = two_reports
     changed = replace(other, provenance={**other.provenance, field: "another"})

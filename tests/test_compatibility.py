@@ -15,6 +15,7 @@ from evalkit import report as reports
 from evalkit.adapters import embeddings
 from evalkit.cli import run
 from evalkit.compare import compare
+from evalkit.errors import ReportError
 from evalkit.features import FeatureStore
 from evalkit.protocols import verification
 from evalkit.types import PairSet
@@ -55,7 +56,11 @@ def test_a_report_of_version_1_and_its_numbers(name: str) -> None:
         assert again.flat() == held.flat()
         for array in set(again.outcomes or {}) & set(held.outcomes):
             np.testing.assert_array_equal((again.outcomes or {})[array], held.outcomes[array])
-    assert compare(held, held).differences
+    with pytest.raises(ReportError, match="neither report records 'comparisons'"):
+        compare(held, held)  # it knows its rows by name alone
+    with pytest.raises(ReportError, match="differ in 'comparisons'"):
+        compare(held, again)
+    assert compare(held, held, ignore=["comparisons"]).differences
 
 
 def test_a_synthetic_set_of_version_1_and_its_answer(capsys: pytest.CaptureFixture[str]) -> None:

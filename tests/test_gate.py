@@ -12,7 +12,15 @@ from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.cli.verdict import github_annotations
 from evalkit.errors import ReportError
-from evalkit.gate import Rule, Ruling, Verdict, assert_no_regression, check, read_rules
+from evalkit.gate import (
+    Rule,
+    Ruling,
+    Verdict,
+    assert_no_regression,
+    check,
+    read_rules,
+    verdict_table,
+)
 from evalkit.report.junit import verdict_junit
 from evalkit.report.markdown import escaped, model_card, report_markdown, verdict_markdown
 from evalkit.types import Estimate, Report
@@ -149,6 +157,10 @@ def test_without_rules_only_what_can_be_paired_is_held(base_report: Report) -> N
     more = with_value(base_report, "tpr@far=1e-6@pairs=all", 0.9)
     verdict = check(more, more)
     assert [r.rule.metric for r in verdict.rulings] == list(base_report.flat())
+    assert verdict.not_held == {"tpr@far=1e-6@pairs=all": "no outcomes to pair"}
+    told = "not held, no outcomes to pair: tpr@far=1e-6@pairs=all\ngate passed: 5 of 5 rules kept"
+    assert f"{told}, 1 metrics not held" in verdict_table(verdict)
+    assert "1 not held, no outcomes to pair: tpr@far=1e-6@pairs=all" in verdict_markdown(verdict)
     with pytest.raises(ReportError, match="no paired test of any metric"):
         check(base_report, replace(base_report, outcomes=None))
 
@@ -193,7 +205,8 @@ def test_the_command_line_from_verdict_to_new_baseline(
     assert "gate FAILED: 0 of 1 rules kept" in capsys.readouterr().out
     assert "failed" in summary.read_text()
     suite = ET.parse(junit).getroot()
-    assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
+    counts = [suite.get(name) for name in ("tests", "failures", "skipped")]
+    assert counts == ["5", "1", "4"]
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert run([*line, "--rules", str(rules)]) == 1
     assert "::error title=accuracy::worse by" in capsys.readouterr().out
@@ -221,6 +234,7 @@ JUNIT = {
     "testsuite": ("name tests failures errors", "skipped time timestamp hostname", "testcase"),
     "testcase": ("name", "classname time group", "failure skipped system-out system-err"),
     "failure": ("", "type message", ""),
+    "skipped": ("", "type message", ""),
     "system-out": ("", "", ""),
 }
 
@@ -241,9 +255,14 @@ def test_junit_keeps_the_schema_that_jenkins_reads(base_report: Report) -> None:
         assert {child.tag for child in element} <= set(children), element.tag
     cases = root.findall("testcase")
     failed = [case for case in cases if case.find("failure") is not None]
-    assert root.get("tests") == str(len(cases)) == "4"
+    skipped = [case for case in cases if case.find("skipped") is not None]
+    assert root.get("tests") == str(len(cases)) == "6"
     assert root.get("failures") == str(len(failed)) == "2"
-    assert [case.find("system-out") is not None for case in cases] == [True, False, True, False]
+    assert root.get("skipped") == str(len(skipped)) == "2"
+    assert [case.get("name") for case in skipped] == ["tpr@far=1e-1", "tpr@far=1e-2"]
+    assert skipped[0].find("skipped").get("message") == "not held: no rule"
+    ruled = cases[:4]
+    assert [case.find("system-out") is not None for case in ruled] == [True, False, True, False]
     for whole in ("tests", "failures", "errors", "skipped"):
         assert str(root.get(whole)).isdigit()  # an integer, though the schema calls it a string
 

@@ -345,7 +345,7 @@ def test_what_only_describes_holds_no_gate(tmp_path: Path) -> None:
 def test_compare_says_what_is_better(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, seed in (("a", 0), ("b", 1)):
         reports.write(geometry.evaluate(*faces(seed)), tmp_path / f"{name}.json")
-    files = [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    files = [str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--ignore", "comparisons"]
     assert run(["compare", *files, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["metrics"]
     assert found["within/between@space=angle"]["better"] == "lower"

@@ -196,4 +196,4 @@ def test_reports_of_other_lists_are_not_compared(small: Set) -> None:
     (small.folder / "D.json_30_1").write_text(json.dumps({"path": listed[::-1]}))
     done = small.run("--far", "1e-2", "--gate", out)
     assert isinstance(done.exception, ReportError)
-    assert "differ in 'manifest'" in str(done.exception)
+    assert "differ in 'keys'" in str(done.exception)

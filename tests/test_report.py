@@ -55,8 +55,8 @@ def test_other_documents_are_refused(tmp_path: Path) -> None:
     good = reports.to_json(REPORT)
     with pytest.raises(ReportError, match="not an evalkit report"):
         reports.from_json([])
-    with pytest.raises(ReportError, match="report version 2, this evalkit reads 1"):
-        reports.from_json({**good, "version": 2})
+    with pytest.raises(ReportError, match="report version 3, this evalkit reads 1 and 2"):
+        reports.from_json({**good, "version": 3})
     with pytest.raises(ReportError, match="lacks or misspells a field: 'metrics'"):
         reports.from_json({k: v for k, v in good.items() if k != "metrics"})
     (tmp_path / "r.json").write_text("{")

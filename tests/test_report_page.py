@@ -256,7 +256,7 @@ def test_paper_is_light_and_whole_whatever_the_screen(hostile_page: str) -> None
 def test_plain_scores_say_on_the_page_what_was_drawn() -> None:
     rng = np.random.default_rng(0)
     genuine = np.arange(200) % 2 == 0
-    plain = score_list.evaluate(genuine + rng.normal(size=200), genuine)
+    plain = score_list.evaluate(genuine + rng.normal(size=200), genuine, set_name="mine")
     text = page([Model("a", plain), Model("b", plain)])
     assert (
         "Below each value is its 95 % interval by comparison: too short where people recur." in text

@@ -149,7 +149,8 @@ def test_drawing_comparisons_spreads_as_drawing_them_one_by_one_does() -> None:
 def test_two_score_files_are_paired_line_by_line(tmp_path: Path) -> None:
     score, genuine = scored()
     worse = score - 0.8 * genuine * (np.arange(400) % 3 == 0)
-    reports = [score_list.evaluate(s, genuine, np.arange(400) // 40) for s in (score, worse)]
+    fold = np.arange(400) // 40
+    reports = [score_list.evaluate(s, genuine, fold, set_name="mine") for s in (score, worse)]
     found = compare(*reports, draws=100)
     assert found.differences["auc"].test == "comparison bootstrap"
     assert found.differences["auc"].p < 0.01 and not found.why_unpaired

@@ -76,7 +76,7 @@ def test_every_report_keeps_the_schema_and_the_command_prints_it(
     assert run(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     assert schema == json.loads(
-        files("evalkit.report").joinpath("schema-1.json").read_text(encoding="utf-8")
+        files("evalkit.report").joinpath("schema-2.json").read_text(encoding="utf-8")
     )
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -93,10 +93,12 @@ def test_a_report_of_version_1_is_read_as_long_as_there_is_evalkit() -> None:
     assert report.protocol == "lfw"
     assert report.metrics["accuracy"].folds[:2] == (0.99, 1.0)
     assert report.metrics["tpr@far=1e-4"].value is None
-    assert json.loads(reports.dumps(report)) == json.loads(GOLDEN.read_text(encoding="utf-8"))
+    again = json.loads(reports.dumps(report))
+    assert set(again.pop("identity").values()) == {None}  # nobody knows what it compared
+    assert {**again, "version": 1} == json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_an_unknown_version_is_refused(tmp_path: Path, version: object) -> None:
     document = {**json.loads(GOLDEN.read_text(encoding="utf-8")), "version": version}
     (tmp_path / "r.json").write_text(json.dumps(document))

@@ -53,7 +53,16 @@ def command(source: VectorSource, config: Path, far: str, fpir: str, output: Out
     manifest = Manifest(asked.keys, asked.subject)
     made = source.vectors(manifest, output)
     x = recipes.without_folds(source.how, made.features)
-    report = blufr.evaluate(x, manifest.subject, asked.trials, far=far, fpir=fpir)
+    report = blufr.evaluate(
+        x,
+        manifest.subject,
+        asked.trials,
+        far=far,
+        fpir=fpir,
+        keys=manifest.keys,
+        images=made.images,
+        set_name=output.set_name(config),
+    )
     provenance = {"config": config.name, **report.provenance, **made.provenance}
     report = replace(report, provenance={**provenance, **source.scored_by()})
-    return output.deliver(report, f"BLUFR: {len(asked.trials)} trials, {source.name}")
+    return output.deliver(report, f"BLUFR: {len(asked.trials)} trials, {source.name}", config)

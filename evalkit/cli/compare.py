@@ -13,7 +13,7 @@ from evalkit.cli.options import Command
 from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
-from evalkit.compare import MUST_AGREE, Comparison, compare, comparison_table
+from evalkit.compare import IGNORABLE, Comparison, compare, comparison_table
 from evalkit.directions import better
 
 
@@ -29,8 +29,8 @@ from evalkit.directions import better
 @click.option(
     "--ignore",
     multiple=True,
-    type=click.Choice(list(MUST_AGREE)),
-    help="Compare although the reports differ in this field.",
+    type=click.Choice(IGNORABLE),
+    help="Compare although they differ in this field; comparisons is list, images, keys and set.",
 )
 @click.option(
     "--flips",

@@ -53,7 +53,14 @@ def measure(progress: Progress | None = None) -> Report:
         everybody = store.manifest
         manifest, pairs = lists.official_pairs().resolve()
         listed = vectors.from_store(store, manifest)
-        official = lfw.evaluate(listed.features, pairs, manifest.subject)
+        official = lfw.evaluate(
+            listed.features,
+            pairs,
+            manifest.subject,
+            keys=manifest.keys,
+            images=listed.images,
+            set_name="lfw",
+        )
         every = all_vs_all.evaluate(store.features, everybody.subject, progress=progress)
     renamed = {
         f"{name}@pairs=all" if name.startswith("tpr@") else name: estimate

@@ -11,7 +11,7 @@ from evalkit.cli.options import Command
 from evalkit.cli.parameters import Baseline, Readable, Writable
 from evalkit.cli.terminal import say
 from evalkit.cli.verdict import hold, read_baseline
-from evalkit.compare import MUST_AGREE
+from evalkit.compare import IGNORABLE
 from evalkit.errors import EXIT_DONE, ReportError
 from evalkit.types import Report
 
@@ -37,8 +37,8 @@ from evalkit.types import Report
 @click.option(
     "--ignore",
     multiple=True,
-    type=click.Choice(list(MUST_AGREE)),
-    help="Hold it although the reports differ in this field.",
+    type=click.Choice(IGNORABLE),
+    help="Hold it although they differ in this field; comparisons is list, images, keys and set.",
 )
 @click.option(
     "--junit", type=Writable(), metavar="FILE.xml", help="Write the verdict as JUnit XML too."

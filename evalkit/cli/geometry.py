@@ -70,12 +70,20 @@ def command(
     if len(np.unique(who[who >= 0])) == np.count_nonzero(who >= 0):
         output.say("no two images share a subject: give --subjects, or keys like PERSON/IMAGE.jpg")
     with output.bar("pairs", "pair") as progress:
-        report = geometry.evaluate(made.features, who, flip=flip, progress=progress)
+        report = geometry.evaluate(
+            made.features,
+            who,
+            flip=flip,
+            progress=progress,
+            keys=made.keys,
+            set_name=output.set_name(subjects),
+        )
     source = {"features": path.name, "features_sha256": made.digest}
     source["manifest"] = digest(made.keys, who)
     report = replace(report, provenance={**report.provenance, **source})
     n, known = len(who), report.provenance["subjects"]
-    return output.deliver(report, f"Geometry: {n:,} images of {known:,} subjects, {path.name}")
+    title = f"Geometry: {n:,} images of {known:,} subjects, {path.name}"
+    return output.deliver(report, title, subjects)
 
 
 def _subjects(path: Path, keys: tuple[str, ...], listed: Path | None) -> NDArray[np.int32]:

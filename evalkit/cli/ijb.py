@@ -24,6 +24,7 @@ from evalkit.images import ImageSource
 from evalkit.keys import rows_of
 from evalkit.protocols import ijb
 from evalkit.types import InputSpec, Manifest
+from evalkit.vectors import Vectors
 
 
 @click.command(
@@ -101,7 +102,8 @@ def command(
         raise click.UsageError("give --pairs for 1:1, or --gallery (twice) and --probe for 1:N")
     listed = files.read_media(media)
     found = None if detections is None else files.read_detections(detections)
-    x, provenance = _vectors(source, listed, found, output)
+    made = _vectors(source, listed, found, output)
+    provenance = dict(made.provenance)
     score = None if found is None else found.score[_rows(found, listed)]
     how = ijb.Pooling(
         source.how.fusion,
@@ -110,29 +112,47 @@ def command(
         media_pooling,
         unit_views=source.how.unit_views,
     )
-    templates = ijb.pool(x, listed.template, listed.media, score, how)
-    provenance |= {"pooling": how.name, "media": media.name, "images": len(x)}
+    templates = ijb.pool(made.features, listed.template, listed.media, score, how)
+    provenance |= {"pooling": how.name, "media": media.name, "images": len(made.features)}
     provenance |= source.scored_by()
     columns: list[NDArray[Any]] = [listed.template, listed.media]
     if pairs is not None:
         compared = files.read_pairs(pairs)
         columns += [compared.left, compared.right, compared.genuine]
         report = ijb.verify(
-            templates, compared.left, compared.right, compared.genuine, fars=fars, nearest=compat
+            templates,
+            compared.left,
+            compared.right,
+            compared.genuine,
+            fars=fars,
+            nearest=compat,
+            keys=listed.names,
+            images=made.images,
+            set_name=output.set_name(media),
         )
     if probe is not None:
         enrolled = [files.read_enrolled(g) for g in galleries]
         searched = files.read_enrolled(probe)
         columns += [c for e in (*enrolled, searched) for c in (e.template, e.subject)]
-        report = ijb.identify(templates, enrolled, searched, fpirs=fpirs, insightface=compat)
+        report = ijb.identify(
+            templates,
+            enrolled,
+            searched,
+            fpirs=fpirs,
+            insightface=compat,
+            keys=listed.names,
+            images=made.images,
+            set_name=output.set_name(media),
+        )
     provenance["manifest"] = digest(listed.names, *columns)
     report = replace(report, provenance={**provenance, **report.provenance})
-    return output.deliver(report, f"IJB {report.protocol[4:]}, {how.name}, {source.name}")
+    title = f"IJB {report.protocol[4:]}, {how.name}, {source.name}"
+    return output.deliver(report, title, pairs or probe)
 
 
 def _vectors(
     source: VectorSource, listed: files.Media, found: files.Detections | None, output: Output
-) -> tuple[NDArray[Any], dict[str, Any]]:
+) -> Vectors:
     """Take a vector for each image, aligned by the lists' landmarks unless the user says how.
 
     An .npy without --keys has a row for each image of the list, in its order.
@@ -147,7 +167,7 @@ def _vectors(
                 "without --keys, row i is image i of the list",
             )
         refuse_unwritten(x, path.name)
-        return x, {"features": path.name, **fed(source.recipe, path, output)}
+        return Vectors(x, {"features": path.name, **fed(source.recipe, path, output)})
 
     def find(wanted: InputSpec) -> ImageSource:
         images = source.choice.images().select(names)
@@ -157,9 +177,11 @@ def _vectors(
         return alignment.aligned(images, marks, wanted.crop)
 
     made = source.vectors(Manifest(names, np.full(len(names), -1, np.int32)), output, find)
-    once = names == listed.names
-    x = made.features if once else made.features[rows_of(listed.names, names)]
-    return x, dict(made.provenance)
+    if names == listed.names:
+        return made
+    rows = rows_of(listed.names, names)
+    digests = None if made.images is None else made.images[rows]
+    return replace(made, features=made.features[rows], images=digests)
 
 
 def _rows(found: files.Detections, listed: files.Media) -> NDArray[np.int64]:

@@ -52,11 +52,12 @@ def command(source: VectorSource, pairs: Path | None, errata: bool, output: Outp
         )
     advise(source.recipe_name, output)
     data = source.choice.data
-    held = None
+    held, own = None, pairs
     if data is not None and data.suffix.lower() == ".bin":
         if pairs is not None:
             raise click.UsageError(f"{data.name} holds its own pairs: leave --pairs out")
         held, compared = _from_bin(data)
+        own = data
     else:
         compared = lists.official_pairs() if pairs is None else lists.read_pairs(pairs)
 
@@ -82,10 +83,12 @@ def command(source: VectorSource, pairs: Path | None, errata: bool, output: Outp
         recipe=source.recipe,
         errata=lists.errata(compared) if errata else None,
         keys=manifest.keys,
+        images=made.images,
+        set_name=output.set_name(Path("lfw") if lists.is_official(compared) else own),
     )
     named = {**(report.outcomes or {}), "keys": np.array(manifest.keys)}
     report = replace(report, provenance={**report.provenance, **made.provenance}, outcomes=named)
-    return output.deliver(report, _title(compared, source.name))
+    return output.deliver(report, _title(compared, source.name), own)
 
 
 def _from_bin(path: Path) -> tuple[images.ImageSource, PairList]:

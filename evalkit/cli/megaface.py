@@ -30,11 +30,13 @@ from evalkit.protocols.megaface_noises import Noises, Rule, clean
 from evalkit.protocols.recipe import Recipe
 from evalkit.protocols.scores import fuse
 from evalkit.types import Manifest
+from evalkit.vectors import Vectors
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
-Take = Callable[[Sequence[str], str], NDArray[Any]]
+# From keys to their features, and the digests of their images where known.
+Take = Callable[[Sequence[str], str], tuple[NDArray[Any], NDArray[np.uint8] | None]]
 NAMELESS = (".npy", ".bin")  # files of embeddings that hold no keys
 
 
@@ -142,14 +144,26 @@ def command(
     else:
         take, other, provenance = _given(source, source.features, distractor_features, file_ending)
         provenance |= fed(source.recipe, source.features, output)
-    x = take(probes.keys, "probe features")
-    distractors = {name: other(each.keys, "distractor features") for name, each in lists.items()}
+    x, images_of_probes = take(probes.keys, "probe features")
+    taken = {name: other(each.keys, "distractor features") for name, each in lists.items()}
+    distractors = {name: features for name, (features, _) in taken.items()}
     noises = _noises(rules, probes, lists, probe_noises, distractor_noises) if rules else None
     if noises is not None:
         output.say(_cleaned(noises))
     engine = Engine(cluster=cluster, checkpoint=checkpoint, keep=True)
     report = megaface.evaluate(
-        x, probes.subject, distractors, noises=noises, model=model, fars=fars, engine=engine
+        x,
+        probes.subject,
+        distractors,
+        noises=noises,
+        model=model,
+        fars=fars,
+        engine=engine,
+        keys=probes.keys,
+        images=images_of_probes,
+        distractor_keys={name: each.keys for name, each in lists.items()},
+        distractor_images={name: d for name, (_, d) in taken.items() if d is not None},
+        set_name=output.set_name(probe_list),
     )
     if devkit_out is not None:
         algorithm = files.algorithm(file_ending or "evalkit")
@@ -172,7 +186,8 @@ def command(
     }
     provenance |= names | source.scored_by()
     report = replace(report, provenance={**provenance, **report.provenance})
-    done = output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {source.name}")
+    title = f"MegaFace: {len(probes.keys):,} probes, {source.name}"
+    done = output.deliver(report, title, probe_list)
     engine.forget()
     return done
 
@@ -209,8 +224,8 @@ def _read(
                 "goes through evalkit import first"
             )
 
-        def take(wanted: Sequence[str], _: str) -> NDArray[Any]:
-            return _fused(files.read_folder(path, wanted, ending), how)
+        def take(wanted: Sequence[str], _: str) -> tuple[NDArray[Any], None]:
+            return _fused(files.read_folder(path, wanted, ending), how), None
 
         return take, {"features": path.name}
     made = embeddings.read(path, keys, allow_failures=source.allow_failures)
@@ -218,17 +233,18 @@ def _read(
     if how.fusion == "none" and views > 1 and not how.name:
         raise DataError(f"{path.name} holds {views} views an image", "say --flip sum or concat")
     provenance = {"features": path.name, "features_sha256": made.digest}
-    return _taker(made.features, made.keys, how), provenance
+    return _taker(Vectors(made.features, {}), made.keys, how), provenance
 
 
-def _taker(features: NDArray[Any], have: Sequence[str], how: Recipe) -> Take:
+def _taker(vectors: Vectors, have: Sequence[str], how: Recipe) -> Take:
     """Give a function from keys to their fused features; no copy of one view in one run of rows."""
+    features, digests = vectors.features, vectors.images
 
-    def take(wanted: Sequence[str], what: str) -> NDArray[Any]:
+    def take(wanted: Sequence[str], what: str) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
         rows = rows_of(wanted, have, what)
         run = np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
         x = features[rows[0] : rows[0] + len(rows)] if run else features[rows]
-        return _fused(x, how)
+        return _fused(x, how), None if digests is None else digests[rows]
 
     return take
 
@@ -258,7 +274,7 @@ def _embedded(
     for name, keys, found in (("probes", probes, own), ("distractors", distractors, other)):
         manifest = Manifest(tuple(keys), np.full(len(keys), -1, np.int32))
         made = source.embedded(adapter, found, manifest, output, cluster)
-        takes.append(_taker(made.features, manifest.keys, source.how))
+        takes.append(_taker(made, manifest.keys, source.how))
         provenance |= {**made.provenance, f"{name}_features": made.provenance["features"]}
     return takes[0], takes[1], provenance
 

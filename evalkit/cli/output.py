@@ -49,12 +49,20 @@ def write_json(text: str, path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a result goes: the table to stdout, or JSON instead; a report file; talk to stderr."""
+    """Where a result goes: the table to stdout, or JSON instead; a report file; talk to stderr.
+
+    named : the set that was measured, as `--set` calls it.
+    """
 
     json_path: Path | None
     out: Path | None
     quiet: bool
     gate: Report | None = None
+    named: str | None = None
+
+    def set_name(self, path: Path | None) -> str | None:
+        """Name the set that a report is of: by `--set`, else as the file of its list, if any."""
+        return self.named or (None if path is None else path.stem)
 
     def say(self, *lines: str) -> None:
         """Tell the user something that is not the result."""
@@ -80,12 +88,15 @@ class Output:
 
             yield progress
 
-    def deliver(self, report: Report, title: str) -> int:
+    def deliver(self, report: Report, title: str, file: Path | None = None) -> int:
         """Print the report as a table, or write it where `--json` and `--out` ask for it.
 
+        file : that the list of comparisons was read from, for the report.
         Returns the exit code: that of the gate, where `--gate` names a baseline.
         """
         report = replace(report, provenance={"evalkit": __version__, **report.provenance})
+        if file is not None:
+            report = replace(report, identity=replace(report.identity, file=file.name))
         try:
             if self.json_path is None:
                 show(*table(report, title).split("\n"))
@@ -101,7 +112,7 @@ class Output:
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--json`, `--out`, `--gate`, `--quiet`; the command receives them as `output`."""
+    """Add `--json`, `--out`, `--gate`, `--set`, `--quiet`; the command gets them as `output`."""
 
     @functools.wraps(command)
     def with_output(
@@ -109,14 +120,22 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         json_path: Path | None,
         out: Path | None,
         gate: Path | None,
+        named: str | None,
         quiet: bool,
         **options: Any,
     ) -> Any:
         baseline = None if gate is None else read_baseline(gate)
-        return command(*args, output=Output(json_path, out, quiet, baseline), **options)
+        output = Output(json_path, out, quiet, baseline, named)
+        return command(*args, output=output, **options)
 
     for option in (
         _of_result("--quiet", is_flag=True, help="Say nothing but the result."),
+        _of_result(
+            "--set",
+            "named",
+            metavar="NAME",
+            help="What the set is called, for reports to be compared; else as its list.",
+        ),
         _of_result(
             "--gate",
             type=Baseline(),

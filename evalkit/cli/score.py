@@ -45,16 +45,24 @@ def command(
     or the list of --pairs has folds. With --pairs, intervals resample people.
     """
     held = score_lists.read(scores, distance=distance)
-    fold, listed, subject = held.fold, None, None
+    fold, listed, subject, keys = held.fold, None, None, None
     names = {"manifest": digest(held.genuine, *([] if fold is None else [fold]))}
     if pairs is not None:
         compared = layouts.read(pairs).pairs
         _same_order(held, scores, compared)
         manifest, listed = compared.resolve()
         subject, fold = manifest.subject, listed.fold if fold is None else fold
+        keys = manifest.keys
         names = {"list": pairs.name, "manifest": manifest.digest()}
     report = score_list.evaluate(
-        held.score, held.genuine, fold, pairs=listed, subject=subject, fars=fars
+        held.score,
+        held.genuine,
+        fold,
+        pairs=listed,
+        subject=subject,
+        fars=fars,
+        keys=keys,
+        set_name=output.set_name(pairs or scores),
     )
     auc = report.metrics["auc"].value
     if auc is not None and auc < 0.5:
@@ -64,7 +72,8 @@ def command(
     provenance = {"scores": scores.name, "score": given, **names, **report.provenance}
     report = replace(report, provenance=provenance)
     title = f"{scores.name}: {len(held.score):,} scored pairs"
-    return output.deliver(report, f"{title}, score = minus distance" if distance else title)
+    title += ", score = minus distance" if distance else ""
+    return output.deliver(report, title, pairs or scores)
 
 
 def _same_order(held: score_lists.ScoreList, scores: Path, compared: PairList) -> None:

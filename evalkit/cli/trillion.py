@@ -21,12 +21,13 @@ from evalkit.cli.parameters import Readable, Writable, rate
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
-from evalkit.identity import digest
+from evalkit.identity import Names, digest
 from evalkit.protocols import recipes, trillion
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.recipe import Recipe
 from evalkit.protocols.scores import failed, normalise
 from evalkit.types import Report
+from evalkit.vectors import Vectors
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
@@ -100,24 +101,32 @@ def command(
     if one_set and asked is not ParameterSource.DEFAULT:
         raise click.UsageError("--one-set compares pairs and searches nowhere: leave --fpir out")
     expected = None if expect is None else reports.read(expect)
+    keys: Names | None
     if source.features is None:
-        x, subject, made = _embedded(source, subjects, output, cluster)
+        given, subject, keys = _embedded(source, subjects, output, cluster)
     else:
-        x, subject = _read(source.features, subjects, source.how)
-        made = {"features": source.name, **fed(source.recipe, source.features, output)}
+        x, subject, keys = _read(source.features, subjects, source.how)
+        named = {"features": source.name, **fed(source.recipe, source.features, output)}
+        given = Vectors(x, named)
+    x, made = given.features, dict(given.provenance)
     if submission is not None:
         files.write_submission(submission, _unit(x), *x.shape)
         output.say(f"the submission of {len(x):,} rows is {submission}")
     engine = Engine(cluster=cluster, checkpoint=checkpoint, keep=True)
+    known: dict[str, Any] = {
+        "keys": range(len(x)) if keys is None and output.named else keys,
+        "images": given.images,
+        "set_name": output.set_name(subjects),
+    }
     if one_set:
         wanted = fars or trillion.ONE_SET_FARS
-        report = trillion.evaluate_one_set(x, subject, fars=wanted, engine=engine)
+        report = trillion.evaluate_one_set(x, subject, fars=wanted, engine=engine, **known)
     else:
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
-        report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir, engine=engine)
+        report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir, engine=engine, **known)
     made |= {"manifest": digest(subject), **source.scored_by()}
     report = replace(report, provenance={**made, **report.provenance})
-    done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {source.name}")
+    done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {source.name}", subjects)
     engine.forget()
     if expected is not None:
         output.say(f"{_compare(report, expected)} numbers are exactly those expected")
@@ -135,7 +144,7 @@ def _unit(x: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
 
 def _embedded(
     source: VectorSource, subjects: Path | None, output: Output, cluster: Cluster | None
-) -> tuple[NDArray[Any], NDArray[np.int32], dict[str, Any]]:
+) -> tuple[Vectors, NDArray[np.int32], Names]:
     images = source.choice.images()
     manifest = images.manifest()
     who = manifest.subject if subjects is None else files.read_subjects(subjects)
@@ -144,16 +153,22 @@ def _embedded(
             f"{source.choice.data} has {len(manifest.keys)} images, the list {len(who)}"
         )
     made = source.vectors(manifest, output, lambda _: images, cluster)
-    return recipes.fused(source.how, made.features), who, dict(made.provenance)
+    fused = replace(made, features=recipes.fused(source.how, made.features))
+    return fused, who, manifest.keys
 
 
-def _read(path: Path, subjects: Path | None, how: Recipe) -> tuple[NDArray[Any], NDArray[np.int32]]:
+def _read(
+    path: Path, subjects: Path | None, how: Recipe
+) -> tuple[NDArray[Any], NDArray[np.int32], Names | None]:
+    """Read vectors, their subjects, and the names of the rows where the file has them."""
+    keys = None
     who = None if subjects is None else files.read_subjects(subjects)
     if path.suffix.lower() in (".h5", ".hdf5"):
         from evalkit.features import FeatureStore
 
         store = FeatureStore.open(path)
         x, who = store.features, store.manifest.subject if who is None else who
+        keys = store.manifest.keys
     elif path.suffix.lower() == ".bin":
         x = files.read_submission(path)
     else:
@@ -168,8 +183,8 @@ def _read(path: Path, subjects: Path | None, how: Recipe) -> tuple[NDArray[Any],
         if x.ndim == 3 and x.shape[1] > 1 and not how.name:
             views = f"{path.name} holds {x.shape[1]} views a row"
             raise DataError(views, "say --flip sum or concat")
-        return x if x.ndim == 2 else x[:, 0], who
-    return recipes.fused(how, x), who
+        return x if x.ndim == 2 else x[:, 0], who, keys
+    return recipes.fused(how, x), who, keys
 
 
 def _fars_of(expected: Report) -> tuple[str, ...]:

@@ -70,6 +70,8 @@ def command(
         recipe=source.recipe,
         fars=fars,
         keys=manifest.keys,
+        images=made.images,
+        set_name=output.set_name(pairs),
     )
     provenance = {
         "list": pairs.name,
@@ -83,4 +85,4 @@ def command(
     named = {**(report.outcomes or {}), "keys": np.array(manifest.keys)}
     report = replace(report, provenance=provenance, outcomes=named)
     title = f"{pairs.name}: {len(comparisons):,} pairs, folds: {provenance['folds']}"
-    return output.deliver(report, title)
+    return output.deliver(report, title, pairs)

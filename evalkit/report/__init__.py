@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from evalkit.errors import ReportError
 from evalkit.files import is_stream, partial_file, refuse_unwritable, whole_file
 from evalkit.report import pair
-from evalkit.types import Estimate, Failures, Report
+from evalkit.types import Estimate, Failures, Report, SetIdentity
 
 FORMAT = "evalkit-report"
-VERSION = 1
+VERSION = 2
+READ = (1, 2)  # of 1, nobody knows which comparisons it holds
+_IDENTITY = "identity"  # among the outcomes: of which comparisons they are
 _FIELDS = {field.name for field in dataclasses.fields(Estimate)}
 _COUNTS = ("n", "false_accepts")
 _LARGEST = 256 << 20
@@ -40,6 +42,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "failures": dataclasses.asdict(report.failures),
         "curves": _plain(report.curves),
         "provenance": _plain(report.provenance),
+        "identity": dataclasses.asdict(report.identity),
     }
 
 
@@ -47,9 +50,10 @@ def from_json(document: Any, where: str = "report") -> Report:
     """Rebuild a report from `to_json`'s object; another format or version is refused."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ReportError(f"{where} is not an evalkit report", f'expected "format": "{FORMAT}"')
-    if document.get("version") != VERSION:
+    if document.get("version") not in READ:
         raise ReportError(
-            f"{where} is report version {document.get('version')!r}, this evalkit reads {VERSION}",
+            f"{where} is report version {document.get('version')!r}, this evalkit reads "
+            f"{' and '.join(map(str, READ))}",
             "use the evalkit that wrote it, or a newer one",
         )
     try:
@@ -63,6 +67,9 @@ def from_json(document: Any, where: str = "report") -> Report:
             ),
             curves=document["curves"],
             provenance=document["provenance"],
+            identity=SetIdentity(**document["identity"])
+            if document["version"] > 1
+            else SetIdentity(),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise ReportError(f"{where} lacks or misspells a field: {e}") from e
@@ -79,12 +86,17 @@ def _spelled(document: Mapping[str, Any]) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def _spelled_identity(identity: SetIdentity) -> str:
+    return json.dumps(dataclasses.asdict(identity))
+
+
 def write(report: Report, path: Path) -> None:
     """Write the report, and its outcomes into an .npz of the same name, both or neither.
 
-    The report holds the digest of its outcomes, so one beside the outcomes of another is told. At
-    whatever instant the process dies, `read` gives the old pair or the new one (see `pair`). Into a
-    device or a pipe the report goes alone, as it is printed.
+    The report holds the digest of its outcomes, and these say of which comparisons they are, so
+    one beside the outcomes of another is told. At whatever instant the process dies, `read` gives
+    the old pair or the new one (see `pair`). Into a device or a pipe the report goes alone, as it
+    is printed.
     """
     if is_stream(path):
         with whole_file(path) as f:
@@ -101,7 +113,8 @@ def write(report: Report, path: Path) -> None:
     if is_stream(beside):
         raise ReportError(f"{beside} is no file", "outcomes are kept there: give another name")
     with partial_file(beside) as held, partial_file(path) as f:
-        np.savez_compressed(held, **dict(report.outcomes))  # type: ignore[arg-type]
+        named = {**report.outcomes, _IDENTITY: np.array(_spelled_identity(report.identity))}
+        np.savez_compressed(held, **named)  # type: ignore[arg-type]
         held.flush()
         with Path(held.name).open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
@@ -113,15 +126,33 @@ def read(path: Path) -> Report:
     """Read a report written by `write`; its outcomes too where their file lies beside it."""
     document = _load(path)
     report = from_json(document, str(path))
-    digest = document.get("outcomes_sha256", "")
+    early = "" if document["version"] == 1 else None  # did not keep the digest of its outcomes
+    digest = document.get("outcomes_sha256", early)
     if digest is None:
         return report
     try:
-        return dataclasses.replace(report, outcomes=_outcomes(path, str(digest)))
+        return _with_outcomes(report, _outcomes(path, str(digest)), path)
     except ReportError:
         if _load(path) == document:
             raise
         return read(path)  # it was replaced meanwhile
+
+
+def _with_outcomes(report: Report, outcomes: dict[str, NDArray[Any]] | None, path: Path) -> Report:
+    """Join a report and its outcomes; ReportError where these say they are of other comparisons."""
+    if outcomes is None:
+        return report
+    held = str(outcomes.pop(_IDENTITY, _spelled_identity(SetIdentity())))
+    if held != _spelled_identity(report.identity):
+        raise _not_its_outcomes(path)
+    return dataclasses.replace(report, outcomes=outcomes)
+
+
+def _not_its_outcomes(path: Path) -> ReportError:
+    return ReportError(
+        f"{pair.outcomes_path(path)} is not the outcomes of the report beside it, or is damaged",
+        "measure again with --out, or delete it to do without paired tests",
+    )
 
 
 def _load(path: Path) -> Any:
@@ -158,10 +189,7 @@ def _outcomes(path: Path, digest: str) -> dict[str, NDArray[Any]] | None:
                 return held
             other = True
     if other:
-        raise ReportError(
-            f"{beside} is not the outcomes of the report beside it, or is damaged",
-            "measure again with --out, or delete it to do without paired tests",
-        )
+        raise _not_its_outcomes(path)
     return None
 
 
@@ -213,6 +241,11 @@ def _check_kinds(document: Mapping[str, Any]) -> None:
         (document["protocol_version"], int, "protocol_version"),
         (failures["keys"], list, "keys"),
         *((key, str, "a failed key") for key in failures["keys"]),
+        *(
+            (value, str, f"{name!r} of the identity")
+            for name, value in document.get("identity", {}).items()
+            if value is not None
+        ),
         *((curve, dict, "a curve") for curve in document["curves"].values()),
         *((v, list, "a column") for c in document["curves"].values() for v in c.values()),
     )

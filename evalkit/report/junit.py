@@ -13,23 +13,22 @@ from evalkit.gate import Verdict, cells_of
 
 
 def verdict_junit(verdict: Verdict, suite: str = "evalkit gate") -> str:
-    """Write one test case a rule; a broken rule is a failure, a warning is its system-out.
+    """Write one test case a rule: a broken one is a failure, a warning is its system-out.
 
-    What is not printable is escaped, which leaves nothing that XML 1.0 cannot hold.
+    A metric that no rule holds is a skipped test case with the reason.  What is not printable is
+    escaped, which leaves nothing that XML 1.0 cannot hold.
     """
     root = ElementTree.Element(
         "testsuite",
         name=printable(suite),
-        tests=str(len(verdict.rulings)),
+        tests=str(len(verdict.rulings) + len(verdict.not_held)),
         failures=str(sum(not r.passed for r in verdict.rulings)),
         errors="0",
-        skipped="0",
+        skipped=str(len(verdict.not_held)),
         time="0",
     )
     for ruling in verdict.rulings:
-        name = printable(ruling.rule.metric)
-        where = {"classname": "evalkit.gate", "name": name, "time": "0"}
-        case = ElementTree.SubElement(root, "testcase", where)
+        case = _case(root, ruling.rule.metric)
         _, _, baseline, now, drop, *_ = cells_of(ruling)
         if not ruling.passed:
             why = {"type": "regression", "message": printable(ruling.failure)}
@@ -37,6 +36,14 @@ def verdict_junit(verdict: Verdict, suite: str = "evalkit gate") -> str:
             failure.text = printable(f"baseline {baseline}, now {now}, drop {drop}")
         if ruling.warning:
             ElementTree.SubElement(case, "system-out").text = printable(ruling.warning)
+    for metric, reason in verdict.not_held.items():
+        said = {"message": printable(f"not held: {reason}")}
+        ElementTree.SubElement(_case(root, metric), "skipped", said)
     ElementTree.indent(root)
     text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return text.decode() + "\n"
+
+
+def _case(suite: ElementTree.Element, metric: str) -> ElementTree.Element:
+    named = {"classname": "evalkit.gate", "name": printable(metric), "time": "0"}
+    return ElementTree.SubElement(suite, "testcase", named)

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Sequence
 
 from evalkit.escaping import printable
-from evalkit.gate import Verdict, cells_of
+from evalkit.gate import Verdict, cells_of, unheld
 from evalkit.report.table import caveat, spelled
 from evalkit.types import Report
 
 
 def verdict_markdown(verdict: Verdict, title: str = "evalkit gate") -> str:
-    """Write a verdict for a job summary: a headline, a table, then reasons and warnings."""
+    """Write a verdict for a job summary: a headline, a table, reasons, what is not held."""
     outcome = "passed" if verdict.passed else "failed"
     head = ("", "metric", "baseline", "now", "drop", "allowed", "p", "smallest noticeable drop")
     rows = [("✅" if r.passed else "❌", *cells_of(r)[1:]) for r in verdict.rulings]
@@ -23,6 +23,8 @@ def verdict_markdown(verdict: Verdict, title: str = "evalkit gate") -> str:
         for mark, text in (("❌", r.failure), ("⚠️", r.warning))
         if text
     ]
+    for why, names in unheld(verdict).items():
+        notes.append(f"- {len(names)} not held, {escaped(why)}: {escaped(', '.join(names))}")
     lines = [f"### {escaped(title)}: {outcome}", "", *_table(head, rows)]
     return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
 
