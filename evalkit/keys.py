@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import DataError
 from evalkit.files import BLANKS, lines_of, read_text
+from evalkit.strict_json import parsed
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".webp", ".tif", ".tiff", ".gif")
 VECTORS = (".bin", ".npy", ".feat", ".txt")
@@ -105,7 +105,7 @@ def read_keys(path: Path) -> list[str]:
     if ".json" not in path.name:
         return [line for line in lines_of(text) if line]
     try:
-        keys = json.loads(text)["path"]
+        keys = parsed(text)["path"]
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise DataError(f"{path} is no list of keys: {e}") from e
     if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):

@@ -8,7 +8,6 @@ bcolz itself is no longer built; numcodecs unpacks Blosc.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import DataError, MissingPackageError
 from evalkit.images import ImageSource
+from evalkit.strict_json import parsed
 
 _HEADER = 16
 _CHUNKS_HELD = 4
@@ -70,8 +70,8 @@ def read(folder: Path) -> tuple[ImageSource, PairList]:
 
 def _layout(folder: Path) -> _Layout:
     try:
-        sizes = json.loads((folder / "meta" / "sizes").read_text())
-        storage = json.loads((folder / "meta" / "storage").read_text())
+        sizes = parsed((folder / "meta" / "sizes").read_text())
+        storage = parsed((folder / "meta" / "storage").read_text())
         n, channels, height, width = (int(side) for side in sizes["shape"])
         layout = _Layout(
             (n, channels, height, width), np.dtype(storage["dtype"]), int(storage["chunklen"])

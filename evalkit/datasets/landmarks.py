@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from evalkit.adapters import vector_files
 from evalkit.errors import DataError
 from evalkit.files import BLANKS, lines_of, read_text, words_of
 from evalkit.keys import rows_of
+from evalkit.strict_json import parsed
 
 _ORDER = "left eye, right eye, nose, left and right mouth corner as seen, x and y in pixels"
 _LINE = "'key x1 y1 ... x5 y5', with commas, tabs or blanks"
@@ -100,8 +100,8 @@ def _npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
 
 def _json(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     try:
-        held: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as e:
+        held = parsed(path.read_text(encoding="utf-8"))
+    except ValueError as e:
         raise DataError(f"{path.name} is not JSON: {str(e)[:100]}") from e
     held = held.get("points", held) if isinstance(held, dict) else held
     if not isinstance(held, dict):

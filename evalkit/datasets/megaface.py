@@ -5,7 +5,6 @@ Lists and features come with the MegaFace devkit, noise lists with InsightFace (
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from evalkit.errors import DataError
 from evalkit.files import lines_of, read_text
 from evalkit.keys import canonical
 from evalkit.protocols.joint_bayesian import JointBayesian
+from evalkit.strict_json import parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ def read_distractor_list(path: Path) -> DistractorList:
 
 def _read_lists(path: Path, *names: str) -> dict[str, list[str]]:
     try:
-        document = json.loads(read_text(path))
-    except (ValueError, RecursionError) as e:
+        document = parsed(read_text(path))
+    except ValueError as e:
         raise DataError(f"{path} is not a MegaFace list: {e}") from e
     lists = {name: document.get(name) if isinstance(document, dict) else None for name in names}
     for name, values in lists.items():

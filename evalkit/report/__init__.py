@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from evalkit.errors import ReportError
 from evalkit.files import is_stream, partial_file, refuse_unwritable, whole_file
 from evalkit.report import pair
+from evalkit.strict_json import parsed
 from evalkit.types import Estimate, Failures, Report, SetIdentity
 
 FORMAT = "evalkit-report"
@@ -159,12 +161,12 @@ def _load(path: Path) -> Any:
     try:
         if path.stat().st_size > _LARGEST:
             raise ReportError(f"{path} is larger than any report")
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        return parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
         raise ReportError(f"no report at {path}") from e
     except OSError as e:
         raise ReportError(f"{path} cannot be read: {e.strerror}") from e
-    except (ValueError, RecursionError) as e:
+    except ValueError as e:
         raise ReportError(
             f"{path} is not a JSON document: {e}", "give the .json file that --out or --json wrote"
         ) from e
@@ -216,10 +218,6 @@ def _estimate_from_json(fields: Mapping[str, Any]) -> Estimate:
     return Estimate(**{**fields, "folds": tuple(fields.get("folds", ()))})
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
 def _check_kinds(document: Mapping[str, Any]) -> None:
     """Raise TypeError where a field of a report holds what it cannot."""
     for name, m in document["metrics"].items():
@@ -233,7 +231,13 @@ def _check_kinds(document: Mapping[str, Any]) -> None:
                 fits = isinstance(each, kinds) and not isinstance(each, bool)
                 if not (fits or (each is None and optional)):
                     raise TypeError(f"{field} of {name!r} is a {type(each).__name__}")
+                if isinstance(each, int | float) and not abs(each) <= sys.float_info.max:
+                    raise ValueError(f"{field} of {name!r} is beyond every number")
+            if field in _COUNTS and value is not None and not 0 <= value < 2**63:
+                raise ValueError(f"{field} of {name!r} is no count")
     failures = document["failures"]
+    if not all(0 <= failures[name] < 2**63 for name in ("images", "genuine", "impostor")):
+        raise ValueError("a number of failures is no count")
     plain = (
         *((document[name], dict, name) for name in ("curves", "provenance")),
         *((failures[name], int, name) for name in ("images", "genuine", "impostor")),
@@ -248,6 +252,12 @@ def _check_kinds(document: Mapping[str, Any]) -> None:
         ),
         *((curve, dict, "a curve") for curve in document["curves"].values()),
         *((v, list, "a column") for c in document["curves"].values() for v in c.values()),
+        *(
+            (v, int | float | None, f"a value of the curve {name!r}")
+            for name, c in document["curves"].items()
+            for column in c.values()
+            for v in column
+        ),
     )
     for value, kind, name in plain:
         if not isinstance(value, kind):

@@ -184,11 +184,16 @@ def draw(kind: str, models: Sequence[Model]) -> Any:
         axes = figure.add_subplot()
         axes.grid(True)
         axes.set_axisbelow(True)
-        PICTURES[kind][0](axes, shown)
-        if len(shown) < len(models):
-            names = ", ".join(short(m.name) for m in shown)
-            axes.set_xlabel(f"{axes.get_xlabel()} (of {names} alone)")
-        figure.draw_without_rendering()
+        try:
+            PICTURES[kind][0](axes, shown)
+            if len(shown) < len(models):
+                names = ", ".join(short(m.name) for m in shown)
+                axes.set_xlabel(f"{axes.get_xlabel()} (of {names} alone)")
+            figure.draw_without_rendering()
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+            raise ReportError(
+                f"{kind!r} cannot be drawn from what the report holds: {e}", "measure it again"
+            ) from e
     return figure
 
 
