@@ -69,7 +69,11 @@ def answers(adapter: Adapter) -> NDArray[np.float32]:
     try:
         return batching.embed(adapter, images)
     except MemoryError:
+        pass
+    try:
         return np.concatenate([batching.embed(adapter, one[None]) for one in images])
+    except MemoryError as e:
+        raise ModelError(f"one image does not fit the device's memory: {e}") from e
 
 
 def prove(made: NDArray[np.float32]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,42 +10,41 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import Adapter, fingerprint
+from evalkit import cache, locks, reuse
+from evalkit.adapters import Adapter, answers, fingerprint
 from evalkit.adapters.presets import describe
+from evalkit.batch_trial import batch_difference, best_batch
 from evalkit.errors import DataError, ModelError
-from evalkit.features import PENDING, FeatureStore, cache_path, difference
+from evalkit.features import PENDING, FeatureStore, difference
+from evalkit.identity import DIGEST, image_digest
 from evalkit.images import ImageSource, Picture
+from evalkit.images.digests import ImageDigests
 from evalkit.types import Manifest
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 _READERS = min(8, os.cpu_count() or 1)
-_LARGEST = 1024  # pictures in a forward pass
-_FIXED = 16  # pictures at a time for a model of a fixed batch below it
-_TRIAL = 0.3  # seconds that a batch is tried for
 _PIECE = 1024  # images that a worker of a cluster embeds at a time
 Progress = Callable[[int, int], None]
 Rows = Sequence[NDArray[np.int64]]  # of the passes through the model
-Embedded = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]  # rows, vectors, good
+# rows, vectors, whether they could be read, digests of their bytes
+Embedded = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint8]]
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def feature_key(
-    adapter: Adapter, source: ImageSource, manifest: Manifest, views: int
-) -> dict[str, str]:
-    """Name everything that the features depend on, part by part."""
+def feature_key(adapter: Adapter, source: ImageSource, views: int) -> dict[str, str]:
+    """Name what all the vectors depend on, part by part; of each one its image's digest tells."""
     return {
         "model": fingerprint(adapter),
         "runtime": str(getattr(adapter, "runtime", type(adapter).__name__)),
         "input spec": describe(adapter.spec),
-        "manifest": manifest.digest(),
         "decoder": source.identity,
         "views": "original" if views == 1 else "original, mirrored",
     }
@@ -64,137 +62,167 @@ def embed(
     progress: Progress | None = None,
     cluster: Cluster | None = None,
     load: Callable[[], Adapter] | None = None,
+    verify: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> FeatureStore:
     """Embed every image of the manifest once and return its finished feature file.
 
-    path : where to keep it; None is the user's cache, under the features' key.  A file that holds
-    these features, whole or begun, is used and finished; one of another key is refused.
+    path : where to keep it; None is the user's cache.  A vector that is there, or in the cache,
+    is taken if it is shown to belong: made of an image of the same digest, under the same key, by a
+    model that answers the fixed images of `adapters.answers` as this one.  The others are made;
+    rows that are no longer wanted go.  A file of another key or model is refused.
     views : 1, or 2 to embed the mirror image too, in the same forward pass.
     batch : pictures in a forward pass, None = the fastest found; halved where memory runs out.
     workers : threads that read images.  progress : called with (images done, images in all).
     cluster : whose workers embed, each with the model that `load` makes there; this process alone
     writes.  A worker with another model, runtime or decoder is a DataError.
+    verify : read every image to know its digest, also where its file looks unchanged.
+    say : told what was taken and made, and what stands in the way of taking.
 
     Threads read and decode ahead, one (or as many as the adapter has `streams`) runs the model,
     this one writes; a few batches are in memory at a time, however many images there are.  Images
     meet in the same batches in every run, interrupted or not, so they get the same bits; what
     another batch would change is measured and kept (`batch_difference`).
+    Where another process makes the same file, this one waits for it.
     An image that cannot be read is a failed row.  DataError where an image has not the model's
-    size; DataError where `source` lacks an image of the manifest.
+    size; DataError where `source` lacks an image of the manifest.  ModelError where the model
+    answers differently to the same image.
     """
-    images = source.select(manifest.keys)
-    key = feature_key(adapter, images, manifest, views)
-    path = path or cache_path(key)
-    begun = path.exists()
-    if begun:
-        store = FeatureStore.open(path, expect=key)
-        if not len(store.pending()):
-            return store
-        batch = batch or store.provenance.get("batch")
-    batch = batch or best_batch(adapter, views * len(manifest.keys))
-    if not begun:
-        made = {"batch": batch, "batch difference": batch_difference(adapter, batch)}
-        FeatureStore.create(
-            path, manifest, dim=adapter.dim, key=key, views=views, provenance=made
-        ).close()
-    with FeatureStore.open(path, expect=key, write=True) as store:
-        try:
-            fed = images, views, batch, workers or _READERS
+    images, readers = source.select(manifest.keys), workers or _READERS
+    key, answered = feature_key(adapter, images, views), answers.answers(adapter)
+    with locks.exclusive(path or reuse.place(key, manifest), say):
+        earlier = reuse.find(path, key, manifest, adapter, answered, say)
+        digests = ImageDigests(images, verify=verify)
+        if earlier:
+            digests.read(np.flatnonzero(~digests.known), readers)
+        store = earlier.begun(manifest, digests.named())
+        if store is None:
+            new = _New(adapter, key, manifest, views, answered)
+            store, batch = new.begin(earlier, digests.named(), batch, say)
+        left = len(store.pending())
+        if earlier:
+            say(earlier.told(store, left))
+        if left:
+            batch = batch or store.provenance.get("batch") or best_batch(adapter, views * left)
+            fed = images, views, batch, readers
             model = _Model(adapter, *fed).embed
             if cluster is not None and load is not None:
-                model = partial(_elsewhere, cluster, _Piece(load, key, manifest, fed))
-            _fill(store, max(1, batch // views), model, progress)
+                model = partial(_elsewhere, cluster, _Piece(load, key, answered, fed))
+            _finish(store.path, key, max(1, batch // views), model, digests, progress)
+        digests.keep()
+    finished = FeatureStore.open(store.path, expect=key)
+    finished.reused = len(finished.done) - left
+    cache.touch(finished.path)
+    return finished
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A feature file to be made."""
+
+    adapter: Adapter
+    key: dict[str, str]
+    manifest: Manifest
+    views: int
+    answered: NDArray[np.float32]
+
+    def begin(
+        self,
+        earlier: reuse.Earlier,
+        images: NDArray[np.uint8],
+        batch: int | None,
+        say: Callable[[str], None],
+    ) -> tuple[FeatureStore, int | None]:
+        """Write it with all rows that were made before, the others pending; and choose the batch.
+
+        The batch is found by the clock; the file keeps it only where a bit depends on it.
+        """
+        taken = earlier.rows_of(images)
+        left = len(self.manifest.keys) - sum(len(t.rows) for t in taken)
+        made = dict(taken[0].store.provenance) if taken else self._refuse_random(say)
+        if left and made.get("batch difference") != 0.0:
+            batch = batch or made.get("batch") or best_batch(self.adapter, self.views * left)
+            made |= {"batch": batch, "batch difference": batch_difference(self.adapter, batch)}
+            if taken:
+                made["rows of an earlier run"] = len(self.manifest.keys) - left
+        if made.get("batch difference") == 0.0:
+            made.pop("batch", None)
+        partial_path = earlier.path.with_name(f"{earlier.path.name}.new")
+        partial_path.unlink(missing_ok=True)  # nobody else makes it: see `locks.exclusive`
+        with FeatureStore.create(
+            partial_path,
+            self.manifest,
+            dim=self.adapter.dim,
+            key=self.key,
+            views=self.views,
+            provenance=made,
+            answers=self.answered,
+        ) as store:
+            for some in taken:
+                store.take(some.rows, some.store, some.at)
+            if not len(store.pending()):
+                store.settle()
+            store.replace(earlier.path)
+        return FeatureStore.open(earlier.path, expect=self.key), batch
+
+    def _refuse_random(self, say: Callable[[str], None]) -> dict[str, Any]:
+        doubt = answers.refuse_random(self.adapter, self.answered)
+        if not doubt:
+            return {}
+        say(f"warning: {doubt}")
+        return {"warning": doubt}
+
+
+def _finish(
+    path: Path,
+    key: dict[str, str],
+    size: int,
+    model: Callable[[Rows], Iterator[Embedded]],
+    digests: ImageDigests,
+    progress: Progress | None,
+) -> None:
+    """Make the pending rows of a feature file; one without any row is not left behind."""
+    with FeatureStore.open(path, expect=key, write=True, repair=True) as store:
+        try:
+            _fill(store, size, model, digests, progress)
+            store.settle()
         except BaseException:
-            if not begun and store.done.max() == PENDING:
+            digests.keep()
+            if store.done.max() == PENDING:
                 path.unlink()
             raise
-    return FeatureStore.open(path, expect=key)
-
-
-def best_batch(adapter: Adapter, pictures: int = 1_000_000) -> int:
-    """Find the number of pictures in a forward pass that the model embeds fastest.
-
-    Doubles from 1 until passes are clearly slower a picture, fail for want of memory or take more
-    than half a second (two, where so many pictures take ten minutes), and takes the smallest within
-    2 % of the fastest; a model of one fixed batch gets whole ones.  Each size runs for as long, so
-    that other work on the machine slows all alike: a fiftieth of what so many pictures will take,
-    and 0.3 seconds at most.
-    """
-    fixed = getattr(adapter, "batch", None)
-    if fixed is not None:
-        return int(fixed * max(1, _FIXED // fixed))
-    noise = np.random.default_rng(0).integers(0, 256, (1, *adapter.spec.size, 3), dtype=np.uint8)
-    rates: dict[int, float] = {}
-    size, streams = 1, getattr(adapter, "streams", 1)
-    with _threads(streams) as pool:
-        while size <= _LARGEST:
-            passes = [np.repeat(noise, size, axis=0)] * streams
-            try:
-                seconds = _seconds(pool, adapter, passes, pictures)
-            except MemoryError:
-                break
-            rates[size] = size / seconds
-            job = pictures / rates[size] / streams
-            longest = min(max(0.5, job / 300), 2.0)
-            if seconds > longest or rates[size] < 0.8 * max(rates.values()):
-                break
-            size *= 2
-    return min((n for n, rate in rates.items() if rate >= 0.98 * max(rates.values())), default=1)
-
-
-def batch_difference(adapter: Adapter, batch: int, images: int = 2) -> float | None:
-    """Measure what embedding in batches changes: 0.0 where every image gets the same bits.
-
-    The largest difference between a vector made in a pass of `batch` pictures of noise and made
-    alone, over the first `images`, as a share of the largest value; None where the batch does not
-    fit the memory.
-    """
-    shape = (batch, *adapter.spec.size, 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    try:
-        together = adapter.embed(noise)[:images]
-        alone = np.concatenate([adapter.embed(noise[i : i + 1]) for i in range(len(together))])
-    except MemoryError:
-        return None
-    return float(np.abs(together - alone).max() / max(float(np.abs(alone).max()), 1e-30))
-
-
-def _seconds(
-    pool: ThreadPoolExecutor, adapter: Adapter, passes: Sequence[Picture], pictures: int
-) -> float:
-    """Time passes that run at once, as they will: the mean of some, after one."""
-    times, enough = list[float](), 0.0
-    while len(times) < 3 or sum(times) < enough:
-        start = time.perf_counter()
-        for _ in pool.map(adapter.embed, passes):
-            pass
-        times.append(time.perf_counter() - start)
-        enough = min(_TRIAL, min(times) * pictures / sum(map(len, passes)) / 50)
-    return float(np.mean(times[1:]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     rows: NDArray[np.int64]
     good: NDArray[np.bool_]  # which of them could be read
-    images: Picture  # those
+    digests: NDArray[np.uint8]  # (n, 32), of their bytes; 0 where there are none
+    images: Picture  # those that could be read
 
 
 def _fill(
     store: FeatureStore,
     size: int,
     embed: Callable[[Rows], Iterator[Embedded]],
+    digests: ImageDigests,
     progress: Progress | None,
 ) -> None:
-    """Write the pending rows as they are made, in any order, from passes of `size` images."""
+    """Write the pending rows as they are made, in any order, from passes of `size` images.
+
+    Passes are of the rows that were not taken from an earlier file, whether already made or not, so
+    that an interrupted run meets the same ones again.
+    """
     total = len(store.done)
-    passes = np.split(np.arange(total), range(size, total, size))
+    own, lost = np.flatnonzero(~store.taken), np.flatnonzero(store.taken & (store.done == PENDING))
+    passes = [p for rows in (own, lost) for p in np.split(rows, range(size, len(rows), size))]
     done = total - len(store.pending())
     if progress is not None:
         progress(done, total)
-    for rows, x, good in embed([p for p in passes if (store.done[p] == PENDING).any()]):
+    for rows, x, good, images in embed([p for p in passes if (store.done[p] == PENDING).any()]):
         new = store.done[rows] == PENDING
-        store.write(rows[new], x[new], good[new])
+        digests.own[rows] = images
+        store.write(rows[new], x[new], good[new], digests.named(rows[new]))
         done += int(new.sum())
         if progress is not None:
             progress(done, total)
@@ -219,7 +247,7 @@ class _Model:
             x = np.full((len(chunk.rows), self.views, adapter.dim), np.nan, np.float32)
             if chunk.good.any():
                 x[chunk.good] = _forward(adapter, chunk.images, self.views, memory)
-            return chunk.rows, x, chunk.good
+            return chunk.rows, x, chunk.good, chunk.digests
 
         def read(rows: NDArray[np.int64]) -> _Chunk:
             return _read(self.images, rows, adapter)
@@ -235,7 +263,7 @@ class _Piece:
 
     load: Callable[[], Adapter]
     key: dict[str, str]
-    manifest: Manifest
+    answered: NDArray[np.float32]
     fed: tuple[ImageSource, int, int, int]
 
     def __call__(self, passes: Rows) -> list[Embedded]:
@@ -244,10 +272,13 @@ class _Piece:
     @cached_property
     def _model(self) -> _Model:
         model = _Model(self.load(), *self.fed)
-        key = feature_key(model.adapter, model.images, self.manifest, model.views)
-        if key != self.key:
+        key = feature_key(model.adapter, model.images, model.views)
+        other = difference(key, self.key)
+        if not other and not answers.agree(self.answered, answers.answers(model.adapter)):
+            other = "its model answers differently"
+        if other:
             raise DataError(
-                f"a worker would make other features: {difference(key, self.key)}",
+                f"a worker would make other features: {other}",
                 "give every worker the same model, packages and kind of device",
             )
         return model
@@ -287,9 +318,12 @@ def _ahead(
 def _read(images: ImageSource, rows: NDArray[np.int64], adapter: Adapter) -> _Chunk:
     size = adapter.spec.size
     stack, good = np.empty((len(rows), *size, 3), np.uint8), np.zeros(len(rows), np.bool_)
+    digests = np.zeros((len(rows), DIGEST), np.uint8)
     for i, row in enumerate(rows.tolist()):
         try:
-            picture = images.read(row)
+            data = images.raw(row)
+            digests[i] = np.frombuffer(image_digest(data), np.uint8)
+            picture = images.read(row, data)
         except DataError:
             continue
         if picture.shape[:2] != size:
@@ -299,7 +333,7 @@ def _read(images: ImageSource, rows: NDArray[np.int64], adapter: Adapter) -> _Ch
                 "give aligned crops; --resize only squashes",
             )
         stack[i], good[i] = picture, True
-    return _Chunk(rows, good, stack if good.all() else stack[good])
+    return _Chunk(rows, good, digests, stack if good.all() else stack[good])
 
 
 class _Memory:

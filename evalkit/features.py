@@ -1,14 +1,21 @@
 """FeatureStore: one model's vectors for one manifest, in an HDF5 file that survives its writer.
 
-The file, format "evalkit-features" version 1:
+The file, format "evalkit-features" version 2:
 
-    features   (N, V, D) float32 or float16, contiguous and uncompressed; V views an image
+    features   (N, V, D) float32 or float16, contiguous and uncompressed; V views per image
                (original, mirrored); a failed row is all NaN
-    done       (N,) uint8: PENDING, DONE or a reason of FAILURES; written after the row and its crc
-    crc        (N,) uint32: zlib.crc32 of the row's bytes, started from its done byte
+    image      (N, 32) uint8: the digest of the image that the row was made of; 0 = not known
+    done       (N,) uint8: PENDING, DONE or a reason of FAILURES, plus TAKEN where the row came from
+               an earlier file; written after all else of the row
+    crc        (N,) uint32: zlib.crc32 of the done byte, the digest and the row's bytes
     keys       the manifest's keys joined by newlines, as UTF-8 bytes
     subject    (N,) int32
+    answers    (4, D) float32: what the model answered to four fixed images; absent where the
+               vectors are not evalkit's own (see `adapters.answers`)
     attributes `format`, `version`; `key` and `provenance` as JSON text
+
+Version 1 had neither `image` nor `answers`, and its checksum no digest: its rows are known by their
+names alone.
 
 HDF5 makes the file once, complete and closed; rows then go to their places by plain writes. HDF5
 never has the file open for writing, so a kill -9 at any moment leaves a file that opens, in which
@@ -18,7 +25,6 @@ checksums tell.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zlib
@@ -31,14 +37,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit import hdf5
-from evalkit.errors import FeatureStoreError
-from evalkit.files import cache_folder
+from evalkit import hdf5, locks
+from evalkit.errors import DataError, FeatureStoreError
+from evalkit.features_layout import FORMAT, VERSION, lay_out, reserve
+from evalkit.identity import DIGEST
 from evalkit.types import Manifest
 
-FORMAT = "evalkit-features"
-VERSION = 1
+_READ = (1, VERSION)
 PENDING, DONE, UNREADABLE, NO_TEMPLATE = 0, 1, 2, 3
+TAKEN = 0x80
+_BLOCK = 4096  # rows copied at a time
 FAILURES = {UNREADABLE: "the image cannot be read", NO_TEMPLATE: "the model gave no template"}
 _ATTRIBUTES = ("format", "version", "manifest", "key", "provenance")
 _DTYPES = ("<f4", "<f2")
@@ -49,22 +57,34 @@ class FeatureStore:
     """Features on disk: `create` or `open` one, close it with `with`.
 
     manifest : the rows.  key : what the features depend on, by part.  provenance : what else is
-    known about how they were made.  done : (N,) uint8, the state of each row.
+    known about how they were made.  done : (N,) uint8, the state of each row.  taken : (N,) bool,
+    rows that came from an earlier file.  images : (N, 32) uint8, the digest of each row's image, 0
+    where it is not known.  answers : (4, D) float32 or None.  version : the file's.
+    damaged : rows that differ from their checksum, where `open` was told to make them again.
+    reused : rows that the run which returned the store had not to make.
     """
 
     manifest: Manifest
     key: dict[str, str]
     provenance: dict[str, Any]
     done: NDArray[np.uint8]
+    taken: NDArray[np.bool_]
+    images: NDArray[np.uint8]
+    answers: NDArray[np.float32] | None
+    version: int
 
-    def __init__(self, path: Path, handle: IO[bytes] | None) -> None:
+    def __init__(
+        self, path: Path, handle: IO[bytes] | None, check: bool = True, repair: bool = False
+    ) -> None:
         self.path = path
+        self.damaged = self.reused = 0
         self._handle = handle  # open, and locked, where rows may be written
         try:
             hdf5.refuse_damaged_heap(path)
             with h5py.File(path, "r", locking=False) as file:
                 self._read(file)
-            self._verify()
+            if check:
+                self._verify(repair)
         except BaseException as e:
             self.close()
             if isinstance(e, FeatureStoreError | MemoryError) or not isinstance(e, Exception):
@@ -82,11 +102,12 @@ class FeatureStore:
         views: int = 1,
         dtype: str = "<f4",
         provenance: Mapping[str, Any] | None = None,
+        answers: NDArray[np.float32] | None = None,
     ) -> Self:
         """Make a file with every row pending, open for writing.
 
-        key : what the features depend on (model, input spec, manifest, decoder, ...), by part.
-        dtype : "<f4", or "<f2" for half the size.
+        key : what the features depend on (model, input spec, decoder, ...), by part.
+        dtype : "<f4", or "<f2" for half the size.  answers : the model's, see `adapters.answers`.
         The disk space is taken here, so a full disk shows before any image is embedded.
         """
         path, shape = Path(path), (len(manifest.keys), views, dim)
@@ -100,15 +121,15 @@ class FeatureStore:
         # The lock belongs to the file, not to its name: it stays through the rename.
         handle = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
         try:
-            _lock(handle, path)
+            locks.take(handle, path)
         except BaseException:
             handle.close()
             raise
         try:
             if path.exists():
                 raise FeatureStoreError(f"{path} exists already", "open it to resume")
-            _reserve(handle, manifest, shape, dtype)
-            _lay_out(part, manifest, shape, dtype, key, provenance or {})
+            reserve(handle, manifest, shape, dtype)
+            lay_out(part, manifest, shape, dtype, key, provenance or {}, answers)
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(handle.fileno(), 0, part.stat().st_size)
             part.rename(path)
@@ -125,11 +146,14 @@ class FeatureStore:
         *,
         expect: Mapping[str, str] | None = None,
         write: bool = False,
+        check: bool = True,
+        repair: bool = False,
     ) -> Self:
-        """Open a file, checking every row that is done against its checksum.
+        """Open a file, checking every row that is done against its checksum unless `check` is off.
 
         expect : refuse a file whose key differs, naming the parts that do.
         write : take the lock and go on with the pending rows; else nothing needs write permission.
+        repair : a row that differs from its checksum is pending again, not an error.
         """
         path = Path(path)
         if not path.is_file():
@@ -138,11 +162,11 @@ class FeatureStore:
         if write:
             handle = path.open("r+b")
             try:
-                _lock(handle, path)
+                locks.take(handle, path)
             except BaseException:
                 handle.close()
                 raise
-        store = cls(path, handle)
+        store = cls(path, handle, check, repair)
         if expect is not None and store.key != dict(expect):
             store.close()
             raise FeatureStoreError(
@@ -166,6 +190,12 @@ class FeatureStore:
         return self._rows
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(N, V, D): images, views per image, dimensions."""
+        n, views, dim = self._rows.shape
+        return n, views, dim
+
+    @property
     def failed(self) -> NDArray[np.bool_]:
         """(N,) bool: images without a template."""
         return self.done > DONE
@@ -179,15 +209,18 @@ class FeatureStore:
         return np.flatnonzero(self.done == PENDING)
 
     def write(
-        self, rows: NDArray[np.int64], x: NDArray[Any], ok: NDArray[np.bool_] | None = None
+        self,
+        rows: NDArray[np.int64],
+        x: NDArray[Any],
+        ok: NDArray[np.bool_] | None = None,
+        images: NDArray[np.uint8] | None = None,
     ) -> None:
         """Write pending rows.
 
         rows : (n,) ascending.  x : (n, V, D) float.  ok : (n,) bool, False for an unreadable image
-        (its x is ignored).  A row of x with a value that is not finite is a failure of the model.
+        (its x is ignored).  images : (n, 32) uint8, the digest of each row's image.
+        A row of x with a value that is not finite is a failure of the model.
         """
-        if self._handle is None:
-            raise FeatureStoreError(f"{self.path} was opened for reading", "open it with write")
         if not len(rows):
             return
         if x.shape != (len(rows), *self._rows.shape[1:]):
@@ -208,11 +241,59 @@ class FeatureStore:
                 f"values up to {np.abs(x[finite]).max():g} do not fit {stored.dtype}",
                 "store them as float32",
             )
-        crc = [zlib.crc32(row, one) for row, one in zip(stored, state.tolist(), strict=True)]
+        known = np.zeros((len(rows), DIGEST), np.uint8) if images is None else images
+        self._write(rows, stored, state, known)
+
+    def take(self, rows: NDArray[np.int64], other: FeatureStore, at: NDArray[np.int64]) -> None:
+        """Copy rows `at` of an earlier file to pending `rows`, (n,) ascending, failures too.
+
+        A row of the other that differs from its checksum stays pending.
+        """
+        for o in range(0, len(rows), _BLOCK):
+            some, here = at[o : o + _BLOCK], rows[o : o + _BLOCK]
+            good = np.array([other._is_whole(r) for r in some.tolist()], np.bool_)
+            some, here = some[good], here[good]
+            x, state = other._rows[some], other.done[some] | np.uint8(TAKEN)
+            self._write(here, x, state, other.images[some])
+
+    def replace(self, path: Path) -> None:
+        """Take the place of the file at `path`, which is this one's from now on."""
+        if self._handle is not None:
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
+        self.path.replace(path)
+        self.path = path
+
+    def settle(self) -> None:
+        """Forget which rows were taken from an earlier file: a finished file is that of one run."""
+        rows = np.flatnonzero(self.taken)
+        for o in range(0, len(rows), _BLOCK):
+            some = rows[o : o + _BLOCK]
+            self._write(some, self._rows[some], self.done[some], self.images[some])
+
+    def _write(
+        self,
+        rows: NDArray[np.int64],
+        stored: NDArray[Any],
+        state: NDArray[np.uint8],
+        images: NDArray[np.uint8],
+    ) -> None:
+        if self._handle is None:
+            raise FeatureStoreError(f"{self.path} was opened for reading", "open it with write")
+        if "image" not in self._place:
+            raise FeatureStoreError(f"{self.path} is of version 1, which is only read", _AGAIN)
+        if not len(rows):
+            return
+        crc = [
+            _checksum(row, one, digest)
+            for row, one, digest in zip(stored, state.tolist(), images, strict=True)
+        ]
         self._put(self._handle, "features", rows, stored)
+        self._put(self._handle, "image", rows, images)
         self._put(self._handle, "crc", rows, np.array(crc, "<u4"))
         self._put(self._handle, "done", rows, state)
-        self.done[rows] = state
+        self.done[rows], self.taken[rows] = state & ~np.uint8(TAKEN), (state & TAKEN) > 0
+        self.images[rows], self._crc[rows] = images, crc
 
     def _put(
         self, handle: IO[bytes], name: str, rows: NDArray[np.int64], values: NDArray[Any]
@@ -228,9 +309,10 @@ class FeatureStore:
         attributes = {name: hdf5.attribute(file, name) for name in _ATTRIBUTES}
         if attributes["format"] != FORMAT:
             raise FeatureStoreError(f"{self.path} is HDF5, but not an evalkit feature file")
-        if attributes["version"] != VERSION:
+        self.version = attributes["version"]
+        if self.version not in _READ:
             raise FeatureStoreError(
-                f"{self.path} has version {attributes['version']}, this evalkit reads {VERSION}",
+                f"{self.path} has version {self.version}, this evalkit reads {VERSION} and below",
                 "upgrade evalkit, or embed again",
             )
         self.key = json.loads(attributes["key"])
@@ -239,27 +321,43 @@ class FeatureStore:
         self.manifest = Manifest(keys, hdf5.dataset(file, "subject")[()])
         if attributes["manifest"] != self.manifest.digest():
             raise FeatureStoreError(f"{self.path}: its list of images is damaged", _AGAIN)
-        held = {n: hdf5.dataset(file, n, plain=True) for n in ("features", "crc", "done")}
+        names = ("features", "crc", "done", *(["image"] if self.version > 1 else []))
+        held = {n: hdf5.dataset(file, n, plain=True) for n in names}
         rows = held["features"]
         if rows.dtype.str not in _DTYPES or rows.ndim != 3 or len(rows) != len(keys):
             raise FeatureStoreError(f"{self.path}: {rows.dtype} {rows.shape} for {len(keys)} keys")
         self._place = {name: each.id.get_offset() for name, each in held.items()}
-        self.done, self._crc = held["done"][()], held["crc"][()]
-        if not self.done.shape == self._crc.shape == rows.shape[:1]:
-            raise FeatureStoreError(f"{self.path}: {len(rows)} rows, {len(self.done)} done bytes")
+        raw, self._crc = held["done"][()], held["crc"][()]
+        if not raw.shape == self._crc.shape == rows.shape[:1]:
+            raise FeatureStoreError(f"{self.path}: {len(rows)} rows, {len(raw)} done bytes")
+        self.taken, self.done = raw >= TAKEN, raw & ~np.uint8(TAKEN)
+        self.images = np.zeros((len(rows), DIGEST), np.uint8)
+        if "image" in held:
+            hdf5.dataset(file, "image").read_direct(self.images)
+        self.answers = hdf5.dataset(file, "answers")[()] if "answers" in file else None
+        if self.answers is not None and (self.answers.dtype.str, self.answers.ndim) != ("<f4", 2):
+            raise FeatureStoreError(f"{self.path}: its model's answers are damaged", _AGAIN)
         mapped = np.memmap(self.path, rows.dtype, "r", self._place["features"], rows.shape)
         self._rows: NDArray[Any] = mapped.view(np.ndarray)
 
-    def _verify(self) -> None:
-        known = np.isin(self.done, [PENDING, DONE, *FAILURES])
-        for r in np.flatnonzero(self.done != PENDING):
-            row = self._rows[r]
-            if not known[r] or zlib.crc32(row, int(self.done[r])) != self._crc[r]:
+    def _verify(self, repair: bool) -> None:
+        for r in np.flatnonzero(self.done != PENDING).tolist():
+            if self._is_whole(r):
+                continue
+            if not repair:
                 raise FeatureStoreError(
                     f"{self.path} is damaged: the features of {self.manifest.keys[r]} (row {r}) "
                     "differ from their checksum",
                     _AGAIN,
                 )
+            self.done[r], self.damaged = PENDING, self.damaged + 1
+
+    def _is_whole(self, row: int) -> bool:
+        """Tell whether a row that is done has its checksum."""
+        state = int(self.done[row]) | (TAKEN if self.taken[row] else 0)
+        digest = None if self.version == 1 else self.images[row]
+        known = self.done[row] in (DONE, *FAILURES)
+        return known and _checksum(self._rows[row], state, digest) == self._crc[row]
 
     def close(self) -> None:
         """Give the lock back.  Arrays that were handed out stay valid."""
@@ -279,81 +377,19 @@ class FeatureStore:
         self.close()
 
 
-def cache_path(key: Mapping[str, str]) -> Path:
-    """Place of the features with this key in the user's cache."""
-    digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
-    return cache_folder() / "features" / f"{digest[:16]}.h5"
+def _checksum(row: NDArray[Any], state: int, digest: NDArray[np.uint8] | None) -> int:
+    start = zlib.crc32(bytes([state]))
+    return zlib.crc32(row, state if digest is None else zlib.crc32(digest, start))
 
 
-def _reserve(
-    handle: IO[bytes], manifest: Manifest, shape: tuple[int, int, int], dtype: str
-) -> None:
-    """Raise OSError where the disk has no room: HDF5 itself crashes on a full one."""
-    if hasattr(os, "posix_fallocate"):
-        rows = shape[0] * (shape[1] * shape[2] * int(dtype[-1]) + 16)
-        os.posix_fallocate(handle.fileno(), 0, rows + sum(map(len, manifest.keys)) * 4 + (1 << 16))
-        os.ftruncate(handle.fileno(), 0)
-
-
-def _lay_out(
-    path: Path,
-    manifest: Manifest,
-    shape: tuple[int, int, int],
-    dtype: str,
-    key: Mapping[str, str],
-    provenance: Mapping[str, Any],
-) -> None:
-    """Write the whole file but the rows, and close it."""
-    newline = next((k for k in manifest.keys if "\n" in k), None)
-    if newline is not None:
-        raise FeatureStoreError(f"a key holds a line break: {newline!r}")
-    place = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    place.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # so that the rows have a place in the file
-    with h5py.File(_new_file(path)) as file:
-        for name, size, kind in (
-            ("done", shape[:1], "u1"),
-            ("crc", shape[:1], "<u4"),
-            ("features", shape, dtype),
-        ):
-            fill = "never" if name == "features" else "alloc"
-            file.create_dataset(name, size, kind, dcpl=place.copy(), fill_time=fill)
-        file["keys"] = np.frombuffer("\n".join(manifest.keys).encode(), np.uint8)
-        file["subject"] = manifest.subject.astype("<i4")
-        file.attrs.update(
-            format=FORMAT,
-            version=VERSION,
-            manifest=manifest.digest(),
-            key=json.dumps(dict(key)),
-            provenance=json.dumps(dict(provenance)),
-        )
-
-
-def _new_file(path: Path) -> h5py.h5f.FileID:
-    """Create a file of 1.10's layout, with checksums on its own structures and no times in it.
-
-    Offsets are aligned for any number type.  h5py.File cannot leave the times out everywhere.
-    """
-    made, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    made.set_obj_track_times(False)
-    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    access.set_alignment(1, 64)
-    access.set_file_locking(False, False)
-    return h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=made, fapl=access)
-
-
-def _lock(handle: IO[bytes], path: Path) -> None:
-    """Keep a second writer out; the system drops the lock with the process."""
+def answers_in(path: Path) -> NDArray[np.float32] | None:
+    """Read what the model of a feature file answered; None where the file does not say."""
     try:
-        import fcntl
-    except ImportError:  # pragma: no cover - Windows, where nothing keeps a second writer out
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-        raise FeatureStoreError(
-            f"another process is writing {path}", "wait for it, or give another file"
-        ) from e
+        with h5py.File(path, "r", locking=False) as file:
+            held = hdf5.dataset(file, "answers")
+            return held[()] if (held.dtype.str, held.ndim) == ("<f4", 2) else None
+    except (OSError, DataError):
+        return None
 
 
 def difference(held: Mapping[str, str], wanted: Mapping[str, str]) -> str:

@@ -50,7 +50,11 @@ def from_embeddings(
     features = in_order(made.features, made.keys, manifest)
     if not embeddings.is_own(path):
         refuse_unwritten(features, path.name, manifest.keys)
-    return Vectors(features, provenance)
+        return Vectors(features, provenance)
+    with FeatureStore.open(path, check=False) as store:
+        if store.version == 1:
+            provenance["rows"] = f"by name: {path.name} is of version 1 and knows no images"
+        return Vectors(features, provenance, _images(store, made.keys, manifest))
 
 
 def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:
@@ -61,4 +65,14 @@ def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:
         "manifest": manifest.digest(),
         "made": store.provenance,
     }
-    return Vectors(in_order(store.features, store.manifest.keys, manifest), provenance)
+    keys = store.manifest.keys
+    return Vectors(
+        in_order(store.features, keys, manifest), provenance, _images(store, keys, manifest)
+    )
+
+
+def _images(
+    store: FeatureStore, keys: tuple[str, ...], manifest: Manifest
+) -> NDArray[np.uint8] | None:
+    """Give the digests of the manifest's images; None where the file knows none."""
+    return in_order(store.images, keys, manifest) if store.images.any() else None

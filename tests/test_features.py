@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evalkit import reuse
 from evalkit.errors import EvalkitError, FeatureStoreError
-from evalkit.features import FeatureStore, cache_path
+from evalkit.features import FeatureStore
 from evalkit.types import Manifest
 
 N, V, D = 60, 2, 16
@@ -62,7 +63,7 @@ def test_other_programs_can_read_it(whole: Path) -> None:
         assert np.array_equal(f["features"][:], X)
         assert f["features"].chunks is None
         assert f["keys"][:].tobytes().decode().split("\n") == list(MANIFEST.keys)
-        assert f["crc"][7] == zlib.crc32(X[7].tobytes(), 1)
+        assert f["crc"][7] == zlib.crc32(b"\1" + bytes(32) + X[7].tobytes())
         assert json.loads(f.attrs["key"]) == KEY
 
 
@@ -222,8 +223,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 def test_a_later_version_is_refused(whole: Path) -> None:
     with h5py.File(whole, "r+") as f:
-        f.attrs["version"] = 2
-    with pytest.raises(FeatureStoreError, match="has version 2, this evalkit reads 1"):
+        f.attrs["version"] = 3
+    with pytest.raises(FeatureStoreError, match="has version 3, this evalkit reads 2 and below"):
         FeatureStore.open(whole)
 
 
@@ -308,10 +309,12 @@ def test_twenty_kills_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_the_cache_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def place(**key: str) -> Path:
+        return reuse.place(key, MANIFEST)
+
     monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path))
-    assert cache_path({"a": "1", "b": "2"}) == cache_path({"b": "2", "a": "1"})
-    assert cache_path({"a": "1"}) != cache_path({"a": "2"})
-    assert cache_path({}).parent == tmp_path / "features"
+    assert place(a="1", b="2") == place(b="2", a="1") != place(a="1", b="3")
+    assert place().parents[1] == tmp_path / "features"
     monkeypatch.delenv("EVALKIT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_path({}).parent == tmp_path / "evalkit" / "features"
+    assert place().parents[1] == tmp_path / "evalkit" / "features"

@@ -63,6 +63,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "report": ("evalkit.cli.report", "A page, pictures, Markdown or a model card of reports."),
     },
     "Look up": {
+        "cache": ("evalkit.cli.cache", "The vectors that were kept: list them, or make room."),
         "recipes": ("evalkit.cli.recipes", "How each published system gets its figure."),
         "schema": ("evalkit.cli.schema", "The JSON schema of the report file."),
     },

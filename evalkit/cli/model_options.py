@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from evalkit import adapters, alignment, embedder, images
+from evalkit import adapters, alignment, cache, embedder, images
 from evalkit.adapters import presets
 from evalkit.cli.options import Option
 from evalkit.cli.output import Output
-from evalkit.cli.parameters import Model, Readable
+from evalkit.cli.parameters import Model, Readable, Size
 from evalkit.cli.terminal import say
 from evalkit.datasets import landmarks
 from evalkit.errors import DataError, ModelError
@@ -49,6 +49,8 @@ class ModelChoice:
     trust: bool = False
     landmarks: Path | None = None
     detector: str | None = None
+    verify: bool = False
+    cache_size: int | None = None
 
     def load(self) -> adapters.Adapter:
         """Load the adapter; MODEL must have been given."""
@@ -92,7 +94,13 @@ class ModelChoice:
                 progress=progress,
                 cluster=cluster,
                 load=replace(self, trust=True).load,  # whoever was asked here said yes
+                verify=self.verify,
+                say=output.say,
             )
+        if path is None and self.cache_size is not None:
+            gone = cache.clear(keep=self.cache_size, spare=store.path)
+            if gone:
+                output.say(f"{len(gone):,} feature files left the cache, see --cache-size")
         failed = store.reasons()
         for key, reason in list(failed.items())[:_NAMED]:
             output.say(f"{key}: {reason}")
@@ -194,6 +202,8 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         trust_model: bool,
         landmarks: Path | None,
         detector: str | None,
+        verify_data: bool,
+        cache_size: int | None,
         **rest: Any,
     ) -> Any:
         if landmarks is not None and detector is not None:
@@ -220,6 +230,8 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             trust_model,
             landmarks,
             detector,
+            verify_data,
+            cache_size,
         )
         return command(*args, choice=choice, **rest)
 
@@ -229,6 +241,14 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _of_model = functools.partial(click.option, cls=Option, section="Model")
+
+cache_size_option = _of_model(
+    "--cache-size",
+    type=Size(),
+    envvar="EVALKIT_CACHE_SIZE",
+    metavar="SIZE",
+    help="Room for cached vectors, 20GB: those unused longest go.",
+)
 
 _OPTIONS = (
     _of_model(
@@ -290,4 +310,8 @@ _OPTIONS = (
         help="Align by five points a face: .npz .json .csv.",
     ),
     _of_model("--align", "detector", metavar="NAME", help="Align by an installed detector."),
+    _of_model(
+        "--verify-data", is_flag=True, help="Read every image, also where its file is unchanged."
+    ),
+    cache_size_option,
 )

@@ -25,6 +25,8 @@ from evalkit.files import whole_file
 from evalkit.report.table import table
 from evalkit.types import Progress, Report
 
+CACHE = "cache"  # what a run took from there, in a report's provenance
+
 _of_result = functools.partial(click.option, cls=Option, section="Result")
 
 json_option = _of_result(
@@ -92,16 +94,19 @@ class Output:
         """Print the report as a table, or write it where `--json` and `--out` ask for it.
 
         file : that the list of comparisons was read from, for the report.
+        What this run took from the cache is kept by `--out` alone: the result is the same without.
         Returns the exit code: that of the gate, where `--gate` names a baseline.
         """
         report = replace(report, provenance={"evalkit": __version__, **report.provenance})
         if file is not None:
             report = replace(report, identity=replace(report.identity, file=file.name))
+        result = {k: v for k, v in report.provenance.items() if k != CACHE}
         try:
             if self.json_path is None:
                 show(*table(report, title).split("\n"))
             else:
-                write_json(reports.dumps(report).rstrip(), self.json_path)
+                document = reports.dumps(replace(report, provenance=result))
+                write_json(document.rstrip(), self.json_path)
         finally:  # hours of work must not be lost with the terminal
             if self.out is not None:
                 reports.write(report, self.out)

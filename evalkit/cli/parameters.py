@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,19 @@ def check_files(ctx: click.Context) -> None:
     )
     for kind, path, name in held:
         kind.check(path, name)
+
+
+class Size(click.ParamType):
+    """A number of bytes, with or without a unit: 500MB, 20GB, 1.5TB (powers of 1000)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Turn the text into bytes."""
+        found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)B?", str(value).strip(), re.I)
+        if found is None:
+            self.fail(f"{value!r} is no size, such as 500MB or 20GB", param, ctx)
+        return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))
 
 
 def rate(_: click.Context, param: click.Parameter, value: Any) -> Any:

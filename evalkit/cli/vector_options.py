@@ -16,7 +16,7 @@ from evalkit.adapters import Adapter, embeddings
 from evalkit.adapters.presets import PRESETS, describe
 from evalkit.cli.model_options import ModelChoice, crop_of, model_options
 from evalkit.cli.options import features_options, flip_option, rows_option
-from evalkit.cli.output import Output
+from evalkit.cli.output import CACHE, Output
 from evalkit.features import FeatureStore
 from evalkit.identity import file_digest
 from evalkit.images import ImageSource
@@ -74,6 +74,8 @@ class VectorSource:
                 self.features, self.keys, manifest, allow_failures=self.allow_failures
             )
             taken = fed(self.recipe, self.features, output)
+            if "rows" in made.provenance:
+                output.say(f"rows {made.provenance['rows']}")
             views = made.features.shape[1] if made.features.ndim == 3 else 1
             if views > 1 and self.how.fusion == "none" and not self.how.name and not flip_given():
                 output.say(
@@ -102,6 +104,9 @@ class VectorSource:
         marks = self.choice.landmarks
         if marks is not None:
             taken["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"
+        if store.reused:
+            n, reused = len(store.done), store.reused
+            taken[CACHE] = f"{reused:,} vectors from the cache, {n - reused:,} embedded"
         return replace(made, provenance={**made.provenance, **taken})
 
     def scored_by(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.cache import STAMPS
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files import cache_folder, whole_file
 from evalkit.identity import DIGEST, image_digest
@@ -48,14 +49,18 @@ class ImageDigests:
         """(N,) bool: whether an image's digest is known."""
         return self.own.any(axis=1)
 
-    def named(self) -> NDArray[np.uint8]:
-        """(N, 32) uint8: the digests with what the source's steps do to one image alone; or 0."""
+    def named(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
+        """Give the digests with what the source's steps do to each image alone; 0 if not known.
+
+        rows : (n,), None = all.  Returns (n, 32) uint8.
+        """
+        own = self.own if rows is None else self.own[rows]
         if not any(step.of_row for step in self.source.steps):
-            return self.own
-        made = np.zeros_like(self.own)
-        for row in np.flatnonzero(self.known).tolist():
-            digest = self.source.named(row, self.own[row].tobytes())
-            made[row] = np.frombuffer(digest, np.uint8)
+            return own
+        made = np.zeros_like(own)
+        for i, row in enumerate(range(len(own)) if rows is None else rows.tolist()):
+            if own[i].any():
+                made[i] = np.frombuffer(self.source.named(row, own[i].tobytes()), np.uint8)
         return made
 
     def read(self, rows: NDArray[np.int64], workers: int) -> None:
@@ -102,13 +107,13 @@ class ImageDigests:
 
 
 def _index(place: str) -> Path:
-    return cache_folder() / "stamps" / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.npz"
+    return cache_folder() / STAMPS / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.npz"
 
 
 def _read(place: str) -> dict[bytes, bytes]:
     """Stamp -> digest; empty where there is no cache or file of them, or a damaged one."""
     try:
-        with np.load(_index(place), allow_pickle=False) as held:
+        with _index(place).open("rb") as f, np.load(f, allow_pickle=False) as held:
             if str(held["format"]) != _FORMAT:
                 return {}
             stamps, digests = held["stamps"], held["digests"]

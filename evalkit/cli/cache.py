@@ -1,0 +1,67 @@
+"""`evalkit cache`: the vectors that commands keep, listed or cleared."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from evalkit import cache
+from evalkit.cli.options import Command
+from evalkit.cli.parameters import Size
+from evalkit.cli.terminal import show
+from evalkit.files import cache_folder
+
+
+@click.group("cache")
+def command() -> None:
+    """List what commands keep in the cache, or make room there.
+
+    Vectors are kept under their model and images and taken again only where both are the same; all
+    of it can be made again. EVALKIT_CACHE names another folder, EVALKIT_CACHE_SIZE bounds it.
+    """
+
+
+@command.command("list", cls=Command, examples=["evalkit cache list"])
+def list_() -> None:
+    """List the feature files of the cache, the one used last first."""
+    held = cache.entries()
+    for entry in held:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        name = entry.path.relative_to(cache_folder())
+        show(f"{_size(entry.size):>8}  {used}  {entry.describe()}  {name}")
+    total = sum(entry.size for entry in held)
+    show(f"{len(held):,} feature files, {_size(total)} in {cache_folder()}")
+
+
+@command.command(
+    "clear", cls=Command, examples=["evalkit cache clear --keep 10GB", "evalkit cache clear"]
+)
+@click.option("--keep", type=Size(), metavar="SIZE", default="0", help="What may stay, 10GB.")
+@click.option(
+    "--unused",
+    type=click.FloatRange(min=0),
+    metavar="DAYS",
+    default=0,
+    help="Only what was not used for so long.",
+)
+def clear(keep: int, unused: float) -> None:
+    """Delete feature files from the cache, those unused longest first.
+
+    A file that a command is writing stays. Without options what is known of images goes too, and
+    every one is read again.
+    """
+    gone = cache.clear(keep=keep, unused_s=86400 * unused)
+    if not keep and not unused:
+        cache.clear_stamps()
+    freed = sum(entry.size for entry in gone)
+    show(f"{len(gone):,} feature files deleted, {_size(freed)}")
+
+
+def _size(size: float) -> str:
+    """Spell a number of bytes in powers of 1000: 12.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

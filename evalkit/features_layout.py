@@ -1,0 +1,79 @@
+"""A feature file laid out whole by HDF5, with a place for every row, before any is written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import FeatureStoreError
+from evalkit.identity import DIGEST
+from evalkit.types import Manifest
+
+FORMAT = "evalkit-features"
+VERSION = 2
+
+
+def reserve(handle: IO[bytes], manifest: Manifest, shape: tuple[int, int, int], dtype: str) -> None:
+    """Raise OSError where the disk has no room: HDF5 itself crashes on a full one."""
+    if hasattr(os, "posix_fallocate"):
+        rows = shape[0] * (shape[1] * shape[2] * int(dtype[-1]) + DIGEST + 16)
+        os.posix_fallocate(handle.fileno(), 0, rows + sum(map(len, manifest.keys)) * 4 + (1 << 16))
+        os.ftruncate(handle.fileno(), 0)
+
+
+def lay_out(
+    path: Path,
+    manifest: Manifest,
+    shape: tuple[int, int, int],
+    dtype: str,
+    key: Mapping[str, str],
+    provenance: Mapping[str, Any],
+    answers: NDArray[np.float32] | None,
+) -> None:
+    """Write the whole file but the rows, and close it."""
+    newline = next((k for k in manifest.keys if "\n" in k), None)
+    if newline is not None:
+        raise FeatureStoreError(f"a key holds a line break: {newline!r}")
+    place = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    place.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # so that the rows have a place in the file
+    with h5py.File(_new_file(path)) as file:
+        for name, size, kind in (
+            ("done", shape[:1], "u1"),
+            ("crc", shape[:1], "<u4"),
+            ("image", (shape[0], DIGEST), "u1"),
+            ("features", shape, dtype),
+        ):
+            fill = "never" if name == "features" else "alloc"
+            file.create_dataset(name, size, kind, dcpl=place.copy(), fill_time=fill)
+        file["keys"] = np.frombuffer("\n".join(manifest.keys).encode(), np.uint8)
+        file["subject"] = manifest.subject.astype("<i4")
+        if answers is not None:
+            file["answers"] = answers.astype("<f4")
+        file.attrs.update(
+            format=FORMAT,
+            version=VERSION,
+            manifest=manifest.digest(),
+            key=json.dumps(dict(key)),
+            provenance=json.dumps(dict(provenance)),
+        )
+
+
+def _new_file(path: Path) -> h5py.h5f.FileID:
+    """Create a file of 1.10's layout, with checksums on its own structures and no times in it.
+
+    Offsets are aligned for any number type.  h5py.File cannot leave the times out everywhere.
+    """
+    made, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    made.set_obj_track_times(False)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_alignment(1, 64)
+    access.set_file_locking(False, False)
+    return h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=made, fapl=access)
