@@ -43,8 +43,7 @@ class Adapter(Protocol):
     An adapter may add: `fingerprint`, a digest of the weights, and `runtime`, a line naming
     runtime, device and precision, under which features are kept too (what shows that a model is the
     one that made them is what it answers to four fixed images, `answers`); `name`, for messages;
-    `batch`, where it takes exactly so many images; `streams`, threads that may call it at once;
-    `stop()`, which ends the calls under way.
+    `batch`, where it takes exactly so many images; `streams`, threads that may call it at once.
     """
 
     spec: InputSpec
@@ -116,8 +115,9 @@ def load(
 
         made = torch_programs.factory(model)
         if not hasattr(made, "state_dict"):
+            _refuse_others(object, options, model)
             return _checked(made, model)
-        _refuse_others(TorchModel, options, model, "weights")
+        _refuse_others(TorchModel, options, model, "weights", "weights_table")
         return torch_programs.network(made, model, _declared(spec, model), device=device, **options)
     if Path(model).exists():
         hint = "install the plug-in that reads it, or give module:factory"
@@ -154,7 +154,8 @@ def _built_in(name: str, options: dict[str, Any]) -> str:
 def _refuse_others(adapter: type, options: dict[str, Any], model: str, *more: str) -> None:
     others = set(options) - set(inspect.signature(adapter).parameters) - set(more)
     if others:
-        raise ModelError(f"{model} takes no {', '.join(f'--{name}' for name in sorted(others))}")
+        names = ", ".join("--" + name.replace("_", "-") for name in sorted(others))
+        raise ModelError(f"{model} takes no {names}")
 
 
 def _file(model: str) -> Path:

@@ -33,14 +33,12 @@ class OnDevices:
     def __init__(self, make: Callable[[str], Any], devices: Sequence[str]) -> None:
         context = multiprocessing.get_context("spawn")
         self._idle: queue.Queue[tuple[Any, str, Connection]] = queue.Queue()
-        self._processes: list[Any] = []
         lanes, self.streams = [], _LANES * len(devices)
         for device in devices:
             pipes = [context.Pipe() for _ in range(_LANES)]
             theirs = [pipe[1] for pipe in pipes]
             process = context.Process(target=_serve, args=(make, device, theirs), daemon=True)
             process.start()
-            self._processes.append(process)
             for pipe in theirs:
                 pipe.close()
             lanes += [(process, device, pipe[0]) for pipe in pipes]
@@ -66,11 +64,6 @@ class OnDevices:
         finally:
             self._idle.put(lane)
         return rows
-
-    def stop(self) -> None:
-        """End the processes, whatever they are doing."""
-        for process in self._processes:
-            process.terminate()
 
 
 def _answer(process: Any, device: str, pipe: Connection) -> Any:

@@ -64,6 +64,8 @@ class OnnxModel:
             f"onnxruntime {import_onnxruntime().__version__} {provider} "
             f"{np.dtype(self._dtype)}, output {self._output}"
         )
+        self._flags = onnx_session.training_flags(self._session)
+        self.runtime += "".join(f", {flag} false" for flag in self._flags)
         declared = given.shape[0] if isinstance(given.shape[0], int) else None
         if declared is not None and declared < 1:
             raise ModelError(f"{path.name} declares a batch of {declared}")
@@ -77,10 +79,6 @@ class OnnxModel:
         step = -(-_TOGETHER // self.batch) * self.batch
         starts = range(0, max(1, len(images)), step)
         return np.concatenate([self._passes(images[o : o + step], self.batch) for o in starts])
-
-    def stop(self) -> None:
-        """End the passes under way within an operator's time, as a ModelError; none may follow."""
-        self._run_options.terminate = True
 
     def _passes(self, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
         """Embed in passes of `batch` images, the last one filled up with black.
@@ -135,6 +133,8 @@ class OnnxModel:
         else:
             shape, kind, at = tuple(x.shape), self._dtype, x.data_ptr()
             binding.bind_input(self._input, self._device, self._number, kind, shape, at)
+        for flag, off in self._flags.items():
+            binding.bind_cpu_input(flag, off)
         return binding
 
 

@@ -84,8 +84,8 @@ def start(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
 
 
 def image_input(session: Any, spec: InputSpec, name: str) -> Any:
-    """Find the one input of an image model, which must take what `spec` says."""
-    inputs = session.get_inputs()
+    """Find the one input of an image model, which must take what `spec` says; flags apart."""
+    inputs = [i for i in session.get_inputs() if i.name not in training_flags(session)]
     listed = ", ".join(f"{i.name} {i.shape} {i.type}" for i in inputs)
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         raise ModelError(
@@ -101,6 +101,15 @@ def image_input(session: Any, spec: InputSpec, name: str) -> Any:
             f"{name} has input {listed}, but is to be fed (N, {', '.join(map(str, wanted))})", hint
         )
     return given
+
+
+def training_flags(session: Any) -> dict[str, Any]:
+    """Name the inputs that switch to training, as FaceNet's `phase_train`, each with false."""
+    return {
+        given.name: np.zeros([1] * len(given.shape), np.bool_)
+        for given in session.get_inputs()
+        if given.type == "tensor(bool)" and "train" in given.name and len(given.shape) <= 1
+    }
 
 
 def _misfit(shape: list[Any], spec: InputSpec) -> str:

@@ -75,16 +75,24 @@ def factory(model: str) -> Any:
 
 
 def network(
-    net: Any, model: str, spec: InputSpec, weights: str | None = None, **options: Any
+    net: Any,
+    model: str,
+    spec: InputSpec,
+    weights: str | None = None,
+    weights_table: str | None = None,
+    **options: Any,
 ) -> TorchModel:
     """Make an adapter of a `torch.nn.Module`, with weights from a file where `weights` names one.
 
     weights : .safetensors, or a checkpoint that loads without running code (`weights_only`).
+    weights_table : which of several tables in it, such as "ema", where more than one fits.
     """
+    if weights_table is not None and weights is None:
+        raise ModelError(f"a table {weights_table!r} of no file", "add --weights FILE")
     if weights is not None:
         from evalkit.adapters.checkpoints import fill
 
-        fill(net, Path(weights))
+        fill(net, Path(weights), weights_table)
     with users_code.blamed(model):
         digest = _network_digest(net.eval())
     return TorchModel(net, spec, name=model, fingerprint=digest, copy=False, **options)

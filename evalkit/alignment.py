@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import sys
 from threading import Lock
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from evalkit.adapters import users_code
 from evalkit.errors import DataError, ModelError
 from evalkit.images import ImageSource, Picture
 
@@ -113,14 +116,18 @@ def detected(source: ImageSource, detector: Detector, crop: str) -> ImageSource:
     template, alone = _template(crop), Lock()
 
     def step(row: int, image: Picture) -> Picture:
-        with alone:  # detectors keep state; images are read from several threads
-            faces = np.asarray(detector.detect(image))
         key = source.keys[row]
+        # detectors keep state; images are read from several threads
+        with alone, users_code.blamed(f"detector {detector.fingerprint}", f"failed on {key}"):
+            faces = np.asarray(detector.detect(image))
         if faces.size == 0:
             raise DataError(f"no face was found in {key}")
-        if faces.shape[1:] != (5, 2) or not np.isfinite(faces).all():
+        real = faces.shape[1:] == (5, 2) and faces.dtype.kind in "fiu"
+        if not real or not np.isfinite(faces).all():
             raise ModelError(
-                f"the detector returned shape {faces.shape} for {key}", "expected (F, 5, 2), finite"
+                f"detector {detector.fingerprint} returned {faces.dtype} of shape {faces.shape} "
+                f"for {key}",
+                "expected (F, 5, 2), finite",
             )
         middle = np.array([image.shape[1], image.shape[0]]) / 2
         nearest = np.linalg.norm(faces.mean(axis=1) - middle, axis=1).argmin()
@@ -188,7 +195,8 @@ def load_detector(name: str) -> Detector:
             f"no detector is called {name!r}",
             f"installed: {here}; a package offers one by the entry point group {GROUP}",
         )
-    made = offered[name].load()()
+    with contextlib.redirect_stdout(sys.stderr), users_code.blamed(f"detector {name}"):
+        made = offered[name].load()()
     if not isinstance(made, Detector):
         raise ModelError(
             f"detector {name} gave a {type(made).__name__} without detect, fingerprint"

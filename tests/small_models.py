@@ -47,6 +47,53 @@ def save(
     return path
 
 
+def save_with_head(
+    path: Path, head: list[onnx.NodeProto], shape: list[int | str], flag: str = ""
+) -> Path:
+    """Write the model with more nodes, from "y" to "z" of that shape; `flag` : a boolean input."""
+    model = onnx.load(save(path))
+    model.graph.node.extend(head)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, shape))
+    if flag:
+        model.graph.input.append(helper.make_tensor_value_info(flag, TensorProto.BOOL, []))
+    onnx.save(model, path)
+    return path
+
+
+def dropout() -> list[onnx.NodeProto]:
+    """Make nodes of a dropout that is on."""
+    half, on = np.float32(0.5), np.array(True)
+    made = [_constant("half", half), _constant("on", on)]
+    return [*made, helper.make_node("Dropout", ["y", "half", "on"], ["z"])]
+
+
+def centred() -> list[onnx.NodeProto]:
+    """Make nodes that take the mean of a pass away, as batch normalisation in training does."""
+    mean = helper.make_node("ReduceMean", ["y"], ["mean"], axes=[0], keepdims=1)
+    return [mean, helper.make_node("Sub", ["y", "mean"], ["z"])]
+
+
+def mapped(height: int) -> list[onnx.NodeProto]:
+    """Make nodes that shape four numbers as (N, 4 / height, height, 1)."""
+    shape = np.array([0, DIM // height, height, 1])
+    return [_constant("shape", shape), helper.make_node("Reshape", ["y", "shape"], ["z"])]
+
+
+def switched(flag: str) -> list[onnx.NodeProto]:
+    """Make nodes that double the vectors in training."""
+    two, one = np.float32(2), np.float32(1)
+    made = [_constant("two", two), _constant("one", one)]
+    scale = helper.make_node("Where", [flag, "two", "one"], ["scale"])
+    return [*made, scale, helper.make_node("Mul", ["y", "scale"], ["z"])]
+
+
+def _constant(name: str, value: np.ndarray | np.generic) -> onnx.NodeProto:
+    return helper.make_node(
+        "Constant", [], [name], value=numpy_helper.from_array(np.asarray(value), name)
+    )
+
+
 def save_endless(path: Path) -> Path:
     """Write a model that flattens its input, and never comes back from white images."""
     same = [helper.make_node("Identity", [a], [b]) for a, b in (("go", "on"), ("in", "out"))]

@@ -222,7 +222,10 @@ def test_the_face_nearest_the_centre_is_taken() -> None:
     assert np.abs(face.astype(int) - by_points.read(0)).max() <= 1
 
 
-@pytest.mark.parametrize("returned", [np.zeros((1, 6, 2)), np.full((1, 5, 2), np.nan)])
+@pytest.mark.parametrize(
+    "returned",
+    [np.zeros((1, 6, 2)), np.full((1, 5, 2), np.nan), np.full((1, 5, 2), "x"), np.array(None)],
+)
 def test_a_detector_of_other_points_is_refused(returned: np.ndarray) -> None:
     class Other:
         fingerprint = "other"
@@ -231,8 +234,27 @@ def test_a_detector_of_other_points_is_refused(returned: np.ndarray) -> None:
             return returned
 
     source = ImageSource(("a",), lambda _: draw(TEMPLATE + 70), "drawn")
-    with pytest.raises(ModelError, match="the detector returned shape"):
+    with pytest.raises(ModelError, match=r"detector other returned .* of shape .* for a"):
         detected(source, Other(), "arcface-112").read(0)
+
+
+def test_an_error_of_a_detector_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        name, fingerprint = "broken", "broken 1.0"
+
+        def detect(self, image: np.ndarray) -> np.ndarray:
+            raise KeyError("anchors")
+
+        def load(self) -> type:
+            raise AttributeError("no such class")
+
+    source = ImageSource(("a",), lambda _: draw(TEMPLATE + 70), "drawn")
+    with pytest.raises(ModelError, match=r"detector broken 1\.0 failed on a: KeyError") as told:
+        detected(source, Broken(), "arcface-112").read(0)
+    assert "test_landmarks.py, line" in told.value.hint
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Broken()])
+    with pytest.raises(ModelError, match="detector broken failed: AttributeError"):
+        load_detector("broken")
 
 
 def test_what_is_no_detector_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,15 +243,50 @@ def test_a_provider_that_does_not_start_is_refused_and_stdout_kept_clean(
     assert captured.out == "" and "Failed to load" in captured.err
 
 
-@pytest.mark.parametrize("stop", ["model", "all"])
-def test_a_pass_that_never_ends_is_stopped(tmp_path: Path, stop: str) -> None:
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        (small_models.dropout(), "m.onnx answers differently to the same image, by"),
+        (small_models.centred(), "m.onnx answers differently to an image alone and among others"),
+        (small_models.mapped(2), r"m.onnx returned float32 of shape \(1, 2, 2, 1\) for 1 images"),
+    ],
+    ids=["dropout", "batch statistics", "feature map"],
+)
+def test_what_is_no_embedding_of_the_image_alone(
+    tmp_path: Path, head: list[Any], says: str
+) -> None:
+    path = small_models.save_with_head(tmp_path / "m.onnx", head, ["n", "c", "h", "w"][:2])
+    with pytest.raises(ModelError, match=says) as told:
+        adapters.load(str(path), spec=SPEC)
+    assert "eval()" in told.value.hint or "pool or flatten" in told.value.hint
+
+
+def test_a_vector_with_axes_of_one_is_one(tmp_path: Path) -> None:
+    head = small_models.mapped(1)
+    path = small_models.save_with_head(tmp_path / "m.onnx", head, ["n", 4, 1, 1])
+    made = adapters.load(str(path), spec=SPEC).embed(images(3))
+    np.testing.assert_allclose(made, by_hand(images(3)), rtol=1e-4, atol=1e-2)
+
+
+def test_a_switch_to_training_is_off(tmp_path: Path) -> None:
+    head = small_models.switched("phase_train")
+    path = small_models.save_with_head(tmp_path / "m.onnx", head, ["n", 4], "phase_train")
+    model: Any = adapters.load(str(path), spec=SPEC)
+    np.testing.assert_allclose(model.embed(images(3)), by_hand(images(3)), rtol=1e-4, atol=1e-2)
+    assert model.runtime.endswith(", phase_train false")
+    path = small_models.save_with_head(path, small_models.switched("mask"), ["n", 4], "mask")
+    with pytest.raises(ModelError, match=r"has input x .*, mask \[\] tensor\(bool\)"):
+        adapters.load(str(path), spec=SPEC)
+
+
+def test_a_pass_that_never_ends_is_stopped(tmp_path: Path) -> None:
     path = small_models.save_endless(tmp_path / "m.onnx")
     model: Any = adapters.load(str(path), spec=SPEC)
     white = np.full((2, 8, 8, 3), 255, np.uint8)
     with ThreadPoolExecutor(2) as threads:
         passes = [threads.submit(model.embed, white) for _ in range(2)]
         assert not wait(passes, timeout=0.2).done
-        model.stop() if stop == "model" else onnx_session.stop()
+        onnx_session.stop()
         for one in passes:
             assert isinstance(one.exception(timeout=60), ModelError)
 

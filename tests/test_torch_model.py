@@ -296,6 +296,63 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     assert bomb.mark.exists()  # it does work where pickles are run
 
 
+def other_weights() -> dict[str, torch.Tensor]:
+    return {k: v + 1 for k, v in small_networks.plain().state_dict().items()}
+
+
+def tables(kind: str) -> dict[str, Any]:
+    plain, other = small_networks.plain().state_dict(), other_weights()
+    if kind == "nested":
+        return {"epoch": 1, "model": plain, "more": {"ema": other}}
+    if kind == "prefixes":
+        prefixed = {
+            f"{p}.{k}": v for p, t in (("net", plain), ("ema", other)) for k, v in t.items()
+        }
+        return {"state_dict": prefixed}
+    return {**plain, "ema": other}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("nested", ["model", "more/ema"]),
+        ("prefixes", ["state_dict/net", "state_dict/ema"]),
+        ("beside", [".", "ema"]),
+    ],
+)
+def test_of_two_tables_that_fit_one_is_chosen_by_name(
+    tmp_path: Path, kind: str, names: list[str], turned: bool
+) -> None:
+    held = tables(kind)
+    path = str(tmp_path / "w.pth")
+    torch.save(dict(reversed(held.items())) if turned else held, path)
+    listed = ", ".join(sorted(names))
+    with pytest.raises(ModelError, match=f"holds 2 tables of weights that fit: {listed}") as told:
+        adapters.load(PLAIN, spec=SPEC, weights=path)
+    assert told.value.hint == "choose by --weights-table NAME"
+    with pytest.raises(ModelError, match=r"w\.pth has no table 'swa'"):
+        adapters.load(PLAIN, spec=SPEC, weights=path, weights_table="swa")
+    for name, weights in zip(
+        names, (small_networks.plain().state_dict(), other_weights()), strict=True
+    ):
+        net = small_networks.plain()
+        net.load_state_dict(weights)
+        made = adapters.load(PLAIN, spec=SPEC, weights=path, weights_table=name).embed(images(2))
+        np.testing.assert_allclose(made, by_hand(net, images(2)), rtol=1e-4, atol=1e-4)
+
+
+def test_two_tables_of_the_same_weights_are_no_question(tmp_path: Path) -> None:
+    weights, few = small_networks.plain().state_dict(), {"fc.bias": torch.zeros(5)}
+    torch.save({"model": weights, "copy": weights, "ema": few}, tmp_path / "w.pth")
+    made = adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "w.pth")).embed(images(2))
+    np.testing.assert_array_equal(made, adapters.load(PLAIN, spec=SPEC).embed(images(2)))
+    with pytest.raises(ModelError, match="lacks 7 of the network's 9"):
+        adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "w.pth"), weights_table="ema")
+    with pytest.raises(ModelError, match="a table 'ema' of no file"):
+        adapters.load(PLAIN, spec=SPEC, weights_table="ema")
+
+
 def test_weights_of_another_network(tmp_path: Path) -> None:
     state = small_networks.plain().state_dict()
     del state["fc.bias"]
@@ -306,7 +363,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "c.pth")
     for name, reason in {
         "a.pth": "lacks 1 of the network's 9 tensors, first fc.bias",
-        "b.pth": r"fc.weight has shape \(6, 9\), the network wants \(5, 144\)",
+        "b.pth": r"has fc.weight of shape \(6, 9\), the network wants \(5, 144\)",
         "c.pth": "holds no tensors by name",
         "none.pth": "no weights at",
     }.items():

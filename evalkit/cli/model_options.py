@@ -194,6 +194,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         device: str,
         allow_cpu: bool,
         weights: Path | None,
+        weights_table: str | None,
         precision: str | None,
         compile_for: int | None,
         batch: int | None,
@@ -213,6 +214,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "output": output_name,
             "allow_cpu": allow_cpu or None,
             "weights": weights and str(weights),
+            "weights_table": weights_table,
             "precision": precision,
             "compile": compile_for,
         }
@@ -285,6 +287,7 @@ _OPTIONS = (
     ),
     _of_model("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),
     _of_model("--weights", type=Readable(), metavar="FILE", help="Weights for module:factory."),
+    _of_model("--weights-table", metavar="NAME", help="Which of several tables in it, as ema."),
     _of_model(
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
