@@ -1,11 +1,15 @@
 """A vector belongs to the bytes of an image: what is embedded again, and what never is."""
 
+import time
 from pathlib import Path
 
 import mutations
 import numpy as np
 import pytest
+from PIL import Image
 
+from evalkit import report as reports
+from evalkit.cli import run
 from evalkit.errors import FeatureStoreError, ModelError
 from evalkit.features import FeatureStore
 from evalkit.images import digests
@@ -162,3 +166,81 @@ def test_the_cache_is_bounded_by_what_was_used_last(tmp_path: Path) -> None:
     with FeatureStore.open(newest.path, write=True):
         assert kept.clear() == []  # a command is writing it
     assert len(kept.clear()) == 1
+
+
+def test_who_comes_second_waits_and_says_so(tmp_path: Path) -> None:
+    import threading
+
+    from evalkit import locks
+
+    said, order = list[str](), list[str]()
+
+    def second() -> None:
+        with locks.exclusive(tmp_path / "f.h5", said.append):
+            order.append("second")
+
+    with locks.exclusive(tmp_path / "f.h5", said.append):
+        other = threading.Thread(target=second)
+        other.start()
+        while not said:
+            time.sleep(0.01)
+        order.append("first")
+    other.join(60)
+    assert order == ["first", "second"]
+    assert said == ["waiting for another evalkit that is making f.h5"]
+    with locks.exclusive(tmp_path / "g.h5", said.append):  # another file is no concern of theirs
+        assert len(said) == 1
+
+
+def test_without_a_cache_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "a file"))
+    w = mutations.World(tmp_path, path=tmp_path / "f.h5")
+    assert w.run().reused == 0
+    assert w.run().reused == 12  # every image was read again
+
+
+FED = ["--preset", "arcface", "--input-size", "8x8", "--quiet"]
+
+
+def test_the_commands_tell_what_the_cache_gave(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    import small_models
+
+    model, faces = small_models.save(tmp_path / "m.onnx"), tmp_path / "faces"
+    for k in range(6):
+        (faces / f"P{k // 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(k).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(
+            faces / f"P{k // 2}" / f"{k}.png"
+        )
+    (tmp_path / "p.txt").write_text("P0/0.png P0/1.png 1\nP1/2.png P2/4.png 0\nP1/2.png P2/5.png 0")
+    given = ["verify", tmp_path / "p.txt", "--model", model, *FED[:-1], "--data", faces]
+
+    def evalkit(*arguments: object) -> tuple[str, str]:
+        assert run([str(a) for a in arguments]) == 0
+        told = capsys.readouterr()
+        return told.out, told.err
+
+    one, talk = evalkit(*given, "--json", "-", "--out", tmp_path / "a.json")
+    assert "cache" not in talk
+    again, talk = evalkit(*given, "--json", "-", "--out", tmp_path / "b.json")
+    assert "5 vectors from the cache, 0 embedded" in talk
+    assert again == one
+    assert reports.read(tmp_path / "b.json").provenance["cache"].startswith("5 vectors from")
+    assert "cache" not in reports.read(tmp_path / "a.json").provenance
+    (faces / "P1" / "2.png").write_bytes((faces / "P1" / "3.png").read_bytes())
+    changed, talk = evalkit(*given, "--json", "-", "--verify-data")
+    assert "4 vectors from the cache, 1 embedded" in talk and changed != one
+    out, _ = evalkit("cache", "list")
+    assert "1 feature files" in out and "5 images, sha256:" in out
+    evalkit(*given, "--cache-size", "1KB")  # its own file stays
+    assert len(list(cache.glob("features/*/*.h5"))) == 1
+    out, _ = evalkit("cache", "clear", "--unused", "1")
+    assert "0 feature files deleted" in out
+    out, _ = evalkit("cache", "clear")
+    assert "1 feature files deleted" in out and not list(cache.glob("stamps/*"))
+    assert run(["cache", "clear", "--keep", "lots"]) == 2
+    assert "'lots' is no size, such as 500MB or 20GB" in capsys.readouterr().err
