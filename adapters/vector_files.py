@@ -166,16 +166,22 @@ def read_vectors(paths: Sequence[Path]) -> NDArray[np.float32]:
 
     if paths[0].suffix == ".bin":
         return matio.read_features(paths)
-    return _stack([read_npy(p)[0].ravel() for p in paths], paths)
+    return _stack([read_npy(p)[0] for p in paths], paths)
 
 
 def _stack(rows: Sequence[NDArray[Any]], paths: Sequence[Path]) -> NDArray[np.float32]:
+    """Stack the vectors of as many files, (D,), or (1, D) as a batch of one gives."""
     for row, path in zip(rows, paths, strict=True):
-        if row.shape != rows[0].shape or row.dtype.kind != "f":
+        if row.size != max(row.shape, default=0):
+            raise DataError(
+                f"{path} holds {row.dtype} of shape {row.shape}",
+                "expected one vector, (D,) or (1, D)",
+            )
+        if row.size != rows[0].size or row.dtype.kind != "f":
             raise DataError(
                 f"{path} holds {row.size} values of {row.dtype}, {paths[0].name} {rows[0].size}"
             )
-    return np.array(rows, np.float32)
+    return np.array([row.ravel() for row in rows], np.float32)
 
 
 def _named(arrays: Any, path: Path) -> Held:

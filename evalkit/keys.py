@@ -13,7 +13,13 @@ from evalkit.errors import DataError
 from evalkit.files import BLANKS, lines_of, read_text
 from evalkit.strict_json import parsed
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".webp", ".tif", ".tiff", ".gif")
+AVIF_FILES = (".avif", ".avifs")
+JPEG2000_FILES = (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc")
+IMAGES = (
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".jif", ".mpo", *JPEG2000_FILES, *AVIF_FILES),
+    *(".png", ".apng", ".bmp", ".dib", ".pgm", ".ppm", ".pbm", ".pnm"),
+    *(".webp", ".tif", ".tiff", ".gif"),
+)
 VECTORS = (".bin", ".npy", ".feat", ".txt")
 
 
@@ -76,7 +82,9 @@ def _refuse_two_rows(
             a, b = twice[tail]
             raise DataError(
                 f"two rows of {what} claim {tail!r}: rows {a} ({have[a]}) and {b} ({have[b]})",
-                "every image has one row; views of one image go into the second axis (N, V, D)",
+                "every image has one row; views of one image go into the second axis (N, V, D)"
+                if what == "features"
+                else "leave one of them out, or rename it",
             )
 
 

@@ -132,3 +132,27 @@ def test_ijb(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data / "points.txt").write_text("\n".join(f"{name} {points} 0.9" for name in PROBES[:8]))
     aligned = ["--model", "m.onnx", *MODEL, "--data", "probes", "--detections", "points.txt"]
     assert numbers(capsys, *words, *aligned, "--resize").keys() == of_model.keys()
+
+
+def test_what_is_left_out_is_said_once_and_kept(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "probes" / "P_0" / "P_0_0.heic").write_bytes(b"")
+    (data / "probes" / "P_0" / ".x.png").write_bytes(b"")
+    (data / "probes" / "gone").symlink_to("nowhere")
+    lines = [
+        "1 link leads nowhere: gone",
+        "1 file is an image of a kind that is not read, .heic (1): P_0/P_0_0.heic",
+        "1 image is hidden and left out: P_0/.x.png",
+    ]
+    model = ["--model", "m.onnx", *MODEL, "--data", "probes"]
+    for _ in range(2):  # embedded, and from the cache
+        capsys.readouterr()
+        (data / "pairs.txt").write_text(f"{PROBES[0]} {PROBES[1]} 1\n{PROBES[0]} {PROBES[3]} 0\n")
+        assert run(["verify", "pairs.txt", *model, "--json", "-"]) == 0
+        told = capsys.readouterr()
+        assert [told.err.count(line) for line in lines] == [1, 1, 1]
+        assert json.loads(told.out)["provenance"]["made"]["left out"] == lines
+    assert run(["embed", *model, "new.h5"]) == 0
+    told = capsys.readouterr()
+    assert all(line in told.err for line in lines)

@@ -56,7 +56,7 @@ def command(choice: ModelChoice, people: int, json_path: Path | None, quiet: boo
     if doubt := answers.refuse_random(adapter, answers.answers(adapter)):
         output.say(f"warning: {doubt}")
     size = adapter.spec.size
-    faces = None if choice.data is None else _faces(choice.data, choice, adapter, people)
+    faces = None if choice.data is None else _faces(choice.data, choice, adapter, people, output)
     noise = np.random.default_rng(0).integers(0, 256, (32, *size, 3), dtype=np.uint8)
     seen = check.behaviour(adapter, noise if faces is None else faces[:64])
     trials: list[check.Trial] = []
@@ -83,9 +83,12 @@ def _given(spec: InputSpec) -> dict[str, Any]:
     return {**asdict(spec), "mean": list(spec.mean), "std": list(spec.std)}
 
 
-def _faces(data: Path, choice: ModelChoice, adapter: adapters.Adapter, people: int) -> Picture:
+def _faces(
+    data: Path, choice: ModelChoice, adapter: adapters.Adapter, people: int, output: Output
+) -> Picture:
     """Two images each of up to `people` people, evenly spread: (2 P, H, W, 3) uint8."""
     source, couples = _couples(data)
+    output.say(*source.left_out)
     if len(couples) < _FEWEST:
         raise DataError(f"{data} has two images of {len(couples)} people", f"give {_WANTED}")
     spread = np.linspace(0, len(couples) - 1, min(people, len(couples))).astype(int)

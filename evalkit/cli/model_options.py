@@ -79,6 +79,7 @@ class ModelChoice:
         cluster: Cluster | None = None,
     ) -> FeatureStore:
         """Embed the manifest's images, or take what an earlier run left at `path` or cached."""
+        output.say(*source.left_out)
         ready = self.aligned(source.select(manifest.keys), adapter.spec)
         if doubt := alignment.doubt(ready, adapter.spec.crop):
             output.say(f"warning: {doubt}")
@@ -101,6 +102,8 @@ class ModelChoice:
             gone = cache.clear(keep=self.cache_size, spare=store.path)
             if gone:
                 output.say(f"{len(gone):,} feature files left the cache, see --cache-size")
+        if ready.left_out:
+            store.provenance["left out"] = list(ready.left_out)
         failed = store.reasons()
         for key, reason in list(failed.items())[:_NAMED]:
             output.say(f"{key}: {reason}")

@@ -12,8 +12,14 @@ from PIL import Image, ImageOps, features
 from evalkit import jpeg
 from evalkit.errors import DataError
 
+AVIF = "avif" in features.modules and features.check("avif")  # since Pillow 11.3
+JPEG2000 = bool(features.check("jpg_2000"))
 # Pillow also knows formats that start other programs; face images come in these.
-_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "WEBP", "TIFF", "GIF")
+_FORMATS = (
+    *("JPEG", "PNG", "BMP", "PPM", "WEBP", "TIFF", "GIF"),
+    *(["JPEG2000"] if JPEG2000 else []),
+    *(["AVIF"] if AVIF else []),
+)
 _MAX_PIXELS = 64 << 20
 
 Picture = NDArray[np.uint8]

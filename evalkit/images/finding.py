@@ -13,6 +13,8 @@ from pathlib import Path
 
 from evalkit.errors import DataError
 from evalkit.files import lines_of, read_text
+from evalkit.images.folders import files_below
+from evalkit.images.kinds import chosen, counted, shown
 from evalkit.images.source import ImageSource, Stamp, encoded
 from evalkit.keys import IMAGES
 
@@ -24,7 +26,8 @@ def find(path: str | os.PathLike[str]) -> ImageSource:
     """Open a folder (with its sub-folders), a zip archive or a text file of paths.
 
     A list names one image a line, relative to the list's own folder. Images are sorted by name,
-    those of a list keep its order.
+    those of a list keep its order. What is not read is told in `left_out`; DataError for a folder
+    that may not be read.
     """
     path = Path(path)
     if path.is_dir():
@@ -40,26 +43,25 @@ def find(path: str | os.PathLike[str]) -> ImageSource:
     else:
         raise DataError(f"cannot find images in {path.name!r}", _KINDS)
     if not source.keys:
-        raise DataError(f"no images in {path}", f"looked for {' '.join(IMAGES)}")
+        hint = "; ".join(source.left_out) or f"looked for {' '.join(IMAGES)}"
+        raise DataError(f"no images in {path}", hint)
     return replace(source, place=str(path.resolve()))
 
 
 def _folder(root: Path) -> ImageSource:
-    found = {
-        _name(path.relative_to(root)): path
-        for path in root.rglob("*")
-        if path.suffix.lower() in IMAGES and not path.name.startswith(".")
-    }
-    names = sorted(found)
-    return _of_files(names, [found[name] for name in names])
+    names, by_links = files_below(root)
+    names, left_out = chosen(names)
+    found = {_name(name): root / name for name in names}
+    keys = sorted(found)
+    return replace(_of_files(keys, [found[key] for key in keys]), left_out=by_links + left_out)
 
 
-def _name(path: Path) -> str:
+def _name(path: str) -> str:
     """Spell a path as a key: files are named in UTF-8, whatever the locale."""
     try:
-        return os.fsencode(path.as_posix()).decode("utf-8")
+        return os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError as e:
-        raise DataError(f"the name {path.as_posix()!a} is not UTF-8", "rename the file") from e
+        raise DataError(f"the name {path!a} is not UTF-8", "rename the file") from e
 
 
 def _path(folder: Path, name: str) -> Path:
@@ -119,11 +121,12 @@ def _archive(path: Path) -> ImageSource:
         archive = _Archive(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as e:
         raise DataError(f"{path} is not a whole zip archive: {e}") from e
+    members = [entry for entry in archive.infolist() if not entry.is_dir()]
+    images, left_out = chosen({entry.filename for entry in members})
+    wanted = set(images)
     entries = sorted(
-        (e for e in archive.infolist() if Path(e.filename).suffix.lower() in IMAGES),
-        key=lambda e: e.filename,
+        (entry for entry in members if entry.filename in wanted), key=lambda e: e.filename
     )
-    entries = [e for e in entries if not Path(e.filename).name.startswith(".")]
     if any(entry.flag_bits & 1 for entry in entries):
         raise DataError(f"{path} is encrypted", "unpack it and give the folder")
 
@@ -137,4 +140,9 @@ def _archive(path: Path) -> ImageSource:
         name = hashlib.sha256(entry.filename.encode()).digest()[:28]
         return struct.pack("<Iq", entry.CRC, entry.file_size) + name, 0
 
-    return replace(encoded([entry.filename for entry in entries], fetch), stamp=stamp)
+    source = encoded([entry.filename for entry in entries], fetch)
+    links = [entry.filename for entry in members if stat.S_ISLNK(entry.external_attr >> 16)]
+    if links:
+        what = counted(links, "link in the archive is", "links in the archive are")
+        left_out = (*left_out, f"{what} not followed: {shown(links)}")
+    return replace(source, stamp=stamp, left_out=left_out)

@@ -49,6 +49,7 @@ class ImageSource:
     decoder : what turns bytes into pixels, with versions.  steps : what is done to pixels after.
     stamp : row -> (token, when it last changed in nanoseconds, 0 = cannot be too recent); an image
     with the token of an earlier run has the bytes of then.  None where only reading can tell.
+    left_out : lines that tell what beside the images was not read, and why.
     place : the folder or file that holds the images; what is known of their stamps is kept under
     this name.
     """
@@ -58,6 +59,7 @@ class ImageSource:
     decoder: str
     steps: tuple[Step, ...] = ()
     stamp: Callable[[int], Stamp] | None = None
+    left_out: tuple[str, ...] = ()
     place: str = ""
 
     @property

@@ -1,0 +1,60 @@
+"""Kinds of image by file name: those that are read, and those that are only counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from evalkit.images.decoding import AVIF, JPEG2000
+from evalkit.keys import AVIF_FILES, IMAGES, JPEG2000_FILES
+
+_CAMERA = (".raw", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef")
+_LACKING = (*(() if AVIF else AVIF_FILES), *(() if JPEG2000 else JPEG2000_FILES))
+_READ = frozenset(IMAGES) - frozenset(_LACKING)
+_OTHERS = (
+    *(".heic", ".heics", ".heif", ".heifs", ".hif", ".jxl", ".jxr", ".wdp", ".svg", ".svgz"),
+    *(".eps", ".psd", ".xcf", ".exr", ".hdr", ".pfm", ".tga", ".ico", ".pcx", ".dds", ".sgi"),
+    *(".ras", ".xbm", ".xpm", ".qoi", ".flif", ".bpg"),
+)
+_NOT_READ = frozenset((*_LACKING, *_CAMERA, *_OTHERS))
+_SHOWN = 3
+
+
+def chosen(names: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Choose the images among file names, sorted, and tell in a line each what is left out.
+
+    Left out are hidden images (.a.jpg) and images of a kind that is not read; what macOS keeps
+    beside a file, `._a.jpg`, is no image.
+    """
+    images, hidden, unread = [], [], []
+    for name in sorted(names):
+        path = PurePosixPath(name)
+        suffix = path.suffix.lower()
+        if path.name.startswith("._"):
+            continue
+        if suffix in _READ:
+            (hidden if path.name.startswith(".") else images).append(name)
+        elif suffix in _NOT_READ:
+            unread.append(name)
+    lines = []
+    if unread:
+        kinds = Counter(PurePosixPath(name).suffix.lower() for name in unread)
+        counts = ", ".join(f"{kind} ({n:,})" for kind, n in sorted(kinds.items()))
+        files = counted(unread, "file is an image", "files are images")
+        lines.append(f"{files} of a kind that is not read, {counts}: {shown(unread)}")
+    if hidden:
+        files = counted(hidden, "image is hidden", "images are hidden")
+        lines.append(f"{files} and left out: {shown(hidden)}")
+    return images, tuple(lines)
+
+
+def counted(names: Sequence[str], one: str, many: str) -> str:
+    """Count names in words: "1 file is", "2 files are"."""
+    return f"{len(names):,} {one if len(names) == 1 else many}"
+
+
+def shown(names: Sequence[str]) -> str:
+    """Show the first few names; what is not UTF-8 in them is escaped."""
+    first = ", ".join(n.encode(errors="backslashreplace").decode() for n in names[:_SHOWN])
+    return first + (", ..." if len(names) > _SHOWN else "")
