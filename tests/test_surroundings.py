@@ -1,9 +1,12 @@
 """Where evalkit is started: without a home, with closed streams, pipes for files, odd variables."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -172,3 +175,102 @@ def test_a_model_that_ends_the_program_has_not_failed_a_gate(
     monkeypatch.setattr("evalkit.report.read", ends)
     assert run(["report", "s.json"]) == 3
     assert "ended the program" in capsys.readouterr().err
+
+
+# Pipes, devices and odd names
+
+
+@pytest.fixture
+def piped(folder: Path) -> Iterator[Callable[[str, str], None]]:
+    """Name a pipe that another thread writes a file's text into."""
+    threads = []
+
+    def pipe(name: str, text: str) -> None:
+        os.mkfifo(name)
+        threads.append(Thread(target=Path(name).write_text, args=(text,), daemon=True))
+        threads[-1].start()
+
+    yield pipe
+    for thread in threads:
+        thread.join(timeout=10)
+
+
+def test_scores_reports_and_rules_come_through_pipes(
+    piped: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["score", "s.txt"]) == 0
+    usual = capsys.readouterr().out.partition("\n")[2]
+    piped("scores", SCORES)
+    assert run(["score", "scores"]) == 0
+    assert capsys.readouterr().out.partition("\n")[2] == usual
+    piped("report", Path("s.json").read_text())
+    assert run(["report", "report"]) == 0
+    piped("rules", Path("g.toml").read_text())
+    assert run(["gate", "worse.json", "--baseline", "s.json", "--rules", "rules"]) == 1
+
+
+def test_a_dash_is_stdin(folder: Path) -> None:
+    code = "from evalkit.cli import main; main()"
+    given = [sys.executable, "-c", code, "score", "-"]
+    done = subprocess.run(given, input=SCORES, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("stdin: 4 scored pairs")
+
+
+def test_one_pipe_is_not_two_reports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("p")
+    assert run(["compare", "p", "p"]) == 3
+    assert "p is given twice and can be read once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["score s.txt --pairs p", "verify p --features s.txt", "lfw --features p --keys s.txt"],
+)
+def test_a_pipe_that_would_be_read_twice_is_one_line(
+    folder: Path, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo("p")
+    assert run(line.split()) == 3
+    assert ": p is a pipe or device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["\udcff.txt", "a\nb.txt", "\u202e.txt", "-.txt"])
+def test_any_name_of_a_file_will_do(
+    folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        Path(name).write_text(SCORES)
+    except OSError:
+        pytest.skip("this file system knows only UTF-8 names")
+    assert run(["score", f"./{name}", "--out", f"./{name}.json"]) == 0
+    assert run(["report", f"./{name}.json"]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert len(lines) == 17 and all(line.isprintable() for line in lines)
+
+
+# Variables
+
+
+@pytest.mark.parametrize(
+    ("variables", "code"),
+    [
+        ({"EVALKIT_SCORE_FAR": "nonsense"}, 2),
+        ({"EVALKIT_SCORE_DISTANCE": "perhaps"}, 2),
+        ({"EVALKIT_SCORE_OUT": "nowhere/o.json"}, 3),
+        ({"EVALKIT_SCORE_SCORES": "", "EVALKIT_NONSENSE": "1"}, 0),
+        ({"TERM": "dumb", "COLUMNS": "1", "LINES": "x", "NO_COLOR": "1"}, 0),
+        ({"COLUMNS": "nonsense", "TERM": ""}, 0),
+    ],
+)
+def test_variables_are_told_or_do_not_matter(
+    folder: Path,
+    variables: dict[str, str],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run(["score", "s.txt"]) == code
+    assert run(["score", "--help"]) == 0
+    assert "Traceback" not in capsys.readouterr().err

@@ -24,8 +24,8 @@ from evalkit.directions import better
         "evalkit compare base.json new.json",
     ],
 )
-@click.argument("base", type=Readable(beside=".npz"))
-@click.argument("other", type=Readable(beside=".npz"))
+@click.argument("base", type=Readable(beside=".npz", stream=True))
+@click.argument("other", type=Readable(beside=".npz", stream=True))
 @click.option(
     "--ignore",
     multiple=True,

@@ -23,7 +23,7 @@ from evalkit.types import Report
         "evalkit gate new.json --baseline base.json --rules gates.toml",
     ],
 )
-@click.argument("report_path", metavar="REPORT", type=Readable(beside=".npz"))
+@click.argument("report_path", metavar="REPORT", type=Readable(beside=".npz", stream=True))
 @click.option(
     "--baseline",
     type=Baseline(),
@@ -32,7 +32,10 @@ from evalkit.types import Report
     help="An earlier report to hold it against.",
 )
 @click.option(
-    "--rules", type=Readable(), metavar="gates.toml", help="What must be kept (see above)."
+    "--rules",
+    type=Readable(stream=True),
+    metavar="gates.toml",
+    help="What must be kept (see above).",
 )
 @click.option(
     "--ignore",

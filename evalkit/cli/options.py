@@ -27,6 +27,10 @@ class Command(click.Command):
     def __init__(self, *args: Any, examples: Sequence[str] = (), **how: Any) -> None:
         super().__init__(*args, **how)
         self.examples = examples
+        for option in self.params:  # click itself would go by the name that the function has
+            if isinstance(option, click.Option) and option.envvar is None:
+                typed = max(option.opts, key=len).lstrip("-")
+                option.envvar = f"EVALKIT_{self.name}_{typed}".upper().replace("-", "_")
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write what the command does, then how it is typed."""

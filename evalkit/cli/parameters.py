@@ -42,12 +42,24 @@ class Readable(FileKind):
     """A file or folder that is there and holds something; what it holds is its reader's matter.
 
     folder : one may be given.  empty : a file without a byte says something, a list that names
-    nothing.  beside : suffix of a file that is read with it.
+    nothing.  beside : suffix of a file that is read with it.  stream : it is read once, from end to
+    end, so a pipe will do, and - is stdin.
     """
 
-    def __init__(self, *, folder: bool = False, empty: bool = False, beside: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        folder: bool = False,
+        empty: bool = False,
+        beside: str = "",
+        stream: bool = False,
+    ) -> None:
         super().__init__(path_type=Path)
-        self.folder, self.empty, self.beside = folder, empty, beside
+        self.folder, self.empty, self.beside, self.stream = folder, empty, beside, stream
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take - for stdin, where a stream will do."""
+        return super().convert("/dev/stdin" if value == "-" and self.stream else value, param, ctx)
 
     def reads(self, path: Path) -> tuple[Path, ...]:
         """Name the file, and the one beside it."""
@@ -62,8 +74,10 @@ class Readable(FileKind):
             raise DataError(f"{name}: there is no {path}", hint)
         if path.is_dir() and not self.folder:
             raise DataError(f"{name}: {path} is a folder", "give the file itself")
-        if not path.is_file():
+        if path.is_dir() or (self.stream and not path.is_file()):
             return
+        if not path.is_file():
+            raise DataError(f"{name}: {path} is a pipe or device", "write it into a file first")
         with path.open("rb") as f:
             begins = f.read(8)
         if not begins and not self.empty:
@@ -172,6 +186,13 @@ def check_files(ctx: click.Context) -> None:
     )
     for kind, path, name in held:
         kind.check(path, name)
+    pipes: set[int] = set()
+    for kind, path, name in held:
+        if isinstance(kind, Readable) and path.is_fifo():
+            number = path.stat().st_ino
+            if number in pipes:
+                raise DataError(f"{name}: {path} is given twice and can be read once", "give files")
+            pipes.add(number)
 
 
 class Size(click.ParamType):

@@ -22,7 +22,9 @@ from evalkit.report.table import table
         "evalkit report report.json --plot roc.png",
     ],
 )
-@click.argument("paths", metavar="REPORT...", type=Readable(beside=".npz"), nargs=-1, required=True)
+@click.argument(
+    "paths", metavar="REPORT...", type=Readable(beside=".npz", stream=True), nargs=-1, required=True
+)
 @click.option(
     "-o",
     "--out",

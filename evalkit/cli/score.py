@@ -26,7 +26,7 @@ from evalkit.protocols import score_list
         "evalkit score distances.txt --distance",
     ],
 )
-@click.argument("scores", type=Readable())
+@click.argument("scores", type=Readable(stream=True))
 @click.option(
     "--pairs",
     type=Readable(folder=True),

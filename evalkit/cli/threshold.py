@@ -34,7 +34,7 @@ _COMPARED = {"score", "genuine_score"}
         "evalkit threshold report.json --far 1e-6",
     ],
 )
-@click.argument("path", metavar="REPORT", type=Readable(beside=".npz"))
+@click.argument("path", metavar="REPORT", type=Readable(beside=".npz", stream=True))
 @click.option(
     "--far",
     callback=rate_of_part,

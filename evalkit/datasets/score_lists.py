@@ -37,8 +37,6 @@ def read(path: Path, *, distance: bool = False) -> ScoreList:
     label : 1 = genuine; 0 or -1 = impostor.  distance : lower is more alike, so the score is minus
     the number, and inf stands for a comparison that failed.
     """
-    if not path.is_file():
-        raise DataError(f"there is no score file {path}")
     label: list[bool] = []
     score: list[float] = []
     fold: list[str | None] = []
