@@ -40,7 +40,9 @@ def open_source(path: Path, ending: str | None = None) -> Source:
     """
     if path.is_dir():
         files, keys = vector_files.list_folder(path, ending)
-        dim = vector_files.read_vectors(files[:1]).shape[1]
+        first = vector_files.read_vectors(files[:1])
+        embeddings.check(first, path)
+        dim = first.shape[1]
 
         def read(a: int, b: int) -> NDArray[Any]:
             x = vector_files.read_vectors(files[a:b])

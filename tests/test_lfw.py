@@ -161,7 +161,7 @@ def test_a_view_that_is_not_fused_may_be_missing():
     whole, fused = (lfw.evaluate(x, pairs, flip=flip).failures for flip in ("none", "sum"))
     assert (whole.images, whole.genuine) == (0, 0)
     assert fused.images == 1 and fused.genuine > 0
-    with pytest.raises(ProtocolError, match="120 features have 2 keys"):
+    with pytest.raises(ProtocolError, match="120 rows have 2 keys"):
         lfw.evaluate(x, pairs, keys=["a", "b"])
 
 

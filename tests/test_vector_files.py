@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from evalkit import importing
 from evalkit.adapters import embeddings, vector_files
 from evalkit.datasets import matio
 from evalkit.errors import DataError, EvalkitError, MissingPackageError
@@ -183,3 +184,40 @@ def test_any_bytes_give_an_array_or_one_clear_error(
     except EvalkitError:
         return
     assert x.ndim in (2, 3)
+
+
+NO_EMBEDDINGS = {
+    "a feature map": np.ones((5, 2, 2, 2), np.float32),
+    "complex": X + 1j,
+    "no columns": X[:, :0],
+    "truths": X > 0,
+    "text": X.astype(str),
+}
+
+
+@pytest.mark.parametrize("kind", [".npy", ".npz", ".h5", ".mat", ".pt", "tree"])
+@pytest.mark.parametrize("what", NO_EMBEDDINGS)
+def test_no_file_gives_what_is_no_embedding(tmp_path: Path, what: str, kind: str) -> None:
+    held, path = NO_EMBEDDINGS[what], tmp_path / f"x{kind}"
+    if kind == ".npy":
+        np.save(path, held)
+    elif kind == ".npz":
+        np.savez(path, features=held, keys=np.array(KEYS))
+    elif kind == ".h5":
+        with h5py.File(path, "w") as f:
+            f["features"], f["keys"] = held.astype("S") if what == "text" else held, KEYS
+    elif kind == ".mat":
+        savemat(path, {"features": held, "keys": np.array(KEYS, object)})
+    elif kind == ".pt":
+        torch = pytest.importorskip("torch")
+        tensor = held.tolist() if what == "text" else torch.from_numpy(held)
+        torch.save({"features": tensor, "keys": KEYS}, path)
+    else:
+        for key, row in zip(KEYS, held, strict=True):
+            (path / key).parent.mkdir(parents=True, exist_ok=True)
+            np.save(path / f"{key}.npy", row)
+    (tmp_path / "keys.txt").write_text("\n".join(KEYS))
+    with pytest.raises(DataError):
+        embeddings.read(path, tmp_path / "keys.txt")
+    with pytest.raises(DataError):
+        importing.open_source(path)

@@ -29,6 +29,7 @@ _CELL, _STRUCT, _CHAR = 1, 2, 4
 _LARGEST = 1 << 31  # bytes that all variables may decompress to, or
 _PACKED = 32  # as many times the file's own, and
 _ROOM = 16 << 20  # these in any case
+_COMPLEX = 0x800  # of the array flags
 _DEEPEST = 8  # cells within cells
 
 
@@ -117,6 +118,10 @@ def _matrix(data: memoryview, order: str, depth: int) -> tuple[str, Any]:
         values = _numbers(next(parts), order) if count else np.empty(0)
         if len(values) != count:
             raise _DamagedError(f"{name!r} of shape {shape} holds {len(values)} values")
+        if int(flags[0]) & _COMPLEX and count:
+            return name, _complex(values, _numbers(next(parts), order), name).reshape(
+                shape, order="F"
+            )
         return name, values.reshape(shape, order="F").astype(_CLASSES[kind])
     if kind == _CHAR:
         return name, _text(next(parts), order, shape[0], count, name) if count else ""
@@ -125,6 +130,15 @@ def _matrix(data: memoryview, order: str, depth: int) -> tuple[str, Any]:
     if kind == _STRUCT:
         return name, _struct(parts, order, count, name, depth)
     return name, None
+
+
+def _complex(
+    real: np.ndarray[Any, np.dtype[Any]], imaginary: np.ndarray[Any, np.dtype[Any]], name: str
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """Join both parts, so that whoever expects real numbers sees that these are none."""
+    if len(real) != len(imaginary):
+        raise _DamagedError(f"{name!r} has {len(real)} real and {len(imaginary)} imaginary values")
+    return np.asarray(real + 1j * imaginary)
 
 
 def _take(parts: Iterator[_Element], count: int, name: str) -> list[_Element]:
@@ -157,7 +171,7 @@ def _text(element: _Element, order: str, rows: int, count: int, name: str) -> st
     text = bytes(element.data).decode(codec)
     if len(text) != count:
         raise _DamagedError(f"{name!r} should have {count} characters and has {len(text)}")
-    lines = [text[row::rows].rstrip() for row in range(rows)]
+    lines = [text[row::rows].rstrip(" ") for row in range(rows)]  # as MATLAB pads them
     return lines[0] if rows == 1 else lines
 
 
