@@ -26,6 +26,8 @@ from evalkit.images.source import ImageSource
 
 _GRAIN = 2_000_000_000  # ns; the coarsest clock of a file system, FAT's
 _MOST = 1_000_000  # stamps kept of one place
+_BLOCK = 256  # images that a thread reads at a time
+_UNKNOWN = bytes(DIGEST)
 _FORMAT = "evalkit-stamps 1"
 
 
@@ -70,11 +72,15 @@ class ImageDigests:
             try:
                 return image_digest(self.source.raw(row))
             except DataError:
-                return bytes(DIGEST)
+                return _UNKNOWN
 
+        def of_block(some: NDArray[np.int64]) -> None:
+            self.own[some] = _column([digest(row) for row in some.tolist()])
+
+        blocks = np.split(rows, range(_BLOCK, len(rows), _BLOCK)) if len(rows) else []
         with ThreadPoolExecutor(workers) as pool:
-            for row, made in zip(rows.tolist(), pool.map(digest, rows.tolist()), strict=True):
-                self.own[row] = np.frombuffer(made, np.uint8)
+            for _ in pool.map(of_block, blocks):
+                pass
 
     def keep(self) -> None:
         """Keep stamps and digests for the next run; where there is no cache, it reads again."""
@@ -93,17 +99,16 @@ class ImageDigests:
                 np.savez(f, format=_FORMAT, stamps=columns[0], digests=columns[1])
 
     def _look(self, verify: bool) -> None:
-        stamp = self.source.stamp
+        # Before the bytes are read: a change in between gives the next run another stamp.
+        stamp, latest = self.source.stamp, time.time_ns() - _GRAIN
         for row in range(len(self.source.keys)) if stamp is not None else ():
             try:
                 token, changed = stamp(row)
             except (OSError, DataError):
                 token, changed = b"", 0
-            # Taken before the bytes are read: a change in between gives the next run another one.
-            racy = changed + _GRAIN >= time.time_ns()
-            self._stamps.append(b"" if racy else token)
-            if not racy and not verify and token in self._kept:
-                self.own[row] = np.frombuffer(self._kept[token], np.uint8)
+            self._stamps.append(token if changed < latest else b"")
+        if self._stamps and not verify:
+            self.own = _column([self._kept.get(token, _UNKNOWN) for token in self._stamps]).copy()
 
 
 def _index(place: str) -> Path:
