@@ -1,8 +1,14 @@
-"""Usual JPEG files by simplejpeg, where it is installed: Pillow's pixels in half of its time."""
+"""JPEG files: how many scans they have, and pixels by simplejpeg, where it is installed.
+
+simplejpeg gives Pillow's pixels in half of its time, of usual files.
+"""
 
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -14,11 +20,33 @@ _SAMPLINGS = ("444", "422", "420")  # of the colours, against the brightness
 # Markers before the first scan (ITU-T T.81, table B.1): baseline and progressive frames, tables,
 # restarts, JFIF, Adobe, comments.  Others may turn the picture (EXIF, XMP) or index several (MPO).
 _USUAL = frozenset((0xC0, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE, 0xFE))
-_SCAN = 0xDA
+_START, _END, _SCAN, _ALONE = 0xD8, 0xD9, 0xDA, 0x01
+# A marker; none are the bytes 0 that follow 255 within a scan, restarts, and 255 that fills up.
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 
 
-def decode(data: bytes, most: int) -> NDArray[np.uint8] | None:
+def scans(data: bytes) -> int:
+    """Count the scans of the picture in a JPEG file.
+
+    Each goes through all of its pixels again, and need not take more than some ten bytes.
+    """
+    at, found = 2, 0
+    while marker := _MARKER.search(data, at):
+        code, at = marker[1][0], marker.end()
+        if code == _END:
+            break
+        if code not in (_START, _ALONE):
+            at += int.from_bytes(data[at : at + 2])
+        found += code == _SCAN
+    return found
+
+
+def decode(
+    data: bytes, most: int, room: Callable[[int], AbstractContextManager[Any]] = nullcontext
+) -> NDArray[np.uint8] | None:
     """Decode a whole YCbCr JPEG of at most `most` pixels to (H, W, 3) RGB uint8; None = ask Pillow.
+
+    room : entered with the number of pixels before they are decoded.
 
     What is damaged, turned, in other colours or not JPEG is left to Pillow, whose rules and errors
     hold, and so is everything where simplejpeg's library decodes otherwise than Pillow's.
@@ -30,7 +58,8 @@ def decode(data: bytes, most: int) -> NDArray[np.uint8] | None:
         height, width, colors, sampling = simplejpeg.decode_jpeg_header(data)
         if colors != "YCbCr" or sampling not in _SAMPLINGS or height * width > most:
             return None
-        picture: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
+        with room(height * width):
+            picture: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
         return picture
     except Exception:  # whatever it is, Pillow has the word
         return None

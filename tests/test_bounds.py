@@ -1,21 +1,31 @@
 """What small files may unpack to: more than is promised is one line, before memory is taken."""
 
+import io
+import struct
 import subprocess
 import sys
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
+from evalkit import jpeg
 from evalkit.adapters import embeddings
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
+from evalkit.images import decoding
 from evalkit.types import Manifest
 
 MIB = 1 << 20
+# HDF5
+
+
 DEFLATE, SHUFFLE, FLETCHER32, SZIP, NBIT, SCALEOFFSET = 1, 2, 3, 4, 5, 6
 LZF, UNKNOWN = 32000, 32001
 
@@ -203,3 +213,76 @@ def test_what_h5py_packs_is_read(tmp_path: Path, packing: dict[str, Any], chunks
     made = embeddings.read(tmp_path / "x.h5")
     np.testing.assert_array_equal(made.features, x)
     assert list(made.keys) == keys
+
+
+# Images
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def with_scans(data: bytes, n: int) -> bytes:
+    """Repeat the last scan of a JPEG until it has n of them."""
+    last, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:end] + data[last:end] * (n - jpeg.scans(data)) + data[end:]
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_scans_of_a_jpeg_are_counted(mode: str, progressive: bool) -> None:
+    comment = b"\xff\xda" * 1000
+    plain = encoded(NOISE.convert(mode), "JPEG", progressive=progressive)
+    talks = encoded(NOISE.convert(mode), "JPEG", progressive=progressive, comment=comment)
+    assert jpeg.scans(plain) == jpeg.scans(talks) == plain.count(b"\xff\xda")
+    assert (jpeg.scans(plain) > 1) == progressive
+    assert decoding.decode(talks).shape == (40, 56, 3)
+    assert jpeg.scans(plain + plain) == jpeg.scans(plain)  # libjpeg stops there too
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_of_thousands_of_scans_is_not_decoded(mode: str) -> None:
+    data = encoded(NOISE.convert(mode), "JPEG", progressive=True)
+    assert decoding.decode(with_scans(data, 100)).shape == (40, 56, 3)
+    with pytest.raises(DataError, match="its 101 scans are more than any program writes"):
+        decoding.decode(with_scans(data, 101))
+
+
+def test_a_tiff_whose_tile_is_larger_than_its_picture() -> None:
+    packed = zlib.compress(bytes(1 << 20))
+    entries = [(256, 16), (257, 16), (258, 8), (259, 8), (262, 1), (277, 1)]
+    entries += [(322, 1 << 15), (323, 1 << 15), (324, 0), (325, len(packed))]
+    place = 8 + 2 + 12 * len(entries) + 4
+    fields = [struct.pack("<HHII", tag, 4, 1, n or place) for tag, n in entries]
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    with pytest.raises(DataError, match="32768x32768 pixels are more than a face needs"):
+        decoding.decode(head + b"".join(fields) + bytes(4) + packed)
+
+
+def test_every_16_bit_grey_is_rounded() -> None:
+    grey = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    pixels = decoding.decode(encoded(Image.fromarray(grey), "PNG"))
+    np.testing.assert_array_equal(pixels[..., 0], np.rint(grey * (255 / 65535)))
+
+
+def test_threads_decode_so_many_pixels_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_SMALL", 3)
+    monkeypatch.setattr(decoding, "_MAX_PIXELS", 10)
+    under_way, most = [], []
+
+    def decode(pixels: int) -> None:
+        with decoding._room(pixels):
+            under_way.append(pixels)
+            most.append(sum(under_way))
+            time.sleep(0.002)
+            under_way.remove(pixels)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(decode, [10, 4, 5, 6, 4] * 8))
+    assert len(most) == 40 and max(most) <= 10
+    assert decoding._under_way == [0]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
 
 import numpy as np
 import PIL
@@ -20,7 +23,12 @@ _FORMATS = (
     *(["JPEG2000"] if JPEG2000 else []),
     *(["AVIF"] if AVIF else []),
 )
-_MAX_PIXELS = 64 << 20
+_MAX_PIXELS = 64 << 20  # of an image, and of those that all threads decode at a time
+_SMALL = 1 << 20  # pixels of which any number of threads may decode
+_MAX_SCANS = 100  # of a JPEG; programs write up to about twenty
+_changed, _under_way = Condition(), [0]
+# Smaller blocks of a large image would stay with the thread that decoded it, when it is gone.
+Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 
 Picture = NDArray[np.uint8]
 
@@ -37,22 +45,47 @@ def decode(data: bytes) -> Picture:
 
     Grey, palette and CMYK become RGB by Pillow's rules; 16-bit grey is scaled by 255/65535 and
     rounded; alpha is dropped; an animation gives its first frame; EXIF orientation is applied, as
-    a viewer shows it. A cut or damaged file, more than 64 Mi pixels, or floating-point pixels are
-    a DataError: no image is better than half of one.
+    a viewer shows it. A cut or damaged file, more than 64 Mi pixels, more than 100 scans, or
+    floating-point pixels are a DataError: no image is better than half of one. Threads wait for
+    each other where they would decode more than 64 Mi pixels at a time.
     """
-    usual = jpeg.decode(data, _MAX_PIXELS)
+    if data.count(b"\xff\xda") > _MAX_SCANS and data[:2] == b"\xff\xd8":
+        found = jpeg.scans(data)
+        if found > _MAX_SCANS:
+            raise DataError(f"its {found} scans are more than any program writes")
+    usual = jpeg.decode(data, _MAX_PIXELS, _room)
     if usual is not None:
         return usual
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise DataError(f"{image.width}x{image.height} pixels are more than a face needs")
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.array(_rgb(image))
+            tile = getattr(image, "tag_v2", {})  # of a TIFF, which is unpacked whole
+            width, height = max(image.width, tile.get(322, 0)), max(image.height, tile.get(323, 0))
+            if width * height > _MAX_PIXELS:
+                raise DataError(f"{width}x{height} pixels are more than a face needs")
+            with _room(width * height):
+                ImageOps.exif_transpose(image, in_place=True)
+                return np.array(_rgb(image))
     except DataError:
         raise
     except Exception as e:  # decoders raise anything at all on damaged files
         raise DataError(_reason(e)) from e
+
+
+@contextmanager
+def _room(pixels: int) -> Iterator[None]:
+    """Wait until so many pixels may be decoded beside those that are under way."""
+    if pixels <= _SMALL:
+        yield
+        return
+    with _changed:
+        _changed.wait_for(lambda: _under_way[0] + pixels <= _MAX_PIXELS)
+        _under_way[0] += pixels
+    try:
+        yield
+    finally:
+        with _changed:
+            _under_way[0] -= pixels
+            _changed.notify_all()
 
 
 def _reason(error: Exception) -> str:
@@ -65,10 +98,12 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise DataError("its pixels are floating-point numbers of unknown range")
     if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.float64)
+        wide = np.array(image, np.int32)
         if wide.min(initial=0) < 0 or wide.max(initial=0) > 65535:
             raise DataError("its pixels do not fit 16 bits")
-        image = Image.fromarray(np.rint(wide * (255 / 65535)).astype(np.uint8))
+        wide += 128
+        wide //= 257  # 65535 / 255, of which no half is a whole number: rounded
+        image = Image.fromarray(wide.astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
