@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,21 @@ def test_a_number_of_nonsense_in_a_file_is_one_line(
     said = capsys.readouterr().err
     assert code in (0, 1, 3) and "Traceback" not in said and "fault of evalkit" not in said
     assert code != 3 or len(said.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("name", ["keys", "left", "score", "genuine"])
+def test_outcomes_that_fit_nothing_are_one_line(name: str) -> None:
+    import numpy as np
+
+    from evalkit.report.hardest import hardest
+
+    row, genuine = np.arange(6), np.arange(6) % 2 == 0
+    outcomes = {"score": np.linspace(0, 1, 6), "genuine": genuine, "left": row, "right": row}
+    for nonsense in (np.zeros((2, 2)), np.array("x")):
+        crafted = {**outcomes, "keys": np.array([*"abcdef"]), name: nonsense}
+        report = replace(REPORT, outcomes=crafted)
+        for use_it in (hardest, lambda r: operating_point(r, "3e-1")):
+            try:
+                use_it(report)
+            except EvalkitError as e:
+                assert "\n" not in e.message

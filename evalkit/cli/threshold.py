@@ -21,6 +21,7 @@ from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
 from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.resampling import threshold_draws
 from evalkit.protocols.samples import Outcomes, Sample, parts_of
+from evalkit.report.guard import outcomes_of_strangers
 from evalkit.report.table import accepts, caveat
 from evalkit.types import Estimate, Report
 
@@ -68,6 +69,7 @@ def command(path: Path, far: str, json_path: Path | None) -> None:
         say(f"warning: {point['note']}")
 
 
+@outcomes_of_strangers()
 def operating_point(report: Report, far: str, where: str = "the report") -> dict[str, Any]:
     """Return threshold, FAR and TPR at a FAR, with the ends of their 95 % intervals.
 

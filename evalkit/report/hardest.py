@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import EvalkitError
+from evalkit.report.guard import outcomes_of_strangers
 from evalkit.types import Report
 
 MOST = 12
@@ -39,6 +40,7 @@ class Hardest:
     pairs: tuple[HardPair, ...]
 
 
+@outcomes_of_strangers()
 def hardest(report: Report, images: Path | None = None, most: int = MOST) -> list[Hardest]:
     """List the lowest genuine and the highest impostor pairs that the outcomes name by key."""
     o = report.outcomes or {}
