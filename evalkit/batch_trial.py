@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
-from evalkit.adapters import Adapter
+from evalkit.adapters import Adapter, batching
 from evalkit.images import Picture
 
 _LARGEST = 1024  # pictures in a forward pass
@@ -52,16 +53,20 @@ def batch_difference(adapter: Adapter, batch: int, images: int = 2) -> float | N
 
     The largest difference between a vector made in a pass of `batch` pictures of noise and made
     alone, over the first `images`, as a share of the largest value; None where the batch does not
-    fit the memory.
+    fit the memory, or noise has no finite vector.
     """
     shape = (batch, *adapter.spec.size, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     try:
-        together = adapter.embed(noise)[:images]
-        alone = np.concatenate([adapter.embed(noise[i : i + 1]) for i in range(len(together))])
+        together = batching.embed(adapter, noise)[:images]
+        alone = np.concatenate([batching.embed(adapter, one[None]) for one in noise[:images]])
     except MemoryError:
         return None
-    return float(np.abs(together - alone).max() / max(float(np.abs(alone).max()), 1e-30))
+    good = np.isfinite(together) & np.isfinite(alone)
+    if not good.any():
+        return None
+    change = np.abs(together[good] - alone[good]).max()
+    return float(change / max(float(np.abs(alone[good]).max()), 1e-30))
 
 
 def _seconds(
@@ -71,7 +76,7 @@ def _seconds(
     times, enough = list[float](), 0.0
     while len(times) < 3 or sum(times) < enough:
         start = time.perf_counter()
-        for _ in pool.map(adapter.embed, passes):
+        for _ in pool.map(partial(batching.embed, adapter), passes):
             pass
         times.append(time.perf_counter() - start)
         enough = min(_TRIAL, min(times) * pictures / sum(map(len, passes)) / 50)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import cache, locks, reuse
-from evalkit.adapters import Adapter, answers, fingerprint
+from evalkit.adapters import Adapter, answers, batching, fingerprint
 from evalkit.adapters.presets import describe
 from evalkit.batch_trial import batch_difference, best_batch
 from evalkit.errors import DataError, ModelError
@@ -351,17 +351,11 @@ def _forward(adapter: Adapter, images: Picture, views: int, memory: _Memory) -> 
     while o < len(both):
         some = both[o : o + memory.batch]
         try:
-            made = adapter.embed(some)
+            x[o : o + len(some)] = batching.embed(adapter, some)
         except MemoryError as e:
             if len(some) == 1:
                 raise ModelError(f"one image does not fit the device's memory: {e}") from e
             memory.batch = len(some) // 2
             continue
-        if made.shape != (len(some), adapter.dim):
-            raise ModelError(
-                f"the model returned shape {made.shape} for {len(some)} images",
-                f"expected ({len(some)}, {adapter.dim})",
-            )
-        x[o : o + len(some)] = made
         o += len(some)
     return x.reshape(views, len(images), adapter.dim).transpose(1, 0, 2)

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from evalkit import embedder, images
+from evalkit import batch_trial, embedder, images
 from evalkit.cli import run
 from evalkit.errors import DataError, FeatureStoreError, ModelError
 from evalkit.features import FeatureStore
@@ -427,3 +427,35 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(faces: Path, model: Path) ->
     assert done.returncode == 3, done.stderr
     assert len(done.stderr.splitlines()) <= 2 and "File too large" in done.stderr
     assert not list(model.parent.glob("f.h5*"))
+
+
+@pytest.mark.parametrize("fixed", [1, 8, 32])
+def test_a_fixed_batch_is_kept_to_exactly(faces: Path, tmp_path: Path, fixed: int) -> None:
+    class Fixed(Sums):
+        batch = fixed
+
+        def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+            if len(x) != fixed:
+                raise ValueError(f"fed {len(x)}")
+            return super().embed(x)
+
+    store = embedded(faces, tmp_path / "fixed.h5", Fixed(), views=2)
+    plain = embedded(faces, tmp_path / "plain.h5", views=2)
+    np.testing.assert_array_equal(store.features, plain.features)
+
+
+def test_a_model_that_finds_no_face_in_noise_has_no_batch_difference() -> None:
+    class Picky(Sums):
+        def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.full((len(x), self.dim), np.nan, np.float32)
+
+    assert batch_trial.batch_difference(Picky(), 4) is None
+
+
+def test_an_error_inside_an_adapter_names_it(faces: Path, tmp_path: Path) -> None:
+    class Broken(Sums):
+        def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
+            raise ConnectionError("refused")
+
+    with pytest.raises(ModelError, match=r"Broken failed on 4 images: ConnectionError: refused"):
+        embedded(faces, tmp_path / "f.h5", Broken())
