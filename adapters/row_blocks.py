@@ -24,6 +24,9 @@ from evalkit.errors import MissingPackageError
 KEY_COLUMNS = ("key", "keys", "path", "name", "file", "image", "filename")
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 _LINE = 1 << 24  # characters: a line is in memory whole
+_PACKED = 64  # bytes that one byte of a table may become, and
+_ROOM = 16 << 20  # these in any case
+_KEY = 64  # bytes that Python takes for a text, however short
 
 Rows = NDArray[Any]
 
@@ -102,13 +105,14 @@ def of_parquet(path: Path) -> RowBlocks:
     except ImportError:
         raise MissingPackageError("pyarrow", "parquet", f"reading {path.name}") from None
     with parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as f:
+        room = _PACKED * path.stat().st_size + _ROOM
+        _refuse_bomb(f.metadata, room)
         names = [n for n in f.schema_arrow.names if n.lower() in KEY_COLUMNS]
         index = [n for n in f.schema_arrow.names if _PANDAS_INDEX.fullmatch(n)]
         numbers = [n for n in f.schema_arrow.names if n not in names + index]
         names += [n for n in index if "string" in str(f.schema_arrow.field(n).type)]
-        column = f.read(columns=names[:1]).column(0) if names else None
-        keys = None if column is None else [str(k) for k in column.to_pylist()]
         rows = f.metadata.num_rows
+    keys = _column_of_texts(path, names[0], room) if names else None
 
     def blocks(size: int) -> Iterator[Rows]:
         # Mapped, since a row group may be the whole file; a buffered stream of pyarrow 26 does not
@@ -119,6 +123,37 @@ def of_parquet(path: Path) -> RowBlocks:
 
     first = next(blocks(1), np.empty((0, 0), np.float32))
     return RowBlocks(keys, rows, first.shape[1:], blocks)
+
+
+def _refuse_bomb(about: Any, room: int) -> None:
+    """Raise ValueError where a table says that it has more rows and numbers than fit in `room`.
+
+    One value for a billion rows takes a few bytes.
+    """
+    groups = [about.row_group(k) for k in range(about.num_row_groups)]
+    numbers = sum(g.column(c).num_values for g in groups for c in range(g.num_columns))
+    if max(about.num_rows * _KEY, numbers * 4) > room:
+        raise ValueError(f"it would unpack to {about.num_rows} rows, {numbers} values")
+
+
+def _column_of_texts(path: Path, name: str, room: int) -> list[str]:
+    """Read a column of keys, each text once until it is known how long all are."""
+    import pyarrow as arrow
+    import pyarrow.compute as compute
+    import pyarrow.parquet as parquet
+
+    keys = list[str]()
+    file = parquet.ParquetFile(path, memory_map=True, pre_buffer=False, read_dictionary=[name])
+    with file as f:
+        for batch in f.iter_batches(columns=[name], use_threads=False):
+            column = batch.column(0)
+            if arrow.types.is_dictionary(column.type):
+                lengths = compute.binary_length(column.dictionary).cast(arrow.int64())
+                room -= compute.sum(lengths.take(column.indices)).as_py() or 0
+                if room < 0:
+                    raise ValueError(f"the texts of {name!r} would unpack to far more than it is")
+            keys += [str(k) for k in column.to_pylist()]
+    return keys
 
 
 def _vectors(batch: Any) -> Rows:

@@ -215,6 +215,44 @@ def test_what_h5py_packs_is_read(tmp_path: Path, packing: dict[str, Any], chunks
     assert list(made.keys) == keys
 
 
+# Tables
+
+
+def test_parquet_of_one_value_for_all_rows(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"key": ["a"] * 10**6, "x": np.zeros(10**6), "y": np.zeros(10**6)})
+    with parquet.ParquetWriter(tmp_path / "rows.parquet", table.schema, compression="zstd") as f:
+        for _ in range(5):
+            f.write_table(table)
+    wide = arrow.FixedSizeListArray.from_arrays(np.zeros(1 << 26, np.float32), 1 << 24)
+    table = arrow.table({"key": list("abcd"), "x": wide})
+    parquet.write_table(table, tmp_path / "wide.parquet", compression="zstd")
+    texts = arrow.array(["a" * MIB]).dictionary_encode()
+    long = arrow.DictionaryArray.from_arrays(np.zeros(4096, np.int32), texts.dictionary)
+    table = arrow.table({"key": long, "x": np.zeros(4096)})
+    parquet.write_table(table, tmp_path / "texts.parquet", compression="zstd")
+    for name, why in (
+        ("rows", "it would unpack to 5000000 rows"),
+        ("wide", "it would unpack to 4 rows, 67108868 values"),
+        ("texts", "the texts of 'key' would unpack to far more than it is"),
+    ):
+        said, mib = told(tmp_path / f"{name}.parquet")
+        assert why in said and mib < 256
+
+
+def test_parquet_as_programs_write_it_is_read(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    x = np.random.default_rng(0).normal(size=(3000, 8)).astype(np.float32)
+    keys = [f"é{k}" for k in range(len(x))]
+    lists = arrow.FixedSizeListArray.from_arrays(x.ravel(), 8)
+    for kind in (arrow.string(), arrow.large_string(), arrow.dictionary("int32", arrow.string())):
+        table = arrow.table({"key": arrow.array(keys).cast(kind), "x": lists})
+        parquet.write_table(table, tmp_path / "x.parquet", row_group_size=700)
+        made = embeddings.read(tmp_path / "x.parquet")
+        assert list(made.keys) == keys
+        np.testing.assert_array_equal(made.features, x)
+
+
 # Images
 
 
