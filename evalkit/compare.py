@@ -49,7 +49,8 @@ SAME_SET = {
     ),
     KEYS: (
         "nobody knows that their rows are the same images",
-        "name the rows: --keys or --set, from Python evaluate(..., keys=NAMES, set_name=NAME)",
+        "give --keys, or --set NAME where row i is image i of that set; from Python "
+        "evaluate(..., keys=NAMES or range(N), set_name=NAME)",
     ),
     SET: (
         "names alone do not say that the images are the same",
