@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import evalkit
-from evalkit import adapters, check
+from evalkit import adapters, check, embedder
 from evalkit.adapters import answers, batching, torch_programs
 from evalkit.adapters.presets import PRESETS
 from evalkit.errors import ModelError
 from evalkit.features import FeatureStore
+from evalkit.images import find
 
 PLUGIN = Path(__file__).parent / "plugin"
 
@@ -68,7 +69,7 @@ def test_an_installed_package_embeds(
     assert done.returncode == 0, done.stderr
     assert f"6 images, 1 x {dim}, 0 failed" in done.stdout
     store = FeatureStore.open(tmp_path / "f.h5")
-    assert store.key["model"] == f"thumbnail {int(dim**0.5)}"
+    assert store.key["model"] == "" and store.answers is not None
     pixels = np.asarray(Image.open(faces / store.manifest.keys[0]), np.float64)
     side = int(dim**0.5)
     grey = np.array(
@@ -185,3 +186,33 @@ def test_an_adapter_of_other_kinds_is_refused(
     monkeypatch.setattr(torch_programs, "factory", lambda name: model)
     with pytest.raises(ModelError, match=f"a:b gave a Fixed whose {field} is {value!r}"):
         adapters.load("a:b")
+
+
+ADAPTER = """
+from pathlib import Path
+from evalkit.adapters.presets import build
+
+class Server:
+    dim, spec = 2, build({"size": (32, 32), "color": "rgb", "mean": 0, "std": 1})
+    def embed(self, images):
+        return images[..., :2].mean((1, 2)) * float(Path("scale.txt").read_text())
+"""
+
+
+def test_a_file_of_an_adapter_that_is_overwritten_shows_in_its_answers(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "server.py").write_text(ADAPTER)
+    source = find(faces)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = adapters.load("server:Server")
+    made = []
+    for scale in ("1", "1.001", "1"):
+        (tmp_path / "scale.txt").write_text(scale)
+        store = embedder.embed(model, source, source.manifest())
+        made.append(store.features[:, 0].copy())
+    np.testing.assert_allclose(made[1], made[0] * 1.001, rtol=1e-6)
+    np.testing.assert_array_equal(made[2], made[0])
+    sys.modules.pop("server", None)

@@ -17,7 +17,7 @@ class Thumbnail:
         if Path(model).is_file():
             side = int(Path(model).read_text())
         self.spec = spec or InputSpec(size=(32, 32), color="rgb", mean=(0,) * 3, std=(1,) * 3)
-        self.side, self.dim, self.fingerprint = side, side * side, f"thumbnail {side}"
+        self.side, self.dim = side, side * side
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         n, height, width, _ = images.shape
