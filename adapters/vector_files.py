@@ -98,6 +98,12 @@ def read_torch(path: Path) -> Held:
     features = arrays.get("features")
     if not isinstance(features, torch.Tensor):
         raise DataError(f"{path.name} holds no tensor called 'features'")
+    if not features.is_sparse and features.untyped_storage().nbytes() < features.nbytes:
+        raise DataError(
+            f"{path.name} says {tuple(features.shape)} of {features.untyped_storage().nbytes()} "
+            "bytes: its rows lie on each other",
+            "save features.contiguous()",
+        )
     features = features.detach()  # still in the file, where numpy has its type
     vectors = features.float() if features.dtype == torch.bfloat16 else features
     return _named({**arrays, "features": vectors.numpy()}, path)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from evalkit import jpeg
-from evalkit.adapters import embeddings
+from evalkit.adapters import embeddings, vector_files
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
 from evalkit.images import decoding
@@ -216,6 +216,16 @@ def test_what_h5py_packs_is_read(tmp_path: Path, packing: dict[str, Any], chunks
 
 
 # Tables
+
+
+@pytest.mark.parametrize("shape", [(10**9, 512), (2, 10**9)])
+def test_a_tensor_of_one_value_for_all_rows(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(torch.ones(1).expand(shape), tmp_path / "x.pt")
+    with pytest.raises(DataError, match="of 4 bytes: its rows lie on each other"):
+        vector_files.read(tmp_path / "x.pt")
+    torch.save(torch.ones(4, 6)[::2, 1:3], tmp_path / "y.pt")
+    assert vector_files.read(tmp_path / "y.pt")[0].shape == (2, 2)
 
 
 def test_parquet_of_one_value_for_all_rows(tmp_path: Path) -> None:
