@@ -114,7 +114,8 @@ def cli() -> None:
     A report kept with --out is what compare, gate, threshold and report read.
 
     Exit codes: 0 done or gate passed, 1 gate failed, 2 wrong usage, 3 data or model cannot be
-    used, 130 interrupted (143 by SIGTERM). An option may also be given by a variable, as EVALKIT_LFW_MODEL.
+    used, 130 interrupted (143 by SIGTERM). An option may also be given by a variable, as
+    EVALKIT_LFW_MODEL.
     """
 
 
