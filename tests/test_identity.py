@@ -16,6 +16,7 @@ from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.compare import compare
 from evalkit.errors import ProtocolError, ReportError
+from evalkit.features import FeatureStore
 from evalkit.gate import Rule, assert_no_regression, check
 from evalkit.identity import FIELDS, difference, digest
 from evalkit.protocols import (
@@ -31,7 +32,7 @@ from evalkit.protocols import (
 )
 from evalkit.protocols.intervals import with_intervals
 from evalkit.report.look import Model
-from evalkit.types import PairSet, Report, SetIdentity
+from evalkit.types import Manifest, PairSet, Report, SetIdentity
 
 PEOPLE, EACH = 12, 4
 ROWS = PEOPLE * EACH
@@ -441,3 +442,30 @@ def test_what_is_lost_without_a_rule_is_named() -> None:
         "tpr@far=1e-3": "no value in the baseline",  # too few impostors
     }
     assert check(before, before, [Rule(metric="auc")]).not_held["rank-1"] == "no rule"
+
+
+def test_a_feature_file_brings_the_digests_of_its_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = tuple(KEYS)
+    for name in "ab":
+        path = tmp_path / f"{name}.h5"
+        FeatureStore.create(path, Manifest(keys, WHO), dim=8, key={"model": "m"}).close()
+        with FeatureStore.open(path, write=True) as store:
+            good = np.ones(ROWS, np.bool_)
+            store.write(np.arange(ROWS), X[:, None], good, images=images_of(KEYS, name))
+        files = [str(path), "--quiet", "--out", str(tmp_path / f"geometry-{name}.json")]
+        assert run(["geometry", *files]) == 0
+        files = [
+            "--features",
+            str(path),
+            "--quiet",
+            "--out",
+            str(tmp_path / f"trillion-{name}.json"),
+        ]
+        assert run(["trillion", "--one-set", "--far", "1e-2", *files]) == 0
+    for command in ("geometry", "trillion"):
+        a, b = (str(tmp_path / f"{command}-{name}.json") for name in "ab")
+        assert run(["compare", a, a]) == 0
+        assert run(["compare", a, b]) == 3
+        assert "differ in 'images'" in capsys.readouterr().err

@@ -76,6 +76,7 @@ def command(
             flip=flip,
             progress=progress,
             keys=made.keys,
+            images=_images(path),
             set_name=output.set_name(subjects),
         )
     source = {"features": path.name, "features_sha256": made.digest}
@@ -84,6 +85,14 @@ def command(
     n, known = len(who), report.provenance["subjects"]
     title = f"Geometry: {n:,} images of {known:,} subjects, {path.name}"
     return output.deliver(report, title, subjects)
+
+
+def _images(path: Path) -> NDArray[np.uint8] | None:
+    """Give the digests of the images, (N, 32), that a feature file of evalkit knows."""
+    if not embeddings.is_own(path):
+        return None
+    with FeatureStore.open(path) as store:
+        return store.images
 
 
 def _subjects(path: Path, keys: tuple[str, ...], listed: Path | None) -> NDArray[np.int32]:

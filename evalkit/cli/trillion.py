@@ -105,9 +105,9 @@ def command(
     if source.features is None:
         given, subject, keys = _embedded(source, subjects, output, cluster)
     else:
-        x, subject, keys = _read(source.features, subjects, source.how)
+        x, subject, keys, digests = _read(source.features, subjects, source.how)
         named = {"features": source.name, **fed(source.recipe, source.features, output)}
-        given = Vectors(x, named)
+        given = Vectors(x, named, digests)
     x, made = given.features, dict(given.provenance)
     if submission is not None:
         files.write_submission(submission, _unit(x), *x.shape)
@@ -159,16 +159,16 @@ def _embedded(
 
 def _read(
     path: Path, subjects: Path | None, how: Recipe
-) -> tuple[NDArray[Any], NDArray[np.int32], Names | None]:
-    """Read vectors, their subjects, and the names of the rows where the file has them."""
-    keys = None
+) -> tuple[NDArray[Any], NDArray[np.int32], Names | None, NDArray[np.uint8] | None]:
+    """Read vectors, their subjects, and keys and digests of the images where the file has them."""
+    keys = digests = None
     who = None if subjects is None else files.read_subjects(subjects)
     if path.suffix.lower() in (".h5", ".hdf5"):
         from evalkit.features import FeatureStore
 
         store = FeatureStore.open(path)
         x, who = store.features, store.manifest.subject if who is None else who
-        keys = store.manifest.keys
+        keys, digests = store.manifest.keys, store.images
     elif path.suffix.lower() == ".bin":
         x = files.read_submission(path)
     else:
@@ -183,8 +183,8 @@ def _read(
         if x.ndim == 3 and x.shape[1] > 1 and not how.name:
             views = f"{path.name} holds {x.shape[1]} views a row"
             raise DataError(views, "say --flip sum or concat")
-        return x if x.ndim == 2 else x[:, 0], who, keys
-    return recipes.fused(how, x), who, keys
+        return x if x.ndim == 2 else x[:, 0], who, keys, digests
+    return recipes.fused(how, x), who, keys, digests
 
 
 def _fars_of(expected: Report) -> tuple[str, ...]:
