@@ -152,7 +152,7 @@ def _refuse_chance(name: str, first: NDArray[np.float32], again: NDArray[np.floa
     differing = apart(first, again)
     if differing > REPEAT:
         raise ModelError(
-            f"{name} answers differently to the same image, by {differing:.2g} of the largest "
+            f"{name} answers differently to the same image, by {differing:.2g} times the largest "
             "value",
             "is dropout on? export it in evaluation mode, after model.eval()",
         )
@@ -165,13 +165,13 @@ def _mixing(name: str, among: NDArray[np.float32], alone: NDArray[np.float32]) -
         return ""
     if not _parallel(among, alone):
         raise ModelError(
-            f"{name} answers differently to an image alone and among others, by {mixed:.2g} of "
+            f"{name} answers differently to an image alone and among others, by {mixed:.2g} times "
             "the largest value",
             "is batch normalisation in training mode? export it after model.eval()",
         )
     return (
-        f"vectors of {name} change with the other images of a pass, by {mixed:.2g} of the largest "
-        "value, as with dynamic quantisation, or batch normalisation in training mode"
+        f"vectors of {name} change with the other images of a pass, by {mixed:.2g} times the "
+        "largest value, as with dynamic quantisation, or batch normalisation in training mode"
     )
 
 
