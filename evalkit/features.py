@@ -284,10 +284,8 @@ class FeatureStore:
             raise FeatureStoreError(f"{self.path} is of version 1, which is only read", _AGAIN)
         if not len(rows):
             return
-        crc = [
-            _checksum(row, one, digest)
-            for row, one, digest in zip(stored, state.tolist(), images, strict=True)
-        ]
+        each = zip(stored, state.tolist(), images, strict=True)
+        crc = [_checksum(row, one, digest) for row, one, digest in each]
         self._put(self._handle, "features", rows, stored)
         self._put(self._handle, "image", rows, images)
         self._put(self._handle, "crc", rows, np.array(crc, "<u4"))
@@ -378,8 +376,9 @@ class FeatureStore:
 
 
 def _checksum(row: NDArray[Any], state: int, digest: NDArray[np.uint8] | None) -> int:
-    start = zlib.crc32(bytes([state]))
-    return zlib.crc32(row, state if digest is None else zlib.crc32(digest, start))
+    """Sum over state, digest and row; in version 1, without a digest, the state is its start."""
+    head = None if digest is None else bytes([state]) + digest.tobytes()
+    return zlib.crc32(row.tobytes(), state if head is None else zlib.crc32(head))
 
 
 def answers_in(path: Path) -> NDArray[np.float32] | None:

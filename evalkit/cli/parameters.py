@@ -195,7 +195,7 @@ def check_files(ctx: click.Context) -> None:
             pipes.add(number)
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """A number of bytes, with or without a unit: 500MB, 20GB, 1.5TB (powers of 1000)."""
 
     name = "size"

@@ -64,7 +64,7 @@ def close_streams() -> None:
             _abandon(stream)
 
 
-def _warn(message: Warning | str, *_: object) -> None:
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
     say(f"warning: {message}")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from evalkit.cache import STAMPS
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files import cache_folder, whole_file
 from evalkit.identity import DIGEST, image_digest
-from evalkit.images.source import ImageSource
+from evalkit.images.source import ImageSource, Stamp
 
 _GRAIN = 2_000_000_000  # ns; the coarsest clock of a file system, FAT's
 _MOST = 1_000_000  # stamps kept of one place
@@ -44,12 +45,13 @@ class ImageDigests:
         self._kept = {} if source.stamp is None else _read(source.place)
         self._stamps: list[bytes] = []
         if source.stamp is not None:
-            self._look(verify)
+            self._look(source.stamp, verify)
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """(N,) bool: whether an image's digest is known."""
-        return self.own.any(axis=1)
+        known: NDArray[np.bool_] = self.own.any(axis=1)
+        return known
 
     def named(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
         """Give the digests with what the source's steps do to each image alone; 0 if not known.
@@ -98,16 +100,16 @@ class ImageDigests:
                 columns = [_column([pair[c] for pair in newest]) for c in (0, 1)]
                 np.savez(f, format=_FORMAT, stamps=columns[0], digests=columns[1])
 
-    def _look(self, verify: bool) -> None:
+    def _look(self, stamp: Callable[[int], Stamp], verify: bool) -> None:
         # Before the bytes are read: a change in between gives the next run another stamp.
-        stamp, latest = self.source.stamp, time.time_ns() - _GRAIN
-        for row in range(len(self.source.keys)) if stamp is not None else ():
+        latest = time.time_ns() - _GRAIN
+        for row in range(len(self.source.keys)):
             try:
                 token, changed = stamp(row)
             except (OSError, DataError):
                 token, changed = b"", 0
             self._stamps.append(token if changed < latest else b"")
-        if self._stamps and not verify:
+        if not verify:
             self.own = _column([self._kept.get(token, _UNKNOWN) for token in self._stamps]).copy()
 
 

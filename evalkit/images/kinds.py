@@ -27,7 +27,7 @@ def chosen(names: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
     Left out are hidden images (.a.jpg) and images of a kind that is not read; what macOS keeps
     beside a file, `._a.jpg`, is no image.
     """
-    images, hidden, unread = [], [], []
+    images, hidden, unread = list[str](), list[str](), list[str]()
     for name in sorted(names):
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
