@@ -21,6 +21,7 @@ from evalkit.adapters.presets import describe
 from evalkit.batch_trial import batch_difference, best_batch
 from evalkit.errors import DataError, ModelError
 from evalkit.features import PENDING, FeatureStore, difference
+from evalkit.files import hidden
 from evalkit.identity import DIGEST, image_digest
 from evalkit.images import ImageSource, Picture
 from evalkit.images.digests import ImageDigests
@@ -147,7 +148,7 @@ class _New:
                 made["rows of an earlier run"] = len(self.manifest.keys) - left
         if made.get("batch difference") == 0.0:
             made.pop("batch", None)
-        partial_path = earlier.path.with_name(f"{earlier.path.name}.new")
+        partial_path = hidden(earlier.path, "new")
         partial_path.unlink(missing_ok=True)  # nobody else makes it: see `locks.exclusive`
         with FeatureStore.create(
             partial_path,

@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from evalkit import hdf5, locks
 from evalkit.errors import DataError, FeatureStoreError
 from evalkit.features_layout import FORMAT, VERSION, lay_out, reserve
+from evalkit.files import hidden, real_path, rename, take_place
 from evalkit.identity import DIGEST
 from evalkit.types import Manifest
 
@@ -117,7 +118,7 @@ class FeatureStore:
                 f"each is at least 1, the dtype one of {', '.join(_DTYPES)}",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
+        part = hidden(path, "part")
         # The lock belongs to the file, not to its name: it stays through the rename.
         handle = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
         try:
@@ -132,7 +133,8 @@ class FeatureStore:
             lay_out(part, manifest, shape, dtype, key, provenance or {}, answers)
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(handle.fileno(), 0, part.stat().st_size)
-            part.rename(path)
+            os.fsync(handle.fileno())
+            rename(part, real_path(path))
         except BaseException:
             handle.close()
             part.unlink(missing_ok=True)
@@ -261,7 +263,7 @@ class FeatureStore:
         if self._handle is not None:
             self._handle.flush()
             os.fsync(self._handle.fileno())
-        self.path.replace(path)
+        take_place(self.path, path)
         self.path = path
 
     def settle(self) -> None:

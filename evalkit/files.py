@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import os
 import re
 import stat
@@ -100,6 +101,13 @@ def is_stream(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _handle(path) is not None
 
 
+def hidden(path: Path, ending: str) -> Path:
+    """Name a hidden file beside `path`, the same for the same file, however long its name is."""
+    target = real_path(path)
+    name = hashlib.sha256(target.name.encode("utf-8", "surrogatepass")).hexdigest()
+    return target.with_name(f".evalkit-{name[:20]}.{ending}")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open `path` for writing under another name; it takes its own name when the block is done.
@@ -157,6 +165,13 @@ def put(f: IO[bytes], path: Path) -> None:
     if os.name == "nt":
         f.close()  # no open file can be renamed there
     rename(Path(f.name), real_path(path))
+
+
+def take_place(path: Path, target: Path) -> None:
+    """Give a file that the disk has the name, mode and owner of an older one, and remove that."""
+    target = real_path(target)
+    _take_after(path, target)
+    rename(path, target)
 
 
 def rename(path: Path, target: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit import locks
 from evalkit.adapters import embeddings, vector_files
 from evalkit.adapters.row_blocks import RowBlocks
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
+from evalkit.files import hidden
 from evalkit.keys import rows_of
 from evalkit.types import Manifest, Progress
 
@@ -115,9 +117,12 @@ def write(
     """
     if path.exists():
         raise DataError(f"{path} exists already", "give another name, or delete it")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = hidden(path, "new")
     views, dim = source.shape
     key = {"imported": name, "manifest": manifest.digest()}
+    with suppress(FileNotFoundError), partial.open("rb") as left:  # by a killed writer
+        locks.take(left, path)
+        partial.unlink()
     try:
         with FeatureStore.create(
             partial, manifest, dim=dim, views=views, key=key, dtype=dtype, provenance={}
@@ -127,7 +132,7 @@ def write(
                 store.write(rows, x)
                 if progress is not None:
                     progress(len(store.done) - len(store.pending()), len(store.done))
-        partial.rename(path)
+            store.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -59,7 +59,7 @@ def code(process: subprocess.Popen[Any] | subprocess.CompletedProcess[Any]) -> i
 
 
 def litter(folder: Path) -> list[str]:
-    return [p.name for p in folder.rglob("*") if p.name.endswith((".partial", ".part"))]
+    return [p.name for p in folder.rglob("*") if p.name.startswith(".evalkit-")]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from evalkit import reuse
 from evalkit.errors import EvalkitError, FeatureStoreError
 from evalkit.features import FeatureStore
+from evalkit.files import hidden
 from evalkit.types import Manifest
 
 N, V, D = 60, 2, 16
@@ -157,11 +158,12 @@ def test_the_second_writer_is_told(tmp_path: Path) -> None:
 def test_two_creators_at_once(tmp_path: Path) -> None:
     import fcntl
 
-    with (tmp_path / "x.h5.part").open("wb") as other:
+    part = hidden(tmp_path / "x.h5", "part")
+    with part.open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(FeatureStoreError, match="another process"):
             create(tmp_path / "x.h5")
-        assert (tmp_path / "x.h5.part").exists()
+        assert part.exists()
     with create(tmp_path / "x.h5") as store:  # what a killed creator left is taken over
         store.write(ALL, X)
         assert np.array_equal(store.features, X)

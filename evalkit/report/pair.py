@@ -3,7 +3,7 @@
 No system renames two files at once. So new outcomes wait under a hidden name, made of their digest,
 until the report that holds this digest is in place:
 
-    1. outcomes -> .evalkit-NAME-DIGEST.npz    2. report -> its name    3. outcomes -> their name
+    1. outcomes -> .evalkit-NAME.DIGEST.npz    2. report -> its name    3. outcomes -> their name
 
 A process that dies before 2 leaves the old pair; one that dies after it the new pair, of which the
 outcomes wait.  `read` finds them there.  Whoever reads or writes the report next does step 3, or
@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from evalkit.files import locked, put, real_path, rename
+from evalkit.files import hidden, locked, put, real_path, rename
 
 
 def outcomes_path(path: Path) -> Path:
@@ -28,17 +28,9 @@ def outcomes_path(path: Path) -> Path:
 
 def waiting_path(path: Path, digest: str) -> Path:
     """Where outcomes of this SHA-256 wait for the report at `path`."""
-    of_file, of_outcomes = real_path(outcomes_path(path)), _short(digest)
-    return of_file.with_name(f"{_beginning(of_file)}{of_outcomes}.npz")
-
-
-def _beginning(outcomes: Path) -> str:
-    return f".evalkit-{_short(outcomes.name)}-"
-
-
-def _short(text: str) -> str:
-    """Spell any text, a stranger's digest among them, as part of a file name."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+    # A stranger's digest is any text, and no part of a file name.
+    of_outcomes = hashlib.sha256(digest.encode("utf-8", "surrogatepass")).hexdigest()
+    return hidden(outcomes_path(path), f"{of_outcomes[:20]}.npz")
 
 
 def put_together(outcomes: IO[bytes], digest: str, report: IO[bytes], path: Path) -> None:
@@ -63,7 +55,8 @@ def finish(path: Path) -> None:
 def _finish(path: Path) -> None:
     """Move outcomes that the report names from where they wait, and remove others."""
     beside = real_path(outcomes_path(path))
-    left = list(beside.parent.glob(f"{_beginning(beside)}*.npz"))
+    pattern = hidden(beside, "*.npz")
+    left = list(pattern.parent.glob(pattern.name))
     named = waiting_path(path, _named(path)) if left else None
     for waiting in left:
         if waiting == named:
