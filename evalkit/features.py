@@ -7,7 +7,7 @@ The file, format "evalkit-features" version 2:
     image      (N, 32) uint8: the digest of the image that the row was made of; 0 = not known
     done       (N,) uint8: PENDING, DONE or a reason of FAILURES, plus TAKEN where the row came from
                an earlier file; written after all else of the row
-    crc        (N,) uint32: zlib.crc32 of the done byte, the digest and the row's bytes
+    crc        (N,) uint32: zlib.crc32 of done byte (TAKEN left out), digest and row
     keys       the manifest's keys joined by newlines, as UTF-8 bytes
     subject    (N,) int32
     answers    (4, D) float32: what the model answered to four fixed images; absent where the
@@ -46,7 +46,7 @@ from evalkit.types import Manifest
 
 _READ = (1, VERSION)
 PENDING, DONE, UNREADABLE, NO_TEMPLATE = 0, 1, 2, 3
-TAKEN = 0x80
+TAKEN = np.uint8(0x80)
 _BLOCK = 4096  # rows copied at a time
 FAILURES = {UNREADABLE: "the image cannot be read", NO_TEMPLATE: "the model gave no template"}
 _ATTRIBUTES = ("format", "version", "manifest", "key", "provenance")
@@ -255,7 +255,7 @@ class FeatureStore:
             some, here = at[o : o + _BLOCK], rows[o : o + _BLOCK]
             good = np.array([other._is_whole(r) for r in some.tolist()], np.bool_)
             some, here = some[good], here[good]
-            x, state = other._rows[some], other.done[some] | np.uint8(TAKEN)
+            x, state = other._rows[some], other.done[some] | TAKEN
             self._write(here, x, state, other.images[some])
 
     def replace(self, path: Path) -> None:
@@ -269,9 +269,9 @@ class FeatureStore:
     def settle(self) -> None:
         """Forget which rows were taken from an earlier file: a finished file is that of one run."""
         rows = np.flatnonzero(self.taken)
-        for o in range(0, len(rows), _BLOCK):
-            some = rows[o : o + _BLOCK]
-            self._write(some, self._rows[some], self.done[some], self.images[some])
+        if self._handle is not None and len(rows):
+            self._put(self._handle, "done", rows, self.done[rows])
+            self.taken[rows] = False
 
     def _write(
         self,
@@ -286,13 +286,13 @@ class FeatureStore:
             raise FeatureStoreError(f"{self.path} is of version 1, which is only read", _AGAIN)
         if not len(rows):
             return
-        each = zip(stored, state.tolist(), images, strict=True)
+        each = zip(stored, (state & ~TAKEN).tolist(), images, strict=True)
         crc = [_checksum(row, one, digest) for row, one, digest in each]
         self._put(self._handle, "features", rows, stored)
         self._put(self._handle, "image", rows, images)
         self._put(self._handle, "crc", rows, np.array(crc, "<u4"))
         self._put(self._handle, "done", rows, state)
-        self.done[rows], self.taken[rows] = state & ~np.uint8(TAKEN), (state & TAKEN) > 0
+        self.done[rows], self.taken[rows] = state & ~TAKEN, (state & TAKEN) > 0
         self.images[rows], self._crc[rows] = images, crc
 
     def _put(
@@ -330,7 +330,7 @@ class FeatureStore:
         raw, self._crc = held["done"][()], held["crc"][()]
         if not raw.shape == self._crc.shape == rows.shape[:1]:
             raise FeatureStoreError(f"{self.path}: {len(rows)} rows, {len(raw)} done bytes")
-        self.taken, self.done = raw >= TAKEN, raw & ~np.uint8(TAKEN)
+        self.taken, self.done = raw >= TAKEN, raw & ~TAKEN
         self.images = np.zeros((len(rows), DIGEST), np.uint8)
         if "image" in held:
             hdf5.dataset(file, "image").read_direct(self.images)
@@ -354,9 +354,8 @@ class FeatureStore:
 
     def _is_whole(self, row: int) -> bool:
         """Tell whether a row that is done has its checksum."""
-        state = int(self.done[row]) | (TAKEN if self.taken[row] else 0)
-        digest = None if self.version == 1 else self.images[row]
-        known = self.done[row] in (DONE, *FAILURES)
+        state, digest = int(self.done[row]), None if self.version == 1 else self.images[row]
+        known = state in (DONE, *FAILURES)
         return known and _checksum(self._rows[row], state, digest) == self._crc[row]
 
     def close(self) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import textwrap
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -320,3 +322,25 @@ def test_the_cache_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.delenv("EVALKIT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert place().parents[1] == tmp_path / "evalkit" / "features"
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_writer_that_dies_while_it_settles_leaves_a_whole_file(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    put, left = FeatureStore._put, writes
+
+    def dies(self: FeatureStore, *given: Any) -> None:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        put(self, *given)
+
+    with create(tmp_path / "next.h5") as store, FeatureStore.open(whole) as earlier:
+        store.take(ALL, earlier, ALL)
+        monkeypatch.setattr(FeatureStore, "_put", dies)
+        with contextlib.suppress(KeyboardInterrupt):
+            store.settle()
+    monkeypatch.undo()
+    assert np.array_equal(FeatureStore.open(tmp_path / "next.h5").features, X)
