@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -13,8 +14,10 @@ def test_the_model_is_no_worse(evalkit_gate):
 """
 
 
-def pytest_run(folder: Path, now: str, *options: str) -> subprocess.CompletedProcess[str]:
-    (folder / "test_model.py").write_text(TEST.format(now=now))
+def pytest_run(
+    folder: Path, now: str, *options: str, test: str = TEST
+) -> subprocess.CompletedProcess[str]:
+    (folder / "test_model.py").write_text(test.format(now=now))
     loaded = any(e.name == "evalkit" for e in entry_points(group="pytest11"))
     plugin = [] if loaded else ["-p", "evalkit.pytest_plugin"]
     return subprocess.run(
@@ -38,3 +41,17 @@ def test_the_fixture_holds_the_gate_and_accepts_a_new_baseline(
     assert "the gate is closed" in failed.stdout and "FAIL  " in failed.stdout
     assert pytest_run(tmp_path, "worse", "--evalkit-accept").returncode == 0
     assert pytest_run(tmp_path, "worse").returncode == 0
+
+
+def test_the_fixture_refuses_other_comparisons_unless_told(
+    tmp_path: Path, two_reports: tuple[Report, Report]
+) -> None:
+    base = two_reports[0]
+    other = replace(base, identity=replace(base.identity, set="animals"))
+    for name, r in zip(("base", "other"), (base, other), strict=True):
+        reports.write(r, tmp_path / f"{name}.json")
+    refused = pytest_run(tmp_path, "other")
+    assert refused.returncode == 1
+    assert "ReportError: the reports differ in 'set': 'people' and 'animals'" in refused.stdout
+    said = TEST.replace('"base.json"', '"base.json", ignore=["set"]')
+    assert pytest_run(tmp_path, "other", test=said).returncode == 0
