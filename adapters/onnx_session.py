@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 import weakref
@@ -21,12 +22,12 @@ CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
 _PROVIDERS = {"cpu": [CPU], "cuda": [_CUDA, CPU], "tensorrt": [_TENSORRT, _CUDA, CPU]}
 INPUTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
-
 _running = weakref.WeakSet[Any]()  # the run options of every model
 
 
 def import_onnxruntime() -> Any:
-    """Import ONNX Runtime, or say how to install it."""
+    """Import ONNX Runtime with its telemetry off, or say how to install it."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read as its library is loaded
     try:
         import onnxruntime
     except ImportError as e:

@@ -25,6 +25,7 @@ from evalkit.protocols.intervals import affordable
 from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.paired import Difference, differences
 from evalkit.protocols.samples import Outcomes, Sample, part_of, parts_of
+from evalkit.report.guard import outcomes_of_strangers
 from evalkit.report.table import interval_of_points, points, spelled
 from evalkit.types import Report
 
@@ -156,15 +157,16 @@ def compare(
     a, b = base.flat(), other.flat()
     values = {n: (a[n], b[n]) for n in (a if names is None else names) if n in a and n in b}
     gaps = {n: y - x for n, (x, y) in values.items()}
-    pairable, why = _pairable(base, other)
     found: dict[str, Difference] = {}
     flips: list[Flip] = []
-    for part, held in pairable.items():
-        samples = sample_of(held[0]), sample_of(held[1])
-        of_part = [n for n in values if part_of(n, pairable) == part]
-        times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
-        found |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
-        flips += _flips(*held, *samples)
+    with outcomes_of_strangers():
+        pairable, why = _pairable(base, other)
+        for part, held in pairable.items():
+            samples = sample_of(held[0]), sample_of(held[1])
+            of_part = [n for n in values if part_of(n, pairable) == part]
+            times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
+            found |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
+            flips += _flips(*held, *samples)
     return Comparison(values, {n: found[n] for n in values if n in found}, tuple(flips), why)
 
 

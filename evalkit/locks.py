@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from evalkit import files
 from evalkit.errors import EvalkitError, FeatureStoreError
-from evalkit.files import cache_folder
 
 
 def take(handle: IO[bytes], path: Path) -> None:
@@ -18,12 +18,10 @@ def take(handle: IO[bytes], path: Path) -> None:
 
     FeatureStoreError where another process has it.  On Windows nothing keeps a second writer out.
     """
-    try:
-        import fcntl
-    except ImportError:  # pragma: no cover
+    if os.name == "nt":  # pragma: no cover
         return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.lock(handle.fileno())
     except BlockingIOError as e:
         raise FeatureStoreError(
             f"another process is writing {path}", "wait for it, or give another file"
@@ -53,7 +51,7 @@ def exclusive(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         import fcntl
 
         name = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:16]
-        lock = cache_folder() / "locks" / name
+        lock = files.cache_folder() / "locks" / name
         lock.parent.mkdir(parents=True, exist_ok=True)
         handle = lock.open("ab")
     except (ImportError, OSError, EvalkitError):
@@ -61,7 +59,7 @@ def exclusive(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         return
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.lock(handle.fileno())
         except BlockingIOError:
             say(f"waiting for another evalkit that is making {path.name}")
             fcntl.flock(handle, fcntl.LOCK_EX)

@@ -71,6 +71,12 @@ def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:
     )
 
 
+def digests_in(path: Path) -> NDArray[np.uint8] | None:
+    """Read the digests of the images of a feature file, (N, 32); None where it knows none."""
+    with FeatureStore.open(path, check=False) as store:
+        return store.images if store.images.any() else None
+
+
 def _images(
     store: FeatureStore, keys: tuple[str, ...], manifest: Manifest
 ) -> NDArray[np.uint8] | None:

@@ -1,5 +1,7 @@
 """ONNX models of every shape that is met in the wild, and those that must be refused."""
 
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -298,3 +300,17 @@ def test_telemetry_is_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: calls.append("off"))
     adapters.load(str(small_models.save(tmp_path / "m.onnx")), spec=SPEC)
     assert calls == ["off"]
+
+
+def test_onnx_runtime_keeps_no_record_of_this_machine(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from evalkit.adapters import onnx_session as s; s.import_onnxruntime()",
+        ],
+        env={**os.environ, "HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -30,7 +30,7 @@ from evalkit.protocols.megaface_noises import Noises, Rule, clean
 from evalkit.protocols.recipe import Recipe
 from evalkit.protocols.scores import fuse
 from evalkit.types import Manifest
-from evalkit.vectors import Vectors
+from evalkit.vectors import Vectors, digests_in
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
@@ -233,7 +233,8 @@ def _read(
     if how.fusion == "none" and views > 1 and not how.name:
         raise DataError(f"{path.name} holds {views} views an image", "say --flip sum or concat")
     provenance = {"features": path.name, "features_sha256": made.digest}
-    return _taker(Vectors(made.features, {}), made.keys, how), provenance
+    digests = digests_in(path) if embeddings.is_own(path) else None
+    return _taker(Vectors(made.features, {}, digests), made.keys, how), provenance
 
 
 def _taker(vectors: Vectors, have: Sequence[str], how: Recipe) -> Take:

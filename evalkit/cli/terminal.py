@@ -16,7 +16,8 @@ from evalkit.escaping import printable
 
 def show(*lines: str, talk: bool = False) -> None:
     """Print a result on stdout, or where it is talk on stderr; a line each, whatever it holds."""
-    _put("\n".join(map(printable, lines)), talk)
+    if lines:
+        _put("\n".join(map(printable, lines)), talk)
 
 
 def say(*lines: str) -> None:
