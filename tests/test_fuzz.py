@@ -143,7 +143,7 @@ def test_a_text_of_4_gib_in_a_small_hdf5_file_takes_no_memory(
         data, at = data.replace(struct.pack("<I", size), struct.pack("<I", len(raw))), len(data)
     path.write_bytes(data[:at] + raw + data[at + len(raw) :])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(DataError, match="names texts of 42949"):
+    with pytest.raises(DataError, match=r"names 4 texts of 42949|addr overflow"):
         vector_files.read(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # KiB
 

@@ -309,7 +309,10 @@ def test_blurred_classes_are_worse_in_every_direction(seed: int) -> None:
     subject = np.repeat(np.arange(40), 5)
     centre, noise = rng.normal(size=(40, 16))[subject], rng.normal(size=(200, 16))
     sharp, blurred = (
-        geometry.evaluate((centre + k * noise).astype(np.float32), subject) for k in (0.3, 0.9)
+        geometry.evaluate(
+            (centre + k * noise).astype(np.float32), subject, keys=range(200), set_name="drawn"
+        )
+        for k in (0.3, 0.9)
     )
     told = directed(sharp.metrics) - {"hubness-skewness@k=10", "antihubs@k=10"}
     told -= {n for n in told if n.startswith("between@space=angle")}  # of the centres alone
