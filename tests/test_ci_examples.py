@@ -12,6 +12,8 @@ from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.report.markdown import model_card
 
+pytestmark = pytest.mark.once
+
 yaml = pytest.importorskip("yaml")
 
 ROOT = Path(__file__).parents[1]

@@ -9,6 +9,8 @@ from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.types import Estimate, Report
 
+pytestmark = pytest.mark.once
+
 
 def keep(name: str, outcomes: bool = True) -> None:
     report = Report(

@@ -27,7 +27,10 @@ from evalkit.features import FeatureStore
 from evalkit.protocols import all_vs_all, blufr, megaface, trillion, verification
 from evalkit.types import Manifest, PairSet, Report
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals, limits and mounts of POSIX")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(os.name != "posix", reason="signals, limits and mounts of POSIX"),
+]
 
 MAIN = "from evalkit.cli import main; main()"
 ROOT = str(Path(evalkit.__file__).parents[1])

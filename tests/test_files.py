@@ -24,7 +24,10 @@ from evalkit.protocols.allpairs import checkpoints
 from evalkit.report import pair
 from evalkit.types import Estimate, Report
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals, links and modes of POSIX")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(os.name != "posix", reason="signals, links and modes of POSIX"),
+]
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(evalkit.__file__).parents[1])}
 WRITE = (

@@ -5,8 +5,12 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
+
 from evalkit import report as reports
 from evalkit.types import Report
+
+pytestmark = pytest.mark.once
 
 TEST = """
 def test_the_model_is_no_worse(evalkit_gate):

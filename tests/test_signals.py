@@ -15,7 +15,7 @@ from PIL import Image
 import evalkit
 from evalkit.features import FeatureStore
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+pytestmark = [pytest.mark.once, pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")]
 
 ROOT = Path(evalkit.__file__).parents[1]
 SENT = pytest.mark.parametrize(
@@ -116,11 +116,18 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, talk
 
 
-@SENT
-@pytest.mark.parametrize("model", ["sleeping", "spinning", "in_c", "never_loaded", "loaded_in_c"])
-def test_a_plug_in_that_never_returns(
-    folder: Path, model: str, sent: signal.Signals, code: int
-) -> None:
+@pytest.mark.parametrize(
+    ("model", "sent"),
+    [
+        ("sleeping", signal.SIGINT),
+        ("spinning", signal.SIGTERM),
+        ("in_c", signal.SIGINT),
+        ("never_loaded", signal.SIGTERM),
+        ("loaded_in_c", signal.SIGINT),
+    ],
+)
+def test_a_plug_in_that_never_returns(folder: Path, model: str, sent: signal.Signals) -> None:
+    code = 128 + sent
     process = start(folder, f"plugin:{model}", "--batch", "4")
     wait_for(folder / "ready", process)
     process.send_signal(sent)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 README = Path(__file__).resolve().parents[1] / "README.md"
 TUTORIAL = README.parent / "docs" / "tutorial.md"
 BLOCK = re.compile(r"^<!-- (exit|file) (\S+) -->\n```[a-z]+\n(.*?)^```", re.MULTILINE | re.DOTALL)
