@@ -43,7 +43,7 @@ def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}, line {error.lineno}"
     frames = list(traceback.extract_tb(error.__traceback__))
-    frames = frames[2:] or frames  # this module and its caller
+    frames = frames[2:] or frames[-1:]  # without this module and its caller
     libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
     own = [f for f in frames if not f.filename.startswith(libraries)]
     found = own[-1] if own else frames[0]

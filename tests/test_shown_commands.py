@@ -198,7 +198,10 @@ def lay_out(workshop: Path, page: Path) -> None:
     for held in workshop.iterdir():
         for name in (held.name, *ALIASES.get(held.name, ())):
             if not any(re.search(rf"(embed|import \S+) {name}", line) for line in lines_of(page)):
-                Path(name).symlink_to(held)
+                if held.is_dir():
+                    Path(name).symlink_to(held)
+                else:  # a page writes through a link, into what other pages read
+                    shutil.copy(held, name)
     if page.stem in ("ijb", "recipes"):  # there F.npy has a row an image of the media list
         Path("F.npy").unlink()
         with np.load("two_views.npz") as held:

@@ -14,6 +14,8 @@ from evalkit.cli import run
 from evalkit.errors import DataError
 from evalkit.files import cache_folder
 
+pytestmark = pytest.mark.once
+
 SCORES = "1 .9\n0 .1\n1 .8\n0 .2\n"
 VARIABLES = ("EVALKIT_CACHE", "XDG_CACHE_HOME", "HOME")
 
@@ -82,8 +84,6 @@ LINES = {
 FORKS = """
 import json, os, sys
 from evalkit.cli import COMMANDS, gate, list, main, score
-
-pytestmark = pytest.mark.once
 if sys.argv[3:]:
     import pwd
     def unknown(_): raise KeyError
