@@ -65,6 +65,16 @@ def deflated_zeros(size: int) -> bytes:
     return b"".join(stream.compress(block) for _ in range(size // len(block))) + stream.flush()
 
 
+def write_chunk(held: h5py.h5d.DatasetID, raw: bytes, mask: int = 0) -> None:
+    """Write the first chunk of a dataset as it is; libhdf5 before 2.0 writes none that large."""
+    try:
+        held.write_direct_chunk((0,) * held.rank, raw, mask)
+    except OSError as e:
+        if "can't be encoded" not in str(e):
+            raise
+        pytest.skip(f"this libhdf5 cannot write it: {e}")
+
+
 def one_chunk(
     path: Path,
     chunk: tuple[int, ...],
@@ -84,7 +94,7 @@ def one_chunk(
         shape = (2, 4) if name == "features" else (2,)
         space = h5py.h5s.create_simple(shape, (h5py.h5s.UNLIMITED,) * len(shape))
         held = h5py.h5d.create(f.id, name.encode(), kind, space, made)
-        held.write_direct_chunk((0,) * len(shape), raw, mask)
+        write_chunk(held, raw, mask)
         others: dict[str, Any] = {"features": np.ones((2, 4), np.float32), "keys": ["a", "b"]}
         other = "keys" if name == "features" else "features"
         f[other] = others[other]
@@ -170,7 +180,7 @@ def test_references_to_texts_that_look_deflated(tmp_path: Path) -> None:
         _, packed = f["keys"].id.read_direct_chunk((0,))
         plain = bytearray(zlib.decompress(packed))
         plain[:4] = np.uint32(1 << 31).tobytes()
-        f["keys"].id.write_direct_chunk((0,), bytes(plain), 1)
+        write_chunk(f["keys"].id, bytes(plain), 1)
     said, mib = told(path)
     assert "'keys' names 2 texts of 2147483688 bytes" in said and mib < 64
 
@@ -187,7 +197,7 @@ def test_the_list_of_a_feature_file_in_a_chunk_that_unpacks_to_more(
         held = f[name][()]
         del f[name]
         f.create_dataset(name, data=held, chunks=held.shape, compression="gzip")
-        f[name].id.write_direct_chunk((0,), deflated_zeros(1024 * MIB))
+        write_chunk(f[name].id, deflated_zeros(1024 * MIB))
     said, mib = told(path)
     assert f"a chunk of '{name}' unpacks to more, not" in said and mib < 64
 
