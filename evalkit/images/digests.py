@@ -50,8 +50,7 @@ class ImageDigests:
     @property
     def known(self) -> NDArray[np.bool_]:
         """(N,) bool: whether an image's digest is known."""
-        known: NDArray[np.bool_] = self.own.any(axis=1)
-        return known
+        return np.asarray(self.own.any(axis=1))
 
     def named(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
         """Give the digests with what the source's steps do to each image alone; 0 if not known.
