@@ -173,12 +173,13 @@ NO_VECTORS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("kind", NO_VECTORS)
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("door", "kind"),
+    # the test itself cuts megaface's array into probes and distractors
+    [(d, k) for d in DOORS for k in NO_VECTORS if (d, k) != ("megaface", "no array")],
+)
 def test_no_door_takes_what_is_no_vectors(door: str, kind: str) -> None:
     measure: Any = DOORS[door]
-    if (door, kind) == ("megaface", "no array"):
-        pytest.skip("which the test itself cuts into probes and distractors")
     with pytest.raises(ProtocolError) as told:
         measure(NO_VECTORS[kind](X), WHO)
     assert "shape" in told.value.message or "hold" in told.value.message

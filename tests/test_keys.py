@@ -123,14 +123,15 @@ def _csv(path: Path) -> list[str]:
     return list(held.keys)
 
 
-@pytest.mark.parametrize("character", NO_LINE_ENDS, ids=ascii)
-@pytest.mark.parametrize("kind", LISTS)
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=ascii)
+@pytest.mark.parametrize(
+    ("kind", "character"),
+    # "\r" ends a row of a .csv: the next test
+    [(k, c) for k in LISTS for c in NO_LINE_ENDS if (k, c) != ("csv", "\r")],
+)
 def test_a_character_that_ends_no_line_is_part_of_a_name(
     tmp_path: Path, kind: str, character: str, end: str
 ) -> None:
-    if kind == "csv" and character == "\r":
-        pytest.skip("which ends a row of a .csv; see its test")
     last = "" if character == "\r" else character  # before \n it is a line's end
     a, b = f"{character}p{character}q", f"x{character}y{last}"
     text, read = LISTS[kind]
