@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from skipped_everywhere import NO_DATA
 
 from evalkit.protocols import verification
 from evalkit.types import PairSet, Report
@@ -34,7 +35,7 @@ _SHARED = Path(os.environ.get("EVALKIT_SHARED_DATA", Path(__file__).parents[2] /
 def shared_data() -> Path:
     """Find the real models, images, features and official outputs, or skip where absent."""
     if not _SHARED.is_dir():
-        pytest.skip(f"no real data at {_SHARED} (set EVALKIT_SHARED_DATA)")
+        pytest.skip(f"{NO_DATA} at {_SHARED} (set EVALKIT_SHARED_DATA)")
     return _SHARED
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from skipped_everywhere import NO_CHROMIUM
 
 from evalkit import report as reports
 from evalkit.cli import run
@@ -209,7 +210,7 @@ FRAME = """<iframe src="page.html" style="border: 0; width: {}px; height: 900px"
 def _seen_in_a_browser(folder: Path, text: str, width: int, dark: bool) -> dict[str, Any]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
-        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+        pytest.skip(f"{NO_CHROMIUM} (Debian: apt-get install chromium)")
     listening = text.replace('<meta charset="utf-8">', LISTEN).replace("</body>", PROBE)
     (folder / "page.html").write_text(listening, encoding="utf-8")
     (folder / "frame.html").write_text(FRAME.format(width), encoding="utf-8")

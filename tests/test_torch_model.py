@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skipped_everywhere import A_GPU, NO_GPU
 
 from evalkit import adapters
 from evalkit.adapters import answers, torch_programs
@@ -396,7 +397,7 @@ def test_options_it_does_not_have(tmp_path: Path) -> None:
         adapters.load(PLAIN, spec=SPEC).embed(images(2)[:, :4])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason=A_GPU)
 def test_a_gpu_that_is_not_there_is_an_error_unless_allowed() -> None:
     with pytest.raises(ModelError, match=r"asked for cuda, torch .* finds no GPU"):
         adapters.load(PLAIN, spec=SPEC, device="cuda")
@@ -405,7 +406,7 @@ def test_a_gpu_that_is_not_there_is_an_error_unless_allowed() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 def test_a_gpu_agrees_with_the_processor() -> None:
     for options in ({}, {"compile": 4}):
         gpu = adapters.load(PLAIN, spec=SPEC, device="cuda", **options)
