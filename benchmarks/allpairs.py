@@ -31,7 +31,7 @@ import numpy as np
 
 from evalkit.protocols.allpairs import Engine, search, verify
 from evalkit.protocols.allpairs.tiles import Tile
-from evalkit.protocols.scores import normalise
+from evalkit.protocols.metrics.similarity import normalise
 
 TAIL = ["1e-4", "1e-5", "1e-6", "1e-7", "1e-8", "1e-9"]
 LOW = TAIL[1:]

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from evalkit.protocols.kfold import kfold_accuracy
+from evalkit.protocols.metrics.kfold import kfold_accuracy
 
 RUNS = 7
 

@@ -17,7 +17,7 @@ from evalkit.features import FeatureStore
 from evalkit.protocols import allpairs
 from evalkit.protocols.all_vs_all import FARS
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.scores import normalise
+from evalkit.protocols.metrics.similarity import normalise
 from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate
 

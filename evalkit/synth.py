@@ -25,7 +25,7 @@ from evalkit.datasets import matio
 from evalkit.errors import ProtocolError
 from evalkit.files import whole_file
 from evalkit.protocols import metrics
-from evalkit.protocols.scores import exact_scores, normalise
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.types import Estimate, Report
 
 FARS = tuple(f"1e-{k}" for k in range(1, 13))

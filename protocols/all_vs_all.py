@@ -20,7 +20,7 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.metrics import cmc, tpr_estimate
-from evalkit.protocols.scores import Flip, failed, fuse, normalise
+from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
 from evalkit.protocols.set_outcomes import set_outcomes, tail_length
 from evalkit.types import Estimate, Failures, Progress, Report
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evalkit.arrays import vectors
 from evalkit.errors import ProtocolError
 from evalkit.protocols.joint_bayesian import JointBayesian
-from evalkit.protocols.scores import single
+from evalkit.protocols.metrics.similarity import single
 
 _PAGE = 8192  # rows or pairs at a time
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
-from evalkit.protocols.scores import exact_scores, normalise
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.types import Progress
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.drawn_accuracies import accuracy_statistic, best_accuracy_statistic
 from evalkit.protocols.drawn_searches import rank_statistic, rate_of, tpir_statistic
-from evalkit.protocols.kfold import best_threshold
+from evalkit.protocols.metrics.kfold import best_threshold
 from evalkit.protocols.samples import Floats, Ints, Sample
 from evalkit.protocols.subject_draws import Draw, Statistic, share
 

@@ -25,7 +25,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.distances import SPACES, Floats, Ints, Space
-from evalkit.protocols.scores import Flip, failed, fuse
+from evalkit.protocols.metrics.similarity import Flip, failed, fuse
 from evalkit.protocols.vector_geometry import (
     EQUAL_LENGTHS,
     QUANTILES,

@@ -22,9 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.arrays import whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
-from evalkit.protocols import allpairs, compat, long_lists, metrics
+from evalkit.protocols import allpairs, long_lists, metrics
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.scores import failed
+from evalkit.protocols.metrics import compat
+from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.templates import Ints, Pooling, Templates, pool
 from evalkit.types import Estimate, Failures, PairSet, Report
 

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.protocols.metrics.similarity import exact_scores
 from evalkit.protocols.person_covariances import Covariances, Matrix, closed_form, common_basis, fit
-from evalkit.protocols.scores import exact_scores
 
 __all__ = [
     "Covariances",

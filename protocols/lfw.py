@@ -23,8 +23,8 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names
 from evalkit.protocols import recipes, verification
 from evalkit.protocols.intervals import with_intervals
+from evalkit.protocols.metrics.similarity import Flip
 from evalkit.protocols.recipe import Recipe
-from evalkit.protocols.scores import Flip
 from evalkit.types import Estimate, PairSet, Report
 
 NAME = "lfw"

@@ -32,7 +32,7 @@ from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.megaface_devkit import project
 from evalkit.protocols.megaface_noises import Floats, Noises, Rule, clean
-from evalkit.protocols.scores import failed, normalise
+from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.set_outcomes import set_outcomes, tail_length
 from evalkit.types import Estimate, Failures, Report, SetIdentity
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evalkit.arrays import labels
 from evalkit.errors import ProtocolError
-from evalkit.protocols.scores import failed, normalise
+from evalkit.protocols.metrics.similarity import failed, normalise
 
 Floats = NDArray[np.float32]
 Rule = Literal["insightface", "facex"]

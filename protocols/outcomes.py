@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.kfold import decisions
+from evalkit.protocols.metrics.kfold import decisions
 from evalkit.protocols.samples import Floats, Ints, Outcomes, Sample, Searches
 
 DRAWN = "drawn:"

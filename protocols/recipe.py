@@ -7,11 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from evalkit.protocols import compat
-from evalkit.protocols.kfold import ThresholdRule, best_threshold
-from evalkit.protocols.scores import (
-    Flip,
-)
+from evalkit.protocols.metrics import compat
+from evalkit.protocols.metrics.kfold import ThresholdRule, best_threshold
+from evalkit.protocols.metrics.similarity import Flip
 
 _DESCRIBES = ("name", "input", "published", "source", "recalled")  # change no number
 

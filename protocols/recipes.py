@@ -29,17 +29,17 @@ from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.protocols import joint_bayesian, metrics
 from evalkit.protocols.blas import one_thread
-from evalkit.protocols.kfold import kfold_accuracy
-from evalkit.protocols.outcomes import people_of_pairs
-from evalkit.protocols.published_recipes import RECIPES
-from evalkit.protocols.recipe import Recipe
-from evalkit.protocols.scores import (
+from evalkit.protocols.metrics.kfold import kfold_accuracy
+from evalkit.protocols.metrics.similarity import (
     exact_scores,
     failed,
     fuse,
     minus_squared_distances,
     normalise,
 )
+from evalkit.protocols.outcomes import people_of_pairs
+from evalkit.protocols.published_recipes import RECIPES
+from evalkit.protocols.recipe import Recipe
 from evalkit.types import Estimate, PairSet
 
 Rows = NDArray[np.integer[Any]]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evalkit.arrays import numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import digest
-from evalkit.protocols.scores import Flip, failed, fuse, normalise
+from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
 
 Ints = NDArray[np.integer[Any]]
 

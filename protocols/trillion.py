@@ -31,7 +31,7 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.megaface import genuine_pairs, mate_scores, tpr_by_far
-from evalkit.protocols.scores import failed, normalise
+from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.set_outcomes import set_outcomes, tail_length
 from evalkit.types import Estimate, Failures, Report
 

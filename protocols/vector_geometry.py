@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from evalkit.protocols import allpairs
 from evalkit.protocols.distances import Floats, Ints
 from evalkit.protocols.metrics import auc
-from evalkit.protocols.scores import normalise
+from evalkit.protocols.metrics.similarity import normalise
 from evalkit.types import Estimate, Progress
 
 QUANTILES = (0.01, 0.5, 0.99)

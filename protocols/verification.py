@@ -20,15 +20,15 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
 from evalkit.protocols.intervals import with_intervals
-from evalkit.protocols.kfold import (
+from evalkit.protocols.metrics.kfold import (
     ThresholdRule,
     best_threshold,
     check_folds,
     decisions,
     kfold_accuracy,
 )
+from evalkit.protocols.metrics.similarity import Flip, failed
 from evalkit.protocols.recipe import Recipe
-from evalkit.protocols.scores import Flip, failed
 from evalkit.types import Estimate, Failures, PairSet, Report
 
 NAME = "verification"

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evalkit.protocols import all_vs_all
-from evalkit.protocols.scores import normalise
+from evalkit.protocols.metrics.similarity import normalise
 
 
 def people(

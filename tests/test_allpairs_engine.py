@@ -17,7 +17,7 @@ from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
 from evalkit.protocols.allpairs import Engine, choice, impostors, rows, sample, scan, screens, tiles
 from evalkit.protocols.allpairs.pair_scores import PairScores
-from evalkit.protocols.scores import normalise
+from evalkit.protocols.metrics.similarity import normalise
 
 TORCH = find_spec("torch") is not None
 SCREENS = ["float32", "float32/3"]

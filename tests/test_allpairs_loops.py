@@ -12,7 +12,7 @@ from evalkit.protocols import allpairs
 from evalkit.protocols.allpairs import Engine, by_numpy, sample
 from evalkit.protocols.allpairs.by_numpy import ANY, Level
 from evalkit.protocols.allpairs.sides import Side
-from evalkit.protocols.scores import normalise
+from evalkit.protocols.metrics.similarity import normalise
 
 WAYS = ["by_numpy", pytest.param("by_numba", marks=pytest.mark.skipif(
     find_spec("numba") is None, reason="numba is not installed"))]  # fmt: skip

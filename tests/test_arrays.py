@@ -11,21 +11,19 @@ from evalkit.protocols import (
     all_vs_all,
     allpairs,
     blufr,
-    compat,
     geometry,
     ijb,
     joint_bayesian,
-    kfold,
     lfw,
     megaface,
     megaface_devkit,
     metrics,
     recipes,
     score_list,
-    scores,
     trillion,
     verification,
 )
+from evalkit.protocols.metrics import compat, kfold, similarity
 from evalkit.types import Manifest, PairSet, Report
 
 RNG = np.random.default_rng(0)
@@ -152,7 +150,7 @@ DOORS = EVERY | {
     "allpairs.search": lambda x, who: allpairs.search(x, X),
     "allpairs.ranks": lambda x, who: allpairs.ranks(X, x, np.arange(3), np.zeros(3)),
     "devkit": lambda x, who: megaface_devkit.project(x),
-    "normalise": lambda x, who: scores.normalise(x),
+    "normalise": lambda x, who: similarity.normalise(x),
 }
 NO_VECTORS: dict[str, Any] = {
     "complex": lambda x: x + 1j,

@@ -15,7 +15,7 @@ from evalkit.gate import Rule, check
 from evalkit.keys import rows_of
 from evalkit.protocols import blufr
 from evalkit.protocols.intervals import bounded, clopper_pearson
-from evalkit.protocols.scores import exact_scores, normalise
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.types import Estimate
 
 

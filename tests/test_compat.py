@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from evalkit.datasets import lfw as lists
 from evalkit.keys import rows_of
-from evalkit.protocols import compat
-from evalkit.protocols.kfold import kfold_accuracy
-from evalkit.protocols.scores import exact_scores, minus_squared_distances, normalise
+from evalkit.protocols.metrics import compat
+from evalkit.protocols.metrics.kfold import kfold_accuracy
+from evalkit.protocols.metrics.similarity import exact_scores, minus_squared_distances, normalise
 
 Pairs = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]
 

@@ -23,7 +23,7 @@ from evalkit.protocols.allpairs import (
 )
 from evalkit.protocols.allpairs.mapped import Mapped
 from evalkit.protocols.allpairs.sides import Side
-from evalkit.protocols.scores import exact_scores
+from evalkit.protocols.metrics.similarity import exact_scores
 
 
 class Repeating:

@@ -17,7 +17,7 @@ from evalkit.gate import Rule, check, read_rules
 from evalkit.protocols import geometry
 from evalkit.protocols.allpairs import genuine_pairs
 from evalkit.protocols.distances import SPACES
-from evalkit.protocols.scores import normalise
+from evalkit.protocols.metrics.similarity import normalise
 
 
 def faces(seed: int = 0, people: int = 14, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:

@@ -14,9 +14,9 @@ from evalkit.datasets import ijb as files
 from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import ijb, long_lists, templates
 from evalkit.protocols.metrics import tpr_at_far
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.scores import exact_scores, normalise
 from evalkit.types import PairSet
 
 

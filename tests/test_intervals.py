@@ -15,7 +15,7 @@ from evalkit.protocols.intervals import (
     logit_interval,
     with_intervals,
 )
-from evalkit.protocols.kfold import kfold_accuracy
+from evalkit.protocols.metrics.kfold import kfold_accuracy
 from evalkit.protocols.outcomes import people_of_pairs, sample_of
 from evalkit.protocols.resampling import metric_draws, paired_draws
 from evalkit.protocols.samples import Sample, part_of, parts_of

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.kfold import best_threshold, kfold_accuracy
+from evalkit.protocols.metrics.kfold import best_threshold, kfold_accuracy
 
 INF = float("inf")
 SCORE = st.sampled_from([-INF, -1.0, 0.0, 5e-324, 1e-323, 0.1, 0.25, 0.5, 1.0]) | st.floats(-1, 1)

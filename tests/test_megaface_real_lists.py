@@ -11,7 +11,7 @@ import pytest
 
 from evalkit.cli import run
 from evalkit.datasets import matio, megaface
-from evalkit.protocols.scores import normalise
+from evalkit.protocols.metrics.similarity import normalise
 
 
 def _drawn(subject: np.ndarray, others: int, noise: float) -> tuple[np.ndarray, np.ndarray]:

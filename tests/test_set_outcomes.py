@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from evalkit.protocols.intervals import with_intervals
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.outcomes import sample_of
 from evalkit.protocols.resampling import metric_draws, paired_draws, threshold_draws
-from evalkit.protocols.scores import exact_scores, normalise
 from evalkit.protocols.set_outcomes import set_outcomes
 from evalkit.types import Estimate
 

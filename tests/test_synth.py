@@ -11,7 +11,7 @@ from evalkit.cli import cli
 from evalkit.datasets import matio
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics
-from evalkit.protocols.scores import exact_scores, normalise
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ProtocolError, ReportError
 from evalkit.protocols import trillion
 from evalkit.protocols.metrics import tpr_at_far
-from evalkit.protocols.scores import exact_scores, normalise
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from evalkit.features import FeatureStore
 from evalkit.identity import digest
 from evalkit.keys import subjects_of
 from evalkit.protocols import geometry
-from evalkit.protocols.scores import Flip
+from evalkit.protocols.metrics.similarity import Flip
 
 
 @click.command(

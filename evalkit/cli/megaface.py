@@ -27,8 +27,8 @@ from evalkit.protocols import megaface, megaface_devkit, recipes
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.megaface_noises import Noises, Rule, clean
+from evalkit.protocols.metrics.similarity import fuse
 from evalkit.protocols.recipe import Recipe
-from evalkit.protocols.scores import fuse
 from evalkit.types import Manifest
 from evalkit.vectors import Vectors, digests_in
 

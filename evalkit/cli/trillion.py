@@ -24,8 +24,8 @@ from evalkit.errors import DataError, ReportError
 from evalkit.identity import Names, digest
 from evalkit.protocols import recipes, trillion
 from evalkit.protocols.allpairs import Engine
+from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.recipe import Recipe
-from evalkit.protocols.scores import failed, normalise
 from evalkit.types import Report
 from evalkit.vectors import Vectors
 

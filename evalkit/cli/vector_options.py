@@ -21,9 +21,9 @@ from evalkit.features import FeatureStore
 from evalkit.identity import file_digest
 from evalkit.images import ImageSource
 from evalkit.protocols.blas import can_be_one_thread
+from evalkit.protocols.metrics.similarity import Flip
 from evalkit.protocols.published_recipes import RECIPES
 from evalkit.protocols.recipe import Recipe
-from evalkit.protocols.scores import Flip
 from evalkit.types import InputSpec, Manifest
 from evalkit.vectors import Vectors
 

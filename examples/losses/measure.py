@@ -5,10 +5,10 @@ import torch
 from scipy import stats
 
 from evalkit.protocols import geometry, recipes
-from evalkit.protocols.kfold import kfold_accuracy
 from evalkit.protocols.metrics import auc, eer, tpr_at_far
+from evalkit.protocols.metrics.kfold import kfold_accuracy
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.recipes import RECIPES
-from evalkit.protocols.scores import exact_scores, normalise
 from evalkit.types import PairSet
 
 # loss -> the recipe of the system that published it

@@ -17,7 +17,7 @@ from evalkit.protocols.allpairs import by_numpy
 from evalkit.protocols.allpairs.by_numpy import ANY, Level, Sifted
 from evalkit.protocols.allpairs.screens import scratch
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
-from evalkit.protocols.scores import rounded_once
+from evalkit.protocols.metrics.similarity import rounded_once
 
 _PIECE = 512  # columns looked at together: they stay in the nearest cache
 _ONE, _NOUGHT = np.float32(1), np.float32(0)

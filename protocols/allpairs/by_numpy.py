@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.screens import scratch
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
-from evalkit.protocols.scores import exact_scores
+from evalkit.protocols.metrics.similarity import exact_scores
 
 ANY = -(2**15)  # as a cut on 16 bits: every key is higher
 

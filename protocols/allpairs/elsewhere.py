@@ -30,7 +30,7 @@ from evalkit.protocols.allpairs.scan import (
 )
 from evalkit.protocols.allpairs.screens import Codes, Screen
 from evalkit.protocols.allpairs.sides import Floats, Ints
-from evalkit.protocols.scores import exact_scores
+from evalkit.protocols.metrics.similarity import exact_scores
 
 LISTED = 1 << 17  # pairs of a piece, about a second
 

@@ -18,7 +18,7 @@ from evalkit.protocols.allpairs.choice import choose_screen
 from evalkit.protocols.allpairs.pair_scores import MANY, PairScores
 from evalkit.protocols.allpairs.scan import GIB, Progress, Scan
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
-from evalkit.protocols.scores import exact_scores
+from evalkit.protocols.metrics.similarity import exact_scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

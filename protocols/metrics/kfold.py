@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import array, labels, numbers
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics import checked_scores
+from evalkit.protocols.metrics.operating_point import checked_scores
 from evalkit.types import Estimate
 
 # (T,) training scores in ascending order and their labels -> threshold

@@ -20,8 +20,9 @@ from scipy.optimize import brentq
 
 from evalkit.arrays import array, labels
 from evalkit.errors import ProtocolError
-from evalkit.protocols.kfold import ThresholdRule, check_folds
-from evalkit.protocols.metrics import checked_scores, roc
+from evalkit.protocols.metrics.curves import roc
+from evalkit.protocols.metrics.kfold import ThresholdRule, check_folds
+from evalkit.protocols.metrics.operating_point import checked_scores
 from evalkit.types import Estimate
 
 Scores = NDArray[np.float64]

@@ -1,0 +1,39 @@
+"""The numbers that every protocol shares, from plain arrays of scores.
+
+A score is a similarity: higher is more alike, and a pair is accepted if and only if
+``score >= threshold``, so equal scores stand or fall together.  A comparison that failed (no
+template) has the score -inf: it is never accepted, and it is counted in every denominator, so it
+lowers TPR and cannot raise FAR.  NaN and +inf are refused.
+
+Rates come from integer counts and one division.  Nothing depends on a grid of thresholds.
+"""
+
+from evalkit.protocols.metrics.curves import Det, Roc, auc, det, eer, roc
+from evalkit.protocols.metrics.operating_point import (
+    checked_scores,
+    dir_at_fpir,
+    exact_rate,
+    false_accepts_allowed,
+    threshold_at_far,
+    tpr_at_far,
+    tpr_estimate,
+)
+from evalkit.protocols.metrics.ranks import cmc, mate_rank
+
+__all__ = [
+    "Det",
+    "Roc",
+    "auc",
+    "checked_scores",
+    "cmc",
+    "det",
+    "dir_at_fpir",
+    "eer",
+    "exact_rate",
+    "false_accepts_allowed",
+    "mate_rank",
+    "roc",
+    "threshold_at_far",
+    "tpr_at_far",
+    "tpr_estimate",
+]

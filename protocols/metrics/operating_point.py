@@ -1,0 +1,157 @@
+"""TPR at a false accept rate: the one place where a threshold is chosen and a rate is stated.
+
+A score is a similarity: higher is more alike, and a pair is accepted if and only if
+``score >= threshold``, so equal scores stand or fall together.  A comparison that failed (no
+template) has the score -inf: it is never accepted, and it is counted in every denominator, so it
+lowers TPR and cannot raise FAR.  NaN and +inf are refused.
+
+Rates come from integer counts and one division.  Nothing depends on a grid of thresholds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evalkit.arrays import numbers, whole_numbers
+from evalkit.errors import ProtocolError
+from evalkit.types import Estimate
+
+_RATE = re.compile(r"-?[0-9./]{1,30}([eE][+-]?[0-9]{1,3})?")
+
+
+def checked_scores(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    """Return (N,) float64 scores, or raise ProtocolError where they are none: NaN, +inf, 2-D."""
+    s = numbers(values, f"{what} scores")
+    if s.ndim != 1:
+        raise ProtocolError(f"{what} scores have shape {s.shape}", "expected one dimension")
+    if not (s < np.inf).all():  # NaN compares False
+        bad = int(np.flatnonzero(~(s < np.inf))[0])
+        raise ProtocolError(
+            f"{what} score {bad} is {s[bad]}", "scores are finite; a failed comparison is -inf"
+        )
+    return s
+
+
+def exact_rate(text: str) -> Fraction:
+    """Read a FAR or FPIR from decimal text such as "1e-3", exactly: "0.1" means one tenth.
+
+    ProtocolError unless 0 < x <= 1 and the text is what somebody would write: an exponent of nine
+    digits would take hours.
+    """
+    try:
+        if not isinstance(text, str) or not _RATE.fullmatch(text):
+            raise ValueError
+        x = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ProtocolError(f"FAR {text!r} is not decimal text", 'write it as "1e-3"') from None
+    if not 0 < x <= 1:
+        raise ProtocolError(f"FAR {text} is outside (0, 1]", 'write it as a fraction, "1e-3"')
+    return x
+
+
+def false_accepts_allowed(far: str, impostor: int) -> int:
+    """K = floor(x N): the accepts that a FAR of at most x allows among N impostor comparisons.
+
+    far : decimal text, see `exact_rate`; the product is exact.
+
+    >>> false_accepts_allowed("1e-3", 3000), false_accepts_allowed("0.3", 10)
+    (3, 3)
+    """
+    return math.floor(exact_rate(far) * impostor)
+
+
+def threshold_at_far(impostor: ArrayLike, far: str) -> float | None:
+    """Lowest threshold whose measured FAR is at most x, or None where x N < 1.
+
+    With K = floor(x N) it is the next float64 above the (K+1)-th largest of the N impostor scores,
+    so what is accepted lies strictly above that score.
+
+    >>> threshold_at_far([0.1, 0.2, 0.3, 0.4], "0.25")
+    0.30000000000000004
+    """
+    i = checked_scores(impostor, "impostor")
+    k = false_accepts_allowed(far, len(i))
+    if k == 0:
+        return None
+    bar = -np.inf if k >= len(i) else np.partition(i, len(i) - k - 1)[len(i) - k - 1]
+    return float(np.nextafter(bar, np.inf))
+
+
+def tpr_at_far(genuine: ArrayLike, impostor: ArrayLike, far: str) -> Estimate:
+    """TPR at the lowest threshold whose measured FAR is at most x; never nearest or interpolated.
+
+    far : x as decimal text, "1e-3".  Ties: impostors that share the score at the border are all
+    rejected, so the realised `far` may be below x.  None with the reason where x N < 1 or there is
+    no genuine comparison; a warning in `note` below ten false accepts.
+
+    >>> tpr_at_far([0.9, 0.35, 0.2], [0.1, 0.2, 0.3, 0.4], "0.25").value
+    0.6666666666666666
+    """
+    g, i = checked_scores(genuine, "genuine"), checked_scores(impostor, "impostor")
+    threshold = threshold_at_far(i, far)
+    bar = np.inf if threshold is None else threshold
+    true, false = (int(np.count_nonzero(s >= bar)) for s in (g, i))
+    return tpr_estimate(far, threshold, true, len(g), false, len(i))
+
+
+def tpr_estimate(
+    far: str,
+    threshold: float | None,
+    true_accepts: int,
+    genuine: int,
+    false_accepts: int,
+    impostor: int,
+    words: tuple[str, str, str] = ("FAR", "genuine comparisons", "impostor comparisons"),
+) -> Estimate:
+    """State counts taken at a threshold as TPR@FAR=x: the one place that knows None and warnings.
+
+    For those who count while streaming; `tpr_at_far` is the same for scores that fit in memory.
+    words : what a note calls the rate and the trials of either kind.
+    """
+    rate, mates, trials = words
+    allowed = false_accepts_allowed(far, impostor)
+    n = genuine + impostor
+    if allowed == 0 or threshold is None:
+        need = math.ceil(1 / exact_rate(far))
+        note = f"{rate} {far} needs at least {need:,} {trials}, there are {impostor:,}"
+        return Estimate(value=None, n=n, note=note)
+    some = "false accept" if false_accepts == 1 else "false accepts"
+    few = f"rests on {false_accepts} {some}: fewer than 10 is a guess"
+    note = "" if false_accepts >= 10 else few
+    return Estimate(
+        value=true_accepts / genuine if genuine else None,
+        n=n,
+        threshold=threshold,
+        far=false_accepts / impostor,
+        false_accepts=false_accepts,
+        note=note if genuine else f"there are no {mates}",
+    )
+
+
+def dir_at_fpir(
+    mate_score: ArrayLike, rank: ArrayLike, highest_nonmate: ArrayLike, fpir: str, within: int = 1
+) -> Estimate:
+    """DIR@FPIR=x: detection and identification rate of an open-set search.
+
+    mate_score, rank : (Q,) of probes that have a mate enrolled; highest_nonmate : (R,) the best
+    gallery score of each probe that has none.  FPIR of a threshold = share of the R that reach it;
+    the threshold is the lowest with FPIR at most x, as in `threshold_at_far`.  DIR = share of the Q
+    with score >= threshold and rank <= `within`.  fpir : x as decimal text.  None where x R < 1 or
+    Q = 0; ProtocolError where scores and ranks do not fit together.
+    Source: Phillips, Grother, Micheals, Handbook of Face Recognition, ch. 14 (2005).
+    """
+    s, best = checked_scores(mate_score, "mate"), checked_scores(highest_nonmate, "non-mate")
+    r = whole_numbers(rank, "rank")
+    if r.shape != s.shape:
+        raise ProtocolError(f"{len(s)} mate scores have ranks of shape {r.shape}")
+    threshold = threshold_at_far(best, fpir)
+    bar = np.inf if threshold is None else threshold
+    hits = int(np.count_nonzero((s >= bar) & (r >= 1) & (r <= within)))
+    false = int(np.count_nonzero(best >= bar))
+    words = "FPIR", "searches with a mate", "searches without a mate"
+    return tpr_estimate(fpir, threshold, hits, len(s), false, len(best), words)

@@ -1,0 +1,43 @@
+"""Rank of each probe's mate, and the cumulative match characteristic (CMC)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evalkit.arrays import numbers, whole_numbers
+from evalkit.errors import ProtocolError
+
+
+def mate_rank(scores: ArrayLike, mate: ArrayLike) -> NDArray[np.int64]:
+    """Rank of each probe's mate: 1 + gallery entries that score strictly above it.
+
+    scores : (Q, G) probe by gallery; mate : (Q,) gallery column.  Ties favour the mate.
+    A failed mate (-inf) has rank 0, which no `cmc` counts.  Returns (Q,) int64.
+    ProtocolError where the shapes do not fit or a column is none of the gallery's.
+    """
+    s, m = numbers(scores, "scores"), whole_numbers(mate, "mate")
+    if s.ndim != 2 or m.shape != s.shape[:1]:
+        raise ProtocolError(
+            f"scores of shape {s.shape} have mates of shape {m.shape}", "expected (Q, G) and (Q,)"
+        )
+    if m.min(initial=0) < 0 or m.max(initial=-1) >= s.shape[1]:
+        raise ProtocolError(f"mates are columns {m.min()} to {m.max()} of {s.shape[1]}")
+    own = s[np.arange(len(s)), m]
+    return np.where(np.isfinite(own), 1 + np.count_nonzero(s > own[:, None], axis=1), 0)
+
+
+def cmc(rank: ArrayLike, depth: int) -> NDArray[np.float64]:
+    """Cumulative match characteristic: element k-1 is the share of probes with rank 1..k.
+
+    rank : (Q,) int, 1 = the mate is first, 0 = failed.  Returns (depth,) float64, NaN without
+    probes.
+
+    >>> cmc([1, 1, 3, 0], 3).tolist()
+    [0.5, 0.5, 0.75]
+    """
+    r = whole_numbers(rank, "rank")
+    if r.ndim != 1:
+        raise ProtocolError(f"ranks have shape {r.shape}", "expected one dimension")
+    hits = np.bincount(r[(r >= 1) & (r <= depth)], minlength=depth + 1)[1 : depth + 1]
+    return np.cumsum(hits) / (len(r) or np.nan)
