@@ -17,12 +17,12 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from evalkit.protocols import blufr, verification
-from evalkit.protocols.intervals import logit_interval, with_intervals
 from evalkit.protocols.metrics import dir_at_fpir
-from evalkit.protocols.outcomes import sample_of
-from evalkit.protocols.paired import differences
-from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import Sample
+from evalkit.protocols.uncertainty.intervals import logit_interval, with_intervals
+from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.paired import differences
+from evalkit.protocols.uncertainty.resampling import metric_draws
+from evalkit.protocols.uncertainty.samples import Sample
 from evalkit.types import Estimate, Report
 
 

@@ -21,10 +21,10 @@ from evalkit.identity import (
     difference,
     numbered,
 )
-from evalkit.protocols.intervals import affordable
-from evalkit.protocols.outcomes import sample_of
-from evalkit.protocols.paired import Difference, differences
-from evalkit.protocols.samples import Outcomes, Sample, part_of, parts_of
+from evalkit.protocols.uncertainty.intervals import affordable
+from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.paired import Difference, differences
+from evalkit.protocols.uncertainty.samples import Outcomes, Sample, part_of, parts_of
 from evalkit.report.guard import outcomes_of_strangers
 from evalkit.report.table import interval_of_points, points, spelled
 from evalkit.types import Report

@@ -18,10 +18,10 @@ from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
-from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.metrics import cmc, tpr_estimate
 from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
-from evalkit.protocols.set_outcomes import set_outcomes, tail_length
+from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
+from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, Failures, Progress, Report
 
 NAME = "all-vs-all"

@@ -27,13 +27,13 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.all_vs_all import count_failures
-from evalkit.protocols.intervals import bounded
 from evalkit.protocols.metrics import compat
 from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
-from evalkit.protocols.outcomes import DRAWN, sample_of
-from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import Floats, Outcomes
-from evalkit.protocols.set_outcomes import set_outcomes
+from evalkit.protocols.uncertainty.from_sets import set_outcomes
+from evalkit.protocols.uncertainty.intervals import bounded
+from evalkit.protocols.uncertainty.outcomes import DRAWN, sample_of
+from evalkit.protocols.uncertainty.resampling import metric_draws
+from evalkit.protocols.uncertainty.samples import Floats, Outcomes
 from evalkit.types import Estimate, Failures, Report
 
 NAME = "blufr"

@@ -23,10 +23,10 @@ from evalkit.arrays import whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
 from evalkit.protocols import allpairs, long_lists, metrics
-from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.metrics import compat
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.templates import Ints, Pooling, Templates, pool
+from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, Failures, PairSet, Report
 
 __all__ = [

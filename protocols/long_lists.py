@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
 from evalkit.protocols.metrics.similarity import exact_scores, failed
-from evalkit.protocols.outcomes import people_of_pairs
-from evalkit.protocols.set_outcomes import SAMPLED
+from evalkit.protocols.uncertainty.from_sets import SAMPLED
+from evalkit.protocols.uncertainty.outcomes import people_of_pairs
 from evalkit.types import Estimate, PairSet
 
 _CHUNK = 1024  # pairs whose rows stay in cache

@@ -28,12 +28,12 @@ from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, megaface_roc, metrics
-from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.megaface_devkit import project
 from evalkit.protocols.megaface_noises import Floats, Noises, Rule, clean
 from evalkit.protocols.metrics.similarity import failed, normalise
-from evalkit.protocols.set_outcomes import set_outcomes, tail_length
+from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
+from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, Failures, Report, SetIdentity
 
 NAME = "megaface"

@@ -37,9 +37,9 @@ from evalkit.protocols.metrics.similarity import (
     minus_squared_distances,
     normalise,
 )
-from evalkit.protocols.outcomes import people_of_pairs
 from evalkit.protocols.published_recipes import RECIPES
 from evalkit.protocols.recipe import Recipe
+from evalkit.protocols.uncertainty.outcomes import people_of_pairs
 from evalkit.types import Estimate, PairSet
 
 Rows = NDArray[np.integer[Any]]

@@ -17,9 +17,9 @@ from evalkit.arrays import array, identities, labels, numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs, of_rows
 from evalkit.protocols import verification
-from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.metrics import checked_scores
 from evalkit.protocols.metrics.kfold import best_threshold, check_folds
+from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, Failures, PairSet, Report, SetIdentity
 
 NAME = "score"

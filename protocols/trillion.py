@@ -29,10 +29,10 @@ from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
-from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.megaface import genuine_pairs, mate_scores, tpr_by_far
 from evalkit.protocols.metrics.similarity import failed, normalise
-from evalkit.protocols.set_outcomes import set_outcomes, tail_length
+from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
+from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, Failures, Report
 
 NAME = "trillion"

@@ -19,7 +19,6 @@ from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
-from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.metrics.kfold import (
     ThresholdRule,
     best_threshold,
@@ -29,6 +28,7 @@ from evalkit.protocols.metrics.kfold import (
 )
 from evalkit.protocols.metrics.similarity import Flip, failed
 from evalkit.protocols.recipe import Recipe
+from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, Failures, PairSet, Report
 
 NAME = "verification"

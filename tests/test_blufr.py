@@ -14,8 +14,8 @@ from evalkit.errors import DataError, ProtocolError
 from evalkit.gate import Rule, check
 from evalkit.keys import rows_of
 from evalkit.protocols import blufr
-from evalkit.protocols.intervals import bounded, clopper_pearson
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
+from evalkit.protocols.uncertainty.intervals import bounded, clopper_pearson
 from evalkit.types import Estimate
 
 

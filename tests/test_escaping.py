@@ -21,7 +21,7 @@ from evalkit.cli.verdict import github_annotations
 from evalkit.compare import Comparison, Flip, comparison_table
 from evalkit.escaping import annotation, laid_out, printable
 from evalkit.gate import Rule, Ruling, Verdict, verdict_table
-from evalkit.protocols.paired import Difference
+from evalkit.protocols.uncertainty.paired import Difference
 from evalkit.report.junit import verdict_junit
 from evalkit.report.markdown import escaped, model_card, report_markdown, verdict_markdown
 from evalkit.report.table import table

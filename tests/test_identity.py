@@ -30,7 +30,7 @@ from evalkit.protocols import (
     trillion,
     verification,
 )
-from evalkit.protocols.intervals import with_intervals
+from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.report.look import Model
 from evalkit.types import Manifest, PairSet, Report, SetIdentity
 

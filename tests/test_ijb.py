@@ -15,8 +15,8 @@ from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import ijb, long_lists, templates
 from evalkit.protocols.metrics import tpr_at_far
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
-from evalkit.protocols.outcomes import sample_of
-from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.resampling import metric_draws
 from evalkit.types import PairSet
 
 

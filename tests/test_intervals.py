@@ -9,22 +9,18 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics, verification
-from evalkit.protocols.drawn_metrics import excess
-from evalkit.protocols.intervals import (
-    clopper_pearson,
-    logit_interval,
-    with_intervals,
-)
 from evalkit.protocols.metrics.kfold import kfold_accuracy
-from evalkit.protocols.outcomes import people_of_pairs, sample_of
-from evalkit.protocols.resampling import metric_draws, paired_draws
-from evalkit.protocols.samples import Sample, part_of, parts_of
 from evalkit.protocols.score_list import best_accuracy
-from evalkit.protocols.subject_draws import (
+from evalkit.protocols.uncertainty.bootstrap import (
     shrinkage,
     shrinkage_of_difference,
     subject_weights,
 )
+from evalkit.protocols.uncertainty.intervals import clopper_pearson, logit_interval, with_intervals
+from evalkit.protocols.uncertainty.outcomes import people_of_pairs, sample_of
+from evalkit.protocols.uncertainty.resampled_rates import excess
+from evalkit.protocols.uncertainty.resampling import metric_draws, paired_draws
+from evalkit.protocols.uncertainty.samples import Sample, part_of, parts_of
 from evalkit.types import Estimate
 
 BEST = "accuracy@threshold=best"
@@ -106,7 +102,8 @@ def test_a_draw_in_which_everybody_comes_up_once_is_the_metric_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "evalkit.protocols.resampling.subject_weights", lambda s, rng: np.ones(s.subjects, np.int64)
+        "evalkit.protocols.uncertainty.resampling.subject_weights",
+        lambda s, rng: np.ones(s.subjects, np.int64),
     )
     for seed in range(5):
         o = pair_list(seed)

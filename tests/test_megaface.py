@@ -18,7 +18,7 @@ from evalkit.protocols import megaface_devkit as devkit
 from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.metrics import tpr_at_far
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
-from evalkit.protocols.samples import parts_of
+from evalkit.protocols.uncertainty.samples import parts_of
 from evalkit.types import Report
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.outcomes import sample_of
-from evalkit.protocols.paired import (
+from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.paired import (
     decision_difference,
     differences,
     mcnemar,

@@ -13,10 +13,10 @@ from evalkit.compare import compare
 from evalkit.datasets import score_lists
 from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import score_list
-from evalkit.protocols.intervals import clopper_pearson
 from evalkit.protocols.metrics import auc, eer, tpr_at_far
-from evalkit.protocols.outcomes import sample_of
-from evalkit.protocols.resampling import metric_draws
+from evalkit.protocols.uncertainty.intervals import clopper_pearson
+from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.resampling import metric_draws
 from evalkit.report.markdown import report_markdown
 from evalkit.report.table import table
 
@@ -122,7 +122,7 @@ def test_every_number_of_plain_scores_has_an_interval_named_for_what_it_is() -> 
 
 def test_a_long_list_gets_fewer_draws_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     score, genuine = scored()
-    monkeypatch.setattr("evalkit.protocols.intervals.WORK", 400 * 2500)
+    monkeypatch.setattr("evalkit.protocols.uncertainty.intervals.WORK", 400 * 2500)
     assert "by comparison, 250 draws" in score_list.evaluate(score, genuine).metrics["auc"].interval
 
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from evalkit.protocols.intervals import with_intervals
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
-from evalkit.protocols.outcomes import sample_of
-from evalkit.protocols.resampling import metric_draws, paired_draws, threshold_draws
-from evalkit.protocols.set_outcomes import set_outcomes
+from evalkit.protocols.uncertainty.from_sets import set_outcomes
+from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.resampling import metric_draws, paired_draws, threshold_draws
 from evalkit.types import Estimate
 
 SUBJECT = np.array([0, 0, 1, 2, 2, 2, -1, -1, 3, 3])

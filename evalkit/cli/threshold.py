@@ -16,11 +16,11 @@ from evalkit.cli.parameters import Readable, rate_of_part
 from evalkit.cli.terminal import say, show
 from evalkit.errors import ReportError
 from evalkit.gate import near
-from evalkit.protocols.intervals import DRAWS, logit_interval, with_intervals
 from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
-from evalkit.protocols.outcomes import sample_of
-from evalkit.protocols.resampling import threshold_draws
-from evalkit.protocols.samples import Outcomes, Sample, parts_of
+from evalkit.protocols.uncertainty.intervals import DRAWS, logit_interval, with_intervals
+from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.resampling import threshold_draws
+from evalkit.protocols.uncertainty.samples import Outcomes, Sample, parts_of
 from evalkit.report.guard import outcomes_of_strangers
 from evalkit.report.table import accepts, caveat
 from evalkit.types import Estimate, Report

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from evalkit.escaping import printable
-from evalkit.protocols.intervals import logit_interval
-from evalkit.protocols.outcomes import sample_of
-from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import Floats, Outcomes, parts_of
+from evalkit.protocols.uncertainty.intervals import logit_interval
+from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.resampling import metric_draws
+from evalkit.protocols.uncertainty.samples import Floats, Outcomes, parts_of
 from evalkit.report.look import Model, colour, percent_ticks, short
 from evalkit.types import Estimate, Report
 

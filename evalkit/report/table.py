@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evalkit.escaping import laid_out, printable
-from evalkit.protocols.intervals import WITHOUT_PEOPLE
+from evalkit.protocols.uncertainty.intervals import WITHOUT_PEOPLE
 from evalkit.types import Estimate, Report
 
 _COUNTED_IN_PERCENT = ("accuracy", "tpr@", "tpir@", "rank-", "eer", "vr@", "dir@")

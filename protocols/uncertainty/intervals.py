@@ -13,10 +13,10 @@ import numpy as np
 from scipy.special import betaincinv, ndtri
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.drawn_metrics import reaching
-from evalkit.protocols.outcomes import sample_of
-from evalkit.protocols.resampling import metric_draws
-from evalkit.protocols.samples import Floats, Outcomes, Sample
+from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.resampled_rates import reaching
+from evalkit.protocols.uncertainty.resampling import metric_draws
+from evalkit.protocols.uncertainty.samples import Floats, Outcomes, Sample
 from evalkit.types import Estimate
 
 LEVEL = 0.95

@@ -8,8 +8,8 @@ import numpy as np
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import exact_rate
-from evalkit.protocols.samples import Sample, Searches
-from evalkit.protocols.subject_draws import Counts, Draw, Statistic, share
+from evalkit.protocols.uncertainty.bootstrap import Counts, Draw, Statistic, share
+from evalkit.protocols.uncertainty.samples import Sample, Searches
 
 
 def rank_statistic(sample: Sample, k: str) -> Statistic | None:

@@ -6,15 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from evalkit.protocols.drawn_metrics import (
-    accepts,
-    border,
-    excess,
-    reaching,
-    statistic,
-)
-from evalkit.protocols.samples import Floats, Sample
-from evalkit.protocols.subject_draws import (
+from evalkit.protocols.uncertainty.bootstrap import (
     Counts,
     Draw,
     Statistic,
@@ -24,6 +16,14 @@ from evalkit.protocols.subject_draws import (
     subject_weights,
     weigh,
 )
+from evalkit.protocols.uncertainty.resampled_rates import (
+    accepts,
+    border,
+    excess,
+    reaching,
+    statistic,
+)
+from evalkit.protocols.uncertainty.samples import Floats, Sample
 
 
 def metric_draws(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.samples import Floats, Ints, Sample
+from evalkit.protocols.uncertainty.samples import Floats, Ints, Sample
 
 Counts = NDArray[np.int64]
 

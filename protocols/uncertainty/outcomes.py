@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.kfold import decisions
-from evalkit.protocols.samples import Floats, Ints, Outcomes, Sample, Searches
+from evalkit.protocols.uncertainty.samples import Floats, Ints, Outcomes, Sample, Searches
 
 DRAWN = "drawn:"
 

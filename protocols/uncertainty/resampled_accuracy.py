@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from evalkit.protocols.samples import Floats, Ints, Sample
-from evalkit.protocols.subject_draws import Counts, Draw, Statistic, share
+from evalkit.protocols.uncertainty.bootstrap import Counts, Draw, Statistic, share
+from evalkit.protocols.uncertainty.samples import Floats, Ints, Sample
 
 
 class _Decisions:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs import Engine, Pairs, exact, genuine_pairs, top_impostors
 from evalkit.protocols.metrics import false_accepts_allowed
-from evalkit.protocols.samples import Floats, Ints
+from evalkit.protocols.uncertainty.samples import Floats, Ints
 
 # Impostor pairs kept at most: beyond it a FAR is so high that its outcomes would fill the disk,
 # and so many are above its threshold that some, drawn at random, tell how it varies.

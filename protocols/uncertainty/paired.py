@@ -17,9 +17,15 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, ndtr, ndtri, pdtr
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.intervals import DRAWS, LEVEL, clopper_pearson, independent, spread
-from evalkit.protocols.resampling import paired_draws
-from evalkit.protocols.samples import Floats, Sample
+from evalkit.protocols.uncertainty.intervals import (
+    DRAWS,
+    LEVEL,
+    clopper_pearson,
+    independent,
+    spread,
+)
+from evalkit.protocols.uncertainty.resampling import paired_draws
+from evalkit.protocols.uncertainty.samples import Floats, Sample
 
 POWER = 0.8  # of the smallest difference a test is said to notice
 

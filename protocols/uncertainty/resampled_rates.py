@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.drawn_accuracies import accuracy_statistic, best_accuracy_statistic
-from evalkit.protocols.drawn_searches import rank_statistic, rate_of, tpir_statistic
 from evalkit.protocols.metrics.kfold import best_threshold
-from evalkit.protocols.samples import Floats, Ints, Sample
-from evalkit.protocols.subject_draws import Draw, Statistic, share
+from evalkit.protocols.uncertainty.bootstrap import Draw, Statistic, share
+from evalkit.protocols.uncertainty.resampled_accuracy import (
+    accuracy_statistic,
+    best_accuracy_statistic,
+)
+from evalkit.protocols.uncertainty.resampled_searches import rank_statistic, rate_of, tpir_statistic
+from evalkit.protocols.uncertainty.samples import Floats, Ints, Sample
 
 BEST = "accuracy@threshold=best"
 

@@ -1,0 +1,1 @@
+"""Intervals, paired tests and power: subjects are resampled, never comparisons."""
