@@ -23,7 +23,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names
 from evalkit.protocols import recipes, verification
 from evalkit.protocols.metrics.similarity import Flip
-from evalkit.protocols.recipe import Recipe
+from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, PairSet, Report
 

@@ -27,7 +27,7 @@ from evalkit.protocols.metrics.kfold import (
     kfold_accuracy,
 )
 from evalkit.protocols.metrics.similarity import Flip, failed
-from evalkit.protocols.recipe import Recipe
+from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, Failures, PairSet, Report
 

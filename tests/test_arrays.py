@@ -13,17 +13,17 @@ from evalkit.protocols import (
     blufr,
     geometry,
     ijb,
-    joint_bayesian,
     lfw,
     megaface,
-    megaface_devkit,
     metrics,
     recipes,
-    score_list,
+    score,
     trillion,
     verification,
 )
+from evalkit.protocols.megaface import devkit
 from evalkit.protocols.metrics import compat, kfold, similarity
+from evalkit.protocols.recipes import joint_bayesian
 from evalkit.types import Manifest, PairSet, Report
 
 RNG = np.random.default_rng(0)
@@ -91,7 +91,7 @@ def test_a_manifest_takes_lists() -> None:
 
 def test_labels_of_0_and_1_give_the_numbers_of_booleans() -> None:
     as_int: Any = GENUINE.astype(int)
-    assert same(score_list.evaluate(SCORE, as_int, FOLD), score_list.evaluate(SCORE, GENUINE, FOLD))
+    assert same(score.evaluate(SCORE, as_int, FOLD), score.evaluate(SCORE, GENUINE, FOLD))
     assert kfold.kfold_accuracy(SCORE, as_int, FOLD) == kfold.kfold_accuracy(SCORE, GENUINE, FOLD)
     wrong = np.zeros(200, int)
     wrong[0] = 1
@@ -149,7 +149,7 @@ DOORS = EVERY | {
     "allpairs.verify": lambda x, who: allpairs.verify(x, who, fars=["1e-2"]),
     "allpairs.search": lambda x, who: allpairs.search(x, X),
     "allpairs.ranks": lambda x, who: allpairs.ranks(X, x, np.arange(3), np.zeros(3)),
-    "devkit": lambda x, who: megaface_devkit.project(x),
+    "devkit": lambda x, who: devkit.project(x),
     "normalise": lambda x, who: similarity.normalise(x),
 }
 NO_VECTORS: dict[str, Any] = {
@@ -318,11 +318,11 @@ SCORE_DOORS: dict[str, Any] = {
     "cmc": lambda s: metrics.cmc(s, 3),
     "dir_at_fpir": lambda s: metrics.dir_at_fpir(SCORE, s, SCORE, "1e-1"),
     "kfold": lambda s: kfold.kfold_accuracy(s, GENUINE, FOLD),
-    "score_list": lambda s: score_list.evaluate(s, GENUINE),
+    "score_list": lambda s: score.evaluate(s, GENUINE),
     "nearest_far": lambda s: compat.nearest_far(s, SCORE, "1e-1"),
     "facenet": lambda s: compat.facenet_curve(s, GENUINE, FOLD),
-    "genuine": lambda s: score_list.evaluate(SCORE, s),
-    "fold": lambda s: score_list.evaluate(SCORE, GENUINE, s),
+    "genuine": lambda s: score.evaluate(SCORE, s),
+    "fold": lambda s: score.evaluate(SCORE, GENUINE, s),
     "left": lambda s: PairSet(s, RIGHT, GENUINE),
     "detector_score": lambda s: ijb.pool(
         np.ones((200, 2)), FOLD, FOLD, s, ijb.Pooling(flip="none")

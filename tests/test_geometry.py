@@ -16,7 +16,7 @@ from evalkit.errors import ProtocolError, ReportError
 from evalkit.gate import Rule, check, read_rules
 from evalkit.protocols import geometry
 from evalkit.protocols.allpairs import genuine_pairs
-from evalkit.protocols.distances import SPACES
+from evalkit.protocols.geometry.spaces import SPACES
 from evalkit.protocols.metrics.similarity import normalise
 
 

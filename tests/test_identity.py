@@ -26,7 +26,7 @@ from evalkit.protocols import (
     ijb,
     lfw,
     megaface,
-    score_list,
+    score,
     trillion,
     verification,
 )
@@ -200,9 +200,9 @@ def searched(subject: NDArray[Any] = WHO[:32], **known: Any) -> Report:
 
 
 def scored(genuine: NDArray[np.bool_] = PAIRS.genuine, **known: Any) -> Report:
-    score = np.where(genuine, 1.0, 0.0)
+    scores = np.where(genuine, 1.0, 0.0)
     pairs = replace(PAIRS, genuine=genuine)
-    return score_list.evaluate(score, genuine, pairs=pairs, subject=WHO, **known)
+    return score.evaluate(scores, genuine, pairs=pairs, subject=WHO, **known)
 
 
 HALVES = changed(fold=np.arange(200) % 2)
@@ -274,7 +274,7 @@ def test_a_template_of_other_images_is_another_list() -> None:
 
 def test_scores_alone_are_known_by_their_lines_in_a_named_set() -> None:
     def plain(set_name: str | None) -> Report:
-        return score_list.evaluate([0.9, 0.1, 0.8], [1, 0, 1], set_name=set_name)
+        return score.evaluate([0.9, 0.1, 0.8], [1, 0, 1], set_name=set_name)
 
     assert difference(plain("a").identity, plain("a").identity) == ""
     assert difference(plain("a").identity, plain("b").identity) == "set"

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from evalkit import cli
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError, ProtocolError
-from evalkit.protocols import ijb, long_lists, templates
+from evalkit.protocols import ijb
+from evalkit.protocols.ijb import pair_scores, templates
 from evalkit.protocols.metrics import tpr_at_far
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.uncertainty.outcomes import sample_of
@@ -91,7 +92,7 @@ def test_long_lists_give_what_exact_scores_give(
     unit = normalise(x)
     left, right, genuine = (np.array(c) for c in zip(*pairs, strict=True))
     s = exact_scores(unit, left, unit, right)
-    ours = long_lists.tpr_at_far(long_lists.screen(unit, PairSet(left, right, genuine)), far)
+    ours = pair_scores.tpr_at_far(pair_scores.screen(unit, PairSet(left, right, genuine)), far)
     assert ours == tpr_at_far(s[genuine], s[~genuine], far)
 
 
@@ -102,9 +103,9 @@ def test_long_lists_settle_what_float32_cannot_tell() -> None:
     left, right = rng.integers(0, 200, (2, 5000))
     genuine = np.arange(5000) < 500
     s = exact_scores(x, left, x, right)
-    scored = long_lists.screen(x, PairSet(left, right, genuine))
+    scored = pair_scores.screen(x, PairSet(left, right, genuine))
     for far in ("1e-3", "1e-2", "0.1", "0.9"):
-        assert long_lists.tpr_at_far(scored, far) == tpr_at_far(s[genuine], s[~genuine], far)
+        assert pair_scores.tpr_at_far(scored, far) == tpr_at_far(s[genuine], s[~genuine], far)
 
 
 def _listed(seed: int = 0) -> tuple[np.ndarray, PairSet]:
@@ -119,7 +120,7 @@ def _listed(seed: int = 0) -> tuple[np.ndarray, PairSet]:
 
 def test_a_list_kept_whole_gives_the_draws_of_its_pairs() -> None:
     x, pairs = _listed()
-    kept = long_lists.outcomes(long_lists.screen(x, pairs), pairs, ["0.6", "0.01"])
+    kept = pair_scores.outcomes(pair_scores.screen(x, pairs), pairs, ["0.6", "0.01"])
     score = exact_scores(x, pairs.left, x, pairs.right)
     whole = {"score": score, "genuine": pairs.genuine, "left": pairs.left, "right": pairs.right}
     np.testing.assert_array_equal(sample_of(kept).impostor, sample_of(whole).impostor)
@@ -132,12 +133,12 @@ def test_a_list_kept_whole_gives_the_draws_of_its_pairs() -> None:
 
 def test_a_long_list_keeps_its_exact_tail_and_nearly_the_same_spread() -> None:
     x, pairs = _listed()
-    kept = long_lists.outcomes(long_lists.screen(x, pairs), pairs, ["0.01"])
+    kept = pair_scores.outcomes(pair_scores.screen(x, pairs), pairs, ["0.01"])
     score = exact_scores(x, pairs.left, x, pairs.right)[~pairs.genuine]
     top = np.sort(score)[::-1][: 2 * (len(score) // 100) + 100]
     np.testing.assert_array_equal(kept["impostor_score"], top)
     assert kept["left_images"].sum() == kept["right_images"].sum() == len(score)
-    whole = long_lists.outcomes(long_lists.screen(x, pairs), pairs, ["1"])
+    whole = pair_scores.outcomes(pair_scores.screen(x, pairs), pairs, ["1"])
     a, b = (metric_draws(sample_of(o), ["tpr@far=0.01"], 400) for o in (kept, whole))
     assert a["tpr@far=0.01"].std() == pytest.approx(b["tpr@far=0.01"].std(), rel=0.1)
 
@@ -158,11 +159,11 @@ def test_a_high_far_of_a_long_list_is_drawn_from_some_of_its_pairs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     x, pairs = _listed()
-    scored = long_lists.screen(x, pairs)
-    whole = long_lists.outcomes(scored, pairs, ["0.5"])
-    monkeypatch.setattr(long_lists, "LONGEST_TAIL", 300)
-    monkeypatch.setattr(long_lists, "SAMPLED", 5000)
-    kept = long_lists.outcomes(scored, pairs, ["0.5", "0.01"])
+    scored = pair_scores.screen(x, pairs)
+    whole = pair_scores.outcomes(scored, pairs, ["0.5"])
+    monkeypatch.setattr(pair_scores, "LONGEST_TAIL", 300)
+    monkeypatch.setattr(pair_scores, "SAMPLED", 5000)
+    kept = pair_scores.outcomes(scored, pairs, ["0.5", "0.01"])
     n = int(kept["impostors"])
     assert len(kept["impostor_score"]) == 2 * int(0.01 * n) + 100
     k = kept["sampled_place"]
@@ -175,7 +176,7 @@ def test_a_high_far_of_a_long_list_is_drawn_from_some_of_its_pairs(
 def test_rows_of_another_length_are_refused() -> None:
     pairs = PairSet(np.array([0]), np.array([1]), np.array([True]))
     with pytest.raises(ProtocolError, match="not of unit length"):
-        long_lists.screen(np.full((2, 2), 3, np.float32), pairs)
+        pair_scores.screen(np.full((2, 2), 3, np.float32), pairs)
 
 
 def _searched(seed: int = 0) -> tuple[ijb.Templates, list[ijb.Enrolled], ijb.Enrolled]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics, verification
 from evalkit.protocols.metrics.kfold import kfold_accuracy
-from evalkit.protocols.score_list import best_accuracy
+from evalkit.protocols.score import best_accuracy
 from evalkit.protocols.uncertainty.bootstrap import (
     shrinkage,
     shrinkage_of_difference,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols import joint_bayesian as jb
-from evalkit.protocols import person_covariances
+from evalkit.protocols.recipes import covariances
+from evalkit.protocols.recipes import joint_bayesian as jb
 
 Sample = tuple[NDArray[np.float64], NDArray[np.int64]]
 
@@ -130,23 +130,23 @@ def test_learning_ends_when_the_covariance_within_persons_stands_still() -> None
     x, who = drawn(known(4), counts(80, 5))
     got = jb.fit(x, who)
     steps = len(got.likelihood) - 1
-    assert 2 < steps < person_covariances.ITERATIONS
+    assert 2 < steps < covariances.ITERATIONS
     one, two = (jb.fit(x, who, iterations=steps - k) for k in (1, 2))
     moved = [away(b.within, a.within) for a, b in ((got, one), (one, two))]
-    assert moved[0] < person_covariances.TOLERANCE <= moved[1]
+    assert moved[0] < covariances.TOLERANCE <= moved[1]
 
 
 def test_learning_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     threadpoolctl = pytest.importorskip("threadpoolctl")
     threads: list[int] = []
-    step = person_covariances._step
+    step = covariances._step
 
     def watched(*args: Any) -> Any:
         info = threadpoolctl.threadpool_info()
         threads.extend(each["num_threads"] for each in info if each["user_api"] == "blas")
         return step(*args)
 
-    monkeypatch.setattr(person_covariances, "_step", watched)
+    monkeypatch.setattr(covariances, "_step", watched)
     x, who = drawn(known(3), counts(40, 4))
     with threadpoolctl.threadpool_limits(limits=2, user_api="blas"):
         jb.fit(x, who, iterations=1)
@@ -178,14 +178,14 @@ def test_a_score_is_twice_the_log_likelihood_ratio() -> None:
 
 
 def test_the_devkit_scores_the_model_alike() -> None:
-    from evalkit.protocols import megaface_devkit
+    from evalkit.protocols.megaface import devkit
 
     true = known(6)
     x = drawn(true, np.full(5, 2))[0].astype(np.float32)
     model = jb.model(true)
     single = jb.JointBayesian(*(np.float32(a) for a in (model.mean, model.u, model.v)))
-    of_devkit = megaface_devkit.project(x, single)
-    expected = megaface_devkit.scores(of_devkit, of_devkit)
+    of_devkit = devkit.project(x, single)
+    expected = devkit.scores(of_devkit, of_devkit)
     left, right = np.divmod(np.arange(100), 10)
     got = jb.scores(jb.project(x, model), left, right)
     assert got == pytest.approx(expected.ravel(), abs=1e-4)

@@ -14,10 +14,10 @@ from evalkit.compare import compare
 from evalkit.errors import ProtocolError, ReportError
 from evalkit.gate import Rule, check
 from evalkit.protocols import megaface
-from evalkit.protocols import megaface_devkit as devkit
-from evalkit.protocols.joint_bayesian import JointBayesian
+from evalkit.protocols.megaface import devkit
 from evalkit.protocols.metrics import tpr_at_far
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
+from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.uncertainty.samples import parts_of
 from evalkit.types import Report
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols import devkit_galleries
-from evalkit.protocols import megaface_devkit as devkit
-from evalkit.protocols.joint_bayesian import JointBayesian
+from evalkit.protocols.megaface import devkit
+from evalkit.protocols.megaface.devkit import galleries
+from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 
 GOLDEN = Path(__file__).parent / "golden" / "megaface"
 
@@ -93,7 +93,7 @@ def test_a_failed_template_never_helps() -> None:
 
 
 def test_draws_are_those_of_libstdcxx() -> None:
-    draw = devkit_galleries._minstd_rand0()
+    draw = galleries._minstd_rand0()
     assert [next(draw) for _ in range(3)] == [16807, 282475249, 1622650073]
     for _ in range(10_000 - 4):
         next(draw)

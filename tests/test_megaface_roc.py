@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evalkit.protocols import megaface_devkit as devkit
-from evalkit.protocols import megaface_roc
+from evalkit.protocols.megaface import devkit
+from evalkit.protocols.megaface.devkit import roc
 
 GOLDEN = Path(__file__).parent / "golden" / "megaface"
 FARS = ("1e-1", "1e-2", "1e-4", "1e-6")
@@ -20,7 +20,7 @@ _VALUES = st.integers(-3, 3).map(lambda v: v / 4) | st.sampled_from([np.nan, np.
 def _agree(x: np.ndarray, subject: np.ndarray, d: np.ndarray) -> None:
     p, q = devkit.project(x), devkit.project(d)
     far, tpr = devkit.evaluate(p, subject, q).roc
-    found, curve = megaface_roc.read_off(p, subject, q, FARS)
+    found, curve = roc.read_off(p, subject, q, FARS)
     impostors = min(len(x), 100) * len(d)
     for text, m in found.items():
         last = max(k for k, f in enumerate(far) if round(f * impostors) <= float(text) * impostors)
@@ -37,7 +37,7 @@ def test_the_official_programs_curve(name: str) -> None:
     _agree(held["probe"], subject, held["distractor"])
     official = json.loads((GOLDEN / f"{name}.cmc.json").read_text())["roc"]
     p, d = devkit.project(held["probe"]), devkit.project(held["distractor"])
-    curve = megaface_roc.read_off(p, subject, d, ["1"])[1]
+    curve = roc.read_off(p, subject, d, ["1"])[1]
     for ours, theirs in zip(curve, official, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-7)
 
@@ -54,7 +54,7 @@ def test_few_values_many_ties_failures_and_overflows(x: np.ndarray, d: np.ndarra
 
 
 def test_scores_that_a_matrix_product_cannot_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(megaface_roc, "_BLOCK", 64)
+    monkeypatch.setattr(roc, "_BLOCK", 64)
     rng = np.random.default_rng(0)
     subject = np.repeat(np.arange(12), 10)
     x = rng.normal(size=(12, 96))[subject] + rng.normal(size=(120, 96))
@@ -71,5 +71,5 @@ def test_the_error_bounds_what_the_products_order_can_do() -> None:
     x, y = (devkit.project(rng.normal(size=(40, 256)) * s) for s in (3, 0.1))
     product = 2 * (x.vector @ y.vector.T) + np.add.outer(x.constant, y.constant)
     away = np.abs(product.astype(np.float64) - devkit.scores(x, y))
-    error = megaface_roc._error(x, y)
+    error = roc._error(x, y)
     assert away.max() > 0 and (away <= error).all()

@@ -14,8 +14,7 @@ from evalkit.cli import cli, run
 from evalkit.cli.output import Output
 from evalkit.cli.vector_options import advise, fed
 from evalkit.features import FeatureStore
-from evalkit.protocols import blas
-from evalkit.protocols.recipes import RECIPES
+from evalkit.protocols.recipes import RECIPES, blas
 from evalkit.types import Manifest
 
 PEOPLE, IMAGES = 6, 4

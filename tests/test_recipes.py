@@ -19,9 +19,9 @@ from evalkit.compare import check_comparable
 from evalkit.datasets import lfw as lists
 from evalkit.errors import ProtocolError, ReportError
 from evalkit.features import FeatureStore
-from evalkit.protocols import joint_bayesian, lfw, recipes, verification
+from evalkit.protocols import lfw, recipes, verification
 from evalkit.protocols.metrics import compat
-from evalkit.protocols.recipes import RECIPES
+from evalkit.protocols.recipes import RECIPES, joint_bayesian
 from evalkit.types import PairSet
 
 Floats = NDArray[np.float64]

@@ -16,7 +16,7 @@ from skipped_everywhere import NO_CHROMIUM
 from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import ReportError
-from evalkit.protocols import geometry, megaface, score_list
+from evalkit.protocols import geometry, megaface, score
 from evalkit.report.hardest import hardest
 from evalkit.types import Report
 
@@ -257,7 +257,7 @@ def test_paper_is_light_and_whole_whatever_the_screen(hostile_page: str) -> None
 def test_plain_scores_say_on_the_page_what_was_drawn() -> None:
     rng = np.random.default_rng(0)
     genuine = np.arange(200) % 2 == 0
-    plain = score_list.evaluate(genuine + rng.normal(size=200), genuine, set_name="mine")
+    plain = score.evaluate(genuine + rng.normal(size=200), genuine, set_name="mine")
     text = page([Model("a", plain), Model("b", plain)])
     assert (
         "Below each value is its 95 % interval by comparison: too short where people recur." in text
@@ -321,15 +321,15 @@ def test_log_axes_of_less_than_a_decade_are_named_in_plain_numbers() -> None:
 
 
 def test_a_threshold_that_accepts_everybody_is_beyond_the_picture() -> None:
-    score = np.random.default_rng(0).normal(size=400) + np.arange(400) % 2
-    report = score_list.evaluate(score, np.arange(400) % 2 == 1, fars=["1", "0.1"])
+    scores = np.random.default_rng(0).normal(size=400) + np.arange(400) % 2
+    report = score.evaluate(scores, np.arange(400) % 2 == 1, fars=["1", "0.1"])
     axes = draw("histogram", [Model("m", report)]).axes[0]
     assert [t.get_text() for t in axes.texts] == ["FAR 0.1"]
     assert -10 < axes.get_xlim()[0] < axes.get_xlim()[1] < 10
 
 
 def test_what_was_never_compared_is_not_drawn() -> None:
-    nothing = score_list.evaluate(np.full(20, -np.inf), np.arange(20) % 2 == 0)
+    nothing = score.evaluate(np.full(20, -np.inf), np.arange(20) % 2 == 0)
     alone = geometry.evaluate(np.eye(12, 3) + 1, np.arange(12))
     assert not drawable("histogram", nothing) and not drawable("regions-angle", alone)
     page([Model("a", nothing), Model("b", nothing)])

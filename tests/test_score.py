@@ -12,7 +12,7 @@ from evalkit.cli.threshold import operating_point
 from evalkit.compare import compare
 from evalkit.datasets import score_lists
 from evalkit.errors import DataError, ProtocolError
-from evalkit.protocols import score_list
+from evalkit.protocols import score
 from evalkit.protocols.metrics import auc, eer, tpr_at_far
 from evalkit.protocols.uncertainty.intervals import clopper_pearson
 from evalkit.protocols.uncertainty.outcomes import sample_of
@@ -65,16 +65,16 @@ def test_a_wrong_line_is_quoted(tmp_path: Path, text: str, told: str) -> None:
 def test_the_best_accuracy_is_that_of_every_threshold_tried() -> None:
     rng = np.random.default_rng(3)
     for _ in range(50):
-        score = rng.integers(0, 8, 30) / 4
+        scores = rng.integers(0, 8, 30) / 4
         genuine = rng.random(30) < 0.5
-        tried = [np.mean((score >= t) == genuine) for t in [*score, np.inf]]
-        assert score_list.best_accuracy(score, genuine).value == max(tried)
+        tried = [np.mean((scores >= t) == genuine) for t in [*scores, np.inf]]
+        assert score.best_accuracy(scores, genuine).value == max(tried)
 
 
 @pytest.mark.parametrize("scores", [[0.3, np.nextafter(0.3, 1)], [5e-324, 0], [1e308, -1e308]])
 def test_scores_next_to_each_other_and_worlds_apart_make_a_histogram(scores: list[float]) -> None:
-    report = score_list.evaluate(np.array(scores * 20), np.arange(40) % 2 == 0)
-    assert {report.metrics["auc"].value, report.metrics[score_list.BEST].value} <= {0.0, 0.5, 1.0}
+    report = score.evaluate(np.array(scores * 20), np.arange(40) % 2 == 0)
+    assert {report.metrics["auc"].value, report.metrics[score.BEST].value} <= {0.0, 0.5, 1.0}
     held = report.curves["histogram"]
     assert sum(held["genuine"]) == sum(held["impostor"]) == 1
     ends = [*held["low"], held["high"][-1]]
@@ -84,8 +84,8 @@ def test_scores_next_to_each_other_and_worlds_apart_make_a_histogram(scores: lis
 def test_ten_folds_only_where_folds_are_given(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     label = np.arange(200) % 2
-    score = label + rng.normal(size=200)
-    lines = [f"{y} {float(s)!r}" for y, s in zip(label, score, strict=True)]
+    scores = label + rng.normal(size=200)
+    lines = [f"{y} {float(s)!r}" for y, s in zip(label, scores, strict=True)]
     (tmp_path / "a.txt").write_text("\n".join(lines))
     (tmp_path / "b.txt").write_text("\n".join(f"{x} {i // 20}" for i, x in enumerate(lines)))
     without, with_ = metrics(tmp_path / "a.txt"), metrics(tmp_path / "b.txt")
@@ -93,7 +93,7 @@ def test_ten_folds_only_where_folds_are_given(tmp_path: Path) -> None:
     assert {n: m for n, m in with_.items() if n != "accuracy"} == without
     one_class = np.repeat([0, 1], 100)
     with pytest.raises(ProtocolError, match="only"):
-        score_list.evaluate(score, one_class == 1, one_class)
+        score.evaluate(scores, one_class == 1, one_class)
 
 
 def scored(pairs: int = 400, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -104,9 +104,9 @@ def scored(pairs: int = 400, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_every_number_of_plain_scores_has_an_interval_named_for_what_it_is() -> None:
-    score, genuine = scored()
-    report = score_list.evaluate(score, genuine, np.arange(400) // 40)
-    assert set(report.metrics) >= {"accuracy", "auc", "eer", score_list.BEST, "tpr@far=1e-2"}
+    scores, genuine = scored()
+    report = score.evaluate(scores, genuine, np.arange(400) // 40)
+    assert set(report.metrics) >= {"accuracy", "auc", "eer", score.BEST, "tpr@far=1e-2"}
     for name, m in report.metrics.items():
         if m.value is not None:
             assert m.low is not None and m.high is not None and m.low < m.value < m.high, name
@@ -115,30 +115,30 @@ def test_every_number_of_plain_scores_has_an_interval_named_for_what_it_is() -> 
             )
     for text in (table(report), report_markdown(report)):
         assert "95 % intervals by comparison: too short where people recur" in text
-    certain = score_list.evaluate(genuine.astype(float), genuine).metrics["auc"]
+    certain = score.evaluate(genuine.astype(float), genuine).metrics["auc"]
     assert (certain.low, certain.high) == clopper_pearson(200, 200)
     assert certain.interval.startswith("95% Clopper-Pearson, 200 comparisons: too short")
 
 
 def test_a_long_list_gets_fewer_draws_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    score, genuine = scored()
+    scores, genuine = scored()
     monkeypatch.setattr("evalkit.protocols.uncertainty.intervals.WORK", 400 * 2500)
-    assert "by comparison, 250 draws" in score_list.evaluate(score, genuine).metrics["auc"].interval
+    assert "by comparison, 250 draws" in score.evaluate(scores, genuine).metrics["auc"].interval
 
 
 def test_drawing_comparisons_spreads_as_drawing_them_one_by_one_does() -> None:
     """The usual bootstrap by loops; for AUC also the closed form of DeLong et al. 1988."""
-    score, genuine = scored()
-    g, i = score[genuine], score[~genuine]
+    scores, genuine = scored()
+    g, i = scores[genuine], scores[~genuine]
     rng = np.random.default_rng(5)
-    names = ["auc", "eer", "tpr@far=1e-1", score_list.BEST]
+    names = ["auc", "eer", "tpr@far=1e-1", score.BEST]
     looped = []
     for _ in range(1500):
         a, b = rng.choice(g, len(g)), rng.choice(i, len(i))
         both = np.concatenate([a, b]), np.arange(400) < 200
-        found = [auc(a, b), eer(a, b), tpr_at_far(a, b, "1e-1"), score_list.best_accuracy(*both)]
+        found = [auc(a, b), eer(a, b), tpr_at_far(a, b, "1e-1"), score.best_accuracy(*both)]
         looped.append([m.value for m in found])
-    ours = metric_draws(sample_of({"score": score, "genuine": genuine}), names, 1500)
+    ours = metric_draws(sample_of({"score": scores, "genuine": genuine}), names, 1500)
     for name, spread in zip(names, np.std(looped, axis=0), strict=True):
         assert ours[name].std() == pytest.approx(spread, rel=0.1), name
     wins = (g[:, None] > i) + 0.5 * (g[:, None] == i)
@@ -147,16 +147,16 @@ def test_drawing_comparisons_spreads_as_drawing_them_one_by_one_does() -> None:
 
 
 def test_two_score_files_are_paired_line_by_line(tmp_path: Path) -> None:
-    score, genuine = scored()
-    worse = score - 0.8 * genuine * (np.arange(400) % 3 == 0)
+    scores, genuine = scored()
+    worse = scores - 0.8 * genuine * (np.arange(400) % 3 == 0)
     fold = np.arange(400) // 40
-    reports = [score_list.evaluate(s, genuine, fold, set_name="mine") for s in (score, worse)]
+    reports = [score.evaluate(s, genuine, fold, set_name="mine") for s in (scores, worse)]
     found = compare(*reports, draws=100)
     assert found.differences["auc"].test == "comparison bootstrap"
     assert found.differences["auc"].p < 0.01 and not found.why_unpaired
     assert found.flips and found.flips[0].left.startswith("line ")
     k = int(found.flips[0].left.removeprefix("line ")) - 1
-    assert found.flips[0].base_score == score[k]
+    assert found.flips[0].base_score == scores[k]
     point = operating_point(reports[0], "1e-1")
     assert point["threshold_low"] < point["threshold"] and point["subjects"] is None
     assert "people recur" in point["note"]
@@ -169,7 +169,7 @@ def test_the_real_list_of_mobilefacenet(shared_data: Path) -> None:
     assert len(held.score) == 5474 and int(held.genuine.sum()) == 2700
     plain = metrics(folder / "rs_lfw_99.50.txt")
     assert plain["auc"]["value"] == pytest.approx(0.998699, abs=5e-7)
-    best = plain[score_list.BEST]
+    best = plain[score.BEST]
     assert round(best["value"], 4) == 0.9894
     at = (held.score >= 0.274) == held.genuine
     assert abs(at.mean() - best["value"]) < 1 / 5474
@@ -206,9 +206,9 @@ def test_the_curves_on_lfws_site_as_scores(shared_data: Path, name: str, best: f
     counts = np.maximum.accumulate(np.concatenate([counts, [[3000, 3000]]]))
     step = np.diff(counts, axis=0)
     rank = -np.arange(len(step), dtype=float)
-    score = np.concatenate([np.repeat(rank, step[:, 0]), np.repeat(rank, step[:, 1])])
-    report = score_list.evaluate(score, np.arange(6000) < 3000)
-    value = report.metrics[score_list.BEST].value
+    scores = np.concatenate([np.repeat(rank, step[:, 0]), np.repeat(rank, step[:, 1])])
+    report = score.evaluate(scores, np.arange(6000) < 3000)
+    value = report.metrics[score.BEST].value
     assert value is not None and round(value, 4) == pytest.approx(best, abs=2e-4)
 
 

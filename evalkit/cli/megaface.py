@@ -23,12 +23,13 @@ from evalkit.errors import DataError
 from evalkit.files import whole_file
 from evalkit.identity import digest
 from evalkit.keys import rows_of
-from evalkit.protocols import megaface, megaface_devkit, recipes
+from evalkit.protocols import megaface, recipes
 from evalkit.protocols.allpairs import Engine
-from evalkit.protocols.joint_bayesian import JointBayesian
-from evalkit.protocols.megaface_noises import Noises, Rule, clean
+from evalkit.protocols.megaface import devkit
+from evalkit.protocols.megaface.noise_lists import Noises, Rule, clean
 from evalkit.protocols.metrics.similarity import fuse
-from evalkit.protocols.recipe import Recipe
+from evalkit.protocols.recipes.joint_bayesian import JointBayesian
+from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Manifest
 from evalkit.vectors import Vectors, digests_in
 
@@ -316,8 +317,8 @@ def _write_devkit(
 ) -> None:
     """Write cmc_ENDING and matches_ENDING, as the devkit does from these features."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = megaface_devkit.evaluate(
-        megaface_devkit.project(probe, model), subject, megaface_devkit.project(distractor, model)
+    found = devkit.evaluate(
+        devkit.project(probe, model), subject, devkit.project(distractor, model)
     )
     for kind, content in (("cmc", found.curves()), ("matches", found.matches)):
         with whole_file(folder / f"{kind}_{ending}") as f:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from evalkit.cli.terminal import show
 from evalkit.escaping import laid_out
 from evalkit.protocols import recipes
-from evalkit.protocols.published_recipes import RECIPES
-from evalkit.protocols.recipe import Recipe
+from evalkit.protocols.recipes.published import RECIPES
+from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Estimate, PairSet, Progress
 
 _COLUMNS = ("recipe", "fusion", "learned", "score", "threshold", "published %")

@@ -15,7 +15,7 @@ from evalkit.datasets import layouts, score_lists
 from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import DataError
 from evalkit.identity import digest
-from evalkit.protocols import score_list
+from evalkit.protocols import score
 
 
 @click.command(
@@ -34,7 +34,7 @@ from evalkit.protocols import score_list
     help="The pair list, in the scores' order.",
 )
 @click.option("--distance", is_flag=True, help="Lower is more alike: a score is minus the number.")
-@fars_option(score_list.FARS)
+@fars_option(score.FARS)
 @output_options
 def command(
     scores: Path, pairs: Path | None, distance: bool, fars: tuple[str, ...], output: Output
@@ -54,7 +54,7 @@ def command(
         subject, fold = manifest.subject, listed.fold if fold is None else fold
         keys = manifest.keys
         names = {"list": pairs.name, "manifest": manifest.digest()}
-    report = score_list.evaluate(
+    report = score.evaluate(
         held.score,
         held.genuine,
         fold,

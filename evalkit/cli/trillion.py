@@ -25,7 +25,7 @@ from evalkit.identity import Names, digest
 from evalkit.protocols import recipes, trillion
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.metrics.similarity import failed, normalise
-from evalkit.protocols.recipe import Recipe
+from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Report
 from evalkit.vectors import Vectors
 

@@ -20,10 +20,10 @@ from evalkit.cli.output import CACHE, Output
 from evalkit.features import FeatureStore
 from evalkit.identity import file_digest
 from evalkit.images import ImageSource
-from evalkit.protocols.blas import can_be_one_thread
 from evalkit.protocols.metrics.similarity import Flip
-from evalkit.protocols.published_recipes import RECIPES
-from evalkit.protocols.recipe import Recipe
+from evalkit.protocols.recipes.blas import can_be_one_thread
+from evalkit.protocols.recipes.published import RECIPES
+from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import InputSpec, Manifest
 from evalkit.vectors import Vectors
 

@@ -17,7 +17,7 @@ from evalkit.datasets import matio
 from evalkit.errors import DataError
 from evalkit.files import lines_of, read_text
 from evalkit.keys import canonical
-from evalkit.protocols.joint_bayesian import JointBayesian
+from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.strict_json import parsed
 
 

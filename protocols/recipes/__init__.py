@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 
 from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
-from evalkit.protocols import joint_bayesian, metrics
-from evalkit.protocols.blas import one_thread
+from evalkit.protocols import metrics
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 from evalkit.protocols.metrics.similarity import (
     exact_scores,
@@ -37,8 +36,10 @@ from evalkit.protocols.metrics.similarity import (
     minus_squared_distances,
     normalise,
 )
-from evalkit.protocols.published_recipes import RECIPES
-from evalkit.protocols.recipe import Recipe
+from evalkit.protocols.recipes import joint_bayesian
+from evalkit.protocols.recipes.blas import one_thread
+from evalkit.protocols.recipes.published import RECIPES
+from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.outcomes import people_of_pairs
 from evalkit.types import Estimate, PairSet
 

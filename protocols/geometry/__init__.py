@@ -24,9 +24,8 @@ from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
-from evalkit.protocols.distances import SPACES, Floats, Ints, Space
-from evalkit.protocols.metrics.similarity import Flip, failed, fuse
-from evalkit.protocols.vector_geometry import (
+from evalkit.protocols.geometry.spaces import SPACES, Floats, Ints, Space
+from evalkit.protocols.geometry.vectors import (
     EQUAL_LENGTHS,
     QUANTILES,
     dimensions,
@@ -36,6 +35,7 @@ from evalkit.protocols.vector_geometry import (
     norms,
     spectrum,
 )
+from evalkit.protocols.metrics.similarity import Flip, failed, fuse
 from evalkit.types import Estimate, Failures, Progress, Report
 
 NAME = "geometry"

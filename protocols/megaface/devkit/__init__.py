@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
-from evalkit.protocols.devkit_galleries import random_galleries
-from evalkit.protocols.devkit_scores import Projected, pair_scores, project, scores
+from evalkit.protocols.megaface.devkit.arithmetic import Projected, pair_scores, project, scores
+from evalkit.protocols.megaface.devkit.galleries import random_galleries
 
 __all__ = [
     "ROC_PROBES",

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols import allpairs
-from evalkit.protocols.distances import Floats, Ints
+from evalkit.protocols.geometry.spaces import Floats, Ints
 from evalkit.protocols.metrics import auc
 from evalkit.protocols.metrics.similarity import normalise
 from evalkit.types import Estimate, Progress

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from evalkit.arrays import vectors
 from evalkit.errors import ProtocolError
-from evalkit.protocols.joint_bayesian import JointBayesian
 from evalkit.protocols.metrics.similarity import single
+from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 
 _PAGE = 8192  # rows or pairs at a time
 

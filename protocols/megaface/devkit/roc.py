@@ -14,13 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.megaface_devkit import (
-    ROC_PROBES,
-    Points,
-    Projected,
-    pair_scores,
-    roc_counts,
-)
+from evalkit.protocols.megaface.devkit import ROC_PROBES, Points, Projected, pair_scores, roc_counts
 from evalkit.protocols.metrics import false_accepts_allowed
 from evalkit.types import Estimate
 

@@ -29,7 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.metrics.similarity import exact_scores
-from evalkit.protocols.person_covariances import Covariances, Matrix, closed_form, common_basis, fit
+from evalkit.protocols.recipes.covariances import (
+    Covariances,
+    Matrix,
+    closed_form,
+    common_basis,
+    fit,
+)
 
 __all__ = [
     "Covariances",

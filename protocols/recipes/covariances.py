@@ -11,7 +11,7 @@ from scipy.linalg import LinAlgError, eigh
 
 from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
-from evalkit.protocols.blas import one_thread
+from evalkit.protocols.recipes.blas import one_thread
 
 Matrix = NDArray[np.float64]
 

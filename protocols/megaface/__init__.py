@@ -11,7 +11,7 @@ measured FAR is at most x.
 
 Scores are exact inner products of unit-length float32 vectors.  The devkit instead scores minus
 the squared distance of the vectors as given, in float32, takes impostors of its first 100 probes
-only and writes thinned curves: `evalkit.protocols.megaface_devkit` follows it, for published JSON,
+only and writes thinned curves: `evalkit.protocols.megaface.devkit` follows it, for published JSON,
 and what its curve says stands in the report as `rule=devkit`.
 """
 
@@ -27,11 +27,11 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
-from evalkit.protocols import allpairs, megaface_roc, metrics
-from evalkit.protocols.joint_bayesian import JointBayesian
-from evalkit.protocols.megaface_devkit import project
-from evalkit.protocols.megaface_noises import Floats, Noises, Rule, clean
+from evalkit.protocols import allpairs, metrics
+from evalkit.protocols.megaface.devkit import project, roc
+from evalkit.protocols.megaface.noise_lists import Floats, Noises, Rule, clean
 from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, Failures, Report, SetIdentity
@@ -127,13 +127,13 @@ def evaluate(
             counted |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
             counted = with_intervals(counted, search.outcomes)
             curves |= _curves(search, label)
-            read, roc = megaface_roc.read_off(project(p, model), subject, project(d, model), fars)
+            read, curve = roc.read_off(project(p, model), subject, project(d, model), fars)
             more = _as_given(p, d) if model is None else ""
             counted |= {
                 f"tpr@far={far},{label},rule=devkit": replace(m, note=m.note + more)
                 for far, m in read.items()
             }
-            curves[f"roc@{label},rule=devkit"] = {"far": roc[0], "tpr": roc[1]}
+            curves[f"roc@{label},rule=devkit"] = {"far": curve[0], "tpr": curve[1]}
             beside.append(counted)
         # A number and what cleaning makes of it stand next to each other.
         for same in zip(*(each.items() for each in beside), strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evalkit.protocols.recipe import Recipe
+from evalkit.protocols.recipes.recipe import Recipe
 
 _DEEPID = {
     "fusion": "concat",

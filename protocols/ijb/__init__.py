@@ -22,10 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.arrays import whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
-from evalkit.protocols import allpairs, long_lists, metrics
+from evalkit.protocols import allpairs, metrics
+from evalkit.protocols.ijb import pair_scores
+from evalkit.protocols.ijb.templates import Ints, Pooling, Templates, pool
 from evalkit.protocols.metrics import compat
 from evalkit.protocols.metrics.similarity import failed
-from evalkit.protocols.templates import Ints, Pooling, Templates, pool
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, Failures, PairSet, Report
 
@@ -74,12 +75,12 @@ def verify(
     """
     pairs = PairSet(templates.rows(left), templates.rows(right), genuine)
     genuine = pairs.genuine
-    scored = long_lists.screen(templates.vectors, pairs)
-    found = {f"tpr@far={far}": long_lists.tpr_at_far(scored, far) for far in fars}
+    scored = pair_scores.screen(templates.vectors, pairs)
+    found = {f"tpr@far={far}": pair_scores.tpr_at_far(scored, far) for far in fars}
     if nearest:
         beside = compat.nearest_fars(scored.genuine, scored.impostor, fars)
         found |= {f"tpr@far={far},rule=nearest-far": m for far, m in beside.items()}
-    outcomes = long_lists.outcomes(scored, pairs, fars)
+    outcomes = pair_scores.outcomes(scored, pairs, fars)
     lost = failed(templates.vectors)
     rejected = lost[pairs.left] | lost[pairs.right]
     return Report(
