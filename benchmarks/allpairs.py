@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.protocols.allpairs import Engine, search, verify
-from evalkit.protocols.allpairs.tiles import Tile
+from evalkit.protocols.allpairs.screening.tiles import Tile
 from evalkit.protocols.metrics.similarity import normalise
 
 TAIL = ["1e-4", "1e-5", "1e-6", "1e-7", "1e-8", "1e-9"]
@@ -189,20 +189,20 @@ def _alone(o: argparse.Namespace, one: str) -> str:
 
 STAGES = {
     "norms": "sides.Side.__init__",
-    "sample": "sample.Sample.__init__ sample.Sample.reached_by sample.Sample.bracket",
+    "sample": "pilot.Pilot.__init__ pilot.Pilot.reached_by pilot.Pilot.bracket",
     "genuine pairs": "genuine.Genuine.__init__",
-    "choice of the screen": "answers.choose_screen engine.choose_screen",
-    "encoding": "screens.Screen.encode",
-    "products": "screens.Screen.product",
-    "comparing": "tiles.Tile._sift",
-    "scores of candidates": "tiles.Tile._scored",
+    "choice of the screen": "queries.choose_screen engine.choose_screen",
+    "encoding": "screening.screens.Screen.encode",
+    "products": "screening.screens.Screen.product",
+    "comparing": "screening.tiles.Tile._sift",
+    "scores of candidates": "screening.tiles.Tile._scored",
     "exact scores": "pair_scores.PairScores.exact",
 }
 
 
 def stages(o: argparse.Namespace) -> None:
     """Processor time of each stage over that of the bare product; one stage may hold another."""
-    import importlib
+    import pkgutil
 
     used: dict[str, float] = {}
 
@@ -218,10 +218,8 @@ def stages(o: argparse.Namespace) -> None:
 
     for stage, names in STAGES.items():
         for name in names.split():
-            module, *place, last = name.split(".")
-            owner = importlib.import_module(f"evalkit.protocols.allpairs.{module}")
-            for part in place:
-                owner = getattr(owner, part)
+            owner, _, last = name.rpartition(".")
+            owner = pkgutil.resolve_name(f"evalkit.protocols.allpairs.{owner}")
             if hasattr(owner, last):
                 setattr(owner, last, timed(stage, getattr(owner, last)))
     (x, a), (y, b) = faces(o.rows, o.dims[0], 0), faces(o.columns, o.dims[0], 1)

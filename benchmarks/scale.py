@@ -48,7 +48,8 @@ from scipy.optimize import nnls
 
 from evalkit.cluster import Cluster
 from evalkit.protocols import trillion
-from evalkit.protocols.allpairs import Engine, elsewhere, scan
+from evalkit.protocols.allpairs import Engine, scan
+from evalkit.protocols.allpairs.workers import Listed
 
 FULL = 274_000, 1_580_000
 _BLOCKS = 20
@@ -106,7 +107,7 @@ class Measured:
         begun = time.process_time()
         job = pickle.loads(cloudpickle.dumps(job))
         load = time.process_time() - begun
-        if isinstance(job, elsewhere.Listed):
+        if isinstance(job, Listed):
             yield from self._listed(job, items)
             self.listed += load
             return

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from evalkit import __version__
 from evalkit.errors import DataError, EvalkitError, MissingPackageError
 from evalkit.files import cache_folder, lock, whole_file
-from evalkit.protocols.allpairs.mapped import Mapped
+from evalkit.protocols.allpairs.rows_on_disk import Mapped
 
 _RETRIES = 2  # of a piece that raised: a shared disk may fail for a moment
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": 1 << 27, "MALLOC_MMAP_THRESHOLD_": 1 << 25}  # bytes

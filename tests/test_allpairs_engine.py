@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, choice, impostors, rows, sample, scan, screens, tiles
+from evalkit.protocols.allpairs import Engine, order_statistics, pilot, scan
+from evalkit.protocols.allpairs.collectors import per_row
 from evalkit.protocols.allpairs.pair_scores import PairScores
+from evalkit.protocols.allpairs.screening import choice, screens, tiles
 from evalkit.protocols.metrics.similarity import normalise
 
 TORCH = find_spec("torch") is not None
@@ -48,7 +50,7 @@ def small_tiles(monkeypatch):
 def any_device(monkeypatch):
     """What a GPU does is done by the processor where there is none, Triton by its interpreter."""
     if TORCH:
-        from evalkit.protocols.allpairs import by_torch
+        from evalkit.protocols.allpairs.kernels import by_torch
 
         monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
 
@@ -135,8 +137,8 @@ def test_brackets_find_the_same_and_survive_a_sample_that_lies(screen, small_til
     ]
     # Triton's interpreter takes seconds a lie.
     for lie in lies[:1] if screen.startswith("triton") else lies:
-        monkeypatch.setattr(sample.Sample, "bracket", lie)
-        monkeypatch.setattr(sample.Sample, "reached_by", lambda self, share: 0.99)
+        monkeypatch.setattr(pilot.Pilot, "bracket", lie)
+        monkeypatch.setattr(pilot.Pilot, "reached_by", lambda self, share: 0.99)
         for memory in (1 << 30, 1 << 19):
             engine = running(screen, threads=2, memory=memory)
             assert told(allpairs.verify(x, a, y, b, fars=FARS, engine=engine)) == true
@@ -342,7 +344,7 @@ def test_bins_are_numpy_s(edges):
     score[:8000] = rng.choice(edges, 8000)
     score[4000:8000] = np.nextafter(score[4000:8000], rng.choice([-9e9, 9e9], 4000).astype("f4"))
     score[:2] = np.inf, -np.inf
-    assert np.array_equal(rows.Bins(edges)._counted(score), np.histogram(score, edges)[0])
+    assert np.array_equal(per_row.Bins(edges)._counted(score), np.histogram(score, edges)[0])
 
 
 @pytest.mark.parametrize("subject", [np.arange(1), np.zeros(1, int)])
@@ -451,7 +453,7 @@ def test_memory_does_not_grow_with_the_pairs_or_the_fars(small_tiles):
     """What collectors hold stays under the room they were given, on a job of a million pairs."""
     rng = np.random.default_rng(15)
     x = normalise(rng.normal(size=(1500, 8)))
-    job = impostors.Impostors(
+    job = order_statistics.Impostors(
         Engine(memory=1 << 19, screen="float32"),
         x,
         np.arange(1500),

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, screens
-from evalkit.protocols.allpairs.by_numpy import Level
+from evalkit.protocols.allpairs import Engine
+from evalkit.protocols.allpairs.kernels.by_numpy import Level
+from evalkit.protocols.allpairs.screening import screens
 
 torch = pytest.importorskip("torch")
-from evalkit.protocols.allpairs import by_torch, on_gpu  # noqa: E402 - only with torch
+from evalkit.protocols.allpairs.kernels import by_torch, on_gpu  # noqa: E402 - only with torch
 
 WAYS = ["cuda-int8", "cuda-float32", "triton-int8", "triton-float32"]
 
@@ -66,7 +67,7 @@ def test_a_tile_is_sifted_as_by_numpy(way, m, n, k, offset):
 
 
 def test_a_tile_with_more_candidates_than_room_is_sifted_again(monkeypatch):
-    by_triton = pytest.importorskip("evalkit.protocols.allpairs.by_triton")
+    by_triton = pytest.importorskip("evalkit.protocols.allpairs.kernels.by_triton")
     monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
     monkeypatch.setattr(by_triton, "_ROOM", 10)
     keys, (x, y) = tile("triton-int8", 70, 90, 16)
@@ -127,7 +128,7 @@ def test_without_a_gpu_its_screens_are_refused(monkeypatch):
 
 
 def test_auto_takes_the_gpu_for_work_that_is_worth_it(monkeypatch):
-    from evalkit.protocols.allpairs import choice
+    from evalkit.protocols.allpairs.screening import choice
 
     monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
     for name in ("_WORTH_GPU", "_WORTH_TORCH", "_WORTH_TRIAL"):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, by_numpy, sample
-from evalkit.protocols.allpairs.by_numpy import ANY, Level
+from evalkit.protocols.allpairs import Engine, pilot
+from evalkit.protocols.allpairs.kernels import by_numpy
+from evalkit.protocols.allpairs.kernels.by_numpy import ANY, Level
 from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.metrics.similarity import normalise
 
@@ -20,7 +21,7 @@ WAYS = ["by_numpy", pytest.param("by_numba", marks=pytest.mark.skipif(
 
 @pytest.fixture(params=WAYS)
 def loops(request):
-    return import_module(f"evalkit.protocols.allpairs.{request.param}")
+    return import_module(f"evalkit.protocols.allpairs.kernels.{request.param}")
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.float64])
@@ -121,7 +122,7 @@ def test_rows_that_are_not_finite_have_no_norm():
 
 
 def test_a_numba_that_does_not_suit_is_done_without(monkeypatch):
-    monkeypatch.setitem(sys.modules, "evalkit.protocols.allpairs.by_numba", None)
+    monkeypatch.setitem(sys.modules, "evalkit.protocols.allpairs.kernels.by_numba", None)
     monkeypatch.delattr(allpairs, "by_numba", raising=False)
     scan = Engine(compiled=True).scan(np.eye(3, dtype=np.float32))
     assert scan.scores.loops is by_numpy
@@ -135,11 +136,11 @@ def test_brackets_hold_the_rank_and_narrow_where_the_sample_knows_every_row(monk
     scores = Engine(screen="float32").scan(x[:640], x[640:]).scores
     nobody = np.full(640, -1)
     score = np.sort((x[:640] @ x[640:].T).ravel())[::-1]
-    monkeypatch.setattr(sample, "_GROUPS", 32)
+    monkeypatch.setattr(pilot, "_GROUPS", 32)
     rank, held, narrower = int(0.05 * len(score)), 0, []
     for seed in range(40):
-        monkeypatch.setattr(sample, "_SEED", seed)
-        drawn = sample.Sample(scores, (nobody, nobody), 3)
+        monkeypatch.setattr(pilot, "_SEED", seed)
+        drawn = pilot.Pilot(scores, (nobody, nobody), 3)
         low, high = drawn.bracket(0.05)
         held += low <= score[rank] <= high
         over = np.array([np.mean(p > score[rank]) for p in drawn._parts])
@@ -153,7 +154,7 @@ def test_brackets_hold_the_rank_and_narrow_where_the_sample_knows_every_row(monk
 def test_what_a_search_keeps_late_in_a_pass_is_about_its_k(k):
     x = normalise(np.random.default_rng(5).normal(size=(7000, 24)))
     scores = Engine().scan(x[:2000], x[2000:]).scores
-    level = sample.row_levels(scores, k, (np.zeros(2000), np.ones(5000)))
+    level = pilot.row_levels(scores, k, (np.zeros(2000), np.ones(5000)))
     score = x[:2000] @ x[2000:].T
     assert (level.late_kth >= level.kth).all()
     assert (level.late_impostor >= level.impostor).all()

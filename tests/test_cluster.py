@@ -28,8 +28,9 @@ from evalkit.cli import run
 from evalkit.cluster import Cluster
 from evalkit.errors import DataError, EvalkitError
 from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, elsewhere, scan, screens
+from evalkit.protocols.allpairs import Engine, scan, workers
 from evalkit.protocols.allpairs.pair_scores import PairScores
+from evalkit.protocols.allpairs.screening import screens
 from evalkit.protocols.allpairs.sides import Side
 
 pytest.importorskip("distributed")
@@ -142,7 +143,7 @@ def test_rows_reach_workers_by_the_name_of_a_file(two: Cluster, tmp_path: Path) 
     placed = two.place(x)
     assert two.place(x) is placed and not placed.flags.writeable
     np.testing.assert_array_equal(placed, x)
-    job = elsewhere.Blocks(scan.Scan(PairScores(Side(placed), None)), None, [])  # type: ignore[arg-type]
+    job = workers.Blocks(scan.Scan(PairScores(Side(placed), None)), None, [])  # type: ignore[arg-type]
     with closing(two.run(lambda _: job._scan.x.pick(np.array([0])), {0: None})) as done:
         np.testing.assert_array_equal(next(done)[1], x[[0]])
 

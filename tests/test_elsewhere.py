@@ -12,16 +12,10 @@ from test_allpairs_engine import FARS, people, told
 
 from evalkit.errors import DataError
 from evalkit.protocols import allpairs, megaface, trillion
-from evalkit.protocols.allpairs import (
-    Engine,
-    collect,
-    elsewhere,
-    engine,
-    pair_scores,
-    scan,
-    screens,
-)
-from evalkit.protocols.allpairs.mapped import Mapped
+from evalkit.protocols.allpairs import Engine, engine, pair_scores, scan, workers
+from evalkit.protocols.allpairs.collectors import highest
+from evalkit.protocols.allpairs.rows_on_disk import Mapped
+from evalkit.protocols.allpairs.screening import screens
 from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.metrics.similarity import exact_scores
 
@@ -54,14 +48,14 @@ class Repeating:
 def many_blocks(monkeypatch):
     monkeypatch.setattr(scan, "_BLOCK", 64 * 128)
     monkeypatch.setattr(scan, "EVERY_S", 0.0)
-    monkeypatch.setattr(elsewhere, "EVERY_S", 0.0)
+    monkeypatch.setattr(workers, "EVERY_S", 0.0)
     for module, name, size in ((screens, "ROWS", 16), (screens, "COLUMNS", 128)):
         monkeypatch.setattr(module, name, size)
 
 
 @pytest.fixture
 def short_lists(many_blocks, monkeypatch):
-    monkeypatch.setattr(elsewhere, "LISTED", 64)
+    monkeypatch.setattr(workers, "LISTED", 64)
     for module in (pair_scores, engine):
         monkeypatch.setattr(module, "MANY", 100)
 
@@ -105,7 +99,7 @@ def test_listed_pairs_score_the_same_elsewhere(short_lists, tmp_path, kind):
     true = exact_scores(same[0], i, same[1], j)
     assert np.isinf(true).any()  # a failed row is among them
     cluster = Repeating(tmp_path)
-    found = elsewhere.exact(cluster, given[0], i, given[1], j)
+    found = workers.exact(cluster, given[0], i, given[1], j)
     assert found.tolist() == true.tolist() and cluster.given == 16 + 6
     if kind is np.float32:
         how = Engine(cluster=cluster)
@@ -152,11 +146,11 @@ def test_a_job_broken_off_anywhere_goes_on_from_its_checkpoint(many_blocks, tmp_
 
 def test_an_interrupt_loses_no_block_and_merges_none_by_half(many_blocks, tmp_path, monkeypatch):
     """It comes while a block is merged, long before a checkpoint is due."""
-    monkeypatch.setattr(elsewhere, "EVERY_S", 1e9)
+    monkeypatch.setattr(workers, "EVERY_S", 1e9)
     x, a = people(400, 12, 3)
     true = told(allpairs.verify(x, a, fars=FARS))
     (tmp_path / "rows").mkdir()
-    path, merges, merge = tmp_path / "job.npz", [], collect.Highest.merge
+    path, merges, merge = tmp_path / "job.npz", [], highest.Highest.merge
 
     def interrupted(self, state):
         merges.append(self)
@@ -165,7 +159,7 @@ def test_an_interrupt_loses_no_block_and_merges_none_by_half(many_blocks, tmp_pa
             time.sleep(0.2)
         merge(self, state)
 
-    monkeypatch.setattr(collect.Highest, "merge", interrupted)
+    monkeypatch.setattr(highest.Highest, "merge", interrupted)
     engine = lambda: Engine(  # noqa: E731
         memory=1 << 16, cluster=Repeating(tmp_path / "rows"), checkpoint=path
     )
@@ -173,7 +167,7 @@ def test_an_interrupt_loses_no_block_and_merges_none_by_half(many_blocks, tmp_pa
         allpairs.verify(x, a, fars=FARS, engine=engine())
     with np.load(path) as held:
         assert len(held["done"]) == 4
-    monkeypatch.setattr(collect.Highest, "merge", merge)
+    monkeypatch.setattr(highest.Highest, "merge", merge)
     assert told(allpairs.verify(x, a, fars=FARS, engine=engine())) == true
 
 
@@ -276,11 +270,11 @@ def test_another_file_of_the_same_name_is_told(tmp_path):
 
 
 def test_a_worker_whose_torch_multiplies_wrongly_falls_back(tmp_path, monkeypatch):
-    by_torch = pytest.importorskip("evalkit.protocols.allpairs.by_torch")
+    by_torch = pytest.importorskip("evalkit.protocols.allpairs.kernels.by_torch")
     monkeypatch.setattr(by_torch, "trusted", lambda arithmetic: False)
-    assert elsewhere._trusted(screens.Screen("int8")).arithmetic == "float32"
+    assert workers._trusted(screens.Screen("int8")).arithmetic == "float32"
     monkeypatch.setattr(by_torch, "trusted", lambda arithmetic: True)
-    assert elsewhere._trusted(screens.Screen("int8")).arithmetic == "int8"
+    assert workers._trusted(screens.Screen("int8")).arithmetic == "int8"
 
 
 def test_without_dask_the_install_line_is_printed(monkeypatch, capsys, tmp_path):

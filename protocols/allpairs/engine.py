@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs import checkpoints, elsewhere
-from evalkit.protocols.allpairs.checkpoints import Collector
-from evalkit.protocols.allpairs.choice import choose_screen
+from evalkit.protocols.allpairs import resume, workers
+from evalkit.protocols.allpairs.collectors import Collector
 from evalkit.protocols.allpairs.pair_scores import MANY, PairScores
 from evalkit.protocols.allpairs.scan import GIB, Progress, Scan
+from evalkit.protocols.allpairs.screening.choice import choose_screen
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 from evalkit.protocols.metrics.similarity import exact_scores
 
@@ -47,7 +47,7 @@ class Engine:
     checkpoint: Path | None = None
     progress: Progress | None = None
     keep: bool = False
-    cluster: elsewhere.Cluster | None = None
+    cluster: workers.Workers | None = None
     tally: dict[str, Any] = field(default_factory=dict)  # filled: the screen and the passes taken
 
     def scan(self, x: Any, y: Any = None) -> Scan:
@@ -57,7 +57,7 @@ class Engine:
             self._side(x),
             None if y is None else self._side(y),
             threads=self._threads(),
-            shared=None if self.cluster is None else partial(elsewhere.exact, self.cluster),
+            shared=None if self.cluster is None else partial(workers.exact, self.cluster),
             compiled=self.compiled,
         )
         return self._scan(scores, 1)
@@ -93,13 +93,13 @@ class Engine:
         if collectors and scan.scores.pairs:
             # A job goes on as it began: another screen would cut other blocks.
             screen = choose_screen(
-                scan, checkpoints.begun_with(scan.checkpoint) or self.screen, late or collectors
+                scan, resume.begun_with(scan.checkpoint) or self.screen, late or collectors
             )
             self.tally.update(screen=screen.name, passes=self.tally.get("passes", 0) + 1)
             if self.cluster is None:
                 scan.run(screen, collectors)
             else:
-                elsewhere.run(scan, screen, collectors, self.cluster)
+                workers.run(scan, screen, collectors, self.cluster)
 
     def finish(self) -> None:
         """Remove the checkpoints of a question that has its answer, unless they are kept."""
@@ -127,4 +127,4 @@ def exact(
     """Score listed pairs: `scores.exact_scores`, by the engine's workers where there are many."""
     if engine is None or engine.cluster is None or len(i) <= MANY:
         return exact_scores(x, i, y, j)
-    return elsewhere.exact(engine.cluster, x, i, y, j)
+    return workers.exact(engine.cluster, x, i, y, j)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.protocols.allpairs import by_numpy
+from evalkit.protocols.allpairs.kernels import by_numpy
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 
 MANY = 1 << 18  # listed pairs, about two seconds of exact scores: worth handing out
@@ -101,7 +101,7 @@ class PairScores:
         """Give the module that sifts tiles and scores pairs: `by_numba`, or `by_numpy`."""
         if self.compiled:
             try:
-                from evalkit.protocols.allpairs import by_numba
+                from evalkit.protocols.allpairs.kernels import by_numba
             # None here, one that does not suit this numpy, or no place for what it compiled.
             except (ImportError, RuntimeError):
                 self.compiled = False

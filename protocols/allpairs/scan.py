@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evalkit.protocols.allpairs import checkpoints
-from evalkit.protocols.allpairs.checkpoints import Collector, digest
+from evalkit.protocols.allpairs import resume
+from evalkit.protocols.allpairs.collectors import Collector
 from evalkit.protocols.allpairs.pair_scores import PairScores
-from evalkit.protocols.allpairs.screens import Codes, Each, Screen
-from evalkit.protocols.allpairs.tiles import Tile
+from evalkit.protocols.allpairs.resume import digest
+from evalkit.protocols.allpairs.screening.screens import Codes, Each, Screen
+from evalkit.protocols.allpairs.screening.tiles import Tile
 
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
 GIB = 1 << 30
@@ -84,7 +85,7 @@ class Scan:
     ) -> None:
         blocks, saved = self.blocks(screen), time.monotonic()
         mark = self.mark(blocks, collectors)
-        done = checkpoints.restore(self.checkpoint, mark, collectors)
+        done = resume.restore(self.checkpoint, mark, collectors)
         seen = sum(self.size(blocks[b]) for b in done)
         lock = threading.Lock()
         by_torch = uses_torch(screen)
@@ -113,7 +114,7 @@ class Scan:
                 done.add(number)
                 due = stop.is_set() or time.monotonic() - saved > EVERY_S
                 if self.checkpoint is not None and (due or len(done) == len(blocks)):
-                    checkpoints.save(self.checkpoint, screen.name, mark, done, collectors)
+                    resume.save(self.checkpoint, screen.name, mark, done, collectors)
                     saved = time.monotonic()
                 if stop.is_set():
                     return
@@ -239,6 +240,6 @@ def one_torch_thread(wanted: bool) -> Any:
     """Let torch use one thread in a block of code, where it is used at all."""
     if not wanted:
         return nullcontext()
-    from evalkit.protocols.allpairs import by_torch
+    from evalkit.protocols.allpairs.kernels import by_torch
 
     return by_torch.one_thread()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs.mapped import closed, opened
+from evalkit.protocols.allpairs.rows_on_disk import closed, opened
 
 Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]

@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.protocols.allpairs.checkpoints import Collector
-from evalkit.protocols.allpairs.collect import Bracket, Highest
-from evalkit.protocols.allpairs.definition import (
+from evalkit.protocols.allpairs.collectors import Collector
+from evalkit.protocols.allpairs.collectors.bracket import Bracket
+from evalkit.protocols.allpairs.collectors.highest import Highest
+from evalkit.protocols.allpairs.engine import Engine
+from evalkit.protocols.allpairs.genuine import Genuine, count_genuine, genuine_pairs, subjects_of
+from evalkit.protocols.allpairs.pilot import Pilot
+from evalkit.protocols.allpairs.results import (
     OperatingPoint,
     Verification,
     no_operating_point,
@@ -18,9 +22,6 @@ from evalkit.protocols.allpairs.definition import (
     operating_point,
     threshold_above,
 )
-from evalkit.protocols.allpairs.engine import Engine
-from evalkit.protocols.allpairs.genuine import Genuine, count_genuine, genuine_pairs, subjects_of
-from evalkit.protocols.allpairs.sample import Sample
 from evalkit.protocols.allpairs.scan import Scan
 from evalkit.protocols.allpairs.sides import Ints
 from evalkit.protocols.metrics import false_accepts_allowed
@@ -68,7 +69,7 @@ class Impostors:
         self._start, self._top = -np.inf, none_found()
         if (self.wanted or self.tail) and self.live > 100_000:
             # What a bracket saves by being narrow is worth a larger sample.
-            sample = Sample(scores, self.subjects, 3 if self.bulk else 1)
+            sample = Pilot(scores, self.subjects, 3 if self.bulk else 1)
             if self.tail:
                 self._start = sample.reached_by(self.tail / self.live)
             self.bulk = {r: sample.bracket(r / self.live) for r in self.bulk}

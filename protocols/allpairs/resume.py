@@ -1,4 +1,4 @@
-"""What a collector is, and the checkpoint of what collectors hold after whole blocks."""
+"""Resume file of an interrupted pass: what its collectors hold after whole blocks."""
 
 from __future__ import annotations
 
@@ -6,41 +6,13 @@ import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.files import whole_file
-from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
-
-State = dict[str, NDArray[Any]]
-
-
-class Collector(Protocol):
-    """What a pass keeps."""
-
-    def intervals(self, i0: int, i1: int) -> Sequence[Interval]:
-        """Say which scores of rows i0..i1 it wants to see."""
-
-    def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> Any:
-        """Look at a tile, and at what lies in each of the intervals and how many pairs above it.
-
-        In any thread, changing nothing.
-        """
-
-    def absorb(self, found: Any) -> None:
-        """Take what `examine` returned; never in two threads at once."""
-
-    def question(self) -> str:
-        """Say what is wanted, so that a checkpoint of another question is refused."""
-
-    def state(self) -> State:
-        """All that was absorbed, as arrays; not what it started from."""
-
-    def merge(self, state: State) -> None:
-        """Absorb what another collector of the same question held."""
+from evalkit.protocols.allpairs.collectors import Collector
 
 
 def save(

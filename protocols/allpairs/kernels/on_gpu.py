@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from evalkit.protocols.allpairs import by_torch
-from evalkit.protocols.allpairs.by_numpy import Level, Sifted
+from evalkit.protocols.allpairs.kernels import by_torch
+from evalkit.protocols.allpairs.kernels.by_numpy import Level, Sifted
 
 Sift = Callable[[Any, Any, Sequence[Level], int | None], Sifted]
 
@@ -26,7 +26,7 @@ def sift(arithmetic: str) -> Sift:
     """
     if arithmetic.startswith("cuda"):
         return partial(_by_torch, arithmetic)
-    from evalkit.protocols.allpairs import by_triton
+    from evalkit.protocols.allpairs.kernels import by_triton
 
     return by_triton.sift
 

@@ -10,15 +10,8 @@ from numpy.typing import NDArray
 
 from evalkit.arrays import identities, numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
-from evalkit.protocols.allpairs.checkpoints import Collector
-from evalkit.protocols.allpairs.choice import choose_screen
-from evalkit.protocols.allpairs.definition import (
-    Histogram,
-    Pairs,
-    Search,
-    Verification,
-    bin_edges,
-)
+from evalkit.protocols.allpairs.collectors import Collector
+from evalkit.protocols.allpairs.collectors.per_row import Above, Bars, Best, Bins
 from evalkit.protocols.allpairs.engine import Engine
 from evalkit.protocols.allpairs.genuine import (
     count_genuine,
@@ -26,10 +19,11 @@ from evalkit.protocols.allpairs.genuine import (
     given_mates,
     subjects_of,
 )
-from evalkit.protocols.allpairs.impostors import Impostors
-from evalkit.protocols.allpairs.rows import Above, Bars, Best, Bins
-from evalkit.protocols.allpairs.sample import row_levels
+from evalkit.protocols.allpairs.order_statistics import Impostors
+from evalkit.protocols.allpairs.pilot import row_levels
+from evalkit.protocols.allpairs.results import Histogram, Pairs, Search, Verification, bin_edges
 from evalkit.protocols.allpairs.scan import Progress
+from evalkit.protocols.allpairs.screening.choice import choose_screen
 from evalkit.protocols.allpairs.sides import Floats, Ints
 
 

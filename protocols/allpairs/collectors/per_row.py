@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs.checkpoints import State, digest
-from evalkit.protocols.allpairs.collect import Kept
+from evalkit.protocols.allpairs.collectors import State
+from evalkit.protocols.allpairs.collectors.kept import Kept
+from evalkit.protocols.allpairs.kernels.scratch import scratch
 from evalkit.protocols.allpairs.pair_scores import PairScores
-from evalkit.protocols.allpairs.screens import scratch
+from evalkit.protocols.allpairs.resume import digest
+from evalkit.protocols.allpairs.screening.tiles import Found, Interval, Tile
 from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects, same_subject
-from evalkit.protocols.allpairs.tiles import Found, Interval, Tile
 
 _SPARE = 1000
 _CELLS = 1 << 14

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from evalkit.protocols.allpairs.by_numpy import Level, Sifted
+from evalkit.protocols.allpairs.kernels.by_numpy import Level, Sifted
 
 _ROOM = 1 << 20  # candidates of a tile; a tile with more is sifted again with room for them
 _ROWS, _COLUMNS, _DEPTH = 128, 128, 64

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs import by_numpy, screens
-from evalkit.protocols.allpairs.by_numpy import ANY, Level, Sifted, inside
-from evalkit.protocols.allpairs.screens import Screen
+from evalkit.protocols.allpairs.kernels import by_numpy
+from evalkit.protocols.allpairs.kernels.by_numpy import ANY, Level, Sifted, inside
+from evalkit.protocols.allpairs.screening import screens
+from evalkit.protocols.allpairs.screening.screens import Screen
 from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects, same_subject
 
 _INT = np.iinfo(np.int32)
@@ -138,7 +139,7 @@ class Tile:
 
     def _sift(self, levels: list[Level]) -> Sifted:
         if self.screen.on_gpu:
-            from evalkit.protocols.allpairs import on_gpu
+            from evalkit.protocols.allpairs.kernels import on_gpu
 
             sift = on_gpu.sift(self.screen.arithmetic)
             return sift(self.left, self.right, levels, self.j0 - self.i0 if self.diagonal else None)

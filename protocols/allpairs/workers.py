@@ -17,10 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs import checkpoints
-from evalkit.protocols.allpairs.checkpoints import Collector, State
-from evalkit.protocols.allpairs.choice import trusted
-from evalkit.protocols.allpairs.mapped import closed, opened
+from evalkit.protocols.allpairs import resume
+from evalkit.protocols.allpairs.collectors import Collector, State
+from evalkit.protocols.allpairs.rows_on_disk import closed, opened
 from evalkit.protocols.allpairs.scan import (
     EVERY_S,
     Block,
@@ -28,14 +27,15 @@ from evalkit.protocols.allpairs.scan import (
     one_torch_thread,
     uses_torch,
 )
-from evalkit.protocols.allpairs.screens import Codes, Screen
+from evalkit.protocols.allpairs.screening.choice import trusted
+from evalkit.protocols.allpairs.screening.screens import Codes, Screen
 from evalkit.protocols.allpairs.sides import Floats, Ints
 from evalkit.protocols.metrics.similarity import exact_scores
 
 LISTED = 1 << 17  # pairs of a piece, about a second
 
 
-class Cluster(Protocol):
+class Workers(Protocol):
     """Other processes; `evalkit.cluster` has one."""
 
     def place(self, x: Any) -> NDArray[Any]:
@@ -103,7 +103,7 @@ class Listed:
         return out
 
 
-def exact(cluster: Cluster, x: NDArray[Any], i: Ints, y: NDArray[Any], j: Ints) -> Floats:
+def exact(cluster: Workers, x: NDArray[Any], i: Ints, y: NDArray[Any], j: Ints) -> Floats:
     """Score pairs (x[i], y[j]) exactly, rounded once, by the workers: (P,) float64."""
     out = np.empty(len(i))
     job = Listed(cluster.place(x), i, cluster.place(y), j)
@@ -113,7 +113,7 @@ def exact(cluster: Cluster, x: NDArray[Any], i: Ints, y: NDArray[Any], j: Ints) 
     return out
 
 
-def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cluster) -> None:
+def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Workers) -> None:
     """Show every pair to every collector, once: `Scan.run` by the workers of a cluster.
 
     Whatever ends it early, an interrupt too, leaves a checkpoint of every block that has come.
@@ -121,7 +121,7 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cl
     blocks, saved = scan.blocks(screen), time.monotonic()
     mark = scan.mark(blocks, collectors)
     job = Blocks(scan, screen, copy.deepcopy(collectors, {id(scan.scores): scan.scores}))
-    done = checkpoints.restore(
+    done = resume.restore(
         scan.checkpoint, mark, collectors
     )  # into ours, never into those of the job
     todo = {number: block for number, block in enumerate(blocks) if number not in done}
@@ -135,7 +135,7 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Cl
         done.add(number)
 
     def save() -> None:
-        checkpoints.save(scan.checkpoint, screen.name, mark, done, collectors)
+        resume.save(scan.checkpoint, screen.name, mark, done, collectors)
 
     # An interrupt reaches this thread only, so that it never leaves a block merged by half.
     with closing(cluster.run(job, todo)) as finished, ThreadPoolExecutor(1) as merger:

@@ -16,7 +16,7 @@ _COLUMNS = 256  # columns from which a row learns what is high for it
 _EASY = 3  # the place among them from which a score is high for its row
 
 
-class Sample:
+class Pilot:
     """Scores of impostor pairs in which every sampled row and column occurs equally often.
 
     Shuffled rows and columns are cut into 256 groups each, and each group of rows meets `turns`

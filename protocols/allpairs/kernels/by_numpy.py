@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs.screens import scratch
+from evalkit.protocols.allpairs.kernels.scratch import scratch
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 from evalkit.protocols.metrics.similarity import exact_scores
 

@@ -14,8 +14,6 @@ the cut outwards covers it.
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.protocols.allpairs.kernels.scratch import scratch
+from evalkit.protocols.allpairs.screening.projection import Projection
 from evalkit.protocols.allpairs.sides import Floats, Side
 
 COLUMNS = 2048  # columns of a tile; they share one int8 scale
@@ -30,42 +30,7 @@ ROWS = 1024  # of a band, whose product stays in the cache until it is sifted
 BANDS = 4  # of a tile: what Python does a tile is so done for more pairs
 _U32, _U64 = 2.0**-24, 2.0**-53
 _UP = 1 + 1e-9
-_here = threading.local()
 Each = Callable[..., Iterable[Any]]  # map, or that of a pool
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """P of the module's docstring, and `error`: |fl(P x) - P^x| <= error |x| for an orthonormal P^.
-
-    `matrix` is within 1e-12 of orthonormal before it is rounded to float32, which moves it by at
-    most u sqrt(p).  Coordinates are summed from float32 products of `depth` terms each, in float64:
-    those err by gamma_depth |row||x| in all, by Cauchy and Schwarz, for each of p coordinates.  In
-    the end they are rounded to float32.
-    """
-
-    matrix: NDArray[np.float32]  # (p, d)
-    depth: int
-    error: float
-    whole: bool  # p == d: nothing is left out
-
-    @classmethod
-    def of(cls, basis: Floats, depth: int) -> Projection:
-        """Take orthonormal rows (p, d) and mix them, which spreads a row over its coordinates."""
-        p, d = basis.shape
-        mix = np.linalg.qr(np.random.default_rng(0).standard_normal((p, p)))[0]
-        error = (depth + 2) * _U32 / (1 - (depth + 2) * _U32) * np.sqrt(p) + 2 * _U32 + 1e-11
-        return cls((mix @ basis).astype(np.float32), depth, float(error), p == d)
-
-    def of_rows(self, x: NDArray[np.float32]) -> NDArray[Any]:
-        """P x of each row, (n, p)."""
-        parts = [slice(o, o + self.depth) for o in range(0, x.shape[1], self.depth)]
-        if len(parts) == 1:
-            return x @ self.matrix.T
-        whole = np.zeros((len(x), len(self.matrix)))
-        for part in parts:
-            whole += x[:, part] @ self.matrix[:, part].T
-        return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +146,7 @@ class Screen:
         """Codes where the product wants them; bfloat16 adds what its rounding dropped."""
         if self.arithmetic in ("float32", "float64"):
             return code, residual
-        from evalkit.protocols.allpairs import by_torch
+        from evalkit.protocols.allpairs.kernels import by_torch
 
         held = by_torch.tensor(code)
         if self.arithmetic == "bfloat16":
@@ -202,10 +167,10 @@ class Screen:
             out = scratch(self.arithmetic, (len(x), len(y)), x.dtype)
             return np.matmul(x, y.T, out=out)
         if self.on_gpu:
-            from evalkit.protocols.allpairs import on_gpu
+            from evalkit.protocols.allpairs.kernels import on_gpu
 
             return np.asarray(on_gpu.keys(x, y).cpu().numpy())
-        from evalkit.protocols.allpairs import by_torch
+        from evalkit.protocols.allpairs.kernels import by_torch
 
         return by_torch.product(self.arithmetic, x, y)
 
@@ -218,17 +183,6 @@ class Screen:
         e = rx * longest + (nx + rx) * left + gamma * (nx + rx) * (longest + left)
         e = e * _UP + (tiny if u else 0.0)
         return e, e + 2 * x.rest[i] * y.rest[j].max(initial=0) * _UP
-
-
-def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Hand out an array that the next call of the same thread with the same name overwrites."""
-    size = math.prod(shape)
-    held = getattr(_here, name, None)
-    if held is None or held.size < size or held.dtype != dtype:
-        held = np.empty(size, dtype)
-        setattr(_here, name, held)
-    out: NDArray[Any] = held[:size].reshape(shape)
-    return out
 
 
 def _length(v: NDArray[Any]) -> Floats:

@@ -11,11 +11,12 @@ from statistics import median
 import numpy as np
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.allpairs.checkpoints import Collector
+from evalkit.protocols.allpairs.collectors import Collector
 from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.scan import Block, Scan, one_torch_thread, uses_torch
-from evalkit.protocols.allpairs.screens import Projection, Screen
-from evalkit.protocols.allpairs.sides import Floats, Side
+from evalkit.protocols.allpairs.screening.projection import Projection, principal_directions
+from evalkit.protocols.allpairs.screening.screens import Screen
+from evalkit.protocols.allpairs.sides import Floats
 
 GPU_SCREENS = ("triton-int8", "triton-float32", "cuda-int8", "cuda-float32")
 SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8", *GPU_SCREENS)
@@ -107,7 +108,7 @@ def trusted(arithmetic: str) -> bool:
     """Whether torch is here and multiplies as this screen must."""
     if not find_spec("torch"):
         return False
-    from evalkit.protocols.allpairs import by_torch, on_gpu
+    from evalkit.protocols.allpairs.kernels import by_torch, on_gpu
 
     return bool((on_gpu if arithmetic in GPU_SCREENS else by_torch).trusted(arithmetic))
 
@@ -126,20 +127,3 @@ def _projected(
     # A float screen would feel what float32 loses in long sums; int8 would not.
     depth = _DEPTH if arithmetic.endswith("float32") else dim
     return Screen(arithmetic, Projection.of(directions[:p], depth))
-
-
-def principal_directions(scores: PairScores) -> tuple[Floats, Floats]:
-    """Eigenvectors (D, D) of a sample's second moment by falling eigenvalue, and what is left.
-
-    The second is (D + 1,): the share of the energy that the first p directions leave out.
-    """
-    energy, vectors = np.linalg.eigh(_second_moment(scores.x) + _second_moment(scores.y))
-    kept = np.cumsum(np.maximum(energy[::-1], 0))
-    rest = 1 - np.append(0, kept) / (kept[-1] or 1)
-    return np.asarray(vectors[:, ::-1].T), rest
-
-
-def _second_moment(side: Side) -> Floats:
-    rng = np.random.default_rng(_SEED)
-    rows = side.pick(np.sort(rng.permutation(len(side))[:4096]))
-    return np.asarray(rows.T @ rows, np.float64) / max(1, len(rows))

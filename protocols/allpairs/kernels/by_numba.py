@@ -13,9 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs import by_numpy
-from evalkit.protocols.allpairs.by_numpy import ANY, Level, Sifted
-from evalkit.protocols.allpairs.screens import scratch
+from evalkit.protocols.allpairs.kernels import by_numpy
+from evalkit.protocols.allpairs.kernels.by_numpy import ANY, Level, Sifted
+from evalkit.protocols.allpairs.kernels.scratch import scratch
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 from evalkit.protocols.metrics.similarity import rounded_once
 

@@ -1,0 +1,66 @@
+"""Candidate pairs that a collector keeps, and exact scores where float64 cannot tell."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.protocols.allpairs.pair_scores import PairScores
+from evalkit.protocols.allpairs.screening.tiles import Found
+from evalkit.protocols.allpairs.sides import Floats, Ints
+
+
+class Kept:
+    """Pairs in the order they came: (i, j, score) in growing lists, joined when asked for."""
+
+    def __init__(self) -> None:
+        self._parts: list[Found] = []
+        self.size = 0
+
+    def add(self, i: Ints, j: Ints, score: Floats) -> None:
+        """Take more."""
+        self._parts.append(Found(i.astype(np.int32), j.astype(np.int32), score))
+        self.size += len(i)
+
+    def joined(self) -> Found:
+        """Return all of them."""
+        if len(self._parts) != 1:
+            ends = np.empty(0, np.int32)
+            parts = [Found(ends, ends, np.empty(0)), *self._parts]
+            i, j, score = (np.concatenate([part[c] for part in parts]) for c in range(3))
+            self._parts = [Found(i, j, score)]
+        return self._parts[0]
+
+    def keep(self, which: NDArray[np.bool_]) -> None:
+        """Drop the others."""
+        self._parts = [self.joined().at(which)]
+        self.size = len(self._parts[0].i)
+
+
+def settle(
+    scores: PairScores, i: Ints, j: Ints, score: Floats, value: float, slack: float, rank: int
+) -> tuple[float, int]:
+    """Settle the rank-th highest exact score, and how many are strictly above it.
+
+    value : the rank-th highest of `score`, each of which errs by at most slack / 2: so the exact
+    one lies within slack / 2 of `value`, and only pairs within `slack` of it can matter.  They are
+    scored in float64 first, and exactly where float64 cannot tell.
+    """
+    near = np.flatnonzero(np.abs(score - value) <= slack)
+    above = int(np.count_nonzero(score > value + slack))
+    fine = scores.approximate(i[near], j[near])
+    place = len(fine) - (rank - above)
+    middle, tight = float(np.partition(fine, place)[place]), 2 * scores.settled
+    last = np.flatnonzero(np.abs(fine - middle) <= tight)
+    above += int(np.count_nonzero(fine > middle + tight))
+    exact = np.sort(scores.exact(i[near][last], j[near][last]))[::-1]
+    answer = float(exact[rank - above - 1])
+    return answer, above + int(np.count_nonzero(exact > answer))
+
+
+def exceeding(scores: PairScores, i: Ints, j: Ints, bar: float) -> NDArray[np.bool_]:
+    """Whether pairs score strictly above a bar: in float64, and exactly where that cannot tell."""
+    score = scores.approximate(i, j)
+    near = np.flatnonzero(np.abs(score - bar) <= scores.settled)
+    score[near] = scores.exact(i[near], j[near])
+    return np.asarray(score > bar)

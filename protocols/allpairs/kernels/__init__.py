@@ -1,0 +1,1 @@
+"""Products and comparisons of one tile: numpy, numba, torch, CUDA, Triton."""

@@ -1,0 +1,66 @@
+"""Principal directions of a sample, and the product of rows with them within a known error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.protocols.allpairs.pair_scores import PairScores
+from evalkit.protocols.allpairs.sides import Floats, Side
+
+_U32 = 2.0**-24
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """P of `screens`, and `error`: |fl(P x) - P^x| <= error |x| for an orthonormal P^.
+
+    `matrix` is within 1e-12 of orthonormal before it is rounded to float32, which moves it by at
+    most u sqrt(p).  Coordinates are summed from float32 products of `depth` terms each, in float64:
+    those err by gamma_depth |row||x| in all, by Cauchy and Schwarz, for each of p coordinates.  In
+    the end they are rounded to float32.
+    """
+
+    matrix: NDArray[np.float32]  # (p, d)
+    depth: int
+    error: float
+    whole: bool  # p == d: nothing is left out
+
+    @classmethod
+    def of(cls, basis: Floats, depth: int) -> Projection:
+        """Take orthonormal rows (p, d) and mix them, which spreads a row over its coordinates."""
+        p, d = basis.shape
+        mix = np.linalg.qr(np.random.default_rng(0).standard_normal((p, p)))[0]
+        error = (depth + 2) * _U32 / (1 - (depth + 2) * _U32) * np.sqrt(p) + 2 * _U32 + 1e-11
+        return cls((mix @ basis).astype(np.float32), depth, float(error), p == d)
+
+    def of_rows(self, x: NDArray[np.float32]) -> NDArray[Any]:
+        """P x of each row, (n, p)."""
+        parts = [slice(o, o + self.depth) for o in range(0, x.shape[1], self.depth)]
+        if len(parts) == 1:
+            return x @ self.matrix.T
+        whole = np.zeros((len(x), len(self.matrix)))
+        for part in parts:
+            whole += x[:, part] @ self.matrix[:, part].T
+        return whole
+
+
+def principal_directions(scores: PairScores) -> tuple[Floats, Floats]:
+    """Eigenvectors (D, D) of a sample's second moment by falling eigenvalue, and what is left.
+
+    The second is (D + 1,): the share of the energy that the first p directions leave out.
+    """
+    energy, vectors = np.linalg.eigh(_second_moment(scores.x) + _second_moment(scores.y))
+    kept = np.cumsum(np.maximum(energy[::-1], 0))
+    rest = 1 - np.append(0, kept) / (kept[-1] or 1)
+    return np.asarray(vectors[:, ::-1].T), rest
+
+
+def _second_moment(side: Side) -> Floats:
+    rng = np.random.default_rng(_SEED)
+    rows = side.pick(np.sort(rng.permutation(len(side))[:4096]))
+    return np.asarray(rows.T @ rows, np.float64) / max(1, len(rows))
