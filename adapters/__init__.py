@@ -22,7 +22,7 @@ from evalkit.types import InputSpec
 
 GROUP = "evalkit.adapters"
 _PROGRAMS = (".pt", ".pt2", ".torchscript")
-# functions of evalkit.adapters.networks
+# functions of evalkit.adapters.torch.networks
 NETWORKS = (
     "mobilefacenet",
     "iresnet18",
@@ -91,16 +91,16 @@ def load(
     plugins = importlib.metadata.entry_points(group=GROUP)
     name = model.partition(":")[0]
     if suffix == ".onnx":
-        from evalkit.adapters.onnx_model import OnnxModel
+        from evalkit.adapters.onnx.model import OnnxModel
 
         _refuse_others(OnnxModel, options, model)
         return OnnxModel(_file(model), _declared(spec, model), device=device, **options)
     if suffix in _PROGRAMS:
-        from evalkit.adapters import torch_programs
-        from evalkit.adapters.torch_model import TorchModel
+        from evalkit.adapters.torch import programs
+        from evalkit.adapters.torch.model import TorchModel
 
         _refuse_others(TorchModel, options, model)
-        read = torch_programs.program if suffix == ".pt2" else torch_programs.script
+        read = programs.program if suffix == ".pt2" else programs.script
         return read(_file(model), _declared(spec, model), device=device, **options)
     if model in NETWORKS and not Path(model).exists():
         model = _built_in(model, options)
@@ -110,15 +110,15 @@ def load(
                 made = plugin.load()(model, spec=spec, device=device, **options)
             return _checked(made, model)
     if ":" in model and not Path(model).exists():
-        from evalkit.adapters import torch_programs
-        from evalkit.adapters.torch_model import TorchModel
+        from evalkit.adapters.torch import programs
+        from evalkit.adapters.torch.model import TorchModel
 
-        made = torch_programs.factory(model)
+        made = programs.factory(model)
         if not hasattr(made, "state_dict"):
             _refuse_others(object, options, model)
             return _checked(made, model)
         _refuse_others(TorchModel, options, model, "weights", "weights_table")
-        return torch_programs.network(made, model, _declared(spec, model), device=device, **options)
+        return programs.network(made, model, _declared(spec, model), device=device, **options)
     if Path(model).exists():
         hint = "install the plug-in that reads it, or give module:factory"
         kind = "folders" if Path(model).is_dir() else f"{suffix or 'such'} files"
@@ -143,12 +143,12 @@ def runs_code(model: str) -> bool:
 
 
 def _built_in(name: str, options: dict[str, Any]) -> str:
-    from evalkit.adapters.torch_model import import_torch
+    from evalkit.adapters.torch.model import import_torch
 
     import_torch()
     if "weights" not in options:
         raise ModelError(f"{name} alone has random weights", "add --weights FILE, its checkpoint")
-    return f"evalkit.adapters.networks:{name}"
+    return f"evalkit.adapters.torch.networks:{name}"
 
 
 def _refuse_others(adapter: type, options: dict[str, Any], model: str, *more: str) -> None:

@@ -35,7 +35,9 @@ import numpy as np
 from PIL import Image
 
 from evalkit import adapters, alignment, embedder, images
-from evalkit.adapters import onnx_session, presets, torch_programs
+from evalkit.adapters import presets
+from evalkit.adapters.onnx.session import start as start_session
+from evalkit.adapters.torch import programs
 from evalkit.types import InputSpec
 
 
@@ -181,11 +183,11 @@ def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
     else:
         import torch
 
-        from evalkit.adapters import networks
+        from evalkit.adapters.torch import networks
 
         torch.manual_seed(0)
         net = getattr(networks, name)()
-        adapter = torch_programs.network(net, name, preset, device=device, **options)
+        adapter = programs.network(net, name, preset, device=device, **options)
     source = faces(folder, args.side, preset)
     loops: dict[str, Loop] = {}
     if name.endswith(".onnx"):
@@ -271,7 +273,7 @@ def peers(
 def peers_call(name: str, path: str, adapter: Any, device: str) -> Callable[[Any], Any]:
     """A normalised batch in, vectors out, by the runtime's own threads."""
     if name.endswith(".onnx"):
-        session = onnx_session.start(Path(path), device, False, 0)
+        session = start_session(Path(path), device, False, 0)
         given = session.get_inputs()[0].name
         return lambda x: session.run(None, {given: np.asarray(x)})[0]
     import torch

@@ -123,7 +123,7 @@ def test_a_gpu_is_trusted_only_where_it_multiplies_right(way, monkeypatch):
 def test_without_a_gpu_its_screens_are_refused(monkeypatch):
     monkeypatch.setattr(by_torch, "GPU", None)
     x = np.eye(4, dtype=np.float32)
-    with pytest.raises(allpairs.answers.ProtocolError, match=r"cuda-int8 .*, and a GPU"):
+    with pytest.raises(ProtocolError, match=r"cuda-int8 .*, and a GPU"):
         allpairs.verify(x, np.arange(4), fars=["0.5"], engine=Engine(screen="cuda-int8"))
 
 

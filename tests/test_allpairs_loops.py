@@ -8,8 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from evalkit.protocols import allpairs
-from evalkit.protocols.allpairs import Engine, pilot
+from evalkit.protocols.allpairs import Engine, kernels, pilot
 from evalkit.protocols.allpairs.kernels import by_numpy
 from evalkit.protocols.allpairs.kernels.by_numpy import ANY, Level
 from evalkit.protocols.allpairs.sides import Side
@@ -123,7 +122,7 @@ def test_rows_that_are_not_finite_have_no_norm():
 
 def test_a_numba_that_does_not_suit_is_done_without(monkeypatch):
     monkeypatch.setitem(sys.modules, "evalkit.protocols.allpairs.kernels.by_numba", None)
-    monkeypatch.delattr(allpairs, "by_numba", raising=False)
+    monkeypatch.delattr(kernels, "by_numba", raising=False)
     scan = Engine(compiled=True).scan(np.eye(3, dtype=np.float32))
     assert scan.scores.loops is by_numpy
 

@@ -345,7 +345,7 @@ def test_after_twenty_kills_the_file_is_that_of_an_unbroken_run(
 ) -> None:
     for k in range(30, 400):
         (faces / "P0" / f"{k:03d}.png").write_bytes(picture(k))
-    slow = "from evalkit.adapters.onnx_model import OnnxModel as M; import time\n"
+    slow = "from evalkit.adapters.onnx.model import OnnxModel as M; import time\n"
     slow += "e = M.embed; M.embed = lambda s, x: (time.sleep(0.05), e(s, x))[1]\n"
     slow += "from evalkit.cli import main; main()"
     given = ["embed", "--model", model, *FED, "--data", faces, "--batch", 2, "--views", 2]
@@ -391,7 +391,7 @@ def test_a_kill_at_any_moment_from_the_start_leaves_nothing_wrong(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name != "posix", reason="needs signals")
 def test_ctrl_c_exits_with_130_and_resumes(faces: Path, model: Path, tmp_path: Path) -> None:
-    slow = "from evalkit.adapters.onnx_model import OnnxModel as M; import time\n"
+    slow = "from evalkit.adapters.onnx.model import OnnxModel as M; import time\n"
     slow += "e = M.embed; M.embed = lambda s, x: (time.sleep(0.1), e(s, x))[1]\n"
     slow += "from evalkit.cli import main; main()"
     arguments = ["embed", "--model", model, *FED, "--data", faces, tmp_path / "f.h5", "--batch", 1]

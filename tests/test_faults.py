@@ -296,7 +296,7 @@ def test_a_signal_at_any_moment_leaves_nothing_half_written(
 
 
 def test_sigterm_while_embedding_is_resumed(model: Path, tmp_path: Path) -> None:
-    slow = "from evalkit.adapters.onnx_model import OnnxModel as M; import time\n"
+    slow = "from evalkit.adapters.onnx.model import OnnxModel as M; import time\n"
     slow += "e = M.embed; M.embed = lambda s, x: (time.sleep(0.1), e(s, x))[1]\n"
     given = ["embed", "--model", model, *FED, "--data", faces(tmp_path / "faces"), "--batch", 2]
     process = subprocess.Popen(command(*given, tmp_path / "f.h5", before=slow), env=environment())

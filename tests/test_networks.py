@@ -12,7 +12,7 @@ from evalkit.errors import ModelError
 from evalkit.images import find
 
 torch = pytest.importorskip("torch")
-from evalkit.adapters import networks  # noqa: E402
+from evalkit.adapters.torch import networks  # noqa: E402
 
 # Parameters as counted on the definitions that the checkpoints were published with
 # (insightface arcface_torch, clcarwin/sphereface_pytorch without its head, facenet-pytorch).

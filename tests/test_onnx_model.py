@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evalkit import adapters
-from evalkit.adapters import onnx_model, onnx_session
+from evalkit.adapters.onnx import session
 from evalkit.adapters.presets import PRESETS, build, resolve
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
@@ -46,7 +46,7 @@ def by_hand(x: NDArray[np.uint8], spec: InputSpec = SPEC) -> NDArray[np.float32]
 def test_rows_out_equal_rows_in_for_any_declared_batch(
     tmp_path: Path, batch: int | str, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_model, "_TOGETHER", 4)
+    monkeypatch.setattr("evalkit.adapters.onnx.model._TOGETHER", 4)
     model = adapters.load(str(small_models.save(tmp_path / "m.onnx", batch=batch)), spec=SPEC)
     assert model.dim == small_models.DIM
     np.testing.assert_allclose(model.embed(images(n)), by_hand(images(n)), rtol=1e-4, atol=1e-2)
@@ -288,7 +288,7 @@ def test_a_pass_that_never_ends_is_stopped(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as threads:
         passes = [threads.submit(model.embed, white) for _ in range(2)]
         assert not wait(passes, timeout=0.2).done
-        onnx_session.stop()
+        session.stop()
         for one in passes:
             assert isinstance(one.exception(timeout=60), ModelError)
 
@@ -307,7 +307,7 @@ def test_onnx_runtime_keeps_no_record_of_this_machine(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "from evalkit.adapters import onnx_session as s; s.import_onnxruntime()",
+            "from evalkit.adapters.onnx import session as s; s.import_onnxruntime()",
         ],
         env={**os.environ, "HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none"},
         capture_output=True,

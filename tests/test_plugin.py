@@ -16,8 +16,9 @@ from PIL import Image
 
 import evalkit
 from evalkit import adapters, check, embedder
-from evalkit.adapters import answers, batching, torch_programs
+from evalkit.adapters import answers, batching
 from evalkit.adapters.presets import PRESETS
+from evalkit.adapters.torch import programs
 from evalkit.errors import ModelError
 from evalkit.features import FeatureStore
 from evalkit.images import find
@@ -183,7 +184,7 @@ def test_an_adapter_of_other_kinds_is_refused(
 ) -> None:
     model = Fixed()
     setattr(model, field, value)
-    monkeypatch.setattr(torch_programs, "factory", lambda name: model)
+    monkeypatch.setattr(programs, "factory", lambda name: model)
     with pytest.raises(ModelError, match=f"a:b gave a Fixed whose {field} is {value!r}"):
         adapters.load("a:b")
 

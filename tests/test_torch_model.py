@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from skipped_everywhere import A_GPU, NO_GPU
 
 from evalkit import adapters
-from evalkit.adapters import answers, torch_programs
+from evalkit.adapters import answers
 from evalkit.adapters.presets import build
-from evalkit.adapters.torch_model import TorchModel
+from evalkit.adapters.torch import programs
+from evalkit.adapters.torch.model import TorchModel
 from evalkit.cli import run
 from evalkit.errors import ModelError
 from evalkit.images import find
@@ -197,7 +198,7 @@ def test_the_fingerprint_follows_layers_and_buffers_that_are_not_saved(
         if other:
             change(net)
             net.load_state_dict(weights)
-        return adapters.fingerprint(torch_programs.network(net, "net", SPEC))
+        return adapters.fingerprint(programs.network(net, "net", SPEC))
 
     assert made(False) == made(False) != made(True)
 
@@ -458,7 +459,7 @@ import resource
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from evalkit.adapters import torch_programs
+from evalkit.adapters.torch import programs
 
 
 def faults(passes):
@@ -469,7 +470,7 @@ def faults(passes):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-torch_programs.network(torch.nn.Flatten(), "net", SPEC, device="cpu")
+programs.network(torch.nn.Flatten(), "net", SPEC, device="cpu")
 with ThreadPoolExecutor(1) as thread:
     thread.submit(faults, 1).result()
     print(thread.submit(faults, 10).result())

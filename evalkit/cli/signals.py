@@ -40,7 +40,7 @@ def _watch(woken: socket.socket, waker: socket.socket) -> None:
     """Wait for a signal, and after it no longer than is promised; `waker` is kept from closing."""
     ending = _next(woken)
     try:
-        if runtime := sys.modules.get("evalkit.adapters.onnx_session"):
+        if runtime := sys.modules.get("evalkit.adapters.onnx.session"):
             runtime.stop()
         woken.settimeout(_PATIENCE_S)
         _next(woken)

@@ -6,10 +6,10 @@ in PyTorch. Each function returns a `torch.nn.Module` with random weights that t
 (N, 3, H, W) float32, normalised, and gives (N, D) float32.
 """
 
-from evalkit.adapters.networks.inception import inception_resnet_v1
-from evalkit.adapters.networks.iresnet import iresnet18, iresnet34, iresnet50, iresnet100
-from evalkit.adapters.networks.mobile import mobilefacenet
-from evalkit.adapters.networks.spherenet import sphereface20, sphereface64
+from evalkit.adapters.torch.networks.inception import inception_resnet_v1
+from evalkit.adapters.torch.networks.iresnet import iresnet18, iresnet34, iresnet50, iresnet100
+from evalkit.adapters.torch.networks.mobile import mobilefacenet
+from evalkit.adapters.torch.networks.spherenet import sphereface20, sphereface64
 
 __all__ = [
     "inception_resnet_v1",

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import answers, onnx_session
+from evalkit.adapters import answers
 from evalkit.adapters.batching import check_images, cores, fed_as, filled, vectors
-from evalkit.adapters.onnx_digest import digest
-from evalkit.adapters.onnx_session import import_onnxruntime
+from evalkit.adapters.onnx import session
+from evalkit.adapters.onnx.digest import digest
+from evalkit.adapters.onnx.session import import_onnxruntime
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
 
@@ -49,22 +50,22 @@ class OnnxModel:
     ) -> None:
         self.spec, self.name = spec, path.name
         self.fingerprint = digest(path)
-        self._run_options = onnx_session.run_options()
-        self._session = onnx_session.start(path, device, allow_cpu, threads)
+        self._run_options = session.run_options()
+        self._session = session.start(path, device, allow_cpu, threads)
         provider = self._session.get_providers()[0]
-        self._device = "cpu" if provider == onnx_session.CPU[0] else "cuda"
+        self._device = "cpu" if provider == session.CPU[0] else "cuda"
         self._number = int(device.partition(":")[2] or 0) if self._device == "cuda" else 0
         self._feeds_on = _torch_device(self._device, self._number)
         on_cpu = max(1, cores() // threads) if threads else 1
         self.streams = on_cpu if self._device == "cpu" else 2
-        given = onnx_session.image_input(self._session, spec, path.name)
-        self._input, self._dtype = given.name, onnx_session.INPUTS[given.type]
-        self._output = onnx_session.output_name(self._session, output, path.name)
+        given = session.image_input(self._session, spec, path.name)
+        self._input, self._dtype = given.name, session.INPUTS[given.type]
+        self._output = session.output_name(self._session, output, path.name)
         self.runtime = (
             f"onnxruntime {import_onnxruntime().__version__} {provider} "
             f"{np.dtype(self._dtype)}, output {self._output}"
         )
-        self._flags = onnx_session.training_flags(self._session)
+        self._flags = session.training_flags(self._session)
         self.runtime += "".join(f", {flag} false" for flag in self._flags)
         declared = given.shape[0] if isinstance(given.shape[0], int) else None
         if declared is not None and declared < 1:
@@ -108,7 +109,7 @@ class OnnxModel:
             if _OUT_OF_MEMORY.search(str(e)):
                 raise MemoryError(str(e)) from e
             raise ModelError(
-                f"{self.name} fails on {batch} images: {onnx_session.reason(e)}", fed_as(self.spec)
+                f"{self.name} fails on {batch} images: {session.reason(e)}", fed_as(self.spec)
             ) from e
         return vectors(rows, len(rows), self.name)[: len(images)]
 
@@ -116,10 +117,10 @@ class OnnxModel:
         """Normalise the images, on the GPU where torch sees it too."""
         if self._feeds_on is None:
             return feed(images, self.spec, self._dtype)
-        from evalkit.adapters import torch_model
+        from evalkit.adapters.torch import model
 
-        torch = torch_model.import_torch()
-        x = torch_model.feed(images, self.spec, self._feeds_on)
+        torch = model.import_torch()
+        x = model.feed(images, self.spec, self._feeds_on)
         x = x.to(getattr(torch, np.dtype(self._dtype).name)).contiguous()
         if self._feeds_on.type == "cuda":  # the runtime has a stream of its own
             torch.cuda.current_stream(self._feeds_on).synchronize()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evalkit.adapters.torch_model import import_torch
+from evalkit.adapters.torch.model import import_torch
 from evalkit.errors import MissingPackageError, ModelError
 
 _COUNTERS = "num_batches_tracked"

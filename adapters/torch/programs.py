@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.adapters import users_code
-from evalkit.adapters.torch_model import TorchModel, import_torch, reason
+from evalkit.adapters.torch.model import TorchModel, import_torch, reason
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
 
@@ -90,7 +90,7 @@ def network(
     if weights_table is not None and weights is None:
         raise ModelError(f"a table {weights_table!r} of no file", "add --weights FILE")
     if weights is not None:
-        from evalkit.adapters.checkpoints import fill
+        from evalkit.adapters.torch.weights import fill
 
         fill(net, Path(weights), weights_table)
     with users_code.blamed(model):

@@ -1,0 +1,1 @@
+"""ONNX models: the adapter, its session, the digest of a graph."""

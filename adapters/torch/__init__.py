@@ -1,0 +1,1 @@
+"""Torch models: modules, TorchScript and exported programs, weights, published networks."""
