@@ -20,8 +20,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from evalkit import adapters, embedder, images
+from evalkit import adapters, images
 from evalkit.adapters.presets import PRESETS
+from evalkit.embedding import embedder
 from evalkit.images.digests import ImageDigests
 
 ROOT = Path(__file__).resolve().parents[1]

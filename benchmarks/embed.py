@@ -34,10 +34,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from evalkit import adapters, alignment, embedder, images
+from evalkit import adapters, images
 from evalkit.adapters import presets
 from evalkit.adapters.onnx.session import start as start_session
 from evalkit.adapters.torch import programs
+from evalkit.embedding import embedder
+from evalkit.images import alignment
 from evalkit.types import InputSpec
 
 

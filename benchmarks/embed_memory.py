@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evalkit import embedder, images
+from evalkit import images
 from evalkit.adapters import presets
+from evalkit.embedding import embedder
 
 
 class Tiny:

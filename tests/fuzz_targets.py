@@ -25,7 +25,6 @@ from evalkit.datasets import (
     blufr,
     cfp,
     ijb,
-    landmarks,
     layouts,
     lfw,
     matfile,
@@ -37,6 +36,7 @@ from evalkit.datasets import (
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import EvalkitError
 from evalkit.features import FeatureStore
+from evalkit.images import landmarks
 from evalkit.keys import read_keys
 from evalkit.types import Manifest
 

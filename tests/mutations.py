@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from evalkit import alignment, embedder, images
+from evalkit import images
 from evalkit.datasets import bin as bin_sets
+from evalkit.embedding import embedder
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
-from evalkit.images import ImageSource
+from evalkit.images import ImageSource, alignment
 from evalkit.types import InputSpec, Manifest
 
 SIDE = 16

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from evalkit.alignment import TEMPLATES, aligned, similarity, warp
 from evalkit.errors import DataError
 from evalkit.images import ImageSource
+from evalkit.images.alignment import TEMPLATES, aligned, similarity, warp
 
 _, TEMPLATE = TEMPLATES["arcface-112"]
 

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.allpairs.kernels.by_numpy import Level

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalkit import jpeg
 from evalkit.adapters import embeddings, vector_files
 from evalkit.errors import DataError
 from evalkit.features import FeatureStore
-from evalkit.images import decoding
+from evalkit.images import decoding, jpeg
 from evalkit.types import Manifest
 
 MIB = 1 << 20

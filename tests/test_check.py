@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalkit import check
 from evalkit.adapters.presets import PRESETS
 from evalkit.cli import run
+from evalkit.embedding import input_check
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
 
@@ -62,41 +62,43 @@ def test_d_prime_is_that_of_the_weighted_scores() -> None:
     x = rng.normal(size=(14, 5)) + rng.normal(size=(7, 5)).repeat(2, axis=0)
     weights = np.array([np.ones(7, int), [2, 0, 1, 1, 0, 3, 0]])
     wanted = [brute_force(x, w) for w in weights]
-    np.testing.assert_allclose(check.d_prime(x, weights), wanted, rtol=1e-9)
+    np.testing.assert_allclose(input_check.d_prime(x, weights), wanted, rtol=1e-9)
 
 
 def test_vectors_without_a_length_separate_nothing() -> None:
     for x in (np.zeros((8, 3)), np.full((8, 3), np.nan), np.ones((8, 3))):
-        assert check.d_prime(x, np.ones((1, 4))).tolist() == [0.0]
+        assert input_check.d_prime(x, np.ones((1, 4))).tolist() == [0.0]
 
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
-@pytest.mark.parametrize("k", range(len(check.NORMALISATIONS)))
+@pytest.mark.parametrize("k", range(len(input_check.NORMALISATIONS)))
 def test_the_right_spec_is_found_from_any_declared_one(color: str, k: int) -> None:
-    mean, std = check.NORMALISATIONS[k]
+    mean, std = input_check.NORMALISATIONS[k]
     declared = InputSpec(size=(SIZE, SIZE), color=color, mean=mean, std=std)  # type: ignore[arg-type]
-    trials = check.compare_specs(Projection, declared, faces())
+    trials = input_check.compare_specs(Projection, declared, faces())
     good = [t for t in trials if t.verdict in ("best", "as good")]
     assert {t.spec.color for t in good} == {"bgr"}
     assert TRUE in [t.spec for t in good]
     assert {t.verdict for t in trials if t.spec.color == "rgb"} == {"worse"}
     refused = [t.spec for t in trials if t.verdict == "refused"]
-    assert [s.size for s in refused] == list(check.SIZES)
+    assert [s.size for s in refused] == list(input_check.SIZES)
     assert refused[1].crop == "sphereface-112x96"
 
 
 def test_the_declared_spec_is_tried_first_and_no_spec_twice() -> None:
     for preset in PRESETS.values():
-        found = check.candidates(preset)
+        found = input_check.candidates(preset)
         assert found[0] == preset
         assert len({(s.color, s.mean, s.std) for s in found}) == len(found)
-    assert len(check.candidates(PRESETS["arcface"])) == 8
-    assert len(check.candidates(PRESETS["sphereface"])) == 8  # 128 is 127.5 to anybody
+    assert len(input_check.candidates(PRESETS["arcface"])) == 8
+    assert len(input_check.candidates(PRESETS["sphereface"])) == 8  # 128 is 127.5 to anybody
 
 
 def test_the_imagenet_numbers_turn_with_the_colours() -> None:
     turned = next(
-        s for s in check.candidates(PRESETS["arcface"]) if s.color == "bgr" and 57 < s.std[0] < 58
+        s
+        for s in input_check.candidates(PRESETS["arcface"])
+        if s.color == "bgr" and 57 < s.std[0] < 58
     )
     assert turned.mean == PRESETS["imagenet"].mean[::-1]
 
@@ -106,16 +108,16 @@ def test_specs_that_feed_the_same_are_as_good() -> None:
         def embed(self, images: np.ndarray) -> np.ndarray:
             return images.reshape(len(images), -1)[:, :12].astype(np.float32) - 127.5
 
-    trials = check.compare_specs(Deaf, TRUE, faces())
+    trials = input_check.compare_specs(Deaf, TRUE, faces())
     assert {t.verdict for t in trials[1:8]} == {"as good"}
 
 
 def test_a_112x96_crop_is_the_112x112_one_without_its_sides() -> None:
     wide = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
-    narrow = check.resized(wide, (112, 96))
+    narrow = input_check.resized(wide, (112, 96))
     np.testing.assert_array_equal(narrow, wide[:, :, 8:104])
-    np.testing.assert_array_equal(check.resized(narrow, (112, 112))[:, :, 8:104], narrow)
-    assert check.resized(wide, (160, 160)).shape == (2, 160, 160, 3)
+    np.testing.assert_array_equal(input_check.resized(narrow, (112, 112))[:, :, 8:104], narrow)
+    assert input_check.resized(wide, (160, 160)).shape == (2, 160, 160, 3)
 
 
 def test_a_model_whose_rows_depend_on_their_batch_is_caught() -> None:
@@ -124,8 +126,8 @@ def test_a_model_whose_rows_depend_on_their_batch_is_caught() -> None:
             x = super().embed(images)
             return x - x.mean(axis=0) if len(x) > 1 else x
 
-    assert check.behaviour(Projection(TRUE), faces(), 0).rows_are_independent
-    assert not check.behaviour(Leaky(TRUE), faces(), 0).rows_are_independent
+    assert input_check.behaviour(Projection(TRUE), faces(), 0).rows_are_independent
+    assert not input_check.behaviour(Leaky(TRUE), faces(), 0).rows_are_independent
 
 
 @pytest.fixture

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import pytest
 from test_allpairs_engine import FARS, people, told
-from test_elsewhere import every_answer
 from test_faults import FED, command, environment, faces, model, small_disk
+from test_workers import every_answer
 
-from evalkit import adapters, cluster, embedder, images
+from evalkit import adapters, cluster, images
 from evalkit.adapters import presets
 from evalkit.cli import run
 from evalkit.cluster import Cluster
+from evalkit.embedding import embedder
 from evalkit.errors import DataError, EvalkitError
 from evalkit.protocols import allpairs
 from evalkit.protocols.allpairs import Engine, scan, workers
@@ -319,11 +320,12 @@ def alive(cache: Path) -> list[int]:
 
 
 SLOW = (
-    "from evalkit.protocols.allpairs import scan, screens, elsewhere; import time\n"
-    "scan._BLOCK, screens.ROWS, elsewhere.EVERY_S, scan.EVERY_S = 50_000, 8, 0.0, 0.0\n"
-    "from evalkit.protocols.allpairs import checkpoints as c\nsave = c.save\n"
+    "from evalkit.protocols.allpairs import scan, workers; import time\n"
+    "from evalkit.protocols.allpairs.screening import screens\n"
+    "scan._BLOCK, screens.ROWS, workers.EVERY_S, scan.EVERY_S = 50_000, 8, 0.0, 0.0\n"
+    "from evalkit.protocols.allpairs import resume as c\nsave = c.save\n"
     "c.save = lambda *a: (save(*a), time.sleep(0.1))\n"
-    "from evalkit import embedder\n"
+    "from evalkit.embedding import embedder\n"
     "embedder._PIECE = 4\n"
     "from evalkit.features import FeatureStore as F\n"
     "write = F.write\n"

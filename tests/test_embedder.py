@@ -17,8 +17,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from evalkit import batch_trial, embedder, images
+from evalkit import images
 from evalkit.cli import run
+from evalkit.embedding import batch_trial, embedder
 from evalkit.errors import DataError, FeatureStoreError, ModelError
 from evalkit.features import FeatureStore
 from evalkit.types import InputSpec

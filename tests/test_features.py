@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evalkit import reuse
+from evalkit.embedding import reuse
 from evalkit.errors import EvalkitError, FeatureStoreError
 from evalkit.features import FeatureStore
 from evalkit.files import hidden

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evalkit import images, jpeg
+from evalkit import images
 from evalkit.errors import DataError
+from evalkit.images import jpeg
 
 RNG = np.random.default_rng(0)
 MOST = 1 << 20

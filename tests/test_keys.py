@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from evalkit.adapters import vector_files
-from evalkit.datasets import ijb, landmarks, layouts, lfw, megaface
+from evalkit.datasets import ijb, layouts, lfw, megaface
 from evalkit.datasets.lfw import parse_pairs
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.identity import digest
-from evalkit.images import find
+from evalkit.images import find, landmarks
 from evalkit.keys import canonical, read_keys, rows_of, subjects_of
 
 

@@ -16,13 +16,12 @@ from PIL import Image
 
 import evalkit
 from evalkit import report as reports
-from evalkit.alignment import GROUP, TEMPLATES, aligned, detected, doubt, load_detector
 from evalkit.cli import run
 from evalkit.compare import check_comparable
-from evalkit.datasets import landmarks
 from evalkit.errors import DataError, EvalkitError, ModelError, ReportError
 from evalkit.features import FeatureStore
-from evalkit.images import ImageSource, find
+from evalkit.images import ImageSource, find, landmarks
+from evalkit.images.alignment import GROUP, TEMPLATES, aligned, detected, doubt, load_detector
 
 PACKAGE = Path(__file__).parent / "detector"
 SIZE, TEMPLATE = TEMPLATES["arcface-112"]

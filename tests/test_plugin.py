@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import evalkit
-from evalkit import adapters, check, embedder
+from evalkit import adapters
 from evalkit.adapters import answers, batching
 from evalkit.adapters.presets import PRESETS
 from evalkit.adapters.torch import programs
+from evalkit.embedding import embedder, input_check
 from evalkit.errors import ModelError
 from evalkit.features import FeatureStore
 from evalkit.images import find
@@ -120,7 +121,7 @@ def test_a_batch_is_kept_to_exactly() -> None:
         expected = images[:n].mean((1, 2))[:, :2].astype(np.float32)
         np.testing.assert_array_equal(batching.embed(model, images[:n]), expected)
     assert answers.refuse_random(model, answers.answers(model)) == ""
-    assert check.behaviour(model, images, seconds=0).batch_difference == 0
+    assert input_check.behaviour(model, images, seconds=0).batch_difference == 0
 
 
 def test_an_error_of_a_plug_in_names_it() -> None:

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalkit import embedder, images
+from evalkit import images
+from evalkit.embedding import embedder
 from evalkit.protocols import allpairs
 
 pytestmark = [

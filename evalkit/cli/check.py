@@ -10,7 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from evalkit import __version__, adapters, check, images
+from evalkit import __version__, adapters, images
 from evalkit.adapters import answers
 from evalkit.adapters.presets import describe
 from evalkit.cli.model_options import ModelChoice, model_options
@@ -18,6 +18,7 @@ from evalkit.cli.options import Command
 from evalkit.cli.output import Output, json_option, write_json
 from evalkit.cli.terminal import show
 from evalkit.datasets import bin as bin_sets
+from evalkit.embedding import input_check
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError
 from evalkit.images import ImageSource, Picture
 from evalkit.types import InputSpec
@@ -58,11 +59,11 @@ def command(choice: ModelChoice, people: int, json_path: Path | None, quiet: boo
     size = adapter.spec.size
     faces = None if choice.data is None else _faces(choice.data, choice, adapter, people, output)
     noise = np.random.default_rng(0).integers(0, 256, (32, *size, 3), dtype=np.uint8)
-    seen = check.behaviour(adapter, noise if faces is None else faces[:64])
-    trials: list[check.Trial] = []
+    seen = input_check.behaviour(adapter, noise if faces is None else faces[:64])
+    trials: list[input_check.Trial] = []
     if faces is not None:
         with output.bar("trying", "spec") as progress:
-            trials = check.compare_specs(
+            trials = input_check.compare_specs(
                 lambda spec: _load(choice, spec), adapter.spec, faces, progress
             )
     verdict, fine = _verdict(adapter, seen, trials)
@@ -122,7 +123,7 @@ def _couples(data: Path) -> tuple[ImageSource, np.ndarray[Any, np.dtype[np.int64
 
 
 def _verdict(
-    adapter: adapters.Adapter, seen: check.Behaviour, trials: list[check.Trial]
+    adapter: adapters.Adapter, seen: input_check.Behaviour, trials: list[input_check.Trial]
 ) -> tuple[str, bool]:
     if seen.failed:
         return f"wrong: {seen.failed} vectors hold NaN or infinity", False
@@ -131,7 +132,7 @@ def _verdict(
     if not trials:
         return f"fine as far as noise shows; to try colours and scale, add --data: {_WANTED}", True
     best, own = trials[0], next(t for t in trials if t.spec == adapter.spec)
-    if not check.separates(trials):
+    if not input_check.separates(trials):
         return (
             f"wrong: no way to feed it separates people (best d' {best.d_prime or 0:.2f}); "
             "is it a face model, and are the images aligned to its crop?"
@@ -147,8 +148,8 @@ def _verdict(
 
 def _lines(
     adapter: adapters.Adapter,
-    seen: check.Behaviour,
-    trials: list[check.Trial],
+    seen: input_check.Behaviour,
+    trials: list[input_check.Trial],
     faces: Picture | None,
 ) -> list[str]:
     low, median, high = seen.norms
@@ -180,8 +181,8 @@ def _runtime(adapter: adapters.Adapter) -> str:
 
 def _document(
     adapter: adapters.Adapter,
-    seen: check.Behaviour,
-    trials: list[check.Trial],
+    seen: input_check.Behaviour,
+    trials: list[input_check.Trial],
     faces: Picture | None,
     verdict: str,
     fine: bool,

@@ -10,7 +10,6 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit import alignment
 from evalkit.adapters import embeddings, vector_files
 from evalkit.arrays import refuse_unwritten
 from evalkit.cli.options import Command, fars_option
@@ -20,7 +19,7 @@ from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
 from evalkit.identity import digest
-from evalkit.images import ImageSource
+from evalkit.images import ImageSource, alignment
 from evalkit.keys import rows_of
 from evalkit.protocols import ijb
 from evalkit.types import InputSpec, Manifest

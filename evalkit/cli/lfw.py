@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evalkit import alignment, images
+from evalkit import images
 from evalkit.cli.options import Command
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
@@ -20,6 +20,7 @@ from evalkit.datasets import lfw as lists
 from evalkit.datasets import lfw_images
 from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import EXIT_DONE, DataError
+from evalkit.images import alignment
 from evalkit.protocols import lfw, verification
 from evalkit.types import InputSpec
 

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from evalkit import adapters, alignment, cache, embedder, images
+from evalkit import adapters, cache, images
 from evalkit.adapters import presets
 from evalkit.cli.options import Option
 from evalkit.cli.output import Output
 from evalkit.cli.parameters import Model, Readable, Size
 from evalkit.cli.terminal import say
-from evalkit.datasets import landmarks
+from evalkit.embedding import embedder
 from evalkit.errors import DataError, ModelError
 from evalkit.escaping import printable
 from evalkit.features import FeatureStore
-from evalkit.images import ImageSource
+from evalkit.images import ImageSource, alignment, landmarks
 from evalkit.types import InputSpec, Manifest
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
-from evalkit import jpeg
 from evalkit.errors import DataError
+from evalkit.images import jpeg
 
 AVIF = "avif" in features.modules and features.check("avif")  # since Pillow 11.3
 JPEG2000 = bool(features.check("jpg_2000"))

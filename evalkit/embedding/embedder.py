@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit import cache, locks, reuse
+from evalkit import cache, locks
 from evalkit.adapters import Adapter, answers, batching, fingerprint
 from evalkit.adapters.presets import describe
-from evalkit.batch_trial import batch_difference, best_batch
+from evalkit.embedding import reuse
+from evalkit.embedding.batch_trial import batch_difference, best_batch
 from evalkit.errors import DataError, ModelError
 from evalkit.features import PENDING, FeatureStore, difference
 from evalkit.files import hidden

@@ -14,9 +14,9 @@ from scipy.special import ndtri
 
 from evalkit.adapters import Adapter, batching
 from evalkit.adapters.presets import PRESETS
-from evalkit.alignment import TEMPLATES
 from evalkit.errors import ModelError
 from evalkit.images import Picture
+from evalkit.images.alignment import TEMPLATES
 from evalkit.types import InputSpec
 
 Floats = NDArray[np.float64]
