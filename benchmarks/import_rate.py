@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evalkit.datasets import matio
+from evalkit.vectors import devkit_matrix
 
 DIM, A_FOLDER = 512, 100
 
@@ -28,7 +28,7 @@ def make(folder: Path, files: int) -> None:
         below = folder / f"{o // 10000}" / f"{o:08d}@N00"
         below.mkdir(parents=True)
         for k, x in enumerate(rng.standard_normal((A_FOLDER, DIM), np.float32)):
-            matio.write_feature(below / f"{o + k}_0.jpg_foam.bin", x)
+            devkit_matrix.write_feature(below / f"{o + k}_0.jpg_foam.bin", x)
 
 
 def main() -> None:

@@ -13,13 +13,13 @@ import time
 import tracemalloc
 from importlib.resources import as_file, files
 
-from evalkit.features import FeatureStore
 from evalkit.protocols import allpairs
 from evalkit.protocols.all_vs_all import FARS
 from evalkit.protocols.metrics.similarity import normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate
+from evalkit.vectors.store import FeatureStore
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.errors import EvalkitError
-from evalkit.features import FeatureStore
 from evalkit.files import cache_folder
 from evalkit.locks import is_taken
+from evalkit.vectors.store import FeatureStore
 
 STAMPS = "stamps"
 _FEATURES = "features"

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from evalkit import report as reports
-from evalkit.datasets import matio
 from evalkit.errors import ProtocolError
 from evalkit.files import whole_file
 from evalkit.protocols import metrics
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.types import Estimate, Report
+from evalkit.vectors import devkit_matrix
 
 FARS = tuple(f"1e-{k}" for k in range(1, 13))
 NOISE = (0.05, 0.27)  # an image's distance from its subject's centre of length 1: good to bad
@@ -207,7 +207,7 @@ def write(faces: FaceSet, folder: Path, kind: Literal["npy", "bin"] = "npy") -> 
             shape = {"descr": "<f4", "fortran_order": False, "shape": (faces.rows, faces.dim)}
             np.lib.format.write_array_header_1_0(f, shape)
         else:
-            f.write(matio.header(faces.rows, faces.dim))
+            f.write(devkit_matrix.header(faces.rows, faces.dim))
         for rows in faces.blocks():
             f.write(np.ascontiguousarray(rows, "<f4").data)
             done += len(rows)

@@ -18,7 +18,6 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from evalkit.adapters import embeddings, vector_files
 from evalkit.datasets import (
     agedb,
     bcolz,
@@ -27,18 +26,17 @@ from evalkit.datasets import (
     ijb,
     layouts,
     lfw,
-    matfile,
-    matio,
     megaface,
     score_lists,
     trillion,
 )
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import EvalkitError
-from evalkit.features import FeatureStore
 from evalkit.images import landmarks
 from evalkit.keys import read_keys
 from evalkit.types import Manifest
+from evalkit.vectors import devkit_matrix, embeddings, matlab, readers
+from evalkit.vectors.store import FeatureStore
 
 GOLDEN = Path(__file__).parent / "golden" / "bcolz"
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -114,7 +112,7 @@ def _one(name: str, data: bytes | str, parse: Callable[[Path], Any], suffix: str
 
 
 def _vectors(path: Path) -> Any:
-    x, _ = vector_files.read(path)
+    x, _ = readers.read(path)
     embeddings.check(x, path)
     return np.asarray(x).sum()
 
@@ -183,17 +181,18 @@ def _bin_sets() -> Iterator[Target]:
 
 def _binary() -> Iterator[Target]:
     yield from _bin_sets()
-    feature = matio.header(3, 1) + X[0].tobytes()
-    yield _one("devkit feature .bin", feature, lambda p: matio.read_features([p, p]), ".bin")
-    matrix = matio.header(1, 3) + X[0].tobytes()
+    feature = devkit_matrix.header(3, 1) + X[0].tobytes()
+    read = devkit_matrix.read_features
+    yield _one("devkit feature .bin", feature, lambda p: read([p, p]), ".bin")
+    matrix = devkit_matrix.header(1, 3) + X[0].tobytes()
     model = feature + matrix + matrix
     yield _one("devkit model .bin", model, megaface.read_model, ".bin")
-    submission = matio.header(4, 3) + X.tobytes()
+    submission = devkit_matrix.header(4, 3) + X.tobytes()
     yield _one("trillion .bin", submission, trillion.read_submission, ".bin")
     mat = {"features": X, "keys": np.array(KEYS, object), "s": {"a": 1.0, "b": "text"}}
     for packed in (False, True):
         data = _made(lambda p, packed=packed: savemat(p, mat, do_compression=packed), ".mat")
-        yield _one(f".mat{', compressed' if packed else ''}", data, matfile.read, ".mat")
+        yield _one(f".mat{', compressed' if packed else ''}", data, matlab.read, ".mat")
     yield _one("AgeDB .mat", _made(_agedb_file, ".mat"), agedb.read, ".mat")
     yield _one("BLUFR .mat", _made(_blufr_file, ".mat"), blufr.read_config, ".mat")
     carray = {

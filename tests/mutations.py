@@ -20,9 +20,9 @@ from evalkit import images
 from evalkit.datasets import bin as bin_sets
 from evalkit.embedding import embedder
 from evalkit.errors import DataError
-from evalkit.features import FeatureStore
 from evalkit.images import ImageSource, alignment
 from evalkit.types import InputSpec, Manifest
+from evalkit.vectors.store import FeatureStore
 
 SIDE = 16
 SPEC = InputSpec(size=(SIDE, SIDE), color="rgb", mean=(0.0,) * 3, std=(1.0,) * 3)

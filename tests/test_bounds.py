@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalkit.adapters import embeddings, vector_files
 from evalkit.errors import DataError
-from evalkit.features import FeatureStore
 from evalkit.images import decoding, jpeg
 from evalkit.types import Manifest
+from evalkit.vectors import embeddings, readers
+from evalkit.vectors.store import FeatureStore
 
 MIB = 1 << 20
 # HDF5
@@ -232,9 +232,9 @@ def test_a_tensor_of_one_value_for_all_rows(tmp_path: Path, shape: tuple[int, ..
     torch = pytest.importorskip("torch")
     torch.save(torch.ones(1).expand(shape), tmp_path / "x.pt")
     with pytest.raises(DataError, match="of 4 bytes: its rows lie on each other"):
-        vector_files.read(tmp_path / "x.pt")
+        readers.read(tmp_path / "x.pt")
     torch.save(torch.ones(4, 6)[::2, 1:3], tmp_path / "y.pt")
-    assert vector_files.read(tmp_path / "y.pt")[0].shape == (2, 2)
+    assert readers.read(tmp_path / "y.pt")[0].shape == (2, 2)
 
 
 def test_parquet_of_one_value_for_all_rows(tmp_path: Path) -> None:

@@ -327,7 +327,7 @@ SLOW = (
     "c.save = lambda *a: (save(*a), time.sleep(0.1))\n"
     "from evalkit.embedding import embedder\n"
     "embedder._PIECE = 4\n"
-    "from evalkit.features import FeatureStore as F\n"
+    "from evalkit.vectors.store import FeatureStore as F\n"
     "write = F.write\n"
     "F.write = lambda *a: (write(*a), time.sleep(0.02))\n"
 )
@@ -398,7 +398,7 @@ def test_a_driver_that_is_ended_goes_on_from_its_checkpoint(
 
 @pytest.mark.slow
 def test_a_killed_driver_of_embedding_goes_on(model: Path, tmp_path: Path) -> None:
-    from evalkit.features import FeatureStore
+    from evalkit.vectors.store import FeatureStore
 
     given: list[object] = ["embed", "--model", model, *FED, "--batch", 2, "--views", 2]
     given += ["--data", faces(tmp_path / "faces", 400)]

@@ -13,13 +13,13 @@ import pytest
 from skipped_everywhere import NO_GPU
 
 from evalkit import report as reports
-from evalkit.adapters import embeddings
 from evalkit.cli import run
 from evalkit.compare import compare
 from evalkit.errors import ReportError
-from evalkit.features import FeatureStore
 from evalkit.protocols import verification
 from evalkit.types import PairSet
+from evalkit.vectors import embeddings
+from evalkit.vectors.store import FeatureStore
 
 ROOT = Path(__file__).resolve().parents[1]
 OLD = Path(__file__).parent / "golden" / "version-1"

@@ -21,8 +21,8 @@ from evalkit import images
 from evalkit.cli import run
 from evalkit.embedding import batch_trial, embedder
 from evalkit.errors import DataError, FeatureStoreError, ModelError
-from evalkit.features import FeatureStore
 from evalkit.types import InputSpec
+from evalkit.vectors.store import FeatureStore
 
 SPEC = InputSpec(size=(8, 8), color="rgb", mean=(0.0,) * 3, std=(1.0,) * 3)
 

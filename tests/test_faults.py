@@ -20,12 +20,12 @@ from PIL import Image
 
 import evalkit
 from evalkit import report as reports
-from evalkit.adapters import embeddings
 from evalkit.cli import run
 from evalkit.errors import DataError, FeatureStoreError
-from evalkit.features import FeatureStore
 from evalkit.protocols import all_vs_all, blufr, megaface, trillion, verification
 from evalkit.types import Manifest, PairSet, Report
+from evalkit.vectors import embeddings
+from evalkit.vectors.store import FeatureStore
 
 pytestmark = [
     pytest.mark.once,

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from evalkit.embedding import reuse
 from evalkit.errors import EvalkitError, FeatureStoreError
-from evalkit.features import FeatureStore
 from evalkit.files import hidden
 from evalkit.types import Manifest
+from evalkit.vectors.store import FeatureStore
 
 N, V, D = 60, 2, 16
 KEY = {"model": "mobilefacenet", "input": "rgb 112x112", "views": "2"}
@@ -272,7 +272,7 @@ def test_a_flipped_bit_never_gives_a_wrong_number(
 WRITER = """
     import sys, time
     import numpy as np
-    from evalkit.features import FeatureStore
+    from evalkit.vectors.store import FeatureStore
     from evalkit.types import Manifest
     path, n, d = sys.argv[1], 4000, 64
     manifest = Manifest(tuple(map(str, range(n))), np.arange(n, dtype=np.int32))

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evalkit.adapters import vector_files
 from evalkit.datasets import bcolz
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import DataError
+from evalkit.vectors import readers
 
 TARGETS = fuzz_targets.targets()
 fuzz_targets.watch()
@@ -126,7 +126,7 @@ def test_a_text_of_4_gib_in_a_small_hdf5_file_takes_no_memory(
     with h5py.File(path, "w") as f:
         f["features"] = fuzz_targets.X
         f.create_dataset("keys", data=["aaa", "b", "c", "d"], dtype=text, **pieces)
-    assert vector_files.read(path)[1] == ["aaa", "b", "c", "d"]
+    assert readers.read(path)[1] == ["aaa", "b", "c", "d"]
     data = path.read_bytes()
     with h5py.File(path) as f:
         keys = f["keys"].id
@@ -144,7 +144,7 @@ def test_a_text_of_4_gib_in_a_small_hdf5_file_takes_no_memory(
     path.write_bytes(data[:at] + raw + data[at + len(raw) :])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(DataError, match=r"names 4 texts of 42949|addr overflow"):
-        vector_files.read(path)
+        readers.read(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # KiB
 
 
@@ -155,7 +155,7 @@ def test_lists_where_numbers_belong_are_refused(name: str, tmp_path: Path) -> No
         f.create_dataset(name, (3,), h5py.vlen_dtype(np.float32))
         f.attrs["format"] = "other"
     with pytest.raises(DataError, match="not a usable HDF5 file"):
-        vector_files.read(path)
+        readers.read(path)
 
 
 def test_a_member_of_an_npz_that_is_no_array_is_refused(tmp_path: Path) -> None:

@@ -23,16 +23,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evalkit import hdf5, images
+from evalkit import images
 from evalkit import report as reports
-from evalkit.adapters import embeddings, vector_files
 from evalkit.cli import run
 from evalkit.datasets import bin as bin_sets
-from evalkit.datasets import matfile
 from evalkit.errors import DataError, EvalkitError, FeatureStoreError, ReportError
-from evalkit.features import FeatureStore
 from evalkit.gate import read_rules
 from evalkit.types import Estimate, Manifest, Report
+from evalkit.vectors import embeddings, hdf5, matlab, readers
+from evalkit.vectors.store import FeatureStore
 
 GIB = 1 << 30
 
@@ -222,7 +221,7 @@ def test_an_npz_that_lies_about_its_shape(tmp_path: Path) -> None:
 def test_an_npy_that_lies_about_its_shape(tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(b"".join(zeros_npy("(1000000000, 512)", 16)))
     with pytest.raises(DataError, match=r"not a usable \.npy array"):
-        vector_files.read(tmp_path / "x.npy")
+        readers.read(tmp_path / "x.npy")
 
 
 def test_members_of_a_zip_stay_inside_it(tmp_path: Path) -> None:
@@ -347,7 +346,7 @@ def test_a_mat_bomb_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.mat"
     path.write_bytes(b"x" * 124 + b"\x00\x01IM" + element * 20)
     with pytest.raises(DataError, match="unpacks to more than 32 times its size"):
-        matfile.read(path)
+        matlab.read(path)
 
 
 def test_a_mat_array_that_lies_about_its_shape(tmp_path: Path) -> None:
@@ -358,7 +357,7 @@ def test_a_mat_array_that_lies_about_its_shape(tmp_path: Path) -> None:
     body += element(1, b"features") + element(9, bytes(8))
     (tmp_path / "x.mat").write_bytes(b"x" * 124 + b"\x00\x01IM" + element(14, body))
     with pytest.raises(DataError, match="holds 1 values"):
-        matfile.read(tmp_path / "x.mat")
+        matlab.read(tmp_path / "x.mat")
 
 
 def test_a_bcolz_folder_of_absurd_size(tmp_path: Path) -> None:

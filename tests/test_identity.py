@@ -16,7 +16,6 @@ from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.compare import compare
 from evalkit.errors import ProtocolError, ReportError
-from evalkit.features import FeatureStore
 from evalkit.gate import Rule, assert_no_regression, check
 from evalkit.identity import FIELDS, difference, digest
 from evalkit.protocols import (
@@ -33,6 +32,7 @@ from evalkit.protocols import (
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.report.look import Model
 from evalkit.types import Manifest, PairSet, Report, SetIdentity
+from evalkit.vectors.store import FeatureStore
 
 PEOPLE, EACH = 12, 4
 ROWS = PEOPLE * EACH

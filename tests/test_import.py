@@ -13,12 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 from scipy.io import savemat
 
-from evalkit import cli, importing
-from evalkit.adapters import embeddings, row_blocks, vector_files
-from evalkit.datasets import matio
+from evalkit import cli
 from evalkit.errors import DataError
-from evalkit.features import FeatureStore
 from evalkit.types import Manifest
+from evalkit.vectors import devkit_matrix, embeddings, importing, readers, row_blocks
+from evalkit.vectors.store import FeatureStore
 
 X = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
 KEYS = [f"P_{i // 2}/P_{i // 2}_{i}.jpg" for i in range(7)]
@@ -39,7 +38,7 @@ def folder(root: Path, kind: str = "_foam.bin") -> Path:
     for key, row in zip(KEYS, X, strict=True):
         path = root / (key + kind)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, row) if kind == ".npy" else matio.write_feature(path, row)
+        np.save(path, row) if kind == ".npy" else devkit_matrix.write_feature(path, row)
     return root
 
 
@@ -113,10 +112,10 @@ def test_files_of_another_size_are_named(tmp_path: Path, monkeypatch: pytest.Mon
     source = folder(tmp_path / "in")
     for block in (1, 100):
         monkeypatch.setattr(importing, "BLOCK", block)
-        matio.write_feature(source / (KEYS[4] + "_foam.bin"), X[4, :3])
+        devkit_matrix.write_feature(source / (KEYS[4] + "_foam.bin"), X[4, :3])
         refused(r"P_2_4\.jpg_foam\.bin", source, tmp_path / "x.h5")
-    matio.write_feature(source / (KEYS[4] + "_other.bin"), X[4, :3])
-    matio.write_feature(source / (KEYS[4] + "_foam.bin"), X[4])
+    devkit_matrix.write_feature(source / (KEYS[4] + "_other.bin"), X[4, :3])
+    devkit_matrix.write_feature(source / (KEYS[4] + "_foam.bin"), X[4])
     ending = ("--file-ending", "_foam.bin")
     assert imported(source, tmp_path / "x.h5", *ending).exit_code == 0
     refused("it has neither", source, tmp_path / "y.h5", "--file-ending", "_none.bin")
@@ -220,7 +219,7 @@ def test_a_block_is_in_memory_at_a_time(
 def test_what_cannot_be_read_in_pieces_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_files, "_WHOLE", 100)
+    monkeypatch.setattr(readers, "_WHOLE", 100)
     source = write(tmp_path / "in", "mat", X, KEYS)
     refused(r"in\.mat has 0\.0 GiB and would be read whole", source, tmp_path / "x.h5")
     torch = pytest.importorskip("torch")

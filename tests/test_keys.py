@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evalkit.adapters import vector_files
 from evalkit.datasets import ijb, layouts, lfw, megaface
 from evalkit.datasets.lfw import parse_pairs
 from evalkit.datasets.trillion import read_subjects
@@ -11,6 +10,7 @@ from evalkit.errors import DataError
 from evalkit.identity import digest
 from evalkit.images import find, landmarks
 from evalkit.keys import canonical, read_keys, rows_of, subjects_of
+from evalkit.vectors import readers
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def _people(path: Path) -> list[str]:
 
 
 def _csv(path: Path) -> list[str]:
-    held = vector_files.in_blocks(path.rename(path.with_suffix(".csv")))
+    held = readers.in_blocks(path.rename(path.with_suffix(".csv")))
     assert held is not None and held.keys is not None
     return list(held.keys)
 
@@ -152,4 +152,4 @@ def test_a_character_that_ends_no_line_is_part_of_a_name(
 def test_a_carriage_return_within_a_row_of_a_table_is_told(tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_bytes(b"a\rb,1,2\n")
     with pytest.raises(DataError, match=r"v\.csv is not a table"):
-        vector_files.in_blocks(tmp_path / "v.csv")
+        readers.in_blocks(tmp_path / "v.csv")

@@ -19,9 +19,9 @@ from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.compare import check_comparable
 from evalkit.errors import DataError, EvalkitError, ModelError, ReportError
-from evalkit.features import FeatureStore
 from evalkit.images import ImageSource, find, landmarks
 from evalkit.images.alignment import GROUP, TEMPLATES, aligned, detected, doubt, load_detector
+from evalkit.vectors.store import FeatureStore
 
 PACKAGE = Path(__file__).parent / "detector"
 SIZE, TEMPLATE = TEMPLATES["arcface-112"]

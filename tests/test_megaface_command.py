@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from evalkit import cli
-from evalkit.datasets import matio
 from evalkit.errors import ReportError
+from evalkit.vectors import devkit_matrix
 
 
 class Set:
@@ -60,7 +60,7 @@ def test_the_devkits_folder_gives_the_same(small: Set) -> None:
     for key, row in pairs:
         path = small.folder / "bins" / f"{key}_foam.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
-        matio.write_feature(path, row)
+        devkit_matrix.write_feature(path, row)
     of_file = json.loads(small.run("--json", "-").stdout)
     done = small.run("--json", "-", "--file-ending", "_foam.bin", features=("bins",))
     assert done.exit_code == 0, done.output
@@ -157,7 +157,7 @@ def test_a_joint_bayesian_model_of_the_devkit(small: Set) -> None:
     assert json.loads(done.stdout)["metrics"] == plain
     rng = np.random.default_rng(1)
     mean, u, v = (rng.normal(size=shape).astype("f4") for shape in ((1, 8), (5, 8), (6, 8)))
-    model = b"".join(matio.header(*m.shape) + m.tobytes() for m in (mean, u, v))
+    model = b"".join(devkit_matrix.header(*m.shape) + m.tobytes() for m in (mean, u, v))
     (small.folder / "jb.bin").write_bytes(model)
     done = small.run("--jb-model", "jb.bin", "--json", "-")
     found = json.loads(done.stdout)

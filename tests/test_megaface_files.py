@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evalkit.datasets import matio, megaface
+from evalkit.datasets import megaface
 from evalkit.errors import DataError
+from evalkit.vectors import devkit_matrix
 
 LISTS = "megaface/templatelists"
 
@@ -52,7 +53,7 @@ def test_a_noise_line_may_carry_its_name_after_a_tab(tmp_path: Path) -> None:
 
 
 def test_a_missing_feature_is_named(tmp_path: Path) -> None:
-    matio.write_feature(tmp_path / "a.jpg_x.bin", np.ones(3))
+    devkit_matrix.write_feature(tmp_path / "a.jpg_x.bin", np.ones(3))
     with pytest.raises(DataError, match=r"lacks the features of 2 of 3 images: b\.jpg, c\.jpg"):
         megaface.read_folder(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], "_x.bin")
     assert megaface.read_folder(tmp_path, ["a.jpg"], "_x.bin").tolist() == [[1, 1, 1]]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from evalkit.cli import run
-from evalkit.datasets import matio, megaface
+from evalkit.datasets import megaface
 from evalkit.protocols.metrics.similarity import normalise
+from evalkit.vectors import devkit_matrix
 
 
 def _drawn(subject: np.ndarray, others: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +50,7 @@ def test_fgnet_from_the_devkits_folder_and_from_a_feature_file(
         for key, row in zip(keys, rows, strict=True):
             path = tmp_path / folder / f"{key}_drawn.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
-            matio.write_feature(path, row)
+            devkit_matrix.write_feature(path, row)
     asked = ["megaface", "--probe-list", probe_list, "--distractor-list", distractor_list]
     devkit = ["--file-ending", "_drawn.bin", "--devkit-out", tmp_path / "out"]
     folders = ["--features", tmp_path / "fgnet", "--distractor-features", tmp_path / "megaface"]

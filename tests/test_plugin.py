@@ -21,8 +21,8 @@ from evalkit.adapters.presets import PRESETS
 from evalkit.adapters.torch import programs
 from evalkit.embedding import embedder, input_check
 from evalkit.errors import ModelError
-from evalkit.features import FeatureStore
 from evalkit.images import find
+from evalkit.vectors.store import FeatureStore
 
 PLUGIN = Path(__file__).parent / "plugin"
 

@@ -13,9 +13,9 @@ from evalkit.adapters.presets import PRESETS, describe
 from evalkit.cli import cli, run
 from evalkit.cli.output import Output
 from evalkit.cli.vector_options import advise, fed
-from evalkit.features import FeatureStore
 from evalkit.protocols.recipes import RECIPES, blas
 from evalkit.types import Manifest
+from evalkit.vectors.store import FeatureStore
 
 PEOPLE, IMAGES = 6, 4
 KEYS = [f"p{i // IMAGES}/p{i // IMAGES}_{i % IMAGES:04d}.jpg" for i in range(PEOPLE * IMAGES)]

@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evalkit import vectors
 from evalkit.adapters.presets import PRESETS
 from evalkit.compare import check_comparable
 from evalkit.datasets import lfw as lists
 from evalkit.errors import ProtocolError, ReportError
-from evalkit.features import FeatureStore
 from evalkit.protocols import lfw, recipes, verification
 from evalkit.protocols.metrics import compat
 from evalkit.protocols.recipes import RECIPES, joint_bayesian
 from evalkit.types import PairSet
+from evalkit.vectors import matching
+from evalkit.vectors.store import FeatureStore
 
 Floats = NDArray[np.float64]
 Set = tuple[NDArray[np.float32], PairSet, NDArray[np.int64]]
@@ -272,7 +272,7 @@ def shipped_vectors() -> tuple[NDArray[np.float32], PairSet, NDArray[np.int32]]:
     with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
         manifest, pairs = lists.official_pairs().resolve()
         return (
-            vectors.from_store(FeatureStore.open(path), manifest).features,
+            matching.from_store(FeatureStore.open(path), manifest).features,
             pairs,
             manifest.subject,
         )

@@ -11,8 +11,8 @@ from PIL import Image
 from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import FeatureStoreError, ModelError
-from evalkit.features import FeatureStore
 from evalkit.images import digests
+from evalkit.vectors.store import FeatureStore
 
 
 @pytest.fixture(autouse=True)

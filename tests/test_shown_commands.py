@@ -19,7 +19,8 @@ from scipy.io import savemat
 from test_docs import PAGES, shown
 
 from evalkit.cli import run
-from evalkit.datasets import lfw, matio
+from evalkit.datasets import lfw
+from evalkit.vectors import devkit_matrix
 
 pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -135,7 +136,7 @@ def lists(folder: Path) -> None:
         for key in keys:
             path = folder / f"{name}_Features" / f"{key}_foam.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
-            matio.write_feature(path, of[key])
+            devkit_matrix.write_feature(path, of[key])
     Path("facescrub_noises.txt").write_text(Path(MANY[0]).name)
     Path("megaface_noises.txt").write_text(others[0])
     pairs = lfw.official_pairs()

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import evalkit
-from evalkit.features import FeatureStore
+from evalkit.vectors.store import FeatureStore
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")]
 

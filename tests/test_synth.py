@@ -8,10 +8,10 @@ from click.testing import CliRunner
 from evalkit import report as reports
 from evalkit import synth
 from evalkit.cli import cli
-from evalkit.datasets import matio
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
+from evalkit.vectors import devkit_matrix
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_the_files_hold_what_was_drawn(small: synth.FaceSet, tmp_path: Path) -> 
     assert list(synth.write(small, tmp_path))[-1] == small.rows
     assert np.array_equal(np.load(tmp_path / "features.npy"), rows)
     list(synth.write(small, tmp_path, "bin"))
-    assert np.array_equal(matio.map_matrix(tmp_path / "features.bin"), rows)
+    assert np.array_equal(devkit_matrix.map_matrix(tmp_path / "features.bin"), rows)
     lines = (tmp_path / "subjects.txt").read_text().splitlines()
     assert lines[:6] == ["0"] * 5 + ["1"] and set(lines[small.probes :]) == {"-"}
     assert reports.read(tmp_path / "answer.json").protocol == "trillion"

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from evalkit import cli, synth
-from evalkit.datasets import matio
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ProtocolError, ReportError
 from evalkit.protocols import trillion
 from evalkit.protocols.metrics import tpr_at_far
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
+from evalkit.vectors import devkit_matrix
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_rows_never_written_are_found(tmp_path: Path) -> None:
     x = np.ones((9, 4), np.float32)
     x[[2, 5]] = 0
     path = tmp_path / "s.bin"
-    path.write_bytes(matio.header(9, 4) + x.tobytes())
+    path.write_bytes(devkit_matrix.header(9, 4) + x.tobytes())
     with pytest.raises(DataError, match=r"2 of 9 rows of s\.bin were never written: 2, 5"):
         files.read_submission(path)
 

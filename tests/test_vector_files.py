@@ -11,10 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from evalkit import importing
-from evalkit.adapters import embeddings, vector_files
-from evalkit.datasets import matio
 from evalkit.errors import DataError, EvalkitError, MissingPackageError
+from evalkit.vectors import devkit_matrix, embeddings, importing, readers
 
 X = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
 KEYS = [f"A/A_{i}.jpg" for i in range(5)]
@@ -25,7 +23,7 @@ def _write(folder: Path, kind: str) -> Path:
     if kind == ".npy":
         np.save(path, X)
     elif kind == ".bin":
-        path.write_bytes(matio.header(5, 4) + X.tobytes())
+        path.write_bytes(devkit_matrix.header(5, 4) + X.tobytes())
     elif kind == ".npz":
         np.savez(path, features=X, keys=np.array(KEYS))
     elif kind in (".h5", ".hdf5"):
@@ -60,7 +58,7 @@ def test_formats_that_need_a_list(tmp_path: Path) -> None:
     list_ = tmp_path / "keys.txt"
     list_.write_text("\n".join(KEYS))
     np.save(tmp_path / "x.npy", X)
-    (tmp_path / "x.bin").write_bytes(matio.header(5, 4) + X.tobytes())
+    (tmp_path / "x.bin").write_bytes(devkit_matrix.header(5, 4) + X.tobytes())
     for name in ("x.npy", "x.bin"):
         np.testing.assert_array_equal(embeddings.read(tmp_path / name, list_).features, X)
         with pytest.raises(DataError, match="does not say which row"):
@@ -108,7 +106,7 @@ def test_keys_of_bytes_are_read_as_text(tmp_path: Path) -> None:
 def test_folders_of_one_vector_a_file(tmp_path: Path, name: str, key: str) -> None:
     path = tmp_path / name
     path.parent.mkdir(parents=True)
-    np.save(path, X[0]) if name.endswith(".npy") else matio.write_feature(path, X[0])
+    np.save(path, X[0]) if name.endswith(".npy") else devkit_matrix.write_feature(path, X[0])
     made = embeddings.read(tmp_path)
     assert made.keys == (key,)
     np.testing.assert_array_equal(made.features, X[:1])
@@ -162,7 +160,7 @@ def test_lines_of_other_lengths_are_refused(tmp_path: Path) -> None:
         embeddings.read(tmp_path / "x.csv")
 
 
-_KINDS = [k for k in vector_files.SUFFIXES if k not in (".pt", ".pth", ".parquet")]
+_KINDS = [k for k in readers.SUFFIXES if k not in (".pt", ".pth", ".parquet")]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -179,7 +177,7 @@ def test_any_bytes_give_an_array_or_one_clear_error(
     bad = tmp_path / f"bad{kind}"
     bad.write_bytes(data[:at] + noise + (b"" if cut else data[at + len(noise) :]))
     try:
-        x, _ = vector_files.read(bad)
+        x, _ = readers.read(bad)
         embeddings.check(x, bad)
     except EvalkitError:
         return

@@ -8,13 +8,13 @@ from importlib.resources import as_file, files
 import click
 import numpy as np
 
-from evalkit import vectors
 from evalkit.cli.options import Command
 from evalkit.cli.output import Output, output_options
 from evalkit.datasets import lfw as lists
-from evalkit.features import FeatureStore
 from evalkit.protocols import all_vs_all, lfw
 from evalkit.types import Progress, Report
+from evalkit.vectors import matching
+from evalkit.vectors.store import FeatureStore
 
 WHAT = """\
 evalkit measures face recognition: a model or its embeddings in, exactly defined numbers out.
@@ -52,7 +52,7 @@ def measure(progress: Progress | None = None) -> Report:
         store = FeatureStore.open(path)
         everybody = store.manifest
         manifest, pairs = lists.official_pairs().resolve()
-        listed = vectors.from_store(store, manifest)
+        listed = matching.from_store(store, manifest)
         official = lfw.evaluate(
             listed.features,
             pairs,

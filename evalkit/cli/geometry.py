@@ -9,17 +9,17 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import embeddings
 from evalkit.cli.options import Command, features_options, flip_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
-from evalkit.features import FeatureStore
 from evalkit.identity import digest
 from evalkit.keys import subjects_of
 from evalkit.protocols import geometry
 from evalkit.protocols.metrics.similarity import Flip
+from evalkit.vectors import embeddings
+from evalkit.vectors.store import FeatureStore
 
 
 @click.command(

@@ -10,7 +10,6 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import embeddings, vector_files
 from evalkit.arrays import refuse_unwritten
 from evalkit.cli.options import Command, fars_option
 from evalkit.cli.output import Output, output_options
@@ -23,7 +22,8 @@ from evalkit.images import ImageSource, alignment
 from evalkit.keys import rows_of
 from evalkit.protocols import ijb
 from evalkit.types import InputSpec, Manifest
-from evalkit.vectors import Vectors
+from evalkit.vectors import embeddings, readers
+from evalkit.vectors.matching import Vectors
 
 
 @click.command(
@@ -158,7 +158,7 @@ def _vectors(
     """
     names, path = tuple(dict.fromkeys(listed.names)), source.features
     if path is not None and source.keys is None and path.suffix == ".npy":
-        x = vector_files.read(path)[0]
+        x = readers.read(path)[0]
         embeddings.check(x, path)
         if len(x) != len(listed.names):
             raise DataError(

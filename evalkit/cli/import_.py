@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evalkit import importing
 from evalkit.cli.options import Command
 from evalkit.cli.output import Output
 from evalkit.cli.parameters import Readable, Writable
@@ -16,6 +15,7 @@ from evalkit.datasets import trillion
 from evalkit.errors import DataError
 from evalkit.keys import read_keys, subjects_of
 from evalkit.types import Manifest
+from evalkit.vectors import importing
 
 
 @click.command(

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import images
-from evalkit.adapters import embeddings
 from evalkit.cli.options import Command, checkpoint_option, cluster_option, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Folder, Readable
@@ -31,7 +30,8 @@ from evalkit.protocols.metrics.similarity import fuse
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Manifest
-from evalkit.vectors import Vectors, digests_in
+from evalkit.vectors import embeddings
+from evalkit.vectors.matching import Vectors, digests_in
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster

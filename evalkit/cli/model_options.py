@@ -23,9 +23,9 @@ from evalkit.cli.terminal import say
 from evalkit.embedding import embedder
 from evalkit.errors import DataError, ModelError
 from evalkit.escaping import printable
-from evalkit.features import FeatureStore
 from evalkit.images import ImageSource, alignment, landmarks
 from evalkit.types import InputSpec, Manifest
+from evalkit.vectors.store import FeatureStore
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster

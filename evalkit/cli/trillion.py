@@ -13,7 +13,6 @@ from click.core import ParameterSource
 from numpy.typing import NDArray
 
 from evalkit import report as reports
-from evalkit.adapters import embeddings, vector_files
 from evalkit.arrays import refuse_unwritten
 from evalkit.cli.options import Command, checkpoint_option, cluster_option
 from evalkit.cli.output import Output, output_options
@@ -27,7 +26,8 @@ from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Report
-from evalkit.vectors import Vectors
+from evalkit.vectors import embeddings, readers
+from evalkit.vectors.matching import Vectors
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
@@ -164,7 +164,7 @@ def _read(
     keys = digests = None
     who = None if subjects is None else files.read_subjects(subjects)
     if path.suffix.lower() in (".h5", ".hdf5"):
-        from evalkit.features import FeatureStore
+        from evalkit.vectors.store import FeatureStore
 
         store = FeatureStore.open(path)
         x, who = store.features, store.manifest.subject if who is None else who
@@ -172,7 +172,7 @@ def _read(
     elif path.suffix.lower() == ".bin":
         x = files.read_submission(path)
     else:
-        x = vector_files.read(path)[0]
+        x = readers.read(path)[0]
         embeddings.check(x, path)
         refuse_unwritten(x, path.name)
     if who is None:

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from evalkit import vectors
-from evalkit.adapters import Adapter, embeddings
+from evalkit.adapters import Adapter
 from evalkit.adapters.presets import PRESETS, describe
 from evalkit.cli.model_options import ModelChoice, crop_of, model_options
 from evalkit.cli.options import features_options, flip_option, rows_option
 from evalkit.cli.output import CACHE, Output
-from evalkit.features import FeatureStore
 from evalkit.identity import file_digest
 from evalkit.images import ImageSource
 from evalkit.protocols.metrics.similarity import Flip
@@ -25,7 +23,9 @@ from evalkit.protocols.recipes.blas import can_be_one_thread
 from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import InputSpec, Manifest
-from evalkit.vectors import Vectors
+from evalkit.vectors import embeddings, matching
+from evalkit.vectors.matching import Vectors
+from evalkit.vectors.store import FeatureStore
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
@@ -70,7 +70,7 @@ class VectorSource:
         images : finds them, given what the model is fed; None takes those of --data.
         """
         if self.features is not None:
-            made = vectors.from_embeddings(
+            made = matching.from_embeddings(
                 self.features, self.keys, manifest, allow_failures=self.allow_failures
             )
             taken = fed(self.recipe, self.features, output)
@@ -99,7 +99,7 @@ class VectorSource:
         taken = fed(self.recipe, adapter.spec, output)
         views = 1 if self.how.fusion == "none" else 2
         store = self.choice.embed(adapter, images, manifest, views, output, cluster=cluster)
-        made = vectors.from_store(store, manifest)
+        made = matching.from_store(store, manifest)
         taken["crop"] = crop_of(store, adapter.spec.crop)
         marks = self.choice.landmarks
         if marks is not None:

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.datasets import matfile
 from evalkit.datasets.pair_lists import PairList, build
 from evalkit.errors import DataError
+from evalkit.vectors import matlab
 
 
 def read(path: Path) -> PairList:
     """Read a protocol such as `04_FINAL_protocol_30_years.mat`: ten folds of 300 + 300 pairs."""
-    splits = matfile.read(path).get("splits")
+    splits = matlab.read(path).get("splits")
     try:
         folds = [_fold(struct) for struct in splits]  # type: ignore[union-attr]
     except (TypeError, ValueError, AttributeError, IndexError) as e:

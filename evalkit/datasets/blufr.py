@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.datasets import matfile
 from evalkit.errors import DataError
 from evalkit.protocols.blufr import Trial
+from evalkit.vectors import matlab
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Config:
 
 def read_config(path: Path) -> Config:
     """Read imageList, labels, testIndex, galIndex and probIndex; the file counts from 1."""
-    held = matfile.read(path)
+    held = matlab.read(path)
     names = held.get("imageList")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise DataError(f"{path.name} has no 'imageList' of texts", "is it BLUFR's configuration?")

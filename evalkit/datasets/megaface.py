@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.datasets import matio
 from evalkit.errors import DataError
 from evalkit.files import lines_of, read_text
 from evalkit.keys import canonical
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.strict_json import parsed
+from evalkit.vectors import devkit_matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def read_folder(folder: Path, keys: Sequence[str], ending: str) -> NDArray[np.fl
     """
     paths = [folder / (key + ending) for key in keys]
     try:
-        return matio.read_features(paths)
+        return devkit_matrix.read_features(paths)
     except FileNotFoundError:
         missing = [k for k, p in zip(keys, paths, strict=True) if not p.is_file()]
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
@@ -147,7 +147,7 @@ def read_folder(folder: Path, keys: Sequence[str], ending: str) -> NDArray[np.fl
 
 def read_model(path: Path) -> JointBayesian | None:
     """Read a devkit model (mean, U, V); None for jb_identity.bin, whose matrices are empty."""
-    mean, u, v = matio.read_matrices(path.read_bytes(), 3, path.name)
+    mean, u, v = devkit_matrix.read_matrices(path.read_bytes(), 3, path.name)
     if not mean.size and not u.size and not v.size:
         return None
     mean = mean.ravel()

@@ -1,6 +1,6 @@
 """Trillion pairs' files: the one-file submission, and the list of subjects.
 
-A submission is one devkit matrix (`matio`) with a float32 row an image, in the order of the list
+A submission is one devkit matrix with a float32 row an image, in the order of the list
 that was handed out.  The challenge's identities were never public: the list of subjects is one's
 own.
 """
@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.arrays import refuse_unwritten
-from evalkit.datasets import matio
 from evalkit.errors import DataError
 from evalkit.files import lines_of, read_text, whole_file
+from evalkit.vectors import devkit_matrix
 
 
 def read_submission(path: Path) -> NDArray[Any]:
     """Map a submission, (N, D); rows that were never written (all zero) are refused."""
-    features = matio.map_matrix(path)
+    features = devkit_matrix.map_matrix(path)
     refuse_unwritten(features, path.name)
     return features
 
@@ -32,7 +32,7 @@ def write_submission(path: Path, blocks: Iterable[NDArray[Any]], rows: int, dim:
     """Write blocks of (n, dim) features as one submission of exactly `rows` rows."""
     done = 0
     with whole_file(path) as f:
-        f.write(matio.header(rows, dim))
+        f.write(devkit_matrix.header(rows, dim))
         for block in blocks:
             if block.ndim != 2 or block.shape[1] != dim:
                 raise DataError(f"a block of shape {block.shape} in a submission of {dim} columns")

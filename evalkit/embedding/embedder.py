@@ -21,12 +21,12 @@ from evalkit.adapters.presets import describe
 from evalkit.embedding import reuse
 from evalkit.embedding.batch_trial import batch_difference, best_batch
 from evalkit.errors import DataError, ModelError
-from evalkit.features import PENDING, FeatureStore, difference
 from evalkit.files import hidden
 from evalkit.identity import DIGEST, image_digest
 from evalkit.images import ImageSource, Picture
 from evalkit.images.digests import ImageDigests
 from evalkit.types import Manifest
+from evalkit.vectors.store import PENDING, FeatureStore, difference
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster

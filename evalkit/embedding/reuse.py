@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from evalkit import cache
 from evalkit.adapters import Adapter, answers, fingerprint
 from evalkit.errors import EvalkitError, FeatureStoreError
-from evalkit.features import PENDING, FeatureStore, answers_in, difference
 from evalkit.types import Manifest
+from evalkit.vectors.store import PENDING, FeatureStore, answers_in, difference
 
 Say = Callable[[str], None]
 _AGAIN = "all images are embedded again"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import vector_files
 from evalkit.errors import DataError
 from evalkit.files import BLANKS, lines_of, read_text, words_of
 from evalkit.keys import rows_of
 from evalkit.strict_json import parsed
+from evalkit.vectors import readers
 
 _ORDER = "left eye, right eye, nose, left and right mouth corner as seen, x and y in pixels"
 _LINE = "'key x1 y1 ... x5 y5', with commas, tabs or blanks"
@@ -80,7 +80,7 @@ def _check(keys: Sequence[str], points: NDArray[np.float32], name: str) -> None:
 
 def _npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     try:
-        vector_files.refuse_bomb(path)
+        readers.refuse_bomb(path)
         with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
             names = next((n for n in ("paths", "keys") if n in held.files), None)
             if names is None or "landmarks" not in held.files:
@@ -91,7 +91,7 @@ def _npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
             keys, points = (np.asarray(held[n]) for n in (names, "landmarks"))
     except DataError:
         raise
-    except vector_files.DAMAGED as e:
+    except readers.DAMAGED as e:
         raise DataError(f"{path.name} is not a whole .npz file without objects") from e
     if points.dtype.kind not in "fiu" or keys.ndim != 1:
         raise DataError(f"{path.name}: landmarks of {points.dtype}, names of shape {keys.shape}")

@@ -37,12 +37,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit import hdf5, locks
+from evalkit import locks
 from evalkit.errors import DataError, FeatureStoreError
-from evalkit.features_layout import FORMAT, VERSION, lay_out, reserve
 from evalkit.files import hidden, real_path, rename, take_place
 from evalkit.identity import DIGEST
 from evalkit.types import Manifest
+from evalkit.vectors import hdf5
+from evalkit.vectors.layout import FORMAT, VERSION, lay_out, reserve
 
 _READ = (1, VERSION)
 PENDING, DONE, UNREADABLE, NO_TEMPLATE = 0, 1, 2, 3

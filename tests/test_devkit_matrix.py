@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from evalkit.datasets import matio
 from evalkit.errors import DataError
+from evalkit.vectors import devkit_matrix
 
 
 def _matrix(x: np.ndarray, stride: int | None = None, kind: int = 5) -> bytes:
@@ -21,7 +21,7 @@ def _matrix(x: np.ndarray, stride: int | None = None, kind: int = 5) -> bytes:
 
 def test_a_real_devkit_feature(shared_data: Path) -> None:
     path = shared_data / "formats" / "Abdullah_Gul_0001.jpg_foam.bin"
-    x = matio.read_features([path, path.with_name("Abdullah_Gul_0002.jpg_foam.bin")])
+    x = devkit_matrix.read_features([path, path.with_name("Abdullah_Gul_0002.jpg_foam.bin")])
     keys = (shared_data / "features" / "lfw_paths.txt").read_text().splitlines()
     held = np.load(shared_data / "features" / "lfw_mobilefacenet_flipsum_l2.npy", mmap_mode="r")
     row = keys.index("Abdullah_Gul/Abdullah_Gul_0001.jpg")
@@ -35,27 +35,27 @@ def test_strides_and_types(tmp_path: Path, kind: str, pad: int) -> None:
     stride = (3 + pad) * x.itemsize
     path = tmp_path / "m.bin"
     path.write_bytes(_matrix(x, stride, 5 if kind == "<f4" else 6))
-    assert_array_equal(matio.read_matrix(path), x)
-    assert_array_equal(matio.map_matrix(path), x)
+    assert_array_equal(devkit_matrix.read_matrix(path), x)
+    assert_array_equal(devkit_matrix.map_matrix(path), x)
 
 
 def test_the_devkit_writers_wrong_stride_of_float64_is_understood(tmp_path: Path) -> None:
     x = np.arange(5.0)[:, None]
     path = tmp_path / "m.bin"
     path.write_bytes(struct.pack("<4i", 5, 1, 4, 6) + x.tobytes())
-    assert_array_equal(matio.read_matrix(path), x)
-    assert_array_equal(matio.read_features([path])[0], x[:, 0])
+    assert_array_equal(devkit_matrix.read_matrix(path), x)
+    assert_array_equal(devkit_matrix.read_features([path])[0], x[:, 0])
 
 
 def test_features_come_back_as_written(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(2100, 4)).astype(np.float32)
     paths = [tmp_path / f"{i}.bin" for i in range(len(x))]
     for path, row in zip(paths, x, strict=True):
-        matio.write_feature(path, row)
-    assert_array_equal(matio.read_features(paths), x)
+        devkit_matrix.write_feature(path, row)
+    assert_array_equal(devkit_matrix.read_features(paths), x)
     paths[1500].write_bytes(paths[1500].read_bytes()[:-1])
     with pytest.raises(DataError, match=r"1500\.bin is not a feature of 4 float32"):
-        matio.read_features(paths)
+        devkit_matrix.read_features(paths)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_features_come_back_as_written(tmp_path: Path) -> None:
 def test_what_is_no_matrix_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "m.bin"
     path.write_bytes(data)
-    for read in (matio.read_matrix, matio.map_matrix):
+    for read in (devkit_matrix.read_matrix, devkit_matrix.map_matrix):
         with pytest.raises(DataError, match=message):
             read(path)
 
@@ -80,8 +80,9 @@ def test_what_is_no_matrix_is_refused(tmp_path: Path, data: bytes, message: str)
 def test_three_matrices_of_a_model() -> None:
     shapes = [(1, 4), (2, 4), (3, 4)]
     data = b"".join(_matrix(np.full(s, i, np.float32)) for i, s in enumerate(shapes))
-    assert [m.shape for m in matio.read_matrices(data, 3, "jb.bin")] == shapes
-    assert [m.size for m in matio.read_matrices(bytes(48), 3, "jb_identity.bin")] == [0, 0, 0]
+    assert [m.shape for m in devkit_matrix.read_matrices(data, 3, "jb.bin")] == shapes
+    empty = devkit_matrix.read_matrices(bytes(48), 3, "jb_identity.bin")
+    assert [m.size for m in empty] == [0, 0, 0]
 
 
 _INT = st.sampled_from([0, 1, 2, 3, 4, 5, 6, 8, 12, 16, 2**31 - 1, -1, -(2**31)])
@@ -93,7 +94,7 @@ def test_any_bytes_give_matrices_or_one_clear_error(
 ) -> None:
     data = struct.pack("<4i", *fields) + body
     try:
-        found = matio.read_matrices(data, count, "x.bin")
+        found = devkit_matrix.read_matrices(data, count, "x.bin")
     except DataError:
         return
     assert len(found) == count

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import embeddings
 from evalkit.arrays import refuse_unwritten
-from evalkit.features import FeatureStore
 from evalkit.keys import rows_of
 from evalkit.types import Manifest
+from evalkit.vectors import embeddings
+from evalkit.vectors.store import FeatureStore
 
 
 @dataclass(frozen=True, slots=True)

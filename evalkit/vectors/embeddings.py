@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import vector_files
 from evalkit.errors import DataError
 from evalkit.keys import read_keys
+from evalkit.vectors import readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def read(path: Path, keys: Path | None = None, *, allow_failures: bool = False) 
     A row that is not finite is a DataError, unless `allow_failures` says that it stands for an
     image without a template; evalkit's own files say so themselves.
     """
-    features, held = vector_files.read(path)
+    features, held = readers.read(path)
     names = held if keys is None else read_keys(keys)
     if names is None:
         raise DataError(f"{path.name} does not say which row is which image", "add --keys LIST.txt")
@@ -59,7 +59,7 @@ def check(features: NDArray[Any], path: Path) -> None:
 
 def is_own(path: Path) -> bool:
     """Tell whether a file is a feature file of evalkit's own."""
-    return path.suffix.lower() in (".h5", ".hdf5") and vector_files.is_feature_file(path)
+    return path.suffix.lower() in (".h5", ".hdf5") and readers.is_feature_file(path)
 
 
 def _refuse_failures(features: NDArray[Any], keys: list[str], path: Path) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import locks
-from evalkit.adapters import embeddings, vector_files
-from evalkit.adapters.row_blocks import RowBlocks
 from evalkit.errors import DataError
-from evalkit.features import FeatureStore
 from evalkit.files import hidden
 from evalkit.keys import rows_of
 from evalkit.types import Manifest, Progress
+from evalkit.vectors import embeddings, readers
+from evalkit.vectors.row_blocks import RowBlocks
+from evalkit.vectors.store import FeatureStore
 
 BLOCK = 8192
 
@@ -41,24 +41,24 @@ def open_source(path: Path, ending: str | None = None) -> Source:
     ending : of the names in a folder, "_foam.bin".
     """
     if path.is_dir():
-        files, keys = vector_files.list_folder(path, ending)
-        first = vector_files.read_vectors(files[:1])
+        files, keys = readers.list_folder(path, ending)
+        first = readers.read_vectors(files[:1])
         embeddings.check(first, path)
         dim = first.shape[1]
 
         def read(a: int, b: int) -> NDArray[Any]:
-            x = vector_files.read_vectors(files[a:b])
+            x = readers.read_vectors(files[a:b])
             if x.shape[1] != dim:
                 raise DataError(f"{files[a]} holds {x.shape[1]} values, {files[0].name} {dim}")
             return x[:, None]
 
         return Source(keys, len(files), (1, dim), read)
-    blocks = vector_files.in_blocks(path)
+    blocks = readers.in_blocks(path)
     if blocks is not None:
         embeddings.check(next(blocks.blocks(1), np.empty((0, *blocks.shape), np.float32)), path)
         views, dim = (1, *blocks.shape)[-2:]
         return Source(blocks.keys, blocks.rows, (views, dim), _in_turn(blocks, (views, dim)))
-    x, held = vector_files.read(path)
+    x, held = readers.read(path)
     embeddings.check(x, path)
     rows = x if x.ndim == 3 else x[:, None]
     return Source(held, len(x), (rows.shape[1], rows.shape[2]), lambda a, b: rows[a:b])

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import MissingPackageError
+from evalkit.vectors import hdf5
 
 KEY_COLUMNS = ("key", "keys", "path", "name", "file", "image", "filename")
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
@@ -217,8 +218,6 @@ def _npy_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
 def of_hdf5(path: Path) -> RowBlocks:
     """Read the datasets `features` and `keys` of another program's file."""
     import h5py
-
-    from evalkit import hdf5
 
     with h5py.File(path, "r") as f:
         held = hdf5.dataset(f, "features")

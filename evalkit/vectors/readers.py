@@ -19,9 +19,10 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import row_blocks
-from evalkit.adapters.row_blocks import RowBlocks
 from evalkit.errors import DataError, MissingPackageError
+from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks
+from evalkit.vectors.row_blocks import RowBlocks
+from evalkit.vectors.store import FeatureStore
 
 Held = tuple[NDArray[Any], list[str] | None]
 
@@ -64,10 +65,8 @@ def refuse_bomb(path: Path) -> None:
 
 def read_mat(path: Path) -> Held:
     """Read the MATLAB variables `features` and `keys` (a cell or rows of text), up to 7.2."""
-    from evalkit.datasets import matfile
-
     _refuse_large(path)
-    return _named(matfile.read(path), path)
+    return _named(matlab.read(path), path)
 
 
 def read_torch(path: Path) -> Held:
@@ -128,10 +127,8 @@ def _refuse_large(path: Path) -> None:
 
 
 def read_matrix(path: Path) -> Held:
-    """Map a one-file submission (`evalkit.datasets.matio`)."""
-    from evalkit.datasets import matio
-
-    return matio.map_matrix(path), None
+    """Map a one-file submission (`evalkit.vectors.devkit_matrix`)."""
+    return devkit_matrix.map_matrix(path), None
 
 
 def read_folder(path: Path) -> Held:
@@ -168,10 +165,8 @@ def list_folder(path: Path, ending: str | None = None) -> tuple[list[Path], list
 
 def read_vectors(paths: Sequence[Path]) -> NDArray[np.float32]:
     """Read one vector a file, all .bin or all .npy: (N, D) float32."""
-    from evalkit.datasets import matio
-
     if paths[0].suffix == ".bin":
-        return matio.read_features(paths)
+        return devkit_matrix.read_features(paths)
     return _stack([read_npy(p)[0] for p in paths], paths)
 
 
@@ -269,8 +264,6 @@ def in_blocks(path: Path) -> RowBlocks | None:
 
 def read_features(path: Path) -> Held:
     """Map a feature file of evalkit's own."""
-    from evalkit.features import FeatureStore
-
     store = FeatureStore.open(path)
     return store.features, list(store.manifest.keys)
 
@@ -278,8 +271,6 @@ def read_features(path: Path) -> Held:
 def is_feature_file(path: Path) -> bool:
     """Tell whether an HDF5 file is one of evalkit's own."""
     import h5py
-
-    from evalkit import hdf5
 
     hdf5.refuse_damaged_heap(path)
     with h5py.File(path, "r") as f:

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from evalkit.datasets import matfile
 from evalkit.errors import DataError
+from evalkit.vectors import matlab
 
 CELL = np.empty((3, 1), object)
 CELL[:, 0] = ["Aaron_Eckhart/Aaron_Eckhart_0001.jpg", np.array([[1, 2]]), "é"]
@@ -30,7 +30,7 @@ HELD = {
 def test_what_scipy_wrote_is_read(tmp_path: Path, compressed: bool) -> None:
     path = tmp_path / "x.mat"
     savemat(path, HELD, do_compression=compressed)
-    found = matfile.read(path)
+    found = matlab.read(path)
     for name in ("x", "d", "labels", "big", "cube", "yes", "none"):
         assert np.array_equal(found[name], HELD[name]), name
     assert found["x"].dtype == np.float32 and found["labels"].dtype == np.int8
@@ -53,7 +53,7 @@ def test_what_is_damaged_is_refused(tmp_path: Path, data: bytes, message: str) -
     path = tmp_path / "x.mat"
     path.write_bytes(data)
     with pytest.raises(DataError, match=message):
-        matfile.read(path)
+        matlab.read(path)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -69,7 +69,7 @@ def test_any_bytes_give_values_or_one_clear_error(
     bad = tmp_path / "bad.mat"
     bad.write_bytes(data[:at] + noise + (b"" if cut else data[at + len(noise) :]))
     try:
-        found = matfile.read(bad)
+        found = matlab.read(bad)
     except DataError:
         return
     assert isinstance(found, dict)

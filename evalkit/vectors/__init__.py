@@ -1,0 +1,1 @@
+"""Feature files, embeddings made elsewhere, and the readers of both."""
