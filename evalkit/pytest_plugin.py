@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:  # every pytest run loads this module: nothing else is imported until used
-    from evalkit.gate import Verdict
     from evalkit.types import Report
+    from evalkit.verdict.gate import Verdict
 
     Gate = Callable[..., Verdict | None]
 
@@ -46,7 +46,7 @@ def evalkit_gate(request: pytest.FixtureRequest) -> Gate:
         ignore: Sequence[str] = (),
     ) -> Verdict | None:
         from evalkit import report as reports
-        from evalkit.gate import assert_no_regression, read_rules
+        from evalkit.verdict.gate import assert_no_regression, read_rules
 
         held = reports.read(Path(report)) if isinstance(report, str | Path) else report
         if accept:

@@ -8,15 +8,15 @@ from click.testing import CliRunner
 from scipy.io import savemat
 
 from evalkit import cli
-from evalkit.compare import compare
 from evalkit.datasets.blufr import read_config
 from evalkit.errors import DataError, ProtocolError
-from evalkit.gate import Rule, check
 from evalkit.keys import rows_of
 from evalkit.protocols import blufr
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.uncertainty.intervals import bounded, clopper_pearson
 from evalkit.types import Estimate
+from evalkit.verdict.compare import compare
+from evalkit.verdict.gate import Rule, check
 
 
 def _set() -> tuple[np.ndarray, np.ndarray, list[blufr.Trial]]:

@@ -6,9 +6,9 @@ import pytest
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.compare import MUST_AGREE, check_comparable, compare, comparison_table
 from evalkit.errors import ReportError
 from evalkit.types import Report
+from evalkit.verdict.compare import MUST_AGREE, check_comparable, compare, comparison_table
 
 Two = tuple[Report, Report]
 

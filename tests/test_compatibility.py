@@ -14,12 +14,12 @@ from skipped_everywhere import NO_GPU
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.compare import compare
 from evalkit.errors import ReportError
 from evalkit.protocols import verification
 from evalkit.types import PairSet
 from evalkit.vectors import embeddings
 from evalkit.vectors.store import FeatureStore
+from evalkit.verdict.compare import compare
 
 ROOT = Path(__file__).resolve().parents[1]
 OLD = Path(__file__).parent / "golden" / "version-1"

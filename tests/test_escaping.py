@@ -17,15 +17,16 @@ import evalkit
 from evalkit import adapters, protocols
 from evalkit import report as reports
 from evalkit.cli import run, terminal
-from evalkit.cli.verdict import github_annotations
-from evalkit.compare import Comparison, Flip, comparison_table
 from evalkit.escaping import annotation, laid_out, printable
-from evalkit.gate import Rule, Ruling, Verdict, verdict_table
 from evalkit.protocols.uncertainty.paired import Difference
-from evalkit.report.junit import verdict_junit
-from evalkit.report.markdown import escaped, model_card, report_markdown, verdict_markdown
+from evalkit.report.markdown import escaped, model_card, report_markdown
 from evalkit.report.table import table
 from evalkit.types import Estimate, Failures, Report
+from evalkit.verdict.compare import Comparison, Flip, comparison_table
+from evalkit.verdict.gate import Rule, Ruling, Verdict, verdict_table
+from evalkit.verdict.github import github_annotations
+from evalkit.verdict.junit import verdict_junit
+from evalkit.verdict.markdown import verdict_markdown
 
 PARTS = [
     *(
@@ -177,8 +178,8 @@ def test_a_hostile_report_through_every_command(
 def test_the_page_shows_no_writing_direction_of_a_stranger() -> None:
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
-    from evalkit.report.look import Model
     from evalkit.report.page import page
+    from evalkit.report.style import Model
 
     evil = "a\u202egnp\x9b\ud800"
     curve = {"rank": [1, 2], "rate": [0.5, 1.0]}

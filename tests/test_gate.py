@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.cli.verdict import github_annotations
 from evalkit.errors import ReportError
-from evalkit.gate import (
+from evalkit.report.markdown import escaped, model_card, report_markdown
+from evalkit.types import Estimate, Report
+from evalkit.verdict.gate import (
     Rule,
     Ruling,
     Verdict,
@@ -21,9 +22,9 @@ from evalkit.gate import (
     read_rules,
     verdict_table,
 )
-from evalkit.report.junit import verdict_junit
-from evalkit.report.markdown import escaped, model_card, report_markdown, verdict_markdown
-from evalkit.types import Estimate, Report
+from evalkit.verdict.github import github_annotations
+from evalkit.verdict.junit import verdict_junit
+from evalkit.verdict.markdown import verdict_markdown
 
 Two = tuple[Report, Report]
 

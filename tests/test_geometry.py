@@ -13,11 +13,11 @@ from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.directions import lower_is_better, only_describes
 from evalkit.errors import ProtocolError, ReportError
-from evalkit.gate import Rule, check, read_rules
 from evalkit.protocols import geometry
 from evalkit.protocols.allpairs import genuine_pairs
 from evalkit.protocols.geometry.spaces import SPACES
 from evalkit.protocols.metrics.similarity import normalise
+from evalkit.verdict.gate import Rule, check, read_rules
 
 
 def faces(seed: int = 0, people: int = 14, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:

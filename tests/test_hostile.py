@@ -28,10 +28,10 @@ from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import DataError, EvalkitError, FeatureStoreError, ReportError
-from evalkit.gate import read_rules
 from evalkit.types import Estimate, Manifest, Report
 from evalkit.vectors import embeddings, hdf5, matlab, readers
 from evalkit.vectors.store import FeatureStore
+from evalkit.verdict.gate import read_rules
 
 GIB = 1 << 30
 

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.compare import compare
 from evalkit.errors import ProtocolError, ReportError
-from evalkit.gate import Rule, assert_no_regression, check
 from evalkit.identity import FIELDS, difference, digest
 from evalkit.protocols import (
     all_vs_all,
@@ -30,9 +28,11 @@ from evalkit.protocols import (
     verification,
 )
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.report.look import Model
+from evalkit.report.style import Model
 from evalkit.types import Manifest, PairSet, Report, SetIdentity
 from evalkit.vectors.store import FeatureStore
+from evalkit.verdict.compare import compare
+from evalkit.verdict.gate import Rule, assert_no_regression, check
 
 PEOPLE, EACH = 12, 4
 ROWS = PEOPLE * EACH

@@ -17,11 +17,11 @@ from PIL import Image
 import evalkit
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.compare import check_comparable
 from evalkit.errors import DataError, EvalkitError, ModelError, ReportError
 from evalkit.images import ImageSource, find, landmarks
 from evalkit.images.alignment import GROUP, TEMPLATES, aligned, detected, doubt, load_detector
 from evalkit.vectors.store import FeatureStore
+from evalkit.verdict.compare import check_comparable
 
 PACKAGE = Path(__file__).parent / "detector"
 SIZE, TEMPLATE = TEMPLATES["arcface-112"]

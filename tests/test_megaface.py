@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from evalkit.cli.threshold import operating_point
-from evalkit.compare import compare
 from evalkit.errors import ProtocolError, ReportError
-from evalkit.gate import Rule, check
 from evalkit.protocols import megaface
 from evalkit.protocols.megaface import devkit
 from evalkit.protocols.metrics import tpr_at_far
@@ -20,6 +18,8 @@ from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.uncertainty.samples import parts_of
 from evalkit.types import Report
+from evalkit.verdict.compare import compare
+from evalkit.verdict.gate import Rule, check
 
 
 def _scores(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from evalkit.adapters.presets import PRESETS
-from evalkit.compare import check_comparable
 from evalkit.datasets import lfw as lists
 from evalkit.errors import ProtocolError, ReportError
 from evalkit.protocols import lfw, recipes, verification
@@ -23,6 +22,7 @@ from evalkit.protocols.recipes import RECIPES, joint_bayesian
 from evalkit.types import PairSet
 from evalkit.vectors import matching
 from evalkit.vectors.store import FeatureStore
+from evalkit.verdict.compare import check_comparable
 
 Floats = NDArray[np.float64]
 Set = tuple[NDArray[np.float32], PairSet, NDArray[np.int64]]

@@ -24,10 +24,10 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from evalkit.report import geometry_plots
-from evalkit.report.look import Model, percent
 from evalkit.report.page import page
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg, save
 from evalkit.report.roc_plots import BEFORE, band, roc_points
+from evalkit.report.style import Model, percent
 
 HOSTILE = '<script>alert("x")</script>$\\frac'
 Two = tuple[Report, Report]

@@ -9,7 +9,6 @@ from click.testing import CliRunner
 
 from evalkit import cli
 from evalkit.cli.threshold import operating_point
-from evalkit.compare import compare
 from evalkit.datasets import score_lists
 from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import score
@@ -19,6 +18,7 @@ from evalkit.protocols.uncertainty.outcomes import sample_of
 from evalkit.protocols.uncertainty.resampling import metric_draws
 from evalkit.report.markdown import report_markdown
 from evalkit.report.table import table
+from evalkit.verdict.compare import compare
 
 
 def metrics(*words: object) -> dict[str, dict]:

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.cli.threshold import operating_point
-from evalkit.compare import compare, comparison_table
 from evalkit.errors import EvalkitError
-from evalkit.gate import Rule, check, verdict_table
-from evalkit.report.look import Model
 from evalkit.report.markdown import model_card, report_markdown
 from evalkit.report.plots import draw
+from evalkit.report.style import Model
 from evalkit.report.table import table
 from evalkit.strict_json import parsed
 from evalkit.types import Estimate, Report
+from evalkit.verdict.compare import compare, comparison_table
+from evalkit.verdict.gate import Rule, check, verdict_table
 
 NONSENSE = [
     *("9" * 400, "-" + "9" * 400, "9" * 5000, "1e999", "-1e999", "NaN", "Infinity", "1e308", "-1"),

@@ -11,9 +11,9 @@ from evalkit.cli.options import Command
 from evalkit.cli.parameters import Baseline, Readable, Writable
 from evalkit.cli.terminal import say
 from evalkit.cli.verdict import hold, read_baseline
-from evalkit.compare import IGNORABLE
 from evalkit.errors import EXIT_DONE, ReportError
 from evalkit.types import Report
+from evalkit.verdict.compare import IGNORABLE
 
 
 @click.command(

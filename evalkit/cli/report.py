@@ -75,8 +75,8 @@ def command(
     labels = [*names, *_labels(paths[len(names) :])]
     held = [reports.read(path) for path in paths]
     if plots or out is not None:
-        from evalkit.report.look import Model
         from evalkit.report.plots import draw, save
+        from evalkit.report.style import Model
 
         models = [Model(n, r) for n, r in zip(labels, held, strict=True)]
         for plot in plots:

@@ -15,7 +15,6 @@ from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import Readable, rate_of_part
 from evalkit.cli.terminal import say, show
 from evalkit.errors import ReportError
-from evalkit.gate import near
 from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
 from evalkit.protocols.uncertainty.intervals import DRAWS, logit_interval, with_intervals
 from evalkit.protocols.uncertainty.outcomes import sample_of
@@ -24,6 +23,7 @@ from evalkit.protocols.uncertainty.samples import Outcomes, Sample, parts_of
 from evalkit.report.guard import outcomes_of_strangers
 from evalkit.report.table import accepts, caveat
 from evalkit.types import Estimate, Report
+from evalkit.verdict.gate import near
 
 _COMPARED = {"score", "genuine_score"}
 

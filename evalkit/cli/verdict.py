@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from evalkit import gate
 from evalkit import report as reports
 from evalkit.cli import terminal
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, ReportError
-from evalkit.escaping import annotation
 from evalkit.files import whole_file
 from evalkit.types import Report
+from evalkit.verdict import gate
+from evalkit.verdict.github import github_annotations
 
 
 def read_baseline(path: Path) -> Report:
@@ -50,12 +50,12 @@ def _publish(
 ) -> None:
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if junit is not None:
-        from evalkit.report.junit import verdict_junit
+        from evalkit.verdict.junit import verdict_junit
 
         with whole_file(junit) as f:
             f.write(verdict_junit(verdict, title).encode())
     if markdown is not None or summary:
-        from evalkit.report.markdown import verdict_markdown
+        from evalkit.verdict.markdown import verdict_markdown
 
         text = verdict_markdown(verdict, title)
         if markdown is not None:
@@ -67,13 +67,3 @@ def _publish(
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(verdict):
             terminal.command(line, talk=talk)
-
-
-def github_annotations(verdict: gate.Verdict) -> list[str]:
-    """Spell broken rules and warnings as GitHub workflow commands."""
-    return [
-        annotation(kind, r.rule.metric, text)
-        for r in verdict.rulings
-        for kind, text in (("error", r.failure), ("warning", r.warning))
-        if text
-    ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.report.look import (
+from evalkit.report.style import (
     GENUINE,
     IMPOSTOR,
     INK,

@@ -1,4 +1,4 @@
-"""Reports and verdicts as Markdown: for job summaries, pull requests and model cards."""
+"""Reports as Markdown: for pull requests and model cards."""
 
 from __future__ import annotations
 
@@ -7,26 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from evalkit.escaping import printable
-from evalkit.gate import Verdict, cells_of, unheld
 from evalkit.report.table import caveat, spelled
 from evalkit.types import Report
-
-
-def verdict_markdown(verdict: Verdict, title: str = "evalkit gate") -> str:
-    """Write a verdict for a job summary: a headline, a table, reasons, what is not held."""
-    outcome = "passed" if verdict.passed else "failed"
-    head = ("", "metric", "baseline", "now", "drop", "allowed", "p", "smallest noticeable drop")
-    rows = [("✅" if r.passed else "❌", *cells_of(r)[1:]) for r in verdict.rulings]
-    notes = [
-        f"- {mark} {escaped(r.rule.metric)}: {escaped(text)}"
-        for r in verdict.rulings
-        for mark, text in (("❌", r.failure), ("⚠️", r.warning))
-        if text
-    ]
-    for why, names in unheld(verdict).items():
-        notes.append(f"- {len(names)} not held, {escaped(why)}: {escaped(', '.join(names))}")
-    lines = [f"### {escaped(title)}: {outcome}", "", *_table(head, rows)]
-    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
 
 
 def report_markdown(report: Report) -> str:
@@ -38,7 +20,7 @@ def report_markdown(report: Report) -> str:
         if m.low is not None and m.high is not None:
             ends = f"{spelled(name, m.low)} to {spelled(name, m.high)}"
         rows.append((name, value, ends, f"{m.n:,}", m.note))
-    lines = _table(("metric", "value", "95 % interval", "n", "note"), rows)
+    lines = table_of(("metric", "value", "95 % interval", "n", "note"), rows)
     if caveat(report):
         lines += ["", escaped(f"95 % intervals {caveat(report)}")]
     return "\n".join(lines) + "\n"
@@ -81,7 +63,8 @@ def escaped(text: str) -> str:
     return re.sub(r"(?<!\w)@(?=\w)|@(?=[\w-]+\.)|#(?=\d)", r"\g<0>&#8203;", text)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lay out a Markdown table: a line a row, cells escaped."""
     lines = [head, ["---"] * len(head), *([escaped(c) for c in row] for row in rows)]
     return ["| " + " | ".join(line) + " |" for line in lines]
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import __version__
-from evalkit.compare import compare
 from evalkit.directions import lower_is_better, only_describes
 from evalkit.errors import MissingPackageError, ReportError
 from evalkit.escaping import printable
 from evalkit.report.hardest import Hardest, hardest
-from evalkit.report.look import Model
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
+from evalkit.report.style import Model
 from evalkit.report.table import caveat, interval_of_points, points, spelled, threshold
 from evalkit.types import Estimate
+from evalkit.verdict.compare import compare
 
 MOST_MODELS = 6
 

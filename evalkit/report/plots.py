@@ -20,7 +20,7 @@ from evalkit.errors import MissingPackageError, ReportError
 from evalkit.escaping import printable
 from evalkit.files import whole_file
 from evalkit.report import geometry_plots, roc_plots
-from evalkit.report.look import (
+from evalkit.report.style import (
     FAINT,
     GENUINE,
     IMPOSTOR,
@@ -32,7 +32,7 @@ from evalkit.report.look import (
     percent_ticks,
     short,
 )
-from evalkit.report.look import colour as colour_of
+from evalkit.report.style import colour as colour_of
 from evalkit.types import Report
 
 _VARIABLES = {

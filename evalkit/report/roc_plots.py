@@ -13,7 +13,7 @@ from evalkit.protocols.uncertainty.intervals import logit_interval
 from evalkit.protocols.uncertainty.outcomes import sample_of
 from evalkit.protocols.uncertainty.resampling import metric_draws
 from evalkit.protocols.uncertainty.samples import Floats, Outcomes, parts_of
-from evalkit.report.look import Model, colour, percent_ticks, short
+from evalkit.report.style import Model, colour, percent_ticks, short
 from evalkit.types import Estimate, Report
 
 BAND_DRAWS = 300

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from evalkit.compare import Comparison, compare
 from evalkit.directions import is_fraction, lower_is_better, only_describes
 from evalkit.errors import ReportError
 from evalkit.escaping import laid_out, printable
 from evalkit.report.table import points, spelled
 from evalkit.types import Report
+from evalkit.verdict.compare import Comparison, compare
 
 Test = Literal["paired", "plain"]
 ALPHA = 0.05
