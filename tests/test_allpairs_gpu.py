@@ -86,7 +86,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from evalkit.protocols.allpairs import by_triton
+from evalkit.protocols.allpairs.kernels import by_triton
 
 types = dict.fromkeys("xy", "*i8") | dict.fromkeys(["below", "above", "key", "place"], "*i32")
 types |= {"counts": "*i64"} | dict.fromkeys(["m", "n", "k", "offset", "room"], "i32")

@@ -222,4 +222,6 @@ def test_one_place_prints() -> None:
                 stream = name == "write" and re.search("std(out|err)", ast.unparse(node))
                 if name in PRINTS or stream:
                     found.append(f"{module.name}: {ast.unparse(node)[:50]}")
-    assert found == ["terminal.py: click.echo(text, err=talk)"]
+    constant = [text for text in found if text.startswith("moved.py: warnings.warn(f'{spec.name}")]
+    assert len(constant) == 1  # names of evalkit's own modules, which a table holds
+    assert set(found) - {*constant} == {"terminal.py: click.echo(text, err=talk)"}
