@@ -18,11 +18,12 @@ from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
+from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.metrics import cmc, tpr_estimate
 from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.types import Estimate, Failures, Progress, Report
+from evalkit.types import Estimate, Progress, Report
 
 NAME = "all-vs-all"
 VERSION = 1
@@ -67,7 +68,7 @@ def evaluate(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals({**points, **searched}, outcomes),
-        failures=count_failures(x, subject),
+        failures=count_failures_of_sets(failed(x), subject),
         provenance={
             "images": len(x),
             "genuine": verified.n_genuine,
@@ -113,22 +114,6 @@ def _estimate(point: allpairs.OperatingPoint, seen: allpairs.Verification) -> Es
         point.false_accepts or 0,
         seen.n_impostor,
     )
-
-
-def count_failures(x: NDArray[np.float32], subject: NDArray[np.integer[Any]]) -> Failures:
-    """Count the rows of (N, D) without a template, and the pairs of all that they take part in."""
-    bad = failed(x)
-    known = subject >= 0
-    genuine = [
-        _pairs(np.unique(subject[of], return_counts=True)[1]) for of in (known, known & ~bad)
-    ]
-    every = _pairs(np.array([len(x)])) - _pairs(np.array([len(x) - bad.sum()]))
-    lost = genuine[0] - genuine[1]
-    return Failures(images=int(bad.sum()), genuine=lost, impostor=every - lost)
-
-
-def _pairs(images: NDArray[np.int64]) -> int:
-    return int((images * (images - 1) // 2).sum())
 
 
 def _curves(

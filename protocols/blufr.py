@@ -26,7 +26,7 @@ from evalkit.arrays import identities, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
-from evalkit.protocols.all_vs_all import count_failures
+from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.metrics import compat
 from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
@@ -127,14 +127,15 @@ def evaluate(
     of_pairs, of_searches = (_mu_minus_sigma_drawn(of) for of in zip(*drawn, strict=True))
     drawn_of = {name: of_searches if name.startswith("dir") else of_pairs for name in found}
     kept = {name: d for name, d in drawn_of.items() if d is not None}
-    rejected = [count_failures(x[t.test], who[t.test]) for t in trials]
+    lost = failed(x)
+    rejected = [count_failures_of_sets(lost[t.test], who[t.test]) for t in trials]
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=found
         | {name: bounded(found[name], kept[name], len(people), seed) for name in kept},
         failures=Failures(
-            images=int(failed(x).sum()),
+            images=int(lost.sum()),
             genuine=sum(f.genuine for f in rejected),
             impostor=sum(f.impostor for f in rejected),
         ),

@@ -17,10 +17,11 @@ from evalkit.arrays import array, identities, labels, numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs, of_rows
 from evalkit.protocols import verification
+from evalkit.protocols.failures import count_failures
 from evalkit.protocols.metrics import checked_scores
 from evalkit.protocols.metrics.kfold import best_threshold, check_folds
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.types import Estimate, Failures, PairSet, Report, SetIdentity
+from evalkit.types import Estimate, PairSet, Report, SetIdentity
 
 NAME = "score"
 VERSION = 1
@@ -73,14 +74,11 @@ def evaluate(
     if pairs is not None:
         subject = None if subject is None else identities(subject, len(subject))
         outcomes = verification.outcomes(score, pairs, fold, subject)
-    lost = np.isneginf(score)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes),
-        failures=Failures(
-            genuine=int((lost & genuine).sum()), impostor=int((lost & ~genuine).sum())
-        ),
+        failures=count_failures(np.isneginf(score), genuine),
         provenance={
             "pairs": len(score),
             "genuine": int(genuine.sum()),

@@ -29,11 +29,12 @@ from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
-from evalkit.protocols.megaface import genuine_pairs, mate_scores, tpr_by_far
+from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.one_to_many import mate_scores, ordered_genuine_pairs, tpr_by_far
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.types import Estimate, Failures, Report
+from evalkit.types import Estimate, Report
 
 NAME = "trillion"
 VERSION = 1
@@ -83,7 +84,7 @@ def evaluate(
             "without them, compare all pairs of one set: --one-set (evaluate_one_set)",
         )
     probe, gallery, who = _rows(features, ~other), _rows(features, other), subject[~other]
-    i, j = genuine_pairs(who)
+    i, j = ordered_genuine_pairs(who)
     score = mate_scores(probe, probe, i, j, engine)
     nobody = np.full(len(gallery), -1, np.int32)
     found = allpairs.search(
@@ -120,7 +121,7 @@ def evaluate(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes),
-        failures=_failures(probe, gallery, i[i < j], j[i < j]),
+        failures=count_failures_of_sets(failed(probe), who, failed(gallery)),
         provenance={
             "probes": len(probe),
             "subjects": len(np.unique(who)),
@@ -156,7 +157,7 @@ def evaluate_one_set(
     subject = identities(subject, len(features))
     validate(features, subject)
     x = normalise(features)
-    i, j = genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))
+    i, j = ordered_genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))
     i, j = i[i < j], j[i < j]
     tail = tail_length(fars, len(x) * (len(x) - 1) // 2 - len(i))
     seen = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
@@ -169,7 +170,7 @@ def evaluate_one_set(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes),
-        failures=_failures(x, x[:0], i, j),
+        failures=count_failures_of_sets(failed(x), subject),
         provenance={"images": len(x), "impostor_pairs": seen.n_impostor},
         outcomes=outcomes,
         identity=of_rows(
@@ -188,19 +189,3 @@ def _rows(features: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[np.float
     if rows[-1] - rows[0] + 1 == len(rows):
         return normalise(features[rows[0] : rows[-1] + 1])
     return normalise(features[chosen])
-
-
-def _failures(
-    probe: NDArray[np.float32],
-    gallery: NDArray[np.float32],
-    i: NDArray[np.int64],
-    j: NDArray[np.int64],
-) -> Failures:
-    lost, nobody = failed(probe), failed(gallery)
-    p, d = int(lost.sum()), int(nobody.sum())
-    genuine = int((lost[i] | lost[j]).sum())
-    if not len(gallery):
-        pairs = p * (len(probe) - p) + p * (p - 1) // 2
-        return Failures(images=p, genuine=genuine, impostor=pairs - genuine)
-    impostor = p * len(gallery) + (len(probe) - p) * d
-    return Failures(images=p + d, genuine=genuine, impostor=impostor)

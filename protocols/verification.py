@@ -19,6 +19,7 @@ from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
+from evalkit.protocols.failures import count_failures
 from evalkit.protocols.metrics.kfold import (
     ThresholdRule,
     best_threshold,
@@ -29,7 +30,7 @@ from evalkit.protocols.metrics.kfold import (
 from evalkit.protocols.metrics.similarity import Flip, failed
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.types import Estimate, Failures, PairSet, Report
+from evalkit.types import Estimate, PairSet, Report
 
 NAME = "verification"
 VERSION = 1
@@ -113,6 +114,8 @@ def evaluate(
     how = Recipe(fusion=flip) if recipe is None else recipe
     found = recipes.scored(how, features, replace(pairs, fold=fold), subject)
     kept = outcomes(found.score, pairs, fold, subject)
+    used = np.union1d(pairs.left, pairs.right)
+    lost = used[failed(recipes.fused(how, features[used]))]  # a view not fused may be missing
     if recipe is not None and fold is not None:
         kept["decided"] = decisions(found.by_fold, pairs.genuine, fold, how.rule)
     measured = measures(
@@ -122,10 +125,15 @@ def evaluate(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, kept),
-        failures=count_failures(how, features, pairs, found.score, keys),
+        failures=count_failures(
+            np.isneginf(found.score),
+            pairs.genuine,
+            images=len(lost),
+            keys=() if keys is None else [str(keys[row]) for row in lost[:100]],
+        ),
         provenance={
             "pairs": len(pairs),
-            "images": len(np.union1d(pairs.left, pairs.right)),
+            "images": len(used),
             "flip": how.fusion,
             "folds": FOLDS_OF_LIST if pairs.fold is not None else FOLDS_BY_POSITION,
             **({} if recipe is None else recipe.provenance()),
@@ -173,28 +181,6 @@ def accuracy(
     g = int(np.count_nonzero(genuine))
     note = f"{g} genuine and {len(genuine) - g} impostor pairs: {FOLDS} folds need {FOLDS} of each"
     return Estimate(value=None, n=len(genuine), note=note)
-
-
-def count_failures(
-    how: Recipe,
-    features: NDArray[Any],
-    pairs: PairSet,
-    score: NDArray[np.float64],
-    keys: Names | None = None,
-) -> Failures:
-    """Count the images of the list without a template, and the pairs they took part in.
-
-    A view that `how` does not fuse may be missing.  keys : of all rows, or none.
-    """
-    used = np.union1d(pairs.left, pairs.right)
-    lost = used[failed(recipes.fused(how, features[used]))]
-    rejected = np.isneginf(score)
-    return Failures(
-        images=len(lost),
-        genuine=int((rejected & pairs.genuine).sum()),
-        impostor=int((rejected & ~pairs.genuine).sum()),
-        keys=() if keys is None else tuple(str(keys[row]) for row in lost[:100]),
-    )
 
 
 def pictures(

@@ -23,12 +23,13 @@ from evalkit.arrays import whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
 from evalkit.protocols import allpairs, metrics
+from evalkit.protocols.failures import count_failures
 from evalkit.protocols.ijb import pair_scores
 from evalkit.protocols.ijb.templates import Ints, Pooling, Templates, pool
 from evalkit.protocols.metrics import compat
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.types import Estimate, Failures, PairSet, Report
+from evalkit.types import Estimate, PairSet, Report
 
 __all__ = [
     "DEPTHS",
@@ -82,15 +83,12 @@ def verify(
         found |= {f"tpr@far={far},rule=nearest-far": m for far, m in beside.items()}
     outcomes = pair_scores.outcomes(scored, pairs, fars)
     lost = failed(templates.vectors)
-    rejected = lost[pairs.left] | lost[pairs.right]
     return Report(
         protocol=f"{NAME}-1:1",
         protocol_version=VERSION,
         metrics=with_intervals(found, outcomes),
-        failures=Failures(
-            images=templates.failed_images,
-            genuine=int((rejected & genuine).sum()),
-            impostor=int((rejected & ~genuine).sum()),
+        failures=count_failures(
+            lost[pairs.left] | lost[pairs.right], genuine, images=templates.failed_images
         ),
         provenance={"templates": len(templates.ids), "pairs": len(pairs)},
         outcomes=outcomes,
@@ -185,15 +183,13 @@ def identify(
     }
     measured |= {name: _mean(of) for name, of in by_fpir.items()}
     outcomes = _outcomes(searched)
-    genuine, impostor = (
-        sum(int(np.isneginf(getattr(f, kind)).sum()) for f in searched)
-        for kind in ("mate", "nonmate")
-    )
+    score = np.concatenate([f.mate for f in searched] + [f.nonmate for f in searched])
+    mated = np.arange(len(score)) < len(rank)
     return Report(
         protocol=f"{NAME}-1:N",
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes) if len(rank) else measured,
-        failures=Failures(templates.failed_images, genuine, impostor),
+        failures=count_failures(np.isneginf(score), mated, images=templates.failed_images),
         provenance={"probes": len(x), "galleries": [len(g.template) for g in galleries]},
         outcomes=outcomes,
         identity=of_rows(

@@ -27,14 +27,16 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
-from evalkit.protocols import allpairs, metrics
+from evalkit.protocols import allpairs
+from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.megaface.devkit import project, roc
 from evalkit.protocols.megaface.noise_lists import Floats, Noises, Rule, clean
 from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.one_to_many import mate_scores, ordered_genuine_pairs, tpr_by_far
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.types import Estimate, Failures, Report, SetIdentity
+from evalkit.types import Estimate, Report, SetIdentity
 
 NAME = "megaface"
 VERSION = 1
@@ -142,7 +144,11 @@ def evaluate(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=found,
-        failures=_failures(probe, subject, list(distractors.values())),
+        failures=count_failures_of_sets(
+            failed(probe),
+            np.unique(subject, return_inverse=True)[1],
+            failed(max(distractors.values(), key=len)),  # the largest set holds the smaller ones
+        ),
         provenance={
             "probes": len(probe),
             "subjects": len(np.unique(subject)),
@@ -251,7 +257,7 @@ def _searches(
     fars: Sequence[str],
     engine: allpairs.Engine | None,
 ) -> _Searches:
-    i, j = genuine_pairs(subject)
+    i, j = ordered_genuine_pairs(subject)
     score = mate_scores(probe, mate, i, j, engine)
     above = allpairs.ranks(probe, distractor, i, score, engine=engine)[0]
     nobody = np.full(len(distractor), -1, np.int32)
@@ -271,50 +277,6 @@ def _searches(
         engine=engine,
     )
     return _Searches(i, j, rank, len(distractor), tpr_by_far(score[once], seen), outcomes)
-
-
-def genuine_pairs(
-    subject: NDArray[np.integer[Any]],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return all ordered pairs (i, j), i != j, of one subject, by i, then j."""
-    one, other = allpairs.genuine_pairs(np.unique(subject, return_inverse=True)[1])
-    i, j = np.concatenate([one, other]), np.concatenate([other, one])
-    order = np.lexsort((j, i))
-    return i[order], j[order]
-
-
-def mate_scores(
-    probe: Floats,
-    mate: Floats,
-    i: NDArray[np.int64],
-    j: NDArray[np.int64],
-    engine: allpairs.Engine | None,
-) -> NDArray[np.float64]:
-    """Score all ordered pairs (probe[i], mate[j]) of `genuine_pairs`, each unordered pair once.
-
-    The exact score of (i, j) is that of (j, i): for one set with itself, and for the two forms of a
-    Joint Bayesian model too.
-    """
-    once, score = i < j, np.empty(len(i))
-    score[once] = allpairs.exact(probe, i[once], mate, j[once], engine)
-    back = np.flatnonzero(~once)
-    score[back[np.lexsort((i[back], j[back]))]] = score[once]
-    return score
-
-
-def tpr_by_far(genuine: NDArray[np.float64], seen: allpairs.Verification) -> dict[str, Estimate]:
-    """TPR of genuine scores at the thresholds that the engine found among the impostors."""
-    return {
-        point.far: metrics.tpr_estimate(
-            point.far,
-            point.threshold,
-            0 if point.threshold is None else int(np.count_nonzero(genuine >= point.threshold)),
-            len(genuine),
-            point.false_accepts or 0,
-            seen.n_impostor,
-        )
-        for point in seen.points
-    }
 
 
 def _ranks(rank: NDArray[np.int64], label: str, depths: Sequence[int]) -> dict[str, Estimate]:
@@ -337,18 +299,3 @@ def _curves(search: _Searches, label: str) -> dict[str, Mapping[str, Sequence[fl
             for name, field in (("far", "far"), ("tpr", "value"), ("threshold", "threshold"))
         },
     }
-
-
-def _failures(
-    probe: NDArray[Any], subject: NDArray[np.integer[Any]], distractors: list[NDArray[Any]]
-) -> Failures:
-    """Count images without a template, and the comparisons of the largest set they took part in."""
-    largest = max(distractors, key=len)
-    lost, nobody = failed(probe), failed(largest)
-    i, j = genuine_pairs(subject)
-    p, d = int(lost.sum()), int(nobody.sum())
-    return Failures(
-        images=p + d,
-        genuine=int((lost[i] | lost[j]).sum()) // 2,
-        impostor=p * len(largest) + (len(probe) - p) * d,
-    )

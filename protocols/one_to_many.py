@@ -1,0 +1,58 @@
+"""Searches for every mate: ordered genuine pairs, their scores, TPR among all distractors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.protocols import allpairs, metrics
+from evalkit.types import Estimate
+
+
+def ordered_genuine_pairs(
+    subject: NDArray[np.integer[Any]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return all ordered pairs (i, j), i != j, of one subject, by i, then j.
+
+    subject : (N,); -1 is a subject as every other (`allpairs.genuine_pairs`: nobody's mate).
+    """
+    one, other = allpairs.genuine_pairs(np.unique(subject, return_inverse=True)[1])
+    i, j = np.concatenate([one, other]), np.concatenate([other, one])
+    order = np.lexsort((j, i))
+    return i[order], j[order]
+
+
+def mate_scores(
+    probe: NDArray[np.float32],
+    mate: NDArray[np.float32],
+    i: NDArray[np.int64],
+    j: NDArray[np.int64],
+    engine: allpairs.Engine | None,
+) -> NDArray[np.float64]:
+    """Score `ordered_genuine_pairs` (probe[i], mate[j]), each unordered pair once.
+
+    The exact score of (i, j) is that of (j, i): for one set with itself, and for the two forms of a
+    Joint Bayesian model too.
+    """
+    once, score = i < j, np.empty(len(i))
+    score[once] = allpairs.exact(probe, i[once], mate, j[once], engine)
+    back = np.flatnonzero(~once)
+    score[back[np.lexsort((i[back], j[back]))]] = score[once]
+    return score
+
+
+def tpr_by_far(genuine: NDArray[np.float64], seen: allpairs.Verification) -> dict[str, Estimate]:
+    """TPR of genuine scores at the thresholds that the engine found among the impostors."""
+    return {
+        point.far: metrics.tpr_estimate(
+            point.far,
+            point.threshold,
+            0 if point.threshold is None else int(np.count_nonzero(genuine >= point.threshold)),
+            len(genuine),
+            point.false_accepts or 0,
+            seen.n_impostor,
+        )
+        for point in seen.points
+    }
