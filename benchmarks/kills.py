@@ -34,7 +34,8 @@ from PIL import Image
 from evalkit import report as reports
 from evalkit.cli import COMMANDS, run
 from evalkit.errors import EvalkitError
-from evalkit.vectors.store import PENDING, FeatureStore
+from evalkit.vectors.layout import PENDING
+from evalkit.vectors.store import FeatureStore
 
 CALLS = (
     "openat,close,write,pwrite64,rename,renameat,renameat2,unlink,unlinkat,link,linkat,ftruncate,"

@@ -26,7 +26,8 @@ from evalkit.identity import DIGEST, image_digest
 from evalkit.images import ImageSource, Picture
 from evalkit.images.digests import ImageDigests
 from evalkit.types import Manifest
-from evalkit.vectors.store import PENDING, FeatureStore, difference
+from evalkit.vectors.layout import PENDING
+from evalkit.vectors.store import FeatureStore, difference
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster

@@ -16,7 +16,8 @@ from evalkit import cache
 from evalkit.adapters import Adapter, answers, fingerprint
 from evalkit.errors import EvalkitError, FeatureStoreError
 from evalkit.types import Manifest
-from evalkit.vectors.store import PENDING, FeatureStore, answers_in, difference
+from evalkit.vectors.layout import PENDING
+from evalkit.vectors.store import FeatureStore, answers_in, difference
 
 Say = Callable[[str], None]
 _AGAIN = "all images are embedded again"

@@ -1,9 +1,28 @@
-"""A feature file laid out whole by HDF5, with a place for every row, before any is written."""
+"""A feature file laid out whole by HDF5, with a place for every row, before any is written.
+
+Format "evalkit-features" version 2:
+
+    features   (N, V, D) float32 or float16, contiguous and uncompressed; V views per image
+               (original, mirrored); a failed row is all NaN
+    image      (N, 32) uint8: the digest of the image that the row was made of; 0 = not known
+    done       (N,) uint8: PENDING, DONE or a reason of FAILURES, plus TAKEN where the row came from
+               an earlier file; written after all else of the row
+    crc        (N,) uint32: zlib.crc32 of done byte (TAKEN left out), digest and row
+    keys       the manifest's keys joined by newlines, as UTF-8 bytes
+    subject    (N,) int32
+    answers    (4, D) float32: what the model answered to four fixed images; absent where the
+               vectors are not evalkit's own (see `adapters.answers`)
+    attributes `format`, `version`; `key` and `provenance` as JSON text
+
+Version 1 had neither `image` nor `answers`, and its checksum no digest: its rows are known by their
+names alone.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +37,9 @@ from evalkit.types import Manifest
 
 FORMAT = "evalkit-features"
 VERSION = 2
+PENDING, DONE, UNREADABLE, NO_TEMPLATE = 0, 1, 2, 3
+TAKEN = np.uint8(0x80)
+FAILURES = {UNREADABLE: "the image cannot be read", NO_TEMPLATE: "the model gave no template"}
 
 
 def reserve(handle: IO[bytes], manifest: Manifest, shape: tuple[int, int, int], dtype: str) -> None:
@@ -77,3 +99,9 @@ def _new_file(path: Path) -> h5py.h5f.FileID:
     access.set_alignment(1, 64)
     access.set_file_locking(False, False)
     return h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=made, fapl=access)
+
+
+def checksum(row: NDArray[Any], state: int, digest: NDArray[np.uint8] | None) -> int:
+    """Sum over state, digest and row; in version 1, without a digest, the state is its start."""
+    head = None if digest is None else bytes([state]) + digest.tobytes()
+    return zlib.crc32(row.tobytes(), state if head is None else zlib.crc32(head))

@@ -1,21 +1,6 @@
 """FeatureStore: one model's vectors for one manifest, in an HDF5 file that survives its writer.
 
-The file, format "evalkit-features" version 2:
-
-    features   (N, V, D) float32 or float16, contiguous and uncompressed; V views per image
-               (original, mirrored); a failed row is all NaN
-    image      (N, 32) uint8: the digest of the image that the row was made of; 0 = not known
-    done       (N,) uint8: PENDING, DONE or a reason of FAILURES, plus TAKEN where the row came from
-               an earlier file; written after all else of the row
-    crc        (N,) uint32: zlib.crc32 of done byte (TAKEN left out), digest and row
-    keys       the manifest's keys joined by newlines, as UTF-8 bytes
-    subject    (N,) int32
-    answers    (4, D) float32: what the model answered to four fixed images; absent where the
-               vectors are not evalkit's own (see `adapters.answers`)
-    attributes `format`, `version`; `key` and `provenance` as JSON text
-
-Version 1 had neither `image` nor `answers`, and its checksum no digest: its rows are known by their
-names alone.
+What lies in the file, `layout` says.
 
 HDF5 makes the file once, complete and closed; rows then go to their places by plain writes. HDF5
 never has the file open for writing, so a kill -9 at any moment leaves a file that opens, in which
@@ -27,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -43,13 +27,22 @@ from evalkit.files import hidden, real_path, rename, take_place
 from evalkit.identity import DIGEST
 from evalkit.types import Manifest
 from evalkit.vectors import hdf5
-from evalkit.vectors.layout import FORMAT, VERSION, lay_out, reserve
+from evalkit.vectors.layout import (
+    DONE,
+    FAILURES,
+    FORMAT,
+    NO_TEMPLATE,
+    PENDING,
+    TAKEN,
+    UNREADABLE,
+    VERSION,
+    checksum,
+    lay_out,
+    reserve,
+)
 
 _READ = (1, VERSION)
-PENDING, DONE, UNREADABLE, NO_TEMPLATE = 0, 1, 2, 3
-TAKEN = np.uint8(0x80)
 _BLOCK = 4096  # rows copied at a time
-FAILURES = {UNREADABLE: "the image cannot be read", NO_TEMPLATE: "the model gave no template"}
 _ATTRIBUTES = ("format", "version", "manifest", "key", "provenance")
 _DTYPES = ("<f4", "<f2")
 _AGAIN = "delete it and embed again"
@@ -288,7 +281,7 @@ class FeatureStore:
         if not len(rows):
             return
         each = zip(stored, (state & ~TAKEN).tolist(), images, strict=True)
-        crc = [_checksum(row, one, digest) for row, one, digest in each]
+        crc = [checksum(row, one, digest) for row, one, digest in each]
         self._put(self._handle, "features", rows, stored)
         self._put(self._handle, "image", rows, images)
         self._put(self._handle, "crc", rows, np.array(crc, "<u4"))
@@ -357,7 +350,7 @@ class FeatureStore:
         """Tell whether a row that is done has its checksum."""
         state, digest = int(self.done[row]), None if self.version == 1 else self.images[row]
         known = state in (DONE, *FAILURES)
-        return known and _checksum(self._rows[row], state, digest) == self._crc[row]
+        return known and checksum(self._rows[row], state, digest) == self._crc[row]
 
     def close(self) -> None:
         """Give the lock back.  Arrays that were handed out stay valid."""
@@ -375,12 +368,6 @@ class FeatureStore:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _checksum(row: NDArray[Any], state: int, digest: NDArray[np.uint8] | None) -> int:
-    """Sum over state, digest and row; in version 1, without a digest, the state is its start."""
-    head = None if digest is None else bytes([state]) + digest.tobytes()
-    return zlib.crc32(row.tobytes(), state if head is None else zlib.crc32(head))
 
 
 def answers_in(path: Path) -> NDArray[np.float32] | None:
