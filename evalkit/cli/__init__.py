@@ -21,6 +21,7 @@ from evalkit.errors import (
     EXIT_UNUSABLE,
     EvalkitError,
 )
+from evalkit.protocols import catalogue
 
 # section of --help -> name -> (module holding the click command `command`, its summary)
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -38,17 +39,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "import": ("evalkit.cli.import_", "Embeddings from anywhere into one feature file."),
     },
     "Measure": {
-        "lfw": ("evalkit.cli.lfw", "Labeled Faces in the Wild: 10-fold verification."),
-        "verify": (
-            "evalkit.cli.verify",
-            "Any list of pairs: CFP, AgeDB, CALFW, .bin sets, your own.",
-        ),
-        "megaface": ("evalkit.cli.megaface", "Find a face among up to a million others."),
-        "trillion": ("evalkit.cli.trillion", "Probes against millions of faces, FAR to 1e-9."),
-        "ijb": ("evalkit.cli.ijb", "IJB-B and IJB-C: templates, 1:1 and 1:N."),
-        "blufr": ("evalkit.cli.blufr", "All of LFW, ten trials: mu - sigma."),
-        "geometry": ("evalkit.cli.geometry", "How the classes of embeddings lie in space."),
-        "score": ("evalkit.cli.score", "Numbers of plain scores: a label and a score a line."),
+        record.command: (f"evalkit.cli.{record.command}", record.title)
+        for record in catalogue.OWN
+        if record.command != "demo"
     },
     "Decide": {
         "compare": (

@@ -1,0 +1,207 @@
+"""The catalogue of protocols: one record each, evalkit's own and those of installed packages.
+
+A package adds a protocol under the entry-point group `evalkit.protocols`:
+
+    [project.entry-points."evalkit.protocols"]
+    spread = "evalkit_spread:PROTOCOL"
+
+where the value is a `Protocol` and the name is its `name`.  Reading the catalogue imports neither
+numpy nor any protocol, so that the command line can show it at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from evalkit.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from evalkit.types import Report
+
+GROUP = "evalkit.protocols"
+_ASK = "update or uninstall the package that offers it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """What a newcomer, the command line, the documents and a caller have to know of a protocol.
+
+    name : in Python and in reports.  command : of the command line, "" for the same.
+    title : one line of `evalkit --help`.  summary : what it measures.  needs : what of.  where : to
+    get the data.  source : who defined it.  page : where it is documented, of evalkit's own a file
+    in docs/protocols.
+    function : "module:function" that makes a `Report` of `version`, imported when it is called.
+    compares : its positional arguments: "pairs" for (features, pairs, subject), "subjects" for
+    (features, subject), "" for others of its own.
+    """
+
+    name: str
+    version: int
+    title: str
+    summary: str
+    needs: str
+    where: str
+    source: str
+    page: str
+    function: str
+    compares: Literal["pairs", "subjects", ""] = ""
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "command", self.command or self.name)
+
+    def evaluate(self, *arguments: Any, **options: Any) -> Report:
+        """Import the protocol's function and call it."""
+        module, _, name = self.function.partition(":")
+        report: Report = getattr(importlib.import_module(module), name)(*arguments, **options)
+        return report
+
+
+OWN = (
+    Protocol(
+        name="lfw",
+        version=1,
+        title="Labeled Faces in the Wild: 10-fold verification.",
+        summary="10-fold accuracy, AUC, EER, TPR@FAR on 6,000 pairs",
+        needs="a model: images are fetched; or embeddings of 7,701 images",
+        where="github.com/umass-vis-lfw; the list of pairs ships with evalkit",
+        source="Huang et al., UMass TR 07-49, 2007",
+        page="lfw.md",
+        function="evalkit.protocols.lfw:evaluate",
+        compares="pairs",
+    ),
+    Protocol(
+        name="verification",
+        command="verify",
+        version=1,
+        title="Any list of pairs: CFP, AgeDB, CALFW, .bin sets, your own.",
+        summary="the same on any list of pairs, with or without folds",
+        needs="a list (or .bin, bcolz, .mat) and a model with images, or embeddings",
+        where="www.cfpw.io (CFP); ibug.doc.ic.ac.uk/resources/agedb; whdeng.cn (CALFW, CPLFW, "
+        "RFW); martlgap.github.io/xqlfw",
+        source="the set's own paper; folds as its list has them",
+        page="verify.md",
+        function="evalkit.protocols.verification:evaluate",
+        compares="pairs",
+    ),
+    Protocol(
+        name="megaface",
+        version=1,
+        title="Find a face among up to a million others.",
+        summary="rank-k and TPR@FAR among up to 1,000,000 distractors",
+        needs="the devkit's lists; its feature folders, other embeddings, or the images and a "
+        "model",
+        where="InsightFace's dataset zoo (test suite); its authors hand it out no longer",
+        source="Kemelmacher-Shlizerman et al., CVPR 2016",
+        page="megaface.md",
+        function="evalkit.protocols.megaface:evaluate",
+    ),
+    Protocol(
+        name="trillion",
+        version=1,
+        title="Probes against millions of faces, FAR to 1e-9.",
+        summary="TPR@FAR down to 1e-9, TPIR@FPIR",
+        needs="embeddings (evalkit synth makes some) or images and a model, and who they show",
+        where="DeepGlint's Trillion Pairs; its site is gone, its identities were never public",
+        source="Trillion Pairs, 2018; ICCV 2019 LFR challenge",
+        page="trillion.md",
+        function="evalkit.protocols.trillion:evaluate",
+        compares="subjects",
+    ),
+    Protocol(
+        name="ijb",
+        version=1,
+        title="IJB-B and IJB-C: templates, 1:1 and 1:N.",
+        summary="TPR@FAR of template pairs, rank-k and TPIR@FPIR of two galleries",
+        needs="the meta files, and embeddings of the images, or the images and a model",
+        where="InsightFace's dataset zoo (test suite); NIST hands them out no longer",
+        source="Whitelam et al., CVPRW 2017; Maze et al., ICB 2018",
+        page="ijb.md",
+        function="evalkit.protocols.ijb:verify",
+    ),
+    Protocol(
+        name="blufr",
+        version=1,
+        title="All of LFW, ten trials: mu - sigma.",
+        summary="verification rate and open-set DIR on all of LFW, mu - sigma of ten trials",
+        needs="embeddings of all 13,233 images, or the images and a model; the .mat configuration",
+        where="the toolkit of its authors; github.com/zch-90/face_recognition_evalation",
+        source="Liao, Lei, Yi, Li, IJCB 2014",
+        page="blufr.md",
+        function="evalkit.protocols.blufr:evaluate",
+    ),
+    Protocol(
+        name="geometry",
+        version=1,
+        title="How the classes of embeddings lie in space.",
+        summary="distances within and between classes, norms, regions, spectrum, hubness",
+        needs="embeddings of any images, and who they show (--subjects, or keys PERSON/IMAGE)",
+        where="any embeddings; evalkit demo ships some of LFW",
+        source="the survey of docs/published-figures.md; Roy and Vetterli, EUSIPCO 2007",
+        page="geometry.md",
+        function="evalkit.protocols.geometry:evaluate",
+        compares="subjects",
+    ),
+    Protocol(
+        name="score",
+        version=1,
+        title="Numbers of plain scores: a label and a score a line.",
+        summary="AUC, EER, TPR@FAR, best accuracy; 10-fold accuracy where folds are given",
+        needs="a text file of 'label score' lines; the pair list for intervals by people",
+        where="any program that compares faces",
+        source="ISO/IEC 19795-1; Clopper and Pearson, Biometrika 1934",
+        page="score.md",
+        function="evalkit.protocols.score:evaluate",
+    ),
+    Protocol(
+        name="all-vs-all",
+        command="demo",
+        version=1,
+        title="See it work: real embeddings, offline, in seconds.",
+        summary="LFW, all 87.5 million pairs of it, closed-set rank-k",
+        needs="nothing",
+        where="ships with evalkit",
+        source="LFW and closed-set CMC, as above; docs/protocols/all-vs-all.md",
+        page="all-vs-all.md",
+        function="evalkit.protocols.all_vs_all:evaluate",
+        compares="subjects",
+    ),
+)
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Entry points of other packages' protocols, by name; none of them is imported."""
+    from importlib.metadata import entry_points
+
+    own = {name for p in OWN for name in (p.name, p.command)}
+    return {e.name: e for e in entry_points(group=GROUP) if e.name not in own}
+
+
+def load(entry: EntryPoint) -> Protocol:
+    """Import another package's record; ProtocolError in one line where it is broken or none."""
+    try:
+        record = entry.load()
+    except (Exception, SystemExit) as e:
+        kind = f"{type(e).__name__}: {e}"
+        raise ProtocolError(f"plug-in protocol {entry.name!r} does not load: {kind}", _ASK) from e
+    if not isinstance(record, Protocol) or record.name != entry.name:
+        raise ProtocolError(
+            f"plug-in protocol {entry.name!r}: {entry.value} is no Protocol of that name", _ASK
+        )
+    return record
+
+
+def find(name: str) -> Protocol:
+    """Record of the protocol called `name`, in Python or on the command line; or ProtocolError."""
+    for record in OWN:
+        if name in (record.name, record.command):
+            return record
+    others = installed()
+    if name in others:
+        return load(others[name])
+    known = ", ".join([*(record.name for record in OWN), *others])
+    raise ProtocolError(f"no protocol is called {name!r}", f"known: {known}")
