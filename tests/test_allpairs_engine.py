@@ -119,8 +119,8 @@ def test_verify_is_brute_force_under_every_screen_and_tile(screen, tile, within,
 @pytest.mark.parametrize("screen", SCREENS)
 def test_brackets_find_the_same_and_survive_a_sample_that_lies(screen, small_tiles, monkeypatch):
     small_tiles(64, 128)
-    x, a = people(500, 12, 3)
-    y, b = people(900, 12, 4)
+    x, a = people(250, 12, 3)
+    y, b = people(450, 12, 4)
     true = told(allpairs.verify(x, a, y, b, fars=FARS, engine=Engine(screen="float32")))
     s = np.sort((x.astype(float) @ y.T.astype(float))[(a[:, None] != b) | (a[:, None] < 0)])
     s = s[np.isfinite(s)]
@@ -139,7 +139,7 @@ def test_brackets_find_the_same_and_survive_a_sample_that_lies(screen, small_til
     for lie in lies[:1] if screen.startswith("triton") else lies:
         monkeypatch.setattr(pilot.Pilot, "bracket", lie)
         monkeypatch.setattr(pilot.Pilot, "reached_by", lambda self, share: 0.99)
-        for memory in (1 << 30, 1 << 19):
+        for memory in (1 << 30, 1 << 17):
             engine = running(screen, threads=2, memory=memory)
             assert told(allpairs.verify(x, a, y, b, fars=FARS, engine=engine)) == true
             assert engine.tally["passes"] >= 1
@@ -283,8 +283,8 @@ def test_bars_that_many_pairs_exceed_are_not_counted_by_exact_scores(monkeypatch
 
 @pytest.mark.parametrize("count", [0, 3, 700, 10**6])
 def test_one_pass_answers_all_questions_at_once(count):
-    x, a = people(500, 12, 3)
-    y, b = people(900, 12, 4)
+    x, a = people(250, 12, 3)
+    y, b = people(450, 12, 4)
     engine = Engine(screen="float32")
     both = allpairs.search(
         x, y, 2, probe_subject=a, gallery_subject=b, fars=FARS, count=count, engine=engine

@@ -29,6 +29,7 @@ HEAVY = ["torch", "onnxruntime", "h5py", "click", "PIL", "tqdm", "matplotlib"]
 PROTOCOLS = sorted(module.name for module in pkgutil.iter_modules(protocols.__path__))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_protocol_imports_nothing_heavy(name: str) -> None:
     code = f"import sys, evalkit.protocols.{name}; print([m for m in {HEAVY} if m in sys.modules])"

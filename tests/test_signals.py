@@ -128,7 +128,9 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 )
 def test_a_plug_in_that_never_returns(folder: Path, model: str, sent: signal.Signals) -> None:
     code = 128 + sent
-    process = start(folder, f"plugin:{model}", "--batch", "4")
+    patience = "" if model == "sleeping" else "signals._PATIENCE_S = 1; "  # else 5 s
+    before = f"from evalkit.cli import signals, main; {patience}main()"
+    process = start(folder, f"plugin:{model}", "--batch", "4", before=before)
     wait_for(folder / "ready", process)
     process.send_signal(sent)
     returned, talk = ended(process)
