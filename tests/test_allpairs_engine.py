@@ -344,7 +344,7 @@ def test_bins_are_numpy_s(edges):
     score[:8000] = rng.choice(edges, 8000)
     score[4000:8000] = np.nextafter(score[4000:8000], rng.choice([-9e9, 9e9], 4000).astype("f4"))
     score[:2] = np.inf, -np.inf
-    assert np.array_equal(per_row.Bins(edges)._counted(score), np.histogram(score, edges)[0])
+    assert np.array_equal(per_row.Bins(edges)._bin_counts(score), np.histogram(score, edges)[0])
 
 
 @pytest.mark.parametrize("subject", [np.arange(1), np.zeros(1, int)])
@@ -386,7 +386,7 @@ def test_an_unknown_screen_is_named(screen):
 def test_an_interrupted_job_goes_on_from_its_checkpoint(small_tiles, monkeypatch, tmp_path):
     small_tiles(16, 32)
     monkeypatch.setattr(scan, "_BLOCK", 16 * 32)
-    monkeypatch.setattr(scan, "EVERY_S", 0.0)
+    monkeypatch.setattr(scan, "CHECKPOINT_EVERY_S", 0.0)
     x, a = people(200, 9, 13)
     true = told(allpairs.verify(x, a, fars=FARS))
     path = tmp_path / "job.npz"
@@ -439,7 +439,7 @@ def test_ctrl_c_finishes_the_block_and_leaves_a_checkpoint(small_tiles, monkeypa
 
 
 def test_a_checkpoint_of_another_job_is_refused(small_tiles, monkeypatch, tmp_path):
-    monkeypatch.setattr(scan, "EVERY_S", 0.0)
+    monkeypatch.setattr(scan, "CHECKPOINT_EVERY_S", 0.0)
     path = tmp_path / "job.npz"
     path.write_bytes(b"nothing")
     with pytest.raises(ProtocolError, match=r"job\.npz is not a checkpoint"):
@@ -497,14 +497,14 @@ def test_tiles_go_side_by_side_only_where_blas_does_not(single, monkeypatch, sma
         monkeypatch.delenv(name, raising=False)
     if single:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    seen, look = set(), scan.Scan.look
+    seen, examine = set(), scan.Scan.examine
 
     def watched(self, *rest):
         seen.add(threading.get_ident())
         time.sleep(0.002)
-        return look(self, *rest)
+        return examine(self, *rest)
 
-    monkeypatch.setattr(scan.Scan, "look", watched)
+    monkeypatch.setattr(scan.Scan, "examine", watched)
     x, a = people(60, 9, 1)
     found = allpairs.verify(x, a, fars=FARS, engine=Engine(screen="float32", threads=3))
     assert told(found) == brute(x, a, None, None)

@@ -322,7 +322,8 @@ def alive(cache: Path) -> list[int]:
 SLOW = (
     "from evalkit.protocols.allpairs import scan, workers; import time\n"
     "from evalkit.protocols.allpairs.screening import screens\n"
-    "scan._BLOCK, screens.ROWS, workers.EVERY_S, scan.EVERY_S = 50_000, 8, 0.0, 0.0\n"
+    "scan._BLOCK, screens.ROWS = 50_000, 8\n"
+    "workers.CHECKPOINT_EVERY_S = scan.CHECKPOINT_EVERY_S = 0.0\n"
     "from evalkit.protocols.allpairs import resume as c\nsave = c.save\n"
     "c.save = lambda *a: (save(*a), time.sleep(0.1))\n"
     "from evalkit.embedding import embedder\n"

@@ -47,8 +47,8 @@ class Repeating:
 @pytest.fixture
 def many_blocks(monkeypatch):
     monkeypatch.setattr(scan, "_BLOCK", 64 * 128)
-    monkeypatch.setattr(scan, "EVERY_S", 0.0)
-    monkeypatch.setattr(workers, "EVERY_S", 0.0)
+    monkeypatch.setattr(scan, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(workers, "CHECKPOINT_EVERY_S", 0.0)
     for module, name, size in ((screens, "ROWS", 16), (screens, "COLUMNS", 128)):
         monkeypatch.setattr(module, name, size)
 
@@ -146,7 +146,7 @@ def test_a_job_broken_off_anywhere_goes_on_from_its_checkpoint(many_blocks, tmp_
 
 def test_an_interrupt_loses_no_block_and_merges_none_by_half(many_blocks, tmp_path, monkeypatch):
     """It comes while a block is merged, long before a checkpoint is due."""
-    monkeypatch.setattr(workers, "EVERY_S", 1e9)
+    monkeypatch.setattr(workers, "CHECKPOINT_EVERY_S", 1e9)
     x, a = people(400, 12, 3)
     true = told(allpairs.verify(x, a, fars=FARS))
     (tmp_path / "rows").mkdir()
@@ -197,15 +197,15 @@ def test_each_question_of_an_engine_has_its_own_checkpoint(many_blocks, tmp_path
 def test_what_a_job_has_answered_is_not_asked_again(many_blocks, tmp_path, monkeypatch, spread):
     x, a = people(400, 12, 4)
     (tmp_path / "rows").mkdir()
-    path, shown, look = tmp_path / "job.npz", [], scan.Scan.look
+    path, shown, examine = tmp_path / "job.npz", [], scan.Scan.examine
 
     def counted(self, screen, collectors, *rest):
         shown.append(type(collectors[0]).__name__)
         if shown[-1] == broken:
             raise KeyboardInterrupt
-        return look(self, screen, collectors, *rest)
+        return examine(self, screen, collectors, *rest)
 
-    monkeypatch.setattr(scan.Scan, "look", counted)
+    monkeypatch.setattr(scan.Scan, "examine", counted)
     sets = {"distractors=100": x[200:300], "distractors=200": x[200:]}
 
     def evaluate():

@@ -3,10 +3,10 @@
 To read it, begin with `results`, what the answers are, and `queries`, what can be asked.  Then as
 the data flows: `sides`, two sets; `pair_scores`, exact scores and fast ones with a known error;
 `screening`, cheap products, their bounds and the pairs that a bound leaves undecided; `collectors`,
-what is kept of them; `scan`, the pass over all of it.  `pilot` and `screening.choice` guess where
-to look and how, `engine` holds the options: none of these moves an answer.  Below lie `kernels`,
-which multiply and compare, and `resume`, `rows_on_disk` and `workers`, which carry a pass over
-interrupts and processes.
+what is stored of them; `scan`, the pass over all of it.  `pilot` and `screening.choice` estimate
+where to look and how, `engine` holds the options: none of these changes an answer.  Below lie
+`kernels`, which multiply and compare, and `resume`, `rows_on_disk` and `workers`, which carry a
+pass over interrupts and processes.
 """
 
 from evalkit.protocols.allpairs.engine import Engine, exact

@@ -1,4 +1,4 @@
-"""How the engine runs: options that no answer depends on."""
+"""Options of the all-pairs engine: screen, threads, memory, checkpoint, cluster."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from evalkit.protocols.metrics.similarity import exact_scores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """How to run; no answer depends on it.
+    """How to run; every answer is the same for all options.
 
-    screen : "auto" tries what is at hand on a tile or two; or "float32", "torch-float32",
+    screen : "auto" times the available ones on a few tiles; or "float32", "torch-float32",
         "bfloat16", "int8", or "triton-" and "cuda-" before "int8" and "float32" for a GPU; with
         "/p" for p principal directions.
-    compiled : whether numba's loops do what numpy's can; None where numba is installed and the job
-        is worth it.
+    compiled : whether numba's loops replace numpy's; None: where numba is installed and the job is
+        large enough.
     threads : tiles side by side, None for every processor.
     memory : bytes beside the features.
-    checkpoint : a file that an interrupted job leaves and the same job goes on from; the second and
-        later questions asked of one engine, and further passes, have files of their own beside it.
-    keep : leave the files of answered questions too, so that whatever ends a job of several early
-        none is worked out again; `forget` removes them.
+    checkpoint : resume file of an interrupted job; the second and later questions of one engine,
+        and further passes, have files of their own beside it.
+    keep : leave the files of answered questions too, so that a job of several questions, however
+        it ends, repeats none; `forget` removes them.
     progress : called with (pairs done, pairs in all).
-    cluster : whose workers do the blocks, see `evalkit.cluster`; None = this process.
+    cluster : workers that run the blocks, see `evalkit.cluster`; None = this process.
     """
 
     screen: str = "auto"
@@ -51,7 +51,7 @@ class Engine:
     tally: dict[str, Any] = field(default_factory=dict)  # filled: the screen and the passes taken
 
     def scan(self, x: Any, y: Any = None) -> Scan:
-        """Make the scan of x and y for a new question."""
+        """Build the scan of x and y for a new question."""
         self.tally["questions"] = self.tally.get("questions", 0) + 1
         scores = PairScores(
             self._side(x),
@@ -63,7 +63,7 @@ class Engine:
         return self._scan(scores, 1)
 
     def again(self, scan: Scan, passed: int) -> Scan:
-        """Make the scan for another pass of the last question."""
+        """Build the scan for another pass of the last question."""
         return self._scan(scan.scores, passed)
 
     def _scan(self, scores: PairScores, passed: int) -> Scan:
@@ -85,15 +85,15 @@ class Engine:
     def run(
         self, scan: Scan, collectors: Sequence[Collector], late: Sequence[Collector] = ()
     ) -> None:
-        """Choose the screen and show every pair to the collectors.
+        """Choose the screen and run every pair past the collectors.
 
-        late : what they are for most of the pass, where they begin otherwise: the screen must suit
-        that.
+        late : the collectors as they are for most of the pass, where they start out looser: the
+        screen must suit those.
         """
         if collectors and scan.scores.pairs:
-            # A job goes on as it began: another screen would cut other blocks.
+            # A job resumes with its own screen: another would cut other blocks.
             screen = choose_screen(
-                scan, resume.begun_with(scan.checkpoint) or self.screen, late or collectors
+                scan, resume.screen_of(scan.checkpoint) or self.screen, late or collectors
             )
             self.tally.update(screen=screen.name, passes=self.tally.get("passes", 0) + 1)
             if self.cluster is None:
@@ -102,7 +102,7 @@ class Engine:
                 workers.run(scan, screen, collectors, self.cluster)
 
     def finish(self) -> None:
-        """Remove the checkpoints of a question that has its answer, unless they are kept."""
+        """Remove the checkpoints of an answered question, unless `keep`."""
         if not self.keep:
             self.forget()
 
@@ -124,7 +124,7 @@ class Engine:
 def exact(
     x: NDArray[np.float32], i: Ints, y: NDArray[np.float32], j: Ints, engine: Engine | None = None
 ) -> Floats:
-    """Score listed pairs: `scores.exact_scores`, by the engine's workers where there are many."""
+    """Score listed pairs exactly, by the engine's workers where there are many."""
     if engine is None or engine.cluster is None or len(i) <= MANY:
         return exact_scores(x, i, y, j)
     return workers.exact(engine.cluster, x, i, y, j)

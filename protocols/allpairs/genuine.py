@@ -1,4 +1,4 @@
-"""The genuine pairs of two sets: few, listed one by one; scored exactly where it matters."""
+"""Genuine pairs of two sets: listed, counted, and scored exactly near a threshold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects
 class Genuine:
     """Genuine pairs (i, j) of a scan and how many of them score above a bar, exactly.
 
-    failed : genuine pairs that are not listed because a row of theirs failed: they score -inf.
+    failed : genuine pairs with a failed row; not listed, they score -inf.
     """
 
     def __init__(self, scores: PairScores, i: Ints, j: Ints, failed: int) -> None:
@@ -28,7 +28,7 @@ class Genuine:
         return self.at_least(float(np.nextafter(bar, np.inf)))
 
     def at_least(self, bar: float) -> int:
-        """Count the pairs that score the bar or more; all of them at -inf."""
+        """Count the pairs that score at least the bar; all of them at -inf."""
         if bar == -np.inf:
             return len(self)
         e = self._scores.error
@@ -38,7 +38,7 @@ class Genuine:
         return sure + int(np.count_nonzero(exact >= bar))
 
     def best(self, rows: int) -> Floats:
-        """Score the best mate of each of so many rows exactly, (rows,); -inf without one."""
+        """Exact score of the best mate per row, (rows,); -inf without one."""
         best = np.full(rows, -np.inf)
         np.maximum.at(best, self._i, self._score)
         near = self._score >= best[self._i] - 2 * self._scores.error
@@ -50,9 +50,9 @@ class Genuine:
 def genuine_pairs(
     subject: Ints, y_subject: Ints | None = None, *, together: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows (i, j) of equal subjects other than -1, by rising i; in one set each once, i < j.
+    """List the pairs (i, j) of equal subjects other than -1, by rising i; in one set i < j.
 
-    together : one subject after the other instead, whose vectors then stay in the cache.
+    together : by subject instead, whose vectors then stay in the cache.
     """
     a = np.asarray(subject, np.int64)
     b = a if y_subject is None else np.asarray(y_subject, np.int64)
@@ -68,8 +68,8 @@ def genuine_pairs(
     return i[keep], j[keep]
 
 
-def given_mates(probe_subject: Ints, gallery_subject: Ints) -> NDArray[np.int64]:
-    """How many gallery rows are of the same subject as each probe, failures among them."""
+def count_mates(probe_subject: Ints, gallery_subject: Ints) -> NDArray[np.int64]:
+    """Count the gallery rows of each probe's subject, failures included."""
     ordered = np.sort(np.asarray(gallery_subject, np.int64))
     own = np.asarray(probe_subject, np.int64)
     count = np.searchsorted(ordered, own, "right") - np.searchsorted(ordered, own, "left")
@@ -77,15 +77,15 @@ def given_mates(probe_subject: Ints, gallery_subject: Ints) -> NDArray[np.int64]
 
 
 def count_genuine(subject: Ints, y_subject: Ints | None) -> int:
-    """Count the genuine pairs of two sets, or of one with itself, failures among them."""
+    """Count the genuine pairs of two sets, or of one with itself, failures included."""
     own = np.asarray(subject, np.int64)
     if y_subject is not None:
-        return int(given_mates(own, y_subject).sum())
+        return int(count_mates(own, y_subject).sum())
     images = np.unique(own[own >= 0], return_counts=True)[1].astype(np.int64)
     return int((images * (images - 1) // 2).sum())
 
 
 def subjects_of(scores: PairScores, subject: Ints, y_subject: Ints | None) -> Subjects:
-    """Give the subjects of the positions of both sides."""
+    """Return the subjects of both sides of a scan, by position."""
     right = subject if y_subject is None else y_subject
     return np.asarray(subject)[scores.x.rows], np.asarray(right)[scores.y.rows]

@@ -1,4 +1,4 @@
-"""Scores of the impostor ranks that FARs ask for, and how many genuine pairs lie above them."""
+"""Impostor scores at the ranks of the requested FARs, and the genuine pairs above them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TAIL_SHARE = 5e-4  # FARs up to here list all their false accepts, higher ones 
 
 
 class Impostors:
-    """The scores of the wanted impostor ranks, from as many passes as the sample's errors ask."""
+    """Impostor scores at requested ranks, from as many passes as the sample's errors require."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Impostors:
         self.subjects = subjects_of(scores, subject, y_subject)
         mates = self.subjects[: 1 if scores.within else 2]
         self._pairs = i, _ = genuine_pairs(*mates, together=True)
-        n, m = scores.x.given, scores.y.given
+        n, m = scores.x.total, scores.y.total
         self.pairs = n * (n - 1) // 2 if scores.within else n * m
         self.n_genuine = count_genuine(subject, y_subject)
         self.n_impostor = self.pairs - self.n_genuine
@@ -58,16 +58,16 @@ class Impostors:
         self.live = scores.pairs - len(i)
         ranks = {k + 1 for k in self.allowed.values() if 1 <= k < self.n_impostor}
         self.value = {r: (-np.inf, self.live) for r in ranks if r > self.live}
-        self.wanted = sorted(ranks - set(self.value))
+        self.ranks = sorted(ranks - set(self.value))
         room = engine.memory // 4 // 32
-        tail = [r for r in self.wanted if r <= min(_TAIL_SHARE * self.live, room)]
-        few = self.wanted if self.live <= 100_000 else tail
+        tail = [r for r in self.ranks if r <= min(_TAIL_SHARE * self.live, room)]
+        few = self.ranks if self.live <= 100_000 else tail
         self.count = min(count, self.live)
         self.tail = max([self.count, *few])
-        self.bulk = {r: (-np.inf, np.inf) for r in self.wanted if r not in few}
+        self.bulk = {r: (-np.inf, np.inf) for r in self.ranks if r not in few}
         self.room = room // max(1, len(self.bulk))
         self._start, self._top = -np.inf, none_found()
-        if (self.wanted or self.tail) and self.live > 100_000:
+        if (self.ranks or self.tail) and self.live > 100_000:
             # What a bracket saves by being narrow is worth a larger sample.
             sample = Pilot(scores, self.subjects, 3 if self.bulk else 1)
             if self.tail:
@@ -76,15 +76,15 @@ class Impostors:
 
     @cached_property
     def genuine(self) -> Genuine:
-        """Scores of the genuine pairs, where a FAR asks for them."""
+        """Genuine pairs, scored when a FAR first needs them."""
         return Genuine(self.scores, *self._pairs, self.n_genuine - len(self._pairs[0]))
 
     def open(self) -> bool:
-        """Whether a rank is still without its score."""
+        """Whether a rank still lacks its score."""
         return bool(self.tail or self.bulk)
 
     def collectors(self) -> list[Collector]:
-        """Make what the next pass has to keep."""
+        """Build the collectors of the next pass."""
         if self.passed > 1:
             self.scan = self.engine.again(self.scan, self.passed)
         share = 1 / max(1, self.scores.pairs)
@@ -105,11 +105,11 @@ class Impostors:
         return first + list(self._brackets.values())
 
     def conclude(self) -> None:
-        """Take the answers of a pass; what a sample misled stays open with wider bounds."""
+        """Read off the ranks this pass settled; widen the bracket of any it missed."""
         self.passed += 1
         if self.tail and self._highest.enough():
-            found = [r for r in self.wanted if r <= self.tail and r not in self.bulk]
-            self.value |= {r: self._highest.ranked(r) for r in found}
+            settled = [r for r in self.ranks if r <= self.tail and r not in self.bulk]
+            self.value |= {r: self._highest.ranked(r) for r in settled}
             if self.count:
                 self._top = self._highest.pairs(self.count)
             self.tail = 0
@@ -124,11 +124,11 @@ class Impostors:
                 del self.bulk[rank]
                 continue
             self.bulk[rank] = bracket.moved(side)
-        # Room that was too small to hold the sample's error is what another pass would need.
+        # Another pass is due where the room was too small for the sample's error.
         self.room *= 2
 
     def verification(self) -> Verification:
-        """Word the operating point of each FAR."""
+        """Build the operating point of each FAR."""
         points = [self._point(far, self.allowed[far]) for far in self.fars]
         return Verification(self.n_genuine, self.n_impostor, tuple(points), self._top)
 

@@ -1,4 +1,4 @@
-"""Scores of listed pairs: exact ones, and faster ones with a known error."""
+"""Scores of listed pairs: exact, or faster with a known error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from evalkit.protocols.allpairs.kernels import by_numpy
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 
-MANY = 1 << 18  # listed pairs, about two seconds of exact scores: worth handing out
+MANY = 1 << 18  # listed pairs, about two seconds of exact scores: worth sending to workers
 _U64 = 2.0**-53
 _WORTH_NUMBA = 2e11  # products: below, importing numba costs more than it saves
 
@@ -22,10 +22,11 @@ class PairScores:
     """Scores of positions (i, j) of x and y, or of x with itself once (i < j).
 
     error : |score - exact score| of `rough` and `score`, and of a tile's candidates.
-    rounding : of any float32 product, `settled` : of any float64 product, for any order of sums.
+    rounding : error bound of any float32 product, `settled` of any float64 product, for any order
+    of sums.
     threads : of `rough`.
-    shared : scores many pairs exactly, (x, i, y, j), elsewhere; None for here.
-    compiled : by numba's loops; None where numba is at hand and the job is worth it.
+    shared : function (x, i, y, j) that scores many pairs exactly on workers; None: this process.
+    compiled : use numba's loops; None: where numba is installed and the job is large enough.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class PairScores:
         self.error = self.settled if self.wide or self.fine else self.rounding
 
     def __getstate__(self) -> dict[str, Any]:
-        """Whoever works for this does not travel to another process."""
+        """Pickle without the workers, which stay with this process."""
         return {**self.__dict__, "_shared": None}
 
     def rough(self, i: Ints, j: Ints) -> Floats:
@@ -98,11 +99,11 @@ class PairScores:
 
     @property
     def loops(self) -> ModuleType:
-        """Give the module that sifts tiles and scores pairs: `by_numba`, or `by_numpy`."""
+        """The module that sifts tiles and scores pairs: `by_numba`, or `by_numpy`."""
         if self.compiled:
             try:
                 from evalkit.protocols.allpairs.kernels import by_numba
-            # None here, one that does not suit this numpy, or no place for what it compiled.
+            # Not installed, not built for this numpy, or no folder for the compiled code.
             except (ImportError, RuntimeError):
                 self.compiled = False
             else:

@@ -1,4 +1,4 @@
-"""First guesses from a sample of pairs: only speed depends on them."""
+"""First estimates of cuts from a sample of pairs; only speed depends on them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from evalkit.protocols.allpairs.sides import Floats, Subjects, same_subject
 _SEED = 0
 _GROUPS = 256
 _ROWS = 1 << 15
-_COLUMNS = 256  # columns from which a row learns what is high for it
-_EASY = 3  # the place among them from which a score is high for its row
+_COLUMNS = 256  # sampled columns, which show the high scores of a row
+_FEW = 3  # the place among them from which a score is high for its row
 
 
 class Pilot:
     """Scores of impostor pairs in which every sampled row and column occurs equally often.
 
-    Shuffled rows and columns are cut into 256 groups each, and each group of rows meets `turns`
-    groups of columns along shifted diagonals: what a row or a column adds to its scores, most of
-    the variance of one large block, cancels where all of them are in the sample.
+    Shuffled rows and columns are cut into 256 groups each, and each group of rows is paired with
+    `turns` groups of columns along shifted diagonals: what a row or a column adds to its scores,
+    most of the variance of one large block, cancels where all of them are in the sample.
     """
 
     def __init__(self, scores: PairScores, subjects: Subjects, turns: int) -> None:
@@ -41,27 +41,27 @@ class Pilot:
             if scores.within:
                 skip |= i[:, None] == j[None, :]
             self._parts.append((scores.x.pick(i) @ scores.y.pick(j).T)[~skip])
-        self._every = np.concatenate([*self._parts, np.empty(0, np.float32)])
+        self._scores = np.concatenate([*self._parts, np.empty(0, np.float32)])
         self._sorted = np.empty(0, np.float32)  # the highest, rising: as many as were asked for
 
     def reached_by(self, share: float) -> float:
-        """Find a score that at least about twice this share of the impostor pairs reach."""
-        place = int(max(2 * share * len(self._every), 60))
+        """Estimate a score that at least about twice this share of the impostor pairs reach."""
+        place = int(max(2 * share * len(self._scores), 60))
         return self._highest(place) - self.error
 
     def _highest(self, place: int) -> float:
-        """Find the score that `place` others of the sample exceed; none exceed -inf."""
-        n = len(self._every)
+        """Return the score that `place` others of the sample exceed; -inf where all are fewer."""
+        n = len(self._scores)
         if place >= n:
             return -np.inf
         if place >= len(self._sorted):
             part = min(n, max(2 * (place + 1), n // 6))
-            self._sorted = np.sort(np.partition(self._every, n - part)[n - part :])
+            self._sorted = np.sort(np.partition(self._scores, n - part)[n - part :])
         return float(self._sorted[len(self._sorted) - 1 - place])
 
     def bracket(self, share: float) -> tuple[float, float]:
         """Bracket the score that this share of the impostor pairs exceed, four deviations wide."""
-        n = len(self._every)
+        n = len(self._scores)
         if n < 1000:
             return -np.inf, np.inf
         middle = self._highest(min(n - 1, int(share * n)))
@@ -94,22 +94,22 @@ class Pilot:
 
 
 class RowLevels(NamedTuple):
-    """Scores a row (m,), from a sample of columns; -inf where the sample is too small."""
+    """Per-row scores (m,), from a sample of columns; -inf where the sample is too small."""
 
     kth: Floats  # k pairs reach it for certain
-    easy: Floats  # a few in a hundred reach it
+    few_above: Floats  # a few in a hundred reach it
     impostor: Floats  # an impostor pair reaches it for certain
     late_kth: Floats  # about where the first and the third are once all columns have been seen
     late_impostor: Floats
 
 
 def row_levels(scores: PairScores, k: int, subjects: Subjects | None = None) -> RowLevels:
-    """Learn from some columns what is high for a row; without subjects everybody is an impostor."""
+    """Estimate high scores per row from sampled columns; without subjects all are impostors."""
     j = np.sort(np.random.default_rng(_SEED).permutation(len(scores.y))[:_COLUMNS])
-    kth, easy, impostor, first = np.full((4, len(scores.x)), -np.inf)
-    most = min(max(k, _EASY), len(j))
+    kth, few_above, impostor, first = np.full((4, len(scores.x)), -np.inf)
+    most = min(max(k, _FEW), len(j))
     if not most:
-        return RowLevels(kth, easy, impostor, kth, impostor)
+        return RowLevels(kth, few_above, impostor, kth, impostor)
     y = scores.y.pick(j).T
     for o in range(0, len(scores.x), 4096):
         rows = slice(o, min(o + 4096, len(scores.x)))
@@ -117,13 +117,13 @@ def row_levels(scores: PairScores, k: int, subjects: Subjects | None = None) -> 
         top = np.sort(np.partition(score, -most, axis=1)[:, -most:], axis=1)
         if k <= most:
             kth[rows] = top[:, -k] - scores.rounding
-        easy[rows], first[rows] = top[:, -min(_EASY, most)], top[:, -1]
+        few_above[rows], first[rows] = top[:, -min(_FEW, most)], top[:, -1]
         if subjects is not None:
             score[same_subject(subjects[0][rows, None], subjects[1][None, j])] = -np.inf
         impostor[rows] = score.max(axis=1) - scores.rounding
     return RowLevels(
         kth,
-        easy,
+        few_above,
         impostor,
         np.maximum(kth, _highest(first, k * len(j) / len(scores.y))),
         np.maximum(impostor, _highest(impostor, len(j) / len(scores.y))),
@@ -131,7 +131,7 @@ def row_levels(scores: PairScores, k: int, subjects: Subjects | None = None) -> 
 
 
 def _highest(score: Floats, share: float) -> float:
-    """Find the score that this share of them reach; none reach inf."""
+    """Return the score that this share of the scores reach; inf without scores."""
     if not len(score):
         return np.inf
     place = min(len(score), max(1, round(share * len(score))))

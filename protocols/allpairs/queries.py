@@ -1,4 +1,7 @@
-"""The engine's answers, each from one pass over all pairs (a second only where a sample misled)."""
+"""All-pairs queries: operating points, top impostors, histogram, top-k search, ranks.
+
+Each takes one pass over all pairs; a second only where the sample that guides it misled.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from evalkit.protocols.allpairs.collectors.per_row import Above, Bars, Best, Bin
 from evalkit.protocols.allpairs.engine import Engine
 from evalkit.protocols.allpairs.genuine import (
     count_genuine,
+    count_mates,
     genuine_pairs,
-    given_mates,
     subjects_of,
 )
 from evalkit.protocols.allpairs.order_statistics import Impostors
@@ -41,9 +44,10 @@ def verify(
     """Find the threshold of each FAR and the TPR there, over all pairs of x and y.
 
     x : (N, D), y : (M, D) float, scored as they are; y None compares x with itself, each unordered
-    pair once.  subject : equal means genuine, -1 is nobody's mate.  Rows that are not finite are
-    failures: their pairs count, and score -inf.  The threshold of a FAR is the next float64 above
-    the (K+1)-th highest impostor score, K = floor(FAR * impostors); accepted is score >= threshold.
+    pair once.  subject : equal means genuine; -1: unlabelled, never part of a genuine pair.  Rows
+    that are not finite are failures: their pairs count, and score -inf.  The threshold of a FAR is
+    the next float64 above the (K+1)-th highest impostor score, K = floor(FAR * impostors); accepted
+    is score >= threshold.
     count : how many of the highest impostor pairs to list, by (-score, i, j); failed rows never
     appear.
     """
@@ -84,17 +88,17 @@ def histogram(
     progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Histogram:
-    """Count genuine and impostor pairs a bin of the score, for pictures.
+    """Count genuine and impostor pairs per bin of the score, for plots.
 
     Pairs are binned by a float32 score, so one may fall into the neighbouring bin.
     """
     x, subject, y, y_subject = _checked(x, subject, y, y_subject)
     engine = engine or Engine(progress=progress)
     scan = engine.scan(x, y)
-    counted = Bins(bin_edges(bins))
+    bins_counter = Bins(bin_edges(bins))
     if scan.scores.pairs:
-        scan.run(choose_screen(scan, "float32", []), [counted])
-    edges, every = bin_edges(bins), counted.count
+        scan.run(choose_screen(scan, "float32", []), [bins_counter])
+    edges, all_counts = bin_edges(bins), bins_counter.count
     subjects = subjects_of(scan.scores, subject, y_subject)
     genuine_scores = scan.scores.rough(
         *genuine_pairs(*subjects[: 1 if scan.within else 2], together=True)
@@ -103,7 +107,9 @@ def histogram(
     n_genuine = count_genuine(subject, y_subject)
     genuine = np.histogram(genuine_scores, edges)[0]
     engine.finish()
-    return Histogram(edges, genuine, np.maximum(every - genuine, 0), n_genuine, pairs - n_genuine)
+    return Histogram(
+        edges, genuine, np.maximum(all_counts - genuine, 0), n_genuine, pairs - n_genuine
+    )
 
 
 def search(
@@ -118,10 +124,10 @@ def search(
     progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Search:
-    """Find the top k of every probe and, with subjects, how its best mate fares: in one pass.
+    """Find the top k of every probe and, with subjects, the rank of its best mate, in one pass.
 
     fars, count : with subjects, also the operating points over all pairs of probe and gallery, and
-    the highest impostor pairs, as of `verify`.
+    the highest impostor pairs, as in `verify`.
     """
     if k < 1:
         raise ProtocolError(f"the top {k} of every probe are none", "k is at least 1")
@@ -144,7 +150,7 @@ def search(
     impostor = Best(scan.scores, 1, job.subjects, level.impostor)
     mate = job.genuine.best(len(scan.x))
     rows = np.flatnonzero(mate > -np.inf)
-    above = Above(scan.scores, Bars(rows, mate[rows]), level.easy, job.subjects)
+    above = Above(scan.scores, Bars(rows, mate[rows]), level.few_above, job.subjects)
     others: list[Collector] = [above, *job.collectors()]
     late = (
         Best(scan.scores, k, None, level.late_kth),
@@ -157,15 +163,15 @@ def search(
         job.conclude()
     engine.finish()
     score, column = best.answer(len(probe))
-    given = given_mates(probe_subject, gallery_subject)
+    mates = count_mates(probe_subject, gallery_subject)
     best_mate = np.full(len(probe), -np.inf)
     best_mate[scan.x.rows] = mate
-    over = len(gallery) - given
+    over = len(gallery) - mates
     over[scan.x.rows[rows]] = above.above
     return Search(
         score,
         column,
-        given > 0,
+        mates > 0,
         best_mate,
         over,
         impostor.answer(len(probe))[0][:, 0],
@@ -197,17 +203,17 @@ def ranks(
     place = np.full(len(probe), -1, np.int64)
     place[scan.x.rows] = np.arange(len(scan.x))
     alive, failed_mate = place[row] >= 0, score == -np.inf
-    asked = np.flatnonzero(alive & ~failed_mate)
-    asked = asked[np.lexsort((score[asked], place[row[asked]]))]
+    open_rows = np.flatnonzero(alive & ~failed_mate)
+    open_rows = open_rows[np.lexsort((score[open_rows], place[row[open_rows]]))]
     over, equal = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
-    # A failed mate is beaten by everybody who is not a failure.
+    # Every gallery row that is not a failure beats a failed mate.
     over[failed_mate] = np.where(alive[failed_mate], len(scan.y), 0)
     equal[failed_mate] = len(gallery) - over[failed_mate]
-    if len(asked) and scan.scores.pairs:
-        bars = Bars(place[row[asked]], score[asked])
-        above = Above(scan.scores, bars, row_levels(scan.scores, 1).easy)
+    if len(open_rows) and scan.scores.pairs:
+        bars = Bars(place[row[open_rows]], score[open_rows])
+        above = Above(scan.scores, bars, row_levels(scan.scores, 1).few_above)
         engine.run(scan, [above])
-        over[asked], equal[asked] = above.above, above.equal
+        over[open_rows], equal[open_rows] = above.above, above.equal
     if probe_subject is not None and gallery_subject is not None:
         r, j = genuine_pairs(probe_subject[row], gallery_subject)
         position = np.full(len(gallery), -1, np.int64)

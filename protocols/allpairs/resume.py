@@ -1,4 +1,4 @@
-"""Resume file of an interrupted pass: what its collectors hold after whole blocks."""
+"""Resume file of an interrupted pass: the collectors' state after whole blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evalkit.protocols.allpairs.collectors import Collector
 def save(
     path: Path | None, screen: str, mark: str, done: set[int], collectors: Sequence[Collector]
 ) -> None:
-    """Write what the collectors hold of the blocks that are done, if there is a checkpoint."""
+    """Write the collectors' state over the finished blocks, if there is a checkpoint."""
     if path is None:
         return
     arrays: dict[str, Any] = {
@@ -29,23 +29,23 @@ def save(
         np.savez(f, mark=np.array(mark), screen=name, done=blocks, **arrays)
 
 
-def begun_with(path: Path | None) -> str | None:
-    """Name the screen of the job that left the checkpoint, where there is one."""
+def screen_of(path: Path | None) -> str | None:
+    """Read the name of the screen of the job that left the checkpoint; None without one."""
     try:
-        with np.load(path or "", allow_pickle=False) as held:
-            name = str(held["screen"])
+        with np.load(path or "", allow_pickle=False) as file:
+            name = str(file["screen"])
     except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
-        return None  # `restore` says what is wrong with it
+        return None  # `restore` reports what is wrong with it
     return None if name == "float64" else name
 
 
 def restore(path: Path | None, mark: str, collectors: Sequence[Collector]) -> set[int]:
-    """Merge a checkpoint into fresh collectors; the numbers of the blocks that it covers."""
+    """Merge a checkpoint into fresh collectors; return the numbers of the finished blocks."""
     if path is None or not path.exists():
         return set()
     try:
-        with np.load(path, allow_pickle=False) as held:
-            arrays = {name: held[name] for name in held.files}
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
         raise ProtocolError(f"{path} is not a checkpoint: {e}", "delete it to start anew") from e
     if str(arrays.get("mark")) != mark:
@@ -59,7 +59,7 @@ def restore(path: Path | None, mark: str, collectors: Sequence[Collector]) -> se
 
 
 def digest(*arrays: Any) -> str:
-    """Name arrays by what they hold."""
+    """SHA-256 of the arrays' bytes."""
     h = hashlib.sha256()
     for a in arrays:
         h.update(np.ascontiguousarray(a).tobytes())

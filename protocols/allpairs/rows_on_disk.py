@@ -1,4 +1,4 @@
-"""Where the rows of a memory map lie, so that another process can map them instead of a copy."""
+"""References to rows of a memory map, so that another process maps them instead of a copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evalkit.errors import DataError
 
 
 class Mapped(NamedTuple):
-    """An array in a file that others see under the same path; size and time tell whether it is."""
+    """An array in a file that other processes see under the same path, checked by size and time."""
 
     path: str
     offset: int
@@ -33,7 +33,7 @@ class Mapped(NamedTuple):
         return cls(path, owner.offset + begin, x.dtype.str, x.shape, _stamp(path))
 
     def open(self) -> NDArray[Any]:
-        """Map the rows again; DataError where the file here is not the one that was meant."""
+        """Map the rows again; DataError where the file of that path is another one here."""
         try:
             same = _stamp(self.path) == self.file
         except OSError as e:
@@ -50,15 +50,15 @@ class Mapped(NamedTuple):
 
 
 def closed(x: Any) -> Any:
-    """Give the name of its file for a memory map, which then travels to another process so."""
+    """Replace a memory map by a reference to its file, for pickling; other arrays stay."""
     return Mapped.of(x) or x
 
 
 def opened(x: Any) -> Any:
-    """Undo `closed`."""
+    """Map the rows of a reference that `closed` made; other arrays stay."""
     return x.open() if isinstance(x, Mapped) else x
 
 
 def _stamp(path: str) -> tuple[int, int]:
-    found = Path(path).stat()
-    return found.st_size, found.st_mtime_ns
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns

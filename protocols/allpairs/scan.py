@@ -1,8 +1,8 @@
-"""One pass over every pair: bands of rows are encoded, their tiles screened side by side.
+"""One pass over all pairs: bands of rows are encoded, their tiles screened in parallel.
 
 Data flows one way: sides -> codes (`screens`) -> tiles -> collectors.  A collector examines a tile
-in any thread and absorbs what it found under a lock, so what it holds belongs to whole tiles: that
-is what a checkpoint writes.  Every answer is settled by exact scores afterwards, so neither the
+in any thread and absorbs the result under a lock, so its state belongs to whole tiles: that is what
+a checkpoint writes.  Every answer is settled by exact scores afterwards, so neither the
 order of tiles nor the screen can change it.
 """
 
@@ -28,7 +28,7 @@ from evalkit.protocols.allpairs.screening.tiles import Tile
 
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
 GIB = 1 << 30
-EVERY_S = 30.0
+CHECKPOINT_EVERY_S = 30.0
 _BLOCK = 1_000_000_000  # pairs
 
 
@@ -44,8 +44,8 @@ class Block(NamedTuple):
 class Scan:
     """Every pair of two sides, or of one with itself once (i < j).
 
-    memory : bytes that codes and what collectors keep may take, beside the features themselves.
-    threads : tiles screened side by side.
+    memory : bytes for codes and collectors, beside the features themselves.
+    threads : tiles screened in parallel.
     """
 
     def __init__(
@@ -62,20 +62,20 @@ class Scan:
         self.progress, self.checkpoint = progress, checkpoint
 
     def __getstate__(self) -> dict[str, Any]:
-        """Neither talk nor checkpoint travels to another process."""
+        """Pickle without progress and checkpoint, which stay in this process."""
         return {**self.__dict__, "progress": None, "checkpoint": None}
 
     def run(self, screen: Screen, collectors: Sequence[Collector]) -> None:
-        """Show every pair to every collector, once.
+        """Pass every pair to every collector, once.
 
-        An interrupt lets the block at hand finish (a second or so), writes the checkpoint, where
+        An interrupt lets the current block finish (a second or so), writes the checkpoint, where
         there is one, and is raised again.
         """
         stop = threading.Event()
         with ThreadPoolExecutor(1) as conductor:
-            whole = conductor.submit(self._conduct, screen, collectors, stop)
+            future = conductor.submit(self._conduct, screen, collectors, stop)
             try:
-                whole.result()
+                future.result()
             except BaseException:
                 stop.set()
                 raise
@@ -86,21 +86,21 @@ class Scan:
         blocks, saved = self.blocks(screen), time.monotonic()
         mark = self.mark(blocks, collectors)
         done = resume.restore(self.checkpoint, mark, collectors)
-        seen = sum(self.size(blocks[b]) for b in done)
+        pairs_done = sum(self.size(blocks[b]) for b in done)
         lock = threading.Lock()
         by_torch = uses_torch(screen)
 
         def work(x: Codes, y: Codes, block: Block, tile: Block) -> None:
-            nonlocal seen
+            nonlocal pairs_done
             if stop.is_set() and self.checkpoint is None:
                 return
-            found = self.look(screen, collectors, x, y, block, tile)
+            results = self.examine(screen, collectors, x, y, block, tile)
             with lock:
-                for c, f in zip(collectors, found, strict=True):
+                for c, f in zip(collectors, results, strict=True):
                     c.absorb(f)
-                seen += self.size(tile)
+                pairs_done += self.size(tile)
                 if self.progress is not None:
-                    self.progress(seen, self.scores.pairs)
+                    self.progress(pairs_done, self.scores.pairs)
 
         threads = self.threads if by_torch or _blas_is_single() else 1
         with one_torch_thread(by_torch), ThreadPoolExecutor(threads) as pool:
@@ -112,7 +112,7 @@ class Scan:
                 if stop.is_set() and self.checkpoint is None:
                     return
                 done.add(number)
-                due = stop.is_set() or time.monotonic() - saved > EVERY_S
+                due = stop.is_set() or time.monotonic() - saved > CHECKPOINT_EVERY_S
                 if self.checkpoint is not None and (due or len(done) == len(blocks)):
                     resume.save(self.checkpoint, screen.name, mark, done, collectors)
                     saved = time.monotonic()
@@ -120,16 +120,16 @@ class Scan:
                     return
 
     def size(self, b: Block) -> int:
-        """Pairs of a block, each once."""
+        """Count the pairs of a block, each once."""
         if not self.within or b.j0 >= b.i1:
             return (b.i1 - b.i0) * (b.j1 - b.j0)
         i = np.arange(b.i0, b.i1, dtype=np.int64)
         return int(np.maximum(b.j1 - np.maximum(b.j0, i + 1), 0).sum())
 
     def blocks(self, screen: Screen) -> list[Block]:
-        """Bands of x against bands of y, so that both bands' codes fit a quarter of the memory."""
+        """Cut all pairs into bands of x and y whose codes fit a quarter of the memory."""
         rows, columns = screen.tile
-        fit = max(1, self.memory // 4 // screen.bytes_a_row(self.x))
+        fit = max(1, self.memory // 4 // screen.bytes_per_row(self.x))
         wide = max(columns, fit * 3 // 4 // columns * columns)
         high = max(rows, fit // 4 // rows * rows)
         # A block is also what an interrupt waits for and another machine does alone: seconds.
@@ -154,16 +154,16 @@ class Scan:
     def _coded(
         self, screen: Screen, blocks: list[Block], done: set[int], each: Each
     ) -> Iterator[tuple[int, Codes, Codes]]:
-        """Give the blocks still to do with their codes; those of y are kept while they serve."""
-        held: tuple[int, int] | None = None
+        """Yield the unfinished blocks with their codes; equal columns reuse those of y."""
+        columns: tuple[int, int] | None = None
         for number, b in enumerate(blocks):
             if number in done:
                 continue
-            if held != (b.j0, b.j1):
-                y, held = screen.encode(self.y, b.j0, b.j1, each=each), (b.j0, b.j1)
+            if columns != (b.j0, b.j1):
+                y, columns = screen.encode(self.y, b.j0, b.j1, each=each), (b.j0, b.j1)
             yield number, screen.encode(self.x, b.i0, b.i1, each=each), y
 
-    def look(
+    def examine(
         self,
         screen: Screen,
         collectors: Sequence[Collector],
@@ -172,14 +172,14 @@ class Scan:
         block: Block,
         tile: Block,
     ) -> list[Any]:
-        """Show a tile of a block to every collector, their intervals sifted together."""
+        """Pass a tile of a block to every collector, their intervals sifted together."""
         i = slice(tile.i0 - block.i0, tile.i1 - block.i0)
         j = slice(tile.j0 - block.j0, tile.j1 - block.j0)
-        wanted = [list(c.intervals(tile.i0, tile.i1)) for c in collectors]
-        every = [w for each in wanted for w in each]
+        requests = [list(c.intervals(tile.i0, tile.i1)) for c in collectors]
+        intervals = [w for each in requests for w in each]
         factor = x.scale[i] * float(y.scale[j].max(initial=0.0) or 1.0)
         up, down = screen.error(x, i, y, j, screen.width(self.x.dim))
-        looked = Tile(
+        screened = Tile(
             screen,
             x.code[i],
             y.code[j],
@@ -193,20 +193,20 @@ class Scan:
             good=screen.plain_float and not self.scores.fine,
             loops=self.scores.loops,
         )
-        found = iter(looked.sift(every))
+        sifted = iter(screened.sift(intervals))
         return [
-            c.examine(looked, [next(found) for _ in each])
-            for c, each in zip(collectors, wanted, strict=True)
+            c.examine(screened, [next(sifted) for _ in each])
+            for c, each in zip(collectors, requests, strict=True)
         ]
 
     def mark(self, blocks: list[Block], collectors: Sequence[Collector]) -> str:
-        """Digest what a checkpoint must agree with: the question, the rows, and their blocks."""
+        """Digest the question, the rows and their blocks, which a checkpoint must match."""
         job = (
             blocks,
             self.within,
             self.scores.fine,
-            self.x.given,
-            self.y.given,
+            self.x.total,
+            self.y.total,
             [c.question() for c in collectors],
         )
         arrays = (a for side in (self.x, self.y) for a in (side.norm, side.rows))
@@ -214,7 +214,7 @@ class Scan:
 
 
 def _drain(pool: ThreadPoolExecutor, calls: Iterator[tuple[Any, ...]], ahead: int) -> None:
-    """Run calls with at most `ahead` of them waiting; the first error ends it."""
+    """Run calls with at most `ahead` of them waiting; the first error ends the run."""
     running = set()
     for function, *arguments in calls:
         running.add(pool.submit(function, *arguments))
@@ -227,17 +227,17 @@ def _drain(pool: ThreadPoolExecutor, calls: Iterator[tuple[Any, ...]], ahead: in
 
 
 def _blas_is_single() -> bool:
-    """Whether numpy's own products were told to use one thread: then tiles run side by side."""
+    """Whether numpy's products are set to one thread: then tiles run in parallel."""
     return any(os.environ.get(n) == "1" for n in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
 
 
 def uses_torch(screen: Screen) -> bool:
-    """Whether torch multiplies."""
+    """Whether a screen multiplies by torch."""
     return screen.arithmetic not in ("float32", "float64")
 
 
 def one_torch_thread(wanted: bool) -> Any:
-    """Let torch use one thread in a block of code, where it is used at all."""
+    """Context in which torch uses one thread; null where torch is unused."""
     if not wanted:
         return nullcontext()
     from evalkit.protocols.allpairs.kernels import by_torch

@@ -1,4 +1,4 @@
-"""The two sets of a scan: rows read in bands, failed rows left out, norms bounded from above."""
+"""The two sets of a scan: rows read in bands, failed rows excluded, norms bounded from above."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _TERMS = 64  # squares that float32 sums, where the dimension allows it
 
 
 class Side:
-    """One set of N vectors; `rows` maps a position in the scan to the row that was given.
+    """One set of N vectors; `rows` maps a position in the scan to a row of `vectors`.
 
     x : (N, D) numpy array or memory map; it is read in bands, never copied whole, and
     kept as `vectors`.
     norm : (n,) float64, at least the length of each row that is not a failure.
-    threads : bands measured side by side.
+    threads : bands measured in parallel.
     """
 
     def __init__(self, x: Any, threads: int = 1) -> None:
-        self.given = len(x)
+        self.total = len(x)  # failed rows included
         self.vectors = x
         norm = np.zeros(len(x))
 
@@ -48,35 +48,35 @@ class Side:
         return len(self.rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Rows of a memory map travel as the name of their file."""
+        """Pickle rows of a memory map as the name of their file."""
         return {**self.__dict__, "vectors": closed(self.vectors)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, vectors=opened(state["vectors"]))
 
     def band(self, a: int, b: int) -> NDArray[np.float32]:
-        """Rows a..b of those that are not failures, (b - a, D) float32."""
+        """Read rows a..b of those that are not failures, (b - a, D) float32."""
         if self._plain:
             return np.asarray(self.vectors[a:b], np.float32)
         return np.asarray(self.vectors[self.rows[a:b]], np.float32)
 
     def pick(self, i: Ints) -> NDArray[np.float32]:
-        """Rows at these positions, (P, D) float32."""
+        """Read the rows at these positions, (P, D) float32."""
         return np.asarray(self.vectors[self.rows[i] if not self._plain else i], np.float32)
 
     def longest(self) -> float:
-        """At least the length of the longest row; 0 where there is none."""
+        """Upper bound of the rows' lengths; 0 without rows."""
         return float(self.norm.max(initial=0.0))
 
 
 def same_subject(a: Any, b: Any) -> NDArray[np.bool_]:
-    """Genuine: equal subjects, and not -1, which is nobody's mate."""
+    """Whether pairs are genuine: equal subjects other than -1, which is unlabelled."""
     same: NDArray[np.bool_] = (a == b) & (a >= 0)
     return same
 
 
 def _lengths(rows: NDArray[np.float32]) -> Floats:
-    """At least the length of each row, (n,), and hardly more; not finite where a row is not.
+    """Tight upper bound of the length of each row, (n,); not finite where a row is not.
 
     float32 sums of n squares err by at most (n + 1) 2^-24 of themselves, so roots by half of that;
     where squares could leave the range of float32, float64 takes over.

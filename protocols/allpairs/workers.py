@@ -1,8 +1,8 @@
-"""What other processes do: blocks of all pairs, merged once, and exact scores of listed pairs.
+"""Run blocks of the all-pairs pass on a cluster and merge their results exactly once.
 
-A worker gets a job, which holds the rows by the name of their file, and returns for each block what
-fresh collectors found in it.  Merging is exact and knows no order, so any number of workers, in any
-order and with any repetition, gives the same bits as one.
+A worker gets a job, which names the file of the rows, and returns for each block the state of fresh
+collectors.  Merging is exact and independent of order, so any number of workers, in any order and
+with any repetition, gives the same bits as one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from evalkit.protocols.allpairs import resume
 from evalkit.protocols.allpairs.collectors import Collector, State
 from evalkit.protocols.allpairs.rows_on_disk import closed, opened
 from evalkit.protocols.allpairs.scan import (
-    EVERY_S,
+    CHECKPOINT_EVERY_S,
     Block,
     Scan,
     one_torch_thread,
@@ -36,51 +36,51 @@ LISTED = 1 << 17  # pairs of a piece, about a second
 
 
 class Workers(Protocol):
-    """Other processes; `evalkit.cluster` has one."""
+    """A pool of worker processes, such as `evalkit.cluster.Cluster`."""
 
     def place(self, x: Any) -> NDArray[Any]:
-        """Put rows where every worker can map them; the same rows, mapped from there."""
+        """Store rows where every worker can map them; return them mapped from there."""
 
     def run(
         self, job: Callable[[Any], Any], items: Mapping[int, Any]
     ) -> Generator[tuple[int, Any]]:
-        """Call a picklable job with every item, somewhere; (number, result) in any order.
+        """Call a picklable job with every item on the workers; yield (number, result) in any order.
 
-        A result may come twice, where a worker ended after it was given.
+        A result may come twice, where a worker ended after returning it.
         """
 
 
 class Blocks:
-    """The job of a worker: a block in, the states of its collectors out."""
+    """Job of a worker: from a block to the states of its collectors."""
 
     def __init__(self, scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> None:
         self._scan, self._screen, self._blank = scan, screen, collectors
         self._columns: tuple[tuple[int, int], Codes] | None = None
 
     def __call__(self, block: Block) -> list[State]:
-        """Show the tiles of a block to fresh collectors, in this thread."""
+        """Pass the tiles of a block to fresh collectors, in this thread."""
         scan, screen = self._scan, _trusted(self._screen)
         collectors = copy.deepcopy(self._blank, {id(scan.scores): scan.scores})
         x = screen.encode(scan.x, block.i0, block.i1)
         y = self._encoded(screen, block)
         with one_torch_thread(uses_torch(screen)):
             for tile in scan.tiles(screen, block):
-                found = scan.look(screen, collectors, x, y, block, tile)
-                for c, f in zip(collectors, found, strict=True):
+                results = scan.examine(screen, collectors, x, y, block, tile)
+                for c, f in zip(collectors, results, strict=True):
                     c.absorb(f)
         return [c.state() for c in collectors]
 
     def _encoded(self, screen: Screen, b: Block) -> Codes:
-        """Codes of y, kept while blocks of the same columns come."""
-        held = self._columns
-        if held is None or held[0] != (b.j0, b.j1):
+        """Encode y, once for consecutive blocks of the same columns."""
+        cached = self._columns
+        if cached is None or cached[0] != (b.j0, b.j1):
             y = screen.encode(self._scan.y, b.j0, b.j1)
-            self._columns = held = (b.j0, b.j1), y
-        return held[1]
+            self._columns = cached = (b.j0, b.j1), y
+        return cached[1]
 
 
 class Listed:
-    """The job of a worker: where a piece of the listed pairs begins in, their exact scores out."""
+    """Job of a worker: from the start of a piece of listed pairs to their exact scores."""
 
     def __init__(self, x: NDArray[Any], i: Ints, y: NDArray[Any], j: Ints) -> None:
         self._x, self._y, self._pairs = x, y, (i.astype(np.int32), j.astype(np.int32))
@@ -92,14 +92,14 @@ class Listed:
         self.__dict__.update(state, _x=opened(state["_x"]), _y=opened(state["_y"]))
 
     def __call__(self, start: int) -> Floats:
-        """Score rows of float32, as a scan does."""
+        """Score the pairs of a piece as float32 rows, as a scan does."""
         i, j = (p[start : start + LISTED] for p in self._pairs)
         out = np.empty(len(i))
         for o in range(0, len(i), 4096):
             a, b = self._x[i[o : o + 4096]], self._y[j[o : o + 4096]]
-            every = np.arange(len(a))
+            rows = np.arange(len(a))
             a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
-            out[o : o + 4096] = exact_scores(a, every, b, every)
+            out[o : o + 4096] = exact_scores(a, rows, b, rows)
         return out
 
 
@@ -114,18 +114,16 @@ def exact(cluster: Workers, x: NDArray[Any], i: Ints, y: NDArray[Any], j: Ints) 
 
 
 def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Workers) -> None:
-    """Show every pair to every collector, once: `Scan.run` by the workers of a cluster.
+    """Pass every pair to every collector, once: `Scan.run` on the workers of a cluster.
 
-    Whatever ends it early, an interrupt too, leaves a checkpoint of every block that has come.
+    Any early end, an interrupt included, leaves a checkpoint of every block received.
     """
     blocks, saved = scan.blocks(screen), time.monotonic()
     mark = scan.mark(blocks, collectors)
     job = Blocks(scan, screen, copy.deepcopy(collectors, {id(scan.scores): scan.scores}))
-    done = resume.restore(
-        scan.checkpoint, mark, collectors
-    )  # into ours, never into those of the job
+    done = resume.restore(scan.checkpoint, mark, collectors)  # not into the copies of the job
     todo = {number: block for number, block in enumerate(blocks) if number not in done}
-    seen = sum(scan.size(blocks[b]) for b in done)
+    pairs_done = sum(scan.size(blocks[b]) for b in done)
     if not todo:
         return
 
@@ -146,10 +144,10 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Wo
                     continue
                 merged = merger.submit(merge, number, states)
                 merged.result()
-                seen += scan.size(blocks[number])
+                pairs_done += scan.size(blocks[number])
                 if scan.progress is not None:
-                    scan.progress(seen, scan.scores.pairs)
-                if time.monotonic() - saved > EVERY_S or len(done) == len(blocks):
+                    scan.progress(pairs_done, scan.scores.pairs)
+                if time.monotonic() - saved > CHECKPOINT_EVERY_S or len(done) == len(blocks):
                     save()
                     saved = time.monotonic()
         except BaseException:
@@ -159,7 +157,7 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Wo
 
 
 def _trusted(screen: Screen) -> Screen:
-    """Use the screen where this machine multiplies as it must, float32 elsewhere."""
+    """Return the screen if this machine multiplies exactly as it requires, else float32."""
     if not uses_torch(screen) or trusted(screen.arithmetic):
         return screen
     return Screen("float32")

@@ -1,6 +1,6 @@
-"""What a pass over all pairs keeps: the highest, those around a wanted rank, each row's best.
+"""Collectors of a pass over all pairs: highest pairs, pairs around a rank, the best per row.
 
-Each collector keeps a little more than the answer, by scores with a known error, and settles it
+Each collector stores a little more than the answer, by scores with a known error, and settles it
 afterwards by exact scores: neither the order of tiles nor the rounding of the screen can change it.
 """
 
@@ -11,31 +11,31 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs.screening.tiles import Found, Interval, Tile
+from evalkit.protocols.allpairs.screening.tiles import Candidates, Interval, Tile
 
 State = dict[str, NDArray[Any]]
 
 
 class Collector(Protocol):
-    """What a pass keeps."""
+    """One result of a pass: which pairs to request, how to store them, how to merge."""
 
     def intervals(self, i0: int, i1: int) -> Sequence[Interval]:
-        """Say which scores of rows i0..i1 it wants to see."""
+        """Request intervals of scores for rows i0..i1."""
 
-    def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> Any:
-        """Look at a tile, and at what lies in each of the intervals and how many pairs above it.
+    def examine(self, tile: Tile, sifted: Sequence[tuple[Candidates, int]]) -> Any:
+        """Reduce a tile to a result: its candidates in each interval and the count above it.
 
-        In any thread, changing nothing.
+        Called in any thread; must not change the collector.
         """
 
-    def absorb(self, found: Any) -> None:
-        """Take what `examine` returned; never in two threads at once."""
+    def absorb(self, result: Any) -> None:
+        """Add what `examine` returned; never in two threads at once."""
 
     def question(self) -> str:
-        """Say what is wanted, so that a checkpoint of another question is refused."""
+        """Describe the question, so that a checkpoint of another one is refused."""
 
     def state(self) -> State:
-        """All that was absorbed, as arrays; not what it started from."""
+        """Return everything absorbed, as arrays, without the starting estimates."""
 
     def merge(self, state: State) -> None:
-        """Absorb what another collector of the same question held."""
+        """Absorb the state of another collector of the same question."""

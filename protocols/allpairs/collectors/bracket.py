@@ -1,4 +1,4 @@
-"""The impostor pair of one rank, between two scores that a sample believes to hold it."""
+"""The impostor pair of one rank, located between two estimated scores."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from evalkit.protocols.allpairs.collectors import State
-from evalkit.protocols.allpairs.collectors.kept import Kept, exceeding, settle
+from evalkit.protocols.allpairs.collectors.candidate_pool import CandidatePool, exceeding, settle
 from evalkit.protocols.allpairs.genuine import Genuine
 from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.resume import digest
-from evalkit.protocols.allpairs.screening.tiles import Found, Interval, Tile
+from evalkit.protocols.allpairs.screening.tiles import Candidates, Interval, Tile
 from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects, same_subject
 
 
 class Bracket:
-    """The impostor pair of one rank, believed to score between `low` and `high`.
+    """The impostor pair of one rank, estimated to score between `low` and `high`.
 
-    room : pairs that it may keep; beyond it the bracket narrows around what has been seen.
+    room : pairs that it may store; beyond it the bracket narrows around the pairs so far.
     mated : genuine pairs above `high`, about, which narrowing leaves out of the rank.
     """
 
@@ -36,25 +36,27 @@ class Bracket:
         self._subjects, self._share, self._room = subjects, share, room
         self._mated = mated / max(1, scores.pairs)
         self._above = 0  # pairs surely above `high`, genuine ones among them
-        self._seen = 0
-        self._kept = Kept()
+        self._pairs = 0
+        self._candidates = CandidatePool()
 
     def intervals(self, i0: int, i1: int) -> list[Interval]:
-        """Want what may lie in the bracket."""
+        """Request the pairs whose score may lie in the bracket."""
         return [Interval(self.low - self.scores.error, self.high + self.scores.error)]
 
-    def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> tuple[Found, int, int]:
-        """Take the pairs that may be inside, those counted above, and how many there were."""
-        return *found[0], tile.pairs
+    def examine(
+        self, tile: Tile, sifted: Sequence[tuple[Candidates, int]]
+    ) -> tuple[Candidates, int, int]:
+        """Return the pairs that may be inside, the count surely above, and the tile's pairs."""
+        return *sifted[0], tile.pairs
 
-    def absorb(self, found: tuple[Found, int, int]) -> None:
-        """Count and keep; narrow where the room is full."""
-        (i, j, score), surely, pairs = found
+    def absorb(self, result: tuple[Candidates, int, int]) -> None:
+        """Count and store; narrow the bracket where the room is full."""
+        (i, j, score), surely, pairs = result
         self._above += surely
-        self._seen += pairs
+        self._pairs += pairs
         if len(i):
             self._take(i, j, score)
-        if self._kept.size > self._room:
+        if self._candidates.size > self._room:
             self._narrow()
 
     def _take(self, i: Ints, j: Ints, score: Floats) -> None:
@@ -62,12 +64,12 @@ class Bracket:
         over = score > self.high + e
         self._above += int(np.count_nonzero(over))
         inside = (score >= self.low - e) & ~over
-        self._kept.add(i[inside], j[inside], score[inside])
+        self._candidates.add(i[inside], j[inside], score[inside])
 
     def _narrow(self) -> None:
         """Halve the bracket around the rank's place among the pairs seen so far."""
-        i, j, score = self._kept.joined()
-        place = (self._share + self._mated) * self._seen - self._above
+        i, j, score = self._candidates.joined()
+        place = (self._share + self._mated) * self._pairs - self._above
         quarter = self._room // 4
         first = int(np.clip(place - quarter, 0, len(score) - 2 * quarter - 1))
         ordered = np.sort(score)[::-1]
@@ -75,21 +77,21 @@ class Bracket:
         self.low = max(self.low, float(ordered[first + 2 * quarter]))
         if not self.low < self.high:  # ties fill the room: nothing to narrow
             self._room *= 2
-        self._kept = Kept()
+        self._candidates = CandidatePool()
         self._take(i, j, score)
 
     def ranked(self, rank: int, genuine: Genuine) -> tuple[float, int] | tuple[None, int]:
         """Exact score of the `rank`-th highest impostor pair and how many are strictly above it.
 
-        Outside the bracket the first is None and the second tells how many ranks away: below
+        Outside the bracket the first is None and the second is how many ranks away: below
         `low` (< 0) or above `high` (> 0).
 
-        Every pair above `high` was counted, or kept where that was not sure; so the impostors
-        above `high` are those counted, less the genuine above `high`, plus the kept above `high`
-        of either kind, less the genuine among the kept that were never counted: the kept genuine
-        pairs above `high` stand on both sides and cancel.
+        Every pair above `high` was counted, or stored where that was not sure; so the impostors
+        above `high` are those counted, less the genuine above `high`, plus the stored above `high`
+        of either kind, less the genuine among the stored that were never counted: the stored
+        genuine pairs above `high` stand on both sides and cancel.
         """
-        i, j, score = self._kept.joined()
+        i, j, score = self._candidates.joined()
         e = self.scores.error
         top = score > self.high + e
         near = np.flatnonzero(np.abs(score - self.high) <= e)
@@ -111,33 +113,33 @@ class Bracket:
         return answer, over + higher
 
     def moved(self, ranks: int) -> tuple[float, float]:
-        """Move the bounds by how many ranks away the answer was, and how dense the ranks lie."""
-        e, kept = 4 * self.scores.error, max(1, self._kept.size)
+        """Return new bounds, moved by the ranks missed and the density of the ranks."""
+        e, stored = 4 * self.scores.error, max(1, self._candidates.size)
         wide = self.high - self.low if np.isfinite(self.high - self.low) else 0.1
-        step = max(wide, 0.01) if kept < 10 else 2 * abs(ranks) / kept * wide + wide / 10 + e
+        step = max(wide, 0.01) if stored < 10 else 2 * abs(ranks) / stored * wide + wide / 10 + e
         if ranks > 0:
             return self.high - e, self.high + step
         return self.low - step, self.low + e
 
     def question(self) -> str:
-        """Name the share and who is a mate."""
+        """Name the share of the rank, and digest the subjects."""
         return f"the share {self._share}, {digest(*self._subjects)}"
 
     def state(self) -> State:
-        """Return the bounds, the count above and the kept pairs."""
-        i, j, score = self._kept.joined()
-        bounds, counts = np.array([self.low, self.high]), np.array([self._above, self._seen])
+        """Return the bounds, the count above and the stored pairs."""
+        i, j, score = self._candidates.joined()
+        bounds, counts = np.array([self.low, self.high]), np.array([self._above, self._pairs])
         return {"i": i, "j": j, "score": score, "bounds": bounds, "counts": counts}
 
     def merge(self, state: State) -> None:
-        """Add what another pass over other tiles counted and kept, inside both brackets."""
-        mine = self._kept.joined()
+        """Add the counts and pairs of another pass over other tiles, inside both brackets."""
+        mine = self._candidates.joined()
         self.low = max(self.low, float(state["bounds"][0]))
         self.high = min(self.high, float(state["bounds"][1]))
-        self._kept = Kept()
+        self._candidates = CandidatePool()
         self._take(*mine)
         self._take(state["i"], state["j"], state["score"])
         self._above += int(state["counts"][0])
-        self._seen += int(state["counts"][1])
-        if self._kept.size > self._room:
+        self._pairs += int(state["counts"][1])
+        if self._candidates.size > self._room:
             self._narrow()

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from evalkit.protocols.allpairs.collectors import State
-from evalkit.protocols.allpairs.collectors.kept import Kept, settle
+from evalkit.protocols.allpairs.collectors.candidate_pool import CandidatePool, settle
 from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.results import Pairs
 from evalkit.protocols.allpairs.resume import digest
-from evalkit.protocols.allpairs.screening.tiles import Found, Interval, Tile
+from evalkit.protocols.allpairs.screening.tiles import Candidates, Interval, Tile
 from evalkit.protocols.allpairs.sides import Subjects, same_subject
 
 _SPARE = 1000
@@ -21,7 +21,7 @@ class Highest:
     """The `count` highest impostor pairs, with every pair that may tie with the last of them.
 
     start : a score that about twice `count` pairs reach, from a sample; only speed depends on it,
-    and `enough` tells when it was too high.
+    and `enough` is False where it was too high.
     """
 
     def __init__(
@@ -30,44 +30,44 @@ class Highest:
         self.scores, self.count, self.start = scores, count, start
         self._subjects = subjects
         self._cut = start
-        self._kept = Kept()
+        self._candidates = CandidatePool()
 
     def intervals(self, i0: int, i1: int) -> list[Interval]:
-        """Want what may reach the cut."""
+        """Request the pairs whose score may reach the cut."""
         return [Interval(self._cut - self.scores.error, unmated=self._subjects)]
 
-    def examine(self, tile: Tile, found: Sequence[tuple[Found, int]]) -> Found:
-        """Leave out genuine pairs, and what another collector wanted."""
-        cut, ((every, _),) = self._cut, found
-        high = every.at(every.score >= cut - self.scores.error)
+    def examine(self, tile: Tile, sifted: Sequence[tuple[Candidates, int]]) -> Candidates:
+        """Drop genuine pairs, and the candidates of other collectors."""
+        cut, ((candidates, _),) = self._cut, sifted
+        high = candidates.at(candidates.score >= cut - self.scores.error)
         return high.at(~same_subject(self._subjects[0][high.i], self._subjects[1][high.j]))
 
-    def absorb(self, found: Found) -> None:
-        """Keep what reaches the cut, and raise the cut when there is more than needed."""
-        if len(found.i):
-            self._kept.add(*found)
-            if self._kept.size > 1.5 * self.count + _SPARE:
+    def absorb(self, candidates: Candidates) -> None:
+        """Store what reaches the cut, and raise the cut when more than needed is stored."""
+        if len(candidates.i):
+            self._candidates.add(*candidates)
+            if self._candidates.size > 1.5 * self.count + _SPARE:
                 self._compact()
 
     def _compact(self) -> None:
-        """Raise the cut to what `count` pairs reach for certain: it stays below the answer."""
-        score = self._kept.joined().score
+        """Raise the cut to a score that `count` pairs surely reach: it stays below the answer."""
+        score = self._candidates.joined().score
         if self.count and len(score) > self.count:
             place = len(score) - self.count
             bar = float(np.partition(score, place)[place]) - self.scores.error
             self._cut = max(self._cut, bar)
-        self._kept.keep(score >= self._cut - self.scores.error)
+        self._candidates.keep(score >= self._cut - self.scores.error)
 
     def enough(self) -> bool:
-        """Whether the start was low enough: nothing that the answer needs lies below it."""
+        """Whether the start was low enough: every pair of the answer lies above it."""
         if self.start == -np.inf:
             return True
-        sure = self._kept.joined().score > self.start + self.scores.error
+        sure = self._candidates.joined().score > self.start + self.scores.error
         return int(np.count_nonzero(sure)) >= self.count
 
     def ranked(self, rank: int) -> tuple[float, int]:
-        """Exact score of the `rank`-th highest (from 1), and how many score strictly above it."""
-        i, j, score = self._kept.joined()
+        """Exact score of the `rank`-th highest pair (from 1), and the count strictly above it."""
+        i, j, score = self._candidates.joined()
         if rank > len(score):
             return -np.inf, len(score)
         place = len(score) - rank
@@ -75,8 +75,8 @@ class Highest:
         return settle(self.scores, i, j, score, value, slack, rank)
 
     def pairs(self, count: int) -> Pairs:
-        """List so many by (-score, i, j), scored exactly, under the rows that were given."""
-        i, j, score = self._kept.joined()
+        """List the `count` highest by (-score, i, j), scored exactly, as rows of x and y."""
+        i, j, score = self._candidates.joined()
         place = max(len(score) - count, 0)
         if count and len(score):
             last = float(np.partition(score, place)[place])
@@ -88,16 +88,16 @@ class Highest:
         return Pairs(i[best], j[best], score[best])
 
     def question(self) -> str:
-        """Name the count and who is a mate."""
+        """Name the count, and digest the subjects."""
         return f"the {self.count} highest, {digest(*self._subjects)}"
 
     def state(self) -> State:
-        """Return the kept pairs, the cut and where it started."""
-        i, j, score = self._kept.joined()
+        """Return the stored pairs, the cut and its start."""
+        i, j, score = self._candidates.joined()
         return {"i": i, "j": j, "score": score, "cuts": np.array([self.start, self._cut])}
 
     def merge(self, state: State) -> None:
-        """Add the pairs that another pass over other tiles kept."""
+        """Add the pairs of another pass over other tiles."""
         start, cut = state["cuts"].tolist()
         self.start, self._cut = max(self.start, start), max(self._cut, cut)
-        self.absorb(Found(state["i"], state["j"], state["score"]))
+        self.absorb(Candidates(state["i"], state["j"], state["score"]))

@@ -1,1 +1,1 @@
-"""Products and comparisons of one tile: numpy, numba, torch, CUDA, Triton."""
+"""Products and comparisons of one tile, by numpy, numba, torch, CUDA or Triton."""

@@ -1,7 +1,7 @@
-"""`by_numpy` compiled: a tile is read once for every level, and rows are scored where they lie.
+"""Sifting of tiles and scoring of listed pairs, compiled by numba.
 
-Compiled on first use, and kept beside this file.  None of it holds Python's lock, so tiles side by
-side do not wait for each other.
+One read of a tile serves every level, and resident rows are scored in place.  Compiled on first
+use, and cached beside this file.  The loops release Python's lock, so tiles run in parallel.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from evalkit.protocols.allpairs.kernels.scratch import scratch
 from evalkit.protocols.allpairs.sides import Floats, Ints, Side
 from evalkit.protocols.metrics.similarity import rounded_once
 
-_PIECE = 512  # columns looked at together: they stay in the nearest cache
+_PIECE = 512  # columns processed together: they stay in the nearest cache
 _ONE, _NOUGHT = np.float32(1), np.float32(0)
 # Sums may be taken in any order, which lets the compiler use wide registers.
 _any_order = {"reassoc", "nsz", "contract"}
 
 
 def sift(keys: NDArray[Any], levels: Sequence[Level], *, by_row: bool = False) -> Sifted:
-    """Sift keys (m, n) by levels, closed ones first."""
+    """Select the keys (m, n) inside any level, closed ones first; count those above each."""
     m = len(keys)
     below = np.stack([level.below for level in levels])
     closed = [level.above for level in levels if level.above is not None]
@@ -39,11 +39,11 @@ def sift(keys: NDArray[Any], levels: Sequence[Level], *, by_row: bool = False) -
         i, j = (scratch(name, (room,), np.dtype(np.int32)) for name in ("row", "column"))
         key = scratch("key" + keys.dtype.name, (room,), keys.dtype)
         counts[:] = 0
-        found = _sift(keys, below, above, i, j, key, counts)
-        if found <= room:
+        n = _sift(keys, below, above, i, j, key, counts)
+        if n <= room:
             over = counts if by_row else counts.sum(axis=1)
-            return Sifted(i[:found].copy(), j[:found].copy(), key[:found].copy(), over)
-        room = found
+            return Sifted(i[:n].copy(), j[:n].copy(), key[:n].copy(), over)
+        room = n
 
 
 def products(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
@@ -66,7 +66,7 @@ def exact(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
 
 @njit(nogil=True, cache=True, fastmath=_any_order)
 def _count(row: Any, cut: Any) -> Any:
-    """Keys of a piece above a cut; a float32 sum of ones is exact, and of 16 at once."""
+    """Count the keys of a piece above a cut; a float32 sum of ones is exact, and of 16 at once."""
     total = _NOUGHT
     for c in range(row.size):
         total += _ONE if row[c] > cut else _NOUGHT
@@ -87,8 +87,8 @@ def _mark_between(inside: Any, row: Any, below: Any, above: Any) -> None:
 
 @njit(nogil=True, cache=True)
 def _sift(keys: Any, below: Any, above: Any, i: Any, j: Any, key: Any, counts: Any) -> int:
-    """Fill i, j, key as far as they reach; return how many there are."""
-    found = 0
+    """Fill i, j, key as far as there is room; return the number of candidates."""
+    n = 0
     inside = np.zeros(_PIECE, np.bool_)
     words = inside.view(np.uint64)
     for r in range(keys.shape[0]):
@@ -115,11 +115,11 @@ def _sift(keys: Any, below: Any, above: Any, i: Any, j: Any, key: Any, counts: A
                     continue
                 for c in range(8 * w, 8 * w + 8):
                     if inside[c]:
-                        if found < i.size:
-                            i[found], j[found], key[found] = r, o + c, row[c]
-                        found += 1
+                        if n < i.size:
+                            i[n], j[n], key[n] = r, o + c, row[c]
+                        n += 1
                 words[w] = 0
-    return found
+    return n
 
 
 @njit(nogil=True, cache=True, fastmath=_any_order)
@@ -134,7 +134,7 @@ def _products(x: Any, y: Any, i: Any, j: Any, out: Any) -> None:
 
 @njit(nogil=True, cache=True)
 def _sums(x: Any, y: Any, i: Any, j: Any, high: Any, error: Any, size: Any) -> None:
-    """Sum products by halves, as `scores.exact_scores` does; nothing is reordered or fused."""
+    """Sum products by halves, as `similarity.exact_scores` does; nothing is reordered or fused."""
     dim, width = x.shape[1], 2
     while width < dim:
         width *= 2
@@ -153,7 +153,7 @@ def _sums(x: Any, y: Any, i: Any, j: Any, high: Any, error: Any, size: Any) -> N
 
 @njit(nogil=True, cache=True)
 def _fold(u: Any, v: Any, e: Any, positive: Any) -> None:
-    """Add v to u; what each rounding dropped, exactly, goes to e and its size to `positive`."""
+    """Add v to u; add each rounding error, exactly, to e and its size to `positive`."""
     for c in range(u.size):
         s = u[c] + v[c]
         t = s - u[c]

@@ -1,4 +1,4 @@
-"""Which keys of a tile lie between cuts, and scores of listed pairs: by numpy alone.
+"""Sifting of tiles and scoring of listed pairs, in numpy.
 
 `by_numba` has the same three functions, compiled.
 """
@@ -26,7 +26,7 @@ class Level(NamedTuple):
 
 
 class Sifted(NamedTuple):
-    """P places (i, j) of a tile inside any level, and their keys.
+    """P positions (i, j) of a tile inside any level, and their keys.
 
     above : (C,) int64, or (C, m) by row, pairs above each closed level.
     """
@@ -38,13 +38,13 @@ class Sifted(NamedTuple):
 
     @classmethod
     def of(cls, flat: Ints, columns: int, key: NDArray[Any], above: Sequence[Any]) -> Sifted:
-        """Take flat places of a tile of so many columns."""
+        """Build from flat positions in a tile of `columns` columns."""
         i, j = np.divmod(flat, max(1, columns))
         return cls(i, j, key, np.array(above, np.int64))
 
 
 def sift(keys: NDArray[Any], levels: Sequence[Level], *, by_row: bool = False) -> Sifted:
-    """Sift keys (m, n) by levels, closed ones first."""
+    """Select the keys (m, n) inside any level, closed ones first; count those above each."""
     above: list[Any] = []
     inside = _mask(keys, levels[0], "any", above, by_row)
     for level in levels[1:]:
@@ -67,13 +67,13 @@ def exact(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
     step = max(1, (1 << 22) // max(1, x.dim))
     for o in range(0, len(i), step):
         a, b = x.pick(i[o : o + step]), y.pick(j[o : o + step])
-        every = np.arange(len(a))
-        out[o : o + step] = exact_scores(a, every, b, every)
+        rows = np.arange(len(a))
+        out[o : o + step] = exact_scores(a, rows, b, rows)
     return out
 
 
 def inside(key: NDArray[Any], level: Level, i: Ints) -> NDArray[np.bool_]:
-    """Which of these keys of rows i lie inside a closed level."""
+    """Mask of the keys, of rows i, that lie inside a closed level."""
     cut = level.below[i]
     over: NDArray[np.bool_] = key > cut
     if cut.dtype == np.int16:
@@ -84,7 +84,7 @@ def inside(key: NDArray[Any], level: Level, i: Ints) -> NDArray[np.bool_]:
 def _mask(
     keys: NDArray[Any], level: Level, name: str, above: list[Any], by_row: bool
 ) -> NDArray[np.bool_]:
-    """Where keys lie inside a level; of a closed one, how many lie above is appended."""
+    """Mask of the keys inside a level; for a closed one, append the count above it."""
     inside = _exceeds(keys, level.below, name)
     if level.above is not None:
         over = _exceeds(keys, level.above, "over")
@@ -95,7 +95,7 @@ def _mask(
 
 
 def _exceeds(keys: NDArray[Any], cut: NDArray[Any], name: str | None = None) -> NDArray[np.bool_]:
-    """Where keys > cut, a cut a row: positive float32 compare as their bits do, twice as fast."""
+    """Mask of keys > cut, one cut per row; positive float32 compare as bits, twice as fast."""
     out = None if name is None else scratch(name, keys.shape, np.dtype(bool))
     if not len(cut):
         return np.zeros(keys.shape, bool)

@@ -1,6 +1,6 @@
-"""What torch does faster than numpy on a processor: int8 and bfloat16 products.
+"""int8, bfloat16 and float32 products of tiles by torch on a processor.
 
-Imported only where torch is at hand and the job is worth it.
+Imported only where torch is installed and the job is large enough.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def tensor(x: NDArray[Any]) -> Any:
 
 
 def product(arithmetic: str, x: Any, y: Any) -> NDArray[Any]:
-    """Keys of a tile, (m, n) int32, float32, or the bits of bfloat16 as int16.
+    """Multiply a tile into keys, (m, n) int32, float32, or the bits of bfloat16 as int16.
 
     The next product of the same thread overwrites them.
     """
     m, n, dtype = len(x), len(y), _OUT[arithmetic]
-    held = getattr(_here, arithmetic.replace("-", "_"), None)
-    if held is None or held.numel() < m * n:
-        held = torch.empty(m * n, dtype=dtype)
-        setattr(_here, arithmetic.replace("-", "_"), held)
-    out = held[: m * n].view(m, n)
+    buffer = getattr(_here, arithmetic.replace("-", "_"), None)
+    if buffer is None or buffer.numel() < m * n:
+        buffer = torch.empty(m * n, dtype=dtype)
+        setattr(_here, arithmetic.replace("-", "_"), buffer)
+    out = buffer[: m * n].view(m, n)
     if arithmetic == "int8":
         torch._int_mm(x, y.T, out=out)
     else:
@@ -45,7 +45,7 @@ def product(arithmetic: str, x: Any, y: Any) -> NDArray[Any]:
 
 
 def trusted(arithmetic: str) -> bool:
-    """Try an arithmetic on what breaks weak kernels: int8 at its ends, lengths that are not round.
+    """Test an arithmetic on inputs that break weak kernels: extremes of int8, odd lengths.
 
     Some int8 kernels saturate 16-bit intermediates; some builds lack the operation.
     """
@@ -70,9 +70,9 @@ def trusted(arithmetic: str) -> bool:
 
 
 class one_thread:  # noqa: N801 - a context, named as it reads
-    """Let torch use one thread while tiles run side by side, each on a thread of its own.
+    """Context in which torch uses one thread, while tiles run in parallel threads.
 
-    And float32 products be float32: the caller's program may allow TF32 or bfloat16 for them.
+    float32 products are float32 there: the caller's program may allow TF32 or bfloat16 for them.
     """
 
     def __enter__(self) -> None:

@@ -1,6 +1,6 @@
-"""One kernel for a tile: product, comparison and count in registers; candidates are appended.
+"""Triton kernel for a tile: product, comparison and count in registers; candidates are appended.
 
-The scores of a tile are never written: that would cost more than to compute them.
+The scores of a tile are never written: that would cost more than computing them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _kernel(  # type: ignore[no-untyped-def]
     once: tl.constexpr, levels: tl.constexpr, closed: tl.constexpr, whole: tl.constexpr,
     rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr,
 ):  # fmt: skip
-    """Rows and columns of one block; counts[0] is candidates, counts[1 + l] those above level l."""
+    """Sift one block of rows and columns; counts[0]: candidates, counts[1 + l]: above level l."""
     row = tl.program_id(0) * rows + tl.arange(0, rows)
     column = tl.program_id(1) * columns + tl.arange(0, columns)
     total = tl.zeros((rows, columns), tl.int32 if whole else tl.float32)
@@ -86,11 +86,11 @@ def sift(x: torch.Tensor, y: torch.Tensor, levels: Sequence[Level], offset: int 
             once=offset is not None, levels=len(levels), closed=len(above), whole=whole,
             rows=_ROWS, columns=_COLUMNS, depth=_DEPTH if whole else _DEPTH // 2, num_warps=8,
         )  # fmt: skip
-        found, *over = counts.tolist()
-        if found <= room:
+        candidates, *over = counts.tolist()
+        if candidates <= room:
             break
-        room = found
-    flat, keys = place[:found].cpu().numpy(), key[:found].cpu().numpy()
+        room = candidates
+    flat, keys = place[:candidates].cpu().numpy(), key[:candidates].cpu().numpy()
     order = np.argsort(flat)  # blocks end in any order
     return Sifted.of(flat[order].astype(np.int64), n, keys[order], over[: len(above)])
 

@@ -1,4 +1,4 @@
-"""Tiles on a GPU: only candidates and counts come back, never the scores of a whole tile.
+"""Sifting of tiles on a GPU, which returns only candidates and counts.
 
 By torch's products and comparisons, or by one Triton kernel that multiplies, compares and counts in
 registers.  Both run on a processor too, slowly: so their tests need no GPU.
@@ -20,7 +20,7 @@ Sift = Callable[[Any, Any, Sequence[Level], int | None], Sifted]
 
 
 def sift(arithmetic: str) -> Sift:
-    """Give the function that sifts tiles of codes (m, k) and (n, k) by an arithmetic.
+    """Return the function that sifts tiles of codes (m, k) and (n, k) by an arithmetic.
 
     It takes the levels, closed ones first, and j0 - i0 where only pairs with j > i count.
     """
@@ -35,7 +35,7 @@ def keys(x: Any, y: Any) -> Any:
     """Multiply codes (m, k) and (n, k) into (m, n) int32 or float32 keys on their device."""
     if x.dtype != torch.int8:
         return x @ y.T
-    # int8 products on a GPU want more than 16 rows, and columns in eights.
+    # int8 products on a GPU need more than 16 rows, and columns in eights.
     m, n = len(x), len(y)
     x = torch.nn.functional.pad(x, (0, 0, 0, max(0, 17 - m)))
     y = torch.nn.functional.pad(y, (0, 0, 0, -n % 8))
@@ -61,12 +61,12 @@ def _by_torch(
     if once is not None:
         inside &= once
     flat = inside.flatten().nonzero().flatten()
-    places, held = flat.cpu().numpy(), key.flatten()[flat].cpu().numpy()
-    return Sifted.of(places, key.shape[1], held, [int(s) for s in surely])
+    places, values = flat.cpu().numpy(), key.flatten()[flat].cpu().numpy()
+    return Sifted.of(places, key.shape[1], values, [int(s) for s in surely])
 
 
 def trusted(arithmetic: str) -> bool:
-    """Whether there is a GPU, and it multiplies as it must where weak kernels break."""
+    """Whether there is a GPU, and its products are exact where weak kernels err."""
     if by_torch.GPU is None:
         return False
     rng = np.random.default_rng(0)
@@ -76,10 +76,10 @@ def trusted(arithmetic: str) -> bool:
         x, y = (torch.from_numpy(v).to(by_torch.GPU, kind) for v in (a, b))
         level = Level(np.full(m, -(2**24)).astype(np.int32 if kind == torch.int8 else np.float32))
         try:
-            found = sift(arithmetic)(x, y, [level], None)
+            sifted = sift(arithmetic)(x, y, [level], None)
         except (RuntimeError, ImportError, AttributeError, NotImplementedError):
             return False
-        every = np.array_equal(found.i * n + found.j, np.arange(m * n))
-        if not (every and (found.key == (a @ b.T).ravel()).all()):
+        all_pairs = np.array_equal(sifted.i * n + sifted.j, np.arange(m * n))
+        if not (all_pairs and (sifted.key == (a @ b.T).ravel()).all()):
             return False
     return True

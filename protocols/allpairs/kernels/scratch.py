@@ -1,4 +1,4 @@
-"""Scratch arrays of a thread, used again by its next tile."""
+"""Scratch arrays per thread, reused by its next tile."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _here = threading.local()
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Hand out an array that the next call of the same thread with the same name overwrites."""
+    """Return an array that the next call of the same thread with the same name overwrites."""
     size = math.prod(shape)
-    held = getattr(_here, name, None)
-    if held is None or held.size < size or held.dtype != dtype:
-        held = np.empty(size, dtype)
-        setattr(_here, name, held)
-    out: NDArray[Any] = held[:size].reshape(shape)
+    buffer = getattr(_here, name, None)
+    if buffer is None or buffer.size < size or buffer.dtype != dtype:
+        buffer = np.empty(size, dtype)
+        setattr(_here, name, buffer)
+    out: NDArray[Any] = buffer[:size].reshape(shape)
     return out

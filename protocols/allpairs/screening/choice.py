@@ -1,4 +1,4 @@
-"""The screen that suits a job, by a short trial: only speed depends on it."""
+"""Choice of the fastest screen for a job, by a short timed trial; only speed depends on it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
 _WORTH_TRIAL = 2e10
 _WORTH_GPU = 2e12  # below, a GPU is done before its kernels are compiled
 _SEED = 0
-_LOOKS = 4, 16  # of a trial: of short jobs and long ones
+_SAMPLES = 4, 16  # tiles of a trial: of short jobs and long ones
 
 
-def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> Screen:
-    """Take the screen asked for, or by a short trial the one that costs least.
+def choose_screen(scan: Scan, request: str, collectors: Sequence[Collector]) -> Screen:
+    """Return the requested screen, or the fastest one of a short trial.
 
-    A trial runs tiles of this very job, with its cuts and what they let through, so it sees
-    the spectrum, the processor and the FARs at once.
+    A trial runs tiles of the job itself, with its cuts, so it measures the spectrum, the processor
+    and the FARs at once.
     """
-    arithmetic, _, directions = wanted.partition("/")
+    arithmetic, _, directions = request.partition("/")
     if arithmetic not in SCREENS or not (directions or "1").isdecimal():
-        raise ProtocolError(f"no screen is called {wanted!r}", f"one of {', '.join(SCREENS)}")
+        raise ProtocolError(f"no screen is called {request!r}", f"one of {', '.join(SCREENS)}")
     if scan.scores.wide or not scan.scores.pairs:
         return Screen("float64")
     if arithmetic != "auto":
@@ -56,26 +56,28 @@ def choose_screen(scan: Scan, wanted: str, collectors: Sequence[Collector]) -> S
 
 
 def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float:
-    """Processor seconds a pair that this screen costs: the median of a few looks at tiles."""
+    """Processor seconds per pair for this screen: the median time of a few sampled tiles."""
     rng, (m, n) = np.random.default_rng(1), (len(scan.x), len(scan.y))
     high, wide = screen.tile[0] // (4 if screen.on_gpu else 16), screen.tile[1]
-    looks = _LOOKS[0] if screen.on_gpu else int(np.clip(scan.scores.pairs // 10**8, *_LOOKS))
-    i0 = int(rng.integers(0, max(1, m - looks * high)))
+    samples = _SAMPLES[0]
+    if not screen.on_gpu:
+        samples = int(np.clip(scan.scores.pairs // 10**8, *_SAMPLES))
+    i0 = int(rng.integers(0, max(1, m - samples * high)))
     j0 = int(rng.integers(0, max(1, n - wide)))
-    block = Block(i0, min(m, i0 + looks * high), j0, min(n, j0 + wide))
+    block = Block(i0, min(m, i0 + samples * high), j0, min(n, j0 + wide))
     # A GPU works while this thread waits.
     clock = time.perf_counter if screen.on_gpu else time.thread_time
     seconds = []
     with one_torch_thread(uses_torch(screen)):
         x = screen.encode(scan.x, block.i0, block.i1)  # and loads what an encoding needs
-        begun = clock()
+        start = clock()
         y = screen.encode(scan.y, block.j0, block.j1)
-        coded = (clock() - begun) / (block.j1 - block.j0) * (m + n) / scan.scores.pairs
+        coded = (clock() - start) / (block.j1 - block.j0) * (m + n) / scan.scores.pairs
         for i in range(block.i0, block.i1, high):
             tile = block._replace(i0=i, i1=min(i + high, block.i1))
-            begun = clock()
-            scan.look(screen, collectors, x, y, block, tile)
-            seconds.append((clock() - begun) / ((tile.i1 - tile.i0) * (tile.j1 - tile.j0)))
+            start = clock()
+            scan.examine(screen, collectors, x, y, block, tile)
+            seconds.append((clock() - start) / ((tile.i1 - tile.i0) * (tile.j1 - tile.j0)))
     return coded + median(seconds[1:] or seconds)  # the first warms up
 
 
@@ -105,7 +107,7 @@ def _candidates(scores: PairScores) -> list[Screen]:
 
 
 def trusted(arithmetic: str) -> bool:
-    """Whether torch is here and multiplies as this screen must."""
+    """Whether torch is installed and its products are exact enough for this screen."""
     if not find_spec("torch"):
         return False
     from evalkit.protocols.allpairs.kernels import by_torch, on_gpu
@@ -116,7 +118,7 @@ def trusted(arithmetic: str) -> bool:
 def _projected(
     scores: PairScores, arithmetic: str, p: int, directions: Floats | None = None
 ) -> Screen:
-    """Take the first p principal directions of a sample, or where p = D a rotation."""
+    """Build a screen on the first p principal directions of a sample; a rotation for p = D."""
     dim = scores.x.dim
     if not 0 < p <= dim:
         raise ProtocolError(f"{p} directions of {dim}", f"give 1 to {dim}")
@@ -124,6 +126,6 @@ def _projected(
         directions = np.eye(dim)
     elif directions is None:
         directions = principal_directions(scores)[0]
-    # A float screen would feel what float32 loses in long sums; int8 would not.
+    # A float screen is sensitive to what float32 loses in long sums; int8 is not.
     depth = _DEPTH if arithmetic.endswith("float32") else dim
     return Screen(arithmetic, Projection.of(directions[:p], depth))

@@ -1,4 +1,4 @@
-"""Principal directions of a sample, and the product of rows with them within a known error."""
+"""Projection of rows on principal directions, with a known error."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ class Projection:
 
     @classmethod
     def of(cls, basis: Floats, depth: int) -> Projection:
-        """Take orthonormal rows (p, d) and mix them, which spreads a row over its coordinates."""
+        """Build from orthonormal rows (p, d), mixed so that a row spreads over its coordinates."""
         p, d = basis.shape
         mix = np.linalg.qr(np.random.default_rng(0).standard_normal((p, p)))[0]
         error = (depth + 2) * _U32 / (1 - (depth + 2) * _U32) * np.sqrt(p) + 2 * _U32 + 1e-11
         return cls((mix @ basis).astype(np.float32), depth, float(error), p == d)
 
     def of_rows(self, x: NDArray[np.float32]) -> NDArray[Any]:
-        """P x of each row, (n, p)."""
+        """Project each row, P x: (n, p)."""
         parts = [slice(o, o + self.depth) for o in range(0, x.shape[1], self.depth)]
         if len(parts) == 1:
             return x @ self.matrix.T
-        whole = np.zeros((len(x), len(self.matrix)))
+        out = np.zeros((len(x), len(self.matrix)))
         for part in parts:
-            whole += x[:, part] @ self.matrix[:, part].T
-        return whole
+            out += x[:, part] @ self.matrix[:, part].T
+        return out
 
 
 def principal_directions(scores: PairScores) -> tuple[Floats, Floats]:
-    """Eigenvectors (D, D) of a sample's second moment by falling eigenvalue, and what is left.
+    """Eigenvectors (D, D) of a sample's second moment by falling eigenvalue, and the energy left.
 
     The second is (D + 1,): the share of the energy that the first p directions leave out.
     """
     energy, vectors = np.linalg.eigh(_second_moment(scores.x) + _second_moment(scores.y))
-    kept = np.cumsum(np.maximum(energy[::-1], 0))
-    rest = 1 - np.append(0, kept) / (kept[-1] or 1)
+    cumulated = np.cumsum(np.maximum(energy[::-1], 0))
+    rest = 1 - np.append(0, cumulated) / (cumulated[-1] or 1)
     return np.asarray(vectors[:, ::-1].T), rest
 
 

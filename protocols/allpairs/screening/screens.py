@@ -1,4 +1,4 @@
-"""Screens: cheap products of encoded rows, with a proven bound on how far they are from the score.
+"""Screens: cheap products of encoded rows, with a proven bound of their distance from the score.
 
 A row x becomes a = (P x, rho): P has p orthonormal rows (all of them, a rotation, or the first
 principal directions) and rho >= |x - P'P x|, so x.y <= a.b and a.b - 2 rho_x rho_y <= x.y by Cauchy
@@ -27,7 +27,7 @@ from evalkit.protocols.allpairs.sides import Floats, Side
 
 COLUMNS = 2048  # columns of a tile; they share one int8 scale
 ROWS = 1024  # of a band, whose product stays in the cache until it is sifted
-BANDS = 4  # of a tile: what Python does a tile is so done for more pairs
+BANDS = 4  # of a tile: the overhead of Python per tile is shared by more pairs
 _U32, _U64 = 2.0**-24, 2.0**-53
 _UP = 1 + 1e-9
 Each = Callable[..., Iterable[Any]]  # map, or that of a pool
@@ -35,7 +35,7 @@ Each = Callable[..., Iterable[Any]]  # map, or that of a pool
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """A band of n rows as a screen stores them; arrays of n float64 but for the codes."""
+    """A band of n rows as a screen stores them; arrays of n float64 except the codes."""
 
     code: Any  # (n, k) numpy array or torch tensor
     scale: Floats
@@ -46,7 +46,7 @@ class Codes:
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """One way to multiply: an arithmetic and, or not, a projection.
+    """One way to multiply: an arithmetic, with or without a projection.
 
     arithmetic : "float64", "float32" (numpy), "torch-float32", "bfloat16" or "int8" (torch), and
         "cuda-float32", "cuda-int8", "triton-float32", "triton-int8" for a GPU.
@@ -57,13 +57,13 @@ class Screen:
 
     @property
     def name(self) -> str:
-        """For people: the arithmetic and the number of directions kept."""
+        """Name for display: the arithmetic and the number of directions."""
         p = self.projection
         return self.arithmetic if p is None else f"{self.arithmetic}/{len(p.matrix)}"
 
     @property
     def codes(self) -> str:
-        """What codes are made of: "float64", "float32", "bfloat16" or "int8"."""
+        """Number type of the codes: "float64", "float32", "bfloat16" or "int8"."""
         return self.arithmetic.rpartition("-")[2]
 
     @property
@@ -73,18 +73,18 @@ class Screen:
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Rows and columns of a tile; a GPU is not worth calling for less."""
+        """Rows and columns of a tile; larger on a GPU, where calls are expensive."""
         return (16 * ROWS, 16 * COLUMNS) if self.on_gpu else (BANDS * ROWS, COLUMNS)
 
     @property
     def key(self) -> type:
-        """Type of the keys; those of bfloat16 are its bits."""
+        """Number type of the keys; those of bfloat16 are its bits."""
         kinds = {"int8": np.int32, "bfloat16": np.int16, "float64": np.float64}
         return kinds.get(self.codes, np.float32)
 
     @property
     def plain_float(self) -> bool:
-        """Whether keys are scores, as good as any that a candidate could get."""
+        """Whether keys are scores already, within the error of a candidate's score."""
         return self.projection is None and self.codes in ("float32", "float64")
 
     def in_place(self, side: Side) -> bool:
@@ -93,7 +93,7 @@ class Screen:
         return plain and side.resident and not self.on_gpu
 
     def width(self, dim: int) -> int:
-        """Entries of a code: those of P x, rho where something is left out, and noughts.
+        """Entries of a code: those of P x, rho where p < D, and zeros as padding.
 
         Torch multiplies int8 matrices of one column wrongly on a processor and wants them in
         eights on a GPU, so codes come in eights.
@@ -102,8 +102,8 @@ class Screen:
         k = dim if p is None else len(p.matrix) + (not p.whole)
         return -(-k // 8) * 8 if self.codes == "int8" else k
 
-    def bytes_a_row(self, side: Side) -> int:
-        """Memory that one encoded row takes."""
+    def bytes_per_row(self, side: Side) -> int:
+        """Memory of one encoded row."""
         size = {"int8": 1, "bfloat16": 2, "float64": 8}.get(self.codes, 4)
         return 32 + (0 if self.in_place(side) else self.width(side.dim) * size)
 
@@ -130,8 +130,8 @@ class Screen:
                 code[part], residual[part] = v, error
 
         list(each(fill, range(0, n, step)))
-        held, residual = self._stored(code, residual)
-        return Codes(held, scale, residual, norm, rest)
+        stored, residual = self._stored(code, residual)
+        return Codes(stored, scale, residual, norm, rest)
 
     def _encode_plain(self, side: Side, a: int, b: int) -> Codes:
         x, norm, nothing = side.band(a, b), side.norm[a:b], np.zeros(b - a)
@@ -143,26 +143,26 @@ class Screen:
         return Codes(code, np.ones(b - a), residual, norm, nothing)
 
     def _stored(self, code: NDArray[Any], residual: Floats) -> tuple[Any, Floats]:
-        """Codes where the product wants them; bfloat16 adds what its rounding dropped."""
+        """Move codes to the product's device; bfloat16 adds its rounding to the residual."""
         if self.arithmetic in ("float32", "float64"):
             return code, residual
         from evalkit.protocols.allpairs.kernels import by_torch
 
-        held = by_torch.tensor(code)
+        tensor = by_torch.tensor(code)
         if self.arithmetic == "bfloat16":
-            short = held.bfloat16()
+            short = tensor.bfloat16()
             step = range(0, len(code), COLUMNS)
             lost = [
-                (held[o : o + COLUMNS].double() - short[o : o + COLUMNS].double())
+                (tensor[o : o + COLUMNS].double() - short[o : o + COLUMNS].double())
                 .norm(dim=1)
                 .numpy()
                 for o in step
             ]
-            held, residual = short, residual + np.concatenate([*lost, np.zeros(0)]) * _UP
-        return held.to(by_torch.GPU) if self.on_gpu else held, residual
+            tensor, residual = short, residual + np.concatenate([*lost, np.zeros(0)]) * _UP
+        return tensor.to(by_torch.GPU) if self.on_gpu else tensor, residual
 
     def product(self, x: Any, y: Any) -> NDArray[Any]:
-        """Keys (m, n) of encoded rows, overwritten by the next product of the same thread."""
+        """Multiply encoded rows into keys (m, n), which the thread's next product overwrites."""
         if self.arithmetic in ("float32", "float64"):
             out = scratch(self.arithmetic, (len(x), len(y)), x.dtype)
             return np.matmul(x, y.T, out=out)
@@ -175,7 +175,7 @@ class Screen:
         return by_torch.product(self.arithmetic, x, y)
 
     def error(self, x: Codes, i: slice, y: Codes, j: slice, k: int) -> tuple[Floats, Floats]:
-        """How far the score of each of the rows i may be above and below the screened product."""
+        """Bound how far the scores of rows i may lie above and below the screened product."""
         u = {"int8": 0.0, "float64": _U64}.get(self.codes, _U32)
         gamma, tiny = k * u / (1 - k * u), k * 2.0**-148
         longest, left = y.norm[j].max(initial=0), y.residual[j].max(initial=0)
@@ -192,7 +192,7 @@ def _length(v: NDArray[Any]) -> Floats:
 def _project(
     p: Projection, x: NDArray[np.float32], long: Floats
 ) -> tuple[NDArray[np.float32], Floats, Floats]:
-    """(P x, rho), rho, and a bound of the error of P x, from rows and bounds of their lengths."""
+    """Compute (P x, rho), rho, and an error bound of P x, from rows and their length bounds."""
     v = np.empty((len(x), len(p.matrix) + (not p.whole)), np.float32)
     error = p.error * long * _UP
     if p.whole:
@@ -206,7 +206,7 @@ def _project(
 
 
 def _to_int8(v: NDArray[np.float32]) -> tuple[NDArray[np.int8], Floats, Floats]:
-    """Codes -127..127, one scale for all rows and the length of what the rounding dropped."""
+    """Quantise to -127..127: codes, one scale for all rows, length of the rounding error."""
     most = np.float32(max(v.max(), -v.min()) if v.size else 0)
     # Rows too short for a scale are nought, and all of their length is dropped.
     scale = np.float32(most if most > 1e-30 else 1) / np.float32(127)

@@ -1,4 +1,4 @@
-"""A tile of screened products, and the questions that collectors ask of it, answered together."""
+"""A tile of screened products, sifted for the intervals of all collectors at once."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects, same_subjec
 _INT = np.iinfo(np.int32)
 
 
-class Found(NamedTuple):
+class Candidates(NamedTuple):
     """P pairs (i, j) of positions in the scan and their scores, each within the scan's error."""
 
     i: Ints
     j: Ints
     score: Floats
 
-    def at(self, which: NDArray[Any]) -> Found:
-        """Select some of them, by a mask or by places."""
+    def at(self, which: NDArray[Any]) -> Candidates:
+        """Select pairs by a mask or by positions."""
         if which.dtype == bool:
             which = np.flatnonzero(which)  # once, not for each of the three
-        return Found(self.i[which], self.j[which], self.score[which])
+        return Candidates(self.i[which], self.j[which], self.score[which])
 
 
 class Interval(NamedTuple):
-    """Scores that a collector wants to see: low, one or (m,) a row, up to high.
+    """Scores that a collector requests: from low, one value or (m,) per row, up to high.
 
-    unmated : given, mates may be left out.
+    unmated : subjects, where mates may be excluded.
     """
 
     low: Floats | float
@@ -46,7 +46,7 @@ class Interval(NamedTuple):
 
 @dataclass(slots=True)
 class Tile:
-    """Rows i0.. of one side against columns j0.. of the other: codes, and how to read their keys.
+    """Rows i0.. of one side against columns j0.. of the other: codes, and the scale of their keys.
 
     A key is an entry of the product of the codes; key * factor is the screened score.
     """
@@ -60,7 +60,7 @@ class Tile:
     i0: int
     j0: int
     score: Callable[[Ints, Ints], Floats]  # of pairs (i, j) of the scan, within its error
-    diagonal: bool = False  # pairs with j <= i are masked by the lowest key, and never handed out
+    diagonal: bool = False  # pairs with j <= i are masked by the lowest key, and never returned
     good: bool = False  # screened scores are within the scan's error
     loops: ModuleType = by_numpy  # or by_numba
 
@@ -70,7 +70,7 @@ class Tile:
         return len(self.left) * len(self.right)
 
     def bands(self) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """Give rows of the tile and their (r, n) keys, which the next ones overwrite."""
+        """Yield rows of the tile and their (r, n) keys, which the next iteration overwrites."""
         for o in range(0, len(self.left), screens.ROWS):
             rows = slice(o, min(o + screens.ROWS, len(self.left)))
             yield rows, self._keys(np.arange(rows.start, rows.stop), self.left[rows])
@@ -89,48 +89,48 @@ class Tile:
         )
 
     def once(self, row: Ints) -> NDArray[np.bool_]:
-        """Where a pair of one set with itself counts, in these rows of the tile: j > i."""
+        """Mask of the pairs that count in a set against itself, j > i, for rows of the tile."""
         j = np.arange(len(self.right)) + self.j0
         over: NDArray[np.bool_] = j[None, :] > row[:, None] + self.i0
         return over
 
-    def sift(self, wanted: Sequence[Interval]) -> list[tuple[Found, int]]:
-        """For each interval the pairs that may lie in it, and how many more surely lie above it.
+    def sift(self, requests: Sequence[Interval]) -> list[tuple[Candidates, int]]:
+        """Return for each interval its candidate pairs, and the count of pairs surely above it.
 
-        Pairs left out surely lie below, or are counted.  Intervals without an upper end share one
-        list, of what may lie in any of them.
+        Pairs that are neither surely lie below.  Intervals without an upper end share one list, of
+        the candidates of any of them.
         """
-        if not wanted:
+        if not requests:
             return []
         m = len(self.left)
-        lows = [np.broadcast_to(w.low, m) for w in wanted]
+        lows = [np.broadcast_to(w.low, m) for w in requests]
         levels = [
             Level(self._cut_below(low), self._cut_above(np.full(m, w.high)))
-            for low, w in zip(lows, wanted, strict=True)
+            for low, w in zip(lows, requests, strict=True)
             if w.high < np.inf
         ]
-        open_ended = [low for low, w in zip(lows, wanted, strict=True) if w.high == np.inf]
+        open_ended = [low for low, w in zip(lows, requests, strict=True) if w.high == np.inf]
         if open_ended:
             levels.append(Level(self._cut_below(np.minimum.reduce(open_ended))))
         sifted = self._sift(levels)
-        subjects = wanted[0].unmated
-        if subjects is not None and all(w.unmated is not None for w in wanted):
+        subjects = requests[0].unmated
+        if subjects is not None and all(w.unmated is not None for w in requests):
             sifted = self._without_mates(sifted, subjects)
-        every = self._scored(sifted.i, sifted)
+        candidates = self._scored(sifted.i, sifted)
         closed = iter(zip(levels, sifted.above.tolist(), strict=False))
         out = []
-        for w in wanted:
+        for w in requests:
             if w.high == np.inf:
-                out.append((every, 0))
+                out.append((candidates, 0))
             else:
                 level, above = next(closed)
-                out.append((every.at(inside(sifted.key, level, sifted.i)), above))
+                out.append((candidates.at(inside(sifted.key, level, sifted.i)), above))
         return out
 
-    def around(self, row: Ints, bar: Floats) -> tuple[NDArray[np.int64], Ints, Found]:
-        """For (row of the tile, bar) questions: pairs surely above each bar, and the undecided.
+    def around(self, row: Ints, bar: Floats) -> tuple[NDArray[np.int64], Ints, Candidates]:
+        """Count the pairs surely above each (row of the tile, bar) query, and list the undecided.
 
-        Returns the counts (R,), and the undecided pairs with the question that each belongs to.
+        Returns the counts (R,), the query of each undecided pair, and those pairs.
         """
         level = Level(self._cut_below(bar, row), self._cut_above(bar, row))
         sifted = self.loops.sift(self._keys(row, self.left[row]), [level], by_row=True)
@@ -152,27 +152,27 @@ class Tile:
         above = np.sum([part.above for part in parts], axis=0)
         return self._once(i, Sifted(i, j, key, above))
 
-    def _once(self, i: Ints, found: Sifted) -> Sifted:
-        """Leave out what was masked and came along nevertheless; i is its row of the tile."""
+    def _once(self, i: Ints, sifted: Sifted) -> Sifted:
+        """Drop masked pairs (j <= i) that the sift returned; i : their rows of the tile."""
         if not self.diagonal:
-            return found
-        once = found.j + self.j0 > i + self.i0
-        return Sifted(found.i[once], found.j[once], found.key[once], found.above)
+            return sifted
+        once = sifted.j + self.j0 > i + self.i0
+        return Sifted(sifted.i[once], sifted.j[once], sifted.key[once], sifted.above)
 
-    def _without_mates(self, found: Sifted, subjects: Subjects) -> Sifted:
-        i, j = found.i + self.i0, found.j + self.j0
+    def _without_mates(self, sifted: Sifted, subjects: Subjects) -> Sifted:
+        i, j = sifted.i + self.i0, sifted.j + self.j0
         unmated = ~same_subject(subjects[0][i], subjects[1][j])
-        return Sifted(found.i[unmated], found.j[unmated], found.key[unmated], found.above)
+        return Sifted(sifted.i[unmated], sifted.j[unmated], sifted.key[unmated], sifted.above)
 
-    def _scored(self, i: Ints, found: Sifted) -> Found:
-        """Give rows i of the tile and what was found there their places and scores."""
-        i, j = i + self.i0, found.j + self.j0
+    def _scored(self, i: Ints, sifted: Sifted) -> Candidates:
+        """Return the sifted pairs as scored positions in the scan; i : their rows of the tile."""
+        i, j = i + self.i0, sifted.j + self.j0
         if self.good:
-            return Found(i, j, found.key * self.factor[i - self.i0])
-        return Found(i, j, self.score(i, j))
+            return Candidates(i, j, sifted.key * self.factor[i - self.i0])
+        return Candidates(i, j, self.score(i, j))
 
     def _cut_below(self, low: Floats, row: Ints | None = None) -> NDArray[Any]:
-        """Find a key a row such that every pair whose score is >= low has a higher one."""
+        """Find a key per row such that every pair whose score is >= low has a higher one."""
         factor, up = self._of(row, self.factor, self.up)
         with np.errstate(over="ignore"):
             w = (low - up) / factor
@@ -188,7 +188,7 @@ class Tile:
         return np.asarray(cut)
 
     def _cut_above(self, high: Floats, row: Ints | None = None) -> NDArray[Any]:
-        """Find a key a row such that every pair with a higher one scores > high."""
+        """Find a key per row such that every pair with a higher one scores > high."""
         factor, down = self._of(row, self.factor, self.down)
         with np.errstate(over="ignore"):
             w = (high + down) / factor

@@ -1,4 +1,4 @@
-"""Candidate pairs that a collector keeps, and exact scores where float64 cannot tell."""
+"""Growing pool of candidate pairs, and exact scores where float64 cannot decide."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.pair_scores import PairScores
-from evalkit.protocols.allpairs.screening.tiles import Found
+from evalkit.protocols.allpairs.screening.tiles import Candidates
 from evalkit.protocols.allpairs.sides import Floats, Ints
 
 
-class Kept:
-    """Pairs in the order they came: (i, j, score) in growing lists, joined when asked for."""
+class CandidatePool:
+    """Candidate pairs (i, j, score) in order of arrival, joined into arrays on demand."""
 
     def __init__(self) -> None:
-        self._parts: list[Found] = []
+        self._parts: list[Candidates] = []
         self.size = 0
 
     def add(self, i: Ints, j: Ints, score: Floats) -> None:
-        """Take more."""
-        self._parts.append(Found(i.astype(np.int32), j.astype(np.int32), score))
+        """Append pairs."""
+        self._parts.append(Candidates(i.astype(np.int32), j.astype(np.int32), score))
         self.size += len(i)
 
-    def joined(self) -> Found:
-        """Return all of them."""
+    def joined(self) -> Candidates:
+        """Return all pairs as one set of arrays."""
         if len(self._parts) != 1:
             ends = np.empty(0, np.int32)
-            parts = [Found(ends, ends, np.empty(0)), *self._parts]
+            parts = [Candidates(ends, ends, np.empty(0)), *self._parts]
             i, j, score = (np.concatenate([part[c] for part in parts]) for c in range(3))
-            self._parts = [Found(i, j, score)]
+            self._parts = [Candidates(i, j, score)]
         return self._parts[0]
 
     def keep(self, which: NDArray[np.bool_]) -> None:
-        """Drop the others."""
+        """Drop the pairs outside the mask."""
         self._parts = [self.joined().at(which)]
         self.size = len(self._parts[0].i)
 
@@ -40,11 +40,11 @@ class Kept:
 def settle(
     scores: PairScores, i: Ints, j: Ints, score: Floats, value: float, slack: float, rank: int
 ) -> tuple[float, int]:
-    """Settle the rank-th highest exact score, and how many are strictly above it.
+    """Find the rank-th highest exact score, and count the pairs strictly above it.
 
     value : the rank-th highest of `score`, each of which errs by at most slack / 2: so the exact
     one lies within slack / 2 of `value`, and only pairs within `slack` of it can matter.  They are
-    scored in float64 first, and exactly where float64 cannot tell.
+    scored in float64 first, and exactly where float64 cannot decide.
     """
     near = np.flatnonzero(np.abs(score - value) <= slack)
     above = int(np.count_nonzero(score > value + slack))
@@ -59,7 +59,7 @@ def settle(
 
 
 def exceeding(scores: PairScores, i: Ints, j: Ints, bar: float) -> NDArray[np.bool_]:
-    """Whether pairs score strictly above a bar: in float64, and exactly where that cannot tell."""
+    """Whether pairs score strictly above a bar: in float64, and exactly where that is undecided."""
     score = scores.approximate(i, j)
     near = np.flatnonzero(np.abs(score - bar) <= scores.settled)
     score[near] = scores.exact(i[near], j[near])
