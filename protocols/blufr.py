@@ -114,8 +114,8 @@ def evaluate(
     drawn: list[tuple[Floats | None, Floats | None]] = []
     for t in trials:
         pairs = set_outcomes(x[t.test], who[t.test], fars=[far], engine=engine)
-        measured, searches = _searched(x, who, t, fpir, engine)
-        every.append(_verified(pairs, far) | measured)
+        searched, searches = _searched(x, who, t, fpir, engine)
+        every.append(_verified(pairs, far) | searched)
         asked = np.unique(np.concatenate([searches["mate_subject"], searches["nonmate_subject"]]))
         drawn.append(
             (
@@ -125,7 +125,7 @@ def evaluate(
         )
     found = {name: mu_minus_sigma([m[name] for m in every]) for name in every[0]}
     of_pairs, of_searches = (_mu_minus_sigma_drawn(of) for of in zip(*drawn, strict=True))
-    drawn_of = {name: of_searches if name.startswith("dir") else of_pairs for name in found}
+    drawn_of = {name: of_searches if name in searched else of_pairs for name in found}
     kept = {name: d for name, d in drawn_of.items() if d is not None}
     lost = failed(x)
     rejected = [count_failures_of_sets(lost[t.test], who[t.test]) for t in trials]

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.directions import lower_is_better, only_describes
 from evalkit.errors import ProtocolError, ReportError
 from evalkit.protocols import geometry
 from evalkit.protocols.allpairs import genuine_pairs
 from evalkit.protocols.geometry.spaces import SPACES
 from evalkit.protocols.metrics.similarity import normalise
+from evalkit.protocols.metrics.vocabulary import better
 from evalkit.verdict.gate import Rule, check, read_rules
 
 
@@ -292,7 +292,7 @@ def test_the_page_shows_every_picture(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def directed(m: dict) -> set[str]:
-    return {name for name in m if not only_describes(name)}
+    return {name for name in m if better(name) is not None}
 
 
 def test_a_metric_with_a_direction_knows_no_length() -> None:
@@ -327,8 +327,7 @@ def test_what_only_describes_holds_no_gate(tmp_path: Path) -> None:
     x, subject = faces()
     report = geometry.evaluate(x, subject)
     for name in report.metrics:
-        if only_describes(name):
-            assert not lower_is_better(name)
+        if better(name) is None:
             with pytest.raises(ReportError, match="neither better nor worse when higher"):
                 check(report, report, [Rule(metric=name, test="plain")])
     rules = tmp_path / "gates.toml"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics, verification
 from evalkit.protocols.metrics.kfold import kfold_accuracy
+from evalkit.protocols.metrics.vocabulary import part_of
 from evalkit.protocols.score import best_accuracy
 from evalkit.protocols.uncertainty.bootstrap import (
     shrinkage,
@@ -20,7 +21,7 @@ from evalkit.protocols.uncertainty.intervals import clopper_pearson, logit_inter
 from evalkit.protocols.uncertainty.outcomes import people_of_pairs, sample_of
 from evalkit.protocols.uncertainty.resampled_rates import excess
 from evalkit.protocols.uncertainty.resampling import metric_draws, paired_draws
-from evalkit.protocols.uncertainty.samples import Sample, part_of, parts_of
+from evalkit.protocols.uncertainty.samples import Sample, parts_of
 from evalkit.types import Estimate
 
 BEST = "accuracy@threshold=best"

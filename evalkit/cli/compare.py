@@ -13,7 +13,7 @@ from evalkit.cli.options import Command
 from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
-from evalkit.directions import better
+from evalkit.protocols.metrics.vocabulary import better
 from evalkit.verdict.compare import IGNORABLE, Comparison, compare, comparison_table
 
 

@@ -12,6 +12,7 @@ from evalkit.cli.options import Command
 from evalkit.cli.output import Output, output_options
 from evalkit.datasets import lfw as lists
 from evalkit.protocols import all_vs_all, lfw
+from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.types import Progress, Report
 from evalkit.vectors import matching
 from evalkit.vectors.store import FeatureStore
@@ -63,7 +64,7 @@ def measure(progress: Progress | None = None) -> Report:
         )
         every = all_vs_all.evaluate(store.features, everybody.subject, progress=progress)
     renamed = {
-        f"{name}@pairs=all" if name.startswith("tpr@") else name: estimate
+        f"{name}@pairs=all" if resampling_of(name)[0] == "tpr" else name: estimate
         for name, estimate in every.metrics.items()
     }
     return replace(

@@ -6,12 +6,21 @@ import click
 
 from evalkit.cli.terminal import say, show
 from evalkit.errors import ProtocolError
+from evalkit.escaping import laid_out
 from evalkit.protocols import catalogue
 
 
 @click.command("list")
-def command() -> None:
+@click.option("--metrics", is_flag=True, help="List the metrics instead: which way, what unit.")
+def command(metrics: bool) -> None:
     """List the protocols: what each measures, needs and follows."""
+    if metrics:
+        from evalkit.protocols.metrics.vocabulary import METRICS
+
+        head = ("metric", "better", "unit", "what it is")
+        rows = [(m.grammar, m.better or "-", m.shown_unit, m.means) for m in METRICS]
+        show(*laid_out([head, *rows], left=range(len(head))))
+        return
     for record in catalogue.OWN:
         _show(record)
     for entry in catalogue.installed().values():

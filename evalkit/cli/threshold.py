@@ -16,6 +16,7 @@ from evalkit.cli.parameters import Readable, rate_of_part
 from evalkit.cli.terminal import say, show
 from evalkit.errors import ReportError
 from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
+from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.uncertainty.intervals import DRAWS, logit_interval, with_intervals
 from evalkit.protocols.uncertainty.outcomes import sample_of
 from evalkit.protocols.uncertainty.resampling import threshold_draws
@@ -89,7 +90,7 @@ def operating_point(report: Report, far: str, where: str = "the report") -> dict
         if m is not None:
             m = with_intervals({name: m}, outcomes)[name]
     if m is None:
-        known = [n for n in report.metrics if n.startswith("tpr@far=")]
+        known = [n for n in report.metrics if resampling_of(n)[0] == "tpr"]
         raise ReportError(f"{where} holds nothing at FAR {far}", near(name, known))
     if m.value is None or m.threshold is None:
         raise ReportError(f"{where} cannot support FAR {far}: {m.note}", "measure more impostors")

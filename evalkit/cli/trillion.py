@@ -24,6 +24,7 @@ from evalkit.identity import Names, digest
 from evalkit.protocols import recipes, trillion
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Report
 from evalkit.vectors import embeddings, readers
@@ -188,8 +189,8 @@ def _read(
 
 
 def _fars_of(expected: Report) -> tuple[str, ...]:
-    known = (name for name, m in expected.metrics.items() if m.value is not None)
-    return tuple(n.removeprefix("tpr@far=") for n in known if n.startswith("tpr@far="))
+    known = (resampling_of(name) for name, m in expected.metrics.items() if m.value is not None)
+    return tuple(far for kind, far in known if kind == "tpr")
 
 
 def _compare(report: Report, expected: Report) -> int:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import __version__
-from evalkit.directions import lower_is_better, only_describes
 from evalkit.errors import MissingPackageError, ReportError
 from evalkit.escaping import printable
+from evalkit.protocols.metrics.vocabulary import better
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
 from evalkit.report.style import Model
@@ -130,7 +130,8 @@ def _differences(base: Model, other: Model) -> dict[str, Any]:
     rows = []
     for name, (a, b) in found.values.items():
         d = found.differences.get(name)
-        worse = (b - a) * (1 if lower_is_better(name) else -1) > 0
+        way = better(name)
+        worse = (way == "lower" and b > a) or (way == "higher" and b < a)
         rows.append(
             {
                 "name": name,
@@ -138,7 +139,7 @@ def _differences(base: Model, other: Model) -> dict[str, Any]:
                 "interval": interval_of_points(name, d.low, d.high) if d else "",
                 "p": f"{d.p:.2g}" if d else "",
                 "test": d.test if d else "",
-                "worse": worse and not only_describes(name) and d is not None and d.p < 0.05,
+                "worse": worse and d is not None and d.p < 0.05,
             }
         )
     if found.flips:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from evalkit.escaping import printable
+from evalkit.protocols.metrics import exact_rate
+from evalkit.protocols.metrics.vocabulary import read
 from evalkit.protocols.uncertainty.intervals import logit_interval
 from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.resampled_searches import rate_of
 from evalkit.protocols.uncertainty.resampling import metric_draws
 from evalkit.protocols.uncertainty.samples import Floats, Outcomes, parts_of
 from evalkit.report.style import Model, colour, percent_ticks, short
@@ -82,7 +84,7 @@ def _trace(
     for far_text, m in reported(model.report):
         if None not in (m.value, m.low, m.high):
             # Bars of several models at one FAR stand beside each other.
-            at, value = float(far_text) * 1.08**n, of_tpr(m.value or 0.0)
+            at, value = float(exact_rate(far_text)) * 1.08**n, of_tpr(m.value or 0.0)
             ends_at = [of_tpr(m.low or 0.0), of_tpr(m.high or 0.0)]
             error = [[abs(value - min(ends_at))], [abs(max(ends_at) - value)]]
             bar = axes.errorbar(at, value, error, color=ink, marker="o", ms=3.5, capsize=2, lw=1)
@@ -105,11 +107,12 @@ def roc_points(report: Report) -> tuple[Floats, Floats]:
 
 
 def reported(report: Report) -> list[tuple[str, Estimate]]:
-    """Pick the metrics named tpr@far=x, of the part that is drawn and nothing more, with x."""
+    """Pick TPR@FAR=x of the part that is drawn, without further parameters, with x."""
     part = _drawn_part(report)[0]
-    name = re.compile(r"tpr@far=([0-9.eE+-]+)" + (re.escape(f",{part}") if part else ""))
-    found = ((name.fullmatch(n), m) for n, m in report.metrics.items())
-    return [(named.group(1), m) for named, m in found if named]
+    rest = f",{part}" if part else ""
+    named = ((read(name), m) for name, m in report.metrics.items())
+    points = [(found.resampling(), m) for found, m in named if found and found.rest == rest]
+    return [(far, m) for (kind, far), m in points if kind == "tpr" and rate_of(far) is not None]
 
 
 def _drawn_part(report: Report) -> tuple[str, Outcomes]:

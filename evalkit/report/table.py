@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from evalkit.escaping import laid_out, printable
+from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.intervals import WITHOUT_PEOPLE
 from evalkit.types import Estimate, Report
-
-_COUNTED_IN_PERCENT = ("accuracy", "tpr@", "tpir@", "rank-", "eer", "vr@", "dir@")
 
 
 def table(report: Report, title: str = "") -> str:
@@ -36,8 +35,12 @@ def caveat(report: Report) -> str:
 
 def spelled(name: str, value: float, sign: str = "") -> str:
     """Write a metric's value as every table does: "99.33 %", or "0.99890"; sign "+" shows it."""
-    percent = name.startswith(_COUNTED_IN_PERCENT)
-    return f"{100 * value:{sign}.2f} %" if percent else f"{value:{sign}.5f}"
+    return f"{100 * value:{sign}.2f} %" if _in_percent(name) else f"{value:{sign}.5f}"
+
+
+def _in_percent(name: str) -> bool:
+    metric = metric_of(name)
+    return metric is not None and metric.percent
 
 
 def threshold(value: float) -> str:
@@ -62,8 +65,7 @@ def interval_of_points(name: str, low: float, high: float) -> str:
 
 
 def _row(name: str, m: Estimate) -> tuple[str, str, str, str]:
-    percent = name.startswith(_COUNTED_IN_PERCENT)
-    scale, digits, unit = (100, 2, " %") if percent else (1, 5, "")
+    scale, digits, unit = (100, 2, " %") if _in_percent(name) else (1, 5, "")
     if m.value is None:
         return name, "-", "", m.note
     value = f"{m.value * scale:.{digits}f}{unit}"

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.directions import better
 from evalkit.errors import ReportError
 from evalkit.escaping import laid_out, printable
 from evalkit.identity import (
@@ -21,10 +20,11 @@ from evalkit.identity import (
     difference,
     numbered,
 )
+from evalkit.protocols.metrics.vocabulary import better, part_of
 from evalkit.protocols.uncertainty.intervals import affordable
 from evalkit.protocols.uncertainty.outcomes import sample_of
 from evalkit.protocols.uncertainty.paired import Difference, differences
-from evalkit.protocols.uncertainty.samples import Outcomes, Sample, part_of, parts_of
+from evalkit.protocols.uncertainty.samples import Outcomes, Sample, parts_of
 from evalkit.report.guard import outcomes_of_strangers
 from evalkit.report.table import interval_of_points, points, spelled
 from evalkit.types import Report

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from evalkit.directions import is_fraction, lower_is_better, only_describes
 from evalkit.errors import ReportError
 from evalkit.escaping import laid_out, printable
+from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.report.table import points, spelled
 from evalkit.types import Report
 from evalkit.verdict.compare import Comparison, compare
 
 Test = Literal["paired", "plain"]
+Better = Literal["higher", "lower"]
 ALPHA = 0.05
 _KEEP_OUTCOMES = 'keep the outcomes with --out, or write a rule with test = "plain"'
 _ROUNDING = 1e-12  # 0.993 - 0.992 is not above 0.001
@@ -31,6 +32,7 @@ class Rule:
     ceiling, that these alone are held.  test : "paired" fails only if the drop is also significant
     (two-sided p < alpha); "plain" fails on the drop alone.
     floor : the least value, for metrics where higher is better; ceiling : the most, for errors.
+    better : needed for a metric without a record (`evalkit.protocols.metrics.vocabulary`) alone.
     """
 
     metric: str
@@ -39,6 +41,7 @@ class Rule:
     alpha: float = ALPHA
     floor: float | None = None
     ceiling: float | None = None
+    better: Better | None = None
 
     @property
     def allowed(self) -> float | None:
@@ -88,17 +91,18 @@ class Verdict:
 
 def default_rules(found: Comparison) -> tuple[Rule, ...]:
     """No metric with a paired test may be significantly worse, at 0.05 shared among all of them."""
-    if not found.differences:
+    known = [n for n in found.differences if metric_of(n) is not None]
+    if not known:
         why = found.why_unpaired or "none has a value in both reports"
         raise ReportError(f"no paired test of any metric: {why}", _KEEP_OUTCOMES)
-    return tuple(Rule(metric=n, alpha=ALPHA / len(found.differences)) for n in found.differences)
+    return tuple(Rule(metric=n, alpha=ALPHA / len(known)) for n in known)
 
 
 def _lost(report: Report, baseline: Report) -> tuple[Rule, ...]:
     """Rules that fail: of metrics with an interval in the baseline and no value in the report."""
     measured = report.flat()
     held = (n for n, m in baseline.metrics.items() if m.value is not None and m.interval)
-    return tuple(Rule(metric=n) for n in held if n not in measured)
+    return tuple(Rule(metric=n) for n in held if n not in measured and metric_of(n) is not None)
 
 
 def check(
@@ -112,8 +116,9 @@ def check(
 
     Without rules, what the baseline measured and the report did not fails too.  The verdict names
     every metric that is not held.
-    ReportError where the two may not be compared, where a rule names a metric that neither has, or
-    where it asks for a paired test and the comparisons are not at hand.
+    ReportError where the two may not be compared, where a rule names a metric that neither has or
+    of which nobody knows which way it is better, or where it asks for a paired test and the
+    comparisons are not at hand.
     """
     if rules is None:
         found = compare(baseline, report, ignore=ignore)
@@ -134,7 +139,10 @@ def _not_held(held: Sequence[Rule], report: Report, baseline: Report, why: str) 
     ruled, now, before = {rule.metric for rule in held}, report.flat(), baseline.flat()
 
     def reason(name: str) -> str:
-        if only_describes(name):
+        metric = metric_of(name)
+        if metric is None:
+            return "no record says which way it is better"
+        if metric.better is None:
             return "neither better nor worse when higher"
         if name in now and name in before:
             return why
@@ -174,7 +182,7 @@ def _ruling(rule: Rule, report: Report, baseline: Report, found: Comparison) -> 
     if base is None:
         note = "the baseline has no value for it: only its floor or ceiling was checked"
         return replace(ruling, failure="; ".join(failures), warning=note)
-    drop = value - base if lower_is_better(rule.metric) else base - value
+    drop = value - base if _better(rule) == "lower" else base - value
     allowed = rule.allowed
     if allowed is None:
         return replace(ruling, drop=drop, failure="; ".join(failures))
@@ -255,7 +263,7 @@ def cells_of(ruling: Ruling) -> tuple[str, ...]:
 
 
 def read_rules(path: Path) -> tuple[Rule, ...]:
-    """Read gates.toml: tables `[[rule]]` with metric, max-drop, test, alpha, floor, ceiling.
+    """Read gates.toml: tables `[[rule]]` of `Rule`'s fields, max-drop with a hyphen.
 
     ReportError in one line, with the nearest known name, for anything else.
     """
@@ -274,8 +282,15 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
     return tuple(_rule(t, f"{path}, rule {n}") for n, t in enumerate(tables, 1))
 
 
+def _better(rule: Rule) -> Better | None:
+    """Which way a rule's metric is better: by its record, or where it has none as declared."""
+    metric = metric_of(rule.metric)
+    return rule.better if metric is None else metric.better
+
+
 _NUMBERS = {"max-drop": (0.0, 1.0), "alpha": (0.0, 1.0), "floor": (0.0, 1.0), "ceiling": (0.0, 1.0)}
-_KEYS = ("metric", "test", *_NUMBERS)
+_WORDS = {"test": ("paired", "plain"), "better": ("higher", "lower")}
+_KEYS = ("metric", *_WORDS, *_NUMBERS)
 
 
 def _rule(table: Any, where: str) -> Rule:
@@ -284,9 +299,10 @@ def _rule(table: Any, where: str) -> Rule:
             f"{where} is of type {type(table).__name__}, not a table",
             "write [[rule]] for each rule",
         )
-    metric, test = table.get("metric"), table.get("test", "paired")
+    metric = table.get("metric")
     if not isinstance(metric, str) or not metric:
         raise ReportError(f"{where} has no metric", 'for example metric = "tpr@far=1e-6"')
+    record = metric_of(metric)
     for key, value in table.items():
         if key not in _KEYS:
             raise ReportError(f"{where}: unknown key {key!r}", near(key, _KEYS))
@@ -294,7 +310,7 @@ def _rule(table: Any, where: str) -> Rule:
             low, high = _NUMBERS[key]
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ReportError(f"{where}: {key} of type {type(value).__name__} is not a number")
-            if not is_fraction(metric) and key != "alpha":
+            if (record is None or record.unit != "fraction") and key != "alpha":
                 high = sys.float_info.max
             if not low <= value <= high:
                 shown = f"{value:g}" if abs(value) < 1e9 else "a huge number"
@@ -302,24 +318,41 @@ def _rule(table: Any, where: str) -> Rule:
                 if high > 1:
                     raise ReportError(f"{where}: {key} = {shown} is not 0 or more, and finite")
                 raise ReportError(f"{where}: {key} = {shown} is outside [0, 1]", hint)
-    if test not in ("paired", "plain"):
-        shown = test if isinstance(test, str) else f"a {type(test).__name__}"
-        raise ReportError(f"{where}: test = {shown!r}", near(shown, ("paired", "plain")))
-    if lower_is_better(metric) and "floor" in table:
+    for key, known in _WORDS.items():
+        value = table.get(key, known[0])
+        if value not in known:
+            shown = value if isinstance(value, str) else f"a {type(value).__name__}"
+            raise ReportError(f"{where}: {key} = {shown!r}", near(shown, known))
+    rule = Rule(**{key.replace("-", "_"): value for key, value in table.items()})
+    better = _better(rule)
+    if better == "lower" and rule.floor is not None:
         raise ReportError(f"{where}: {metric} counts errors, a floor lets it grow", "use ceiling")
-    if not lower_is_better(metric) and "ceiling" in table:
+    if better == "higher" and rule.ceiling is not None:
         raise ReportError(f"{where}: {metric} is better when higher", "use floor")
-    return Rule(**{key.replace("-", "_"): value for key, value in table.items()})
+    return rule
 
 
 def _known_metric(rule: Rule, report: Report, baseline: Report) -> None:
     names = {**report.metrics, **baseline.metrics}
     if rule.metric not in names:
         raise ReportError(f"no report has a metric {rule.metric!r}", near(rule.metric, names))
-    if only_describes(rule.metric):
+    metric = metric_of(rule.metric)
+    if metric is None and rule.better is None:
+        raise ReportError(
+            f"nobody has declared which way {rule.metric!r} is better, so no rule can hold it",
+            'add better = "higher" or "lower" to its [[rule]], or register a Metric '
+            "(evalkit.protocols.metrics.vocabulary); known are those of evalkit list --metrics",
+        )
+    if metric is not None and metric.better is None:
         raise ReportError(
             f"{rule.metric!r} is neither better nor worse when higher: no rule can hold it",
-            "docs/protocols/geometry.md says which measurements have a direction",
+            "evalkit list --metrics says which have a direction",
+        )
+    if metric is not None and rule.better not in (None, metric.better):
+        raise ReportError(
+            f"the rule says that {rule.metric!r} is better when {rule.better}: it is when "
+            f"{metric.better}",
+            "leave better out of its rule",
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import betaincinv, ndtri
 
 from evalkit.errors import ProtocolError
+from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.uncertainty.outcomes import sample_of
 from evalkit.protocols.uncertainty.resampled_rates import reaching
 from evalkit.protocols.uncertainty.resampling import metric_draws
@@ -107,9 +108,10 @@ def affordable(draws: int, sample: Sample, work: int) -> int:
 
 def independent(sample: Sample, name: str) -> int:
     """Count the subjects (`unit`s) behind a metric: those that could have erred independently."""
-    if name.startswith("rank-") and sample.rank_subject is not None:
+    kind, _ = resampling_of(name)
+    if kind == "rank" and sample.rank_subject is not None:
         return len(np.unique(sample.rank_subject))
-    if name.startswith("tpir@"):
+    if kind == "tpir":
         return len(np.unique(np.concatenate([s.mate_subject for s in sample.searches])))
     return len(np.unique(sample.genuine_subject))
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, ndtr, ndtri, pdtr
 
 from evalkit.errors import ProtocolError
+from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.uncertainty.intervals import (
     DRAWS,
     LEVEL,
@@ -162,22 +163,22 @@ def _difference(
     factor = float(ndtri(1 - alpha / 2) + ndtri(POWER))
     # Single errors cannot be noticed below this number, even if nothing else varies.
     least = factor**2 / max(1, len(base.genuine) or base.subjects)
-    noticeable = factor * error
+    noticeable, of_tail = factor * error, resampling_of(name)[0] == "tpr"
     return Difference(
         value=value,
         low=max(-1.0, value - half),
         high=min(1.0, value + half),
         p=max(p, surest),
         test="subject bootstrap" if base.unit == "subject" else "comparison bootstrap",
-        noticeable=max(noticeable, least) if name.startswith("tpr") else noticeable or least,
+        noticeable=max(noticeable, least) if of_tail else noticeable or least,
     )
 
 
 def _decisions(sample: Sample, name: str) -> Bools | None:
     """Right or wrong of each comparison behind `name`, in an order shared by every model."""
-    if name == "accuracy":
+    kind, k = resampling_of(name)
+    if kind == "accuracy":
         return sample.decided
-    if name.startswith("rank-") and sample.rank is not None:
-        k = name.removeprefix("rank-").partition("@")[0]
+    if kind == "rank" and sample.rank is not None:
         return (sample.rank >= 1) & (sample.rank <= int(k)) if k.isdigit() else None
     return None

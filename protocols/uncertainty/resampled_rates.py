@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.metrics.kfold import best_threshold
+from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.uncertainty.bootstrap import Draw, Statistic, share
 from evalkit.protocols.uncertainty.resampled_accuracy import (
     accuracy_statistic,
@@ -21,8 +22,6 @@ from evalkit.protocols.uncertainty.resampled_accuracy import (
 )
 from evalkit.protocols.uncertainty.resampled_searches import rank_statistic, rate_of, tpir_statistic
 from evalkit.protocols.uncertainty.samples import Floats, Ints, Sample
-
-BEST = "accuracy@threshold=best"
 
 
 def reaching(sample: Sample, name: str) -> Sample:
@@ -35,19 +34,22 @@ def reaching(sample: Sample, name: str) -> Sample:
 
 def statistic(sample: Sample, name: str, c: float) -> Statistic | None:
     """Find how to compute a metric in one draw, or None where the sample does not hold it."""
-    if name.startswith("rank-") and sample.rank is not None:
-        return rank_statistic(sample, name.removeprefix("rank-").partition("@")[0])
-    if name.startswith("tpir@fpir="):
-        return tpir_statistic(sample, name.removeprefix("tpir@fpir=").partition(",")[0])
-    far = _far(name)
-    if far is not None:
-        return _tpr_statistic(sample, far, c)
+    kind, at = resampling_of(name)
+    if kind == "rank":
+        return rank_statistic(sample, at)
+    if kind == "tpir":
+        return tpir_statistic(sample, at)
+    if kind == "tpr":
+        return _tpr_statistic(sample, at, c)
     if not _lists_all(sample):
         return None
-    if name == "accuracy" and sample.decided is not None:
-        return accuracy_statistic(sample, c)
-    of_name = {BEST: best_accuracy_statistic, "auc": _auc_statistic, "eer": _eer_statistic}
-    return of_name[name](sample, c) if name in of_name else None
+    if kind == "accuracy":
+        return None if sample.decided is None else accuracy_statistic(sample, c)
+    if kind == "best accuracy":
+        return best_accuracy_statistic(sample, c)
+    if kind == "auc":
+        return _auc_statistic(sample, c)
+    return _eer_statistic(sample, c) if kind == "eer" else None
 
 
 def excess(sample: Sample, name: str) -> Floats | int | None:
@@ -56,6 +58,7 @@ def excess(sample: Sample, name: str) -> Floats | int | None:
     (I,) in the sample's order where all are listed; else how many of the highest are accepted.
     None where no impostor counts, or the sample does not hold the metric.
     """
+    kind, _ = resampling_of(name)
     far = _far(name)
     if far is not None:
         accepted = accepts(sample, far)
@@ -64,15 +67,15 @@ def excess(sample: Sample, name: str) -> Floats | int | None:
         added: NDArray[Any] = np.arange(len(sample.impostor)) < accepted
     elif not _lists_all(sample):
         return None
-    elif name == "auc":
+    elif kind == "auc":
         added = _wins(sample)[0]
-    elif name == "eer":
+    elif kind == "eer":
         threshold, at = _crossing(sample)
         added = sample.impostor >= (threshold[at] if at >= 0 else np.inf)
-    elif name == BEST:
+    elif kind == "best accuracy":
         score = np.concatenate([sample.genuine, sample.impostor])
         added = sample.impostor < best_threshold(score, np.arange(len(score)) < len(sample.genuine))
-    elif name == "accuracy" and sample.decided is not None and sample.order is not None:
+    elif kind == "accuracy" and sample.decided is not None and sample.order is not None:
         added = sample.decided[sample.order][len(sample.genuine) :]
     else:
         return None
@@ -82,8 +85,8 @@ def excess(sample: Sample, name: str) -> Floats | int | None:
 
 def _far(name: str) -> str | None:
     """Read the FAR of tpr@far=x, whatever follows; None where it is no number."""
-    x = name.removeprefix("tpr@far=").partition(",")[0]
-    return x if name.startswith("tpr@far=") and rate_of(x) is not None else None
+    kind, x = resampling_of(name)
+    return x if kind == "tpr" and rate_of(x) is not None else None
 
 
 def _lists_all(sample: Sample) -> bool:
@@ -100,7 +103,7 @@ def accepts(sample: Sample, far: str) -> int | None:
 
 
 def _tpr_statistic(sample: Sample, far: str, c: float) -> Statistic | None:
-    if accepts(sample, far) is None:
+    if rate_of(far) is None or accepts(sample, far) is None:
         return None
     at_border = border(sample, far, c)
     stored = len(sample.impostor)

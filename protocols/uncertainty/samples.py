@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -81,15 +81,3 @@ def parts_of(outcomes: Outcomes) -> dict[str, Outcomes]:
         part, _, array = name.rpartition("/")
         found.setdefault(part, {})[array] = column
     return dict(found)
-
-
-def part_of(metric: str, parts: Collection[str]) -> str | None:
-    """Find the part that a metric is of: the one that its parameters are, or end with.
-
-    >>> part_of("tpr@far=1e-6,distractors=10", ["distractors=10", "distractors=100"])
-    'distractors=10'
-    """
-    if "" in parts:
-        return ""
-    named = (p for p in parts if metric.endswith((f"@{p}", f",{p}")))
-    return max(named, key=len, default=None)

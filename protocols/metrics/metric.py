@@ -1,0 +1,89 @@
+"""The record of a metric: grammar of its name, direction, unit, meaning, how it is resampled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.types import Estimate
+
+Better = Literal["higher", "lower"]
+Unit = Literal["fraction", "degrees", "length", "ratio", "correlation", "skewness", "dimensions"]
+Resampling = Literal["accuracy", "best accuracy", "auc", "eer", "tpr", "tpir", "rank"]
+OfScores = Callable[[NDArray[np.float64], NDArray[np.float64]], Estimate]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What is known of one metric, wherever a report, a gate or a table meets its name.
+
+    grammar : its name, capitals for the values of parameters: "tpr@far=FAR".  A name may go on
+    with further parameters, each after "," or "@": "tpr@far=1e-6,distractors=10".
+    means : one line.  better : None where neither is.  unit : "fraction" of 1, or what else.
+    percent : whether tables multiply it by 100.
+    counts : what it is a share of, or taken over.
+    resampled : the statistic computed in each draw of subjects; None where there is none.
+    of_parts : whether further parameters name the part of a report's outcomes that it is of, such
+    as "distractors=10"; of any other metric they name comparisons that the outcomes do not hold.
+    """
+
+    grammar: str
+    means: str
+    better: Better | None
+    unit: Unit = "fraction"
+    percent: bool = False
+    counts: Literal["pairs", "searches", "images", "classes"] = "pairs"
+    resampled: Resampling | None = None
+    of_parts: bool = False
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit as tables show it: "%" for a fraction that they multiply by 100."""
+        return "%" if self.percent else self.unit
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A metric's name, read: its record, the values of its parameters, and what follows them.
+
+    values : by the capitals of the grammar, {"FAR": "1e-6"}.  rest : such as ",distractors=10".
+    """
+
+    metric: Metric
+    values: dict[str, str]
+    rest: str
+
+    def resampling(self) -> tuple[Resampling | None, str]:
+        """Return the statistic of a draw and its parameter, "" for none.
+
+        The statistic is None where the name says that the outcomes are of other comparisons.
+        """
+        separator = "," if "@" in self.metric.grammar else "@"
+        elsewhere = self.rest and not (self.metric.of_parts and self.rest.startswith(separator))
+        if elsewhere or self.metric.resampled is None:
+            return None, ""
+        return self.metric.resampled, next(iter(self.values.values()), "")
+
+
+def reading(metric: Metric, name: str) -> Reading | None:
+    """Read a name by one metric's grammar; None where it does not fit."""
+    found = _pattern(metric.grammar).fullmatch(name)
+    if found is None:
+        return None
+    *values, rest = found.groups(default="")
+    return Reading(metric, dict(zip(_CAPITALS.findall(metric.grammar), values, strict=True)), rest)
+
+
+_CAPITALS = re.compile("[A-Z]+")
+
+
+@cache
+def _pattern(grammar: str) -> re.Pattern[str]:
+    fixed = map(re.escape, _CAPITALS.split(grammar))
+    return re.compile("([^,@]+)".join(fixed) + "([,@].*)?", re.DOTALL)

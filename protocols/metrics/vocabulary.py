@@ -1,0 +1,285 @@
+"""One vocabulary of metrics: the record of each, and what a metric's name says.
+
+Tables, pages, gates, comparisons, intervals and `evalkit list --metrics` read it; none of them
+looks at a name by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols.metrics.metric import Better, Metric, Reading, Resampling, reading
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "better",
+    "metric_of",
+    "part_of",
+    "read",
+    "register",
+    "resampling_of",
+]
+
+METRICS: list[Metric] = [
+    Metric(
+        grammar="accuracy",
+        means="mean share of pairs decided rightly in each fold, threshold from the others",
+        better="higher",
+        percent=True,
+        resampled="accuracy",
+    ),
+    Metric(
+        grammar="accuracy@errata=excluded",
+        means="accuracy without the pairs that the list's authors know to be wrong",
+        better="higher",
+        percent=True,
+    ),
+    Metric(
+        grammar="accuracy@threshold=best",
+        means="share of pairs decided rightly by the threshold that is best on them: optimistic",
+        better="higher",
+        percent=True,
+        resampled="best accuracy",
+    ),
+    Metric(
+        grammar="auc",
+        means="area under the ROC curve",
+        better="higher",
+        resampled="auc",
+    ),
+    Metric(
+        grammar="eer",
+        means="equal error rate: where FAR = FNMR",
+        better="lower",
+        percent=True,
+        resampled="eer",
+    ),
+    Metric(
+        grammar="tpr@far=FAR",
+        means="share of genuine pairs accepted at the lowest threshold with FAR at most FAR",
+        better="higher",
+        percent=True,
+        resampled="tpr",
+        of_parts=True,
+    ),
+    Metric(
+        grammar="rank-K",
+        means="share of probes whose mate has fewer than K gallery entries scoring above it",
+        better="higher",
+        percent=True,
+        counts="searches",
+        resampled="rank",
+        of_parts=True,
+    ),
+    Metric(
+        grammar="tpir@fpir=FPIR",
+        means="share of mated searches found first and accepted, with FPIR at most FPIR",
+        better="higher",
+        percent=True,
+        counts="searches",
+        resampled="tpir",
+        of_parts=True,
+    ),
+    Metric(
+        grammar="vr@far=FAR",
+        means="BLUFR's verification rate: TPR at FAR, mean less deviation of the trials",
+        better="higher",
+        percent=True,
+    ),
+    Metric(
+        grammar="dir@fpir=FPIR,rank=K",
+        means="BLUFR's detection and identification rate, mean less deviation of the trials",
+        better="higher",
+        percent=True,
+        counts="searches",
+    ),
+    Metric(
+        grammar="within@space=angle,quantile=Q",
+        means="quantile of the angles of genuine pairs",
+        better="lower",
+        unit="degrees",
+    ),
+    Metric(
+        grammar="within@space=l2,quantile=Q",
+        means="quantile of the distances of genuine pairs",
+        better=None,
+        unit="length",
+    ),
+    Metric(
+        grammar="between@space=angle,quantile=Q",
+        means="quantile of the angles of impostor pairs",
+        better="higher",
+        unit="degrees",
+    ),
+    Metric(
+        grammar="between@space=l2,quantile=Q",
+        means="quantile of the distances of impostor pairs",
+        better=None,
+        unit="length",
+    ),
+    Metric(
+        grammar="within/between@space=SPACE",
+        means="mean squared distance of genuine pairs over that of impostor pairs",
+        better="lower",
+        unit="ratio",
+    ),
+    Metric(
+        grammar="farther-than-nearest-impostor@space=SPACE",
+        means="share of genuine pairs farther apart than the nearest impostor",
+        better="lower",
+    ),
+    Metric(
+        grammar="compactness@space=angle",
+        means="mean angle between two images of a class",
+        better="lower",
+        unit="degrees",
+        counts="classes",
+    ),
+    Metric(
+        grammar="compactness@space=l2",
+        means="mean distance between two images of a class",
+        better=None,
+        unit="length",
+        counts="classes",
+    ),
+    Metric(
+        grammar="separation@space=angle",
+        means="mean angle from an image with a mate to its nearest impostor",
+        better="higher",
+        unit="degrees",
+        counts="images",
+    ),
+    Metric(
+        grammar="separation@space=l2",
+        means="mean distance from an image with a mate to its nearest impostor",
+        better=None,
+        unit="length",
+        counts="images",
+    ),
+    Metric(
+        grammar="separation-ratio@space=SPACE",
+        means="separation over compactness",
+        better="higher",
+        unit="ratio",
+        counts="classes",
+    ),
+    Metric(
+        grammar="region-samples-correlation@space=SPACE",
+        means="rank correlation of a class's region and its samples",
+        better=None,
+        unit="correlation",
+        counts="classes",
+    ),
+    Metric(
+        grammar="norm@quantile=Q",
+        means="quantile of the lengths of the vectors",
+        better=None,
+        unit="length",
+        counts="images",
+    ),
+    Metric(
+        grammar="norm-variation",
+        means="standard deviation of the lengths over their mean",
+        better=None,
+        unit="ratio",
+        counts="images",
+    ),
+    Metric(
+        grammar="norm-auc@errors=rank-1",
+        means="chance that an image found rightly is longer than one that is not",
+        better=None,
+        counts="images",
+    ),
+    Metric(
+        grammar="participation-ratio",
+        means="effective dimension of the covariance: (sum v)^2 / sum v^2",
+        better=None,
+        unit="dimensions",
+        counts="images",
+    ),
+    Metric(
+        grammar="entropy-dimension",
+        means="effective dimension of the covariance: exp(-sum p ln p)",
+        better=None,
+        unit="dimensions",
+        counts="images",
+    ),
+    Metric(
+        grammar="hubness-skewness@k=K",
+        means="skewness of how often an image is among the K nearest of others",
+        better="lower",
+        unit="skewness",
+        counts="images",
+    ),
+    Metric(
+        grammar="antihubs@k=K",
+        means="share of images that are among the K nearest of nobody",
+        better="lower",
+        counts="images",
+    ),
+]
+
+
+def register(metric: Metric) -> None:
+    """Add the record of a metric that a package of one's own measures.
+
+    ProtocolError where a record has that grammar already and says something else.
+    """
+    for known in METRICS:
+        if known.grammar == metric.grammar and known != metric:
+            raise ProtocolError(f"a metric {metric.grammar!r} has a record already")
+    if metric not in METRICS:
+        METRICS.append(metric)
+
+
+def read(name: str) -> Reading | None:
+    """Read a metric's name by the grammar that fits it best; None where no record does.
+
+    >>> found = read("tpr@far=1e-6,distractors=10")
+    >>> found.metric.grammar, found.values, found.rest
+    ('tpr@far=FAR', {'FAR': '1e-6'}, ',distractors=10')
+    """
+    fitting = (found for metric in METRICS if (found := reading(metric, name)))
+    return max(fitting, key=lambda found: len(found.metric.grammar), default=None)
+
+
+def metric_of(name: str) -> Metric | None:
+    """Find the record of a metric by its name; None where nobody has declared it.
+
+    >>> metric_of("eer").better, metric_of("hter")
+    ('lower', None)
+    """
+    found = read(name)
+    return None if found is None else found.metric
+
+
+def better(name: str) -> Better | None:
+    """Say "higher" or "lower"; None where neither is better, or nobody has declared it."""
+    metric = metric_of(name)
+    return None if metric is None else metric.better
+
+
+def resampling_of(name: str) -> tuple[Resampling | None, str]:
+    """Return the statistic that a draw of subjects computes, and its parameter.
+
+    None and "" where the metric is not resampled from the outcomes of its report.
+
+    >>> resampling_of("rank-1@distractors=10"), resampling_of("tpr@far=1e-6@pairs=all")
+    (('rank', '1'), (None, ''))
+    """
+    found = read(name)
+    return (None, "") if found is None else found.resampling()
+
+
+def part_of(name: str, parts: Collection[str]) -> str | None:
+    """Find the part of the outcomes that a metric is of: its parameters are the part, or end so.
+
+    >>> part_of("tpr@far=1e-6,distractors=10", ["distractors=10", "distractors=100"])
+    'distractors=10'
+    """
+    if "" in parts:
+        return ""
+    named = (p for p in parts if name.endswith((f"@{p}", f",{p}")))
+    return max(named, key=len, default=None)
