@@ -6,6 +6,8 @@ EvalkitError                 the message says what was given and expected; `hint
     FeatureStoreError        evalkit's own feature file: another key, another version, damaged
     ProtocolError            arrays that do not fit together or cannot support the number asked for
     ReportError              a report, baseline or rules file that cannot be read or compared
+        UnknownMetricError   a metric that the report does not have; also a KeyError
+    WrongTypeError           an argument of a type that means nothing here; also a TypeError
     MissingPackageError      an optional part is not installed; the hint is the install line
 
 The command line prints `message` and `hint` on one line each and exits with `EXIT_UNUSABLE`.
@@ -53,6 +55,14 @@ class ProtocolError(EvalkitError):
 
 class ReportError(EvalkitError):
     """A report, baseline or rules file that cannot be read or compared."""
+
+
+class UnknownMetricError(ReportError, KeyError):
+    """A metric that a report does not have."""
+
+
+class WrongTypeError(EvalkitError, TypeError):
+    """An argument of a type that means nothing here."""
 
 
 class MissingPackageError(EvalkitError):

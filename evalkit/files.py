@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from evalkit.errors import DataError
+from evalkit.errors import DataError, WrongTypeError
 
 _HANDLES = re.compile(r"/dev/fd|/proc/\d+(/task/\d+)?/fd")
 _LINKS = 40  # that a system follows
@@ -43,6 +43,15 @@ def cache_folder() -> Path:
 
 
 BLANKS = " \t"  # around and between names; any other character may be part of one
+
+
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """Take a path as text or as any path object; WrongTypeError for all else."""
+    try:
+        return Path(path)
+    except TypeError:
+        kind = type(path).__name__
+        raise WrongTypeError(f"a {kind} where a path belongs", "give a str or a Path") from None
 
 
 def read_text(path: Path) -> str:

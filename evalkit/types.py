@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.arrays import identities, labels, whole_numbers
-from evalkit.errors import ProtocolError
+from evalkit.errors import ProtocolError, UnknownMetricError
+from evalkit.escaping import printable
 
 Progress = Callable[[int, int], None]  # done, in all
+_SHOWN = 3  # metrics in the short form of a report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +113,23 @@ class Estimate:
     interval: str = ""
     note: str = ""
 
+    def __str__(self) -> str:
+        """One line: value, standard error, interval, and what supports them."""
+        line = "no value" if self.value is None else f"{self.value:.5g}"
+        if self.standard_error is not None:
+            line += f" ± {self.standard_error:.2g}"
+        if self.low is not None and self.high is not None:
+            line += f" [{self.low:.5g}, {self.high:.5g}]"
+        support = [line, f"n={self.n:,}"]
+        if self.threshold is not None:
+            support.append(f"threshold {self.threshold:.5g}")
+        if self.false_accepts is not None:
+            support.append(f"{self.false_accepts:,} false accepts")
+        return printable(", ".join(support + ([self.note] if self.note else [])))
+
+    def __repr__(self) -> str:
+        return f"<Estimate {self}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Failures:
@@ -140,6 +162,7 @@ class Report:
     """What a protocol returns: one shape for all of them.
 
     metrics : name -> Estimate; a metric's parameters are in its name, "tpr@far=1e-6".
+    `report[name]` is one of them, `name in report` tells whether it is there, a loop gives names.
     identity : the comparisons that all this is of.
     curves : name -> columns for pictures, e.g. "roc" -> {"far": ..., "tpr": ..., "threshold": ...}.
     outcomes : per-comparison arrays for paired tests; kept in an .npz beside the JSON.
@@ -157,3 +180,64 @@ class Report:
     def flat(self) -> dict[str, float]:
         """Metric name -> value, without those that could not be measured."""
         return {k: m.value for k, m in self.metrics.items() if m.value is not None}
+
+    def __getitem__(self, metric: str) -> Estimate:
+        """Give one metric; UnknownMetricError, a KeyError too, names those that are like it."""
+        if metric in self.metrics:
+            return self.metrics[metric]
+        like = difflib.get_close_matches(str(metric), self.metrics)
+        hint = f"did you mean {' or '.join(map(repr, like))}?" if like else ""
+        known = hint or f"it has {', '.join(self.metrics) or 'none at all'}"
+        raise UnknownMetricError(f"the report of {self.protocol} has no metric {metric!r}", known)
+
+    def __contains__(self, metric: object) -> bool:
+        return metric in self.metrics
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __repr__(self) -> str:
+        shown = [f"{name} {value:.5g}" for name, value in self.flat().items()]
+        more = len(self.metrics) - len(shown[:_SHOWN])
+        line = ", ".join(shown[:_SHOWN]) + (f" and {more} more" if more else "")
+        return printable(f"<Report of {self.protocol}: {line.strip() or 'no metrics'}>")
+
+    def _repr_html_(self) -> str:
+        """Lay the metrics out for a notebook; every text is escaped."""
+        return str(_above("evalkit.report.notebook:html_table")(self))
+
+    def table(self, title: str = "") -> str:
+        """Lay the metrics out as the text that every command prints."""
+        return str(_above("evalkit.report.table:table")(self, title))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """List the metrics as plain dicts, one each: `pandas.DataFrame(report.rows())`."""
+        return [{"metric": name, **asdict(m)} for name, m in self.metrics.items()]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as JSON, and its outcomes into an .npz beside it."""
+        _above("evalkit.report:write")(self, path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Report:
+        """Read what `save`, or a command's --out, wrote; ReportError for anything else."""
+        read: Report = _above("evalkit.report:read")(path)
+        return read
+
+    def plot(self, kind: str, ax: Any = None) -> Any:
+        """Draw a picture ("roc", "det", "cmc", ...) by matplotlib; returns its figure.
+
+        ax : the axes to draw on; None makes a figure.  `evalkit.report.plots.draw` takes several
+        reports into one picture.
+        """
+        return _above("evalkit.report.plots:draw")(kind, self, ax=ax)
+
+
+def _above(name: str) -> Callable[..., Any]:
+    """Find what shows or keeps a report, by "module:function".
+
+    The rooms above import these nouns, so the nouns cannot import the rooms: they know them by
+    name alone, as the front door does, and no room is loaded before somebody asks for a picture.
+    """
+    found: Callable[..., Any] = resolve_name(name)
+    return found

@@ -179,14 +179,18 @@ def test_the_page_shows_no_writing_direction_of_a_stranger() -> None:
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
     from evalkit.report.page import page
-    from evalkit.report.style import Model
+    from evalkit.verdict.differences import differences
 
     evil = "a\u202egnp\x9b\ud800"
     curve = {"rank": [1, 2], "rate": [0.5, 1.0]}
     report = replace(
         report_of(evil, evil, evil), curves={f"cmc@{evil}": curve}, provenance={evil: evil}
     )
-    text = page([Model(evil, report), Model(f"b{evil}", report)])
+    text = page(
+        [report, report],
+        names=[evil, f"b{evil}"],
+        differences=differences([report, report]),
+    )
     text.encode()
     assert not re.search("[\u202e\x9b]", text) and r"\u202egnp\x9b\ud800" in text
 

@@ -2,12 +2,21 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import evalkit
+from evalkit import Estimate, Report
+from evalkit.errors import EvalkitError, UnknownMetricError, WrongTypeError
+from evalkit.report.table import table
+from evalkit.types import Failures
 
 HEAVY = ["torch", "onnxruntime", "h5py", "click", "PIL", "tqdm", "matplotlib", "scipy", "numpy"]
 MODULES = ("ijb", "lfw", "megaface", "trillion", "verification")
@@ -53,3 +62,113 @@ def test_editors_and_the_program_name_the_same_things() -> None:
 
 def test_a_star_import_gives_the_names() -> None:
     assert python("from evalkit import *; print(lfw.NAME, Report.__name__)") == "lfw Report"
+
+
+@pytest.fixture
+def report(two_reports: tuple[Report, Report]) -> Report:
+    return two_reports[0]
+
+
+def test_a_metric_is_asked_for_by_its_name(report: Report) -> None:
+    assert report["accuracy"] is report.metrics["accuracy"]
+    assert "auc" in report and "AUC" not in report
+    assert list(report) == list(report.metrics)
+    with pytest.raises(KeyError) as told:
+        _ = report["acuracy"]
+    assert isinstance(told.value, EvalkitError)
+    assert str(told.value) == (
+        "the report of verification has no metric 'acuracy' (did you mean 'accuracy' or 'auc'?)"
+    )
+    with pytest.raises(UnknownMetricError, match="did you mean 'tpr@far=1e-2' or 'tpr@far=1e-1'"):
+        _ = report["tpr@far=1e-3"]
+    with pytest.raises(UnknownMetricError, match="it has accuracy, auc, eer, tpr@far=1e-1"):
+        _ = report["zzzzzzzzz"]
+    with pytest.raises(UnknownMetricError, match="has no metric 0"):
+        _ = report[0]  # type: ignore[index]
+
+
+def test_a_report_and_an_estimate_read_as_one_line(report: Report) -> None:
+    m = report["tpr@far=1e-2"]
+    assert m.low is not None and m.high is not None and m.threshold is not None
+    assert str(m) == (
+        f"{m.value:.5g} [{m.low:.5g}, {m.high:.5g}], n=800, threshold {m.threshold:.5g}, "
+        f"{m.false_accepts} false accepts, {m.note}"
+    )
+    assert repr(m) == f"<Estimate {m}>"
+    assert str(Estimate(value=None, note="no\nimpostors")) == "no value, n=0, no\\nimpostors"
+    assert re.fullmatch(
+        r"<Report of verification: accuracy [\d.]+, auc [\d.]+, eer [\d.]+ and 2 more>",
+        repr(report),
+    )
+    empty = Report(protocol="p\x1b[2J", protocol_version=1, metrics={})
+    assert repr(empty) == r"<Report of p\x1b[2J: no metrics>"
+
+
+def test_rows_are_plain_dicts(report: Report) -> None:
+    rows = report.rows()
+    assert [row["metric"] for row in rows] == list(report)
+    assert all(type(row) is dict and row["value"] == report[row["metric"]].value for row in rows)
+    frame = pytest.importorskip("pandas").DataFrame(rows).set_index("metric")
+    assert frame.loc["accuracy", "n"] == 800
+
+
+def test_a_report_is_kept_and_read_under_the_same_name(report: Report, tmp_path: Path) -> None:
+    for path in (tmp_path / "a.json", str(tmp_path / "b.json")):
+        report.save(path)
+        again = Report.load(path)
+        assert dict(again.metrics) == dict(report.metrics)
+        assert set(again.outcomes or {}) == set(report.outcomes or {})
+    with pytest.raises(WrongTypeError, match="a NoneType where a path belongs"):
+        Report.load(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        report.save(3)  # type: ignore[arg-type]
+
+
+def test_the_table_is_that_of_the_commands(report: Report) -> None:
+    assert report.table() == table(report)
+    assert report.table("mine").startswith("mine\n  accuracy")
+
+
+def test_a_notebook_shows_a_table_in_which_every_text_is_escaped(report: Report) -> None:
+    evil = "<script>alert(1)</script>\x1b"
+    shown = replace(
+        report,
+        protocol=evil,
+        metrics={**report.metrics, evil: Estimate(value=None, note=evil)},
+        failures=Failures(images=1, keys=(evil,)),
+    )._repr_html_()
+    assert "<script" not in shown and "\x1b" not in shown
+    assert shown.count("&lt;script&gt;") == 4
+    assert shown.count("<tr>") == 2 + len(report.metrics)
+
+
+def test_a_picture_is_drawn_on_the_axes_of_the_caller(report: Report) -> None:
+    pyplot = pytest.importorskip("matplotlib.figure")
+    figure = pyplot.Figure()
+    left, right = figure.subplots(1, 2)
+    assert report.plot("roc", ax=left) is figure
+    assert plots_draw()("roc", [report, report], names=["old", "new"], ax=right) is figure
+    assert [t.get_text() for t in right.get_legend().get_texts()] == ["old", "new"]
+    assert left.get_ylabel() == right.get_ylabel() == "TPR"
+    assert len(report.plot("det").axes) == 1
+    for wrong in (figure, "ax"):
+        with pytest.raises(WrongTypeError, match="ax is a"):
+            report.plot("roc", ax=wrong)
+
+
+def test_pictures_take_reports_and_nothing_else(report: Report) -> None:
+    pytest.importorskip("matplotlib")
+    draw = plots_draw()
+    for wrong, kind in ((["a.json"], "str"), ("a.json", "str"), (None, "NoneType")):
+        with pytest.raises(WrongTypeError, match=f"a {kind} where a report belongs"):
+            draw("roc", wrong)
+    with pytest.raises(EvalkitError, match="1 names for 2 reports"):
+        draw("roc", [report, report], names=["a"])
+    legend = draw("roc", (report, report)).axes[0].get_legend()
+    assert [t.get_text() for t in legend.get_texts()] == ["1", "2"]
+
+
+def plots_draw() -> Callable[..., Any]:
+    from evalkit.report.plots import draw
+
+    return draw

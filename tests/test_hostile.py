@@ -556,7 +556,7 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&$x_{$"
 def test_names_on_the_page_are_text(two_reports: tuple[Report, Report], tmp_path: Path) -> None:
     pytest.importorskip("jinja2")
     from evalkit.report.page import page
-    from evalkit.report.plots import Model
+    from evalkit.verdict.differences import differences
 
     first = two_reports[0]
     outcomes = dict(first.outcomes or {})
@@ -568,7 +568,9 @@ def test_names_on_the_page_are_text(two_reports: tuple[Report, Report], tmp_path
         metrics={**first.metrics, EVIL: Estimate(value=0.5, note=EVIL)},
         provenance={**first.provenance, EVIL: EVIL, "deep": {EVIL: [EVIL]}},
     )
-    text = page([Model(EVIL, evil), Model("b" + EVIL, evil)]) + page([Model(EVIL, evil)])
+    two = [evil, evil]
+    text = page(two, names=[EVIL, "b" + EVIL], differences=differences(two))
+    text += page(evil, names=[EVIL])
     assert "<script>alert" not in text and "<img src=x" not in text
     assert "&lt;script&gt;alert(1)" in text
 

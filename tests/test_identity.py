@@ -28,7 +28,6 @@ from evalkit.protocols import (
     verification,
 )
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.report.style import Model
 from evalkit.types import Manifest, PairSet, Report, SetIdentity
 from evalkit.vectors.store import FeatureStore
 from evalkit.verdict.compare import compare
@@ -321,15 +320,16 @@ def test_the_page_compares_nothing_that_is_not_the_same() -> None:
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
     from evalkit.report.page import page
+    from evalkit.verdict.differences import differences
 
     base, other = (
         replace(measured(**{**SAME, "images": images_of(KEYS, world)}), curves={})
         for world in ("", "other")
     )
-    said = page([Model("a", base), Model("b", other)])
+    said = page([base, other], differences=differences([base, other]))
     assert "Not compared: the reports differ in &#39;images&#39;" in said
     assert "On the same comparisons" not in said
-    assert "On the same comparisons" in page([Model("a", base), Model("b", base)])
+    assert "On the same comparisons" in page([base, base], differences=differences([base, base]))
 
 
 def test_outcomes_say_of_which_comparisons_they_are(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from evalkit.report import geometry_plots
 from evalkit.report.page import page
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg, save
 from evalkit.report.roc_plots import BEFORE, band, roc_points
-from evalkit.report.style import Model, percent
+from evalkit.report.style import percent
+from evalkit.verdict.differences import differences
 
 HOSTILE = '<script>alert("x")</script>$\\frac'
 Two = tuple[Report, Report]
@@ -54,7 +55,7 @@ def hostile_page(two_reports: Two) -> str:
                 outcomes={**(r.outcomes or {}), "keys": keys},
             )
         )
-    return page([Model(HOSTILE, held[0]), Model("other" + HOSTILE, held[1])])
+    return page(held, names=[HOSTILE, "other" + HOSTILE], differences=differences(held))
 
 
 class _Elements(HTMLParser):
@@ -97,9 +98,8 @@ def test_the_page_can_be_read_without_seeing_it(hostile_page: str) -> None:
 
 
 def test_colours_follow_the_page(two_reports: Two) -> None:
-    models = [Model("a", two_reports[0]), Model("b", two_reports[1])]
     for kind in ("roc", "det", "histogram", "folds"):
-        svg = inline_svg(draw(kind, models), kind, "label <&>")
+        svg = inline_svg(draw(kind, two_reports), kind, "label <&>")
         assert 'aria-label="label &lt;&amp;&gt;"' in svg
         assert "var(--ink)" in svg
         assert 'class="m0"' in svg and 'class="m1"' in svg
@@ -120,20 +120,20 @@ def test_the_band_holds_the_curve(two_reports: Two) -> None:
 )
 def test_pictures_for_papers(tmp_path: Path, two_reports: Two, suffix: str, magic: bytes) -> None:
     path = tmp_path / f"roc.{suffix}"
-    save(draw("roc", [Model("a", two_reports[0])]), path)
+    save(draw("roc", two_reports[0]), path)
     assert path.read_bytes().startswith(magic)
 
 
 def test_pictures_that_cannot_be_drawn(tmp_path: Path, two_reports: Two) -> None:
-    models = [Model("a", two_reports[0])]
+    report = two_reports[0]
     with pytest.raises(ReportError, match="no picture is called 'rock'"):
-        draw("rock", models)
+        draw("rock", report)
     with pytest.raises(ReportError, match="no report holds what 'cmc'"):
-        draw("cmc", models)
+        draw("cmc", report)
     with pytest.raises(ReportError, match=r"ends in '.bmp'"):
-        save(draw("folds", models), tmp_path / "x.bmp")
+        save(draw("folds", report), tmp_path / "x.bmp")
     with pytest.raises(ReportError, match="7 reports on one page"):
-        page(models * 7)
+        page([report] * 7)
 
 
 def test_hardest_pairs_are_the_extreme_ones_with_thumbnails(
@@ -156,7 +156,8 @@ def test_hardest_pairs_are_the_extreme_ones_with_thumbnails(
 
 def test_reports_that_may_not_be_compared_say_so_on_the_page(two_reports: Two) -> None:
     other = replace(two_reports[1], provenance={**two_reports[1].provenance, "crop": "loose"})
-    text = page([Model("a", two_reports[0]), Model("b", other)])
+    held = [two_reports[0], other]
+    text = page(held, differences=differences(held))
     assert "Not compared: the reports differ in &#39;crop&#39;" in text
 
 
@@ -258,7 +259,7 @@ def test_plain_scores_say_on_the_page_what_was_drawn() -> None:
     rng = np.random.default_rng(0)
     genuine = np.arange(200) % 2 == 0
     plain = score.evaluate(genuine + rng.normal(size=200), genuine, set_name="mine")
-    text = page([Model("a", plain), Model("b", plain)])
+    text = page([plain, plain], differences=differences([plain, plain]))
     assert (
         "Below each value is its 95 % interval by comparison: too short where people recur." in text
     )
@@ -276,10 +277,10 @@ def test_of_several_sizes_the_largest_is_drawn_with_its_reported_points() -> Non
     for one, other in zip(roc_points(report), roc_points(alone), strict=True):
         np.testing.assert_array_equal(one, other)
     assert band(report) == band(alone) and len(band(report)[0]) > 3
-    lines = draw("roc", [Model("a", report)]).axes[0].containers
+    lines = draw("roc", report).axes[0].containers
     assert [bar[0].get_xdata()[0] for bar in lines] == [0.1, 0.01]
-    assert draw("det", [Model("a", report)]).axes[0].get_xlabel() == "FAR, distractors=200"
-    cmc = draw("cmc", [Model("a", report), Model("b", report)]).axes[0].lines
+    assert draw("det", report).axes[0].get_xlabel() == "FAR, distractors=200"
+    cmc = draw("cmc", [report, report]).axes[0].lines
     assert len({(line.get_color(), line.get_linestyle()) for line in cmc}) == 4
 
 
@@ -315,7 +316,7 @@ def test_log_axes_of_less_than_a_decade_are_named_in_plain_numbers() -> None:
         ("regions-angle", geometry.evaluate(x, who), {"2", "5"}),
         ("cmc", searched, {"1", "2", "5"}),
     ):
-        axis = draw(kind, [Model("m", report)]).axes[0].xaxis
+        axis = draw(kind, report).axes[0].xaxis
         shown = {label.get_text() for label in axis.get_ticklabels(which="both")}
         assert names <= shown and not any("math" in text for text in shown), kind
 
@@ -323,7 +324,7 @@ def test_log_axes_of_less_than_a_decade_are_named_in_plain_numbers() -> None:
 def test_a_threshold_that_accepts_everybody_is_beyond_the_picture() -> None:
     scores = np.random.default_rng(0).normal(size=400) + np.arange(400) % 2
     report = score.evaluate(scores, np.arange(400) % 2 == 1, fars=["1", "0.1"])
-    axes = draw("histogram", [Model("m", report)]).axes[0]
+    axes = draw("histogram", report).axes[0]
     assert [t.get_text() for t in axes.texts] == ["FAR 0.1"]
     assert -10 < axes.get_xlim()[0] < axes.get_xlim()[1] < 10
 
@@ -332,16 +333,16 @@ def test_what_was_never_compared_is_not_drawn() -> None:
     nothing = score.evaluate(np.full(20, -np.inf), np.arange(20) % 2 == 0)
     alone = geometry.evaluate(np.eye(12, 3) + 1, np.arange(12))
     assert not drawable("histogram", nothing) and not drawable("regions-angle", alone)
-    page([Model("a", nothing), Model("b", nothing)])
-    page([Model("a", alone), Model("b", alone)])
+    page([nothing, nothing], differences=differences([nothing, nothing]))
+    page([alone, alone], differences=differences([alone, alone]))
 
 
 def test_a_model_keeps_its_colour_in_pictures_that_others_are_not_in(
     two_reports: Two,
 ) -> None:
     first, second = two_reports
-    models = [Model("first", replace(first, curves={})), Model("second", second)]
-    figure = draw("histogram", models)
+    held = [replace(first, curves={}), second]
+    figure = draw("histogram", held, names=["first", "second"])
     (axes,) = figure.axes
     assert axes.get_xlabel() == "score (of second alone)"
     assert {patch.get_gid() for patch in axes.patches} == {"m1"}
@@ -350,7 +351,7 @@ def test_a_model_keeps_its_colour_in_pictures_that_others_are_not_in(
 def test_a_curve_ends_before_its_first_false_accept(two_reports: Two) -> None:
     far = np.asarray(two_reports[0].curves["roc"]["far"])
     least = far[far > 0].min()
-    (axes,) = draw("roc", [Model("m", two_reports[0])]).axes
+    (axes,) = draw("roc", two_reports[0]).axes
     drawn = [x for x in axes.lines[0].get_xdata() if x < least]
     assert drawn and min(drawn) == pytest.approx(least / BEFORE)
 
@@ -368,8 +369,7 @@ def test_shares_are_spelled_alike_on_every_axis() -> None:
 def test_columns_of_tests_stand_only_where_something_is_paired(
     two_reports: Two, hostile_page: str
 ) -> None:
-    alone = page(
-        [Model(n, replace(r, outcomes=None)) for n, r in zip("ab", two_reports, strict=True)]
-    )
+    held = [replace(r, outcomes=None) for r in two_reports]
+    alone = page(held, differences=differences(held))
     assert '<th scope="col">p</th>' in hostile_page
     assert '<th scope="col">difference</th>' in alone and '<th scope="col">p</th>' not in alone

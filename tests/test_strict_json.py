@@ -15,7 +15,6 @@ from evalkit.cli.threshold import operating_point
 from evalkit.errors import EvalkitError
 from evalkit.report.markdown import model_card, report_markdown
 from evalkit.report.plots import draw
-from evalkit.report.style import Model
 from evalkit.report.table import table
 from evalkit.strict_json import parsed
 from evalkit.types import Estimate, Report
@@ -71,7 +70,7 @@ def use(path: Path, kinds: list[str]) -> None:
     comparison_table(compare(report, REPORT), ("a", "b"))
     verdict_table(check(report, REPORT, [Rule(metric="accuracy", test="plain")]))
     for kind in kinds:
-        draw(kind, [Model("m", report)])
+        draw(kind, report)
     operating_point(report, "1e-1")
 
 
@@ -113,7 +112,7 @@ def test_a_curve_that_lacks_its_columns_is_one_line(curve: dict[str, list[float]
     pytest.importorskip("matplotlib")
     report = Report(protocol="p", protocol_version=1, metrics={}, curves={"roc": curve})
     with pytest.raises(EvalkitError, match="'roc' cannot be drawn"):
-        draw("roc", [Model("m", report)])
+        draw("roc", report)
 
 
 FIVE = " ".join(["1 2", "3 2", "2 3", "1 4", "3 4"])

@@ -76,16 +76,15 @@ def command(
     held = [reports.read(path) for path in paths]
     if plots or out is not None:
         from evalkit.report.plots import draw, save
-        from evalkit.report.style import Model
 
-        models = [Model(n, r) for n, r in zip(labels, held, strict=True)]
         for plot in plots:
-            save(draw(plot.stem, models), plot)
+            save(draw(plot.stem, held, names=labels), plot)
             say(f"{plot} drawn")
         if out is not None:
             from evalkit.report.page import page
+            from evalkit.verdict.differences import differences
 
-            text = page(models, data)
+            text = page(held, data, names=labels, differences=differences(held))
             with whole_file(out) as f:
                 f.write(text.encode())
             say(f"{out} written")

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import sys
 import zipfile
 import zlib
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ReportError
-from evalkit.files import is_stream, partial_file, refuse_unwritable, whole_file
+from evalkit.files import as_path, is_stream, partial_file, refuse_unwritable, whole_file
 from evalkit.report import pair
 from evalkit.strict_json import parsed
 from evalkit.types import Estimate, Failures, Report, SetIdentity
@@ -92,7 +93,7 @@ def _spelled_identity(identity: SetIdentity) -> str:
     return json.dumps(dataclasses.asdict(identity))
 
 
-def write(report: Report, path: Path) -> None:
+def write(report: Report, path: str | os.PathLike[str]) -> None:
     """Write the report, and its outcomes into an .npz of the same name, both or neither.
 
     The report holds the digest of its outcomes, and these say of which comparisons they are, so
@@ -100,6 +101,7 @@ def write(report: Report, path: Path) -> None:
     the old pair or the new one (see `pair`). Into a device or a pipe the report goes alone, as it
     is printed.
     """
+    path = as_path(path)
     if is_stream(path):
         with whole_file(path) as f:
             f.write(dumps(report).encode())
@@ -124,8 +126,9 @@ def write(report: Report, path: Path) -> None:
         pair.put_together(held, digest, f, path)
 
 
-def read(path: Path) -> Report:
+def read(path: str | os.PathLike[str]) -> Report:
     """Read a report written by `write`; its outcomes too where their file lies beside it."""
+    path = as_path(path)
     document = _load(path)
     report = from_json(document, str(path))
     early = "" if document["version"] == 1 else None  # did not keep the digest of its outcomes
@@ -138,6 +141,11 @@ def read(path: Path) -> Report:
         if _load(path) == document:
             raise
         return read(path)  # it was replaced meanwhile
+
+
+def opened(report: Report | str | os.PathLike[str]) -> Report:
+    """Take a report as it is, or read the one at a path."""
+    return report if isinstance(report, Report) else read(report)
 
 
 def _with_outcomes(report: Report, outcomes: dict[str, NDArray[Any]] | None, path: Path) -> Report:

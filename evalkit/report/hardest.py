@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,9 @@ class Hardest:
 
 
 @outcomes_of_strangers()
-def hardest(report: Report, images: Path | None = None, most: int = MOST) -> list[Hardest]:
+def hardest(
+    report: Report, images: str | os.PathLike[str] | None = None, most: int = MOST
+) -> list[Hardest]:
     """List the lowest genuine and the highest impostor pairs that the outcomes name by key."""
     o = report.outcomes or {}
     if "keys" not in o:
@@ -94,7 +96,7 @@ def _extreme(
 class _Thumbnails:
     """Images by row of the manifest, as data: URIs; empty where there is none."""
 
-    def __init__(self, images: Path | None, keys: NDArray[Any]) -> None:
+    def __init__(self, images: str | os.PathLike[str] | None, keys: NDArray[Any]) -> None:
         self.keys = keys
         self.source = None
         if images is not None:

@@ -3,48 +3,93 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from evalkit import __version__
 from evalkit.errors import MissingPackageError, ReportError
 from evalkit.escaping import printable
-from evalkit.protocols.metrics.vocabulary import better
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
-from evalkit.report.style import Model
-from evalkit.report.table import caveat, interval_of_points, points, spelled, threshold
-from evalkit.types import Estimate
-from evalkit.verdict.compare import compare
+from evalkit.report.style import Model, models_of
+from evalkit.report.table import caveat, spelled, threshold
+from evalkit.types import Estimate, Report
 
 MOST_MODELS = 6
 
 
-def page(models: Sequence[Model], images: Path | None = None) -> str:
-    """Write the page of one model, or of several beside each other; the first is the reference.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceRow:
+    """The difference of one metric, spelled; interval, p and test are empty where none is paired.
+
+    worse : whether the test calls it worse.
+    """
+
+    name: str
+    value: str
+    interval: str = ""
+    p: str = ""
+    test: str = ""
+    worse: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """How a report differs from the first on its page.
+
+    refused : why the two may not be compared, or empty.  unpaired : why not all is paired.
+    changed : the decisions lost and gained, in words.
+    """
+
+    rows: tuple[DifferenceRow, ...] = ()
+    refused: str = ""
+    unpaired: str = ""
+    changed: str = ""
+
+    @property
+    def paired(self) -> bool:
+        """Whether any metric has a paired test."""
+        return any(row.test for row in self.rows)
+
+
+def page(
+    reports: Report | Sequence[Report],
+    images: str | os.PathLike[str] | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    differences: Sequence[Differences] = (),
+) -> str:
+    """Write the page of one report, or of several beside each other; the first is the reference.
 
     images : folder, archive or list with the images that the outcomes name, for thumbnails.
+    names : of the reports; None numbers them.
+    differences : of each other report from the first, as `verdict.differences` finds them.
     """
     try:
         from jinja2 import Environment, StrictUndefined
         from markupsafe import Markup
     except ImportError as e:
         raise MissingPackageError("jinja2", "report", "writing the report page") from e
+    models = models_of(reports, names)
     if not 1 <= len(models) <= MOST_MODELS:
         raise ReportError(f"{len(models)} reports on one page", f"give one to {MOST_MODELS}")
+    if differences and len(differences) != len(models) - 1:
+        raise ReportError(f"{len(differences)} differences of {len(models)} reports", "one fewer")
+    held, called = [m.report for m in models], [m.name for m in models]
     first = models[0].report
     figures = [
-        {"title": title, "svg": Markup(inline_svg(draw(kind, models), kind, _label(title, models)))}  # noqa: S704
+        {"title": title, "svg": Markup(_picture(kind, title, held, called))}  # noqa: S704
         for kind, (_, title) in PICTURES.items()
-        if any(drawable(kind, m.report) for m in models)
+        if any(drawable(kind, report) for report in held)
     ]
     text = files("evalkit.report").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_shown)
     template = environment.from_string(text)
     return template.render(
-        title=" and ".join(m.name for m in models),
+        title=" and ".join(called),
         protocol=first.protocol,
         protocol_version=first.protocol_version,
         version=__version__,
@@ -52,7 +97,7 @@ def page(models: Sequence[Model], images: Path | None = None) -> str:
         intervals=_intervals(models),
         unit="comparison" if caveat(first) else "subject",
         metrics=_metrics(models),
-        differences=[_differences(models[0], other) for other in models[1:]],
+        differences=list(zip(called[1:], differences, strict=False)),
         figures=figures,
         hardest=[_pairs(h) for h in hardest(first, images)],
     )
@@ -121,38 +166,6 @@ def _metric(name: str, estimates: Sequence[Estimate | None]) -> dict[str, Any]:
     }
 
 
-def _differences(base: Model, other: Model) -> dict[str, Any]:
-    group: dict[str, Any] = {"name": other.name, "refused": "", "unpaired": "", "flips": ""}
-    try:
-        found = compare(base.report, other.report)
-    except ReportError as e:
-        return {**group, "refused": f"Not compared: {e.message}.", "rows": []}
-    rows = []
-    for name, (a, b) in found.values.items():
-        d = found.differences.get(name)
-        way = better(name)
-        worse = (way == "lower" and b > a) or (way == "higher" and b < a)
-        rows.append(
-            {
-                "name": name,
-                "value": points(name, b - a, "+"),
-                "interval": interval_of_points(name, d.low, d.high) if d else "",
-                "p": f"{d.p:.2g}" if d else "",
-                "test": d.test if d else "",
-                "worse": worse and d is not None and d.p < 0.05,
-            }
-        )
-    if found.flips:
-        lost = sum(f.lost for f in found.flips)
-        group["flips"] = f"{lost} decisions lost, {len(found.flips) - lost} gained."
-    return {
-        **group,
-        "paired": bool(found.differences),
-        "unpaired": found.why_unpaired,
-        "rows": rows,
-    }
-
-
 def _ends(name: str, low: float, high: float) -> str:
     return f"{spelled(name, low)} to {spelled(name, high)}"
 
@@ -178,5 +191,6 @@ def _pairs(group: Hardest) -> dict[str, Any]:
     }
 
 
-def _label(title: str, models: Sequence[Model]) -> str:
-    return f"{title}; {', '.join(m.name for m in models)}. The numbers are in the table above."
+def _picture(kind: str, title: str, reports: Sequence[Report], names: Sequence[str]) -> str:
+    label = f"{title}; {', '.join(names)}. The numbers are in the table above."
+    return inline_svg(draw(kind, reports, names=names), kind, label)

@@ -7,18 +7,18 @@ picture serves light and dark.
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evalkit.errors import MissingPackageError, ReportError
+from evalkit.errors import MissingPackageError, ReportError, WrongTypeError
 from evalkit.escaping import printable
-from evalkit.files import whole_file
+from evalkit.files import as_path, whole_file
 from evalkit.report import geometry_plots, roc_plots
 from evalkit.report.style import (
     FAINT,
@@ -29,6 +29,7 @@ from evalkit.report.style import (
     Model,
     line_style,
     log_ticks,
+    models_of,
     percent_ticks,
     short,
 )
@@ -41,6 +42,22 @@ _VARIABLES = {
     FAINT: "var(--faint)",
     GENUINE: "var(--genuine)",
     IMPOSTOR: "var(--impostor)",
+}
+_PLAIN: Any = {"text.parse_math": False}  # names are no formulas
+_LOOK: Any = {
+    **_PLAIN,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 9,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "legend.labelcolor": INK,
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
 }
 MARKED = 50  # points of a curve that are drawn one by one, at most
 
@@ -150,46 +167,42 @@ def _cmc_curves(report: Report) -> dict[str, Mapping[str, Sequence[float]]]:
     return {printable(label): curve for (kind, label), curve in named.items() if kind == "cmc"}
 
 
-def draw(kind: str, models: Sequence[Model]) -> Any:
-    """Return the matplotlib figure of `kind` with every model that has the data for it."""
+def draw(
+    kind: str,
+    reports: Report | Sequence[Report],
+    *,
+    names: Sequence[str] | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw one picture of every report that has the data for it; returns its matplotlib figure.
+
+    kind : one of `PICTURES`.  names : of the reports in the legend; None numbers them.
+    ax : matplotlib axes to draw on, which keep the look that they have; None makes a figure.
+    ReportError where no report holds what the picture needs.
+    """
     if kind not in PICTURES:
         raise ReportError(f"no picture is called {kind!r}", f"known are {', '.join(PICTURES)}")
-    placed = [replace(m, name=printable(m.name), place=n) for n, m in enumerate(models)]
-    shown = [m for m in placed if drawable(kind, m.report)]
+    models = [replace(m, name=printable(m.name)) for m in models_of(reports, names)]
+    shown = [m for m in models if drawable(kind, m.report)]
     if not shown:
         raise ReportError(f"no report holds what {kind!r} is drawn from", "measure it again")
     try:
+        from matplotlib import axes as matplotlib_axes
         from matplotlib import rc_context
-        from matplotlib.figure import Figure
     except ImportError as e:
         raise MissingPackageError("matplotlib", "plot", "drawing pictures") from e
-    look: Any = {
-        "axes.edgecolor": INK,
-        "axes.labelcolor": INK,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "font.size": 9,
-        "grid.color": FAINT,
-        "grid.linewidth": 0.6,
-        "legend.labelcolor": INK,
-        "svg.fonttype": "none",
-        "svg.hashsalt": kind,
-        "text.color": INK,
-        "text.parse_math": False,
-        "xtick.color": INK,
-        "ytick.color": INK,
-    }
-    with rc_context(look):
-        figure = Figure(figsize=(4.8, 3.3), layout="constrained")
-        axes = figure.add_subplot()
-        axes.grid(True)
-        axes.set_axisbelow(True)
+    if not isinstance(ax, matplotlib_axes.Axes | None):
+        raise WrongTypeError(f"ax is a {type(ax).__name__}", "give axes, as pyplot.subplots() does")
+    with rc_context(_PLAIN if ax is not None else {**_LOOK, "svg.hashsalt": kind}):
+        axes: Any = _new_axes() if ax is None else ax
+        figure: Any = axes.get_figure(root=True)
         try:
             PICTURES[kind][0](axes, shown)
             if len(shown) < len(models):
-                names = ", ".join(short(m.name) for m in shown)
-                axes.set_xlabel(f"{axes.get_xlabel()} (of {names} alone)")
-            figure.draw_without_rendering()
+                drawn = ", ".join(short(m.name) for m in shown)
+                axes.set_xlabel(f"{axes.get_xlabel()} (of {drawn} alone)")
+            if ax is None:
+                figure.draw_without_rendering()
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
             raise ReportError(
                 f"{kind!r} cannot be drawn from what the report holds: {e}", "measure it again"
@@ -197,8 +210,18 @@ def draw(kind: str, models: Sequence[Model]) -> Any:
     return figure
 
 
-def save(figure: Any, path: Path) -> None:
+def _new_axes() -> Any:
+    from matplotlib.figure import Figure
+
+    axes = Figure(figsize=(4.8, 3.3), layout="constrained").add_subplot()
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def save(figure: Any, path: str | os.PathLike[str]) -> None:
     """Write a figure as .png, .svg or .pdf, by the name's ending."""
+    path = as_path(path)
     kind = path.suffix.lower().lstrip(".")
     if kind not in ("png", "svg", "pdf"):
         raise ReportError(f"{path.name} ends in {path.suffix!r}", "pictures are .png, .svg or .pdf")

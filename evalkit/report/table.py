@@ -10,21 +10,25 @@ from evalkit.types import Estimate, Report
 
 def table(report: Report, title: str = "") -> str:
     """Lay out a report's metrics as text: name, value, interval, what supports it."""
-    rows = [_row(name, m) for name, m in report.metrics.items()]
+    rows = [cells(name, m) for name, m in report.metrics.items()]
     lines = [printable(title)] if title else []
     lines += [f"  {line}" for line in laid_out(rows, left=(0, 2, 3))]
-    if caveat(report):
-        lines.append(f"  95 % intervals {caveat(report)}")
+    return "\n".join(lines + [f"  {line}" for line in footnotes(report)])
+
+
+def footnotes(report: Report) -> list[str]:
+    """Say below a table what is wrong with the intervals, and which images have no template."""
+    lines = [f"95 % intervals {caveat(report)}"] if caveat(report) else []
     f = report.failures
     if f.images:
         lines.append(
-            f"  {f.images:,} images without a template: {f.genuine:,} genuine and "
+            f"{f.images:,} images without a template: {f.genuine:,} genuine and "
             f"{f.impostor:,} impostor comparisons rejected"
         )
         if f.keys:
             shown = printable(", ".join(f.keys[:3]))
-            lines.append(f"    {shown}" + (", ..." if f.images > 3 else ""))
-    return "\n".join(lines)
+            lines.append(f"  {shown}" + (", ..." if f.images > 3 else ""))
+    return lines
 
 
 def caveat(report: Report) -> str:
@@ -64,7 +68,8 @@ def interval_of_points(name: str, low: float, high: float) -> str:
     return " to ".join(ends)
 
 
-def _row(name: str, m: Estimate) -> tuple[str, str, str, str]:
+def cells(name: str, m: Estimate) -> tuple[str, str, str, str]:
+    """Spell a metric: its name, value, interval, and what supports it."""
     scale, digits, unit = (100, 2, " %") if _in_percent(name) else (1, 5, "")
     if m.value is None:
         return name, "-", "", m.note

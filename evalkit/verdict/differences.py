@@ -1,0 +1,48 @@
+"""Differences of several reports from the first, as the page of `evalkit report` shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evalkit.errors import ReportError
+from evalkit.protocols.metrics.vocabulary import better
+from evalkit.protocols.uncertainty.paired import Difference
+from evalkit.report.page import DifferenceRow, Differences
+from evalkit.report.table import interval_of_points, points
+from evalkit.types import Report
+from evalkit.verdict.compare import compare
+
+ALPHA = 0.05
+
+
+def differences(reports: Sequence[Report]) -> list[Differences]:
+    """Compare each report but the first with the first; a refusal is told, not raised."""
+    return [_differences(reports[0], other) for other in reports[1:]]
+
+
+def _differences(base: Report, other: Report) -> Differences:
+    try:
+        found = compare(base, other)
+    except ReportError as e:
+        return Differences(refused=f"Not compared: {e.message}.")
+    changed = ""
+    if found.flips:
+        lost = sum(f.lost for f in found.flips)
+        changed = f"{lost} decisions lost, {len(found.flips) - lost} gained."
+    rows = (_row(name, b - a, found.differences.get(name)) for name, (a, b) in found.values.items())
+    return Differences(rows=tuple(rows), unpaired=found.why_unpaired, changed=changed)
+
+
+def _row(name: str, gap: float, paired: Difference | None) -> DifferenceRow:
+    value = points(name, gap, "+")
+    if paired is None:
+        return DifferenceRow(name=name, value=value)
+    worse = gap != 0 and better(name) == ("lower" if gap > 0 else "higher")
+    return DifferenceRow(
+        name=name,
+        value=value,
+        interval=interval_of_points(name, paired.low, paired.high),
+        p=f"{paired.p:.2g}",
+        test=paired.test,
+        worse=worse and paired.p < ALPHA,
+    )
