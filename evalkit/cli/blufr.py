@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from evalkit import run
 from evalkit.cli.options import Command
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, rate
@@ -53,16 +54,15 @@ def command(source: VectorSource, config: Path, far: str, fpir: str, output: Out
     manifest = Manifest(asked.keys, asked.subject)
     made = source.vectors(manifest, output)
     x = recipes.without_folds(source.how, made.features)
-    report = blufr.evaluate(
-        x,
+    report = run.evaluate(
+        "blufr",
+        replace(made, features=x),
         manifest.subject,
         asked.trials,
         far=far,
         fpir=fpir,
-        keys=manifest.keys,
-        images=made.images,
         set_name=output.set_name(config),
+        file=config,
+        provenance={"config": config.name, **source.scored_by()},
     )
-    provenance = {"config": config.name, **report.provenance, **made.provenance}
-    report = replace(report, provenance={**provenance, **source.scored_by()})
-    return output.deliver(report, f"BLUFR: {len(asked.trials)} trials, {source.name}", config)
+    return output.deliver(report, f"BLUFR: {len(asked.trials)} trials, {source.name}")

@@ -6,12 +6,12 @@ from dataclasses import replace
 from importlib.resources import as_file, files
 
 import click
-import numpy as np
 
+from evalkit import run
 from evalkit.cli.options import Command
 from evalkit.cli.output import Output, output_options
 from evalkit.datasets import lfw as lists
-from evalkit.protocols import all_vs_all, lfw
+from evalkit.protocols import all_vs_all
 from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.types import Progress, Report
 from evalkit.vectors import matching
@@ -54,14 +54,7 @@ def measure(progress: Progress | None = None) -> Report:
         everybody = store.manifest
         manifest, pairs = lists.official_pairs().resolve()
         listed = matching.from_store(store, manifest)
-        official = lfw.evaluate(
-            listed.features,
-            pairs,
-            manifest.subject,
-            keys=manifest.keys,
-            images=listed.images,
-            set_name="lfw",
-        )
+        official = run.evaluate("lfw", listed, pairs, manifest.subject, set_name="lfw")
         every = all_vs_all.evaluate(store.features, everybody.subject, progress=progress)
     renamed = {
         f"{name}@pairs=all" if resampling_of(name)[0] == "tpr" else name: estimate
@@ -72,6 +65,5 @@ def measure(progress: Progress | None = None) -> Report:
         protocol="demo",
         metrics={**official.metrics, **renamed},
         curves={**every.curves, **official.curves},
-        outcomes={**(official.outcomes or {}), "keys": np.array(manifest.keys)},
         provenance={**official.provenance, **every.provenance, **listed.provenance},
     )

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
+from evalkit import run
 from evalkit.cli.options import Command, features_options, flip_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.identity import digest
-from evalkit.keys import subjects_of
-from evalkit.protocols import geometry
 from evalkit.protocols.metrics.similarity import Flip
-from evalkit.vectors import embeddings
-from evalkit.vectors.store import FeatureStore
+from evalkit.vectors import matching
 
 
 @click.command(
@@ -63,43 +59,23 @@ def command(
             "geometry has no outcomes to pair: keep it with --out, and hold it by rules with "
             'test = "plain" in evalkit gate --rules'
         )
-    made = embeddings.read(path, keys, allow_failures=allow_failures)
-    who = _subjects(path, made.keys, subjects)
+    made = matching.from_embeddings(path, keys, allow_failures=allow_failures)
+    who = run.subjects_of(made) if subjects is None else read_subjects(subjects)
     if len(who) != len(made.features):
         raise DataError(f"{path.name} has {len(made.features)} rows, the list {len(who)} subjects")
     if len(np.unique(who[who >= 0])) == np.count_nonzero(who >= 0):
         output.say("no two images share a subject: give --subjects, or keys like PERSON/IMAGE.jpg")
     with output.bar("pairs", "pair") as progress:
-        report = geometry.evaluate(
-            made.features,
+        report = run.evaluate(
+            "geometry",
+            made,
             who,
             flip=flip,
             progress=progress,
-            keys=made.keys,
-            images=_images(path),
             set_name=output.set_name(subjects),
+            file=subjects,
+            provenance={"manifest": digest([*map(str, made.keys or ())], who)},
         )
-    source = {"features": path.name, "features_sha256": made.digest}
-    source["manifest"] = digest(made.keys, who)
-    report = replace(report, provenance={**report.provenance, **source})
     n, known = len(who), report.provenance["subjects"]
     title = f"Geometry: {n:,} images of {known:,} subjects, {path.name}"
-    return output.deliver(report, title, subjects)
-
-
-def _images(path: Path) -> NDArray[np.uint8] | None:
-    """Give the digests of the images, (N, 32), that a feature file of evalkit knows."""
-    if not embeddings.is_own(path):
-        return None
-    with FeatureStore.open(path) as store:
-        return store.images
-
-
-def _subjects(path: Path, keys: tuple[str, ...], listed: Path | None) -> NDArray[np.int32]:
-    """Who each row shows: from the list, evalkit's own file, or the folder of each key."""
-    if listed is not None:
-        return read_subjects(listed)
-    if embeddings.is_own(path):
-        with FeatureStore.open(path) as store:
-            return store.manifest.subject
-    return subjects_of(keys)
+    return output.deliver(report, title)

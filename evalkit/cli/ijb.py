@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit import run
 from evalkit.arrays import refuse_unwritten
 from evalkit.cli.options import Command, fars_option
 from evalkit.cli.output import Output, output_options
@@ -21,7 +24,7 @@ from evalkit.identity import digest
 from evalkit.images import ImageSource, alignment
 from evalkit.keys import rows_of
 from evalkit.protocols import ijb
-from evalkit.types import InputSpec, Manifest
+from evalkit.types import InputSpec, Manifest, Report
 from evalkit.vectors import embeddings, readers
 from evalkit.vectors.matching import Vectors
 
@@ -102,7 +105,6 @@ def command(
     listed = files.read_media(media)
     found = None if detections is None else files.read_detections(detections)
     made = _vectors(source, listed, found, output)
-    provenance = dict(made.provenance)
     score = None if found is None else found.score[_rows(found, listed)]
     how = ijb.Pooling(
         source.how.fusion,
@@ -112,41 +114,29 @@ def command(
         unit_views=source.how.unit_views,
     )
     templates = ijb.pool(made.features, listed.template, listed.media, score, how)
-    provenance |= {"pooling": how.name, "media": media.name, "images": len(made.features)}
-    provenance |= source.scored_by()
     columns: list[NDArray[Any]] = [listed.template, listed.media]
+    protocol: Callable[..., Report]
     if pairs is not None:
         compared = files.read_pairs(pairs)
-        columns += [compared.left, compared.right, compared.genuine]
-        report = ijb.verify(
-            templates,
-            compared.left,
-            compared.right,
-            compared.genuine,
-            fars=fars,
-            nearest=compat,
-            keys=listed.names,
-            images=made.images,
-            set_name=output.set_name(media),
-        )
+        comparisons: tuple[Any, ...] = compared.left, compared.right, compared.genuine
+        columns += comparisons
+        protocol = partial(ijb.verify, fars=fars, nearest=compat)
     if probe is not None:
         enrolled = [files.read_enrolled(g) for g in galleries]
         searched = files.read_enrolled(probe)
+        comparisons = enrolled, searched
         columns += [c for e in (*enrolled, searched) for c in (e.template, e.subject)]
-        report = ijb.identify(
-            templates,
-            enrolled,
-            searched,
-            fpirs=fpirs,
-            insightface=compat,
-            keys=listed.names,
-            images=made.images,
-            set_name=output.set_name(media),
-        )
-    provenance["manifest"] = digest(listed.names, *columns)
-    report = replace(report, provenance={**provenance, **report.provenance})
-    title = f"IJB {report.protocol[4:]}, {how.name}, {source.name}"
-    return output.deliver(report, title, pairs or probe)
+        protocol = partial(ijb.identify, fpirs=fpirs, insightface=compat)
+    told = {"pooling": how.name, "media": media.name, "images": len(made.features)}
+    report = run.evaluate(
+        protocol,
+        replace(made, features=templates, keys=listed.names),
+        *comparisons,
+        set_name=output.set_name(media),
+        file=pairs or probe,
+        provenance={**told, **source.scored_by(), "manifest": digest(listed.names, *columns)},
+    )
+    return output.deliver(report, f"IJB {report.protocol[4:]}, {how.name}, {source.name}")
 
 
 def _vectors(

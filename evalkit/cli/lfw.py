@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import numpy as np
 
-from evalkit import images
+from evalkit import images, run
 from evalkit.cli.options import Command
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
@@ -21,7 +20,7 @@ from evalkit.datasets import lfw_images
 from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import EXIT_DONE, DataError
 from evalkit.images import alignment
-from evalkit.protocols import lfw, verification
+from evalkit.protocols import verification
 from evalkit.types import InputSpec
 
 
@@ -76,20 +75,18 @@ def command(source: VectorSource, pairs: Path | None, errata: bool, output: Outp
             shown = side_by_side(made.features, comparisons, manifest.subject, progress)
         show(*shown.split("\n"))
         return EXIT_DONE
-    report = lfw.evaluate(
-        made.features,
+    report = run.evaluate(
+        "lfw",
+        made,
         comparisons,
         manifest.subject,
         flip=source.how.fusion,
         recipe=source.recipe,
         errata=lists.errata(compared) if errata else None,
-        keys=manifest.keys,
-        images=made.images,
         set_name=output.set_name(Path("lfw") if lists.is_official(compared) else own),
+        file=own,
     )
-    named = {**(report.outcomes or {}), "keys": np.array(manifest.keys)}
-    report = replace(report, provenance={**report.provenance, **made.provenance}, outcomes=named)
-    return output.deliver(report, _title(compared, source.name), own)
+    return output.deliver(report, _title(compared, source.name))
 
 
 def _from_bin(path: Path) -> tuple[images.ImageSource, PairList]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit import images
+from evalkit import images, run
 from evalkit.cli.options import Command, checkpoint_option, cluster_option, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Folder, Readable
@@ -152,19 +151,25 @@ def command(
     if noises is not None:
         output.say(_cleaned(noises))
     engine = Engine(cluster=cluster, checkpoint=checkpoint, keep=True)
-    report = megaface.evaluate(
-        x,
+    names = {
+        "probe_list": probe_list.name,
+        "distractor_lists": [p.name for p in distractor_lists],
+        "manifest": digest(probes.keys, probes.subject, *(each.keys for each in lists.values())),
+    }
+    report = run.evaluate(
+        "megaface",
+        Vectors(x, provenance, images_of_probes, probes.keys),
         probes.subject,
         distractors,
         noises=noises,
         model=model,
         fars=fars,
         engine=engine,
-        keys=probes.keys,
-        images=images_of_probes,
         distractor_keys={name: each.keys for name, each in lists.items()},
         distractor_images={name: d for name, (_, d) in taken.items() if d is not None},
         set_name=output.set_name(probe_list),
+        file=probe_list,
+        provenance=names | source.scored_by(),
     )
     if devkit_out is not None:
         algorithm = files.algorithm(file_ending or "evalkit")
@@ -180,15 +185,7 @@ def command(
                     folder = devkit_out / f"cleaned={rule}"
                     _write_devkit(folder, ending, p, probes.subject, d, model)
         output.say(f"the devkit's files are in {devkit_out}")
-    names = {
-        "probe_list": probe_list.name,
-        "distractor_lists": [p.name for p in distractor_lists],
-        "manifest": digest(probes.keys, probes.subject, *(each.keys for each in lists.values())),
-    }
-    provenance |= names | source.scored_by()
-    report = replace(report, provenance={**provenance, **report.provenance})
-    title = f"MegaFace: {len(probes.keys):,} probes, {source.name}"
-    done = output.deliver(report, title, probe_list)
+    done = output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {source.name}")
     engine.forget()
     return done
 

@@ -129,12 +129,6 @@ class ModelChoice:
         return source.resized(spec.size) if self.resize else source
 
 
-def crop_of(store: FeatureStore, declared: str) -> str:
-    """Say how the embedded images were aligned: by evalkit, or beforehand as the model declares."""
-    steps = store.key["decoder"].split("; ")
-    return next((step for step in steps if step.startswith("aligned to ")), declared)
-
-
 def _ask(model: str) -> None:
     """Let the user say that a program may run; where nobody can be asked, --trust-model says so."""
     program = f"{model} is a program and would run with your rights"

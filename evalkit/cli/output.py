@@ -13,7 +13,6 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from evalkit import __version__
 from evalkit import report as reports
 from evalkit.cli.options import Option
 from evalkit.cli.parameters import STDOUT, Baseline, Writable
@@ -24,8 +23,7 @@ from evalkit.escaping import printable
 from evalkit.files import whole_file
 from evalkit.report.table import table
 from evalkit.types import Progress, Report
-
-CACHE = "cache"  # what a run took from there, in a report's provenance
+from evalkit.vectors.matching import CACHE
 
 _of_result = functools.partial(click.option, cls=Option, section="Result")
 
@@ -90,16 +88,12 @@ class Output:
 
             yield progress
 
-    def deliver(self, report: Report, title: str, file: Path | None = None) -> int:
+    def deliver(self, report: Report, title: str) -> int:
         """Print the report as a table, or write it where `--json` and `--out` ask for it.
 
-        file : that the list of comparisons was read from, for the report.
         What this run took from the cache is kept by `--out` alone: the result is the same without.
         Returns the exit code: that of the gate, where `--gate` names a baseline.
         """
-        report = replace(report, provenance={"evalkit": __version__, **report.provenance})
-        if file is not None:
-            report = replace(report, identity=replace(report.identity, file=file.name))
         result = {k: v for k, v in report.provenance.items() if k != CACHE}
         try:
             if self.json_path is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
 
+from evalkit import run
 from evalkit.cli.options import Command, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
@@ -54,7 +54,9 @@ def command(
         subject, fold = manifest.subject, listed.fold if fold is None else fold
         keys = manifest.keys
         names = {"list": pairs.name, "manifest": manifest.digest()}
-    report = score.evaluate(
+    given = "minus the distance given" if distance else "as given"
+    report = run.evaluate(
+        "score",
         held.score,
         held.genuine,
         fold,
@@ -63,17 +65,16 @@ def command(
         fars=fars,
         keys=keys,
         set_name=output.set_name(pairs or scores),
+        file=pairs or scores,
+        provenance={"scores": scores.name, "score": given, **names},
     )
     auc = report.metrics["auc"].value
     if auc is not None and auc < 0.5:
         turn = "leave --distance out" if distance else "for distances say --distance"
         output.say(f"warning: genuine pairs score below impostors, AUC {auc:.5f}: {turn}")
-    given = "minus the distance given" if distance else "as given"
-    provenance = {"scores": scores.name, "score": given, **names, **report.provenance}
-    report = replace(report, provenance=provenance)
     title = f"{scores.name}: {len(held.score):,} scored pairs"
     title += ", score = minus distance" if distance else ""
-    return output.deliver(report, title, pairs or scores)
+    return output.deliver(report, title)
 
 
 def _same_order(held: score_lists.ScoreList, scores: Path, compared: PairList) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from click.core import ParameterSource
 from numpy.typing import NDArray
 
 from evalkit import report as reports
+from evalkit import run
 from evalkit.arrays import refuse_unwritten
 from evalkit.cli.options import Command, checkpoint_option, cluster_option
 from evalkit.cli.output import Output, output_options
@@ -109,25 +111,26 @@ def command(
         x, subject, keys, digests = _read(source.features, subjects, source.how)
         named = {"features": source.name, **fed(source.recipe, source.features, output)}
         given = Vectors(x, named, digests)
-    x, made = given.features, dict(given.provenance)
+    x = given.features
     if submission is not None:
         files.write_submission(submission, _unit(x), *x.shape)
         output.say(f"the submission of {len(x):,} rows is {submission}")
     engine = Engine(cluster=cluster, checkpoint=checkpoint, keep=True)
-    known: dict[str, Any] = {
-        "keys": range(len(x)) if keys is None and output.named else keys,
-        "images": given.images,
-        "set_name": output.set_name(subjects),
-    }
     if one_set:
-        wanted = fars or trillion.ONE_SET_FARS
-        report = trillion.evaluate_one_set(x, subject, fars=wanted, engine=engine, **known)
+        protocol = partial(trillion.evaluate_one_set, fars=fars or trillion.ONE_SET_FARS)
     else:
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
-        report = trillion.evaluate(x, subject, fars=wanted, fpir=fpir, engine=engine, **known)
-    made |= {"manifest": digest(subject), **source.scored_by()}
-    report = replace(report, provenance={**made, **report.provenance})
-    done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {source.name}", subjects)
+        protocol = partial(trillion.evaluate, fars=wanted, fpir=fpir)
+    report = run.evaluate(
+        protocol,
+        replace(given, keys=range(len(x)) if keys is None and output.named else keys),
+        subject,
+        engine=engine,
+        set_name=output.set_name(subjects),
+        file=subjects,
+        provenance={"manifest": digest(subject), **source.scored_by()},
+    )
+    done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {source.name}")
     engine.forget()
     if expected is not None:
         output.say(f"{_compare(report, expected)} numbers are exactly those expected")

@@ -13,9 +13,9 @@ from click.core import ParameterSource
 
 from evalkit.adapters import Adapter
 from evalkit.adapters.presets import PRESETS, describe
-from evalkit.cli.model_options import ModelChoice, crop_of, model_options
+from evalkit.cli.model_options import ModelChoice, model_options
 from evalkit.cli.options import features_options, flip_option, rows_option
-from evalkit.cli.output import CACHE, Output
+from evalkit.cli.output import Output
 from evalkit.identity import file_digest
 from evalkit.images import ImageSource
 from evalkit.protocols.metrics.similarity import Flip
@@ -99,14 +99,10 @@ class VectorSource:
         taken = fed(self.recipe, adapter.spec, output)
         views = 1 if self.how.fusion == "none" else 2
         store = self.choice.embed(adapter, images, manifest, views, output, cluster=cluster)
-        made = matching.from_store(store, manifest)
-        taken["crop"] = crop_of(store, adapter.spec.crop)
+        made = matching.embedded(store, manifest, adapter.spec.crop)
         marks = self.choice.landmarks
         if marks is not None:
             taken["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"
-        if store.reused:
-            n, reused = len(store.done), store.reused
-            taken[CACHE] = f"{reused:,} vectors from the cache, {n - reused:,} embedded"
         return replace(made, provenance={**made.provenance, **taken})
 
     def scored_by(self) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
+from evalkit import run
 from evalkit.cli.options import Command, cluster_option, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
@@ -59,30 +58,16 @@ def command(
     within = held.images if source.choice.data is None else None
     if source.features is None and source.choice.data is None and within is None:
         raise click.UsageError(f"{pairs.name} holds no images: add --data IMAGES")
-    manifest, comparisons = held.pairs.resolve()
+    compared = run.pairs_of(held.pairs, pairs, held.layout)
     find = None if within is None else lambda _: within
-    made = source.vectors(manifest, output, find, cluster)
-    report = verification.evaluate(
-        made.features,
-        comparisons,
-        manifest.subject,
+    report = run.evaluate(
+        "verification",
+        source.vectors(compared.manifest, output, find, cluster),
+        compared,
         flip=source.how.fusion,
         recipe=source.recipe,
         fars=fars,
-        keys=manifest.keys,
-        images=made.images,
-        set_name=output.set_name(pairs),
+        set_name=output.named,
     )
-    provenance = {
-        "list": pairs.name,
-        "layout": held.layout,
-        "manifest": manifest.digest(),
-        **report.provenance,
-        **made.provenance,
-    }
-    if held.pairs.fold_rule:
-        provenance["folds"] = held.pairs.fold_rule
-    named = {**(report.outcomes or {}), "keys": np.array(manifest.keys)}
-    report = replace(report, provenance=provenance, outcomes=named)
-    title = f"{pairs.name}: {len(comparisons):,} pairs, folds: {provenance['folds']}"
-    return output.deliver(report, title, pairs)
+    title = f"{pairs.name}: {len(held.pairs):,} pairs, folds: {report.provenance['folds']}"
+    return output.deliver(report, title)

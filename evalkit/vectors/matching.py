@@ -1,9 +1,9 @@
-"""The vectors that a protocol scores: row i belongs to key i of its manifest, whoever made them."""
+"""The vectors that a protocol scores, in the order of its list, whoever made them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.arrays import refuse_unwritten
+from evalkit.identity import Names
 from evalkit.keys import rows_of
 from evalkit.types import Manifest
 from evalkit.vectors import embeddings
 from evalkit.vectors.store import FeatureStore
 
+CACHE = "cache"  # what a run took from there, in a report's provenance
+
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """(N, D) or (N, V, D) features in the manifest's order, and where they came from.
+    """(N, D) or (N, V, D) features, and where they came from.
 
     images : (N, 32) uint8, SHA-256 of the image of each row, zeros where it is not known.
+    keys : the rows' names.  subject : (N,), whom each shows, where their file says it.
     """
 
-    features: NDArray[Any]
+    features: Any
     provenance: Mapping[str, Any]
     images: NDArray[np.uint8] | None = None
+    keys: Names | None = None
+    subject: NDArray[np.int32] | None = None
 
 
-def in_order(features: NDArray[Any], have: tuple[str, ...], manifest: Manifest) -> NDArray[Any]:
+def in_order(features: NDArray[Any], have: Sequence[str], manifest: Manifest) -> NDArray[Any]:
     """Put the rows called `have` into the manifest's order; no copy where they already are."""
     rows = rows_of(manifest.keys, have)
     if len(rows) == len(have) and np.array_equal(rows, np.arange(len(rows))):
@@ -38,23 +44,36 @@ def in_order(features: NDArray[Any], have: tuple[str, ...], manifest: Manifest) 
 
 
 def from_embeddings(
-    path: Path, keys: Path | None, manifest: Manifest, *, allow_failures: bool = False
+    path: Path,
+    keys: Path | None = None,
+    manifest: Manifest | None = None,
+    *,
+    allow_failures: bool = False,
 ) -> Vectors:
-    """Take vectors made elsewhere (see `adapters.embeddings`); a row of zeros was never written."""
+    """Take vectors made elsewhere (see `embeddings.read`), those of a manifest or all of them.
+
+    A row of zeros of a manifest was never written: DataError.
+    """
     made = embeddings.read(path, keys, allow_failures=allow_failures)
-    provenance = {
-        "features": path.name,
-        "features_sha256": made.digest,
-        "manifest": manifest.digest(),
-    }
+    provenance = {"features": path.name, "features_sha256": made.digest}
+    own = embeddings.is_own(path)
+    if manifest is None and not own:
+        return Vectors(made.features, provenance, None, made.keys)
+    if manifest is None:
+        with FeatureStore.open(path, check=False) as store:
+            held = store.manifest
+            images = _images(store, made.keys, held)
+            return Vectors(made.features, provenance, images, made.keys, held.subject)
+    provenance["manifest"] = manifest.digest()
     features = in_order(made.features, made.keys, manifest)
-    if not embeddings.is_own(path):
+    if not own:
         refuse_unwritten(features, path.name, manifest.keys)
-        return Vectors(features, provenance)
+        return Vectors(features, provenance, None, manifest.keys)
     with FeatureStore.open(path, check=False) as store:
         if store.version == 1:
             provenance["rows"] = f"by name: {path.name} is of version 1 and knows no images"
-        return Vectors(features, provenance, _images(store, made.keys, manifest))
+        images = _images(store, made.keys, manifest)
+        return Vectors(features, provenance, images, manifest.keys)
 
 
 def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:
@@ -67,8 +86,25 @@ def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:
     }
     keys = store.manifest.keys
     return Vectors(
-        in_order(store.features, keys, manifest), provenance, _images(store, keys, manifest)
+        in_order(store.features, keys, manifest),
+        provenance,
+        _images(store, keys, manifest),
+        manifest.keys,
+        manifest.subject,
     )
+
+
+def embedded(store: FeatureStore, manifest: Manifest, crop: str) -> Vectors:
+    """Take what the embedder made or took from the cache.
+
+    crop : that the model declares; said is how evalkit aligned the images, where it did.
+    """
+    made = from_store(store, manifest)
+    steps = store.key["decoder"].split("; ")
+    told = {"crop": next((step for step in steps if step.startswith("aligned to ")), crop)}
+    if n := store.reused:
+        told[CACHE] = f"{n:,} vectors from the cache, {len(store.done) - n:,} embedded"
+    return replace(made, provenance={**made.provenance, **told})
 
 
 def digests_in(path: Path) -> NDArray[np.uint8] | None:

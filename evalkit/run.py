@@ -1,0 +1,215 @@
+"""The one pipeline: a list, the vectors of its images, a protocol, and the report of all three.
+
+Every command ends in `evaluate`, and so does `evalkit.evaluate`:
+
+>>> import numpy as np
+>>> from evalkit import run
+>>> x = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
+>>> report = run.evaluate("all-vs-all", x, [0, 0, 1, 1], fars=["0.5"])
+>>> report.metrics["rank-1"].value, report.provenance["evalkit"] == run.__version__
+(1.0, True)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evalkit import __version__, adapters
+from evalkit.arrays import vectors as vectors_of
+from evalkit.datasets import layouts, lfw
+from evalkit.datasets.pair_lists import PairList
+from evalkit.datasets.trillion import read_subjects
+from evalkit.embedding import embedder
+from evalkit.errors import DataError
+from evalkit.identity import Names
+from evalkit.images import ImageSource
+from evalkit.images import find as find_images
+from evalkit.keys import read_keys, rows_of
+from evalkit.keys import subjects_of as subjects_by_folder
+from evalkit.protocols import catalogue
+from evalkit.protocols.catalogue import Protocol
+from evalkit.types import Manifest, Report
+from evalkit.vectors import matching
+from evalkit.vectors.matching import Vectors
+from evalkit.vectors.store import FeatureStore
+
+File = str | os.PathLike[str]
+_FILE = (str, os.PathLike)
+
+
+def evaluate(
+    protocol: str | Protocol | Callable[..., Report],
+    vectors: ArrayLike | Vectors | FeatureStore | adapters.Adapter | File,
+    *comparisons: Any,
+    keys: Names | File | None = None,
+    images: ArrayLike | ImageSource | File | None = None,
+    set_name: str | None = None,
+    file: Path | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Report:
+    """Run a protocol on vectors; its report says where these and the comparisons came from.
+
+    protocol : its name (see `evalkit list`), its record, or the function itself.
+    vectors : an (N, D) or (N, V, D) array; a file of embeddings, or an open feature file; a model,
+    which embeds the images; or `Vectors`.
+    comparisons : what the protocol takes after the vectors.  Pairs may be the file of a list (and
+    of "lfw" nothing, for View 2), whose images are then found by name; subjects a file with a line
+    per row, or nothing where the rows' names or their file say who they show.
+    keys : names of the rows, or the file of them.  images : the SHA-256 of each row's image, (N,
+    32) uint8; for a model the images: a folder, .zip, list or `ImageSource`.
+    set_name, file : name of the set and file of its list, where they are not read here.
+    provenance : more of that for the report; it stands first, and wins.
+    options : those of the protocol.  What its readers, model and `evaluate` raise passes through.
+    """
+    record = catalogue.find(protocol) if isinstance(protocol, str) else protocol
+    call = record.evaluate if isinstance(record, Protocol) else record
+    compares = record.compares if isinstance(record, Protocol) else ""
+    listed = _listed(protocol, compares, comparisons)
+    manifest = None if listed is None else listed.manifest
+    made = _vectors(vectors, manifest, keys, images, _views(options))
+    told = dict(provenance or {})
+    if listed is not None:
+        comparisons, told = listed.arguments, {**listed.provenance, **told}
+        file, set_name = file or listed.file, set_name or listed.set_name
+    elif compares == "subjects" and (not comparisons or isinstance(comparisons[0], _FILE)):
+        file = Path(comparisons[0]) if comparisons else file
+        comparisons = (subjects_of(made) if file is None else read_subjects(file),)
+        set_name = set_name or (None if file is None else file.stem)
+    report = call(
+        made.features,
+        *comparisons,
+        keys=made.keys,
+        images=made.images,
+        set_name=set_name,
+        **options,
+    )
+    if compares == "pairs" and made.keys is not None:
+        named = {**(report.outcomes or {}), "keys": np.array(made.keys)}
+        report = replace(report, outcomes=named)
+    return finished(report, made, told, file)
+
+
+def finished(
+    report: Report, vectors: Vectors, listed: Mapping[str, Any], file: Path | None = None
+) -> Report:
+    """Keep in a report what made it: evalkit, the lists, the protocol's own account, the vectors.
+
+    listed : of the lists; where two of these say the same, it wins, then the vectors.
+    file : that the list of comparisons was read from.
+    """
+    made = {"evalkit": __version__, **listed, **report.provenance, **vectors.provenance, **listed}
+    identity = report.identity if file is None else replace(report.identity, file=file.name)
+    return replace(report, provenance=made, identity=identity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What a list compares: the images that it names, and a protocol's arguments of their rows."""
+
+    manifest: Manifest
+    arguments: tuple[Any, ...]
+    provenance: Mapping[str, Any]
+    set_name: str | None = None
+    file: Path | None = None
+
+
+def pairs_of(listed: PairList, file: Path | None = None, layout: str = "") -> Compared:
+    """Compare the pairs of a list, in the layout that it was read in."""
+    manifest, pairs = listed.resolve()
+    told = {"manifest": manifest.digest()}
+    if file is not None:
+        told = {"list": file.name, "layout": layout, **told}
+    if listed.fold_rule:
+        told["folds"] = listed.fold_rule
+    return Compared(
+        manifest=manifest,
+        arguments=(pairs, manifest.subject),
+        provenance=told,
+        set_name=None if file is None else file.stem,
+        file=file,
+    )
+
+
+def _listed(protocol: Any, compares: str, given: tuple[Any, ...]) -> Compared | None:
+    """Read the list of pairs where its file or a `PairList` is given, or LFW's own; else None."""
+    if protocol == "lfw" and not given:
+        return replace(pairs_of(lfw.official_pairs()), set_name="lfw")
+    first = given[0] if given else None
+    if isinstance(first, Compared) or compares != "pairs":
+        return first if isinstance(first, Compared) else None
+    if isinstance(first, PairList):
+        return pairs_of(first)
+    if isinstance(first, _FILE):
+        held = layouts.read(Path(first))
+        return pairs_of(held.pairs, Path(first), held.layout)
+    return None
+
+
+def _vectors(
+    given: Any,
+    manifest: Manifest | None,
+    keys: Names | File | None,
+    pictures: Any,
+    views: int,
+) -> Vectors:
+    """Take or make the vectors, in the manifest's order where there is one."""
+    if isinstance(given, Vectors):
+        return given
+    if isinstance(given, adapters.Adapter):
+        return _embedded(given, manifest, pictures, views)
+    if isinstance(given, FeatureStore):
+        return matching.from_store(given, manifest or given.manifest)
+    if isinstance(given, _FILE):
+        return matching.from_embeddings(Path(given), _path(keys), manifest)
+    names = read_keys(Path(keys)) if isinstance(keys, _FILE) else keys
+    made = Vectors(given, {}, pictures, names)
+    if manifest is None:
+        return made
+    if names is None:
+        raise DataError("a list names images, and the rows have no names", "add keys=NAMES")
+    rows = rows_of(manifest.keys, [str(name) for name in names])
+    digests = None if pictures is None else np.asarray(pictures)[rows]
+    features = vectors_of(given)[rows]
+    return Vectors(features, {"manifest": manifest.digest()}, digests, manifest.keys)
+
+
+def _embedded(
+    model: adapters.Adapter, manifest: Manifest | None, pictures: Any, views: int
+) -> Vectors:
+    """Embed the images of the manifest, or all that are there."""
+    if pictures is None:
+        raise DataError("a model embeds images, and there are none", "add images=FOLDER")
+    source = pictures if isinstance(pictures, ImageSource) else find_images(Path(pictures))
+    wanted = manifest or source.manifest()
+    store = embedder.embed(model, source.select(wanted.keys), wanted, views=views)
+    return matching.embedded(store, wanted, model.spec.crop)
+
+
+def _path(keys: Names | File | None) -> Path | None:
+    if keys is None or isinstance(keys, _FILE):
+        return None if keys is None else Path(keys)
+    raise DataError("names of a file's rows are given as a list", "give the file of them")
+
+
+def _views(options: Mapping[str, Any]) -> int:
+    """How many views of an image the protocol fuses: with its mirror image, or without."""
+    recipe = options.get("recipe")
+    fusion = options.get("flip", "none") if recipe is None else recipe.fusion
+    return 1 if fusion == "none" else 2
+
+
+def subjects_of(made: Vectors) -> NDArray[np.int32]:
+    """Whom each row shows: as its file says, else the folder of its name."""
+    if made.subject is not None:
+        return made.subject
+    if made.keys is None:
+        raise DataError("nothing says whom the rows show", "give their subjects, or keys=NAMES")
+    return subjects_by_folder([str(key) for key in made.keys])

@@ -1,0 +1,102 @@
+"""A report made in Python says what made it, as one of the command line does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import evalkit
+from evalkit import report as reports
+from evalkit import run
+from evalkit.cli import run as evalkit_run
+from evalkit.datasets import layouts
+from evalkit.errors import DataError, ProtocolError
+from evalkit.protocols import trillion
+from evalkit.types import InputSpec
+
+KEYS = [f"P{k // 4}/{k}.jpg" for k in range(48)]
+WHO = np.repeat(np.arange(12), 4)
+X = (np.eye(12)[WHO] + np.random.default_rng(0).normal(0, 0.4, (48, 12))).astype(np.float32)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    pairs = [(k, k + 1, 1) for k in range(0, 48, 2)] + [(k, (k + 7) % 48, 0) for k in range(24)]
+    lines = [f"{KEYS[a]} {KEYS[b]} {genuine}" for a, b, genuine in pairs]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    (tmp_path / "keys.txt").write_text("\n".join(KEYS))
+    (tmp_path / "who.txt").write_text("\n".join(map(str, WHO)))
+    np.save(tmp_path / "x.npy", X)
+    return tmp_path
+
+
+def test_pairs_by_file_as_the_command_does(files: Path) -> None:
+    given = ["--features", files / "x.npy", "--keys", files / "keys.txt", "--quiet"]
+    line = ["verify", files / "pairs.txt", *given, "--out", files / "r.json"]
+    assert evalkit_run([*map(str, line)]) == 0
+    made = run.evaluate(
+        "verification", str(files / "x.npy"), files / "pairs.txt", keys=files / "keys.txt"
+    )
+    assert reports.to_json(made) == reports.to_json(reports.read(files / "r.json"))
+    assert made.identity.file == "pairs.txt" and made.identity.set == "pairs"
+    assert made.provenance["evalkit"] == evalkit.__version__
+    kept = reports.read(files / "r.json").outcomes
+    assert made.outcomes is not None and kept is not None and made.outcomes.keys() == kept.keys()
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_an_array_is_found_by_its_names(files: Path, order: slice) -> None:
+    listed = layouts.read(files / "pairs.txt").pairs
+    made = run.evaluate("verification", X[order], listed, keys=KEYS[order])
+    official = run.evaluate("verification", files / "x.npy", listed, keys=files / "keys.txt")
+    assert made.metrics == official.metrics
+    assert made.provenance["manifest"] == official.provenance["manifest"]
+    with pytest.raises(DataError, match="rows have no names"):
+        run.evaluate("verification", X, listed)
+
+
+@pytest.mark.parametrize("given", ["array", "file", "folders"])
+def test_subjects_by_array_file_or_folder(files: Path, given: str) -> None:
+    subjects = {"array": [WHO], "file": [files / "who.txt"], "folders": []}[given]
+    made = run.evaluate("geometry", files / "x.npy", *subjects, keys=files / "keys.txt")
+    assert made.flat() == run.evaluate("geometry", X, WHO).flat()
+    assert made.identity.file == ("who.txt" if given == "file" else None)
+
+
+def test_rows_that_nobody_names_have_no_subjects() -> None:
+    with pytest.raises(DataError, match="whom the rows show"):
+        run.evaluate("geometry", X)
+
+
+def test_a_model_embeds_the_images_of_the_list(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Grey:
+        spec = InputSpec(size=(8, 8), color="rgb", mean=(0, 0, 0), std=(1, 1, 1))
+        dim, fingerprint, runtime = 64, "grey", "numpy"
+
+        def embed(self, images: np.ndarray) -> np.ndarray:
+            return images.mean(axis=3).reshape(len(images), -1).astype(np.float32) - 128
+
+    monkeypatch.setenv("EVALKIT_CACHE", str(files / "cache"))
+    for k, key in enumerate(KEYS):
+        pixels = np.random.default_rng(k).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        (files / "images" / key).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(files / "images" / key)
+    made = run.evaluate("verification", Grey(), files / "pairs.txt", images=files / "images")
+    assert made.identity.images is not None
+    assert made.provenance["crop"] == "arcface-112" and made.provenance["list"] == "pairs.txt"
+    with pytest.raises(DataError, match="a model embeds images"):
+        run.evaluate("verification", Grey(), files / "pairs.txt")
+
+
+def test_a_function_is_a_protocol_too() -> None:
+    made = run.evaluate(trillion.evaluate_one_set, X, WHO, fars=["0.1"], provenance={"why": "try"})
+    assert made.provenance["why"] == "try" and made.protocol == "trillion"
+
+
+def test_a_protocol_that_is_not_there_names_those_that_are() -> None:
+    with pytest.raises(ProtocolError, match="no protocol is called 'lwf'") as told:
+        run.evaluate("lwf", X)
+    assert "lfw" in told.value.hint
