@@ -188,10 +188,7 @@ def _tpr(
     allowed = metrics.false_accepts_allowed(far, impostors)
     if allowed and (allowed >= len(top) or top[allowed] <= faces.ceiling):
         return Estimate(value=None, note=f"needs scores below {faces.ceiling:.3f}")
-    threshold = float(np.nextafter(top[allowed], np.inf)) if allowed else None
-    bar = np.inf if threshold is None else threshold
-    true, false = (int(np.count_nonzero(s >= bar)) for s in (genuine, known))
-    return metrics.tpr_estimate(far, threshold, true, genuine.size, false, impostors)
+    return metrics.tpr_of_highest(far, genuine.ravel(), top, impostors)
 
 
 def write(faces: FaceSet, folder: Path, kind: Literal["npy", "bin"] = "npy") -> Iterator[int]:

@@ -190,10 +190,7 @@ def _verified(pairs: Outcomes, far: str) -> dict[str, Estimate]:
     count = min(allowed + 2, impostors)
     top = pairs["impostor_score"][:count]
     top = np.append(top, np.full(count - len(top), -np.inf))  # failures
-    top_rejected = top[allowed] if allowed < impostors else -np.inf
-    bar = float(np.nextafter(top_rejected, np.inf)) if allowed else None
-    true, false = (0 if bar is None else int((s >= bar).sum()) for s in (genuine, top))
-    ours = metrics.tpr_estimate(far, bar, true, len(genuine), false, impostors)
+    ours = metrics.tpr_of_highest(far, genuine, top, impostors)
     theirs = compat.blufr(genuine, top, str(Fraction(far) * impostors / count))
     accepted = (theirs.false_accepts or 0) / impostors
     return {

@@ -12,6 +12,7 @@ from sklearn.metrics import det_curve, roc_auc_score, roc_curve
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics
+from evalkit.protocols.allpairs.results import operating_point
 
 INF = float("inf")
 # Few distinct values make ties; -inf is a failed comparison.
@@ -166,10 +167,34 @@ def test_far_is_read_as_a_decimal_not_as_a_float():
 def test_a_note_says_on_how_many_false_accepts_a_rate_rests():
     tied = metrics.tpr_at_far([0.9, 0.5], [0.5] * 200 + [0.1] * 200, "0.1")
     assert (tied.value, tied.far) == (0.5, 0)
-    assert tied.note == "rests on 0 false accepts: fewer than 10 is a guess"
+    assert tied.note == "only 0 false accepts: unreliable (fewer than 10)"
     assert metrics.tpr_at_far([0.9], np.arange(200.0), "0.05").note == ""
     one = metrics.tpr_at_far([0.9], np.arange(200.0), "0.005").note
-    assert one == "rests on 1 false accept: fewer than 10 is a guess"
+    assert one == "only 1 false accept: unreliable (fewer than 10)"
+
+
+@pytest.mark.parametrize("count", range(1, 13))
+def test_every_way_to_a_threshold_warns_below_ten_false_accepts_alike(count):
+    impostor, genuine = np.arange(100.0), np.array([150.0, 99.0, 60.0])
+    far = f"{count}e-2"
+    whole = metrics.tpr_at_far(genuine, impostor, far)
+    text = "only 1 false accept" if count == 1 else f"only {count} false accepts"
+    assert whole.note == (f"{text}: unreliable (fewer than 10)" if count < 10 else "")
+    for kept in (count + 1, 100):
+        assert metrics.tpr_of_highest(far, genuine, impostor[::-1][:kept], 100) == whole
+    with pytest.raises(ProtocolError, match=f"allows {count} false accepts"):
+        metrics.tpr_of_highest(far, genuine, impostor[::-1][:count], 100)
+    accepted = int((genuine >= whole.threshold).sum())
+    point = operating_point(far, 3, 100, whole.threshold, count, accepted)
+    assert (point.threshold, point.tpr, point.note) == (whole.threshold, whole.value, whole.note)
+
+
+def test_all_may_be_accepted_but_failures():
+    impostor = np.array([0.5, -INF, 0.1])
+    whole = metrics.tpr_at_far([0.3, -INF], impostor, "1")
+    assert (whole.value, whole.false_accepts) == (0.5, 2)
+    assert whole.threshold == metrics.threshold_above(-INF) == np.finfo(float).min
+    assert metrics.tpr_of_highest("1", np.array([0.3, -INF]), np.sort(impostor)[::-1], 3) == whole
 
 
 def test_no_answer_is_none_with_a_reason():

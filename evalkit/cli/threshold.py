@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from evalkit import report as reports
 from evalkit.cli.options import Command
@@ -15,15 +15,13 @@ from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import Readable, rate_of_part
 from evalkit.cli.terminal import say, show
 from evalkit.errors import ReportError
-from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
 from evalkit.protocols.metrics.vocabulary import resampling_of
-from evalkit.protocols.uncertainty.intervals import DRAWS, logit_interval, with_intervals
+from evalkit.protocols.uncertainty.deployed_threshold import deployed_threshold, measured_at
 from evalkit.protocols.uncertainty.outcomes import sample_of
-from evalkit.protocols.uncertainty.resampling import threshold_draws
-from evalkit.protocols.uncertainty.samples import Outcomes, Sample, parts_of
+from evalkit.protocols.uncertainty.samples import Outcomes, parts_of
 from evalkit.report.guard import outcomes_of_strangers
 from evalkit.report.table import accepts, caveat
-from evalkit.types import Estimate, Report
+from evalkit.types import Report
 from evalkit.verdict.gate import near
 
 _COMPARED = {"score", "genuine_score"}
@@ -83,36 +81,16 @@ def operating_point(report: Report, far: str, where: str = "the report") -> dict
     if other:
         raise ReportError(f"{far} is by another project's rule", f"deploy that of --far {plain}")
     outcomes, far = _outcomes_at(report, far)
-    sample = sample_of(outcomes) if outcomes else None
     m = report.metrics.get(name)
-    if m is None and sample is not None:
-        m = _measured(sample, far)
-        if m is not None:
-            m = with_intervals({name: m}, outcomes)[name]
+    if m is None and outcomes:
+        m = measured_at(outcomes, far)
     if m is None:
         known = [n for n in report.metrics if resampling_of(n)[0] == "tpr"]
         raise ReportError(f"{where} holds nothing at FAR {far}", near(name, known))
     if m.value is None or m.threshold is None:
         raise ReportError(f"{where} cannot support FAR {far}: {m.note}", "measure more impostors")
-    drawn = threshold_draws(sample, far) if sample is not None else None
-    ends = _ends(m, *drawn) if drawn is not None else (None,) * 4
-    people = sample.subjects if sample is not None and sample.unit == "subject" else None
-    return {
-        "threshold": m.threshold,
-        "threshold_low": ends[0],
-        "threshold_high": ends[1],
-        "far": m.far,
-        "far_low": ends[2],
-        "far_high": ends[3],
-        "tpr": m.value,
-        "tpr_low": m.low,
-        "tpr_high": m.high,
-        "false_accepts": m.false_accepts,
-        "impostors": sample.impostors if sample is not None else None,
-        "subjects": people,
-        "draws": DRAWS if drawn is not None else 0,
-        "note": "; ".join(filter(None, [m.note, caveat(report)])),
-    }
+    point = deployed_threshold(m, m.threshold, far, sample_of(outcomes) if outcomes else None)
+    return asdict(replace(point, note="; ".join(filter(None, [m.note, caveat(report)]))))
 
 
 def _outcomes_at(report: Report, far: str) -> tuple[Outcomes, str]:
@@ -126,27 +104,3 @@ def _outcomes_at(report: Report, far: str) -> tuple[Outcomes, str]:
         hint = near(part, named) if named else "it holds one set: give the FAR alone"
         raise ReportError(f"the report has no set {part!r}", hint)
     return (next(iter(parts.values())), far) if len(parts) == 1 else ({}, far)
-
-
-def _measured(sample: Sample, far: str) -> Estimate | None:
-    """Read TPR at a FAR that the report does not name off the comparisons themselves."""
-    allowed = false_accepts_allowed(far, sample.impostors)
-    if allowed >= len(sample.impostor):
-        return None
-    border = float(sample.impostor[allowed])
-    threshold = float(np.nextafter(border, np.inf)) if allowed else None
-    accepted = [int(np.count_nonzero(s > border)) for s in (sample.genuine, sample.impostor)]
-    return tpr_estimate(
-        far, threshold, accepted[0], len(sample.genuine), accepted[1], sample.impostors
-    )
-
-
-def _ends(m: Estimate, thresholds: Any, fars: Any) -> tuple[float | None, ...]:
-    finite, fars = thresholds[np.isfinite(thresholds)], fars[np.isfinite(fars)]
-    if len(finite) < 2 or len(fars) < 2:
-        return None, None, None, None
-    low, high = (float(q) for q in np.quantile(finite, [0.025, 0.975]))
-    error = float(fars.std(ddof=1))
-    if not m.far or not 0 < m.far < 1 or error == 0:
-        return low, high, None, None
-    return low, high, *logit_interval(m.far, error)

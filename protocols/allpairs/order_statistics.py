@@ -17,14 +17,12 @@ from evalkit.protocols.allpairs.pilot import Pilot
 from evalkit.protocols.allpairs.results import (
     OperatingPoint,
     Verification,
-    no_operating_point,
     none_found,
     operating_point,
-    threshold_above,
 )
 from evalkit.protocols.allpairs.scan import Scan
 from evalkit.protocols.allpairs.sides import Ints
-from evalkit.protocols.metrics import false_accepts_allowed
+from evalkit.protocols.metrics import false_accepts_allowed, threshold_above
 
 _TAIL_SHARE = 5e-4  # FARs up to here list all their false accepts, higher ones bracket the last
 
@@ -134,7 +132,7 @@ class Impostors:
 
     def _point(self, far: str, allowed: int) -> OperatingPoint:
         if allowed < 1 or not self.n_impostor:
-            return no_operating_point(far, self.n_impostor)
+            return operating_point(far, self.n_genuine, self.n_impostor)
         # Where all may be accepted, all but failures are.
         score, accepts = self.value.get(allowed + 1, (-np.inf, self.live))
         threshold = threshold_above(score)

@@ -1,18 +1,16 @@
-"""What the engine answers: the definitions of its results and the rule that sets a threshold."""
+"""What the engine answers: the definitions of its results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-
-FEW_FALSE_ACCEPTS = 10
+from evalkit.protocols.metrics import tpr_estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,44 +95,26 @@ class Histogram:
     n_impostor: int
 
 
-def threshold_above(score: float) -> float:
-    """Return the next float64 above the highest rejected impostor score."""
-    return float(np.nextafter(score, np.inf))
-
-
 def operating_point(
     far: str,
     n_genuine: int,
     n_impostor: int,
-    threshold: float,
-    false_accepts: int,
-    true_accepts: int,
+    threshold: float | None = None,
+    false_accepts: int = 0,
+    true_accepts: int = 0,
 ) -> OperatingPoint:
-    """Word one operating point, with its warning where few false accepts carry it."""
-    expected = float(Fraction(far) * n_impostor)
-    notes = []
-    if expected < FEW_FALSE_ACCEPTS:
-        notes.append(f"only {expected:.3g} false accepts expected at this FAR")
-    if not n_genuine:
-        notes.append("no genuine pairs")
+    """Give one operating point as `metrics.tpr_estimate` states it; None where it has no value."""
+    m = tpr_estimate(far, threshold, true_accepts, n_genuine, false_accepts, n_impostor)
+    if m.threshold is None:
+        return OperatingPoint(far, note=m.note)
     return OperatingPoint(
         far=far,
-        threshold=threshold,
-        false_accepts=false_accepts,
-        realised_far=false_accepts / n_impostor,
+        threshold=m.threshold,
+        false_accepts=m.false_accepts,
+        realised_far=m.far,
         true_accepts=true_accepts,
-        tpr=true_accepts / n_genuine if n_genuine else None,
-        note="; ".join(notes),
-    )
-
-
-def no_operating_point(far: str, n_impostor: int) -> OperatingPoint:
-    """Say why there is no threshold: fewer than one false accept is allowed, or no impostors."""
-    if not n_impostor:
-        return OperatingPoint(far, note="no impostor pairs")
-    expected = float(Fraction(far) * n_impostor)
-    return OperatingPoint(
-        far, note=f"FAR {far} of {n_impostor} impostor pairs is {expected:.3g}, less than one"
+        tpr=m.value,
+        note=m.note,
     )
 
 

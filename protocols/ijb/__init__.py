@@ -288,7 +288,7 @@ def insightface_tpir(
     return Estimate(
         value=hits / len(mate),
         n=len(mate) + len(nonmate),
-        threshold=float(np.nextafter(bar, np.inf)),
+        threshold=metrics.threshold_above(bar),
         far=int((nonmate > bar).sum()) / len(nonmate),
     )
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics import false_accepts_allowed, tpr_estimate
+from evalkit.protocols.metrics import false_accepts_allowed, threshold_above, tpr_estimate
 from evalkit.protocols.metrics.similarity import exact_scores, failed
 from evalkit.protocols.uncertainty.from_sets import SAMPLED
 from evalkit.protocols.uncertainty.outcomes import people_of_pairs
@@ -141,9 +141,9 @@ def _threshold(scored: Scored, k: int) -> tuple[float, int]:
     n = len(scored.impostor)
     middle = -np.inf if k >= n else float(np.partition(scored.impostor, n - k - 1)[n - k - 1])
     if middle == -np.inf:  # all but the failures are accepted
-        return float(np.nextafter(middle, 0)), int((scored.impostor > middle).sum())
+        return threshold_above(middle), int((scored.impostor > middle).sum())
     away = scored.impostor.astype(np.float64) - middle
     surely, near = int((away > 2 * scored.error).sum()), np.abs(away) <= 2 * scored.error
     exact = exact_scores(scored.x, scored.left[near], scored.x, scored.right[near])
     value = float(np.sort(exact)[::-1][k - surely])
-    return float(np.nextafter(value, np.inf)), surely + int((exact > value).sum())
+    return threshold_above(value), surely + int((exact > value).sum())

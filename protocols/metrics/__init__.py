@@ -14,9 +14,12 @@ from evalkit.protocols.metrics.operating_point import (
     dir_at_fpir,
     exact_rate,
     false_accepts_allowed,
+    few_false_accepts,
+    threshold_above,
     threshold_at_far,
     tpr_at_far,
     tpr_estimate,
+    tpr_of_highest,
 )
 from evalkit.protocols.metrics.ranks import cmc, mate_rank
 
@@ -31,9 +34,12 @@ __all__ = [
     "eer",
     "exact_rate",
     "false_accepts_allowed",
+    "few_false_accepts",
     "mate_rank",
     "roc",
+    "threshold_above",
     "threshold_at_far",
     "tpr_at_far",
     "tpr_estimate",
+    "tpr_of_highest",
 ]

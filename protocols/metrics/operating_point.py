@@ -21,6 +21,7 @@ from evalkit.arrays import numbers, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.types import Estimate
 
+FEW_FALSE_ACCEPTS = 10  # fewer do not say what the next sample of impostors would let through
 _RATE = re.compile(r"-?[0-9./]{1,30}([eE][+-]?[0-9]{1,3})?")
 
 
@@ -78,8 +79,20 @@ def threshold_at_far(impostor: ArrayLike, far: str) -> float | None:
     k = false_accepts_allowed(far, len(i))
     if k == 0:
         return None
-    bar = -np.inf if k >= len(i) else np.partition(i, len(i) - k - 1)[len(i) - k - 1]
-    return float(np.nextafter(bar, np.inf))
+    return threshold_above(
+        np.partition(i, len(i) - k - 1)[len(i) - k - 1] if k < len(i) else -np.inf
+    )
+
+
+def threshold_above(border: float) -> float:
+    """Lowest threshold that rejects the border, the highest rejected impostor score.
+
+    The next float64; of -inf, where all but the failures are accepted, the lowest finite one.
+
+    >>> threshold_above(0.3)
+    0.30000000000000004
+    """
+    return float(np.nextafter(border, np.inf))
 
 
 def tpr_at_far(genuine: ArrayLike, impostor: ArrayLike, far: str) -> Estimate:
@@ -97,6 +110,39 @@ def tpr_at_far(genuine: ArrayLike, impostor: ArrayLike, far: str) -> Estimate:
     bar = np.inf if threshold is None else threshold
     true, false = (int(np.count_nonzero(s >= bar)) for s in (g, i))
     return tpr_estimate(far, threshold, true, len(g), false, len(i))
+
+
+def tpr_of_highest(
+    far: str, genuine: NDArray[np.float64], highest: NDArray[np.float64], impostor: int
+) -> Estimate:
+    """TPR at a FAR as `tpr_at_far` states it, where only the highest impostor scores are at hand.
+
+    genuine : (G,) scores.  highest : (I,) the highest of `impostor` scores, descending, down to the
+    border at least; ProtocolError where they end before.
+    """
+    allowed = false_accepts_allowed(far, impostor)
+    if len(highest) <= allowed and len(highest) < impostor:
+        raise ProtocolError(
+            f"FAR {far} of {impostor:,} impostor comparisons allows {allowed:,} false accepts, the "
+            f"highest {len(highest):,} are at hand"
+        )
+    if not allowed:
+        return tpr_estimate(far, None, 0, len(genuine), 0, impostor)
+    threshold = threshold_above(highest[allowed] if allowed < len(highest) else -np.inf)
+    true, false = (int(np.count_nonzero(s >= threshold)) for s in (genuine, highest))
+    return tpr_estimate(far, threshold, true, len(genuine), false, impostor)
+
+
+def few_false_accepts(count: int) -> str:
+    """Warning of a rate that rests on fewer than ten false accepts; empty from ten on.
+
+    >>> few_false_accepts(1), few_false_accepts(10)
+    ('only 1 false accept: unreliable (fewer than 10)', '')
+    """
+    if count >= FEW_FALSE_ACCEPTS:
+        return ""
+    some = f"{count} false accept{'' if count == 1 else 's'}"
+    return f"only {some}: unreliable (fewer than {FEW_FALSE_ACCEPTS})"
 
 
 def tpr_estimate(
@@ -120,16 +166,13 @@ def tpr_estimate(
         need = math.ceil(1 / exact_rate(far))
         note = f"{rate} {far} needs at least {need:,} {trials}, there are {impostor:,}"
         return Estimate(value=None, n=n, note=note)
-    some = "false accept" if false_accepts == 1 else "false accepts"
-    few = f"rests on {false_accepts} {some}: fewer than 10 is a guess"
-    note = "" if false_accepts >= 10 else few
     return Estimate(
         value=true_accepts / genuine if genuine else None,
         n=n,
         threshold=threshold,
         far=false_accepts / impostor,
         false_accepts=false_accepts,
-        note=note if genuine else f"there are no {mates}",
+        note=few_false_accepts(false_accepts) if genuine else f"there are no {mates}",
     )
 
 
