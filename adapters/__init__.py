@@ -1,4 +1,4 @@
-"""A model becomes vectors: `load` finds the adapter for a model by its name.
+"""Adapters of models: `load` chooses one by the model's name.
 
 Anything with `spec`, `dim` and `embed` is an adapter. A package offers one for
 another runtime by an entry point in the group `evalkit.adapters`, named after the suffix of the
@@ -11,14 +11,20 @@ import importlib.metadata
 import inspect
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evalkit.adapters import presets, users_code
+from evalkit.adapters.contract import Adapter, fingerprint
+from evalkit.adapters.devices import OnDevices
+from evalkit.adapters.onnx.model import OnnxModel
+from evalkit.adapters.torch import programs
+from evalkit.adapters.torch.model import TorchModel, import_torch
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
+
+__all__ = ["GROUP", "NETWORKS", "Adapter", "fingerprint", "load", "runs_code"]
 
 GROUP = "evalkit.adapters"
 _PROGRAMS = (".pt", ".pt2", ".torchscript")
@@ -35,34 +41,6 @@ NETWORKS = (
 )
 
 
-@runtime_checkable
-class Adapter(Protocol):
-    """What evalkit needs of a model.
-
-    spec : the images it wants.  dim : length D of its vectors.
-    An adapter may add: `fingerprint`, a digest of the weights, and `runtime`, a line naming
-    runtime, device and precision, under which features are kept too (what shows that a model is the
-    one that made them is what it answers to four fixed images, `answers`); `name`, for messages;
-    `batch`, where it takes exactly so many images; `streams`, threads that may call it at once.
-    """
-
-    spec: InputSpec
-    dim: int
-
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised, for any N >= 1.
-
-        Row i depends on image i alone. A row with a NaN means: no template. Memory that runs out
-        is a MemoryError; the caller tries again with fewer images.
-        """
-        ...
-
-
-def fingerprint(adapter: Adapter) -> str:
-    """Digest of a model's weights; empty where its answers alone tell it from others."""
-    return str(getattr(adapter, "fingerprint", ""))
-
-
 def load(
     model: str,
     *,
@@ -76,7 +54,7 @@ def load(
     model : `x.onnx`; TorchScript `x.pt`; `torch.export` program `x.pt2`; one of NETWORKS, with
     weights=FILE; `package.module:factory`, a callable that returns a `torch.nn.Module` or an
     Adapter; a plug-in's name or `name:rest`.
-    spec : what the model wants to be fed; else `preset`, else the side-car `x.evalkit.toml`.
+    spec : the input that the model needs; else `preset`, else the side-car `x.evalkit.toml`.
     A model without any of them is a ModelError: nothing is guessed.
     device : auto, cpu, cuda, cuda:1, tensorrt; "auto" takes a GPU where the runtime offers one; a
     GPU that does not start is an error. Several with commas: a process on each.
@@ -84,21 +62,14 @@ def load(
     """
     spec = spec or presets.resolve(model, preset)
     if "," in device:
-        from evalkit.adapters.devices import OnDevices
-
         return OnDevices(partial(_load_on, model, spec, options), device.split(","))
     suffix = Path(model).suffix.lower()
     plugins = importlib.metadata.entry_points(group=GROUP)
     name = model.partition(":")[0]
     if suffix == ".onnx":
-        from evalkit.adapters.onnx.model import OnnxModel
-
         _refuse_others(OnnxModel, options, model)
         return OnnxModel(_file(model), _declared(spec, model), device=device, **options)
     if suffix in _PROGRAMS:
-        from evalkit.adapters.torch import programs
-        from evalkit.adapters.torch.model import TorchModel
-
         _refuse_others(TorchModel, options, model)
         read = programs.program if suffix == ".pt2" else programs.script
         return read(_file(model), _declared(spec, model), device=device, **options)
@@ -107,18 +78,15 @@ def load(
     for plugin in plugins:
         if plugin.name in (name, suffix.lstrip(".")):
             with users_code.blamed(f"plug-in {plugin.name}", f"failed on {model}"):
-                made = plugin.load()(model, spec=spec, device=device, **options)
-            return _checked(made, model)
+                adapter = plugin.load()(model, spec=spec, device=device, **options)
+            return _checked(adapter, model)
     if ":" in model and not Path(model).exists():
-        from evalkit.adapters.torch import programs
-        from evalkit.adapters.torch.model import TorchModel
-
-        made = programs.factory(model)
-        if not hasattr(made, "state_dict"):
+        adapter = programs.factory(model)
+        if not hasattr(adapter, "state_dict"):
             _refuse_others(object, options, model)
-            return _checked(made, model)
+            return _checked(adapter, model)
         _refuse_others(TorchModel, options, model, "weights", "weights_table")
-        return programs.network(made, model, _declared(spec, model), device=device, **options)
+        return programs.network(adapter, model, _declared(spec, model), device=device, **options)
     if Path(model).exists():
         hint = "install the plug-in that reads it, or give module:factory"
         kind = "folders" if Path(model).is_dir() else f"{suffix or 'such'} files"
@@ -131,7 +99,7 @@ def _load_on(model: str, spec: InputSpec | None, options: dict[str, Any], device
 
 
 def runs_code(model: str) -> bool:
-    """Tell whether `load` would run a program that comes with the model.
+    """Whether `load` would run a program that comes with the model.
 
     A TorchScript file, an exported program and `module:factory` are programs; an ONNX graph is
     data, and an installed plug-in was trusted when it was installed.
@@ -143,8 +111,6 @@ def runs_code(model: str) -> bool:
 
 
 def _built_in(name: str, options: dict[str, Any]) -> str:
-    from evalkit.adapters.torch.model import import_torch
-
     import_torch()
     if "weights" not in options:
         raise ModelError(f"{name} alone has random weights", "add --weights FILE, its checkpoint")
@@ -191,5 +157,5 @@ def _checked(adapter: Any, model: str) -> Adapter:
 
 def _ways(plugins: importlib.metadata.EntryPoints) -> str:
     names = ", ".join(sorted(plugin.name for plugin in plugins))
-    known = f"give a .onnx, .pt or .pt2 file, module:factory, or one of {', '.join(NETWORKS)}"
-    return f"{known}; plug-ins here: {names}" if names else known
+    ways = f"give a .onnx, .pt or .pt2 file, module:factory, or one of {', '.join(NETWORKS)}"
+    return f"{ways}; plug-ins here: {names}" if names else ways

@@ -1,4 +1,4 @@
-"""What a model answers to four fixed images: the proof that it is the one that made the vectors.
+"""Vectors of four fixed images: the proof of which model made the stored vectors.
 
 A digest of weights does not see code, attributes, preprocessing or a file behind a service; the
 vectors of images that never change see all of them.
@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import Adapter, batching
+from evalkit.adapters import batching
+from evalkit.adapters.contract import Adapter
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
 
@@ -32,7 +33,7 @@ Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class Probed(NamedTuple):
-    """Dimension of a network; images in a pass, None = any number; what is to be said of it."""
+    """Dimension of a network; images per pass, None = any number; a warning, or empty."""
 
     dim: int
     batch: int | None
@@ -40,7 +41,7 @@ class Probed(NamedTuple):
 
 
 def pictures(spec: InputSpec) -> NDArray[np.uint8]:
-    """Four images of the model's size, (4, H, W, 3) RGB uint8, the same for ever.
+    """Four fixed images of the model's size, (4, H, W, 3) RGB uint8.
 
     Noise; a smooth field of colours; gradients that differ by channel, with a black corner; a dark
     smooth field with a cast.  Made by integer arithmetic alone: no library can change them.  No
@@ -66,7 +67,7 @@ def pictures(spec: InputSpec) -> NDArray[np.uint8]:
 
 
 def answers(adapter: Adapter) -> NDArray[np.float32]:
-    """Embed the four images: (4, D), together unless the memory is too small for that."""
+    """Embed the four fixed images: (4, D), one by one where the memory is too small."""
     images = pictures(adapter.spec)
     try:
         return batching.embed(adapter, images)
@@ -78,45 +79,46 @@ def answers(adapter: Adapter) -> NDArray[np.float32]:
         raise ModelError(f"one image does not fit the device's memory: {e}") from e
 
 
-def prove(made: NDArray[np.float32]) -> bool:
-    """Tell whether answers can show which model gave them.
+def prove(vectors: NDArray[np.float32]) -> bool:
+    """Whether answers can identify the model that gave them.
 
-    Not where fewer than two are finite or all finite ones are equal: a model that looks for a face
-    itself finds none here.  Vectors of such a model rest on its fingerprint alone, and on nothing
-    where it has none.
+    False where fewer than two are finite or all finite ones are equal: a model that detects faces
+    itself finds none here.  Vectors of such a model rest on its fingerprint alone.
     """
-    good = made[np.isfinite(made).all(axis=1)]
+    good = vectors[np.isfinite(vectors).all(axis=1)]
     return len(good) > 1 and bool((good != good[0]).any())
 
 
-def agree(kept: NDArray[np.float32], made: NDArray[np.float32]) -> bool:
-    """Tell whether two sets of answers are one model's: within `TOLERANCE` of the largest value.
+def agree(stored: NDArray[np.float32], vectors: NDArray[np.float32]) -> bool:
+    """Whether two sets of answers are one model's: within `TOLERANCE` of the largest value.
 
     NaN equals NaN.  True of two sets that prove nothing; see `prove`.
     """
-    return apart(kept, made) <= TOLERANCE
+    return apart(stored, vectors) <= TOLERANCE
 
 
-def apart(kept: NDArray[np.float32], made: NDArray[np.float32]) -> float:
-    """Largest difference as a share of the largest value of `kept`; inf where shape or NaN do."""
-    good = np.isfinite(kept)
-    if kept.shape != made.shape or not np.array_equal(
-        np.where(good, 0, kept), np.where(np.isfinite(made), 0, made), equal_nan=True
+def apart(stored: NDArray[np.float32], vectors: NDArray[np.float32]) -> float:
+    """Largest difference over the largest value of `stored`; inf where shapes or NaN differ."""
+    good = np.isfinite(stored)
+    if stored.shape != vectors.shape or not np.array_equal(
+        np.where(good, 0, stored), np.where(np.isfinite(vectors), 0, vectors), equal_nan=True
     ):
         return np.inf
-    a, b = kept[good].astype(np.float64), made[good].astype(np.float64)
+    a, b = stored[good].astype(np.float64), vectors[good].astype(np.float64)
     if np.array_equal(a, b):
         return 0.0
     return float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30))
 
 
 def refuse_random(adapter: Adapter, first: NDArray[np.float32]) -> str:
-    """Refuse a model whose answer to an image is not the image's alone; `first` are its answers.
+    """Refuse a model whose vector of an image depends on more than the image.
+
+    first : its answers.
 
     ModelError where a second run differs by more than `REPEAT` (dropout is on, or noise is drawn),
     and where batch normalisation is in training mode: an image alone gets a vector of another
-    direction than among others.  Returns what is to be said on stderr and kept in the report: empty
-    where an image's vector is its own to `MIXED`.
+    direction than among others.  Returns a warning for stderr and the report: empty where the
+    vector depends on the image alone, to `MIXED`.
     """
     called = batching.name(adapter)
     _refuse_chance(called, first, answers(adapter))
@@ -127,15 +129,15 @@ def refuse_random(adapter: Adapter, first: NDArray[np.float32]) -> str:
 
 
 def probe(forward: Forward, spec: InputSpec, batch: int | None, name: str) -> Probed:
-    """Find the dimension of a network and the batch that it must be fed in, by two of the images.
+    """Find the dimension of a network and its batch size, by two of the fixed images.
 
     batch : what the model declares; None is put to the test. Where two together fail, the batch is
-    1; where they differ by over `MIXED` from what each gives alone too, with a word of `doubt`.
+    1; where they differ by over `MIXED` from each alone too, with a warning in `doubt`.
     ModelError as from `refuse_random`.
     """
     if batch is not None:
-        shown = np.resize(pictures(spec), (batch, *spec.size, 3))
-        return Probed(forward(shown).shape[1], batch)
+        images = np.resize(pictures(spec), (batch, *spec.size, 3))
+        return Probed(forward(images).shape[1], batch)
     two = pictures(spec)[[0, -1]]
     alone = np.concatenate([forward(two[:1]), forward(two[1:])])
     try:
@@ -159,7 +161,7 @@ def _refuse_chance(name: str, first: NDArray[np.float32], again: NDArray[np.floa
 
 
 def _mixing(name: str, among: NDArray[np.float32], alone: NDArray[np.float32]) -> str:
-    """Say by how much vectors change with the other images of a pass; empty up to `MIXED`."""
+    """Describe how much vectors change with the other images of a pass; empty up to `MIXED`."""
     mixed = apart(among, alone)
     if mixed <= MIXED:
         return ""
@@ -176,25 +178,26 @@ def _mixing(name: str, among: NDArray[np.float32], alone: NDArray[np.float32]) -
 
 
 def _training(adapter: Adapter) -> str:
-    """Name a layer of a torch network inside an adapter that takes its statistics of the batch."""
+    """Name a layer of an adapter's torch network that is in training mode; else empty."""
     torch = sys.modules.get("torch")
     if torch is None:
         return ""
     layers = torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd
-    held = [v for v in getattr(adapter, "__dict__", {}).values() if isinstance(v, torch.nn.Module)]
-    wrong = (m for net in held for m in net.modules() if isinstance(m, layers) and m.training)
+    values = getattr(adapter, "__dict__", {}).values()
+    networks = [v for v in values if isinstance(v, torch.nn.Module)]
+    wrong = (m for n in networks for m in n.modules() if isinstance(m, layers) and m.training)
     return next((type(layer).__name__ for layer in wrong), "")
 
 
 def _parallel(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
-    """Tell whether each row of (N, D) points where its twin does, to a cosine of `_TURNED`."""
+    """Whether rows of (N, D) arrays point the same way, to a cosine of `_TURNED`."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     length = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     return bool(((x * y).sum(axis=1) >= _TURNED * length).all() and (length > 0).all())
 
 
 def _field(size: tuple[int, int], seed: int) -> NDArray[np.int64]:
-    """Colours at the points of a 6 x 6 lattice, linear between them: (H, W, 3), 0..255."""
+    """Smooth colours: random at a 6 x 6 lattice, linear between its points; (H, W, 3), 0..255."""
     side = 6
     lattice = _hashed(np.arange(side * side * 3).reshape(side, side, 3) + 1000 * (seed + 1))
     (i, v), (j, u) = (np.divmod(np.arange(n) * (side - 1) * 256 // max(n, 2), 256) for n in size)
@@ -206,7 +209,7 @@ def _field(size: tuple[int, int], seed: int) -> NDArray[np.int64]:
 
 
 def _hashed(number: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Scatter whole numbers over 0..255: the finaliser of MurmurHash3."""
+    """Hash whole numbers to 0..255: the finaliser of MurmurHash3."""
     h = np.asarray(number, np.uint64)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         h = (h ^ (h >> np.uint64(shift))) * np.uint64(factor) & np.uint64(0xFFFFFFFF)

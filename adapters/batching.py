@@ -1,4 +1,4 @@
-"""Feeding a model: passes of the size that it takes, and rows out for rows in."""
+"""Batches of a model: passes of the size it takes, checked images in, checked vectors out."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def cores() -> int:
-    """Count the processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def check_images(images: NDArray[np.uint8], spec: InputSpec) -> None:
-    """Refuse images that are not (N, H, W, 3) uint8 of the size that the model wants."""
+    """Refuse images that are not (N, H, W, 3) uint8 of the model's size."""
     if images.dtype != np.uint8 or images.shape[1:] != (*spec.size, 3):
         raise ModelError(
             f"images of {images.dtype} {images.shape}",
@@ -33,16 +33,16 @@ def check_images(images: NDArray[np.uint8], spec: InputSpec) -> None:
 
 
 def fed_as(spec: InputSpec) -> str:
-    """Say what a network that fails was given, for a hint."""
+    """Describe the input of a network that fails, for a hint."""
     return f"it was fed {spec.size[0]}x{spec.size[1]} {spec.layout}; is that what it wants?"
 
 
 def embed(adapter: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Embed (N, H, W, 3) with any adapter: (N, D) float32; every call of an adapter is made here.
 
-    One that has a `batch` gets exactly so many images at a time, the last ones black; those with
-    `fills_passes` see to that themselves.  What it raises is a ModelError that names it, and so is
-    anything but `dim` real numbers an image.
+    One that has a `batch` gets exactly so many images at a time, padded with black; those with
+    `fills_passes` pad themselves.  What it raises is a ModelError that names it, and so is anything
+    but `dim` real numbers per image.
     """
     if getattr(adapter, "fills_passes", False):
         rows: NDArray[np.float32] = adapter.embed(images)
@@ -65,7 +65,7 @@ def name(adapter: Any) -> str:
 def vectors(
     made: NDArray[Any], images: int, name: str, dim: int | None = None
 ) -> NDArray[np.float32]:
-    """Take what a model returned for N images as (N, D) float32, or say what it is instead.
+    """Convert a model's output for N images to (N, D) float32; ModelError for anything else.
 
     (N, D, 1, 1) is (N, D) too.  dim : the D that it must be.
     """
@@ -83,7 +83,7 @@ def vectors(
 def in_batches(
     forward: Forward, images: NDArray[np.uint8], batch: int | None
 ) -> NDArray[np.float32]:
-    """Embed (N, H, W, 3) in passes of exactly `batch` images, the last one filled up."""
+    """Embed (N, H, W, 3) in passes of exactly `batch` images, the last one padded."""
     if batch is None or len(images) == batch:
         return forward(images)
     whole = filled(images, batch)
@@ -92,7 +92,7 @@ def in_batches(
 
 
 def filled(images: NDArray[np.uint8], batch: int) -> NDArray[np.uint8]:
-    """Add black images up to a whole number of passes."""
+    """Pad with black images to a whole number of passes."""
     short = -len(images) % batch
     if not short:
         return images

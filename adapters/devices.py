@@ -1,4 +1,4 @@
-"""One model on several devices of a machine: a process each, fed from one place."""
+"""One model on several devices of a machine, with one process per device."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import batching, fingerprint
+from evalkit.adapters import batching
+from evalkit.adapters.contract import fingerprint
 from evalkit.errors import EvalkitError, ModelError
 
 _LANES = 2  # passes at once on a device: one is copied while the other computes
 
 
 class OnDevices:
-    """An adapter whose passes go to whichever device is free.
+    """An adapter that sends each pass to a free device.
 
     make : device -> Adapter, picklable; called once in each process.
     The devices must give the same vectors, so they must be of one kind: a ModelError otherwise.
@@ -42,12 +44,12 @@ class OnDevices:
             for pipe in theirs:
                 pipe.close()
             lanes += [(process, device, pipe[0]) for pipe in pipes]
-        made = [_answer(*lane) for lane in lanes[::_LANES]]
-        self.spec, self.dim, self.fingerprint, self.runtime, self.batch = made[0]
-        if any(one != made[0] for one in made):
+        replies = [_answer(*lane) for lane in lanes[::_LANES]]
+        self.spec, self.dim, self.fingerprint, self.runtime, self.batch = replies[0]
+        if any(one != replies[0] for one in replies):
             raise ModelError(
-                f"the devices {', '.join(devices)} differ: {made[0][3]}, "
-                f"{next(one for one in made if one != made[0])[3]}",
+                f"the devices {', '.join(devices)} differ: {replies[0][3]}, "
+                f"{next(one for one in replies if one != replies[0])[3]}",
                 "give devices of one kind, whose vectors are the same",
             )
         for lane in lanes:
@@ -68,14 +70,14 @@ class OnDevices:
 
 def _answer(process: Any, device: str, pipe: Connection) -> Any:
     try:
-        kind, held = pipe.recv()
+        kind, reply = pipe.recv()
     except (EOFError, OSError) as e:
         raise _ended(process, device) from e
     if kind == "memory":
-        raise MemoryError(held)
+        raise MemoryError(reply)
     if kind == "failed":
-        raise ModelError(f"{device}: {held[0]}", held[1])
-    return held
+        raise ModelError(f"{device}: {reply[0]}", reply[1])
+    return reply
 
 
 def _ended(process: Any, device: str) -> ModelError:
@@ -87,9 +89,7 @@ def _ended(process: Any, device: str) -> ModelError:
 
 
 def _serve(make: Callable[[str], Any], device: str, pipes: list[Connection]) -> None:
-    """Embed what comes through the pipes, each in a thread, until the other end is gone."""
-    from concurrent.futures import ThreadPoolExecutor
-
+    """Embed the images sent through the pipes, one thread per pipe, until the sender is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -99,15 +99,15 @@ def _serve(make: Callable[[str], Any], device: str, pipes: list[Connection]) -> 
         return
     line = str(getattr(adapter, "runtime", type(adapter).__name__))
     batch = getattr(adapter, "batch", None)
-    known = (adapter.spec, adapter.dim, fingerprint(adapter), line, batch)
-    pipes[0].send(("made", known))
+    description = (adapter.spec, adapter.dim, fingerprint(adapter), line, batch)
+    pipes[0].send(("made", description))
     with ThreadPoolExecutor(len(pipes)) as threads:
         for _ in threads.map(lambda pipe: _lane(adapter, pipe), pipes):
             pass
 
 
 def _end_with_parent() -> None:
-    """End this process once the one that started it is gone, though a pass never returns."""
+    """End this process when its parent ends, even during a pass that never returns."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

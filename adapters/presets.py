@@ -1,4 +1,4 @@
-"""What a network wants to be fed: from options, a side-car file or a preset, never guessed."""
+"""Input specs of models: from options, a side-car file or a preset."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def sidecar(model: Path) -> Path:
 
 
 def resolve(model: str, preset: str | None = None, **given: Any) -> InputSpec | None:
-    """Decide what `model` is fed, or None where nothing says so.
+    """Resolve the input spec of `model`; None where it is declared nowhere.
 
     The base is `preset` where given, else the model's side-car file; `given` fields of InputSpec
     (None = not given) replace the base's, or make a spec on their own when size, color, mean and
@@ -93,7 +93,7 @@ def resolve(model: str, preset: str | None = None, **given: Any) -> InputSpec | 
 
 
 def build(parts: Mapping[str, Any]) -> InputSpec:
-    """Make an InputSpec from its fields as plain values, over a `preset` where one is named."""
+    """Build an InputSpec from its fields as plain values, over a `preset` where one is named."""
     parts = dict(parts)
     name = parts.pop("preset", None)
     unknown = set(parts) - {field.name for field in fields(InputSpec)}
@@ -131,7 +131,7 @@ def _check(spec: InputSpec) -> None:
 
 
 def describe(spec: InputSpec) -> str:
-    """Say everything that a spec decides in one line; part of a feature file's key."""
+    """One line with everything a spec decides; part of a feature file's key."""
 
     def short(values: tuple[float, ...]) -> str:
         same = len(set(values)) == 1

@@ -1,4 +1,4 @@
-"""Exceptions of code that is not evalkit's: factories, plug-ins and detectors, told in one line."""
+"""One-line errors for exceptions of factories, plug-ins and detectors."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def _place(error: BaseException) -> str:
     frames = frames[2:] or frames[-1:]  # without this module and its caller
     libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
     own = [f for f in frames if not f.filename.startswith(libraries)]
-    found = own[-1] if own else frames[0]
-    return f"{Path(found.filename).name}, line {found.lineno}, in {found.name}"
+    frame = own[-1] if own else frames[0]
+    return f"{Path(frame.filename).name}, line {frame.lineno}, in {frame.name}"

@@ -1,1 +1,1 @@
-"""ONNX models: the adapter, its session, the digest of a graph."""
+"""ONNX models: adapter, session, digest of a graph."""

@@ -1,4 +1,4 @@
-"""What an ONNX model is: its file and the files of weights that it names."""
+"""Digest of an ONNX model: its file and the weight files that it names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def digest(path: Path) -> str:
     """SHA-256 of the model and of the weight files it names, which must lie in its own folder."""
     data = path.read_bytes()
     h = hashlib.sha256(data)
-    for name in sorted({_named(data, found.start(), path) for found in _LOCATION.finditer(data)}):
+    for name in sorted({_named(data, match.start(), path) for match in _LOCATION.finditer(data)}):
         inside = os.path.normpath(name)
         if Path(inside).is_absolute() or inside.startswith(".."):
             raise ModelError(
@@ -33,16 +33,16 @@ def digest(path: Path) -> str:
 
 
 def _named(data: bytes, at: int, path: Path) -> str:
-    """Read the file name of the entry whose key begins at `at`.
+    """Read the file name in the entry whose key begins at `at`.
 
     The entry must be exactly key and value: protobuf also knows other orders, and takes the last of
     several values, so that the runtime would read another file than the one seen here.
     """
-    if found := _ENTRY.match(data, at):
-        low, *high = found[1]
-        end = found.end() + ((low & 0x7F) | (high[0] << 7 if high else 0))
+    if match := _ENTRY.match(data, at):
+        low, *high = match[1]
+        end = match.end() + ((low & 0x7F) | (high[0] << 7 if high else 0))
         size = end - at
         announced = bytes([size]) if size < 0x80 else bytes([size & 0x7F | 0x80, size >> 7])
         if data[at - len(announced) : at] == announced and end <= len(data):
-            return data[found.end() : end].decode("utf-8", "replace")
+            return data[match.end() : end].decode("utf-8", "replace")
     raise ModelError(f"{path.name} names its weights in a way that no exporter does")

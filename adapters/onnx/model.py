@@ -1,4 +1,4 @@
-"""ONNX Runtime: a model file becomes an adapter whose rows out always equal its rows in."""
+"""Adapter of an ONNX file, run by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from evalkit.adapters.batching import check_images, cores, fed_as, filled, vecto
 from evalkit.adapters.onnx import session
 from evalkit.adapters.onnx.digest import digest
 from evalkit.adapters.onnx.session import import_onnxruntime
+from evalkit.adapters.torch import model as torch_model
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
 
@@ -58,8 +59,8 @@ class OnnxModel:
         self._feeds_on = _torch_device(self._device, self._number)
         on_cpu = max(1, cores() // threads) if threads else 1
         self.streams = on_cpu if self._device == "cpu" else 2
-        given = session.image_input(self._session, spec, path.name)
-        self._input, self._dtype = given.name, session.INPUTS[given.type]
+        image_input = session.image_input(self._session, spec, path.name)
+        self._input, self._dtype = image_input.name, session.INPUTS[image_input.type]
         self._output = session.output_name(self._session, output, path.name)
         self.runtime = (
             f"onnxruntime {import_onnxruntime().__version__} {provider} "
@@ -67,11 +68,11 @@ class OnnxModel:
         )
         self._flags = session.training_flags(self._session)
         self.runtime += "".join(f", {flag} false" for flag in self._flags)
-        declared = given.shape[0] if isinstance(given.shape[0], int) else None
+        declared = image_input.shape[0] if isinstance(image_input.shape[0], int) else None
         if declared is not None and declared < 1:
             raise ModelError(f"{path.name} declares a batch of {declared}")
-        found = answers.probe(lambda x: self._passes(x, len(x)), spec, declared, self.name)
-        self.dim, self.batch, self.doubt = found
+        probed = answers.probe(lambda x: self._passes(x, len(x)), spec, declared, self.name)
+        self.dim, self.batch, self.doubt = probed
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised."""
@@ -82,7 +83,7 @@ class OnnxModel:
         return np.concatenate([self._passes(images[o : o + step], self.batch) for o in starts])
 
     def _passes(self, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
-        """Embed in passes of `batch` images, the last one filled up with black.
+        """Embed in passes of `batch` images, the last one padded with black.
 
         All are normalised first, and all bindings made: a pass leaves nothing of Python in the
         caches, so that each line between two of them costs ten times its usual time.
@@ -117,17 +118,15 @@ class OnnxModel:
         """Normalise the images, on the GPU where torch sees it too."""
         if self._feeds_on is None:
             return feed(images, self.spec, self._dtype)
-        from evalkit.adapters.torch import model
-
-        torch = model.import_torch()
-        x = model.feed(images, self.spec, self._feeds_on)
+        torch = torch_model.import_torch()
+        x = torch_model.feed(images, self.spec, self._feeds_on)
         x = x.to(getattr(torch, np.dtype(self._dtype).name)).contiguous()
         if self._feeds_on.type == "cuda":  # the runtime has a stream of its own
             torch.cuda.current_stream(self._feeds_on).synchronize()
         return x
 
     def _bound(self, x: Any) -> Any:
-        """Make a binding whose input is the memory of `x`."""
+        """Bind the memory of `x` as input."""
         binding = self._session.io_binding()
         if self._feeds_on is None:
             binding.bind_ortvalue_input(self._input, _value(x, self._device, self._number))
@@ -140,12 +139,12 @@ class OnnxModel:
 
 
 def _value(x: NDArray[Any], device: str = "cpu", number: int = 0) -> Any:
-    """Let ONNX Runtime see an array: its own memory on the CPU, a copy on a GPU."""
+    """Wrap an array for ONNX Runtime: its own memory on the CPU, a copy on a GPU."""
     return import_onnxruntime().OrtValue.ortvalue_from_numpy(x, device, number)
 
 
 def _torch_device(device: str, number: int) -> Any:
-    """Where torch can put the input, on a GPU; None where floats are to be sent."""
+    """Return the GPU on which torch can prepare the input; None: it is prepared on the CPU."""
     if device == "cpu" or not find_spec("torch"):
         return None
     import torch

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a file: the provider asked for or an error, and the input and output to use."""
+"""ONNX Runtime sessions: the requested provider or an error; the input and output to use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _running = weakref.WeakSet[Any]()  # the run options of every model
 
 
 def import_onnxruntime() -> Any:
-    """Import ONNX Runtime with its telemetry off, or say how to install it."""
+    """Import ONNX Runtime with its telemetry off; MissingPackageError without it."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read as its library is loaded
     try:
         import onnxruntime
@@ -36,7 +36,7 @@ def import_onnxruntime() -> Any:
 
 
 def run_options() -> Any:
-    """Make the options of a model's runs, by which they can be told to stop."""
+    """Create the options of a model's runs, through which `stop` ends them."""
     options = import_onnxruntime().RunOptions()
     options.log_severity_level = 4  # errors are raised here
     _running.add(options)
@@ -44,7 +44,7 @@ def run_options() -> Any:
 
 
 def stop() -> None:
-    """End every run under way in this process, of a model that is still being loaded too."""
+    """End every run in this process, those of a model still loading included."""
     for options in list(_running):
         options.terminate = True
 
@@ -67,25 +67,25 @@ def start(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # errors are raised here
     on_gpu = {"device_id": number} if number else {}
-    wanted = [(p, o | on_gpu if p != CPU[0] else o) for p, o in _PROVIDERS[device]]
+    providers = [(p, o | on_gpu if p != CPU[0] else o) for p, o in _PROVIDERS[device]]
     try:
         with contextlib.redirect_stdout(sys.stderr):
             session = ort.InferenceSession(
-                str(path), options, providers=[p for p in wanted if p[0] in available]
+                str(path), options, providers=[p for p in providers if p[0] in available]
             )
     except Exception as e:
         raise ModelError(f"{path.name} is not a usable ONNX model: {reason(e)}") from e
     used = session.get_providers()[0]
-    if used != wanted[0][0] and not allow_cpu:
+    if used != providers[0][0] and not allow_cpu:
         hint = "--device cpu runs it there on purpose, --allow-cpu where no GPU starts"
-        if wanted[0][0] not in available:
+        if providers[0][0] not in available:
             hint += "; a GPU needs pip install 'face-evalkit[gpu]' in place of onnxruntime"
-        raise ModelError(f"asked for {wanted[0][0]}, ONNX Runtime would use {used}", hint)
+        raise ModelError(f"asked for {providers[0][0]}, ONNX Runtime would use {used}", hint)
     return session
 
 
 def image_input(session: Any, spec: InputSpec, name: str) -> Any:
-    """Find the one input of an image model, which must take what `spec` says; flags apart."""
+    """Find the image input of a model, training flags aside; it must fit `spec`."""
     inputs = [i for i in session.get_inputs() if i.name not in training_flags(session)]
     listed = ", ".join(f"{i.name} {i.shape} {i.type}" for i in inputs)
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
@@ -97,15 +97,15 @@ def image_input(session: Any, spec: InputSpec, name: str) -> Any:
         hint = f"export it with one of {', '.join(INPUTS)}; evalkit normalises the pixels"
         raise ModelError(f"{name} has input {listed}", hint)
     if hint := _misfit(given.shape[1:], spec):
-        wanted = (3, *spec.size) if spec.layout == "nchw" else (*spec.size, 3)
+        shape = (3, *spec.size) if spec.layout == "nchw" else (*spec.size, 3)
         raise ModelError(
-            f"{name} has input {listed}, but is to be fed (N, {', '.join(map(str, wanted))})", hint
+            f"{name} has input {listed}, but is to be fed (N, {', '.join(map(str, shape))})", hint
         )
     return given
 
 
 def training_flags(session: Any) -> dict[str, Any]:
-    """Name the inputs that switch to training, as FaceNet's `phase_train`, each with false."""
+    """Find the inputs that switch to training, as FaceNet's `phase_train`, each set to false."""
     return {
         given.name: np.zeros([1] * len(given.shape), np.bool_)
         for given in session.get_inputs()
@@ -114,10 +114,10 @@ def training_flags(session: Any) -> dict[str, Any]:
 
 
 def _misfit(shape: list[Any], spec: InputSpec) -> str:
-    """Say what to do where the shape of an image is not the spec's; free sizes fit any."""
+    """Hint for an input whose shape is not the spec's; free sizes fit any."""
 
-    def differs(n: Any, wanted: int) -> bool:
-        return isinstance(n, int) and n != wanted
+    def differs(n: Any, size: int) -> bool:
+        return isinstance(n, int) and n != size
 
     first = spec.layout == "nchw"
     c, h, w = shape if first else (shape[2], *shape[:2])
@@ -130,19 +130,19 @@ def _misfit(shape: list[Any], spec: InputSpec) -> str:
     return f"--input-size {h}x{w}, and crops of that size"
 
 
-def output_name(session: Any, wanted: str | None, name: str) -> str:
-    """Find the output to take: the one that is wanted, or the only one."""
+def output_name(session: Any, requested: str | None, name: str) -> str:
+    """Find the output: the requested one, or the only one."""
     outputs = session.get_outputs()
     names = [output.name for output in outputs]
     listed = ", ".join(f"{output.name} {output.shape}" for output in outputs)
-    if wanted is None and len(names) > 1:
+    if requested is None and len(names) > 1:
         raise ModelError(f"{name} has {len(names)} outputs: {listed}", "choose by --output NAME")
-    if wanted is not None and wanted not in names:
-        raise ModelError(f"{name} has no output {wanted!r}", f"it has {listed}")
-    return wanted or str(names[0])
+    if requested is not None and requested not in names:
+        raise ModelError(f"{name} has no output {requested!r}", f"it has {listed}")
+    return requested or str(names[0])
 
 
 def reason(error: Exception) -> str:
-    """Give the first line of what the runtime says, without its code."""
+    """First line of the runtime's message, without its code."""
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
     return text.splitlines()[0][:200] if text else type(error).__name__

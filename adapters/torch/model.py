@@ -1,4 +1,4 @@
-"""PyTorch: a network becomes an adapter, fed and run on a processor or a GPU."""
+"""Adapter of a PyTorch network, on a processor or a GPU."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class TorchModel:
             self.runtime += f" compiled for {compile}"
         if output is not None:
             self.runtime += f", output {output}"
-        found = answers.probe(self._forward, spec, batch, name)
-        self.dim, self.batch, self.doubt = found
+        probed = answers.probe(self._forward, spec, batch, name)
+        self.dim, self.batch, self.doubt = probed
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised."""
@@ -174,7 +174,7 @@ def _mean_and_std(spec: InputSpec, device: Any) -> tuple[Any, Any]:
 
 
 def import_torch() -> Any:
-    """Import PyTorch, or say how to install it."""
+    """Import PyTorch; MissingPackageError without it."""
     try:
         import torch
     except ImportError as e:
@@ -204,10 +204,10 @@ def _device(device: str, allow_cpu: bool) -> Any:
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep what one layer frees for the next one.
+    """Make the C library reuse the memory that one layer frees for the next one.
 
-    glibc hands it back to the system, and each pass takes hundreds of page faults an image to get
-    it again: a sixth of the time of MobileFaceNet.
+    glibc returns it to the system, and each pass takes hundreds of page faults per image to get it
+    again: a sixth of the time of MobileFaceNet.
     """
     set_by_user = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
     if sys.platform != "linux" or set_by_user:
@@ -224,7 +224,7 @@ def _place(device: Any) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Give the last line of what torch says, which names the mistake."""
+    """Last line of torch's message, which names the mistake."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     kind = type(error).__name__
     last = lines[-1].strip()[:200] if lines else kind

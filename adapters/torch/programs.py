@@ -1,4 +1,4 @@
-"""PyTorch models: TorchScript, exported programs and `module:factory` with weights."""
+"""PyTorch models from TorchScript, exported programs, and `module:factory` with weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from evalkit.adapters import users_code
 from evalkit.adapters.torch.model import TorchModel, import_torch, reason
+from evalkit.adapters.torch.weights import fill
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
 
@@ -42,9 +43,9 @@ def program(path: Path, spec: InputSpec, **options: Any) -> TorchModel:
         exported = torch.export.load(str(path))
     except Exception as e:  # it raises what its zip, JSON and schema readers raise
         raise ModelError(f"{path.name} is not an exported program: {reason(e)}") from e
-    given = list(exported.example_inputs[0]) if exported.example_inputs else []
-    if len(given) != 1 or given[0].ndim != 4:
-        shapes = [tuple(one.shape) for one in given]
+    inputs = list(exported.example_inputs[0]) if exported.example_inputs else []
+    if len(inputs) != 1 or inputs[0].ndim != 4:
+        shapes = [tuple(one.shape) for one in inputs]
         raise ModelError(f"{path.name} has inputs {shapes}", "an image model has one, (N, 3, H, W)")
     sizes = [n.meta["val"].shape for n in exported.graph.nodes if n.op == "placeholder"][-1]
     options["batch"] = int(sizes[0]) if isinstance(sizes[0], int) else None
@@ -82,7 +83,7 @@ def network(
     weights_table: str | None = None,
     **options: Any,
 ) -> TorchModel:
-    """Make an adapter of a `torch.nn.Module`, with weights from a file where `weights` names one.
+    """Build an adapter of a `torch.nn.Module`, with weights from a file where `weights` names one.
 
     weights : .safetensors, or a checkpoint that loads without running code (`weights_only`).
     weights_table : which of several tables in it, such as "ema", where more than one fits.
@@ -90,8 +91,6 @@ def network(
     if weights_table is not None and weights is None:
         raise ModelError(f"a table {weights_table!r} of no file", "add --weights FILE")
     if weights is not None:
-        from evalkit.adapters.torch.weights import fill
-
         fill(net, Path(weights), weights_table)
     with users_code.blamed(model):
         digest = _network_digest(net.eval())

@@ -1,4 +1,4 @@
-"""The networks that published face-recognition weights belong to, under their checkpoints' names.
+"""Networks of published face-recognition weights, with the names of their checkpoints.
 
 `--model iresnet50 --weights backbone.pth` builds one of these and fills it. No library serves:
 facenet-pytorch 2.6 holds torch below 2.3 and numpy below 2, timm and insightface have none of them

@@ -49,7 +49,7 @@ class _IResNet(nn.Module):
 
 
 def iresnet18() -> nn.Module:
-    """Make the 18-layer network of `iresnet50`: 24.03 M parameters."""
+    """Build the 18-layer network of `iresnet50`: 24.03 M parameters."""
     return _IResNet((2, 2, 2, 2))
 
 
