@@ -1,5 +1,6 @@
 """The three folders keep their direction: a protocol needs numpy and scipy, nothing else."""
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -89,3 +90,67 @@ def test_every_dependency_earns_its_line() -> None:
     ]
     names = {re.split(r"[\[><=;]", r)[0].strip() for r in asked if isinstance(r, str)}
     assert names - {"face-evalkit"} - told == set()
+
+
+def module_name(path: Path) -> str:
+    """Import name of a file of the three folders."""
+    package, room = next(
+        (package, room)
+        for package, room in reversed(list(zip((evalkit, protocols, adapters), ROOMS, strict=True)))
+        if room in path.parents
+    )
+    parts = path.relative_to(room).with_suffix("").parts
+    return ".".join([package.__name__, *parts]).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for room in ROOMS for path in room.rglob("*.py")}
+
+
+def imports_of(name: str) -> set[str]:
+    """Modules of evalkit that a module imports, in its functions too; not those of typing alone."""
+    used = set()
+    nodes: list[ast.AST] = [ast.parse(MODULES[name].read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            used |= {f if f in MODULES else str(node.module) for f in full}
+        nodes += ast.iter_child_nodes(node)
+    return (used & set(MODULES)) - {name}
+
+
+IMPORTS = {name: imports_of(name) for name in MODULES}
+
+
+def test_no_circle_of_imports() -> None:
+    left = dict(IMPORTS)
+    while leaves := [name for name, uses in left.items() if not uses & set(left)]:
+        for name in leaves:
+            del left[name]
+    # The rest reaches a circle; modules that none of the rest imports are outside it.
+    while tops := set(left) - {use for uses in left.values() for use in uses}:
+        for name in tops:
+            del left[name]
+    assert left == {}
+
+
+@pytest.mark.parametrize(
+    ("room", "may_use"),
+    [
+        ("protocols", "protocols types errors arrays keys files identity"),
+        ("adapters", "adapters types errors arrays"),
+    ],
+)
+def test_no_import_against_the_direction(room: str, may_use: str) -> None:
+    allowed = {f"evalkit.{name}" for name in may_use.split()}
+    against = {
+        (name, use)
+        for name, uses in IMPORTS.items()
+        for use in uses
+        if f"{name}.".startswith(f"evalkit.{room}.") and ".".join(use.split(".")[:2]) not in allowed
+    }
+    assert against == set()
