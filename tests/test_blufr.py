@@ -111,6 +111,20 @@ def test_the_same_people_are_drawn_for_both_models() -> None:
     assert "'trials' differs" in other.why_unpaired
 
 
+def test_another_seed_draws_other_people_and_changes_no_value() -> None:
+    x, subject, trials = _set()
+    at = {"far": "0.01", "fpir": "0.06"}
+    zero, again, one = (blufr.evaluate(x, subject, trials, **at, seed=s) for s in (0, 0, 1))
+    for name, m in one.metrics.items():
+        of_zero, of_one = ((r.outcomes or {})[f"drawn:{name}"] for r in (zero, one))
+        assert not np.array_equal(of_zero, of_one), name
+        assert (m.value, m.folds) == (zero.metrics[name].value, zero.metrics[name].folds)
+        assert (m.low, m.high) != (zero.metrics[name].low, zero.metrics[name].high)
+        assert m.interval is not None and m.interval.endswith("seed 1")
+    assert again.metrics == zero.metrics
+    assert int((one.outcomes or {})["seed"]) == 1
+
+
 def test_what_is_no_rate_and_what_never_errs_have_intervals_too() -> None:
     """A mu - sigma below 0, and one of 1."""
     _, subject, trials = _set()

@@ -197,6 +197,13 @@ def test_all_may_be_accepted_but_failures():
     assert metrics.tpr_of_highest("1", np.array([0.3, -INF]), np.sort(impostor)[::-1], 3) == whole
 
 
+@pytest.mark.parametrize(("far", "few"), [("9e-2", True), ("0.1", False)])
+def test_ten_false_accepts_are_enough_and_nine_are_few(far, few):
+    e = metrics.tpr_at_far([200.0], np.arange(100.0), far)
+    assert (e.value, e.false_accepts) == (1, 9 if few else 10)
+    assert ("9" in e.note) == few and bool(e.note) == few
+
+
 def test_no_answer_is_none_with_a_reason():
     assert metrics.tpr_at_far([], [0.1] * 20, "0.5").note == "there are no genuine comparisons"
     assert metrics.auc([], [1.0]).value is None
