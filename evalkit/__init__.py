@@ -14,6 +14,7 @@ from evalkit import moved as _moved
 if TYPE_CHECKING:  # the same names, for editors and type checkers
     from evalkit.adapters import load as load_model
     from evalkit.protocols import ijb, lfw, megaface, trillion, verification
+    from evalkit.run import evaluate
     from evalkit.types import Estimate, Manifest, PairSet, Report
     from evalkit.vectors.store import FeatureStore
     from evalkit.verdict.compare import compare
@@ -27,6 +28,7 @@ __all__ = [
     "PairSet",
     "Report",
     "compare",
+    "evaluate",
     "gate",
     "ijb",
     "lfw",
@@ -42,6 +44,7 @@ _HOMES = {
     "PairSet": "evalkit.types:PairSet",
     "Report": "evalkit.types:Report",
     "compare": "evalkit.verdict.compare:compare",
+    "evaluate": "evalkit.run:evaluate",
     "gate": "evalkit.verdict.gate:check",
     "ijb": "evalkit.protocols.ijb",
     "lfw": "evalkit.protocols.lfw",

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evalkit import __version__, adapters
+from evalkit.arrays import identities
 from evalkit.arrays import vectors as vectors_of
 from evalkit.datasets import layouts, lfw
 from evalkit.datasets.pair_lists import PairList
@@ -83,8 +84,11 @@ def evaluate(
         file = Path(comparisons[0]) if comparisons else file
         comparisons = (subjects_of(made) if file is None else read_subjects(file),)
         set_name = set_name or (None if file is None else file.stem)
+    features = vectors_of(made.features) if compares else made.features
+    if compares == "subjects":
+        comparisons = (identities(comparisons[0], len(features)), *comparisons[1:])
     report = call(
-        made.features,
+        features,
         *comparisons,
         keys=made.keys,
         images=made.images,

@@ -15,7 +15,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from evalkit.errors import ProtocolError
+from evalkit.errors import EvalkitError, ProtocolError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -55,9 +55,21 @@ class Protocol:
         object.__setattr__(self, "command", self.command or self.name)
 
     def evaluate(self, *arguments: Any, **options: Any) -> Report:
-        """Import the protocol's function and call it."""
+        """Import the protocol's function and call it.
+
+        What another package's function raises is a ProtocolError that names it, in one line.
+        """
         module, _, name = self.function.partition(":")
-        report: Report = getattr(importlib.import_module(module), name)(*arguments, **options)
+        report: Report
+        try:
+            report = getattr(importlib.import_module(module), name)(*arguments, **options)
+        except (EvalkitError, MemoryError):
+            raise
+        except Exception as e:
+            if module.startswith("evalkit."):
+                raise
+            failed = f"plug-in protocol {self.name!r} failed: {type(e).__name__}: {e}"
+            raise ProtocolError(failed, f"it was raised by {self.function}") from e
         return report
 
 

@@ -1,6 +1,5 @@
 """Every command line that the documents show is one that evalkit understands."""
 
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from evalkit.cli import COMMANDS
+from evalkit.cli import COMMANDS, load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -17,8 +16,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 def examples() -> list[tuple[str, str]]:
     """Command lines that --help shows."""
     lines = []
-    for name, (module, _) in COMMANDS.items():
-        shown = getattr(importlib.import_module(module).command, "examples", ())
+    for name in COMMANDS:
+        shown = getattr(load(name), "examples", ())
         text = re.sub(r" *\\\n *", " ", "\n".join(shown))
         lines += [(f"{name} --help", line) for line in text.splitlines()]
     return lines
@@ -49,7 +48,7 @@ def test_a_shown_command_is_understood(page: str, line: str) -> None:
     if name.startswith("-"):
         return
     assert name in COMMANDS, f"{page}: {line}"
-    command = importlib.import_module(COMMANDS[name][0]).command
+    command = load(name)
     if isinstance(command, click.Group):
         assert words[0] in command.commands, f"{page}: {line}"
         command = command.commands[words.pop(0)]
@@ -80,7 +79,7 @@ def test_every_command_that_takes_something_shows_how_it_is_typed() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_says_what_every_option_is_for(name: str) -> None:
-    command = importlib.import_module(COMMANDS[name][0]).command
+    command = load(name)
     options = [p for p in command.params if p.param_type_name == "option"]
     assert [p.name for p in options if not p.help] == []
     assert "\\" not in command.help, "a backspace that click does not see"
@@ -88,6 +87,6 @@ def test_the_help_says_what_every_option_is_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_names_values_by_what_they_are(name: str) -> None:
-    command = importlib.import_module(COMMANDS[name][0]).command
+    command = load(name)
     shown = command.get_help(click.Context(command, info_name=name))
     assert re.findall(r"--\S+ (TEXT|PATH|FILENAME|INTEGER RANGE|INTEGER|FLOAT)", shown) == []

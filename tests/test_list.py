@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from evalkit.cli import COMMANDS, run
+from evalkit.cli import COMMANDS, load, run
 from evalkit.protocols import catalogue
 
 PAGES = Path(__file__).parents[1] / "docs" / "protocols"
@@ -18,7 +18,7 @@ of_each = pytest.mark.parametrize("record", catalogue.OWN, ids=lambda record: re
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_is_there_under_its_name(name: str) -> None:
-    command = importlib.import_module(COMMANDS[name][0]).command
+    command = load(name)
     assert isinstance(command, click.Command)
     assert command.help
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import os
 import sys
 import traceback
@@ -69,31 +70,55 @@ class _Commands(click.Group):
     """Finds a command by its name, imports only that one, and suggests the nearest for a typo."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS]  # not list(): that name is a command here, once it is imported
+        return [*COMMANDS, *_installed()]  # not list(): that is a command here, once imported
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(COMMANDS[name][0]).command
-        return command
+        if name in COMMANDS or name in _installed():
+            return load(name)
+        return None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        name = args[0] if args else "-"
+        if name not in COMMANDS and not name.startswith("-") and name not in _installed():
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+            raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # The summaries stand in SECTIONS, so that --help imports no command.
-        width = max(map(len, COMMANDS))
-        for title, section in SECTIONS.items():
+        sections = {
+            title: [(name, summary) for name, (_, summary) in section.items()]
+            for title, section in SECTIONS.items()
+        }
+        if others := [(name, f"A protocol of {of}.") for name, of in _installed().items()]:
+            sections["Measure, by installed packages"] = others
+        width = max(len(name) for lines in sections.values() for name, _ in lines)
+        for title, lines in sections.items():
             with formatter.section(title):
-                formatter.write_dl(
-                    [(n.ljust(width), summary) for n, (_, summary) in section.items()]
-                )
+                formatter.write_dl([(name.ljust(width), summary) for name, summary in lines])
+
+
+def load(name: str) -> click.Command:
+    """Import a command; ProtocolError where it is of another package's protocol and broken."""
+    module = COMMANDS[name][0] if name in COMMANDS else ""
+    if module and importlib.util.find_spec(module) is not None:
+        command: click.Command = importlib.import_module(module).command
+        return command
+    from evalkit.cli.installed import command_of
+
+    return command_of(catalogue.find(name))
+
+
+def _installed() -> dict[str, str]:
+    """Other packages' protocols that are commands here: name, and the package."""
+    return {
+        name: entry.dist.name if entry.dist else entry.value
+        for name, entry in catalogue.installed().items()
+        if name not in COMMANDS
+    }
 
 
 @click.group(

@@ -60,12 +60,12 @@ class VectorSource:
 
     def vectors(
         self,
-        manifest: Manifest,
+        manifest: Manifest | None,
         output: Output,
         images: Callable[[InputSpec], ImageSource] | None = None,
         cluster: Cluster | None = None,
     ) -> Vectors:
-        """Take the manifest's vectors from the file, or embed its images.
+        """Take the vectors of a manifest (None: all) from the file, or embed its images.
 
         images : finds them, given what the model is fed; None takes those of --data.
         """
@@ -85,7 +85,7 @@ class VectorSource:
             return replace(made, provenance={**made.provenance, **taken})
         adapter = self.choice.load()
         found = self.choice.images() if images is None else images(adapter.spec)
-        return self.embedded(adapter, found, manifest, output, cluster)
+        return self.embedded(adapter, found, manifest or found.manifest(), output, cluster)
 
     def embedded(
         self,

@@ -1,0 +1,74 @@
+"""`evalkit NAME` for a protocol that has no command of its own, such as one of another package."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from evalkit import run
+from evalkit.cli.options import Command
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable
+from evalkit.cli.vector_options import VectorSource, vector_options
+from evalkit.datasets import layouts
+from evalkit.errors import ProtocolError
+from evalkit.protocols import recipes
+from evalkit.protocols.catalogue import Protocol
+from evalkit.types import Report
+
+_LISTS = {
+    "pairs": click.option(
+        "--pairs",
+        "listed",
+        type=Readable(folder=True),
+        required=True,
+        metavar="LIST",
+        help="The pairs, in any layout that evalkit verify reads.",
+    ),
+    "subjects": click.option(
+        "--subjects",
+        "listed",
+        type=Readable(),
+        metavar="LIST",
+        help="Line i is the subject of row i, - for nobody; else the folder of its key.",
+    ),
+}
+
+
+def command_of(record: Protocol) -> click.Command:
+    """Make the command of a protocol that compares pairs or subjects; ProtocolError for others."""
+    if record.compares not in _LISTS:
+        raise ProtocolError(
+            f"protocol {record.name!r} takes arguments of its own and has no command",
+            f"from Python: evalkit.evaluate({record.name!r}, ...)",
+        )
+
+    @_LISTS[record.compares]
+    @vector_options()
+    @output_options
+    def measure(source: VectorSource, listed: Path | None, output: Output) -> int:
+        report = _measured(record, source, listed, output)
+        return output.deliver(report, f"{record.name}: {source.name}")
+
+    about = f"{record.title}\n\nMeasures: {record.summary}.  Needs: {record.needs}."
+    return click.command(record.command, cls=Command, help=about)(measure)
+
+
+def _measured(
+    record: Protocol, source: VectorSource, listed: Path | None, output: Output
+) -> Report:
+    """Run a protocol on vectors of one view each, as --flip and --recipe make them."""
+    compared = None
+    if listed is not None and record.compares == "pairs":
+        held = layouts.read(listed)
+        compared = run.pairs_of(held.pairs, listed, held.layout)
+    made = source.vectors(None if compared is None else compared.manifest, output)
+    return run.evaluate(
+        record,
+        replace(made, features=recipes.without_folds(source.how, made.features)),
+        *(given for given in (compared or listed,) if given is not None),
+        set_name=output.named,
+        provenance=source.scored_by(),
+    )
