@@ -258,6 +258,7 @@ def test_junit_keeps_the_schema_that_jenkins_reads(base_report: Report) -> None:
     failed = [case for case in cases if case.find("failure") is not None]
     skipped = [case for case in cases if case.find("skipped") is not None]
     assert root.get("tests") == str(len(cases)) == "6"
+    assert {case.get("classname") for case in cases} == {"evalkit.gate"}  # CI keeps history by it
     assert root.get("failures") == str(len(failed)) == "2"
     assert root.get("skipped") == str(len(skipped)) == "2"
     assert [case.get("name") for case in skipped] == ["tpr@far=1e-1", "tpr@far=1e-2"]

@@ -45,5 +45,5 @@ def verdict_junit(verdict: Verdict, suite: str = "evalkit gate") -> str:
 
 
 def _case(suite: ElementTree.Element, metric: str) -> ElementTree.Element:
-    named = {"classname": "evalkit.verdict.gate", "name": printable(metric), "time": "0"}
+    named = {"classname": "evalkit.gate", "name": printable(metric), "time": "0"}
     return ElementTree.SubElement(suite, "testcase", named)
