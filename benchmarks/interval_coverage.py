@@ -19,10 +19,9 @@ from scipy.special import ndtr, ndtri
 from evalkit.protocols import blufr, verification
 from evalkit.protocols.metrics import dir_at_fpir
 from evalkit.protocols.uncertainty.intervals import logit_interval, with_intervals
-from evalkit.protocols.uncertainty.outcomes import sample_of
 from evalkit.protocols.uncertainty.paired import differences
 from evalkit.protocols.uncertainty.resampling import metric_draws
-from evalkit.protocols.uncertainty.samples import Sample
+from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
 from evalkit.types import Estimate, Report
 
 
@@ -74,7 +73,7 @@ WORLDS = (
 FARS = ("1e-2", "1e-3", "1e-4")
 
 
-def trial(world: World, rng: np.random.Generator, stored: int) -> Sample:
+def trial(world: World, rng: np.random.Generator, stored: int) -> ComparisonSample:
     """Draw people, images and all their comparisons; keep the impostor tail."""
     n, m = world.people, world.images
     image = rng.normal(0, world.image, (n, m))
@@ -99,7 +98,7 @@ def trial(world: World, rng: np.random.Generator, stored: int) -> Sample:
     subject = np.repeat(np.arange(n), len(first))
     order = np.argsort(-genuine.ravel())
     images = np.full(n, float(m))
-    return Sample(
+    return ComparisonSample(
         subjects=n,
         genuine=genuine.ravel()[order],
         genuine_subject=subject[order],
@@ -112,7 +111,7 @@ def trial(world: World, rng: np.random.Generator, stored: int) -> Sample:
     )
 
 
-def pair_draws(s: Sample, draws: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def pair_draws(s: ComparisonSample, draws: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Resample comparisons one by one, as is commonly done."""
     out = {f"tpr@far={far}": np.empty(draws) for far in FARS}
     for d in range(draws):
@@ -135,7 +134,7 @@ def covered(value: float, drawn: np.ndarray, truth: float) -> tuple[bool, float]
     return low <= truth <= high, high - low
 
 
-def product_weights(s: Sample, draws: int, seed: int) -> dict[str, np.ndarray]:
+def product_weights(s: ComparisonSample, draws: int, seed: int) -> dict[str, np.ndarray]:
     """Impostor pairs weighted by w_i w_j without the correction."""
     names = [f"tpr@far={far}" for far in FARS]
     return metric_draws(s, names, draws, seed, c=dict.fromkeys(names, 1.0))

@@ -17,6 +17,9 @@ from evalkit.arrays import identities, labels, whole_numbers
 from evalkit.errors import ProtocolError, UnknownMetricError
 from evalkit.escaping import printable
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.integer[Any]]
+Bools = NDArray[np.bool_]
 Progress = Callable[[int, int], None]  # done, in all
 _SHOWN = 3  # metrics in the short form of a report
 

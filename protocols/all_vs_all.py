@@ -23,6 +23,7 @@ from evalkit.protocols.metrics import cmc, tpr_estimate
 from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import to_arrays
 from evalkit.types import Estimate, Progress, Report
 
 NAME = "all-vs-all"
@@ -76,7 +77,7 @@ def evaluate(
             "flip": flip,
         },
         curves=_curves(x, subject, found),
-        outcomes=outcomes,
+        outcomes=to_arrays(outcomes),
         identity=of_rows(
             {"subject": numbered(subject)}, len(x), keys=keys, images=images, set_name=set_name
         ),

@@ -31,10 +31,15 @@ from evalkit.protocols.metrics import compat
 from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
 from evalkit.protocols.uncertainty.intervals import bounded
-from evalkit.protocols.uncertainty.outcomes import DRAWN, sample_of
+from evalkit.protocols.uncertainty.outcomes import (
+    DrawnOutcomes,
+    SearchOutcomes,
+    SetOutcomes,
+    to_arrays,
+)
 from evalkit.protocols.uncertainty.resampling import metric_draws
-from evalkit.protocols.uncertainty.samples import Floats, Outcomes
-from evalkit.types import Estimate, Failures, Report
+from evalkit.protocols.uncertainty.sample import sample_of
+from evalkit.types import Estimate, Failures, Floats, Report
 
 NAME = "blufr"
 VERSION = 1
@@ -116,11 +121,10 @@ def evaluate(
         pairs = set_outcomes(x[t.test], who[t.test], fars=[far], engine=engine)
         searched, searches = _searched(x, who, t, fpir, engine)
         every.append(_verified(pairs, far) | searched)
-        asked = np.unique(np.concatenate([searches["mate_subject"], searches["nonmate_subject"]]))
         drawn.append(
             (
                 _draws(pairs, f"tpr@far={far}", weights[:, np.unique(who[t.test])]),
-                _draws(searches, f"tpir@fpir={fpir}", weights[:, asked]),
+                _draws(searches, f"tpir@fpir={fpir}", weights[:, np.unique(who[t.probe])]),
             )
         )
     found = {name: mu_minus_sigma([m[name] for m in every]) for name in every[0]}
@@ -140,12 +144,9 @@ def evaluate(
             impostor=sum(f.impostor for f in rejected),
         ),
         provenance={"images": len(x), "trials": len(trials), "flip": flip},
-        outcomes={
-            "subject": who,
-            "trials": _digest(trials),
-            "seed": np.array(seed),
-            **{f"{DRAWN}{name}": values for name, values in kept.items()},
-        },
+        outcomes=to_arrays(
+            DrawnOutcomes(subject=who, trials=_digest(trials), seed=seed, drawn=kept)
+        ),
         identity=of_rows(
             {"subject": numbered(subject), "trials": _digest(trials)},
             len(features),
@@ -160,7 +161,9 @@ def _weights(people: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return np.bincount(rng.integers(0, people, people), minlength=people)
 
 
-def _draws(kept: Outcomes, name: str, weights: NDArray[np.int64]) -> Floats | None:
+def _draws(
+    kept: SetOutcomes | SearchOutcomes, name: str, weights: NDArray[np.int64]
+) -> Floats | None:
     return metric_draws(sample_of(kept), [name], len(weights), weights=weights).get(name)
 
 
@@ -181,14 +184,14 @@ def _digest(trials: Sequence[Trial]) -> NDArray[np.uint8]:
     return np.frombuffer(h.digest(), np.uint8)
 
 
-def _verified(pairs: Outcomes, far: str) -> dict[str, Estimate]:
+def _verified(pairs: SetOutcomes, far: str) -> dict[str, Estimate]:
     """Compare every two test images: TPR by both rules, from the highest impostor scores alone."""
-    genuine, impostors = pairs["genuine_score"], int(pairs["impostors"])
+    genuine, impostors = pairs.genuine_score, pairs.impostors
     if impostors < 1:
         raise ProtocolError("the test images are all of one person")
     allowed = metrics.false_accepts_allowed(far, impostors)
     count = min(allowed + 2, impostors)
-    top = pairs["impostor_score"][:count]
+    top = pairs.impostor_score[:count]
     top = np.append(top, np.full(count - len(top), -np.inf))  # failures
     ours = metrics.tpr_of_highest(far, genuine, top, impostors)
     theirs = compat.blufr(genuine, top, str(Fraction(far) * impostors / count))
@@ -201,10 +204,10 @@ def _verified(pairs: Outcomes, far: str) -> dict[str, Estimate]:
 
 def _searched(
     x: NDArray[np.float32], subject: Rows, trial: Trial, fpir: str, engine: allpairs.Engine | None
-) -> tuple[dict[str, Estimate], dict[str, NDArray[Any]]]:
+) -> tuple[dict[str, Estimate], SearchOutcomes]:
     """Search the gallery: detection and identification rate at rank 1, by both rules.
 
-    Returns the searches too, as `outcomes.searches_of` reads them.
+    Returns the searches too.
     """
     who, enrolled = subject[trial.probe], subject[trial.gallery]
     if len(np.unique(enrolled)) != len(enrolled):
@@ -226,14 +229,14 @@ def _searched(
         f"dir@fpir={fpir},rank=1": metrics.dir_at_fpir(mate[mated], rank, best, fpir),
         f"dir@fpir={fpir},rank=1,rule=blufr": compat.blufr(hit, best, fpir),
     }
-    return measured, {
-        "rank": rank,
-        "rank_subject": who[mated],
-        "mate_score": hit,
-        "mate_subject": who[mated],
-        "nonmate_score": best,
-        "nonmate_subject": who[~mated],
-    }
+    return measured, SearchOutcomes(
+        rank=rank,
+        rank_subject=who[mated],
+        mate_score=hit,
+        mate_subject=who[mated],
+        nonmate_score=best,
+        nonmate_subject=who[~mated],
+    )
 
 
 def mu_minus_sigma(trials: Sequence[Estimate]) -> Estimate:

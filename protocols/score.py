@@ -21,6 +21,7 @@ from evalkit.protocols.failures import count_failures
 from evalkit.protocols.metrics import checked_scores
 from evalkit.protocols.metrics.kfold import best_threshold, check_folds
 from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import PairOutcomes, to_arrays
 from evalkit.types import Estimate, PairSet, Report, SetIdentity
 
 NAME = "score"
@@ -70,7 +71,7 @@ def evaluate(
     if fold is None:
         del measured["accuracy"]
     measured[BEST] = best_accuracy(score, genuine)
-    outcomes = {"score": score, "genuine": genuine} | ({} if fold is None else {"fold": fold})
+    outcomes = PairOutcomes(score=score, genuine=genuine, fold=fold)
     if pairs is not None:
         subject = None if subject is None else identities(subject, len(subject))
         outcomes = verification.outcomes(score, pairs, fold, subject)
@@ -85,7 +86,7 @@ def evaluate(
             "folds": "none" if fold is None else verification.FOLDS_OF_LIST,
         },
         curves=verification.pictures(score, genuine),
-        outcomes=outcomes,
+        outcomes=to_arrays(outcomes),
         identity=_identity(genuine, fold, pairs, subject, keys, images, set_name),
     )
 

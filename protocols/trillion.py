@@ -34,6 +34,7 @@ from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.one_to_many import mate_scores, ordered_genuine_pairs, tpr_by_far
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import to_arrays
 from evalkit.types import Estimate, Report
 
 NAME = "trillion"
@@ -128,7 +129,7 @@ def evaluate(
             "distractors": len(gallery),
             "impostor_pairs": len(probe) * len(gallery),
         },
-        outcomes=outcomes,
+        outcomes=to_arrays(outcomes),
         identity=of_rows(
             {"subject": numbered(subject)},
             len(features),
@@ -172,7 +173,7 @@ def evaluate_one_set(
         metrics=with_intervals(measured, outcomes),
         failures=count_failures_of_sets(failed(x), subject),
         provenance={"images": len(x), "impostor_pairs": seen.n_impostor},
-        outcomes=outcomes,
+        outcomes=to_arrays(outcomes),
         identity=of_rows(
             {"subject": numbered(subject)},
             len(features),

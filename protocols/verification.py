@@ -30,6 +30,7 @@ from evalkit.protocols.metrics.kfold import (
 from evalkit.protocols.metrics.similarity import Flip, failed
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import PairOutcomes, to_arrays
 from evalkit.types import Estimate, PairSet, Report
 
 NAME = "verification"
@@ -117,7 +118,8 @@ def evaluate(
     used = np.union1d(pairs.left, pairs.right)
     lost = used[failed(recipes.fused(how, features[used]))]  # a view not fused may be missing
     if recipe is not None and fold is not None:
-        kept["decided"] = decisions(found.by_fold, pairs.genuine, fold, how.rule)
+        decided = decisions(found.by_fold, pairs.genuine, fold, how.rule)
+        kept = replace(kept, decided=decided)
     measured = measures(
         found.score, pairs.genuine, fold, fars, by_fold=found.by_fold, rule=how.rule
     )
@@ -140,7 +142,7 @@ def evaluate(
             **found.learned,
         },
         curves=pictures(found.score, pairs.genuine),
-        outcomes=kept,
+        outcomes=to_arrays(kept),
         identity=of_pairs(
             pairs, fold, subject, len(features), keys=keys, images=images, set_name=set_name
         ),
@@ -224,17 +226,14 @@ def outcomes(
     pairs: PairSet,
     fold: NDArray[np.integer[Any]] | None,
     subject: NDArray[np.integer[Any]] | None,
-) -> dict[str, NDArray[Any]]:
-    """Return per-pair arrays for paired tests: score, genuine, rows, fold and subjects if known."""
-    columns: dict[str, NDArray[Any]] = {
-        "score": score,
-        "genuine": pairs.genuine,
-        "left": pairs.left,
-        "right": pairs.right,
-    }
-    if fold is not None:
-        columns["fold"] = fold
-    if subject is not None:
-        columns["left_subject"] = subject[pairs.left]
-        columns["right_subject"] = subject[pairs.right]
-    return columns
+) -> PairOutcomes:
+    """Return the outcome of each pair, with folds and subjects where known."""
+    return PairOutcomes(
+        score=score,
+        genuine=pairs.genuine,
+        left=pairs.left,
+        right=pairs.right,
+        fold=fold,
+        left_subject=None if subject is None else subject[pairs.left],
+        right_subject=None if subject is None else subject[pairs.right],
+    )

@@ -16,8 +16,8 @@ from evalkit.protocols import ijb
 from evalkit.protocols.ijb import pair_scores, templates
 from evalkit.protocols.metrics import tpr_at_far
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
-from evalkit.protocols.uncertainty.outcomes import sample_of
 from evalkit.protocols.uncertainty.resampling import metric_draws
+from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.types import PairSet
 
 
@@ -136,8 +136,9 @@ def test_a_long_list_keeps_its_exact_tail_and_nearly_the_same_spread() -> None:
     kept = pair_scores.outcomes(pair_scores.screen(x, pairs), pairs, ["0.01"])
     score = exact_scores(x, pairs.left, x, pairs.right)[~pairs.genuine]
     top = np.sort(score)[::-1][: 2 * (len(score) // 100) + 100]
-    np.testing.assert_array_equal(kept["impostor_score"], top)
-    assert kept["left_images"].sum() == kept["right_images"].sum() == len(score)
+    np.testing.assert_array_equal(kept.impostor_score, top)
+    assert kept.left_images is not None and kept.right_images is not None
+    assert kept.left_images.sum() == kept.right_images.sum() == len(score)
     whole = pair_scores.outcomes(pair_scores.screen(x, pairs), pairs, ["1"])
     a, b = (metric_draws(sample_of(o), ["tpr@far=0.01"], 400) for o in (kept, whole))
     assert a["tpr@far=0.01"].std() == pytest.approx(b["tpr@far=0.01"].std(), rel=0.1)
@@ -164,11 +165,11 @@ def test_a_high_far_of_a_long_list_is_drawn_from_some_of_its_pairs(
     monkeypatch.setattr(pair_scores, "LONGEST_TAIL", 300)
     monkeypatch.setattr(pair_scores, "SAMPLED", 5000)
     kept = pair_scores.outcomes(scored, pairs, ["0.5", "0.01"])
-    n = int(kept["impostors"])
-    assert len(kept["impostor_score"]) == 2 * int(0.01 * n) + 100
-    k = kept["sampled_place"]
+    n = kept.impostors
+    assert len(kept.impostor_score) == 2 * int(0.01 * n) + 100
+    k = kept.sampled_place
     exact = exact_scores(x, scored.left[k], x, scored.right[k])
-    np.testing.assert_array_equal(kept["sampled_score"], exact)
+    np.testing.assert_array_equal(kept.sampled_score, exact)
     a, b = (metric_draws(sample_of(o), ["tpr@far=0.5"], 200)["tpr@far=0.5"] for o in (whole, kept))
     assert abs(a.mean() - b.mean()) < a.std() and 0.7 < b.std() / a.std() < 1.5
 

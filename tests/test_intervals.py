@@ -18,13 +18,14 @@ from evalkit.protocols.uncertainty.bootstrap import (
     subject_weights,
 )
 from evalkit.protocols.uncertainty.intervals import clopper_pearson, logit_interval, with_intervals
-from evalkit.protocols.uncertainty.outcomes import people_of_pairs, sample_of
+from evalkit.protocols.uncertainty.outcomes import parts_of, to_arrays
 from evalkit.protocols.uncertainty.resampled_rates import excess
 from evalkit.protocols.uncertainty.resampling import metric_draws, paired_draws
-from evalkit.protocols.uncertainty.samples import Sample, parts_of
+from evalkit.protocols.uncertainty.sample import ComparisonSample, people_of_pairs, sample_of
 from evalkit.types import Estimate
 
 BEST = "accuracy@threshold=best"
+SEARCH = ("rank", "rank_subject")
 NAMES = ["accuracy", "auc", "eer", "tpr@far=1e-1", "tpr@far=0.02", BEST]
 
 
@@ -126,7 +127,7 @@ def slow_accuracy(o: dict[str, NDArray]) -> float:
     return float(np.mean(accuracy))
 
 
-def slow_shrinkage(s: Sample, e: NDArray[np.float64]) -> float:
+def slow_shrinkage(s: ComparisonSample, e: NDArray[np.float64]) -> float:
     """The same quotient by looking at every two pairs."""
     clustered = product = fourth = 0.0
     per = np.zeros(s.subjects)
@@ -315,14 +316,13 @@ def test_parts_have_the_metrics_that_end_with_their_names() -> None:
     assert part_of("tpr@far=1e-6,distractors=100", parts) is None
     assert part_of("tpr@far=1e-6,distractors=10,rule=devkit", parts) is None
     assert part_of("auc", [""]) == ""
-    o = {
-        "a=1/rank": np.ones(1),
-        "a=1/keys": np.ones(2),
-        "b=2/rank": np.ones(3),
-        "score": np.ones(4),
+    o = {f"{part}/{name}": np.ones(n) for part, n in (("a=1", 1), ("b=2", 3)) for name in SEARCH}
+    o |= {"score": np.ones(4), "genuine": np.ones(4), "c=3/unknown": np.ones(2)}
+    split = {
+        part: {n: len(c) for n, c in to_arrays(of).items()} for part, of in parts_of(o).items()
     }
-    split = {part: {n: len(c) for n, c in of.items()} for part, of in parts_of(o).items()}
-    assert split == {"a=1": {"rank": 1, "keys": 2}, "b=2": {"rank": 3}, "": {"score": 4}}
+    searched = {"a=1": dict.fromkeys(SEARCH, 1), "b=2": dict.fromkeys(SEARCH, 3)}
+    assert split == {**searched, "": {"score": 4, "genuine": 4}}
 
 
 def test_distractors_are_drawn_among_themselves() -> None:

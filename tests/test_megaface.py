@@ -16,7 +16,7 @@ from evalkit.protocols.megaface import devkit
 from evalkit.protocols.metrics import tpr_at_far
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
-from evalkit.protocols.uncertainty.samples import parts_of
+from evalkit.protocols.uncertainty.outcomes import parts_of, to_arrays
 from evalkit.types import Report
 from evalkit.verdict.compare import compare
 from evalkit.verdict.gate import Rule, check
@@ -253,7 +253,9 @@ def one_size(report: Report, n: int) -> Report:
     """The report with one size only, its outcomes as an older evalkit named them."""
     name = f"distractors={n}"
     metrics = {k: m for k, m in report.metrics.items() if k.endswith(name)}
-    return replace(report, metrics=metrics, outcomes=parts_of(report.outcomes or {})[name])
+    return replace(
+        report, metrics=metrics, outcomes=to_arrays(parts_of(report.outcomes or {})[name])
+    )
 
 
 def test_only_sizes_that_both_reports_have_are_paired() -> None:

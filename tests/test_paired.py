@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.uncertainty.outcomes import sample_of
 from evalkit.protocols.uncertainty.paired import (
     decision_difference,
     differences,
     mcnemar,
     mcnemar_noticeable,
 )
+from evalkit.protocols.uncertainty.sample import sample_of
 
 # The gate arithmetic of 6,000 pairs; by hand: 2 * sum of binomial coefficients / 2^n.
 GOLDEN = [(6, 0, 2 / 2**6), (8, 2, 2 * (1 + 10 + 45) / 2**10), (12, 2, 2 * (1 + 14 + 91) / 2**14)]

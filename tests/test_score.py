@@ -14,8 +14,8 @@ from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import score
 from evalkit.protocols.metrics import auc, eer, tpr_at_far
 from evalkit.protocols.uncertainty.intervals import clopper_pearson
-from evalkit.protocols.uncertainty.outcomes import sample_of
 from evalkit.protocols.uncertainty.resampling import metric_draws
+from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report.markdown import report_markdown
 from evalkit.report.table import table
 from evalkit.verdict.compare import compare

@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.protocols.uncertainty.outcomes import sample_of
 from evalkit.protocols.uncertainty.resampling import metric_draws, paired_draws, threshold_draws
+from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.types import Estimate
 
 SUBJECT = np.array([0, 0, 1, 2, 2, 2, -1, -1, 3, 3])
@@ -20,21 +22,21 @@ def test_one_set_keeps_every_genuine_pair_and_the_tail() -> None:
     o = set_outcomes(x, SUBJECT, fars=["0.1"])
     genuine = [(0, 1), (3, 4), (3, 5), (4, 5), (8, 9)]
     expected = [float(x[i].astype(float) @ x[j].astype(float)) for i, j in genuine]
-    assert o["genuine_score"] == pytest.approx(expected)
-    assert o["impostors"] == 45 - 5
-    assert len(o["impostor_score"]) == 40  # fewer than twice the allowed and a hundred
-    assert (np.diff(o["impostor_score"]) <= 0).all()
-    assert o["left_images"].sum() == 10
+    assert o.genuine_score == pytest.approx(expected)
+    assert o.impostors == 45 - 5
+    assert len(o.impostor_score) == 40  # fewer than twice the allowed and a hundred
+    assert (np.diff(o.impostor_score) <= 0).all()
+    assert o.left_images.sum() == 10
     assert sample_of(o).subjects == 6  # four people, two rows of nobody
 
 
 def test_two_sets_have_subjects_of_their_own_where_nobody_is_named() -> None:
     x, y = features(10), features(4, 1)
     o = set_outcomes(x, SUBJECT, y, np.array([-1, 2, -1, 0]), fars=["0.1"])
-    assert o["impostors"] == 40 - 3 - 2
-    assert len(o["genuine_score"]) == 5
+    assert o.impostors == 40 - 3 - 2
+    assert len(o.genuine_score) == 5
     assert sample_of(o).subjects == 6 + 2
-    assert (o["left_images"] * o["right_images"]).sum() == 3 + 2
+    assert (o.left_images * o.right_images).sum() == 3 + 2
 
 
 def test_the_tail_gives_the_draws_of_the_whole_list() -> None:
@@ -45,7 +47,7 @@ def test_the_tail_gives_the_draws_of_the_whole_list() -> None:
     )
     whole = set_outcomes(x, subject, fars=["1"])
     short = set_outcomes(x, subject, fars=["0.01"])
-    assert len(short["impostor_score"]) < len(whole["impostor_score"])
+    assert len(short.impostor_score) < len(whole.impostor_score)
     names = ["tpr@far=0.01", "tpr@far=0.002"]
     a, b = (metric_draws(sample_of(o), names, 40) for o in (whole, short))
     for name in names:
@@ -71,12 +73,12 @@ def test_a_far_that_needs_too_many_pairs_has_some_of_them_at_random(sets: int) -
     some = set_outcomes(
         x, subject, *two, fars=["0.1", "0.001"], longest=300, sampled=6000, **genuine
     )
-    needed = 2 * int(0.001 * int(whole["impostors"])) + 100
-    assert len(some["impostor_score"]) == needed and len(some["sampled_score"]) == 6000
-    p, q = some["sampled_rows"].T
+    needed = 2 * int(0.001 * whole.impostors) + 100
+    assert len(some.impostor_score) == needed and len(some.sampled_score) == 6000
+    p, q = some.sampled_rows.T
     y = x if sets == 1 else two[0]
-    np.testing.assert_array_equal(some["sampled_score"], exact_scores(x, p, y, q))
-    assert (some["sampled_left"] != some["sampled_right"]).all()
+    np.testing.assert_array_equal(some.sampled_score, exact_scores(x, p, y, q))
+    assert (some.sampled_left != some.sampled_right).all()
     assert sets == 2 or (p < q).all()
     full, thin = sample_of(whole), sample_of(some)
     names = ["tpr@far=0.1", "tpr@far=0.001"]
@@ -87,11 +89,11 @@ def test_a_far_that_needs_too_many_pairs_has_some_of_them_at_random(sets: int) -
     found = with_intervals({n: Estimate(value=float(a[n].mean())) for n in names}, some, draws=50)
     assert found[names[0]].interval.endswith("seed 0, of a random sample of impostors")
     assert found[names[1]].interval.endswith("seed 0")
-    other = {**some, "sampled_score": some["sampled_score"] + rng.normal(0, 0.01, 6000)}
+    other = replace(some, sampled_score=some.sampled_score + rng.normal(0, 0.01, 6000))
     paired = paired_draws(thin, sample_of(other), names, 50)
     assert 0 < paired[names[0]].std() < b[names[0]].std() / 2
     thresholds, fars = threshold_draws(thin, "0.1", 50) or (np.empty(0), np.empty(0))
-    border = np.sort(whole["impostor_score"])[::-1][int(0.1 * int(whole["impostors"]))]
+    border = np.sort(whole.impostor_score)[::-1][int(0.1 * whole.impostors)]
     assert abs(thresholds.mean() - border) < thresholds.std() and abs(fars.mean() - 0.1) < 0.02
 
 
@@ -102,7 +104,7 @@ def test_searches_share_the_people_of_the_pairs() -> None:
     assert s.rank_subject is not None
     assert s.left_images is not None
     assert s.left_images[s.rank_subject].tolist() == [2, 3, 2]
-    people = dict(zip([0, 2, 2, 2, 3], o["genuine_subject"], strict=True))
+    people = dict(zip([0, 2, 2, 2, 3], o.genuine_subject, strict=True))
     assert s.rank_subject.tolist() == [people[0], people[2], people[3]]
 
 
@@ -111,8 +113,8 @@ def test_genuine_pairs_of_one_side_are_kept_as_given() -> None:
     subject = np.array([0, 0, 1, 1, 2, 2])
     genuine = np.array([0, 2]), np.array([1, 3]), np.array([0.9, 0.8])
     o = set_outcomes(x, subject, y, np.full(5, -1), fars=["0.1"], genuine=genuine)
-    assert o["genuine_score"].tolist() == [0.9, 0.8]
-    assert o["impostors"] == 30
+    assert o.genuine_score.tolist() == [0.9, 0.8]
+    assert o.impostors == 30
     s = sample_of(o)
     assert s.subjects == 3 + 5
     assert s.left_images is not None

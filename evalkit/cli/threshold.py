@@ -17,14 +17,12 @@ from evalkit.cli.terminal import say, show
 from evalkit.errors import ReportError
 from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.uncertainty.deployed_threshold import deployed_threshold, measured_at
-from evalkit.protocols.uncertainty.outcomes import sample_of
-from evalkit.protocols.uncertainty.samples import Outcomes, parts_of
+from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes, parts_of
+from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report.guard import outcomes_of_strangers
 from evalkit.report.table import accepts, caveat
 from evalkit.types import Report
 from evalkit.verdict.gate import near
-
-_COMPARED = {"score", "genuine_score"}
 
 
 @click.command(
@@ -82,20 +80,25 @@ def operating_point(report: Report, far: str, where: str = "the report") -> dict
         raise ReportError(f"{far} is by another project's rule", f"deploy that of --far {plain}")
     outcomes, far = _outcomes_at(report, far)
     m = report.metrics.get(name)
-    if m is None and outcomes:
+    if m is None and outcomes is not None:
         m = measured_at(outcomes, far)
     if m is None:
         known = [n for n in report.metrics if resampling_of(n)[0] == "tpr"]
         raise ReportError(f"{where} holds nothing at FAR {far}", near(name, known))
     if m.value is None or m.threshold is None:
         raise ReportError(f"{where} cannot support FAR {far}: {m.note}", "measure more impostors")
-    point = deployed_threshold(m, m.threshold, far, sample_of(outcomes) if outcomes else None)
+    sample = None if outcomes is None else sample_of(outcomes)
+    point = deployed_threshold(m, m.threshold, far, sample)
     return asdict(replace(point, note="; ".join(filter(None, [m.note, caveat(report)]))))
 
 
-def _outcomes_at(report: Report, far: str) -> tuple[Outcomes, str]:
+def _outcomes_at(report: Report, far: str) -> tuple[PairOutcomes | SetOutcomes | None, str]:
     """Find the part of the outcomes that a FAR is of, and the FAR alone."""
-    parts = {p: o for p, o in parts_of(report.outcomes or {}).items() if _COMPARED & set(o)}
+    parts = {
+        part: outcomes
+        for part, outcomes in parts_of(report.outcomes or {}).items()
+        if isinstance(outcomes, PairOutcomes | SetOutcomes)
+    }
     alone, _, part = far.partition(",")
     if part in parts:
         return parts[part], alone
@@ -103,4 +106,4 @@ def _outcomes_at(report: Report, far: str) -> tuple[Outcomes, str]:
         named = [p for p in parts if p]
         hint = near(part, named) if named else "it holds one set: give the FAR alone"
         raise ReportError(f"the report has no set {part!r}", hint)
-    return (next(iter(parts.values())), far) if len(parts) == 1 else ({}, far)
+    return (next(iter(parts.values())), far) if len(parts) == 1 else (None, far)

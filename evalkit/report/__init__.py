@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ReportError
 from evalkit.files import as_path, is_stream, partial_file, refuse_unwritable, whole_file
+from evalkit.protocols.uncertainty import outcomes
 from evalkit.report import pair
 from evalkit.strict_json import parsed
 from evalkit.types import Estimate, Failures, Report, SetIdentity
@@ -27,7 +28,7 @@ from evalkit.types import Estimate, Failures, Report, SetIdentity
 FORMAT = "evalkit-report"
 VERSION = 2
 READ = (1, 2)  # of 1, nobody knows which comparisons it holds
-_IDENTITY = "identity"  # among the outcomes: of which comparisons they are
+_STAMPS = ("format", "version", "identity")  # among the outcomes: of which comparisons they are
 _FIELDS = {field.name for field in dataclasses.fields(Estimate)}
 _COUNTS = ("n", "false_accepts")
 _LARGEST = 256 << 20
@@ -117,7 +118,8 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
     if is_stream(beside):
         raise ReportError(f"{beside} is no file", "outcomes are kept there: give another name")
     with partial_file(beside) as held, partial_file(path) as f:
-        named = {**report.outcomes, _IDENTITY: np.array(_spelled_identity(report.identity))}
+        stamps = (outcomes.FORMAT, outcomes.VERSION, _spelled_identity(report.identity))
+        named = {**report.outcomes, **dict(zip(_STAMPS, map(np.array, stamps), strict=True))}
         np.savez_compressed(held, **named)  # type: ignore[arg-type]
         held.flush()
         with Path(held.name).open("rb") as written:
@@ -148,14 +150,21 @@ def opened(report: Report | str | os.PathLike[str]) -> Report:
     return report if isinstance(report, Report) else read(report)
 
 
-def _with_outcomes(report: Report, outcomes: dict[str, NDArray[Any]] | None, path: Path) -> Report:
+def _with_outcomes(report: Report, arrays: dict[str, NDArray[Any]] | None, path: Path) -> Report:
     """Join a report and its outcomes; ReportError where these say they are of other comparisons."""
-    if outcomes is None:
+    if arrays is None:
         return report
-    held = str(outcomes.pop(_IDENTITY, _spelled_identity(SetIdentity())))
+    early = (outcomes.FORMAT, 1, _spelled_identity(SetIdentity()))  # of files without stamps
+    form, version, held = (str(arrays.pop(*of)) for of in zip(_STAMPS, early, strict=True))
+    if form != outcomes.FORMAT or version not in map(str, outcomes.READ):
+        raise ReportError(
+            f"{pair.outcomes_path(path)} is {form} version {version}, this evalkit reads "
+            f"{' and '.join(map(str, outcomes.READ))} of {outcomes.FORMAT}",
+            "use the evalkit that wrote it, or a newer one",
+        )
     if held != _spelled_identity(report.identity):
         raise _not_its_outcomes(path)
-    return dataclasses.replace(report, outcomes=outcomes)
+    return dataclasses.replace(report, outcomes=arrays)
 
 
 def _not_its_outcomes(path: Path) -> ReportError:

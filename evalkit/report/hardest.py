@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import EvalkitError
+from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes, parts_of
 from evalkit.report.guard import outcomes_of_strangers
-from evalkit.types import Report
+from evalkit.types import Floats, Ints, Report
 
 MOST = 12
 _SIDE = 192  # pixels of a thumbnail, twice what is shown
+_Scored = tuple[Floats, Ints]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +47,38 @@ def hardest(
     report: Report, images: str | os.PathLike[str] | None = None, most: int = MOST
 ) -> list[Hardest]:
     """List the lowest genuine and the highest impostor pairs that the outcomes name by key."""
-    o = report.outcomes or {}
-    if "keys" not in o:
+    o = parts_of(report.outcomes or {}).get("")
+    if not isinstance(o, PairOutcomes | SetOutcomes) or o.keys is None:
         return []
-    if "score" in o:
-        genuine = o["genuine"].astype(bool)
-        rows = np.stack([o["left"], o["right"]], axis=1)
-        sides = {k: (o["score"][m], rows[m]) for k, m in (("g", genuine), ("i", ~genuine))}
-    elif "genuine_rows" in o and "impostor_rows" in o:
-        sides = {
-            "g": (o["genuine_score"], o["genuine_rows"]),
-            "i": (o["impostor_score"], o["impostor_rows"]),
-        }
-    else:
-        return []
-    look = _Thumbnails(images, o["keys"])
+    genuine, impostor = _pairs(o)
+    look = _Thumbnails(images, o.keys)
     return [
         Hardest(
             "hardest-genuine",
             "Hardest genuine pairs",
             "Same person by label, lowest scores: hard images, or wrong labels.",
-            _extreme(*sides["g"], o["keys"], most, 1, look),
+            _extreme(*genuine, o.keys, most, 1, look),
         ),
         Hardest(
             "closest-impostors",
             "Closest impostor pairs",
             "Different people by label, highest scores: look-alikes, or one person twice named.",
-            _extreme(*sides["i"], o["keys"], most, -1, look),
+            _extreme(*impostor, o.keys, most, -1, look),
         ),
     ]
+
+
+def _pairs(o: PairOutcomes | SetOutcomes) -> tuple[_Scored, _Scored]:
+    """Scores of genuine and of impostor pairs, with the two rows of each; none where not kept."""
+    none = np.empty(0), np.empty((0, 2), np.int64)
+    if isinstance(o, SetOutcomes):
+        if o.genuine_rows is None or o.impostor_rows is None:
+            return none, none
+        return (o.genuine_score, o.genuine_rows), (o.impostor_score, o.impostor_rows)
+    if o.left is None or o.right is None:
+        return none, none
+    genuine, rows = o.genuine.astype(bool), np.stack([o.left, o.right], axis=1)
+    return (o.score[genuine], rows[genuine]), (o.score[~genuine], rows[~genuine])
 
 
 def _extreme(

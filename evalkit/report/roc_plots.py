@@ -11,12 +11,17 @@ from evalkit.escaping import printable
 from evalkit.protocols.metrics import exact_rate
 from evalkit.protocols.metrics.vocabulary import read
 from evalkit.protocols.uncertainty.intervals import logit_interval
-from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.outcomes import (
+    Outcomes,
+    PairOutcomes,
+    SetOutcomes,
+    parts_of,
+)
 from evalkit.protocols.uncertainty.resampled_searches import rate_of
 from evalkit.protocols.uncertainty.resampling import metric_draws
-from evalkit.protocols.uncertainty.samples import Floats, Outcomes, parts_of
+from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report.style import Model, colour, percent_ticks, short
-from evalkit.types import Estimate, Report
+from evalkit.types import Estimate, Floats, Report
 
 BAND_DRAWS = 300
 BEFORE = 1.3  # how far a curve is drawn before its first false accept
@@ -99,7 +104,7 @@ def roc_points(report: Report) -> tuple[Floats, Floats]:
     if "roc" in report.curves:
         curve = report.curves["roc"]
         return np.asarray(curve["far"], float), np.asarray(curve["tpr"], float)
-    sample = sample_of(_drawn_part(report)[1])
+    sample = sample_of(_drawn_part(report)[1] or {})
     # Just above the k-th highest impostor: k - 1 false accepts.
     k = np.unique(np.geomspace(1, len(sample.impostor), 400).astype(int))
     above = np.searchsorted(-sample.genuine, -sample.impostor[k - 1], "left")
@@ -115,25 +120,25 @@ def reported(report: Report) -> list[tuple[str, Estimate]]:
     return [(far, m) for (kind, far), m in points if kind == "tpr" and rate_of(far) is not None]
 
 
-def _drawn_part(report: Report) -> tuple[str, Outcomes]:
+def _drawn_part(report: Report) -> tuple[str, Outcomes | None]:
     """Find the part of the outcomes with the most impostor comparisons, the first of equal ones."""
     parts = parts_of(report.outcomes or {})
-    most = max(parts, key=lambda p: int(parts[p].get("impostors", 0)), default="")
-    return most, parts.get(most, {})
+    most = max(parts, key=lambda p: getattr(parts[p], "impostors", 0), default="")
+    return most, parts.get(most)
 
 
 def has_roc(report: Report) -> bool:
     """Tell whether a report holds a ROC, or outcomes that `roc_points` makes one of."""
     o = _drawn_part(report)[1]
     return "roc" in report.curves or (
-        "genuine_score" in o and len(o["genuine_score"]) > 0 and len(o["impostor_score"]) > 0
+        isinstance(o, SetOutcomes) and len(o.genuine_score) > 0 and len(o.impostor_score) > 0
     )
 
 
 def band(report: Report, points: int = 24) -> tuple[list[float], list[float], list[float]]:
     """FARs with the ends of TPR's 95 % interval at each; empty without outcomes."""
     outcomes = _drawn_part(report)[1]
-    if not ({"score", "genuine_score"} & set(outcomes)):
+    if not isinstance(outcomes, PairOutcomes | SetOutcomes):
         return [], [], []
     sample = sample_of(outcomes)
     if not len(sample.impostor) or not len(sample.genuine):

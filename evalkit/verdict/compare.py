@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evalkit.errors import ReportError
 from evalkit.escaping import laid_out, printable
@@ -22,12 +23,18 @@ from evalkit.identity import (
 )
 from evalkit.protocols.metrics.vocabulary import better, part_of
 from evalkit.protocols.uncertainty.intervals import affordable
-from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.outcomes import (
+    Arrays,
+    Outcomes,
+    PairOutcomes,
+    parts_of,
+    shared,
+)
 from evalkit.protocols.uncertainty.paired import Difference, differences
-from evalkit.protocols.uncertainty.samples import Outcomes, Sample, parts_of
+from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report.guard import outcomes_of_strangers
 from evalkit.report.table import interval_of_points, points, spelled
-from evalkit.types import Report
+from evalkit.types import Bools, Report
 
 # What must agree before two numbers may be subtracted: field -> what a difference would mean.
 MUST_AGREE = {
@@ -61,26 +68,7 @@ SAME_SET = {
 IGNORABLE = (*MUST_AGREE, *SAME_SET)
 _DRAWS = 500
 _A_SECOND = 100_000_000  # comparisons touched in all draws
-# The arrays that say which comparisons the outcomes are of; those that number rows and people.
-_ROWS = ("left", "right", "left_subject", "right_subject")
-_COMPARISONS = (
-    "genuine",
-    "left",
-    "right",
-    "fold",
-    "genuine_subject",
-    "left_images",
-    "right_images",
-    "impostors",
-    "rank_subject",
-    "mate_subject",
-    "nonmate_subject",
-    "mate_gallery",
-    "nonmate_gallery",
-    "subject",
-    "trials",
-    "seed",
-)
+_SIDES = ("left", "right", "left_subject", "right_subject")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +154,7 @@ def compare(
             of_part = [n for n in values if part_of(n, pairable) == part]
             times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
             found |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
-            flips += _flips(*held, *samples)
+            flips += _flips(held, (samples[0].decided, samples[1].decided))
     return Comparison(values, {n: found[n] for n in values if n in found}, tuple(flips), why)
 
 
@@ -235,50 +223,68 @@ def _pairable(base: Report, other: Report) -> tuple[dict[str, tuple[Outcomes, Ou
             why.append(f"only the {'first' if part in a else 'second'} report has outcomes{where}")
             continue
         x, y = a[part], b[part]
-        if same and _first_difference(x, y, _ROWS) and "left" in x and "left" in y:
-            x, y = _by_appearance(x), _by_appearance(y)
-        if name := _first_difference(x, y, _COMPARISONS if same else (*_COMPARISONS, "keys")):
+        if same and isinstance(x, PairOutcomes) and isinstance(y, PairOutcomes):
+            x, y = _by_appearance(x, y)
+        if name := _first_difference(_compared(x, not same), _compared(y, not same)):
             why.append(f"the outcomes{where} are of different comparisons: {name!r} differs")
         else:
             found[part] = x, y
     return found, "; ".join(why)
 
 
-def _by_appearance(outcomes: Outcomes) -> Outcomes:
-    """Give rows and subjects of listed pairs numbers as they come, whatever they are called."""
-    rows, number = by_appearance(np.column_stack([outcomes["left"], outcomes["right"]]).ravel())
-    made = {**outcomes, "left": number[::2], "right": number[1::2]}
-    if "keys" in outcomes:
-        made["keys"] = outcomes["keys"][rows]
-    if "left_subject" in outcomes:
-        sides = outcomes["left_subject"], outcomes["right_subject"]
-        who = numbered(np.column_stack(sides).ravel())
-        made |= {"left_subject": who[::2], "right_subject": who[1::2]}
-    return made
+def _by_appearance(a: PairOutcomes, b: PairOutcomes) -> tuple[PairOutcomes, PairOutcomes]:
+    """Give rows and subjects of two lists numbers as they come, where they are called otherwise."""
+    sides = [[getattr(o, name) for name in _SIDES] for o in (a, b)]
+    alike = all(np.array_equal(x, y) for x, y in zip(*sides, strict=True))
+    return (a, b) if alike or a.left is None or b.left is None else (_numbered(a), _numbered(b))
 
 
-def _first_difference(a: Outcomes, b: Outcomes, names: Iterable[str]) -> str:
-    for name in names:
-        if (name in a) != (name in b) or (name in a and not np.array_equal(a[name], b[name])):
+def _numbered(outcomes: PairOutcomes) -> PairOutcomes:
+    rows, number = by_appearance(_side_by_side(outcomes.left, outcomes.right))
+    if outcomes.keys is not None:
+        outcomes = replace(outcomes, keys=outcomes.keys[rows])
+    if outcomes.left_subject is not None:
+        who = numbered(_side_by_side(outcomes.left_subject, outcomes.right_subject))
+        outcomes = replace(outcomes, left_subject=who[::2], right_subject=who[1::2])
+    return replace(outcomes, left=number[::2], right=number[1::2])
+
+
+def _side_by_side(left: Any, right: Any) -> NDArray[Any]:
+    return np.column_stack([left, right]).ravel()
+
+
+def _compared(outcomes: Outcomes, by_name: bool) -> Arrays:
+    """Arrays that must agree; where nothing else says which rows are the same, their names too."""
+    keys = getattr(outcomes, "keys", None)
+    return shared(outcomes) | ({"keys": keys} if by_name and keys is not None else {})
+
+
+def _first_difference(a: Arrays, b: Arrays) -> str:
+    for name in {**a, **b}:
+        if name not in a or name not in b or not np.array_equal(a[name], b[name]):
             return name
     return ""
 
 
-def _flips(o: Outcomes, p: Outcomes, a: Sample, b: Sample) -> Iterable[Flip]:
+def _flips(
+    outcomes: tuple[Outcomes, Outcomes], decided: tuple[Bools | None, Bools | None]
+) -> Iterable[Flip]:
     """Yield the pairs decided rightly by one model only; without keys, by row or line of a list."""
-    if a.decided is None or b.decided is None:
+    (o, p), (a, b) = outcomes, decided
+    if not isinstance(o, PairOutcomes) or not isinstance(p, PairOutcomes):
         return
-    keys = o.get("keys")
-    for k in np.flatnonzero(a.decided != b.decided):
+    if a is None or b is None:
+        return
+    for k in np.flatnonzero(a != b):
         sides = [f"line {k + 1}", ""]
-        if "left" in o:
-            rows = int(o["left"][k]), int(o["right"][k])
-            sides = [f"row {r}" if keys is None else str(keys[r]) for r in rows]
+        if o.left is not None and o.right is not None:
+            rows = int(o.left[k]), int(o.right[k])
+            sides = [f"row {r}" if o.keys is None else str(o.keys[r]) for r in rows]
         yield Flip(
             left=sides[0],
             right=sides[1],
-            genuine=bool(o["genuine"][k]),
-            base_score=float(o["score"][k]),
-            other_score=float(p["score"][k]),
-            lost=bool(a.decided[k]),
+            genuine=bool(o.genuine[k]),
+            base_score=float(o.score[k]),
+            other_score=float(p.score[k]),
+            lost=bool(a[k]),
         )

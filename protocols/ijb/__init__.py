@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +28,7 @@ from evalkit.protocols.ijb.templates import Ints, Pooling, Templates, pool
 from evalkit.protocols.metrics import compat
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, to_arrays
 from evalkit.types import Estimate, PairSet, Report
 
 __all__ = [
@@ -91,7 +91,7 @@ def verify(
             lost[pairs.left] | lost[pairs.right], genuine, images=templates.failed_images
         ),
         provenance={"templates": len(templates.ids), "pairs": len(pairs)},
-        outcomes=outcomes,
+        outcomes=to_arrays(outcomes),
         identity=of_rows(
             {
                 "templates": [templates.pooled],
@@ -191,7 +191,7 @@ def identify(
         metrics=with_intervals(measured, outcomes) if len(rank) else measured,
         failures=count_failures(np.isneginf(score), mated, images=templates.failed_images),
         provenance={"probes": len(x), "galleries": [len(g.template) for g in galleries]},
-        outcomes=outcomes,
+        outcomes=to_arrays(outcomes),
         identity=of_rows(
             {
                 "templates": [templates.pooled],
@@ -225,20 +225,20 @@ class _Found:
     other_subject: Ints
 
 
-def _outcomes(searched: Sequence[_Found]) -> dict[str, NDArray[Any]]:
-    """Keep every search for intervals and paired tests, see `outcomes.searches_of`."""
+def _outcomes(searched: Sequence[_Found]) -> SearchOutcomes:
+    """Keep every search for intervals and paired tests."""
     gallery = range(len(searched))
     subject = np.concatenate([f.subject for f in searched])
-    return {
-        "rank": np.concatenate([f.rank for f in searched]),
-        "rank_subject": subject,
-        "mate_score": np.concatenate([np.where(f.rank == 1, f.mate, -np.inf) for f in searched]),
-        "mate_subject": subject,
-        "mate_gallery": np.repeat(gallery, [len(f.rank) for f in searched]),
-        "nonmate_score": np.concatenate([f.nonmate for f in searched]),
-        "nonmate_subject": np.concatenate([f.other_subject for f in searched]),
-        "nonmate_gallery": np.repeat(gallery, [len(f.nonmate) for f in searched]),
-    }
+    return SearchOutcomes(
+        rank=np.concatenate([f.rank for f in searched]),
+        rank_subject=subject,
+        mate_score=np.concatenate([np.where(f.rank == 1, f.mate, -np.inf) for f in searched]),
+        mate_subject=subject,
+        mate_gallery=np.repeat(gallery, [len(f.rank) for f in searched]),
+        nonmate_score=np.concatenate([f.nonmate for f in searched]),
+        nonmate_subject=np.concatenate([f.other_subject for f in searched]),
+        nonmate_gallery=np.repeat(gallery, [len(f.nonmate) for f in searched]),
+    )
 
 
 def _search(

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,8 @@ from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import false_accepts_allowed, threshold_above, tpr_estimate
 from evalkit.protocols.metrics.similarity import exact_scores, failed
 from evalkit.protocols.uncertainty.from_sets import SAMPLED
-from evalkit.protocols.uncertainty.outcomes import people_of_pairs
+from evalkit.protocols.uncertainty.outcomes import SetOutcomes
+from evalkit.protocols.uncertainty.sample import people_of_pairs
 from evalkit.types import Estimate, PairSet
 
 _CHUNK = 1024  # pairs whose rows stay in cache
@@ -46,7 +46,7 @@ class Scored:
 LONGEST_TAIL = 4_000_000  # impostor pairs kept at most
 
 
-def outcomes(scored: Scored, pairs: PairSet, fars: Sequence[str]) -> dict[str, NDArray[Any]]:
+def outcomes(scored: Scored, pairs: PairSet, fars: Sequence[str]) -> SetOutcomes:
     """Keep what intervals and paired tests need: genuine and highest impostor scores.
 
     Rows joined by genuine pairs are one person.  Kept are about twice the false accepts that the
@@ -67,26 +67,29 @@ def outcomes(scored: Scored, pairs: PairSet, fars: Sequence[str]) -> dict[str, N
     score = np.concatenate(exact)
     top = np.argsort(-score, kind="stable")[:count]
     kept, score = near[top], score[top]
-    found: dict[str, NDArray[Any]] = {
-        "genuine_score": scored.genuine,
-        "genuine_subject": who[pairs.left[pairs.genuine]].astype(np.int32),
-        "impostor_score": score,
-        "impostor_left": who[scored.left[kept]].astype(np.int32),
-        "impostor_right": who[scored.right[kept]].astype(np.int32),
-        "impostor_place": kept,
-        "impostors": np.array(n),
-    }
+    found = SetOutcomes(
+        genuine_score=scored.genuine,
+        genuine_subject=who[pairs.left[pairs.genuine]].astype(np.int32),
+        impostor_score=score,
+        impostor_left=who[scored.left[kept]].astype(np.int32),
+        impostor_right=who[scored.right[kept]].astype(np.int32),
+        impostor_place=kept,
+        impostors=n,
+    )
     if max(needed, default=0) > LONGEST_TAIL:
         some = np.random.default_rng(0).integers(0, n, SAMPLED)
-        found |= {
-            "sampled_score": _exact(scored, some),
-            "sampled_left": who[scored.left[some]].astype(np.int32),
-            "sampled_right": who[scored.right[some]].astype(np.int32),
-            "sampled_place": some,
-        }
+        found = replace(
+            found,
+            sampled_score=_exact(scored, some),
+            sampled_left=who[scored.left[some]].astype(np.int32),
+            sampled_right=who[scored.right[some]].astype(np.int32),
+            sampled_place=some,
+        )
     if count < n:
-        sides = (("left_images", scored.left), ("right_images", scored.right))
-        found |= {name: np.bincount(who[rows], minlength=len(person[0])) for name, rows in sides}
+        left, right = (
+            np.bincount(who[rows], minlength=len(person[0])) for rows in (scored.left, scored.right)
+        )
+        found = replace(found, left_images=left, right_images=right)
     return found
 
 

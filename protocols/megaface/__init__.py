@@ -36,6 +36,7 @@ from evalkit.protocols.one_to_many import mate_scores, ordered_genuine_pairs, tp
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import SetOutcomes, to_arrays
 from evalkit.types import Estimate, Report, SetIdentity
 
 NAME = "megaface"
@@ -97,7 +98,7 @@ def evaluate(
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
     the TPR that the devkit's own curve shows (`megaface_roc.read_off`).  A probe or distractor
     without a template (NaN) is never accepted and never outranks a mate; its own searches all miss.
-    Outcomes of each set are a part (`samples.parts_of`) under its parameters.
+    Outcomes of each set are a part (`outcomes.parts_of`) under its parameters.
     """
     probe = vectors(probe, "probes", dimensions=(2,))
     subject = identities(subject, len(probe))
@@ -124,7 +125,7 @@ def evaluate(
                 p, d = clean(probe, subject, x, noises.probe, noises.distractor[name], rule)
                 label = f"{name},cleaned={rule}"
             search = _searches(*_sides(p, d, model), subject, fars, engine)
-            kept |= {f"{label}/{array}": column for array, column in search.outcomes.items()}
+            kept |= to_arrays(search.outcomes, label)
             counted = _ranks(search.rank, label, depths)
             counted |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
             counted = with_intervals(counted, search.outcomes)
@@ -246,7 +247,7 @@ class _Searches:
     rank: NDArray[np.int64]  # from 1; 0 = failed
     distractors: int
     tpr: dict[str, Estimate]
-    outcomes: dict[str, NDArray[Any]]
+    outcomes: SetOutcomes
 
 
 def _searches(

@@ -40,7 +40,7 @@ from evalkit.protocols.recipes import joint_bayesian
 from evalkit.protocols.recipes.blas import one_thread
 from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.recipe import Recipe
-from evalkit.protocols.uncertainty.outcomes import people_of_pairs
+from evalkit.protocols.uncertainty.sample import people_of_pairs
 from evalkit.types import Estimate, PairSet
 
 Rows = NDArray[np.integer[Any]]

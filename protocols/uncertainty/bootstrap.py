@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.uncertainty.samples import Floats, Ints, Sample
+from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.types import Floats, Ints
 
 Counts = NDArray[np.int64]
 
@@ -49,7 +50,7 @@ Statistic = Callable[[Draw], float]
 _ALL_STORED = "a sample without image counts lists every impostor pair"
 
 
-def subject_weights(sample: Sample, rng: np.random.Generator) -> Counts:
+def subject_weights(sample: ComparisonSample, rng: np.random.Generator) -> Counts:
     """How often each subject comes up: (S,).  Distractors are drawn among themselves."""
     if sample.left_images is None:
         groups = [np.arange(sample.subjects)]
@@ -64,7 +65,7 @@ def subject_weights(sample: Sample, rng: np.random.Generator) -> Counts:
     return weight
 
 
-def weigh(sample: Sample, weight: Counts, spent: Draw | None = None) -> Draw:
+def weigh(sample: ComparisonSample, weight: Counts, spent: Draw | None = None) -> Draw:
     """Sum the weights of a draw over the sample's comparisons.
 
     spent : a draw that is done with, whose memory is used again.
@@ -84,7 +85,7 @@ def weigh(sample: Sample, weight: Counts, spent: Draw | None = None) -> Draw:
     return Draw(weight, genuine, product, products)
 
 
-def _crossed(sample: Sample, weight: Floats | Counts) -> float:
+def _crossed(sample: ComparisonSample, weight: Floats | Counts) -> float:
     """Sum w_i l_i w_j r_j over i != j: twice the pairs for a set with itself, so take ratios."""
     if sample.left_images is None or sample.right_images is None:
         raise ProtocolError(_ALL_STORED)
@@ -92,7 +93,7 @@ def _crossed(sample: Sample, weight: Floats | Counts) -> float:
     return float(left.sum() * right.sum() - left @ right)
 
 
-def shrinkage(sample: Sample, excess: Floats | int) -> float:
+def shrinkage(sample: ComparisonSample, excess: Floats | int) -> float:
     """Return c of the impostor weight 1 + c (w_i w_j - 1).
 
     Let e be the excess of each impostor pair over its mean (accepted: 1 - FAR, else -FAR), E_b
@@ -112,7 +113,10 @@ def shrinkage(sample: Sample, excess: Floats | int) -> float:
 
 
 def shrinkage_of_difference(
-    base: Sample, other: Sample, in_base: Floats | int | None, in_other: Floats | int | None
+    base: ComparisonSample,
+    other: ComparisonSample,
+    in_base: Floats | int | None,
+    in_other: Floats | int | None,
 ) -> float | None:
     """Return c for the difference of two models: `shrinkage` with e of `other` minus e of `base`.
 
@@ -150,7 +154,7 @@ def _sums(subjects: int, left: Ints, right: Ints, e: Floats) -> tuple[Floats, fl
     return _by_subject(subjects, left, right, e), float(per_block @ per_block)
 
 
-def _tail_excess(sample: Sample, accepted: int) -> tuple[Floats, float]:
+def _tail_excess(sample: ComparisonSample, accepted: int) -> tuple[Floats, float]:
     """S_i of every subject and sum E_b^2, where only accepted impostors are listed."""
     a, b = sample.left_images, sample.right_images
     if a is None or b is None:

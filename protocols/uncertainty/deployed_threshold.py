@@ -8,10 +8,10 @@ import numpy as np
 
 from evalkit.protocols.metrics import false_accepts_allowed, tpr_of_highest
 from evalkit.protocols.uncertainty.intervals import DRAWS, logit_interval, with_intervals
-from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.outcomes import Outcomes
 from evalkit.protocols.uncertainty.resampling import threshold_draws
-from evalkit.protocols.uncertainty.samples import Floats, Outcomes, Sample
-from evalkit.types import Estimate
+from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
+from evalkit.types import Estimate, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class DeployedThreshold:
 def measured_at(outcomes: Outcomes, far: str) -> Estimate | None:
     """TPR at a FAR off the comparisons themselves, with its interval; None where they end before.
 
-    outcomes : as `outcomes.sample_of` reads them.  far : decimal text.
+    outcomes : of one set of comparisons.  far : decimal text.
     """
     sample = sample_of(outcomes)
     if false_accepts_allowed(far, sample.impostors) >= len(sample.impostor):
@@ -52,7 +52,7 @@ def measured_at(outcomes: Outcomes, far: str) -> Estimate | None:
 
 
 def deployed_threshold(
-    m: Estimate, threshold: float, far: str, sample: Sample | None
+    m: Estimate, threshold: float, far: str, sample: ComparisonSample | None
 ) -> DeployedThreshold:
     """Give the threshold of an estimate of TPR@FAR=x the intervals that draws of subjects yield.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs import Engine, Pairs, exact, genuine_pairs, top_impostors
 from evalkit.protocols.metrics import false_accepts_allowed
-from evalkit.protocols.uncertainty.samples import Floats, Ints
+from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes
+from evalkit.types import Floats, Ints
 
 # Impostor pairs kept at most: beyond it a FAR is so high that its outcomes would fill the disk,
 # and so many are above its threshold that some, drawn at random, tell how it varies.
@@ -32,7 +33,7 @@ def set_outcomes(
     longest: int = LONGEST_TAIL,
     sampled: int = SAMPLED,
     engine: Engine | None = None,
-) -> dict[str, NDArray[Any]]:
+) -> SetOutcomes:
     """Collect what `intervals.with_intervals` and paired tests need of all pairs of x and y.
 
     x : (N, D) unit rows with subject : (N,), -1 = nobody's mate; y the same, or None for x with
@@ -40,10 +41,10 @@ def set_outcomes(
     about twice the false accepts that the highest FAR allows; where one needs more than `longest`,
     also `sampled` impostor pairs at random, the same for every model.  genuine : rows i and j of x
     and their scores, where genuine pairs are not those between x and y.  ranks : (Q,) rank of each
-    probe's mate and the probe's row of x, where searches were made too.  searches : of open-set
-    ones, score of each mate (-inf where it was outranked) and its probe's row of x, best score of
-    each probe without one and its row.  top : the `tail_length` highest impostor pairs, where a
-    pass has found them already.  engine : options of `evalkit.protocols.allpairs`.
+    probe's mate and the probe's row of x, where searches were made too.  searches : where these
+    are open-set, score of each mate (-inf where it was outranked) and its probe's row of x, best
+    score of each probe without one and its row.  top : the `tail_length` highest impostor pairs,
+    where a pass has found them already.  engine : options of `evalkit.protocols.allpairs`.
     """
     a = _own(subject, 0)
     b = a if y is None or y_subject is None else _own(y_subject, len(a))
@@ -59,36 +60,46 @@ def set_outcomes(
     if genuine is None:
         genuine = i, j, exact(x, i, x if y is None else y, j, engine)
     first, second, score = genuine
-    searched: dict[str, NDArray[Any]] = {}
-    if ranks is not None:
-        searched |= {"rank": ranks[0], "rank_subject": a[ranks[1]]}
-    if searches is not None:
-        searched |= {
-            "mate_score": searches[0],
-            "mate_subject": a[searches[1]],
-            "nonmate_score": searches[2],
-            "nonmate_subject": a[searches[3]],
-        }
-    if max(_needed(fars, impostors), default=0) > longest:
-        p, q = _random_impostors(a, None if y is None else b, sampled)
-        searched |= {
-            "sampled_score": exact(x, p, x if y is None else y, q, engine),
-            "sampled_left": a[p].astype(np.int32),
-            "sampled_right": b[q].astype(np.int32),
-            "sampled_rows": np.stack([p, q], axis=1).astype(np.int32),
-        }
-    return searched | {
-        "genuine_score": score,
-        "genuine_subject": a[first].astype(np.int32),
-        "impostor_score": top.score,
-        "impostor_left": a[top.i].astype(np.int32),
-        "impostor_right": b[top.j].astype(np.int32),
-        "genuine_rows": np.stack([first, second], axis=1).astype(np.int32),
-        "impostor_rows": np.stack([top.i, top.j], axis=1).astype(np.int32),
-        "left_images": left_images,
-        "right_images": right_images,
-        "impostors": np.array(impostors),
-    }
+    found = SetOutcomes(
+        genuine_score=score,
+        genuine_subject=a[first].astype(np.int32),
+        impostor_score=top.score,
+        impostor_left=a[top.i].astype(np.int32),
+        impostor_right=b[top.j].astype(np.int32),
+        genuine_rows=np.stack([first, second], axis=1).astype(np.int32),
+        impostor_rows=np.stack([top.i, top.j], axis=1).astype(np.int32),
+        left_images=left_images,
+        right_images=right_images,
+        impostors=impostors,
+        searches=None if ranks is None else _searches(a, ranks, searches),
+    )
+    if max(_needed(fars, impostors), default=0) <= longest:
+        return found
+    p, q = _random_impostors(a, None if y is None else b, sampled)
+    return replace(
+        found,
+        sampled_score=exact(x, p, x if y is None else y, q, engine),
+        sampled_left=a[p].astype(np.int32),
+        sampled_right=b[q].astype(np.int32),
+        sampled_rows=np.stack([p, q], axis=1).astype(np.int32),
+    )
+
+
+def _searches(
+    subject: Ints, ranks: tuple[Ints, Ints], searches: tuple[Floats, Ints, Floats, Ints] | None
+) -> SearchOutcomes:
+    """Name the subject of each search by its row."""
+    found = SearchOutcomes(rank=ranks[0], rank_subject=subject[ranks[1]])
+    if searches is None:
+        return found
+    mate, mate_row, nonmate, nonmate_row = searches
+    return replace(
+        found,
+        mate_score=mate,
+        mate_subject=subject[mate_row],
+        nonmate_score=nonmate,
+        nonmate_subject=subject[nonmate_row],
+    )
 
 
 def tail_length(fars: Sequence[str], impostors: int, longest: int = LONGEST_TAIL) -> int:

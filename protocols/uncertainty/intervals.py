@@ -14,11 +14,11 @@ from scipy.special import betaincinv, ndtri
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.vocabulary import resampling_of
-from evalkit.protocols.uncertainty.outcomes import sample_of
+from evalkit.protocols.uncertainty.outcomes import Arrays, Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
 from evalkit.protocols.uncertainty.resampling import metric_draws
-from evalkit.protocols.uncertainty.samples import Floats, Outcomes, Sample
-from evalkit.types import Estimate
+from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
+from evalkit.types import Estimate, Floats
 
 LEVEL = 0.95
 DRAWS = 1000
@@ -69,7 +69,7 @@ def _expit(odds: float) -> float:
 
 def with_intervals(
     metrics: Mapping[str, Estimate],
-    outcomes: Outcomes,
+    outcomes: Outcomes | Arrays,
     *,
     draws: int = DRAWS,
     seed: int = 0,
@@ -77,10 +77,11 @@ def with_intervals(
 ) -> dict[str, Estimate]:
     """Return the metrics with `low`, `high` and `interval` filled in.
 
-    outcomes : as `outcomes.sample_of` reads them.  draws, seed : of people.  level : how often the
-    interval is to hold the truth.  An estimate without a value, with an interval already, or of a
-    kind that cannot be resampled is returned as it is.  Where all draws agree (no errors seen, or
-    few subjects) the interval is Clopper-Pearson's with one trial a subject.
+    outcomes : of one set of comparisons, or its arrays in a report.  draws, seed : of people.
+    level : how often the interval is to hold the truth.  An estimate without a value, with an
+    interval already, or of a kind that cannot be resampled is returned as it is.  Where all draws
+    agree (no errors seen, or few subjects) the interval is Clopper-Pearson's with one trial a
+    subject.
     Where nobody knows who was compared, comparisons are drawn, as `interval` then says.
     Very long pair lists get fewer draws (`affordable`), as `interval` says too.
     Coverage is measured by `benchmarks/interval_coverage.py`.
@@ -99,14 +100,14 @@ def with_intervals(
     return found
 
 
-def affordable(draws: int, sample: Sample, work: int) -> int:
+def affordable(draws: int, sample: ComparisonSample, work: int) -> int:
     """Return `draws`, or as many as touch `work` comparisons in all, but not below FEWEST."""
     comparisons = len(sample.genuine) + len(sample.impostor)
     comparisons += len(sample.thinned.impostor) if sample.thinned is not None else 0
     return min(draws, max(FEWEST, work // max(comparisons, 1)))
 
 
-def independent(sample: Sample, name: str) -> int:
+def independent(sample: ComparisonSample, name: str) -> int:
     """Count the subjects (`unit`s) behind a metric: those that could have erred independently."""
     kind, _ = resampling_of(name)
     if kind == "rank" and sample.rank_subject is not None:

@@ -1,190 +1,194 @@
-"""A report's outcomes read as a sample: who was compared, by descending score."""
+"""What lies in report.npz: the outcome of every comparison, for intervals and paired tests.
+
+Four kinds: of a list of pairs, of all pairs of one or two sets, of searches, and draws made
+already.  Each field is an array of the file under its own name; where a report has several sets of
+comparisons, "PART/array", as in "distractors=10/rank".  The file says its format and version;
+one that does not is of version 1.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics.kfold import decisions
-from evalkit.protocols.uncertainty.samples import Floats, Ints, Outcomes, Sample, Searches
+from evalkit.types import Bools, Floats, Ints
 
-DRAWN = "drawn:"
+FORMAT = "evalkit-outcomes"
+VERSION = 2  # version 1 held the same arrays, and no version
+READ = (1, 2)
+Arrays = Mapping[str, NDArray[Any]]
+
+_DRAWN = "drawn:"
+# Marks the fields that say which comparisons were made, the same for every model.
+_SHARED = {"shared": True}
 
 
-def sample_of(outcomes: Outcomes) -> Sample:
-    """Read a report's outcomes as a sample; ProtocolError where they hold nothing to resample.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairOutcomes:
+    """A list of P pairs, in its order.
 
-    A pair list: score, genuine, left, right (P,), with left_subject, right_subject (-1 = nobody's
-    mate), fold and decided (rightly, by the protocol's own threshold rule; else the best threshold
-    of the other folds) where known.  Without subjects, rows joined by genuine pairs are one person;
-    without rows either, each comparison is of people of its own (`unit`).
-    All pairs of one or two sets: genuine_score, genuine_subject, impostor_score, impostor_left,
-    impostor_right (subjects), impostors (), and left_images, right_images unless all are listed;
-    impostor_rows (I, 2) or impostor_place (I,) say which pairs these are.  sampled_* : the same of
-    some of all impostors, drawn at random.
-    Searches, beside these or alone: rank, rank_subject (Q,); open-set ones as `searches_of`.
-    Draws made already: "drawn:METRIC" (draws,), with the subject of every row.
+    score : (P,) float64, -inf where the comparison failed.  genuine : (P,) bool.  left, right :
+    (P,) rows; without them each comparison is of people of its own.  fold : (P,) from 0.
+    left_subject, right_subject : (P,), -1 = nobody's mate; without them rows joined by genuine
+    pairs are one person.  decided : (P,) bool, whether the protocol's own threshold rule decided
+    rightly; else the best threshold of the other folds decides.  keys : names of the rows.
     """
-    if "score" in outcomes:
-        return _sample_of_pairs(outcomes)
-    if "genuine_score" in outcomes:
-        return _sample_of_sets(outcomes)
-    if "rank" in outcomes:
-        return _sample_of_searches(outcomes)
-    drawn = {
-        name.removeprefix(DRAWN): outcomes[name] for name in outcomes if name.startswith(DRAWN)
-    }
-    if drawn and "subject" in outcomes:
-        return _without_comparisons(len(np.unique(outcomes["subject"])), drawn=drawn)
-    raise ProtocolError(f"outcomes hold {', '.join(outcomes) or 'nothing'}: nothing to resample")
+
+    score: Floats
+    genuine: Bools = field(metadata=_SHARED)
+    left: Ints | None = field(default=None, metadata=_SHARED)
+    right: Ints | None = field(default=None, metadata=_SHARED)
+    fold: Ints | None = field(default=None, metadata=_SHARED)
+    left_subject: Ints | None = None
+    right_subject: Ints | None = None
+    decided: Bools | None = None
+    keys: NDArray[Any] | None = None
 
 
-def _sample_of_searches(outcomes: Outcomes) -> Sample:
-    names = [n for n in ("rank_subject", "mate_subject", "nonmate_subject") if n in outcomes]
-    every = np.concatenate([outcomes[n] for n in names])
-    seen, ids = np.unique(every, return_inverse=True)
-    parts = np.split(ids, np.cumsum([len(outcomes[n]) for n in names])[:-1])
-    renamed = {**outcomes, **dict(zip(names, parts, strict=True))}
-    return _without_comparisons(
-        len(seen),
-        rank=renamed["rank"],
-        rank_subject=renamed["rank_subject"],
-        searches=searches_of(renamed),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOutcomes:
+    """Searches of one gallery or several.
 
-
-def _without_comparisons(subjects: int, **held: Any) -> Sample:
-    nothing, nobody = np.empty(0), np.empty(0, np.int64)
-    return Sample(
-        subjects=subjects,
-        genuine=nothing,
-        genuine_subject=nobody,
-        impostor=nothing,
-        left=nobody,
-        right=nobody,
-        impostors=0,
-        **held,
-    )
-
-
-def searches_of(outcomes: Outcomes) -> tuple[Searches, ...]:
-    """Read open-set searches: mate_score, mate_subject (Q,), nonmate_score, nonmate_subject (R,).
-
-    Of several galleries, mate_gallery and nonmate_gallery say which, from 0.
+    rank, rank_subject : (Q,) rank of each probe's mate from 1, 0 = failed, and the probe's subject.
+    Of open-set ones too: mate_score, mate_subject : (M,) score of each mate, -inf where it was
+    outranked or failed; nonmate_score, nonmate_subject : (R,) best score of each probe without one;
+    mate_gallery, nonmate_gallery : which gallery of several, from 0.
     """
-    if "mate_score" not in outcomes:
-        return ()
-    one = np.zeros(1, np.int64)
-    mate = np.broadcast_to(outcomes.get("mate_gallery", one), outcomes["mate_score"].shape)
-    non = np.broadcast_to(outcomes.get("nonmate_gallery", one), outcomes["nonmate_score"].shape)
-    found = []
-    for gallery in np.unique(np.concatenate([mate, non])):
-        m, r = np.flatnonzero(mate == gallery), np.flatnonzero(non == gallery)
-        m = m[np.argsort(-outcomes["mate_score"][m], kind="stable")]
-        r = r[np.argsort(-outcomes["nonmate_score"][r], kind="stable")]
-        found.append(
-            Searches(
-                mate=outcomes["mate_score"][m],
-                mate_subject=outcomes["mate_subject"][m],
-                nonmate=outcomes["nonmate_score"][r],
-                nonmate_subject=outcomes["nonmate_subject"][r],
-            )
+
+    rank: Ints
+    rank_subject: Ints = field(metadata=_SHARED)
+    mate_score: Floats | None = None
+    mate_subject: Ints | None = field(default=None, metadata=_SHARED)
+    nonmate_score: Floats | None = None
+    nonmate_subject: Ints | None = field(default=None, metadata=_SHARED)
+    mate_gallery: Ints | None = field(default=None, metadata=_SHARED)
+    nonmate_gallery: Ints | None = field(default=None, metadata=_SHARED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetOutcomes:
+    """All pairs of one or two sets: every genuine one, the impostors down to some score.
+
+    genuine_score, genuine_subject : (G,).  impostor_score, impostor_left, impostor_right : (I,) the
+    I highest of `impostors`, and the subject on each side.  left_images, right_images : (S,) images
+    of each subject in the two sets; None where all impostors are stored.  genuine_rows : (G, 2),
+    impostor_rows : (I, 2) which pairs these are, or impostor_place : (I,) by place in a list.
+    sampled_* : the same of some of all impostors, drawn at random.  searches : made in the same
+    sets, by the same numbers of subjects.  keys : names of the rows.
+    """
+
+    genuine_score: Floats
+    genuine_subject: Ints = field(metadata=_SHARED)
+    impostor_score: Floats
+    impostor_left: Ints
+    impostor_right: Ints
+    left_images: Ints | None = field(default=None, metadata=_SHARED)
+    right_images: Ints | None = field(default=None, metadata=_SHARED)
+    impostors: int = field(metadata=_SHARED)
+    genuine_rows: Ints | None = None
+    impostor_rows: Ints | None = None
+    impostor_place: Ints | None = None
+    sampled_score: Floats | None = None
+    sampled_left: Ints | None = None
+    sampled_right: Ints | None = None
+    sampled_rows: Ints | None = None
+    sampled_place: Ints | None = None
+    searches: SearchOutcomes | None = None
+    keys: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnOutcomes:
+    """Draws of subjects made already, where the comparisons are too many to keep.
+
+    subject : (N,) of every row.  trials : digest of what was compared.  seed : of the draws.
+    drawn : metric -> (draws,) its value in each.
+    """
+
+    subject: Ints = field(metadata=_SHARED)
+    trials: NDArray[np.uint8] | None = field(default=None, metadata=_SHARED)
+    seed: int | None = field(default=None, metadata=_SHARED)
+    drawn: Mapping[str, Floats]
+
+
+Outcomes = PairOutcomes | SetOutcomes | SearchOutcomes | DrawnOutcomes
+
+
+def to_arrays(outcomes: Outcomes, part: str = "") -> dict[str, NDArray[Any]]:
+    """Give every array its name in report.npz; of a part, "PART/array"."""
+    found: dict[str, NDArray[Any]] = {}
+    for f in fields(outcomes):
+        value = getattr(outcomes, f.name)
+        if isinstance(value, SearchOutcomes):
+            found |= to_arrays(value)
+        elif isinstance(value, Mapping):
+            found |= {f"{_DRAWN}{metric}": drawn for metric, drawn in value.items()}
+        elif value is not None:
+            found[f.name] = np.asarray(value)
+    return {f"{part}/{name}": array for name, array in found.items()} if part else found
+
+
+def from_arrays(arrays: Arrays) -> Outcomes:
+    """Read the arrays of one part; ProtocolError where they are of no kind, or one is missing."""
+    found = _read(arrays)
+    if found is None:
+        raise ProtocolError(f"outcomes hold {', '.join(arrays) or 'nothing'}: nothing to resample")
+    return found
+
+
+def parts_of(arrays: Arrays) -> dict[str, Outcomes]:
+    """Read the arrays of a report by part, "" where names have none; others are passed over.
+
+    >>> rank, who = np.ones(1, int), np.zeros(1, int)
+    >>> list(parts_of({"distractors=10/rank": rank, "distractors=10/rank_subject": who}))
+    ['distractors=10']
+    """
+    by_part: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, array in arrays.items():
+        part, _, alone = name.rpartition("/")
+        by_part.setdefault(part, {})[alone] = array
+    read = {part: _read(held) for part, held in by_part.items()}
+    return {part: found for part, found in read.items() if found is not None}
+
+
+def shared(outcomes: Outcomes) -> dict[str, NDArray[Any]]:
+    """Arrays that say which comparisons were made, whichever model made them, by name."""
+    found: dict[str, NDArray[Any]] = {}
+    for f in fields(outcomes):
+        value = getattr(outcomes, f.name)
+        if isinstance(value, SearchOutcomes):
+            found |= shared(value)
+        elif f.metadata.get("shared") and value is not None:
+            found[f.name] = np.asarray(value)
+    return found
+
+
+def _read(arrays: Arrays) -> Outcomes | None:
+    """Read the arrays of one part as the kind that they are of; None where of none."""
+    if "score" in arrays:
+        return PairOutcomes(**_fields(PairOutcomes, arrays))
+    searches = SearchOutcomes(**_fields(SearchOutcomes, arrays)) if "rank" in arrays else None
+    if "genuine_score" in arrays:
+        held = _fields(SetOutcomes, arrays)
+        return SetOutcomes(**{**held, "impostors": int(held["impostors"]), "searches": searches})
+    drawn = {n.removeprefix(_DRAWN): array for n, array in arrays.items() if n.startswith(_DRAWN)}
+    if searches is None and drawn and "subject" in arrays:
+        return DrawnOutcomes(
+            subject=arrays["subject"],
+            trials=arrays.get("trials"),
+            seed=int(arrays["seed"]) if "seed" in arrays else None,
+            drawn=drawn,
         )
-    return tuple(found)
+    return searches
 
 
-def _sample_of_pairs(outcomes: Outcomes) -> Sample:
-    score, genuine = outcomes["score"], outcomes["genuine"].astype(bool)
-    strangers = np.arange(2 * len(score))
-    known = "left" in outcomes
-    a, b = (outcomes["left"], outcomes["right"]) if known else (strangers[::2], strangers[1::2])
-    if "left_subject" in outcomes:
-        left, right = outcomes["left_subject"], outcomes["right_subject"]
-        left, right = np.where(left < 0, -1 - a, left), np.where(right < 0, -1 - b, right)
-    else:
-        person = people_of_pairs(a, b, genuine)
-        left, right = person[a], person[b]
-    seen, ids = np.unique(np.concatenate([left, right]), return_inverse=True)
-    left, right = ids[: len(a)], ids[len(a) :]
-    order = np.argsort(-score, kind="stable")
-    g, i = order[genuine[order]], order[~genuine[order]]
-    return Sample(
-        subjects=len(seen),
-        genuine=score[g],
-        genuine_subject=left[g],
-        impostor=score[i],
-        left=left[i],
-        right=right[i],
-        impostors=len(i),
-        place=i,
-        order=np.concatenate([g, i]),
-        decided=_decided(outcomes, score, genuine),
-        fold=np.unique(outcomes["fold"], return_inverse=True)[1] if "fold" in outcomes else None,
-        unit="subject" if known else "comparison",
-    )
-
-
-def _sample_of_sets(outcomes: Outcomes) -> Sample:
-    images = [
-        np.asarray(outcomes[name], np.float64) if name in outcomes else None
-        for name in ("left_images", "right_images")
-    ]
-    listed = [outcomes[n] for n in ("genuine_subject", "impostor_left", "impostor_right")]
-    subjects = int(np.concatenate(listed).max(initial=-1)) + 1
-    g = np.argsort(-outcomes["genuine_score"], kind="stable")
-    stored = Sample(
-        subjects=subjects if images[0] is None else len(images[0]),
-        genuine=outcomes["genuine_score"][g],
-        genuine_subject=outcomes["genuine_subject"][g].astype(np.intp),
-        **_impostors(outcomes, "impostor"),
-        impostors=int(outcomes["impostors"]),
-        left_images=images[0],
-        right_images=images[1],
-        rank=outcomes.get("rank"),
-        rank_subject=outcomes.get("rank_subject"),
-        searches=searches_of(outcomes),
-    )
-    if "sampled_score" not in outcomes:
-        return stored
-    some, n = _impostors(outcomes, "sampled"), len(outcomes["sampled_score"])
-    whole = replace(stored, **some, impostors=n, left_images=None, right_images=None)
-    return replace(stored, thinned=whole)
-
-
-def _impostors(outcomes: Outcomes, kind: str) -> dict[str, Any]:
-    """Read impostor pairs by descending score, subjects as what gathers fastest."""
-    i = np.argsort(-outcomes[f"{kind}_score"], kind="stable")
-    place = outcomes.get(f"{kind}_place")
-    if f"{kind}_rows" in outcomes:
-        rows = outcomes[f"{kind}_rows"].astype(np.int64)
-        place = rows[:, 0] << 32 | rows[:, 1]
-    return {
-        "impostor": outcomes[f"{kind}_score"][i],
-        "left": outcomes[f"{kind}_left"][i].astype(np.intp),
-        "right": outcomes[f"{kind}_right"][i].astype(np.intp),
-        "place": None if place is None else place[i],
-    }
-
-
-def people_of_pairs(left: Ints, right: Ints, genuine: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Name the person of each row: rows joined by a chain of genuine pairs are one person."""
-    person = np.arange(max(left.max(initial=-1), right.max(initial=-1)) + 1)
-    a, b = left[genuine], right[genuine]
-    while (person[a] != person[b]).any():
-        low = np.minimum(person[a], person[b])
-        np.minimum.at(person, a, low)
-        np.minimum.at(person, b, low)
-        person = person[person]
-    return person
-
-
-def _decided(
-    outcomes: Outcomes, score: Floats, genuine: NDArray[np.bool_]
-) -> NDArray[np.bool_] | None:
-    if "decided" in outcomes:
-        return outcomes["decided"].astype(bool)
-    return decisions(score, genuine, outcomes["fold"]) if "fold" in outcomes else None
+def _fields(kind: type[Outcomes], arrays: Arrays) -> dict[str, Any]:
+    required = [f.name for f in fields(kind) if f.default is MISSING]
+    if missing := [name for name in required if name not in arrays]:
+        raise ProtocolError(f"outcomes hold {', '.join(arrays)}: without {', '.join(missing)}")
+    return {f.name: arrays[f.name] for f in fields(kind) if f.name in arrays}

@@ -26,7 +26,8 @@ from evalkit.protocols.uncertainty.intervals import (
     spread,
 )
 from evalkit.protocols.uncertainty.resampling import paired_draws
-from evalkit.protocols.uncertainty.samples import Floats, Sample
+from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.types import Floats
 
 POWER = 0.8  # of the smallest difference a test is said to notice
 
@@ -114,8 +115,8 @@ def decision_difference(base: Bools, other: Bools, alpha: float = 0.05) -> tuple
 
 
 def differences(
-    base: Sample,
-    other: Sample,
+    base: ComparisonSample,
+    other: ComparisonSample,
     names: Iterable[str],
     values: dict[str, float],
     *,
@@ -137,7 +138,12 @@ def differences(
 
 
 def _difference(
-    base: Sample, other: Sample, name: str, value: float, drawn: Floats, alpha: float
+    base: ComparisonSample,
+    other: ComparisonSample,
+    name: str,
+    value: float,
+    drawn: Floats,
+    alpha: float,
 ) -> Difference:
     drawn = drawn[np.isfinite(drawn)]
     error = spread(drawn)
@@ -174,7 +180,7 @@ def _difference(
     )
 
 
-def _decisions(sample: Sample, name: str) -> Bools | None:
+def _decisions(sample: ComparisonSample, name: str) -> Bools | None:
     """Right or wrong of each comparison behind `name`, in an order shared by every model."""
     kind, k = resampling_of(name)
     if kind == "accuracy":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from evalkit.protocols.uncertainty.bootstrap import Counts, Draw, Statistic, share
-from evalkit.protocols.uncertainty.samples import Floats, Ints, Sample
+from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.types import Floats, Ints
 
 
 class _Decisions:
@@ -16,7 +17,7 @@ class _Decisions:
     deviations more errors.
     """
 
-    def __init__(self, sample: Sample, fold: Ints, c: float) -> None:
+    def __init__(self, sample: ComparisonSample, fold: Ints, c: float) -> None:
         """Take the fold of each genuine, then of each impostor comparison: (G+I,)."""
         score = np.concatenate([sample.genuine, sample.impostor])
         pool = np.argsort(-score, kind="stable")
@@ -49,7 +50,7 @@ class _Decisions:
         return np.cumsum(gained, axis=1)[:, self.near], total
 
 
-def accuracy_statistic(sample: Sample, c: float) -> Statistic | None:
+def accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic | None:
     """K-fold accuracy of a draw: the best threshold of the other folds is found anew.
 
     A fold of which nobody was drawn does not count.
@@ -70,7 +71,7 @@ def accuracy_statistic(sample: Sample, c: float) -> Statistic | None:
     return accuracy
 
 
-def best_accuracy_statistic(sample: Sample, c: float) -> Statistic:
+def best_accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic:
     """Accuracy of a draw at the one threshold that is best in it."""
     one = np.zeros(len(sample.genuine) + len(sample.impostor), np.int64)
     decisions = _Decisions(sample, one, c)

@@ -21,10 +21,11 @@ from evalkit.protocols.uncertainty.resampled_accuracy import (
     best_accuracy_statistic,
 )
 from evalkit.protocols.uncertainty.resampled_searches import rank_statistic, rate_of, tpir_statistic
-from evalkit.protocols.uncertainty.samples import Floats, Ints, Sample
+from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.types import Floats, Ints
 
 
-def reaching(sample: Sample, name: str) -> Sample:
+def reaching(sample: ComparisonSample, name: str) -> ComparisonSample:
     """Choose what a metric is drawn from: the sample, or a thinned one that reaches a high FAR."""
     far = _far(name)
     if far is None or sample.thinned is None or accepts(sample, far) is not None:
@@ -32,7 +33,7 @@ def reaching(sample: Sample, name: str) -> Sample:
     return sample.thinned
 
 
-def statistic(sample: Sample, name: str, c: float) -> Statistic | None:
+def statistic(sample: ComparisonSample, name: str, c: float) -> Statistic | None:
     """Find how to compute a metric in one draw, or None where the sample does not hold it."""
     kind, at = resampling_of(name)
     if kind == "rank":
@@ -52,7 +53,7 @@ def statistic(sample: Sample, name: str, c: float) -> Statistic | None:
     return _eer_statistic(sample, c) if kind == "eer" else None
 
 
-def excess(sample: Sample, name: str) -> Floats | int | None:
+def excess(sample: ComparisonSample, name: str) -> Floats | int | None:
     """Find what each impostor comparison adds to a metric beyond their mean, for `shrinkage`.
 
     (I,) in the sample's order where all are listed; else how many of the highest are accepted.
@@ -89,12 +90,12 @@ def _far(name: str) -> str | None:
     return x if kind == "tpr" and rate_of(x) is not None else None
 
 
-def _lists_all(sample: Sample) -> bool:
+def _lists_all(sample: ComparisonSample) -> bool:
     every = len(sample.impostor) == sample.impostors
     return bool(len(sample.genuine) and sample.impostors and every)
 
 
-def accepts(sample: Sample, far: str) -> int | None:
+def accepts(sample: ComparisonSample, far: str) -> int | None:
     """Count the accepts that a FAR of at most x allows; None where the sample ends before."""
     allowed, stored = int(Fraction(far) * sample.impostors), len(sample.impostor)
     if not len(sample.genuine) or allowed < 1 or (stored <= allowed and stored < sample.impostors):
@@ -102,7 +103,7 @@ def accepts(sample: Sample, far: str) -> int | None:
     return allowed
 
 
-def _tpr_statistic(sample: Sample, far: str, c: float) -> Statistic | None:
+def _tpr_statistic(sample: ComparisonSample, far: str, c: float) -> Statistic | None:
     if rate_of(far) is None or accepts(sample, far) is None:
         return None
     at_border = border(sample, far, c)
@@ -117,7 +118,7 @@ def _tpr_statistic(sample: Sample, far: str, c: float) -> Statistic | None:
     return tpr
 
 
-def border(sample: Sample, far: str, c: float) -> Callable[[Draw], int]:
+def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draw], int]:
     """Find how many of the highest impostors a draw accepts at FAR <= x: the next is the border."""
     x, stored = float(Fraction(far)), len(sample.impostor)
     # Draws rarely need more than twice the observed number of false accepts.
@@ -135,7 +136,7 @@ def border(sample: Sample, far: str, c: float) -> Callable[[Draw], int]:
     return found
 
 
-def _wins(sample: Sample) -> tuple[Floats, Ints, Ints]:
+def _wins(sample: ComparisonSample) -> tuple[Floats, Ints, Ints]:
     """Genuine comparisons that score above each impostor, a tie counting half; above; not below."""
     ok = -sample.genuine[np.isfinite(sample.genuine)]
     above = np.searchsorted(ok, -sample.impostor, "left")
@@ -143,7 +144,7 @@ def _wins(sample: Sample) -> tuple[Floats, Ints, Ints]:
     return (above + not_below) / 2, above, not_below
 
 
-def _auc_statistic(sample: Sample, c: float) -> Statistic:
+def _auc_statistic(sample: ComparisonSample, c: float) -> Statistic:
     _, above, not_below = _wins(sample)
     left, right = sample.left, sample.right
 
@@ -155,7 +156,7 @@ def _auc_statistic(sample: Sample, c: float) -> Statistic:
     return auc
 
 
-def _crossing(sample: Sample) -> tuple[Floats, int]:
+def _crossing(sample: ComparisonSample) -> tuple[Floats, int]:
     """All distinct thresholds, descending, and the place of the first where FAR >= FNMR, or -1."""
     both = np.concatenate([sample.genuine, sample.impostor])
     threshold: Floats = np.unique(both[np.isfinite(both)])[::-1]
@@ -164,7 +165,7 @@ def _crossing(sample: Sample) -> tuple[Floats, int]:
     return threshold, min(int(np.searchsorted(gap, 0)), len(gap) - 1)
 
 
-def _eer_statistic(sample: Sample, c: float) -> Statistic:
+def _eer_statistic(sample: ComparisonSample, c: float) -> Statistic:
     threshold = _crossing(sample)[0]
     g = np.append(0, np.searchsorted(-sample.genuine, -threshold, "right"))
     i = np.append(0, np.searchsorted(-sample.impostor, -threshold, "right"))

@@ -9,10 +9,10 @@ import numpy as np
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import exact_rate
 from evalkit.protocols.uncertainty.bootstrap import Counts, Draw, Statistic, share
-from evalkit.protocols.uncertainty.samples import Sample, Searches
+from evalkit.protocols.uncertainty.sample import ComparisonSample, Searches
 
 
-def rank_statistic(sample: Sample, k: str) -> Statistic | None:
+def rank_statistic(sample: ComparisonSample, k: str) -> Statistic | None:
     """Share of searches whose mate is within rank k."""
     if not k.isdigit() or sample.rank is None or sample.rank_subject is None:
         return None
@@ -27,7 +27,7 @@ def rank_statistic(sample: Sample, k: str) -> Statistic | None:
     return rank_k
 
 
-def tpir_statistic(sample: Sample, fpir: str) -> Statistic | None:
+def tpir_statistic(sample: ComparisonSample, fpir: str) -> Statistic | None:
     """Mean over the galleries of TPIR at the lowest threshold with weighted FPIR at most x."""
     x = rate_of(fpir)
     if x is None or not sample.searches:

@@ -23,11 +23,12 @@ from evalkit.protocols.uncertainty.resampled_rates import (
     reaching,
     statistic,
 )
-from evalkit.protocols.uncertainty.samples import Floats, Sample
+from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.types import Floats
 
 
 def metric_draws(
-    sample: Sample,
+    sample: ComparisonSample,
     names: Sequence[str],
     draws: int = 1000,
     seed: int = 0,
@@ -43,7 +44,7 @@ def metric_draws(
     weights : (draws, S) of people drawn already.  c : metric -> `shrinkage`, else the sample's own.
     What `sample` holds drawn is returned as it is.
     """
-    sources: tuple[Sample, ...] = (sample,) if sample.thinned is None else (sample, sample.thinned)
+    sources = [sample] if sample.thinned is None else [sample, sample.thinned]
     statistics: list[tuple[str, int, Statistic]] = []
     for name in names:
         source = reaching(sample, name)
@@ -64,7 +65,11 @@ def metric_draws(
 
 
 def paired_draws(
-    base: Sample, other: Sample, names: Sequence[str], draws: int = 1000, seed: int = 0
+    base: ComparisonSample,
+    other: ComparisonSample,
+    names: Sequence[str],
+    draws: int = 1000,
+    seed: int = 0,
 ) -> dict[str, Floats]:
     """Draw the same subjects for both; return each metric of `other` minus that of `base`.
 
@@ -82,7 +87,7 @@ def paired_draws(
 
 
 def threshold_draws(
-    sample: Sample, far: str, draws: int = 1000, seed: int = 0
+    sample: ComparisonSample, far: str, draws: int = 1000, seed: int = 0
 ) -> tuple[Floats, Floats] | None:
     """Draw the threshold at FAR <= x anew, and the FAR at the threshold that was found.
 
