@@ -127,12 +127,20 @@ MISTAKES = {
         ("lfw", 2, "give --model MODEL, or --features FILE with embeddings"),
         (f"blufr {MODEL} --config who.txt", 2, "give --data IMAGES"),
         (f"lfw {MODEL} --features {X}", 2, "both are given"),
-        (f"lfw --features {X} --preset arcface", 2, "--preset would do nothing: for --model alone"),
+        (
+            f"lfw --features {X} --preset arcface",
+            2,
+            "--preset needs --model; it has no effect with --features",
+        ),
         (f"lfw {MODEL} --data set.bin --pairs who.txt", 2, "set.bin holds its own pairs"),
         (f"lfw {MODEL} --landmarks who.txt --align x", 2, "--landmarks or --align, not both"),
-        (f"lfw {MODEL} --keys who.txt", 2, "--keys would do nothing: for --features alone"),
+        (
+            f"lfw {MODEL} --keys who.txt",
+            2,
+            "--keys needs --features; it has no effect with --model",
+        ),
         ("report base.json --data faces", 2, "add -o FILE.html"),
-        (f"verify who.txt --features {X} --cluster here:1", 2, "--cluster would do nothing"),
+        (f"verify who.txt --features {X} --cluster here:1", 2, "--cluster needs --model"),
         (f"geometry x.npz --features {X}", 2, "both are given"),
         (
             f"{MEGAFACE} P.json --distractor-list D.json_8_1 --distractor-features {X}",

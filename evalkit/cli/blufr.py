@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command
+from evalkit.cli.options import Command, fpir_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, rate
 from evalkit.cli.vector_options import VectorSource, vector_options
@@ -35,14 +35,7 @@ from evalkit.types import Manifest
     show_default=True,
     help="FAR of verification.",
 )
-@click.option(
-    "--fpir",
-    callback=rate,
-    metavar="FPIR",
-    default=blufr.FPIR,
-    show_default=True,
-    help="FPIR of the search.",
-)
+@fpir_option(blufr.FPIR)
 @vector_options()
 @output_options
 def command(source: VectorSource, config: Path, far: str, fpir: str, output: Output) -> int:

@@ -14,7 +14,7 @@ from evalkit import __version__, adapters, images
 from evalkit.adapters import answers
 from evalkit.adapters.presets import describe
 from evalkit.cli.model_options import ModelChoice, model_options
-from evalkit.cli.options import Command
+from evalkit.cli.options import Command, quiet_option
 from evalkit.cli.output import Output, json_option, write_json
 from evalkit.cli.terminal import show
 from evalkit.datasets import bin as bin_sets
@@ -44,7 +44,7 @@ _WANTED = "two images or more of at least 20 people, a folder a person, or an In
     help="Of how many people to take two images each.",
 )
 @json_option
-@click.option("--quiet", is_flag=True, help="Say nothing but the result.")
+@quiet_option()
 def command(choice: ModelChoice, people: int, json_path: Path | None, quiet: bool) -> int:
     """Check how a model is fed: norms, batches, speed, and the likely mistakes tried on faces.
 

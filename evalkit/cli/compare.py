@@ -52,7 +52,7 @@ from evalkit.verdict.compare import IGNORABLE, Comparison, compare, comparison_t
     metavar="N",
     default=0,
     show_default=True,
-    help="Of the draws.",
+    help="Random seed of the bootstrap.",
 )
 @json_option
 def command(

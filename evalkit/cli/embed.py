@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evalkit.cli.model_options import ModelChoice, model_options
-from evalkit.cli.options import Command, cluster_option
+from evalkit.cli.options import Command, cluster_option, quiet_option
 from evalkit.cli.output import Output
 from evalkit.cli.parameters import Writable
 from evalkit.cli.terminal import show
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--views", type=click.IntRange(1, 2), metavar="N", default=1, help="2 = mirror images too."
 )
 @click.argument("features", type=Writable(parents=True))
-@click.option("--quiet", is_flag=True, help="Say nothing but the result.")
+@quiet_option()
 def command(
     choice: ModelChoice, cluster: Cluster | None, views: int, features: Path, quiet: bool
 ) -> None:

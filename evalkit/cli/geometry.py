@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from evalkit import run
-from evalkit.cli.options import Command, features_options, flip_option
+from evalkit.cli.options import Command, features_options, flip_option, subjects_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.datasets.trillion import read_subjects
@@ -28,12 +28,7 @@ from evalkit.vectors import matching
 )
 @click.argument("file", type=Readable(folder=True), required=False, metavar="[FEATURES.h5]")
 @features_options
-@click.option(
-    "--subjects",
-    type=Readable(),
-    metavar="LIST",
-    help="Line i is the subject of row i, - for nobody; else the folder of its key.",
-)
+@subjects_option("; else the folder of its key")
 @flip_option
 @output_options
 def command(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evalkit.cli.options import Command
+from evalkit.cli.options import Command, quiet_option, subjects_option
 from evalkit.cli.output import Output
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import show
@@ -33,12 +33,7 @@ from evalkit.vectors import importing
     "--list", "wanted", type=Readable(), metavar="LIST", help="The keys to take, in this order."
 )
 @click.option("--subset", is_flag=True, help="Leave out rows that --list does not name.")
-@click.option(
-    "--subjects",
-    type=Readable(),
-    metavar="LIST",
-    help="Line i is the subject of row i of FEATURES, - for nobody; else a key's folder is.",
-)
+@subjects_option("; else a key's folder is", "row i of FEATURES")
 @click.option("--file-ending", metavar="_ALGO.bin", help="Take only these files of a folder.")
 @click.option(
     "--dtype",
@@ -48,7 +43,7 @@ from evalkit.vectors import importing
     help="How FEATURES keeps the vectors.",
 )
 @click.option("--allow-failures", is_flag=True, help="A row with NaN has no template.")
-@click.option("--quiet", is_flag=True, help="Say nothing but the result.")
+@quiet_option()
 def command(
     source: Path,
     features: Path,

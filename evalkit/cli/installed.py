@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command
+from evalkit.cli.options import Command, subjects_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.vector_options import VectorSource, vector_options
@@ -21,19 +21,12 @@ from evalkit.types import Report
 _LISTS = {
     "pairs": click.option(
         "--pairs",
-        "listed",
         type=Readable(folder=True),
         required=True,
         metavar="LIST",
         help="The pairs, in any layout that evalkit verify reads.",
     ),
-    "subjects": click.option(
-        "--subjects",
-        "listed",
-        type=Readable(),
-        metavar="LIST",
-        help="Line i is the subject of row i, - for nobody; else the folder of its key.",
-    ),
+    "subjects": subjects_option("; else the folder of its key"),
 }
 
 
@@ -48,8 +41,13 @@ def command_of(record: Protocol) -> click.Command:
     @_LISTS[record.compares]
     @vector_options()
     @output_options
-    def measure(source: VectorSource, listed: Path | None, output: Output) -> int:
-        report = _measured(record, source, listed, output)
+    def measure(
+        source: VectorSource,
+        output: Output,
+        pairs: Path | None = None,
+        subjects: Path | None = None,
+    ) -> int:
+        report = _measured(record, source, pairs or subjects, output)
         return output.deliver(report, f"{record.name}: {source.name}")
 
     about = f"{record.title}\n\nMeasures: {record.summary}.  Needs: {record.needs}."

@@ -270,9 +270,18 @@ _OPTIONS = (
     ),
     _of_model("--input-size", callback=_size, metavar="HxW", help="Size of its images."),
     _of_model("--color", type=click.Choice(["rgb", "bgr"]), help="Its channel order."),
-    _of_model("--mean", callback=_numbers, metavar="M[,M,M]", help="Subtracted, on 0..255."),
-    _of_model("--std", callback=_deviation, metavar="S[,S,S]", help="Then divided by."),
-    _of_model("--layout", type=click.Choice(["nchw", "nhwc"]), help="Order of its axes."),
+    _of_model(
+        "--mean", callback=_numbers, metavar="M[,M,M]", help="Mean to subtract (0-255 scale)."
+    ),
+    _of_model(
+        "--std",
+        callback=_deviation,
+        metavar="S[,S,S]",
+        help="Standard deviation to divide by (0-255 scale).",
+    ),
+    _of_model(
+        "--layout", type=click.Choice(["nchw", "nhwc"]), help="Axis order of the model's input."
+    ),
     _of_model("--output", "output_name", metavar="NAME", help="Which of several outputs."),
     _of_model(
         "--device",
@@ -301,7 +310,7 @@ _OPTIONS = (
     _of_model(
         "--workers", type=click.IntRange(min=1), metavar="N", help="Threads that decode images."
     ),
-    _of_model("--trust-model", is_flag=True, help="Run a model that is a program, unasked."),
+    _of_model("--trust-model", is_flag=True, help="Load models that contain code without asking."),
     _of_model("--resize", is_flag=True, help="Squash images to the model's size."),
     _of_model(
         "--landmarks",

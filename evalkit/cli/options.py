@@ -81,12 +81,12 @@ def cluster_option(command: Callable[..., Any], section: str = "Options") -> Cal
         section=section,
         callback=_where,
         metavar="local[:N]|ADDRESS",
-        help="Let Dask workers do it: N started here, or those of a scheduler.",
+        help="Run on Dask workers: N local ones, or those of a scheduler.",
     )(with_cluster)
 
 
 checkpoint_option = click.option(
-    "--checkpoint", type=Writable(), metavar="FILE", help="Where a run that is broken off goes on."
+    "--checkpoint", type=Writable(), metavar="FILE", help="Resume file for an interrupted run."
 )
 
 
@@ -107,6 +107,34 @@ def fars_option(default: Sequence[str]) -> Callable[..., Any]:
         show_default=True,
         metavar="FAR",
         help="A FAR to give the TPR at; may be repeated.",
+    )
+
+
+def quiet_option(section: str = "Options") -> Callable[..., Any]:
+    """Add `--quiet`."""
+    text = "Say nothing but the result."
+    return click.option("--quiet", cls=Option, section=section, is_flag=True, help=text)
+
+
+def subjects_option(otherwise: str = "", rows: str = "row i") -> Callable[..., Any]:
+    """Add `--subjects`, a list with a line per row; `otherwise` says who they are without."""
+    return click.option(
+        "--subjects",
+        type=Readable(),
+        metavar="LIST",
+        help=f"Line i is the subject of {rows}, - for nobody{otherwise}.",
+    )
+
+
+def fpir_option(default: str) -> Callable[..., Any]:
+    """Add `--fpir`, one rate."""
+    return click.option(
+        "--fpir",
+        callback=rate,
+        metavar="FPIR",
+        default=default,
+        show_default=True,
+        help="FPIR of the search.",
     )
 
 

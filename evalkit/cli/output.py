@@ -14,7 +14,7 @@ import click
 from tqdm import tqdm
 
 from evalkit import report as reports
-from evalkit.cli.options import Option
+from evalkit.cli.options import Option, quiet_option
 from evalkit.cli.parameters import STDOUT, Baseline, Writable
 from evalkit.cli.terminal import document, say, show
 from evalkit.cli.verdict import hold, read_baseline
@@ -128,7 +128,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, output=output, **options)
 
     for option in (
-        _of_result("--quiet", is_flag=True, help="Say nothing but the result."),
+        quiet_option("Result"),
         _of_result(
             "--set",
             "named",

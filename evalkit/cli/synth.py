@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from evalkit.cli.options import Command
+from evalkit.cli.options import Command, quiet_option
 from evalkit.cli.output import Output
 from evalkit.cli.parameters import Folder
 from evalkit.cli.terminal import show
@@ -45,7 +45,7 @@ from evalkit.synth import FaceSet, write
     metavar="N",
     default=100_000,
     show_default=True,
-    help="Faces of nobody.",
+    help="Number of distractor faces.",
 )
 @click.option(
     "--dim",
@@ -71,7 +71,7 @@ from evalkit.synth import FaceSet, write
     show_default=True,
     help="Files to write.",
 )
-@click.option("--quiet", is_flag=True, help="Say nothing but the result.")
+@quiet_option()
 def command(
     folder: Path,
     subjects: int,

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from evalkit import report as reports
 from evalkit import run
 from evalkit.arrays import refuse_unwritten
-from evalkit.cli.options import Command, checkpoint_option, cluster_option
+from evalkit.cli.options import (
+    Command,
+    checkpoint_option,
+    cluster_option,
+    fpir_option,
+    subjects_option,
+)
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, Writable, rate
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
@@ -44,12 +50,7 @@ if TYPE_CHECKING:
         "evalkit trillion --model model.onnx --preset arcface --data FACES/",
     ],
 )
-@click.option(
-    "--subjects",
-    type=Readable(),
-    metavar="LIST",
-    help="Line i is the subject of row i, - for nobody.",
-)
+@subjects_option()
 @vector_options(by_key=False)
 @click.option("--one-set", is_flag=True, help="Compare all pairs of the set, as for LFR's video.")
 @click.option(
@@ -60,14 +61,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="A FAR to give the TPR at, instead of the challenge's; may be repeated.",
 )
-@click.option(
-    "--fpir",
-    callback=rate,
-    metavar="FPIR",
-    default=trillion.FPIR,
-    show_default=True,
-    help="FPIR of the search.",
-)
+@fpir_option(trillion.FPIR)
 @click.option(
     "--submission",
     type=Writable(),

@@ -157,7 +157,9 @@ def one_of(choice: ModelChoice, features: Path | None, *, data: bool) -> None:
         raise click.UsageError("give --data IMAGES")
     section, other = ("Model", "--model") if features is not None else ("Embeddings", "--features")
     if idle := _typed(section):
-        raise click.UsageError(f"{', '.join(idle)} would do nothing: for {other} alone")
+        verb, it = ("needs", "it has") if len(idle) == 1 else ("need", "they have")
+        given = "--model" if other == "--features" else "--features"
+        raise click.UsageError(f"{', '.join(idle)} {verb} {other}; {it} no effect with {given}")
 
 
 def _typed(section: str) -> list[str]:
