@@ -20,6 +20,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
 from evalkit.protocols.failures import count_failures
+from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.kfold import (
     ThresholdRule,
     best_threshold,
@@ -165,8 +166,7 @@ def measures(
     g, i = score[genuine], score[~genuine]
     return {
         "accuracy": accuracy(score if by_fold is None else by_fold, genuine, fold, rule),
-        "auc": metrics.auc(g, i),
-        "eer": metrics.eer(g, i),
+        **{m.grammar: m.of_scores(g, i) for m in METRICS if m.of_scores is not None},
         **{f"tpr@far={x}": metrics.tpr_at_far(g, i, x) for x in fars},
     }
 

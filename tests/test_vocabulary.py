@@ -22,6 +22,11 @@ from evalkit.protocols import (
 )
 from evalkit.protocols.metrics import vocabulary
 from evalkit.protocols.metrics.vocabulary import METRICS, Metric, metric_of, read, register
+from evalkit.protocols.uncertainty.bootstrap import subject_weights
+from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import from_arrays
+from evalkit.protocols.uncertainty.resampling import metric_draws
+from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report.table import spelled
 from evalkit.types import Estimate, PairSet, Report
 from evalkit.verdict.compare import compare
@@ -242,6 +247,54 @@ def test_a_package_registers_its_own_metrics(
     assert not check(worse, base, [Rule(metric="hter", test="plain")]).passed
     with pytest.raises(ProtocolError, match="'eer' has a record already"):
         register(Metric(grammar="eer", means="mine", better="higher"))
+
+
+def no_false_accept(genuine: np.ndarray, impostor: np.ndarray) -> Estimate:
+    """FNMR at the lowest threshold that no impostor reaches."""
+    if not len(genuine):
+        return Estimate(value=None)
+    return Estimate(value=float(np.mean(genuine <= impostor.max(initial=-np.inf))))
+
+
+def test_a_function_of_scores_gets_intervals_paired_tests_and_a_gate(
+    monkeypatch: pytest.MonkeyPatch, two_reports: Two
+) -> None:
+    record = Metric(
+        grammar="zero",
+        means="FNMR without a false accept",
+        better="lower",
+        resampled="scores",
+        of_scores=no_false_accept,
+    )
+    monkeypatch.setattr(vocabulary, "METRICS", [*METRICS, record])
+    made = []
+    for report in two_reports:
+        o = report.outcomes or {}
+        found = no_false_accept(o["score"][o["genuine"]], o["score"][~o["genuine"]])
+        (zero,) = with_intervals({"zero": found}, from_arrays(o), draws=60).values()
+        assert zero.low is not None and zero.high is not None and zero.value is not None
+        assert zero.low < zero.value < zero.high
+        made.append(replace(report, metrics={**report.metrics, "zero": zero}))
+    drawn = metric_draws(sample_of(from_arrays(o)), ["zero"], 5, seed=3)["zero"]
+    assert drawn.tolist() == [zero_by_loops(o, draw) for draw in range(5)]
+    assert compare(*made, draws=40).differences["zero"].test == "subject bootstrap"
+    assert "zero" in {r.rule.metric for r in check(made[1], made[0]).rulings}
+    with pytest.raises(ProtocolError, match="no rate of them"):
+        replace(record, of_scores=None)
+
+
+def zero_by_loops(o: dict[str, np.ndarray], draw: int) -> float:
+    """The same draw of people, comparison by comparison."""
+    sample, rng = sample_of(from_arrays(o)), np.random.default_rng(3)
+    for _ in range(draw + 1):
+        weight = subject_weights(sample, rng)
+    names = np.unique(np.concatenate([o["left_subject"], o["right_subject"]]))
+    kinds: dict[bool, list[float]] = {True: [], False: []}
+    columns = (o[name] for name in ("score", "genuine", "left_subject", "right_subject"))
+    for s, genuine, a, b in zip(*columns, strict=True):
+        one, other = (int(weight[np.searchsorted(names, who)]) for who in (a, b))
+        kinds[bool(genuine)] += [s] * (one if genuine else one * other)
+    return sum(g <= max(kinds[False]) for g in kinds[True]) / len(kinds[True])
 
 
 def test_list_shows_the_metrics(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
+from evalkit.protocols.metrics.metric import Metric
 from evalkit.protocols.metrics.operating_point import checked_scores
 from evalkit.types import Estimate
 
@@ -170,3 +171,23 @@ def eer(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
 def _empty(genuine: int, impostor: int) -> Estimate:
     missing = "genuine" if not genuine else "impostor"
     return Estimate(value=None, n=genuine + impostor, note=f"there are no {missing} comparisons")
+
+
+# Measured of every scored pair list, in this order (`verification.measures`).
+METRICS = (
+    Metric(
+        grammar="auc",
+        means="area under the ROC curve",
+        better="higher",
+        resampled="auc",
+        of_scores=auc,
+    ),
+    Metric(
+        grammar="eer",
+        means="equal error rate: where FAR = FNMR",
+        better="lower",
+        percent=True,
+        resampled="eer",
+        of_scores=eer,
+    ),
+)

@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.errors import ProtocolError
 from evalkit.types import Estimate
 
 Better = Literal["higher", "lower"]
 Unit = Literal["fraction", "degrees", "length", "ratio", "correlation", "skewness", "dimensions"]
-Resampling = Literal["accuracy", "best accuracy", "auc", "eer", "tpr", "tpir", "rank"]
+Resampling = Literal["accuracy", "best accuracy", "auc", "eer", "tpr", "tpir", "rank", "scores"]
 OfScores = Callable[[NDArray[np.float64], NDArray[np.float64]], Estimate]
 
 
@@ -28,7 +29,10 @@ class Metric:
     means : one line.  better : None where neither is.  unit : "fraction" of 1, or what else.
     percent : whether tables multiply it by 100.
     counts : what it is a share of, or taken over.
-    resampled : the statistic computed in each draw of subjects; None where there is none.
+    of_scores : what computes it of genuine and impostor scores, (G,) and (I,), -inf for failures;
+    None where that takes more.
+    resampled : the statistic computed in each draw of subjects; None where there is none.  "scores"
+    is `of_scores` of the drawn comparisons, for a rate that is no more than a function of scores.
     of_parts : whether further parameters name the part of a report's outcomes that it is of, such
     as "distractors=10"; of any other metric they name comparisons that the outcomes do not hold.
     """
@@ -41,6 +45,14 @@ class Metric:
     counts: Literal["pairs", "searches", "images", "classes"] = "pairs"
     resampled: Resampling | None = None
     of_parts: bool = False
+    of_scores: OfScores | None = None
+
+    def __post_init__(self) -> None:
+        if self.resampled == "scores" and (self.of_scores is None or self.unit != "fraction"):
+            raise ProtocolError(
+                f"{self.grammar} is to be resampled by its scores, and is no rate of them",
+                "give of_scores, and fractions of 1",
+            )
 
     @property
     def shown_unit(self) -> str:

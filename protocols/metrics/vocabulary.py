@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from evalkit.errors import ProtocolError
+from evalkit.protocols.metrics import curves
 from evalkit.protocols.metrics.metric import Better, Metric, Reading, Resampling, reading
 
 __all__ = [
@@ -43,19 +44,7 @@ METRICS: list[Metric] = [
         percent=True,
         resampled="best accuracy",
     ),
-    Metric(
-        grammar="auc",
-        means="area under the ROC curve",
-        better="higher",
-        resampled="auc",
-    ),
-    Metric(
-        grammar="eer",
-        means="equal error rate: where FAR = FNMR",
-        better="lower",
-        percent=True,
-        resampled="eer",
-    ),
+    *curves.METRICS,
     Metric(
         grammar="tpr@far=FAR",
         means="share of genuine pairs accepted at the lowest threshold with FAR at most FAR",

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.metrics.kfold import best_threshold
-from evalkit.protocols.metrics.vocabulary import resampling_of
+from evalkit.protocols.metrics.metric import OfScores
+from evalkit.protocols.metrics.vocabulary import metric_of, resampling_of
 from evalkit.protocols.uncertainty.bootstrap import Draw, Statistic, share
 from evalkit.protocols.uncertainty.resampled_accuracy import (
     accuracy_statistic,
@@ -50,7 +51,11 @@ def statistic(sample: ComparisonSample, name: str, c: float) -> Statistic | None
         return best_accuracy_statistic(sample, c)
     if kind == "auc":
         return _auc_statistic(sample, c)
-    return _eer_statistic(sample, c) if kind == "eer" else None
+    if kind == "eer":
+        return _eer_statistic(sample, c)
+    metric = metric_of(name)
+    of_scores = metric.of_scores if metric is not None and kind == "scores" else None
+    return None if of_scores is None else _scores_statistic(sample, of_scores)
 
 
 def excess(sample: ComparisonSample, name: str) -> Floats | int | None:
@@ -134,6 +139,21 @@ def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draw], int
         return k if k < len(reach) else beyond
 
     return found
+
+
+def _scores_statistic(sample: ComparisonSample, of_scores: OfScores) -> Statistic:
+    """Any function of scores in a draw: each comparison as often as its people came up together.
+
+    An impostor pair weighs w_i w_j, without `shrinkage`: the interval is rather too long.
+    """
+
+    def of_draw(draw: Draw) -> float:
+        genuine = np.repeat(sample.genuine, draw.weight[sample.genuine_subject])
+        both = draw.weight[sample.left] * draw.weight[sample.right]
+        value = of_scores(genuine, np.repeat(sample.impostor, both)).value
+        return float("nan") if value is None else value
+
+    return of_draw
 
 
 def _wins(sample: ComparisonSample) -> tuple[Floats, Ints, Ints]:
