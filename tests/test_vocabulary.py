@@ -43,7 +43,6 @@ accuracy@errata=excluded                             higher fraction percent -
 accuracy@threshold=best                              higher fraction percent best-accuracy
 auc                                                  higher fraction -       auc
 eer                                                  lower  fraction percent eer
-zero-fmr                                             lower  fraction percent scores
 tpr@far=0.05                                         higher fraction percent tpr:0.05
 tpr@far=1e-3                                         higher fraction percent tpr:1e-3
 tpr@far=1e-12                                        higher fraction percent tpr:1e-12

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from evalkit.protocols.metrics.metric import Metric
-from evalkit.protocols.metrics.operating_point import checked_scores, threshold_above
+from evalkit.protocols.metrics.operating_point import checked_scores
 from evalkit.types import Estimate
 
 
@@ -168,29 +168,6 @@ def eer(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
     )
 
 
-def zero_fmr(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
-    """ZeroFMR: the lowest FNMR at which no impostor comparison is accepted.
-
-    genuine : (G,), impostor : (I,) scores.  FNMR at the lowest threshold above all impostor scores,
-    failures included; a genuine score equal to the highest impostor score is rejected.  None where
-    a class is empty.  Source: Maio et al., FVC2000, IEEE PAMI 24(3), 2002.
-
-    >>> zero_fmr([0.9, 0.4, 0.3], [0.4, 0.1]).value
-    0.6666666666666666
-    """
-    g, i = checked_scores(genuine, "genuine"), checked_scores(impostor, "impostor")
-    if not len(g) or not len(i):
-        return _empty(len(g), len(i))
-    threshold = threshold_above(i.max())
-    return Estimate(
-        value=int(np.count_nonzero(g < threshold)) / len(g),
-        n=len(g) + len(i),
-        threshold=threshold,
-        far=0.0,
-        false_accepts=0,
-    )
-
-
 def _empty(genuine: int, impostor: int) -> Estimate:
     missing = "genuine" if not genuine else "impostor"
     return Estimate(value=None, n=genuine + impostor, note=f"there are no {missing} comparisons")
@@ -212,13 +189,5 @@ METRICS = (
         percent=True,
         resampled="eer",
         of_scores=eer,
-    ),
-    Metric(
-        grammar="zero-fmr",
-        means="ZeroFMR: lowest FNMR at which no impostor pair is accepted",
-        better="lower",
-        percent=True,
-        resampled="scores",
-        of_scores=zero_fmr,
     ),
 )
