@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from evalkit.adapters.onnx.model import OnnxModel
 from evalkit.adapters.torch import programs
 from evalkit.adapters.torch.model import TorchModel, import_torch
 from evalkit.errors import ModelError
+from evalkit.files import as_path
 from evalkit.types import InputSpec
 
 __all__ = ["GROUP", "NETWORKS", "Adapter", "fingerprint", "load", "runs_code"]
@@ -42,7 +44,7 @@ NETWORKS = (
 
 
 def load(
-    model: str,
+    model: str | os.PathLike[str],
     *,
     spec: InputSpec | None = None,
     preset: str | None = None,
@@ -60,6 +62,7 @@ def load(
     GPU that does not start is an error. Several with commas: a process on each.
     options : those of the adapter, e.g. output="embedding", allow_cpu=True.
     """
+    model = model if isinstance(model, str) else str(as_path(model))
     spec = spec or presets.resolve(model, preset)
     if "," in device:
         return OnDevices(partial(_load_on, model, spec, options), device.split(","))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import ModelError
+from evalkit.files import as_path
 from evalkit.types import InputSpec
 
 
@@ -62,8 +64,9 @@ PRESETS: dict[str, InputSpec] = {
 _NEEDED = ("size", "color", "mean", "std")
 
 
-def sidecar(model: Path) -> Path:
+def sidecar(model: str | os.PathLike[str]) -> Path:
     """Name the side-car file of a model: `model.onnx` has `model.evalkit.toml` beside it."""
+    model = as_path(model)
     return model.with_suffix(".evalkit.toml")
 
 

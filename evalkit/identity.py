@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evalkit.errors import ProtocolError
+from evalkit.files import as_path
 from evalkit.keys import canonical
 from evalkit.types import PairSet, SetIdentity
 
@@ -33,8 +34,9 @@ def image_digest(image: bytes | NDArray[np.uint8]) -> bytes:
     return h.digest()
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, in hex."""
+    path = as_path(path)
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import BLANKS, lines_of, read_text
+from evalkit.files import BLANKS, as_path, lines_of, read_text
 from evalkit.strict_json import parsed
 
 AVIF_FILES = (".avif", ".avifs")
@@ -107,8 +108,9 @@ def subjects_of(keys: Sequence[str]) -> NDArray[np.int32]:
     return np.array([number.get(f, -1) for f in folders], np.int32)
 
 
-def read_keys(path: Path) -> list[str]:
+def read_keys(path: str | os.PathLike[str]) -> list[str]:
     """Read keys: a text file with one a line (`files.lines_of`), or MegaFace's JSON list."""
+    path = as_path(path)
     text = read_text(path)
     if ".json" not in path.name:
         return [line for line in lines_of(text) if line]

@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,19 +40,17 @@ def evalkit_gate(request: pytest.FixtureRequest) -> Gate:
     accept = bool(request.config.getoption("--evalkit-accept"))
 
     def gate(
-        report: Report | str | Path,
-        baseline: str | Path,
-        rules: str | Path | None = None,
+        report: Report | str | os.PathLike[str],
+        baseline: str | os.PathLike[str],
+        rules: str | os.PathLike[str] | None = None,
         ignore: Sequence[str] = (),
     ) -> Verdict | None:
         from evalkit import report as reports
-        from evalkit.verdict.gate import assert_no_regression, read_rules
+        from evalkit.verdict.gate import assert_no_regression
 
-        held = reports.read(Path(report)) if isinstance(report, str | Path) else report
         if accept:
-            reports.write(held, Path(baseline))
+            reports.write(reports.opened(report), baseline)
             return None
-        chosen = read_rules(Path(rules)) if rules is not None else None
-        return assert_no_regression(held, reports.read(Path(baseline)), chosen, ignore=ignore)
+        return assert_no_regression(report, baseline, rules, ignore=ignore)
 
     return gate

@@ -29,6 +29,7 @@ from evalkit.datasets.pair_lists import PairList
 from evalkit.datasets.trillion import read_subjects
 from evalkit.embedding import embedder
 from evalkit.errors import DataError
+from evalkit.files import as_path
 from evalkit.identity import Names
 from evalkit.images import ImageSource
 from evalkit.images import find as find_images
@@ -52,7 +53,7 @@ def evaluate(
     keys: Names | File | None = None,
     images: ArrayLike | ImageSource | File | None = None,
     set_name: str | None = None,
-    file: Path | None = None,
+    file: File | None = None,
     provenance: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Report:
@@ -77,6 +78,7 @@ def evaluate(
     manifest = None if listed is None else listed.manifest
     made = _vectors(vectors, manifest, keys, images, _views(options))
     told = dict(provenance or {})
+    file = None if file is None else as_path(file)
     if listed is not None:
         comparisons, told = listed.arguments, {**listed.provenance, **told}
         file, set_name = file or listed.file, set_name or listed.set_name

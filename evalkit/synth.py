@@ -10,6 +10,7 @@ scores give every threshold, TPR and rank that lies above the ceiling.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ from scipy.special import ndtri
 
 from evalkit import report as reports
 from evalkit.errors import ProtocolError
-from evalkit.files import whole_file
+from evalkit.files import as_path, whole_file
 from evalkit.protocols import metrics
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.types import Estimate, Report
@@ -191,12 +192,15 @@ def _tpr(
     return metrics.tpr_of_highest(far, genuine.ravel(), top, impostors)
 
 
-def write(faces: FaceSet, folder: Path, kind: Literal["npy", "bin"] = "npy") -> Iterator[int]:
+def write(
+    faces: FaceSet, folder: str | os.PathLike[str], kind: Literal["npy", "bin"] = "npy"
+) -> Iterator[int]:
     """Write features.npy or features.bin (a devkit matrix), subjects.txt and answer.json.
 
     Yields the rows done after each block.  Line i of subjects.txt is the subject of row i, - for a
     distractor.  Memory: one block.
     """
+    folder = as_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     done = 0
     with whole_file(folder / f"features.{kind}") as f:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from evalkit.errors import ModelError
+from evalkit.files import as_path
 
 # Protobuf's StringStringEntryProto, as external tensors name their file: any spelling of the key,
 # and the one spelling of key and value that is let in.
@@ -15,8 +16,9 @@ _LOCATION = re.compile(rb"\x0a(?:\x08|\x88\x80*\x00)location")
 _ENTRY = re.compile(rb"\x0a\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x7f])")
 
 
-def digest(path: Path) -> str:
+def digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 of the model and of the weight files it names, which must lie in its own folder."""
+    path = as_path(path)
     data = path.read_bytes()
     h = hashlib.sha256(data)
     for name in sorted({_named(data, match.start(), path) for match in _LOCATION.finditer(data)}):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from evalkit.adapters.onnx.digest import digest
 from evalkit.adapters.onnx.session import import_onnxruntime
 from evalkit.adapters.torch import model as torch_model
 from evalkit.errors import ModelError
+from evalkit.files import as_path
 from evalkit.types import InputSpec
 
 _TOGETHER = 256  # images that are normalised at once for a model of a fixed batch
@@ -41,7 +42,7 @@ class OnnxModel:
 
     def __init__(
         self,
-        path: Path,
+        path: str | os.PathLike[str],
         spec: InputSpec,
         *,
         device: str = "auto",
@@ -49,6 +50,7 @@ class OnnxModel:
         output: str | None = None,
         threads: int = 1,
     ) -> None:
+        path = as_path(path)
         self.spec, self.name = spec, path.name
         self.fingerprint = digest(path)
         self._run_options = session.run_options()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib
 import inspect
+import os
 import re
 import sys
 import warnings
@@ -16,11 +17,13 @@ from evalkit.adapters import users_code
 from evalkit.adapters.torch.model import TorchModel, import_torch, reason
 from evalkit.adapters.torch.weights import fill
 from evalkit.errors import ModelError
+from evalkit.files import as_path
 from evalkit.types import InputSpec
 
 
-def script(path: Path, spec: InputSpec, **options: Any) -> TorchModel:
+def script(path: str | os.PathLike[str], spec: InputSpec, **options: Any) -> TorchModel:
     """Load a TorchScript file."""
+    path = as_path(path)
     torch = import_torch()
     try:
         with warnings.catch_warnings():
@@ -36,8 +39,9 @@ def script(path: Path, spec: InputSpec, **options: Any) -> TorchModel:
     return TorchModel(network, spec, name=name, fingerprint=digest, copy=False, **options)
 
 
-def program(path: Path, spec: InputSpec, **options: Any) -> TorchModel:
+def program(path: str | os.PathLike[str], spec: InputSpec, **options: Any) -> TorchModel:
     """Load a program that `torch.export.save` wrote."""
+    path = as_path(path)
     torch = import_torch()
     try:
         exported = torch.export.load(str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 
 from evalkit.adapters.torch.model import import_torch
 from evalkit.errors import MissingPackageError, ModelError
+from evalkit.files import as_path
 
 _COUNTERS = "num_batches_tracked"
 Table = Mapping[str, Any]  # tensors by name
 
 
-def fill(net: Any, path: Path, table: str | None = None) -> None:
+def fill(net: Any, path: str | os.PathLike[str], table: str | None = None) -> None:
     """Copy a checkpoint's tensors into a `torch.nn.Module`, in place.
 
     path : .safetensors, or what `torch.save` wrote: tensors by name, perhaps inside dictionaries.
@@ -23,6 +25,7 @@ def fill(net: Any, path: Path, table: str | None = None) -> None:
     they are a ModelError, unless all hold the same weights.  ModelError where a tensor of the
     network is missing or has another shape.
     """
+    path = as_path(path)
     needed = net.state_dict()
     if not needed:
         raise ModelError(f"a {type(net).__name__} has no tensors to take from {path.name}")

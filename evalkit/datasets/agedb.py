@@ -6,19 +6,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evalkit.datasets.pair_lists import PairList, build
 from evalkit.errors import DataError
+from evalkit.files import as_path
 from evalkit.vectors import matlab
 
 
-def read(path: Path) -> PairList:
+def read(path: str | os.PathLike[str]) -> PairList:
     """Read a protocol such as `04_FINAL_protocol_30_years.mat`: ten folds of 300 + 300 pairs."""
+    path = as_path(path)
     splits = matlab.read(path).get("splits")
     try:
         folds = [_fold(struct) for struct in splits]  # type: ignore[union-attr]

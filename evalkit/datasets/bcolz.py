@@ -9,6 +9,7 @@ bcolz itself is no longer built; numcodecs unpacks Blosc.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import DataError, MissingPackageError
+from evalkit.files import as_path
 from evalkit.images import ImageSource
 from evalkit.strict_json import parsed
 
@@ -35,16 +37,18 @@ class _Layout:
     rows: int  # in a chunk
 
 
-def is_carray(folder: Path) -> bool:
+def is_carray(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder is a carray."""
+    folder = as_path(folder)
     return (folder / "meta" / "sizes").is_file()
 
 
-def read(folder: Path) -> tuple[ImageSource, PairList]:
+def read(folder: str | os.PathLike[str]) -> tuple[ImageSource, PairList]:
     """Read `NAME/` and `NAME_list.npy`: images under the keys 0000000, 0000001, ..., and pairs.
 
     Pixels come back as RGB uint8, round(255 (x + 1) / 2).  The pairs carry no folds.
     """
+    folder = as_path(folder)
     layout = _layout(folder)
     same = _labels(folder.with_name(f"{folder.name}_list.npy"))
     n = layout.shape[0]

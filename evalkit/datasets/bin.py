@@ -7,6 +7,7 @@ or a uint8 array, and P booleans (recognition/arcface_mxnet/common/build_eval_pa
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import pickletools
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import DataError
+from evalkit.files import as_path
 from evalkit.images import ImageSource, encoded
 
 # All that an array of numbers or a text of Python 2 needs; anything else could run code.
@@ -57,12 +59,13 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin-1")
 
 
-def read(path: Path) -> tuple[ImageSource, PairList]:
+def read(path: str | os.PathLike[str]) -> tuple[ImageSource, PairList]:
     """Read a `.bin` set: its images under the keys 0000000, 0000001, ..., and its pairs.
 
     Folds are not in the file: the pairs carry none.  A pickle that would load anything but arrays,
     or holds anything but images and booleans, is a DataError; none of its code runs.
     """
+    path = as_path(path)
     if path.stat().st_size > _LARGEST:
         raise DataError(f"{path.name} is larger than any .bin set")
     images, same = _content(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
+from evalkit.files import as_path
 from evalkit.protocols.blufr import Trial
 from evalkit.vectors import matlab
 
@@ -23,8 +25,9 @@ class Config:
     trials: tuple[Trial, ...]
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: str | os.PathLike[str]) -> Config:
     """Read imageList, labels, testIndex, galIndex and probIndex; the file counts from 1."""
+    path = as_path(path)
     held = matlab.read(path)
     names = held.get("imageList")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):

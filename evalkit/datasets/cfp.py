@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,19 +14,20 @@ from typing import Literal
 
 from evalkit.datasets.pair_lists import PairList, build, join_folds, numbered, wrong_line
 from evalkit.errors import DataError
-from evalkit.files import read_text
+from evalkit.files import as_path, read_text
 
 _FOLDS = 10
 _IMAGE = re.compile(r"([0-9]{1,6})[ \t]+([^ \t].*)\Z")
 _PAIR = re.compile(r"([0-9]{1,6})\s*,\s*([0-9]{1,6})\Z")
 
 
-def read(root: Path, split: Literal["FF", "FP"]) -> PairList:
+def read(root: str | os.PathLike[str], split: Literal["FF", "FP"]) -> PairList:
     """Read one of the two protocols: ten folds of 350 genuine and 350 impostor pairs.
 
     In FP the left image is frontal and the right one is in profile.  Keys are
     `person/frontal|profile/number.jpg`.
     """
+    root = as_path(root)
     protocol = root if (root / "Split").is_dir() else root / "Protocol"
     if not (protocol / "Split" / split).is_dir():
         raise DataError(f"{root} has no Protocol/Split/{split}", "give the folder of CFP")

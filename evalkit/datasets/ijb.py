@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import BLANKS, words_of
+from evalkit.files import BLANKS, as_path, words_of
 from evalkit.protocols.ijb import Enrolled
 
 _BLOCK = 1 << 24
@@ -46,14 +47,16 @@ class TemplatePairs:
     genuine: NDArray[np.bool_]
 
 
-def read_media(path: Path) -> Media:
+def read_media(path: str | os.PathLike[str]) -> Media:
     """Read `ijbc_face_tid_mid.txt`: image, template and medium a line."""
+    path = as_path(path)
     names, numbers = _columns(path, 2, np.int64)
     return Media(names, numbers[:, 0], numbers[:, 1])
 
 
-def read_detections(path: Path) -> Detections:
+def read_detections(path: str | os.PathLike[str]) -> Detections:
     """Read `ijbc_name_5pts_score.txt`: image, five x y, detection score a line."""
+    path = as_path(path)
     names, numbers = _columns(path, 11, np.float64)
     landmarks = numbers[:, :10].reshape(-1, 5, 2).astype(np.float32)
     return Detections(names, landmarks, numbers[:, 10].astype(np.float32))
@@ -86,8 +89,9 @@ def _columns(path: Path, width: int, dtype: Any) -> tuple[tuple[str, ...], NDArr
 _PAIR = "expected: template template 0-or-1"
 
 
-def read_pairs(path: Path) -> TemplatePairs:
+def read_pairs(path: str | os.PathLike[str]) -> TemplatePairs:
     """Read `ijbc_template_pair_label.txt`: two template ids and 0 or 1 a line."""
+    path = as_path(path)
     blocks = list(_triples(path))
     if not blocks:
         raise DataError(f"{path} holds no pairs")
@@ -132,11 +136,12 @@ def _are_ids(numbers: NDArray[np.int64]) -> bool:
     return bool(numbers.min(initial=0) >= 0 and numbers.max(initial=0) < 2**31)
 
 
-def read_enrolled(path: Path) -> Enrolled:
+def read_enrolled(path: str | os.PathLike[str]) -> Enrolled:
     """Read `ijbc_1N_gallery_G1.csv` and its like: a header, then template, subject, ... a line.
 
     A template has a line an image; each is listed once.
     """
+    path = as_path(path)
     try:
         with path.open(encoding="utf-8", newline="") as f:
             lines = csv.reader(f)

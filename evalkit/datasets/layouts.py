@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from evalkit.datasets.pair_lists import (
     parse_two_line,
 )
 from evalkit.errors import DataError
-from evalkit.files import read_text
+from evalkit.files import as_path, read_text
 from evalkit.images import ImageSource
 
 
@@ -55,8 +56,9 @@ _SETS: dict[str, Callable[[Path], tuple[ImageSource, PairList]]] = {
 LAYOUTS = (*_LISTS, *_SETS)
 
 
-def read(path: Path, layout: str | None = None) -> VerificationSet:
+def read(path: str | os.PathLike[str], layout: str | None = None) -> VerificationSet:
     """Read a verification set, in the layout given or, if it can be told for sure, its own."""
+    path = as_path(path)
     if not path.exists():
         raise DataError(f"there is no pair list {path}")
     layout = layout or recognise(path)
@@ -69,8 +71,9 @@ def read(path: Path, layout: str | None = None) -> VerificationSet:
 _NUMBERS = re.compile(r"[0-9]+(\s+[0-9]+)?\Z")
 
 
-def recognise(path: Path) -> str:
+def recognise(path: str | os.PathLike[str]) -> str:
     """Name the layout of a file or folder by what only that layout has, or raise DataError."""
+    path = as_path(path)
     if path.is_dir():
         if bcolz.is_carray(path):
             return "bcolz"

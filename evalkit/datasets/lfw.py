@@ -6,17 +6,17 @@ The official lists of View 2 ship with evalkit, byte for byte as the site has th
 from __future__ import annotations
 
 import gzip
+import os
 import re
 from collections.abc import Iterator
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.datasets.pair_lists import PairList, build, join_folds, numbered, wrong_line
 from evalkit.errors import DataError
-from evalkit.files import BLANKS, read_text, words_of
+from evalkit.files import BLANKS, as_path, read_text, words_of
 from evalkit.types import Manifest
 
 # What the LFW site's errata call wrong among View 2's genuine pairs (its sentence says six, its
@@ -81,8 +81,9 @@ def is_official(pairs: PairList) -> bool:
     )
 
 
-def read_pairs(path: Path) -> PairList:
+def read_pairs(path: str | os.PathLike[str]) -> PairList:
     """Read a list of pairs: a file in LFW's layout, or the folder with pairs_01..pairs_10.txt."""
+    path = as_path(path)
     if path.is_dir():
         present = [name for name in _FLAT_FILES if (path / name).is_file()]
         if len(present) != len(_FLAT_FILES):

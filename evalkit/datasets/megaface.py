@@ -5,6 +5,7 @@ Lists and features come with the MegaFace devkit, noise lists with InsightFace (
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import lines_of, read_text
+from evalkit.files import as_path, lines_of, read_text
 from evalkit.keys import canonical
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.strict_json import parsed
@@ -41,20 +42,22 @@ class DistractorList:
     set: int
 
 
-def read_probe_list(path: Path) -> ProbeList:
+def read_probe_list(path: str | os.PathLike[str]) -> ProbeList:
     """Read a list of probes: a JSON object with "path" and, of the same length, "id"."""
+    path = as_path(path)
     lists = _read_lists(path, "path", "id")
     number = {name: k for k, name in enumerate(sorted(set(lists["id"])))}
     subject = np.array([number[name] for name in lists["id"]], np.int32)
     return ProbeList(_unique(lists["path"], path), subject)
 
 
-def read_distractor_list(path: Path) -> DistractorList:
+def read_distractor_list(path: str | os.PathLike[str]) -> DistractorList:
     """Read a list of distractors: a JSON object with "path".
 
     The last two numbers of the file's name are its size and set; a size that is not the number of
     paths is an error, and a name without them is set 1 of the size found.
     """
+    path = as_path(path)
     keys = _unique(_read_lists(path, "path")["path"], path)
     named = re.search(r"_(\d{1,9})_(\d{1,9})(?:\.json)?$", path.name)
     size, number = (int(named[1]), int(named[2])) if named else (len(keys), 1)
@@ -91,11 +94,12 @@ def _unique(keys: list[str], path: Path) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def read_noises(path: Path) -> frozenset[str]:
+def read_noises(path: str | os.PathLike[str]) -> frozenset[str]:
     """Read a noise list: a name a line, after a tab where there is one; `#` starts a comment.
 
     Names are kept without suffix, as `noisy` compares them.
     """
+    path = as_path(path)
     names = (line.split("\t") for line in lines_of(read_text(path)) if not line.startswith("#"))
     return frozenset(canonical(fields[min(1, len(fields) - 1)]) for fields in names if fields[0])
 
@@ -117,20 +121,24 @@ def algorithm(ending: str) -> str:
     return ending.partition(".")[0].strip("_") or "features"
 
 
-def probes_name(probe_list: Path) -> str:
+def probes_name(probe_list: str | os.PathLike[str]) -> str:
     """Name the probes in the devkit's files: fgnet where the list's name begins so, or facescrub.
 
     The devkit takes what stands before the first "_" of `fgnet_features_list.json`; plot scripts
     look for these two names.
     """
+    probe_list = as_path(probe_list)
     return "fgnet" if probe_list.name.lower().startswith("fgnet") else "facescrub"
 
 
-def read_folder(folder: Path, keys: Sequence[str], ending: str) -> NDArray[np.float32]:
+def read_folder(
+    folder: str | os.PathLike[str], keys: Sequence[str], ending: str
+) -> NDArray[np.float32]:
     """Read the features `<folder>/<key><ending>` of a list: (N, D) float32.
 
     DataError lists what is missing.
     """
+    folder = as_path(folder)
     paths = [folder / (key + ending) for key in keys]
     try:
         return devkit_matrix.read_features(paths)
@@ -145,8 +153,9 @@ def read_folder(folder: Path, keys: Sequence[str], ending: str) -> NDArray[np.fl
         raise DataError(f"a listed path cannot name a file in {folder}: {e}") from e
 
 
-def read_model(path: Path) -> JointBayesian | None:
+def read_model(path: str | os.PathLike[str]) -> JointBayesian | None:
     """Read a devkit model (mean, U, V); None for jb_identity.bin, whose matrices are empty."""
+    path = as_path(path)
     mean, u, v = devkit_matrix.read_matrices(path.read_bytes(), 3, path.name)
     if not mean.size and not u.size and not v.size:
         return None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.datasets.pair_lists import GENUINE, IMPOSTOR, numbered, wrong_line
 from evalkit.errors import DataError
-from evalkit.files import read_text
+from evalkit.files import as_path, read_text
 
 _EXPECTED = "'label score' or 'label score fold' with a label of 1, 0 or -1"
 
@@ -29,7 +29,7 @@ class ScoreList:
     fold: NDArray[np.int16] | None
 
 
-def read(path: Path, *, distance: bool = False) -> ScoreList:
+def read(path: str | os.PathLike[str], *, distance: bool = False) -> ScoreList:
     """Read `label score [fold]` a line, between blanks, tabs, commas or semicolons.
 
     A comma between digits beside another separator may be a decimal comma, and is refused.
@@ -37,6 +37,7 @@ def read(path: Path, *, distance: bool = False) -> ScoreList:
     label : 1 = genuine; 0 or -1 = impostor.  distance : lower is more alike, so the score is minus
     the number, and inf stands for a comparison that failed.
     """
+    path = as_path(path)
     label: list[bool] = []
     score: list[float] = []
     fold: list[str | None] = []

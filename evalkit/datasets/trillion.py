@@ -7,8 +7,8 @@ own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
@@ -17,19 +17,23 @@ from numpy.typing import NDArray
 
 from evalkit.arrays import refuse_unwritten
 from evalkit.errors import DataError
-from evalkit.files import lines_of, read_text, whole_file
+from evalkit.files import as_path, lines_of, read_text, whole_file
 from evalkit.vectors import devkit_matrix
 
 
-def read_submission(path: Path) -> NDArray[Any]:
+def read_submission(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Map a submission, (N, D); rows that were never written (all zero) are refused."""
+    path = as_path(path)
     features = devkit_matrix.map_matrix(path)
     refuse_unwritten(features, path.name)
     return features
 
 
-def write_submission(path: Path, blocks: Iterable[NDArray[Any]], rows: int, dim: int) -> None:
+def write_submission(
+    path: str | os.PathLike[str], blocks: Iterable[NDArray[Any]], rows: int, dim: int
+) -> None:
     """Write blocks of (n, dim) features as one submission of exactly `rows` rows."""
+    path = as_path(path)
     done = 0
     with whole_file(path) as f:
         f.write(devkit_matrix.header(rows, dim))
@@ -42,11 +46,12 @@ def write_submission(path: Path, blocks: Iterable[NDArray[Any]], rows: int, dim:
             raise DataError(f"a submission of {rows} rows was given {done}")
 
 
-def read_subjects(path: Path) -> NDArray[np.int32]:
+def read_subjects(path: str | os.PathLike[str]) -> NDArray[np.int32]:
     """Read the subject of each row, a line a row: (N,) int32, -1 for a distractor (- or -1).
 
     Names are numbered in the order of their first appearance.
     """
+    path = as_path(path)
     lines = lines_of(read_text(path))
     number: dict[str, int] = {"-": -1, "-1": -1}
     found = np.empty(len(lines), np.int32)

@@ -21,7 +21,7 @@ from evalkit.adapters.presets import describe
 from evalkit.embedding import reuse
 from evalkit.embedding.batch_trial import batch_difference, best_batch
 from evalkit.errors import DataError, ModelError
-from evalkit.files import hidden
+from evalkit.files import as_path, hidden
 from evalkit.identity import DIGEST, image_digest
 from evalkit.images import ImageSource, Picture
 from evalkit.images.digests import ImageDigests
@@ -57,7 +57,7 @@ def embed(
     adapter: Adapter,
     source: ImageSource,
     manifest: Manifest,
-    path: Path | None = None,
+    path: str | os.PathLike[str] | None = None,
     *,
     views: int = 1,
     batch: int | None = None,
@@ -91,6 +91,7 @@ def embed(
     size; DataError where `source` lacks an image of the manifest.  ModelError where the model
     answers differently to the same image.
     """
+    path = None if path is None else as_path(path)
     images, readers = source.select(manifest.keys), workers or _READERS
     key, answered = feature_key(adapter, images, views), answers.answers(adapter)
     with locks.exclusive(path or reuse.place(key, manifest), say):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evalkit.errors import DataError
-from evalkit.files import lines_of, read_text
+from evalkit.files import as_path, lines_of, read_text
 from evalkit.images.folders import files_below
 from evalkit.images.kinds import chosen, counted, shown
 from evalkit.images.source import ImageSource, Stamp, encoded
@@ -29,7 +29,7 @@ def find(path: str | os.PathLike[str]) -> ImageSource:
     those of a list keep its order. What is not read is told in `left_out`; DataError for a folder
     that may not be read.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         source = _folder(path)
     elif not path.is_file():

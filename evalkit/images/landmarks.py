@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import BLANKS, lines_of, read_text, words_of
+from evalkit.files import BLANKS, as_path, lines_of, read_text, words_of
 from evalkit.keys import rows_of
 from evalkit.strict_json import parsed
 from evalkit.vectors import readers
@@ -32,7 +33,7 @@ class Landmarks:
         return self.points[rows_of(keys, self.keys, "landmarks")]
 
 
-def read(path: Path) -> Landmarks:
+def read(path: str | os.PathLike[str]) -> Landmarks:
     """Read the landmarks of many images, one face each.
 
     .npz : arrays `landmarks` (N, 5, 2) and `paths` (or `keys`), N names.
@@ -42,6 +43,7 @@ def read(path: Path) -> Landmarks:
     Order: left eye, right eye, nose, left and right mouth corner, as seen in the image.
     DataError where a face has not five finite points in that order.
     """
+    path = as_path(path)
     if not path.is_file():
         raise DataError(f"no landmarks at {path}")
     reader = {".npz": _npz, ".json": _json, ".csv": _lines, ".txt": _lines}.get(path.suffix.lower())

@@ -6,6 +6,7 @@ Layout, little-endian: four int32 (rows, columns, bytes from row to row, OpenCV 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import whole_file
+from evalkit.files import as_path, whole_file
 
 HEADER = struct.Struct("<4i")
 _TYPES: dict[int, np.dtype[Any]] = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
@@ -62,13 +63,15 @@ def read_matrices(data: bytes, count: int, where: str) -> list[NDArray[Any]]:
     return found
 
 
-def read_matrix(path: Path) -> NDArray[Any]:
+def read_matrix(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Read one matrix: (rows, columns) float32 or float64."""
+    path = as_path(path)
     return read_matrices(path.read_bytes(), 1, path.name)[0]
 
 
-def map_matrix(path: Path) -> NDArray[Any]:
+def map_matrix(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Map one matrix of any size read-only: (rows, columns), nothing is read yet."""
+    path = as_path(path)
     with path.open("rb") as f:
         header = f.read(HEADER.size)
     room = path.stat().st_size - HEADER.size
@@ -88,31 +91,33 @@ def header(rows: int, columns: int) -> bytes:
     return HEADER.pack(rows, columns, columns * 4, 5)
 
 
-def write_feature(path: Path, x: NDArray[Any]) -> None:
+def write_feature(path: str | os.PathLike[str], x: NDArray[Any]) -> None:
     """Write one feature, (D,), as the devkit reads it."""
+    path = as_path(path)
     with whole_file(path) as f:
         f.write(header(len(x), 1) + np.ascontiguousarray(x, "<f4").tobytes())
 
 
-def read_features(paths: Sequence[Path], threads: int = 4) -> NDArray[np.float32]:
+def read_features(paths: Sequence[str | os.PathLike[str]], threads: int = 4) -> NDArray[np.float32]:
     """Read one feature a file: (N, D) float32, row i from paths[i].
 
     All files have the dimension of the first.  A file that is missing, cut or of another
     dimension is an error that says which, and how many there are.
     """
-    if not paths:
+    files = [as_path(path) for path in paths]
+    if not files:
         return np.empty((0, 0), np.float32)
-    first = read_matrix(paths[0])
+    first = read_matrix(files[0])
     if first.shape[1:] != (1,):
-        raise DataError(f"{paths[0]} is a matrix of shape {first.shape}", "a feature is (D, 1)")
-    out = np.empty((len(paths), len(first)), np.float32)
+        raise DataError(f"{files[0]} is a matrix of shape {first.shape}", "a feature is (D, 1)")
+    out = np.empty((len(files), len(first)), np.float32)
     if first.dtype == np.float64:
-        for row, path in zip(out, paths, strict=True):
-            row[:] = read_matrix(path).reshape(out.shape[1:])
+        for row, file in zip(out, files, strict=True):
+            row[:] = read_matrix(file).reshape(out.shape[1:])
         return out
-    starts = range(0, len(paths), _PAGE)
+    starts = range(0, len(files), _PAGE)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda o: _read_page(paths[o : o + _PAGE], out[o : o + _PAGE]), starts))
+        list(pool.map(lambda o: _read_page(files[o : o + _PAGE], out[o : o + _PAGE]), starts))
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
+from evalkit.files import as_path
 from evalkit.keys import read_keys
 from evalkit.vectors import readers
 
@@ -24,7 +26,12 @@ class Embeddings:
     digest: str  # SHA-256 of the files read; of the rows, for a folder
 
 
-def read(path: Path, keys: Path | None = None, *, allow_failures: bool = False) -> Embeddings:
+def read(
+    path: str | os.PathLike[str],
+    keys: str | os.PathLike[str] | None = None,
+    *,
+    allow_failures: bool = False,
+) -> Embeddings:
     """Read embeddings, and their keys from the same file or from a text file with a line a row.
 
     .npy, .bin (a one-file submission) : (N, D) or (N, V, D) float, memory-mapped; need `keys`.
@@ -34,6 +41,8 @@ def read(path: Path, keys: Path | None = None, *, allow_failures: bool = False) 
     A row that is not finite is a DataError, unless `allow_failures` says that it stands for an
     image without a template; evalkit's own files say so themselves.
     """
+    path = as_path(path)
+    keys = None if keys is None else as_path(keys)
     features, held = readers.read(path)
     names = held if keys is None else read_keys(keys)
     if names is None:
@@ -48,8 +57,9 @@ def read(path: Path, keys: Path | None = None, *, allow_failures: bool = False) 
     return Embeddings(tuple(names), features, digest)
 
 
-def check(features: NDArray[Any], path: Path) -> None:
+def check(features: NDArray[Any], path: str | os.PathLike[str]) -> None:
     """Raise DataError unless an array can hold embeddings."""
+    path = as_path(path)
     if features.ndim not in (2, 3) or features.dtype.kind != "f" or 0 in features.shape[1:]:
         raise DataError(
             f"{path.name} holds {features.dtype} of shape {features.shape}",
@@ -57,8 +67,9 @@ def check(features: NDArray[Any], path: Path) -> None:
         )
 
 
-def is_own(path: Path) -> bool:
+def is_own(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file is a feature file of evalkit's own."""
+    path = as_path(path)
     return path.suffix.lower() in (".h5", ".hdf5") and readers.is_feature_file(path)
 
 

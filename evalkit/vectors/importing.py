@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evalkit import locks
 from evalkit.errors import DataError
-from evalkit.files import hidden
+from evalkit.files import as_path, hidden
 from evalkit.keys import rows_of
 from evalkit.types import Manifest, Progress
 from evalkit.vectors import embeddings, readers
@@ -33,13 +33,14 @@ class Source:
     read: Callable[[int, int], NDArray[Any]]
 
 
-def open_source(path: Path, ending: str | None = None) -> Source:
+def open_source(path: str | os.PathLike[str], ending: str | None = None) -> Source:
     """Open a folder of one vector a file, or a file that `adapters.vector_files` reads.
 
     A folder, .csv, .parquet, .npz and others' .h5 are read a block at a time; .npy, .bin, .pt and
     evalkit's own .h5 are mapped; .mat (2 GiB at most) is unpacked whole.
     ending : of the names in a folder, "_foam.bin".
     """
+    path = as_path(path)
     if path.is_dir():
         files, keys = readers.list_folder(path, ending)
         first = readers.read_vectors(files[:1])
@@ -101,7 +102,7 @@ def places(keys: Sequence[str], wanted: Sequence[str] | None, subset: bool) -> N
 
 def write(
     source: Source,
-    path: Path,
+    path: str | os.PathLike[str],
     manifest: Manifest,
     at: NDArray[np.int64],
     *,
@@ -115,6 +116,7 @@ def write(
     A row with NaN or infinity is a DataError that names it, or, with `allow_failures`, an image
     without a template.  A row of zeros was never written by its program, and is refused.
     """
+    path = as_path(path)
     if path.exists():
         raise DataError(f"{path} exists already", "give another name, or delete it")
     partial = hidden(path, "new")

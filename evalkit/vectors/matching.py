@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.arrays import refuse_unwritten
+from evalkit.files import as_path
 from evalkit.identity import Names
 from evalkit.keys import rows_of
 from evalkit.types import Manifest
@@ -44,8 +45,8 @@ def in_order(features: NDArray[Any], have: Sequence[str], manifest: Manifest) ->
 
 
 def from_embeddings(
-    path: Path,
-    keys: Path | None = None,
+    path: str | os.PathLike[str],
+    keys: str | os.PathLike[str] | None = None,
     manifest: Manifest | None = None,
     *,
     allow_failures: bool = False,
@@ -54,6 +55,8 @@ def from_embeddings(
 
     A row of zeros of a manifest was never written: DataError.
     """
+    path = as_path(path)
+    keys = None if keys is None else as_path(keys)
     made = embeddings.read(path, keys, allow_failures=allow_failures)
     provenance = {"features": path.name, "features_sha256": made.digest}
     own = embeddings.is_own(path)
@@ -107,8 +110,9 @@ def embedded(store: FeatureStore, manifest: Manifest, crop: str) -> Vectors:
     return replace(made, provenance={**made.provenance, **told})
 
 
-def digests_in(path: Path) -> NDArray[np.uint8] | None:
+def digests_in(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
     """Read the digests of the images of a feature file, (N, 32); None where it knows none."""
+    path = as_path(path)
     with FeatureStore.open(path, check=False) as store:
         return store.images if store.images.any() else None
 

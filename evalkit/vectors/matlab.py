@@ -8,16 +8,17 @@ random byte changes are enough), and lists of pairs and features come from stran
 from __future__ import annotations
 
 import math
+import os
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evalkit.errors import DataError
+from evalkit.files import as_path
 
 # The codes of the format, as numpy spells them.
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
@@ -43,13 +44,14 @@ class _DamagedError(Exception):
     """What is wrong, for the one place that knows the file's name."""
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the variables of a .mat file by name.
 
     A numeric array is an ndarray of its own shape; text is a str, or a list of them where it has
     several rows; a cell is a list in column order; a struct is a dict, or a list of them.  Sparse
     arrays, objects and functions are left out.
     """
+    path = as_path(path)
     data = path.read_bytes()
     if data[:4] == b"\x89HDF" or data[512:516] == b"\x89HDF":
         raise DataError(f"{path.name} is a MATLAB 7.3 file", "save it with -v7")

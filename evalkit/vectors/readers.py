@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError, MissingPackageError
+from evalkit.files import as_path
 from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks
 from evalkit.vectors.row_blocks import RowBlocks
 from evalkit.vectors.store import FeatureStore
@@ -47,8 +48,9 @@ _UNPACKED, _PACKED = 256 << 20, 16  # an archive may unpack to these bytes, or s
 _WHOLE = 2 << 30  # bytes of a file that cannot be mapped or read in pieces
 
 
-def read_npy(path: Path) -> Held:
+def read_npy(path: str | os.PathLike[str]) -> Held:
     """Map an array; nothing is read yet."""
+    path = as_path(path)
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False), None
     except DAMAGED as e:
@@ -63,14 +65,16 @@ def refuse_bomb(path: Path) -> None:
         raise ValueError(f"it would unpack to {unpacked} bytes")
 
 
-def read_mat(path: Path) -> Held:
+def read_mat(path: str | os.PathLike[str]) -> Held:
     """Read the MATLAB variables `features` and `keys` (a cell or rows of text), up to 7.2."""
+    path = as_path(path)
     _refuse_large(path)
     return _named(matlab.read(path), path)
 
 
-def read_torch(path: Path) -> Held:
+def read_torch(path: str | os.PathLike[str]) -> Held:
     """Read a tensor, or a dict of `features` and `keys`; nothing but tensors is unpickled."""
+    path = as_path(path)
     try:
         import torch
     except ImportError:
@@ -126,24 +130,29 @@ def _refuse_large(path: Path) -> None:
         )
 
 
-def read_matrix(path: Path) -> Held:
+def read_matrix(path: str | os.PathLike[str]) -> Held:
     """Map a one-file submission (`evalkit.vectors.devkit_matrix`)."""
+    path = as_path(path)
     return devkit_matrix.map_matrix(path), None
 
 
-def read_folder(path: Path) -> Held:
+def read_folder(path: str | os.PathLike[str]) -> Held:
     """Read one vector a file: a MegaFace tree of .bin, or a FaceX-Zoo tree of .npy."""
+    path = as_path(path)
     found, keys = list_folder(path)
     return read_vectors(found), keys
 
 
-def list_folder(path: Path, ending: str | None = None) -> tuple[list[Path], list[str]]:
+def list_folder(
+    path: str | os.PathLike[str], ending: str | None = None
+) -> tuple[list[Path], list[str]]:
     """List the files of one vector each below a folder, in the order of their names, and keys.
 
     Keys are the paths below the folder, without ".npy", or from the image's suffix on without what
     the devkit's algorithm added: "a/b.jpg_foam.bin" is "a/b.jpg".  ending : take only files with
     this end of the name ("_foam.bin"), and their keys without it.
     """
+    path = as_path(path)
     names = sorted(
         f"{folder}/{file}"[len(str(path)) + 1 :]
         for folder, _, files in os.walk(path)
@@ -163,11 +172,12 @@ def list_folder(path: Path, ending: str | None = None) -> tuple[list[Path], list
     return [path / n for n in names], keys
 
 
-def read_vectors(paths: Sequence[Path]) -> NDArray[np.float32]:
+def read_vectors(paths: Sequence[str | os.PathLike[str]]) -> NDArray[np.float32]:
     """Read one vector a file, all .bin or all .npy: (N, D) float32."""
-    if paths[0].suffix == ".bin":
-        return devkit_matrix.read_features(paths)
-    return _stack([read_npy(p)[0] for p in paths], paths)
+    files = [as_path(path) for path in paths]
+    if files[0].suffix == ".bin":
+        return devkit_matrix.read_features(files)
+    return _stack([read_npy(file)[0] for file in files], files)
 
 
 def _stack(rows: Sequence[NDArray[Any]], paths: Sequence[Path]) -> NDArray[np.float32]:
@@ -218,11 +228,12 @@ _AS_ARRAY = {
 SUFFIXES = (*_AS_ARRAY, *_IN_BLOCKS)
 
 
-def read(path: Path) -> Held:
+def read(path: str | os.PathLike[str]) -> Held:
     """Read by suffix: the array, mapped where it lies in the file as it is; keys where it has them.
 
     DataError, in one line, for whatever is wrong with the file.
     """
+    path = as_path(path)
     if path.is_dir():
         return read_folder(path)
     held = in_blocks(path)
@@ -233,11 +244,12 @@ def read(path: Path) -> Held:
     return read_features(path) if reader is None else reader(path)
 
 
-def in_blocks(path: Path) -> RowBlocks | None:
+def in_blocks(path: str | os.PathLike[str]) -> RowBlocks | None:
     """Open a file whose rows can be read a block at a time; None for those that `read` maps.
 
     DataError as for `read`, also from the blocks.
     """
+    path = as_path(path)
     suffix = path.suffix.lower()
     if not path.is_file():
         raise DataError(f"no embeddings at {path}")
@@ -262,14 +274,16 @@ def in_blocks(path: Path) -> RowBlocks | None:
     return replace(held, blocks=blocks)
 
 
-def read_features(path: Path) -> Held:
+def read_features(path: str | os.PathLike[str]) -> Held:
     """Map a feature file of evalkit's own."""
+    path = as_path(path)
     store = FeatureStore.open(path)
     return store.features, list(store.manifest.keys)
 
 
-def is_feature_file(path: Path) -> bool:
+def is_feature_file(path: str | os.PathLike[str]) -> bool:
     """Tell whether an HDF5 file is one of evalkit's own."""
+    path = as_path(path)
     import h5py
 
     hdf5.refuse_damaged_heap(path)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from evalkit import locks
 from evalkit.errors import DataError, FeatureStoreError
-from evalkit.files import hidden, real_path, rename, take_place
+from evalkit.files import as_path, hidden, real_path, rename, take_place
 from evalkit.identity import DIGEST
 from evalkit.types import Manifest
 from evalkit.vectors import hdf5
@@ -105,6 +105,7 @@ class FeatureStore:
         dtype : "<f4", or "<f2" for half the size.  answers : the model's, see `adapters.answers`.
         The disk space is taken here, so a full disk shows before any image is embedded.
         """
+        path = as_path(path)
         path, shape = Path(path), (len(manifest.keys), views, dim)
         if min(shape) < 1 or dtype not in _DTYPES:
             raise FeatureStoreError(
@@ -151,7 +152,7 @@ class FeatureStore:
         write : take the lock and go on with the pending rows; else nothing needs write permission.
         repair : a row that differs from its checksum is pending again, not an error.
         """
-        path = Path(path)
+        path = as_path(path)
         if not path.is_file():
             raise FeatureStoreError(f"no feature file at {path}")
         handle = None
@@ -252,8 +253,9 @@ class FeatureStore:
             x, state = other._rows[some], other.done[some] | TAKEN
             self._write(here, x, state, other.images[some])
 
-    def replace(self, path: Path) -> None:
+    def replace(self, path: str | os.PathLike[str]) -> None:
         """Take the place of the file at `path`, which is this one's from now on."""
+        path = as_path(path)
         if self._handle is not None:
             self._handle.flush()
             os.fsync(self._handle.fileno())
@@ -370,8 +372,9 @@ class FeatureStore:
         self.close()
 
 
-def answers_in(path: Path) -> NDArray[np.float32] | None:
+def answers_in(path: str | os.PathLike[str]) -> NDArray[np.float32] | None:
     """Read what the model of a feature file answered; None where the file does not say."""
+    path = as_path(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
             held = hdf5.dataset(file, "answers")

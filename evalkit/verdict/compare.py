@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +33,7 @@ from evalkit.protocols.uncertainty.outcomes import (
 )
 from evalkit.protocols.uncertainty.paired import Difference, differences
 from evalkit.protocols.uncertainty.sample import sample_of
+from evalkit.report import opened
 from evalkit.report.guard import outcomes_of_strangers
 from evalkit.report.table import interval_of_points, points, spelled
 from evalkit.types import Bools, Report
@@ -95,6 +97,9 @@ class Comparison:
     flips: tuple[Flip, ...]
     why_unpaired: str = ""
 
+    def __str__(self) -> str:
+        return comparison_table(self, ("base", "other"))
+
 
 def check_comparable(base: Report, other: Report, ignore: Collection[str] = ()) -> None:
     """Raise ReportError naming the first field in which two reports must agree and do not.
@@ -125,8 +130,8 @@ def _unlike(field: str, a: Any, b: Any, meaning: str, remedy: str) -> ReportErro
 
 
 def compare(
-    base: Report,
-    other: Report,
+    base: Report | str | os.PathLike[str],
+    other: Report | str | os.PathLike[str],
     *,
     names: Iterable[str] | None = None,
     ignore: Collection[str] = (),
@@ -137,10 +142,12 @@ def compare(
     """Compare `other` with `base` on the metrics both have (or `names` of them).
 
     Paired where both reports have outcomes of the same comparisons; otherwise values alone, with
-    the reason.  draws : 500 (a spread known to 3 %), or fewer where those take long.
+    the reason.  base, other : reports, or the paths of some.
+    draws : 500 (a spread known to 3 %), or fewer where those take long.
     ignore : fields of `IGNORABLE`.  ReportError where the reports may not be compared, see
     `check_comparable`.
     """
+    base, other = opened(base), opened(other)
     check_comparable(base, other, ignore)
     a, b = base.flat(), other.flat()
     values = {n: (a[n], b[n]) for n in (a if names is None else names) if n in a and n in b}

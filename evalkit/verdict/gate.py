@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from evalkit.errors import ReportError
 from evalkit.escaping import laid_out, printable
+from evalkit.files import as_path
 from evalkit.protocols.metrics.vocabulary import metric_of
+from evalkit.report import opened
 from evalkit.report.table import points, spelled
 from evalkit.types import Report
 from evalkit.verdict.compare import Comparison, compare
@@ -88,6 +90,9 @@ class Verdict:
         """Whether every rule is kept."""
         return all(r.passed for r in self.rulings)
 
+    def __str__(self) -> str:
+        return verdict_table(self)
+
 
 def default_rules(found: Comparison) -> tuple[Rule, ...]:
     """No metric with a paired test may be significantly worse, at 0.05 shared among all of them."""
@@ -106,32 +111,42 @@ def _lost(report: Report, baseline: Report) -> tuple[Rule, ...]:
 
 
 def check(
-    report: Report,
-    baseline: Report,
-    rules: Sequence[Rule] | None = None,
+    report: Report | str | os.PathLike[str],
+    baseline: Report | str | os.PathLike[str],
+    rules: Sequence[Rule] | str | os.PathLike[str] | None = None,
     *,
     ignore: Sequence[str] = (),
 ) -> Verdict:
     """Apply the rules (`default_rules` if none are given) to a report and its baseline.
 
+    Reports may be given as paths, rules as that of a gates.toml.
     Without rules, what the baseline measured and the report did not fails too.  The verdict names
     every metric that is not held.
     ReportError where the two may not be compared, where a rule names a metric that neither has or
     of which nobody knows which way it is better, or where it asks for a paired test and the
     comparisons are not at hand.
     """
-    if rules is None:
+    report, baseline = opened(report), opened(baseline)
+    held = _given(rules)
+    if held is None:
         found = compare(baseline, report, ignore=ignore)
-        rules = (*default_rules(found), *_lost(report, baseline))
+        held = (*default_rules(found), *_lost(report, baseline))
         why = found.why_unpaired or "no outcomes to pair"
     else:
-        for rule in rules:
+        for rule in held:
             _known_metric(rule, report, baseline)
-        names = list(dict.fromkeys(r.metric for r in rules if r.allowed is not None))
+        names = list(dict.fromkeys(r.metric for r in held if r.allowed is not None))
         found = compare(baseline, report, names=names, ignore=ignore)
         why = "no rule"
-    rulings = tuple(_ruling(rule, report, baseline, found) for rule in rules)
-    return Verdict(rulings, _not_held(rules, report, baseline, why))
+    rulings = tuple(_ruling(rule, report, baseline, found) for rule in held)
+    return Verdict(rulings, _not_held(held, report, baseline, why))
+
+
+def _given(rules: Any) -> Sequence[Rule] | None:
+    """Take rules, None for the default ones, or read the gates.toml at a path."""
+    if rules is None or (isinstance(rules, Sequence) and all(isinstance(r, Rule) for r in rules)):
+        return rules
+    return read_rules(rules)
 
 
 def _not_held(held: Sequence[Rule], report: Report, baseline: Report, why: str) -> dict[str, str]:
@@ -152,9 +167,9 @@ def _not_held(held: Sequence[Rule], report: Report, baseline: Report, why: str) 
 
 
 def assert_no_regression(
-    report: Report,
-    baseline: Report,
-    rules: Sequence[Rule] | None = None,
+    report: Report | str | os.PathLike[str],
+    baseline: Report | str | os.PathLike[str],
+    rules: Sequence[Rule] | str | os.PathLike[str] | None = None,
     *,
     ignore: Sequence[str] = (),
 ) -> Verdict:
@@ -262,11 +277,12 @@ def cells_of(ruling: Ruling) -> tuple[str, ...]:
     )
 
 
-def read_rules(path: Path) -> tuple[Rule, ...]:
+def read_rules(path: str | os.PathLike[str]) -> tuple[Rule, ...]:
     """Read gates.toml: tables `[[rule]]` of `Rule`'s fields, max-drop with a hyphen.
 
     ReportError in one line, with the nearest known name, for anything else.
     """
+    path = as_path(path)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.files import as_path
 from evalkit.protocols.allpairs import resume, workers
 from evalkit.protocols.allpairs.collectors import Collector
 from evalkit.protocols.allpairs.pair_scores import MANY, PairScores
@@ -44,7 +45,7 @@ class Engine:
     compiled: bool | None = None
     threads: int | None = None
     memory: int = GIB
-    checkpoint: Path | None = None
+    checkpoint: str | os.PathLike[str] | None = None
     progress: Progress | None = None
     keep: bool = False
     cluster: workers.Workers | None = None
@@ -115,7 +116,7 @@ class Engine:
                 passed += 1
 
     def _file(self, question: int, passed: int) -> Path | None:
-        path = self.checkpoint
+        path = None if self.checkpoint is None else as_path(self.checkpoint)
         if path is None or (question, passed) == (1, 1):
             return path
         return path.with_name(f"{path.name}.{question}.{passed}")
