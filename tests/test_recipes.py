@@ -335,7 +335,7 @@ def test_a_recipe_on_the_command_line(shipped: str, capsys: pytest.CaptureFixtur
 
 
 def test_side_by_side_has_a_line_a_recipe_and_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    from evalkit.cli.recipes import side_by_side
+    from evalkit.protocols.recipes.side_by_side import side_by_side
 
     measured: list[str] = []
     figure = recipes.figure

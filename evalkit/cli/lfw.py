@@ -11,7 +11,6 @@ from evalkit import images, run
 from evalkit.cli.options import Command
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
-from evalkit.cli.recipes import side_by_side
 from evalkit.cli.terminal import show
 from evalkit.cli.vector_options import ALL, VectorSource, advise, flip_given, vector_options
 from evalkit.datasets import bin as bin_sets
@@ -21,6 +20,7 @@ from evalkit.datasets.pair_lists import PairList
 from evalkit.errors import EXIT_DONE, DataError
 from evalkit.images import alignment
 from evalkit.protocols import verification
+from evalkit.protocols.recipes.side_by_side import side_by_side
 from evalkit.types import InputSpec
 
 
