@@ -52,7 +52,7 @@ def evaluate(
     *,
     flip: Flip = "none",
     recipe: Recipe | None = None,
-    fars: Sequence[str] = FARS,
+    fars: Sequence[str | float] = FARS,
     errata: NDArray[np.bool_] | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,

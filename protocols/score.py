@@ -48,7 +48,7 @@ def evaluate(
     *,
     pairs: PairSet | None = None,
     subject: NDArray[np.integer[Any]] | None = None,
-    fars: Sequence[str] = FARS,
+    fars: Sequence[str | float] = FARS,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
@@ -56,7 +56,7 @@ def evaluate(
     """Measure scored pairs.
 
     score : (P,) float64, -inf where the comparison failed.  genuine : (P,) bool, or 0 and 1.
-    fold : (P,) whole numbers.  fars : decimal texts.
+    fold : (P,) whole numbers.  fars : decimal texts, or floats that mean theirs.
     pairs, subject : the images of each pair and the identity of each image, where they are known.
     Metrics: accuracy (only with folds), accuracy@threshold=best, auc, eer, tpr@far=x.
     keys, images, set_name : of the images that `pairs` names, as `verification.evaluate` takes

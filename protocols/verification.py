@@ -90,7 +90,7 @@ def evaluate(
     *,
     flip: Flip = "none",
     recipe: Recipe | None = None,
-    fars: Sequence[str] = FARS,
+    fars: Sequence[str | float] = FARS,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
@@ -154,7 +154,7 @@ def measures(
     score: NDArray[np.float64],
     genuine: NDArray[np.bool_],
     fold: NDArray[np.integer[Any]] | None,
-    fars: Sequence[str],
+    fars: Sequence[str | float],
     *,
     by_fold: NDArray[np.float64] | None = None,
     rule: ThresholdRule = best_threshold,
@@ -167,7 +167,7 @@ def measures(
     return {
         "accuracy": accuracy(score if by_fold is None else by_fold, genuine, fold, rule),
         **{m.grammar: m.of_scores(g, i) for m in METRICS if m.of_scores is not None},
-        **{f"tpr@far={x}": metrics.tpr_at_far(g, i, x) for x in fars},
+        **{f"tpr@far={metrics.rate_text(x)}": metrics.tpr_at_far(g, i, x) for x in fars},
     }
 
 

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import evalkit
 from evalkit import Estimate, Report
 from evalkit.errors import EvalkitError, UnknownMetricError, WrongTypeError
+from evalkit.protocols import score
 from evalkit.report.table import table
 from evalkit.types import Failures
 
@@ -172,3 +174,14 @@ def plots_draw() -> Callable[..., Any]:
     from evalkit.report.plots import draw
 
     return draw
+
+
+def test_a_rate_may_be_a_float_that_means_its_decimal_text() -> None:
+    genuine = np.arange(2000) % 2 == 0
+    scores = genuine + np.random.default_rng(0).normal(size=2000)
+    given = score.evaluate(scores, genuine, fars=[0.1, 1e-3, np.float64(0.3)])
+    text = score.evaluate(scores, genuine, fars=["0.1", "0.001", "0.3"])
+    assert dict(given.metrics) == dict(text.metrics)
+    for wrong in (True, 2, float("nan"), None):
+        with pytest.raises(EvalkitError):
+            score.evaluate(scores, genuine, fars=[wrong])  # type: ignore[list-item]

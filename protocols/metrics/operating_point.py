@@ -38,12 +38,24 @@ def checked_scores(values: ArrayLike, what: str) -> NDArray[np.float64]:
     return s
 
 
-def exact_rate(text: str) -> Fraction:
+def rate_text(rate: str | float) -> str:
+    """Spell a FAR or FPIR as decimal text; a float is the shortest text that Python reads as it.
+
+    >>> rate_text("1e-3"), rate_text(1e-3), rate_text(1e-5)
+    ('1e-3', '0.001', '1e-05')
+    """
+    return float.__repr__(rate) if isinstance(rate, float) else rate
+
+
+def exact_rate(text: str | float) -> Fraction:
     """Read a FAR or FPIR from decimal text such as "1e-3", exactly: "0.1" means one tenth.
+
+    A float means its decimal text, see `rate_text`.
 
     ProtocolError unless 0 < x <= 1 and the text is what somebody would write: an exponent of nine
     digits would take hours.
     """
+    text = rate_text(text)
     try:
         if not isinstance(text, str) or not _RATE.fullmatch(text):
             raise ValueError
@@ -55,7 +67,7 @@ def exact_rate(text: str) -> Fraction:
     return x
 
 
-def false_accepts_allowed(far: str, impostor: int) -> int:
+def false_accepts_allowed(far: str | float, impostor: int) -> int:
     """K = floor(x N): the accepts that a FAR of at most x allows among N impostor comparisons.
 
     far : decimal text, see `exact_rate`; the product is exact.
@@ -66,7 +78,7 @@ def false_accepts_allowed(far: str, impostor: int) -> int:
     return math.floor(exact_rate(far) * impostor)
 
 
-def threshold_at_far(impostor: ArrayLike, far: str) -> float | None:
+def threshold_at_far(impostor: ArrayLike, far: str | float) -> float | None:
     """Lowest threshold whose measured FAR is at most x, or None where x N < 1.
 
     With K = floor(x N) it is the next float64 above the (K+1)-th largest of the N impostor scores,
@@ -95,7 +107,7 @@ def threshold_above(border: float) -> float:
     return float(np.nextafter(border, np.inf))
 
 
-def tpr_at_far(genuine: ArrayLike, impostor: ArrayLike, far: str) -> Estimate:
+def tpr_at_far(genuine: ArrayLike, impostor: ArrayLike, far: str | float) -> Estimate:
     """TPR at the lowest threshold whose measured FAR is at most x; never nearest or interpolated.
 
     far : x as decimal text, "1e-3".  Ties: impostors that share the score at the border are all
@@ -109,7 +121,7 @@ def tpr_at_far(genuine: ArrayLike, impostor: ArrayLike, far: str) -> Estimate:
     threshold = threshold_at_far(i, far)
     bar = np.inf if threshold is None else threshold
     true, false = (int(np.count_nonzero(s >= bar)) for s in (g, i))
-    return tpr_estimate(far, threshold, true, len(g), false, len(i))
+    return tpr_estimate(rate_text(far), threshold, true, len(g), false, len(i))
 
 
 def tpr_of_highest(
