@@ -17,7 +17,12 @@ from evalkit.protocols.uncertainty.bootstrap import (
     shrinkage_of_difference,
     subject_weights,
 )
-from evalkit.protocols.uncertainty.intervals import clopper_pearson, logit_interval, with_intervals
+from evalkit.protocols.uncertainty.intervals import (
+    affordable,
+    clopper_pearson,
+    logit_interval,
+    with_intervals,
+)
 from evalkit.protocols.uncertainty.outcomes import parts_of, to_arrays
 from evalkit.protocols.uncertainty.resampled_rates import excess
 from evalkit.protocols.uncertainty.resampling import metric_draws, paired_draws
@@ -446,7 +451,30 @@ def test_clopper_pearson_equals_scipy() -> None:
         assert clopper_pearson(hits, n, 0.9) == pytest.approx((ci.low, ci.high), abs=1e-9)
 
 
+def test_long_lists_are_drawn_less_often_but_two_hundred_times_at_least() -> None:
+    s = sample_of(pair_list())  # 60 comparisons
+    assert [affordable(1000, s, 60 * n) for n in (0, 199, 200, 201, 999, 1001)] == [
+        *(200, 200, 200, 201, 999, 1000)
+    ]
+    assert affordable(1000, replace(s, thinned=s), 90 * 250) == 250  # 30 impostors more
+    assert affordable(7, s, 0) == 7
+
+
+@pytest.mark.parametrize(("people", "drawn"), [(True, 1000), (False, 250)])
+def test_comparisons_of_nobody_known_are_drawn_a_tenth_as_often(
+    people: bool, drawn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evalkit.protocols.uncertainty.intervals.WORK", 60 * 2500)
+    o = {n: c for n, c in pair_list().items() if people or n in ("score", "genuine")}
+    m = with_intervals({"auc": Estimate(value=0.9)}, o)["auc"]
+    assert m.interval is not None and f", {drawn:,} draws, seed 0" in m.interval
+    assert m.interval.endswith("too short where people recur") != people
+
+
 def test_mistakes_are_named() -> None:
+    for hits, n in ((0, 0), (-1, 4), (0, -1)):
+        with pytest.raises(ProtocolError, match=f"{hits} hits of {n} trials"):
+            clopper_pearson(hits, n)
     with pytest.raises(ProtocolError, match="5 hits of 4 trials"):
         clopper_pearson(5, 4)
     with pytest.raises(ProtocolError, match="nothing to resample"):

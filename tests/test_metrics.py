@@ -245,3 +245,46 @@ def test_ranks_cmc_and_open_set():
     nobody = metrics.dir_at_fpir([], [], best, "0.1")
     assert (nobody.value, nobody.note) == (None, "there are no searches with a mate")
     assert math.isnan(metrics.cmc([], 1)[0])
+
+
+def test_a_mate_is_a_column_of_the_gallery_and_nobody_searching_is_no_error():
+    s = np.zeros((2, 3))
+    assert metrics.mate_rank(s, [0, 2]).tolist() == [1, 1]
+    for mate, message in (
+        ([0, 3], "mates are columns 0 to 3 of 3"),
+        ([-1, 0], "mates are columns -1 to 0 of 3"),
+        ([0], r"scores of shape \(2, 3\) have mates of shape \(1,\)"),
+    ):
+        with pytest.raises(ProtocolError, match=message):
+            metrics.mate_rank(s, mate)
+    with pytest.raises(ProtocolError, match=r"scores of shape \(2,\) have mates of shape \(2,\)"):
+        metrics.mate_rank([0.0, 1.0], [0, 0])
+    with pytest.raises(ProtocolError, match="ranks have shape"):
+        metrics.cmc([[1, 2]], 2)
+    for gallery in (0, 1, 3):
+        assert metrics.mate_rank(np.empty((0, gallery)), []).tolist() == []
+
+
+def test_counts_below_one_false_accept_or_without_a_threshold_have_no_rate():
+    below = metrics.tpr_estimate("1e-3", 0.5, 1, 1, 0, 999)
+    assert (below.value, below.n) == (None, 1000)
+    assert metrics.tpr_estimate("0.5", None, 0, 1, 0, 10).value is None
+    assert metrics.tpr_estimate("0.5", 0.5, 3, 4, 1, 10).value == 0.75
+
+
+def test_the_threshold_lies_just_above_the_highest_rejected_impostor():
+    i = np.random.default_rng(0).permutation(1000) * 1.0
+    for far, bar in (("1e-3", 998.0), ("0.25", 749.0), ("0.999", 0.0), ("1", -np.inf)):
+        assert metrics.threshold_at_far(i, far) == np.nextafter(bar, np.inf)
+    assert metrics.threshold_at_far(i, "9e-4") is None
+    just_above = np.nextafter(998.0, np.inf)
+    assert metrics.tpr_at_far([just_above, 998.0], i, "1e-3").value == 0.5
+    assert "FAR 0.3 needs at least 4 " in metrics.tpr_at_far([1.0], [0.0] * 3, "0.3").note
+
+
+def test_the_first_of_several_wrong_scores_is_named():
+    with pytest.raises(ProtocolError, match="genuine score 1 is nan"):
+        metrics.checked_scores([0.0, math.nan, INF], "genuine")
+    for text in (" 0.1", "1e-3\n", "1_0e-3"):
+        with pytest.raises(ProtocolError, match="decimal"):
+            metrics.exact_rate(text)
