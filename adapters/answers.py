@@ -7,13 +7,13 @@ vectors of images that never change see all of them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import batching
+from evalkit.adapters.batching import Forward
 from evalkit.adapters.contract import Adapter
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
@@ -27,9 +27,6 @@ MIXED = 0.01  # an image alone and among others: kernels for other sizes round 1
 # Cosine of the two: MobileFaceNet quantised dynamically keeps 0.97, networks that take statistics
 # of the pass mostly fall below 0.8.
 _TURNED = 0.9
-
-
-Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class Probed(NamedTuple):

@@ -39,30 +39,28 @@ from evalkit.protocols.uncertainty.outcomes import (
 )
 from evalkit.protocols.uncertainty.resampling import metric_draws
 from evalkit.protocols.uncertainty.sample import sample_of
-from evalkit.types import Estimate, Failures, Floats, Report
+from evalkit.types import Estimate, Failures, Floats, Ints, Report
 
 NAME = "blufr"
 VERSION = 1
 FAR, FPIR = "1e-3", "1e-2"
 DRAWS = 200  # in ten trials of 50 million pairs
 
-Rows = NDArray[np.integer[Any]]
-
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """Rows of one trial: all test images; a gallery; the probes, with and without a mate in it."""
 
-    test: Rows
-    gallery: Rows
-    probe: Rows
+    test: Ints
+    gallery: Ints
+    probe: Ints
 
     def __post_init__(self) -> None:
         for name in ("test", "gallery", "probe"):
             object.__setattr__(self, name, whole_numbers(getattr(self, name), name))
 
 
-def validate(features: NDArray[Any], subject: Rows, trials: Sequence[Trial]) -> None:
+def validate(features: NDArray[Any], subject: Ints, trials: Sequence[Trial]) -> None:
     """Raise ProtocolError unless every trial names rows of the features and holds both classes."""
     if features.ndim not in (2, 3) or subject.shape != features.shape[:1]:
         raise ProtocolError(
@@ -84,7 +82,7 @@ def validate(features: NDArray[Any], subject: Rows, trials: Sequence[Trial]) -> 
 
 def evaluate(
     features: NDArray[Any],
-    subject: Rows,
+    subject: Ints,
     trials: Sequence[Trial],
     *,
     flip: Flip = "none",
@@ -203,7 +201,7 @@ def _verified(pairs: SetOutcomes, far: str) -> dict[str, Estimate]:
 
 
 def _searched(
-    x: NDArray[np.float32], subject: Rows, trial: Trial, fpir: str, engine: allpairs.Engine | None
+    x: NDArray[np.float32], subject: Ints, trial: Trial, fpir: str, engine: allpairs.Engine | None
 ) -> tuple[dict[str, Estimate], SearchOutcomes]:
     """Search the gallery: detection and identification rate at rank 1, by both rules.
 

@@ -44,6 +44,18 @@ def test_the_examples_in_docstrings(name: str) -> None:
     assert done.attempted and not done.failed
 
 
+def test_a_public_type_has_a_name_of_its_own() -> None:
+    places: dict[str, set[Path]] = {}
+    for module in {module.resolve() for room in ROOMS for module in room.rglob("*.py")}:
+        for node in ast.parse(module.read_text(encoding="utf-8")).body:
+            alias = isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)
+            name = node.targets[0] if isinstance(node, ast.Assign) else node
+            named = getattr(name, "id", "") if alias else getattr(node, "name", "")
+            if named[:1].isupper() and not named.isupper():
+                places.setdefault(named, set()).add(module)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
 def test_a_module_fits_a_reader() -> None:
     lines = {
         module: len(module.read_text(encoding="utf-8").splitlines())

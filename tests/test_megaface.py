@@ -98,7 +98,7 @@ def _small() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("rule", ["insightface", "facex"])
-def test_both_numbers_are_shown_where_noises_are_known(rule: megaface.Rule) -> None:
+def test_both_numbers_are_shown_where_noises_are_known(rule: megaface.CleaningRule) -> None:
     x, subject, d = _small()
     x[3] = -x[0]
     d[5] = x[1]

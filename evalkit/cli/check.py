@@ -60,7 +60,7 @@ def command(choice: ModelChoice, people: int, json_path: Path | None, quiet: boo
     faces = None if choice.data is None else _faces(choice.data, choice, adapter, people, output)
     noise = np.random.default_rng(0).integers(0, 256, (32, *size, 3), dtype=np.uint8)
     seen = input_check.behaviour(adapter, noise if faces is None else faces[:64])
-    trials: list[input_check.Trial] = []
+    trials: list[input_check.SpecTrial] = []
     if faces is not None:
         with output.bar("trying", "spec") as progress:
             trials = input_check.compare_specs(
@@ -123,7 +123,7 @@ def _couples(data: Path) -> tuple[ImageSource, np.ndarray[Any, np.dtype[np.int64
 
 
 def _verdict(
-    adapter: adapters.Adapter, seen: input_check.Behaviour, trials: list[input_check.Trial]
+    adapter: adapters.Adapter, seen: input_check.Behaviour, trials: list[input_check.SpecTrial]
 ) -> tuple[str, bool]:
     if seen.failed:
         return f"wrong: {seen.failed} vectors hold NaN or infinity", False
@@ -149,7 +149,7 @@ def _verdict(
 def _lines(
     adapter: adapters.Adapter,
     seen: input_check.Behaviour,
-    trials: list[input_check.Trial],
+    trials: list[input_check.SpecTrial],
     faces: Picture | None,
 ) -> list[str]:
     low, median, high = seen.norms
@@ -182,7 +182,7 @@ def _runtime(adapter: adapters.Adapter) -> str:
 def _document(
     adapter: adapters.Adapter,
     seen: input_check.Behaviour,
-    trials: list[input_check.Trial],
+    trials: list[input_check.SpecTrial],
     faces: Picture | None,
     verdict: str,
     fine: bool,

@@ -24,7 +24,7 @@ from evalkit.keys import rows_of
 from evalkit.protocols import megaface, recipes
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.megaface import devkit
-from evalkit.protocols.megaface.noise_lists import Noises, Rule, clean
+from evalkit.protocols.megaface.noise_lists import CleaningRule, Noises, clean
 from evalkit.protocols.metrics.similarity import fuse
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.recipes.recipe import Recipe
@@ -111,7 +111,7 @@ def command(
     distractor_features: Path | None,
     distractor_data: Path | None,
     file_ending: str | None,
-    rules: tuple[Rule, ...],
+    rules: tuple[CleaningRule, ...],
     probe_noises: Path | None,
     distractor_noises: Path | None,
     jb_model: Path | None,
@@ -279,7 +279,7 @@ def _embedded(
 
 
 def _noises(
-    rules: Sequence[Rule],
+    rules: Sequence[CleaningRule],
     probes: files.ProbeList,
     lists: dict[str, files.DistractorList],
     of_probes: Path | None,

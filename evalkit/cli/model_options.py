@@ -18,7 +18,7 @@ from evalkit import adapters, cache, images
 from evalkit.adapters import presets
 from evalkit.cli.options import Option
 from evalkit.cli.output import Output
-from evalkit.cli.parameters import Model, Readable, Size
+from evalkit.cli.parameters import ModelFile, Readable, Size
 from evalkit.cli.terminal import say
 from evalkit.embedding import embedder
 from evalkit.errors import DataError, ModelError
@@ -252,7 +252,7 @@ cache_size_option = _of_model(
 _OPTIONS = (
     _of_model(
         "--model",
-        type=Model(),
+        type=ModelFile(),
         metavar="MODEL",
         help="A .onnx, .pt or .pt2 file, or module:factory.",
     ),

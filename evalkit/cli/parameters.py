@@ -101,7 +101,7 @@ class Baseline(Readable):
         return self.reads(path) if options.get("accept") else ()
 
 
-class Model(FileKind):
+class ModelFile(FileKind):
     """A model, as text: a file, `module:factory`, a network or a plug-in by its name."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from evalkit.files import as_path, hidden
 from evalkit.identity import DIGEST, image_digest
 from evalkit.images import ImageSource, Picture
 from evalkit.images.digests import ImageDigests
-from evalkit.types import Manifest
+from evalkit.types import Manifest, Progress
 from evalkit.vectors.layout import PENDING
 from evalkit.vectors.store import FeatureStore, difference
 
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 _READERS = min(8, os.cpu_count() or 1)
 _PIECE = 1024  # images that a worker of a cluster embeds at a time
-Progress = Callable[[int, int], None]
-Rows = Sequence[NDArray[np.int64]]  # of the passes through the model
+Passes = Sequence[NDArray[np.int64]]  # of the passes through the model
 # rows, vectors, whether they could be read, digests of their bytes
 Embedded = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint8]]
 In = TypeVar("In")
@@ -181,7 +180,7 @@ def _finish(
     path: Path,
     key: dict[str, str],
     size: int,
-    model: Callable[[Rows], Iterator[Embedded]],
+    model: Callable[[Passes], Iterator[Embedded]],
     digests: ImageDigests,
     progress: Progress | None,
 ) -> None:
@@ -208,7 +207,7 @@ class _Chunk:
 def _fill(
     store: FeatureStore,
     size: int,
-    embed: Callable[[Rows], Iterator[Embedded]],
+    embed: Callable[[Passes], Iterator[Embedded]],
     digests: ImageDigests,
     progress: Progress | None,
 ) -> None:
@@ -242,7 +241,7 @@ class _Model:
     batch: int
     workers: int
 
-    def embed(self, passes: Rows) -> Iterator[Embedded]:
+    def embed(self, passes: Passes) -> Iterator[Embedded]:
         """Embed the images of each pass, in order."""
         adapter, memory = self.adapter, _Memory(self.batch)
         streams = getattr(adapter, "streams", 1)
@@ -270,7 +269,7 @@ class _Piece:
     answered: NDArray[np.float32]
     fed: tuple[ImageSource, int, int, int]
 
-    def __call__(self, passes: Rows) -> list[Embedded]:
+    def __call__(self, passes: Passes) -> list[Embedded]:
         return list(self._model.embed(passes))
 
     @cached_property
@@ -288,7 +287,7 @@ class _Piece:
         return model
 
 
-def _elsewhere(cluster: Cluster, piece: _Piece, passes: Rows) -> Iterator[Embedded]:
+def _elsewhere(cluster: Cluster, piece: _Piece, passes: Passes) -> Iterator[Embedded]:
     """Embed on the workers of a cluster, in pieces of several passes."""
     some = max(1, _PIECE // max((len(p) for p in passes), default=1))
     items = {o: passes[o : o + some] for o in range(0, len(passes), some)}

@@ -17,9 +17,8 @@ from evalkit.adapters.presets import PRESETS
 from evalkit.errors import ModelError
 from evalkit.images import Picture
 from evalkit.images.alignment import TEMPLATES
-from evalkit.types import InputSpec
+from evalkit.types import Floats, InputSpec
 
-Floats = NDArray[np.float64]
 Load = Callable[[InputSpec], Adapter]
 
 # (pixel - mean) / std on 0..255: -1..1, 0..1, untouched, ImageNet's in RGB order
@@ -60,7 +59,7 @@ class Behaviour:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SpecTrial:
     """One way to feed the model.
 
     d_prime : separation of genuine and impostor scores, None where the model refused.
@@ -145,7 +144,7 @@ def compare_specs(
     images: Picture,
     progress: Callable[[int, int], None] = lambda done, total: None,
     seed: int = 0,
-) -> list[Trial]:
+) -> list[SpecTrial]:
     """Feed a model in every likely way and compare how well it tells people apart, best first.
 
     load : makes the model for a spec; ModelError where it cannot take it, which is a finding.
@@ -213,23 +212,23 @@ def d_prime(x: NDArray[Any], weights: NDArray[Any]) -> Floats:
     return np.where(spread > 1e-9, (mean_g - mean_i) / np.maximum(spread, 1e-9), 0.0)
 
 
-def _ranked(made: Sequence[tuple[InputSpec, Floats | None]]) -> list[Trial]:
+def _ranked(made: Sequence[tuple[InputSpec, Floats | None]]) -> list[SpecTrial]:
     tried = [(spec, d) for spec, d in made if d is not None]
-    refused = [Trial(spec, None, verdict="refused") for spec, d in made if d is None]
+    refused = [SpecTrial(spec, None, verdict="refused") for spec, d in made if d is None]
     if not tried:
         return refused
     tried.sort(key=lambda t: -float(t[1][0]))
     top = tried[0][1]
     z = float(ndtri(1 - (1 - LEVEL) / 2 / max(len(tried) - 1, 1)))
-    trials = [Trial(tried[0][0], float(top[0]))]
+    trials = [SpecTrial(tried[0][0], float(top[0]))]
     for spec, d in tried[1:]:
         behind, error = float(top[0] - d[0]), float((top[1:] - d[1:]).std(ddof=1))
         worse = behind > z * error and behind > _NEGLIGIBLE
-        trials.append(Trial(spec, float(d[0]), behind, error, "worse" if worse else "as good"))
+        trials.append(SpecTrial(spec, float(d[0]), behind, error, "worse" if worse else "as good"))
     return trials + refused
 
 
-def separates(trials: Sequence[Trial]) -> bool:
+def separates(trials: Sequence[SpecTrial]) -> bool:
     """Whether any way to feed the model tells people apart at all."""
     return (trials[0].d_prime or 0.0) >= _SEPARATES
 

@@ -18,7 +18,7 @@ from evalkit.types import Floats, Ints, Report
 
 MOST = 12
 _SIDE = 192  # pixels of a thumbnail, twice what is shown
-_Scored = tuple[Floats, Ints]
+_RowPairs = tuple[Floats, Ints]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def hardest(
     ]
 
 
-def _pairs(o: PairOutcomes | SetOutcomes) -> tuple[_Scored, _Scored]:
+def _pairs(o: PairOutcomes | SetOutcomes) -> tuple[_RowPairs, _RowPairs]:
     """Scores of genuine and of impostor pairs, with the two rows of each; none where not kept."""
     none = np.empty(0), np.empty((0, 2), np.int64)
     if isinstance(o, SetOutcomes):

@@ -74,7 +74,7 @@ _SIDES = ("left", "right", "left_subject", "right_subject")
 
 
 @dataclass(frozen=True, slots=True)
-class Flip:
+class Changed:
     """A comparison decided rightly by one model only: the images' keys, and both scores."""
 
     left: str
@@ -94,7 +94,7 @@ class Comparison:
 
     values: dict[str, tuple[float, float]]
     differences: dict[str, Difference]
-    flips: tuple[Flip, ...]
+    flips: tuple[Changed, ...]
     why_unpaired: str = ""
 
     def __str__(self) -> str:
@@ -153,7 +153,7 @@ def compare(
     values = {n: (a[n], b[n]) for n in (a if names is None else names) if n in a and n in b}
     gaps = {n: y - x for n, (x, y) in values.items()}
     found: dict[str, Difference] = {}
-    flips: list[Flip] = []
+    flips: list[Changed] = []
     with outcomes_of_strangers():
         pairable, why = _pairable(base, other)
         for part, held in pairable.items():
@@ -184,7 +184,7 @@ def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10
     return "\n".join(lines + _flip_lines(found.flips, titles, flips))
 
 
-def _flip_lines(flips: tuple[Flip, ...], titles: tuple[str, str], most: int) -> list[str]:
+def _flip_lines(flips: tuple[Changed, ...], titles: tuple[str, str], most: int) -> list[str]:
     if not flips:
         return []
     lost = [f for f in flips if f.lost]
@@ -275,7 +275,7 @@ def _first_difference(a: Arrays, b: Arrays) -> str:
 
 def _flips(
     outcomes: tuple[Outcomes, Outcomes], decided: tuple[Bools | None, Bools | None]
-) -> Iterable[Flip]:
+) -> Iterable[Changed]:
     """Yield the pairs decided rightly by one model only; without keys, by row or line of a list."""
     (o, p), (a, b) = outcomes, decided
     if not isinstance(o, PairOutcomes) or not isinstance(p, PairOutcomes):
@@ -287,7 +287,7 @@ def _flips(
         if o.left is not None and o.right is not None:
             rows = int(o.left[k]), int(o.right[k])
             sides = [f"row {r}" if o.keys is None else str(o.keys[r]) for r in rows]
-        yield Flip(
+        yield Changed(
             left=sides[0],
             right=sides[1],
             genuine=bool(o.genuine[k]),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from evalkit.errors import ReportError
 from evalkit.escaping import laid_out, printable
 from evalkit.files import as_path
+from evalkit.protocols.metrics.metric import Better
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.report import opened
 from evalkit.report.table import points, spelled
@@ -20,7 +21,6 @@ from evalkit.types import Report
 from evalkit.verdict.compare import Comparison, compare
 
 Test = Literal["paired", "plain"]
-Better = Literal["higher", "lower"]
 ALPHA = 0.05
 _KEEP_OUTCOMES = 'keep the outcomes with --out, or write a rule with test = "plain"'
 _ROUNDING = 1e-12  # 0.993 - 0.992 is not above 0.001

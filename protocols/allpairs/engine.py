@@ -16,10 +16,11 @@ from evalkit.files import as_path
 from evalkit.protocols.allpairs import resume, workers
 from evalkit.protocols.allpairs.collectors import Collector
 from evalkit.protocols.allpairs.pair_scores import MANY, PairScores
-from evalkit.protocols.allpairs.scan import GIB, Progress, Scan
+from evalkit.protocols.allpairs.scan import GIB, Scan
 from evalkit.protocols.allpairs.screening.choice import choose_screen
-from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.metrics.similarity import exact_scores
+from evalkit.types import Floats, Ints, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

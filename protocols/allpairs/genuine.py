@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.pair_scores import PairScores
-from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects
+from evalkit.protocols.allpairs.sides import Subjects
+from evalkit.types import Floats, Ints
 
 
 class Genuine:

@@ -21,8 +21,8 @@ from evalkit.protocols.allpairs.results import (
     operating_point,
 )
 from evalkit.protocols.allpairs.scan import Scan
-from evalkit.protocols.allpairs.sides import Ints
 from evalkit.protocols.metrics import false_accepts_allowed, threshold_above
+from evalkit.types import Ints
 
 _TAIL_SHARE = 5e-4  # FARs up to here list all their false accepts, higher ones bracket the last
 

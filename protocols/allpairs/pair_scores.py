@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from evalkit.protocols.allpairs.kernels import by_numpy
-from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.allpairs.sides import Side
+from evalkit.types import Floats, Ints
 
 MANY = 1 << 18  # listed pairs, about two seconds of exact scores: worth sending to workers
 _U64 = 2.0**-53

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from evalkit.protocols.allpairs.pair_scores import PairScores
-from evalkit.protocols.allpairs.sides import Floats, Subjects, same_subject
+from evalkit.protocols.allpairs.sides import Subjects, same_subject
+from evalkit.types import Floats
 
 _SEED = 0
 _GROUPS = 256

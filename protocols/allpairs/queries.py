@@ -25,9 +25,8 @@ from evalkit.protocols.allpairs.genuine import (
 from evalkit.protocols.allpairs.order_statistics import Impostors
 from evalkit.protocols.allpairs.pilot import row_levels
 from evalkit.protocols.allpairs.results import Histogram, Pairs, Search, Verification, bin_edges
-from evalkit.protocols.allpairs.scan import Progress
 from evalkit.protocols.allpairs.screening.choice import choose_screen
-from evalkit.protocols.allpairs.sides import Floats, Ints
+from evalkit.types import Floats, Ints, Progress
 
 
 def verify(

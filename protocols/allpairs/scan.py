@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,8 +25,8 @@ from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.resume import digest
 from evalkit.protocols.allpairs.screening.screens import Codes, Each, Screen
 from evalkit.protocols.allpairs.screening.tiles import Tile
+from evalkit.types import Progress
 
-Progress = Callable[[int, int], None]  # pairs done, pairs in all
 GIB = 1 << 30
 CHECKPOINT_EVERY_S = 30.0
 _BLOCK = 1_000_000_000  # pairs

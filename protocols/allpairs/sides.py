@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.rows_on_disk import closed, opened
+from evalkit.types import Floats, Ints
 
-Ints = NDArray[np.integer[Any]]
-Floats = NDArray[np.float64]
 Subjects = tuple[Ints, Ints]  # of the positions of both sides of a scan
 _CHUNK = 1024
 _TERMS = 64  # squares that float32 sums, where the dimension allows it

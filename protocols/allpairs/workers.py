@@ -29,8 +29,8 @@ from evalkit.protocols.allpairs.scan import (
 )
 from evalkit.protocols.allpairs.screening.choice import trusted
 from evalkit.protocols.allpairs.screening.screens import Codes, Screen
-from evalkit.protocols.allpairs.sides import Floats, Ints
 from evalkit.protocols.metrics.similarity import exact_scores
+from evalkit.types import Floats, Ints
 
 LISTED = 1 << 17  # pairs of a piece, about a second
 

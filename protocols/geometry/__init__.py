@@ -24,7 +24,7 @@ from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
-from evalkit.protocols.geometry.spaces import SPACES, Floats, Ints, Space
+from evalkit.protocols.geometry.spaces import SPACES, Space
 from evalkit.protocols.geometry.vectors import (
     EQUAL_LENGTHS,
     QUANTILES,
@@ -36,7 +36,7 @@ from evalkit.protocols.geometry.vectors import (
     spectrum,
 )
 from evalkit.protocols.metrics.similarity import Flip, failed, fuse
-from evalkit.types import Estimate, Failures, Progress, Report
+from evalkit.types import Estimate, Failures, Floats, Ints, Progress, Report
 
 NAME = "geometry"
 VERSION = 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,8 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
-from evalkit.types import Progress
+from evalkit.types import Floats, Ints, Progress
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.integer[Any]]
 Matrix = NDArray[np.float32]
 L2_BINS = 1000
 ANGLE_BINS = 720  # a quarter of a degree each

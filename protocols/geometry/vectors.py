@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols import allpairs
-from evalkit.protocols.geometry.spaces import Floats, Ints
 from evalkit.protocols.metrics import auc
 from evalkit.protocols.metrics.similarity import normalise
-from evalkit.types import Estimate, Progress
+from evalkit.types import Estimate, Floats, Ints, Progress
 
 QUANTILES = (0.01, 0.5, 0.99)
 EQUAL_LENGTHS = 1e-3  # a variation of norms up to this is rounding, to float16 at worst

@@ -24,12 +24,12 @@ from evalkit.identity import Names, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.failures import count_failures
 from evalkit.protocols.ijb import pair_scores
-from evalkit.protocols.ijb.templates import Ints, Pooling, Templates, pool
+from evalkit.protocols.ijb.templates import Pooling, Templates, pool
 from evalkit.protocols.metrics import compat
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, to_arrays
-from evalkit.types import Estimate, PairSet, Report
+from evalkit.types import Estimate, Ints, PairSet, Report
 
 __all__ = [
     "DEPTHS",

@@ -28,7 +28,7 @@ _ROUNDOFF = 2.0**-24
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScreenedPairs:
     """A pair list: exact scores of the genuine pairs, screened ones of the impostors.
 
     genuine : (G,) float64.  impostor : (I,) float32, each within `error` of the exact score.
@@ -46,7 +46,7 @@ class Scored:
 LONGEST_TAIL = 4_000_000  # impostor pairs kept at most
 
 
-def outcomes(scored: Scored, pairs: PairSet, fars: Sequence[str]) -> SetOutcomes:
+def outcomes(scored: ScreenedPairs, pairs: PairSet, fars: Sequence[str]) -> SetOutcomes:
     """Keep what intervals and paired tests need: genuine and highest impostor scores.
 
     Rows joined by genuine pairs are one person.  Kept are about twice the false accepts that the
@@ -93,13 +93,13 @@ def outcomes(scored: Scored, pairs: PairSet, fars: Sequence[str]) -> SetOutcomes
     return found
 
 
-def _exact(scored: Scored, k: NDArray[np.int64]) -> NDArray[np.float64]:
+def _exact(scored: ScreenedPairs, k: NDArray[np.int64]) -> NDArray[np.float64]:
     score = exact_scores(scored.x, scored.left[k], scored.x, scored.right[k])
     score[np.isneginf(scored.impostor[k])] = -np.inf
     return score
 
 
-def screen(x: NDArray[np.float32], pairs: PairSet, threads: int = 2) -> Scored:
+def screen(x: NDArray[np.float32], pairs: PairSet, threads: int = 2) -> ScreenedPairs:
     """Score genuine pairs exactly, impostor pairs in float32; x : (N, D) unit rows.
 
     A pair with a failed row scores -inf.  Memory: the pair list, and 4 bytes a pair.
@@ -125,10 +125,10 @@ def screen(x: NDArray[np.float32], pairs: PairSet, threads: int = 2) -> Scored:
         list(pool.map(page, range(0, len(left), _PAGE)))
     impostor[lost[left] | lost[right]] = -np.inf
     error = 1.01 * x.shape[1] * _ROUNDOFF
-    return Scored(x, genuine, impostor, left, right, error)
+    return ScreenedPairs(x, genuine, impostor, left, right, error)
 
 
-def tpr_at_far(scored: Scored, far: str) -> Estimate:
+def tpr_at_far(scored: ScreenedPairs, far: str) -> Estimate:
     """TPR at the lowest threshold whose measured FAR is at most x: as `metrics.tpr_at_far`."""
     n = len(scored.impostor)
     k = false_accepts_allowed(far, n)
@@ -139,7 +139,7 @@ def tpr_at_far(scored: Scored, far: str) -> Estimate:
     return tpr_estimate(far, threshold, true, len(scored.genuine), false, n)
 
 
-def _threshold(scored: Scored, k: int) -> tuple[float, int]:
+def _threshold(scored: ScreenedPairs, k: int) -> tuple[float, int]:
     """Next float64 above the exact (k+1)-th highest impostor score, and the accepts there."""
     n = len(scored.impostor)
     middle = -np.inf if k >= n else float(np.partition(scored.impostor, n - k - 1)[n - k - 1])

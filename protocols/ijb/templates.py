@@ -13,8 +13,7 @@ from evalkit.arrays import numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import digest
 from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
-
-Ints = NDArray[np.integer[Any]]
+from evalkit.types import Ints
 
 _IMAGES = 16384  # pooled at a time
 

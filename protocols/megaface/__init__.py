@@ -30,7 +30,7 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.megaface.devkit import project, roc
-from evalkit.protocols.megaface.noise_lists import Floats, Noises, Rule, clean
+from evalkit.protocols.megaface.noise_lists import CleaningRule, Noises, clean
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.one_to_many import mate_scores, ordered_genuine_pairs, tpr_by_far
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
@@ -118,7 +118,7 @@ def evaluate(
     kept: dict[str, NDArray[Any]] = {}
     for name, x in distractors.items():
         beside: list[dict[str, Estimate]] = []
-        rules: Sequence[Rule] = noises.rules if noises else ()
+        rules: Sequence[CleaningRule] = noises.rules if noises else ()
         for rule in (None, *rules):
             p, d, label = probe, x, name
             if noises is not None and rule is not None:
@@ -221,7 +221,7 @@ def _noisy(noises: Noises) -> dict[str, Any]:
 
 def _sides(
     probe: NDArray[Any], distractor: NDArray[Any], model: JointBayesian | None
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Give vectors whose inner products are the scores: probes, mates, distractors.
 
     2 <Ux, Uy> + c_x + c_y is the inner product of (2 Ux, c_x, 1) and (Uy, 1, c_y).
@@ -251,9 +251,9 @@ class _Searches:
 
 
 def _searches(
-    probe: Floats,
-    mate: Floats,
-    distractor: Floats,
+    probe: NDArray[np.float32],
+    mate: NDArray[np.float32],
+    distractor: NDArray[np.float32],
     subject: NDArray[np.integer[Any]],
     fars: Sequence[str],
     engine: allpairs.Engine | None,

@@ -13,8 +13,7 @@ from evalkit.arrays import labels
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.similarity import failed, normalise
 
-Floats = NDArray[np.float32]
-Rule = Literal["insightface", "facex"]
+CleaningRule = Literal["insightface", "facex"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Noises:
     probe : (P,) bool.  distractor : (N,) bool for each set of distractors, by its name.
     """
 
-    rules: Sequence[Rule]
+    rules: Sequence[CleaningRule]
     probe: NDArray[np.bool_]
     distractor: Mapping[str, NDArray[np.bool_]]
 
@@ -40,8 +39,8 @@ def clean(
     distractor: NDArray[Any],
     noisy_probe: NDArray[np.bool_],
     noisy_distractor: NDArray[np.bool_],
-    rule: Rule,
-) -> tuple[Floats, Floats]:
+    rule: CleaningRule,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Replace the features of wrong images, as two published tables do; nothing is left out.
 
     A noisy probe becomes the sum of its subject's clean features, each and the sum of unit length

@@ -41,13 +41,11 @@ from evalkit.protocols.recipes.blas import one_thread
 from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.sample import people_of_pairs
-from evalkit.types import Estimate, PairSet
-
-Rows = NDArray[np.integer[Any]]
+from evalkit.types import Estimate, Ints, PairSet
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
+class LearnedTransform:
     """What was learned, or None: mean (D,), PCA's basis (K, D), Joint Bayesian of what is left."""
 
     mean: NDArray[np.float64] | None = None
@@ -85,31 +83,31 @@ def without_folds(recipe: Recipe, features: NDArray[Any]) -> NDArray[np.float32]
 
 
 @one_thread()
-def fit(recipe: Recipe, x: NDArray[np.float32], rows: Rows, subject: Rows) -> Projection:
+def fit(recipe: Recipe, x: NDArray[np.float32], rows: Ints, subject: Ints) -> LearnedTransform:
     """Learn from x[rows], (N, D) fused features; nothing else of x is looked at.
 
     rows : (R,), an image as often as the pairs name it; failed ones are passed over.
     subject : (N,) identity of each row.  ProtocolError where nothing is left to learn from.
     """
     if not recipe.learned:
-        return Projection()
+        return LearnedTransform()
     rows = rows[~failed(x[rows])]
     once, times = np.unique(rows, return_counts=True)
     if not len(once):
         raise ProtocolError(f"recipe {recipe.name!r} has no training images", "see the folds")
     if recipe.projection == "none":
-        return Projection(_mean(x[once], times))
+        return LearnedTransform(_mean(x[once], times))
     mean = _mean(x[once], np.ones_like(times))
     centred = x[once].astype(np.float64) - mean
     basis = None if recipe.dimensions is None else _pca(centred, recipe.dimensions)
     if recipe.projection == "pca":
-        return Projection(mean, basis)
+        return LearnedTransform(mean, basis)
     y = centred if basis is None else centred @ basis.T
     learned = joint_bayesian.fit(y, subject[once])
-    return Projection(mean, basis, joint_bayesian.model(learned))
+    return LearnedTransform(mean, basis, joint_bayesian.model(learned))
 
 
-def _mean(x: NDArray[np.float32], times: Rows) -> NDArray[np.float64]:
+def _mean(x: NDArray[np.float32], times: Ints) -> NDArray[np.float64]:
     """Mean of each column, row i counted times[i]: the exact sum, rounded once, over the count."""
     columns, weight = np.ascontiguousarray(x.T), times.astype(np.float32)[None]
     of = np.arange(x.shape[1])
@@ -124,7 +122,7 @@ def _pca(centred: NDArray[np.float64], dimensions: int) -> NDArray[np.float64]:
 
 
 @one_thread()
-def project(recipe: Recipe, by: Projection, x: NDArray[np.float32]) -> NDArray[np.float32]:
+def project(recipe: Recipe, by: LearnedTransform, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn (N, D) fused features into what `pair_scores` takes; failed rows stay so."""
     y = np.where(failed(x)[:, None], np.nan, x.astype(np.float64))
     if by.mean is not None:
@@ -138,7 +136,7 @@ def project(recipe: Recipe, by: Projection, x: NDArray[np.float32]) -> NDArray[n
 
 
 def pair_scores(
-    recipe: Recipe, projected: NDArray[np.float32], left: Rows, right: Rows
+    recipe: Recipe, projected: NDArray[np.float32], left: Ints, right: Ints
 ) -> NDArray[np.float64]:
     """Score rows `left` against `right`: exact for the projected vectors, rounded once."""
     if recipe.score == "log-likelihood ratio":
@@ -149,7 +147,7 @@ def pair_scores(
 
 
 def scored(
-    recipe: Recipe, features: NDArray[Any], pairs: PairSet, subject: Rows | None = None
+    recipe: Recipe, features: NDArray[Any], pairs: PairSet, subject: Ints | None = None
 ) -> Scored:
     """Score every pair, learning fold by fold where the recipe learns.
 
@@ -159,7 +157,7 @@ def scored(
     x = fused(recipe, features)
     subject = None if subject is None else identities(subject, len(x))
     if not recipe.learned:
-        score = pair_scores(recipe, project(recipe, Projection(), x), pairs.left, pairs.right)
+        score = pair_scores(recipe, project(recipe, LearnedTransform(), x), pairs.left, pairs.right)
         return Scored(score, score)
     if pairs.fold is None:
         raise ProtocolError(
@@ -193,14 +191,14 @@ def _how(recipe: Recipe, learned_from: list[int], left_out: int) -> dict[str, An
     }
 
 
-def people(pairs: PairSet, subject: Rows | None) -> NDArray[np.int64]:
+def people(pairs: PairSet, subject: Ints | None) -> NDArray[np.int64]:
     """Identity of every row that the pairs name; a row of unknown subject is nobody else."""
     if subject is None:
         return people_of_pairs(pairs.left, pairs.right, pairs.genuine)
     return np.where(subject < 0, -1 - np.arange(len(subject)), subject).astype(np.int64)
 
 
-def training_rows(pairs: PairSet, who: Rows, k: int) -> tuple[NDArray[np.int64], int]:
+def training_rows(pairs: PairSet, who: Ints, k: int) -> tuple[NDArray[np.int64], int]:
     """Both sides of every pair outside fold k, without people of fold k; and how many those were.
 
     Returns rows, an image as often as the pairs name it, and the number of images left out.
@@ -213,7 +211,7 @@ def training_rows(pairs: PairSet, who: Rows, k: int) -> tuple[NDArray[np.int64],
 
 
 def figure(
-    recipe: Recipe, features: NDArray[Any], pairs: PairSet, subject: Rows | None = None
+    recipe: Recipe, features: NDArray[Any], pairs: PairSet, subject: Ints | None = None
 ) -> Estimate:
     """Measure what the system publishes: accuracy by its threshold rule, or 1 - EER."""
     found = scored(recipe, features, pairs, subject)

@@ -12,8 +12,7 @@ from scipy.linalg import LinAlgError, eigh
 from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.protocols.recipes.blas import one_thread
-
-Matrix = NDArray[np.float64]
+from evalkit.types import Floats
 
 TOLERANCE, ITERATIONS = 1e-6, 500
 
@@ -32,9 +31,9 @@ class Covariances:
     -(N D / 2) log(2 pi).
     """
 
-    mean: Matrix
-    between: Matrix
-    within: Matrix
+    mean: Floats
+    between: Floats
+    within: Floats
     likelihood: tuple[float, ...] = ()
 
 
@@ -92,19 +91,19 @@ class _Statistics:
 
     images: NDArray[np.int64]
     people: NDArray[np.int64]
-    total: Matrix
-    rows: Matrix
+    total: Floats
+    rows: Floats
     many: NDArray[np.int64]
-    scatter: Matrix
+    scatter: Floats
 
-    def of_means(self) -> Matrix:
+    def of_means(self) -> Floats:
         """Covariance of the persons' means, divisor I."""
         mean = self.total.sum(axis=0) / self.people.sum()
-        covariance: Matrix = self.rows.T @ self.rows / self.people.sum() - np.outer(mean, mean)
+        covariance: Floats = self.rows.T @ self.rows / self.people.sum() - np.outer(mean, mean)
         return covariance
 
 
-def _statistics(x: Matrix, subject: NDArray[np.integer[Any]]) -> _Statistics:
+def _statistics(x: Floats, subject: NDArray[np.integer[Any]]) -> _Statistics:
     _, who, images = np.unique(subject, return_inverse=True, return_counts=True)
     order = np.argsort(who, kind="stable")
     centre = np.add.reduceat(x[order], np.cumsum(images) - images) / images[:, None]
@@ -126,12 +125,12 @@ def _statistics(x: Matrix, subject: NDArray[np.integer[Any]]) -> _Statistics:
 class Basis:
     """Coordinates y = T x in which E is the identity and M is diagonal, `share`."""
 
-    to: Matrix
-    back: Matrix
-    share: Matrix
+    to: Floats
+    back: Floats
+    share: Floats
 
 
-def common_basis(between: Matrix, within: Matrix) -> Basis:
+def common_basis(between: Floats, within: Floats) -> Basis:
     """Find these coordinates; ProtocolError where E has no inverse."""
     try:
         share, columns = eigh(between, within)
@@ -141,8 +140,8 @@ def common_basis(between: Matrix, within: Matrix) -> Basis:
 
 
 def _step(
-    between: Matrix, within: Matrix, seen: _Statistics, exact: bool
-) -> tuple[Matrix, Matrix, float]:
+    between: Floats, within: Floats, seen: _Statistics, exact: bool
+) -> tuple[Floats, Floats, float]:
     """One round: the posterior of every person's mu, then the covariances it makes likeliest.
 
     In the basis, mu of n images of mean y is n s / (1 + n s) y, with posterior variance
@@ -171,7 +170,7 @@ def _step(
     return basis.back @ m @ basis.back.T, basis.back @ e @ basis.back.T, likelihood
 
 
-def _likelihood(basis: Basis, seen: _Statistics, y: Matrix, scatter: float) -> float:
+def _likelihood(basis: Basis, seen: _Statistics, y: Floats, scatter: float) -> float:
     """Log-likelihood: of the images about their person's mean, and of that mean.
 
     y : (R, D) `seen.rows` in the basis.  scatter : trace of `seen.scatter` in it.

@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 from evalkit.protocols.metrics.similarity import exact_scores
 from evalkit.protocols.recipes.covariances import (
     Covariances,
-    Matrix,
     closed_form,
     common_basis,
     fit,
 )
+from evalkit.types import Floats
 
 __all__ = [
     "Covariances",
@@ -61,7 +61,7 @@ class JointBayesian:
     v: NDArray[np.floating[Any]]
 
 
-def ratio(learned: Covariances) -> tuple[Matrix, Matrix]:
+def ratio(learned: Covariances) -> tuple[Floats, Floats]:
     """Return A and G of the score r(x1, x2) = x1'A x1 + x2'A x2 - 2 x1'G x2, (D, D) each."""
     m, e = learned.between, learned.within
     inverse = np.linalg.inv(e)

@@ -27,11 +27,9 @@ from evalkit.protocols.uncertainty.intervals import (
 )
 from evalkit.protocols.uncertainty.resampling import paired_draws
 from evalkit.protocols.uncertainty.sample import ComparisonSample
-from evalkit.types import Floats
+from evalkit.types import Bools, Floats
 
 POWER = 0.8  # of the smallest difference a test is said to notice
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

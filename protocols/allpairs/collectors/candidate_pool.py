@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.screening.tiles import Candidates
-from evalkit.protocols.allpairs.sides import Floats, Ints
+from evalkit.types import Floats, Ints
 
 
 class CandidatePool:

@@ -14,7 +14,8 @@ from evalkit.protocols.allpairs.kernels.scratch import scratch
 from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.resume import digest
 from evalkit.protocols.allpairs.screening.tiles import Candidates, Interval, Tile
-from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects, same_subject
+from evalkit.protocols.allpairs.sides import Subjects, same_subject
+from evalkit.types import Floats, Ints
 
 _SPARE = 1000
 _CELLS = 1 << 14

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from evalkit.protocols.allpairs.kernels import by_numpy
 from evalkit.protocols.allpairs.kernels.by_numpy import ANY, Level, Sifted
 from evalkit.protocols.allpairs.kernels.scratch import scratch
-from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.metrics.similarity import rounded_once
+from evalkit.types import Floats, Ints
 
 _PIECE = 512  # columns processed together: they stay in the nearest cache
 _ONE, _NOUGHT = np.float32(1), np.float32(0)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.kernels.scratch import scratch
-from evalkit.protocols.allpairs.sides import Floats, Ints, Side
+from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.metrics.similarity import exact_scores
+from evalkit.types import Floats, Ints
 
 ANY = -(2**15)  # as a cut on 16 bits: every key is higher
 

@@ -16,7 +16,7 @@ from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.scan import Block, Scan, one_torch_thread, uses_torch
 from evalkit.protocols.allpairs.screening.projection import Projection, principal_directions
 from evalkit.protocols.allpairs.screening.screens import Screen
-from evalkit.protocols.allpairs.sides import Floats
+from evalkit.types import Floats
 
 GPU_SCREENS = ("triton-int8", "triton-float32", "cuda-int8", "cuda-float32")
 SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8", *GPU_SCREENS)

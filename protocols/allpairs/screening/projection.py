@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.pair_scores import PairScores
-from evalkit.protocols.allpairs.sides import Floats, Side
+from evalkit.protocols.allpairs.sides import Side
+from evalkit.types import Floats
 
 _U32 = 2.0**-24
 _SEED = 0

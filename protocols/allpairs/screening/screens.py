@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs.kernels.scratch import scratch
 from evalkit.protocols.allpairs.screening.projection import Projection
-from evalkit.protocols.allpairs.sides import Floats, Side
+from evalkit.protocols.allpairs.sides import Side
+from evalkit.types import Floats
 
 COLUMNS = 2048  # columns of a tile; they share one int8 scale
 ROWS = 1024  # of a band, whose product stays in the cache until it is sifted

@@ -14,7 +14,8 @@ from evalkit.protocols.allpairs.kernels import by_numpy
 from evalkit.protocols.allpairs.kernels.by_numpy import ANY, Level, Sifted, inside
 from evalkit.protocols.allpairs.screening import screens
 from evalkit.protocols.allpairs.screening.screens import Screen
-from evalkit.protocols.allpairs.sides import Floats, Ints, Subjects, same_subject
+from evalkit.protocols.allpairs.sides import Subjects, same_subject
+from evalkit.types import Floats, Ints
 
 _INT = np.iinfo(np.int32)
 
