@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import batching
-from evalkit.adapters.batching import Forward
+from evalkit.adapters import calling
+from evalkit.adapters.calling import Forward
 from evalkit.adapters.contract import Adapter
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
@@ -67,11 +67,11 @@ def answers(adapter: Adapter) -> NDArray[np.float32]:
     """Embed the four fixed images: (4, D), one by one where the memory is too small."""
     images = pictures(adapter.spec)
     try:
-        return batching.embed(adapter, images)
+        return calling.embed(adapter, images)
     except MemoryError:
         pass
     try:
-        return np.concatenate([batching.embed(adapter, one[None]) for one in images])
+        return np.concatenate([calling.embed(adapter, one[None]) for one in images])
     except MemoryError as e:
         raise ModelError(f"one image does not fit the device's memory: {e}") from e
 
@@ -117,11 +117,11 @@ def refuse_random(adapter: Adapter, first: NDArray[np.float32]) -> str:
     direction than among others.  Returns a warning for stderr and the report: empty where the
     vector depends on the image alone, to `MIXED`.
     """
-    called = batching.name(adapter)
+    called = calling.name(adapter)
     _refuse_chance(called, first, answers(adapter))
     if layer := _training(adapter):
         raise ModelError(f"{called} has {layer} in training mode", "call eval() on its network")
-    alone = batching.embed(adapter, pictures(adapter.spec)[-1:])
+    alone = calling.embed(adapter, pictures(adapter.spec)[-1:])
     return _mixing(called, first[-1:], alone) or str(getattr(adapter, "doubt", ""))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import batching
+from evalkit.adapters import calling
 from evalkit.adapters.contract import fingerprint
 from evalkit.errors import EvalkitError, ModelError
 
@@ -122,7 +122,7 @@ def _lane(adapter: Any, pipe: Connection) -> None:
             return
         answer: tuple[str, Any]
         try:
-            answer = ("rows", batching.embed(adapter, images))
+            answer = ("rows", calling.embed(adapter, images))
         except MemoryError as e:
             answer = ("memory", str(e))
         except EvalkitError as e:

@@ -24,8 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit import __version__, adapters
 from evalkit.arrays import identities
 from evalkit.arrays import vectors as vectors_of
-from evalkit.datasets import layouts, lfw
-from evalkit.datasets.pair_lists import PairList
+from evalkit.datasets import lfw, pair_list_layouts
+from evalkit.datasets.pair_list import PairList
 from evalkit.datasets.trillion import read_subjects
 from evalkit.embedding import embedder
 from evalkit.errors import DataError
@@ -154,7 +154,7 @@ def _listed(protocol: Any, compares: str, given: tuple[Any, ...]) -> Compared | 
     if isinstance(first, PairList):
         return pairs_of(first)
     if isinstance(first, _FILE):
-        held = layouts.read(Path(first))
+        held = pair_list_layouts.read(Path(first))
         return pairs_of(held.pairs, Path(first), held.layout)
     return None
 

@@ -102,6 +102,9 @@ class Estimate:
     n : comparisons behind the number.
     threshold : accept if and only if score >= threshold, where the number has one.
     far, false_accepts : what was realised at that threshold.
+
+    A new field also needs its kind in `evalkit.report` (`_check_kinds`), its place in
+    report/schema-2.json and, where people should see it, in report/table.py.
     """
 
     value: float | None

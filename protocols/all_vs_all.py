@@ -20,7 +20,8 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.metrics import cmc, tpr_estimate
-from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
+from evalkit.protocols.metrics.flip_fusion import Flip, fuse
+from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import to_arrays

@@ -28,7 +28,8 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.metrics import compat
-from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
+from evalkit.protocols.metrics.flip_fusion import Flip, fuse
+from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
 from evalkit.protocols.uncertainty.intervals import bounded
 from evalkit.protocols.uncertainty.outcomes import (

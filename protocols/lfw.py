@@ -22,7 +22,7 @@ from evalkit.arrays import labels, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names
 from evalkit.protocols import recipes, verification
-from evalkit.protocols.metrics.similarity import Flip
+from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, PairSet, Report

@@ -21,6 +21,7 @@ from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
 from evalkit.protocols.failures import count_failures
 from evalkit.protocols.metrics.curves import METRICS
+from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.kfold import (
     ThresholdRule,
     best_threshold,
@@ -28,7 +29,7 @@ from evalkit.protocols.metrics.kfold import (
     decisions,
     kfold_accuracy,
 )
-from evalkit.protocols.metrics.similarity import Flip, failed
+from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, to_arrays

@@ -24,9 +24,9 @@ from evalkit.datasets import (
     blufr,
     cfp,
     ijb,
-    layouts,
     lfw,
     megaface,
+    pair_list_layouts,
     score_lists,
     trillion,
 )
@@ -254,11 +254,11 @@ def _text() -> Iterator[Target]:
 
 
 def _any(path: Path) -> Any:
-    return layouts.read(path).pairs.resolve()
+    return pair_list_layouts.read(path).pairs.resolve()
 
 
 def _two_line(path: Path) -> Any:
-    return layouts.read(path, "two-line").pairs.resolve()
+    return pair_list_layouts.read(path, "two-line").pairs.resolve()
 
 
 def _optional() -> Iterator[Target]:

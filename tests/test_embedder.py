@@ -19,7 +19,7 @@ from PIL import Image
 
 from evalkit import images
 from evalkit.cli import run
-from evalkit.embedding import batch_trial, embedder
+from evalkit.embedding import batch_size, embedder
 from evalkit.errors import DataError, FeatureStoreError, ModelError
 from evalkit.types import InputSpec
 from evalkit.vectors.store import FeatureStore
@@ -450,7 +450,7 @@ def test_a_model_that_finds_no_face_in_noise_has_no_batch_difference() -> None:
         def embed(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
             return np.full((len(x), self.dim), np.nan, np.float32)
 
-    assert batch_trial.batch_difference(Picky(), 4) is None
+    assert batch_size.batch_difference(Picky(), 4) is None
 
 
 def test_an_error_inside_an_adapter_names_it(faces: Path, tmp_path: Path) -> None:

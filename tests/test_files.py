@@ -21,7 +21,7 @@ from evalkit import report as reports
 from evalkit.errors import ReportError
 from evalkit.files import whole_file
 from evalkit.protocols.allpairs import resume
-from evalkit.report import pair
+from evalkit.report import replaced_together
 from evalkit.types import Estimate, Report
 
 pytestmark = [
@@ -354,7 +354,7 @@ def test_a_digest_that_is_no_name_of_a_file(tmp_path: Path) -> None:
         path.write_text(text.replace(digest, other))
         with pytest.raises(ReportError, match="is not the outcomes of the report beside it"):
             reports.read(path)
-        pair.finish(path)
+        replaced_together.finish(path)
         assert (tmp_path / "r.npz").exists()
 
 

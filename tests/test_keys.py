@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evalkit.datasets import ijb, layouts, lfw, megaface
+from evalkit.datasets import ijb, lfw, megaface, pair_list_layouts
 from evalkit.datasets.lfw import parse_pairs
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
@@ -95,10 +95,13 @@ LISTS = {
     "images": ("{a}\n{b}\n", lambda path: list(find(path).keys)),
     "subjects": ("{a}\n{b}\n{a}\n", lambda path: read_subjects(path).tolist()),
     "noises": ("{a}.jpg\n1\t{b}.jpg\n", lambda path: sorted(megaface.read_noises(path))),
-    "labelled": ("{a} {b} 1\n{a}\t{b}\t0\n", lambda path: _pair(layouts.read(path, "labelled"))),
-    "comma": ("{a},{b},1\n", lambda path: _pair(layouts.read(path, "labelled"))),
-    "two-line": ("{a} 1\n{b} 1\n", lambda path: _pair(layouts.read(path, "two-line"))),
-    "lfw": ("{a} 1 {b} 1\n", lambda path: _pair(layouts.read(path, "lfw"))),
+    "labelled": (
+        "{a} {b} 1\n{a}\t{b}\t0\n",
+        lambda path: _pair(pair_list_layouts.read(path, "labelled")),
+    ),
+    "comma": ("{a},{b},1\n", lambda path: _pair(pair_list_layouts.read(path, "labelled"))),
+    "two-line": ("{a} 1\n{b} 1\n", lambda path: _pair(pair_list_layouts.read(path, "two-line"))),
+    "lfw": ("{a} 1 {b} 1\n", lambda path: _pair(pair_list_layouts.read(path, "lfw"))),
     "people": ("1\n2\n{a} 1\n{b}\t1\n", lambda path: _people(path)),
     "landmarks": (
         "{a} 1 1 2 1 1.5 2 1 3 2 3\n{b},1,1,2,1,1.5,2,1,3,2,3\n",
@@ -109,7 +112,7 @@ LISTS = {
 }
 
 
-def _pair(held: layouts.VerificationSet) -> list[str]:
+def _pair(held: pair_list_layouts.VerificationSet) -> list[str]:
     return [held.pairs.left[0], held.pairs.right[0]]
 
 

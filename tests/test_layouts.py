@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from evalkit.cli import run
-from evalkit.datasets import agedb, bcolz, cfp, layouts
-from evalkit.datasets.pair_lists import PairList, parse_labelled, parse_two_line
+from evalkit.datasets import agedb, bcolz, cfp, pair_list_layouts
+from evalkit.datasets.pair_list import PairList, parse_labelled, parse_two_line
 from evalkit.errors import DataError
 
 GOLDEN = Path(__file__).parent / "golden" / "bcolz"
@@ -77,7 +77,7 @@ def test_cfp_counts_its_images_from_one(tmp_path: Path) -> None:
     same = manifest.subject[pairs.left] == manifest.subject[pairs.right]
     assert np.array_equal(same, pairs.genuine)
     with pytest.raises(DataError, match="two protocols"):
-        layouts.recognise(root)
+        pair_list_layouts.recognise(root)
     split = root / "Protocol" / "Split" / "FP" / "03"
     for text, told in (("1;2", "'i,j'"), ("1,99", "listed images"), ("1,5", "one person")):
         (split / "same.txt").write_text(text)
@@ -108,7 +108,7 @@ def test_agedb_is_read_out_of_matlabs_nesting(tmp_path: Path) -> None:
     assert len(got) == 20 and got.genuine.tolist() == [True, False] * 10
     assert got.fold is not None and got.fold.tolist() == [k for k in range(10) for _ in range(2)]
     assert (got.left[1], got.right[1]) == ("0_P0_20_f.jpg", "1_P1_20_f.jpg")
-    assert layouts.read(path).layout == "agedb"
+    assert pair_list_layouts.read(path).layout == "agedb"
     for labels in ((1, 7), (1, -1, 1), (1,)):
         with pytest.raises(DataError):
             agedb.read(agedb_file(tmp_path / "bad.mat", labels))
@@ -150,7 +150,7 @@ def test_a_bcolz_folder_made_by_bcolz() -> None:
     for row in range(6):  # BGR planes there, RGB pixels here
         assert np.array_equal(source.read(row), written[row, ::-1].transpose(1, 2, 0))
     assert pairs.genuine.tolist() == [True, False, True] and pairs.right[1] == "0000003"
-    assert layouts.read(GOLDEN / "toy").layout == "bcolz"
+    assert pair_list_layouts.read(GOLDEN / "toy").layout == "bcolz"
 
 
 def test_a_broken_bcolz_folder_is_refused(tmp_path: Path) -> None:
@@ -222,9 +222,9 @@ def test_a_layout_is_told_only_by_what_it_alone_has(
     path.write_text(text)
     if layout is None:
         with pytest.raises(DataError, match="no layout that is known"):
-            layouts.recognise(path)
+            pair_list_layouts.recognise(path)
     else:
-        assert layouts.recognise(path) == layout
+        assert pair_list_layouts.recognise(path) == layout
 
 
 @given(st.text(st.sampled_from("ab/.1203 \t\n,-\x00é")), st.sampled_from([0, 1, 2]))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from evalkit.datasets import lfw as lists
 from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import lfw, verification
-from evalkit.protocols.metrics import similarity
+from evalkit.protocols.metrics.flip_fusion import fuse
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.types import PairSet
@@ -220,9 +220,9 @@ SMALL = "2\t1\nA_B\t1\t2\nA_B\t1\tC\t3\nD\t2\t3\nC\t1\tD\t1\n"
 
 def test_views_of_float64_are_summed_as_their_float32():
     views = np.random.default_rng(0).normal(size=(50, 2, 9))
-    fused = similarity.fuse(views, "sum")
-    np.testing.assert_array_equal(fused, similarity.fuse(views.astype(np.float32), "sum"))
-    np.testing.assert_array_equal(fused, similarity.fuse(views[:, ::-1], "sum"))
+    fused = fuse(views, "sum")
+    np.testing.assert_array_equal(fused, fuse(views.astype(np.float32), "sum"))
+    np.testing.assert_array_equal(fused, fuse(views[:, ::-1], "sum"))
 
 
 def test_variants_of_the_native_layout_read_alike(tmp_path):

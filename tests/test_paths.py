@@ -20,7 +20,7 @@ PLUMBING = {
     "evalkit.cache",
     "evalkit.files",
     "evalkit.locks",
-    "evalkit.report.pair",
+    "evalkit.report.replaced_together",
     "evalkit.run.finished",
     "evalkit.run.pairs_of",
     "evalkit.run.Compared",

@@ -16,7 +16,7 @@ from PIL import Image
 
 import evalkit
 from evalkit import adapters
-from evalkit.adapters import answers, batching
+from evalkit.adapters import answers, calling
 from evalkit.adapters.presets import PRESETS
 from evalkit.adapters.torch import programs
 from evalkit.embedding import embedder, input_check
@@ -119,7 +119,7 @@ def test_a_batch_is_kept_to_exactly() -> None:
     model = Fixed()
     for n in (1, 3, 4):
         expected = images[:n].mean((1, 2))[:, :2].astype(np.float32)
-        np.testing.assert_array_equal(batching.embed(model, images[:n]), expected)
+        np.testing.assert_array_equal(calling.embed(model, images[:n]), expected)
     assert answers.refuse_random(model, answers.answers(model)) == ""
     assert input_check.behaviour(model, images, seconds=0).batch_difference == 0
 
@@ -128,7 +128,7 @@ def test_an_error_of_a_plug_in_names_it() -> None:
     model = Fixed()
     model.batch = 2
     with pytest.raises(ModelError) as told:
-        batching.embed(model, answers.pictures(model.spec))
+        calling.embed(model, answers.pictures(model.spec))
     assert "test_plugin.Fixed failed on 2 images: ValueError: fed 2 images of" in told.value.message
     assert "test_plugin.py, line" in told.value.hint and "in embed" in told.value.hint
 
@@ -151,14 +151,14 @@ def test_what_is_no_vector_is_refused(made: object, says: str) -> None:
     model = Fixed()
     model.embed = lambda images: made  # type: ignore[assignment, method-assign, return-value]
     with pytest.raises(ModelError, match=says):
-        batching.embed(model, answers.pictures(model.spec)[:3])
+        calling.embed(model, answers.pictures(model.spec)[:3])
 
 
 @pytest.mark.parametrize("rows", [np.ones((3, 2)), np.ones((3, 2, 1, 1), np.float16)])
 def test_vectors_become_float32(rows: NDArray[np.floating]) -> None:
     model = Fixed()
     model.embed = lambda images: rows  # type: ignore[assignment, method-assign, return-value]
-    made = batching.embed(model, answers.pictures(model.spec)[:3])
+    made = calling.embed(model, answers.pictures(model.spec)[:3])
     assert made.dtype == np.float32 and made.shape == (3, 2)
 
 

@@ -186,7 +186,7 @@ def test_no_row_of_the_test_folds_people_moves_a_bit(
     assert not np.array_equal(learned(before)[0], learned(moved)[0])
 
 
-def learned(p: recipes.Projection) -> list[NDArray[np.floating]]:
+def learned(p: recipes.LearnedTransform) -> list[NDArray[np.floating]]:
     model = [] if p.model is None else [p.model.mean, p.model.u, p.model.v]
     return [each for each in (p.mean, p.basis, *model) if each is not None]
 
@@ -346,7 +346,8 @@ def test_side_by_side_has_a_line_a_recipe_and_the_spread(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(recipes, "figure", counted)
     x, pairs, who = drawn()
-    lines = side_by_side(x, pairs, who).splitlines()
+    cells, spread = side_by_side(x, pairs, who)
+    lines = [*(" ".join(line) for line in cells), spread]
     assert len(lines) == 1 + 1 + len(RECIPES) + 1
     assert lines[-1].endswith("points are the recipe alone")
     # PCA to 180 and to 300 of 12 dimensions keep the same 12: learned once
@@ -357,7 +358,7 @@ def test_side_by_side_has_a_line_a_recipe_and_the_spread(monkeypatch: pytest.Mon
         found = figure(recipe, x, pairs, who).value
         assert found is not None
         assert f"{100 * found:.2f}" in here[recipe.name]
-    assert "concat (one view)" in side_by_side(x[:, :1], pairs, who)
+    assert "concat (one view)" in str(side_by_side(x[:, :1], pairs, who))
 
 
 def test_megaface_takes_recipes_that_learn_nothing(

@@ -10,7 +10,7 @@ import evalkit
 from evalkit import report as reports
 from evalkit import run
 from evalkit.cli import run as evalkit_run
-from evalkit.datasets import layouts
+from evalkit.datasets import pair_list_layouts
 from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import trillion
 from evalkit.types import InputSpec
@@ -47,7 +47,7 @@ def test_pairs_by_file_as_the_command_does(files: Path) -> None:
 
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
 def test_an_array_is_found_by_its_names(files: Path, order: slice) -> None:
-    listed = layouts.read(files / "pairs.txt").pairs
+    listed = pair_list_layouts.read(files / "pairs.txt").pairs
     made = run.evaluate("verification", X[order], listed, keys=KEYS[order])
     official = run.evaluate("verification", files / "x.npy", listed, keys=files / "keys.txt")
     assert made.metrics == official.metrics

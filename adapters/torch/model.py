@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import answers, users_code
-from evalkit.adapters.batching import check_images, cores, fed_as, in_batches, vectors
+from evalkit.adapters.calling import check_images, cores, fed_as, in_batches, vectors
 from evalkit.errors import MissingPackageError, ModelError
 from evalkit.types import InputSpec
 

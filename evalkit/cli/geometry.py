@@ -14,7 +14,7 @@ from evalkit.cli.parameters import Readable
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.identity import digest
-from evalkit.protocols.metrics.similarity import Flip
+from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.vectors import matching
 
 

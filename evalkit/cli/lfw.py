@@ -16,8 +16,9 @@ from evalkit.cli.vector_options import ALL, VectorSource, advise, flip_given, ve
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets import lfw as lists
 from evalkit.datasets import lfw_images
-from evalkit.datasets.pair_lists import PairList
+from evalkit.datasets.pair_list import PairList
 from evalkit.errors import EXIT_DONE, DataError
+from evalkit.escaping import laid_out
 from evalkit.images import alignment
 from evalkit.protocols import verification
 from evalkit.protocols.recipes.side_by_side import side_by_side
@@ -72,8 +73,8 @@ def command(source: VectorSource, pairs: Path | None, errata: bool, output: Outp
     made = source.vectors(manifest, output, find)
     if every:
         with output.bar("recipes", "recipe") as progress:
-            shown = side_by_side(made.features, comparisons, manifest.subject, progress)
-        show(*shown.split("\n"))
+            lines, spread = side_by_side(made.features, comparisons, manifest.subject, progress)
+        show(*laid_out(lines, left=range(len(lines[0]))), spread)
         return EXIT_DONE
     report = run.evaluate(
         "lfw",

@@ -25,7 +25,7 @@ from evalkit.protocols import megaface, recipes
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.megaface import devkit
 from evalkit.protocols.megaface.noise_lists import CleaningRule, Noises, clean
-from evalkit.protocols.metrics.similarity import fuse
+from evalkit.protocols.metrics.flip_fusion import fuse
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Manifest

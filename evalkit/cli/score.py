@@ -11,8 +11,8 @@ from evalkit import run
 from evalkit.cli.options import Command, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
-from evalkit.datasets import layouts, score_lists
-from evalkit.datasets.pair_lists import PairList
+from evalkit.datasets import pair_list_layouts, score_lists
+from evalkit.datasets.pair_list import PairList
 from evalkit.errors import DataError
 from evalkit.identity import digest
 from evalkit.protocols import score
@@ -48,7 +48,7 @@ def command(
     fold, listed, subject, keys = held.fold, None, None, None
     names = {"manifest": digest(held.genuine, *([] if fold is None else [fold]))}
     if pairs is not None:
-        compared = layouts.read(pairs).pairs
+        compared = pair_list_layouts.read(pairs).pairs
         _same_order(held, scores, compared)
         manifest, listed = compared.resolve()
         subject, fold = manifest.subject, listed.fold if fold is None else fold

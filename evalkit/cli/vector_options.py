@@ -18,7 +18,7 @@ from evalkit.cli.options import features_options, flip_option, rows_option
 from evalkit.cli.output import Output
 from evalkit.identity import file_digest
 from evalkit.images import ImageSource
-from evalkit.protocols.metrics.similarity import Flip
+from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.recipes.blas import can_be_one_thread
 from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.recipe import Recipe

@@ -13,7 +13,7 @@ from evalkit.cli.options import Command, cluster_option, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.vector_options import VectorSource, advise, vector_options
-from evalkit.datasets import layouts
+from evalkit.datasets import pair_list_layouts
 from evalkit.protocols import verification
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "set_format",
-    type=click.Choice(layouts.LAYOUTS),
+    type=click.Choice(pair_list_layouts.LAYOUTS),
     help="How PAIRS is laid out, where it cannot be told.",
 )
 @vector_options(data=False, folds=True)
@@ -54,7 +54,7 @@ def command(
     A list without folds is split by a rule that the report states.
     """
     advise(source.recipe_name, output)
-    held = layouts.read(pairs, set_format)
+    held = pair_list_layouts.read(pairs, set_format)
     within = held.images if source.choice.data is None else None
     if source.features is None and source.choice.data is None and within is None:
         raise click.UsageError(f"{pairs.name} holds no images: add --data IMAGES")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.datasets.pair_lists import PairList, build
+from evalkit.datasets.pair_list import PairList, build
 from evalkit.errors import DataError
 from evalkit.files import as_path
 from evalkit.vectors import matlab

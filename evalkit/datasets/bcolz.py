@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.datasets.pair_lists import PairList
+from evalkit.datasets.pair_list import PairList
 from evalkit.errors import DataError, MissingPackageError
 from evalkit.files import as_path
 from evalkit.images import ImageSource

@@ -2,6 +2,7 @@
 
 `pickle.dump((images, issame))`: 2 P encoded images in the order a0, b0, a1, b1, ..., each `bytes`
 or a uint8 array, and P booleans (recognition/arcface_mxnet/common/build_eval_pack.py).
+Folds are not in the file: `verification.folds_by_position` cuts the list into ten equal runs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.datasets.pair_lists import PairList
+from evalkit.datasets.pair_list import PairList
 from evalkit.errors import DataError
 from evalkit.files import as_path
 from evalkit.images import ImageSource, encoded

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from evalkit.datasets.pair_lists import PairList, build, join_folds, numbered, wrong_line
+from evalkit.datasets.pair_list import PairList, build, join_folds, numbered, wrong_line
 from evalkit.errors import DataError
 from evalkit.files import as_path, read_text
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.datasets.pair_lists import PairList, build, join_folds, numbered, wrong_line
+from evalkit.datasets.pair_list import PairList, build, join_folds, numbered, wrong_line
 from evalkit.errors import DataError
 from evalkit.files import BLANKS, as_path, read_text, words_of
 from evalkit.types import Manifest

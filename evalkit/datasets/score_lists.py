@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.datasets.pair_lists import GENUINE, IMPOSTOR, numbered, wrong_line
+from evalkit.datasets.pair_list import GENUINE, IMPOSTOR, numbered, wrong_line
 from evalkit.errors import DataError
 from evalkit.files import as_path, read_text
 

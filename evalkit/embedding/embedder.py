@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import cache, locks
-from evalkit.adapters import Adapter, answers, batching, fingerprint
+from evalkit.adapters import Adapter, answers, calling, fingerprint
 from evalkit.adapters.presets import describe
 from evalkit.embedding import reuse
-from evalkit.embedding.batch_trial import batch_difference, best_batch
+from evalkit.embedding.batch_size import batch_difference, best_batch
 from evalkit.errors import DataError, ModelError
 from evalkit.files import as_path, hidden
 from evalkit.identity import DIGEST, image_digest
@@ -354,7 +354,7 @@ def _forward(adapter: Adapter, images: Picture, views: int, memory: _Memory) -> 
     while o < len(both):
         some = both[o : o + memory.batch]
         try:
-            x[o : o + len(some)] = batching.embed(adapter, some)
+            x[o : o + len(some)] = calling.embed(adapter, some)
         except MemoryError as e:
             if len(some) == 1:
                 raise ModelError(f"one image does not fit the device's memory: {e}") from e

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import ndtri
 
-from evalkit.adapters import Adapter, batching
+from evalkit.adapters import Adapter, calling
 from evalkit.adapters.presets import PRESETS
 from evalkit.errors import ModelError
 from evalkit.images import Picture
@@ -76,10 +76,10 @@ class SpecTrial:
 
 def behaviour(adapter: Adapter, images: Picture, seconds: float = 3.0) -> Behaviour:
     """Measure what a model does with (N, H, W, 3) RGB uint8 images; speed for `seconds` at most."""
-    together = batching.embed(adapter, images)
+    together = calling.embed(adapter, images)
     some = min(len(images), 32)
-    alone = np.concatenate([batching.embed(adapter, images[i : i + 1]) for i in range(some)])
-    mirrored = batching.embed(adapter, np.ascontiguousarray(images[:some, :, ::-1]))
+    alone = np.concatenate([calling.embed(adapter, images[i : i + 1]) for i in range(some)])
+    mirrored = calling.embed(adapter, np.ascontiguousarray(images[:some, :, ::-1]))
     length = np.linalg.norm(together.astype(np.float64), axis=1)
     good = np.isfinite(length)
     norms = np.quantile(length[good], [0, 0.5, 1]) if good.any() else np.full(3, np.nan)
@@ -102,7 +102,7 @@ def _speed(adapter: Adapter, images: Picture, seconds: float) -> dict[int, float
         try:
             while len(times) < 2:  # the first of a size also finds its memory
                 start = time.perf_counter()
-                batching.embed(adapter, batch)
+                calling.embed(adapter, batch)
                 times.append(time.perf_counter() - start)
         except MemoryError:
             break
@@ -181,7 +181,7 @@ def _separations(
 ) -> Floats | None:
     """D' of all people, then of each draw: (1 + draws,); None where the model refuses."""
     try:
-        x = batching.embed(load(spec), images)
+        x = calling.embed(load(spec), images)
     except ModelError:
         return None
     everybody = np.ones((1, weights.shape[1]))

@@ -1,4 +1,8 @@
-"""The result as a file, a table and a page."""
+"""The result as a file: REPORT.json, and REPORT.npz with the outcomes beside it.
+
+What lies in the .npz is said by `evalkit.protocols.uncertainty.outcomes`, and `identity` with it:
+the digest of each comparison's images.  Both files are replaced together (`replaced_together`).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ from numpy.typing import NDArray
 from evalkit.errors import ReportError
 from evalkit.files import as_path, is_stream, partial_file, refuse_unwritable, whole_file
 from evalkit.protocols.uncertainty import outcomes
-from evalkit.report import pair
+from evalkit.report.replaced_together import finish, outcomes_path, put_together, waiting_path
 from evalkit.strict_json import parsed
 from evalkit.types import Estimate, Failures, Report, SetIdentity
 
@@ -107,12 +111,12 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
         with whole_file(path) as f:
             f.write(dumps(report).encode())
         return
-    beside = pair.outcomes_path(path)
+    beside = outcomes_path(path)
     refuse_unwritable(path)
     if report.outcomes is None:
         with whole_file(path) as f:
             f.write(_spelled({**to_json(report), "outcomes_sha256": None}).encode())
-        pair.finish(path)
+        finish(path)
         return
     refuse_unwritable(beside)
     if is_stream(beside):
@@ -125,7 +129,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
         with Path(held.name).open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         f.write(_spelled({**to_json(report), "outcomes_sha256": digest}).encode())
-        pair.put_together(held, digest, f, path)
+        put_together(held, digest, f, path)
 
 
 def read(path: str | os.PathLike[str]) -> Report:
@@ -158,7 +162,7 @@ def _with_outcomes(report: Report, arrays: dict[str, NDArray[Any]] | None, path:
     form, version, held = (str(arrays.pop(*of)) for of in zip(_STAMPS, early, strict=True))
     if form != outcomes.FORMAT or version not in map(str, outcomes.READ):
         raise ReportError(
-            f"{pair.outcomes_path(path)} is {form} version {version}, this evalkit reads "
+            f"{outcomes_path(path)} is {form} version {version}, this evalkit reads "
             f"{' and '.join(map(str, outcomes.READ))} of {outcomes.FORMAT}",
             "use the evalkit that wrote it, or a newer one",
         )
@@ -169,7 +173,7 @@ def _with_outcomes(report: Report, arrays: dict[str, NDArray[Any]] | None, path:
 
 def _not_its_outcomes(path: Path) -> ReportError:
     return ReportError(
-        f"{pair.outcomes_path(path)} is not the outcomes of the report beside it, or is damaged",
+        f"{outcomes_path(path)} is not the outcomes of the report beside it, or is damaged",
         "measure again with --out, or delete it to do without paired tests",
     )
 
@@ -194,8 +198,8 @@ def _outcomes(path: Path, digest: str) -> dict[str, NDArray[Any]] | None:
 
     digest : their SHA-256, or "" in reports written before it was kept.  None where there are none.
     """
-    beside = pair.outcomes_path(path)
-    waiting = pair.waiting_path(path, digest)
+    beside = outcomes_path(path)
+    waiting = waiting_path(path, digest)
     other = False
     for place in (beside, waiting, beside):  # a writer may move them from there meanwhile
         if not place.is_file():
@@ -204,7 +208,7 @@ def _outcomes(path: Path, digest: str) -> dict[str, NDArray[Any]] | None:
             if digest in ("", hashlib.file_digest(f, "sha256").hexdigest()):
                 held = _arrays(f, place)
                 if place == waiting:
-                    pair.finish(path)
+                    finish(path)
                 return held
             other = True
     if other:

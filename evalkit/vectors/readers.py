@@ -1,4 +1,8 @@
-"""The files that vectors come in: each reader gives an array and, where the file has them, keys."""
+"""The files that vectors come in: each reader gives an array and, where the file has them, keys.
+
+A new format is a function and its line in `_AS_ARRAY`, or, where a file is read in blocks of rows,
+in `row_blocks` and `_IN_BLOCKS`; the suffixes that commands accept follow from these tables.
+"""
 
 from __future__ import annotations
 

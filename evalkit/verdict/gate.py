@@ -13,7 +13,7 @@ from typing import Any, Literal
 from evalkit.errors import ReportError
 from evalkit.escaping import laid_out, printable
 from evalkit.files import as_path
-from evalkit.protocols.metrics.metric import Better
+from evalkit.protocols.metrics.record import Better
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.report import opened
 from evalkit.report.table import points, spelled

@@ -35,7 +35,8 @@ from evalkit.protocols.geometry.vectors import (
     norms,
     spectrum,
 )
-from evalkit.protocols.metrics.similarity import Flip, failed, fuse
+from evalkit.protocols.metrics.flip_fusion import Flip, fuse
+from evalkit.protocols.metrics.similarity import failed
 from evalkit.types import Estimate, Failures, Floats, Ints, Progress, Report
 
 NAME = "geometry"

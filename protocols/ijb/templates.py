@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from evalkit.arrays import numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import digest
-from evalkit.protocols.metrics.similarity import Flip, failed, fuse, normalise
+from evalkit.protocols.metrics.flip_fusion import Flip, fuse
+from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.types import Ints
 
 _IMAGES = 16384  # pooled at a time

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from evalkit.protocols.metrics.metric import Metric
 from evalkit.protocols.metrics.operating_point import checked_scores
+from evalkit.protocols.metrics.record import Metric
 from evalkit.types import Estimate
 
 

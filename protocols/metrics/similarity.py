@@ -1,4 +1,4 @@
-"""What a score is: views fused, rows made unit length, the exact inner product rounded once.
+"""What a score is: rows made unit length, the exact inner product rounded once.
 
 Every rule here gives the same bits on every machine: sums have a fixed order or no order at all.
 """
@@ -6,48 +6,14 @@ Every rule here gives the same bits on every machine: sums have a fixed order or
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.arrays import vectors
-from evalkit.errors import ProtocolError
-
-Flip = Literal["none", "sum", "concat"]
 
 _UNIT_ROUNDOFF = 2.0**-53
-
-
-def fuse(views: NDArray[Any], flip: Flip = "none", *, unit: bool = False) -> NDArray[np.float32]:
-    """One vector an image from its views (original, mirrored, ...), not normalised.
-
-    views : (N, V, D) or (N, D) float; `none` takes view 0, `sum` adds their float32 in order,
-    `concat` puts them side by side.  unit : each view is made unit length before.  Returns (N, D)
-    or (N, V*D) float32.
-    A single view fused by `sum` or `concat` is an error: the mirrored images were never embedded.
-    """
-    x = vectors(views)
-    if flip not in get_args(Flip):
-        raise ProtocolError(f"flip fusion {flip!r} is none of {', '.join(get_args(Flip))}")
-    if x.ndim == 2:
-        x = x[:, None, :]
-    if unit:
-        x = normalise(x.reshape(-1, x.shape[-1])).reshape(x.shape)
-    if flip == "none":
-        return single(x[:, 0])
-    if x.shape[1] < 2:
-        raise ProtocolError(
-            f"flip fusion {flip!r} needs the mirrored view, these features hold one view an image",
-            "embed with the same --flip, or score with --flip none",
-        )
-    if flip == "concat":
-        return single(x.reshape(len(x), -1))
-    total = single(x[:, 0]).copy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        for v in range(1, x.shape[1]):
-            total += single(x[:, v])
-    return total
 
 
 def single(x: NDArray[Any]) -> NDArray[np.float32]:

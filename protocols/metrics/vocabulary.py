@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import curves
-from evalkit.protocols.metrics.metric import Better, Metric, Reading, Resampling, reading
+from evalkit.protocols.metrics.record import Better, Metric, Reading, Resampling, reading
 
 __all__ = [
     "METRICS",

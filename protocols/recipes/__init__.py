@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics
+from evalkit.protocols.metrics.flip_fusion import fuse
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 from evalkit.protocols.metrics.similarity import (
     exact_scores,
     failed,
-    fuse,
     minus_squared_distances,
     normalise,
 )

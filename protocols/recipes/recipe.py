@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from evalkit.protocols.metrics import compat
+from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.kfold import ThresholdRule, best_threshold
-from evalkit.protocols.metrics.similarity import Flip
 
 _DESCRIBES = ("name", "input", "published", "source", "recalled")  # change no number
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.escaping import laid_out
 from evalkit.protocols import recipes
 from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.recipe import Recipe
@@ -22,9 +21,10 @@ def side_by_side(
     pairs: PairSet,
     subject: NDArray[Any],
     progress: Progress | None = None,
-) -> str:
+) -> tuple[list[tuple[str, ...]], str]:
     """Every recipe's figure on the same vectors, and how far apart the recipes are.
 
+    Returns the table's lines of cells, COLUMNS and "here %" first, and a sentence on the spread.
     Features of one view are scored as they are, whatever a recipe fuses; the column says so.
     """
     views = features.shape[1] if features.ndim == 3 else 1
@@ -51,7 +51,7 @@ def side_by_side(
             progress(done, len(compared))
     spread = f"accuracy {min(values):.2f} to {max(values):.2f}: "
     spread += f"{np.ptp(values):.2f} points are the recipe alone"
-    return "\n".join([*laid_out(lines, left=range(len(COLUMNS) + 1)), spread])
+    return lines, spread
 
 
 def _capped(recipe: Recipe, dimensions: int) -> Recipe:

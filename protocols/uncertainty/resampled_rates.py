@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.metrics.kfold import best_threshold
-from evalkit.protocols.metrics.metric import OfScores
+from evalkit.protocols.metrics.record import OfScores
 from evalkit.protocols.metrics.vocabulary import metric_of, resampling_of
 from evalkit.protocols.uncertainty.bootstrap import Draw, Statistic, share
 from evalkit.protocols.uncertainty.resampled_accuracy import (

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from evalkit.adapters import Adapter, batching
+from evalkit.adapters import Adapter, calling
 from evalkit.images import Picture
 
 _LARGEST = 1024  # pictures in a forward pass
@@ -58,8 +58,8 @@ def batch_difference(adapter: Adapter, batch: int, images: int = 2) -> float | N
     shape = (batch, *adapter.spec.size, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     try:
-        together = batching.embed(adapter, noise)[:images]
-        alone = np.concatenate([batching.embed(adapter, one[None]) for one in noise[:images]])
+        together = calling.embed(adapter, noise)[:images]
+        alone = np.concatenate([calling.embed(adapter, one[None]) for one in noise[:images]])
     except MemoryError:
         return None
     good = np.isfinite(together) & np.isfinite(alone)
@@ -76,7 +76,7 @@ def _seconds(
     times, enough = list[float](), 0.0
     while len(times) < 3 or sum(times) < enough:
         start = time.perf_counter()
-        for _ in pool.map(partial(batching.embed, adapter), passes):
+        for _ in pool.map(partial(calling.embed, adapter), passes):
             pass
         times.append(time.perf_counter() - start)
         enough = min(_TRIAL, min(times) * pictures / sum(map(len, passes)) / 50)

@@ -1,4 +1,8 @@
-"""The record of a metric: grammar of its name, direction, unit, meaning, how it is resampled."""
+"""The record of a metric: grammar of its name, direction, unit, meaning, how it is resampled.
+
+A new metric is a function of scores and, below it, its record (`register`, or METRICS in
+`vocabulary`): tables, gates, intervals and `evalkit list --metrics` need nothing else.
+"""
 
 from __future__ import annotations
 

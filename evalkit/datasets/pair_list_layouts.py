@@ -11,7 +11,7 @@ from pathlib import Path
 
 from evalkit.datasets import agedb, bcolz, cfp, lfw
 from evalkit.datasets import bin as bin_sets
-from evalkit.datasets.pair_lists import (
+from evalkit.datasets.pair_list import (
     GENUINE,
     IMPOSTOR,
     PairList,
