@@ -1,4 +1,4 @@
-"""The geometry of embeddings: how classes lie in space, measured instead of drawn.
+"""The geometry of embeddings: compactness, separation, norms, spectrum and hubs of classes.
 
 Losses are argued for with pictures: classes that are compact or not, same-class distances beyond
 different-class ones, classes with many samples that take a large region [Wen et al., ECCV 2016;
@@ -6,9 +6,9 @@ Liu et al., CVPR 2017; Wu et al., ACM MM Workshops 2017].  Here each claim is a 
 `l2`, Euclidean distances of the vectors as they are; `angle`, degrees between them (a zero row
 stands at 90 degrees from everything).
 
-All pairs go through the all-pairs engine tile by tile; kept are a few copies of the features and
-the list of genuine pairs, never a matrix of distances.  Ratios of squared distances, norms and the
-spectrum are sums in float64 over the rows: their last digits follow the order of these.
+All pairs go through the all-pairs engine tile by tile; memory holds a few copies of the features
+and the list of genuine pairs, never a matrix of distances.  Ratios of squared distances, norms and
+the spectrum are sums in float64 over the rows: their last digits follow the order of these.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def evaluate(
 ) -> Report:
     """Measure (N, D) or (N, V, D) features, as they are: not normalised.
 
-    subject : (N,) identity of each row; -1 is nobody's mate.  k : neighbours for hubness.
-    A failed row (not finite) lies nowhere; it is left out of every number and counted.
+    subject : (N,) identity of each row; -1: unlabelled.  k : neighbours for hubness.
+    A failed row (not finite) is excluded and counted.
     keys, images, set_name : as `verification.evaluate` takes them.
     flip : how views are fused.  progress : called with pairs done and in all, anew for each pass.
     ProtocolError where the arrays do not fit together or fewer than two rows are left.
@@ -111,29 +111,33 @@ def evaluate(
 def _in_space(
     name: str, space: Space, pairs: tuple[Ints, Ints], progress: Progress | None
 ) -> tuple[dict[str, Estimate], dict[str, dict[str, list[float]]], NDArray[np.bool_]]:
-    """Every measurement of one space, its curves, and which anchors have a stranger nearest."""
+    """Measure one space: metrics, curves, and which anchors have an impostor nearest."""
     i, j = pairs
     n = len(space.subject)
     impostors = n * (n - 1) // 2 - len(i)
     within = space.between(i, j)
     edges, between = space.edges, space.impostor_shares(progress)
-    found = distribution("within", name, np.quantile(within, QUANTILES) if len(i) else None, len(i))
+    metrics = distribution(
+        "within", name, np.quantile(within, QUANTILES) if len(i) else None, len(i)
+    )
     at = _binned_quantiles(edges, between, QUANTILES) if impostors else None
-    found |= distribution("between", name, at, impostors)
+    metrics |= distribution("between", name, at, impostors)
     squares = float(np.sum(space.squares(within)))
-    found[f"within/between@space={name}"] = ratio(squares, len(i), space.total_squares(), impostors)
+    metrics[f"within/between@space={name}"] = ratio(
+        squares, len(i), space.total_squares(), impostors
+    )
     anchors = np.unique(np.concatenate([i, j]))
     nearest = space.nearest_impostor(anchors, progress)
-    found |= crossings(name, i, j, within, anchors, nearest)
+    metrics |= crossings(name, i, j, within, anchors, nearest)
     size, samples = regions(within, space.subject[i], space.subject)
-    found |= compactness(name, size, nearest)
-    found[f"region-samples-correlation@space={name}"] = spearman(samples, size)
+    metrics |= compactness(name, size, nearest)
+    metrics[f"region-samples-correlation@space={name}"] = spearman(samples, size)
     best = np.full(n, np.inf)
     np.minimum.at(best, i, within)
     np.minimum.at(best, j, within)
     inside = np.histogram(within, edges)[0] / max(1, len(i))
     return (
-        found,
+        metrics,
         {
             f"distances-{name}": {
                 "low": edges[:-1].tolist(),
@@ -148,7 +152,7 @@ def _in_space(
 
 
 def distribution(kind: str, space: str, at: Floats | None, n: int) -> dict[str, Estimate]:
-    """Name the quantiles of one kind of distance.
+    """Quantiles of one kind of distance, by metric name.
 
     Within: of all genuine pairs, exact, interpolated as NumPy does by default.  Between: of all
     impostor pairs, interpolated inside the bin of the histogram it falls into (1,000 bins for l2,
@@ -165,8 +169,8 @@ def distribution(kind: str, space: str, at: Floats | None, n: int) -> dict[str, 
 
 def _binned_quantiles(edges: Floats, share: Floats, quantiles: Sequence[float]) -> Floats:
     below = np.concatenate([[0.0], np.cumsum(share)])
-    found: Floats = np.interp(np.asarray(quantiles) * below[-1], below, edges)
-    return found
+    at: Floats = np.interp(np.asarray(quantiles) * below[-1], below, edges)
+    return at
 
 
 def ratio(within: float, genuine: int, total: float, impostors: int) -> Estimate:
@@ -189,8 +193,8 @@ def crossings(
     """Share of genuine pairs farther apart than the anchor's nearest impostor.
 
     Each genuine pair counts twice, once anchored at either image.  i, j : (G,) rows and within :
-    (G,) their distance; nearest : (A,) distance from each anchor to the nearest image of anybody
-    else.  Equal distances do not cross.
+    (G,) their distance; nearest : (A,) distance from each anchor to the nearest image of
+    another subject.  Equal distances do not cross.
     """
     name = f"farther-than-nearest-impostor@space={space}"
     if not len(i) or not np.isfinite(nearest).all():
@@ -211,17 +215,17 @@ def regions(within: Floats, pair_subject: Ints, subject: Ints) -> tuple[Floats, 
     names, at = np.unique(pair_subject[order], return_inverse=True)
     if not len(names):
         return np.empty(0), np.empty(0, np.int64)
-    seen, images = np.unique(subject, return_counts=True)
+    subjects, images = np.unique(subject, return_counts=True)
     size = np.bincount(at, within) / np.bincount(at)
-    return size, images[np.searchsorted(seen, names)]
+    return size, images[np.searchsorted(subjects, names)]
 
 
 def compactness(space: str, size: Floats, nearest: Floats) -> dict[str, Estimate]:
     """Compactness, separation and their ratio.
 
     compactness : mean region size, each class counted once; small is compact.  separation : mean
-    distance from an image that has a mate to the nearest image of anybody else; it falls as a set
-    grows.  separation-ratio : separation / compactness; above 1 the nearest stranger is farther
+    distance from an image that has a mate to the nearest image of another subject; it falls as a
+    set grows.  separation-ratio : separation / compactness; above 1 the nearest impostor is farther
     away than a typical mate.
     """
     alone = len(nearest) > 0 and not np.isfinite(nearest).all()
@@ -273,6 +277,6 @@ def _share(values: Floats) -> list[float]:
 
 
 def _thinned(samples: Ints, size: Floats, most: int = 2000) -> dict[str, list[float]]:
-    """Points of a picture: every class, or evenly many of them."""
+    """Points of a scatter plot: every class, or at most `most`, evenly spaced."""
     take = np.unique(np.linspace(0, len(size) - 1, min(most, len(size))).round().astype(int))
     return {"samples": samples[take].tolist(), "size": size[take].tolist()}

@@ -1,4 +1,4 @@
-"""Distances of all pairs, put to the all-pairs engine as inner products.
+"""Distances of all pairs as inner products, for the all-pairs engine.
 
 Angles come from the inner products of unit rows.  For Euclidean distances
 -|x - y|^2 = 2 x.y - |x|^2 - |y|^2 is the inner product of (2x, -|x|^2, 1) and (y, 1, -|y|^2), where
@@ -29,9 +29,9 @@ class Space:
     """One way to measure distance; the score of a pair is left[i] . right[j].
 
     vectors : (N, D), whose squared Euclidean distances `squares` makes of distances.
-    subject : (N,), -1 = nobody's mate.  edges : (B + 1,) rising, for a histogram of distances.
+    subject : (N,), -1: unlabelled.  edges : (B + 1,) rising, for a histogram of distances.
     distance, score : from scores to distances, which fall as scores rise, and back.
-    nowhere : rows of no direction, at `squares` 2 from all others, which the vectors do not show.
+    zero_rows : rows of length 0, at `squares` 2 from all others, which the vectors do not show.
     """
 
     vectors: Matrix
@@ -42,49 +42,49 @@ class Space:
     distance: Callable[[Floats], Floats]
     score: Callable[[Floats], Floats]
     squares: Callable[[Floats], Floats]
-    nowhere: int = 0
+    zero_rows: int = 0
 
     def between(self, i: Ints, j: Ints) -> Floats:
         """Distance of each pair of rows, (P,)."""
         return self.distance(exact_scores(self.left, i, self.right, j))
 
     def nearest_impostor(self, anchors: Ints, progress: Progress | None = None) -> Floats:
-        """Distance from each anchor to the nearest row of another subject; inf where none is."""
+        """Distance from each anchor to the nearest row of another subject; inf without one."""
         if not len(anchors):
             return np.empty(0)
-        found = allpairs.search(
+        score = allpairs.search(
             self.left[anchors],
             self.right,
             probe_subject=self.subject[anchors],
             gallery_subject=self.subject,
             progress=progress,
         ).impostor_score
-        if found is None:
+        if score is None:
             raise ProtocolError("a search without subjects has no impostors")
-        alone = found == -np.inf
-        return np.where(alone, np.inf, self.distance(np.where(alone, 0.0, found)))
+        alone = score == -np.inf
+        return np.where(alone, np.inf, self.distance(np.where(alone, 0.0, score)))
 
     def impostor_shares(self, progress: Progress | None = None) -> Floats:
-        """Share of all impostor pairs in each bin of `edges`, (B,); zeros without any.
+        """Share of all impostor pairs in each bin of `edges`, (B,); zeros without impostor pairs.
 
         Pairs are binned by their float32 screen: one may fall into the neighbouring bin.
         """
-        # Where the sides differ a row meets itself, and each pair is seen twice: as rows of
-        # nobody's would be impostors of themselves, each gets a subject of its own.
+        # Where the sides differ a row meets itself, and each pair counts twice: so that an
+        # unlabelled row is no impostor of itself, each gets a subject of its own.
         alone = self.subject < 0
         own = np.where(alone, self.subject.max() + 1 + np.arange(len(alone)), self.subject)
         bars = self.score(self.edges)[::-1]
         bars[-1] = max(2 * abs(bars[-1]), abs(bars[0]), 1.0)  # a screen may pass distance 0
         other = () if self.left is self.right else (self.right, own)
-        seen = allpairs.histogram(self.left, own, *other, bins=bars.tolist(), progress=progress)
-        share = seen.impostor[::-1].astype(np.float64)
+        counts = allpairs.histogram(self.left, own, *other, bins=bars.tolist(), progress=progress)
+        share = counts.impostor[::-1].astype(np.float64)
         return share / max(1.0, float(share.sum()))
 
     def total_squares(self, chunk: int = 8192) -> float:
         """Sum of `squares` over all unordered pairs, as N sum |x - mean|^2."""
         n, mean = len(self.vectors), self.vectors.mean(axis=0, dtype=np.float64)
         blocks = (self.vectors[o : o + chunk] - mean for o in range(0, n, chunk))
-        unseen = self.nowhere * (n - 1)  # 1 to each row with a direction, 2 to each other without
+        unseen = self.zero_rows * (n - 1)  # 1 to each row with a direction, 2 to each other without
         return n * sum(float(np.sum(block * block)) for block in blocks) + unseen
 
 
@@ -128,7 +128,7 @@ def angle(x: Matrix, subject: Ints) -> Space:
         distance=lambda s: np.degrees(np.arccos(np.clip(s, -1, 1))),
         score=lambda d: np.where(d < 180, np.cos(np.radians(d)), -1.001),
         squares=lambda d: 2 - 2 * np.cos(np.radians(d)),
-        nowhere=int(np.count_nonzero(~unit.any(axis=1))),
+        zero_rows=int(np.count_nonzero(~unit.any(axis=1))),
     )
 
 

@@ -1,4 +1,4 @@
-"""Lengths, spectrum and neighbours of vectors, whoever they show."""
+"""Lengths, spectrum and neighbours of vectors."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ EQUAL_LENGTHS = 1e-3  # a variation of norms up to this is rounding, to float16 
 
 
 def norms(norm: Floats, anchor_norm: Floats, wrong: NDArray[np.bool_]) -> dict[str, Estimate]:
-    """Lengths of the vectors, and whether short ones err.
+    """Lengths of the vectors, and whether short ones are misidentified.
 
-    norm : (N,).  anchor_norm, wrong : (A,), images that have a mate, and whether somebody else is
+    norm : (N,).  anchor_norm, wrong : (A,), images that have a mate, and whether an impostor is
     at least as near by angle as the nearest mate.  norm-variation : standard deviation (N - 1) over
-    the mean.  norm-auc@errors=rank-1 : chance that an image found rightly is longer than one that
-    is not, ties half; 0.5 = unrelated; None up to a variation of 1e-3, which rounding may make.
+    the mean.  norm-auc@errors=rank-1 : chance that an image whose mate is nearest is longer than
+    one that fails, ties half; 0.5 = unrelated; None up to a variation of 1e-3, which rounding may
+    make.
     """
-    found = {
+    metrics = {
         f"norm@quantile={q:g}": Estimate(value=float(v), n=len(norm))
         for q, v in zip(QUANTILES, np.quantile(norm, QUANTILES), strict=True)
     }
     mean = float(norm.mean())
     spread = float(norm.std(ddof=1))
-    found["norm-variation"] = Estimate(
+    metrics["norm-variation"] = Estimate(
         value=spread / mean if mean else None, n=len(norm), note="" if mean else "all rows are zero"
     )
     name = "norm-auc@errors=rank-1"
     if spread <= EQUAL_LENGTHS * mean:
-        found[name] = Estimate(value=None, n=len(wrong), note="all vectors have one length")
+        metrics[name] = Estimate(value=None, n=len(wrong), note="all vectors have one length")
     elif not len(wrong) or wrong.all() or not wrong.any():
         why = "is found rightly" if len(wrong) and not wrong.all() else "fails, or none has a mate"
-        found[name] = Estimate(value=None, n=len(wrong), note=f"every image {why}")
+        metrics[name] = Estimate(value=None, n=len(wrong), note=f"every image {why}")
     else:
-        found[name] = auc(anchor_norm[~wrong], anchor_norm[wrong])
-    return found
+        metrics[name] = auc(anchor_norm[~wrong], anchor_norm[wrong])
+    return metrics
 
 
 def histogram(values: Floats, bins: int = 60) -> dict[str, list[float]]:
-    """Share of the values in equal bins, for a picture."""
+    """Share of the values in equal bins, for a plot."""
     counts, edges = np.histogram(values, bins)
     share = counts / len(values)
     return {"low": edges[:-1].tolist(), "high": edges[1:].tolist(), "share": share.tolist()}
@@ -93,7 +94,7 @@ def neighbours(x: NDArray[np.float32], k: int, progress: Progress | None = None)
 
 
 def hubness(occurrence: Ints, k: int) -> dict[str, Estimate]:
-    """Skewness of the k-occurrence, E((N_k - mean)^3) / sd^3, and the share of rows in no list.
+    """Skewness of the k-occurrence, E((N_k - mean)^3) / sd^3, and the share of rows in none.
 
     Radovanovic, Nanopoulos, Ivanovic, JMLR 11, 2010, section 2.  0 = no hubs; some rows that are
     near to many others raise it.

@@ -1,4 +1,4 @@
-"""Templates of IJB: many images of a person pooled to one vector, as InsightFace's scripts do."""
+"""Templates of IJB: many images of a person pooled to one vector, by InsightFace's rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IMAGES = 16384  # pooled at a time
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """How images become a template, and InsightFace's names for it (F, N, D).
+    """Pooling of images to a template, with InsightFace's switches (F, N, D).
 
     flip : F1 is "sum", F0 "none".  keep_norm : N1, images count by the length of their vectors;
     else N0, all are made unit length.  detector_score : D1, a vector is multiplied by its face's
@@ -50,7 +50,8 @@ class Pooling:
 class Templates:
     """Unit vectors (T, D) of templates `ids`, (T,) ascending; NaN where no image has a vector.
 
-    images : how many were pooled; pooled : SHA-256 of which went into which template and medium.
+    images : how many were pooled; pooled : SHA-256 of the assignment of images to templates and
+    media.
     """
 
     ids: NDArray[np.int64]
@@ -78,12 +79,12 @@ def pool(
     detector_score: NDArray[np.floating[Any]] | None,
     how: Pooling,
 ) -> Templates:
-    """Pool (N, D) or (N, V, D) features, not normalised, to one unit vector a template.
+    """Pool (N, D) or (N, V, D) features, not normalised, to one unit vector per template.
 
     template, media : (N,) ids of each image; detector_score : (N,), where `how` asks for it.
     ProtocolError where these do not fit together.  Order of the steps: flip,
     length, detector score, mean over a medium's images, sum over media, unit length.  Sums are in
-    float64.  An image without a vector (not finite) is left out of its template, and counted.
+    float64.  An image without a vector (not finite) is excluded and counted.
     """
     features = vectors(features)
     n = len(features)

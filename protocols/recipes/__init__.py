@@ -1,13 +1,13 @@
-"""Recipes: how each published system turns features into scores and scores into its figure.
+"""Recipes of published systems: from features to scores, and from scores to the figure.
 
 A `Recipe` is data, `RECIPES` the published ones by name.  Applying one is a few pure functions:
-`fused` makes one vector an image, `fit` learns what the recipe learns from training rows, `project`
-and `pair_scores` score; `scored` does that fold by fold, and `verification.evaluate` and
+`fused` makes one vector per image, `fit` learns what the recipe learns from training rows,
+`project` and `pair_scores` score; `scored` does that fold by fold, and `verification.evaluate` and
 `lfw.evaluate` take `recipe=`.
 
 What is learned (mean, PCA, Joint Bayesian) is learned anew for every fold.  Its training rows are
 the images of the pairs in the other folds, less all images of people who occur in the fold itself.
-LFW's folds share nobody, so nothing is left out there; where folds do share people (CALFW, folds by
+LFW's folds share no subject, so every image stays; where folds do share people (CALFW, folds by
 position), the report counts what was.  A mean that is only subtracted takes an image as often as
 the pairs name it, as the scripts do; a projection takes each image once.
 
@@ -68,7 +68,7 @@ class Scored:
 
 
 def fused(recipe: Recipe, features: NDArray[Any]) -> NDArray[np.float32]:
-    """One vector an image, (N, D) float32, of (N, D) or (N, V, D) features; see `scores.fuse`."""
+    """Fuse (N, D) or (N, V, D) features to (N, D) float32; see `similarity.fuse`."""
     return fuse(features, recipe.fusion, unit=recipe.unit_views)
 
 
@@ -86,7 +86,7 @@ def without_folds(recipe: Recipe, features: NDArray[Any]) -> NDArray[np.float32]
 def fit(recipe: Recipe, x: NDArray[np.float32], rows: Ints, subject: Ints) -> LearnedTransform:
     """Learn from x[rows], (N, D) fused features; nothing else of x is looked at.
 
-    rows : (R,), an image as often as the pairs name it; failed ones are passed over.
+    rows : (R,), an image as often as the pairs name it; failed ones are skipped.
     subject : (N,) identity of each row.  ProtocolError where nothing is left to learn from.
     """
     if not recipe.learned:
@@ -151,7 +151,7 @@ def scored(
 ) -> Scored:
     """Score every pair, learning fold by fold where the recipe learns.
 
-    features : (N, D) or (N, V, D).  subject : (N,), below 0 = unknown; without it, rows joined by
+    features : (N, D) or (N, V, D).  subject : (N,), below 0: unlabelled; without it, rows joined by
     genuine pairs are one person.  ProtocolError where a recipe learns and there are no folds.
     """
     x = fused(recipe, features)
@@ -164,14 +164,14 @@ def scored(
             f"recipe {recipe.name!r} learns on training folds, and these pairs have none",
             "give a list with folds, or ten genuine and ten impostor pairs",
         )
-    who = people(pairs, subject)
+    subjects = people(pairs, subject)
     score, by_fold, left_out, learned_from = np.empty(len(pairs)), [], 0, []
     for k in np.unique(pairs.fold):
-        rows, dropped = training_rows(pairs, who, int(k))
-        projection = fit(recipe, x, rows, who)
+        rows, dropped = training_rows(pairs, subjects, int(k))
+        projection = fit(recipe, x, rows, subjects)
         all_pairs = pair_scores(recipe, project(recipe, projection, x), pairs.left, pairs.right)
-        here = pairs.fold == k
-        score[here] = all_pairs[here]
+        in_fold = pairs.fold == k
+        score[in_fold] = all_pairs[in_fold]
         by_fold.append(all_pairs)
         left_out += dropped
         learned_from.append(len(np.unique(rows)))
@@ -201,12 +201,12 @@ def people(pairs: PairSet, subject: Ints | None) -> NDArray[np.int64]:
 def training_rows(pairs: PairSet, who: Ints, k: int) -> tuple[NDArray[np.int64], int]:
     """Both sides of every pair outside fold k, without people of fold k; and how many those were.
 
-    Returns rows, an image as often as the pairs name it, and the number of images left out.
+    Returns rows, an image as often as the pairs name it, and the number of images excluded.
     """
-    here = pairs.fold == k
-    held_out = np.unique(who[np.concatenate([pairs.left[here], pairs.right[here]])])
-    rows = np.concatenate([pairs.left[~here], pairs.right[~here]])
-    shared = np.isin(who[rows], held_out)
+    in_fold = pairs.fold == k
+    held_out = np.unique(subjects[np.concatenate([pairs.left[in_fold], pairs.right[in_fold]])])
+    rows = np.concatenate([pairs.left[~in_fold], pairs.right[~in_fold]])
+    shared = np.isin(subjects[rows], held_out)
     return rows[~shared], len(np.unique(rows[shared]))
 
 
@@ -214,10 +214,10 @@ def figure(
     recipe: Recipe, features: NDArray[Any], pairs: PairSet, subject: Ints | None = None
 ) -> Estimate:
     """Measure what the system publishes: accuracy by its threshold rule, or 1 - EER."""
-    found = scored(recipe, features, pairs, subject)
+    result = scored(recipe, features, pairs, subject)
     if recipe.figure == "accuracy":
         if pairs.fold is None:
             raise ProtocolError("these pairs have no folds", "10-fold accuracy needs them")
-        return kfold_accuracy(found.by_fold, pairs.genuine, pairs.fold, recipe.rule)
-    eer = metrics.eer(found.score[pairs.genuine], found.score[~pairs.genuine])
+        return kfold_accuracy(result.by_fold, pairs.genuine, pairs.fold, recipe.rule)
+    eer = metrics.eer(result.score[pairs.genuine], result.score[~pairs.genuine])
     return Estimate(value=None if eer.value is None else 1 - eer.value, n=eer.n, note=eer.note)

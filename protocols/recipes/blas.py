@@ -26,6 +26,6 @@ def one_thread() -> Iterator[None]:
 
 
 def can_be_one_thread() -> bool:
-    """Tell whether `one_thread` has any effect, or the environment asks for one thread anyway."""
-    asked = (os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
-    return find_spec("threadpoolctl") is not None or "1" in asked
+    """Whether `one_thread` has an effect, or the environment sets one thread anyway."""
+    settings = (os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+    return find_spec("threadpoolctl") is not None or "1" in settings

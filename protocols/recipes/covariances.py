@@ -25,7 +25,7 @@ _SINGULAR = (
 
 @dataclass(frozen=True, slots=True)
 class Covariances:
-    """What is learned: between (M) and within (E) persons, (D, D) each, and the mean, (D,).
+    """Learned covariances between (M) and within (E) persons, (D, D) each, and the mean, (D,).
 
     likelihood : log-likelihood before each step and after the last, without the constant
     -(N D / 2) log(2 pi).
@@ -55,8 +55,8 @@ def fit(
     rows = vectors(x, dimensions=(2,)).astype(np.float64, copy=False)
     subject = identities(subject, len(rows))
     mean = rows.mean(axis=0)
-    seen = _statistics(rows - mean, subject)
-    people, scatter = int(seen.people.sum()), seen.scatter
+    statistics = _statistics(rows - mean, subject)
+    people, scatter = int(statistics.people.sum()), statistics.scatter
     pairs = len(rows) - people
     if pairs < rows.shape[1] or people < 2:
         raise ProtocolError(
@@ -66,21 +66,21 @@ def fit(
         )
     if np.linalg.matrix_rank(scatter, hermitian=True) < len(scatter):
         raise ProtocolError(*_SINGULAR)
-    between, within = seen.of_means(), scatter / pairs
+    between, within = statistics.of_means(), scatter / pairs
     history = []
     for _ in range(iterations):
         old = within
-        between, within, likelihood = _step(between, within, seen, exact)
+        between, within, likelihood = _step(between, within, statistics, exact)
         history.append(likelihood)
         if np.linalg.norm(within - old) < tolerance * np.linalg.norm(within):
             break
-    history.append(_step(between, within, seen, exact)[2])
+    history.append(_step(between, within, statistics, exact)[2])
     return Covariances(mean, between, within, tuple(history))
 
 
 @dataclass(frozen=True, slots=True)
 class _Statistics:
-    """All that a step needs, for the L different numbers of images that people have.
+    """Sufficient statistics of a step, by the L different numbers of images per person.
 
     images, people : (L,).  total : (L, D) sum of the persons' means.  rows : (R, D) with the same
     sum of outer products as the persons' means, for each number of images; many : (R,) that number.
@@ -107,7 +107,7 @@ def _statistics(x: Floats, subject: NDArray[np.integer[Any]]) -> _Statistics:
     _, who, images = np.unique(subject, return_inverse=True, return_counts=True)
     order = np.argsort(who, kind="stable")
     centre = np.add.reduceat(x[order], np.cumsum(images) - images) / images[:, None]
-    rest = x - centre[who]
+    rest = x - centre[person]
     sizes, people = np.unique(images, return_counts=True)
     alike = [centre[images == n] for n in sizes]
     few = [c if len(c) <= x.shape[1] else np.linalg.qr(c, mode="r") for c in alike]
@@ -149,22 +149,26 @@ def _step(
     outer products, do as well.  Also the log-likelihood of the covariances given.
     """
     basis = common_basis(between, within)
-    share, people, images = basis.share, seen.people, int((seen.images * seen.people).sum())
-    scatter, total = basis.to @ seen.scatter @ basis.to.T, seen.total @ basis.to.T
-    y, many = seen.rows @ basis.to.T, seen.many[:, None]
-    n = seen.images[:, None]
-    likelihood = _likelihood(basis, seen, y, float(np.trace(scatter)))
+    share, people, images = (
+        basis.share,
+        statistics.people,
+        int((statistics.images * statistics.people).sum()),
+    )
+    scatter, total = basis.to @ statistics.scatter @ basis.to.T, statistics.total @ basis.to.T
+    y, many = statistics.rows @ basis.to.T, statistics.many[:, None]
+    n = statistics.images[:, None]
+    likelihood = _likelihood(basis, statistics, y, float(np.trace(scatter)))
     mu = y * (many * share / (1 + many * share))
     rest = (y - mu) * np.sqrt(many)
     moment, left = mu.T @ mu, scatter + rest.T @ rest
     if exact:
         variance = share / (1 + n * share)
         m = (moment + np.diag(people @ variance)) / people.sum()
-        e = (left + np.diag((people * seen.images) @ variance)) / images
+        e = (left + np.diag((people * statistics.images) @ variance)) / images
     else:  # covariances about their own means, as Chen et al.'s implementations take them
-        persons, kept = int(people.sum()), 1 / (1 + n * share)
-        drift = ((1 - kept) * total).sum(axis=0) / persons
-        off = (n * kept * total).sum(axis=0) / images
+        persons, shrunk = int(people.sum()), 1 / (1 + n * share)
+        drift = ((1 - shrunk) * total).sum(axis=0) / persons
+        off = (n * shrunk * total).sum(axis=0) / images
         m = (moment - persons * np.outer(drift, drift)) / (persons - 1)
         e = (left - images * np.outer(off, off)) / (images - 1)
     return basis.back @ m @ basis.back.T, basis.back @ e @ basis.back.T, likelihood
@@ -173,12 +177,12 @@ def _step(
 def _likelihood(basis: Basis, seen: _Statistics, y: Floats, scatter: float) -> float:
     """Log-likelihood: of the images about their person's mean, and of that mean.
 
-    y : (R, D) `seen.rows` in the basis.  scatter : trace of `seen.scatter` in it.
+    y : (R, D) `statistics.rows` in the basis.  scatter : trace of `statistics.scatter` in it.
     """
-    n, many = seen.images[:, None], seen.many[:, None]
-    images = (seen.images * seen.people).sum()
+    n, many = statistics.images[:, None], statistics.many[:, None]
+    images = (statistics.images * statistics.people).sum()
     log_det = -2 * images * np.linalg.slogdet(basis.to)[1]
-    log_det += (seen.people[:, None] * np.log1p(n * basis.share)).sum()
+    log_det += (statistics.people[:, None] * np.log1p(n * basis.share)).sum()
     of_means = (y * y * (many / (1 + many * basis.share))).sum()
     return float(-(log_det + scatter + of_means) / 2)
 
@@ -193,12 +197,12 @@ def closed_form(x: NDArray[Any], subject: NDArray[np.integer[Any]]) -> Covarianc
     rows = vectors(x, dimensions=(2,)).astype(np.float64, copy=False)
     subject = identities(subject, len(rows))
     mean = rows.mean(axis=0)
-    seen = _statistics(rows - mean, subject)
-    n, most = int(seen.images[0]), int(seen.images[-1])
+    statistics = _statistics(rows - mean, subject)
+    n, most = int(statistics.images[0]), int(statistics.images[-1])
     if n != most or n < 2:
         raise ProtocolError(f"people have {n} to {most} images", "the closed form needs n >= 2")
-    within = seen.scatter / (len(rows) - len(rows) // n)
-    between = seen.of_means() - within / n
+    within = statistics.scatter / (len(rows) - len(rows) // n)
+    between = statistics.of_means() - within / n
     if np.linalg.eigvalsh(between)[0] < 0:
         raise ProtocolError("the closed form's covariance between persons is not one", "use EM")
     return Covariances(mean, between, within)

@@ -1,4 +1,4 @@
-"""Joint Bayesian: are two faces one person, by two Gaussians learned from labelled vectors.
+"""Joint Bayesian: verification by two Gaussians learned from labelled vectors.
 
 A vector less the mean is x = mu + eps: the person, mu ~ N(0, M), and the image, eps ~ N(0, E)
 [Chen, Cao, Wang, Wen, Sun, ECCV 2012; TPAMI 2016].  The score of two is the log-likelihood ratio of
@@ -11,9 +11,9 @@ A vector less the mean is x = mu + eps: the person, mu ~ N(0, M), and the image,
 |Vx2|^2, which is also what MegaFace's devkit stores of its models.
 
 Two ways to learn M and E: `exact=False` is the 2012 paper's, which treats the most likely mu and
-eps as if they had been seen; its likelihood may fall.  `exact=True` is EM proper, which adds their
-posterior covariance (the TPAMI paper); its likelihood never falls, and with equally many images a
-person it ends in the closed form.
+eps as if they had been observed; its likelihood may fall.  `exact=True` is EM proper, which adds
+their posterior covariance (the TPAMI paper); its likelihood never falls, and with equally many
+images per person it ends in the closed form.
 
 Learning and projecting run in float64 by LAPACK and BLAS: the same bits in every run on one
 machine, but not on every machine (the last bits of U and V differ, scores by about 1e-6 of |Ux|^2).
@@ -71,13 +71,13 @@ def ratio(learned: Covariances) -> tuple[Floats, Floats]:
 
 
 def model(learned: Covariances) -> JointBayesian:
-    """Turn covariances into the two projections, those of no weight left out.
+    """Turn covariances into the two projections, without directions of zero weight.
 
     In the basis where E = I and M = diag(s): -G = s / (1 + 2s), -A = s^2 / ((1 + s)(1 + 2s)).
     """
     basis = common_basis(learned.between, learned.within)
-    kept = basis.share > np.finfo(np.float64).eps * basis.share.max(initial=0)
-    s, to = basis.share[kept, None], basis.to[kept]
+    weighty = basis.share > np.finfo(np.float64).eps * basis.share.max(initial=0)
+    s, to = basis.share[weighty, None], basis.to[weighty]
     u, v = np.sqrt(s / (1 + 2 * s)), np.sqrt(s**2 / ((1 + s) * (1 + 2 * s)))
     return JointBayesian(learned.mean, u * to, v * to)
 
@@ -96,7 +96,7 @@ def scores(
 ) -> NDArray[np.float64]:
     """Score rows `left` against `right`: r exact for the projected vectors, rounded once.
 
-    projected : what `project` gave, with K = L.  A row that is not finite scores -inf.
+    projected : as `project` returns, with K = L.  A row that is not finite scores -inf.
     r is the inner product of (2 Ux, -Vx, Vy) and (Uy, Vx, -Vy).
     """
     u, v = np.hsplit(projected, 2)

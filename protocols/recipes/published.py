@@ -1,4 +1,4 @@
-"""The recipes of published systems, by name; each says where it is read, and what was not."""
+"""Recipes of published systems by name, each with its source and its assumptions."""
 
 from __future__ import annotations
 

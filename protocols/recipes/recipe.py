@@ -1,4 +1,4 @@
-"""What a recipe is: data that says how features become scores, and scores a figure."""
+"""A recipe as data: fusion, projection, score, threshold rule and figure of a system."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Recipe:
 
     fusion : of an image's views or patches.  unit_views : each made unit length before.
     centring : the mean of the training rows is subtracted.
-    projection : learned on the training rows; dimensions : what PCA keeps at most (before Joint
+    projection : learned on the training rows; dimensions : at most so many of PCA (before Joint
     Bayesian too).  unit_length : rows are made so before scoring.
     score : the "log-likelihood ratio" belongs to Joint Bayesian.
     threshold : "exact" (`kfold.best_threshold`) or a name in `compat.THRESHOLD_RULES`.
     figure : what the system publishes.
     input : the name of `adapters.presets` that its images need, or "" where none fits.
     published : its figure for LFW in %.  source : where the recipe can be read.
-    recalled : what was not read in code, but is remembered from the paper or assumed.
+    recalled : parts that were not read in code: remembered from the paper, or assumed.
     """
 
     name: str = ""
@@ -59,9 +59,9 @@ class Recipe:
 
     def digest(self) -> str:
         """First 8 hex digits of the SHA-256 of the fields that can change a number."""
-        counted = {k: v for k, v in asdict(self).items() if k not in _DESCRIBES}
-        return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:8]
+        fields = {k: v for k, v in asdict(self).items() if k not in _DESCRIBES}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
     def provenance(self) -> dict[str, Any]:
-        """Return what a report keeps: `recipe`, its name and digest, and the fields."""
+        """Return the entries of a report: `recipe`, its name and digest, and the fields."""
         return {"recipe": f"{self.name} {self.digest()}", "recipe_fields": asdict(self)}
