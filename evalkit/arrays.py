@@ -1,4 +1,4 @@
-"""What callers hand over as arrays: what cannot be meant is refused before it makes a number wrong.
+"""Validate and convert the array arguments of the public functions.
 
 A label of 0 or 1 that is no boolean would index scores instead of choosing among them; NumPy alone
 would score what lies under a mask and the real part of a complex number, and read text as numbers.
@@ -89,13 +89,13 @@ def numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
 
 
 def labels(values: ArrayLike, what: str = "genuine") -> NDArray[np.bool_]:
-    """Read one truth a comparison, booleans or 0 and 1: (P,) bool; ProtocolError for all else."""
+    """Read one label per comparison, booleans or 0 and 1: (P,) bool; ProtocolError for all else."""
     given = array(values, what)
     if given.dtype == np.bool_:
         return given
     if given.dtype.kind not in "iuf" or not np.isin(given, (0, 1)).all():
         raise ProtocolError(
-            f"{what!r} holds {given.dtype} that are not all 0 or 1",
+            f"{what!r} must be boolean or 0/1, got {given.dtype} with other values",
             "one boolean a comparison: label == 1",
         )
     return given.astype(np.bool_)
@@ -120,7 +120,7 @@ def whole_numbers(values: ArrayLike, what: str, hint: str = "") -> NDArray[np.in
 
 
 def identities(subject: ArrayLike, rows: int, what: str = "features") -> NDArray[np.integer[Any]]:
-    """Read the subject of each of N rows: (N,) whole numbers, below 0 = nobody's mate.
+    """Read the subject of each of N rows: (N,) whole numbers, below 0: unlabelled.
 
     Hashes beyond int64 are numbered in their order, from 0.
     ProtocolError for names, which have to be numbered, and for another number of rows.

@@ -1,4 +1,4 @@
-"""The user's cache: what it holds, and how much room it may take."""
+"""The user's cache: its entries, and its size limit."""
 
 from __future__ import annotations
 

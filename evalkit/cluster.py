@@ -1,4 +1,4 @@
-"""Other processes and machines: Dask's workers do pieces of a job, evalkit brings the pieces.
+"""Dask workers: pieces of a job run on other processes and machines.
 
 Dask starts and restarts workers, places pieces, and repeats those of a worker that ended.  A job is
 any picklable function of one piece.  Rows, jobs and results go through files below the cache

@@ -1,4 +1,4 @@
-"""Everything evalkit raises on purpose.
+"""The tree of evalkit's errors, and the exit codes of the command line.
 
 EvalkitError                 the message says what was given and expected; `hint` what to do
     DataError                images, lists, archives, embeddings made elsewhere

@@ -1,4 +1,4 @@
-"""Escape sequences for names and texts that strangers wrote: control characters, CI commands."""
+"""Escaping of untrusted names and texts: control characters, CI commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atomic writes, locks, and the user's cache."""
+"""Atomic writes, and the user's cache directory."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def real_path(path: Path) -> Path:
 
 
 def is_stream(path: Path) -> bool:
-    """Tell whether a path leads to a device, a pipe, a socket or an open handle (/dev/stdout)."""
+    """Whether a path leads to a device, a pipe, a socket or an open handle (/dev/stdout)."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -119,7 +119,7 @@ def hidden(path: Path, ending: str) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open `path` for writing under another name; it takes its own name when the block is done.
+    """Open `path` for an atomic write: it appears whole when the block ends.
 
     If the block raises, the process dies or the disk is full, an older file stays as it was. A link
     stays, and the file that it leads to is replaced. What `is_stream` is written into.
@@ -184,7 +184,7 @@ def take_place(path: Path, target: Path) -> None:
 
 
 def rename(path: Path, target: Path) -> None:
-    """Rename a file, replacing an older one, and have the disk know."""
+    """Rename a file, replacing an older one, and flush that to the disk."""
     path.replace(target)
     try:
         folder = os.open(target.parent, os.O_RDONLY)
@@ -206,7 +206,7 @@ def lock(handle: int) -> None:
 
 
 def unlock(handle: int) -> None:
-    """Give a lock back, also for child processes that inherited the handle."""
+    """Release a lock, also for child processes that inherited the handle."""
     import fcntl
 
     fcntl.flock(handle, fcntl.LOCK_UN)
@@ -214,7 +214,7 @@ def unlock(handle: int) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Keep other evalkits from renaming in a folder; yields whether that is so.
+    """Lock a folder against renames by other evalkits; yield whether the lock was taken.
 
     It is not where the file system has no locks for folders, and where somebody else holds this
     one longer than a second.

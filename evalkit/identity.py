@@ -1,4 +1,4 @@
-"""Digests that name data: two things are the same if and only if these are equal."""
+"""Digests of images, lists, sets and vectors: equal if and only if the data are the same."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def by_appearance(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]
 
 
 def numbered(subject: NDArray[Any]) -> NDArray[np.int64]:
-    """Give (N,) subjects numbers as they come, whatever they are called; below 0 is nobody, -1."""
+    """Assign numbers to (N,) subjects in order of appearance; below 0 becomes -1, unlabelled."""
     return np.where(subject < 0, -1, by_appearance(subject)[1])
 
 

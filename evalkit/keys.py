@@ -1,4 +1,4 @@
-"""Which row belongs to which name, when two lists spell the same image differently."""
+"""Keys of images: matching of two lists that spell the same image differently."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def subjects_of(keys: Sequence[str]) -> NDArray[np.int32]:
 
 
 def read_keys(path: str | os.PathLike[str]) -> list[str]:
-    """Read keys: a text file with one a line (`files.lines_of`), or MegaFace's JSON list."""
+    """Read keys: a text file with one key per line (`files.lines_of`), or MegaFace's JSON list."""
     path = as_path(path)
     text = read_text(path)
     if ".json" not in path.name:

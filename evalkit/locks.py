@@ -1,4 +1,4 @@
-"""File locks: one writer at a time; who comes second waits, or is refused."""
+"""File locks: one writer at a time; a second one waits, or is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON of strangers, held to the standard: numbers that are finite, whole ones of 64 bits."""
+"""Strict reading of untrusted JSON: finite numbers, integers of 64 bits."""
 
 from __future__ import annotations
 

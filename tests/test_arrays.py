@@ -47,7 +47,7 @@ def test_a_label_is_a_truth() -> None:
     assert labels([1, 0, 1]).tolist() == labels([True, False, True]).tolist() == [True, False, True]
     assert labels(np.array([1.0, 0.0])).dtype == np.bool_
     for wrong in ([1, -1], [1, 2], [0.5], ["1", "0"], [None, True], [np.nan]):
-        with pytest.raises(ProtocolError, match="'genuine' holds"):
+        with pytest.raises(ProtocolError, match="'genuine' must be boolean or 0/1, got"):
             labels(wrong)
 
 

@@ -22,7 +22,7 @@ from evalkit.protocols.uncertainty.paired import Difference
 from evalkit.report.markdown import escaped, model_card, report_markdown
 from evalkit.report.table import table
 from evalkit.types import Estimate, Failures, Report
-from evalkit.verdict.compare import Comparison, Flip, comparison_table
+from evalkit.verdict.compare import Changed, Comparison, comparison_table
 from evalkit.verdict.gate import Rule, Ruling, Verdict, verdict_table
 from evalkit.verdict.github import github_annotations
 from evalkit.verdict.junit import verdict_junit
@@ -83,7 +83,7 @@ def verdict_of(name: str, note: str) -> Verdict:
 
 def comparison_of(name: str, note: str, key: str) -> Comparison:
     difference = Difference(value=0.1, low=0, high=0.2, p=0.5, test="McNemar", noticeable=0.1)
-    flip = Flip(key, key, genuine=True, base_score=0.1, other_score=0.2, lost=True)
+    flip = Changed(key, key, genuine=True, base_score=0.1, other_score=0.2, lost=True)
     return Comparison({f"m{name}": (0.1, 0.2)}, {f"m{name}": difference}, (flip,), f"why{note}")
 
 

@@ -48,14 +48,14 @@ class TemplatePairs:
 
 
 def read_media(path: str | os.PathLike[str]) -> Media:
-    """Read `ijbc_face_tid_mid.txt`: image, template and medium a line."""
+    """Read `ijbc_face_tid_mid.txt`: image, template and medium per line."""
     path = as_path(path)
     names, numbers = _columns(path, 2, np.int64)
     return Media(names, numbers[:, 0], numbers[:, 1])
 
 
 def read_detections(path: str | os.PathLike[str]) -> Detections:
-    """Read `ijbc_name_5pts_score.txt`: image, five x y, detection score a line."""
+    """Read `ijbc_name_5pts_score.txt`: image, five x y, detection score per line."""
     path = as_path(path)
     names, numbers = _columns(path, 11, np.float64)
     landmarks = numbers[:, :10].reshape(-1, 5, 2).astype(np.float32)
@@ -90,7 +90,7 @@ _PAIR = "expected: template template 0-or-1"
 
 
 def read_pairs(path: str | os.PathLike[str]) -> TemplatePairs:
-    """Read `ijbc_template_pair_label.txt`: two template ids and 0 or 1 a line."""
+    """Read `ijbc_template_pair_label.txt`: two template ids and 0 or 1 per line."""
     path = as_path(path)
     blocks = list(_triples(path))
     if not blocks:

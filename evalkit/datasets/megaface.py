@@ -35,7 +35,7 @@ class ProbeList:
 
 @dataclass(frozen=True, slots=True)
 class DistractorList:
-    """Images of nobody: `size` and `set` are the end of its name, `..._1000000_1`."""
+    """Distractor images: `size` and `set` are the end of its name, `..._1000000_1`."""
 
     keys: tuple[str, ...]
     size: int

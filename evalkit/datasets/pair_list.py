@@ -1,4 +1,4 @@
-"""Pair lists: which image is compared with which, in every layout that is met in the wild.
+"""Readers of pair lists, in every published layout.
 
 Each reader takes the text of a list and where it came from, and returns a `PairList` or raises a
 `DataError` that names the line and quotes it.  Nothing is skipped and nothing is guessed.

@@ -1,4 +1,4 @@
-"""Every layout of a verification set by its name, and how one is told from another."""
+"""Layouts of verification sets: readers by name, and recognition of a file's layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain files of scores: a label and a score a line, as programs without embeddings print them."""
+"""Readers of score files: a label and a score per line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ScoreList:
 
 
 def read(path: str | os.PathLike[str], *, distance: bool = False) -> ScoreList:
-    """Read `label score [fold]` a line, between blanks, tabs, commas or semicolons.
+    """Read `label score [fold]` per line, between blanks, tabs, commas or semicolons.
 
     A comma between digits beside another separator may be a decimal comma, and is refused.
 

@@ -1,6 +1,6 @@
 """Trillion pairs' files: the one-file submission, and the list of subjects.
 
-A submission is one devkit matrix with a float32 row an image, in the order of the list
+A submission is one devkit matrix with a float32 row per image, in the order of the list
 that was handed out.  The challenge's identities were never public: the list of subjects is one's
 own.
 """
@@ -47,7 +47,7 @@ def write_submission(
 
 
 def read_subjects(path: str | os.PathLike[str]) -> NDArray[np.int32]:
-    """Read the subject of each row, a line a row: (N,) int32, -1 for a distractor (- or -1).
+    """Read the subject of each row, one line per row: (N,) int32, -1 for a distractor (- or -1).
 
     Names are numbered in the order of their first appearance.
     """

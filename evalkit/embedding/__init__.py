@@ -1,1 +1,1 @@
-"""Images become vectors: the pipelined embedder, what it may take again, the trial of inputs."""
+"""From images to vectors: the pipelined embedder, reuse of vectors, the trial of inputs."""

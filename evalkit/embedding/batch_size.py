@@ -1,4 +1,4 @@
-"""The number of pictures in a forward pass: the fastest one, and what it changes."""
+"""Trial of batch sizes: the fastest, and how much the vectors change with it."""
 
 from __future__ import annotations
 

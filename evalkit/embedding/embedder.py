@@ -1,4 +1,4 @@
-"""Images become features: decoded by threads ahead of the model, written as they are made."""
+"""The embedder: images decoded by threads ahead of the model, vectors written as they come."""
 
 from __future__ import annotations
 

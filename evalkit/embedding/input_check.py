@@ -1,4 +1,4 @@
-"""Is a model fed properly: what it returns, and which likely way to feed it separates best."""
+"""Trial of input specs: sanity of a model's vectors, and which spec separates best."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors made before, found again by the digest of their image and by what their model answers."""
+"""Reuse of stored vectors, by the digest of their image and the answers of their model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces brought to the pose a network was trained on: five landmarks moved onto a template."""
+"""Face alignment: five landmarks moved onto the template that a network was trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests of images, known again without reading while their files have not changed.
+"""Digests of images, cached while their files stay unchanged.
 
 As git's index does it: what `os.stat` says of a file (of an archive's member, what the archive's
 directory says) is kept beside the digest of its bytes.  Where that is the same again, so is the

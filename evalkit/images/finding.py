@@ -98,7 +98,7 @@ def _stamp(path: Path) -> Stamp:
 def _file(path: Path) -> bytes:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):  # a pipe or a device would never end
-        raise DataError("it is no file")
+        raise DataError("not a regular file")
     if about.st_size > _MAX_BYTES:
         raise DataError("the file is larger than any face image")
     with path.open("rb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""Kinds of image by file name: those that are read, and those that are only counted."""
+"""Image formats by file name: readable ones, and others that are only counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Five points a face, from the files that detectors' users keep: .npz, .json, .csv or .txt."""
+"""Five landmarks per face, from the files that detectors' users keep: .npz, .json, .csv or .txt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images by row: their bytes, what those are digested to, and the pixels they become."""
+"""Images by row: bytes, digests and pixels."""
 
 from __future__ import annotations
 

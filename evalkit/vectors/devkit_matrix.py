@@ -99,7 +99,7 @@ def write_feature(path: str | os.PathLike[str], x: NDArray[Any]) -> None:
 
 
 def read_features(paths: Sequence[str | os.PathLike[str]], threads: int = 4) -> NDArray[np.float32]:
-    """Read one feature a file: (N, D) float32, row i from paths[i].
+    """Read one feature per file: (N, D) float32, row i from paths[i].
 
     All files have the dimension of the first.  A file that is missing, cut or of another
     dimension is an error that says which, and how many there are.

@@ -1,4 +1,4 @@
-"""Vectors made elsewhere: arrays with a name for every row."""
+"""Embeddings from other programs: arrays with a key for every row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from evalkit.vectors import readers
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Row i of `features`, (N, D) or (N, V, D) with V views an image, belongs to `keys[i]`."""
+    """Row i of `features`, (N, D) or (N, V, D) with V views per image, belongs to `keys[i]`."""
 
     keys: tuple[str, ...]
     features: NDArray[Any]
@@ -32,12 +32,12 @@ def read(
     *,
     allow_failures: bool = False,
 ) -> Embeddings:
-    """Read embeddings, and their keys from the same file or from a text file with a line a row.
+    """Read embeddings, and their keys from the same file or from a text file with one line per row.
 
     .npy, .bin (a one-file submission) : (N, D) or (N, V, D) float, memory-mapped; need `keys`.
     .npz, .mat, .pt : arrays `features` and `keys`.  .csv, .tsv, .parquet : a key and D numbers a
     row.  .h5 : a feature file of evalkit's own, or datasets `features` and `keys`.
-    A folder : one vector a file, MegaFace's .bin or FaceX-Zoo's .npy.
+    A folder : one vector per file, MegaFace's .bin or FaceX-Zoo's .npy.
     A row that is not finite is a DataError, unless `allow_failures` says that it stands for an
     image without a template; evalkit's own files say so themselves.
     """

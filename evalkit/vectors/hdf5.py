@@ -1,4 +1,4 @@
-"""Safe HDF5: only the file's own data, of a size that the file can hold once it is unpacked."""
+"""Safe reads from untrusted HDF5: no external or virtual data, no size the file cannot back."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def dataset(file: h5py.File, name: str, *, plain: bool = False) -> h5py.Dataset:
 
 def _own(file: h5py.File, name: str) -> h5py.Dataset:
     if name not in file or not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise DataError(f"it holds no dataset {name!r} of its own")
+        raise DataError(f"no dataset {name!r} (links to other files are not followed)")
     held = file[name]
     if not isinstance(held, h5py.Dataset):
         raise DataError(f"{name!r} is no dataset")

@@ -1,4 +1,4 @@
-"""Embeddings made elsewhere into one feature file, a block at a time."""
+"""Import of other programs' embeddings into one feature file, a block at a time."""
 
 from __future__ import annotations
 

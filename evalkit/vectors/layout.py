@@ -1,4 +1,4 @@
-"""A feature file laid out whole by HDF5, with a place for every row, before any is written.
+"""Layout of a feature file: written whole by HDF5, with a place for every row.
 
 Format "evalkit-features" version 2:
 

@@ -1,4 +1,4 @@
-"""MATLAB's .mat files, version 5 to 7.2, with every length checked against the bytes there are.
+"""Reader of MATLAB's .mat files, version 5 to 7.2, with every length checked.
 
 SciPy's reader ends the process with a segmentation fault on some damaged files (1.17: a few dozen
 random byte changes are enough), and lists of pairs and features come from strangers.  Layout:

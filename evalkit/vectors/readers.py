@@ -141,7 +141,7 @@ def read_matrix(path: str | os.PathLike[str]) -> Held:
 
 
 def read_folder(path: str | os.PathLike[str]) -> Held:
-    """Read one vector a file: a MegaFace tree of .bin, or a FaceX-Zoo tree of .npy."""
+    """Read one vector per file: a MegaFace tree of .bin, or a FaceX-Zoo tree of .npy."""
     path = as_path(path)
     found, keys = list_folder(path)
     return read_vectors(found), keys
@@ -177,7 +177,7 @@ def list_folder(
 
 
 def read_vectors(paths: Sequence[str | os.PathLike[str]]) -> NDArray[np.float32]:
-    """Read one vector a file, all .bin or all .npy: (N, D) float32."""
+    """Read one vector per file, all .bin or all .npy: (N, D) float32."""
     files = [as_path(path) for path in paths]
     if files[0].suffix == ".bin":
         return devkit_matrix.read_features(files)

@@ -1,4 +1,4 @@
-"""Files of vectors read some rows at a time, so that a set larger than the memory can be taken in.
+"""Embedding files read a block of rows at a time, for sets larger than the memory.
 
 A table (.csv, .tsv, .parquet), an .npz, packed or not, and other programs' .h5 are gone through
 from the front; keys are all in memory, vectors only `size` rows at a time.
@@ -36,7 +36,7 @@ Rows = NDArray[Any]
 class RowBlocks:
     """N rows of `shape`, (D,) or (V, D), and `blocks(size)`: them in order, `size` at a time.
 
-    keys : a name a row, or None where the file has none.  Reading a damaged file raises what its
+    keys : a name per row, or None where the file has none.  Reading a damaged file raises what its
     library raises, in `blocks` too.
     """
 

@@ -1,4 +1,4 @@
-"""MegaFace's lists of wrong images, and what two published tables do with them."""
+"""MegaFace's noise lists, and the two published ways to clean features by them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other people's rules, under their names: to reproduce a published number, never to define one.
+"""Rules of other projects, by name, to reproduce published numbers.
 
 Each function says whose rule it is and where it stands (project, file).  The threshold rules are
 for `kfold.kfold_accuracy`: from (T,) training scores in ascending order and their (T,) labels they

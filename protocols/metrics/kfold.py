@@ -1,4 +1,4 @@
-"""Accuracy by cross-validation: a threshold chosen on all folds but one is judged on that one."""
+"""K-fold accuracy: the threshold chosen on all folds but one, judged on that one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def best_threshold(scores: NDArray[np.float64], genuine: NDArray[np.bool_]) -> f
     scores : (T,) float64, genuine : (T,) bool, in any order.
     Candidates are the midpoints between neighbouring distinct finite scores and one beyond each
     end; of equally good ones the middle is taken, of two middle ones the upper.  Without a finite
-    score it is the largest float64, which accepts nobody.
+    score it is the largest float64, which rejects all.
 
     >>> best_threshold(np.array([0.1, 0.3, 0.5, 0.9]), np.array([False, False, True, True]))
     0.4

@@ -198,7 +198,7 @@ def people(pairs: PairSet, subject: Ints | None) -> NDArray[np.int64]:
     return np.where(subject < 0, -1 - np.arange(len(subject)), subject).astype(np.int64)
 
 
-def training_rows(pairs: PairSet, who: Ints, k: int) -> tuple[NDArray[np.int64], int]:
+def training_rows(pairs: PairSet, subjects: Ints, k: int) -> tuple[NDArray[np.int64], int]:
     """Both sides of every pair outside fold k, without people of fold k; and how many those were.
 
     Returns rows, an image as often as the pairs name it, and the number of images excluded.

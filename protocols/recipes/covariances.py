@@ -107,7 +107,7 @@ def _statistics(x: Floats, subject: NDArray[np.integer[Any]]) -> _Statistics:
     _, who, images = np.unique(subject, return_inverse=True, return_counts=True)
     order = np.argsort(who, kind="stable")
     centre = np.add.reduceat(x[order], np.cumsum(images) - images) / images[:, None]
-    rest = x - centre[person]
+    rest = x - centre[who]
     sizes, people = np.unique(images, return_counts=True)
     alike = [centre[images == n] for n in sizes]
     few = [c if len(c) <= x.shape[1] else np.linalg.qr(c, mode="r") for c in alike]
@@ -140,7 +140,7 @@ def common_basis(between: Floats, within: Floats) -> Basis:
 
 
 def _step(
-    between: Floats, within: Floats, seen: _Statistics, exact: bool
+    between: Floats, within: Floats, statistics: _Statistics, exact: bool
 ) -> tuple[Floats, Floats, float]:
     """One round: the posterior of every person's mu, then the covariances it makes likeliest.
 
@@ -174,7 +174,7 @@ def _step(
     return basis.back @ m @ basis.back.T, basis.back @ e @ basis.back.T, likelihood
 
 
-def _likelihood(basis: Basis, seen: _Statistics, y: Floats, scatter: float) -> float:
+def _likelihood(basis: Basis, statistics: _Statistics, y: Floats, scatter: float) -> float:
     """Log-likelihood: of the images about their person's mean, and of that mean.
 
     y : (R, D) `statistics.rows` in the basis.  scatter : trace of `statistics.scatter` in it.

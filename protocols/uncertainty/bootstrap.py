@@ -1,4 +1,4 @@
-"""Subjects drawn with replacement, and what every comparison weighs in a draw.
+"""Bootstrap over subjects: the weights of subjects and of comparisons in a draw.
 
 Subjects are the sampling unit: comparisons that share a person rise and fall together, so drawing
 *pairs* gives intervals about half as wide as the truth.  A draw gives subject i the weight w_i, how

@@ -1,4 +1,4 @@
-"""How far a number can be trusted: intervals that resample subjects, exact ones where none can.
+"""Confidence intervals of metrics: by resampled subjects, or exact binomial ones.
 
 `resampling` draws the subjects; here a draw's spread becomes an interval.
 """

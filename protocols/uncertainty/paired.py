@@ -1,4 +1,4 @@
-"""Is one model better than another?  Both judged the same comparisons, so the pairs decide.
+"""Paired tests of two models on the same comparisons.
 
 Accuracy and rank-1 count right decisions: McNemar's exact test on the comparisons where the two
 models disagree.  TPR@FAR, EER and AUC: the same subjects are drawn for both, and the difference of

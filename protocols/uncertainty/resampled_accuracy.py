@@ -1,4 +1,4 @@
-"""Accuracies in a draw of subjects: the best thresholds are found anew."""
+"""Accuracy in a bootstrap draw, with the best thresholds recomputed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rank-k and TPIR@FPIR in a draw of the people who are looked for; the gallery stays."""
+"""Rank-k and TPIR@FPIR in a bootstrap draw of probe subjects; the gallery stays."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Devkit:
 
     cmc : [k], [share of ordered genuine pairs with rank <= k]; rank-1 is k = 0.
     roc : [FAR], [TPR].  traditional_cmc : as cmc, over random galleries.
-    matches : an object a probe, with its five best distractors and the ranks of its mates.
+    matches : an object per probe, with its five best distractors and the ranks of its mates.
     """
 
     cmc: Points

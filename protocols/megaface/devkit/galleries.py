@@ -14,7 +14,7 @@ _TRIALS = 10  # of traditional_cmc
 def random_galleries(
     own: NDArray[np.float32], subject: NDArray[np.integer[Any]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Draw ten galleries of one image a subject; all other probes search them.
+    """Draw ten galleries of one image per subject; all other probes search them.
 
     Returns for every search: the row whose distractors FuseResults counts (its loop counter, not
     the probe: a mistake that a match must repeat), the mate's place among the gallery images

@@ -32,8 +32,8 @@ def read_off(
 
     Impostors are those of the first 100 probes of the list, and a point follows after each step of
     1 %; read is the last point at or below x [InsightFace, issue 409].  There is no interval: the
-    people of 100 probes are too few to draw from (FaceScrub's list: three).  None without
-    impostors enough for one false accept is not the devkit's way: its first point has none.
+    people of 100 probes are too few to draw from (FaceScrub's list: three).  Unlike
+    evalkit's own rule, the devkit always has a point: its first, with no false accept.
     """
     first = probe[:ROC_PROBES]
     impostors = len(first) * len(distractor)
