@@ -213,4 +213,5 @@ def test_a_fault_of_evalkit_does_not_look_like_a_closed_gate(
     monkeypatch.setattr("evalkit.report.read", fault)
     code, said = told(capsys, "threshold base.json --far 1e-2")
     assert code == 3
-    assert "ZeroDivisionError: broken" in said and said.endswith("please report it\n")
+    assert "ZeroDivisionError: broken" in said
+    assert said.endswith("please report it with the traceback above\n")

@@ -185,5 +185,5 @@ def run(args: list[str] | None = None) -> int:
         return EXIT_UNUSABLE
     except BaseException:  # 1 would say that a gate is closed
         say(*traceback.format_exc().rstrip().split("\n"))
-        say("evalkit: error: this is a fault of evalkit itself; please report it")
+        say("evalkit: error: internal error in evalkit; please report it with the traceback above")
         return EXIT_UNUSABLE
