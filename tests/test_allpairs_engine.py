@@ -351,7 +351,8 @@ def test_bins_are_numpy_s(edges):
 def test_one_row_has_no_pairs(subject):
     v = allpairs.verify(np.ones((1, 4), np.float32), subject, fars=["1e-1"])
     assert told(v) == (0, 0, [(None, None, None)])
-    assert v.points[0].note == "no impostor pairs"
+    why = "FAR 1e-1 needs at least 10 impostor comparisons, there are 0"
+    assert v.points[0].note == why
 
 
 def test_no_impostors_and_all_equal_scores():
