@@ -11,6 +11,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 NEW_NAMES = {
+    "evalkit.adapters.batching": "evalkit.adapters.calling",
     "evalkit.adapters.checkpoints": "evalkit.adapters.torch.weights",
     "evalkit.adapters.embeddings": "evalkit.vectors.embeddings",
     "evalkit.adapters.networks": "evalkit.adapters.torch.networks",
@@ -18,6 +19,8 @@ NEW_NAMES = {
     "evalkit.adapters.torch_model": "evalkit.adapters.torch.model",
     "evalkit.alignment": "evalkit.images.alignment",
     "evalkit.check": "evalkit.embedding.input_check",
+    "evalkit.datasets.layouts": "evalkit.datasets.pair_list_layouts",
+    "evalkit.datasets.pair_lists": "evalkit.datasets.pair_list",
     "evalkit.embedder": "evalkit.embedding.embedder",
     "evalkit.features": "evalkit.vectors.store",
     "evalkit.protocols.compat": "evalkit.protocols.metrics.compat",

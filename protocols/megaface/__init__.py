@@ -96,7 +96,7 @@ def evaluate(
     distractor_keys, distractor_images : of each set of distractors, by its parameters.
     fars : decimal texts; depths : the k of rank-k.  ProtocolError where `validate` raises it.
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
-    the TPR that the devkit's own curve shows (`megaface_roc.read_off`).  A probe or distractor
+    the TPR that the devkit's own curve shows (`devkit.roc.read_off`).  A probe or distractor
     without a template (NaN) is never accepted and never outranks a mate; its own searches all miss.
     Outcomes of each set are a part (`outcomes.parts_of`) under its parameters.
     """

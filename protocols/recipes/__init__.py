@@ -68,7 +68,7 @@ class Scored:
 
 
 def fused(recipe: Recipe, features: NDArray[Any]) -> NDArray[np.float32]:
-    """Fuse (N, D) or (N, V, D) features to (N, D) float32; see `similarity.fuse`."""
+    """Fuse (N, D) or (N, V, D) features to (N, D) float32; see `flip_fusion.fuse`."""
     return fuse(features, recipe.fusion, unit=recipe.unit_views)
 
 
