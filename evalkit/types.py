@@ -99,7 +99,8 @@ class Estimate:
 
     value : the number as a fraction of 1, or None where the data cannot support it: see `note`.
     low, high : the ends of the interval that `interval` names, or None.
-    n : comparisons behind the number.
+    n : comparisons behind the number.  people : how many subjects could err in them independently:
+    those with a genuine comparison or a search; None where nobody knows them.
     threshold : accept if and only if score >= threshold, where the number has one.
     far, false_accepts : what was realised at that threshold.
 
@@ -111,6 +112,7 @@ class Estimate:
     low: float | None = None
     high: float | None = None
     n: int = 0
+    people: int | None = None
     threshold: float | None = None
     far: float | None = None
     false_accepts: int | None = None

@@ -132,11 +132,11 @@ def evaluate(
     kept = {name: d for name, d in drawn_of.items() if d is not None}
     lost = failed(x)
     rejected = [count_failures_of_sets(lost[t.test], who[t.test]) for t in trials]
+    intervals = {name: bounded(found[name], kept[name], len(people), seed) for name in kept}
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=found
-        | {name: bounded(found[name], kept[name], len(people), seed) for name in kept},
+        metrics=found | {n: replace(m, people=len(people)) for n, m in intervals.items()},
         failures=Failures(
             images=int(lost.sum()),
             genuine=sum(f.genuine for f in rejected),

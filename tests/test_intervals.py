@@ -300,6 +300,17 @@ def test_draws_that_agree_are_not_certain() -> None:
     assert (m.low, m.high) == clopper_pearson(2, 4)
 
 
+def test_people_are_those_who_could_err_and_nobody_where_nobody_is_known() -> None:
+    searched = {"rank": np.tile([1, 2], 4), "rank_subject": np.repeat(np.arange(4), 2)}
+    assert with_intervals({"rank-1": Estimate(value=0.5)}, searched)["rank-1"].people == 4
+    genuine = np.arange(8) % 4 < 2  # of persons 0 and 1; two more are in impostor pairs alone
+    listed = {"score": np.arange(8.0), "genuine": genuine, "left": np.arange(8) % 2 + 2 * ~genuine}
+    known = with_intervals({"auc": Estimate(value=0.5)}, listed | {"right": listed["left"]})
+    assert known["auc"].people == 2
+    del listed["left"]
+    assert with_intervals({"auc": Estimate(value=0.5)}, listed)["auc"].people is None
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.1, 1 / 3])
 def test_one_person_has_seen_nobody_else(shift: float) -> None:
     """Rounding alone parts the draws of one person; it is no measure of certainty."""

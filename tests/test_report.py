@@ -41,6 +41,7 @@ def test_a_report_survives_its_file(tmp_path: Path) -> None:
         low=st.none() | st.floats(0, 1),
         threshold=st.none() | st.floats(-1, 1),
         n=st.integers(0, 10**15),
+        people=st.none() | st.integers(0, 10**9),
         note=st.text(),
         folds=st.lists(st.floats(0, 1)).map(tuple),
     )

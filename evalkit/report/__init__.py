@@ -34,7 +34,7 @@ VERSION = 2
 READ = (1, 2)  # of 1, nobody knows which comparisons it holds
 _STAMPS = ("format", "version", "identity")  # among the outcomes: of which comparisons they are
 _FIELDS = {field.name for field in dataclasses.fields(Estimate)}
-_COUNTS = ("n", "false_accepts")
+_COUNTS = ("n", "people", "false_accepts")
 _LARGEST = 256 << 20
 _LARGEST_OUTCOMES = 4 << 30
 

@@ -75,7 +75,7 @@ def with_intervals(
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, Estimate]:
-    """Return the metrics with `low`, `high` and `interval` filled in.
+    """Return the metrics with `low`, `high`, `interval` and `people` filled in.
 
     outcomes : of one set of comparisons, or its arrays in a report.  draws, seed : of people.
     level : how often the interval is to hold the truth.  An estimate without a value, with an
@@ -94,6 +94,7 @@ def with_intervals(
     for name, values in drawn.items():
         n = independent(sample, name)
         m = bounded(metrics[name], values, n, seed, level, sample.unit)
+        m = replace(m, people=n if sample.unit == "subject" else None)
         if reaching(sample, name) is not sample:
             m = replace(m, interval=f"{m.interval}, of a random sample of impostors")
         found[name] = m
