@@ -29,6 +29,9 @@ NEW_NAMES = {
     "evalkit.protocols.megaface_devkit": "evalkit.protocols.megaface.devkit",
     "evalkit.protocols.score_list": "evalkit.protocols.score",
     "evalkit.protocols.scores": "evalkit.protocols.metrics.similarity",
+    "evalkit.verdict.github": "evalkit.verdict.ci",
+    "evalkit.verdict.junit": "evalkit.verdict.ci",
+    "evalkit.verdict.markdown": "evalkit.verdict.ci",
 }
 
 

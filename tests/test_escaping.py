@@ -22,11 +22,9 @@ from evalkit.protocols.uncertainty.paired import Difference
 from evalkit.report.markdown import escaped, model_card, report_markdown
 from evalkit.report.table import table
 from evalkit.types import Estimate, Failures, Report
+from evalkit.verdict.ci import github_annotations, verdict_junit, verdict_markdown
 from evalkit.verdict.compare import Changed, Comparison, comparison_table
 from evalkit.verdict.gate import Rule, Ruling, Verdict, verdict_table
-from evalkit.verdict.github import github_annotations
-from evalkit.verdict.junit import verdict_junit
-from evalkit.verdict.markdown import verdict_markdown
 
 PARTS = [
     *(

@@ -13,6 +13,7 @@ from evalkit.cli import run
 from evalkit.errors import ReportError
 from evalkit.report.markdown import escaped, model_card, report_markdown
 from evalkit.types import Estimate, Report
+from evalkit.verdict.ci import github_annotations, verdict_junit, verdict_markdown
 from evalkit.verdict.gate import (
     Rule,
     Ruling,
@@ -22,9 +23,6 @@ from evalkit.verdict.gate import (
     read_rules,
     verdict_table,
 )
-from evalkit.verdict.github import github_annotations
-from evalkit.verdict.junit import verdict_junit
-from evalkit.verdict.markdown import verdict_markdown
 
 Two = tuple[Report, Report]
 

@@ -11,7 +11,7 @@ from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, ReportError
 from evalkit.files import whole_file
 from evalkit.types import Report
 from evalkit.verdict import gate
-from evalkit.verdict.github import github_annotations
+from evalkit.verdict.ci import github_annotations, verdict_junit, verdict_markdown
 
 
 def read_baseline(path: Path) -> Report:
@@ -50,13 +50,9 @@ def _publish(
 ) -> None:
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if junit is not None:
-        from evalkit.verdict.junit import verdict_junit
-
         with whole_file(junit) as f:
             f.write(verdict_junit(verdict, title).encode())
     if markdown is not None or summary:
-        from evalkit.verdict.markdown import verdict_markdown
-
         text = verdict_markdown(verdict, title)
         if markdown is not None:
             with whole_file(markdown) as f:

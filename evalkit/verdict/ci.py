@@ -1,4 +1,4 @@
-"""A verdict as JUnit XML: every CI system shows it as a list of tests.
+"""A verdict for CI systems: JUnit XML, Markdown for job summaries, GitHub's annotations.
 
 JUnit never published a schema.  This is the one that Jenkins reads and pytest writes, xunit2
 (junit-10.xsd); GitLab and GitHub's actions read it too.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from evalkit.escaping import printable
-from evalkit.verdict.gate import Verdict, cells_of
+from evalkit.escaping import annotation, printable
+from evalkit.report.markdown import escaped, table_of
+from evalkit.verdict.gate import Verdict, cells_of, unheld
 
 
 def verdict_junit(verdict: Verdict, suite: str = "evalkit gate") -> str:
@@ -47,3 +48,30 @@ def verdict_junit(verdict: Verdict, suite: str = "evalkit gate") -> str:
 def _case(suite: ElementTree.Element, metric: str) -> ElementTree.Element:
     named = {"classname": "evalkit.gate", "name": printable(metric), "time": "0"}
     return ElementTree.SubElement(suite, "testcase", named)
+
+
+def verdict_markdown(verdict: Verdict, title: str = "evalkit gate") -> str:
+    """Write a verdict for a job summary: a headline, a table, reasons, what is not held."""
+    outcome = "passed" if verdict.passed else "failed"
+    head = ("", "metric", "baseline", "now", "drop", "allowed", "p", "smallest noticeable drop")
+    rows = [("✅" if r.passed else "❌", *cells_of(r)[1:]) for r in verdict.rulings]
+    notes = [
+        f"- {mark} {escaped(r.rule.metric)}: {escaped(text)}"
+        for r in verdict.rulings
+        for mark, text in (("❌", r.failure), ("⚠️", r.warning))
+        if text
+    ]
+    for why, names in unheld(verdict).items():
+        notes.append(f"- {len(names)} not held, {escaped(why)}: {escaped(', '.join(names))}")
+    lines = [f"### {escaped(title)}: {outcome}", "", *table_of(head, rows)]
+    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
+
+
+def github_annotations(verdict: Verdict) -> list[str]:
+    """Spell broken rules and warnings as GitHub workflow commands."""
+    return [
+        annotation(kind, r.rule.metric, text)
+        for r in verdict.rulings
+        for kind, text in (("error", r.failure), ("warning", r.warning))
+        if text
+    ]
