@@ -51,7 +51,10 @@ def command_of(record: Protocol) -> click.Command:
         return output.deliver(report, f"{record.name}: {source.name}")
 
     about = f"{record.title}\n\nMeasures: {record.summary}.  Needs: {record.needs}."
-    return click.command(record.command, cls=Command, help=about)(measure)
+    listed = "--pairs pairs.txt " if record.compares == "pairs" else ""
+    example = f"evalkit {record.command} {listed}--features F.npy --keys K.txt"
+    command = click.command(record.command, cls=Command, help=about, examples=[example])
+    return command(measure)
 
 
 def _measured(
