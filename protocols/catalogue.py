@@ -162,18 +162,6 @@ OWN = (
         compares="subjects",
     ),
     Protocol(
-        name="retrieval",
-        version=1,
-        title="Recall@1: is the nearest other image of the same person?",
-        summary="rank-1, rank-5, rank-10 of every image among all others",
-        needs="embeddings of any images, and who they show (--subjects, or keys PERSON/IMAGE)",
-        where="any embeddings; evalkit demo ships some of LFW",
-        source="Jegou et al., TPAMI 2011; Musgrave et al., ECCV 2020",
-        page="retrieval.md",
-        function="evalkit.protocols.retrieval:evaluate",
-        compares="subjects",
-    ),
-    Protocol(
         name="score",
         version=1,
         title="Numbers of plain scores: a label and a score a line.",
