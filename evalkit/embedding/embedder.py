@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import cache, locks
-from evalkit.adapters import Adapter, answers, calling, fingerprint
+from evalkit.adapters import Adapter, answers, fingerprint
 from evalkit.adapters.presets import describe
 from evalkit.embedding import reuse
 from evalkit.embedding.batch_size import batch_difference, best_batch
-from evalkit.errors import DataError, ModelError
+from evalkit.embedding.passes import READERS, Embedded, FedModel, Passes
+from evalkit.errors import DataError
 from evalkit.files import as_path, hidden
-from evalkit.identity import DIGEST, image_digest
-from evalkit.images import ImageSource, Picture
+from evalkit.images import ImageSource
 from evalkit.images.digests import ImageDigests
 from evalkit.types import Manifest, Progress
 from evalkit.vectors.layout import PENDING
@@ -32,13 +30,7 @@ from evalkit.vectors.store import FeatureStore, difference
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
-_READERS = min(8, os.cpu_count() or 1)
 _PIECE = 1024  # images that a worker of a cluster embeds at a time
-Passes = Sequence[NDArray[np.int64]]  # of the passes through the model
-# rows, vectors, whether they could be read, digests of their bytes
-Embedded = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint8]]
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 def feature_key(adapter: Adapter, source: ImageSource, views: int) -> dict[str, str]:
@@ -91,7 +83,7 @@ def embed(
     answers differently to the same image.
     """
     path = None if path is None else as_path(path)
-    images, readers = source.select(manifest.keys), workers or _READERS
+    images, readers = source.select(manifest.keys), workers or READERS
     key, answered = feature_key(adapter, images, views), answers.answers(adapter)
     with locks.exclusive(path or reuse.place(key, manifest), say):
         earlier = reuse.find(path, key, manifest, adapter, answered, say)
@@ -108,7 +100,7 @@ def embed(
         if left:
             batch = batch or store.provenance.get("batch") or best_batch(adapter, views * left)
             fed = images, views, batch, readers
-            model = _Model(adapter, *fed).embed
+            model = FedModel(adapter, *fed).embed
             if cluster is not None and load is not None:
                 model = partial(_elsewhere, cluster, _Piece(load, key, answered, fed))
             _finish(store.path, key, max(1, batch // views), model, digests, progress)
@@ -196,14 +188,6 @@ def _finish(
             raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    rows: NDArray[np.int64]
-    good: NDArray[np.bool_]  # which of them could be read
-    digests: NDArray[np.uint8]  # (n, 32), of their bytes; 0 where there are none
-    images: Picture  # those that could be read
-
-
 def _fill(
     store: FeatureStore,
     size: int,
@@ -231,35 +215,6 @@ def _fill(
             progress(done, total)
 
 
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """A model, and how it is fed."""
-
-    adapter: Adapter
-    images: ImageSource
-    views: int
-    batch: int
-    workers: int
-
-    def embed(self, passes: Passes) -> Iterator[Embedded]:
-        """Embed the images of each pass, in order."""
-        adapter, memory = self.adapter, _Memory(self.batch)
-        streams = getattr(adapter, "streams", 1)
-
-        def forward(chunk: _Chunk) -> Embedded:
-            x = np.full((len(chunk.rows), self.views, adapter.dim), np.nan, np.float32)
-            if chunk.good.any():
-                x[chunk.good] = _forward(adapter, chunk.images, self.views, memory)
-            return chunk.rows, x, chunk.good, chunk.digests
-
-        def read(rows: NDArray[np.int64]) -> _Chunk:
-            return _read(self.images, rows, adapter)
-
-        with _threads(self.workers) as readers, _threads(streams) as models:
-            decoded = _ahead(readers, read, passes, self.workers + streams)
-            yield from _ahead(models, forward, decoded, streams + 1)
-
-
 @dataclass
 class _Piece:
     """The job of a cluster's worker: some passes in, what they gave out."""
@@ -273,8 +228,8 @@ class _Piece:
         return list(self._model.embed(passes))
 
     @cached_property
-    def _model(self) -> _Model:
-        model = _Model(self.load(), *self.fed)
+    def _model(self) -> FedModel:
+        model = FedModel(self.load(), *self.fed)
         key = feature_key(model.adapter, model.images, model.views)
         other = difference(key, self.key)
         if not other and not answers.agree(self.answered, answers.answers(model.adapter)):
@@ -294,71 +249,3 @@ def _elsewhere(cluster: Cluster, piece: _Piece, passes: Passes) -> Iterator[Embe
     with closing(cluster.run(piece, items)) as finished:
         for _, embedded in finished:
             yield from embedded
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(n)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterable[In], depth: int
-) -> Iterator[Out]:
-    """Yield work(item) in order, with up to `depth` items under way in the pool."""
-    waiting: deque[Future[Out]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= depth:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _read(images: ImageSource, rows: NDArray[np.int64], adapter: Adapter) -> _Chunk:
-    size = adapter.spec.size
-    stack, good = np.empty((len(rows), *size, 3), np.uint8), np.zeros(len(rows), np.bool_)
-    digests = np.zeros((len(rows), DIGEST), np.uint8)
-    for i, row in enumerate(rows.tolist()):
-        try:
-            data = images.raw(row)
-            digests[i] = np.frombuffer(image_digest(data), np.uint8)
-            picture = images.read(row, data)
-        except DataError:
-            continue
-        if picture.shape[:2] != size:
-            raise DataError(
-                f"{images.keys[row]} is {picture.shape[0]}x{picture.shape[1]}, "
-                f"the model wants {size[0]}x{size[1]} crops aligned as {adapter.spec.crop}",
-                "give aligned crops; --resize only squashes",
-            )
-        stack[i], good[i] = picture, True
-    return _Chunk(rows, good, digests, stack if good.all() else stack[good])
-
-
-class _Memory:
-    """How many pictures fit in a forward pass, as far as is known."""
-
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-
-
-def _forward(adapter: Adapter, images: Picture, views: int, memory: _Memory) -> NDArray[np.float32]:
-    """Embed (n, H, W, 3) and its mirror image: (n, V, D)."""
-    both = images if views == 1 else np.concatenate([images, images[:, :, ::-1]])
-    x = np.empty((len(both), adapter.dim), np.float32)
-    o = 0
-    while o < len(both):
-        some = both[o : o + memory.batch]
-        try:
-            x[o : o + len(some)] = calling.embed(adapter, some)
-        except MemoryError as e:
-            if len(some) == 1:
-                raise ModelError(f"one image does not fit the device's memory: {e}") from e
-            memory.batch = len(some) // 2
-            continue
-        o += len(some)
-    return x.reshape(views, len(images), adapter.dim).transpose(1, 0, 2)

@@ -1,0 +1,131 @@
+"""Forward passes of a model: images decoded by threads ahead of it."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.adapters import Adapter, calling
+from evalkit.errors import DataError, ModelError
+from evalkit.identity import DIGEST, image_digest
+from evalkit.images import ImageSource, Picture
+
+READERS = min(8, os.cpu_count() or 1)
+Passes = Sequence[NDArray[np.int64]]  # of the passes through the model
+# rows, vectors, whether they could be read, digests of their bytes
+Embedded = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint8]]
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True)
+class FedModel:
+    """A model, and how it is fed."""
+
+    adapter: Adapter
+    images: ImageSource
+    views: int
+    batch: int
+    workers: int
+
+    def embed(self, passes: Passes) -> Iterator[Embedded]:
+        """Embed the images of each pass, in order."""
+        adapter, memory = self.adapter, _Memory(self.batch)
+        streams = getattr(adapter, "streams", 1)
+
+        def forward(chunk: _Chunk) -> Embedded:
+            x = np.full((len(chunk.rows), self.views, adapter.dim), np.nan, np.float32)
+            if chunk.good.any():
+                x[chunk.good] = _forward(adapter, chunk.images, self.views, memory)
+            return chunk.rows, x, chunk.good, chunk.digests
+
+        def read(rows: NDArray[np.int64]) -> _Chunk:
+            return _read(self.images, rows, adapter)
+
+        with _threads(self.workers) as readers, _threads(streams) as models:
+            decoded = _ahead(readers, read, passes, self.workers + streams)
+            yield from _ahead(models, forward, decoded, streams + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    rows: NDArray[np.int64]
+    good: NDArray[np.bool_]  # which of them could be read
+    digests: NDArray[np.uint8]  # (n, 32), of their bytes; 0 where there are none
+    images: Picture  # those that could be read
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(n)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterable[In], depth: int
+) -> Iterator[Out]:
+    """Yield work(item) in order, with up to `depth` items under way in the pool."""
+    waiting: deque[Future[Out]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= depth:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _read(images: ImageSource, rows: NDArray[np.int64], adapter: Adapter) -> _Chunk:
+    size = adapter.spec.size
+    stack, good = np.empty((len(rows), *size, 3), np.uint8), np.zeros(len(rows), np.bool_)
+    digests = np.zeros((len(rows), DIGEST), np.uint8)
+    for i, row in enumerate(rows.tolist()):
+        try:
+            data = images.raw(row)
+            digests[i] = np.frombuffer(image_digest(data), np.uint8)
+            picture = images.read(row, data)
+        except DataError:
+            continue
+        if picture.shape[:2] != size:
+            raise DataError(
+                f"{images.keys[row]} is {picture.shape[0]}x{picture.shape[1]}, "
+                f"the model wants {size[0]}x{size[1]} crops aligned as {adapter.spec.crop}",
+                "give aligned crops; --resize only squashes",
+            )
+        stack[i], good[i] = picture, True
+    return _Chunk(rows, good, digests, stack if good.all() else stack[good])
+
+
+class _Memory:
+    """How many pictures fit in a forward pass, as far as is known."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+
+def _forward(adapter: Adapter, images: Picture, views: int, memory: _Memory) -> NDArray[np.float32]:
+    """Embed (n, H, W, 3) and its mirror image: (n, V, D)."""
+    both = images if views == 1 else np.concatenate([images, images[:, :, ::-1]])
+    x = np.empty((len(both), adapter.dim), np.float32)
+    o = 0
+    while o < len(both):
+        some = both[o : o + memory.batch]
+        try:
+            x[o : o + len(some)] = calling.embed(adapter, some)
+        except MemoryError as e:
+            if len(some) == 1:
+                raise ModelError(f"one image does not fit the device's memory: {e}") from e
+            memory.batch = len(some) // 2
+            continue
+        o += len(some)
+    return x.reshape(views, len(images), adapter.dim).transpose(1, 0, 2)
