@@ -13,6 +13,7 @@ from evalkit import moved as _moved
 
 if TYPE_CHECKING:  # the same names, for editors and type checkers
     from evalkit.adapters import load as load_model
+    from evalkit.embedding.from_images import embed
     from evalkit.protocols import ijb, lfw, megaface, trillion, verification
     from evalkit.run import evaluate
     from evalkit.types import Estimate, Manifest, PairSet, Report
@@ -28,6 +29,7 @@ __all__ = [
     "PairSet",
     "Report",
     "compare",
+    "embed",
     "evaluate",
     "gate",
     "ijb",
@@ -44,6 +46,7 @@ _HOMES = {
     "PairSet": "evalkit.types:PairSet",
     "Report": "evalkit.types:Report",
     "compare": "evalkit.verdict.compare:compare",
+    "embed": "evalkit.embedding.from_images:embed",
     "evaluate": "evalkit.run:evaluate",
     "gate": "evalkit.verdict.gate:check",
     "ijb": "evalkit.protocols.ijb",

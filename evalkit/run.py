@@ -28,12 +28,12 @@ from evalkit.datasets import lfw, pair_list_layouts
 from evalkit.datasets.pair_list import PairList
 from evalkit.datasets.trillion import read_subjects
 from evalkit.embedding import embedder
+from evalkit.embedding.from_images import source_of
 from evalkit.errors import DataError
 from evalkit.files import as_path
 from evalkit.identity import Names
 from evalkit.images import ImageSource
-from evalkit.images import find as find_images
-from evalkit.keys import read_keys, rows_of
+from evalkit.keys import read_keys
 from evalkit.keys import subjects_of as subjects_by_folder
 from evalkit.protocols import catalogue
 from evalkit.protocols.catalogue import Protocol
@@ -66,7 +66,7 @@ def evaluate(
     of "lfw" nothing, for View 2), whose images are then found by name; subjects a file with a line
     per row, or nothing where the rows' names or their file say who they show.
     keys : names of the rows, or the file of them.  images : the SHA-256 of each row's image, (N,
-    32) uint8; for a model the images: a folder, .zip, list or `ImageSource`.
+    32) uint8; for a model the images: a folder, .zip, list, array or `ImageSource`.
     set_name, file : name of the set and file of its list, where they are not read here.
     provenance : more of that for the report; it stands first, and wins.
     options : those of the protocol.  What its readers, model and `evaluate` raise passes through.
@@ -168,7 +168,7 @@ def _vectors(
 ) -> Vectors:
     """Take or make the vectors, in the manifest's order where there is one."""
     if isinstance(given, Vectors):
-        return given
+        return given if manifest is None else matching.found_by_name(given, manifest)
     if isinstance(given, adapters.Adapter):
         return _embedded(given, manifest, pictures, views)
     if isinstance(given, FeatureStore):
@@ -181,10 +181,7 @@ def _vectors(
         return made
     if names is None:
         raise DataError("a list names images, and the rows have no names", "add keys=NAMES")
-    rows = rows_of(manifest.keys, [str(name) for name in names])
-    digests = None if pictures is None else np.asarray(pictures)[rows]
-    features = vectors_of(given)[rows]
-    return Vectors(features, {"manifest": manifest.digest()}, digests, manifest.keys)
+    return matching.found_by_name(made, manifest)
 
 
 def _embedded(
@@ -193,7 +190,7 @@ def _embedded(
     """Embed the images of the manifest, or all that are there."""
     if pictures is None:
         raise DataError("a model embeds images, and there are none", "add images=FOLDER")
-    source = pictures if isinstance(pictures, ImageSource) else find_images(Path(pictures))
+    source = source_of(pictures)
     wanted = manifest or source.manifest()
     store = embedder.embed(model, source.select(wanted.keys), wanted, views=views)
     return matching.embedded(store, wanted, model.spec.crop)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.arrays import refuse_unwritten
+from evalkit.arrays import vectors as vectors_of
 from evalkit.files import as_path
 from evalkit.identity import Names
 from evalkit.keys import rows_of
@@ -23,7 +24,7 @@ CACHE = "cache"  # what a run took from there, in a report's provenance
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """(N, D) or (N, V, D) features, and where they came from.
+    """(N, D) or (N, V, D) features, and where they came from; an array wherever one belongs.
 
     images : (N, 32) uint8, SHA-256 of the image of each row, zeros where it is not known.
     keys : the rows' names.  subject : (N,), whom each shows, where their file says it.
@@ -35,6 +36,15 @@ class Vectors:
     keys: Names | None = None
     subject: NDArray[np.int32] | None = None
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        made = np.asarray(self.features, dtype)
+        return made.copy() if copy and np.may_share_memory(made, self.features) else made
+
+    def __repr__(self) -> str:
+        n, *views, dim = np.shape(self.features)
+        each = f"{views[0]} views of " if views else ""
+        return f"<Vectors of {n:,} images: {each}{dim} dimensions>"
+
 
 def in_order(features: NDArray[Any], have: Sequence[str], manifest: Manifest) -> NDArray[Any]:
     """Put the rows called `have` into the manifest's order; no copy where they already are."""
@@ -42,6 +52,21 @@ def in_order(features: NDArray[Any], have: Sequence[str], manifest: Manifest) ->
     if len(rows) == len(have) and np.array_equal(rows, np.arange(len(rows))):
         return features
     return features[rows]
+
+
+def found_by_name(vectors: Vectors, manifest: Manifest) -> Vectors:
+    """Put vectors into the manifest's order by their names; those without any are in it already."""
+    if vectors.keys is None or tuple(vectors.keys) == manifest.keys:
+        return vectors
+    names = [str(key) for key in vectors.keys]
+    images = None if vectors.images is None else np.asarray(vectors.images)
+    return Vectors(
+        in_order(vectors_of(vectors.features), names, manifest),
+        {**vectors.provenance, "manifest": manifest.digest()},
+        None if images is None else in_order(images, names, manifest),
+        manifest.keys,
+        manifest.subject,
+    )
 
 
 def from_embeddings(
@@ -103,11 +128,15 @@ def embedded(store: FeatureStore, manifest: Manifest, crop: str) -> Vectors:
     crop : that the model declares; said is how evalkit aligned the images, where it did.
     """
     made = from_store(store, manifest)
-    steps = store.key["decoder"].split("; ")
-    told = {"crop": next((step for step in steps if step.startswith("aligned to ")), crop)}
+    told = {"crop": crop_of(store.key["decoder"], crop)}
     if n := store.reused:
         told[CACHE] = f"{n:,} vectors from the cache, {len(store.done) - n:,} embedded"
     return replace(made, provenance={**made.provenance, **told})
+
+
+def crop_of(decoder: str, declared: str) -> str:
+    """Say how images were cropped: as evalkit aligned them, else as the model declares."""
+    return next((s for s in decoder.split("; ") if s.startswith("aligned to ")), declared)
 
 
 def digests_in(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:

@@ -1,0 +1,179 @@
+"""Vectors of images for a program, `evalkit.embed`: in memory, or kept in a feature file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evalkit import adapters
+from evalkit.adapters import Adapter, answers
+from evalkit.arrays import array
+from evalkit.embedding import embedder
+from evalkit.embedding.batch_size import batch_difference, best_batch
+from evalkit.embedding.passes import READERS, FedModel
+from evalkit.errors import DataError, ModelError
+from evalkit.escaping import printable
+from evalkit.images import ImageSource, Picture, alignment, find
+from evalkit.images.digests import ImageDigests
+from evalkit.types import Progress
+from evalkit.vectors import matching
+from evalkit.vectors.matching import Vectors
+
+File = str | os.PathLike[str]
+_SHOWN = 3  # images without a vector that are named
+
+
+def _on_stderr(line: str) -> None:
+    sys.stderr.write(f"{printable(line)}\n")
+
+
+def embed(
+    model: Adapter | File,
+    images: ImageSource | ArrayLike | File,
+    path: File | None = None,
+    *,
+    keys: Sequence[str] | None = None,
+    views: int = 1,
+    batch: int | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = _on_stderr,
+    **loading: Any,
+) -> Vectors:
+    """Embed aligned images with a model; `evalkit.evaluate` and every protocol take the result.
+
+    model : a file such as "model.onnx" or what else `evalkit.load_model` takes, with its options in
+    `loading` (preset="arcface", spec=InputSpec(...), device="cuda", ...); or a loaded model.
+    images : a folder, .zip or list of files; (N, H, W, 3) RGB uint8; or an `ImageSource`.
+    path : feature file that keeps the vectors, and from which a later call takes those that still
+    belong.  None keeps them in memory, and nothing is written.
+    keys : names of an array's rows, else "0000000", "0000001", ...; of a folder, archive or list
+    the images that are wanted, in this order, else all of them.
+    views : 2 embeds the mirror image too.  batch, workers, progress : as `embedder.embed` has them.
+    say : told which images are left out, fail or look unaligned; the default prints on stderr.
+
+    Returns features (N, D) float32, or (N, 2, D) of two views, as the model makes them; NaN in the
+    row of an image without a vector, which every protocol counts as failed.  With them: keys, the
+    SHA-256 of each image, subjects by folder (-1 without one), and provenance for a report.
+    DataError where there are no images, one has not the model's size, or none has a vector;
+    ModelError where the model cannot be loaded, nothing declares its input, or it is random.
+
+    >>> from evalkit.types import InputSpec
+    >>> class MeanColour:
+    ...     spec = InputSpec(size=(8, 8), color="rgb", mean=(0.0,) * 3, std=(1.0,) * 3)
+    ...     dim = 3
+    ...     def embed(self, images):
+    ...         return images.mean(axis=(1, 2), dtype=np.float32)
+    >>> crops = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    >>> embed(MeanColour(), crops, keys=["A/1.png", "A/2.png", "B/1.png", "B/2.png"])
+    <Vectors of 4 images: 3 dimensions>
+    """
+    if views not in (1, 2):
+        raise DataError(f"views is {views!r}", "1, or 2 to embed the mirror image too")
+    adapter = _loaded(model, loading)
+    source = source_of(images, keys)
+    for line in (*source.left_out, _doubt(source, adapter.spec.crop)):
+        if line:
+            say(line)
+    fed = FedModel(adapter, source, views, batch or 0, workers or READERS)
+    if path is None:
+        made, lost = _in_memory(fed, progress, say)
+    else:
+        manifest = source.manifest()
+        store = embedder.embed(
+            adapter,
+            source,
+            manifest,
+            path,
+            views=views,
+            batch=batch,
+            workers=workers,
+            progress=progress,
+            say=say,
+        )
+        made, lost = matching.embedded(store, manifest, adapter.spec.crop), store.failed
+    failed = [source.keys[row] for row in np.flatnonzero(lost).tolist()]
+    if len(failed) == len(source.keys):
+        raise DataError(f"not one of {len(failed):,} images has a vector")
+    if failed:
+        named = ", ".join(failed[:_SHOWN]) + (", ..." if len(failed) > _SHOWN else "")
+        say(f"{len(failed):,} of {len(source.keys):,} images have no vector: {named}")
+    return made if views == 2 else replace(made, features=made.features[:, 0])
+
+
+def source_of(
+    given: ImageSource | ArrayLike | File, keys: Sequence[str] | None = None
+) -> ImageSource:
+    """Find images in a folder, .zip or list, or take those of an array, (N, H, W, 3) RGB uint8.
+
+    keys : see `embed`.  DataError where there are none, or the array holds anything else.
+    """
+    if isinstance(given, str | os.PathLike):
+        given = find(given)
+    if isinstance(given, ImageSource):
+        return given if keys is None else given.select(keys)
+    pixels = array(given, "images")
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or not len(pixels):
+        raise DataError(
+            f"images are {pixels.dtype} of shape {pixels.shape}",
+            "give (N, H, W, 3) RGB uint8, or the folder, .zip or list that holds them",
+        )
+    names = [f"{row:07d}" for row in range(len(pixels))] if keys is None else list(map(str, keys))
+    if len(names) != len(pixels):
+        raise DataError(f"{len(pixels)} images have {len(names)} keys", "one name an image")
+
+    def picture(row: int) -> Picture:
+        return np.asarray(pixels[row])
+
+    return ImageSource(tuple(names), picture, "pixels as given")
+
+
+def _loaded(model: Adapter | File, loading: dict[str, Any]) -> Adapter:
+    if not isinstance(model, Adapter):
+        return adapters.load(model, **loading)
+    if loading:
+        names = ", ".join(loading)
+        raise ModelError(f"a loaded model takes no {names}", "give them to load_model")
+    return model
+
+
+def _doubt(source: ImageSource, crop: str) -> str:
+    doubt = alignment.doubt(source, crop)
+    return f"warning: {doubt}" if doubt else ""
+
+
+def _in_memory(
+    fed: FedModel, progress: Progress | None, say: Callable[[str], None]
+) -> tuple[Vectors, NDArray[np.bool_]]:
+    """Embed all images, in the passes of the embedder: vectors, and (N,) bool, which have none."""
+    adapter, source, n = fed.adapter, fed.images, len(fed.images.keys)
+    doubt = answers.refuse_random(adapter, answers.answers(adapter))
+    if doubt:
+        say(f"warning: {doubt}")
+    fed = replace(fed, batch=fed.batch or best_batch(adapter, fed.views * n))
+    features = np.empty((n, fed.views, adapter.dim), np.float32)
+    digests = ImageDigests(replace(source, stamp=None))  # no look into the cache
+    size, done = max(1, fed.batch // fed.views), 0
+    for rows, x, _, own in fed.embed(np.split(np.arange(n), range(size, n, size))):
+        features[rows], digests.own[rows] = x, own
+        done += len(rows)
+        if progress is not None:
+            progress(done, n)
+    change = batch_difference(adapter, fed.batch)
+    key, manifest = embedder.feature_key(adapter, source, fed.views), source.manifest()
+    provenance = {
+        **key,
+        "manifest": manifest.digest(),
+        "made": {"batch difference": change}
+        | ({} if change == 0.0 else {"batch": fed.batch})
+        | ({"warning": doubt} if doubt else {}),
+        "crop": matching.crop_of(key["decoder"], adapter.spec.crop),
+    }
+    made = Vectors(features, provenance, digests.named(), source.keys, manifest.subject)
+    return made, np.asarray(~np.isfinite(features).all(axis=(1, 2)))
