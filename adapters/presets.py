@@ -1,4 +1,7 @@
-"""Input specs of models: from options, a side-car file or a preset."""
+"""Input specs of models: from options, a side-car file or a preset.
+
+A new preset is its entry in PRESETS; `--preset` follows.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,9 @@ EvalkitError                 the message says what was given and expected; `hint
     WrongTypeError           an argument of a type that means nothing here; also a TypeError
     MissingPackageError      an optional part is not installed; the hint is the install line
 
-The command line prints `message` and `hint` on one line each and exits with `EXIT_UNUSABLE`.
+The command line (`evalkit.cli.run`) prints `message` and `hint` on one line each and exits with 3,
+`EXIT_UNUSABLE`; so it does where memory ends (MemoryError), the system refuses a file (OSError), a
+model or a library ends the program (SystemExit), and after the traceback of an internal error.
 """
 
 EXIT_DONE = 0

@@ -1,4 +1,7 @@
-"""The nouns of evalkit: frozen dataclasses over numpy arrays, imported by every room."""
+"""The nouns of evalkit: Estimate (a number of a report), Report, PairSet, Manifest, InputSpec.
+
+Frozen dataclasses over numpy arrays, imported by every room.
+"""
 
 from __future__ import annotations
 

@@ -8,8 +8,9 @@ A package adds a protocol under the entry-point group `evalkit.protocols`:
 where the value is a `Protocol` and the name is its `name`.  Reading the catalogue imports neither
 numpy nor any protocol, so that the command line can show it at once.
 
-One of evalkit's own is four places at most: its module with `evaluate`, its record here, its page
-in `docs/protocols/`, and a command in `evalkit/cli/` where it needs options of its own.
+One of evalkit's own is four places: its module with `evaluate`, its record here, its page in
+`docs/protocols/`, and that page's row in the index there.  A module in `evalkit/cli/` is needed
+only where it compares neither pairs nor subjects, or wants options of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Counts of failures: images without a template, and the comparisons they take part in.
+"""What a failure is, and counts of failures: images, and the comparisons they take part in.
 
-Each of these comparisons is rejected and stays in every denominator.  Which row of vectors has no
-template is said by `metrics.similarity.failed`.
+A failure is an image without a template: unreadable, without a face, or a row of vectors with a
+value that is not finite as float32 (`metrics.similarity.failed`).  Its comparisons score -inf: they
+are rejected at every threshold, stay in every denominator, and are counted here.
 """
 
 from __future__ import annotations

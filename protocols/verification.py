@@ -2,8 +2,9 @@
 
 The protocol of every pair list (LFW, CFP, AgeDB-30, CALFW, CPLFW, XQLFW, RFW, one's own): the score
 of a pair is the exact inner product of unit-length embeddings, or what a recipe says; reported are
-the 10-fold accuracy, AUC, EER and TPR at fixed FARs.  Every number is defined in `metrics` and
-`kfold`, every recipe in `recipes`.
+the 10-fold accuracy, AUC, EER and TPR at fixed FARs.  Every recipe is defined in `recipes`, every
+number in `metrics`: a new one is a function of scores and, below it, its record in METRICS of
+`metrics.curves`, and nothing here.
 """
 
 from __future__ import annotations

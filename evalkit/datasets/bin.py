@@ -2,7 +2,8 @@
 
 `pickle.dump((images, issame))`: 2 P encoded images in the order a0, b0, a1, b1, ..., each `bytes`
 or a uint8 array, and P booleans (recognition/arcface_mxnet/common/build_eval_pack.py).
-Folds are not in the file: `verification.folds_by_position` cuts the list into ten equal runs.
+Folds are not in the file: fold k is the k-th tenth of the genuine pairs and the k-th tenth of the
+impostor pairs, in the order of the file (`verification.folds_by_position`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Readers of pair lists, in every published layout.
+"""The list of pairs as read: names, labels and folds; what the readers of all layouts share.
 
 Each reader takes the text of a list and where it came from, and returns a `PairList` or raises a
 `DataError` that names the line and quotes it.  Nothing is skipped and nothing is guessed.

@@ -1,4 +1,9 @@
-"""Layouts of verification sets: readers by name, and recognition of a file's layout."""
+"""Layouts of pair lists and verification sets: readers by name, recognition of a file's layout.
+
+A new layout is a function from the path to a `PairList` (`pair_list.build` makes one of parsed
+lines, `wrong_line` names a bad one) and its line in `_LISTS`, or in `_SETS` where the file holds
+the images too; `recognise` tells it from the others, where only it looks so.  `--format` follows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Trial of batch sizes: the fastest, and how much the vectors change with it."""
+"""Choice of the batch size: the fastest in a trial, and how much the vectors change with it.
+
+The embedder takes the batch that is asked for (`--batch`), else the one that the feature file was
+begun with, else `best_batch`; a batch that finds no memory is halved.
+"""
 
 from __future__ import annotations
 

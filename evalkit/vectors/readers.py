@@ -206,21 +206,14 @@ def _named(arrays: Any, path: Path) -> Held:
     return features, None if keys is None else [str(k) for k in keys]
 
 
-_WHAT = {
-    ".npz": "a usable .npz archive",
-    ".h5": "a usable HDF5 file",
-    ".hdf5": "a usable HDF5 file",
-    ".csv": "a table of a key and numbers a line",
-    ".tsv": "a table of a key and numbers a line",
-    ".parquet": "a usable parquet table",
-}
+# Each with what a damaged file is said not to be.
 _IN_BLOCKS = {
-    ".npz": row_blocks.of_npz,
-    ".h5": row_blocks.of_hdf5,
-    ".hdf5": row_blocks.of_hdf5,
-    ".csv": row_blocks.of_csv,
-    ".tsv": row_blocks.of_csv,
-    ".parquet": row_blocks.of_parquet,
+    ".npz": (row_blocks.of_npz, "a usable .npz archive"),
+    ".h5": (row_blocks.of_hdf5, "a usable HDF5 file"),
+    ".hdf5": (row_blocks.of_hdf5, "a usable HDF5 file"),
+    ".csv": (row_blocks.of_csv, "a table of a key and numbers per line"),
+    ".tsv": (row_blocks.of_csv, "a table of a key and numbers per line"),
+    ".parquet": (row_blocks.of_parquet, "a usable parquet table"),
 }
 _AS_ARRAY = {
     ".npy": read_npy,
@@ -264,15 +257,16 @@ def in_blocks(path: str | os.PathLike[str]) -> RowBlocks | None:
         )
     if suffix in _AS_ARRAY:
         return None
-    with _told(path):
+    reader, what = _IN_BLOCKS[suffix]
+    with _told(path, what):
         if suffix == ".npz":
             refuse_bomb(path)
         if suffix in (".h5", ".hdf5") and is_feature_file(path):
             return None
-        held = _IN_BLOCKS[suffix](path)
+        held = reader(path)
 
     def blocks(size: int) -> Iterator[NDArray[Any]]:
-        with _told(path):
+        with _told(path, what):
             yield from held.blocks(size)
 
     return replace(held, blocks=blocks)
@@ -296,12 +290,11 @@ def is_feature_file(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Path, what: str) -> Iterator[None]:
     """Turn what libraries raise of a damaged file into one DataError."""
     arrow = sys.modules.get("pyarrow")
     damaged = DAMAGED if arrow is None else (*DAMAGED, arrow.ArrowException)
     try:
         yield
     except damaged as e:
-        what = _WHAT[path.suffix.lower()]
         raise DataError(f"{path.name} is not {what}: {e!s:.200}") from e

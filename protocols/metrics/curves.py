@@ -1,4 +1,4 @@
-"""ROC and DET curves, the area below a ROC curve, and the equal error rate."""
+"""ROC and DET curves, area below a ROC curve, equal error rate; METRICS of a list of scores."""
 
 from __future__ import annotations
 

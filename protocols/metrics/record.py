@@ -1,7 +1,10 @@
 """The record of a metric: grammar of its name, direction, unit, meaning, how it is resampled.
 
-A new metric is a function of scores and, below it, its record (`register`, or METRICS in
-`vocabulary`): tables, gates, intervals and `evalkit list --metrics` need nothing else.
+A new metric of genuine and impostor scores is a function and, below it, its record in METRICS of
+`curves`: that puts it into `lfw`, `verify` and `score`.  Any other is computed by its protocol, and
+its record stands in METRICS of `vocabulary`, or is registered by another package (`register`).
+Tables, gates, intervals and `evalkit list --metrics` need nothing else.  What a report keeps of
+each number, its fields, is `evalkit.types.Estimate`.
 """
 
 from __future__ import annotations
