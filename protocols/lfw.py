@@ -53,6 +53,7 @@ def evaluate(
     flip: Flip = "none",
     recipe: Recipe | None = None,
     fars: Sequence[str | float] = FARS,
+    threshold: float | None = None,
     errata: NDArray[np.bool_] | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -62,7 +63,7 @@ def evaluate(
 
     features : (N, D) or (N, V, D), rows of the manifest that `pairs` was resolved with.
     subject : (N,) identity of each row, kept with the outcomes.
-    flip, recipe, keys, images, set_name : as `verification.evaluate` takes them.
+    flip, recipe, threshold, keys, images, set_name : as `verification.evaluate` takes them.
     errata : (P,) bool, pairs known to be wrongly labelled.  Adds `accuracy@errata=excluded`, the
     10-fold accuracy without them (not in training, not in test), beside the official number.
     """
@@ -76,6 +77,7 @@ def evaluate(
         flip=flip,
         recipe=recipe,
         fars=fars,
+        threshold=threshold,
         keys=keys,
         images=images,
         set_name=set_name,

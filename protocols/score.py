@@ -28,6 +28,7 @@ NAME = "score"
 VERSION = 1
 FARS = verification.FARS
 BEST = "accuracy@threshold=best"
+MINUS_DISTANCE = "minus the distance given"  # what a report says that its scores are
 
 
 def validate(
@@ -49,6 +50,7 @@ def evaluate(
     pairs: PairSet | None = None,
     subject: NDArray[np.integer[Any]] | None = None,
     fars: Sequence[str | float] = FARS,
+    threshold: float | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
@@ -58,7 +60,9 @@ def evaluate(
     score : (P,) float64, -inf where the comparison failed.  genuine : (P,) bool, or 0 and 1.
     fold : (P,) whole numbers.  fars : decimal texts, or floats that mean theirs.
     pairs, subject : the images of each pair and the identity of each image, where they are known.
-    Metrics: accuracy (only with folds), accuracy@threshold=best, auc, eer, tpr@far=x.
+    threshold : as `verification.evaluate` takes it; of distances, minus theirs.
+    Metrics: accuracy (only with folds), accuracy@threshold=best, auc, eer, tpr@far=x, and with a
+    threshold fmr@threshold=t, fnmr@threshold=t.
     keys, images, set_name : of the images that `pairs` names, as `verification.evaluate` takes
     them; without pairs, line i is comparison i of the named set.
     With `pairs` the intervals are by subject.  Without, pairs are drawn as if no two shared a
@@ -67,7 +71,7 @@ def evaluate(
     score, genuine = numbers(score, "score"), labels(genuine)
     fold = None if fold is None else array(fold, "fold")
     validate(score, genuine, fold)
-    measured = verification.measures(score, genuine, fold, fars)
+    measured = verification.measures(score, genuine, fold, fars, threshold=threshold)
     if fold is None:
         del measured["accuracy"]
     measured[BEST] = best_accuracy(score, genuine)

@@ -93,6 +93,7 @@ def evaluate(
     flip: Flip = "none",
     recipe: Recipe | None = None,
     fars: Sequence[str | float] = FARS,
+    threshold: float | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
@@ -108,8 +109,9 @@ def evaluate(
     keys, images, set_name : names of the rows, (N, 32) SHA-256 of their images, name of the set,
     where known: what tells these comparisons from others (`identity.of_rows`) and names failures.
     A list without folds gets `folds_by_position`, which the report says.  Intervals are by subject.
-    Metrics: accuracy, auc, eer, tpr@far=x for each x of `fars`.  ProtocolError where the arrays do
-    not fit together or a fold has one class only.
+    threshold : chosen elsewhere, on other people: adds the errors at it (`metrics.errors_at`).
+    Metrics: accuracy, auc, eer, tpr@far=x for each x of `fars`; fmr@threshold=t, fnmr@threshold=t.
+    ProtocolError where the arrays do not fit together or a fold has one class only.
     """
     features = vectors(features)
     validate(features, pairs)
@@ -124,7 +126,13 @@ def evaluate(
         decided = decisions(found.by_fold, pairs.genuine, fold, how.rule)
         kept = replace(kept, decided=decided)
     measured = measures(
-        found.score, pairs.genuine, fold, fars, by_fold=found.by_fold, rule=how.rule
+        found.score,
+        pairs.genuine,
+        fold,
+        fars,
+        threshold=threshold,
+        by_fold=found.by_fold,
+        rule=how.rule,
     )
     return Report(
         protocol=NAME,
@@ -158,10 +166,11 @@ def measures(
     fold: NDArray[np.integer[Any]] | None,
     fars: Sequence[str | float],
     *,
+    threshold: float | None = None,
     by_fold: NDArray[np.float64] | None = None,
     rule: ThresholdRule = best_threshold,
 ) -> dict[str, Estimate]:
-    """Return the four kinds of numbers of a scored pair list, under their names.
+    """Return the four kinds of numbers of a scored pair list, and the errors at a threshold.
 
     by_fold, rule : scores that depend on the fold, and how its threshold is chosen; see `kfold`.
     """
@@ -170,6 +179,7 @@ def measures(
         "accuracy": accuracy(score if by_fold is None else by_fold, genuine, fold, rule),
         **{m.grammar: m.of_scores(g, i) for m in METRICS if m.of_scores is not None},
         **{f"tpr@far={metrics.rate_text(x)}": metrics.tpr_at_far(g, i, x) for x in fars},
+        **({} if threshold is None else metrics.errors_at(g, i, threshold)),
     }
 
 

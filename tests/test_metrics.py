@@ -288,3 +288,24 @@ def test_the_first_of_several_wrong_scores_is_named():
     for text in (" 0.1", "1e-3\n", "1_0e-3"):
         with pytest.raises(ProtocolError, match="decimal"):
             metrics.exact_rate(text)
+
+
+@given(SCORES, SCORES, SCORE | st.sampled_from([5e-324, -0.0, 1e308, 2.0]))
+def test_errors_at_a_threshold_are_shares_and_its_text_accepts_the_same_pairs(g, i, threshold):
+    if threshold == -INF:
+        with pytest.raises(ProtocolError, match="the threshold is -inf"):
+            metrics.errors_at(g, i, threshold)
+        return
+    found = metrics.errors_at(g, i, threshold)
+    text = metrics.threshold_text(threshold)
+    fmr, fnmr = found[f"fmr@threshold={text}"], found[f"fnmr@threshold={text}"]
+    assert fmr.value == accepted(i, float(text)) / len(i) == accepted(i, threshold) / len(i)
+    assert fnmr.value == 1 - accepted(g, float(text)) / len(g) or fnmr.value == pytest.approx(
+        1 - accepted(g, threshold) / len(g)
+    )
+    assert fmr.false_accepts == accepted(i, threshold) and fmr.threshold == threshold
+
+
+def test_errors_without_comparisons_have_no_value():
+    fmr, fnmr = metrics.errors_at([], [], 0.5).values()
+    assert (fmr.value, fnmr.value) == (None, None) and fmr.note and fnmr.note

@@ -52,6 +52,9 @@ tpr@far=1e-3,distractors=1000,rule=devkit            higher fraction percent tpr
 tpr@far=1e-6,distractors=100,set=2                   higher fraction percent tpr:1e-6
 tpr@far=1e-6,d,cleaned=facex,rule=devkit             higher fraction percent tpr:1e-6
 tpr@far=1e-7@pairs=all                               higher fraction percent -
+fmr@threshold=-0.5                                   lower  fraction -       fmr:-0.5
+fmr@threshold=5e-324,distractors=10                  lower  fraction -       fmr:5e-324
+fnmr@threshold=0.738                                 lower  fraction percent fnmr:0.738
 rank-1                                               higher fraction percent rank:1
 rank-10                                              higher fraction percent rank:10
 rank-1@distractors=1000000                           higher fraction percent rank:1
@@ -159,7 +162,7 @@ def measured() -> dict[str, Report]:
     return {
         "lfw": lfw.evaluate(x, folded, who, errata=errata),
         "verification": verification.evaluate(x, pairs, who),
-        "score": score.evaluate(rng.normal(size=len(take)), pairs.genuine),
+        "score": score.evaluate(rng.normal(size=len(take)), pairs.genuine, threshold=0.5),
         "all-vs-all": all_vs_all.evaluate(x, who),
         "trillion": trillion.evaluate(x, np.where(who < 12, who, -1)),
         "one set": trillion.evaluate_one_set(x, who),

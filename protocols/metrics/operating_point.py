@@ -188,6 +188,62 @@ def tpr_estimate(
     )
 
 
+def threshold_text(threshold: float) -> str:
+    """Spell a threshold so that typing it back accepts the same pairs: the shortest such text.
+
+    >>> threshold_text(0.1), threshold_text(5e-324), threshold_text(-0.0)
+    ('0.1', '5e-324', '0.0')
+    """
+    return float.__repr__(float(threshold) + 0.0)
+
+
+def checked_threshold(threshold: float) -> float:
+    """Return a threshold as a float; ProtocolError unless it is a finite number."""
+    if not math.isfinite(threshold):
+        raise ProtocolError(f"the threshold is {threshold}", "give a number, as it was printed")
+    return float(threshold) + 0.0
+
+
+def errors_at(genuine: ArrayLike, impostor: ArrayLike, threshold: float) -> dict[str, Estimate]:
+    """FMR and FNMR at a threshold that was chosen elsewhere, by name [ISO/IEC 19795-1].
+
+    genuine : (G,), impostor : (I,) scores.  Accepted is score >= threshold; a failed comparison is
+    a non-match.  FMR = share of the impostors accepted, FNMR = of the genuine rejected; None where
+    there are none of them.
+
+    >>> {name: m.value for name, m in errors_at([0.9, 0.2], [0.1, 0.3, 0.4, 0.2], 0.3).items()}
+    {'fmr@threshold=0.3': 0.5, 'fnmr@threshold=0.3': 0.5}
+    """
+    g, i = checked_scores(genuine, "genuine"), checked_scores(impostor, "impostor")
+    t = checked_threshold(threshold)
+    true, false = (int(np.count_nonzero(s >= t)) for s in (g, i))
+    return error_estimates(t, true, false, len(g), len(i))
+
+
+def error_estimates(
+    threshold: float, true_accepts: int, false_accepts: int, genuine: int, impostor: int
+) -> dict[str, Estimate]:
+    """State counts taken at a given threshold as `errors_at` does: for those who count."""
+    text = threshold_text(threshold)
+    missed = genuine - true_accepts
+    return {
+        f"fmr@threshold={text}": Estimate(
+            value=false_accepts / impostor if impostor else None,
+            n=impostor,
+            threshold=threshold,
+            far=false_accepts / impostor if impostor else None,
+            false_accepts=false_accepts,
+            note=few_false_accepts(false_accepts) if impostor else "there are no impostors",
+        ),
+        f"fnmr@threshold={text}": Estimate(
+            value=missed / genuine if genuine else None,
+            n=genuine,
+            threshold=threshold,
+            note="" if genuine else "there are no genuine comparisons",
+        ),
+    }
+
+
 def dir_at_fpir(
     mate_score: ArrayLike, rank: ArrayLike, highest_nonmate: ArrayLike, fpir: str, within: int = 1
 ) -> Estimate:

@@ -23,7 +23,9 @@ from evalkit.types import Estimate
 
 Better = Literal["higher", "lower"]
 Unit = Literal["fraction", "degrees", "length", "ratio", "correlation", "skewness", "dimensions"]
-Resampling = Literal["accuracy", "best accuracy", "auc", "eer", "tpr", "tpir", "rank", "scores"]
+Resampling = Literal[
+    "accuracy", "best accuracy", "auc", "eer", "tpr", "fmr", "fnmr", "tpir", "rank", "scores"
+]
 OfScores = Callable[[NDArray[np.float64], NDArray[np.float64]], Estimate]
 
 

@@ -54,6 +54,21 @@ METRICS: list[Metric] = [
         of_parts=True,
     ),
     Metric(
+        grammar="fmr@threshold=THRESHOLD",
+        means="share of impostor pairs accepted at a threshold that was given",
+        better="lower",
+        resampled="fmr",
+        of_parts=True,
+    ),
+    Metric(
+        grammar="fnmr@threshold=THRESHOLD",
+        means="share of genuine pairs rejected at a threshold that was given",
+        better="lower",
+        percent=True,
+        resampled="fnmr",
+        of_parts=True,
+    ),
+    Metric(
         grammar="rank-K",
         means="share of probes whose mate has fewer than K gallery entries scoring above it",
         better="higher",

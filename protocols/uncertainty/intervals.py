@@ -113,6 +113,8 @@ def independent(sample: ComparisonSample, name: str) -> int:
     kind, _ = resampling_of(name)
     if kind == "rank" and sample.rank_subject is not None:
         return len(np.unique(sample.rank_subject))
+    if kind == "fmr":  # two people an impostor pair
+        return max(1, len(np.unique(np.concatenate([sample.left, sample.right]))) // 2)
     if kind == "tpir":
         return len(np.unique(np.concatenate([s.mate_subject for s in sample.searches])))
     return len(np.unique(sample.genuine_subject))

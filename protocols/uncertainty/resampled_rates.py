@@ -21,6 +21,11 @@ from evalkit.protocols.uncertainty.resampled_accuracy import (
     accuracy_statistic,
     best_accuracy_statistic,
 )
+from evalkit.protocols.uncertainty.resampled_at_threshold import (
+    accepted_at,
+    fmr_statistic,
+    fnmr_statistic,
+)
 from evalkit.protocols.uncertainty.resampled_searches import rank_statistic, rate_of, tpir_statistic
 from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.types import Floats, Ints
@@ -28,10 +33,13 @@ from evalkit.types import Floats, Ints
 
 def reaching(sample: ComparisonSample, name: str) -> ComparisonSample:
     """Choose what a metric is drawn from: the sample, or a thinned one that reaches a high FAR."""
-    far = _far(name)
-    if far is None or sample.thinned is None or accepts(sample, far) is not None:
+    kind, at = resampling_of(name)
+    if sample.thinned is None:
         return sample
-    return sample.thinned
+    if kind == "fmr":
+        return sample if accepted_at(sample, at) is not None else sample.thinned
+    far = _far(name)
+    return sample if far is None or accepts(sample, far) is not None else sample.thinned
 
 
 def statistic(sample: ComparisonSample, name: str, c: float) -> Statistic | None:
@@ -43,6 +51,10 @@ def statistic(sample: ComparisonSample, name: str, c: float) -> Statistic | None
         return tpir_statistic(sample, at)
     if kind == "tpr":
         return _tpr_statistic(sample, at, c)
+    if kind == "fmr":
+        return fmr_statistic(sample, at, c)
+    if kind == "fnmr":
+        return fnmr_statistic(sample, at)
     if not _lists_all(sample):
         return None
     if kind == "accuracy":
@@ -64,11 +76,11 @@ def excess(sample: ComparisonSample, name: str) -> Floats | int | None:
     (I,) in the sample's order where all are listed; else how many of the highest are accepted.
     None where no impostor counts, or the sample does not hold the metric.
     """
-    kind, _ = resampling_of(name)
+    kind, at = resampling_of(name)
     far = _far(name)
-    if far is not None:
-        accepted = accepts(sample, far)
-        if accepted is None or not _lists_all(sample):
+    if far is not None or kind == "fmr":
+        accepted = accepts(sample, far) if far is not None else accepted_at(sample, at)
+        if accepted is None or len(sample.impostor) < sample.impostors:
             return accepted
         added: NDArray[Any] = np.arange(len(sample.impostor)) < accepted
     elif not _lists_all(sample):
@@ -76,8 +88,8 @@ def excess(sample: ComparisonSample, name: str) -> Floats | int | None:
     elif kind == "auc":
         added = _wins(sample)[0]
     elif kind == "eer":
-        threshold, at = _crossing(sample)
-        added = sample.impostor >= (threshold[at] if at >= 0 else np.inf)
+        threshold, crossing = _crossing(sample)
+        added = sample.impostor >= (threshold[crossing] if crossing >= 0 else np.inf)
     elif kind == "best accuracy":
         score = np.concatenate([sample.genuine, sample.impostor])
         added = sample.impostor < best_threshold(score, np.arange(len(score)) < len(sample.genuine))
