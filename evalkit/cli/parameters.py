@@ -221,9 +221,10 @@ def rate(_: click.Context, param: click.Parameter, value: Any) -> Any:
     return value
 
 
-def rate_of_part(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def rate_of_part(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """As `rate`; what follows a comma names a set of comparisons."""
-    rate(ctx, param, value.partition(",")[0])
+    if value is not None:
+        rate(ctx, param, value.replace("@", ",").partition(",")[0])
     return value
 
 

@@ -54,7 +54,7 @@ def command(
         subject, fold = manifest.subject, listed.fold if fold is None else fold
         keys = manifest.keys
         names = {"list": pairs.name, "manifest": manifest.digest()}
-    given = "minus the distance given" if distance else "as given"
+    given = score.MINUS_DISTANCE if distance else "as given"
     report = run.evaluate(
         "score",
         held.score,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,14 @@ from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import Readable, rate_of_part
 from evalkit.cli.terminal import say, show
 from evalkit.errors import ReportError
+from evalkit.protocols.metrics import threshold_text
 from evalkit.protocols.metrics.vocabulary import resampling_of
-from evalkit.protocols.uncertainty.deployed_threshold import deployed_threshold, measured_at
+from evalkit.protocols.score import MINUS_DISTANCE
+from evalkit.protocols.uncertainty.deployed_threshold import (
+    deployed_threshold,
+    measured_at,
+    safe_threshold,
+)
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes, parts_of
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report.guard import outcomes_of_strangers
@@ -24,12 +32,16 @@ from evalkit.report.table import accepts, caveat
 from evalkit.types import Report
 from evalkit.verdict.gate import near
 
+ENOUGH = 30  # errors of which a rate is known within 30 %, nine times in ten: the rule of 30
+
 
 @click.command(
     "threshold",
     cls=Command,
     examples=[
         "evalkit threshold report.json --far 1e-6",
+        "evalkit threshold report.json --far 1e-4 --confidence 0.99",
+        "evalkit threshold report.json --metric eer",
     ],
 )
 @click.argument("path", metavar="REPORT", type=Readable(beside=".npz", stream=True))
@@ -37,43 +49,110 @@ from evalkit.verdict.gate import near
     "--far",
     callback=rate_of_part,
     metavar="FAR",
-    required=True,
     help='Highest FAR to allow, as text: "1e-6"; of several sets "1e-6,distractors=1000000".',
 )
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=0.95,
+    show_default=True,
+    metavar="SHARE",
+    help="How sure to be that the FAR of other people is at most that, by the safe threshold.",
+)
+@click.option("--metric", metavar="NAME", help="The threshold of this row of the report instead.")
 @json_option
-def command(path: Path, far: str, json_path: Path | None) -> None:
-    """Print the threshold to deploy for a FAR, how sure it is, and what supports it.
+def command(
+    path: Path, far: str | None, confidence: float, metric: str | None, json_path: Path | None
+) -> None:
+    """Print the threshold to deploy for a FAR: the measured one, and the one that is safe.
 
-    The threshold is the lowest whose measured FAR is at most the one asked for. Its interval says
-    where it would lie on other people; the interval of FAR, what this threshold lets through there.
+    The measured threshold is the lowest whose measured FAR is at most the one asked for. Its
+    interval says where it would lie on other people, whose FAR exceeds the one asked for about as
+    often as not. The safe threshold is the lowest whose FAR is at most that with --confidence.
     """
+    if (far is None) == (metric is None):
+        raise click.UsageError("give --far FAR, or --metric NAME of a row that has a threshold")
     report = reports.read(path)
-    point = operating_point(report, far, str(path))
+    if far is None:
+        point = operating_row(report, str(metric), str(path))
+    else:
+        point = operating_point(report, far, str(path), confidence)
     if json_path is not None:
         write_json(json.dumps(point, indent=1, allow_nan=False), json_path)
         return
-    for name in ("threshold", "far", "tpr"):
-        value, low, high = point[name], point[f"{name}_low"], point[f"{name}_high"]
-        ends = f"  [{low:.6g}, {high:.6g}]" if low is not None else ""
-        show(f"{name:<10} {value:<12.6g}{ends}")
-    show(f"accept if and only if score >= {point['threshold']!r}")
-    support = f"rests on {accepts(point['false_accepts'])}"
-    if point["impostors"]:
-        support += f" in {point['impostors']:,} impostor comparisons"
-        support += f" of {point['subjects']:,} people" if point["subjects"] else ""
-    show(support)
+    show(*(_row(point) if far is None else _measured(point)))
+    if point.get("safe"):
+        show("", *_safe(point["safe"], far or ""))
     if point["note"]:
         say(f"warning: {point['note']}")
 
 
+def _row(point: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{'threshold':<10} {threshold_text(point['threshold'])}",
+        _rate(point["metric"], point["value"], point["low"], point["high"]),
+        f"accept if and only if {point['accept']}",
+    ]
+
+
+def _measured(point: Mapping[str, Any]) -> list[str]:
+    """Lay out the measured threshold, its rates, and what supports them."""
+    ends = [point["threshold_low"], point["threshold_high"]]
+    interval = "" if ends[0] is None else f"  [{ends[0]:.6g}, {ends[1]:.6g}]"
+    lines = [f"{'threshold':<10} {threshold_text(point['threshold'])}{interval}"]
+    lines += [_rate(n, point[n], point[f"{n}_low"], point[f"{n}_high"]) for n in ("far", "tpr")]
+    lines.append(f"accept if and only if {point['accept']}")
+    support = f"rests on {accepts(point['false_accepts'])}"
+    if point["impostors"]:
+        support += f" in {point['impostors']:,} impostor comparisons"
+        support += f" of {point['subjects']:,} people" if point["subjects"] else ""
+    lines.append(support)
+    weight = point["independent"]
+    if weight is not None and weight < ENOUGH:
+        lines.append(
+            f"rule of 30: they weigh as {weight:.3g} independent ones; {ENOUGH} tell a FAR within "
+            "30 %"
+        )
+    return lines
+
+
+def _safe(safe: Mapping[str, Any], far: str) -> list[str]:
+    """Lay out the safe threshold, or why there is none."""
+    sure = f"FAR <= {far.partition(',')[0]} at {safe['confidence']:.4g} confidence"
+    if safe["threshold"] is None:
+        return [f"safe: none. {safe['note']}"]
+    lines = [
+        f"safe: {sure}",
+        f"{'threshold':<10} {threshold_text(safe['threshold'])}",
+        f"{'far':<10} {safe['far']:<12.6g}  at most {safe['far_high']:.6g}",
+        _rate("fnmr", safe["fnmr"], safe["fnmr_low"], safe["fnmr_high"]),
+        f"accept if and only if {safe['accept']}",
+        f"rests on {accepts(safe['false_accepts'])}",
+    ]
+    if not safe["false_accepts"] and safe["largest"] == 1:
+        events = -math.log1p(-safe["confidence"])
+        lines.append(f"rule of three: none of N independent comparisons: at most {events:.3g} / N")
+    return lines + ([safe["note"]] if safe["note"] else [])
+
+
+def _rate(name: str, value: float | None, low: float | None, high: float | None) -> str:
+    ends = "" if low is None or high is None else f"  [{low:.6g}, {high:.6g}]"
+    return f"{name:<10} " + (f"{'-':<12}" if value is None else f"{value:<12.6g}{ends}").rstrip()
+
+
 @outcomes_of_strangers()
-def operating_point(report: Report, far: str, where: str = "the report") -> dict[str, Any]:
+def operating_point(
+    report: Report, far: str, where: str = "the report", confidence: float = 0.95
+) -> dict[str, Any]:
     """Return threshold, FAR and TPR at a FAR, with the ends of their 95 % intervals.
 
     far : where the outcomes have several parts, with the part's name: "1e-6,distractors=1000000".
     From the outcomes where they reach that far, else from the report's metric of that name.
+    "accept" : the rule to deploy, in the unit that the scores were given in.  "safe" : the same at
+    the threshold that is safe with `confidence`, None without outcomes that reach that far.
     ReportError where neither has it, or the impostors cannot support it.
     """
+    far = far.replace("@", ",")
     name = f"tpr@far={far}"
     plain, other, _ = far.partition(",rule=")
     if other:
@@ -89,7 +168,44 @@ def operating_point(report: Report, far: str, where: str = "the report") -> dict
         raise ReportError(f"{where} cannot support FAR {far}: {m.note}", "measure more impostors")
     sample = None if outcomes is None else sample_of(outcomes)
     point = deployed_threshold(m, m.threshold, far, sample)
-    return asdict(replace(point, note="; ".join(filter(None, [m.note, caveat(report)]))))
+    point = replace(point, note="; ".join(filter(None, [m.note, caveat(report)])))
+    safe = None if outcomes is None else safe_threshold(outcomes, far, confidence)
+    return {
+        **asdict(point),
+        "accept": accept_rule(report, point.threshold),
+        "safe": None
+        if safe is None
+        else asdict(safe)
+        | {"accept": None if safe.threshold is None else accept_rule(report, safe.threshold)},
+    }
+
+
+def operating_row(report: Report, name: str, where: str = "the report") -> dict[str, Any]:
+    """Return one row of a report that has a threshold, with the rule that deploys it.
+
+    ReportError where there is no such row, or it has no threshold.
+    """
+    m = report.metrics.get(name)
+    if m is None or m.threshold is None:
+        known = [n for n, each in report.metrics.items() if each.threshold is not None]
+        what = "no row" if m is None else "no threshold at"
+        raise ReportError(f"{where} has {what} {name!r}", near(name, known))
+    held = {k: v for k, v in asdict(m).items() if k not in ("folds", "standard_error")}
+    return {"metric": name, **held, "accept": accept_rule(report, m.threshold)}
+
+
+def accept_rule(report: Report, threshold: float) -> str:
+    """Spell the rule to deploy in the unit that the scores were given in: a distance stays one.
+
+    Typed back, the number accepts the same pairs.
+    """
+    recipe = report.provenance.get("recipe_fields")
+    score = recipe.get("score") if isinstance(recipe, Mapping) else None
+    if report.provenance.get("score") == MINUS_DISTANCE:
+        return f"distance <= {threshold_text(-threshold)}"
+    if score == "-l2^2":
+        return f"squared distance <= {threshold_text(-threshold)}"
+    return f"score >= {threshold_text(threshold)}"
 
 
 def _outcomes_at(report: Report, far: str) -> tuple[PairOutcomes | SetOutcomes | None, str]:
@@ -106,4 +222,4 @@ def _outcomes_at(report: Report, far: str) -> tuple[PairOutcomes | SetOutcomes |
         named = [p for p in parts if p]
         hint = near(part, named) if named else "it holds one set: give the FAR alone"
         raise ReportError(f"the report has no set {part!r}", hint)
-    return (next(iter(parts.values())), far) if len(parts) == 1 else (None, far)
+    return (next(iter(parts.values())), far) if len(parts) == 1 and not part else (None, far)

@@ -1,14 +1,31 @@
-"""A threshold to deploy: where it would lie on other people, and what it lets through there."""
+"""A threshold to deploy: the measured one, and the one that is safe at a confidence.
+
+The measured threshold lets through the FAR on these people; on others it exceeds it about as often
+as not (of 3 false accepts, by a third on average).  The safe one is the lowest whose upper bound on
+FAR is at most the one asked for (`false_matches`).
+"""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
-from evalkit.protocols.metrics import false_accepts_allowed, tpr_of_highest
+from evalkit.errors import ProtocolError
+from evalkit.protocols.metrics import (
+    error_estimates,
+    false_accepts_allowed,
+    threshold_above,
+    threshold_text,
+    tpr_of_highest,
+)
+from evalkit.protocols.uncertainty.false_matches import Sharing, sharing, upper_mean
 from evalkit.protocols.uncertainty.intervals import DRAWS, logit_interval, with_intervals
 from evalkit.protocols.uncertainty.outcomes import Outcomes
+from evalkit.protocols.uncertainty.resampled_rates import reaching
 from evalkit.protocols.uncertainty.resampling import threshold_draws
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
 from evalkit.types import Estimate, Floats
@@ -20,7 +37,7 @@ class DeployedThreshold:
 
     threshold_low, threshold_high : of the threshold for the same FAR on other people; far_low,
     far_high : of the FAR of this threshold there.  false_accepts of `impostors` comparisons of
-    `subjects` people; draws : of them.
+    `subjects` people, which weigh as so many `independent` ones; draws : of people.
     """
 
     threshold: float
@@ -33,10 +50,99 @@ class DeployedThreshold:
     tpr_low: float | None = None
     tpr_high: float | None = None
     false_accepts: int | None = None
+    independent: float | None = None
     impostors: int | None = None
     subjects: int | None = None
     draws: int = 0
     note: str = ""
+
+
+ALONE = "holds where no two comparisons share a person: nobody knows who is in them"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafeThreshold:
+    """The lowest threshold whose FAR is at most the one asked for, with `confidence`.
+
+    threshold : None where the comparisons support none, `note` says why.  far, false_accepts :
+    measured there; far_high : the upper bound of the FAR.  fnmr : there, with its 95 % interval.
+    largest : the most false accepts at the FAR asked for that one person has part in.
+    people, impostors : about how many are needed, where there are too few.
+    """
+
+    confidence: float
+    threshold: float | None = None
+    far: float | None = None
+    far_high: float | None = None
+    false_accepts: int | None = None
+    largest: int = 1
+    fnmr: float | None = None
+    fnmr_low: float | None = None
+    fnmr_high: float | None = None
+    people: int | None = None
+    impostors: int | None = None
+    note: str = ""
+
+
+def safe_threshold(
+    outcomes: Outcomes, far: str, confidence: float = 0.95, *, draws: int = DRAWS
+) -> SafeThreshold:
+    """Find the lowest threshold whose upper bound on FAR is at most x.
+
+    outcomes : of one set of comparisons.  far : x, decimal text.  confidence : one-sided, how often
+    the FAR of such a threshold is at most x among samples of other people; draws : of people, for
+    the interval of FNMR.  How people share false accepts is measured at the FAR asked for, so the
+    bound rises with the accepts, and the threshold falls as x rises.  It holds for people such as
+    these: of a kind that is less than 3 in N of all people, N may hold none.
+    ProtocolError unless 0.5 <= confidence < 1, or where the outcomes end before.
+    """
+    if not 0.5 <= confidence < 1:
+        raise ProtocolError(f"a confidence of {confidence:g}", "give 0.95, or 0.5 to 1")
+    sample = reaching(sample_of(outcomes), f"tpr@far={far}")
+    allowed, stored = false_accepts_allowed(far, sample.impostors), len(sample.impostor)
+    if allowed >= stored < sample.impostors:
+        raise ProtocolError(f"the outcomes end before FAR {far}")
+    shared, most = sharing(sample, allowed), float(Fraction(far) * sample.impostors)
+    if upper_mean(0, shared, confidence) > most:
+        return _unsupported(sample, far, confidence, shared)
+    count = bisect_right(range(allowed), most, key=lambda k: upper_mean(k + 1, shared, confidence))
+    threshold = threshold_above(sample.impostor[count] if count < stored else -np.inf)
+    accepts = int(np.count_nonzero(sample.impostor >= threshold))
+    true = int(np.count_nonzero(sample.genuine >= threshold))
+    found = error_estimates(threshold, true, accepts, len(sample.genuine), sample.impostors)
+    name = f"fnmr@threshold={threshold_text(threshold)}"
+    fnmr = with_intervals({name: found[name]}, outcomes, draws=draws)[name]
+    return SafeThreshold(
+        confidence=confidence,
+        threshold=threshold,
+        far=accepts / sample.impostors,
+        far_high=min(1.0, upper_mean(accepts, shared, confidence) / sample.impostors),
+        false_accepts=accepts,
+        largest=shared.largest,
+        fnmr=fnmr.value,
+        fnmr_low=fnmr.low,
+        fnmr_high=fnmr.high,
+        note="" if sample.unit == "subject" else ALONE,
+    )
+
+
+def _unsupported(
+    sample: ComparisonSample, far: str, confidence: float, shared: Sharing
+) -> SafeThreshold:
+    """Say what is missing where the bound is above the FAR even without a false accept."""
+    n, least = sample.impostors, upper_mean(0, shared, confidence)
+    needed = math.ceil(least / Fraction(far))
+    note = (
+        f"without one false accept among {n:,} impostor comparisons FAR may still be "
+        f"{least / max(n, 1):.2g}; {far} takes about {needed:,} of them"
+    )
+    people = None
+    if sample.unit == "subject":
+        people = math.ceil(needed / n * sample.subjects) if n else None
+        note += f", and {people:,} people, not {sample.subjects:,}" if people else ""
+    return SafeThreshold(
+        confidence=confidence, largest=shared.largest, people=people, impostors=needed, note=note
+    )
 
 
 def measured_at(outcomes: Outcomes, far: str) -> Estimate | None:
@@ -71,11 +177,17 @@ def deployed_threshold(
         tpr_low=m.low,
         tpr_high=m.high,
         false_accepts=m.false_accepts,
+        independent=None if sample is None else _independent(sample, far, m.false_accepts or 0),
         impostors=sample.impostors if sample is not None else None,
         subjects=sample.subjects if sample is not None and sample.unit == "subject" else None,
         draws=DRAWS if drawn is not None else 0,
         note=m.note,
     )
+
+
+def _independent(sample: ComparisonSample, far: str, accepts: int) -> float:
+    """How many independent false accepts would vary as these do."""
+    return accepts / sharing(reaching(sample, f"tpr@far={far}"), accepts).per_accept
 
 
 def _ends(

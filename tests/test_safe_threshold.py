@@ -1,0 +1,199 @@
+"""The safe threshold: its bound on the FAR, its rule in the user's unit, its reasons for none."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2, norm
+
+from evalkit import report as reports
+from evalkit.cli import run
+from evalkit.cli.threshold import operating_point, operating_row
+from evalkit.errors import ProtocolError, ReportError
+from evalkit.protocols import score
+from evalkit.protocols.uncertainty.deployed_threshold import safe_threshold
+from evalkit.protocols.uncertainty.false_matches import (
+    Sharing,
+    mean_bounds,
+    sharing,
+    upper_mean,
+)
+from evalkit.protocols.uncertainty.outcomes import PairOutcomes
+from evalkit.protocols.uncertainty.sample import sample_of
+from evalkit.types import Report
+
+Two = tuple[Report, Report]
+
+
+def strangers(impostor: np.ndarray) -> PairOutcomes:
+    """Impostor pairs of people who are in no other pair, and four genuine pairs."""
+    values = np.concatenate([np.full(4, 9.0), impostor])
+    return PairOutcomes(score=values, genuine=np.arange(len(values)) < 4)
+
+
+def crowd(rng: np.random.Generator, wolves: int = 0, pairs: int = 20_000) -> PairOutcomes:
+    """Draw impostor pairs of 300 people; the first few are taken for others."""
+    i, j = rng.integers(0, 300, pairs), rng.integers(1, 300, pairs)
+    j = (i + j) % 300
+    s = rng.normal(size=pairs) + 2 * ((i < wolves) | (j < wolves))
+    return PairOutcomes(
+        score=np.concatenate([np.full(4, 9.0), s]),
+        genuine=np.arange(pairs + 4) < 4,
+        left=np.concatenate([np.arange(4), i]),
+        right=np.concatenate([np.arange(4), j]),
+        left_subject=np.concatenate([np.arange(4), i]),
+        right_subject=np.concatenate([np.arange(4), j]),
+    )
+
+
+@given(st.integers(0, 50), st.floats(0.5, 0.999))
+def test_independent_accepts_have_the_exact_poisson_bound(count: int, confidence: float) -> None:
+    exact = chi2.ppf(confidence, 2 * (count + 1)) / 2
+    assert upper_mean(count, Sharing(), confidence) == pytest.approx(exact)
+    low, high = mean_bounds(count, Sharing(), 2 * confidence - 1)
+    assert high == pytest.approx(exact)
+    assert low == pytest.approx(chi2.ppf(1 - confidence, 2 * count) / 2 if count else 0)
+
+
+@given(st.floats(1, 50), st.integers(1, 200), st.floats(0.5, 0.99))
+def test_the_bound_rises_with_the_accepts(per: float, largest: int, confidence: float) -> None:
+    bounds = [upper_mean(k, Sharing(per, largest), confidence) for k in range(200)]
+    assert (np.diff(bounds) > 0).all()
+    assert bounds[0] >= largest * -np.log1p(-confidence) * (1 - 1e-9)
+
+
+def test_the_rule_of_three() -> None:
+    impostor = np.random.default_rng(0).normal(size=3000)
+    found = safe_threshold(strangers(impostor), "1e-3")
+    assert (found.false_accepts, found.largest) == (0, 1)
+    assert found.threshold == np.nextafter(impostor.max(), np.inf)
+    assert found.far_high == pytest.approx(-np.log(0.05) / 3000)
+    none = safe_threshold(strangers(impostor[:2000]), "1e-3")
+    assert none.threshold is None and none.impostors == 2996
+    assert "takes about 2,996 of them" in none.note
+
+
+def test_it_is_the_lowest_threshold_whose_bound_is_kept() -> None:
+    o = crowd(np.random.default_rng(1))
+    sample = sample_of(o)
+    shared = sharing(sample, 200)
+    found = safe_threshold(o, "1e-2")
+    assert found.threshold is not None and found.false_accepts is not None
+    assert found.false_accepts == np.count_nonzero(o.score[~o.genuine] >= found.threshold) < 200
+    most = 0.01 * sample.impostors
+    assert upper_mean(found.false_accepts, shared, 0.95) <= most
+    assert upper_mean(found.false_accepts + 1, shared, 0.95) > most
+    thresholds = [safe_threshold(o, far).threshold for far in ("5e-3", "1e-2", "2e-2", "1e-1")]
+    assert thresholds == sorted(thresholds, reverse=True)
+    surer = safe_threshold(o, "1e-2", 0.99)
+    assert surer.threshold is not None and surer.threshold > found.threshold
+
+
+def test_people_who_are_taken_for_others_are_counted_once() -> None:
+    rng = np.random.default_rng(2)
+    same, wolves = crowd(rng), crowd(rng, wolves=6)
+    shares = [sharing(sample_of(o), 200) for o in (same, wolves)]
+    assert shares[0].per_accept < 2 and shares[1].per_accept > 5
+    assert shares[1].largest > 20
+    found = [safe_threshold(o, "1e-2").false_accepts or 0 for o in (same, wolves)]
+    assert found[0] > 150 and found[1] < 100
+
+
+def test_the_true_far_is_kept_where_the_measured_threshold_exceeds_it() -> None:
+    rng = np.random.default_rng(3)
+    kept = [safe_threshold(crowd(rng, pairs=10_000), "1e-3", draws=2).threshold for _ in range(60)]
+    assert np.mean([norm.sf(t or np.inf) <= 1e-3 for t in kept]) >= 0.95
+
+
+@pytest.mark.parametrize("confidence", [0.3, 1.0, float("nan")])
+def test_a_confidence_is_a_share(confidence: float) -> None:
+    with pytest.raises(ProtocolError, match="a confidence of"):
+        safe_threshold(strangers(np.arange(10.0)), "0.5", confidence)
+
+
+def test_the_command_prints_both_thresholds(
+    tmp_path: Path, two_reports: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.json"
+    reports.write(two_reports[0], path)
+    assert run(["threshold", str(path), "--far", "1e-1", "--json"]) == 0
+    point = json.loads(capsys.readouterr().out)
+    safe = point["safe"]
+    assert safe["confidence"] == 0.95
+    assert safe["threshold"] > point["threshold"] and safe["far_high"] <= 0.1
+    assert safe["fnmr_low"] <= safe["fnmr"] <= safe["fnmr_high"]
+    assert run(["threshold", str(path), "--far", "1e-1", "--confidence", "0.9"]) == 0
+    out = capsys.readouterr().out
+    assert f"accept if and only if score >= {point['threshold']!r}" in out
+    assert "safe: FAR <= 1e-1 at 0.9 confidence" in out
+    assert run(["threshold", str(path), "--far", "1e-2"]) == 0
+    out = capsys.readouterr().out
+    assert "safe: none. without one false accept among 400 impostor comparisons" in out
+    assert "rule of 30: they weigh as" in out
+    assert run(["threshold", str(path)]) == 2
+    assert "give --far FAR, or --metric NAME" in capsys.readouterr().err
+
+
+def test_every_row_with_a_threshold_has_an_answer(
+    tmp_path: Path, two_reports: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = two_reports[0]
+    for name, m in report.metrics.items():
+        if m.threshold is not None:
+            row = operating_row(report, name)
+            assert (row["threshold"], row["accept"]) == (m.threshold, f"score >= {m.threshold!r}")
+    with pytest.raises(ReportError, match=r"has no threshold at 'auc' \(did you mean|known are"):
+        operating_row(report, "auc")
+    reports.write(report, tmp_path / "r.json")
+    assert run(["threshold", str(tmp_path / "r.json"), "--metric", "eer"]) == 0
+    assert f"score >= {report.metrics['eer'].threshold!r}" in capsys.readouterr().out
+
+
+def test_a_distance_stays_a_distance_and_accepts_the_same_pairs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    genuine = np.arange(6000) < 3000
+    distance = np.where(genuine, 0.5, 1.3) + 0.2 * rng.normal(size=6000)
+    lines = [f"{int(g)} {d!r}" for g, d in zip(genuine, distance.tolist(), strict=True)]
+    (tmp_path / "d.txt").write_text("\n".join(lines))
+    report = tmp_path / "r.json"
+    assert run(["score", str(tmp_path / "d.txt"), "--distance", "--out", str(report)]) == 0
+    capsys.readouterr()
+    for far in ("1e-2", "1e-3"):
+        assert run(["threshold", str(report), "--far", far, "--json"]) == 0
+        point = json.loads(capsys.readouterr().out)
+        for each in (point, point["safe"]):
+            rule, _, number = each["accept"].rpartition(" ")
+            assert rule == "distance <="
+            accepted = distance <= float(number)
+            assert np.count_nonzero(accepted & ~genuine) == each["false_accepts"]
+        tpr = np.mean(distance[genuine] <= float(point["accept"].rpartition(" ")[2]))
+        assert tpr == point["tpr"]
+
+
+def test_a_recipe_that_scores_squared_distances_says_so(two_reports: Two) -> None:
+    fields = {"recipe_fields": {"score": "-l2^2"}}
+    held = replace(two_reports[0], provenance={**two_reports[0].provenance, **fields})
+    threshold = held.metrics["tpr@far=1e-1"].threshold
+    assert threshold is not None
+    assert operating_point(held, "1e-1")["accept"] == f"squared distance <= {-threshold!r}"
+
+
+@pytest.mark.parametrize("smallest", [5e-324, -5e-324, 0.0, 1e-310])
+def test_thresholds_too_small_for_five_decimals_are_printed_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], smallest: float
+) -> None:
+    impostor = np.array([*np.linspace(-1, -0.5, 18), smallest, smallest])
+    s, genuine = np.concatenate([np.ones(20), impostor]), np.arange(40) < 20
+    report = score.evaluate(s, genuine, fars=("0.05",))
+    reports.write(report, tmp_path / "r.json")
+    assert run(["threshold", str(tmp_path / "r.json"), "--far", "0.05"]) == 0
+    out = capsys.readouterr().out
+    number = out.split("score >= ")[1].split("\n")[0]
+    at = report.metrics["tpr@far=0.05"].threshold
+    assert at is not None and ((s >= float(number)) == (s >= at)).all()
