@@ -8,7 +8,6 @@ enrolled images of other subjects that score strictly above its mate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.metrics import cmc, tpr_estimate
+from evalkit.protocols.metrics import Rates, cmc, rate_texts, tpr_estimate
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
@@ -38,7 +37,7 @@ def evaluate(
     subject: NDArray[np.integer[Any]],
     *,
     flip: Flip = "none",
-    fars: Sequence[str] = FARS,
+    fars: Rates = FARS,
     progress: Progress | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -53,7 +52,7 @@ def evaluate(
     and in all.  keys, images, set_name : as `verification.evaluate` takes them.
     ProtocolError where the arrays do not fit together.
     """
-    x = normalise(fuse(features, flip))
+    x, fars = normalise(fuse(features, flip)), rate_texts(fars)
     subject = identities(subject, len(x))
     mated = allpairs.genuine_pairs(subject)[0]
     tail = tail_length(fars, len(x) * (len(x) - 1) // 2 - len(mated))

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -87,8 +86,8 @@ def evaluate(
     trials: Sequence[Trial],
     *,
     flip: Flip = "none",
-    far: str = FAR,
-    fpir: str = FPIR,
+    far: str | float = FAR,
+    fpir: str | float = FPIR,
     seed: int = 0,
     engine: allpairs.Engine | None = None,
     keys: Names | None = None,
@@ -98,7 +97,8 @@ def evaluate(
     """Evaluate the trials.
 
     features : (N, D) or (N, V, D), not normalised; subject : (N,).  flip : how views are fused.
-    seed : of the draws for intervals.  engine : how all pairs are run; no number depends on it.
+    far, fpir : see `metrics.rate_text`.  seed : of the draws for intervals.
+    engine : how all pairs are run; no number depends on it.
     keys, images, set_name : as `verification.evaluate` takes them.
     ProtocolError where `validate` raises it, or a gallery has two images of one person.
     Metrics, each mu - sigma with the trials in `folds`: vr@far=1e-3, dir@fpir=1e-2,rank=1, and the
@@ -110,6 +110,7 @@ def evaluate(
     features = vectors(features)
     subject = identities(subject, len(features))
     validate(features, subject, trials)
+    far, fpir = metrics.rate_text(far), metrics.rate_text(fpir)
     x = normalise(fuse(features, flip))
     people, who = np.unique(subject, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -193,7 +194,7 @@ def _verified(pairs: SetOutcomes, far: str) -> dict[str, Estimate]:
     top = pairs.impostor_score[:count]
     top = np.append(top, np.full(count - len(top), -np.inf))  # failures
     ours = metrics.tpr_of_highest(far, genuine, top, impostors)
-    theirs = compat.blufr(genuine, top, str(Fraction(far) * impostors / count))
+    theirs = compat.blufr(genuine, top, metrics.exact_rate(far) * impostors / count)
     accepted = (theirs.false_accepts or 0) / impostors
     return {
         f"vr@far={far}": ours,

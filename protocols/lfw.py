@@ -11,7 +11,6 @@ perfect recognition scores 5,993 of 6,000, or 99.883 %.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +21,7 @@ from evalkit.arrays import labels, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names
 from evalkit.protocols import recipes, verification
+from evalkit.protocols.metrics import Rates
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.intervals import with_intervals
@@ -52,7 +52,7 @@ def evaluate(
     *,
     flip: Flip = "none",
     recipe: Recipe | None = None,
-    fars: Sequence[str | float] = FARS,
+    fars: Rates = FARS,
     threshold: float | None = None,
     errata: NDArray[np.bool_] | None = None,
     keys: Names | None = None,

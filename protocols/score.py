@@ -7,7 +7,6 @@ pairs, an upper bound that no deployed threshold reaches, and what older papers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs, of_rows
 from evalkit.protocols import verification
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.metrics import checked_scores
+from evalkit.protocols.metrics import Rates, checked_scores
 from evalkit.protocols.metrics.kfold import best_threshold, check_folds
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, to_arrays
@@ -49,7 +48,7 @@ def evaluate(
     *,
     pairs: PairSet | None = None,
     subject: NDArray[np.integer[Any]] | None = None,
-    fars: Sequence[str | float] = FARS,
+    fars: Rates = FARS,
     threshold: float | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -58,7 +57,7 @@ def evaluate(
     """Measure scored pairs.
 
     score : (P,) float64, -inf where the comparison failed.  genuine : (P,) bool, or 0 and 1.
-    fold : (P,) whole numbers.  fars : decimal texts, or floats that mean theirs.
+    fold : (P,) whole numbers.  fars : see `metrics.rate_texts`.
     pairs, subject : the images of each pair and the identity of each image, where they are known.
     threshold : as `verification.evaluate` takes it; of distances, minus theirs.
     Metrics: accuracy (only with folds), accuracy@threshold=best, auc, eer, tpr@far=x, and with a

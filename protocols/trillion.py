@@ -19,7 +19,6 @@ The ICCV 2019 Lightweight Face Recognition challenge used the same images at FAR
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.failures import count_failures_of_sets
+from evalkit.protocols.metrics import Rates, rate_text, rate_texts
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.one_to_many import mate_scores, ordered_genuine_pairs, tpr_by_far
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
@@ -59,8 +59,8 @@ def evaluate(
     features: NDArray[Any],
     subject: NDArray[np.integer[Any]],
     *,
-    fars: Sequence[str] = FARS,
-    fpir: str = FPIR,
+    fars: Rates = FARS,
+    fpir: str | float = FPIR,
     engine: allpairs.Engine | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -71,13 +71,15 @@ def evaluate(
     features : (N, D), not normalised.  subject : (N,) from 0; -1 = distractor.  engine : how all
     pairs are run; no number depends on it.
     keys, images, set_name : as `verification.evaluate` takes them.
-    fars, fpir : decimal texts.  ProtocolError where `validate` raises it, or without distractors.
+    fars, fpir : see `metrics.rate_texts`.
+    ProtocolError where `validate` raises it, or without distractors.
     Metrics: tpr@far=x, tpir@fpir=1e-3, rank-1@distractors=N.  A row that is not finite has no
     template: it is never accepted, and its genuine pairs all miss.
     """
     features = vectors(features, dimensions=(2,))
     subject = identities(subject, len(features))
     validate(features, subject)
+    fars, fpir = rate_texts(fars), rate_text(fpir)
     other = subject < 0
     if not other.any():
         raise ProtocolError(
@@ -144,7 +146,7 @@ def evaluate_one_set(
     features: NDArray[Any],
     subject: NDArray[np.integer[Any]],
     *,
-    fars: Sequence[str] = ONE_SET_FARS,
+    fars: Rates = ONE_SET_FARS,
     engine: allpairs.Engine | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -157,6 +159,7 @@ def evaluate_one_set(
     features = vectors(features, dimensions=(2,))
     subject = identities(subject, len(features))
     validate(features, subject)
+    fars = rate_texts(fars)
     x = normalise(features)
     i, j = ordered_genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))
     i, j = i[i < j], j[i < j]

@@ -21,6 +21,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
 from evalkit.protocols.failures import count_failures
+from evalkit.protocols.metrics import Rates
 from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.kfold import (
@@ -92,7 +93,7 @@ def evaluate(
     *,
     flip: Flip = "none",
     recipe: Recipe | None = None,
-    fars: Sequence[str | float] = FARS,
+    fars: Rates = FARS,
     threshold: float | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -164,7 +165,7 @@ def measures(
     score: NDArray[np.float64],
     genuine: NDArray[np.bool_],
     fold: NDArray[np.integer[Any]] | None,
-    fars: Sequence[str | float],
+    fars: Rates,
     *,
     threshold: float | None = None,
     by_fold: NDArray[np.float64] | None = None,
@@ -178,7 +179,7 @@ def measures(
     return {
         "accuracy": accuracy(score if by_fold is None else by_fold, genuine, fold, rule),
         **{m.grammar: m.of_scores(g, i) for m in METRICS if m.of_scores is not None},
-        **{f"tpr@far={metrics.rate_text(x)}": metrics.tpr_at_far(g, i, x) for x in fars},
+        **{f"tpr@far={x}": metrics.tpr_at_far(g, i, x) for x in metrics.rate_texts(fars)},
         **({} if threshold is None else metrics.errors_at(g, i, threshold)),
     }
 

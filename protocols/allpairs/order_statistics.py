@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +20,7 @@ from evalkit.protocols.allpairs.results import (
     operating_point,
 )
 from evalkit.protocols.allpairs.scan import Scan
-from evalkit.protocols.metrics import false_accepts_allowed, rate_text, threshold_above
+from evalkit.protocols.metrics import Rates, false_accepts_allowed, rate_texts, threshold_above
 from evalkit.types import Ints
 
 _TAIL_SHARE = 5e-4  # FARs up to here list all their false accepts, higher ones bracket the last
@@ -37,11 +36,11 @@ class Impostors:
         subject: Ints,
         y: Any,
         y_subject: Ints | None,
-        fars: Sequence[str | float],
+        fars: Rates,
         count: int,
         scan: Scan | None = None,
     ) -> None:
-        self.engine, self.fars, self.passed = engine, tuple(map(rate_text, fars)), 1
+        self.engine, self.fars, self.passed = engine, rate_texts(fars), 1
         self.scan = engine.scan(x, y) if scan is None else scan
         self.scores = scores = self.scan.scores
         self.subjects = subjects_of(scores, subject, y_subject)

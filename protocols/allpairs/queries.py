@@ -26,6 +26,7 @@ from evalkit.protocols.allpairs.order_statistics import Impostors
 from evalkit.protocols.allpairs.pilot import row_levels
 from evalkit.protocols.allpairs.results import Histogram, Pairs, Search, Verification, bin_edges
 from evalkit.protocols.allpairs.screening.choice import choose_screen
+from evalkit.protocols.metrics import Rates
 from evalkit.types import Floats, Ints, Progress
 
 
@@ -35,7 +36,7 @@ def verify(
     y: NDArray[Any] | None = None,
     y_subject: Ints | None = None,
     *,
-    fars: Sequence[str | float],
+    fars: Rates,
     count: int = 0,
     progress: Progress | None = None,
     engine: Engine | None = None,
@@ -118,7 +119,7 @@ def search(
     *,
     probe_subject: Ints | None = None,
     gallery_subject: Ints | None = None,
-    fars: Sequence[str | float] = (),
+    fars: Rates = (),
     count: int = 0,
     progress: Progress | None = None,
     engine: Engine | None = None,

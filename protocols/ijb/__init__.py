@@ -25,7 +25,7 @@ from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.failures import count_failures
 from evalkit.protocols.ijb import pair_scores
 from evalkit.protocols.ijb.templates import Pooling, Templates, pool
-from evalkit.protocols.metrics import compat
+from evalkit.protocols.metrics import Rates, compat, rate_texts
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, to_arrays
@@ -59,7 +59,7 @@ def verify(
     right: Ints,
     genuine: NDArray[np.bool_],
     *,
-    fars: Sequence[str] = FARS,
+    fars: Rates = FARS,
     nearest: bool = False,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -68,14 +68,14 @@ def verify(
     """Compare listed pairs of templates: ids left and right, (P,); genuine, (P,) bool.
 
     templates : as `pool` makes them; a pair of one without a vector is rejected and counted.
-    fars : decimal texts.  ProtocolError names a template that has no images.
+    fars : see `metrics.rate_texts`.  ProtocolError names a template that has no images.
     keys, images, set_name : of the images in the order in which they were pooled, as
     `verification.evaluate` takes them.
     Metrics: tpr@far=x; with `nearest` also tpr@far=x,rule=nearest-far, the rule of InsightFace's
     scripts, on impostor scores in float32 (theirs are float64, so a pair at the border may swap).
     """
     pairs = PairSet(templates.rows(left), templates.rows(right), genuine)
-    genuine = pairs.genuine
+    genuine, fars = pairs.genuine, rate_texts(fars)
     scored = pair_scores.screen(templates.vectors, pairs)
     found = {f"tpr@far={far}": pair_scores.tpr_at_far(scored, far) for far in fars}
     if nearest:
@@ -129,7 +129,7 @@ def identify(
     probe: Enrolled,
     *,
     depths: Sequence[int] = DEPTHS,
-    fpirs: Sequence[str] = FPIRS,
+    fpirs: Rates = FPIRS,
     insightface: bool = False,
     engine: allpairs.Engine | None = None,
     keys: Names | None = None,
@@ -138,9 +138,9 @@ def identify(
 ) -> Report:
     """Search with every probe template in every gallery.
 
-    templates : as `pool` makes them.  fpirs : decimal texts; depths : the k of rank-k.  engine :
-    how the searches are run; no number depends on it.  ProtocolError without a gallery, for a
-    subject in two, and for a template without images.
+    templates : as `pool` makes them.  fpirs : see `metrics.rate_texts`; depths : the k of rank-k.
+    engine : how the searches are run; no number depends on it.  ProtocolError without a gallery,
+    for a subject in two, and for a template without images.
     Metrics: rank-k = probes whose mate has fewer than k entries of other subjects scoring above
     it, over all searches that have a mate; tpir@fpir=x = mean over the galleries of
     `metrics.dir_at_fpir` (each gallery's own in `folds`), FPIR over the probes without a mate in
@@ -148,6 +148,7 @@ def identify(
     insightface : adds tpir@fpir=x,rule=insightface.  keys, images, set_name : as `verify` takes
     them.
     """
+    fpirs = rate_texts(fpirs)
     if not galleries:
         raise ProtocolError("there is no gallery")
     enrolled, times = np.unique(
@@ -274,7 +275,7 @@ def insightface_tpir(
     mate: NDArray[np.float64],
     impostor: NDArray[np.float64],
     nonmate: NDArray[np.float64],
-    fpir: str,
+    fpir: str | float,
 ) -> Estimate:
     """TPIR as InsightFace's ijb_evals.py takes it: strictly above its floor(x N)-th best non-mate.
 

@@ -7,7 +7,6 @@ is within twice that of the wanted order statistic are scored exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics import false_accepts_allowed, threshold_above, tpr_estimate
+from evalkit.protocols.metrics import (
+    Rates,
+    false_accepts_allowed,
+    rate_texts,
+    threshold_above,
+    tpr_estimate,
+)
 from evalkit.protocols.metrics.similarity import exact_scores, failed
 from evalkit.protocols.uncertainty.from_sets import SAMPLED
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes
@@ -46,7 +51,7 @@ class ScreenedPairs:
 LONGEST_TAIL = 4_000_000  # impostor pairs kept at most
 
 
-def outcomes(scored: ScreenedPairs, pairs: PairSet, fars: Sequence[str]) -> SetOutcomes:
+def outcomes(scored: ScreenedPairs, pairs: PairSet, fars: Rates) -> SetOutcomes:
     """Keep what intervals and paired tests need: genuine and highest impostor scores.
 
     Rows joined by genuine pairs are one person.  Kept are about twice the false accepts that the
@@ -56,7 +61,7 @@ def outcomes(scored: ScreenedPairs, pairs: PairSet, fars: Sequence[str]) -> SetO
     """
     person = np.unique(people_of_pairs(pairs.left, pairs.right, pairs.genuine), return_inverse=True)
     who, n = person[1], len(scored.impostor)
-    needed = [min(2 * false_accepts_allowed(far, n) + 100, n) for far in fars]
+    needed = [min(2 * false_accepts_allowed(far, n) + 100, n) for far in rate_texts(fars)]
     count = max((k for k in needed if k <= LONGEST_TAIL), default=0)
     # All that may be among the `count` highest: within twice the screen's error of the last.
     bar = np.partition(scored.impostor, n - count)[n - count] if count else np.inf
@@ -128,7 +133,7 @@ def screen(x: NDArray[np.float32], pairs: PairSet, threads: int = 2) -> Screened
     return ScreenedPairs(x, genuine, impostor, left, right, error)
 
 
-def tpr_at_far(scored: ScreenedPairs, far: str) -> Estimate:
+def tpr_at_far(scored: ScreenedPairs, far: str | float) -> Estimate:
     """TPR at the lowest threshold whose measured FAR is at most x: as `metrics.tpr_at_far`."""
     n = len(scored.impostor)
     k = false_accepts_allowed(far, n)

@@ -31,6 +31,7 @@ from evalkit.protocols import allpairs
 from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.megaface.devkit import project, roc
 from evalkit.protocols.megaface.noise_lists import CleaningRule, Noises, clean
+from evalkit.protocols.metrics import Rates, rate_texts
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.one_to_many import mate_scores, ordered_genuine_pairs, tpr_by_far
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
@@ -75,7 +76,7 @@ def evaluate(
     *,
     noises: Noises | None = None,
     model: JointBayesian | None = None,
-    fars: Sequence[str] = FARS,
+    fars: Rates = FARS,
     depths: Sequence[int] = RANKS,
     engine: allpairs.Engine | None = None,
     keys: Names | None = None,
@@ -94,7 +95,8 @@ def evaluate(
 
     keys, images, set_name : of the probes, as `verification.evaluate` takes them;
     distractor_keys, distractor_images : of each set of distractors, by its parameters.
-    fars : decimal texts; depths : the k of rank-k.  ProtocolError where `validate` raises it.
+    fars : see `metrics.rate_texts`; depths : the k of rank-k.
+    ProtocolError where `validate` raises it.
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
     the TPR that the devkit's own curve shows (`devkit.roc.read_off`).  A probe or distractor
     without a template (NaN) is never accepted and never outranks a mate; its own searches all miss.
@@ -108,6 +110,7 @@ def evaluate(
         name: vectors(x, f"{name}: distractors", dimensions=(2,)) for name, x in distractors.items()
     }
     validate(probe, subject, distractors)
+    fars = rate_texts(fars)
     if noises is not None and model is not None:
         raise ProtocolError(
             "the noise lists' rules are made for cosines, not for a Joint Bayesian model",

@@ -10,6 +10,7 @@ Rates come from integer counts and one division.  Nothing depends on a grid of t
 
 from evalkit.protocols.metrics.curves import Det, Roc, auc, det, eer, roc
 from evalkit.protocols.metrics.operating_point import (
+    Rates,
     checked_scores,
     checked_threshold,
     dir_at_fpir,
@@ -19,6 +20,7 @@ from evalkit.protocols.metrics.operating_point import (
     false_accepts_allowed,
     few_false_accepts,
     rate_text,
+    rate_texts,
     threshold_above,
     threshold_at_far,
     threshold_text,
@@ -30,6 +32,7 @@ from evalkit.protocols.metrics.ranks import cmc, mate_rank
 
 __all__ = [
     "Det",
+    "Rates",
     "Roc",
     "auc",
     "checked_scores",
@@ -45,6 +48,7 @@ __all__ = [
     "few_false_accepts",
     "mate_rank",
     "rate_text",
+    "rate_texts",
     "roc",
     "threshold_above",
     "threshold_at_far",

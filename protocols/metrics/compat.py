@@ -10,7 +10,6 @@ as scores with a minus sign.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -22,7 +21,13 @@ from evalkit.arrays import array, labels
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.curves import roc
 from evalkit.protocols.metrics.kfold import ThresholdRule, check_folds
-from evalkit.protocols.metrics.operating_point import checked_scores
+from evalkit.protocols.metrics.operating_point import (
+    Rates,
+    checked_scores,
+    exact_rate,
+    rate_text,
+    rate_texts,
+)
 from evalkit.types import Estimate
 
 Scores = NDArray[np.float64]
@@ -116,7 +121,9 @@ THRESHOLD_RULES: dict[str, ThresholdRule] = {
 }
 
 
-def facenet_val(scores: ArrayLike, genuine: ArrayLike, fold: ArrayLike, far: str) -> Estimate:
+def facenet_val(
+    scores: ArrayLike, genuine: ArrayLike, fold: ArrayLike, far: str | float
+) -> Estimate:
     """Compute "VAL@FAR": the threshold is interpolated on nine folds, TPR taken on the tenth.
 
     scores = minus the squared distance; genuine, fold as `kfold.decisions` takes them; far :
@@ -129,13 +136,13 @@ def facenet_val(scores: ArrayLike, genuine: ArrayLike, fold: ArrayLike, far: str
     plateaus of FAR since SciPy 1.9; `numpy.interp` gives what it gave.
     """
     s, g, f = _folded(scores, genuine, fold)
-    t = -FACENET_VAL_GRID
+    t, x = -FACENET_VAL_GRID, float(exact_rate(far))
     val, fars = [], []
     for k in np.unique(f):
         train, test = f != k, f == k
         of_far = _accepts(np.sort(s[train & ~g]), _above(t)) / np.count_nonzero(train & ~g)
-        reached = of_far.max() >= float(Fraction(far))
-        at = np.interp(float(Fraction(far)), of_far, FACENET_VAL_GRID) if reached else 0.0
+        reached = of_far.max() >= x
+        at = np.interp(x, of_far, FACENET_VAL_GRID) if reached else 0.0
         val.append(np.count_nonzero(s[test & g] > -at) / np.count_nonzero(test & g))
         fars.append(np.count_nonzero(s[test & ~g] > -at) / np.count_nonzero(test & ~g))
     return Estimate(
@@ -194,7 +201,9 @@ def facenet_eer(far: Scores, tpr: Scores) -> Estimate:
     return Estimate(value=float(brentq(gap, 0.0, 1.0)), n=len(far))
 
 
-def nearest_far(genuine: ArrayLike, impostor: ArrayLike, far: str, drop: bool = True) -> Estimate:
+def nearest_far(
+    genuine: ArrayLike, impostor: ArrayLike, far: str | float, drop: bool = True
+) -> Estimate:
     """TPR at the ROC point whose FAR is nearest to x, above or below: the IJB scripts' rule.
 
     genuine : (G,), impostor : (I,) scores; far : decimal text.  None without genuine comparisons.
@@ -203,13 +212,13 @@ def nearest_far(genuine: ArrayLike, impostor: ArrayLike, far: str, drop: bool = 
     accepted at the curve's end.
     Reference: insightface recognition/_evaluation_/ijb/ijb_11.py; AdaFace, FaceX-Zoo, CVLface.
     """
-    return nearest_fars(genuine, impostor, (far,), drop)[far]
+    return nearest_fars(genuine, impostor, far, drop)[rate_text(far)]
 
 
 def nearest_fars(
-    genuine: ArrayLike, impostor: ArrayLike, fars: Sequence[str], drop: bool = True
+    genuine: ArrayLike, impostor: ArrayLike, fars: Rates, drop: bool = True
 ) -> dict[str, Estimate]:
-    """Give `nearest_far` of several FARs, from one sort of the scores."""
+    """Give `nearest_far` of several FARs, by their decimal texts, from one sort of the scores."""
     r = roc(genuine, impostor)
     n, mates = r.impostor, r.genuine
     fp, tp = np.append(r.false_accepts, n), np.append(r.true_accepts, mates)
@@ -224,8 +233,8 @@ def nearest_fars(
         fp, tp, threshold = fp[keep], tp[keep], threshold[keep]
     realised = fp / (n or np.nan)
     found = {}
-    for far in fars:
-        k = len(fp) - 1 - int(np.argmin(np.abs(realised[::-1] - float(Fraction(far)))))
+    for far in rate_texts(fars):
+        k = len(fp) - 1 - int(np.argmin(np.abs(realised[::-1] - float(exact_rate(far)))))
         found[far] = Estimate(
             value=float(tp[k] / mates) if mates else None,
             n=mates + n,
@@ -236,15 +245,17 @@ def nearest_fars(
     return found
 
 
-def blufr(genuine: ArrayLike, impostor: ArrayLike, far: str) -> Estimate:
+def blufr(genuine: ArrayLike, impostor: ArrayLike, far: str | float | Fraction) -> Estimate:
     """TPR at the round(x N)-th largest impostor score, which is accepted, and all equal ones.
 
-    genuine : (G,), impostor : (I,) scores; far : text that `Fraction` reads.  Half is rounded up,
-    as MATLAB does.  For 0 the threshold lies above every impostor.  None where a class is empty.
+    genuine : (G,), impostor : (I,) scores; far : decimal text, or x itself.  Half is rounded up,
+    as MATLAB does.  Where that is 0 the threshold lies above every impostor.  None where a class
+    is empty.
     Reference: BLUFR 1.0, EvalROC.m [Liao et al. 2014].
     """
     g, i = checked_scores(genuine, "genuine"), np.sort(checked_scores(impostor, "impostor"))
-    k = math.floor(Fraction(far) * len(i) + Fraction(1, 2))
+    x = far if isinstance(far, Fraction) else exact_rate(far)
+    k = math.floor(x * len(i) + Fraction(1, 2))
     if not len(g) or not len(i):
         return Estimate(value=None, n=len(g) + len(i), note="a class has no comparisons")
     t = float(i[len(i) - k]) if k else float(np.nextafter(i[-1], np.inf))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -23,6 +24,10 @@ from evalkit.types import Estimate
 
 FEW_FALSE_ACCEPTS = 10  # fewer do not say what the next sample of impostors would let through
 _RATE = re.compile(r"-?[0-9./]{1,30}([eE][+-]?[0-9]{1,3})?")
+
+
+# FARs or FPIRs as a caller may give them: one, or several
+Rates = str | float | Sequence[str | float]
 
 
 def checked_scores(values: ArrayLike, what: str) -> NDArray[np.float64]:
@@ -39,12 +44,33 @@ def checked_scores(values: ArrayLike, what: str) -> NDArray[np.float64]:
 
 
 def rate_text(rate: str | float) -> str:
-    """Spell a FAR or FPIR as decimal text; a float is the shortest text that Python reads as it.
+    """Spell a FAR or FPIR as decimal text; a float is the shortest text that is read as it.
+
+    ProtocolError where it is none, as from `exact_rate`.
 
     >>> rate_text("1e-3"), rate_text(1e-3), rate_text(1e-5)
     ('1e-3', '0.001', '1e-05')
     """
-    return float.__repr__(rate) if isinstance(rate, float) else rate
+    text = str(rate) if isinstance(rate, np.floating) else rate
+    text = float.__repr__(text) if isinstance(text, float) else text
+    _fraction(text)
+    return text
+
+
+def rate_texts(rates: Rates) -> tuple[str, ...]:
+    """Spell FARs or FPIRs as `rate_text` does, in their order; one alone is a list of one.
+
+    >>> rate_texts("1e-3"), rate_texts([1e-3, "0.1"]), rate_texts([])
+    (('1e-3',), ('0.001', '0.1'), ())
+    """
+    if isinstance(rates, str | float | np.floating):
+        return (rate_text(rates),)
+    try:
+        several = tuple(rates)
+    except TypeError:
+        kind = type(rates).__name__
+        raise ProtocolError(f"a {kind} where FARs belong", 'give ["1e-3", "1e-4"]') from None
+    return tuple(map(rate_text, several))
 
 
 def exact_rate(text: str | float) -> Fraction:
@@ -55,7 +81,10 @@ def exact_rate(text: str | float) -> Fraction:
     ProtocolError unless 0 < x <= 1 and the text is what somebody would write: an exponent of nine
     digits would take hours.
     """
-    text = rate_text(text)
+    return _fraction(rate_text(text))
+
+
+def _fraction(text: str) -> Fraction:
     try:
         if not isinstance(text, str) or not _RATE.fullmatch(text):
             raise ValueError
@@ -121,11 +150,11 @@ def tpr_at_far(genuine: ArrayLike, impostor: ArrayLike, far: str | float) -> Est
     threshold = threshold_at_far(i, far)
     bar = np.inf if threshold is None else threshold
     true, false = (int(np.count_nonzero(s >= bar)) for s in (g, i))
-    return tpr_estimate(rate_text(far), threshold, true, len(g), false, len(i))
+    return tpr_estimate(far, threshold, true, len(g), false, len(i))
 
 
 def tpr_of_highest(
-    far: str, genuine: NDArray[np.float64], highest: NDArray[np.float64], impostor: int
+    far: str | float, genuine: NDArray[np.float64], highest: NDArray[np.float64], impostor: int
 ) -> Estimate:
     """TPR at a FAR as `tpr_at_far` states it, where only the highest impostor scores are at hand.
 
@@ -158,7 +187,7 @@ def few_false_accepts(count: int) -> str:
 
 
 def tpr_estimate(
-    far: str,
+    far: str | float,
     threshold: float | None,
     true_accepts: int,
     genuine: int,
@@ -172,6 +201,7 @@ def tpr_estimate(
     words : what a note calls the rate and the trials of either kind.
     """
     rate, mates, trials = words
+    far = rate_text(far)
     allowed = false_accepts_allowed(far, impostor)
     n = genuine + impostor
     if allowed == 0 or threshold is None:
@@ -245,7 +275,11 @@ def error_estimates(
 
 
 def dir_at_fpir(
-    mate_score: ArrayLike, rank: ArrayLike, highest_nonmate: ArrayLike, fpir: str, within: int = 1
+    mate_score: ArrayLike,
+    rank: ArrayLike,
+    highest_nonmate: ArrayLike,
+    fpir: str | float,
+    within: int = 1,
 ) -> Estimate:
     """DIR@FPIR=x: detection and identification rate of an open-set search.
 

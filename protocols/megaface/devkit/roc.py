@@ -8,14 +8,13 @@ of the product's; what may be among the highest is then scored as the devkit doe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.megaface.devkit import ROC_PROBES, Points, Projected, pair_scores, roc_counts
-from evalkit.protocols.metrics import false_accepts_allowed
+from evalkit.protocols.metrics import Rates, false_accepts_allowed, rate_texts
 from evalkit.types import Estimate
 
 _ROUNDOFF = 2.0**-24
@@ -26,7 +25,7 @@ def read_off(
     probe: Projected,
     subject: NDArray[np.integer[Any]],
     distractor: Projected,
-    fars: Sequence[str],
+    fars: Rates,
 ) -> tuple[dict[str, Estimate], Points]:
     """TPR at each FAR as published tables read it, and the curve's points ([FAR], [TPR]) to there.
 
@@ -37,7 +36,7 @@ def read_off(
     """
     first = probe[:ROC_PROBES]
     impostors = len(first) * len(distractor)
-    allowed = {far: false_accepts_allowed(far, impostors) for far in fars}
+    allowed = {far: false_accepts_allowed(far, impostors) for far in rate_texts(fars)}
     count = min(max(allowed.values(), default=0) + 1, impostors)
     top = highest(first, distractor, count)
     i, j = np.nonzero(np.triu(np.equal.outer(subject, subject), 1))
