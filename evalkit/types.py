@@ -126,17 +126,20 @@ class Estimate:
 
     def __str__(self) -> str:
         """One line: value, standard error, interval, and what supports them."""
-        line = "no value" if self.value is None else f"{self.value:.5g}"
+        shown = ["no value" if self.value is None else f"{self.value:.5g}"]
         if self.standard_error is not None:
-            line += f" ± {self.standard_error:.2g}"
+            shown[0] += f" ± {self.standard_error:.2g} (standard error)"
         if self.low is not None and self.high is not None:
-            line += f" [{self.low:.5g}, {self.high:.5g}]"
-        support = [line, f"n={self.n:,}"]
+            level = self.interval.partition("%")[0] if "%" in self.interval else "95"
+            shown.append(f"{level} % interval [{self.low:.5g}, {self.high:.5g}]")
+        shown.append(f"n={self.n:,}")
+        if self.people is not None:
+            shown.append(f"{self.people:,} people")
         if self.threshold is not None:
-            support.append(f"threshold {self.threshold:.5g}")
+            shown.append(f"threshold {self.threshold:.5g}")
         if self.false_accepts is not None:
-            support.append(f"{self.false_accepts:,} false accepts")
-        return printable(", ".join(support + ([self.note] if self.note else [])))
+            shown.append(f"{self.false_accepts:,} false accepts")
+        return printable(", ".join(shown + ([self.note] if self.note else [])))
 
     def __repr__(self) -> str:
         return f"<Estimate {self}>"
@@ -215,7 +218,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         """Lay the metrics out for a notebook; every text is escaped."""
-        return str(_above("evalkit.report.notebook:html_table")(self))
+        return str(_above("evalkit.report.table:html_table")(self))
 
     def table(self, title: str = "") -> str:
         """Lay the metrics out as the text that every command prints."""

@@ -108,7 +108,8 @@ PLAIN = shown("a", "a", "a")
 def test_no_text_of_a_stranger_is_more_than_text(name: str, note: str, key: str) -> None:
     for where, text in shown(name, note, key).items():
         lines = text.split("\n")
-        assert len(lines) == PLAIN[where].count("\n") + 1, where
+        # a table breaks what is too long for its line
+        assert len(lines) == PLAIN[where].count("\n") + 1 or where == "table"
         for line in lines:
             assert line.isprintable(), where
             assert not line.lstrip().startswith("::") or where == "annotations"

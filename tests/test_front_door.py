@@ -93,9 +93,10 @@ def test_a_report_and_an_estimate_read_as_one_line(report: Report) -> None:
     m = report["tpr@far=1e-2"]
     assert m.low is not None and m.high is not None and m.threshold is not None
     assert str(m) == (
-        f"{m.value:.5g} [{m.low:.5g}, {m.high:.5g}], n=800, threshold {m.threshold:.5g}, "
-        f"{m.false_accepts} false accepts, {m.note}"
+        f"{m.value:.5g}, 95 % interval [{m.low:.5g}, {m.high:.5g}], n=800, {m.people} people, "
+        f"threshold {m.threshold:.5g}, {m.false_accepts} false accepts, {m.note}"
     )
+    assert re.match(r"0\.\d+ ± 0\.\d+ \(standard error\), 95 %", str(report["accuracy"]))
     assert repr(m) == f"<Estimate {m}>"
     assert str(Estimate(value=None, note="no\nimpostors")) == "no value, n=0, no\\nimpostors"
     assert re.fullmatch(
@@ -128,7 +129,7 @@ def test_a_report_is_kept_and_read_under_the_same_name(report: Report, tmp_path:
 
 def test_the_table_is_that_of_the_commands(report: Report) -> None:
     assert report.table() == table(report)
-    assert report.table("mine").startswith("mine\n  accuracy")
+    assert report.table("mine").startswith("mine\n ")
 
 
 def test_a_notebook_shows_a_table_in_which_every_text_is_escaped(report: Report) -> None:

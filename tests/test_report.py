@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,18 @@ from hypothesis import strategies as st
 
 from evalkit import report as reports
 from evalkit.errors import ReportError
-from evalkit.report.table import interval_of_points, points, table, threshold
+from evalkit.protocols.metrics import few_false_accepts
+from evalkit.protocols.metrics.vocabulary import METRICS
+from evalkit.report.markdown import report_markdown
+from evalkit.report.table import (
+    WIDTH,
+    html_table,
+    interval_of_points,
+    notes,
+    points,
+    table,
+    threshold,
+)
 from evalkit.types import Estimate, Failures, Report
 
 REPORT = Report(
@@ -73,11 +85,9 @@ def test_nothing_half_written_is_left(tmp_path: Path) -> None:
 
 
 def test_a_threshold_that_accepts_everybody_is_no_line_of_digits() -> None:
-    assert [threshold(t) for t in (0.123456, -2.0, np.finfo(float).min)] == [
-        "0.12346",
-        "-2.00000",
-        "-1.7977e+308",
-    ]
+    given = (0.123456, -2.0, 0.0, 5e-324, np.finfo(float).min)
+    spelled = ["0.12346", "-2.00000", "0.00000", "4.9407e-324", "-1.7977e+308"]
+    assert [threshold(t) for t in given] == spelled
 
 
 def test_the_table_shows_numbers_and_reasons() -> None:
@@ -91,3 +101,65 @@ def test_a_difference_of_percent_is_in_points() -> None:
     assert points("accuracy", -0.0053, "+") == "-0.53 points"
     assert points("auc", 0.00082) == "0.00082"
     assert interval_of_points("tpr@far=1e-3", -0.0688, 0.0214) == "-6.88 to +2.14"
+
+
+def test_a_table_fits_a_terminal_whatever_is_measured() -> None:
+    """Names of every protocol, in a report that has all that a row may have."""
+    of = "distractors=1000000"
+    names = [m.grammar.replace("FAR", "1e-6").replace("FPIR", "1e-2") for m in METRICS]
+    names += [f"tpr@far=1e-6,{of},rule=devkit", f"rank-1@{of}", "tpr@far=1e-7@pairs=all"]
+    note = "the devkit's curve: its first 100 probes, of 3 people: no interval"
+    full = Estimate(
+        **{"value": 0.5, "low": 0.25, "high": 1.0, "n": 10**12, "people": 690572, "note": note},
+        **{"threshold": -float(np.finfo(float).max), "false_accepts": 10**6},
+    )
+    none = Estimate(value=None, n=10**12, note=note)
+    held = {name: none if k % 3 == 0 else full for k, name in enumerate(names)}
+    lines = table(dataclasses.replace(REPORT, metrics=held), "all").split("\n")
+    assert max(map(len, lines)) <= WIDTH
+    for name in names:
+        assert sum(line[2:].startswith(f"{name} ") or line[2:] == name for line in lines) == 1, name
+
+
+RENDERERS = {
+    "terminal": table,
+    "Markdown": report_markdown,
+    "notebook": html_table,
+    "page": lambda report: page_of(report),
+    "page of several": lambda report: page_of(report, report),
+}
+
+
+def page_of(*reports: Report) -> str:
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    from evalkit.report.page import page
+
+    return page(reports)
+
+
+@pytest.mark.parametrize("where", RENDERERS)
+def test_every_table_says_what_decides(where: str) -> None:
+    """People beside n, what ± and brackets are, few accepts once, and what the metric is."""
+    few = Estimate(
+        **{"value": 0.985, "low": 0.961, "high": 0.995, "n": 6000, "people": 1532},
+        **{"threshold": 0.33, "false_accepts": 3, "note": few_false_accepts(3)},
+    )
+    doubtful = Estimate(value=0.5, n=77, note="rests on little")
+    held = {"accuracy": REPORT["accuracy"], "tpr@far=1e-3": few, "unheard-of": doubtful}
+    report = dataclasses.replace(REPORT, metrics=held, outcomes=None)
+    text = re.sub("<[^>]*>", " ", RENDERERS[where](report))
+    expected = ("1,532", "people", "6,000", "standard error", "95 % interval", "rests on little")
+    for said in (*expected, "share of genuine pairs accepted", "2 images without a template"):
+        assert said in text, said
+    assert len(re.findall("fewer than 10", text)) == (2 if "several" in where else 1)
+    assert ("only 3 false accepts" in text) == ("several" in where)  # which has no column of them
+
+
+def test_notes_of_many_metrics_are_told_once() -> None:
+    doubtful = Estimate(value=0.5, note="it is a guess")
+    held = {f"m{k}": doubtful for k in range(5)}
+    report = dataclasses.replace(REPORT, metrics=held | {"n": Estimate(value=None, note="empty")})
+    assert notes({"": report}) == ["m0, m1, m2 and 2 more: it is a guess"]
+    one = dataclasses.replace(REPORT, metrics={"m": doubtful})
+    assert notes({"old": one, "new": one}) == ["old m, new m: it is a guess"]

@@ -7,23 +7,16 @@ import re
 from collections.abc import Iterable, Sequence
 
 from evalkit.escaping import printable
-from evalkit.report.table import caveat, spelled
+from evalkit.report.table import below_columns, columns
 from evalkit.types import Report
 
 
 def report_markdown(report: Report) -> str:
-    """Write a report's metrics as a table with intervals."""
-    rows = []
-    for name, m in report.metrics.items():
-        value = "-" if m.value is None else spelled(name, m.value)
-        ends = ""
-        if m.low is not None and m.high is not None:
-            ends = f"{spelled(name, m.low)} to {spelled(name, m.high)}"
-        rows.append((name, value, ends, f"{m.n:,}", m.note))
-    lines = table_of(("metric", "value", "95 % interval", "n", "note"), rows)
-    if caveat(report):
-        lines += ["", escaped(f"95 % intervals {caveat(report)}")]
-    return "\n".join(lines) + "\n"
+    """Write a report's metrics as a table: value, interval, what supports it, notes."""
+    of = columns(report)
+    lines = table_of(tuple(of), zip(*of.values(), strict=True))
+    lines += ["", *(f"- {escaped(line)}" for line in below_columns(report))]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def model_card(report: Report, model: str) -> str:

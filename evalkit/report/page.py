@@ -15,7 +15,7 @@ from evalkit.escaping import printable
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
 from evalkit.report.style import Model, models_of
-from evalkit.report.table import caveat, spelled, threshold
+from evalkit.report.table import HEADINGS, caveat, failures, glossary, row
 from evalkit.types import Estimate, Report
 
 MOST_MODELS = 6
@@ -96,7 +96,8 @@ def page(
         models=[_model(m) for m in models],
         intervals=_intervals(models),
         unit="comparison" if caveat(first) else "subject",
-        metrics=_metrics(models),
+        table=_table(models),
+        glossary=glossary(name for m in models for name in m.report.metrics),
         differences=list(zip(called[1:], differences, strict=False)),
         figures=figures,
         hardest=[_pairs(h) for h in hardest(first, images)],
@@ -117,15 +118,8 @@ def _intervals(models: Sequence[Model]) -> str:
 
 
 def _model(model: Model) -> dict[str, Any]:
-    f = model.report.failures
-    failures = ""
-    if f.images:
-        failures = (
-            f"{f.images:,} images without a template: {f.genuine:,} genuine and {f.impostor:,} "
-            "impostor comparisons rejected."
-        )
     provenance = [(k, _plain(v)) for k, v in _flat(model.report.provenance)]
-    return {"name": model.name, "failures": failures, "provenance": provenance}
+    return {"name": model.name, "failures": failures(model.report), "provenance": provenance}
 
 
 def _flat(provenance: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -142,32 +136,21 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _metrics(models: Sequence[Model]) -> list[dict[str, Any]]:
-    names = list(dict.fromkeys(name for m in models for name in m.report.metrics))
-    return [_metric(name, [m.report.metrics.get(name) for m in models]) for name in names]
-
-
-def _metric(name: str, estimates: Sequence[Estimate | None]) -> dict[str, Any]:
-    cells = []
-    for m in estimates:
-        value = "-" if m is None or m.value is None else spelled(name, m.value)
-        interval = ""
-        if m is not None and m.low is not None and m.high is not None:
-            interval = _ends(name, m.low, m.high)
-        cells.append({"value": value, "interval": interval})
-    m = estimates[0] or Estimate(value=None)
-    return {
-        "name": name,
-        "cells": cells,
-        "threshold": "" if m.threshold is None else threshold(m.threshold),
-        "false_accepts": "" if m.false_accepts is None else f"{m.false_accepts:,}",
-        "n": f"{m.n:,}" if m.n else "",
-        "note": m.note,
-    }
-
-
-def _ends(name: str, low: float, high: float) -> str:
-    return f"{spelled(name, low)} to {spelled(name, high)}"
+def _table(models: Sequence[Model]) -> dict[str, Any]:
+    """Spell every metric of every model, and what supports it, where models agree on that."""
+    several = len(models) > 1
+    support = ("n", "people", *(() if several else ("threshold", "false_accepts", "note")))
+    rows = []
+    for name in dict.fromkeys(name for m in models for name in m.report.metrics):
+        of = [m.report.metrics.get(name, Estimate(value=None)) for m in models]
+        cells = [row(name, m, counted=not several) for m in of]
+        beside = {
+            f: " / ".join(dict.fromkeys(filter(None, (getattr(c, f) for c in cells))))
+            for f in support
+        }
+        rows.append({"name": name, "cells": cells, **beside})
+    filled = [f for f in support if any(r[f] for r in rows)]
+    return {"rows": rows, "beside": {f: HEADINGS[f] for f in filled}}
 
 
 def _pairs(group: Hardest) -> dict[str, Any]:

@@ -1,34 +1,197 @@
-"""The table that every command prints."""
+"""A report's metrics spelled: the table that every command prints, and that of a notebook."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
 from evalkit.escaping import laid_out, printable
+from evalkit.protocols.metrics.operating_point import FEW_FALSE_ACCEPTS, few_false_accepts
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.intervals import WITHOUT_PEOPLE
 from evalkit.types import Estimate, Report
 
+WIDTH = 80  # columns of a terminal
+_MOST_MEANINGS, _MOST_NAMES = 6, 3  # below a table
+_FEW = f"fewer than {FEW_FALSE_ACCEPTS} false accepts: unreliable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A metric as every table, page and notebook spells it; "" for what it does not have.
+
+    note : without the number of false accepts, where that has a column.
+    """
+
+    name: str
+    value: str
+    error: str = ""
+    interval: str = ""
+    n: str = ""
+    people: str = ""
+    threshold: str = ""
+    false_accepts: str = ""
+    note: str = ""
+
+
+HEADINGS = {
+    "name": "metric",
+    "value": "value",
+    "error": "standard error",
+    "interval": "95 % interval",
+    "n": "n",
+    "people": "people",
+    "threshold": "threshold",
+    "false_accepts": "false accepts",
+    "note": "note",
+}
+_BESIDE = ("value", "interval", "threshold", "false_accepts")  # a name, in a terminal
+
+
+def row(name: str, m: Estimate, *, counted: bool = True) -> Row:
+    """Spell a metric; every text of it is printable.
+
+    counted : whether the table has a column of false accepts.
+    """
+    note = m.note
+    if counted and m.false_accepts is not None and (few := few_false_accepts(m.false_accepts)):
+        note = note.replace(few, _FEW)
+    ends = "" if m.low is None or m.high is None else _ends(name, m.low, m.high)
+    return Row(
+        name=printable(name),
+        value="-" if m.value is None else spelled(name, m.value),
+        error="" if m.standard_error is None else _bare(name, m.standard_error),
+        interval=ends,
+        n=f"{m.n:,}" if m.n else "",
+        people="" if m.people is None else f"{m.people:,}",
+        threshold="" if m.threshold is None else threshold(m.threshold),
+        false_accepts="" if m.false_accepts is None else f"{m.false_accepts:,}",
+        note=printable(note),
+    )
+
+
+def columns(report: Report) -> dict[str, list[str]]:
+    """Lay out a report's metrics by column: heading -> a cell a metric; no empty columns."""
+    rows = [row(name, m) for name, m in report.metrics.items()]
+    of = {heading: [getattr(r, field) for r in rows] for field, heading in HEADINGS.items()}
+    return {heading: cells for heading, cells in of.items() if any(cells)}
+
 
 def table(report: Report, title: str = "") -> str:
-    """Lay out a report's metrics as text: name, value, interval, what supports it."""
-    rows = [cells(name, m) for name, m in report.metrics.items()]
+    """Lay out a report's metrics as text of at most 80 columns.
+
+    A line says how many comparisons of how many people the metrics below it rest on; a name that
+    leaves no room stands on a line of its own; "*" before it marks a note below the table.
+    """
+    rows = [row(name, m) for name, m in report.metrics.items()]
     lines = [printable(title)] if title else []
-    lines += [f"  {line}" for line in laid_out(rows, left=(0, 2, 3))]
-    return "\n".join(lines + [f"  {line}" for line in footnotes(report)])
+    return "\n".join([*lines, *_grouped(rows), *footnotes(report)])
+
+
+def _grouped(rows: Sequence[Row]) -> list[str]:
+    """Lay out the rows under their headings and, wherever it changes, what they rest on."""
+    if not rows:
+        return []
+    shown = [field for field in _BESIDE if any(getattr(r, field) for r in rows)]
+    cells = [[HEADINGS[f] for f in shown], *([getattr(r, f) for f in shown] for r in rows)]
+    room = WIDTH - 2 - sum(2 + max(map(len, column)) for column in zip(*cells, strict=True))
+    names = [r.name if len(r.name) <= room else "" for r in rows]
+    beside = zip(["", *names], cells, strict=True)
+    head, *laid = laid_out([[name, *of] for name, of in beside], left=(0, 2))
+    lines, last = [f"  {head}"], ""
+    for r, name, line in zip(rows, names, laid, strict=True):
+        if (rests := _rests_on(r)) not in ("", last):
+            lines.append(rests)
+            last = rests
+        mark = "* " if r.note and r.value != "-" else "  "
+        lines += [mark + r.name] * (not name)
+        lines += [(mark if name else "  ") + line] if r.value != "-" else _reason(line, r.note)
+    return lines
+
+
+def _rests_on(r: Row) -> str:
+    """Say how many comparisons of how many people a metric rests on."""
+    metric = metric_of(r.name)
+    what = f"n={r.n} {metric.counts}" if metric else f"n={r.n}"
+    return (f"{what}, {r.people} people" if r.people else what) if r.n else ""
+
+
+def _reason(line: str, note: str) -> list[str]:
+    """Put the reason for a missing value beside its "-"."""
+    first, *more = _wrapped(note, len(line) + 4) or [""]
+    return [f"  {line}  {first.strip()}".rstrip(), *more]
+
+
+def _wrapped(text: str, indent: int, first: int | None = None) -> list[str]:
+    """Break a text into lines of 80 columns; `first` is the first line's indent."""
+    start = indent if first is None else first
+    most = max(WIDTH, indent + 24)
+    lines = textwrap.wrap(
+        text,
+        most,
+        initial_indent=" " * start,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [printable(line) for line in lines]  # a break may have put a command at a line's start
 
 
 def footnotes(report: Report) -> list[str]:
-    """Say below a table what is wrong with the intervals, and which images have no template."""
+    """Say below the text table what its marks mean, and what stands below any."""
+    rows = [row(name, m) for name, m in report.metrics.items()]
+    errors = [r for r in rows if r.error and r.value != "-"]
+    lines = [f"± standard error over folds: {r.name} {r.value} ± {r.error}" for r in errors]
+    lines += [f"* {note}" for note in notes({"": report}, counted=True)]
+    lines += below_columns(report)
+    return [part for line in lines for part in _wrapped(line, 4, 0 if line[0] == "*" else 2)]
+
+
+def below_columns(report: Report) -> list[str]:
+    """Say below any table what no column says: its intervals, failed images, what metrics mean."""
     lines = [f"95 % intervals {caveat(report)}"] if caveat(report) else []
+    if failed := failures(report):
+        keys = report.failures.keys
+        shown = ", ".join(keys[:3]) + (", ..." if report.failures.images > 3 else "")
+        lines.append(f"{failed} ({shown})" if keys else failed)
+    return [*map(printable, lines), *glossary(report.metrics)]
+
+
+def notes(reports: Mapping[str, Report], *, counted: bool = False) -> list[str]:
+    """Collect what makes values of reports doubtful: "metrics: note", the report's name before it.
+
+    reports : by the name that tells one from the others.  counted : false accepts are shown beside
+    the values.  Any table of several reports ends with these.
+    """
+    found: dict[str, list[str]] = {}
+    for label, report in reports.items():
+        for name, m in report.metrics.items():
+            if m.note and m.value is not None:
+                note = row(name, m, counted=counted).note
+                found.setdefault(note, []).append(printable(f"{label} {name}".strip()))
+    return [f"{_listed(names)}: {note}" for note, names in found.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def glossary(names: Iterable[str]) -> list[str]:
+    """Say what each metric is, one line each, or where that is said if they are many."""
+    found = {metric.grammar: metric.means for name in names if (metric := metric_of(name))}
+    if len(found) > _MOST_MEANINGS:
+        return ["what each of these is: evalkit list --metrics"]
+    return [f"{grammar}: {means}" for grammar, means in found.items()]
+
+
+def failures(report: Report) -> str:
+    """Count the images without a template, and the comparisons rejected for them; "" for none."""
     f = report.failures
-    if f.images:
-        lines.append(
-            f"{f.images:,} images without a template: {f.genuine:,} genuine and "
-            f"{f.impostor:,} impostor comparisons rejected"
-        )
-        if f.keys:
-            shown = printable(", ".join(f.keys[:3]))
-            lines.append(f"  {shown}" + (", ..." if f.images > 3 else ""))
-    return lines
+    counted = f"{f.genuine:,} genuine and {f.impostor:,} impostor comparisons rejected"
+    return f"{f.images:,} images without a template: {counted}" if f.images else ""
 
 
 def caveat(report: Report) -> str:
@@ -48,8 +211,8 @@ def _in_percent(name: str) -> bool:
 
 
 def threshold(value: float) -> str:
-    """Write a threshold: five decimals, or as a power of ten where that would take a line."""
-    return f"{value:.5f}" if abs(value) < 1e9 else f"{value:.5g}"
+    """Write a threshold: five decimals, or as a power of ten where these say nothing."""
+    return f"{value:.5f}" if value == 0 or 1e-4 <= abs(value) < 1e9 else f"{value:.5g}"
 
 
 def accepts(n: int) -> str:
@@ -68,22 +231,36 @@ def interval_of_points(name: str, low: float, high: float) -> str:
     return " to ".join(ends)
 
 
-def cells(name: str, m: Estimate) -> tuple[str, str, str, str]:
-    """Spell a metric: its name, value, interval, and what supports it."""
-    scale, digits, unit = (100, 2, " %") if _in_percent(name) else (1, 5, "")
-    if m.value is None:
-        return name, "-", "", m.note
-    value = f"{m.value * scale:.{digits}f}{unit}"
-    if m.standard_error is not None:
-        value += f" ± {m.standard_error * scale:.{digits}f}"
-    interval = ""
-    if m.low is not None and m.high is not None:
-        interval = f"[{m.low * scale:.{digits}f}, {m.high * scale:.{digits}f}]"
-    support = [f"n={m.n:,}"]
-    if m.threshold is not None:
-        support.append(f"threshold {threshold(m.threshold)}")
-    if m.false_accepts is not None:
-        support.append(accepts(m.false_accepts))
-    if m.note:
-        support.append(m.note)
-    return name, value, interval, ", ".join(support)
+def _bare(name: str, value: float) -> str:
+    return spelled(name, value).removesuffix(" %")
+
+
+def _ends(name: str, low: float, high: float) -> str:
+    return f"[{_bare(name, low)}, {_bare(name, high)}]"
+
+
+_ALIGNED = {"metric": "left", "note": "left"}  # of a notebook's columns; others end together
+
+
+def html_table(report: Report) -> str:
+    """Lay out a report's metrics as a `<table>`; every text of the report is escaped."""
+    of = columns(report)
+    rows = "".join(_html_row("td", of, cells) for cells in zip(*of.values(), strict=True))
+    below = "".join(f"<div>{_text(line)}</div>" for line in below_columns(report))
+    return (
+        '<div class="tex2jax_ignore">'  # a name with dollar signs is no formula
+        f"<table><caption>{_text(report.protocol)}</caption>"
+        f"<thead>{_html_row('th', of, of)}</thead><tbody>{rows}</tbody></table>{below}</div>"
+    )
+
+
+def _html_row(tag: str, headings: Iterable[str], cells: Iterable[str]) -> str:
+    made = (
+        f'<{tag} style="text-align: {_ALIGNED.get(heading, "right")}">{_text(cell)}</{tag}>'
+        for heading, cell in zip(headings, cells, strict=True)
+    )
+    return f"<tr>{''.join(made)}</tr>"
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))
