@@ -153,16 +153,16 @@ def test_any_text_as_rules_is_rules_or_a_report_error(text: str) -> None:
 
 
 def test_without_rules_only_what_can_be_paired_is_held(base_report: Report) -> None:
-    more = with_value(base_report, "tpr@far=1e-6@pairs=all", 0.9)
+    more = with_value(base_report, "tpr@far=1e-6,pairs=all", 0.9)
     verdict = check(more, more)
     assert [r.rule.metric for r in verdict.rulings] == list(base_report.flat())
-    assert verdict.not_held == {"tpr@far=1e-6@pairs=all": "no outcomes to pair"}
+    assert verdict.not_held == {"tpr@far=1e-6,pairs=all": "no outcomes to pair"}
     n = len(verdict.rulings)
     told = (
-        f"not held, no outcomes to pair: tpr@far=1e-6@pairs=all\ngate passed: {n} of {n} rules kept"
+        f"not held, no outcomes to pair: tpr@far=1e-6,pairs=all\ngate passed: {n} of {n} rules kept"
     )
     assert f"{told}, 1 metrics not held" in verdict_table(verdict)
-    assert "1 not held, no outcomes to pair: tpr@far=1e-6@pairs=all" in verdict_markdown(verdict)
+    assert "1 not held, no outcomes to pair: tpr@far=1e-6,pairs=all" in verdict_markdown(verdict)
     with pytest.raises(ReportError, match="no paired test of any metric"):
         check(base_report, replace(base_report, outcomes=None))
 

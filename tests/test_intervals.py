@@ -332,6 +332,10 @@ def test_parts_have_the_metrics_that_end_with_their_names() -> None:
     assert part_of("tpr@far=1e-6,distractors=100", parts) is None
     assert part_of("tpr@far=1e-6,distractors=10,rule=devkit", parts) is None
     assert part_of("auc", [""]) == ""
+    both = ["", "pairs=all"]
+    assert part_of("tpr@far=1e-6", both) == "" == part_of("tpr@far=1e-6,rule=nearest-far", both)
+    assert part_of("tpr@far=1e-6,pairs=all", both) == "pairs=all"
+    assert part_of("tpr@far=1e-6,pairs=all", [""]) is None
     o = {f"{part}/{name}": np.ones(n) for part, n in (("a=1", 1), ("b=2", 3)) for name in SEARCH}
     o |= {"score": np.ones(4), "genuine": np.ones(4), "c=3/unknown": np.ones(2)}
     split = {

@@ -42,7 +42,7 @@ def hostile_page(two_reports: Two) -> str:
         keys = np.array([f"{HOSTILE}{n}" for n in range(len((r.outcomes or {})["keys"]))])
         metrics = {
             **r.metrics,
-            "tpr@far=1e-3@pairs=all": r.metrics["auc"],
+            "tpr@far=1e-3,pairs=all": r.metrics["auc"],
             HOSTILE: replace(r.metrics["auc"], note=HOSTILE),
         }
         cmc = {"rank": [1, 2, 10], "rate": [0.9, 0.95, 0.99]}

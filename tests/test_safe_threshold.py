@@ -132,7 +132,8 @@ def test_the_command_prints_both_thresholds(
     assert "safe: FAR <= 1e-1 at 0.9 confidence" in out
     assert run(["threshold", str(path), "--far", "1e-2"]) == 0
     out = capsys.readouterr().out
-    assert "safe: none. without one false accept among 400 impostor comparisons" in out
+    assert "safe: none for FAR <= 1e-2 at 0.95 confidence" in out
+    assert "without one false accept among 400 impostor comparisons FAR may still be" in out
     assert "rule of 30: they weigh as" in out
     assert run(["threshold", str(path)]) == 2
     assert "give --far FAR, or --metric NAME" in capsys.readouterr().err

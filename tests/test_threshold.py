@@ -12,6 +12,8 @@ from evalkit.cli.threshold import operating_point
 from evalkit.errors import ReportError
 from evalkit.protocols.metrics import threshold_at_far
 from evalkit.types import Report
+from evalkit.verdict.compare import compare
+from evalkit.verdict.gate import read_rules
 
 Two = tuple[Report, Report]
 GOLDEN = Path(__file__).parent / "golden" / "report-1.json"
@@ -104,3 +106,35 @@ def test_an_unknown_version_is_refused(tmp_path: Path, version: object) -> None:
     (tmp_path / "r.json").write_text(json.dumps(document))
     with pytest.raises(ReportError, match=f"is report version {version!r}"):
         reports.read(tmp_path / "r.json")
+
+
+def test_one_grammar_of_parameters_is_printed_and_two_are_read(
+    tmp_path: Path, two_reports: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, other = two_reports
+    at = other.metrics["tpr@far=1e-2"]
+    parts = {f"pairs=all/{name}": array for name, array in (other.outcomes or {}).items()}
+    held = replace(
+        report,
+        metrics={**report.metrics, "tpr@far=1e-2@pairs=all": at},
+        outcomes={**(report.outcomes or {}), **parts},
+    )
+    path = tmp_path / "r.json"
+    reports.write(held, path)
+    assert reports.read(path).metrics["tpr@far=1e-2,pairs=all"] == at
+    for far in ("1e-2,pairs=all", "1e-2@pairs=all"):
+        assert run(["threshold", str(path), "--far", far]) == 0
+        assert f"score >= {at.threshold!r}" in capsys.readouterr().out
+    rules = tmp_path / "gates.toml"
+    rules.write_text('[[rule]]\nmetric = "tpr@far=1e-2@pairs=all"\n')
+    assert read_rules(rules)[0].metric == "tpr@far=1e-2,pairs=all"
+    assert "tpr@far=1e-2,pairs=all" in compare(path, path).differences
+
+
+def test_a_row_whose_pairs_are_not_kept_has_its_threshold_alone(two_reports: Two) -> None:
+    report = two_reports[0]
+    at = two_reports[1].metrics["tpr@far=1e-2"]
+    held = replace(report, metrics={**report.metrics, "tpr@far=1e-2,pairs=all": at})
+    point = operating_point(held, "1e-2,pairs=all")
+    assert point["threshold"] == at.threshold
+    assert (point["threshold_low"], point["impostors"], point["safe"]) == (None, None, None)

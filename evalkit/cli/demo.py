@@ -17,6 +17,7 @@ from evalkit.types import Progress, Report
 from evalkit.vectors import matching
 from evalkit.vectors.store import FeatureStore
 
+ALL = "pairs=all"  # the part of metrics and outcomes that is of all pairs
 WHAT = """\
 evalkit measures face recognition: a model or its embeddings in, exactly defined numbers out.
 Here: all 13,233 LFW images as a MobileFaceNet (128-d) embedded them, by the real protocols.
@@ -57,13 +58,17 @@ def measure(progress: Progress | None = None) -> Report:
         official = run.evaluate("lfw", listed, pairs, manifest.subject, set_name="lfw")
         every = all_vs_all.evaluate(store.features, everybody.subject, progress=progress)
     renamed = {
-        f"{name}@pairs=all" if resampling_of(name)[0] == "tpr" else name: estimate
+        f"{name},{ALL}" if resampling_of(name)[0] == "tpr" else name: estimate
         for name, estimate in every.metrics.items()
     }
     return replace(
         official,
         protocol="demo",
         metrics={**official.metrics, **renamed},
+        outcomes={
+            **(official.outcomes or {}),
+            **{f"{ALL}/{name}": array for name, array in (every.outcomes or {}).items()},
+        },
         curves={**every.curves, **official.curves},
         provenance={**official.provenance, **every.provenance, **listed.provenance},
     )

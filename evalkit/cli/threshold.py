@@ -120,7 +120,7 @@ def _safe(safe: Mapping[str, Any], far: str) -> list[str]:
     """Lay out the safe threshold, or why there is none."""
     sure = f"FAR <= {far.partition(',')[0]} at {safe['confidence']:.4g} confidence"
     if safe["threshold"] is None:
-        return [f"safe: none. {safe['note']}"]
+        return [f"safe: none for {sure}", safe["note"]]
     lines = [
         f"safe: {sure}",
         f"{'threshold':<10} {threshold_text(safe['threshold'])}",

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ReportError
 from evalkit.files import as_path, is_stream, partial_file, refuse_unwritable, whole_file
+from evalkit.protocols.metrics.vocabulary import canonical
 from evalkit.protocols.uncertainty import outcomes
 from evalkit.report.replaced_together import finish, outcomes_path, put_together, waiting_path
 from evalkit.strict_json import parsed
@@ -69,7 +70,7 @@ def from_json(document: Any, where: str = "report") -> Report:
         return Report(
             protocol=document["protocol"],
             protocol_version=document["protocol_version"],
-            metrics={k: _estimate_from_json(m) for k, m in document["metrics"].items()},
+            metrics=_metrics_from_json(document["metrics"]),
             failures=Failures(
                 **{**document["failures"], "keys": tuple(document["failures"]["keys"])}
             ),
@@ -227,6 +228,12 @@ def _arrays(f: IO[bytes], path: Path) -> dict[str, NDArray[Any]]:
             return {name: held[name] for name in held.files}
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:
         raise ReportError(f"the outcomes {path} cannot be read: {e}") from e
+
+
+def _metrics_from_json(metrics: Mapping[str, Any]) -> dict[str, Estimate]:
+    """Read the metrics under the names that they have today, unless another has that name."""
+    read = {name: _estimate_from_json(m) for name, m in metrics.items()}
+    return {n if canonical(n) in read else canonical(n): m for n, m in read.items()}
 
 
 def _estimate_to_json(m: Estimate) -> dict[str, Any]:

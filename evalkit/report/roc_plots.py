@@ -121,8 +121,13 @@ def reported(report: Report) -> list[tuple[str, Estimate]]:
 
 
 def _drawn_part(report: Report) -> tuple[str, Outcomes | None]:
-    """Find the part of the outcomes with the most impostor comparisons, the first of equal ones."""
+    """Find the part of the outcomes that a report's ROC is of, the one without a name.
+
+    Without a ROC it is that with the most impostor comparisons, the first of equal ones.
+    """
     parts = parts_of(report.outcomes or {})
+    if "roc" in report.curves and "" in parts:
+        return "", parts[""]
     most = max(parts, key=lambda p: getattr(parts[p], "impostors", 0), default="")
     return most, parts.get(most)
 

@@ -14,7 +14,7 @@ from evalkit.errors import ReportError
 from evalkit.escaping import laid_out, printable
 from evalkit.files import as_path
 from evalkit.protocols.metrics.record import Better
-from evalkit.protocols.metrics.vocabulary import metric_of
+from evalkit.protocols.metrics.vocabulary import canonical, metric_of
 from evalkit.report import opened
 from evalkit.report.table import points, spelled
 from evalkit.types import Report
@@ -318,6 +318,7 @@ def _rule(table: Any, where: str) -> Rule:
     metric = table.get("metric")
     if not isinstance(metric, str) or not metric:
         raise ReportError(f"{where} has no metric", 'for example metric = "tpr@far=1e-6"')
+    metric = canonical(metric)
     record = metric_of(metric)
     for key, value in table.items():
         if key not in _KEYS:
@@ -339,7 +340,8 @@ def _rule(table: Any, where: str) -> Rule:
         if value not in known:
             shown = value if isinstance(value, str) else f"a {type(value).__name__}"
             raise ReportError(f"{where}: {key} = {shown!r}", near(shown, known))
-    rule = Rule(**{key.replace("-", "_"): value for key, value in table.items()})
+    named = {key.replace("-", "_"): value for key, value in table.items()}
+    rule = Rule(**{**named, "metric": metric})
     better = _better(rule)
     if better == "lower" and rule.floor is not None:
         raise ReportError(f"{where}: {metric} counts errors, a floor lets it grow", "use ceiling")

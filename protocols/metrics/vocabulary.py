@@ -6,6 +6,7 @@ looks at a name by itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from evalkit.errors import ProtocolError
@@ -16,6 +17,7 @@ __all__ = [
     "METRICS",
     "Metric",
     "better",
+    "canonical",
     "metric_of",
     "part_of",
     "read",
@@ -249,6 +251,16 @@ def read(name: str) -> Reading | None:
     return max(fitting, key=lambda found: len(found.metric.grammar), default=None)
 
 
+def canonical(name: str) -> str:
+    """Spell a metric's name by the one grammar: "@" before its first parameter, "," before others.
+
+    >>> canonical("tpr@far=1e-6@pairs=all")
+    'tpr@far=1e-6,pairs=all'
+    """
+    metric, at, parameters = name.partition("@")
+    return metric + at + parameters.replace("@", ",")
+
+
 def metric_of(name: str) -> Metric | None:
     """Find the record of a metric by its name; None where nobody has declared it.
 
@@ -280,10 +292,11 @@ def resampling_of(name: str) -> tuple[Resampling | None, str]:
 def part_of(name: str, parts: Collection[str]) -> str | None:
     """Find the part of the outcomes that a metric is of: its parameters are the part, or end so.
 
+    Else it is of the part without a name, unless it says of which pairs it is.
+
     >>> part_of("tpr@far=1e-6,distractors=10", ["distractors=10", "distractors=100"])
     'distractors=10'
     """
-    if "" in parts:
-        return ""
-    named = (p for p in parts if name.endswith((f"@{p}", f",{p}")))
-    return max(named, key=len, default=None)
+    named = [p for p in parts if p and name.endswith((f"@{p}", f",{p}"))]
+    whole = "" in parts and not re.search("[@,]pairs=", name)
+    return max(named, key=len) if named else "" if whole else None
