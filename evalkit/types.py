@@ -136,7 +136,7 @@ class Estimate:
         if self.people is not None:
             shown.append(f"{self.people:,} people")
         if self.threshold is not None:
-            shown.append(f"threshold {self.threshold:.5g}")
+            shown.append(f"threshold {float(self.threshold)!r}")
         if self.false_accepts is not None:
             shown.append(f"{self.false_accepts:,} false accepts")
         return printable(", ".join(shown + ([self.note] if self.note else [])))

@@ -94,7 +94,7 @@ def test_a_report_and_an_estimate_read_as_one_line(report: Report) -> None:
     assert m.low is not None and m.high is not None and m.threshold is not None
     assert str(m) == (
         f"{m.value:.5g}, 95 % interval [{m.low:.5g}, {m.high:.5g}], n=800, {m.people} people, "
-        f"threshold {m.threshold:.5g}, {m.false_accepts} false accepts, {m.note}"
+        f"threshold {m.threshold!r}, {m.false_accepts} false accepts, {m.note}"
     )
     assert re.match(r"0\.\d+ ± 0\.\d+ \(standard error\), 95 %", str(report["accuracy"]))
     assert repr(m) == f"<Estimate {m}>"

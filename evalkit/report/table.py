@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from html import escape
 
 from evalkit.escaping import laid_out, printable
-from evalkit.protocols.metrics.operating_point import FEW_FALSE_ACCEPTS, few_false_accepts
+from evalkit.protocols.metrics.operating_point import (
+    FEW_FALSE_ACCEPTS,
+    few_false_accepts,
+    threshold_text,
+)
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.intervals import WITHOUT_PEOPLE
 from evalkit.types import Estimate, Report
@@ -66,7 +70,7 @@ def row(name: str, m: Estimate, *, counted: bool = True) -> Row:
         interval=ends,
         n=f"{m.n:,}" if m.n else "",
         people="" if m.people is None else f"{m.people:,}",
-        threshold="" if m.threshold is None else threshold(m.threshold),
+        threshold="" if m.threshold is None else threshold_text(m.threshold),
         false_accepts="" if m.false_accepts is None else f"{m.false_accepts:,}",
         note=printable(note),
     )
@@ -208,11 +212,6 @@ def spelled(name: str, value: float, sign: str = "") -> str:
 def _in_percent(name: str) -> bool:
     metric = metric_of(name)
     return metric is not None and metric.percent
-
-
-def threshold(value: float) -> str:
-    """Write a threshold: five decimals, or as a power of ten where these say nothing."""
-    return f"{value:.5f}" if value == 0 or 1e-4 <= abs(value) < 1e9 else f"{value:.5g}"
 
 
 def accepts(n: int) -> str:
