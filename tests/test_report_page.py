@@ -24,9 +24,10 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from evalkit.report import geometry_plots
+from evalkit.report.models import Model
 from evalkit.report.page import page
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg, save
-from evalkit.report.roc_plots import BEFORE, band, roc_points
+from evalkit.report.roc_plots import BEFORE
 from evalkit.report.style import percent
 from evalkit.verdict.differences import differences
 
@@ -107,12 +108,23 @@ def test_colours_follow_the_page(two_reports: Two) -> None:
 
 
 def test_the_band_holds_the_curve(two_reports: Two) -> None:
-    far, low, high = band(two_reports[0])
+    far, low, high = Model("", two_reports[0]).band.T
     curve = two_reports[0].curves["roc"]
     assert len(far) >= 5
     for x, a, b in zip(far, low, high, strict=True):
         tpr = max(t for f, t in zip(curve["far"], curve["tpr"], strict=True) if f <= x)
         assert a <= tpr <= b
+
+
+def test_a_band_without_errors_is_as_wide_as_the_intervals_of_the_table() -> None:
+    """All draws of a perfect model agree; the band had no width, and was not drawn."""
+    genuine = np.arange(400) % 2 == 0
+    scores = np.where(genuine, 0.9, 0.1) + np.arange(400) / 10**4
+    report = score.evaluate(scores, genuine, fars=["0.1"], set_name="mine")
+    m, band = report["tpr@far=0.1"], Model("", report).band
+    assert m.value == 1 and len(band) > 20
+    at = np.argmin(abs(band[:, 0] - 0.1))
+    assert tuple(band[at, 1:]) == pytest.approx((m.low, m.high), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -274,9 +286,10 @@ def test_of_several_sizes_the_largest_is_drawn_with_its_reported_points() -> Non
     sets = {"distractors=50": d[:50], "distractors=200": d}
     report = megaface.evaluate(x, subject, sets, fars=["1e-1", "1e-2"])
     alone = megaface.evaluate(x, subject, {"distractors=200": d}, fars=["1e-1", "1e-2"])
-    for one, other in zip(roc_points(report), roc_points(alone), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert band(report) == band(alone) and len(band(report)[0]) > 3
+    several, one = Model("", report), Model("", alone)
+    np.testing.assert_array_equal(several.roc, one.roc)
+    np.testing.assert_array_equal(several.band, one.band)
+    assert len(one.band) > 3
     lines = draw("roc", report).axes[0].containers
     assert [bar[0].get_xdata()[0] for bar in lines] == [0.1, 0.01]
     assert draw("det", report).axes[0].get_xlabel() == "FAR, distractors=200"
@@ -332,7 +345,8 @@ def test_a_threshold_that_accepts_everybody_is_beyond_the_picture() -> None:
 def test_what_was_never_compared_is_not_drawn() -> None:
     nothing = score.evaluate(np.full(20, -np.inf), np.arange(20) % 2 == 0)
     alone = geometry.evaluate(np.eye(12, 3) + 1, np.arange(12))
-    assert not drawable("histogram", nothing) and not drawable("regions-angle", alone)
+    assert not drawable("histogram", Model("", nothing))
+    assert not drawable("regions-angle", Model("", alone))
     page([nothing, nothing], differences=differences([nothing, nothing]))
     page([alone, alone], differences=differences([alone, alone]))
 

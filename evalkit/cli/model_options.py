@@ -18,7 +18,7 @@ from evalkit import adapters, cache, images
 from evalkit.adapters import presets
 from evalkit.cli.options import Option
 from evalkit.cli.output import Output
-from evalkit.cli.parameters import ModelFile, Readable, Size
+from evalkit.cli.parameters import FileKind, Readable, Size
 from evalkit.cli.terminal import say
 from evalkit.embedding import embedder
 from evalkit.errors import DataError, ModelError
@@ -31,6 +31,20 @@ if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 _NAMED = 5  # of the images that fail
+
+
+class ModelFile(FileKind):
+    """A model, as text: a file, `module:factory`, a network or a plug-in by its name."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=str)
+
+    def reads(self, model: Path | str) -> tuple[Path, ...]:
+        """Name the model, its side-car, its weights and its program, as far as they are there."""
+        name, _, rest = str(model).partition(":")
+        beside = (f"{model}.data", f"{model}_data", presets.sidecar(Path(model)))
+        program = f"{name.replace('.', '/')}.py"
+        return tuple(p for p in map(Path, (model, *beside, rest or ".", program)) if p.is_file())
 
 
 @dataclass(frozen=True, slots=True)

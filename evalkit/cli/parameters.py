@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from evalkit.adapters.presets import sidecar
 from evalkit.cli.clashes import refuse_clashes
 from evalkit.errors import DataError, ProtocolError
 from evalkit.files import refuse_unwritable
@@ -99,20 +98,6 @@ class Baseline(Readable):
     def writes(self, path: Path, options: Mapping[str, Any]) -> tuple[Path, ...]:
         """Name what becomes the new baseline."""
         return self.reads(path) if options.get("accept") else ()
-
-
-class ModelFile(FileKind):
-    """A model, as text: a file, `module:factory`, a network or a plug-in by its name."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=str)
-
-    def reads(self, model: Path | str) -> tuple[Path, ...]:
-        """Name the model, its side-car, its weights and its program, as far as they are there."""
-        name, _, rest = str(model).partition(":")
-        beside = (f"{model}.data", f"{model}_data", sidecar(Path(model)))
-        program = f"{name.replace('.', '/')}.py"
-        return tuple(p for p in map(Path, (model, *beside, rest or ".", program)) if p.is_file())
 
 
 class Writable(FileKind):

@@ -27,7 +27,6 @@ from evalkit.protocols.uncertainty.deployed_threshold import (
 )
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes, parts_of
 from evalkit.protocols.uncertainty.sample import sample_of
-from evalkit.report.guard import outcomes_of_strangers
 from evalkit.report.table import accepts, caveat
 from evalkit.types import Report
 from evalkit.verdict.gate import near
@@ -140,7 +139,7 @@ def _rate(name: str, value: float | None, low: float | None, high: float | None)
     return f"{name:<10} " + (f"{'-':<12}" if value is None else f"{value:<12.6g}{ends}").rstrip()
 
 
-@outcomes_of_strangers()
+@reports.outcomes_of_strangers()
 def operating_point(
     report: Report, far: str, where: str = "the report", confidence: float = 0.95
 ) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import os
 import sys
 import zipfile
 import zlib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -153,6 +153,21 @@ def read(path: str | os.PathLike[str]) -> Report:
 def opened(report: Report | str | os.PathLike[str]) -> Report:
     """Take a report as it is, or read the one at a path."""
     return report if isinstance(report, Report) else read(report)
+
+
+@contextmanager
+def outcomes_of_strangers() -> Iterator[None]:
+    """Turn what numpy says of outcomes that fit nothing into a ReportError; also a decorator.
+
+    Whoever writes outcomes can give them the digest that their report names.
+    """
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError) as e:
+        raise ReportError(
+            f"the outcomes beside the report fit nothing: {type(e).__name__}: {e}",
+            "measure again with --out, or delete them to do without",
+        ) from e
 
 
 def _with_outcomes(report: Report, arrays: dict[str, NDArray[Any]] | None, path: Path) -> Report:

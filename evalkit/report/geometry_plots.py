@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.report.models import Model
 from evalkit.report.style import (
     GENUINE,
     IMPOSTOR,
     INK,
-    Model,
-    colour,
     line_style,
     log_ticks,
     percent,
     percent_ticks,
-    short,
 )
 
 BARS = 100  # at most, however fine the report's bins are
@@ -27,16 +25,15 @@ def distances(axes: Any, models: Sequence[Model], space: str, label: str) -> Non
     """Share of genuine and of impostor pairs at each distance, log scale."""
     shown = []
     for model in models:
-        n = model.place
         bins = model.report.curves[f"distances-{space}"]
         starts = np.arange(0, len(bins["low"]), -(-len(bins["low"]) // BARS))
         edges = np.append(np.asarray(bins["low"])[starts], bins["high"][-1])
         for kind, name, ink in (("within", "genuine", GENUINE), ("between", "impostor", IMPOSTOR)):
             share = np.add.reduceat(np.asarray(bins[kind], float), starts)
             shown += [*edges[:-1][share > 0], *edges[1:][share > 0]]
-            text = name if len(models) == 1 else f"{name}, {short(model.name)}"
-            style: Any = {"color": ink, "gid": f"m{n}"}
-            axes.stairs(share, edges, label=text, ls=line_style(n), lw=1.2, **style)
+            text = name if len(models) == 1 else f"{name}, {model.short}"
+            style: Any = {"color": ink, "gid": model.group}
+            axes.stairs(share, edges, label=text, ls=line_style(model.place), lw=1.2, **style)
             if model is models[0]:
                 axes.stairs(share, edges, fill=True, alpha=0.18, **style)
     if shown:
@@ -62,17 +59,16 @@ def distances_angle(axes: Any, models: Sequence[Model]) -> None:
 def regions(axes: Any, models: Sequence[Model]) -> None:
     """One point a class: mean angle between two of its images, against its images."""
     for model in models:
-        n = model.place
         held = model.report.curves["regions-angle"]
         r = model.report.metrics["region-samples-correlation@space=angle"]
         text = "" if r.value is None else f"rank correlation {round(r.value, 2) + 0.0:.2f}"
         if r.low is not None and r.high is not None:
             text += f" [{r.low:.2f}, {r.high:.2f}]"
-        label = ", ".join(part for part in (short(model.name), text) if part)
+        label = ", ".join(part for part in (model.short, text) if part)
         points = axes.scatter(
-            *(held["samples"], held["size"]), s=7, alpha=0.35, lw=0, color=colour(n), label=label
+            *(held["samples"], held["size"]), s=7, alpha=0.35, lw=0, color=model.colour, label=label
         )
-        points.set_gid(f"m{n}")
+        points.set_gid(model.group)
     axes.set_xscale("log")
     log_ticks(axes.xaxis, lambda v: f"{v:g}")
     axes.set_xlabel("images of the class")
@@ -85,11 +81,10 @@ def regions(axes: Any, models: Sequence[Model]) -> None:
 def norms(axes: Any, models: Sequence[Model]) -> None:
     """Share of images at each length of the vector."""
     for model in models:
-        n = model.place
         bins = model.report.curves["norms"]
         edges = np.append(bins["low"], bins["high"][-1])
-        drawn = axes.stairs(bins["share"], edges, color=colour(n), label=short(model.name), lw=1.2)
-        drawn.set_gid(f"m{n}")
+        drawn = axes.stairs(bins["share"], edges, color=model.colour, label=model.short, lw=1.2)
+        drawn.set_gid(model.group)
     axes.set_xlabel("length of the vector")
     axes.set_ylabel("share of images")
     percent_ticks(axes.yaxis)
@@ -101,16 +96,15 @@ def norms(axes: Any, models: Sequence[Model]) -> None:
 def spectrum(axes: Any, models: Sequence[Model]) -> None:
     """Share of the variance along each principal direction; dotted: the participation ratio."""
     for model in models:
-        n = model.place
         curve = model.report.curves["spectrum"]
         share = np.asarray(curve["share"], float)
         rank = np.asarray(curve["rank"])[: len(share)]
-        (line,) = axes.plot(rank, share, ".-", ms=3, color=colour(n), label=short(model.name))
-        line.set_gid(f"m{n}")
+        (line,) = axes.plot(rank, share, ".-", ms=3, color=model.colour, label=model.short)
+        line.set_gid(model.group)
         ratio = model.report.metrics["participation-ratio"].value
         if ratio is not None:
-            ink = colour(n) if len(models) > 1 else INK
-            axes.axvline(ratio, color=ink, lw=0.9, ls=":", gid=f"m{n}")
+            ink = model.colour if len(models) > 1 else INK
+            axes.axvline(ratio, color=ink, lw=0.9, ls=":", gid=model.group)
     axes.set_yscale("log")
     axes.set_xlabel("principal direction")
     axes.set_ylabel("share of the variance")

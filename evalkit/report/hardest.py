@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import EvalkitError
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes, parts_of
-from evalkit.report.guard import outcomes_of_strangers
+from evalkit.report import outcomes_of_strangers
 from evalkit.types import Floats, Ints, Report
 
 MOST = 12

@@ -13,8 +13,8 @@ from evalkit import __version__
 from evalkit.errors import MissingPackageError, ReportError
 from evalkit.escaping import printable
 from evalkit.report.hardest import Hardest, hardest
-from evalkit.report.plots import PICTURES, draw, drawable, inline_svg
-from evalkit.report.style import Model, models_of
+from evalkit.report.models import Model, models_of
+from evalkit.report.plots import PICTURES, inline_svg, picture
 from evalkit.report.table import HEADINGS, caveat, failures, glossary, row
 from evalkit.types import Estimate, Report
 
@@ -78,12 +78,12 @@ def page(
         raise ReportError(f"{len(models)} reports on one page", f"give one to {MOST_MODELS}")
     if differences and len(differences) != len(models) - 1:
         raise ReportError(f"{len(differences)} differences of {len(models)} reports", "one fewer")
-    held, called = [m.report for m in models], [m.name for m in models]
+    called = [m.name for m in models]
     first = models[0].report
     figures = [
-        {"title": title, "svg": Markup(_picture(kind, title, held, called))}  # noqa: S704
+        {"title": title, "svg": Markup(inline_svg(figure, kind, _label(title, called)))}  # noqa: S704
         for kind, (_, title) in PICTURES.items()
-        if any(drawable(kind, report) for report in held)
+        if (figure := picture(kind, models)) is not None
     ]
     text = files("evalkit.report").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_shown)
@@ -174,6 +174,5 @@ def _pairs(group: Hardest) -> dict[str, Any]:
     }
 
 
-def _picture(kind: str, title: str, reports: Sequence[Report], names: Sequence[str]) -> str:
-    label = f"{title}; {', '.join(names)}. The numbers are in the table above."
-    return inline_svg(draw(kind, reports, names=names), kind, label)
+def _label(title: str, names: Sequence[str]) -> str:
+    return f"{title}; {', '.join(names)}. The numbers are in the table above."

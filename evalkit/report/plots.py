@@ -10,7 +10,6 @@ import io
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -20,20 +19,17 @@ from evalkit.errors import MissingPackageError, ReportError, WrongTypeError
 from evalkit.escaping import printable
 from evalkit.files import as_path, whole_file
 from evalkit.report import geometry_plots, roc_plots
+from evalkit.report.models import Model, models_of
 from evalkit.report.style import (
     FAINT,
     GENUINE,
     IMPOSTOR,
     INK,
     MODELS,
-    Model,
     line_style,
     log_ticks,
-    models_of,
     percent_ticks,
-    short,
 )
-from evalkit.report.style import colour as colour_of
 from evalkit.types import Report
 
 _VARIABLES = {
@@ -65,19 +61,18 @@ MARKED = 50  # points of a curve that are drawn one by one, at most
 def histogram(axes: Any, models: Sequence[Model]) -> None:
     """Share of genuine and of impostor scores in each bin, log scale; thresholds as lines."""
     for model in models:
-        n = model.place
         bins = model.report.curves["histogram"]
         edges = np.append(bins["low"], bins["high"][-1])
-        style = line_style(n)
+        style = line_style(model.place)
         for kind, colour in (("genuine", GENUINE), ("impostor", IMPOSTOR)):
             share = np.asarray(bins[kind], float)
-            label = kind if len(models) == 1 else f"{kind}, {short(model.name)}"
+            label = kind if len(models) == 1 else f"{kind}, {model.short}"
             line = axes.stairs(share, edges, color=colour, label=label, ls=style, lw=1.2)
-            line.set_gid(f"m{n}")
+            line.set_gid(model.group)
             if model is models[0]:
-                axes.stairs(share, edges, color=colour, fill=True, alpha=0.18, gid=f"m{n}")
+                axes.stairs(share, edges, color=colour, fill=True, alpha=0.18, gid=model.group)
         if model is models[0]:
-            _thresholds(axes, model.report)
+            _thresholds(axes, model)
     axes.set_yscale("log")
     axes.set_ylim(top=axes.get_ylim()[1] * 5)  # room for the names of the thresholds
     axes.set_xlabel("score")
@@ -92,19 +87,19 @@ def cmc(axes: Any, models: Sequence[Model]) -> None:
     longest = max(len(c["rank"]) for m in models for c in _cmc_curves(m.report).values())
     marker = "." if longest <= MARKED else ""
     for model in models:
-        n = model.place
         for parameters, curve in _cmc_curves(model.report).items():
             k = sets.index(parameters)
-            name = model.name if len(models) > 1 or not parameters else ""
-            label = ", ".join(part for part in (short(name), parameters) if part)
+            named = model.short if len(models) > 1 or not parameters else ""
+            label = ", ".join(part for part in (named, parameters) if part)
             # Of one model a colour is a set; of several it is a model, and a set its line.
-            colour, style = (
-                (colour_of(k), "-") if len(models) == 1 else (colour_of(n), line_style(k))
-            )
+            if len(models) == 1:
+                colour, style = MODELS[k % len(MODELS)], "-"
+            else:
+                colour, style = model.colour, line_style(k)
             (line,) = axes.plot(
                 curve["rank"], curve["rate"], color=colour, ls=style, marker=marker, ms=4
             )
-            line.set(gid=f"m{n}", label=label)
+            line.set(gid=model.group, label=label)
     axes.set_xscale("log")
     axes.set_xlabel("rank k")
     axes.set_ylabel("mate within rank k")
@@ -118,18 +113,15 @@ def folds(axes: Any, models: Sequence[Model]) -> None:
     """Accuracy of each fold; the line is the mean, the band its standard error."""
     step = 0.8 / len(models)
     for k, model in enumerate(models):
-        n = model.place
         m = model.report.metrics["accuracy"]
         at = np.arange(1, len(m.folds) + 1) + (k - (len(models) - 1) / 2) * step * 0.6
-        points = axes.scatter(
-            at, m.folds, color=colour_of(n), s=22, label=short(model.name), zorder=3
-        )
-        points.set_gid(f"m{n}")
+        points = axes.scatter(at, m.folds, color=model.colour, s=22, label=model.short, zorder=3)
+        points.set_gid(model.group)
         if m.value is not None:
-            axes.axhline(m.value, color=colour_of(n), lw=1, gid=f"m{n}")
+            axes.axhline(m.value, color=model.colour, lw=1, gid=model.group)
             error = m.standard_error or 0.0
-            band = axes.axhspan(m.value - error, m.value + error, color=colour_of(n), alpha=0.15)
-            band.set_gid(f"m{n}")
+            band = axes.axhspan(m.value - error, m.value + error, color=model.colour, alpha=0.15)
+            band.set_gid(model.group)
     axes.set_xticks(np.arange(1, 1 + max(len(m.report.metrics["accuracy"].folds) for m in models)))
     axes.set_xlabel("fold")
     axes.set_ylabel("accuracy")
@@ -147,12 +139,13 @@ PICTURES: Mapping[str, tuple[Callable[[Any, Sequence[Model]], None], str]] = {
 }
 
 
-def drawable(kind: str, report: Report) -> bool:
-    """Tell whether a report holds what a picture needs."""
+def drawable(kind: str, model: Model) -> bool:
+    """Tell whether a model's report holds what a picture needs."""
+    report = model.report
     if kind == "folds":
         return "accuracy" in report.metrics and bool(report.metrics["accuracy"].folds)
     if kind in roc_plots.PICTURES:
-        return roc_plots.has_roc(report)
+        return model.roc is not None
     return bool(_cmc_curves(report)) if kind == "cmc" else _holds(report.curves.get(kind, {}))
 
 
@@ -182,10 +175,14 @@ def draw(
     """
     if kind not in PICTURES:
         raise ReportError(f"no picture is called {kind!r}", f"known are {', '.join(PICTURES)}")
-    models = [replace(m, name=printable(m.name)) for m in models_of(reports, names)]
-    shown = [m for m in models if drawable(kind, m.report)]
-    if not shown:
+    figure = picture(kind, models_of(reports, names), ax)
+    if figure is None:
         raise ReportError(f"no report holds what {kind!r} is drawn from", "measure it again")
+    return figure
+
+
+def picture(kind: str, models: Sequence[Model], ax: Any = None) -> Any:
+    """Draw one picture of the models that have the data for it; None where none has."""
     try:
         from matplotlib import axes as matplotlib_axes
         from matplotlib import rc_context
@@ -194,13 +191,16 @@ def draw(
     if not isinstance(ax, matplotlib_axes.Axes | None):
         raise WrongTypeError(f"ax is a {type(ax).__name__}", "give axes, as pyplot.subplots() does")
     with rc_context(_PLAIN if ax is not None else {**_LOOK, "svg.hashsalt": kind}):
-        axes: Any = _new_axes() if ax is None else ax
-        figure: Any = axes.get_figure(root=True)
         try:
+            shown = [m for m in models if drawable(kind, m)]
+            if not shown:
+                return None
+            axes: Any = _new_axes() if ax is None else ax
             PICTURES[kind][0](axes, shown)
             if len(shown) < len(models):
-                drawn = ", ".join(short(m.name) for m in shown)
+                drawn = ", ".join(m.short for m in shown)
                 axes.set_xlabel(f"{axes.get_xlabel()} (of {drawn} alone)")
+            figure = axes.get_figure(root=True)
             if ax is None:
                 figure.draw_without_rendering()
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
@@ -255,10 +255,10 @@ def inline_svg(figure: Any, kind: str, label: str) -> str:
     return f'<svg role="img" aria-label="{escape(printable(label))}" {shape}>{body}'
 
 
-def _thresholds(axes: Any, report: Report) -> None:
+def _thresholds(axes: Any, model: Model) -> None:
     """Draw the threshold of each reported FAR, labelled at the top; not beyond all scores."""
     low, high = axes.get_xlim()
-    for far, m in roc_plots.reported(report):
+    for far, m in model.reported:
         if m.threshold is not None and low <= m.threshold <= high:
             axes.axvline(m.threshold, color=INK, lw=0.8, ls=":")
             axes.annotate(

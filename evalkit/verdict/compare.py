@@ -33,8 +33,7 @@ from evalkit.protocols.uncertainty.outcomes import (
 )
 from evalkit.protocols.uncertainty.paired import Difference, differences
 from evalkit.protocols.uncertainty.sample import sample_of
-from evalkit.report import opened
-from evalkit.report.guard import outcomes_of_strangers
+from evalkit.report import opened, outcomes_of_strangers
 from evalkit.report.table import interval_of_points, points, spelled
 from evalkit.types import Bools, Report
 
