@@ -303,11 +303,11 @@ def test_a_protocol_command_holds_the_gate_in_one_line(
 
     reports.write(base_report, tmp_path / "base.json")
     held = reports.read(tmp_path / "base.json")
-    same = Output(None, None, False, held)
+    same = Output(None, None, held)
     assert same.deliver(base_report, "") == 0
     assert same.deliver(worse_report, "") == 1
     capsys.readouterr()
-    assert Output(Path("-"), None, False, held).deliver(worse_report, "") == 1
+    assert Output(Path("-"), None, held).deliver(worse_report, "") == 1
     said = capsys.readouterr()
     assert reports.from_json(json.loads(said.out)).protocol == "verification"  # one document
     assert "gate FAILED" in said.err

@@ -45,7 +45,7 @@ def command(source: VectorSource, config: Path, far: str, fpir: str, output: Out
     """
     asked = read_config(config)
     manifest = Manifest(asked.keys, asked.subject)
-    made = source.vectors(manifest, output)
+    made = source.vectors(manifest)
     x = recipes.without_folds(source.how, made.features)
     report = run.evaluate(
         "blufr",

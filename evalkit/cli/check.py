@@ -13,10 +13,10 @@ import numpy as np
 from evalkit import __version__, adapters, images
 from evalkit.adapters import answers
 from evalkit.adapters.presets import describe
-from evalkit.cli.model_options import ModelChoice, model_options
+from evalkit.cli.model_options import EmbeddingChoice, ImageChoice, ModelChoice, model_options
 from evalkit.cli.options import Command, quiet_option
-from evalkit.cli.output import Output, json_option, write_json
-from evalkit.cli.terminal import show
+from evalkit.cli.output import bar, json_option, write_json
+from evalkit.cli.terminal import say, show
 from evalkit.datasets import bin as bin_sets
 from evalkit.embedding import input_check
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError
@@ -45,26 +45,26 @@ _WANTED = "two images or more of at least 20 people, a folder a person, or an In
 )
 @json_option
 @quiet_option()
-def command(choice: ModelChoice, people: int, json_path: Path | None, quiet: bool) -> int:
+def command(choice: EmbeddingChoice, people: int, json_path: Path | None) -> int:
     """Check how a model is fed: norms, batches, speed, and the likely mistakes tried on faces.
 
     The trial compares channel order, normalisation and size by how well they separate two images
     of one person from those of two. Exit code 1 says that another way is better than the declared
     one, that no way works, or that vectors depend on their batch; without --data there is no trial.
     """
-    output = Output(None, None, quiet)
-    adapter = choice.load()
+    adapter = choice.model.load()
     if doubt := answers.refuse_random(adapter, answers.answers(adapter)):
-        output.say(f"warning: {doubt}")
+        say(f"warning: {doubt}")
     size = adapter.spec.size
-    faces = None if choice.data is None else _faces(choice.data, choice, adapter, people, output)
+    data = choice.images.data
+    faces = None if data is None else _faces(data, choice.images, adapter, people)
     noise = np.random.default_rng(0).integers(0, 256, (32, *size, 3), dtype=np.uint8)
     seen = input_check.behaviour(adapter, noise if faces is None else faces[:64])
     trials: list[input_check.SpecTrial] = []
     if faces is not None:
-        with output.bar("trying", "spec") as progress:
+        with bar("trying", "spec") as progress:
             trials = input_check.compare_specs(
-                lambda spec: _load(choice, spec), adapter.spec, faces, progress
+                lambda spec: _load(choice.model, spec), adapter.spec, faces, progress
             )
     verdict, fine = _verdict(adapter, seen, trials)
     if json_path is not None:
@@ -84,17 +84,15 @@ def _given(spec: InputSpec) -> dict[str, Any]:
     return {**asdict(spec), "mean": list(spec.mean), "std": list(spec.std)}
 
 
-def _faces(
-    data: Path, choice: ModelChoice, adapter: adapters.Adapter, people: int, output: Output
-) -> Picture:
+def _faces(data: Path, choice: ImageChoice, adapter: adapters.Adapter, people: int) -> Picture:
     """Two images each of up to `people` people, evenly spread: (2 P, H, W, 3) uint8."""
     source, couples = _couples(data)
-    output.say(*source.left_out)
+    say(*source.left_out)
     if len(couples) < _FEWEST:
         raise DataError(f"{data} has two images of {len(couples)} people", f"give {_WANTED}")
     spread = np.linspace(0, len(couples) - 1, min(people, len(couples))).astype(int)
     keys = [source.keys[row] for couple in couples[spread] for row in couple]
-    chosen = choice.aligned(source.select(keys), adapter.spec)
+    chosen = choice.fitted(source.select(keys), adapter.spec)
     faces = []
     for row, key in enumerate(keys):
         image, size = chosen.read(row), adapter.spec.size

@@ -9,7 +9,8 @@ import click
 
 from evalkit import run
 from evalkit.cli.options import Command
-from evalkit.cli.output import Output, output_options
+from evalkit.cli.output import Output, bar, output_options
+from evalkit.cli.terminal import say
 from evalkit.datasets import lfw as lists
 from evalkit.protocols import all_vs_all
 from evalkit.protocols.metrics.vocabulary import resampling_of
@@ -39,12 +40,12 @@ next:  evalkit lfw --model model.onnx --preset arcface     your model, LFW fetch
 @output_options
 def command(output: Output) -> int:
     """Run LFW, all 87.5 million pairs and the closed-set search on embedded features."""
-    output.say(*WHAT.split("\n"))
-    with output.bar("pairs", "pair") as progress:
+    say(*WHAT.split("\n"))
+    with bar("pairs", "pair") as progress:
         report = measure(progress)
     title = "LFW: the 6,000 pairs of View 2; all 87,549,528 pairs; 7,484 searches"
     done = output.deliver(report, title)
-    output.say(*NEXT.split("\n"))
+    say(*NEXT.split("\n"))
     return done
 
 

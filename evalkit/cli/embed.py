@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evalkit.cli.model_options import ModelChoice, model_options
+from evalkit.cli.model_options import EmbeddingChoice, model_options
 from evalkit.cli.options import Command, cluster_option, quiet_option
-from evalkit.cli.output import Output
 from evalkit.cli.parameters import Writable
 from evalkit.cli.terminal import show
 
@@ -31,14 +30,12 @@ if TYPE_CHECKING:
 )
 @click.argument("features", type=Writable(parents=True))
 @quiet_option()
-def command(
-    choice: ModelChoice, cluster: Cluster | None, views: int, features: Path, quiet: bool
-) -> None:
+def command(choice: EmbeddingChoice, cluster: Cluster | None, views: int, features: Path) -> None:
     """Embed the images of --data into the feature file FEATURES; an interrupted run goes on."""
     if features.suffix.lower() not in (".h5", ".hdf5"):
         raise click.UsageError(f"{features} has no suffix .h5: a feature file is HDF5")
-    source = choice.images()
-    output = Output(None, None, quiet)
-    store = choice.embed(choice.load(), source, source.manifest(), views, output, features, cluster)
+    source = choice.images.find()
+    adapter = choice.model.load()
+    store = choice.embed(adapter, source, source.manifest(), views, path=features, cluster=cluster)
     n, _, dim = store.features.shape
     show(f"{features}: {n:,} images, {views} x {dim}, {int(store.failed.sum())} failed")

@@ -9,8 +9,9 @@ import numpy as np
 
 from evalkit import run
 from evalkit.cli.options import Command, features_options, flip_option, subjects_option
-from evalkit.cli.output import Output, output_options
+from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.parameters import Readable
+from evalkit.cli.terminal import say
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.identity import digest
@@ -59,8 +60,8 @@ def command(
     if len(who) != len(made.features):
         raise DataError(f"{path.name} has {len(made.features)} rows, the list {len(who)} subjects")
     if len(np.unique(who[who >= 0])) == np.count_nonzero(who >= 0):
-        output.say("no two images share a subject: give --subjects, or keys like PERSON/IMAGE.jpg")
-    with output.bar("pairs", "pair") as progress:
+        say("no two images share a subject: give --subjects, or keys like PERSON/IMAGE.jpg")
+    with bar("pairs", "pair") as progress:
         report = run.evaluate(
             "geometry",
             made,

@@ -21,10 +21,10 @@ from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
 from evalkit.identity import digest
-from evalkit.images import ImageSource, alignment
+from evalkit.images.landmarks import Landmarks
 from evalkit.keys import rows_of
 from evalkit.protocols import ijb
-from evalkit.types import InputSpec, Manifest, Report
+from evalkit.types import Manifest, Report
 from evalkit.vectors import embeddings, readers
 from evalkit.vectors.matching import Vectors
 
@@ -104,7 +104,7 @@ def command(
         raise click.UsageError("give --pairs for 1:1, or --gallery (twice) and --probe for 1:N")
     listed = files.read_media(media)
     found = None if detections is None else files.read_detections(detections)
-    made = _vectors(source, listed, found, output)
+    made = _vectors(source, listed, found)
     score = None if found is None else found.score[_rows(found, listed)]
     how = ijb.Pooling(
         source.how.fusion,
@@ -139,9 +139,7 @@ def command(
     return output.deliver(report, f"IJB {report.protocol[4:]}, {how.name}, {source.name}")
 
 
-def _vectors(
-    source: VectorSource, listed: files.Media, found: files.Detections | None, output: Output
-) -> Vectors:
+def _vectors(source: VectorSource, listed: files.Media, found: files.Detections | None) -> Vectors:
     """Take a vector for each image, aligned by the lists' landmarks unless the user says how.
 
     An .npy without --keys has a row for each image of the list, in its order.
@@ -156,16 +154,11 @@ def _vectors(
                 "without --keys, row i is image i of the list",
             )
         refuse_unwritten(x, path.name)
-        return Vectors(x, {"features": path.name, **fed(source.recipe, path, output)})
+        return Vectors(x, {"features": path.name, **fed(source.recipe, path)})
 
-    def find(wanted: InputSpec) -> ImageSource:
-        images = source.choice.images().select(names)
-        if found is None or source.choice.aligns:
-            return images
-        marks = found.landmarks[rows_of(names, found.names, "detections")]
-        return alignment.aligned(images, marks, wanted.crop)
-
-    made = source.vectors(Manifest(names, np.full(len(names), -1, np.int32)), output, find)
+    manifest = Manifest(names, np.full(len(names), -1, np.int32))
+    of_set = None if found is None else Landmarks(found.names, found.landmarks)
+    made = source.vectors(manifest, of_set=of_set)
     if names == listed.names:
         return made
     rows = rows_of(listed.names, names)

@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from evalkit.cli.options import Command, quiet_option, subjects_option
-from evalkit.cli.output import Output
+from evalkit.cli.output import bar
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import show
 from evalkit.datasets import trillion
@@ -54,7 +54,6 @@ def command(
     file_ending: str | None,
     dtype: str,
     allow_failures: bool,
-    quiet: bool,
 ) -> None:
     """Put the embeddings of SOURCE into the feature file FEATURES (.h5), a block at a time.
 
@@ -78,8 +77,7 @@ def command(
     who = subjects_of(stored) if subjects is None else trillion.read_subjects(subjects)
     if len(who) != len(stored):
         raise DataError(f"there are {len(stored)} rows and {len(who)} subjects")
-    output = Output(None, None, quiet)
-    with output.bar("importing", "row") as progress:
+    with bar("importing", "row") as progress:
         importing.write(
             held,
             features,

@@ -65,7 +65,7 @@ def _measured(
     if listed is not None and record.compares == "pairs":
         held = pair_list_layouts.read(listed)
         compared = run.pairs_of(held.pairs, listed, held.layout)
-    made = source.vectors(None if compared is None else compared.manifest, output)
+    made = source.vectors(None if compared is None else compared.manifest)
     return run.evaluate(
         record,
         replace(made, features=recipes.without_folds(source.how, made.features)),

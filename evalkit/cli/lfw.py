@@ -9,7 +9,7 @@ import click
 
 from evalkit import images, run
 from evalkit.cli.options import Command
-from evalkit.cli.output import Output, output_options
+from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
 from evalkit.cli.vector_options import ALL, VectorSource, advise, flip_given, vector_options
@@ -19,10 +19,8 @@ from evalkit.datasets import lfw_images
 from evalkit.datasets.pair_list import PairList
 from evalkit.errors import EXIT_DONE, DataError
 from evalkit.escaping import laid_out
-from evalkit.images import alignment
 from evalkit.protocols import verification
 from evalkit.protocols.recipes.side_by_side import side_by_side
-from evalkit.types import InputSpec
 
 
 @click.command(
@@ -51,8 +49,8 @@ def command(source: VectorSource, pairs: Path | None, errata: bool, output: Outp
         raise click.UsageError(
             "--recipe all prints a table: leave --flip, --errata and reports out"
         )
-    advise(source.recipe_name, output)
-    data = source.choice.data
+    advise(source.recipe_name)
+    data = source.choice.images.data
     held, own = None, pairs
     if data is not None and data.suffix.lower() == ".bin":
         if pairs is not None:
@@ -61,18 +59,14 @@ def command(source: VectorSource, pairs: Path | None, errata: bool, output: Outp
         own = data
     else:
         compared = lists.official_pairs() if pairs is None else lists.read_pairs(pairs)
-
-    def find(fed: InputSpec) -> images.ImageSource:
-        if held is not None:
-            return held
-        if data is not None:
-            return images.find(data)
-        return _fetched(None if source.choice.aligns else fed.crop, output)
-
     manifest, comparisons = compared.resolve()
-    made = source.vectors(manifest, output, find)
+    if source.features is None and data is None:
+        adapter = source.choice.model.load()
+        made = source.embed(adapter, _fetched(), manifest, lfw_images.landmarks())
+    else:
+        made = source.vectors(manifest, held)
     if every:
-        with output.bar("recipes", "recipe") as progress:
+        with bar("recipes", "recipe") as progress:
             lines, spread = side_by_side(made.features, comparisons, manifest.subject, progress)
         show(*laid_out(lines, left=range(len(lines[0]))), spread)
         return EXIT_DONE
@@ -103,14 +97,10 @@ def _from_bin(path: Path) -> tuple[images.ImageSource, PairList]:
     return held, replace(compared, fold=folds)
 
 
-def _fetched(crop: str | None, output: Output) -> images.ImageSource:
-    """LFW from its own site, each face moved onto the template of a crop, or untouched."""
-    with output.bar("fetching LFW", "image") as progress:
-        folder = lfw_images.fetch(progress)
-    if crop is None:
-        return images.find(folder)
-    keys, points = lfw_images.landmarks()
-    return alignment.aligned(images.find(folder).select(keys), points, crop)
+def _fetched() -> images.ImageSource:
+    """LFW from its own site."""
+    with bar("fetching LFW", "image") as progress:
+        return images.find(lfw_images.fetch(progress))
 
 
 def _title(compared: PairList, source: str) -> str:

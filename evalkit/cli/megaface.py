@@ -15,6 +15,7 @@ from evalkit import images, run
 from evalkit.cli.options import Command, checkpoint_option, cluster_option, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Folder, Readable
+from evalkit.cli.terminal import say
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
@@ -138,18 +139,16 @@ def command(
         raise click.UsageError("two distractor lists have one size and set")
     if source.features is None:
         named = tuple(dict.fromkeys(k for each in lists.values() for k in each.keys))
-        take, other, provenance = _embedded(
-            source, distractor_data, probes.keys, named, output, cluster
-        )
+        take, other, provenance = _embedded(source, distractor_data, probes.keys, named, cluster)
     else:
         take, other, provenance = _given(source, source.features, distractor_features, file_ending)
-        provenance |= fed(source.recipe, source.features, output)
+        provenance |= fed(source.recipe, source.features)
     x, images_of_probes = take(probes.keys, "probe features")
     taken = {name: other(each.keys, "distractor features") for name, each in lists.items()}
     distractors = {name: features for name, (features, _) in taken.items()}
     noises = _noises(rules, probes, lists, probe_noises, distractor_noises) if rules else None
     if noises is not None:
-        output.say(_cleaned(noises))
+        say(_cleaned(noises))
     engine = Engine(cluster=cluster, checkpoint=checkpoint, keep=True)
     names = {
         "probe_list": probe_list.name,
@@ -184,7 +183,7 @@ def command(
                     p, d = clean(*features, *bad, rule)
                     folder = devkit_out / f"cleaned={rule}"
                     _write_devkit(folder, ending, p, probes.subject, d, model)
-        output.say(f"the devkit's files are in {devkit_out}")
+        say(f"the devkit's files are in {devkit_out}")
     done = output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {source.name}")
     engine.forget()
     return done
@@ -261,18 +260,17 @@ def _embedded(
     distractor_data: Path | None,
     probes: Sequence[str],
     distractors: Sequence[str],
-    output: Output,
     cluster: Cluster | None,
 ) -> tuple[Take, Take, dict[str, Any]]:
     """Embed the listed images: the probes', then all distractors', each into its feature file."""
-    own = source.choice.images()
+    own = source.choice.images.find()
     other = own if distractor_data is None else images.find(distractor_data)
-    adapter = source.choice.load()
+    adapter = source.choice.model.load()
     takes: list[Take] = []
     provenance: dict[str, Any] = {}
     for name, keys, found in (("probes", probes, own), ("distractors", distractors, other)):
         manifest = Manifest(tuple(keys), np.full(len(keys), -1, np.int32))
-        made = source.embedded(adapter, found, manifest, output, cluster)
+        made = source.embed(adapter, found, manifest, cluster=cluster)
         takes.append(_taker(made, manifest.keys, source.how))
         provenance |= {**made.provenance, f"{name}_features": made.provenance["features"]}
     return takes[0], takes[1], provenance

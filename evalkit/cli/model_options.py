@@ -6,7 +6,7 @@ import functools
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,15 @@ import numpy as np
 
 from evalkit import adapters, cache, images
 from evalkit.adapters import presets
-from evalkit.cli.options import Option
-from evalkit.cli.output import Output
+from evalkit.cli.options import Option, received_as
+from evalkit.cli.output import bar
 from evalkit.cli.parameters import FileKind, Readable, Size
-from evalkit.cli.terminal import say
+from evalkit.cli.terminal import say, show
 from evalkit.embedding import embedder
 from evalkit.errors import DataError, ModelError
 from evalkit.escaping import printable
 from evalkit.images import ImageSource, alignment, landmarks
+from evalkit.images.landmarks import Landmarks
 from evalkit.types import InputSpec, Manifest
 from evalkit.vectors.store import FeatureStore
 
@@ -47,24 +48,18 @@ class ModelFile(FileKind):
         return tuple(p for p in map(Path, (model, *beside, rest or ".", program)) if p.is_file())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
-    """What the user said of the model and its images; `load` makes the adapter."""
+    """The model that was asked for.
+
+    given : parts of its input spec.  options : of `adapters.load`.  trust : it may run its code.
+    """
 
     model: str | None
-    data: Path | None
     preset: str | None
-    given: dict[str, Any]
-    device: Any
-    options: dict[str, Any]
-    batch: int | None
-    workers: int | None
-    resize: bool
-    trust: bool = False
-    landmarks: Path | None = None
-    detector: str | None = None
-    verify: bool = False
-    cache_size: int | None = None
+    given: Mapping[str, Any]
+    options: Mapping[str, Any]
+    trust: bool
 
     def load(self) -> adapters.Adapter:
         """Load the adapter; MODEL must have been given."""
@@ -74,13 +69,52 @@ class ModelChoice:
         if program and not self.trust and adapters.runs_code(self.model):
             _ask(self.model)
         spec = presets.resolve(self.model, self.preset, **self.given)
-        return adapters.load(self.model, spec=spec, device=self.device, **self.options)
+        return adapters.load(self.model, spec=spec, **self.options)
 
-    def images(self) -> ImageSource:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageChoice:
+    """The images that were given, and how they are brought to a model's crop and size."""
+
+    data: Path | None
+    landmarks: Path | None
+    detector: str | None
+    resize: bool
+
+    def find(self) -> ImageSource:
         """Find the images of --data, which must have been given."""
         if self.data is None:
             raise click.UsageError("give --data IMAGES: a folder, .zip or list")
         return images.find(self.data)
+
+    def fitted(
+        self, source: ImageSource, spec: InputSpec, of_set: Landmarks | None = None
+    ) -> ImageSource:
+        """Bring images to the model's crop and size, where the user said how.
+
+        of_set : landmarks that come with the images, used where the user names none.
+        """
+        marks = of_set if self.detector is None else None
+        if self.landmarks is not None:
+            marks = landmarks.read(self.landmarks)
+        if marks is not None:
+            source = alignment.aligned(source, marks.of(source.keys), spec.crop)
+        if self.detector is not None:
+            detector = alignment.load_detector(self.detector)
+            source = alignment.detected(source, detector, spec.crop)
+        return source.resized(spec.size) if self.resize else source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingChoice:
+    """A model, its images, and how these are fed to it."""
+
+    model: ModelChoice
+    images: ImageChoice
+    batch: int | None
+    workers: int | None
+    verify: bool
+    cache_size: int | None
 
     def embed(
         self,
@@ -88,16 +122,17 @@ class ModelChoice:
         source: ImageSource,
         manifest: Manifest,
         views: int,
-        output: Output,
+        *,
         path: Path | None = None,
+        of_set: Landmarks | None = None,
         cluster: Cluster | None = None,
     ) -> FeatureStore:
         """Embed the manifest's images, or take what an earlier run left at `path` or cached."""
-        output.say(*source.left_out)
-        ready = self.aligned(source.select(manifest.keys), adapter.spec)
+        say(*source.left_out)
+        ready = self.images.fitted(source.select(manifest.keys), adapter.spec, of_set)
         if doubt := alignment.doubt(ready, adapter.spec.crop):
-            output.say(f"warning: {doubt}")
-        with output.bar("embedding", "image") as progress:
+            say(f"warning: {doubt}")
+        with bar("embedding", "image") as progress:
             store = embedder.embed(
                 adapter,
                 ready,
@@ -108,39 +143,29 @@ class ModelChoice:
                 workers=self.workers,
                 progress=progress,
                 cluster=cluster,
-                load=replace(self, trust=True).load,  # whoever was asked here said yes
+                load=replace(self.model, trust=True).load,  # whoever was asked here said yes
                 verify=self.verify,
-                say=output.say,
+                say=say,
             )
         if path is None and self.cache_size is not None:
             gone = cache.clear(keep=self.cache_size, spare=store.path)
             if gone:
-                output.say(f"{len(gone):,} feature files left the cache, see --cache-size")
+                say(f"{len(gone):,} feature files left the cache, see --cache-size")
         if ready.left_out:
             store.provenance["left out"] = list(ready.left_out)
-        failed = store.reasons()
-        for key, reason in list(failed.items())[:_NAMED]:
-            output.say(f"{key}: {reason}")
-        if len(failed) > _NAMED:
-            output.say(f"{len(failed) - _NAMED:,} more like these")
-        if len(failed) == len(manifest.keys):
-            raise DataError(f"not one of {len(failed):,} images has a vector")
+        _say_failures(store)
         return store
 
-    @property
-    def aligns(self) -> bool:
-        """Whether evalkit is to align the images."""
-        return self.landmarks is not None or self.detector is not None
 
-    def aligned(self, source: ImageSource, spec: InputSpec) -> ImageSource:
-        """Bring images to the model's crop and size, where the user said how."""
-        if self.landmarks is not None:
-            marks = landmarks.read(self.landmarks)
-            source = alignment.aligned(source, marks.of(source.keys), spec.crop)
-        if self.detector is not None:
-            detector = alignment.load_detector(self.detector)
-            source = alignment.detected(source, detector, spec.crop)
-        return source.resized(spec.size) if self.resize else source
+def _say_failures(store: FeatureStore) -> None:
+    """Name images without a vector; DataError where none has one."""
+    failed = store.reasons()
+    for key, reason in list(failed.items())[:_NAMED]:
+        say(f"{key}: {reason}")
+    if len(failed) > _NAMED:
+        say(f"{len(failed) - _NAMED:,} more like these")
+    if len(failed) == len(store.done):
+        raise DataError(f"not one of {len(failed):,} images has a vector")
 
 
 def _ask(model: str) -> None:
@@ -183,74 +208,60 @@ def _deviation(ctx: click.Context, param: click.Parameter, text: str | None) -> 
     values = _numbers(ctx, param, text)
     if text is not None and all(0 < v < 1 for v in np.atleast_1d(values)):
         scale = "one meant for pixels of 0..1 is 255 times that"
-        say(f"warning: --std {text} divides pixels of 0..255; {scale}")
+        show(f"warning: --std {text} divides pixels of 0..255; {scale}", talk=True)
     return values
 
 
-def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--model`, `--data` and what belongs to them; the command receives all as `choice`."""
-
-    @functools.wraps(command)
-    def with_model(
-        *args: Any,
-        model: str | None,
-        data: Path | None,
-        preset: str | None,
-        input_size: tuple[int, int] | None,
-        color: str | None,
-        mean: Any,
-        std: Any,
-        layout: str | None,
-        output_name: str | None,
-        device: str,
-        allow_cpu: bool,
-        weights: Path | None,
-        weights_table: str | None,
-        precision: str | None,
-        compile_for: int | None,
-        batch: int | None,
-        workers: int | None,
-        resize: bool,
-        trust_model: bool,
-        landmarks: Path | None,
-        detector: str | None,
-        verify_data: bool,
-        cache_size: int | None,
-        **rest: Any,
-    ) -> Any:
-        if landmarks is not None and detector is not None:
-            raise click.UsageError("give --landmarks or --align, not both")
-        given = {"size": input_size, "color": color, "mean": mean, "std": std, "layout": layout}
-        asked = {
-            "output": output_name,
-            "allow_cpu": allow_cpu or None,
-            "weights": weights and str(weights),
-            "weights_table": weights_table,
-            "precision": precision,
-            "compile": compile_for,
-        }
-        options = {name: value for name, value in asked.items() if value is not None}
-        choice = ModelChoice(
-            model,
-            data,
-            preset,
-            given,
-            device,
-            options,
-            batch,
-            workers,
-            resize,
-            trust_model,
-            landmarks,
-            detector,
-            verify_data,
-            cache_size,
-        )
-        return command(*args, choice=choice, **rest)
-
-    for option in reversed(_OPTIONS):
-        with_model = option(with_model)
-    return with_model
+def _choice(
+    model: str | None,
+    preset: str | None,
+    input_size: tuple[int, int] | None,
+    color: str | None,
+    mean: Any,
+    std: Any,
+    layout: str | None,
+    output_name: str | None,
+    device: str,
+    allow_cpu: bool,
+    weights: Path | None,
+    weights_table: str | None,
+    precision: str | None,
+    compile_for: int | None,
+    trust_model: bool,
+    data: Path | None,
+    resize: bool,
+    landmarks: Path | None,
+    detector: str | None,
+    batch: int | None,
+    workers: int | None,
+    verify_data: bool,
+    cache_size: int | None,
+) -> EmbeddingChoice:
+    if landmarks is not None and detector is not None:
+        raise click.UsageError("give --landmarks or --align, not both")
+    asked = {
+        "device": device,
+        "output": output_name,
+        "allow_cpu": allow_cpu or None,
+        "weights": weights and str(weights),
+        "weights_table": weights_table,
+        "precision": precision,
+        "compile": compile_for,
+    }
+    return EmbeddingChoice(
+        model=ModelChoice(
+            model=model,
+            preset=preset,
+            given={"size": input_size, "color": color, "mean": mean, "std": std, "layout": layout},
+            options={name: value for name, value in asked.items() if value is not None},
+            trust=trust_model,
+        ),
+        images=ImageChoice(data=data, landmarks=landmarks, detector=detector, resize=resize),
+        batch=batch,
+        workers=workers,
+        verify=verify_data,
+        cache_size=cache_size,
+    )
 
 
 _of_model = functools.partial(click.option, cls=Option, section="Model")
@@ -338,3 +349,6 @@ _OPTIONS = (
     ),
     cache_size_option,
 )
+
+# --model, --data and what belongs to them; the command receives all as `choice`
+model_options = received_as("choice", _choice, _OPTIONS)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 import click
 from click.core import augment_usage_errors
 
 from evalkit.cli.parameters import Readable, Writable, check_files, rate
+from evalkit.cli.terminal import be_quiet
 
 
 class Option(click.Option):
@@ -63,6 +65,29 @@ class Command(click.Command):
                 formatter.write_dl(lines)
 
 
+def received_as(
+    name: str, make: Callable[..., Any], options: Sequence[Callable[..., Any]]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add options that a command receives as one argument, `name=make(...)`.
+
+    make : takes what is given by the parameters' names, whether added here or before.
+    """
+    taken = tuple(signature(make).parameters)
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_made(*args: Any, **given: Any) -> Any:
+            made = make(**{each: given.pop(each) for each in taken if each in given})
+            return command(*args, **{name: made}, **given)
+
+        decorated: Callable[..., Any] = with_made
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
 def cluster_option(command: Callable[..., Any], section: str = "Options") -> Callable[..., Any]:
     """Add `--cluster`; the command receives an open `Cluster`, or None."""
 
@@ -111,9 +136,16 @@ def fars_option(default: Sequence[str]) -> Callable[..., Any]:
 
 
 def quiet_option(section: str = "Options") -> Callable[..., Any]:
-    """Add `--quiet`."""
-    text = "Say nothing but the result."
-    return click.option("--quiet", cls=Option, section=section, is_flag=True, help=text)
+    """Add `--quiet`, which `say` and `bar` obey; the command does not see it."""
+    return click.option(
+        "--quiet",
+        cls=Option,
+        section=section,
+        is_flag=True,
+        expose_value=False,
+        callback=lambda _, __, quiet: be_quiet(quiet),
+        help="Say nothing but the result.",
+    )
 
 
 def subjects_option(otherwise: str = "", rows: str = "row i") -> Callable[..., Any]:

@@ -11,6 +11,7 @@ from evalkit import run
 from evalkit.cli.options import Command, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
+from evalkit.cli.terminal import say
 from evalkit.datasets import pair_list_layouts, score_lists
 from evalkit.datasets.pair_list import PairList
 from evalkit.errors import DataError
@@ -71,7 +72,7 @@ def command(
     auc = report.metrics["auc"].value
     if auc is not None and auc < 0.5:
         turn = "leave --distance out" if distance else "for distances say --distance"
-        output.say(f"warning: genuine pairs score below impostors, AUC {auc:.5f}: {turn}")
+        say(f"warning: genuine pairs score below impostors, AUC {auc:.5f}: {turn}")
     title = f"{scores.name}: {len(held.score):,} scored pairs"
     title += ", score = minus distance" if distance else ""
     return output.deliver(report, title)

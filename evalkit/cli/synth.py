@@ -8,9 +8,9 @@ from typing import Literal
 import click
 
 from evalkit.cli.options import Command, quiet_option
-from evalkit.cli.output import Output
+from evalkit.cli.output import bar
 from evalkit.cli.parameters import Folder
-from evalkit.cli.terminal import show
+from evalkit.cli.terminal import say, show
 from evalkit.errors import DataError
 from evalkit.synth import FaceSet, write
 
@@ -80,7 +80,6 @@ def command(
     dim: int,
     seed: int,
     kind: Literal["npy", "bin"],
-    quiet: bool,
 ) -> None:
     """Make a face-like feature set whose exact numbers are known, to try any number of pairs.
 
@@ -93,12 +92,11 @@ def command(
         )
     faces = FaceSet(subjects, images, distractors, dim, seed)
     pairs = faces.probes * faces.distractors
-    output = Output(None, None, quiet)
-    with output.bar("making faces", "row") as progress:
+    with bar("making faces", "row") as progress:
         for done in write(faces, folder, kind):
             progress(done, faces.rows)
     show(f"{folder}: {faces.rows:,} rows, {pairs:,} impostor pairs")
-    output.say(
+    say(
         f"next: evalkit trillion --features {folder / f'features.{kind}'} "
         f"--subjects {folder / 'subjects.txt'} --expect {folder / 'answer.json'}"
     )

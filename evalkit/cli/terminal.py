@@ -13,6 +13,8 @@ import click
 
 from evalkit.escaping import printable
 
+_QUIET = "evalkit.quiet"
+
 
 def show(*lines: str, talk: bool = False) -> None:
     """Print a result on stdout, or where it is talk on stderr; a line each, whatever it holds."""
@@ -20,9 +22,21 @@ def show(*lines: str, talk: bool = False) -> None:
         _put("\n".join(map(printable, lines)), talk)
 
 
+def be_quiet(quiet: bool) -> None:
+    """Keep for the command that is running whether --quiet is given."""
+    click.get_current_context().meta[_QUIET] = quiet
+
+
+def is_quiet() -> bool:
+    """Tell whether the command that is running was given --quiet; no errors are told inside one."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_QUIET))
+
+
 def say(*lines: str) -> None:
-    """Tell the user on stderr what is not the result."""
-    show(*lines, talk=True)
+    """Tell the user on stderr what is not the result; nothing inside a command with --quiet."""
+    if not is_quiet():
+        show(*lines, talk=True)
 
 
 def command(line: str, *, talk: bool = False) -> None:
@@ -66,7 +80,7 @@ def close_streams() -> None:
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    say(f"warning: {message}")
+    show(f"warning: {message}", talk=True)
 
 
 def _put(text: str | bytes, talk: bool) -> None:

@@ -25,6 +25,7 @@ from evalkit.cli.options import (
 )
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, Writable, rate
+from evalkit.cli.terminal import say
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
@@ -100,15 +101,15 @@ def command(
     expected = None if expect is None else reports.read(expect)
     keys: Names | None
     if source.features is None:
-        given, subject, keys = _embedded(source, subjects, output, cluster)
+        given, subject, keys = _embedded(source, subjects, cluster)
     else:
         x, subject, keys, digests = _read(source.features, subjects, source.how)
-        named = {"features": source.name, **fed(source.recipe, source.features, output)}
+        named = {"features": source.name, **fed(source.recipe, source.features)}
         given = Vectors(x, named, digests)
     x = given.features
     if submission is not None:
         files.write_submission(submission, _unit(x), *x.shape)
-        output.say(f"the submission of {len(x):,} rows is {submission}")
+        say(f"the submission of {len(x):,} rows is {submission}")
     engine = Engine(cluster=cluster, checkpoint=checkpoint, keep=True)
     if one_set:
         protocol = partial(trillion.evaluate_one_set, fars=fars or trillion.ONE_SET_FARS)
@@ -127,7 +128,7 @@ def command(
     done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {source.name}")
     engine.forget()
     if expected is not None:
-        output.say(f"{_compare(report, expected)} numbers are exactly those expected")
+        say(f"{_compare(report, expected)} numbers are exactly those expected")
     return done
 
 
@@ -141,16 +142,16 @@ def _unit(x: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
 
 
 def _embedded(
-    source: VectorSource, subjects: Path | None, output: Output, cluster: Cluster | None
+    source: VectorSource, subjects: Path | None, cluster: Cluster | None
 ) -> tuple[Vectors, NDArray[np.int32], Names]:
-    images = source.choice.images()
+    images = source.choice.images.find()
     manifest = images.manifest()
     who = manifest.subject if subjects is None else files.read_subjects(subjects)
     if len(who) != len(manifest.keys):
         raise DataError(
-            f"{source.choice.data} has {len(manifest.keys)} images, the list {len(who)}"
+            f"{source.choice.images.data} has {len(manifest.keys)} images, the list {len(who)}"
         )
-    made = source.vectors(manifest, output, lambda _: images, cluster)
+    made = source.vectors(manifest, images, cluster=cluster)
     fused = replace(made, features=recipes.fused(source.how, made.features))
     return fused, who, manifest.keys
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,12 @@ from click.core import ParameterSource
 
 from evalkit.adapters import Adapter
 from evalkit.adapters.presets import PRESETS, describe
-from evalkit.cli.model_options import ModelChoice, model_options
-from evalkit.cli.options import features_options, flip_option, rows_option
-from evalkit.cli.output import Output
+from evalkit.cli.model_options import EmbeddingChoice, model_options
+from evalkit.cli.options import features_options, flip_option, received_as, rows_option
+from evalkit.cli.terminal import say
 from evalkit.identity import file_digest
 from evalkit.images import ImageSource
+from evalkit.images.landmarks import Landmarks
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.recipes.blas import can_be_one_thread
 from evalkit.protocols.recipes.published import RECIPES
@@ -41,7 +41,7 @@ class VectorSource:
     where given; without --recipe, evalkit's own way, which has no name.
     """
 
-    choice: ModelChoice
+    choice: EmbeddingChoice
     features: Path | None
     keys: Path | None
     allow_failures: bool
@@ -51,7 +51,7 @@ class VectorSource:
     @property
     def name(self) -> str:
         """What the vectors come from, for a title."""
-        return Path(self.choice.model or str(self.features)).name
+        return Path(self.choice.model.model or str(self.features)).name
 
     @property
     def recipe(self) -> Recipe | None:
@@ -61,46 +61,49 @@ class VectorSource:
     def vectors(
         self,
         manifest: Manifest | None,
-        output: Output,
-        images: Callable[[InputSpec], ImageSource] | None = None,
+        images: ImageSource | None = None,
+        of_set: Landmarks | None = None,
         cluster: Cluster | None = None,
     ) -> Vectors:
         """Take the vectors of a manifest (None: all) from the file, or embed its images.
 
-        images : finds them, given what the model is fed; None takes those of --data.
+        images : that hold them, None for those of --data.  of_set : landmarks that come with them.
         """
         if self.features is not None:
-            made = matching.from_embeddings(
-                self.features, self.keys, manifest, allow_failures=self.allow_failures
-            )
-            taken = fed(self.recipe, self.features, output)
-            if "rows" in made.provenance:
-                output.say(f"rows {made.provenance['rows']}")
-            views = made.features.shape[1] if made.features.ndim == 3 else 1
-            if views > 1 and self.how.fusion == "none" and not self.how.name and not flip_given():
-                output.say(
-                    f"warning: {self.features.name} holds {views} views an image and the first "
-                    "alone is taken: --flip sum or concat fuses them, --flip none is this"
-                )
-            return replace(made, provenance={**made.provenance, **taken})
-        adapter = self.choice.load()
-        found = self.choice.images() if images is None else images(adapter.spec)
-        return self.embedded(adapter, found, manifest or found.manifest(), output, cluster)
+            return self._read(self.features, manifest)
+        adapter = self.choice.model.load()
+        found = self.choice.images.find() if images is None else images
+        return self.embed(adapter, found, manifest or found.manifest(), of_set, cluster)
 
-    def embedded(
+    def _read(self, path: Path, manifest: Manifest | None) -> Vectors:
+        made = matching.from_embeddings(
+            path, self.keys, manifest, allow_failures=self.allow_failures
+        )
+        taken = fed(self.recipe, path)
+        if "rows" in made.provenance:
+            say(f"rows {made.provenance['rows']}")
+        views = made.features.shape[1] if made.features.ndim == 3 else 1
+        if views > 1 and self.how.fusion == "none" and not self.how.name and not flip_given():
+            say(
+                f"warning: {path.name} holds {views} views an image and the first "
+                "alone is taken: --flip sum or concat fuses them, --flip none is this"
+            )
+        return replace(made, provenance={**made.provenance, **taken})
+
+    def embed(
         self,
         adapter: Adapter,
         images: ImageSource,
         manifest: Manifest,
-        output: Output,
+        of_set: Landmarks | None = None,
         cluster: Cluster | None = None,
     ) -> Vectors:
         """Embed the manifest's images, and their mirror images where these are fused."""
-        taken = fed(self.recipe, adapter.spec, output)
+        taken = fed(self.recipe, adapter.spec)
         views = 1 if self.how.fusion == "none" else 2
-        store = self.choice.embed(adapter, images, manifest, views, output, cluster=cluster)
+        store = self.choice.embed(adapter, images, manifest, views, of_set=of_set, cluster=cluster)
         made = matching.embedded(store, manifest, adapter.spec.crop)
-        marks = self.choice.landmarks
+        marks = self.choice.images.landmarks
         if marks is not None:
             taken["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"
         return replace(made, provenance={**made.provenance, **taken})
@@ -119,41 +122,31 @@ def vector_options(
     so that a recipe can learn on them.  by_key : rows are found by name.
     """
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(command)
-        def with_source(
-            *args: Any,
-            choice: ModelChoice,
-            features: Path | None,
-            flip: Flip,
-            recipe_name: str | None,
-            keys: Path | None = None,
-            allow_failures: bool = False,
-            **rest: Any,
-        ) -> Any:
-            one_of(choice, features, data=data)
-            how = scoring(recipe_name, flip, folds=folds)
-            source = VectorSource(choice, features, keys, allow_failures, recipe_name, how)
-            return command(*args, source=source, **rest)
+    def source(
+        choice: EmbeddingChoice,
+        features: Path | None,
+        flip: Flip,
+        recipe_name: str | None,
+        keys: Path | None = None,
+        allow_failures: bool = False,
+    ) -> VectorSource:
+        one_of(choice, features, data=data)
+        how = scoring(recipe_name, flip, folds=folds)
+        return VectorSource(choice, features, keys, allow_failures, recipe_name, how)
 
-        made: Callable[..., Any] = with_source
-        held = features_options if by_key else rows_option
-        for option in (model_options, held, recipe_option(*more), flip_option):
-            made = option(made)
-        return made
-
-    return decorate
+    held = features_options if by_key else rows_option
+    return received_as("source", source, (flip_option, recipe_option(*more), held, model_options))
 
 
-def one_of(choice: ModelChoice, features: Path | None, *, data: bool) -> None:
+def one_of(choice: EmbeddingChoice, features: Path | None, *, data: bool) -> None:
     """UsageError unless there is a model (with its images) or a file of embeddings, not both."""
     images = " and --data IMAGES" if data else ""
-    if (choice.model is None) == (features is None):
+    if (choice.model.model is None) == (features is None):
         both = "both are given: " if features is not None else ""
         raise click.UsageError(
             f"{both}give --model MODEL{images}, or --features FILE with embeddings"
         )
-    if features is None and data and choice.data is None:
+    if features is None and data and choice.images.data is None:
         raise click.UsageError("give --data IMAGES")
     section, other = ("Model", "--model") if features is not None else ("Embeddings", "--features")
     if idle := _typed(section):
@@ -207,17 +200,17 @@ def flip_given() -> bool:
     return source is not ParameterSource.DEFAULT
 
 
-def advise(name: str | None, output: Output) -> None:
+def advise(name: str | None) -> None:
     """Say how Joint Bayesian becomes quick where BLAS would take all threads for it."""
     learns = name == ALL or (name is not None and RECIPES[name].projection == "joint bayesian")
     if learns and not can_be_one_thread():
-        output.say(
+        say(
             "Joint Bayesian takes minutes where other work runs: on one thread it takes seconds; "
             "pip install 'face-evalkit[threads]', or set OMP_NUM_THREADS=1"
         )
 
 
-def fed(recipe: Recipe | None, images: InputSpec | Path, output: Output) -> dict[str, str]:
+def fed(recipe: Recipe | None, images: InputSpec | Path) -> dict[str, str]:
     """Say for the report how its images were fed, beside what the recipe's system takes.
 
     images : what the model is fed, or the file of its features.  A difference is said on stderr;
@@ -233,7 +226,7 @@ def fed(recipe: Recipe | None, images: InputSpec | Path, output: Output) -> dict
         return {"recipe_input": f"as {recipe.name} takes them: {taken}"}
     if given is None:
         return {"recipe_input": f"not known: features computed elsewhere; {recipe.name}: {taken}"}
-    output.say(
+    say(
         f"warning: recipe {recipe.name!r} is of images {taken}; these are fed as {given}, "
         "so the figure is this model's by that recipe"
     )

@@ -53,16 +53,16 @@ def command(
     .mat, the folder of CFP, or a set with its images: InsightFace's .bin, a bcolz folder.
     A list without folds is split by a rule that the report states.
     """
-    advise(source.recipe_name, output)
+    advise(source.recipe_name)
     held = pair_list_layouts.read(pairs, set_format)
-    within = held.images if source.choice.data is None else None
-    if source.features is None and source.choice.data is None and within is None:
+    data = source.choice.images.data
+    within = held.images if data is None else None
+    if source.features is None and data is None and within is None:
         raise click.UsageError(f"{pairs.name} holds no images: add --data IMAGES")
     compared = run.pairs_of(held.pairs, pairs, held.layout)
-    find = None if within is None else lambda _: within
     report = run.evaluate(
         "verification",
-        source.vectors(compared.manifest, output, find, cluster),
+        source.vectors(compared.manifest, within, cluster=cluster),
         compared,
         flip=source.how.fusion,
         recipe=source.recipe,

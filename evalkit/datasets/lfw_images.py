@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import DataError, MissingPackageError
 from evalkit.files import cache_folder
+from evalkit.images.landmarks import Landmarks
 
 # The deep-funneled 250x250 images at one commit of the official site's repository.
 SITE = (
@@ -29,13 +30,10 @@ def _table() -> tuple[list[str], NDArray[np.uint8], NDArray[np.float32]]:
         return z["keys"].tobytes().decode().split("\n"), z["sha256"], z["landmarks"]
 
 
-def landmarks() -> tuple[list[str], NDArray[np.float32]]:
-    """Five points a face (eyes, nose, mouth corners) in the deep-funneled images of View 2.
-
-    Returns 7,701 keys and (7701, 5, 2) float32 pixel positions (x, y), found by RetinaFace.
-    """
+def landmarks() -> Landmarks:
+    """Points of the 7,701 faces in the deep-funneled images of View 2, found by RetinaFace."""
     keys, _, points = _table()
-    return keys, points
+    return Landmarks(tuple(keys), points)
 
 
 def fetch(progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
