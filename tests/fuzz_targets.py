@@ -35,7 +35,7 @@ from evalkit.errors import EvalkitError
 from evalkit.images import landmarks
 from evalkit.keys import read_keys
 from evalkit.types import Manifest
-from evalkit.vectors import devkit_matrix, embeddings, matlab, readers
+from evalkit.vectors import devkit_matrix, embeddings, matching, matlab, readers
 from evalkit.vectors.store import FeatureStore
 
 GOLDEN = Path(__file__).parent / "golden" / "bcolz"
@@ -188,7 +188,7 @@ def _binary() -> Iterator[Target]:
     model = feature + matrix + matrix
     yield _one("devkit model .bin", model, megaface.read_model, ".bin")
     submission = devkit_matrix.header(4, 3) + X.tobytes()
-    yield _one("trillion .bin", submission, trillion.read_submission, ".bin")
+    yield _one("trillion .bin", submission, matching.by_position, ".bin")
     mat = {"features": X, "keys": np.array(KEYS, object), "s": {"a": 1.0, "b": "text"}}
     for packed in (False, True):
         data = _made(lambda p, packed=packed: savemat(p, mat, do_compression=packed), ".mat")

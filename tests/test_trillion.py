@@ -15,7 +15,7 @@ from evalkit.errors import DataError, ProtocolError, ReportError
 from evalkit.protocols import trillion
 from evalkit.protocols.metrics import tpr_at_far
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
-from evalkit.vectors import devkit_matrix
+from evalkit.vectors import devkit_matrix, matching
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +107,13 @@ def test_rows_never_written_are_found(tmp_path: Path) -> None:
     path = tmp_path / "s.bin"
     path.write_bytes(devkit_matrix.header(9, 4) + x.tobytes())
     with pytest.raises(DataError, match=r"2 of 9 rows of s\.bin were never written: 2, 5"):
-        files.read_submission(path)
+        matching.by_position(path)
 
 
 def test_a_submission_comes_back_as_written(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
     files.write_submission(tmp_path / "s.bin", [x[:5], x[5:]], 9, 4)
-    assert np.array_equal(files.read_submission(tmp_path / "s.bin"), x)
+    assert np.array_equal(matching.by_position(tmp_path / "s.bin").features, x)
     with pytest.raises(DataError, match="of 9 rows was given 5"):
         files.write_submission(tmp_path / "t.bin", [x[:5]], 9, 4)
     assert not (tmp_path / "t.bin").exists()
@@ -163,7 +163,7 @@ def test_a_submission_is_written_and_gives_the_same_numbers(
     npy = ["trillion", "--features", str(tmp_path / "x.npy"), *words]
     assert cli.run([*npy, "--submission", str(out)]) == 0
     plain = json.loads(capsys.readouterr().out)["metrics"]
-    np.testing.assert_array_equal(files.read_submission(out), normalise(x))
+    np.testing.assert_array_equal(matching.by_position(out).features, normalise(x))
     assert out.read_bytes()[:16] == np.array([9, 4, 16, 5], "<i4").tobytes()
     assert cli.run(["trillion", "--features", str(out), *words]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"] == plain

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import run
-from evalkit.arrays import refuse_unwritten
 from evalkit.cli.options import Command, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, rate
@@ -25,7 +24,7 @@ from evalkit.images.landmarks import Landmarks
 from evalkit.keys import rows_of
 from evalkit.protocols import ijb
 from evalkit.types import Manifest, Report
-from evalkit.vectors import embeddings, readers
+from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
 
 
@@ -146,16 +145,13 @@ def _vectors(source: VectorSource, listed: files.Media, found: files.Detections 
     """
     names, path = tuple(dict.fromkeys(listed.names)), source.features
     if path is not None and source.keys is None and path.suffix == ".npy":
-        x = readers.read(path)[0]
-        embeddings.check(x, path)
-        if len(x) != len(listed.names):
+        held = matching.by_position(path)
+        if len(held.features) != len(listed.names):
             raise DataError(
-                f"{path.name} has {len(x)} rows, the list {len(listed.names)} images",
+                f"{path.name} has {len(held.features)} rows, the list {len(listed.names)} images",
                 "without --keys, row i is image i of the list",
             )
-        refuse_unwritten(x, path.name)
-        return Vectors(x, {"features": path.name, **fed(source.recipe, path)})
-
+        return held.told(fed(source.recipe, path))
     manifest = Manifest(names, np.full(len(names), -1, np.int32))
     of_set = None if found is None else Landmarks(found.names, found.landmarks)
     made = source.vectors(manifest, of_set=of_set)

@@ -30,8 +30,8 @@ from evalkit.protocols.metrics.flip_fusion import fuse
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Manifest
-from evalkit.vectors import embeddings
-from evalkit.vectors.matching import Vectors, digests_in
+from evalkit.vectors import matching
+from evalkit.vectors.matching import Vectors
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
@@ -225,17 +225,16 @@ def _read(
             return _fused(files.read_folder(path, wanted, ending), how), None
 
         return take, {"features": path.name}
-    made = embeddings.read(path, keys, allow_failures=source.allow_failures)
+    made = matching.from_embeddings(path, keys, allow_failures=source.allow_failures)
     views = made.features.shape[1] if made.features.ndim == 3 else 1
     if how.fusion == "none" and views > 1 and not how.name:
         raise DataError(f"{path.name} holds {views} views an image", "say --flip sum or concat")
-    provenance = {"features": path.name, "features_sha256": made.digest}
-    digests = digests_in(path) if embeddings.is_own(path) else None
-    return _taker(Vectors(made.features, {}, digests), made.keys, how), provenance
+    return _taker(made, how), dict(made.provenance)
 
 
-def _taker(vectors: Vectors, have: Sequence[str], how: Recipe) -> Take:
+def _taker(vectors: Vectors, how: Recipe) -> Take:
     """Give a function from keys to their fused features; no copy of one view in one run of rows."""
+    have = [str(key) for key in vectors.keys or ()]
     features, digests = vectors.features, vectors.images
 
     def take(wanted: Sequence[str], what: str) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
@@ -271,7 +270,7 @@ def _embedded(
     for name, keys, found in (("probes", probes, own), ("distractors", distractors, other)):
         manifest = Manifest(tuple(keys), np.full(len(keys), -1, np.int32))
         made = source.embed(adapter, found, manifest, cluster=cluster)
-        takes.append(_taker(made, manifest.keys, source.how))
+        takes.append(_taker(made, source.how))
         provenance |= {**made.provenance, f"{name}_features": made.provenance["features"]}
     return takes[0], takes[1], provenance
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from evalkit import report as reports
 from evalkit import run
-from evalkit.arrays import refuse_unwritten
 from evalkit.cli.options import (
     Command,
     checkpoint_option,
@@ -29,14 +28,13 @@ from evalkit.cli.terminal import say
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
-from evalkit.identity import Names, digest
+from evalkit.identity import digest
 from evalkit.protocols import recipes, trillion
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.metrics.vocabulary import resampling_of
-from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Report
-from evalkit.vectors import embeddings, readers
+from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
 
 if TYPE_CHECKING:
@@ -99,14 +97,11 @@ def command(
     if one_set and asked is not ParameterSource.DEFAULT:
         raise click.UsageError("--one-set compares pairs and searches nowhere: leave --fpir out")
     expected = None if expect is None else reports.read(expect)
-    keys: Names | None
     if source.features is None:
-        given, subject, keys = _embedded(source, subjects, cluster)
+        given = _embedded(source, subjects, cluster)
     else:
-        x, subject, keys, digests = _read(source.features, subjects, source.how)
-        named = {"features": source.name, **fed(source.recipe, source.features)}
-        given = Vectors(x, named, digests)
-    x = given.features
+        given = _read(source, source.features, subjects)
+    x, subject = given.features, run.subjects_of(given)
     if submission is not None:
         files.write_submission(submission, _unit(x), *x.shape)
         say(f"the submission of {len(x):,} rows is {submission}")
@@ -116,9 +111,11 @@ def command(
     else:
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
         protocol = partial(trillion.evaluate, fars=wanted, fpir=fpir)
+    if given.keys is None and output.named:
+        given = replace(given, keys=range(len(x)))
     report = run.evaluate(
         protocol,
-        replace(given, keys=range(len(x)) if keys is None and output.named else keys),
+        given,
         subject,
         engine=engine,
         set_name=output.set_name(subjects),
@@ -141,9 +138,8 @@ def _unit(x: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
         yield block
 
 
-def _embedded(
-    source: VectorSource, subjects: Path | None, cluster: Cluster | None
-) -> tuple[Vectors, NDArray[np.int32], Names]:
+def _embedded(source: VectorSource, subjects: Path | None, cluster: Cluster | None) -> Vectors:
+    """Embed the images of --data, a person a folder unless the list says who is who."""
     images = source.choice.images.find()
     manifest = images.manifest()
     who = manifest.subject if subjects is None else files.read_subjects(subjects)
@@ -152,38 +148,27 @@ def _embedded(
             f"{source.choice.images.data} has {len(manifest.keys)} images, the list {len(who)}"
         )
     made = source.vectors(manifest, images, cluster=cluster)
-    fused = replace(made, features=recipes.fused(source.how, made.features))
-    return fused, who, manifest.keys
+    return replace(made, features=recipes.fused(source.how, made.features), subject=who)
 
 
-def _read(
-    path: Path, subjects: Path | None, how: Recipe
-) -> tuple[NDArray[Any], NDArray[np.int32], Names | None, NDArray[np.uint8] | None]:
-    """Read vectors, their subjects, and keys and digests of the images where the file has them."""
-    keys = digests = None
+def _read(source: VectorSource, path: Path, subjects: Path | None) -> Vectors:
+    """Take the rows of a file as they lie there, and whom each shows."""
     who = None if subjects is None else files.read_subjects(subjects)
-    if path.suffix.lower() in (".h5", ".hdf5"):
-        from evalkit.vectors.store import FeatureStore
-
-        store = FeatureStore.open(path)
-        x, who = store.features, store.manifest.subject if who is None else who
-        keys, digests = store.manifest.keys, store.images
-    elif path.suffix.lower() == ".bin":
-        x = files.read_submission(path)
-    else:
-        x = readers.read(path)[0]
-        embeddings.check(x, path)
-        refuse_unwritten(x, path.name)
+    made, how = matching.by_position(path), source.how
+    who = made.subject if who is None else who
     if who is None:
         raise click.UsageError(f"{path.name} does not say who is who: give --subjects")
+    x = made.features
     if len(who) != len(x):
         raise DataError(f"{path.name} has {len(x)} rows, the list {len(who)} subjects")
-    if how.fusion == "none" and x.ndim in (2, 3):  # stays in its file
+    if how.fusion == "none":  # stays in its file
         if x.ndim == 3 and x.shape[1] > 1 and not how.name:
             views = f"{path.name} holds {x.shape[1]} views a row"
             raise DataError(views, "say --flip sum or concat")
-        return x if x.ndim == 2 else x[:, 0], who, keys, digests
-    return recipes.fused(how, x), who, keys, digests
+        x = x if x.ndim == 2 else x[:, 0]
+    else:
+        x = recipes.fused(how, x)
+    return replace(made, features=x, subject=who).told(fed(source.recipe, path))
 
 
 def _fars_of(expected: Report) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ class VectorSource:
                 f"warning: {path.name} holds {views} views an image and the first "
                 "alone is taken: --flip sum or concat fuses them, --flip none is this"
             )
-        return replace(made, provenance={**made.provenance, **taken})
+        return made.told(taken)
 
     def embed(
         self,
@@ -106,7 +106,7 @@ class VectorSource:
         marks = self.choice.images.landmarks
         if marks is not None:
             taken["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"
-        return replace(made, provenance={**made.provenance, **taken})
+        return made.told(taken)
 
     def scored_by(self) -> dict[str, Any]:
         """Return what a report keeps of fusion and recipe, where its protocol does not."""

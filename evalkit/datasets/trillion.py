@@ -15,18 +15,9 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.arrays import refuse_unwritten
 from evalkit.errors import DataError
 from evalkit.files import as_path, lines_of, read_text, whole_file
 from evalkit.vectors import devkit_matrix
-
-
-def read_submission(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Map a submission, (N, D); rows that were never written (all zero) are refused."""
-    path = as_path(path)
-    features = devkit_matrix.map_matrix(path)
-    refuse_unwritten(features, path.name)
-    return features
 
 
 def write_submission(

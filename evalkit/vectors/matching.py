@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from evalkit.files import as_path
 from evalkit.identity import Names
 from evalkit.keys import rows_of
 from evalkit.types import Manifest
-from evalkit.vectors import embeddings
+from evalkit.vectors import embeddings, readers
 from evalkit.vectors.store import FeatureStore
 
 CACHE = "cache"  # what a run took from there, in a report's provenance
@@ -45,28 +45,26 @@ class Vectors:
         each = f"{views[0]} views of " if views else ""
         return f"<Vectors of {n:,} images: {each}{dim} dimensions>"
 
-
-def in_order(features: NDArray[Any], have: Sequence[str], manifest: Manifest) -> NDArray[Any]:
-    """Put the rows called `have` into the manifest's order; no copy where they already are."""
-    rows = rows_of(manifest.keys, have)
-    if len(rows) == len(have) and np.array_equal(rows, np.arange(len(rows))):
-        return features
-    return features[rows]
+    def told(self, more: Mapping[str, Any]) -> Vectors:
+        """Add to where they came from."""
+        return replace(self, provenance={**self.provenance, **more})
 
 
 def found_by_name(vectors: Vectors, manifest: Manifest) -> Vectors:
-    """Put vectors into the manifest's order by their names; those without any are in it already."""
-    if vectors.keys is None or tuple(vectors.keys) == manifest.keys:
+    """Put vectors into the manifest's order by their names; those without any are in it already.
+
+    No copy where they lie so.
+    """
+    names, features, images = vectors.keys, vectors.features, vectors.images
+    if names is None:
         return vectors
-    names = [str(key) for key in vectors.keys]
-    images = None if vectors.images is None else np.asarray(vectors.images)
-    return Vectors(
-        in_order(vectors_of(vectors.features), names, manifest),
-        {**vectors.provenance, "manifest": manifest.digest()},
-        None if images is None else in_order(images, names, manifest),
-        manifest.keys,
-        manifest.subject,
-    )
+    if tuple(names) != manifest.keys:
+        rows = rows_of(manifest.keys, [str(name) for name in names])
+        if len(rows) != len(names) or not np.array_equal(rows, np.arange(len(rows))):
+            features = vectors_of(features)[rows]
+            images = None if images is None else np.asarray(images)[rows]
+    told = {**vectors.provenance, "manifest": manifest.digest()}
+    return Vectors(features, told, images, manifest.keys, manifest.subject)
 
 
 def from_embeddings(
@@ -82,44 +80,45 @@ def from_embeddings(
     """
     path = as_path(path)
     keys = None if keys is None else as_path(keys)
-    made = embeddings.read(path, keys, allow_failures=allow_failures)
-    provenance = {"features": path.name, "features_sha256": made.digest}
-    own = embeddings.is_own(path)
-    if manifest is None and not own:
-        return Vectors(made.features, provenance, None, made.keys)
-    if manifest is None:
+    read = embeddings.read(path, keys, allow_failures=allow_failures)
+    provenance = {"features": path.name, "features_sha256": read.digest}
+    made, version = Vectors(read.features, provenance, keys=read.keys), None
+    if embeddings.is_own(path):
         with FeatureStore.open(path, check=False) as store:
-            held = store.manifest
-            images = _images(store, made.keys, held)
-            return Vectors(made.features, provenance, images, made.keys, held.subject)
-    provenance["manifest"] = manifest.digest()
-    features = in_order(made.features, made.keys, manifest)
-    if not own:
-        refuse_unwritten(features, path.name, manifest.keys)
-        return Vectors(features, provenance, None, manifest.keys)
-    with FeatureStore.open(path, check=False) as store:
-        if store.version == 1:
-            provenance["rows"] = f"by name: {path.name} is of version 1 and knows no images"
-        images = _images(store, made.keys, manifest)
-        return Vectors(features, provenance, images, manifest.keys)
+            made = replace(made, images=_images(store), subject=store.manifest.subject)
+            version = store.version
+    if manifest is None:
+        return made
+    made = found_by_name(made, manifest)
+    if version is None:
+        refuse_unwritten(made.features, path.name, manifest.keys)
+    if version != 1:
+        return made
+    return made.told({"rows": f"by name: {path.name} is of version 1 and knows no images"})
+
+
+def by_position(path: str | os.PathLike[str]) -> Vectors:
+    """Take all vectors of a file whose rows need no names; a feature file knows its own.
+
+    A row of zeros was never written: DataError.
+    """
+    path = as_path(path)
+    provenance = {"features": path.name}
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        store = FeatureStore.open(path)
+        held = store.manifest
+        return Vectors(store.features, provenance, store.images, held.keys, held.subject)
+    features = readers.read(path)[0]
+    embeddings.check(features, path)
+    refuse_unwritten(features, path.name)
+    return Vectors(features, provenance)
 
 
 def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:
     """Take vectors that evalkit embedded or imported."""
-    provenance = {
-        "features": store.path.name,
-        **store.key,
-        "manifest": manifest.digest(),
-        "made": store.provenance,
-    }
-    keys = store.manifest.keys
-    return Vectors(
-        in_order(store.features, keys, manifest),
-        provenance,
-        _images(store, keys, manifest),
-        manifest.keys,
-        manifest.subject,
-    )
+    provenance = {"features": store.path.name, **store.key}
+    made = Vectors(store.features, provenance, _images(store), store.manifest.keys)
+    return found_by_name(made, manifest).told({"made": store.provenance})
 
 
 def embedded(store: FeatureStore, manifest: Manifest, crop: str) -> Vectors:
@@ -131,7 +130,7 @@ def embedded(store: FeatureStore, manifest: Manifest, crop: str) -> Vectors:
     told = {"crop": crop_of(store.key["decoder"], crop)}
     if n := store.reused:
         told[CACHE] = f"{n:,} vectors from the cache, {len(store.done) - n:,} embedded"
-    return replace(made, provenance={**made.provenance, **told})
+    return made.told(told)
 
 
 def crop_of(decoder: str, declared: str) -> str:
@@ -139,15 +138,6 @@ def crop_of(decoder: str, declared: str) -> str:
     return next((s for s in decoder.split("; ") if s.startswith("aligned to ")), declared)
 
 
-def digests_in(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
-    """Read the digests of the images of a feature file, (N, 32); None where it knows none."""
-    path = as_path(path)
-    with FeatureStore.open(path, check=False) as store:
-        return store.images if store.images.any() else None
-
-
-def _images(
-    store: FeatureStore, keys: tuple[str, ...], manifest: Manifest
-) -> NDArray[np.uint8] | None:
-    """Give the digests of the manifest's images; None where the file knows none."""
-    return in_order(store.images, keys, manifest) if store.images.any() else None
+def _images(store: FeatureStore) -> NDArray[np.uint8] | None:
+    """Give the digests of a file's images, (N, 32); None where it knows none."""
+    return store.images if store.images.any() else None
