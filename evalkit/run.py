@@ -118,30 +118,35 @@ def finished(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """What a list compares: the images that it names, and a protocol's arguments of their rows."""
+    """What a list compares: the images that it names, and a protocol's arguments of their rows.
+
+    images : themselves, where the set holds them.
+    """
 
     manifest: Manifest
     arguments: tuple[Any, ...]
     provenance: Mapping[str, Any]
     set_name: str | None = None
     file: Path | None = None
+    images: ImageSource | None = None
 
 
-def pairs_of(listed: PairList, file: Path | None = None, layout: str = "") -> Compared:
-    """Compare the pairs of a list, in the layout that it was read in."""
+def pairs_of(listed: PairList) -> Compared:
+    """Compare the pairs of a list."""
     manifest, pairs = listed.resolve()
     told = {"manifest": manifest.digest()}
-    if file is not None:
-        told = {"list": file.name, "layout": layout, **told}
     if listed.fold_rule:
         told["folds"] = listed.fold_rule
-    return Compared(
-        manifest=manifest,
-        arguments=(pairs, manifest.subject),
-        provenance=told,
-        set_name=None if file is None else file.stem,
-        file=file,
-    )
+    return Compared(manifest=manifest, arguments=(pairs, manifest.subject), provenance=told)
+
+
+def read_pairs(path: File, layout: str | None = None) -> Compared:
+    """Read a list of pairs, or a set that holds their images too, and compare its pairs."""
+    file = as_path(path)
+    held = pair_list_layouts.read(file, layout)
+    made = pairs_of(held.pairs)
+    told = {"list": file.name, "layout": held.layout, **made.provenance}
+    return replace(made, provenance=told, set_name=file.stem, file=file, images=held.images)
 
 
 def _listed(protocol: Any, compares: str, given: tuple[Any, ...]) -> Compared | None:
@@ -153,10 +158,7 @@ def _listed(protocol: Any, compares: str, given: tuple[Any, ...]) -> Compared | 
         return first if isinstance(first, Compared) else None
     if isinstance(first, PairList):
         return pairs_of(first)
-    if isinstance(first, _FILE):
-        held = pair_list_layouts.read(Path(first))
-        return pairs_of(held.pairs, Path(first), held.layout)
-    return None
+    return read_pairs(first) if isinstance(first, _FILE) else None
 
 
 def _vectors(

@@ -22,7 +22,6 @@ PLUMBING = {
     "evalkit.locks",
     "evalkit.report.replaced_together",
     "evalkit.run.finished",
-    "evalkit.run.pairs_of",
     "evalkit.run.Compared",
     "evalkit.embedding.reuse",
     "evalkit.images.folders",

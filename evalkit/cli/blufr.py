@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command, fpir_option
+from evalkit.cli.options import Command, rate_option
 from evalkit.cli.output import Output, output_options
-from evalkit.cli.parameters import Readable, rate
+from evalkit.cli.parameters import Readable
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.datasets.blufr import read_config
 from evalkit.protocols import blufr, recipes
@@ -20,22 +20,13 @@ from evalkit.types import Manifest
 @click.command(
     "blufr",
     cls=Command,
-    examples=[
-        "evalkit blufr --features F.npy --keys K.txt --config blufr_lfw_config.mat",
-    ],
+    examples=["evalkit blufr --features F.npy --keys K.txt --config blufr_lfw_config.mat"],
 )
 @click.option(
     "--config", type=Readable(), required=True, metavar="MAT", help="blufr_lfw_config.mat"
 )
-@click.option(
-    "--far",
-    callback=rate,
-    metavar="FAR",
-    default=blufr.FAR,
-    show_default=True,
-    help="FAR of verification.",
-)
-@fpir_option(blufr.FPIR)
+@rate_option("--far", "FAR of verification.", blufr.FAR)
+@rate_option("--fpir", "FPIR of the search.", blufr.FPIR)
 @vector_options()
 @output_options
 def command(source: VectorSource, config: Path, far: str, fpir: str, output: Output) -> int:

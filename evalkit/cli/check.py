@@ -14,7 +14,7 @@ from evalkit import __version__, adapters, images
 from evalkit.adapters import answers
 from evalkit.adapters.presets import describe
 from evalkit.cli.model_options import EmbeddingChoice, ImageChoice, ModelChoice, model_options
-from evalkit.cli.options import Command, quiet_option
+from evalkit.cli.options import Command, count_option, quiet_option
 from evalkit.cli.output import bar, json_option, write_json
 from evalkit.cli.terminal import say, show
 from evalkit.datasets import bin as bin_sets
@@ -28,21 +28,10 @@ _WANTED = "two images or more of at least 20 people, a folder a person, or an In
 
 
 @click.command(
-    "check",
-    cls=Command,
-    examples=[
-        "evalkit check --model model.onnx --preset arcface --data LFW/",
-    ],
+    "check", cls=Command, examples=["evalkit check --model model.onnx --preset arcface --data LFW/"]
 )
 @model_options
-@click.option(
-    "--people",
-    metavar="N",
-    type=click.IntRange(min=_FEWEST),
-    default=150,
-    show_default=True,
-    help="Of how many people to take two images each.",
-)
+@count_option("--people", "Of how many people to take two images each.", 150, least=_FEWEST)
 @json_option
 @quiet_option()
 def command(choice: EmbeddingChoice, people: int, json_path: Path | None) -> int:

@@ -30,13 +30,7 @@ next:  evalkit lfw --model model.onnx --preset arcface     your model, LFW fetch
 """
 
 
-@click.command(
-    "demo",
-    cls=Command,
-    examples=[
-        "evalkit demo --out demo.json",
-    ],
-)
+@click.command("demo", cls=Command, examples=["evalkit demo --out demo.json"])
 @output_options
 def command(output: Output) -> int:
     """Run LFW, all 87.5 million pairs and the closed-set search on embedded features."""

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 @click.command(
     "embed",
     cls=Command,
-    examples=[
-        "evalkit embed features.h5 --model model.onnx --preset arcface --data images/",
-    ],
+    examples=["evalkit embed features.h5 --model model.onnx --preset arcface --data images/"],
 )
 @model_options
 @cluster_option

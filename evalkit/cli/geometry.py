@@ -22,10 +22,7 @@ from evalkit.vectors import matching
 @click.command(
     "geometry",
     cls=Command,
-    examples=[
-        "evalkit geometry features.h5",
-        "evalkit geometry --features F.npy --keys K.txt",
-    ],
+    examples=["evalkit geometry features.h5", "evalkit geometry --features F.npy --keys K.txt"],
 )
 @click.argument("file", type=Readable(folder=True), required=False, metavar="[FEATURES.h5]")
 @features_options

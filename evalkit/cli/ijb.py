@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import run
-from evalkit.cli.options import Command, fars_option
+from evalkit.cli.options import Command, fars_option, rates_option
 from evalkit.cli.output import Output, output_options
-from evalkit.cli.parameters import Readable, rate
+from evalkit.cli.parameters import Readable
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
@@ -68,16 +68,7 @@ from evalkit.vectors.matching import Vectors
 )
 @click.option("--compat", is_flag=True, help="Show also the numbers by InsightFace's rules.")
 @fars_option(ijb.FARS)
-@click.option(
-    "--fpir",
-    "fpirs",
-    callback=rate,
-    metavar="FPIR",
-    multiple=True,
-    default=ijb.FPIRS,
-    show_default=True,
-    help="An FPIR to give the TPIR at; may be repeated.",
-)
+@rates_option("--fpir", "An FPIR to give the TPIR at; may be repeated.", ijb.FPIRS)
 @output_options
 def command(
     source: VectorSource,

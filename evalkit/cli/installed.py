@@ -12,7 +12,6 @@ from evalkit.cli.options import Command, subjects_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.vector_options import VectorSource, vector_options
-from evalkit.datasets import pair_list_layouts
 from evalkit.errors import ProtocolError
 from evalkit.protocols import recipes
 from evalkit.protocols.catalogue import Protocol
@@ -63,8 +62,7 @@ def _measured(
     """Run a protocol on vectors of one view each, as --flip and --recipe make them."""
     compared = None
     if listed is not None and record.compares == "pairs":
-        held = pair_list_layouts.read(listed)
-        compared = run.pairs_of(held.pairs, listed, held.layout)
+        compared = run.read_pairs(listed)
     made = source.vectors(None if compared is None else compared.manifest)
     return run.evaluate(
         record,

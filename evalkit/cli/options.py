@@ -121,18 +121,37 @@ def _where(_: click.Context, __: click.Parameter, text: str | None) -> str | Non
     raise click.BadParameter(f"{text!r} is none of local, local:2, tcp://host:8786")
 
 
-def fars_option(default: Sequence[str]) -> Callable[..., Any]:
-    """Add `--far`, which may be repeated; the command receives `fars`."""
+def rates_option(name: str, text: str, default: Sequence[str] = ()) -> Callable[..., Any]:
+    """Add an option that may be repeated, a FAR or FPIR each time; `--far` gives `fars`."""
     return click.option(
-        "--far",
-        "fars",
+        name,
+        f"{name.lstrip('-')}s",
         callback=rate,
         multiple=True,
         default=default,
-        show_default=True,
-        metavar="FAR",
-        help="A FAR to give the TPR at; may be repeated.",
+        show_default=bool(default),
+        metavar=name.lstrip("-").upper(),
+        help=text,
     )
+
+
+def fars_option(default: Sequence[str]) -> Callable[..., Any]:
+    """Add `--far`, which may be repeated; the command receives `fars`."""
+    return rates_option("--far", "A FAR to give the TPR at; may be repeated.", default)
+
+
+def rate_option(name: str, text: str, default: str) -> Callable[..., Any]:
+    """Add an option that is one FAR or FPIR."""
+    metavar = name.lstrip("-").upper()
+    return click.option(
+        name, callback=rate, metavar=metavar, default=default, show_default=True, help=text
+    )
+
+
+def count_option(name: str, text: str, default: int, least: int = 1) -> Callable[..., Any]:
+    """Add an option that is a whole number, `least` or more."""
+    kind = click.IntRange(min=least)
+    return click.option(name, type=kind, metavar="N", default=default, show_default=True, help=text)
 
 
 def quiet_option(section: str = "Options") -> Callable[..., Any]:
@@ -155,18 +174,6 @@ def subjects_option(otherwise: str = "", rows: str = "row i") -> Callable[..., A
         type=Readable(),
         metavar="LIST",
         help=f"Line i is the subject of {rows}, - for nobody{otherwise}.",
-    )
-
-
-def fpir_option(default: str) -> Callable[..., Any]:
-    """Add `--fpir`, one rate."""
-    return click.option(
-        "--fpir",
-        callback=rate,
-        metavar="FPIR",
-        default=default,
-        show_default=True,
-        help="FPIR of the search.",
     )
 
 

@@ -22,10 +22,7 @@ from evalkit.protocols import score
 @click.command(
     "score",
     cls=Command,
-    examples=[
-        "evalkit score scores.txt --far 1e-3",
-        "evalkit score distances.txt --distance",
-    ],
+    examples=["evalkit score scores.txt --far 1e-3", "evalkit score distances.txt --distance"],
 )
 @click.argument("scores", type=Readable(stream=True))
 @click.option(

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from evalkit.cli.options import Command, quiet_option
+from evalkit.cli.options import Command, count_option, quiet_option
 from evalkit.cli.output import bar
 from evalkit.cli.parameters import Folder
 from evalkit.cli.terminal import say, show
@@ -18,51 +18,14 @@ from evalkit.synth import FaceSet, write
 @click.command(
     "synth",
     cls=Command,
-    examples=[
-        "evalkit synth faces --subjects 300 --distractors 5000 --dim 128",
-    ],
+    examples=["evalkit synth faces --subjects 300 --distractors 5000 --dim 128"],
 )
 @click.argument("folder", type=Folder())
-@click.option(
-    "--subjects",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=1000,
-    show_default=True,
-    help="People.",
-)
-@click.option(
-    "--images",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=10,
-    show_default=True,
-    help="Images of each person.",
-)
-@click.option(
-    "--distractors",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=100_000,
-    show_default=True,
-    help="Number of distractor faces.",
-)
-@click.option(
-    "--dim",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=512,
-    show_default=True,
-    help="Dimensions of a feature.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="The same seed, the same set.",
-)
+@count_option("--subjects", "People.", 1000)
+@count_option("--images", "Images of each person.", 10)
+@count_option("--distractors", "Number of distractor faces.", 100_000, least=0)
+@count_option("--dim", "Dimensions of a feature.", 512)
+@count_option("--seed", "The same seed, the same set.", 0, least=0)
 @click.option(
     "--format",
     "kind",

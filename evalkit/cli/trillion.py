@@ -19,11 +19,12 @@ from evalkit.cli.options import (
     Command,
     checkpoint_option,
     cluster_option,
-    fpir_option,
+    rate_option,
+    rates_option,
     subjects_option,
 )
 from evalkit.cli.output import Output, output_options
-from evalkit.cli.parameters import Readable, Writable, rate
+from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import trillion as files
@@ -52,15 +53,8 @@ if TYPE_CHECKING:
 @subjects_option()
 @vector_options(by_key=False)
 @click.option("--one-set", is_flag=True, help="Compare all pairs of the set, as for LFR's video.")
-@click.option(
-    "--far",
-    "fars",
-    callback=rate,
-    metavar="FAR",
-    multiple=True,
-    help="A FAR to give the TPR at, instead of the challenge's; may be repeated.",
-)
-@fpir_option(trillion.FPIR)
+@rates_option("--far", "A FAR to give the TPR at, instead of the challenge's; may be repeated.")
+@rate_option("--fpir", "FPIR of the search.", trillion.FPIR)
 @click.option(
     "--submission",
     type=Writable(),

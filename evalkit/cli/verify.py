@@ -54,12 +54,11 @@ def command(
     A list without folds is split by a rule that the report states.
     """
     advise(source.recipe_name)
-    held = pair_list_layouts.read(pairs, set_format)
+    compared = run.read_pairs(pairs, set_format)
     data = source.choice.images.data
-    within = held.images if data is None else None
+    within = compared.images if data is None else None
     if source.features is None and data is None and within is None:
         raise click.UsageError(f"{pairs.name} holds no images: add --data IMAGES")
-    compared = run.pairs_of(held.pairs, pairs, held.layout)
     report = run.evaluate(
         "verification",
         source.vectors(compared.manifest, within, cluster=cluster),
@@ -69,5 +68,7 @@ def command(
         fars=fars,
         set_name=output.named,
     )
-    title = f"{pairs.name}: {len(held.pairs):,} pairs, folds: {report.provenance['folds']}"
+    title = (
+        f"{pairs.name}: {report.provenance['pairs']:,} pairs, folds: {report.provenance['folds']}"
+    )
     return output.deliver(report, title)
