@@ -11,11 +11,9 @@ from evalkit import run
 from evalkit.cli.options import Command
 from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.terminal import say
-from evalkit.datasets import lfw as lists
 from evalkit.protocols import all_vs_all
 from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.types import Progress, Report
-from evalkit.vectors import matching
 from evalkit.vectors.store import FeatureStore
 
 ALL = "pairs=all"  # the part of metrics and outcomes that is of all pairs
@@ -47,11 +45,8 @@ def measure(progress: Progress | None = None) -> Report:
     """Score the embedded features: LFW's own protocol, then everybody against everybody."""
     with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
         store = FeatureStore.open(path)
-        everybody = store.manifest
-        manifest, pairs = lists.official_pairs().resolve()
-        listed = matching.from_store(store, manifest)
-        official = run.evaluate("lfw", listed, pairs, manifest.subject, set_name="lfw")
-        every = all_vs_all.evaluate(store.features, everybody.subject, progress=progress)
+        official = run.evaluate("lfw", store)
+        every = all_vs_all.evaluate(store.features, store.manifest.subject, progress=progress)
     renamed = {
         f"{name},{ALL}" if resampling_of(name)[0] == "tpr" else name: estimate
         for name, estimate in every.metrics.items()
@@ -65,5 +60,5 @@ def measure(progress: Progress | None = None) -> Report:
             **{f"{ALL}/{name}": array for name, array in (every.outcomes or {}).items()},
         },
         curves={**every.curves, **official.curves},
-        provenance={**official.provenance, **every.provenance, **listed.provenance},
+        provenance={**official.provenance, **every.provenance},
     )
