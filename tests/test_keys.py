@@ -102,7 +102,6 @@ LISTS = {
     "comma": ("{a},{b},1\n", lambda path: _pair(pair_list_layouts.read(path, "labelled"))),
     "two-line": ("{a} 1\n{b} 1\n", lambda path: _pair(pair_list_layouts.read(path, "two-line"))),
     "lfw": ("{a} 1 {b} 1\n", lambda path: _pair(pair_list_layouts.read(path, "lfw"))),
-    "people": ("1\n2\n{a} 1\n{b}\t1\n", lambda path: _people(path)),
     "landmarks": (
         "{a} 1 1 2 1 1.5 2 1 3 2 3\n{b},1,1,2,1,1.5,2,1,3,2,3\n",
         lambda path: list(landmarks.read(path).keys),
@@ -114,10 +113,6 @@ LISTS = {
 
 def _pair(held: pair_list_layouts.VerificationSet) -> list[str]:
     return [held.pairs.left[0], held.pairs.right[0]]
-
-
-def _people(path: Path) -> list[str]:
-    return list(lfw.parse_people(path.read_bytes().decode(), "people.txt").keys)
 
 
 def _csv(path: Path) -> list[str]:
@@ -147,7 +142,6 @@ def test_a_character_that_ends_no_line_is_part_of_a_name(
         "subjects": [0, 1, 0],
         "noises": sorted(map(canonical, (a, b))),
         "lfw": [lfw.key(a, 1), lfw.key(b, 1)],
-        "people": sorted([lfw.key(a, 1), lfw.key(b, 1)]),
     }.get(kind, [a, b])
     assert read(path) == expected
 

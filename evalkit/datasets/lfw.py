@@ -1,6 +1,6 @@
-"""Labeled Faces in the Wild: its lists of pairs and people, and the lists made in their image.
+"""Labeled Faces in the Wild: its lists of pairs, and the lists made in their image.
 
-The official lists of View 2 ship with evalkit, byte for byte as the site has them.
+The official list of View 2 ships with evalkit, byte for byte as the site has it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from evalkit.datasets.pair_list import PairList, build, join_folds, numbered, wrong_line
 from evalkit.errors import DataError
 from evalkit.files import BLANKS, as_path, read_text, words_of
-from evalkit.types import Manifest
 
 # What the LFW site's errata call wrong among View 2's genuine pairs (its sentence says six, its
 # list has seven), with the 0-based rows at which pairs.txt has them.
@@ -51,19 +50,10 @@ def subject(image: str) -> str:
     return image.rpartition("/")[0].rpartition("/")[2]
 
 
-def _shipped(name: str) -> str:
-    held = files("evalkit.datasets") / "data" / name
-    return gzip.decompress(held.read_bytes()).decode()
-
-
 def official_pairs() -> PairList:
     """View 2: 6,000 pairs in ten folds, 7,701 images of 4,281 people."""
-    return parse_pairs(_shipped("lfw_pairs.txt.gz"), "pairs.txt")
-
-
-def official_people() -> Manifest:
-    """All of LFW: 13,233 images of 5,749 people, sorted by key."""
-    return parse_people(_shipped("lfw_people.txt.gz"), "people.txt")
+    held = files("evalkit.datasets") / "data" / "lfw_pairs.txt.gz"
+    return parse_pairs(gzip.decompress(held.read_bytes()).decode(), "pairs.txt")
 
 
 def errata(pairs: PairList) -> NDArray[np.bool_]:
@@ -172,31 +162,3 @@ def parse_flat(text: str, source: str) -> PairList:
             yield left, right, genuine, None, number
 
     return build(rows(), source, subject)
-
-
-def parse_people(text: str, source: str) -> Manifest:
-    """Read people.txt: sets of `name count` lines, each set after its own count.
-
-    Returns every image of everybody, sorted by key.
-    """
-    lines = iter(numbered(text))
-
-    def number_line(what: str) -> int:
-        number, line = next(lines, (0, ""))
-        if not _NUMBER.match(line):
-            raise wrong_line(source, number, what, line)
-        return int(line)
-
-    images: dict[str, int] = {}
-    for _ in range(number_line("the number of sets")):
-        for _ in range(number_line("the number of people in the set")):
-            number, line = next(lines, (0, ""))
-            name, _, count = line.replace("\t", " ").rpartition(" ")
-            if not (name.strip(BLANKS) and re.match(r"[1-9][0-9]{0,3}\Z", count)):
-                raise wrong_line(source, number, "'name count'", line)
-            images[name.strip(BLANKS)] = int(count)
-    if not images:
-        raise DataError(f"{source} lists nobody")
-    keys = sorted(key(name, n) for name, count in images.items() for n in range(1, count + 1))
-    _, who = np.unique([subject(k) for k in keys], return_inverse=True)
-    return Manifest(tuple(keys), who.astype(np.int32))
