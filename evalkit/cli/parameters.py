@@ -46,12 +46,7 @@ class Readable(FileKind):
     """
 
     def __init__(
-        self,
-        *,
-        folder: bool = False,
-        empty: bool = False,
-        beside: str = "",
-        stream: bool = False,
+        self, *, folder: bool = False, empty: bool = False, beside: str = "", stream: bool = False
     ) -> None:
         super().__init__(path_type=Path)
         self.folder, self.empty, self.beside, self.stream = folder, empty, beside, stream
