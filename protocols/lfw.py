@@ -21,7 +21,7 @@ from evalkit.arrays import labels, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names
 from evalkit.protocols import recipes, verification
-from evalkit.protocols.metrics import Rates
+from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.intervals import with_intervals
@@ -53,7 +53,7 @@ def evaluate(
     flip: Flip = "none",
     recipe: Recipe | None = None,
     fars: Rates = FARS,
-    threshold: float | None = None,
+    threshold: Thresholds = None,
     errata: NDArray[np.bool_] | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,

@@ -17,7 +17,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs, of_rows
 from evalkit.protocols import verification
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.metrics import Rates, checked_scores
+from evalkit.protocols.metrics import Rates, Thresholds, checked_scores
 from evalkit.protocols.metrics.kfold import best_threshold, check_folds
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, to_arrays
@@ -49,7 +49,7 @@ def evaluate(
     pairs: PairSet | None = None,
     subject: NDArray[np.integer[Any]] | None = None,
     fars: Rates = FARS,
-    threshold: float | None = None,
+    threshold: Thresholds = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,

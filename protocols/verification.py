@@ -21,7 +21,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.metrics import Rates
+from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.kfold import (
@@ -94,7 +94,7 @@ def evaluate(
     flip: Flip = "none",
     recipe: Recipe | None = None,
     fars: Rates = FARS,
-    threshold: float | None = None,
+    threshold: Thresholds = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
@@ -110,7 +110,7 @@ def evaluate(
     keys, images, set_name : names of the rows, (N, 32) SHA-256 of their images, name of the set,
     where known: what tells these comparisons from others (`identity.of_rows`) and names failures.
     A list without folds gets `folds_by_position`, which the report says.  Intervals are by subject.
-    threshold : chosen elsewhere, on other people: adds the errors at it (`metrics.errors_at`).
+    threshold : one or several, chosen elsewhere: adds the errors there (`metrics.errors_at`).
     Metrics: accuracy, auc, eer, tpr@far=x for each x of `fars`; fmr@threshold=t, fnmr@threshold=t.
     ProtocolError where the arrays do not fit together or a fold has one class only.
     """
@@ -167,7 +167,7 @@ def measures(
     fold: NDArray[np.integer[Any]] | None,
     fars: Rates,
     *,
-    threshold: float | None = None,
+    threshold: Thresholds = None,
     by_fold: NDArray[np.float64] | None = None,
     rule: ThresholdRule = best_threshold,
 ) -> dict[str, Estimate]:
@@ -176,11 +176,12 @@ def measures(
     by_fold, rule : scores that depend on the fold, and how its threshold is chosen; see `kfold`.
     """
     g, i = score[genuine], score[~genuine]
+    errors = [metrics.errors_at(g, i, t) for t in metrics.given_thresholds(threshold)]
     return {
         "accuracy": accuracy(score if by_fold is None else by_fold, genuine, fold, rule),
         **{m.grammar: m.of_scores(g, i) for m in METRICS if m.of_scores is not None},
         **{f"tpr@far={x}": metrics.tpr_at_far(g, i, x) for x in metrics.rate_texts(fars)},
-        **({} if threshold is None else metrics.errors_at(g, i, threshold)),
+        **{name: m for at in errors for name, m in at.items()},
     }
 
 

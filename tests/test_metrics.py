@@ -293,7 +293,7 @@ def test_the_first_of_several_wrong_scores_is_named():
 @given(SCORES, SCORES, SCORE | st.sampled_from([5e-324, -0.0, 1e308, 2.0]))
 def test_errors_at_a_threshold_are_shares_and_its_text_accepts_the_same_pairs(g, i, threshold):
     if threshold == -INF:
-        with pytest.raises(ProtocolError, match="the threshold is -inf"):
+        with pytest.raises(ProtocolError, match="a threshold is -inf"):
             metrics.errors_at(g, i, threshold)
         return
     found = metrics.errors_at(g, i, threshold)

@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from evalkit import images, run
-from evalkit.cli.options import Command
+from evalkit.cli.options import Command, fars_option
 from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
+from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import ALL, VectorSource, advise, flip_given, vector_options
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets import lfw as lists
@@ -19,6 +20,7 @@ from evalkit.datasets import lfw_images
 from evalkit.datasets.pair_list import PairList
 from evalkit.errors import EXIT_DONE, DataError
 from evalkit.escaping import laid_out
+from evalkit.protocols import lfw as protocol
 from evalkit.protocols import verification
 from evalkit.protocols.recipes.side_by_side import side_by_side
 
@@ -36,18 +38,28 @@ from evalkit.protocols.recipes.side_by_side import side_by_side
     "--pairs", type=Readable(folder=True), metavar="LIST", help="A list of pairs in LFW's layout."
 )
 @click.option("--errata", is_flag=True, help="Show also the accuracy without the wrong labels.")
+@fars_option(protocol.FARS)
+@threshold_options
 @vector_options(ALL, data=False, folds=True)
 @output_options
-def command(source: VectorSource, pairs: Path | None, errata: bool, output: Output) -> int:
+def command(
+    source: VectorSource,
+    pairs: Path | None,
+    errata: bool,
+    fars: tuple[str, ...],
+    given: GivenThresholds,
+    output: Output,
+) -> int:
     """LFW View 2: 10-fold verification accuracy, AUC, EER, TPR@FAR.
 
     --recipe all shows every published system's recipe on the same vectors.
     With a model and no --data, LFW is fetched once from its site (68 MB) and aligned.
     """
     every = source.recipe_name == ALL
-    if every and (flip_given() or errata or output.out or output.gate or output.json_path):
+    kept = output.out or output.gate or output.json_path
+    if every and (flip_given() or errata or kept or given != GivenThresholds()):
         raise click.UsageError(
-            "--recipe all prints a table: leave --flip, --errata and reports out"
+            "--recipe all prints a table: leave --flip, --errata, thresholds and reports out"
         )
     advise(source.recipe_name)
     data = source.choice.images.data
@@ -78,6 +90,9 @@ def command(source: VectorSource, pairs: Path | None, errata: bool, output: Outp
         flip=source.how.fusion,
         recipe=source.recipe,
         errata=lists.errata(compared) if errata else None,
+        fars=fars,
+        threshold=given.of(source.how.provenance()),
+        provenance=given.provenance(),
         set_name=output.set_name(Path("lfw") if lists.is_official(compared) else own),
         file=own,
     )

@@ -12,6 +12,7 @@ from evalkit.cli.options import Command, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
+from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.datasets import pair_list_layouts, score_lists
 from evalkit.datasets.pair_list import PairList
 from evalkit.errors import DataError
@@ -22,7 +23,10 @@ from evalkit.protocols import score
 @click.command(
     "score",
     cls=Command,
-    examples=["evalkit score scores.txt --far 1e-3", "evalkit score distances.txt --distance"],
+    examples=[
+        "evalkit score scores.txt --far 1e-3",
+        "evalkit score distances.txt --distance --threshold 0.738",
+    ],
 )
 @click.argument("scores", type=Readable(stream=True))
 @click.option(
@@ -33,9 +37,15 @@ from evalkit.protocols import score
 )
 @click.option("--distance", is_flag=True, help="Lower is more alike: a score is minus the number.")
 @fars_option(score.FARS)
+@threshold_options
 @output_options
 def command(
-    scores: Path, pairs: Path | None, distance: bool, fars: tuple[str, ...], output: Output
+    scores: Path,
+    pairs: Path | None,
+    distance: bool,
+    fars: tuple[str, ...],
+    given: GivenThresholds,
+    output: Output,
 ) -> int:
     """AUC, EER, TPR@FAR and the best accuracy of SCORES: 'label score' or 'label score fold'.
 
@@ -52,7 +62,7 @@ def command(
         subject, fold = manifest.subject, listed.fold if fold is None else fold
         keys = manifest.keys
         names = {"list": pairs.name, "manifest": manifest.digest()}
-    given = score.MINUS_DISTANCE if distance else "as given"
+    made = {"scores": scores.name, "score": score.MINUS_DISTANCE if distance else "as given"}
     report = run.evaluate(
         "score",
         held.score,
@@ -61,10 +71,11 @@ def command(
         pairs=listed,
         subject=subject,
         fars=fars,
+        threshold=given.of(made),
         keys=keys,
         set_name=output.set_name(pairs or scores),
         file=pairs or scores,
-        provenance={"scores": scores.name, "score": given, **names},
+        provenance={**made, **names, **given.provenance()},
     )
     auc = report.metrics["auc"].value
     if auc is not None and auc < 0.5:

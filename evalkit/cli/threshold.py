@@ -198,13 +198,19 @@ def accept_rule(report: Report, threshold: float) -> str:
 
     Typed back, the number accepts the same pairs.
     """
-    recipe = report.provenance.get("recipe_fields")
-    score = recipe.get("score") if isinstance(recipe, Mapping) else None
-    if report.provenance.get("score") == MINUS_DISTANCE:
-        return f"distance <= {threshold_text(-threshold)}"
-    if score == "-l2^2":
-        return f"squared distance <= {threshold_text(-threshold)}"
-    return f"score >= {threshold_text(threshold)}"
+    unit = score_unit(report.provenance)
+    if unit == "score":
+        return f"score >= {threshold_text(threshold)}"
+    return f"{unit} <= {threshold_text(-threshold)}"
+
+
+def score_unit(provenance: Mapping[str, Any]) -> str:
+    """Say what the scores of a report are: "score", or minus a "distance", "squared distance"."""
+    recipe = provenance.get("recipe_fields")
+    if provenance.get("score") == MINUS_DISTANCE:
+        return "distance"
+    squared = isinstance(recipe, Mapping) and recipe.get("score") == "-l2^2"
+    return "squared distance" if squared else "score"
 
 
 def _outcomes_at(report: Report, far: str) -> tuple[PairOutcomes | SetOutcomes | None, str]:

@@ -12,6 +12,7 @@ from evalkit import run
 from evalkit.cli.options import Command, cluster_option, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
+from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, advise, vector_options
 from evalkit.datasets import pair_list_layouts
 from evalkit.protocols import verification
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 )
 @vector_options(data=False, folds=True)
 @fars_option(verification.FARS)
+@threshold_options
 @partial(cluster_option, section="Model")  # embeds; pairs are compared here
 @output_options
 def command(
@@ -44,6 +46,7 @@ def command(
     set_format: str | None,
     source: VectorSource,
     fars: tuple[str, ...],
+    given: GivenThresholds,
     cluster: Cluster | None,
     output: Output,
 ) -> int:
@@ -66,6 +69,8 @@ def command(
         flip=source.how.fusion,
         recipe=source.recipe,
         fars=fars,
+        threshold=given.of(source.how.provenance()),
+        provenance=given.provenance(),
         set_name=output.named,
     )
     title = (

@@ -28,6 +28,7 @@ _RATE = re.compile(r"-?[0-9./]{1,30}([eE][+-]?[0-9]{1,3})?")
 
 # FARs or FPIRs as a caller may give them: one, or several
 Rates = str | float | Sequence[str | float]
+Thresholds = float | Sequence[float] | None
 
 
 def checked_scores(values: ArrayLike, what: str) -> NDArray[np.float64]:
@@ -227,11 +228,12 @@ def threshold_text(threshold: float) -> str:
     return float.__repr__(float(threshold) + 0.0)
 
 
-def checked_threshold(threshold: float) -> float:
-    """Return a threshold as a float; ProtocolError unless it is a finite number."""
-    if not math.isfinite(threshold):
-        raise ProtocolError(f"the threshold is {threshold}", "give a number, as it was printed")
-    return float(threshold) + 0.0
+def given_thresholds(threshold: Thresholds) -> tuple[float, ...]:
+    """Return thresholds, one alone or none as floats; ProtocolError unless all are finite."""
+    given = np.atleast_1d(numbers([] if threshold is None else threshold, "threshold"))
+    if not np.isfinite(given).all():
+        raise ProtocolError(f"a threshold is {given[~np.isfinite(given)][0]}", "give a number")
+    return tuple((given.ravel() + 0.0).tolist())
 
 
 def errors_at(genuine: ArrayLike, impostor: ArrayLike, threshold: float) -> dict[str, Estimate]:
@@ -245,7 +247,7 @@ def errors_at(genuine: ArrayLike, impostor: ArrayLike, threshold: float) -> dict
     {'fmr@threshold=0.3': 0.5, 'fnmr@threshold=0.3': 0.5}
     """
     g, i = checked_scores(genuine, "genuine"), checked_scores(impostor, "impostor")
-    t = checked_threshold(threshold)
+    (t,) = given_thresholds(threshold)
     true, false = (int(np.count_nonzero(s >= t)) for s in (g, i))
     return error_estimates(t, true, false, len(g), len(i))
 

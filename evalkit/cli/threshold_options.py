@@ -1,0 +1,96 @@
+"""`--threshold` and `--threshold-from`: thresholds chosen elsewhere, judged here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from evalkit import report as reports
+from evalkit.cli.options import received_as
+from evalkit.cli.parameters import Readable
+from evalkit.cli.threshold import operating_point, score_unit
+from evalkit.errors import ReportError
+from evalkit.protocols.metrics import threshold_text
+
+
+@dataclass(frozen=True, slots=True)
+class GivenThresholds:
+    """Thresholds in the user's unit, and those of a report at the FARs that --far names."""
+
+    typed: tuple[float, ...] = ()
+    report: Path | None = None
+    fars: tuple[str, ...] = ()
+
+    def of(self, made: Mapping[str, Any]) -> tuple[float, ...]:
+        """Return them all as scores; made : provenance that says what a score is.
+
+        ReportError where the report's scores are of another kind.
+        """
+        unit = score_unit(made)
+        sign = 1.0 if unit == "score" else -1.0
+        given = [sign * t for t in self.typed]
+        if self.report is not None:
+            chosen = reports.read(self.report)
+            if (theirs := score_unit(chosen.provenance)) != unit:
+                raise ReportError(
+                    f"the thresholds of {self.report} are of a {theirs}, these scores of a {unit}",
+                    "measure both with the same --recipe, or --distance",
+                )
+            points = (operating_point(chosen, far, str(self.report)) for far in self.fars)
+            given += [point["threshold"] for point in points]
+        return tuple(dict.fromkeys(given))
+
+    def provenance(self) -> dict[str, str]:
+        """Say in the report where the thresholds come from."""
+        told = [threshold_text(t) for t in self.typed]
+        if self.report is not None:
+            told += [f"{self.report.name} at FAR {far}" for far in self.fars]
+        return {"thresholds": ", ".join(told)} if told else {}
+
+
+def _given(threshold: tuple[float, ...], threshold_from: Path | None) -> GivenThresholds:
+    """Put both options together, and with them what --far says."""
+    if threshold_from is None:
+        return GivenThresholds(threshold)
+    context = click.get_current_context()
+    if context.get_parameter_source("fars") is ParameterSource.DEFAULT:
+        raise click.UsageError("--threshold-from takes the threshold at a FAR: add --far FAR")
+    return GivenThresholds(threshold, threshold_from, context.params["fars"])
+
+
+def _finite(
+    _: click.Context, param: click.Parameter, given: tuple[float, ...]
+) -> tuple[float, ...]:
+    for value in given:
+        if not math.isfinite(value):
+            raise click.BadParameter(f"{value} is no threshold: give a number", param=param)
+    return given
+
+
+# Add `--threshold` and `--threshold-from`; the command receives them as `given`.
+threshold_options = received_as(
+    "given",
+    _given,
+    [
+        click.option(
+            "--threshold",
+            type=float,
+            callback=_finite,
+            multiple=True,
+            metavar="T",
+            help="Errors at this threshold, as evalkit threshold prints it; may be repeated.",
+        ),
+        click.option(
+            "--threshold-from",
+            type=Readable(beside=".npz"),
+            metavar="REPORT",
+            help="Errors at the threshold that this report has at --far.",
+        ),
+    ],
+)

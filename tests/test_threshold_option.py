@@ -1,0 +1,108 @@
+"""--threshold and --threshold-from: a threshold chosen on one set, judged on another."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evalkit.cli import run
+from evalkit.errors import ProtocolError
+from evalkit.protocols import score
+
+DEV, TEST = 0, 1
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> list[Path]:
+    """Distances of two samples of pairs, a development and a test set."""
+    paths = []
+    for seed in (DEV, TEST):
+        rng = np.random.default_rng(seed)
+        genuine = np.arange(2000) < 1000
+        distance = np.where(genuine, 0.5, 1.3) + 0.25 * rng.normal(size=2000)
+        paths.append(tmp_path / f"{seed}.txt")
+        lines = (f"{int(g)} {d!r}" for g, d in zip(genuine, distance.tolist(), strict=True))
+        paths[-1].write_text("\n".join(lines))
+    return paths
+
+
+def rates(path: Path, threshold: float) -> tuple[float, float]:
+    """FMR and FNMR where a distance is accepted at or below a threshold."""
+    label, distance = np.loadtxt(path).T
+    accepted = distance <= threshold
+    return accepted[label == 0].mean(), 1 - accepted[label == 1].mean()
+
+
+def measured(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    return {name: m["value"] for name, m in metrics.items() if "@threshold=" in name}
+
+
+def test_a_typed_threshold_is_in_the_users_unit(
+    sets: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["score", str(sets[TEST]), "--distance", "--threshold", "0.738", "--threshold", "0.9"]
+    assert run([*line, "--json"]) == 0
+    found = measured(capsys)
+    for t in (0.738, 0.9):
+        fmr, fnmr = rates(sets[TEST], t)
+        assert found[f"fmr@threshold={-t!r}"] == pytest.approx(fmr)
+        assert found[f"fnmr@threshold={-t!r}"] == pytest.approx(fnmr)
+
+
+def test_the_threshold_of_another_report_is_judged_here(
+    sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev = tmp_path / "dev.json"
+    assert run(["score", str(sets[DEV]), "--distance", "--out", str(dev), "--quiet"]) == 0
+    assert run(["threshold", str(dev), "--far", "1e-2", "--json"]) == 0
+    capsys.readouterr()
+    line = ["score", str(sets[TEST]), "--distance", "--threshold-from", str(dev)]
+    assert run([*line, "--far", "1e-2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    at = json.loads(dev.read_text())["metrics"]["tpr@far=1e-2"]["threshold"]
+    fmr, fnmr = rates(sets[TEST], -at)
+    held = document["metrics"]
+    assert held[f"fmr@threshold={at!r}"]["value"] == pytest.approx(fmr)
+    assert held[f"fnmr@threshold={at!r}"]["value"] == pytest.approx(fnmr)
+    assert document["provenance"]["thresholds"] == "dev.json at FAR 1e-2"
+
+    assert run(line) == 2
+    assert "add --far FAR" in capsys.readouterr().err
+    assert run(["score", str(sets[TEST]), *line[3:], "--far", "1e-2"]) == 3
+    assert "are of a distance, these scores of a score" in capsys.readouterr().err
+
+
+def test_a_threshold_is_a_finite_number(
+    sets: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("nan", "inf", "high"):
+        assert run(["score", str(sets[DEV]), "--threshold", text]) == 2
+        assert "Invalid value for '--threshold'" in capsys.readouterr().err
+    with pytest.raises(ProtocolError, match="a threshold is nan"):
+        score.evaluate([1.0, 0.0], [1, 0], threshold=[0.5, float("nan")])
+
+
+@pytest.mark.parametrize("protocol", ["lfw", "verify"])
+def test_pairs_of_images_take_a_threshold(
+    protocol: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 8))[np.repeat(np.arange(40), 2)] + 0.3 * rng.normal(size=(80, 8))
+    np.save(tmp_path / "x.npy", x.astype("f4"))
+    (tmp_path / "keys.txt").write_text(
+        "".join(f"P{n // 2}/P{n // 2}_{n % 2 + 1:04}.jpg\n" for n in range(80))
+    )
+    lines = ["10\t2"]
+    for fold in range(0, 40, 4):
+        lines += [f"P{n}\t1\t2" for n in (fold, fold + 1)]
+        lines += [f"P{fold}\t{n}\tP{fold + 2}\t{n}" for n in (1, 2)]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    pairs = ["--pairs", str(tmp_path / "pairs.txt")][protocol == "verify" :]
+    vectors = ["--features", str(tmp_path / "x.npy"), "--keys", str(tmp_path / "keys.txt")]
+    squared = ["--recipe", "insightface", "--flip", "none"]
+    for recipe, shown in (([], "0.5"), (squared, "-0.5")):
+        line = [protocol, *pairs, *vectors, *recipe, "--threshold", "0.5", "--json"]
+        assert run(line) == 0, capsys.readouterr().err
+        assert set(measured(capsys)) == {f"f{n}mr@threshold={shown}" for n in ("", "n")}
