@@ -18,6 +18,7 @@ from evalkit.protocols.all_vs_all import FARS
 from evalkit.protocols.metrics.similarity import normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
 from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import to_arrays
 from evalkit.types import Estimate
 from evalkit.vectors.store import FeatureStore
 
@@ -32,7 +33,7 @@ def main() -> None:
         x = normalise(store.features.reshape(len(store.features), -1))
         subject = store.manifest.subject
     points = allpairs.verify(x, subject, fars=FARS).points
-    outcomes = set_outcomes(x, subject, fars=FARS)
+    outcomes = to_arrays(set_outcomes(x, subject, fars=FARS))
     metrics = {f"tpr@far={p.far}": Estimate(value=p.tpr) for p in points}
     kept = sum(column.nbytes for column in outcomes.values()) / 2**20
     genuine, tail = len(outcomes["genuine_score"]), len(outcomes["impostor_score"])

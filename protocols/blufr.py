@@ -37,8 +37,9 @@ from evalkit.protocols.uncertainty.outcomes import (
     SetOutcomes,
     to_arrays,
 )
-from evalkit.protocols.uncertainty.resampling import metric_draws
+from evalkit.protocols.uncertainty.resampling import metric_draws, metric_ends
 from evalkit.protocols.uncertainty.sample import sample_of
+from evalkit.protocols.uncertainty.weights import Weights, weight_draws
 from evalkit.types import Estimate, Failures, Floats, Ints, Report
 
 NAME = "blufr"
@@ -113,8 +114,9 @@ def evaluate(
     far, fpir = metrics.rate_text(far), metrics.rate_text(fpir)
     x = normalise(fuse(features, flip))
     people, who = np.unique(subject, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    weights = np.stack([_weights(len(people), rng) for _ in range(DRAWS)])
+    _, named = np.unique(who, return_index=True)
+    place = np.argsort(np.argsort(named))  # of people by their first row, whatever their names
+    weights = [(w[place], unseen) for w, unseen in weight_draws(len(people), DRAWS, seed)]
     every: list[dict[str, Estimate]] = []
     drawn: list[tuple[Floats | None, Floats | None]] = []
     for t in trials:
@@ -123,17 +125,20 @@ def evaluate(
         every.append(_verified(pairs, far) | searched)
         drawn.append(
             (
-                _draws(pairs, f"tpr@far={far}", weights[:, np.unique(who[t.test])]),
-                _draws(searches, f"tpir@fpir={fpir}", weights[:, np.unique(who[t.probe])]),
+                _draws(pairs, f"tpr@far={far}", weights, np.unique(who[t.test])),
+                _draws(searches, f"tpir@fpir={fpir}", weights, np.unique(who[t.probe])),
             )
         )
     found = {name: mu_minus_sigma([m[name] for m in every]) for name in every[0]}
     of_pairs, of_searches = (_mu_minus_sigma_drawn(of) for of in zip(*drawn, strict=True))
-    drawn_of = {name: of_searches if name in searched else of_pairs for name in found}
-    kept = {name: d for name, d in drawn_of.items() if d is not None}
+    both = {name: of_searches if name in searched else of_pairs for name in found}
+    drawn_of = {name: d for name, d in both.items() if d is not None}
+    kept = {name: d[:, 0] for name, d in drawn_of.items()}
     lost = failed(x)
     rejected = [count_failures_of_sets(lost[t.test], who[t.test]) for t in trials]
-    intervals = {name: bounded(found[name], kept[name], len(people), seed) for name in kept}
+    intervals = {
+        name: bounded(found[name], d[:, 1:], len(people), seed) for name, d in drawn_of.items()
+    }
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
@@ -157,18 +162,19 @@ def evaluate(
     )
 
 
-def _weights(people: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    return np.bincount(rng.integers(0, people, people), minlength=people)
-
-
 def _draws(
-    kept: SetOutcomes | SearchOutcomes, name: str, weights: NDArray[np.int64]
+    kept: SetOutcomes | SearchOutcomes, name: str, weights: list[Weights], people: Ints
 ) -> Floats | None:
-    return metric_draws(sample_of(kept), [name], len(weights), weights=weights).get(name)
+    """Give (draws, 3) of a trial's `people`: without the person unseen, and `metric_ends`."""
+    sample, of_trial = sample_of(kept), [(weight[people], unseen) for weight, unseen in weights]
+    found = metric_ends(sample, [name], weights=of_trial).get(name)
+    if found is None:
+        return None
+    return np.column_stack([metric_draws(sample, [name], weights=of_trial)[name], found])
 
 
 def _mu_minus_sigma_drawn(trials: Sequence[Floats | None]) -> Floats | None:
-    """Give (draws,) of mu - sigma from each trial's, or None where one cannot be drawn."""
+    """Give mu - sigma of each trial's draws, or None where one cannot be drawn."""
     each = [d for d in trials if d is not None]
     if len(each) < len(trials):
         return None

@@ -13,7 +13,7 @@ from evalkit.errors import DataError, ProtocolError
 from evalkit.keys import rows_of
 from evalkit.protocols import blufr
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
-from evalkit.protocols.uncertainty.intervals import bounded, clopper_pearson
+from evalkit.protocols.uncertainty.intervals import bounded
 from evalkit.types import Estimate
 from evalkit.verdict.compare import compare
 from evalkit.verdict.gate import Rule, check
@@ -120,7 +120,7 @@ def test_another_seed_draws_other_people_and_changes_no_value() -> None:
         assert not np.array_equal(of_zero, of_one), name
         assert (m.value, m.folds) == (zero.metrics[name].value, zero.metrics[name].folds)
         assert (m.low, m.high) != (zero.metrics[name].low, zero.metrics[name].high)
-        assert m.interval is not None and m.interval.endswith("seed 1")
+        assert m.interval is not None and "seed 1, room for" in m.interval
     assert again.metrics == zero.metrics
     assert int((one.outcomes or {})["seed"]) == 1
 
@@ -130,11 +130,11 @@ def test_what_is_no_rate_and_what_never_errs_have_intervals_too() -> None:
     _, subject, trials = _set()
     perfect = np.eye(30, dtype=np.float32)[subject]
     m = blufr.evaluate(perfect, subject, trials, far="0.01", fpir="0.06").metrics["vr@far=0.01"]
-    assert (m.value, m.low, m.high) == (1, *clopper_pearson(30, 30))
-    drawn = np.array([-0.05, -0.01, np.nan, 0.03])
-    m = bounded(Estimate(value=-0.01), drawn, 30)
-    half = 1.959964 * np.std(drawn[[0, 1, 3]], ddof=1)
-    assert (m.low, m.high) == pytest.approx((-0.01 - half, -0.01 + half))
+    assert (m.value, m.high) == (1, 1)
+    assert m.low is not None and 0.8 < m.low < 0.95  # of 20 people or so in each trial
+    ends = np.array([[-0.06, -0.05], [-0.02, -0.01], [np.nan, np.nan], [0.02, 0.03]])
+    m = bounded(Estimate(value=-0.01), ends, 30)
+    assert (m.low, m.high) == pytest.approx((-0.06, 0.03))
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 
 from evalkit.protocols import all_vs_all
 from evalkit.protocols.metrics import errors_at
-from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.intervals import clopper_pearson, with_intervals
 from evalkit.protocols.uncertainty.outcomes import from_arrays
 from evalkit.protocols.uncertainty.resampling import metric_draws
 from evalkit.protocols.uncertainty.sample import sample_of
@@ -16,7 +16,7 @@ def test_each_draw_is_the_weighted_share_at_the_threshold(two_reports: tuple[Rep
     sample = sample_of(two_reports[0].outcomes or {})
     names = ["fmr@threshold=0.5", "fnmr@threshold=0.5"]
     weights = np.random.default_rng(0).integers(0, 3, (5, sample.subjects))
-    drawn = metric_draws(sample, names, 5, weights=weights, c={names[0]: 1.0})
+    drawn = metric_draws(sample, names, c={names[0]: 1.0}, weights=[(w, 0) for w in weights])
     for w, fmr, fnmr in zip(weights, *drawn.values(), strict=True):
         pair, mate = w[sample.left] * w[sample.right], w[sample.genuine_subject]
         assert fmr == pytest.approx(pair[sample.impostor >= 0.5].sum() / pair.sum())
@@ -31,6 +31,16 @@ def test_intervals_hold_the_rates_and_are_by_subject(two_reports: tuple[Report, 
         assert m.value is not None and m.low is not None and m.high is not None
         assert m.low < m.value < m.high
         assert m.interval.startswith("95% by subject")
+
+
+def test_without_an_error_there_is_room_for_one_unseen() -> None:
+    """Where nobody is compared twice the ends are Clopper and Pearson's, of FMR too."""
+    genuine = np.arange(300) < 100
+    o = {"score": genuine.astype(float), "genuine": genuine}
+    found = errors_at(o["score"][genuine], o["score"][~genuine], 0.5)
+    for (name, m), n in zip(with_intervals(found, o, draws=4000).items(), (200, 100), strict=True):
+        assert (m.value, m.low) == (0, 0), name
+        assert m.high == pytest.approx(clopper_pearson(0, n)[1], rel=0.1)
 
 
 def test_a_threshold_below_the_stored_tail_is_not_resampled() -> None:

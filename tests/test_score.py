@@ -110,14 +110,15 @@ def test_every_number_of_plain_scores_has_an_interval_named_for_what_it_is() -> 
     for name, m in report.metrics.items():
         if m.value is not None:
             assert m.low is not None and m.high is not None and m.low < m.value < m.high, name
-            assert (
-                m.interval == "95% by comparison, 1,000 draws, seed 0: too short where people recur"
+            assert m.interval == (
+                "95% by comparison, 1,000 draws, seed 0, room for one unseen beside 200: "
+                "too short where people recur"
             )
     for text in (table(report), report_markdown(report)):
         assert "95 % intervals by comparison: too short where people recur" in text
     certain = score.evaluate(genuine.astype(float), genuine).metrics["auc"]
-    assert (certain.low, certain.high) == clopper_pearson(200, 200)
-    assert certain.interval.startswith("95% Clopper-Pearson, 200 comparisons: too short")
+    assert certain.low == pytest.approx(clopper_pearson(200, 200)[0], abs=0.002)
+    assert certain.high == 1
 
 
 def test_a_long_list_gets_fewer_draws_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +141,7 @@ def test_drawing_comparisons_spreads_as_drawing_them_one_by_one_does() -> None:
         looped.append([m.value for m in found])
     ours = metric_draws(sample_of({"score": scores, "genuine": genuine}), names, 1500)
     for name, spread in zip(names, np.std(looped, axis=0), strict=True):
-        assert ours[name].std() == pytest.approx(spread, rel=0.1), name
+        assert ours[name].std() == pytest.approx(spread, rel=0.15), name
     wins = (g[:, None] > i) + 0.5 * (g[:, None] == i)
     delong = wins.mean(axis=1).var(ddof=1) / 200 + wins.mean(axis=0).var(ddof=1) / 200
     assert ours["auc"].std() == pytest.approx(np.sqrt(delong), rel=0.06)

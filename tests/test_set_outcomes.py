@@ -87,9 +87,9 @@ def test_a_far_that_needs_too_many_pairs_has_some_of_them_at_random(sets: int) -
     assert 0.9 < b[names[0]].std() / a[names[0]].std() < 1.35
     assert abs(b[names[0]].mean() - a[names[0]].mean()) < a[names[0]].std()
     found = with_intervals({n: Estimate(value=float(a[n].mean())) for n in names}, some, draws=50)
-    assert found[names[0]].interval.endswith("seed 0, of a random sample of impostors")
-    assert found[names[1]].interval.endswith("seed 0")
-    other = replace(some, sampled_score=some.sampled_score + rng.normal(0, 0.01, 6000))
+    assert found[names[0]].interval.endswith("of a random sample of impostors")
+    assert "random sample" not in found[names[1]].interval
+    other = replace(some, sampled_score=some.sampled_score + rng.normal(0, 0.05, 6000))
     paired = paired_draws(thin, sample_of(other), names, 50)
     assert 0 < paired[names[0]].std() < b[names[0]].std() / 2
     thresholds, fars = threshold_draws(thin, "0.1", 50) or (np.empty(0), np.empty(0))

@@ -22,11 +22,11 @@ from evalkit.protocols import (
 )
 from evalkit.protocols.metrics import vocabulary
 from evalkit.protocols.metrics.vocabulary import METRICS, Metric, metric_of, read, register
-from evalkit.protocols.uncertainty.bootstrap import subject_weights
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import from_arrays
 from evalkit.protocols.uncertainty.resampling import metric_draws
 from evalkit.protocols.uncertainty.sample import sample_of
+from evalkit.protocols.uncertainty.weights import SCALE, subject_draws
 from evalkit.report.table import spelled
 from evalkit.types import Estimate, PairSet, Report
 from evalkit.verdict.compare import compare
@@ -287,16 +287,15 @@ def test_a_function_of_scores_gets_intervals_paired_tests_and_a_gate(
 
 
 def zero_by_loops(o: dict[str, np.ndarray], draw: int) -> float:
-    """The same draw of people, comparison by comparison."""
-    sample, rng = sample_of(from_arrays(o)), np.random.default_rng(3)
-    for _ in range(draw + 1):
-        weight = subject_weights(sample, rng)
+    """The same draw of people, comparison by comparison, each twice as often as it weighs."""
+    sample = sample_of(from_arrays(o))
+    weight = [w / SCALE for w, _ in subject_draws(sample, 5, 3)][draw]
     names = np.unique(np.concatenate([o["left_subject"], o["right_subject"]]))
     kinds: dict[bool, list[float]] = {True: [], False: []}
     columns = (o[name] for name in ("score", "genuine", "left_subject", "right_subject"))
     for s, genuine, a, b in zip(*columns, strict=True):
-        one, other = (int(weight[np.searchsorted(names, who)]) for who in (a, b))
-        kinds[bool(genuine)] += [s] * (one if genuine else one * other)
+        one, other = (weight[np.searchsorted(names, who)] for who in (a, b))
+        kinds[bool(genuine)] += [s] * round(2 * (one if genuine else one * other))
     return sum(g <= max(kinds[False]) for g in kinds[True]) / len(kinds[True])
 
 

@@ -1,11 +1,10 @@
-"""Bootstrap over subjects: the weights of subjects and of comparisons in a draw.
+"""Bootstrap over subjects: the weights of comparisons in a draw.
 
 Subjects are the sampling unit: comparisons that share a person rise and fall together, so drawing
-*pairs* gives intervals about half as wide as the truth.  A draw gives subject i the weight w_i, how
-often it came up among S draws with replacement (multinomial).  A genuine pair of subject i weighs
-w_i.  An impostor pair of subjects i and j weighs w_i w_j, the pigeonhole bootstrap of crossed
-designs [Owen, Ann. Appl. Stat. 1, 2007], also known as the vertex bootstrap for 1:1 matching
-[Fogliato, Patil, Perona, IJCV 2024].
+*pairs* gives intervals about half as wide as the truth.  A draw gives subject i a weight w_i of
+mean 1 (`weights`).  A genuine pair of subject i weighs w_i.  An impostor pair of subjects i and j
+weighs w_i w_j, the pigeonhole bootstrap of crossed designs [Owen, Ann. Appl. Stat. 1, 2007], also
+known as the vertex bootstrap for 1:1 matching [Fogliato, Patil, Perona, IJCV 2024].
 
 Products alone are too cautious: noise that belongs to one pair of subjects alone enters their
 variance three times (Var(w_i w_j) = 3), once by the pair and once by each of the two persons.  So
@@ -18,7 +17,8 @@ above the threshold is stored; the rest enter by the number of images of each su
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,50 +26,39 @@ from scipy.special import ndtri, stdtrit
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.protocols.uncertainty.weights import SCALE, Counts, Weights
 from evalkit.types import Floats, Ints
-
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
     """One draw: subject weights and their running sums, in the sample's descending order.
 
+    weight : (S,) w, in units of 1 / SCALE, as all weights here; unseen : of the person unseen.
     genuine : (G+1,) sum of w over the k highest genuine scores; product : (I+1,) the same of
-    w_i w_j over impostors; products : the sum of w_i w_j over all impostor pairs, stored or not.
+    w_i w_j over impostors, in 1 / SCALE^2; products : of all impostor pairs, stored or not.
     """
 
     weight: Counts
+    unseen: int
     genuine: Counts
     product: Counts
     products: float
 
 
-Statistic = Callable[[Draw], float]
+# A metric in a draw: where the unseen person fails in everything, and where he succeeds.
+Ends = tuple[float, float]
+Statistic = Callable[[Draw], Ends]
 
 _ALL_STORED = "a sample without image counts lists every impostor pair"
 
 
-def subject_weights(sample: ComparisonSample, rng: np.random.Generator) -> Counts:
-    """How often each subject comes up: (S,).  Distractors are drawn among themselves."""
-    if sample.left_images is None:
-        groups = [np.arange(sample.subjects)]
-    else:
-        apart = sample.left_images == 0
-        groups = [np.flatnonzero(~apart), np.flatnonzero(apart)]
-    weight = np.empty(sample.subjects, np.int64)
-    for group in groups:
-        n = len(group)
-        if n:
-            weight[group] = np.bincount(rng.integers(0, n, n, np.int32), minlength=n)
-    return weight
-
-
-def weigh(sample: ComparisonSample, weight: Counts, spent: Draw | None = None) -> Draw:
+def weigh(sample: ComparisonSample, weights: Weights, spent: Draw | None = None) -> Draw:
     """Sum the weights of a draw over the sample's comparisons.
 
     spent : a draw that is done with, whose memory is used again.
     """
+    weight, unseen = weights
     genuine = np.zeros(len(sample.genuine) + 1, np.int64) if spent is None else spent.genuine
     product = np.zeros(len(sample.impostor) + 1, np.int64) if spent is None else spent.product
     weight.take(sample.genuine_subject, out=genuine[1:], mode="clip")
@@ -82,7 +71,7 @@ def weigh(sample: ComparisonSample, weight: Counts, spent: Draw | None = None) -
     else:
         full = _crossed(sample, np.ones(sample.subjects))
         products = sample.impostors * _crossed(sample, weight) / full if full else 0.0
-    return Draw(weight, genuine, product, products)
+    return Draw(weight, unseen, genuine, product, products)
 
 
 def _crossed(sample: ComparisonSample, weight: Floats | Counts) -> float:
@@ -191,6 +180,39 @@ def _blocks(left: Ints, right: Ints, subjects: int) -> NDArray[np.int64]:
     low, high = np.minimum(left, right), np.maximum(left, right)
     key = low.astype(np.int64) * subjects + high
     return np.unique(key, return_inverse=True)[1].reshape(-1)
+
+
+def impostor_weight(c: float, pairs: Any, product: Any) -> Any:
+    """Weight of impostor `pairs` whose w_i w_j sum to `product`: pairs + c (product - pairs).
+
+    In 1 / SCALE^2, numbers or arrays.
+    """
+    return (1 - c) * SCALE**2 * pairs + c * product
+
+
+def unseen_genuine(sample: ComparisonSample) -> float:
+    """How many genuine comparisons the unseen person has: as many as people have on average."""
+    people = len(np.unique(sample.genuine_subject))
+    return len(sample.genuine) / people if people else 0.0
+
+
+def unseen_impostor(sample: ComparisonSample) -> float:
+    """How many impostor comparisons an unseen pair of people has: as many as pairs on average."""
+    if sample.left_images is None or sample.right_images is None:
+        blocks = float(len(np.unique(_blocks(sample.left, sample.right, sample.subjects))))
+    else:
+        left, right = (
+            (n > 0).astype(np.float64) for n in (sample.left_images, sample.right_images)
+        )
+        one = replace(sample, left_images=left, right_images=right)
+        every = np.ones(sample.subjects)
+        blocks = sample.impostors * _crossed(one, every) / (_crossed(sample, every) or 1)
+    return sample.impostors / blocks if blocks else 0.0
+
+
+def ends(part: float, whole: float, unseen: float) -> Ends:
+    """Share of a whole to which the unseen person's failures, or successes, are added."""
+    return share(part, whole + unseen), share(part + unseen, whole + unseen)
 
 
 def share(part: float, whole: float) -> float:

@@ -1,6 +1,6 @@
 """Confidence intervals of metrics: by resampled subjects, or exact binomial ones.
 
-`resampling` draws the subjects; here a draw's spread becomes an interval.
+`resampling` draws the subjects, and one whom nobody has seen; here draws become an interval.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 from scipy.special import betaincinv, ndtri
@@ -16,7 +17,8 @@ from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.uncertainty.outcomes import Arrays, Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
-from evalkit.protocols.uncertainty.resampling import metric_draws
+from evalkit.protocols.uncertainty.resampled_searches import rate_of
+from evalkit.protocols.uncertainty.resampling import metric_ends
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
 from evalkit.types import Estimate, Floats
 
@@ -79,9 +81,8 @@ def with_intervals(
 
     outcomes : of one set of comparisons, or its arrays in a report.  draws, seed : of people.
     level : how often the interval is to hold the truth.  An estimate without a value, with an
-    interval already, or of a kind that cannot be resampled is returned as it is.  Where all draws
-    agree (no errors seen, or few subjects) the interval is Clopper-Pearson's with one trial a
-    subject.
+    interval already, or of a kind that cannot be resampled is returned as it is.  The intervals of
+    TPR never rise as FAR falls.
     Where nobody knows who was compared, comparisons are drawn, as `interval` then says.
     Very long pair lists get fewer draws (`affordable`), as `interval` says too.
     Coverage is measured by `benchmarks/interval_coverage.py`.
@@ -89,15 +90,32 @@ def with_intervals(
     sample = sample_of(outcomes)
     draws = affordable(draws, sample, WORK if sample.unit == "subject" else WORK // 10)
     open_ = [n for n, m in metrics.items() if m.value is not None and m.low is None]
-    drawn = metric_draws(sample, open_, draws, seed)
     found = dict(metrics)
-    for name, values in drawn.items():
+    for name, drawn in metric_ends(sample, open_, draws, seed).items():
         n = independent(sample, name)
-        m = bounded(metrics[name], values, n, seed, level, sample.unit)
+        m = bounded(metrics[name], drawn, n, seed, level, sample.unit)
         m = replace(m, people=n if sample.unit == "subject" else None)
         if reaching(sample, name) is not sample:
             m = replace(m, interval=f"{m.interval}, of a random sample of impostors")
         found[name] = m
+    return _rising(found)
+
+
+def _rising(metrics: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """Lengthen the intervals of TPR where draws at two FARs would have them fall as FAR rises."""
+    curves: dict[str, list[tuple[Fraction, str, float, float]]] = {}
+    for name, m in metrics.items():
+        kind, x = resampling_of(name)
+        far = rate_of(x) if kind == "tpr" else None
+        if far is not None and m.low is not None and m.high is not None:
+            curve = curves.setdefault(name.replace(f"far={x}", "", 1), [])
+            curve.append((far, name, m.low, m.high))
+    found = dict(metrics)
+    for curve in curves.values():
+        _, names, lows, highs = zip(*sorted(curve), strict=True)
+        least, most = np.minimum.accumulate(lows[::-1])[::-1], np.maximum.accumulate(highs)
+        for name, low, high in zip(names, least, most, strict=True):
+            found[name] = replace(found[name], low=float(low), high=float(high))
     return found
 
 
@@ -134,26 +152,19 @@ def bounded(
     level: float = LEVEL,
     unit: str = "subject",
 ) -> Estimate:
-    """Give an estimate the interval of its draws, on the log-odds scale.
+    """Give an estimate the interval of its draws: their quantiles, with room for one unseen.
 
-    drawn : (draws,), NaN where a draw held nothing.  At 0, at 1, and where no draw differs, it is
-    Clopper-Pearson's of `n` trials, a share between two counts taken as both.  Below 0 the value is
-    no rate, and the interval is the normal one.
+    drawn : (draws, 2), where a person unseen fails, and where he succeeds (`metric_ends`).  n : how
+    many `unit`s were seen.  The interval holds the value, also where draws are biased.
     """
     if m.value is None:
         return m
-    value, drawn = m.value, drawn[np.isfinite(drawn)]
-    error = spread(drawn)
-    how = f"by {unit}, {len(drawn):,} draws, seed {seed}"
-    if 0 < value < 1 and error > 0:
-        low, high = logit_interval(value, error, level)
-    elif value < 0:
-        half = float(ndtri((1 + level) / 2)) * error
-        low, high = value - half, value + half
-    else:
-        low = clopper_pearson(math.floor(value * n), n, level)[0]
-        high = clopper_pearson(math.ceil(value * n), n, level)[1]
-        how = f"Clopper-Pearson, {n:,} {unit}s"
+    drawn = drawn[np.isfinite(drawn).all(axis=1)]
+    tail = (1 - level) / 2
+    low = np.quantile(drawn.min(axis=1), tail, method="weibull")
+    high = np.quantile(drawn.max(axis=1), 1 - tail, method="weibull")
+    how = f"by {unit}, {len(drawn):,} draws, seed {seed}, room for one unseen beside {n:,}"
     if unit == "comparison":
         how += f": {WITHOUT_PEOPLE}"
+    low, high = min(float(low), m.value), max(float(high), m.value)
     return replace(m, low=low, high=high, interval=f"{level:.0%} {how}")

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from evalkit.protocols.uncertainty.bootstrap import Counts, Draw, Statistic, share
+from evalkit.protocols.uncertainty.bootstrap import (
+    Draw,
+    Ends,
+    Statistic,
+    ends,
+    impostor_weight,
+    unseen_genuine,
+)
 from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.protocols.uncertainty.weights import SCALE, Counts
 from evalkit.types import Floats, Ints
 
 
@@ -39,7 +47,7 @@ class _Decisions:
         """Weight of the right decisions of each fold at each cut (F, C), and of each fold (F,)."""
         k, low, inside = self.folds, self.low, slice(self.low, self.high)
         one = draw.weight.take(self.left)
-        both = (1 - self.c) + self.c * (one * draw.weight.take(self.right))
+        both = impostor_weight(self.c, 1, one * draw.weight.take(self.right)) / SCALE
         weight = np.where(self.genuine, one, both)
         signed = np.where(self.genuine, weight, -weight)
         gained = np.zeros((k, self.high - low + 1))
@@ -53,20 +61,23 @@ class _Decisions:
 def accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic | None:
     """K-fold accuracy of a draw: the best threshold of the other folds is found anew.
 
-    A fold of which nobody was drawn does not count.
+    The unseen person's pairs are spread over the folds; he moves no threshold.
     """
     if sample.order is None or sample.fold is None:
         return None
     decisions = _Decisions(sample, sample.fold[sample.order], c)
+    size = unseen_genuine(sample) / decisions.folds
 
-    def accuracy(draw: Draw) -> float:
+    def accuracy(draw: Draw) -> Ends:
         correct, total = decisions.correct(draw)
         others = correct.sum(axis=0) - correct
-        best = [_middle(np.flatnonzero(row >= row.max() - 1e-9)) for row in others]
+        best = [_middle(np.flatnonzero(row >= row.max() - 1e-6)) for row in others]
         of_fold = [
-            share(row[k], t) for row, k, t in zip(correct, best, total, strict=True) if t > 0
+            ends(row[k], t, size * draw.unseen)
+            for row, k, t in zip(correct, best, total, strict=True)
         ]
-        return float(np.mean(of_fold)) if of_fold else float("nan")
+        fails, succeeds = np.mean(of_fold, axis=0)
+        return float(fails), float(succeeds)
 
     return accuracy
 
@@ -74,11 +85,11 @@ def accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic | None:
 def best_accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic:
     """Accuracy of a draw at the one threshold that is best in it."""
     one = np.zeros(len(sample.genuine) + len(sample.impostor), np.int64)
-    decisions = _Decisions(sample, one, c)
+    decisions, size = _Decisions(sample, one, c), unseen_genuine(sample)
 
-    def accuracy(draw: Draw) -> float:
+    def accuracy(draw: Draw) -> Ends:
         correct, total = decisions.correct(draw)
-        return share(correct.max(), total[0])
+        return ends(correct.max(), total[0], size * draw.unseen)
 
     return accuracy
 

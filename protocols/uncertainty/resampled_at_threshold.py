@@ -1,11 +1,24 @@
-"""FMR and FNMR at a given threshold in a draw of subjects: shares, for the threshold stays."""
+"""FMR and FNMR at a given threshold in a draw of subjects: shares, for the threshold stays.
+
+FNMR has room for one person unseen, FMR for one pair of people unseen: where no two people are
+compared twice, and no one with many, that is Clopper and Pearson's interval of FMR, too.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from evalkit.protocols.uncertainty.bootstrap import Draw, Statistic, share
+from evalkit.protocols.uncertainty.bootstrap import (
+    Draw,
+    Ends,
+    Statistic,
+    ends,
+    impostor_weight,
+    unseen_genuine,
+    unseen_impostor,
+)
 from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.protocols.uncertainty.weights import SCALE
 from evalkit.types import Floats
 
 
@@ -21,9 +34,12 @@ def fmr_statistic(sample: ComparisonSample, threshold: str, c: float) -> Statist
     if count is None or not sample.impostors:
         return None
 
-    def fmr(draw: Draw) -> float:
-        accepted = (1 - c) * count + c * draw.product[count]
-        return share(accepted, (1 - c) * sample.impostors + c * draw.products)
+    size = unseen_impostor(sample)
+
+    def fmr(draw: Draw) -> Ends:
+        accepted = impostor_weight(c, count, draw.product[count])
+        every = impostor_weight(c, sample.impostors, draw.products)
+        return ends(accepted, every, size * SCALE * draw.unseen)
 
     return fmr
 
@@ -34,9 +50,11 @@ def fnmr_statistic(sample: ComparisonSample, threshold: str) -> Statistic | None
     if count is None or not len(sample.genuine):
         return None
 
-    def fnmr(draw: Draw) -> float:
+    size = unseen_genuine(sample)
+
+    def fnmr(draw: Draw) -> Ends:
         every = draw.genuine[-1]
-        return share(every - draw.genuine[count], every)
+        return ends(every - draw.genuine[count], every, size * draw.unseen)
 
     return fnmr
 

@@ -1,11 +1,13 @@
 """What every metric becomes in a draw of subjects, and what the impostors add to it.
 
-A draw weighs genuine pairs by w_i and impostor pairs by 1 + c (w_i w_j - 1): see `subject_draws`.
+A draw weighs genuine pairs by w_i and impostor pairs by 1 + c (w_i w_j - 1): see `bootstrap`.  The
+genuine pairs of the person unseen lie below all scores, or above them; of his impostor pairs
+nothing can be said, since no bound on an unseen wolf is known.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -16,7 +18,14 @@ from numpy.typing import NDArray
 from evalkit.protocols.metrics.kfold import best_threshold
 from evalkit.protocols.metrics.record import OfScores
 from evalkit.protocols.metrics.vocabulary import metric_of, resampling_of
-from evalkit.protocols.uncertainty.bootstrap import Draw, Statistic, share
+from evalkit.protocols.uncertainty.bootstrap import (
+    Draw,
+    Ends,
+    Statistic,
+    ends,
+    impostor_weight,
+    unseen_genuine,
+)
 from evalkit.protocols.uncertainty.resampled_accuracy import (
     accuracy_statistic,
     best_accuracy_statistic,
@@ -28,6 +37,7 @@ from evalkit.protocols.uncertainty.resampled_at_threshold import (
 )
 from evalkit.protocols.uncertainty.resampled_searches import rank_statistic, rate_of, tpir_statistic
 from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.protocols.uncertainty.weights import SCALE
 from evalkit.types import Floats, Ints
 
 
@@ -128,9 +138,11 @@ def _tpr_statistic(sample: ComparisonSample, far: str, c: float) -> Statistic | 
     above = np.searchsorted(-sample.genuine, -sample.impostor, "left")
     finite = int(np.searchsorted(-sample.genuine, np.inf, "left"))
     above = np.append(above, finite if stored == sample.impostors else above[-1])
+    size = unseen_genuine(sample)
 
-    def tpr(draw: Draw) -> float:
-        return share(draw.genuine[above[at_border(draw)]], draw.genuine[-1])
+    def tpr(draw: Draw) -> Ends:
+        k = above[at_border(draw)]
+        return ends(draw.genuine[k], draw.genuine[-1], size * draw.unseen)
 
     return tpr
 
@@ -143,10 +155,10 @@ def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draw], int
     beyond = stored if len(reach) == sample.impostors else len(reach) - 1
 
     def found(draw: Draw) -> int:
-        bound = x * ((1 - c) * sample.impostors + c * draw.products)
+        bound = x * impostor_weight(c, sample.impostors, draw.products)
         product = draw.product
         k = bisect_right(
-            reach, bound * (1 + 1e-12), key=lambda k: (1 - c) * (k + 1) + c * product[k + 1]
+            reach, bound * (1 + 1e-12), key=lambda k: impostor_weight(c, k + 1, product[k + 1])
         )
         return k if k < len(reach) else beyond
 
@@ -154,18 +166,30 @@ def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draw], int
 
 
 def _scores_statistic(sample: ComparisonSample, of_scores: OfScores) -> Statistic:
-    """Any function of scores in a draw: each comparison as often as its people came up together.
+    """Any function of scores in a draw: each comparison twice as often as it weighs, rounded.
 
     An impostor pair weighs w_i w_j, without `shrinkage`: the interval is rather too long.
     """
+    size = unseen_genuine(sample)
+    above = max(sample.genuine.max(initial=0.0), sample.impostor.max(initial=0.0)) + 1
 
-    def of_draw(draw: Draw) -> float:
-        genuine = np.repeat(sample.genuine, draw.weight[sample.genuine_subject])
-        both = draw.weight[sample.left] * draw.weight[sample.right]
-        value = of_scores(genuine, np.repeat(sample.impostor, both)).value
-        return float("nan") if value is None else value
+    def of_draw(draw: Draw) -> Ends:
+        genuine = np.repeat(sample.genuine, _twice(draw.weight[sample.genuine_subject] / SCALE))
+        product = draw.weight[sample.left] * draw.weight[sample.right]
+        impostor = np.repeat(sample.impostor, _twice(product / SCALE**2))
+        unseen = int(_twice(size * draw.unseen / SCALE))
+        fails, succeeds = (
+            of_scores(np.append(genuine, np.full(unseen, score)), impostor).value
+            for score in (-np.inf, above)
+        )
+        nothing = float("nan")
+        return nothing if fails is None else fails, nothing if succeeds is None else succeeds
 
     return of_draw
+
+
+def _twice(weight: Any) -> NDArray[np.int64]:
+    return np.asarray(np.rint(2 * weight), np.int64)
 
 
 def _wins(sample: ComparisonSample) -> tuple[Floats, Ints, Ints]:
@@ -178,12 +202,13 @@ def _wins(sample: ComparisonSample) -> tuple[Floats, Ints, Ints]:
 
 def _auc_statistic(sample: ComparisonSample, c: float) -> Statistic:
     _, above, not_below = _wins(sample)
-    left, right = sample.left, sample.right
+    left, right, size = sample.left, sample.right, unseen_genuine(sample)
 
-    def auc(draw: Draw) -> float:
-        weight = (1 - c) + c * draw.weight[left] * draw.weight[right]
+    def auc(draw: Draw) -> Ends:
+        weight = impostor_weight(c, 1, draw.weight[left] * draw.weight[right])
         wins = (draw.genuine[above] + draw.genuine[not_below]) / 2
-        return share(float(weight @ wins), float(draw.genuine[-1] * weight.sum()))
+        total = float(weight.sum())
+        return ends(float((weight * wins).sum()) / total, draw.genuine[-1], size * draw.unseen)
 
     return auc
 
@@ -201,17 +226,27 @@ def _eer_statistic(sample: ComparisonSample, c: float) -> Statistic:
     threshold = _crossing(sample)[0]
     g = np.append(0, np.searchsorted(-sample.genuine, -threshold, "right"))
     i = np.append(0, np.searchsorted(-sample.impostor, -threshold, "right"))
-    plain = (1 - c) * i
+    size = unseen_genuine(sample)
 
-    def eer(draw: Draw) -> float:
-        total = (1 - c) * sample.impostors + c * draw.products
-        if total <= 0 or not draw.genuine[-1]:
-            return float("nan")
-        far = (plain + c * draw.product[i]) / total
-        gap = far + draw.genuine[g] / draw.genuine[-1] - 1
-        k = int(np.searchsorted(gap, 0))
-        if k == 0 or k == len(gap):
-            return float("nan")
-        return float((far[k - 1] * gap[k] - gap[k - 1] * far[k]) / (gap[k] - gap[k - 1]))
+    def eer(draw: Draw) -> Ends:
+        impostors = impostor_weight(c, sample.impostors, draw.products)
+        unseen = size * draw.unseen
+        genuine = draw.genuine[-1] + unseen
+
+        def far(k: int) -> float:
+            return float(impostor_weight(c, i[k], draw.product[i[k]]) / impostors)
+
+        def crossed(accepted: float) -> float:
+            def gap(k: int) -> float:
+                return far(k) + float((draw.genuine[g[k]] + accepted) / genuine) - 1
+
+            k = bisect_left(range(len(g)), 0.0, key=gap)
+            if k == 0 or k == len(g):  # misses stay above FAR at every threshold
+                return 1.0
+            before, after = gap(k - 1), gap(k)
+            rate: float = (far(k - 1) * after - before * far(k)) / (after - before)
+            return rate
+
+        return crossed(0), crossed(unseen)
 
     return eer

@@ -8,8 +8,9 @@ import numpy as np
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import exact_rate
-from evalkit.protocols.uncertainty.bootstrap import Counts, Draw, Statistic, share
+from evalkit.protocols.uncertainty.bootstrap import Draw, Ends, Statistic, ends
 from evalkit.protocols.uncertainty.sample import ComparisonSample, Searches
+from evalkit.protocols.uncertainty.weights import Counts
 
 
 def rank_statistic(sample: ComparisonSample, k: str) -> Statistic | None:
@@ -20,9 +21,9 @@ def rank_statistic(sample: ComparisonSample, k: str) -> Statistic | None:
     subject, of, searches = np.unique(sample.rank_subject, return_inverse=True, return_counts=True)
     hits = np.bincount(of[hit], minlength=len(subject))
 
-    def rank_k(draw: Draw) -> float:
+    def rank_k(draw: Draw) -> Ends:
         w = draw.weight[subject]
-        return share(float(w @ hits), float(w @ searches))
+        return ends(float(w @ hits), float(w @ searches), draw.unseen * float(searches.mean()))
 
     return rank_k
 
@@ -37,13 +38,17 @@ def tpir_statistic(sample: ComparisonSample, fpir: str) -> Statistic | None:
 
     galleries = [_Found(s) for s in sample.searches]
 
-    def of_gallery(g: _Found, weight: Counts) -> float:
-        false = np.cumsum(weight[g.searches.nonmate_subject])
+    def of_gallery(g: _Found, draw: Draw) -> Ends:
+        false = np.cumsum(draw.weight[g.searches.nonmate_subject])
         k = int(np.searchsorted(false, float(x) * false[-1] * (1 + 1e-12), "right"))
-        looked = weight[g.subject]
-        return share(float(looked @ g.above(k)), float(looked @ g.looked))
+        looked, unseen = draw.weight[g.subject], draw.unseen * float(g.looked.mean())
+        return ends(float(looked @ g.above(k)), float(looked @ g.looked), unseen)
 
-    return lambda draw: float(np.mean([of_gallery(g, draw.weight) for g in galleries]))
+    def tpir(draw: Draw) -> Ends:
+        fails, succeeds = np.mean([of_gallery(g, draw) for g in galleries], axis=0)
+        return float(fails), float(succeeds)
+
+    return tpir
 
 
 class _Found:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from evalkit.protocols.uncertainty.bootstrap import (
-    Counts,
     Draw,
+    Ends,
     Statistic,
+    impostor_weight,
     share,
     shrinkage,
     shrinkage_of_difference,
-    subject_weights,
     weigh,
 )
 from evalkit.protocols.uncertainty.resampled_rates import (
@@ -24,6 +24,7 @@ from evalkit.protocols.uncertainty.resampled_rates import (
     statistic,
 )
 from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.protocols.uncertainty.weights import Weights, canonical_order, subject_draws
 from evalkit.types import Floats
 
 
@@ -32,17 +33,34 @@ def metric_draws(
     names: Sequence[str],
     draws: int = 1000,
     seed: int = 0,
-    weights: Counts | None = None,
     c: Mapping[str, float] | None = None,
+    weights: Iterable[Weights] | None = None,
 ) -> dict[str, Floats]:
     """Draw subjects `draws` times; return each metric that the sample supports: name -> (draws,).
 
-    Understood are accuracy, accuracy@threshold=best, auc, eer, and tpr@far=x, rank-k, tpir@fpir=x
-    (the gallery stays, the people looked for are drawn), whatever follows; the threshold is found
-    anew in each draw.  NaN where a draw holds no comparison.  One seed draws the same people for
-    two models over the same comparisons: subtract their draws.
-    weights : (draws, S) of people drawn already.  c : metric -> `shrinkage`, else the sample's own.
-    What `sample` holds drawn is returned as it is.
+    As `metric_ends`, without the person unseen.  What `sample` holds drawn is returned as it is.
+    """
+    weights = subject_draws(sample, draws, seed) if weights is None else weights
+    seen = ((weight, 0) for weight, _ in weights)
+    drawn = {name: of[:, 0] for name, of in metric_ends(sample, names, c=c, weights=seen).items()}
+    return drawn | {name: sample.drawn[name] for name in names if name in sample.drawn}
+
+
+def metric_ends(
+    sample: ComparisonSample,
+    names: Sequence[str],
+    draws: int = 1000,
+    seed: int = 0,
+    c: Mapping[str, float] | None = None,
+    weights: Iterable[Weights] | None = None,
+) -> dict[str, Floats]:
+    """Draw subjects `draws` times; return each metric that the sample supports: name -> (draws, 2).
+
+    Where the person unseen fails in everything, and where he succeeds.  Understood are accuracy,
+    accuracy@threshold=best, auc, eer, and tpr@far=x, rank-k, tpir@fpir=x (the gallery stays, the
+    people looked for are drawn), whatever follows; the threshold is found anew in each draw.  NaN
+    where a draw holds no comparison.
+    c : metric -> `shrinkage`, else the sample's own.  weights : instead of `subject_draws`.
     """
     sources = [sample] if sample.thinned is None else [sample, sample.thinned]
     statistics: list[tuple[str, int, Statistic]] = []
@@ -53,15 +71,15 @@ def metric_draws(
         found = statistic(source, name, own if c is None else c.get(name, own))
         if found is not None:
             statistics.append((name, int(source is not sample), found))
-    drawn = {name: np.empty(draws) for name, _, _ in statistics}
-    rng, spent = np.random.default_rng(seed), dict[int, Draw]()
-    for d in range(draws if drawn else 0):
-        weight = subject_weights(sample, rng) if weights is None else weights[d]
-        for k in {k for _, k, _ in statistics}:
+    drawn: dict[str, list[Ends]] = {name: [] for name, _, _ in statistics}
+    used, spent = {k for _, k, _ in statistics}, dict[int, Draw]()
+    weights = subject_draws(sample, draws, seed) if weights is None else weights
+    for weight in weights if drawn else ():
+        for k in used:
             spent[k] = weigh(sources[k], weight, spent.get(k))
         for name, k, of_draw in statistics:
-            drawn[name][d] = of_draw(spent[k])
-    return drawn | {name: sample.drawn[name] for name in names if name in sample.drawn}
+            drawn[name].append(of_draw(spent[k]))
+    return {name: np.array(of) for name, of in drawn.items()}
 
 
 def paired_draws(
@@ -82,7 +100,11 @@ def paired_draws(
         found = shrinkage_of_difference(a, b, excess(a, name), excess(b, name))
         if found is not None:
             c[name] = found
-    drawn, drew = (metric_draws(s, names, draws, seed, c=c) for s in (base, other))
+    order = canonical_order(base, other)
+    drawn, drew = (
+        metric_draws(s, names, c=c, weights=subject_draws(s, draws, seed, order))
+        for s in (base, other)
+    )
     return {name: drew[name] - drawn[name] for name in names if name in drawn and name in drew}
 
 
@@ -102,13 +124,12 @@ def threshold_draws(
     at_border = border(sample, far, c)
     bar = sample.impostor[allowed] if allowed < len(sample.impostor) else -np.inf
     accepted = int(np.count_nonzero(sample.impostor > bar))
-    rng = np.random.default_rng(seed)
     thresholds, fars = np.empty(draws), np.empty(draws)
     draw = None
-    for d in range(draws):
-        draw = weigh(sample, subject_weights(sample, rng), draw)
+    for d, weights in enumerate(subject_draws(sample, draws, seed)):
+        draw = weigh(sample, weights, draw)
         k = at_border(draw)
         thresholds[d] = sample.impostor[k] if k < len(sample.impostor) else -np.inf
-        all_pairs = (1 - c) * sample.impostors + c * draw.products
-        fars[d] = share((1 - c) * accepted + c * draw.product[accepted], all_pairs)
+        all_pairs = impostor_weight(c, sample.impostors, draw.products)
+        fars[d] = share(impostor_weight(c, accepted, draw.product[accepted]), all_pairs)
     return thresholds, fars

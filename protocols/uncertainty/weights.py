@@ -1,0 +1,118 @@
+"""Weights of subjects in a draw: exponential ones, and that of a person whom nobody has seen.
+
+The Bayesian bootstrap [Rubin 1981] gives every subject an exponential weight.  One further person,
+unseen, has such a weight too: where he fails in everything a rate's draws end low, where he
+succeeds in everything they end high, and quantiles of the two are bounds of a mean that is known
+to lie in [0, 1] alone [Gaffke 2005; Learned-Miller and Thomas 2020; Romano and Wolf 2000].  Where
+each subject is compared once, they are Clopper and Pearson's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.types import Floats, Ints
+
+Counts = NDArray[np.int64]
+Weights = tuple[Counts, int]  # of the subjects, and of the unseen person
+SCALE = 1024  # a weight of 1: whole weights have sums that are exact in any order
+
+
+def weight_draws(
+    people: int, draws: int, seed: int, apart: Ints | None = None
+) -> Iterator[Weights]:
+    """Draw the weights of people `draws` times: (people,), SCALE on average, and the unseen one's.
+
+    apart : numbers of those who are drawn among themselves, so that they weigh SCALE on average
+    too.  The unseen person has every quantile of his weight once, in random order.
+    """
+    rng = np.random.default_rng(seed)
+    of_unseen = -np.log((rng.permutation(draws) + 0.5) / draws)
+    groups = [np.arange(people)] if apart is None else [np.delete(np.arange(people), apart), apart]
+    for unseen in of_unseen:
+        weight = rng.standard_exponential(people)
+        scales = [SCALE * len(group) / weight[group].sum() for group in groups if len(group)]
+        for group, scale in zip((g for g in groups if len(g)), scales, strict=True):
+            weight[group] *= scale
+        yield np.maximum(np.rint(weight), 1).astype(np.int64), round(unseen * scales[0])
+
+
+def subject_draws(
+    sample: ComparisonSample, draws: int, seed: int, order: Ints | None = None
+) -> Iterator[Weights]:
+    """Draw the weights of a sample's subjects.  Distractors are drawn among themselves.
+
+    order : of the subjects, else `canonical_order`.
+    """
+    order = canonical_order(sample) if order is None else order
+    distractor = sample.left_images == 0 if sample.left_images is not None else None
+    apart = None if distractor is None else np.flatnonzero(distractor[order])
+    for weight, unseen in weight_draws(sample.subjects, draws, seed, apart):
+        placed = np.empty_like(weight)
+        placed[order] = weight
+        yield placed, unseen
+
+
+def canonical_order(*samples: ComparisonSample) -> Ints:
+    """Order subjects by what was decided of them: (S,), whatever their numbers or the rows' order.
+
+    samples : of the same comparisons.  First come those with most genuine comparisons, then those
+    with most searches, so that draws weigh alike in sum whichever scores they weigh; then by these
+    and by the highest impostor score, which every tail holds; by all scores where that is not all.
+    """
+    people = samples[0].subjects
+    own, whole = np.zeros((2, people), np.uint64)
+    highest = np.full(people, -np.inf)
+    for sample in samples:
+        alone, impostor = _alone(sample), (sample.impostor, sample.left, sample.right)
+        own += _fingerprints(alone, np.zeros(people, np.uint64))
+        whole += _fingerprints([*alone, impostor], _images(sample))
+        for side in impostor[1:]:
+            np.maximum.at(highest, side, sample.impostor)
+    sizes = [np.bincount(who, minlength=people) for _, who, _ in _alone(samples[0])[:2]]
+    found: Ints = np.lexsort((whole, -highest, own, *(-size for size in sizes[::-1])))
+    return found
+
+
+Sided = tuple[Floats, Ints, Ints]  # scores, and the subject on each side
+
+
+def _alone(sample: ComparisonSample) -> list[Sided]:
+    """Genuine comparisons, ranks and open-set searches, which are of one subject each."""
+    kinds = [(sample.genuine, sample.genuine_subject)]
+    if sample.rank is not None and sample.rank_subject is not None:
+        kinds.append((sample.rank.astype(np.float64), sample.rank_subject))
+    for s in sample.searches:
+        kinds += [(s.mate, s.mate_subject), (s.nonmate, s.nonmate_subject)]
+    return [(score, who, who) for score, who in kinds]
+
+
+def _images(sample: ComparisonSample) -> NDArray[np.uint64]:
+    """Count the images of each subject on both sides, as one number: (S,)."""
+    if sample.left_images is None or sample.right_images is None:
+        return np.zeros(sample.subjects, np.uint64)
+    left, right = (n.astype(np.uint64) for n in (sample.left_images, sample.right_images))
+    return _mixed(left) + right
+
+
+def _fingerprints(kinds: list[Sided], person: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """64 bits of every subject's scores, and of those of whom he was compared with: (S,)."""
+    for _ in range(2):
+        known, person = person, person.copy()
+        for kind, (score, left, right) in enumerate(kinds):
+            bits = _mixed((score + 0.0).view(np.uint64) + np.uint64(kind))
+            for one, other in ((left, right), (right, left)):
+                np.add.at(person, one, _mixed(bits ^ known[other]))
+    return person
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Mix the bits of whole numbers [splitmix64: Steele, Lea, Flood 2014]."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
