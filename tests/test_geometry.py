@@ -268,6 +268,13 @@ def test_equal_distances_do_not_cross() -> None:
     assert m["farther-than-nearest-impostor@space=l2"].value == 0.5  # from row 0, not from row 1
 
 
+def test_people_are_counted_beside_pairs_images_and_classes() -> None:
+    x = np.random.default_rng(0).normal(size=(9, 4))
+    m = geometry.evaluate(x, np.array([0, 0, 1, 1, 1, 2, 3, -1, -1])).metrics
+    assert m["within@space=l2,quantile=0.5"].people == 2  # those with two images
+    assert m["between@space=angle,quantile=0.5"].people == m["norm@quantile=0.5"].people == 4
+
+
 def test_the_page_shows_every_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")

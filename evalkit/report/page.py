@@ -12,6 +12,7 @@ from typing import Any
 from evalkit import __version__
 from evalkit.errors import MissingPackageError, ReportError
 from evalkit.escaping import printable
+from evalkit.protocols.metrics.vocabulary import METRICS
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.models import Model, models_of
 from evalkit.report.plots import PICTURES, inline_svg, picture
@@ -97,7 +98,7 @@ def page(
         intervals=_intervals(models),
         unit="comparison" if caveat(first) else "subject",
         table=_table(models),
-        glossary=glossary(name for m in models for name in m.report.metrics),
+        glossary=glossary((name for m in models for name in m.report.metrics), most=len(METRICS)),
         differences=list(zip(called[1:], differences, strict=False)),
         figures=figures,
         hardest=[_pairs(h) for h in hardest(first, images)],

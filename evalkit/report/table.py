@@ -183,10 +183,10 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def glossary(names: Iterable[str]) -> list[str]:
-    """Say what each metric is, one line each, or where that is said if they are many."""
+def glossary(names: Iterable[str], most: int = _MOST_MEANINGS) -> list[str]:
+    """Say what each metric is, one line each, or where that is said if there are more than most."""
     found = {metric.grammar: metric.means for name in names if (metric := metric_of(name))}
-    if len(found) > _MOST_MEANINGS:
+    if len(found) > most:
         return ["what each of these is: evalkit list --metrics"]
     return [f"{grammar}: {means}" for grammar, means in found.items()]
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,22 +91,28 @@ def evaluate(
         curves |= drawn
     norm = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
     anchors = np.unique(np.concatenate(pairs))
-    metrics |= norms(norm, norm[anchors], wrong)
-    if (metrics["norm-variation"].value or 0) > EQUAL_LENGTHS:  # equal lengths make no picture
+    of_vectors = norms(norm, norm[anchors], wrong)
+    if (of_vectors["norm-variation"].value or 0) > EQUAL_LENGTHS:  # equal lengths make no picture
         curves["norms"] = histogram(norm)
     values = spectrum(x)
     curves["spectrum"] = {"rank": list(range(1, len(values) + 1)), "share": _share(values)}
-    metrics |= dimensions(values) | hubness(neighbours(x, k, progress), k)
+    of_vectors |= dimensions(values) | hubness(neighbours(x, k, progress), k)
+    metrics |= {name: replace(m, people=people(who)) for name, m in of_vectors.items()}
     provenance = {"images": len(x), "dimensions": x.shape[1], "flip": flip}
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=metrics,
         failures=Failures(images=int(bad.sum())),
-        provenance={**provenance, "subjects": len(np.unique(who[who >= 0]))},
+        provenance={**provenance, "subjects": people(who)},
         curves=curves,
         identity=made_on,
     )
+
+
+def people(subject: Ints) -> int:
+    """Count the subjects of rows; unlabelled ones are nobody."""
+    return len(np.unique(subject[subject >= 0]))
 
 
 def _in_space(
@@ -121,7 +128,8 @@ def _in_space(
         "within", name, np.quantile(within, QUANTILES) if len(i) else None, len(i)
     )
     at = _binned_quantiles(edges, between, QUANTILES) if impostors else None
-    metrics |= distribution("between", name, at, impostors)
+    apart = distribution("between", name, at, impostors)
+    metrics |= apart
     squares = float(np.sum(space.squares(within)))
     metrics[f"within/between@space={name}"] = ratio(
         squares, len(i), space.total_squares(), impostors
@@ -132,6 +140,10 @@ def _in_space(
     size, samples = regions(within, space.subject[i], space.subject)
     metrics |= compactness(name, size, nearest)
     metrics[f"region-samples-correlation@space={name}"] = spearman(samples, size)
+    mates, everyone = people(space.subject[anchors]), people(space.subject)
+    metrics = {
+        name: replace(m, people=everyone if name in apart else mates) for name, m in metrics.items()
+    }
     best = np.full(n, np.inf)
     np.minimum.at(best, i, within)
     np.minimum.at(best, j, within)

@@ -24,12 +24,13 @@ def side_by_side(
 ) -> tuple[list[tuple[str, ...]], str]:
     """Every recipe's figure on the same vectors, and how far apart the recipes are.
 
-    Returns the table's lines of cells, COLUMNS and "here %" first, and a sentence on the spread.
+    Returns the table's lines of cells, COLUMNS and what was measured here first, and a sentence on
+    the spread.
     Features of one view are scored as they are, whatever a recipe fuses; the column says so.
     """
     views = features.shape[1] if features.ndim == 3 else 1
     compared = (Recipe(name="(evalkit)"), *RECIPES.values())
-    lines: list[tuple[str, ...]] = [(*COLUMNS, "here %")]
+    lines: list[tuple[str, ...]] = [(*COLUMNS, "here %, ± standard error")]
     values: list[float] = []
     known: dict[str, Estimate] = {}
     for done, recipe in enumerate(compared, 1):
