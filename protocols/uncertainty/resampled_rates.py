@@ -153,12 +153,13 @@ def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draw], int
     # Draws rarely need more than twice the observed number of false accepts.
     reach = range(min(stored, 2 * (accepts(sample, far) or 0) + 100))
     beyond = stored if len(reach) == sample.impostors else len(reach) - 1
+    plain = impostor_weight(c, 1, 0)  # of a pair of people who are not drawn
 
     def found(draw: Draw) -> int:
-        bound = x * impostor_weight(c, sample.impostors, draw.products)
+        bound = x * (plain * sample.impostors + c * draw.products)
         product = draw.product
         k = bisect_right(
-            reach, bound * (1 + 1e-12), key=lambda k: impostor_weight(c, k + 1, product[k + 1])
+            reach, bound * (1 + 1e-12), key=lambda k: plain * (k + 1) + c * product[k + 1]
         )
         return k if k < len(reach) else beyond
 
