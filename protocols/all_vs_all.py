@@ -36,9 +36,11 @@ def evaluate(
     features: NDArray[Any],
     subject: NDArray[np.integer[Any]],
     *,
-    flip: Flip = "none",
     fars: Rates = FARS,
+    flip: Flip = "none",
+    seed: int = 0,
     progress: Progress | None = None,
+    engine: allpairs.Engine | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
@@ -48,27 +50,30 @@ def evaluate(
     subject : (N,) identity of each row; -1 is nobody's mate and is not searched for.
     Metrics: tpr@far=x for each x of `fars`, rank-1, rank-5, rank-10.  A failed row (not finite)
     lowers TPR and rank, never raises FAR.  Intervals are by subject.  A number that the set cannot
-    support is None with the reason.  flip : how views are fused.  progress : called with pairs done
-    and in all.  keys, images, set_name : as `verification.evaluate` takes them.
+    support is None with the reason.
+    flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together.
     """
     x, fars = normalise(fuse(features, flip)), rate_texts(fars)
+    engine = allpairs.reporting(engine, progress)
     subject = identities(subject, len(x))
     mated = allpairs.genuine_pairs(subject)[0]
     tail = tail_length(fars, len(x) * (len(x) - 1) // 2 - len(mated))
-    verified = allpairs.verify(x, subject, fars=fars, count=tail, progress=progress)
+    verified = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
     points = {f"tpr@far={p.far}": _estimate(p, verified) for p in verified.points}
-    rank, probes = closed_set_ranks(x, subject)
+    rank, probes = closed_set_ranks(x, subject, engine)
     found = cmc(rank, max(RANKS))
     searched: dict[str, Estimate] = {
         f"rank-{k}": Estimate(value=float(found[k - 1]) if len(rank) else None, n=len(rank))
         for k in RANKS
     }
-    outcomes = set_outcomes(x, subject, fars=fars, ranks=(rank, probes), top=verified.top)
+    outcomes = set_outcomes(
+        x, subject, fars=fars, ranks=(rank, probes), top=verified.top, engine=engine
+    )
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals({**points, **searched}, outcomes),
+        metrics=with_intervals({**points, **searched}, outcomes, seed=seed),
         failures=count_failures_of_sets(failed(x), subject),
         provenance={
             "images": len(x),
@@ -76,7 +81,7 @@ def evaluate(
             "impostor": verified.n_impostor,
             "flip": flip,
         },
-        curves=_curves(x, subject, found),
+        curves=_curves(x, subject, found, engine),
         outcomes=to_arrays(outcomes),
         identity=of_rows(
             {"subject": numbered(subject)}, len(x), keys=keys, images=images, set_name=set_name
@@ -85,7 +90,9 @@ def evaluate(
 
 
 def closed_set_ranks(
-    x: NDArray[np.float32], subject: NDArray[np.integer[Any]]
+    x: NDArray[np.float32],
+    subject: NDArray[np.integer[Any]],
+    engine: allpairs.Engine | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rank of every probe's mate, 0 where either failed, and the probe's row: (Q,) each.
 
@@ -98,7 +105,11 @@ def closed_set_ranks(
     if not len(probes):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     found = allpairs.search(
-        x[probes], x[enrolled], probe_subject=subject[probes], gallery_subject=subject[enrolled]
+        x[probes],
+        x[enrolled],
+        probe_subject=subject[probes],
+        gallery_subject=subject[enrolled],
+        engine=engine,
     )
     if found.mate_above is None or found.mate_score is None:
         raise ProtocolError("a search without subjects has no ranks")
@@ -118,9 +129,12 @@ def _estimate(point: allpairs.OperatingPoint, seen: allpairs.Verification) -> Es
 
 
 def _curves(
-    x: NDArray[np.float32], subject: NDArray[np.integer[Any]], found: NDArray[np.float64]
+    x: NDArray[np.float32],
+    subject: NDArray[np.integer[Any]],
+    found: NDArray[np.float64],
+    engine: allpairs.Engine,
 ) -> dict[str, dict[str, list[float]]]:
-    h = allpairs.histogram(x, subject, bins=100)
+    h = allpairs.histogram(x, subject, bins=100, engine=engine)
     share = {
         "genuine": h.genuine / max(1, h.n_genuine),
         "impostor": h.impostor / max(1, h.n_impostor),

@@ -40,7 +40,7 @@ from evalkit.protocols.uncertainty.outcomes import (
 from evalkit.protocols.uncertainty.resampling import metric_draws, metric_ends
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.protocols.uncertainty.weights import Weights, weight_draws
-from evalkit.types import Estimate, Failures, Floats, Ints, Report
+from evalkit.types import Estimate, Failures, Floats, Ints, Progress, Report
 
 NAME = "blufr"
 VERSION = 1
@@ -86,10 +86,11 @@ def evaluate(
     subject: Ints,
     trials: Sequence[Trial],
     *,
-    flip: Flip = "none",
     far: str | float = FAR,
     fpir: str | float = FPIR,
+    flip: Flip = "none",
     seed: int = 0,
+    progress: Progress | None = None,
     engine: allpairs.Engine | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -97,10 +98,9 @@ def evaluate(
 ) -> Report:
     """Evaluate the trials.
 
-    features : (N, D) or (N, V, D), not normalised; subject : (N,).  flip : how views are fused.
-    far, fpir : see `metrics.rate_text`.  seed : of the draws for intervals.
-    engine : how all pairs are run; no number depends on it.
-    keys, images, set_name : as `verification.evaluate` takes them.
+    features : (N, D) or (N, V, D), not normalised; subject : (N,).
+    far, fpir : see `metrics.rate_text`.
+    flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where `validate` raises it, or a gallery has two images of one person.
     Metrics, each mu - sigma with the trials in `folds`: vr@far=1e-3, dir@fpir=1e-2,rank=1, and the
     same with ",rule=blufr".  A row without a template is never accepted; the failures count the
@@ -112,6 +112,7 @@ def evaluate(
     subject = identities(subject, len(features))
     validate(features, subject, trials)
     far, fpir = metrics.rate_text(far), metrics.rate_text(fpir)
+    engine = allpairs.reporting(engine, progress)
     x = normalise(fuse(features, flip))
     people, who = np.unique(subject, return_inverse=True)
     _, named = np.unique(who, return_index=True)

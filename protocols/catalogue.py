@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from evalkit.types import Report
 
 GROUP = "evalkit.protocols"
+KEYWORDS = {
+    "flip": "none",
+    "seed": 0,
+    "progress": None,
+    "engine": None,
+    "keys": None,
+    "images": None,
+    "set_name": None,
+}
 _ASK = "update or uninstall the package that offers it"
 
 
@@ -41,6 +50,16 @@ class Protocol:
     function : "module:function" that makes a `Report` of `version`, imported when it is called.
     compares : its positional arguments: "pairs" for (features, pairs, subject), "subjects" for
     (features, subject), "" for others of its own.
+
+    After keywords of its own, every function ends in those of these that it has a use for, in this
+    order and with these defaults (`KEYWORDS`); the last three it always has.
+    flip="none" : how the views of an image, (N, V, D), become one vector (`flip_fusion.fuse`).
+    seed=0 : of the people drawn for intervals, which name it.
+    progress=None : called with (pairs done, pairs in all), anew for each pass over all pairs.
+    engine=None : how all pairs are run (`allpairs.Engine`); no number depends on it.
+    keys=None, images=None, set_name=None : names of the rows, (N, 32) uint8 SHA-256 of their
+    images, name of the set, where known: what tells these comparisons from others
+    (`identity.of_rows`).
     """
 
     name: str
@@ -137,7 +156,7 @@ OWN = (
         where="InsightFace's dataset zoo (test suite); NIST hands them out no longer",
         source="Whitelam et al., CVPRW 2017; Maze et al., ICB 2018",
         page="ijb.md",
-        function="evalkit.protocols.ijb:verify",
+        function="evalkit.protocols.ijb:evaluate",
     ),
     Protocol(
         name="blufr",

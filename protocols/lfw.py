@@ -23,7 +23,7 @@ from evalkit.identity import Names
 from evalkit.protocols import recipes, verification
 from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.flip_fusion import Flip
-from evalkit.protocols.recipes.recipe import Recipe
+from evalkit.protocols.recipes.recipe import Recipe, recipe_of
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, PairSet, Report
 
@@ -50,11 +50,12 @@ def evaluate(
     pairs: PairSet,
     subject: NDArray[np.integer[Any]] | None = None,
     *,
-    flip: Flip = "none",
     recipe: Recipe | None = None,
     fars: Rates = FARS,
     threshold: Thresholds = None,
     errata: NDArray[np.bool_] | None = None,
+    flip: Flip = "none",
+    seed: int = 0,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
@@ -63,7 +64,8 @@ def evaluate(
 
     features : (N, D) or (N, V, D), rows of the manifest that `pairs` was resolved with.
     subject : (N,) identity of each row, kept with the outcomes.
-    flip, recipe, threshold, keys, images, set_name : as `verification.evaluate` takes them.
+    recipe, threshold : as `verification.evaluate` takes them.
+    flip, seed, keys, images, set_name : see `catalogue.Protocol`.
     errata : (P,) bool, pairs known to be wrongly labelled.  Adds `accuracy@errata=excluded`, the
     10-fold accuracy without them (not in training, not in test), beside the official number.
     """
@@ -74,18 +76,19 @@ def evaluate(
         features,
         pairs,
         subject,
-        flip=flip,
         recipe=recipe,
         fars=fars,
         threshold=threshold,
+        flip=flip,
+        seed=seed,
         keys=keys,
         images=images,
         set_name=set_name,
     )
     measured = dict(report.metrics)
     if errata is not None and pairs.fold is not None:
-        how = Recipe(fusion=flip) if recipe is None else recipe
-        measured[WITHOUT_ERRATA] = _without(errata, features, pairs, subject, how)
+        how = recipe_of(flip, recipe)
+        measured[WITHOUT_ERRATA] = _without(errata, features, pairs, subject, how, seed)
     return replace(report, protocol=NAME, protocol_version=VERSION, metrics=measured)
 
 
@@ -95,6 +98,7 @@ def _without(
     pairs: PairSet,
     subject: NDArray[np.integer[Any]] | None,
     how: Recipe,
+    seed: int,
 ) -> Estimate:
     columns = {name: getattr(pairs, name)[~errata] for name in ("left", "right", "genuine", "fold")}
     kept = PairSet(**columns)
@@ -103,4 +107,4 @@ def _without(
     without = verification.accuracy(found.by_fold, kept.genuine, kept.fold, how.rule)
     without = replace(without, note=note)
     outcomes = verification.outcomes(found.score, kept, kept.fold, subject)
-    return with_intervals({"accuracy": without}, outcomes)["accuracy"]
+    return with_intervals({"accuracy": without}, outcomes, seed=seed)["accuracy"]

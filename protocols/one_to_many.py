@@ -5,10 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from evalkit.arrays import vectors
 from evalkit.protocols import allpairs, metrics
+from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.types import Estimate
+
+
+def fused(features: ArrayLike, flip: Flip, what: str = "features") -> NDArray[Any]:
+    """Fuse the views of (N, V, D) features as `fuse` does; (N, D) of one view stay as they are."""
+    given = vectors(features, what)
+    return given if given.ndim == 2 and flip == "none" else fuse(given, flip)
+
+
+def fusion(flip: Flip) -> dict[str, str]:
+    """Return what a report keeps of `fused`: nothing where one view was taken as it is."""
+    return {} if flip == "none" else {"flip": flip}
 
 
 def ordered_genuine_pairs(

@@ -50,6 +50,7 @@ def evaluate(
     subject: NDArray[np.integer[Any]] | None = None,
     fars: Rates = FARS,
     threshold: Thresholds = None,
+    seed: int = 0,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
@@ -62,8 +63,8 @@ def evaluate(
     threshold : as `verification.evaluate` takes it; of distances, minus theirs.
     Metrics: accuracy (only with folds), accuracy@threshold=best, auc, eer, tpr@far=x, and with a
     threshold fmr@threshold=t, fnmr@threshold=t.
-    keys, images, set_name : of the images that `pairs` names, as `verification.evaluate` takes
-    them; without pairs, line i is comparison i of the named set.
+    seed, keys, images, set_name : see `catalogue.Protocol`; of the images that `pairs` names.
+    Without pairs, line i is comparison i of the named set.
     With `pairs` the intervals are by subject.  Without, pairs are drawn as if no two shared a
     person, which makes intervals too short where they do, and each interval says so.
     """
@@ -81,7 +82,7 @@ def evaluate(
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals(measured, outcomes),
+        metrics=with_intervals(measured, outcomes, seed=seed),
         failures=count_failures(np.isneginf(score), genuine),
         provenance={
             "pairs": len(score),

@@ -24,18 +24,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors
+from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.metrics import Rates, rate_text, rate_texts
+from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import failed, normalise
-from evalkit.protocols.one_to_many import mate_scores, ordered_genuine_pairs, tpr_by_far
+from evalkit.protocols.one_to_many import (
+    fused,
+    fusion,
+    mate_scores,
+    ordered_genuine_pairs,
+    tpr_by_far,
+)
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import to_arrays
-from evalkit.types import Estimate, Report
+from evalkit.types import Estimate, Progress, Report
 
 NAME = "trillion"
 VERSION = 1
@@ -61,6 +68,9 @@ def evaluate(
     *,
     fars: Rates = FARS,
     fpir: str | float = FPIR,
+    flip: Flip = "none",
+    seed: int = 0,
+    progress: Progress | None = None,
     engine: allpairs.Engine | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -68,18 +78,18 @@ def evaluate(
 ) -> Report:
     """Compare all probes with all distractors.
 
-    features : (N, D), not normalised.  subject : (N,) from 0; -1 = distractor.  engine : how all
-    pairs are run; no number depends on it.
-    keys, images, set_name : as `verification.evaluate` takes them.
+    features : (N, D) or (N, V, D), not normalised.  subject : (N,) from 0; -1 = distractor.
+    flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     fars, fpir : see `metrics.rate_texts`.
     ProtocolError where `validate` raises it, or without distractors.
     Metrics: tpr@far=x, tpir@fpir=1e-3, rank-1@distractors=N.  A row that is not finite has no
     template: it is never accepted, and its genuine pairs all miss.
     """
-    features = vectors(features, dimensions=(2,))
+    features = fused(features, flip)
     subject = identities(subject, len(features))
     validate(features, subject)
     fars, fpir = rate_texts(fars), rate_text(fpir)
+    engine = allpairs.reporting(engine, progress)
     other = subject < 0
     if not other.any():
         raise ProtocolError(
@@ -123,13 +133,14 @@ def evaluate(
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals(measured, outcomes),
+        metrics=with_intervals(measured, outcomes, seed=seed),
         failures=count_failures_of_sets(failed(probe), who, failed(gallery)),
         provenance={
             "probes": len(probe),
             "subjects": len(np.unique(who)),
             "distractors": len(gallery),
             "impostor_pairs": len(probe) * len(gallery),
+            **fusion(flip),
         },
         outcomes=to_arrays(outcomes),
         identity=of_rows(
@@ -147,6 +158,9 @@ def evaluate_one_set(
     subject: NDArray[np.integer[Any]],
     *,
     fars: Rates = ONE_SET_FARS,
+    flip: Flip = "none",
+    seed: int = 0,
+    progress: Progress | None = None,
     engine: allpairs.Engine | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -156,10 +170,10 @@ def evaluate_one_set(
 
     Arguments as `evaluate` takes them.  Metrics: tpr@far=x for each x of `fars`.
     """
-    features = vectors(features, dimensions=(2,))
+    features = fused(features, flip)
     subject = identities(subject, len(features))
     validate(features, subject)
-    fars = rate_texts(fars)
+    fars, engine = rate_texts(fars), allpairs.reporting(engine, progress)
     x = normalise(features)
     i, j = ordered_genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))
     i, j = i[i < j], j[i < j]
@@ -173,9 +187,9 @@ def evaluate_one_set(
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals(measured, outcomes),
+        metrics=with_intervals(measured, outcomes, seed=seed),
         failures=count_failures_of_sets(failed(x), subject),
-        provenance={"images": len(x), "impostor_pairs": seen.n_impostor},
+        provenance={"images": len(x), "impostor_pairs": seen.n_impostor, **fusion(flip)},
         outcomes=to_arrays(outcomes),
         identity=of_rows(
             {"subject": numbered(subject)},

@@ -32,7 +32,7 @@ from evalkit.protocols.metrics.kfold import (
     kfold_accuracy,
 )
 from evalkit.protocols.metrics.similarity import failed
-from evalkit.protocols.recipes.recipe import Recipe
+from evalkit.protocols.recipes.recipe import Recipe, recipe_of
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, to_arrays
 from evalkit.types import Estimate, PairSet, Report
@@ -91,10 +91,11 @@ def evaluate(
     pairs: PairSet,
     subject: NDArray[np.integer[Any]] | None = None,
     *,
-    flip: Flip = "none",
     recipe: Recipe | None = None,
     fars: Rates = FARS,
     threshold: Thresholds = None,
+    flip: Flip = "none",
+    seed: int = 0,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
@@ -103,12 +104,11 @@ def evaluate(
 
     features : (N, D), or (N, V, D) with V views an image (original, mirrored).  A row that is not
     finite has no template: its pairs are rejected and counted.  subject : (N,) identity of each
-    row, kept with the outcomes for intervals by subject.  flip : how the views are fused.
+    row, kept with the outcomes for intervals by subject.
     recipe : how a published system scores and chooses its threshold (`recipes`), fusion included,
     instead of the cosine and the exact threshold; where it learns, a pair's score is by what was
     learned without its fold, and AUC, EER and TPR are of these scores together.
-    keys, images, set_name : names of the rows, (N, 32) SHA-256 of their images, name of the set,
-    where known: what tells these comparisons from others (`identity.of_rows`) and names failures.
+    flip, seed, keys, images, set_name : see `catalogue.Protocol`; keys also name failures.
     A list without folds gets `folds_by_position`, which the report says.  Intervals are by subject.
     threshold : one or several, chosen elsewhere: adds the errors there (`metrics.errors_at`).
     Metrics: accuracy, auc, eer, tpr@far=x for each x of `fars`; fmr@threshold=t, fnmr@threshold=t.
@@ -118,7 +118,7 @@ def evaluate(
     validate(features, pairs)
     subject = None if subject is None else identities(subject, len(features))
     fold = pairs.fold if pairs.fold is not None else folds_by_position(pairs.genuine)
-    how = Recipe(fusion=flip) if recipe is None else recipe
+    how = recipe_of(flip, recipe)
     found = recipes.scored(how, features, replace(pairs, fold=fold), subject)
     kept = outcomes(found.score, pairs, fold, subject)
     used = np.union1d(pairs.left, pairs.right)
@@ -138,7 +138,7 @@ def evaluate(
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals(measured, kept),
+        metrics=with_intervals(measured, kept, seed=seed),
         failures=count_failures(
             np.isneginf(found.score),
             pairs.genuine,

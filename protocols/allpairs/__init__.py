@@ -9,7 +9,7 @@ where to look and how, `engine` holds the options: none of these changes an answ
 pass over interrupts and processes.
 """
 
-from evalkit.protocols.allpairs.engine import Engine, exact
+from evalkit.protocols.allpairs.engine import Engine, exact, reporting
 from evalkit.protocols.allpairs.genuine import genuine_pairs
 from evalkit.protocols.allpairs.queries import histogram, ranks, search, top_impostors, verify
 from evalkit.protocols.allpairs.results import (
@@ -31,6 +31,7 @@ __all__ = [
     "genuine_pairs",
     "histogram",
     "ranks",
+    "reporting",
     "search",
     "top_impostors",
     "verify",

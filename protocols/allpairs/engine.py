@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,12 @@ class Engine:
         if path is None or (question, passed) == (1, 1):
             return path
         return path.with_name(f"{path.name}.{question}.{passed}")
+
+
+def reporting(engine: Engine | None, progress: Progress | None) -> Engine:
+    """Give the engine that was asked for, or the usual one; where given, `progress` is its own."""
+    engine = Engine() if engine is None else engine
+    return engine if progress is None else replace(engine, progress=progress)
 
 
 def exact(

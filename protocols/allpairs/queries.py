@@ -15,7 +15,7 @@ from evalkit.arrays import identities, numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols.allpairs.collectors import Collector
 from evalkit.protocols.allpairs.collectors.per_row import Above, Bars, Best, Bins
-from evalkit.protocols.allpairs.engine import Engine
+from evalkit.protocols.allpairs.engine import Engine, reporting
 from evalkit.protocols.allpairs.genuine import (
     count_genuine,
     count_mates,
@@ -52,7 +52,7 @@ def verify(
     appear.
     """
     x, subject, y, y_subject = _checked(x, subject, y, y_subject)
-    engine = engine or Engine(progress=progress)
+    engine = reporting(engine, progress)
     job = Impostors(engine, x, subject, y, y_subject, fars, count)
     while job.open():
         collectors = job.collectors()
@@ -93,7 +93,7 @@ def histogram(
     Pairs are binned by a float32 score, so one may fall into the neighbouring bin.
     """
     x, subject, y, y_subject = _checked(x, subject, y, y_subject)
-    engine = engine or Engine(progress=progress)
+    engine = reporting(engine, progress)
     scan = engine.scan(x, y)
     bins_counter = Bins(bin_edges(bins))
     if scan.scores.pairs:
@@ -136,7 +136,7 @@ def search(
     probe, probe_subject, gallery, gallery_subject = _checked(
         probe, probe_subject, gallery, gallery_subject
     )
-    engine = engine or Engine(progress=progress)
+    engine = reporting(engine, progress)
     scan = engine.scan(probe, gallery)
     if probe_subject is None or gallery_subject is None:
         level = row_levels(scan.scores, k)
@@ -198,7 +198,7 @@ def ranks(
         probe, probe_subject, gallery, gallery_subject
     )
     row, score = whole_numbers(row, "row"), numbers(score, "score")
-    engine = engine or Engine(progress=progress)
+    engine = reporting(engine, progress)
     scan = engine.scan(probe, gallery)
     place = np.full(len(probe), -1, np.int64)
     place[scan.x.rows] = np.arange(len(scan.x))

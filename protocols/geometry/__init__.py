@@ -52,9 +52,10 @@ def evaluate(
     features: NDArray[Any],
     subject: Ints,
     *,
-    flip: Flip = "none",
     k: int = K,
+    flip: Flip = "none",
     progress: Progress | None = None,
+    engine: allpairs.Engine | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
@@ -63,15 +64,14 @@ def evaluate(
 
     subject : (N,) identity of each row; -1: unlabelled.  k : neighbours for hubness.
     A failed row (not finite) is excluded and counted.
-    keys, images, set_name : as `verification.evaluate` takes them.
-    flip : how views are fused.  progress : called with pairs done and in all, anew for each pass.
+    flip, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together or fewer than two rows are left.
     Metrics, in each space S: within@space=S,quantile=q and between@..., within/between@space=S,
     farther-than-nearest-impostor@space=S, compactness, separation and separation-ratio@space=S,
     region-samples-correlation@space=S; and norm@quantile=q, norm-variation, norm-auc@errors=rank-1,
     participation-ratio, entropy-dimension, hubness-skewness@k=k, antihubs@k=k.
     """
-    given = fuse(features, flip)
+    given, engine = fuse(features, flip), allpairs.reporting(engine, progress)
     who = identities(subject, len(given)).astype(np.int64)
     made_on = of_rows(
         {"subject": numbered(who)}, len(given), keys=keys, images=images, set_name=set_name
@@ -86,7 +86,7 @@ def evaluate(
     wrong = np.zeros(0, bool)
     for name, make in SPACES.items():
         space = make(x, who)
-        measured, drawn, wrong = _in_space(name, space, pairs, progress)
+        measured, drawn, wrong = _in_space(name, space, pairs, engine)
         metrics |= measured
         curves |= drawn
     norm = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
@@ -96,7 +96,7 @@ def evaluate(
         curves["norms"] = histogram(norm)
     values = spectrum(x)
     curves["spectrum"] = {"rank": list(range(1, len(values) + 1)), "share": _share(values)}
-    of_vectors |= dimensions(values) | hubness(neighbours(x, k, progress), k)
+    of_vectors |= dimensions(values) | hubness(neighbours(x, k, engine), k)
     metrics |= {name: replace(m, people=people(who)) for name, m in of_vectors.items()}
     provenance = {"images": len(x), "dimensions": x.shape[1], "flip": flip}
     return Report(
@@ -116,14 +116,14 @@ def people(subject: Ints) -> int:
 
 
 def _in_space(
-    name: str, space: Space, pairs: tuple[Ints, Ints], progress: Progress | None
+    name: str, space: Space, pairs: tuple[Ints, Ints], engine: allpairs.Engine
 ) -> tuple[dict[str, Estimate], dict[str, dict[str, list[float]]], NDArray[np.bool_]]:
     """Measure one space: metrics, curves, and which anchors have an impostor nearest."""
     i, j = pairs
     n = len(space.subject)
     impostors = n * (n - 1) // 2 - len(i)
     within = space.between(i, j)
-    edges, between = space.edges, space.impostor_shares(progress)
+    edges, between = space.edges, space.impostor_shares(engine)
     metrics = distribution(
         "within", name, np.quantile(within, QUANTILES) if len(i) else None, len(i)
     )
@@ -135,7 +135,7 @@ def _in_space(
         squares, len(i), space.total_squares(), impostors
     )
     anchors = np.unique(np.concatenate([i, j]))
-    nearest = space.nearest_impostor(anchors, progress)
+    nearest = space.nearest_impostor(anchors, engine)
     metrics |= crossings(name, i, j, within, anchors, nearest)
     size, samples = regions(within, space.subject[i], space.subject)
     metrics |= compactness(name, size, nearest)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
-from evalkit.types import Floats, Ints, Progress
+from evalkit.types import Floats, Ints
 
 Matrix = NDArray[np.float32]
 L2_BINS = 1000
@@ -48,7 +48,7 @@ class Space:
         """Distance of each pair of rows, (P,)."""
         return self.distance(exact_scores(self.left, i, self.right, j))
 
-    def nearest_impostor(self, anchors: Ints, progress: Progress | None = None) -> Floats:
+    def nearest_impostor(self, anchors: Ints, engine: allpairs.Engine | None = None) -> Floats:
         """Distance from each anchor to the nearest row of another subject; inf without one."""
         if not len(anchors):
             return np.empty(0)
@@ -57,14 +57,14 @@ class Space:
             self.right,
             probe_subject=self.subject[anchors],
             gallery_subject=self.subject,
-            progress=progress,
+            engine=engine,
         ).impostor_score
         if score is None:
             raise ProtocolError("a search without subjects has no impostors")
         alone = score == -np.inf
         return np.where(alone, np.inf, self.distance(np.where(alone, 0.0, score)))
 
-    def impostor_shares(self, progress: Progress | None = None) -> Floats:
+    def impostor_shares(self, engine: allpairs.Engine | None = None) -> Floats:
         """Share of all impostor pairs in each bin of `edges`, (B,); zeros without impostor pairs.
 
         Pairs are binned by their float32 screen: one may fall into the neighbouring bin.
@@ -76,7 +76,7 @@ class Space:
         bars = self.score(self.edges)[::-1]
         bars[-1] = max(2 * abs(bars[-1]), abs(bars[0]), 1.0)  # a screen may pass distance 0
         other = () if self.left is self.right else (self.right, own)
-        counts = allpairs.histogram(self.left, own, *other, bins=bars.tolist(), progress=progress)
+        counts = allpairs.histogram(self.left, own, *other, bins=bars.tolist(), engine=engine)
         share = counts.impostor[::-1].astype(np.float64)
         return share / max(1.0, float(share.sum()))
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from evalkit.protocols import allpairs
 from evalkit.protocols.metrics import auc
 from evalkit.protocols.metrics.similarity import normalise
-from evalkit.types import Estimate, Floats, Ints, Progress
+from evalkit.types import Estimate, Floats, Ints
 
 QUANTILES = (0.01, 0.5, 0.99)
 EQUAL_LENGTHS = 1e-3  # a variation of norms up to this is rounding, to float16 at worst
@@ -78,7 +78,7 @@ def dimensions(values: Floats) -> dict[str, Estimate]:
     }
 
 
-def neighbours(x: NDArray[np.float32], k: int, progress: Progress | None = None) -> Ints:
+def neighbours(x: NDArray[np.float32], k: int, engine: allpairs.Engine | None = None) -> Ints:
     """Count, for each row, the rows that have it among their k nearest by angle: (N,).
 
     A row is not its own neighbour; equal angles go to the lower row.  Empty where N <= k.
@@ -87,7 +87,7 @@ def neighbours(x: NDArray[np.float32], k: int, progress: Progress | None = None)
     if n <= k:
         return np.empty(0, np.int64)
     unit = normalise(x)
-    row = allpairs.search(unit, unit, k=k + 1, progress=progress).row
+    row = allpairs.search(unit, unit, k=k + 1, engine=engine).row
     own = row == np.arange(n)[:, None]
     own[~own.any(axis=1), k] = True  # k + 1 equals before itself: the last one is too many
     return np.bincount(row[~own], minlength=n)

@@ -29,7 +29,7 @@ from evalkit.protocols.metrics import Rates, compat, rate_texts
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, to_arrays
-from evalkit.types import Estimate, Ints, PairSet, Report
+from evalkit.types import Estimate, Ints, PairSet, Progress, Report
 
 __all__ = [
     "DEPTHS",
@@ -40,6 +40,7 @@ __all__ = [
     "Enrolled",
     "Pooling",
     "Templates",
+    "evaluate",
     "identify",
     "insightface_tpir",
     "pool",
@@ -53,6 +54,64 @@ FPIRS = ("1e-1", "1e-2")
 DEPTHS = (1, 5, 10)
 
 
+def evaluate(
+    templates: Templates,
+    pairs: PairSet | None = None,
+    *,
+    galleries: Sequence[Enrolled] = (),
+    probe: Enrolled | None = None,
+    fars: Rates = FARS,
+    fpirs: Rates = FPIRS,
+    depths: Sequence[int] = DEPTHS,
+    insightface: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    engine: allpairs.Engine | None = None,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
+) -> Report:
+    """Compare pairs of templates, as `verify` does, or search galleries, as `identify` does.
+
+    templates : as `pool` makes them.  pairs : of template ids, for 1:1.  galleries, probe : for
+    1:N.  insightface : adds the numbers by the rules of InsightFace's scripts.
+    seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`, and `verify`.
+    ProtocolError unless one of the two is asked for, and as both raise it.
+    """
+    if pairs is not None and probe is None and not galleries:
+        return verify(
+            templates,
+            pairs.left,
+            pairs.right,
+            pairs.genuine,
+            fars=fars,
+            nearest=insightface,
+            seed=seed,
+            keys=keys,
+            images=images,
+            set_name=set_name,
+        )
+    if pairs is None and probe is not None and galleries:
+        return identify(
+            templates,
+            galleries,
+            probe,
+            depths=depths,
+            fpirs=fpirs,
+            insightface=insightface,
+            seed=seed,
+            progress=progress,
+            engine=engine,
+            keys=keys,
+            images=images,
+            set_name=set_name,
+        )
+    raise ProtocolError(
+        "IJB compares pairs or searches galleries, and one of the two is to be given",
+        "pairs for 1:1; galleries=[...] and probe=... for 1:N",
+    )
+
+
 def verify(
     templates: Templates,
     left: Ints,
@@ -61,6 +120,7 @@ def verify(
     *,
     fars: Rates = FARS,
     nearest: bool = False,
+    seed: int = 0,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
@@ -69,8 +129,8 @@ def verify(
 
     templates : as `pool` makes them; a pair of one without a vector is rejected and counted.
     fars : see `metrics.rate_texts`.  ProtocolError names a template that has no images.
-    keys, images, set_name : of the images in the order in which they were pooled, as
-    `verification.evaluate` takes them.
+    seed, keys, images, set_name : see `catalogue.Protocol`; of the images in the order in which
+    they were pooled.
     Metrics: tpr@far=x; with `nearest` also tpr@far=x,rule=nearest-far, the rule of InsightFace's
     scripts, on impostor scores in float32 (theirs are float64, so a pair at the border may swap).
     """
@@ -86,7 +146,7 @@ def verify(
     return Report(
         protocol=f"{NAME}-1:1",
         protocol_version=VERSION,
-        metrics=with_intervals(found, outcomes),
+        metrics=with_intervals(found, outcomes, seed=seed),
         failures=count_failures(
             lost[pairs.left] | lost[pairs.right], genuine, images=templates.failed_images
         ),
@@ -131,6 +191,8 @@ def identify(
     depths: Sequence[int] = DEPTHS,
     fpirs: Rates = FPIRS,
     insightface: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
     engine: allpairs.Engine | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -139,16 +201,15 @@ def identify(
     """Search with every probe template in every gallery.
 
     templates : as `pool` makes them.  fpirs : see `metrics.rate_texts`; depths : the k of rank-k.
-    engine : how the searches are run; no number depends on it.  ProtocolError without a gallery,
-    for a subject in two, and for a template without images.
+    ProtocolError without a gallery, for a subject in two, and for a template without images.
     Metrics: rank-k = probes whose mate has fewer than k entries of other subjects scoring above
     it, over all searches that have a mate; tpir@fpir=x = mean over the galleries of
     `metrics.dir_at_fpir` (each gallery's own in `folds`), FPIR over the probes without a mate in
     that gallery.  Failures are searches: with a mate, where probe or mate have no vector; without.
-    insightface : adds tpir@fpir=x,rule=insightface.  keys, images, set_name : as `verify` takes
-    them.
+    insightface : adds tpir@fpir=x,rule=insightface.
+    seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`, and `verify`.
     """
-    fpirs = rate_texts(fpirs)
+    fpirs, engine = rate_texts(fpirs), allpairs.reporting(engine, progress)
     if not galleries:
         raise ProtocolError("there is no gallery")
     enrolled, times = np.unique(
@@ -189,7 +250,7 @@ def identify(
     return Report(
         protocol=f"{NAME}-1:N",
         protocol_version=VERSION,
-        metrics=with_intervals(measured, outcomes) if len(rank) else measured,
+        metrics=with_intervals(measured, outcomes, seed=seed) if len(rank) else measured,
         failures=count_failures(np.isneginf(score), mated, images=templates.failed_images),
         provenance={"probes": len(x), "galleries": [len(g.template) for g in galleries]},
         outcomes=to_arrays(outcomes),

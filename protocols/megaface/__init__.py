@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors
+from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
@@ -32,13 +32,20 @@ from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.megaface.devkit import project, roc
 from evalkit.protocols.megaface.noise_lists import CleaningRule, Noises, clean
 from evalkit.protocols.metrics import Rates, rate_texts
+from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import failed, normalise
-from evalkit.protocols.one_to_many import mate_scores, ordered_genuine_pairs, tpr_by_far
+from evalkit.protocols.one_to_many import (
+    fused,
+    fusion,
+    mate_scores,
+    ordered_genuine_pairs,
+    tpr_by_far,
+)
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes, to_arrays
-from evalkit.types import Estimate, Report, SetIdentity
+from evalkit.types import Estimate, Progress, Report, SetIdentity
 
 NAME = "megaface"
 VERSION = 1
@@ -78,23 +85,25 @@ def evaluate(
     model: JointBayesian | None = None,
     fars: Rates = FARS,
     depths: Sequence[int] = RANKS,
+    distractor_keys: Mapping[str, Names] | None = None,
+    distractor_images: Mapping[str, ArrayLike] | None = None,
+    flip: Flip = "none",
+    seed: int = 0,
+    progress: Progress | None = None,
     engine: allpairs.Engine | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
-    distractor_keys: Mapping[str, Names] | None = None,
-    distractor_images: Mapping[str, ArrayLike] | None = None,
     set_name: str | None = None,
 ) -> Report:
     """Search for every mate among every set of distractors.
 
-    probe : (P, D) features, not normalised.  subject : (P,).  distractors : (N, D) features by the
-    parameters that name their set, such as "distractors=1000000" or "distractors=1000000,set=2".
+    probe : (P, D) or (P, V, D) features, not normalised.  subject : (P,).  distractors : (N, D) or
+    (N, V, D) by the parameters that name their set, such as "distractors=1000000" or
+    "distractors=1000000,set=2".
     noises : adds, beside each number, the same with cleaned features, named ",cleaned=RULE".
-    model : score by a devkit Joint Bayesian model instead of the cosine.  engine : how all
-    pairs are run; no number depends on it.
-
-    keys, images, set_name : of the probes, as `verification.evaluate` takes them;
+    model : score by a devkit Joint Bayesian model instead of the cosine.
     distractor_keys, distractor_images : of each set of distractors, by its parameters.
+    flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`; of the probes.
     fars : see `metrics.rate_texts`; depths : the k of rank-k.
     ProtocolError where `validate` raises it.
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
@@ -102,15 +111,13 @@ def evaluate(
     without a template (NaN) is never accepted and never outranks a mate; its own searches all miss.
     Outcomes of each set are a part (`outcomes.parts_of`) under its parameters.
     """
-    probe = vectors(probe, "probes", dimensions=(2,))
+    probe = fused(probe, flip, "probes")
     subject = identities(subject, len(probe))
     if not isinstance(distractors, Mapping):
         raise ProtocolError("a set of distractors has no name", 'give {"distractors=1000": array}')
-    distractors = {
-        name: vectors(x, f"{name}: distractors", dimensions=(2,)) for name, x in distractors.items()
-    }
+    distractors = {name: fused(x, flip, f"{name}: distractors") for name, x in distractors.items()}
     validate(probe, subject, distractors)
-    fars = rate_texts(fars)
+    fars, engine = rate_texts(fars), allpairs.reporting(engine, progress)
     if noises is not None and model is not None:
         raise ProtocolError(
             "the noise lists' rules are made for cosines, not for a Joint Bayesian model",
@@ -131,7 +138,7 @@ def evaluate(
             kept |= to_arrays(search.outcomes, label)
             counted = _ranks(search.rank, label, depths)
             counted |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
-            counted = with_intervals(counted, search.outcomes)
+            counted = with_intervals(counted, search.outcomes, seed=seed)
             curves |= _curves(search, label)
             read, curve = roc.read_off(project(p, model), subject, project(d, model), fars)
             more = _as_given(p, d) if model is None else ""
@@ -157,6 +164,7 @@ def evaluate(
             "probes": len(probe),
             "subjects": len(np.unique(subject)),
             "score": "cosine" if model is None else "Joint Bayesian",
+            **fusion(flip),
             **(_noisy(noises) if noises else {}),
         },
         curves=curves,

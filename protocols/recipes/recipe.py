@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import compat
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.kfold import ThresholdRule, best_threshold
@@ -65,3 +66,18 @@ class Recipe:
     def provenance(self) -> dict[str, Any]:
         """Return the entries of a report: `recipe`, its name and digest, and the fields."""
         return {"recipe": f"{self.name} {self.digest()}", "recipe_fields": asdict(self)}
+
+
+def recipe_of(flip: Flip, recipe: Recipe | None) -> Recipe:
+    """Give the recipe, or without one the exact cosine of views fused by `flip`.
+
+    ProtocolError where both say how views are fused, and differ.
+    """
+    if recipe is None:
+        return Recipe(fusion=flip)
+    if flip not in ("none", recipe.fusion):
+        raise ProtocolError(
+            f"flip {flip!r} beside recipe {recipe.name!r}, which fuses views by {recipe.fusion!r}",
+            "leave flip out, or give dataclasses.replace(recipe, fusion=...)",
+        )
+    return recipe
