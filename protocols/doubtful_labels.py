@@ -1,0 +1,103 @@
+"""Doubtful labels: images that look like somebody else rather than like their own subject.
+
+The doubt of an image is the highest score that it has with an image of another subject, minus its
+mean score with the other images of its own: a wrong label raises the one and lowers the other.  An
+only image has no such mean, and is taken to have that of the lowest twentieth of all images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.arrays import identities
+from evalkit.protocols import allpairs
+from evalkit.protocols.metrics.similarity import normalise
+from evalkit.types import Floats, Ints
+
+_LOWEST = 0.05  # of the means with mates: what an only image is taken to have
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoubtfulLabels:
+    """Images of a set, the most doubtful label first; failed images and those of nobody are left.
+
+    row : (R,) of the set.  doubt : (R,) falling.  stranger, stranger_score : (R,) the row of the
+    most similar image of another subject, and its score.  mate_mean : (R,) mean score with the
+    other images of the subject, NaN for an only image.
+    """
+
+    row: Ints
+    doubt: Floats
+    stranger: Ints
+    stranger_score: Floats
+    mate_mean: Floats
+
+
+def doubtful_labels(
+    features: NDArray[Any],
+    subject: NDArray[np.integer[Any]],
+    *,
+    engine: allpairs.Engine | None = None,
+) -> DoubtfulLabels:
+    """Order the labelled images of a set by how doubtful their labels are.
+
+    features : (N, D), normalised here.  subject : (N,), -1 = nobody's, held against but not judged.
+    engine : how all pairs are run.  Equal doubts stand by row.  Empty where fewer than two subjects
+    have an image.  ProtocolError where the arrays do not fit together.
+    """
+    x = normalise(features)
+    subject = identities(subject, len(x))
+    stranger, score = _closest_strangers(x, subject, engine)
+    mean = _mate_means(x, subject, engine)
+    known = mean[np.isfinite(mean)]
+    lowest = float(np.quantile(known, _LOWEST, method="lower")) if len(known) else 0.0
+    doubt = score - np.where(np.isnan(mean), lowest, mean)
+    judged = np.flatnonzero((subject >= 0) & np.isfinite(doubt))
+    order = judged[np.argsort(-doubt[judged], kind="stable")]
+    return DoubtfulLabels(
+        row=order,
+        doubt=doubt[order],
+        stranger=stranger[order],
+        stranger_score=score[order],
+        mate_mean=mean[order],
+    )
+
+
+def _mate_means(x: NDArray[np.float32], subject: Ints, engine: allpairs.Engine | None) -> Floats:
+    """Mean score of each row with its mates that did not fail; NaN without one."""
+    i, j = allpairs.genuine_pairs(subject)
+    score = allpairs.exact(x, i, x, j, engine)
+    fine = np.isfinite(score)
+    i, j, score = i[fine], j[fine], score[fine]
+    total = np.bincount(i, score, len(x)) + np.bincount(j, score, len(x))
+    mates = np.bincount(i, minlength=len(x)) + np.bincount(j, minlength=len(x))
+    return np.divide(total, mates, out=np.full(len(x), np.nan), where=mates > 0)
+
+
+def _closest_strangers(
+    x: NDArray[np.float32], subject: Ints, engine: allpairs.Engine | None
+) -> tuple[Ints, Floats]:
+    """Row and score of the most similar image of another subject; -1 and -inf without one.
+
+    Among the highest of a row are at most its subject's images, itself included, and the stranger.
+    """
+    row, score = np.full(len(x), -1), np.full(len(x), -np.inf)
+    known = np.flatnonzero(subject >= 0)
+    images = np.unique(subject[known], return_inverse=True, return_counts=True)[1:]
+    own = images[1][images[0]]
+    depth = 2 ** np.ceil(np.log2(own)).astype(
+        np.int64
+    )  # few searches, none much deeper than needed
+    for images_at_most in np.unique(depth).tolist():
+        chosen = known[depth == images_at_most]
+        found = allpairs.search(x[chosen], x, k=min(images_at_most + 1, len(x)), engine=engine)
+        other = (found.row >= 0) & (subject[found.row] != subject[chosen][:, None])
+        first = other.argmax(axis=1)
+        there = other.any(axis=1)
+        row[chosen[there]] = found.row[there, first[there]]
+        score[chosen[there]] = found.score[there, first[there]]
+    return row, score

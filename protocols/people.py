@@ -1,0 +1,296 @@
+"""People: a labelled set of one's own, verified all against all, and searched.
+
+How good is a model on these people, and where is the threshold to deploy?  Verification compares
+every unordered pair of images of the known people.  Identification enrols some images of each and
+searches with the others: ranks of the known, and at a fixed FPIR the share of them that is found,
+the false alarms being searches with people who are not enrolled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evalkit.arrays import identities
+from evalkit.errors import ProtocolError
+from evalkit.identity import Names, numbered, of_rows
+from evalkit.protocols import allpairs
+from evalkit.protocols.failures import count_failures_of_sets
+from evalkit.protocols.metrics import cmc, dir_at_fpir, false_accepts_allowed, tpr_estimate
+from evalkit.protocols.metrics.curves import METRICS
+from evalkit.protocols.metrics.flip_fusion import Flip, fuse
+from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
+from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, to_arrays
+from evalkit.types import Bools, Estimate, Floats, Ints, Report
+
+NAME = "people"
+VERSION = 1
+FARS = ("1e-1", "1e-2", "1e-3", "1e-4", "1e-5", "1e-6", "1e-7")
+FPIRS = ("1e-1", "1e-2")
+RANKS = (1, 5)
+DEPTH = 10  # of the CMC
+Template = Literal["max", "mean"]
+_EVERY = "0.5"  # a FAR that needs all impostor pairs, for AUC and EER
+
+
+def evaluate(
+    features: NDArray[Any],
+    subject: NDArray[np.integer[Any]],
+    *,
+    unknown: ArrayLike | None = None,
+    enrolled: ArrayLike | None = None,
+    template: Template = "max",
+    flip: Flip = "none",
+    fars: Sequence[str | float] | None = None,
+    keys: Names | None = None,
+    images: ArrayLike | None = None,
+    set_name: str | None = None,
+    engine: allpairs.Engine | None = None,
+) -> Report:
+    """Verify and identify the people of (N, D) or (N, V, D) features.
+
+    subject : (N,) identity of each row, -1 = nobody's, which is searched with as an unknown.
+    unknown : (N,) bool, rows of people who are not enrolled: none of their pairs counts.
+    enrolled : (N,) bool, rows that are enrolled; else the first image of each known subject, by
+    key where there are keys, else by row.  template : what a search compares with of several
+    images of a subject: the best of their scores, or the unit mean of their unit vectors.
+    fars : else those of `FARS` that allow an accept.  flip : how views are fused.
+    Metrics: tpr@far=x, auc, eer over all pairs of the known; rank-1, rank-5 of their images that
+    are not enrolled; tpir@fpir=x with unknowns.  A failed row (not finite) lowers each and never
+    raises FAR.  Beyond 2,000,000 impostor pairs, AUC and EER are of 500,000 of them at random, as
+    their notes say.  Intervals are by subject.  keys, images, set_name : as `verification.evaluate`
+    takes them.  engine : how all pairs are run.
+    ProtocolError where the arrays do not fit together, or no subject has two images.
+    """
+    x = normalise(fuse(features, flip))
+    subject = identities(subject, len(x))
+    stranger = _mask(unknown, len(x), "unknown") | (subject < 0)
+    known = np.flatnonzero(~stranger)
+    who = subject[known]
+    if np.unique(who, return_counts=True)[1].max(initial=0) < 2:
+        raise ProtocolError("no subject has two images, so there is no genuine pair")
+    chosen = _enrolled(subject, stranger, enrolled, keys)
+    found = _search(x, subject, stranger, chosen, template, engine)
+    pairs, outcomes = _verified(x[known], who, fars, engine)
+    measured = pairs | found.metrics()
+    outcomes = found.kept(outcomes, subject, known)
+    return Report(
+        protocol=NAME,
+        protocol_version=VERSION,
+        metrics=with_intervals(measured, outcomes),
+        failures=count_failures_of_sets(failed(x[known]), who),
+        provenance={
+            "images": len(known),
+            "subjects": len(np.unique(who)),
+            "unknown": int(stranger.sum()),
+            "enrolled": "first image of each subject" if enrolled is None else len(chosen),
+            "template": template,
+            "flip": flip,
+        },
+        curves=_curves(x[known], who, found.rank, engine),
+        outcomes=to_arrays(outcomes),
+        identity=of_rows(
+            {"subject": numbered(subject), "unknown": stranger.astype(np.int8), "enrolled": chosen},
+            len(x),
+            keys=keys,
+            images=images,
+            set_name=set_name,
+        ),
+    )
+
+
+def _mask(given: ArrayLike | None, rows: int, name: str) -> Bools:
+    mask = np.zeros(rows, bool) if given is None else np.asarray(given)
+    if mask.shape != (rows,) or mask.dtype != bool:
+        raise ProtocolError(
+            f"{name} is {mask.dtype} of shape {mask.shape}", f"expected ({rows},) booleans"
+        )
+    return mask
+
+
+def _enrolled(
+    subject: Ints, stranger: Bools, enrolled: ArrayLike | None, keys: Names | None
+) -> NDArray[np.int64]:
+    """Rows that are enrolled; the first of each known subject where nobody says which."""
+    if enrolled is not None:
+        chosen = _mask(enrolled, len(subject), "enrolled")
+        if (chosen & stranger).any():
+            raise ProtocolError(
+                f"row {np.flatnonzero(chosen & stranger)[0]} is both unknown and enrolled"
+            )
+        return np.flatnonzero(chosen)
+    known = np.flatnonzero(~stranger)
+    if keys is not None and not isinstance(keys, range):
+        known = known[np.argsort([str(keys[row]) for row in known], kind="stable")]
+    return np.sort(known[np.unique(subject[known], return_index=True)[1]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Searches:
+    """Searches with the known who are not enrolled, and with the unknown.
+
+    row, rank, mate : (Q,) of the known: row of the probe, rank of its subject among the subjects
+    enrolled, 0 = failed or not enrolled, and its score.  stranger, best : (R,) of the unknown.
+    """
+
+    row: Ints
+    rank: Ints
+    mate: Floats
+    stranger: Ints
+    best: Floats
+
+    def metrics(self) -> dict[str, Estimate]:
+        """Rank-k, and TPIR@FPIR where there are unknowns."""
+        share = cmc(self.rank, DEPTH)
+        n = len(self.rank)
+        found = {
+            f"rank-{k}": Estimate(value=float(share[k - 1]) if n else None, n=n) for k in RANKS
+        }
+        if len(self.stranger):
+            for x in FPIRS:
+                found[f"tpir@fpir={x}"] = dir_at_fpir(self.mate, self.rank, self.best, x)
+        return found
+
+    def kept(self, outcomes: SetOutcomes, subject: Ints, known: Ints) -> SetOutcomes:
+        """Put the searches beside the outcomes of the pairs; unknowns are people of their own."""
+        people, who = np.unique(subject[known], return_inverse=True)
+        of_row = np.full(len(subject), -1)
+        of_row[known] = who
+        named = np.where(subject < 0, -1 - np.arange(len(subject)), subject)[self.stranger]
+        others, stranger = np.unique(named, return_inverse=True)
+        searches = SearchOutcomes(rank=self.rank, rank_subject=of_row[self.row])
+        if len(self.stranger):
+            searches = replace(
+                searches,
+                mate_score=np.where(self.rank == 1, self.mate, -np.inf),
+                mate_subject=of_row[self.row],
+                nonmate_score=self.best,
+                nonmate_subject=len(people) + stranger,
+            )
+        nobody = np.zeros(len(others), np.int64)
+        left, right = outcomes.left_images, outcomes.right_images
+        if left is None or right is None:
+            raise ProtocolError("pairs of a set come with the images of each subject")
+        return replace(
+            outcomes,
+            left_images=np.append(left, nobody),
+            right_images=np.append(right, nobody),
+            searches=searches,
+        )
+
+
+def _search(
+    x: NDArray[np.float32],
+    subject: Ints,
+    stranger: Bools,
+    enrolled: NDArray[np.int64],
+    template: Template,
+    engine: allpairs.Engine | None,
+) -> _Searches:
+    """Search the templates with every other image."""
+    if template not in ("max", "mean"):
+        raise ProtocolError(f"no template {template!r}", "expected max or mean")
+    gallery, of = x[enrolled], subject[enrolled]
+    if template == "mean":
+        of, place = np.unique(of, return_inverse=True)
+        total = np.zeros((len(of), x.shape[1]))
+        fine = ~failed(gallery)
+        np.add.at(total, place[fine], gallery[fine])
+        total[np.bincount(place[fine], minlength=len(of)) == 0] = np.nan
+        gallery = normalise(total)
+    probe = np.setdiff1d(np.flatnonzero(~stranger), enrolled)
+    others = np.flatnonzero(stranger)
+    best = np.empty(0)
+    if len(others):
+        best = allpairs.search(x[others], gallery, engine=engine).score[:, 0]
+    rank, mate = _ranks(x[probe], subject[probe], gallery, of, engine)
+    return _Searches(row=probe, rank=rank, mate=mate, stranger=others, best=best)
+
+
+def _ranks(
+    x: NDArray[np.float32],
+    who: Ints,
+    gallery: NDArray[np.float32],
+    of: Ints,
+    engine: allpairs.Engine | None,
+) -> tuple[NDArray[np.int64], Floats]:
+    """Rank of each probe's subject, exact up to DEPTH, and its best score.
+
+    1 + the other subjects of whom an image scores strictly above it; of the DEPTH best subjects at
+    least one image each is among as many images as DEPTH subjects have at most.
+    """
+    if not len(x):
+        return np.empty(0, np.int64), np.empty(0)
+    most = int(np.unique(of, return_counts=True)[1].max())
+    found = allpairs.search(
+        x,
+        gallery,
+        k=min(DEPTH * most, len(gallery)),
+        probe_subject=who,
+        gallery_subject=of,
+        engine=engine,
+    )
+    if found.mate_score is None:
+        raise ProtocolError("a search without subjects has no ranks")
+    rank = np.zeros(len(x), np.int64)
+    for q in np.flatnonzero(np.isfinite(found.mate_score)):
+        above = found.row[q, found.score[q] > found.mate_score[q]]
+        rank[q] = 1 + len(np.unique(of[above]))
+    return rank, found.mate_score
+
+
+def _verified(
+    x: NDArray[np.float32],
+    subject: Ints,
+    fars: Sequence[str | float] | None,
+    engine: allpairs.Engine | None,
+) -> tuple[dict[str, Estimate], SetOutcomes]:
+    """Compare every two rows: TPR@FAR, AUC and EER, and the outcomes."""
+    mated = len(allpairs.genuine_pairs(subject)[0])
+    impostors = len(x) * (len(x) - 1) // 2 - mated
+    if fars is None:
+        fars = [far for far in FARS if false_accepts_allowed(far, impostors)]
+    needed = [*fars, _EVERY]
+    tail = tail_length(needed, impostors)
+    seen = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
+    found = {
+        f"tpr@far={p.far}": tpr_estimate(
+            p.far, p.threshold, p.true_accepts or 0, seen.n_genuine, p.false_accepts or 0, impostors
+        )
+        for p in seen.points
+    }
+    outcomes = set_outcomes(x, subject, fars=needed, top=seen.top, engine=engine)
+    score, note = outcomes.impostor_score, ""
+    if outcomes.sampled_score is not None:
+        score = outcomes.sampled_score
+        note = f"of {len(score):,} of {impostors:,} impostor pairs, at random"
+    elif len(score) < impostors:  # failed rows are never in the tail
+        score = np.append(score, np.full(impostors - len(score), -np.inf))
+    for metric in METRICS:
+        if metric.of_scores is not None:
+            m = metric.of_scores(outcomes.genuine_score, score)
+            found[metric.grammar] = replace(m, note="; ".join(n for n in (m.note, note) if n))
+    return found, outcomes
+
+
+def _curves(
+    x: NDArray[np.float32], subject: Ints, rank: Ints, engine: allpairs.Engine | None
+) -> dict[str, dict[str, list[float]]]:
+    h = allpairs.histogram(x, subject, bins=100, engine=engine)
+    columns = {
+        "low": h.edges[:-1],
+        "high": h.edges[1:],
+        "genuine": h.genuine / max(1, h.n_genuine),
+        "impostor": h.impostor / max(1, h.n_impostor),
+    }
+    share = cmc(rank, DEPTH) if len(rank) else np.zeros(DEPTH)
+    return {
+        "histogram": {name: column.tolist() for name, column in columns.items()},
+        "cmc": {"rank": list(range(1, DEPTH + 1)), "rate": share.tolist()},
+    }
