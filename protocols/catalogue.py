@@ -170,6 +170,18 @@ OWN = (
         function="evalkit.protocols.blufr:evaluate",
     ),
     Protocol(
+        name="people",
+        version=1,
+        title="Your own people: how good, and which threshold to deploy?",
+        summary="TPR@FAR, EER, AUC of all pairs, rank-1, rank-5, TPIR@FPIR, doubtful labels",
+        needs="a folder of people, a folder each, and a model; or embeddings of them",
+        where="your own; evalkit demo ships embeddings of LFW",
+        source="ISO/IEC 19795-1; Phillips, Grother, Micheals, Handbook of Face Recognition, 2005",
+        page="people.md",
+        function="evalkit.protocols.people:evaluate",
+        compares="subjects",
+    ),
+    Protocol(
         name="geometry",
         version=1,
         title="How the classes of embeddings lie in space.",

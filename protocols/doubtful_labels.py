@@ -75,7 +75,9 @@ def _mate_means(x: NDArray[np.float32], subject: Ints, engine: allpairs.Engine |
     i, j, score = i[fine], j[fine], score[fine]
     total = np.bincount(i, score, len(x)) + np.bincount(j, score, len(x))
     mates = np.bincount(i, minlength=len(x)) + np.bincount(j, minlength=len(x))
-    return np.divide(total, mates, out=np.full(len(x), np.nan), where=mates > 0)
+    mean: Floats = np.full(len(x), np.nan)
+    np.divide(total, mates, out=mean, where=mates > 0)
+    return mean
 
 
 def _closest_strangers(

@@ -20,7 +20,13 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.metrics import cmc, dir_at_fpir, false_accepts_allowed, tpr_estimate
+from evalkit.protocols.metrics import (
+    cmc,
+    dir_at_fpir,
+    false_accepts_allowed,
+    rate_text,
+    tpr_estimate,
+)
 from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import failed, normalise
@@ -35,7 +41,7 @@ FARS = ("1e-1", "1e-2", "1e-3", "1e-4", "1e-5", "1e-6", "1e-7")
 FPIRS = ("1e-1", "1e-2")
 RANKS = (1, 5)
 DEPTH = 10  # of the CMC
-Template = Literal["max", "mean"]
+Enrolment = Literal["max", "mean"]
 _EVERY = "0.5"  # a FAR that needs all impostor pairs, for AUC and EER
 
 
@@ -45,7 +51,7 @@ def evaluate(
     *,
     unknown: ArrayLike | None = None,
     enrolled: ArrayLike | None = None,
-    template: Template = "max",
+    template: Enrolment = "max",
     flip: Flip = "none",
     fars: Sequence[str | float] | None = None,
     keys: Names | None = None,
@@ -80,6 +86,8 @@ def evaluate(
     pairs, outcomes = _verified(x[known], who, fars, engine)
     measured = pairs | found.metrics()
     outcomes = found.kept(outcomes, subject, known)
+    if keys is not None and len(keys) == len(x):
+        outcomes = replace(outcomes, keys=np.array([str(keys[row]) for row in known.tolist()]))
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
@@ -127,7 +135,7 @@ def _enrolled(
         return np.flatnonzero(chosen)
     known = np.flatnonzero(~stranger)
     if keys is not None and not isinstance(keys, range):
-        known = known[np.argsort([str(keys[row]) for row in known], kind="stable")]
+        known = known[np.argsort([str(keys[row]) for row in known.tolist()], kind="stable")]
     return np.sort(known[np.unique(subject[known], return_index=True)[1]])
 
 
@@ -190,7 +198,7 @@ def _search(
     subject: Ints,
     stranger: Bools,
     enrolled: NDArray[np.int64],
-    template: Template,
+    template: Enrolment,
     engine: allpairs.Engine | None,
 ) -> _Searches:
     """Search the templates with every other image."""
@@ -254,11 +262,11 @@ def _verified(
     """Compare every two rows: TPR@FAR, AUC and EER, and the outcomes."""
     mated = len(allpairs.genuine_pairs(subject)[0])
     impostors = len(x) * (len(x) - 1) // 2 - mated
-    if fars is None:
-        fars = [far for far in FARS if false_accepts_allowed(far, impostors)]
-    needed = [*fars, _EVERY]
+    supported = [far for far in FARS if false_accepts_allowed(far, impostors)]
+    rates = supported if fars is None else [rate_text(far) for far in fars]
+    needed = [*rates, _EVERY]
     tail = tail_length(needed, impostors)
-    seen = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
+    seen = allpairs.verify(x, subject, fars=rates, count=tail, engine=engine)
     found = {
         f"tpr@far={p.far}": tpr_estimate(
             p.far, p.threshold, p.true_accepts or 0, seen.n_genuine, p.false_accepts or 0, impostors

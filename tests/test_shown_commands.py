@@ -116,6 +116,9 @@ def faces(folder: Path) -> None:
         flat = key if key in MANY else Path(key).name  # a distractor has no folder
         (folder / "FACES" / flat).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "LFW" / key, folder / "FACES" / flat)
+    (folder / "STRANGERS").mkdir()
+    for key in KEYS[-12:]:
+        shutil.copy(folder / "LFW" / key, folder / "STRANGERS" / Path(key).name)
     savemat(
         "features.mat", {"features": x[:, 0].astype(np.float32), "keys": np.array(KEYS, object)}
     )

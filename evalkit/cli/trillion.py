@@ -52,7 +52,11 @@ if TYPE_CHECKING:
 )
 @subjects_option()
 @vector_options(by_key=False)
-@click.option("--one-set", is_flag=True, help="Compare all pairs of the set, as for LFR's video.")
+@click.option(
+    "--one-set",
+    is_flag=True,
+    help="Compare all pairs of the set, as LFR's video; of your own people: evalkit people.",
+)
 @rates_option("--far", "A FAR to give the TPR at, instead of the challenge's; may be repeated.")
 @rate_option("--fpir", "FPIR of the search.", trillion.FPIR)
 @click.option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import PurePosixPath
 
 from evalkit.images.decoding import AVIF, JPEG2000
@@ -49,7 +49,7 @@ def chosen(names: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
     return images, tuple(lines)
 
 
-def counted(names: Sequence[str], one: str, many: str) -> str:
+def counted(names: Sized, one: str, many: str) -> str:
     """Count names in words: "1 file is", "2 files are"."""
     return f"{len(names):,} {one if len(names) == 1 else many}"
 

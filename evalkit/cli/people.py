@@ -1,0 +1,295 @@
+"""`evalkit people`: a folder of one's own people, measured, and the threshold to deploy."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit import images, run
+from evalkit.cli.options import Command, rates_option, subjects_option
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable, Writable
+from evalkit.cli.terminal import say, show
+from evalkit.cli.vector_options import VectorSource, vector_options
+from evalkit.datasets.trillion import read_subjects
+from evalkit.errors import DataError
+from evalkit.escaping import laid_out, printable
+from evalkit.files import whole_file
+from evalkit.images.kinds import counted
+from evalkit.keys import subjects_of
+from evalkit.protocols import people, recipes
+from evalkit.protocols.doubtful_labels import DoubtfulLabels, doubtful_labels
+from evalkit.protocols.metrics import threshold_text
+from evalkit.protocols.metrics.vocabulary import resampling_of
+from evalkit.protocols.uncertainty.deployed_threshold import safe_threshold
+from evalkit.protocols.uncertainty.outcomes import SetOutcomes, parts_of
+from evalkit.types import Bools, Ints, Report
+from evalkit.vectors.matching import Vectors
+
+_SHOWN = 10  # doubtful labels below the table, and names in a warning
+CONFIDENCE = 0.95
+
+
+@click.command(
+    "people",
+    cls=Command,
+    examples=[
+        "evalkit people FACES/ --model model.onnx --preset arcface",
+        "evalkit people FACES/ --model model.onnx --preset arcface --page people.html",
+        "evalkit people --features F.npy --keys K.txt",
+    ],
+)
+@click.argument("folder", type=Readable(folder=True), required=False, metavar="[FOLDER]")
+@subjects_option("; else the folder of its key")
+@click.option(
+    "--unknown",
+    type=Readable(folder=True),
+    metavar="FOLDER",
+    help="Images of people who are not enrolled: false alarms, TPIR@FPIR.",
+)
+@click.option(
+    "--gallery",
+    type=Readable(folder=True),
+    metavar="FOLDER",
+    help="Images to enrol, a folder per person; else the first image of each.",
+)
+@click.option(
+    "--template",
+    type=click.Choice(["max", "mean"]),
+    default="max",
+    show_default=True,
+    help="Of several images of a person: the best score, or the mean vector.",
+)
+@vector_options(data=False)
+@rates_option("--far", "A FAR for TPR and threshold, instead of all that the set supports.")
+@click.option(
+    "--doubtful",
+    type=Writable(endings=(".csv",)),
+    metavar="FILE.csv",
+    help="Write all images, the most doubtful label first.",
+)
+@click.option(
+    "--page",
+    type=Writable(endings=(".html", ".htm")),
+    metavar="FILE.html",
+    help="Write the page of the report, with pictures of the hardest pairs.",
+)
+@output_options
+def command(
+    folder: Path | None,
+    source: VectorSource,
+    subjects: Path | None,
+    unknown: Path | None,
+    gallery: Path | None,
+    template: people.Enrolment,
+    fars: tuple[str, ...],
+    doubtful: Path | None,
+    page: Path | None,
+    output: Output,
+) -> int:
+    """How good a model is on your own people, and which threshold to deploy.
+
+    FOLDER has a folder per person; images beside these folders are unknown people. Every two images
+    are compared, every image is searched for among the enrolled, and the labels that look wrong are
+    listed.
+    """
+    made = _gathered(source, folder, subjects, unknown, gallery)
+    for line in made.check():
+        say(line)
+    x = recipes.fused(source.how, made.vectors.features)
+    report = run.evaluate(
+        "people",
+        replace(made.vectors, features=x),
+        made.subject,
+        unknown=made.unknown,
+        enrolled=made.enrolled if gallery is not None else None,
+        template=template,
+        fars=fars or None,
+        set_name=output.set_name(folder),
+        file=subjects,
+        provenance={"data check": made.check(), **source.scored_by()},
+    )
+    title = f"People: {len(x):,} images of {report.provenance['subjects']:,}, {source.name}"
+    done = output.deliver(report, title)
+    labels = doubtful_labels(x, np.where(made.unknown, -1, made.subject))
+    if output.json_path is None:
+        show(*_thresholds(report), *_doubts(labels, made.keys))
+    if doubtful is not None:
+        with whole_file(doubtful) as f:
+            f.write(_csv(labels, made.keys).encode())
+        say(f"{len(labels.row):,} labels written to {doubtful}, the most doubtful first")
+    if page is not None:
+        from evalkit.report.page import page as page_of
+
+        with whole_file(page) as f:
+            f.write(page_of([report], folder, names=[source.name]).encode())
+        say(f"{page} written")
+    return done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gathered:
+    """Vectors of the people, the unknown and the gallery, one after the other."""
+
+    vectors: Vectors
+    keys: tuple[str, ...]
+    subject: Ints
+    unknown: Bools
+    enrolled: Bools
+
+    def check(self) -> list[str]:
+        """Say what is odd about the data: people with one image, the same image twice."""
+        known = ~self.unknown & ~self.enrolled
+        images_of = Counter(self.subject[known].tolist())
+        lines = []
+        alone = sum(n == 1 for n in images_of.values())
+        if alone:
+            lines.append(f"{alone:,} of {len(images_of):,} people have one image: no genuine pair")
+        same = [rows for rows in self._copies() if len(rows) > 1]
+        within = [rows for rows in same if len(set(self.subject[rows].tolist())) == 1]
+        across = [rows for rows in same if len(set(self.subject[rows].tolist())) > 1]
+        if within:
+            what = counted(within, "image is", "images are")
+            lines.append(f"{what} there more than once: {self._named(within)}")
+        if across:
+            what = counted(across, "image is", "images are")
+            lines.append(f"{what} there as two people: {self._named(across)}")
+        return lines
+
+    def _copies(self) -> Iterator[list[int]]:
+        """Rows of each image, by the digest of its file."""
+        if self.vectors.images is None:
+            return
+        rows: dict[bytes, list[int]] = {}
+        for row, digest in enumerate(np.asarray(self.vectors.images)):
+            if digest.any():
+                rows.setdefault(digest.tobytes(), []).append(row)
+        yield from rows.values()
+
+    def _named(self, groups: Sequence[list[int]]) -> str:
+        shown = ["=".join(self.keys[row] for row in rows) for rows in groups[:_SHOWN]]
+        return printable(", ".join(shown) + (", ..." if len(groups) > _SHOWN else ""))
+
+
+def _gathered(
+    source: VectorSource,
+    folder: Path | None,
+    subjects: Path | None,
+    unknown: Path | None,
+    gallery: Path | None,
+) -> _Gathered:
+    """Embed the folders, or take the rows of a file, and say who is who."""
+    if source.features is not None and (folder or unknown or gallery):
+        raise click.UsageError("folders of images need --model; of embeddings, - in --subjects")
+    root = folder or source.choice.images.data
+    if source.features is None and root is None:
+        raise click.UsageError("give the FOLDER of the people")
+    parts = [_part(source, root)]
+    count = len(parts[0].keys or ())
+    who: Any = None if subjects is None else read_subjects(subjects)
+    if who is not None and len(who) != count:
+        raise DataError(f"{subjects} has {len(who)} lines for {count} images")
+    parts += [_part(source, path) for path in (unknown, gallery) if path is not None]
+    names = [str(key) for part in parts for key in part.keys or ()]
+    kinds = ["known", *(["unknown"] if unknown else []), *(["enrolled"] if gallery else [])]
+    kind = np.repeat(kinds, [len(part.keys or ()) for part in parts])
+    subject = subjects_of(names)
+    if who is not None:
+        if gallery is not None:
+            raise click.UsageError("--gallery names people by folder: leave --subjects out")
+        subject = np.append(who, subject[count:] + who.max(initial=-1) + 1)
+    away = kind == "unknown"
+    both = np.intersect1d(subject[away & (subject >= 0)], subject[~away])
+    if len(both):
+        at = names[int(np.flatnonzero(away & (subject == both[0]))[0])]
+        raise DataError(f"{at} is of a person who is known", f"other names in {unknown}")
+    digests = None
+    if all(part.images is not None for part in parts):
+        digests = np.concatenate([np.asarray(part.images) for part in parts])
+    keys = tuple(n if k == "known" else f"{k}/{n}" for k, n in zip(kind, names, strict=True))
+    return _Gathered(
+        vectors=Vectors(
+            np.concatenate([np.asarray(part.features) for part in parts]),
+            parts[0].provenance,
+            digests,
+            keys,
+        ),
+        keys=keys,
+        subject=subject,
+        unknown=away | (subject < 0),
+        enrolled=kind == "enrolled",
+    )
+
+
+def _part(source: VectorSource, root: Path | None) -> Vectors:
+    return source.vectors(None, None if root is None else images.find(root))
+
+
+def _thresholds(report: Report) -> list[str]:
+    """Lay out, for each FAR, the measured threshold and the one that is safe."""
+    outcomes = parts_of(report.outcomes or {}).get("")
+    if not isinstance(outcomes, SetOutcomes):
+        return []
+    rows = [("FAR", "measured", f"safe at {CONFIDENCE:.0%}", "FNMR there", "95 % interval")]
+    missing = ""
+    for name, m in report.metrics.items():
+        kind, far = resampling_of(name)
+        if kind != "tpr" or m.threshold is None:
+            continue
+        safe = safe_threshold(outcomes, far, CONFIDENCE)
+        at = ("none", "", "")  # the data do not support one
+        if safe.threshold is None:
+            missing = missing or safe.note
+        elif safe.fnmr is not None and safe.fnmr_low is not None and safe.fnmr_high is not None:
+            ends = f"[{100 * safe.fnmr_low:.2f}, {100 * safe.fnmr_high:.2f}]"
+            at = (threshold_text(safe.threshold), f"{100 * safe.fnmr:.2f} %", ends)
+        rows.append((far, threshold_text(m.threshold), *at))
+    if len(rows) == 1:
+        return []
+    return [
+        "",
+        "Thresholds to deploy: accept if and only if score >= threshold",
+        *(f"  {line}" for line in laid_out(rows, left=(0,))),
+        *([f"  none: {missing}"] if missing else []),
+    ]
+
+
+def _doubts(labels: DoubtfulLabels, keys: Sequence[str]) -> list[str]:
+    """Show the images that look more like somebody else than like their own subject."""
+    doubtful = int(np.count_nonzero(labels.doubt > 0))
+    if not doubtful:
+        return ["", "No image looks more like somebody else than like its own person."]
+    rows = [("image", "looks like", "score", "own mean")]
+    for k in range(min(doubtful, _SHOWN)):
+        mean = labels.mate_mean[k]
+        own = "-" if np.isnan(mean) else f"{mean:.3f}"
+        pair = keys[labels.row[k]], keys[labels.stranger[k]]
+        rows.append((*pair, f"{labels.stranger_score[k]:.3f}", own))
+    more = f" (of {doubtful:,}; --doubtful FILE.csv has all)" if doubtful > _SHOWN else ""
+    return [
+        "",
+        f"Doubtful labels: closer to somebody else than to their own person{more}",
+        *(f"  {printable(line)}" for line in laid_out(rows, left=(0, 1))),
+    ]
+
+
+def _csv(labels: DoubtfulLabels, keys: Sequence[str]) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "doubt", "looks_like", "score", "own_mean"])
+    columns: tuple[NDArray[Any], ...] = (
+        labels.row, labels.doubt, labels.stranger, labels.stranger_score, labels.mate_mean
+    )  # fmt: skip
+    for row, doubt, stranger, score, mean in zip(*(c.tolist() for c in columns), strict=True):
+        own = "" if np.isnan(mean) else mean
+        table.writerow([keys[row], doubt, keys[stranger], score, own])
+    return text.getvalue()

@@ -1,0 +1,127 @@
+"""`evalkit people`: folders in, a table, thresholds and doubtful labels out; mistakes in a line."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_models
+from PIL import Image
+
+from evalkit.cli import run
+from evalkit.protocols import people
+
+FED = ["--input-size", "8", "--color", "rgb", "--mean", "0", "--std", "1"]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Six people of five images each, two strangers; noise around a picture of each."""
+    rng = np.random.default_rng(1)
+    for person in range(8):
+        face = rng.integers(40, 215, (8, 8, 3))
+        root = tmp_path / ("FACES" if person < 6 else "STRANGERS") / f"p{person}"
+        root.mkdir(parents=True)
+        for k in range(5):
+            noise = rng.integers(-25, 26, face.shape)
+            Image.fromarray((face + noise).astype(np.uint8)).save(root / f"{k}.png")
+    small_models.save(tmp_path / "m.onnx")
+    return tmp_path
+
+
+def _run(folders: Path, *options: str) -> int:
+    return run(
+        ["people", str(folders / "FACES"), "--model", str(folders / "m.onnx"), *FED, *options]
+    )
+
+
+def test_a_folder_gives_numbers_thresholds_and_a_page(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, page = folders / "r.json", folders / "p.html"
+    unknown = str(folders / "STRANGERS")
+    code = _run(folders, "--unknown", unknown, "--out", str(out), "--page", str(page))
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    report = json.loads(out.read_text())
+    assert report["protocol"] == people.NAME
+    assert {"auc", "eer", "rank-1", "tpir@fpir=1e-1", "tpr@far=1e-1"} <= set(report["metrics"])
+    assert report["metrics"]["rank-1"]["n"] == 6 * 4
+    assert "Thresholds to deploy" in shown.out and "safe at 95%" in shown.out
+    assert "People: 40 images of 6" in shown.out
+    assert "<html" in page.read_text() and "Hardest genuine pairs" in page.read_text()
+
+
+def test_an_exchanged_label_and_a_copy_are_named(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = folders / "FACES"
+    shutil.move(faces / "p0" / "3.png", faces / "p1" / "wrong.png")
+    shutil.copy(faces / "p2" / "0.png", faces / "p3" / "copy.png")
+    shutil.copy(faces / "p4" / "0.png", faces / "p4" / "again.png")
+    listed = folders / "doubtful.csv"
+    assert _run(folders, "--doubtful", str(listed)) == 0
+    shown = capsys.readouterr()
+    assert "1 image is there as two people: p2/0.png=p3/copy.png" in shown.err
+    assert "1 image is there more than once: p4/0.png=p4/again.png" in shown.err
+    rows = list(csv.DictReader(listed.read_text().splitlines()))
+    assert {rows[0]["image"], rows[1]["image"]} == {"p1/wrong.png", "p3/copy.png"}
+    assert len(rows) == 32
+    assert "p1/wrong.png" in shown.out.partition("Doubtful labels")[2]
+
+
+def test_embeddings_give_what_the_model_gives(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(folders, "--json", "-") == 0
+    by_model = json.loads(capsys.readouterr().out)["metrics"]
+    store = folders / "f.h5"
+    faces = str(folders / "FACES")
+    model = ["--model", str(folders / "m.onnx"), *FED]
+    assert run(["embed", str(store), *model, "--data", faces]) == 0
+    capsys.readouterr()
+    assert run(["people", "--features", str(store), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == by_model
+
+
+def test_a_gallery_of_its_own_is_enrolled(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for person in (folders / "FACES").iterdir():
+        enrolled = folders / "GALLERY" / person.name
+        enrolled.mkdir(parents=True)
+        for k in (0, 1):
+            shutil.move(person / f"{k}.png", enrolled / f"{k}.png")
+    for template in ("max", "mean"):
+        gallery = str(folders / "GALLERY")
+        assert _run(folders, "--gallery", gallery, "--template", template, "--json", "-") == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["metrics"]["rank-1"]["n"] == 6 * 3
+        assert report["provenance"]["template"] == template
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "code"),
+    [
+        (["--model", "m.onnx"], "give the FOLDER of the people", 2),
+        (["--features", "f.npy", "--keys", "k.txt", "FACES"], "folders of images need --model", 2),
+        (["FACES", "--model", "m.onnx", *FED, "--unknown", "FACES"], "of a person who is known", 3),
+        (["FACES", "--model", "m.onnx", *FED, "--subjects", "few.txt"], "2 lines for 30 images", 3),
+    ],
+)
+def test_mistakes_are_said(
+    folders: Path,
+    options: list[str],
+    said: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folders)
+    np.save("f.npy", np.eye(3, dtype=np.float32))
+    Path("k.txt").write_text("a/1\na/2\nb/1\n")
+    Path("few.txt").write_text("a\nb\n")
+    assert run(["people", *options]) == code
+    assert said in capsys.readouterr().err
