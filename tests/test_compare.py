@@ -7,6 +7,7 @@ import pytest
 from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import ReportError
+from evalkit.protocols.uncertainty.paired import holm
 from evalkit.types import Report
 from evalkit.verdict.compare import MUST_AGREE, check_comparable, compare, comparison_table
 
@@ -71,10 +72,17 @@ def test_compare_on_the_command_line(
     line = ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--draws", "50"]
     assert run(line) == 0
     out = capsys.readouterr().out
-    assert "McNemar" in out and "subject bootstrap" in out and ".jpg" in out
+    assert "subject t test, subject bootstrap" in out and ".jpg" in out
+    assert "McNemar" not in out  # everybody is in many pairs
+    assert "5 paired rows" in out and "Holm" in out and "detectable" in out
     assert run([*line, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
+    rows = [row["difference"] for row in document["metrics"].values()]
     assert document["metrics"]["eer"]["difference"]["test"] == "subject bootstrap"
+    assert [row["holm"] for row in rows] == holm([row["p"] for row in rows])
+    for row in rows:
+        assert (row["p"] < 0.05) == (row["low"] > 0 or row["high"] < 0)
+        assert row["noticeable"] == row["detectable"] > 0
     text = (tmp_path / "b.json").read_text().replace('"crop": "same"', '"crop": "loose"')
     (tmp_path / "b.json").write_text(text)
     assert run(line) == 3

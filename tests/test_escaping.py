@@ -19,6 +19,7 @@ from evalkit import report as reports
 from evalkit.cli import run, terminal
 from evalkit.escaping import annotation, laid_out, printable
 from evalkit.protocols.uncertainty.paired import Difference
+from evalkit.protocols.uncertainty.power import Spread
 from evalkit.report.markdown import escaped, model_card, report_markdown
 from evalkit.report.table import table
 from evalkit.types import Estimate, Failures, Report
@@ -80,7 +81,10 @@ def verdict_of(name: str, note: str) -> Verdict:
 
 
 def comparison_of(name: str, note: str, key: str) -> Comparison:
-    difference = Difference(value=0.1, low=0, high=0.2, p=0.5, test="McNemar", noticeable=0.1)
+    spread = Spread(equal=0.01, freedom=9, per_change=0, per_error=0, error=0.1)
+    difference = Difference(
+        value=0.1, error=0.1, freedom=9, people=10, test="t", spread=spread, mcnemar=0.1
+    )
     flip = Changed(key, key, genuine=True, base_score=0.1, other_score=0.2, lost=True)
     return Comparison({f"m{name}": (0.1, 0.2)}, {f"m{name}": difference}, (flip,), f"why{note}")
 

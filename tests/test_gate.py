@@ -3,6 +3,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 from importlib.resources import files as files_of
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import ReportError
+from evalkit.protocols.uncertainty.paired import holm
 from evalkit.report.markdown import escaped, model_card, report_markdown
 from evalkit.types import Estimate, Report
 from evalkit.verdict.ci import github_annotations, verdict_junit, verdict_markdown
+from evalkit.verdict.compare import Comparison, compare
 from evalkit.verdict.gate import (
     Rule,
     Ruling,
@@ -60,8 +63,8 @@ def test_plain_fails_on_the_drop_alone_and_paired_only_if_significant(base_repor
     plain = check(slightly, base_report, [Rule(metric="accuracy", test="plain")])
     paired = check(slightly, base_report, [Rule(metric="accuracy", test="paired")])
     assert not plain.passed
-    assert paired.passed  # the decisions are the same: McNemar's p is 1
-    assert paired.rulings[0].p == 1
+    assert paired.passed  # the decisions are the same: nobody stands behind the drop
+    assert paired.rulings[0].p == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("allowed", "passes"), [(0.0009, False), (0.001, True), (0.0011, True)])
@@ -98,12 +101,82 @@ def test_floor_and_missing_values(base_report: Report) -> None:
     assert new.passed and "baseline has no value" in new.rulings[0].warning
 
 
-def test_a_tolerance_below_what_the_test_can_notice_is_a_warning(base_report: Report) -> None:
+def test_a_tolerance_below_what_the_test_can_detect_is_a_warning(base_report: Report) -> None:
     weak = check(base_report, base_report, [Rule(metric="accuracy", max_drop=0.001)]).rulings[0]
-    assert weak.noticeable is not None and weak.noticeable > 0.001
-    assert "cannot notice" in weak.warning
+    assert weak.detectable is not None and 0.001 < weak.detectable < 0.1
+    assert weak.noticeable == weak.detectable
+    assert "cannot detect" in weak.warning
     strong = check(base_report, base_report, [Rule(metric="accuracy", max_drop=0.5)]).rulings[0]
     assert strong.warning == ""
+
+
+def test_noninferior_passes_only_if_the_drop_is_shown_to_be_small(
+    base_report: Report, worse_report: Report
+) -> None:
+    """The same few errors: nothing is significant, and nothing is shown either."""
+
+    def held(report: Report, allowed: float, **named: Any) -> Ruling:
+        rule = Rule(metric="accuracy", max_drop=allowed, test="noninferior", **named)
+        return check(report, base_report, [rule]).rulings[0]
+
+    same = held(base_report, 0.03)
+    assert same.passed and same.drop == 0 and same.upper is not None
+    # Nothing changed: 3 of as many as are independent may still (rule of three).
+    assert 3 / 800 < same.upper < 0.03
+    assert not held(base_report, 0.001).passed
+    worse = held(worse_report, 0.03)
+    found = compare(base_report, worse_report).differences["accuracy"]
+    assert worse.upper == pytest.approx(-found.interval(0.1)[0])
+    assert worse.failure == (
+        f"may be worse by {100 * worse.upper:.2f} points (95 % one-sided), 3.00 points allowed"
+    )
+    assert held(worse_report, worse.upper + 1e-9).passed
+    assert not held(worse_report, worse.upper - 1e-9).passed
+    strict = held(worse_report, 0.2, alpha=0.001)
+    assert strict.passed and strict.upper == pytest.approx(-found.interval(0.002)[0])
+    assert "an equal model often fails: allow" in held(worse_report, 0.001).warning
+
+
+def test_rules_without_an_alpha_share_one_and_others_keep_theirs(
+    base_report: Report, worse_report: Report
+) -> None:
+    names = list(base_report.flat())
+    shared = [Rule(metric=n) for n in names]
+    verdict = check(base_report, worse_report, shared)
+    p = [r.p for r in verdict.rulings]
+    assert all(value is not None for value in p)
+    assert [r.holm for r in verdict.rulings] == holm([value or 0.0 for value in p])
+    told = f"{len(names)} paired rules share the level 0.05"
+    assert told in verdict_table(verdict) and told in verdict_markdown(verdict)
+    own = check(base_report, worse_report, [Rule(metric=n, alpha=0.05) for n in names])
+    assert [r.holm for r in own.rulings] == [None] * len(names)
+    assert "share" not in verdict_table(own)
+    one_sided = check(worse_report, base_report, [Rule(metric="auc", one_sided=True)])
+    gain = check(base_report, worse_report, [Rule(metric="auc", one_sided=True)])
+    (down,), (up,) = one_sided.rulings, gain.rulings
+    two_sided = check(worse_report, base_report, [Rule(metric="auc")]).rulings[0]
+    assert down.p == (two_sided.p or 0) / 2 and up.p is not None and up.p > 0.5
+
+
+def test_a_drop_that_is_significant_alone_is_not_among_many(base_report: Report) -> None:
+    """At p = 0.03 a rule fails alone, and with an alpha of its own; not as one of five."""
+    names = list(base_report.flat())
+    difference = compare(base_report, base_report).differences["eer"]
+    spread = replace(difference.spread, equal=1e-6)
+    changed = replace(difference, value=0.01, error=0.01 / 2.2, freedom=1e6, spread=spread)
+    found = Comparison({}, {n: changed if n == "eer" else difference for n in names}, ())
+
+    def failed(*rules: Rule) -> list[str]:
+        more = with_value(base_report, "eer", (base_report.metrics["eer"].value or 0) + 0.01)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("evalkit.verdict.gate.compare", lambda *a, **k: found)
+            return [r.failure for r in check(more, base_report, rules).rulings if not r.passed]
+
+    assert failed(Rule(metric="eer")) == [
+        "worse by 1.00 points, 0.00 points allowed, Holm's p = 0.028 < 0.05"
+    ]
+    assert failed(*(Rule(metric=n) for n in names)) == []
+    assert len(failed(*(Rule(metric=n, alpha=0.05) for n in names))) == 1
 
 
 def test_paired_needs_outcomes_and_plain_does_not(base_report: Report) -> None:
@@ -128,6 +201,10 @@ NONSENSE = [
     ("[[rule]]\nmetric = 'auc'\ntest = 'pared'", "did you mean 'paired'"),
     ("[[rule]]\nmetric = 'eer'\nfloor = 0.1", "use ceiling"),
     ("[[rule]]\nmetric = 'auc'\nceiling = 0.1", "use floor"),
+    ("[[rule]]\nmetric = 'auc'\none-sided = 1", "one-sided is neither true nor false"),
+    ("[[rule]]\nmetric = 'auc'\none-side = true", "did you mean 'one-sided'"),
+    ("[[rule]]\nmetric = 'auc'\ntest = 'noninferior'", "needs a max-drop above 0"),
+    ("[[rule]]\nmetric = 'auc'\ntest = 'non-inferior'", "did you mean 'noninferior'"),
     ("[[rule", "is not TOML"),
 ]
 
@@ -179,7 +256,7 @@ def test_without_rules_what_is_no_longer_measured_fails(base_report: Report) -> 
 
 
 def test_a_misspelt_metric_gets_the_nearest(base_report: Report) -> None:
-    with pytest.raises(ReportError, match="did you mean 'tpr@far=1e-1'"):
+    with pytest.raises(ReportError, match=r"no such metric: .*did you mean 'tpr@far=1e-1'"):
         check(base_report, base_report, [Rule(metric="tpr@fa=1e-1")])
 
 

@@ -14,6 +14,7 @@ from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
 from evalkit.protocols.metrics.vocabulary import better
+from evalkit.protocols.uncertainty.paired import Difference
 from evalkit.verdict.compare import IGNORABLE, Comparison, compare, comparison_table
 
 
@@ -66,8 +67,8 @@ def command(
 ) -> None:
     """Tell whether report OTHER is better or worse than BASE, on the same comparisons.
 
-    Accuracy and rank-1 by McNemar's exact test; TPR@FAR, EER and AUC by drawing the same subjects
-    for both. Then the pairs that only one of the two decides rightly.
+    Interval, p and the detectable drop of a row are by subject, of one standard error; Holm's p is
+    adjusted for the number of rows. Then the pairs that only one of the two decides rightly.
     """
     found = compare(reports.read(base), reports.read(other), ignore=ignore, draws=draws, seed=seed)
     if json_path is not None:
@@ -90,10 +91,17 @@ def _plain(found: Comparison) -> dict[str, object]:
             "base": a,
             "other": b,
             "better": better(name),
-            "difference": asdict(d) if d else {"value": b - a},
+            "difference": _paired(d, found.holm[name]) if d else {"value": b - a},
         }
     flips = [{k: _finite(v) for k, v in asdict(f).items()} for f in found.flips]
     return {"metrics": metrics, "flips": flips, "why_unpaired": found.why_unpaired}
+
+
+def _paired(d: Difference, holm: float) -> dict[str, object]:
+    names = (
+        "value low high p test detectable noticeable lost gained mcnemar error freedom people alpha"
+    )
+    return {name: getattr(d, name) for name in names.split()} | {"holm": holm}
 
 
 def _finite(value: object) -> object:

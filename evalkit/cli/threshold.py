@@ -29,7 +29,7 @@ from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes, pa
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report.table import accepts, caveat
 from evalkit.types import Report
-from evalkit.verdict.gate import near
+from evalkit.verdict.rules import near
 
 ENOUGH = 30  # errors of which a rate is known within 30 %, nine times in ten: the rule of 30
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from evalkit.escaping import annotation, printable
 from evalkit.report.markdown import escaped, table_of
-from evalkit.verdict.gate import Verdict, cells_of, unheld
+from evalkit.verdict.gate import HEAD, Verdict, cells_of, shared_level, unheld
 
 
 def verdict_junit(verdict: Verdict, suite: str = "evalkit gate") -> str:
@@ -53,7 +53,6 @@ def _case(suite: ElementTree.Element, metric: str) -> ElementTree.Element:
 def verdict_markdown(verdict: Verdict, title: str = "evalkit gate") -> str:
     """Write a verdict for a job summary: a headline, a table, reasons, what is not held."""
     outcome = "passed" if verdict.passed else "failed"
-    head = ("", "metric", "baseline", "now", "drop", "allowed", "p", "smallest noticeable drop")
     rows = [("✅" if r.passed else "❌", *cells_of(r)[1:]) for r in verdict.rulings]
     notes = [
         f"- {mark} {escaped(r.rule.metric)}: {escaped(text)}"
@@ -61,9 +60,10 @@ def verdict_markdown(verdict: Verdict, title: str = "evalkit gate") -> str:
         for mark, text in (("❌", r.failure), ("⚠️", r.warning))
         if text
     ]
+    notes += [f"- {line}" for line in shared_level(verdict)]
     for why, names in unheld(verdict).items():
         notes.append(f"- {len(names)} not held, {escaped(why)}: {escaped(', '.join(names))}")
-    lines = [f"### {escaped(title)}: {outcome}", "", *table_of(head, rows)]
+    lines = [f"### {escaped(title)}: {outcome}", "", *table_of(("", *HEAD), rows)]
     return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
 
 

@@ -23,7 +23,7 @@ from evalkit.identity import (
     numbered,
 )
 from evalkit.protocols.metrics.vocabulary import better, part_of
-from evalkit.protocols.uncertainty.intervals import affordable
+from evalkit.protocols.uncertainty.intervals import LEVEL, affordable
 from evalkit.protocols.uncertainty.outcomes import (
     Arrays,
     Outcomes,
@@ -31,7 +31,7 @@ from evalkit.protocols.uncertainty.outcomes import (
     parts_of,
     shared,
 )
-from evalkit.protocols.uncertainty.paired import Difference, differences
+from evalkit.protocols.uncertainty.paired import Difference, differences, holm
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report import opened, outcomes_of_strangers
 from evalkit.report.table import interval_of_points, points, spelled
@@ -96,6 +96,12 @@ class Comparison:
     flips: tuple[Changed, ...]
     why_unpaired: str = ""
 
+    @property
+    def holm(self) -> dict[str, float]:
+        """Give the p of each paired row, adjusted for all of them together: name -> p."""
+        adjusted = holm([d.p for d in self.differences.values()])
+        return dict(zip(self.differences, adjusted, strict=True))
+
     def __str__(self) -> str:
         return comparison_table(self, ("base", "other"))
 
@@ -142,6 +148,8 @@ def compare(
 
     Paired where both reports have outcomes of the same comparisons; otherwise values alone, with
     the reason.  base, other : reports, or the paths of some.
+    alpha : 1 - alpha is the level of intervals, and alpha that of the test whose detectable drop is
+    given.
     draws : 500 (a spread known to 3 %), or fewer where those take long.
     ignore : fields of `IGNORABLE`.  ReportError where the reports may not be compared, see
     `check_comparable`.
@@ -165,22 +173,54 @@ def compare(
 
 
 def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10) -> str:
-    """Lay out a comparison as text: values, difference with interval, p; then the flipped pairs."""
-    rows = [("", *titles, "difference", "better", "95 % interval", "p", "test")]
+    """Lay out a comparison as text: values, difference with interval, p; then the flipped pairs.
+
+    A row's interval, p and detectable drop are of one standard error, by subject; below it stands
+    what is adjusted for the number of rows.
+    """
+    level = next((1 - d.alpha for d in found.differences.values()), LEVEL)
+    head = ("difference", "better", f"{100 * level:.3g} % interval")
+    rows: list[tuple[str, ...]] = [
+        ("", *titles, *head, "p", "Holm", "detectable", "lost", "gained")
+    ]
     for name, (a, b) in found.values.items():
         way = better(name) or "-"
         row = (name, spelled(name, a), spelled(name, b), points(name, b - a, "+"), way)
-        d = found.differences.get(name)
-        paired = ("", "", "not paired")
-        if d is not None:
-            ends = interval_of_points(name, d.low, d.high)
-            paired = (ends, f"{d.p:.2g}", d.test)
-        rows.append((*row, *paired))
-    lines = laid_out(rows, left=(0, 7))
+        rows.append((*row, *_paired_cells(name, found)))
+    lines = laid_out(rows, left=(0,)) + _row_notes(found)
     if found.why_unpaired:
         what = "not all paired" if found.differences else "no paired tests"
         lines.append(printable(f"{what}: {found.why_unpaired}"))
     return "\n".join(lines + _flip_lines(found.flips, titles, flips))
+
+
+def _paired_cells(name: str, found: Comparison) -> tuple[str, ...]:
+    d = found.differences.get(name)
+    if d is None:
+        return ("not paired", *[""] * 5)
+    return (
+        interval_of_points(name, d.low, d.high),
+        f"{d.p:.2g}",
+        f"{found.holm[name]:.2g}",
+        points(name, d.detectable),
+        *("" if n is None else str(n) for n in (d.lost, d.gained)),
+    )
+
+
+def _row_notes(found: Comparison) -> list[str]:
+    """Say what the columns of a comparison mean, and where McNemar's exact test holds too."""
+    if not found.differences:
+        return []
+    tests = ", ".join(dict.fromkeys(d.test for d in found.differences.values()))
+    n, some = len(found.differences), next(iter(found.differences.values()))
+    lines = [
+        f"{n} paired rows ({tests}): p is of each alone, Holm of all together; detectable: the "
+        f"true drop found 4 times in 5 at p < {some.alpha:.3g}"
+    ]
+    for name, d in found.differences.items():
+        if d.mcnemar is not None:
+            lines.append(printable(f"{name}: nobody recurs, McNemar's exact p is {d.mcnemar:.2g}"))
+    return lines
 
 
 def _flip_lines(flips: tuple[Changed, ...], titles: tuple[str, str], most: int) -> list[str]:

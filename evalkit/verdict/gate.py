@@ -2,70 +2,55 @@
 
 from __future__ import annotations
 
-import difflib
+import math
 import os
-import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from evalkit.errors import ReportError
 from evalkit.escaping import laid_out, printable
-from evalkit.files import as_path
-from evalkit.protocols.metrics.record import Better
-from evalkit.protocols.metrics.vocabulary import canonical, metric_of
+from evalkit.protocols.metrics.vocabulary import metric_of
+from evalkit.protocols.uncertainty.paired import Difference, holm
 from evalkit.report import opened
 from evalkit.report.table import points, spelled
 from evalkit.types import Report
 from evalkit.verdict.compare import Comparison, compare
+from evalkit.verdict.rules import ALPHA, Rule, near, read_rules
 
-Test = Literal["paired", "plain"]
-ALPHA = 0.05
+__all__ = [
+    "Rule",
+    "Ruling",
+    "Verdict",
+    "assert_no_regression",
+    "check",
+    "default_rules",
+    "read_rules",
+    "verdict_table",
+]
+
 _KEEP_OUTCOMES = 'keep the outcomes with --out, or write a rule with test = "plain"'
 _ROUNDING = 1e-12  # 0.993 - 0.992 is not above 0.001
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What one metric must keep, in its own units (a fraction: 0.002 is 0.2 points).
-
-    max_drop : how much worse than the baseline it may be; None is nothing, or, with a floor or a
-    ceiling, that these alone are held.  test : "paired" fails only if the drop is also significant
-    (two-sided p < alpha); "plain" fails on the drop alone.
-    floor : the least value, for metrics where higher is better; ceiling : the most, for errors.
-    better : needed for a metric without a record (`evalkit.protocols.metrics.vocabulary`) alone.
-    """
-
-    metric: str
-    max_drop: float | None = None
-    test: Test = "paired"
-    alpha: float = ALPHA
-    floor: float | None = None
-    ceiling: float | None = None
-    better: Better | None = None
-
-    @property
-    def allowed(self) -> float | None:
-        """The largest drop from the baseline; None where that is not held."""
-        bounded = self.floor is not None or self.ceiling is not None
-        return self.max_drop or (None if self.max_drop is None and bounded else 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
     """A rule applied: what was found, and why it failed (empty: it passed).
 
-    drop : how much worse than the baseline, positive is worse.  noticeable : the smallest drop that
-    the paired test would notice 4 times in 5.  warning : what the rule cannot do.
+    drop : how much worse than the baseline, positive is worse.  upper : the end of its interval at
+    the rule's alpha.  p : of the paired test; holm : adjusted for all rules that share 0.05.
+    detectable : the true drop that the paired test finds 4 times in 5.  warning : what the rule
+    cannot do.
     """
 
     rule: Rule
     value: float | None
     baseline: float | None
     drop: float | None = None
+    upper: float | None = None
     p: float | None = None
-    noticeable: float | None = None
+    holm: float | None = None
+    detectable: float | None = None
     failure: str = ""
     warning: str = ""
 
@@ -73,6 +58,11 @@ class Ruling:
     def passed(self) -> bool:
         """Whether the rule is kept."""
         return not self.failure
+
+    @property
+    def noticeable(self) -> float | None:
+        """The former name of `detectable`."""
+        return self.detectable
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +85,12 @@ class Verdict:
 
 
 def default_rules(found: Comparison) -> tuple[Rule, ...]:
-    """No metric with a paired test may be significantly worse, at 0.05 shared among all of them."""
+    """No metric with a paired test may be significantly worse, at 0.05 shared by Holm."""
     known = [n for n in found.differences if metric_of(n) is not None]
     if not known:
         why = found.why_unpaired or "none has a value in both reports"
         raise ReportError(f"no paired test of any metric: {why}", _KEEP_OUTCOMES)
-    return tuple(Rule(metric=n, alpha=ALPHA / len(known)) for n in known)
+    return tuple(Rule(metric=n) for n in known)
 
 
 def _lost(report: Report, baseline: Report) -> tuple[Rule, ...]:
@@ -138,7 +128,11 @@ def check(
         names = list(dict.fromkeys(r.metric for r in held if r.allowed is not None))
         found = compare(baseline, report, names=names, ignore=ignore)
         why = "no rule"
-    rulings = tuple(_ruling(rule, report, baseline, found) for rule in held)
+    adjusted = _adjusted(held, found)
+    rulings = tuple(
+        _ruling(rule, report, baseline, found, holm)
+        for rule, holm in zip(held, adjusted, strict=True)
+    )
     return Verdict(rulings, _not_held(held, report, baseline, why))
 
 
@@ -183,7 +177,31 @@ def assert_no_regression(
     return verdict
 
 
-def _ruling(rule: Rule, report: Report, baseline: Report, found: Comparison) -> Ruling:
+def _p(rule: Rule, d: Difference) -> float:
+    """Chance of so large a difference, or of so large a drop, of equal models."""
+    if not rule.one_sided:
+        return d.p
+    worse = d.value > 0 if rule.direction == "lower" else d.value < 0
+    return d.p / 2 if worse else 1 - d.p / 2
+
+
+def _adjusted(rules: Sequence[Rule], found: Comparison) -> list[float | None]:
+    """Adjust the p of each paired rule without an alpha of its own by Holm; None for others."""
+    shared = {
+        k: _p(rule, found.differences[rule.metric])
+        for k, rule in enumerate(rules)
+        if rule.test == "paired"
+        and rule.alpha is None
+        and rule.allowed is not None
+        and rule.metric in found.differences
+    }
+    adjusted = dict(zip(shared, holm([*shared.values()]), strict=True))
+    return [adjusted.get(k) for k in range(len(rules))]
+
+
+def _ruling(
+    rule: Rule, report: Report, baseline: Report, found: Comparison, adjusted: float | None
+) -> Ruling:
     m, b = report.metrics.get(rule.metric), baseline.metrics.get(rule.metric)
     value, base = (m.value if m else None), (b.value if b else None)
     ruling = Ruling(rule=rule, value=value, baseline=base)
@@ -197,45 +215,80 @@ def _ruling(rule: Rule, report: Report, baseline: Report, found: Comparison) -> 
     if base is None:
         note = "the baseline has no value for it: only its floor or ceiling was checked"
         return replace(ruling, failure="; ".join(failures), warning=note)
-    drop = value - base if _better(rule) == "lower" else base - value
+    drop = value - base if rule.direction == "lower" else base - value
     allowed = rule.allowed
     if allowed is None:
         return replace(ruling, drop=drop, failure="; ".join(failures))
     d = found.differences.get(rule.metric)
-    paired = rule.test == "paired"
-    if paired and d is None:
+    ruling = replace(ruling, drop=drop)
+    if d is not None:
+        ruling = _tested(ruling, d, adjusted)
+    elif rule.test != "plain":
         why = found.why_unpaired or f"{rule.metric} cannot be resampled"
-        raise ReportError(
-            f"no paired test of {rule.metric!r}: {why}",
-            _KEEP_OUTCOMES,
-        )
-    p = d.p if d else None
-    if drop > allowed + _ROUNDING and not (paired and p is not None and p >= rule.alpha):
-        why = f", p = {p:.2g} < {rule.alpha:.3g}" if paired and p is not None else ""
-        most = points(rule.metric, allowed)
-        failures.append(f"worse by {points(rule.metric, drop)}, {most} allowed{why}")
-    warning = ""
-    if paired and d is not None and allowed and d.noticeable > allowed:
-        smallest = points(rule.metric, d.noticeable)
-        warning = f"cannot notice the drop it forbids: {smallest} is the smallest it would"
+        raise ReportError(f"no paired test of {rule.metric!r}: {why}", _KEEP_OUTCOMES)
+    failures += _broken(ruling, drop, allowed)
+    warning = "" if d is None else _weakness(rule, d, allowed)
+    return replace(ruling, failure="; ".join(failures), warning=warning)
+
+
+def _tested(ruling: Ruling, d: Difference, adjusted: float | None) -> Ruling:
+    """Fill in the paired test of a rule's metric."""
+    rule = ruling.rule
+    low, high = d.interval(rule.level)
+    upper = high if rule.direction == "lower" else -low
+    if rule.test == "noninferior" and not d.error:  # nothing changed: the rule of three
+        upper = -math.log(rule.level / 2) * (d.spread.per_change + d.spread.per_error)
     return replace(
         ruling,
-        drop=drop,
-        p=p,
-        noticeable=d.noticeable if d else None,
-        failure="; ".join(failures),
-        warning=warning,
+        upper=upper,
+        p=_p(rule, d),
+        holm=adjusted,
+        detectable=d.spread.detectable(rule.level),
     )
 
 
+def _broken(ruling: Ruling, drop: float, allowed: float) -> list[str]:
+    """Say why a rule that allows a drop is broken; nothing where it is kept."""
+    rule, most = ruling.rule, points(ruling.rule.metric, allowed)
+    if rule.test == "noninferior":
+        if ruling.upper is None or ruling.upper <= allowed + _ROUNDING:
+            return []
+        upper, level = points(rule.metric, ruling.upper), 1 - rule.level / 2
+        return [f"may be worse by {upper} ({100 * level:.3g} % one-sided), {most} allowed"]
+    if drop <= allowed + _ROUNDING:
+        return []
+    why = ""
+    if rule.test == "paired":
+        p, name = (ruling.p, "p") if ruling.holm is None else (ruling.holm, "Holm's p")
+        alpha = ALPHA if rule.alpha is None else rule.alpha
+        if p is None or p >= alpha:
+            return []
+        why = f", {name} = {p:.2g} < {alpha:.3g}"
+    return [f"worse by {points(rule.metric, drop)}, {most} allowed{why}"]
+
+
+def _weakness(rule: Rule, d: Difference, allowed: float) -> str:
+    """Warn of a rule that so few people or errors cannot hold."""
+    if rule.test == "paired" and allowed and d.spread.detectable(rule.level) > allowed:
+        smallest = points(rule.metric, d.spread.detectable(rule.level))
+        return f"cannot detect the drop it forbids: {smallest} is the smallest it would"
+    if rule.test == "noninferior" and d.spread.margin(rule.level) > allowed:
+        needed = points(rule.metric, d.spread.margin(rule.level))
+        return f"an equal model often fails: allow {needed}, or measure on more people"
+    return ""
+
+
+HEAD = ("metric", "baseline", "now", "drop", "up to", "allowed", "p", "Holm", "detectable")
+
+
 def verdict_table(verdict: Verdict) -> str:
-    """Lay out a verdict as text: a line for each rule, what it would notice, what is not held."""
-    head = ("", "metric", "baseline", "now", "drop", "allowed", "p", "would notice")
-    top, *rows = laid_out([head, *map(cells_of, verdict.rulings)], left=(0, 1))
+    """Lay out a verdict as text: a line for each rule, what it would detect, what is not held."""
+    top, *rows = laid_out([("", *HEAD), *map(cells_of, verdict.rulings)], left=(0, 1))
     lines = [top]
     for ruling, row in zip(verdict.rulings, rows, strict=True):
         reasons = [reason for reason in (ruling.failure, ruling.warning) if reason]
         lines += [row, *(f"      {printable(reason)}" for reason in reasons)]
+    lines += shared_level(verdict)
     kept = sum(r.passed for r in verdict.rulings)
     outcome = "passed" if verdict.passed else "FAILED"
     told = f"gate {outcome}: {kept} of {len(verdict.rulings)} rules kept"
@@ -247,6 +300,15 @@ def verdict_table(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
+def shared_level(verdict: Verdict) -> list[str]:
+    """Say in a line how many rules share one level; [] where none do."""
+    n = sum(r.holm is not None for r in verdict.rulings)
+    if not n:
+        return []
+    rules = f"{n} paired rules share" if n > 1 else "1 paired rule has"
+    return [f"{rules} the level {ALPHA}: fails where Holm's p, adjusted for {n}, is below it"]
+
+
 def unheld(verdict: Verdict) -> dict[str, list[str]]:
     """Gather the metrics that no rule holds by the reason."""
     names: dict[str, list[str]] = {}
@@ -256,7 +318,7 @@ def unheld(verdict: Verdict) -> dict[str, list[str]]:
 
 
 def cells_of(ruling: Ruling) -> tuple[str, ...]:
-    """Spell a ruling: verdict, metric, baseline, now, drop, allowed, p, smallest noticeable."""
+    """Spell a ruling: verdict, and what `HEAD` names."""
     rule = ruling.rule
 
     def spell(value: float | None) -> str:
@@ -265,95 +327,29 @@ def cells_of(ruling: Ruling) -> tuple[str, ...]:
     def spell_drop(value: float | None, sign: str = "") -> str:
         return "-" if value is None else points(rule.metric, value, sign)
 
+    def spell_p(p: float | None) -> str:
+        return "-" if p is None or rule.test != "paired" else f"{p:.2g}"
+
     return (
         "pass" if ruling.passed else "FAIL",
         rule.metric,
         spell(ruling.baseline),
         spell(ruling.value),
         spell_drop(ruling.drop, "+"),
+        spell_drop(ruling.upper, "+"),
         spell_drop(rule.allowed),
-        "-" if ruling.p is None or rule.test == "plain" else f"{ruling.p:.2g}",
-        spell_drop(ruling.noticeable),
+        spell_p(ruling.p),
+        spell_p(ruling.holm),
+        spell_drop(ruling.detectable),
     )
-
-
-def read_rules(path: str | os.PathLike[str]) -> tuple[Rule, ...]:
-    """Read gates.toml: tables `[[rule]]` of `Rule`'s fields, max-drop with a hyphen.
-
-    ReportError in one line, with the nearest known name, for anything else.
-    """
-    path = as_path(path)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
-        raise ReportError(f"no rules at {path}") from e
-    except (OSError, ValueError, RecursionError) as e:
-        raise ReportError(f"{path} is not TOML: {e}") from e
-    for name in document:
-        if name != "rule":
-            raise ReportError(f"{path}: unknown table {name!r}", "write [[rule]] for each rule")
-    tables = document.get("rule")
-    if not isinstance(tables, list) or not tables:
-        raise ReportError(f"{path} has no rules", "write [[rule]] and below it a metric")
-    return tuple(_rule(t, f"{path}, rule {n}") for n, t in enumerate(tables, 1))
-
-
-def _better(rule: Rule) -> Better | None:
-    """Which way a rule's metric is better: by its record, or where it has none as declared."""
-    metric = metric_of(rule.metric)
-    return rule.better if metric is None else metric.better
-
-
-_NUMBERS = {"max-drop": (0.0, 1.0), "alpha": (0.0, 1.0), "floor": (0.0, 1.0), "ceiling": (0.0, 1.0)}
-_WORDS = {"test": ("paired", "plain"), "better": ("higher", "lower")}
-_KEYS = ("metric", *_WORDS, *_NUMBERS)
-
-
-def _rule(table: Any, where: str) -> Rule:
-    if not isinstance(table, dict):
-        raise ReportError(
-            f"{where} is of type {type(table).__name__}, not a table",
-            "write [[rule]] for each rule",
-        )
-    metric = table.get("metric")
-    if not isinstance(metric, str) or not metric:
-        raise ReportError(f"{where} has no metric", 'for example metric = "tpr@far=1e-6"')
-    metric = canonical(metric)
-    record = metric_of(metric)
-    for key, value in table.items():
-        if key not in _KEYS:
-            raise ReportError(f"{where}: unknown key {key!r}", near(key, _KEYS))
-        if key in _NUMBERS:
-            low, high = _NUMBERS[key]
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ReportError(f"{where}: {key} of type {type(value).__name__} is not a number")
-            if (record is None or record.unit != "fraction") and key != "alpha":
-                high = sys.float_info.max
-            if not low <= value <= high:
-                shown = f"{value:g}" if abs(value) < 1e9 else "a huge number"
-                hint = "values are fractions: 0.002 is 0.2 points"
-                if high > 1:
-                    raise ReportError(f"{where}: {key} = {shown} is not 0 or more, and finite")
-                raise ReportError(f"{where}: {key} = {shown} is outside [0, 1]", hint)
-    for key, known in _WORDS.items():
-        value = table.get(key, known[0])
-        if value not in known:
-            shown = value if isinstance(value, str) else f"a {type(value).__name__}"
-            raise ReportError(f"{where}: {key} = {shown!r}", near(shown, known))
-    named = {key.replace("-", "_"): value for key, value in table.items()}
-    rule = Rule(**{**named, "metric": metric})
-    better = _better(rule)
-    if better == "lower" and rule.floor is not None:
-        raise ReportError(f"{where}: {metric} counts errors, a floor lets it grow", "use ceiling")
-    if better == "higher" and rule.ceiling is not None:
-        raise ReportError(f"{where}: {metric} is better when higher", "use floor")
-    return rule
 
 
 def _known_metric(rule: Rule, report: Report, baseline: Report) -> None:
     names = {**report.metrics, **baseline.metrics}
     if rule.metric not in names:
-        raise ReportError(f"no report has a metric {rule.metric!r}", near(rule.metric, names))
+        raise ReportError(
+            f"no such metric: neither report has {rule.metric!r}", near(rule.metric, names)
+        )
     metric = metric_of(rule.metric)
     if metric is None and rule.better is None:
         raise ReportError(
@@ -372,9 +368,3 @@ def _known_metric(rule: Rule, report: Report, baseline: Report) -> None:
             f"{metric.better}",
             "leave better out of its rule",
         )
-
-
-def near(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """Suggest the known name nearest to a mistyped one, or list them all."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"

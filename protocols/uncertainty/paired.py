@@ -1,64 +1,118 @@
-"""Paired tests of two models on the same comparisons.
+"""Paired tests of two models on the same comparisons: one standard error, by subject, a row.
 
-Accuracy and rank-1 count right decisions: McNemar's exact test on the comparisons where the two
-models disagree.  TPR@FAR, EER and AUC: the same subjects are drawn for both, and the difference of
-the two draws is what varies; what both find hard cancels.
+Interval, p and detectable drop are of the same error and the same Student's t.  What both models
+find hard cancels in it.  Accuracy and rank-k are means of decisions: the cluster-robust variance
+of those that changed (`influence`), the limit of ever more draws of people.  TPR@FAR, EER, AUC and
+TPIR find their thresholds in the same people drawn for both, and the difference of the draws
+varies.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import bdtr, ndtr, ndtri, pdtr
+from scipy.special import bdtr, stdtr, stdtrit
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics.vocabulary import resampling_of
-from evalkit.protocols.uncertainty.intervals import (
-    DRAWS,
-    LEVEL,
-    clopper_pearson,
-    independent,
-    spread,
-)
+from evalkit.protocols.uncertainty.influence import Influence, decisions, influence
+from evalkit.protocols.uncertainty.intervals import DRAWS, independent
+from evalkit.protocols.uncertainty.intervals import spread as deviation
+from evalkit.protocols.uncertainty.power import Spread
 from evalkit.protocols.uncertainty.resampling import paired_draws
 from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.types import Bools, Floats
 
-POWER = 0.8  # of the smallest difference a test is said to notice
+ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """The metric of `other` minus that of `base`, on the same comparisons.
 
-    low, high : its 95 % interval by subject.  p : two-sided, of "no difference", by `test`; of n
-    people never below 2^(1-n), the chance that all fall on one side.  Where no draw differs, or
-    that chance is above 5 %, the ends leave room for those people that Clopper-Pearson's of n
-    leaves unseen.
-    noticeable : the smallest true difference that the test would notice 4 times in 5 at `alpha`.
-    lost, gained : decisions right only in base, only in other (McNemar), else None.
+    error, freedom : its standard error by subject, and the degrees of freedom of Student's t.
+    people : who could differ; of n no p is below 2^(1-n), the chance that all fall on one side.
+    test : "subject bootstrap", or "subject t test" of decisions; of a "comparison" where nobody
+    knows who is in them.  alpha : the level of `low`, `high` and `detectable`.
+    spread : how it would vary at another true difference.
+    lost, gained : decisions right only in base, only in other; None where the metric has none.
+    mcnemar : McNemar's exact p of them where nobody is in two comparisons of a kind, else None.
     """
 
     value: float
-    low: float
-    high: float
-    p: float
-    test: Literal["McNemar", "subject bootstrap", "comparison bootstrap"]
-    noticeable: float
+    error: float
+    freedom: float
+    people: int
+    test: str
+    spread: Spread
+    alpha: float = ALPHA
     lost: int | None = None
     gained: int | None = None
+    mcnemar: float | None = None
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of "no difference"; below alpha where `interval(alpha)` excludes 0."""
+        if not self.value:
+            return 1.0
+        tail = float(stdtr(self.freedom, -abs(self.value) / self.error))
+        return min(1.0, max(2 * tail, 2.0 ** (1 - self.people)))
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Interval of level 1 - alpha, by the error and the t that give `p`.
+
+        Where so few people can prove nothing at alpha it reaches to 0.
+        """
+        half = float(stdtrit(self.freedom, 1 - alpha / 2)) * self.error if self.error else 0.0
+        if alpha <= 2.0 ** (1 - self.people):
+            half = max(half, abs(self.value))
+        return max(-1.0, self.value - half), min(1.0, self.value + half)
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval of level 1 - alpha."""
+        return self.interval(self.alpha)[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval of level 1 - alpha."""
+        return self.interval(self.alpha)[1]
+
+    @property
+    def detectable(self) -> float:
+        """The true drop that the test at alpha finds 4 times in 5."""
+        return self.spread.detectable(self.alpha)
+
+    @property
+    def noticeable(self) -> float:
+        """The former name of `detectable`."""
+        return self.detectable
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Adjust p-values of several tests so that all together err at most alpha [Holm 1979].
+
+    The k-th smallest of m is multiplied by m - k + 1, is no smaller than those before it, and at
+    most 1; in the order given.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted, largest = [0.0] * len(values), 0.0
+    for k, n in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        largest = max(largest, min(1.0, (len(values) - k) * values[n]))
+        adjusted[n] = largest
+    return adjusted
 
 
 def mcnemar(lost: int, gained: int) -> float:
     """Two-sided exact p-value that `lost` and `gained` are equally likely [McNemar 1947].
 
     p = min(1, 2 P(X <= min(lost, gained))), X binomial of lost + gained trials at 1/2; 1 if both
-    are 0.  Comparisons on which the models agree do not enter.
+    are 0.  Comparisons on which the models agree do not enter.  It takes them as independent: two
+    of one person are not.
 
     >>> mcnemar(6, 0), round(mcnemar(12, 2), 4)
     (0.03125, 0.0129)
@@ -69,42 +123,7 @@ def mcnemar(lost: int, gained: int) -> float:
     return min(1.0, 2 * float(bdtr(min(lost, gained), n, 0.5))) if n else 1.0
 
 
-def mcnemar_noticeable(disagreements: int, alpha: float = 0.05, power: float = POWER) -> int:
-    """Fewest decisions lost, net, that McNemar's test notices with `power`.
-
-    Lost ~ Poisson(d/2 + k), gained ~ Poisson(d/2), where d are the `disagreements` that the two
-    models show anyway; the smallest k with P(p <= alpha) >= power.
-
-    >>> mcnemar_noticeable(0), mcnemar_noticeable(40)
-    (8, 23)
-    """
-    k = 1
-    while _mcnemar_power(disagreements / 2, k, alpha) < power:
-        k += 1 if k < 100 else k // 50
-    return k
-
-
-def _mcnemar_power(background: float, k: int, alpha: float) -> float:
-    mean = 2 * background + k
-    reach = int(mean + 6 * math.sqrt(mean) + 10)
-    total = np.arange(reach)
-    chance = np.diff(pdtr(total, mean), prepend=0.0)
-    # At n disagreements the test rejects when those gained are at most `few`.
-    few = _critical(total, alpha)
-    rejects = np.where(few >= 0, bdtr(np.maximum(few, 0), total, background / mean), 0.0)
-    return float(chance @ rejects)
-
-
-def _critical(n: NDArray[np.int64], alpha: float) -> NDArray[Any]:
-    """Largest x with 2 P(X <= x) <= alpha, X binomial(n, 1/2); -1 where there is none."""
-    x: NDArray[Any] = np.floor(n / 2 - ndtri(1 - alpha / 2) * np.sqrt(n) / 2).astype(np.int64) + 2
-    x = np.minimum(x, n // 2)
-    for _ in range(6):
-        x = np.where((x >= 0) & (2 * bdtr(np.maximum(x, 0), n, 0.5) > alpha), x - 1, x)
-    return x
-
-
-def decision_difference(base: Bools, other: Bools, alpha: float = 0.05) -> tuple[int, int, float]:
+def decision_difference(base: Bools, other: Bools) -> tuple[int, int, float]:
     """Count the decisions that only one model has right: lost, gained, McNemar's p."""
     if base.shape != other.shape:
         raise ProtocolError(f"{base.size} decisions cannot be paired with {other.size}")
@@ -118,7 +137,7 @@ def differences(
     names: Iterable[str],
     values: dict[str, float],
     *,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, Difference]:
@@ -128,11 +147,11 @@ def differences(
     """
     if base.subjects != other.subjects:
         raise ProtocolError(f"{base.subjects} subjects cannot be paired with {other.subjects}")
-    drawn = paired_draws(base, other, list(names), draws, seed)
-    return {
-        name: _difference(base, other, name, values[name], drew, alpha)
-        for name, drew in drawn.items()
-    }
+    names = list(names)
+    decided = [n for n in names if decisions(base, n) is not None]
+    drawn = paired_draws(base, other, [n for n in names if n not in decided], draws, seed)
+    known = [n for n in names if n in drawn or (n in decided and decisions(other, n) is not None)]
+    return {n: _difference(base, other, n, values[n], drawn.get(n), alpha) for n in known}
 
 
 def _difference(
@@ -140,49 +159,91 @@ def _difference(
     other: ComparisonSample,
     name: str,
     value: float,
-    drawn: Floats,
+    drawn: Floats | None,
     alpha: float,
 ) -> Difference:
-    drawn = drawn[np.isfinite(drawn)]
-    error = spread(drawn)
-    half = float(ndtri((1 + LEVEL) / 2)) * error
-    decided = _decisions(base, name), _decisions(other, name)
-    if decided[0] is not None and decided[1] is not None:
-        lost, gained, p = decision_difference(decided[0], decided[1])
-        return Difference(
-            value=value,
-            low=value - half,
-            high=value + half,
-            p=p,
-            test="McNemar",
-            noticeable=mcnemar_noticeable(lost + gained, alpha) / len(decided[0]),
-            lost=lost,
-            gained=gained,
-        )
-    p = 2 * float(ndtr(-abs(value) / error)) if error else float(value == 0)
-    people = independent(base, name) or base.subjects
-    surest = min(1.0, 2.0 ** (1 - people))
-    if value and (not error or surest > 1 - LEVEL):
-        half = max(half, 1 - clopper_pearson(people, people)[0])
-    factor = float(ndtri(1 - alpha / 2) + ndtri(POWER))
-    # Single errors cannot be noticed below this number, even if nothing else varies.
-    least = factor**2 / max(1, len(base.genuine) or base.subjects)
-    noticeable, of_tail = factor * error, resampling_of(name)[0] == "tpr"
+    before, after = influence(base, name), influence(other, name)
+    change = after.minus(before) if before is not None and after is not None else None
+    people = independent(base, name) or base.subjects if change is None else change.people
+    error, freedom = _error(change, drawn, people)
+    if value:  # where all change alike, nothing varies: room for one who would not
+        error = max(error, abs(value) / max(people if change is None else change.nonzero, 1))
+    lost, gained, exact = _flipped(base, other, name)
     return Difference(
         value=value,
-        low=max(-1.0, value - half),
-        high=min(1.0, value + half),
-        p=max(p, surest),
-        test="subject bootstrap" if base.unit == "subject" else "comparison bootstrap",
-        noticeable=max(noticeable, least) if of_tail else noticeable or least,
+        error=error,
+        freedom=freedom,
+        people=people,
+        test=f"{base.unit} t test" if drawn is None else f"{base.unit} bootstrap",
+        spread=_spread(before, change, value, error, freedom, people),
+        alpha=alpha,
+        lost=lost,
+        gained=gained,
+        mcnemar=exact if change is not None and _once(change, base) else None,
     )
 
 
-def _decisions(sample: ComparisonSample, name: str) -> Bools | None:
-    """Right or wrong of each comparison behind `name`, in an order shared by every model."""
-    kind, k = resampling_of(name)
-    if kind == "accuracy":
-        return sample.decided
-    if kind == "rank" and sample.rank is not None:
-        return (sample.rank >= 1) & (sample.rank <= int(k)) if k.isdigit() else None
-    return None
+def _error(change: Influence | None, drawn: Floats | None, people: int) -> tuple[float, float]:
+    """Find the standard error of a difference and its degrees of freedom.
+
+    Of drawn ones the genuine side has its own freedom, what the impostors add to the variance that
+    of all people [Satterthwaite 1946].
+    """
+    most = max(people - 1.0, 1.0)
+    if drawn is None and change is not None:
+        return math.sqrt(change.variance), min(change.freedom, most)
+    error = deviation(drawn[np.isfinite(drawn)]) if drawn is not None else 0.0
+    error *= math.sqrt((people + 1) / max(people - 1, 1))  # exponential weights fall short by it
+    if change is None or not error:
+        return error, most
+    part = min(change.variance / error**2, 1.0)
+    return error, min(most, 1 / (part**2 / change.freedom + (1 - part) ** 2 / most))
+
+
+def _spread(
+    before: Influence | None,
+    change: Influence | None,
+    value: float,
+    error: float,
+    freedom: float,
+    people: int,
+) -> Spread:
+    """Find how the difference would vary at another: without what the one just seen adds.
+
+    Of that one the part beyond its own error counts, (1 - error^2 / value^2).  Where nothing
+    changed, changes are taken to come as the base's errors do; where it has none, person by person.
+    """
+    changed = change.changed if change is not None else 0.0
+    wrong = max(0.0, 1 - before.mean) if before is not None else 0.0
+    per_error = before.variance / wrong if before is not None and wrong else 0.0
+    per_error = per_error or 1 / people
+    per_change = change.variance / changed if change is not None and changed else per_error
+    spread = Spread(
+        equal=error**2,
+        freedom=freedom,
+        per_change=per_change,
+        per_error=max(0.0, per_error - per_change),
+        error=wrong,
+        thresholds=max(0.0, 1 - change.variance / error**2)
+        if change is not None and error
+        else 0.0,
+    )
+    seen = max(0.0, abs(value) - error**2 / abs(value)) if value else 0.0
+    equal = max(error**2 - spread.added(seen), 0.0) / spread.growth(seen)
+    return replace(spread, equal=equal)
+
+
+def _flipped(
+    base: ComparisonSample, other: ComparisonSample, name: str
+) -> tuple[int | None, int | None, float | None]:
+    a, b = decisions(base, name), decisions(other, name)
+    return (None, None, None) if a is None or b is None else decision_difference(a, b)
+
+
+def _once(change: Influence, sample: ComparisonSample) -> bool:
+    """Whether every person is known, and in one comparison of each kind at most."""
+    if sample.unit != "subject":
+        return False
+    own = change.left == change.right
+    apart = np.concatenate([change.left[~own], change.right[~own]])
+    return all(len(np.unique(who)) == len(who) for who in (change.left[own], apart))
