@@ -1,13 +1,18 @@
 """All against all: every pair of a set of images, and the search for everybody in it.
 
 Verification compares each unordered pair of images once: LFW's 13,233 make 87,549,528 pairs,
-enough for a FAR of 1e-6 where its 6,000 listed pairs end at 1e-3.  Identification enrols the first
-image of each subject and searches with all the others, closed set: the rank of a probe is 1 + the
+enough for a FAR of 1e-6 where its 6,000 listed pairs end at 1e-3.  Identification enrols one image
+of each subject and searches with all the others, closed set: the rank of a probe is 1 + the
 enrolled images of other subjects that score strictly above its mate.
+
+Which image is enrolled moves rank-1 by a point.  It is the first of each subject in the order of
+the rows' keys, so that no number depends on the order of the rows; without keys it is the first
+row, which the report says.  `galleries` draws others at random.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +28,7 @@ from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.protocols.uncertainty.outcomes import to_arrays
+from evalkit.protocols.uncertainty.outcomes import SetOutcomes, to_arrays
 from evalkit.types import Estimate, Progress, Report
 
 NAME = "all-vs-all"
@@ -37,6 +42,7 @@ def evaluate(
     subject: NDArray[np.integer[Any]],
     *,
     fars: Rates = FARS,
+    galleries: int = 0,
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -51,12 +57,19 @@ def evaluate(
     Metrics: tpr@far=x for each x of `fars`, rank-1, rank-5, rank-10.  A failed row (not finite)
     lowers TPR and rank, never raises FAR.  Intervals are by subject.  A number that the set cannot
     support is None with the reason.
+    galleries : draw so many at random too, and add rank-k@gallery=drawn, the mean over them with
+    its spread.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together.
     """
     x, fars = normalise(fuse(features, flip)), rate_texts(fars)
     engine = allpairs.reporting(engine, progress)
-    subject = identities(subject, len(x))
+    given = identities(subject, len(x))
+    identity = of_rows(
+        {"subject": numbered(given)}, len(x), keys=keys, images=images, set_name=set_name
+    )
+    order = _by_key(keys)
+    x, subject = (x, given) if order is None else (x[order], given[order])
     mated = allpairs.genuine_pairs(subject)[0]
     tail = tail_length(fars, len(x) * (len(x) - 1) // 2 - len(mated))
     verified = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
@@ -70,36 +83,83 @@ def evaluate(
     outcomes = set_outcomes(
         x, subject, fars=fars, ranks=(rank, probes), top=verified.top, engine=engine
     )
+    measured = with_intervals({**points, **searched}, outcomes, seed=seed)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals({**points, **searched}, outcomes, seed=seed),
+        metrics={**measured, **_of_drawn_galleries(x, subject, galleries, seed, engine)},
         failures=count_failures_of_sets(failed(x), subject),
         provenance={
             "images": len(x),
             "genuine": verified.n_genuine,
             "impostor": verified.n_impostor,
             "flip": flip,
+            "gallery": f"first image of each subject by {'row' if order is None else 'key'}",
         },
         curves=_curves(x, subject, found, engine),
-        outcomes=to_arrays(outcomes),
-        identity=of_rows(
-            {"subject": numbered(subject)}, len(x), keys=keys, images=images, set_name=set_name
-        ),
+        outcomes=to_arrays(outcomes if order is None else _with_rows(outcomes, order)),
+        identity=identity,
     )
+
+
+def _by_key(keys: Names | None) -> NDArray[np.intp] | None:
+    """Rows in the order of their keys, as text; None without keys."""
+    if keys is None or not len(keys):
+        return None
+    return np.argsort(np.array([str(key) for key in keys]), kind="stable")
+
+
+def _with_rows(outcomes: SetOutcomes, order: NDArray[np.intp]) -> SetOutcomes:
+    """Name the rows of every pair as they were given, before they were put in order."""
+    names = ("genuine_rows", "impostor_rows", "sampled_rows")
+    held = {name: getattr(outcomes, name) for name in names}
+    rows: dict[str, Any] = {
+        name: order[pairs].astype(np.int32) for name, pairs in held.items() if pairs is not None
+    }
+    return replace(outcomes, **rows)
+
+
+def _of_drawn_galleries(
+    x: NDArray[np.float32],
+    subject: NDArray[np.integer[Any]],
+    galleries: int,
+    seed: int,
+    engine: allpairs.Engine | None,
+) -> dict[str, Estimate]:
+    """Mean rank-k over galleries of one image a subject drawn at random; `folds` : of each."""
+    rng, drawn = np.random.default_rng(seed), []
+    for _ in range(galleries):
+        rank, _ = closed_set_ranks(x, subject, engine, rng.permutation(len(x)))
+        drawn.append(cmc(rank, max(RANKS)))
+    if not drawn or not len(rank):
+        return {}
+    rates = np.array(drawn)[:, np.array(RANKS) - 1]
+    spread = rates.std(axis=0, ddof=1) if galleries > 1 else np.zeros(len(RANKS))
+    return {
+        f"rank-{k}@gallery=drawn": Estimate(
+            value=float(of.mean()),
+            n=len(rank),
+            folds=tuple(of.tolist()),
+            note=f"{galleries} galleries, seed {seed}: standard deviation {100 * sd:.2f} points",
+        )
+        for k, of, sd in zip(RANKS, rates.T, spread, strict=True)
+    }
 
 
 def closed_set_ranks(
     x: NDArray[np.float32],
     subject: NDArray[np.integer[Any]],
     engine: allpairs.Engine | None = None,
+    order: NDArray[np.integer[Any]] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rank of every probe's mate, 0 where either failed, and the probe's row: (Q,) each.
 
-    x : (N, D) unit rows; subject : (N,).  The gallery is the first row of each subject, probes are
-    its others; empty where no subject has two.
+    x : (N, D) unit rows; subject : (N,); order : (N,) the rows as they are enrolled, None = as they
+    stand.  The gallery is the first row of each subject, probes are its others; empty where no
+    subject has two.
     """
-    known = np.flatnonzero(subject >= 0)
+    rows = np.arange(len(x)) if order is None else order
+    known = rows[subject[rows] >= 0]
     enrolled = known[np.unique(subject[known], return_index=True)[1]]
     probes = np.setdiff1d(known, enrolled)
     if not len(probes):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols import all_vs_all
 from evalkit.protocols.metrics.similarity import normalise
+from evalkit.types import Report
 
 
 def people(
@@ -108,3 +109,36 @@ def test_the_demo_prints_the_published_numbers(shared_data: Path) -> None:
         )
     rank_1 = reference["mobilefacenet_foamliu"]["closed_set_id_flipsum"]["rank1"]
     assert got["rank-1"].value == pytest.approx(rank_1, abs=1e-4)
+
+
+def test_no_number_depends_on_the_order_of_rows_that_have_keys() -> None:
+    features, subject = people(7, n=90)
+    keys = [f"{s}/{row:03}.jpg" for row, s in enumerate(subject)]
+    order = np.random.default_rng(0).permutation(len(keys))
+
+    def measured(rows: NDArray[np.int64], named: bool) -> Report:
+        names = [keys[row] for row in rows] if named else None
+        how = {"fars": ["1e-2", "1e-1"], "galleries": 3, "keys": names}
+        return all_vs_all.evaluate(features[rows], subject[rows], **how)
+
+    one, other = (measured(rows, True) for rows in (np.arange(len(keys)), order))
+    assert one.metrics == other.metrics
+    assert one.curves == other.curves
+    assert one.provenance["gallery"] == "first image of each subject by key"
+    rows = (one.outcomes or {})["genuine_rows"], order[(other.outcomes or {})["genuine_rows"]]
+    assert {frozenset(pair) for pair in rows[0].tolist()} == {
+        frozenset(pair) for pair in rows[1].tolist()
+    }
+    unnamed = measured(order, False)
+    assert unnamed.provenance["gallery"] == "first image of each subject by row"
+    assert unnamed.metrics["rank-1"].value != one.metrics["rank-1"].value
+
+
+def test_drawn_galleries_have_their_mean_and_spread() -> None:
+    features, subject = people(3)
+    report = all_vs_all.evaluate(features, subject, fars=["1e-2"], galleries=8)
+    m = report.metrics["rank-1@gallery=drawn"]
+    assert len(m.folds) == 8 and len(set(m.folds)) > 1
+    assert m.value == np.mean(m.folds)
+    assert f"standard deviation {100 * np.std(m.folds, ddof=1):.2f} points" in m.note
+    assert m.n == report.metrics["rank-1"].n

@@ -60,6 +60,7 @@ rank-10                                              higher fraction percent ran
 rank-1@distractors=1000000                           higher fraction percent rank:1
 rank-10@distractors=1000,set=2,cleaned=insightface   higher fraction percent rank:10
 rank-1@d                                             higher fraction percent rank:1
+rank-5@gallery=drawn                                 higher fraction percent -
 tpir@fpir=1e-2                                       higher fraction percent tpir:1e-2
 tpir@fpir=0.05,rule=insightface                      higher fraction percent tpir:0.05
 vr@far=1e-3                                          higher fraction percent -
@@ -163,7 +164,7 @@ def measured() -> dict[str, Report]:
         "lfw": lfw.evaluate(x, folded, who, errata=errata),
         "verification": verification.evaluate(x, pairs, who),
         "score": score.evaluate(rng.normal(size=len(take)), pairs.genuine, threshold=0.5),
-        "all-vs-all": all_vs_all.evaluate(x, who),
+        "all-vs-all": all_vs_all.evaluate(x, who, galleries=2),
         "trillion": trillion.evaluate(x, np.where(who < 12, who, -1)),
         "one set": trillion.evaluate_one_set(x, who),
         "megaface": megaface.evaluate(x[:48], who[:48], {"distractors=48": x[48:]}),

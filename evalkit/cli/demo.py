@@ -46,7 +46,8 @@ def measure(progress: Progress | None = None) -> Report:
     with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
         store = FeatureStore.open(path)
         official = run.evaluate("lfw", store)
-        every = all_vs_all.evaluate(store.features, store.manifest.subject, progress=progress)
+        who = store.manifest
+        every = all_vs_all.evaluate(store.features, who.subject, keys=who.keys, progress=progress)
     renamed = {
         f"{name},{ALL}" if resampling_of(name)[0] == "tpr" else name: estimate
         for name, estimate in every.metrics.items()

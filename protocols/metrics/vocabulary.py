@@ -80,6 +80,13 @@ METRICS: list[Metric] = [
         of_parts=True,
     ),
     Metric(
+        grammar="rank-K@gallery=drawn",
+        means="rank-K, mean over galleries of one image a subject drawn at random",
+        better="higher",
+        percent=True,
+        counts="searches",
+    ),
+    Metric(
         grammar="tpir@fpir=FPIR",
         means="share of mated searches found first and accepted, with FPIR at most FPIR",
         better="higher",
