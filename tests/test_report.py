@@ -20,9 +20,13 @@ from evalkit.report.table import (
     notes,
     points,
     row,
+    support,
     table,
 )
 from evalkit.types import Estimate, Failures, Report
+from evalkit.verdict.ci import verdict_markdown
+from evalkit.verdict.compare import compare
+from evalkit.verdict.gate import Rule, check
 
 REPORT = Report(
     protocol="lfw",
@@ -166,3 +170,22 @@ def test_notes_of_many_metrics_are_told_once() -> None:
     assert notes({"": report}) == ["m0, m1, m2 and 2 more: it is a guess"]
     one = dataclasses.replace(REPORT, metrics={"m": doubtful})
     assert notes({"old": one, "new": one}) == ["old m, new m: it is a guess"]
+    known = {name: Estimate(value=0.5, n=9, people=4) for name in ("auc", "eer")} | {"m": doubtful}
+    held = {label: dataclasses.replace(REPORT, metrics=known) for label in ("old", "new")}
+    said = ("n=9 pairs, 4 people: auc, eer", "old m, new m: it is a guess")
+    assert support(held, ["auc", "eer", "m"]) == said
+    assert support(held, ["auc"]) == ("n=9 pairs, 4 people: auc",)
+
+
+def test_tables_side_by_side_end_with_people_and_notes() -> None:
+    few = Estimate(
+        **{"value": 0.985, "n": 6000, "people": 1532, "false_accepts": 3},
+        note=few_false_accepts(3),
+    )
+    report = dataclasses.replace(REPORT, metrics={"tpr@far=1e-3": few}, outcomes=None)
+    found = compare(report, report, ignore=["comparisons"])
+    rule = Rule(metric="tpr@far=1e-3", test="plain")
+    verdict = check(report, report, [rule], ignore=["comparisons"])
+    for text in (str(found), str(verdict), verdict_markdown(verdict)):
+        assert "n=6,000 pairs, 1,532 people: tpr@far=1e-3" in text
+        assert "now tpr@far=1e-3: only 3 false" in text or "second tpr@far=1e-3: only 3" in text

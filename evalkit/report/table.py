@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 
 from evalkit.escaping import laid_out, printable
@@ -124,11 +124,11 @@ def _rests_on(r: Row) -> str:
 
 def _reason(line: str, note: str) -> list[str]:
     """Put the reason for a missing value beside its "-"."""
-    first, *more = _wrapped(note, len(line) + 4) or [""]
+    first, *more = wrapped(note, len(line) + 4) or [""]
     return [f"  {line}  {first.strip()}".rstrip(), *more]
 
 
-def _wrapped(text: str, indent: int, first: int | None = None) -> list[str]:
+def wrapped(text: str, indent: int, first: int | None = None) -> list[str]:
     """Break a text into lines of 80 columns; `first` is the first line's indent."""
     start = indent if first is None else first
     most = max(WIDTH, indent + 24)
@@ -150,7 +150,7 @@ def footnotes(report: Report) -> list[str]:
     lines = [f"± standard error over folds: {r.name} {r.value} ± {r.error}" for r in errors]
     lines += [f"* {note}" for note in notes({"": report}, counted=True)]
     lines += below_columns(report)
-    return [part for line in lines for part in _wrapped(line, 4, 0 if line[0] == "*" else 2)]
+    return [part for line in lines for part in wrapped(line, 4, 0 if line[0] == "*" else 2)]
 
 
 def below_columns(report: Report) -> list[str]:
@@ -176,6 +176,24 @@ def notes(reports: Mapping[str, Report], *, counted: bool = False) -> list[str]:
                 note = row(name, m, counted=counted).note
                 found.setdefault(note, []).append(printable(f"{label} {name}".strip()))
     return [f"{_listed(names)}: {note}" for note, names in found.items()]
+
+
+def support(reports: Mapping[str, Report], names: Collection[str]) -> tuple[str, ...]:
+    """Say what metrics of several reports rest on, and what makes them doubtful: lines of text.
+
+    reports : of the same comparisons, by the name that tells one from the others.  names : of the
+    metrics shown.  Any table that sets reports side by side ends with these.
+    """
+    shown = {
+        label: replace(report, metrics={n: m for n, m in report.metrics.items() if n in names})
+        for label, report in reports.items()
+    }
+    found: dict[str, dict[str, None]] = {}
+    for report in shown.values():
+        for name, m in report.metrics.items():
+            if m.value is not None and (rests := _rests_on(row(name, m))):
+                found.setdefault(rests, {}).setdefault(printable(name))
+    return (*(f"{rests}: {', '.join(of)}" for rests, of in found.items()), *notes(shown))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -60,7 +60,7 @@ def verdict_markdown(verdict: Verdict, title: str = "evalkit gate") -> str:
         for mark, text in (("❌", r.failure), ("⚠️", r.warning))
         if text
     ]
-    notes += [f"- {line}" for line in shared_level(verdict)]
+    notes += [f"- {line}" for line in (*shared_level(verdict), *map(escaped, verdict.support))]
     for why, names in unheld(verdict).items():
         notes.append(f"- {len(names)} not held, {escaped(why)}: {escaped(', '.join(names))}")
     lines = [f"### {escaped(title)}: {outcome}", "", *table_of(("", *HEAD), rows)]

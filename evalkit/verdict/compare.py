@@ -34,7 +34,7 @@ from evalkit.protocols.uncertainty.outcomes import (
 from evalkit.protocols.uncertainty.paired import Difference, differences, holm
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report import opened, outcomes_of_strangers
-from evalkit.report.table import interval_of_points, points, spelled
+from evalkit.report.table import interval_of_points, points, spelled, support, wrapped
 from evalkit.types import Bools, Report
 
 # What must agree before two numbers may be subtracted: field -> what a difference would mean.
@@ -88,13 +88,15 @@ class Changed:
 class Comparison:
     """Metrics of two reports: name -> (base, other), and paired differences where possible.
 
-    why_unpaired : empty, or what is missing for paired tests.
+    why_unpaired : empty, or what is missing for paired tests.  support : lines that say what the
+    metrics rest on, and what makes them doubtful.
     """
 
     values: dict[str, tuple[float, float]]
     differences: dict[str, Difference]
     flips: tuple[Changed, ...]
     why_unpaired: str = ""
+    support: tuple[str, ...] = ()
 
     @property
     def holm(self) -> dict[str, float]:
@@ -169,7 +171,9 @@ def compare(
             times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
             found |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
             flips += _flips(held, (samples[0].decided, samples[1].decided))
-    return Comparison(values, {n: found[n] for n in values if n in found}, tuple(flips), why)
+    said = support({"first": base, "second": other}, values)
+    paired = {n: found[n] for n in values if n in found}
+    return Comparison(values, paired, tuple(flips), why, said)
 
 
 def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10) -> str:
@@ -188,6 +192,7 @@ def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10
         row = (name, spelled(name, a), spelled(name, b), points(name, b - a, "+"), way)
         rows.append((*row, *_paired_cells(name, found)))
     lines = laid_out(rows, left=(0,)) + _row_notes(found)
+    lines += [part for line in found.support for part in wrapped(line, 2, 0)]
     if found.why_unpaired:
         what = "not all paired" if found.differences else "no paired tests"
         lines.append(printable(f"{what}: {found.why_unpaired}"))

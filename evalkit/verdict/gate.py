@@ -13,7 +13,7 @@ from evalkit.escaping import laid_out, printable
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.paired import Difference, holm
 from evalkit.report import opened
-from evalkit.report.table import points, spelled
+from evalkit.report.table import points, spelled, support, wrapped
 from evalkit.types import Report
 from evalkit.verdict.compare import Comparison, compare
 from evalkit.verdict.rules import ALPHA, Rule, near, read_rules
@@ -69,11 +69,13 @@ class Ruling:
 class Verdict:
     """All rulings; the gate is open if every rule passed.
 
-    not_held : metric -> why no rule holds it.
+    not_held : metric -> why no rule holds it.  support : lines that say what the metrics of the
+    rules rest on, and what makes them doubtful.
     """
 
     rulings: tuple[Ruling, ...]
     not_held: Mapping[str, str] = field(default_factory=dict)
+    support: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -133,7 +135,8 @@ def check(
         _ruling(rule, report, baseline, found, holm)
         for rule, holm in zip(held, adjusted, strict=True)
     )
-    return Verdict(rulings, _not_held(held, report, baseline, why))
+    said = support({"baseline": baseline, "now": report}, {rule.metric for rule in held})
+    return Verdict(rulings, _not_held(held, report, baseline, why), said)
 
 
 def _given(rules: Any) -> Sequence[Rule] | None:
@@ -289,6 +292,7 @@ def verdict_table(verdict: Verdict) -> str:
         reasons = [reason for reason in (ruling.failure, ruling.warning) if reason]
         lines += [row, *(f"      {printable(reason)}" for reason in reasons)]
     lines += shared_level(verdict)
+    lines += [part for line in verdict.support for part in wrapped(line, 2, 0)]
     kept = sum(r.passed for r in verdict.rulings)
     outcome = "passed" if verdict.passed else "FAILED"
     told = f"gate {outcome}: {kept} of {len(verdict.rulings)} rules kept"
