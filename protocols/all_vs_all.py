@@ -22,8 +22,16 @@ from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
+from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.metrics import Rates, cmc, rate_texts, tpr_estimate
+from evalkit.protocols.metrics import (
+    Rates,
+    Thresholds,
+    cmc,
+    given_thresholds,
+    rate_texts,
+    tpr_estimate,
+)
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
@@ -42,6 +50,7 @@ def evaluate(
     subject: NDArray[np.integer[Any]],
     *,
     fars: Rates = FARS,
+    threshold: Thresholds = None,
     galleries: int = 0,
     flip: Flip = "none",
     seed: int = 0,
@@ -57,6 +66,7 @@ def evaluate(
     Metrics: tpr@far=x for each x of `fars`, rank-1, rank-5, rank-10.  A failed row (not finite)
     lowers TPR and rank, never raises FAR.  Intervals are by subject.  A number that the set cannot
     support is None with the reason.
+    threshold : one or several, chosen elsewhere: adds fmr@threshold=t and fnmr@threshold=t.
     galleries : draw so many at random too, and add rank-k@gallery=drawn, the mean over them with
     its spread.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
@@ -71,7 +81,10 @@ def evaluate(
     order = _by_key(keys)
     x, subject = (x, given) if order is None else (x[order], given[order])
     mated = allpairs.genuine_pairs(subject)[0]
-    tail = tail_length(fars, len(x) * (len(x) - 1) // 2 - len(mated))
+    thresholds, impostors = given_thresholds(threshold), len(x) * (len(x) - 1) // 2 - len(mated)
+    counts = false_accepts(thresholds, x, subject, engine=engine)
+    reached = with_counts(fars, counts, impostors)
+    tail = tail_length(reached, impostors)
     verified = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
     points = {f"tpr@far={p.far}": _estimate(p, verified) for p in verified.points}
     rank, probes = closed_set_ranks(x, subject, engine)
@@ -81,8 +94,9 @@ def evaluate(
         for k in RANKS
     }
     outcomes = set_outcomes(
-        x, subject, fars=fars, ranks=(rank, probes), top=verified.top, engine=engine
+        x, subject, fars=reached, ranks=(rank, probes), top=verified.top, engine=engine
     )
+    points |= errors_of_sets(thresholds, counts, outcomes)
     measured = with_intervals({**points, **searched}, outcomes, seed=seed)
     return Report(
         protocol=NAME,

@@ -28,8 +28,9 @@ from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
+from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.metrics import Rates, rate_text, rate_texts
+from evalkit.protocols.metrics import Rates, Thresholds, given_thresholds, rate_text, rate_texts
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.one_to_many import (
@@ -68,6 +69,7 @@ def evaluate(
     *,
     fars: Rates = FARS,
     fpir: str | float = FPIR,
+    threshold: Thresholds = None,
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -80,7 +82,8 @@ def evaluate(
 
     features : (N, D) or (N, V, D), not normalised.  subject : (N,) from 0; -1 = distractor.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
-    fars, fpir : see `metrics.rate_texts`.
+    fars, fpir : see `metrics.rate_texts`.  threshold : one or several, chosen elsewhere: adds
+    fmr, fnmr, fpir, fnir and tpir@threshold=t, by a pass of its own for each.
     ProtocolError where `validate` raises it, or without distractors.
     Metrics: tpr@far=x, tpir@fpir=1e-3, rank-1@distractors=N.  A row that is not finite has no
     template: it is never accepted, and its genuine pairs all miss.
@@ -100,13 +103,16 @@ def evaluate(
     i, j = ordered_genuine_pairs(who)
     score = mate_scores(probe, probe, i, j, engine)
     nobody = np.full(len(gallery), -1, np.int32)
+    given = given_thresholds(threshold)
+    counts = false_accepts(given, probe, who, gallery, nobody, engine=engine)
+    reached = with_counts(fars, counts, len(probe) * len(gallery))
     found = allpairs.search(
         probe,
         gallery,
         probe_subject=who,
         gallery_subject=nobody,
         fars=fars,
-        count=tail_length(fars, len(probe) * len(gallery)),
+        count=tail_length(reached, len(probe) * len(gallery)),
         engine=engine,
     )
     seen, best = found.verification, found.score[:, 0]
@@ -123,13 +129,16 @@ def evaluate(
         who,
         gallery,
         nobody,
-        fars=fars,
+        fars=reached,
         genuine=(i[once], j[once], score[once]),
         ranks=(first.astype(np.int64), i),
         searches=(hit, i, best, np.arange(len(probe))),
         top=seen.top,
         engine=engine,
     )
+    measured |= errors_of_sets(given, counts, outcomes)
+    for t in given:
+        measured |= metrics.search_errors_at(hit, first.astype(np.int64), best, t)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
@@ -158,6 +167,7 @@ def evaluate_one_set(
     subject: NDArray[np.integer[Any]],
     *,
     fars: Rates = ONE_SET_FARS,
+    threshold: Thresholds = None,
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -177,13 +187,17 @@ def evaluate_one_set(
     x = normalise(features)
     i, j = ordered_genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))
     i, j = i[i < j], j[i < j]
-    tail = tail_length(fars, len(x) * (len(x) - 1) // 2 - len(i))
+    given, impostors = given_thresholds(threshold), len(x) * (len(x) - 1) // 2 - len(i)
+    counts = false_accepts(given, x, subject, engine=engine)
+    reached = with_counts(fars, counts, impostors)
+    tail = tail_length(reached, impostors)
     seen = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
     genuine = allpairs.exact(x, i, x, j, engine)
     measured = {f"tpr@far={far}": m for far, m in tpr_by_far(genuine, seen).items()}
     outcomes = set_outcomes(
-        x, subject, fars=fars, genuine=(i, j, genuine), top=seen.top, engine=engine
+        x, subject, fars=reached, genuine=(i, j, genuine), top=seen.top, engine=engine
     )
+    measured |= errors_of_sets(given, counts, outcomes)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,

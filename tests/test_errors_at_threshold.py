@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from evalkit.protocols import all_vs_all
+from evalkit.protocols import all_vs_all, trillion
 from evalkit.protocols.metrics import errors_at
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.uncertainty.intervals import clopper_pearson, with_intervals
 from evalkit.protocols.uncertainty.outcomes import from_arrays
 from evalkit.protocols.uncertainty.resampling import metric_draws
 from evalkit.protocols.uncertainty.sample import sample_of
+from evalkit.protocols.uncertainty.weights import SCALE
 from evalkit.types import Report
 
 
@@ -53,3 +55,62 @@ def test_a_threshold_below_the_stored_tail_is_not_resampled() -> None:
     low, high = sample.impostor[[-1, 50]].tolist()
     names = [f"fmr@threshold={low - 1e-9!r}", f"fmr@threshold={high!r}", "fmr@threshold=x"]
     assert list(metric_draws(sample, names, 3)) == names[1:2]
+
+
+def labelled(seed: int = 0, people: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """Images of people, and of as many strangers."""
+    rng = np.random.default_rng(seed)
+    subject = np.concatenate([np.repeat(np.arange(people), 4), np.full(4 * people, -1)])
+    centre = rng.normal(size=(people + 1, 8))
+    x = centre[subject] * (subject >= 0)[:, None] + 0.8 * rng.normal(size=(len(subject), 8))
+    x[5] = np.nan
+    return x.astype("f4"), subject
+
+
+@pytest.mark.parametrize("threshold", [-0.5, 0.3, 0.8, 2.0])
+def test_all_pairs_of_a_set_are_counted_at_a_threshold(threshold: float) -> None:
+    x, subject = labelled()
+    unit = normalise(x)
+    i, j = np.triu_indices(len(x), 1)
+    score = exact_scores(unit, i, unit, j)
+    same = (subject[i] == subject[j]) & (subject[i] >= 0)
+    for protocol in (all_vs_all.evaluate, trillion.evaluate_one_set):
+        report = protocol(x, subject, fars=["1e-2"], threshold=threshold)
+        fmr, fnmr = (report.metrics[f"{n}@threshold={threshold}"] for n in ("fmr", "fnmr"))
+        assert fmr.false_accepts == np.count_nonzero(score[~same] >= threshold)
+        assert fmr.value == np.mean(score[~same] >= threshold)
+        assert fnmr.value == np.mean(~(score[same] >= threshold))
+        for m in (fmr, fnmr):
+            assert m.low is not None and m.high is not None and m.value is not None
+            assert m.low <= m.value <= m.high
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.6])
+def test_searches_among_distractors_are_counted_at_a_threshold(threshold: float) -> None:
+    x, subject = labelled(1)
+    report = trillion.evaluate(x, subject, fars=["1e-2"], fpir="0.1", threshold=[threshold, 0.9])
+    unit = normalise(x)
+    probe, gallery, who = unit[subject >= 0], unit[subject < 0], subject[subject >= 0]
+    p, g = np.indices((len(probe), len(gallery))).reshape(2, -1)
+    among = exact_scores(probe, p, gallery, g)
+    best = among.reshape(len(probe), -1).max(axis=1)
+    hits, searches = 0, 0
+    for a in range(len(who)):
+        for b in np.flatnonzero(who == who[a]):
+            if a != b:
+                (s,) = exact_scores(probe, np.array([a]), probe, np.array([b]))
+                searches, hits = searches + 1, hits + (s >= max(threshold, best[a]))
+    got = {n: m for n, m in report.metrics.items() if n.endswith(f"@threshold={threshold}")}
+    value = {name.partition("@")[0]: m.value for name, m in got.items()}
+    assert value["fpir"] == np.mean(best >= threshold)
+    assert value["tpir"] == hits / searches
+    assert value["fnir"] == (searches - hits) / searches
+    assert value["fmr"] == np.mean(among >= threshold)
+    for m in got.values():
+        assert m.low is not None and m.high is not None and m.value is not None
+        assert m.low <= m.value <= m.high and m.interval.startswith("95% by subject")
+    sample = sample_of(from_arrays(report.outcomes or {}))
+    names = [n for n in got if n.startswith(("fpir", "fnir", "tpir"))]
+    once = [(np.full(sample.subjects, SCALE), 0)]
+    for name, drawn in metric_draws(sample, names, 1, weights=once).items():
+        assert drawn[0] == pytest.approx(got[name].value)

@@ -106,3 +106,27 @@ def test_pairs_of_images_take_a_threshold(
         line = [protocol, *pairs, *vectors, *recipe, "--threshold", "0.5", "--json"]
         assert run(line) == 0, capsys.readouterr().err
         assert set(measured(capsys)) == {f"f{n}mr@threshold={shown}" for n in ("", "n")}
+
+
+@pytest.mark.parametrize("one_set", [False, True])
+def test_sets_take_a_threshold(
+    one_set: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    who = np.concatenate([np.repeat(np.arange(20), 3), np.full(60, -1)])
+    x = rng.normal(size=(21, 8))[who] * (who >= 0)[:, None] + 0.4 * rng.normal(size=(120, 8))
+    np.save(tmp_path / "x.npy", x.astype("f4"))
+    (tmp_path / "who.txt").write_text("".join(f"{s}\n" if s >= 0 else "-\n" for s in who))
+    line = ["trillion", "--features", str(tmp_path / "x.npy"), "--far", "1e-2"]
+    line += ["--subjects", str(tmp_path / "who.txt"), *(["--one-set"] if one_set else [])]
+    dev, point = tmp_path / "dev.json", tmp_path / "p"
+    assert run([*line, "--out", str(dev), "--quiet"]) == 0
+    capsys.readouterr()
+    given = ["--threshold-from", str(dev), "--checkpoint", str(point), "--json"]
+    assert run([*line, *given]) == 0, capsys.readouterr().err
+    held = json.loads(capsys.readouterr().out)["metrics"]
+    at = held["tpr@far=1e-2"]
+    kinds = {name.partition("@")[0] for name in held if name.endswith(f"={at['threshold']!r}")}
+    assert kinds == {"fmr", "fnmr"} | (set() if one_set else {"fpir", "fnir", "tpir"})
+    assert held[f"fmr@threshold={at['threshold']!r}"]["value"] == at["far"]
+    assert held[f"fnmr@threshold={at['threshold']!r}"]["value"] == pytest.approx(1 - at["value"])

@@ -63,6 +63,9 @@ rank-1@d                                             higher fraction percent ran
 rank-5@gallery=drawn                                 higher fraction percent -
 tpir@fpir=1e-2                                       higher fraction percent tpir:1e-2
 tpir@fpir=0.05,rule=insightface                      higher fraction percent tpir:0.05
+fpir@threshold=0.5                                   lower  fraction percent fpir:0.5
+fnir@threshold=0.5                                   lower  fraction percent fnir:0.5
+tpir@threshold=0.5                                   higher fraction percent dir:0.5
 vr@far=1e-3                                          higher fraction percent -
 vr@far=1e-3,rule=blufr                               higher fraction percent -
 dir@fpir=1e-2,rank=1                                 higher fraction percent -
@@ -165,7 +168,7 @@ def measured() -> dict[str, Report]:
         "verification": verification.evaluate(x, pairs, who),
         "score": score.evaluate(rng.normal(size=len(take)), pairs.genuine, threshold=0.5),
         "all-vs-all": all_vs_all.evaluate(x, who, galleries=2),
-        "trillion": trillion.evaluate(x, np.where(who < 12, who, -1)),
+        "trillion": trillion.evaluate(x, np.where(who < 12, who, -1), threshold=0.5),
         "one set": trillion.evaluate_one_set(x, who),
         "megaface": megaface.evaluate(x[:48], who[:48], {"distractors=48": x[48:]}),
         "blufr": blufr.evaluate(x, who, [trial, trial]),

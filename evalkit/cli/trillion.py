@@ -26,6 +26,7 @@ from evalkit.cli.options import (
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say
+from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ReportError
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 )
 @rates_option("--far", "A FAR to give the TPR at, instead of the challenge's; may be repeated.")
 @rate_option("--fpir", "FPIR of the search.", trillion.FPIR)
+@threshold_options
 @click.option(
     "--submission",
     type=Writable(),
@@ -80,6 +82,7 @@ def command(
     one_set: bool,
     fars: tuple[str, ...],
     fpir: str,
+    given: GivenThresholds,
     submission: Path | None,
     expect: Path | None,
     cluster: Cluster | None,
@@ -96,10 +99,10 @@ def command(
         raise click.UsageError("--one-set compares pairs and searches nowhere: leave --fpir out")
     expected = None if expect is None else reports.read(expect)
     if source.features is None:
-        given = _embedded(source, subjects, cluster)
+        made = _embedded(source, subjects, cluster)
     else:
-        given = _read(source, source.features, subjects)
-    x, subject = given.features, run.subjects_of(given)
+        made = _read(source, source.features, subjects)
+    x, subject = made.features, run.subjects_of(made)
     if submission is not None:
         files.write_submission(submission, _unit(x), *x.shape)
         say(f"the submission of {len(x):,} rows is {submission}")
@@ -109,16 +112,17 @@ def command(
     else:
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
         protocol = partial(trillion.evaluate, fars=wanted, fpir=fpir)
-    if given.keys is None and output.named:
-        given = replace(given, keys=range(len(x)))
+    if made.keys is None and output.named:
+        made = replace(made, keys=range(len(x)))
     report = run.evaluate(
         protocol,
-        given,
+        made,
         subject,
+        threshold=given.of({}),
         engine=engine,
         set_name=output.set_name(subjects),
         file=subjects,
-        provenance={"manifest": digest(subject), **source.scored_by()},
+        provenance={"manifest": digest(subject), **source.scored_by(), **given.provenance()},
     )
     done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {source.name}")
     engine.forget()

@@ -276,6 +276,47 @@ def error_estimates(
     }
 
 
+def search_errors_at(
+    mate_score: ArrayLike,
+    rank: ArrayLike,
+    highest_nonmate: ArrayLike,
+    threshold: float,
+    within: int = 1,
+) -> dict[str, Estimate]:
+    """FPIR, FNIR and TPIR (DIR) of an open-set search at a threshold chosen elsewhere, by name.
+
+    Arguments as `dir_at_fpir` takes them.  FPIR = share of the searches without a mate whose best
+    score reaches the threshold; TPIR = of those with one that find it at or above the threshold
+    within rank `within`; FNIR = 1 - TPIR.  None where there are no such searches.
+    Source: ISO/IEC 19795-1.
+
+    >>> found = search_errors_at([0.9, 0.2], [1, 1], [0.1, 0.6, 0.3, 0.2], 0.5)
+    >>> {name: m.value for name, m in found.items()}
+    {'fpir@threshold=0.5': 0.25, 'fnir@threshold=0.5': 0.5, 'tpir@threshold=0.5': 0.5}
+    """
+    s, best = checked_scores(mate_score, "mate"), checked_scores(highest_nonmate, "non-mate")
+    r = whole_numbers(rank, "rank")
+    if r.shape != s.shape:
+        raise ProtocolError(f"{len(s)} mate scores have ranks of shape {r.shape}")
+    (t,) = given_thresholds(threshold)
+    hits = int(np.count_nonzero((s >= t) & (r >= 1) & (r <= within)))
+    false, text = int(np.count_nonzero(best >= t)), threshold_text(t)
+    few = few_false_accepts(false) if len(best) else "there are no searches without a mate"
+    none = "" if len(s) else "there are no searches with a mate"
+    fpir = false / len(best) if len(best) else None
+    return {
+        f"fpir@threshold={text}": Estimate(
+            value=fpir, n=len(best), threshold=t, far=fpir, false_accepts=false, note=few
+        ),
+        f"fnir@threshold={text}": Estimate(
+            value=(len(s) - hits) / len(s) if len(s) else None, n=len(s), threshold=t, note=none
+        ),
+        f"tpir@threshold={text}": Estimate(
+            value=hits / len(s) if len(s) else None, n=len(s), threshold=t, note=none
+        ),
+    }
+
+
 def dir_at_fpir(
     mate_score: ArrayLike,
     rank: ArrayLike,

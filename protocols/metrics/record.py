@@ -24,7 +24,19 @@ from evalkit.types import Estimate
 Better = Literal["higher", "lower"]
 Unit = Literal["fraction", "degrees", "length", "ratio", "correlation", "skewness", "dimensions"]
 Resampling = Literal[
-    "accuracy", "best accuracy", "auc", "eer", "tpr", "fmr", "fnmr", "tpir", "rank", "scores"
+    "accuracy",
+    "best accuracy",
+    "auc",
+    "eer",
+    "tpr",
+    "fmr",
+    "fnmr",
+    "fpir",
+    "fnir",
+    "dir",
+    "tpir",
+    "rank",
+    "scores",
 ]
 OfScores = Callable[[NDArray[np.float64], NDArray[np.float64]], Estimate]
 

@@ -133,7 +133,9 @@ def independent(sample: ComparisonSample, name: str) -> int:
         return len(np.unique(sample.rank_subject))
     if kind == "fmr":  # two people an impostor pair
         return max(1, len(np.unique(np.concatenate([sample.left, sample.right]))) // 2)
-    if kind == "tpir":
+    if kind == "fpir":
+        return len(np.unique(np.concatenate([s.nonmate_subject for s in sample.searches])))
+    if kind in ("tpir", "fnir", "dir"):
         return len(np.unique(np.concatenate([s.mate_subject for s in sample.searches])))
     return len(np.unique(sample.genuine_subject))
 

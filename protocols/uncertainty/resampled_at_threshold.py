@@ -24,7 +24,7 @@ from evalkit.types import Floats
 
 def accepted_at(sample: ComparisonSample, threshold: str) -> int | None:
     """Count the stored impostors that score >= a threshold; None where more may, not stored."""
-    count = _reaching(sample.impostor, threshold)
+    count = reaching_threshold(sample.impostor, threshold)
     return None if count == len(sample.impostor) < sample.impostors else count
 
 
@@ -46,7 +46,7 @@ def fmr_statistic(sample: ComparisonSample, threshold: str, c: float) -> Statist
 
 def fnmr_statistic(sample: ComparisonSample, threshold: str) -> Statistic | None:
     """Share of genuine weight below a threshold."""
-    count = _reaching(sample.genuine, threshold)
+    count = reaching_threshold(sample.genuine, threshold)
     if count is None or not len(sample.genuine):
         return None
 
@@ -59,7 +59,7 @@ def fnmr_statistic(sample: ComparisonSample, threshold: str) -> Statistic | None
     return fnmr
 
 
-def _reaching(descending: Floats, threshold: str) -> int | None:
+def reaching_threshold(descending: Floats, threshold: str) -> int | None:
     """Count the scores at or above the threshold of a metric's name; None where it is no number."""
     try:
         t = float(threshold)

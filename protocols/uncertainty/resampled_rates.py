@@ -35,7 +35,12 @@ from evalkit.protocols.uncertainty.resampled_at_threshold import (
     fmr_statistic,
     fnmr_statistic,
 )
-from evalkit.protocols.uncertainty.resampled_searches import rank_statistic, rate_of, tpir_statistic
+from evalkit.protocols.uncertainty.resampled_searches import (
+    rank_statistic,
+    rate_of,
+    search_error_statistic,
+    tpir_statistic,
+)
 from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.protocols.uncertainty.weights import SCALE
 from evalkit.types import Floats, Ints
@@ -59,6 +64,8 @@ def statistic(sample: ComparisonSample, name: str, c: float) -> Statistic | None
         return rank_statistic(sample, at)
     if kind == "tpir":
         return tpir_statistic(sample, at)
+    if kind in ("fpir", "fnir", "dir"):
+        return search_error_statistic(sample, kind, at)
     if kind == "tpr":
         return _tpr_statistic(sample, at, c)
     if kind == "fmr":

@@ -9,8 +9,10 @@ import numpy as np
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import exact_rate
 from evalkit.protocols.uncertainty.bootstrap import Draw, Ends, Statistic, ends
+from evalkit.protocols.uncertainty.resampled_at_threshold import reaching_threshold
 from evalkit.protocols.uncertainty.sample import ComparisonSample, Searches
 from evalkit.protocols.uncertainty.weights import Counts
+from evalkit.types import Ints
 
 
 def rank_statistic(sample: ComparisonSample, k: str) -> Statistic | None:
@@ -49,6 +51,30 @@ def tpir_statistic(sample: ComparisonSample, fpir: str) -> Statistic | None:
         return float(fails), float(succeeds)
 
     return tpir
+
+
+def search_error_statistic(sample: ComparisonSample, kind: str, threshold: str) -> Statistic | None:
+    """Mean over the galleries of FPIR, FNIR or TPIR ("dir") at a threshold that stays."""
+    sides = [
+        (s.nonmate, s.nonmate_subject) if kind == "fpir" else (s.mate, s.mate_subject)
+        for s in sample.searches
+    ]
+    counts = [reaching_threshold(score, threshold) for score, _ in sides]
+    if not sides or None in counts or not all(len(score) for score, _ in sides):
+        return None
+
+    def of_gallery(subject: Ints, count: int | None, draw: Draw) -> Ends:
+        weight = draw.weight[subject]
+        every, reached = float(weight.sum()), float(weight[:count].sum())
+        unseen = draw.unseen * len(subject) / len(np.unique(subject))
+        return ends(every - reached if kind == "fnir" else reached, every, unseen)
+
+    def of_draw(draw: Draw) -> Ends:
+        of = [of_gallery(who, n, draw) for (_, who), n in zip(sides, counts, strict=True)]
+        fails, succeeds = np.mean(of, axis=0)
+        return float(fails), float(succeeds)
+
+    return of_draw
 
 
 class _Found:
