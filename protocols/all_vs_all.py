@@ -78,7 +78,7 @@ def evaluate(
     identity = of_rows(
         {"subject": numbered(given)}, len(x), keys=keys, images=images, set_name=set_name
     )
-    order = _by_key(keys)
+    order = rows_by_key(keys)
     x, subject = (x, given) if order is None else (x[order], given[order])
     mated = allpairs.genuine_pairs(subject)[0]
     thresholds, impostors = given_thresholds(threshold), len(x) * (len(x) - 1) // 2 - len(mated)
@@ -110,14 +110,14 @@ def evaluate(
             "flip": flip,
             "gallery": f"first image of each subject by {'row' if order is None else 'key'}",
         },
-        curves=_curves(x, subject, found, engine),
+        curves=curves_of(x, subject, found, engine),
         outcomes=to_arrays(outcomes if order is None else _with_rows(outcomes, order)),
         identity=identity,
     )
 
 
-def _by_key(keys: Names | None) -> NDArray[np.intp] | None:
-    """Rows in the order of their keys, as text; None without keys."""
+def rows_by_key(keys: Names | None) -> NDArray[np.intp] | None:
+    """Rows in the order of their keys, as text; None without keys: how a gallery is enrolled."""
     if keys is None or not len(keys):
         return None
     return np.argsort(np.array([str(key) for key in keys]), kind="stable")
@@ -202,19 +202,21 @@ def _estimate(point: allpairs.OperatingPoint, seen: allpairs.Verification) -> Es
     )
 
 
-def _curves(
+def curves_of(
     x: NDArray[np.float32],
     subject: NDArray[np.integer[Any]],
-    found: NDArray[np.float64],
+    share: NDArray[np.float64],
     engine: allpairs.Engine,
 ) -> dict[str, dict[str, list[float]]]:
+    """Histogram of all pairs of unit rows, and the CMC of which `share` are the rates by rank."""
     h = allpairs.histogram(x, subject, bins=100, engine=engine)
-    share = {
+    columns = {
+        "low": h.edges[:-1],
+        "high": h.edges[1:],
         "genuine": h.genuine / max(1, h.n_genuine),
         "impostor": h.impostor / max(1, h.n_impostor),
     }
-    columns = {"low": h.edges[:-1], "high": h.edges[1:], **share}
     return {
         "histogram": {name: column.tolist() for name, column in columns.items()},
-        "cmc": {"rank": list(range(1, len(found) + 1)), "rate": found.tolist()},
+        "cmc": {"rank": list(range(1, len(share) + 1)), "rate": share.tolist()},
     }

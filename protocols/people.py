@@ -8,7 +8,6 @@ the false alarms being searches with people who are not enrolled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,21 +18,23 @@ from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
+from evalkit.protocols.all_vs_all import curves_of, rows_by_key
 from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.metrics import (
     cmc,
     dir_at_fpir,
     false_accepts_allowed,
-    rate_text,
+    rate_texts,
     tpr_estimate,
 )
 from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
+from evalkit.protocols.metrics.operating_point import Rates
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, to_arrays
-from evalkit.types import Bools, Estimate, Floats, Ints, Report
+from evalkit.types import Bools, Estimate, Floats, Ints, Progress, Report
 
 NAME = "people"
 VERSION = 1
@@ -52,12 +53,14 @@ def evaluate(
     unknown: ArrayLike | None = None,
     enrolled: ArrayLike | None = None,
     template: Enrolment = "max",
+    fars: Rates | None = None,
     flip: Flip = "none",
-    fars: Sequence[str | float] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    engine: allpairs.Engine | None = None,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
-    engine: allpairs.Engine | None = None,
 ) -> Report:
     """Verify and identify the people of (N, D) or (N, V, D) features.
 
@@ -66,15 +69,16 @@ def evaluate(
     enrolled : (N,) bool, rows that are enrolled; else the first image of each known subject, by
     key where there are keys, else by row.  template : what a search compares with of several
     images of a subject: the best of their scores, or the unit mean of their unit vectors.
-    fars : else those of `FARS` that allow an accept.  flip : how views are fused.
+    fars : else those of `FARS` that allow an accept.
     Metrics: tpr@far=x, auc, eer over all pairs of the known; rank-1, rank-5 of their images that
     are not enrolled; tpir@fpir=x with unknowns.  A failed row (not finite) lowers each and never
     raises FAR.  Beyond 2,000,000 impostor pairs, AUC and EER are of 500,000 of them at random, as
-    their notes say.  Intervals are by subject.  keys, images, set_name : as `verification.evaluate`
-    takes them.  engine : how all pairs are run.
+    their notes say.  Intervals are by subject.
+    flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together, or no subject has two images.
     """
     x = normalise(fuse(features, flip))
+    engine = allpairs.reporting(engine, progress)
     subject = identities(subject, len(x))
     stranger = _mask(unknown, len(x), "unknown") | (subject < 0)
     known = np.flatnonzero(~stranger)
@@ -91,7 +95,7 @@ def evaluate(
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals(measured, outcomes),
+        metrics=with_intervals(measured, outcomes, seed=seed),
         failures=count_failures_of_sets(failed(x[known]), who),
         provenance={
             "images": len(known),
@@ -101,7 +105,7 @@ def evaluate(
             "template": template,
             "flip": flip,
         },
-        curves=_curves(x[known], who, found.rank, engine),
+        curves=curves_of(x[known], who, cmc(found.rank, DEPTH), engine),
         outcomes=to_arrays(outcomes),
         identity=of_rows(
             {"subject": numbered(subject), "unknown": stranger.astype(np.int8), "enrolled": chosen},
@@ -133,9 +137,9 @@ def _enrolled(
                 f"row {np.flatnonzero(chosen & stranger)[0]} is both unknown and enrolled"
             )
         return np.flatnonzero(chosen)
-    known = np.flatnonzero(~stranger)
-    if keys is not None and not isinstance(keys, range):
-        known = known[np.argsort([str(keys[row]) for row in known.tolist()], kind="stable")]
+    order = rows_by_key(keys)
+    rows = np.arange(len(subject)) if order is None else order
+    known = rows[~stranger[rows]]
     return np.sort(known[np.unique(subject[known], return_index=True)[1]])
 
 
@@ -256,14 +260,14 @@ def _ranks(
 def _verified(
     x: NDArray[np.float32],
     subject: Ints,
-    fars: Sequence[str | float] | None,
+    fars: Rates | None,
     engine: allpairs.Engine | None,
 ) -> tuple[dict[str, Estimate], SetOutcomes]:
     """Compare every two rows: TPR@FAR, AUC and EER, and the outcomes."""
     mated = len(allpairs.genuine_pairs(subject)[0])
     impostors = len(x) * (len(x) - 1) // 2 - mated
     supported = [far for far in FARS if false_accepts_allowed(far, impostors)]
-    rates = supported if fars is None else [rate_text(far) for far in fars]
+    rates = supported if fars is None else rate_texts(fars)
     needed = [*rates, _EVERY]
     tail = tail_length(needed, impostors)
     seen = allpairs.verify(x, subject, fars=rates, count=tail, engine=engine)
@@ -285,20 +289,3 @@ def _verified(
             m = metric.of_scores(outcomes.genuine_score, score)
             found[metric.grammar] = replace(m, note="; ".join(n for n in (m.note, note) if n))
     return found, outcomes
-
-
-def _curves(
-    x: NDArray[np.float32], subject: Ints, rank: Ints, engine: allpairs.Engine | None
-) -> dict[str, dict[str, list[float]]]:
-    h = allpairs.histogram(x, subject, bins=100, engine=engine)
-    columns = {
-        "low": h.edges[:-1],
-        "high": h.edges[1:],
-        "genuine": h.genuine / max(1, h.n_genuine),
-        "impostor": h.impostor / max(1, h.n_impostor),
-    }
-    share = cmc(rank, DEPTH) if len(rank) else np.zeros(DEPTH)
-    return {
-        "histogram": {name: column.tolist() for name, column in columns.items()},
-        "cmc": {"rank": list(range(1, DEPTH + 1)), "rate": share.tolist()},
-    }

@@ -19,6 +19,7 @@ from evalkit.protocols import (
     ijb,
     lfw,
     megaface,
+    people,
     score,
     trillion,
     verification,
@@ -66,6 +67,7 @@ OF_VECTORS: dict[str, Callable[..., Report]] = {
         x, WHO, [TRIAL, TRIAL], far="0.05", fpir="0.1", **more
     ),
     "geometry": lambda x, **more: geometry.evaluate(x, WHO, **more),
+    "people": lambda x, **more: people.evaluate(x, WHO, unknown=WHO > 15, fars=FARS, **more),
 }
 CALLS = {name: partial(call, X[:, 0]) for name, call in OF_VECTORS.items()}
 CALLS["score"] = partial(score.evaluate, RNG.normal(size=len(PAIRS)), PAIRS.genuine, pairs=PAIRS)

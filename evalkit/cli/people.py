@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -259,7 +260,10 @@ def _thresholds(report: Report) -> list[str]:
         "",
         "Thresholds to deploy: accept if and only if score >= threshold",
         *(f"  {line}" for line in laid_out(rows, left=(0,))),
-        *([f"  none: {missing}"] if missing else []),
+        *(
+            wrap(f"none: {missing}", 80, initial_indent="  ", subsequent_indent="    ")
+            * bool(missing)
+        ),
     ]
 
 
