@@ -235,14 +235,15 @@ def _eer_statistic(sample: ComparisonSample, c: float) -> Statistic:
     g = np.append(0, np.searchsorted(-sample.genuine, -threshold, "right"))
     i = np.append(0, np.searchsorted(-sample.impostor, -threshold, "right"))
     size = unseen_genuine(sample)
+    plain = impostor_weight(c, 1, 0)  # of a pair of people who are not drawn
 
     def eer(draw: Draw) -> Ends:
-        impostors = impostor_weight(c, sample.impostors, draw.products)
+        impostors = plain * sample.impostors + c * draw.products
         unseen = size * draw.unseen
         genuine = draw.genuine[-1] + unseen
 
         def far(k: int) -> float:
-            return float(impostor_weight(c, i[k], draw.product[i[k]]) / impostors)
+            return float((plain * i[k] + c * draw.product[i[k]]) / impostors)
 
         def crossed(accepted: float) -> float:
             def gap(k: int) -> float:
