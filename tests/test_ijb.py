@@ -92,8 +92,11 @@ def test_long_lists_give_what_exact_scores_give(
     unit = normalise(x)
     left, right, genuine = (np.array(c) for c in zip(*pairs, strict=True))
     s = exact_scores(unit, left, unit, right)
-    ours = pair_scores.tpr_at_far(pair_scores.screen(unit, PairSet(left, right, genuine)), far)
-    assert ours == tpr_at_far(s[genuine], s[~genuine], far)
+    screened = pair_scores.screen(unit, PairSet(left, right, genuine))
+    assert pair_scores.tpr_at_far(screened, far) == tpr_at_far(s[genuine], s[~genuine], far)
+    for threshold in (-0.5, 0.0, *s[np.isfinite(s)][:5].tolist()):
+        accepted = np.count_nonzero(s[~genuine] >= threshold)
+        assert pair_scores.false_accepts(screened, threshold) == accepted
 
 
 def test_long_lists_settle_what_float32_cannot_tell() -> None:
@@ -146,11 +149,12 @@ def test_a_long_list_keeps_its_exact_tail_and_nearly_the_same_spread() -> None:
 
 def test_every_number_of_both_reports_has_its_interval() -> None:
     templates, galleries, probe = _searched()
-    found = ijb.identify(templates, galleries, probe, fpirs=["0.2"], insightface=True)
+    how = {"threshold": 0.3, "insightface": True}
+    found = ijb.evaluate(templates, galleries=galleries, probe=probe, fpirs=["0.2"], **how)
     x, pairs = _listed()
-    held = ijb.verify(
-        ijb.Templates(np.arange(200), x, 0), pairs.left, pairs.right, pairs.genuine, fars=["0.01"]
-    )
+    held = ijb.evaluate(ijb.Templates(np.arange(200), x, 0), pairs, fars=["0.01"], **how)
+    assert {"fpir@threshold=0.3", "fnir@threshold=0.3"} < set(found.metrics)
+    assert {"fmr@threshold=0.3", "fnmr@threshold=0.3"} < set(held.metrics)
     for name, m in {**found.metrics, **held.metrics}.items():
         assert m.value is not None and m.low is not None and m.high is not None, name
         assert m.low <= m.value <= m.high, name
@@ -192,9 +196,11 @@ def _searched(seed: int = 0) -> tuple[ijb.Templates, list[ijb.Enrolled], ijb.Enr
 
 def test_searches_in_two_galleries_are_what_loops_give() -> None:
     templates, galleries, probe = _searched()
-    report = ijb.identify(templates, galleries, probe, fpirs=["0.1"], insightface=True)
+    report = ijb.identify(
+        templates, galleries, probe, fpirs=["0.1"], threshold=0.4, insightface=True
+    )
     x = templates.vectors
-    tpir, theirs, ranks = [], [], []
+    tpir, theirs, ranks, fpir, fnir = [], [], [], [], []
     for g in galleries:
         rows = g.template // 3
         mates, nonmates = [], []
@@ -206,11 +212,15 @@ def test_searches_in_two_galleries_are_what_loops_give() -> None:
                 ranks.append(mates[-1][1])
             else:
                 nonmates.append(s.max())
+        fpir.append(np.mean([s >= 0.4 for s in nonmates]))
+        fnir.append(np.mean([not (s >= 0.4 and r == 1) for s, r, _ in mates]))
         nonmates.sort(reverse=True)
         k = int(0.1 * len(nonmates))
         tpir.append(np.mean([s > nonmates[k] and r == 1 for s, r, _ in mates]))
         theirs.append(np.mean([s > other and s > nonmates[k - 1] for s, _, other in mates]))
     assert report.metrics["tpir@fpir=0.1"].folds == tuple(tpir)
+    assert report.metrics["fpir@threshold=0.4"].value == pytest.approx(np.mean(fpir))
+    assert report.metrics["fnir@threshold=0.4"].value == pytest.approx(np.mean(fnir))
     assert report.metrics["tpir@fpir=0.1"].value == np.mean(tpir)
     assert report.metrics["tpir@fpir=0.1,rule=insightface"].folds == tuple(theirs)
     for k in ijb.DEPTHS:
@@ -322,6 +332,7 @@ def _on_disk(folder: Path) -> list[str]:
     ("more", "metric", "pooling"),
     [
         (["--pairs", "pairs.txt", "--far", "0.3", "--compat"], "tpr@far=0.3", "N1D0F0"),
+        (["--pairs", "pairs.txt", "--threshold", "0.1"], "fmr@threshold=0.1", "N1D0F0"),
         (
             ["--pairs", "pairs.txt", "--far", "0.3", "--flip", "sum", "--detections", "det.txt"],
             "tpr@far=0.3",

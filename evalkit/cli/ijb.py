@@ -16,6 +16,7 @@ from evalkit import run
 from evalkit.cli.options import Command, fars_option, rates_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
+from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
@@ -69,6 +70,7 @@ from evalkit.vectors.matching import Vectors
 @click.option("--compat", is_flag=True, help="Show also the numbers by InsightFace's rules.")
 @fars_option(ijb.FARS)
 @rates_option("--fpir", "An FPIR to give the TPIR at; may be repeated.", ijb.FPIRS)
+@threshold_options
 @output_options
 def command(
     source: VectorSource,
@@ -82,6 +84,7 @@ def command(
     compat: bool,
     fars: tuple[str, ...],
     fpirs: tuple[str, ...],
+    given: GivenThresholds,
     output: Output,
 ) -> int:
     """IJB-B and IJB-C: TPR@FAR of template pairs, or rank-k and TPIR@FPIR of searches.
@@ -122,9 +125,15 @@ def command(
         protocol,
         replace(made, features=templates, keys=listed.names),
         *comparisons,
+        threshold=given.of({}),
         set_name=output.set_name(media),
         file=pairs or probe,
-        provenance={**told, **source.scored_by(), "manifest": digest(listed.names, *columns)},
+        provenance={
+            **told,
+            **source.scored_by(),
+            **given.provenance(),
+            "manifest": digest(listed.names, *columns),
+        },
     )
     return output.deliver(report, f"IJB {report.protocol[4:]}, {how.name}, {source.name}")
 

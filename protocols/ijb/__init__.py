@@ -13,7 +13,7 @@ threshold (`insightface_tpir`), which evaluations give beside it where asked for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,10 +22,11 @@ from evalkit.arrays import whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
 from evalkit.protocols import allpairs, metrics
+from evalkit.protocols.at_threshold import errors_of_sets, with_counts
 from evalkit.protocols.failures import count_failures
 from evalkit.protocols.ijb import pair_scores
 from evalkit.protocols.ijb.templates import Pooling, Templates, pool
-from evalkit.protocols.metrics import Rates, compat, rate_texts
+from evalkit.protocols.metrics import Rates, Thresholds, compat, rate_texts
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, to_arrays
@@ -62,6 +63,7 @@ def evaluate(
     probe: Enrolled | None = None,
     fars: Rates = FARS,
     fpirs: Rates = FPIRS,
+    threshold: Thresholds = None,
     depths: Sequence[int] = DEPTHS,
     insightface: bool = False,
     seed: int = 0,
@@ -85,6 +87,7 @@ def evaluate(
             pairs.right,
             pairs.genuine,
             fars=fars,
+            threshold=threshold,
             nearest=insightface,
             seed=seed,
             keys=keys,
@@ -98,6 +101,7 @@ def evaluate(
             probe,
             depths=depths,
             fpirs=fpirs,
+            threshold=threshold,
             insightface=insightface,
             seed=seed,
             progress=progress,
@@ -119,6 +123,7 @@ def verify(
     genuine: NDArray[np.bool_],
     *,
     fars: Rates = FARS,
+    threshold: Thresholds = None,
     nearest: bool = False,
     seed: int = 0,
     keys: Names | None = None,
@@ -131,6 +136,7 @@ def verify(
     fars : see `metrics.rate_texts`.  ProtocolError names a template that has no images.
     seed, keys, images, set_name : see `catalogue.Protocol`; of the images in the order in which
     they were pooled.
+    threshold : one or several, chosen elsewhere: adds the errors there (`metrics.errors_at`).
     Metrics: tpr@far=x; with `nearest` also tpr@far=x,rule=nearest-far, the rule of InsightFace's
     scripts, on impostor scores in float32 (theirs are float64, so a pair at the border may swap).
     """
@@ -141,7 +147,11 @@ def verify(
     if nearest:
         beside = compat.nearest_fars(scored.genuine, scored.impostor, fars)
         found |= {f"tpr@far={far},rule=nearest-far": m for far, m in beside.items()}
-    outcomes = pair_scores.outcomes(scored, pairs, fars)
+    given = metrics.given_thresholds(threshold)
+    counts = [pair_scores.false_accepts(scored, t) for t in given]
+    reached = with_counts(fars, counts, len(scored.impostor))
+    outcomes = pair_scores.outcomes(scored, pairs, reached)
+    found |= errors_of_sets(given, counts, outcomes)
     lost = failed(templates.vectors)
     return Report(
         protocol=f"{NAME}-1:1",
@@ -190,6 +200,7 @@ def identify(
     *,
     depths: Sequence[int] = DEPTHS,
     fpirs: Rates = FPIRS,
+    threshold: Thresholds = None,
     insightface: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
@@ -206,7 +217,8 @@ def identify(
     it, over all searches that have a mate; tpir@fpir=x = mean over the galleries of
     `metrics.dir_at_fpir` (each gallery's own in `folds`), FPIR over the probes without a mate in
     that gallery.  Failures are searches: with a mate, where probe or mate have no vector; without.
-    insightface : adds tpir@fpir=x,rule=insightface.
+    threshold : one or several, chosen elsewhere: adds the mean over the galleries of the errors
+    there (`metrics.search_errors_at`).  insightface : adds tpir@fpir=x,rule=insightface.
     seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`, and `verify`.
     """
     fpirs, engine = rate_texts(fpirs), allpairs.reporting(engine, progress)
@@ -224,11 +236,16 @@ def identify(
     x = templates.vectors[templates.rows(probe.template)]
     searched: list[_Found] = []
     by_fpir: dict[str, list[Estimate]] = {}
+    at_threshold: dict[str, list[Estimate]] = {}
     for gallery in galleries:
         y = templates.vectors[templates.rows(gallery.template)]
         who, mates = (np.searchsorted(people, e.subject) for e in (probe, gallery))
         found = _search(x, y, who, mates, engine)
         searched.append(found)
+        for t in metrics.given_thresholds(threshold):
+            at = metrics.search_errors_at(found.mate, found.rank, found.nonmate, t)
+            for name, m in at.items():
+                at_threshold.setdefault(name, []).append(m)
         for fpir in fpirs:
             by_fpir.setdefault(f"tpir@fpir={fpir}", []).append(
                 metrics.dir_at_fpir(found.mate, found.rank, found.nonmate, fpir)
@@ -244,6 +261,9 @@ def identify(
         for k in depths
     }
     measured |= {name: _mean(of) for name, of in by_fpir.items()}
+    measured |= {
+        name: replace(_mean(of), threshold=of[0].threshold) for name, of in at_threshold.items()
+    }
     outcomes = _outcomes(searched)
     score = np.concatenate([f.mate for f in searched] + [f.nonmate for f in searched])
     mated = np.arange(len(score)) < len(rank)

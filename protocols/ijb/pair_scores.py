@@ -144,6 +144,13 @@ def tpr_at_far(scored: ScreenedPairs, far: str | float) -> Estimate:
     return tpr_estimate(far, threshold, true, len(scored.genuine), false, n)
 
 
+def false_accepts(scored: ScreenedPairs, threshold: float) -> int:
+    """Count the impostor pairs whose exact score is at or above a threshold."""
+    away = scored.impostor.astype(np.float64) - threshold
+    surely, near = int((away > scored.error).sum()), np.flatnonzero(np.abs(away) <= scored.error)
+    return surely + int((_exact(scored, near) >= threshold).sum())
+
+
 def _threshold(scored: ScreenedPairs, k: int) -> tuple[float, int]:
     """Next float64 above the exact (k+1)-th highest impostor score, and the accepts there."""
     n = len(scored.impostor)
