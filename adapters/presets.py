@@ -1,4 +1,4 @@
-"""Input specs of models: from options, a side-car file or a preset.
+"""Input specs of models: from options, a preset, a side-car file or an ONNX file's metadata.
 
 A new preset is its entry in PRESETS; `--preset` follows.
 """
@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from evalkit.adapters.onnx import declared
 from evalkit.errors import ModelError
 from evalkit.files import as_path
 from evalkit.types import InputSpec
@@ -76,9 +77,10 @@ def sidecar(model: str | os.PathLike[str]) -> Path:
 def resolve(model: str, preset: str | None = None, **given: Any) -> InputSpec | None:
     """Resolve the input spec of `model`; None where it is declared nowhere.
 
-    The base is `preset` where given, else the model's side-car file; `given` fields of InputSpec
-    (None = not given) replace the base's, or make a spec on their own when size, color, mean and
-    std are all there. The side-car is TOML::
+    The base is `preset` where given, else the model's side-car file, else what an ONNX file's
+    metadata say (`onnx.declared`); `given` fields of InputSpec (None = not given) replace the
+    base's, or make a spec on their own when size, color, mean and std are all there.
+    The side-car is TOML::
 
         [input]
         preset = "arcface"      # optional base; or all of size, color, mean, std
@@ -95,7 +97,13 @@ def resolve(model: str, preset: str | None = None, **given: Any) -> InputSpec | 
         changes = {"preset": preset, **changes}
     elif beside.is_file():
         changes = {**_read(beside), **changes}
+    elif not changes.keys() >= {*_NEEDED} and _is_onnx(model):
+        changes = {**declared.metadata(Path(model)), **changes}
     return build(changes) if changes else None
+
+
+def _is_onnx(model: str) -> bool:
+    return Path(model).suffix.lower() == ".onnx" and Path(model).is_file()
 
 
 def build(parts: Mapping[str, Any]) -> InputSpec:

@@ -178,6 +178,39 @@ def test_the_side_car_speaks_for_its_model(tmp_path: Path) -> None:
     assert resolve(model, "arcface") == PRESETS["arcface"]
 
 
+def with_metadata(path: Path, **parts: str) -> str:
+    import onnx
+
+    model = onnx.load(small_models.save(path))
+    onnx.helper.set_model_props(model, {f"evalkit.{k}": v for k, v in parts.items()})
+    onnx.save(model, path)
+    return str(path)
+
+
+def test_the_metadata_of_a_model_declare_its_input(tmp_path: Path) -> None:
+    by_hand = with_metadata(
+        tmp_path / "a.onnx", size="8x8", color="bgr", mean="1,2.5, 3", std="127.5"
+    )
+    spec = build({"size": (8, 8), "color": "bgr", "mean": (1, 2.5, 3), "std": 127.5})
+    assert resolve(by_hand) == spec and adapters.load(by_hand).spec == spec
+    small = with_metadata(tmp_path / "b.onnx", preset="imagenet", size="8x8", crop="mine")
+    assert resolve(small) == build({"preset": "imagenet", "size": (8, 8), "crop": "mine"})
+    assert resolve(small, color="bgr") == replace(resolve(small), color="bgr")  # type: ignore[type-var]
+    assert resolve(small, "sface") == PRESETS["sface"]
+    (tmp_path / "b.evalkit.toml").write_text('[input]\npreset = "magface"\n')
+    assert resolve(small) == PRESETS["magface"]
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("size", "8"), ("mean", "a"), ("std", "1,2,3,4"), ("mean", "1e"), ("sice", "")],
+)
+def test_metadata_that_say_nothing_are_refused(tmp_path: Path, key: str, text: str) -> None:
+    path = with_metadata(tmp_path / "m.onnx", **{"preset": "arcface", key: text})
+    with pytest.raises(ModelError, match=key):
+        resolve(path)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -1,0 +1,46 @@
+"""Input specs in the metadata of ONNX files: the keys `evalkit.*` of `metadata_props`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from evalkit.adapters.onnx import session
+from evalkit.adapters.onnx.digest import digest
+from evalkit.errors import ModelError
+
+PREFIX = "evalkit."
+_NUMBER = r"[-+.0-9e]+"
+_SIZE, _NUMBERS = re.compile(r"\d{1,4}x\d{1,4}"), re.compile(rf"{_NUMBER}(, ?{_NUMBER}){{0,2}}")
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """Read the parts of an input spec that the file's metadata hold; none where it has no such key.
+
+    The keys are `evalkit.preset`, `evalkit.size` ("112x96"), `evalkit.color`, `evalkit.mean` and
+    `evalkit.std` ("127.5", or three with commas), `evalkit.layout` and `evalkit.crop`.
+    """
+    held = _opened(path).get_modelmeta().custom_metadata_map
+    named = {k.removeprefix(PREFIX): v for k, v in held.items() if k.startswith(PREFIX)}
+    return {name: _value(name, text, path.name) for name, text in named.items()}
+
+
+def _opened(path: Path) -> Any:
+    digest(path)  # refuses weights outside the model's folder
+    return session.start(path, "cpu", False, 1)
+
+
+def _value(name: str, text: str, model: str) -> Any:
+    try:
+        if name == "size" and _SIZE.fullmatch(text):
+            return tuple(map(int, text.split("x")))
+        if name in ("mean", "std") and _NUMBERS.fullmatch(text):
+            values = tuple(map(float, text.split(",")))
+            return values[0] if len(values) == 1 else values
+    except ValueError:
+        pass
+    if name in ("size", "mean", "std"):
+        wanted = "112x96" if name == "size" else "127.5, or three numbers with commas"
+        raise ModelError(f"{model} has {PREFIX}{name} {text!r} in its metadata", f"as {wanted}")
+    return text
