@@ -7,6 +7,7 @@ pairs, an upper bound that no deployed threshold reaches, and what older papers 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,21 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.arrays import array, identities, labels, numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs, of_rows
+from evalkit.protocols import claims as scored_claims
 from evalkit.protocols import verification
+from evalkit.protocols.claims import Claims
 from evalkit.protocols.failures import count_failures
 from evalkit.protocols.metrics import Rates, Thresholds, checked_scores
 from evalkit.protocols.metrics.kfold import best_threshold, check_folds
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.protocols.uncertainty.outcomes import PairOutcomes, to_arrays
+from evalkit.protocols.uncertainty.outcomes import Outcomes, PairOutcomes, to_arrays
 from evalkit.types import Estimate, PairSet, Report, SetIdentity
 
 NAME = "score"
 VERSION = 1
 FARS = verification.FARS
 BEST = "accuracy@threshold=best"
+TWICE = "none: a probe meets a model twice"
 MINUS_DISTANCE = "minus the distance given"  # what a report says that its scores are
 
 
@@ -48,6 +52,7 @@ def evaluate(
     *,
     pairs: PairSet | None = None,
     subject: NDArray[np.integer[Any]] | None = None,
+    claims: Claims | None = None,
     fars: Rates = FARS,
     threshold: Thresholds = None,
     seed: int = 0,
@@ -60,13 +65,16 @@ def evaluate(
     score : (P,) float64, -inf where the comparison failed.  genuine : (P,) bool, or 0 and 1.
     fold : (P,) whole numbers.  fars : see `metrics.rate_texts`.
     pairs, subject : the images of each pair and the identity of each image, where they are known.
+    claims : who each comparison claims to see, and who it is, instead of pairs: adds rank-1, rank-5
+    and rank-10, and where some probes have nobody enrolled, tpir@fpir=x and with a threshold
+    fpir, fnir and tpir@threshold=t.
     threshold : as `verification.evaluate` takes it; of distances, minus theirs.
     Metrics: accuracy (only with folds), accuracy@threshold=best, auc, eer, tpr@far=x, and with a
     threshold fmr@threshold=t, fnmr@threshold=t.
     seed, keys, images, set_name : see `catalogue.Protocol`; of the images that `pairs` names.
     Without pairs, line i is comparison i of the named set.
-    With `pairs` the intervals are by subject.  Without, pairs are drawn as if no two shared a
-    person, which makes intervals too short where they do, and each interval says so.
+    With `pairs` or `claims` the intervals are by subject.  Without, pairs are drawn as if no two
+    shared a person, which makes intervals too short where they do, and each interval says so.
     """
     score, genuine = numbers(score, "score"), labels(genuine)
     fold = None if fold is None else array(fold, "fold")
@@ -75,7 +83,15 @@ def evaluate(
     if fold is None:
         del measured["accuracy"]
     measured[BEST] = best_accuracy(score, genuine)
-    outcomes = PairOutcomes(score=score, genuine=genuine, fold=fold)
+    outcomes: Outcomes = PairOutcomes(score=score, genuine=genuine, fold=fold)
+    told, curves = {}, dict(verification.pictures(score, genuine))
+    if claims is not None:
+        found = scored_claims.searches(score, claims)
+        outcomes = scored_claims.outcomes(score, claims, found)
+        told = {"searches": TWICE if found is None else len(np.unique(claims.probe))}
+        if found is not None:
+            measured |= scored_claims.measures(found, threshold)
+            curves["cmc"] = scored_claims.cmc_columns(found)
     if pairs is not None:
         subject = None if subject is None else identities(subject, len(subject))
         outcomes = verification.outcomes(score, pairs, fold, subject)
@@ -88,10 +104,11 @@ def evaluate(
             "pairs": len(score),
             "genuine": int(genuine.sum()),
             "folds": "none" if fold is None else verification.FOLDS_OF_LIST,
+            **told,
         },
-        curves=verification.pictures(score, genuine),
+        curves=curves,
         outcomes=to_arrays(outcomes),
-        identity=_identity(genuine, fold, pairs, subject, keys, images, set_name),
+        identity=_identity(genuine, fold, pairs, subject, claims, keys, images, set_name),
     )
 
 
@@ -100,13 +117,14 @@ def _identity(
     fold: NDArray[np.integer[Any]] | None,
     pairs: PairSet | None,
     subject: NDArray[np.integer[Any]] | None,
+    claims: Claims | None,
     keys: Names | None,
     images: ArrayLike | None,
     set_name: str | None,
 ) -> SetIdentity:
     """Identity of the comparisons; of scores alone, each is known by its line of the named set."""
     if pairs is None:
-        columns = {"genuine": genuine, "fold": fold}
+        columns = {"genuine": genuine, "fold": fold, **({} if claims is None else asdict(claims))}
         return of_rows(columns, len(genuine), keys=range(len(genuine)), set_name=set_name)
     rows = int(max(pairs.left.max(), pairs.right.max())) + 1 if keys is None else len(keys)
     return of_pairs(pairs, fold, subject, rows, keys=keys, images=images, set_name=set_name)

@@ -50,11 +50,14 @@ def command(
     """AUC, EER, TPR@FAR and the best accuracy of SCORES: 'label score' or 'label score fold'.
 
     Label 1 is genuine, 0 or -1 impostor. The 10-fold accuracy is given only where a third column
-    or the list of --pairs has folds. With --pairs, intervals resample people.
+    or the list of --pairs has folds. With --pairs, intervals resample people; and where lines are
+    'claimed real probe score' or 'claimed model real probe score', which give rank-k and TPIR too.
     """
     held = score_lists.read(scores, distance=distance)
     fold, listed, subject, keys = held.fold, None, None, None
     names = {"manifest": digest(held.genuine, *([] if fold is None else [fold]))}
+    if pairs is not None and held.claims is not None:
+        raise click.UsageError(f"{scores.name} says who is compared: leave --pairs out")
     if pairs is not None:
         compared = pair_list_layouts.read(pairs).pairs
         _same_order(held, scores, compared)
@@ -70,6 +73,7 @@ def command(
         fold,
         pairs=listed,
         subject=subject,
+        claims=held.claims,
         fars=fars,
         threshold=given.of(made),
         keys=keys,
