@@ -42,7 +42,7 @@ def test_a_synthetic_set_gives_its_answer(small: Path, kind: str) -> None:
     known = {k: m for k, m in known["metrics"].items() if m["value"] is not None}
     assert len(known) >= 3
     for name, m in known.items():
-        ends = dict.fromkeys(("low", "high", "interval"))
+        ends = dict.fromkeys(("low", "high", "interval", "people"))
         assert {**found[name], **ends} == {**m, **ends}, name
         assert found[name]["low"] <= m["value"] <= found[name]["high"], name
 
@@ -96,7 +96,7 @@ def test_one_set_compares_every_two_rows() -> None:
     same = (subject[i] == subject[j]) & (subject[i] >= 0)
     found = report.metrics["tpr@far=0.1"]
     assert found.low is not None and found.high is not None and found.low < found.high
-    bare = replace(found, low=None, high=None, interval="")
+    bare = replace(found, low=None, high=None, interval="", people=None)
     assert bare == tpr_at_far(s[same], s[~same], "0.1")
     assert (report.failures.images, report.failures.genuine, report.failures.impostor) == (1, 4, 35)
 
