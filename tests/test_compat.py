@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evalkit.datasets import lfw as lists
 from evalkit.keys import rows_of
-from evalkit.protocols.metrics import compat
+from evalkit.protocols.metrics import compat, eer
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 from evalkit.protocols.metrics.similarity import exact_scores, minus_squared_distances, normalise
 
@@ -226,3 +226,33 @@ def test_the_reference_is_reproduced_fold_by_fold(shared_data: Path, views: str)
         assert got.value == pytest.approx(wanted[name]["mean"], abs=1e-6)
     assert own.value is not None and exact.value is not None
     assert abs(own.value - exact.value) < (4 if views == "flipcat" else 2) / 6000
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.5, 0.8, -np.inf]), min_size=1, max_size=12),
+    st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.5, 0.8, -np.inf]), min_size=1, max_size=12),
+)
+def test_the_equal_error_rates_of_others_lie_around_the_crossing(g, i):
+    """By hand over every threshold: the closest rates, and FVC's two around the crossing."""
+    finite = sorted({s for s in g + i if s > -np.inf}, reverse=True)
+    points = []
+    for t in [np.inf, *finite]:
+        fmr, fnmr = np.mean([s >= t for s in i]), np.mean([s < t for s in g])
+        points.append((fmr, fnmr))
+    closest, upper = compat.eer_closest(g, i), compat.eer_upper(g, i)
+    gaps = [abs(a - b) for a, b in points]
+    near = [(a + b) / 2 for (a, b), gap in zip(points, gaps, strict=True) if gap < min(gaps) + 1e-9]
+    assert closest.value == pytest.approx(near[0])
+    crossing = [p for p in points if p[0] >= p[1] - 1e-12]
+    if not crossing:
+        assert upper.value is None and "failures" in upper.note
+        return
+    before = [p for p in points if p[0] <= p[1] + 1e-12]
+    ends = sorted((sum(p), max(p)) for p in (crossing[0], before[-1]))
+    assert upper.value in [pytest.approx(m) for s, m in ends if s < ends[0][0] + 1e-9]
+    assert upper.value >= eer(g, i).value - 1e-12
+
+
+def test_equal_error_rates_of_one_class_have_no_value():
+    for rule in (compat.eer_closest, compat.eer_upper):
+        assert rule([], [0.5]).value is None and rule([0.5], []).note

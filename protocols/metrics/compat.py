@@ -19,7 +19,7 @@ from scipy.optimize import brentq
 
 from evalkit.arrays import array, labels
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics.curves import roc
+from evalkit.protocols.metrics.curves import Roc, roc
 from evalkit.protocols.metrics.kfold import ThresholdRule, check_folds
 from evalkit.protocols.metrics.operating_point import (
     Rates,
@@ -39,6 +39,7 @@ FACENET_VAL_GRID = np.arange(0, 4, 0.001)
 SPHEREFACE_GRID = np.arange(-10_000, 10_001) / 10_000
 CLCARWIN_GRID = np.arange(-1.0, 1.0, 0.005)
 XQLFW_GRID = np.arange(0, 2, 0.001)
+_ONE_CLASS = "there are no genuine, or no impostor comparisons"
 
 
 def _above(t: Scores) -> Scores:
@@ -267,4 +268,57 @@ def blufr(genuine: ArrayLike, impostor: ArrayLike, far: str | float | Fraction) 
         threshold=t,
         far=false / len(i),
         false_accepts=false,
+    )
+
+
+def eer_closest(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
+    """EER as the mean of FMR and FNMR at the threshold where they are closest.
+
+    bob.measure (eer_threshold, then the half total error rate) and torchmetrics (EER of its ROC).
+    genuine : (G,), impostor : (I,) scores.  Thresholds are the distinct scores and one above all;
+    of equally close ones the highest is taken.  None where a class is empty.
+
+    >>> eer_closest([0.9, 0.8, 0.3], [0.7, 0.2]).value
+    0.41666666666666663
+    """
+    r = roc(genuine, impostor)
+    if not r.genuine or not r.impostor:
+        return Estimate(value=None, n=r.genuine + r.impostor, note=_ONE_CLASS)
+    # |FMR - FNMR| over the common denominator, so that equally close is equal.
+    gap = np.abs(r.false_accepts * r.genuine - (r.genuine - r.true_accepts) * r.impostor)
+    k = int(np.argmin(gap))
+    return _eer_at(r, k, float(r.far[k] + r.fnmr[k]) / 2)
+
+
+def eer_upper(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
+    """EER as the upper end of the FVC's interval: never below the rate where the curves cross.
+
+    FVC2000 [Maio et al., PAMI 24, 2002] and pyeer ("EER high").  Of the highest threshold with
+    FNMR <= FMR and the lowest with FNMR >= FMR, the one with the smaller sum of both rates; there
+    the larger of FMR and FNMR.  genuine : (G,), impostor : (I,) scores.  None where a class is
+    empty, or failures keep FNMR above FMR at every threshold.
+
+    >>> eer_upper([0.9, 0.8, 0.3], [0.7, 0.2]).value
+    0.3333333333333333
+    """
+    r = roc(genuine, impostor)
+    if not r.genuine or not r.impostor:
+        return Estimate(value=None, n=r.genuine + r.impostor, note=_ONE_CLASS)
+    gap = r.false_accepts * r.genuine - (r.genuine - r.true_accepts) * r.impostor
+    k = int(np.searchsorted(gap, 0))
+    if k == len(gap):
+        note = "failures keep FNMR above FMR at every threshold"
+        return Estimate(value=None, n=r.genuine + r.impostor, note=note)
+    above = int(np.searchsorted(gap, 0, "right")) - 1
+    chosen = k if r.far[k] + r.fnmr[k] <= r.far[above] + r.fnmr[above] else above
+    return _eer_at(r, chosen, float(max(r.far[chosen], r.fnmr[chosen])))
+
+
+def _eer_at(r: Roc, k: int, value: float) -> Estimate:
+    return Estimate(
+        value=value,
+        n=r.genuine + r.impostor,
+        threshold=float(r.threshold[k]),
+        far=float(r.far[k]),
+        false_accepts=int(r.false_accepts[k]),
     )
