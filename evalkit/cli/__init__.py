@@ -50,6 +50,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "Is one model better than another? Paired, with p-values.",
         ),
         "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
+        "table": (
+            "evalkit.cli.table",
+            "Any number of reports in one table, ties with the best marked.",
+        ),
         "threshold": (
             "evalkit.cli.threshold",
             "The threshold to deploy for a FAR, with intervals.",

@@ -1,0 +1,99 @@
+"""`evalkit table`: any number of reports in one table, as text, Markdown, CSV or HTML."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from evalkit import report as reports
+from evalkit.cli.options import Command
+from evalkit.cli.parameters import Readable, Writable
+from evalkit.cli.terminal import say, show
+from evalkit.files import whole_file
+from evalkit.verdict.leaderboard import leaderboard
+from evalkit.verdict.leaderboard_formats import FORMATS
+
+_ENDINGS = {".txt": "text", ".md": "markdown", ".csv": "csv", ".html": "html", ".htm": "html"}
+
+
+@click.command(
+    "table",
+    cls=Command,
+    examples=[
+        "evalkit table base.json new.json",
+        "evalkit table base.json new.json --metric accuracy --metric eer -o table.html",
+    ],
+)
+@click.argument(
+    "paths", metavar="REPORT...", type=Readable(beside=".npz", stream=True), nargs=-1, required=True
+)
+@click.option(
+    "--name",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="What to call each report, in order; one name for several sets makes one row.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    metavar="NAME",
+    multiple=True,
+    help="A column, instead of accuracy and TPR@FAR; may be repeated.",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(list(FORMATS)),
+    help="How it is written; else as -o ends, or text.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=Writable(endings=tuple(_ENDINGS)),
+    metavar="FILE",
+    help="Write it here: .txt, .md, .csv or .html.",
+)
+def command(
+    paths: tuple[Path, ...],
+    names: tuple[str, ...],
+    metrics: tuple[str, ...],
+    kind: str | None,
+    out: Path | None,
+) -> None:
+    """Put any number of reports into one table: a row a model, a column a metric.
+
+    A report is called by its file, or by its folder where two files have one name: the reports of
+    a model on several sets, MODEL/SET.json, are one row. In each column the best is marked, and
+    all that a paired test on the same comparisons does not tell from it.
+    """
+    if len(names) > len(paths):
+        raise click.UsageError(f"{len(names)} names for {len(paths)} reports")
+    held = [reports.read(path) for path in paths]
+    called = [*names, *_called(paths)[len(names) :]]
+    sets = [report.identity.set or path.stem for path, report in zip(paths, held, strict=True)]
+    made = FORMATS[kind or (_ENDINGS[out.suffix.lower()] if out else "text")](
+        leaderboard(held, called, sets=sets, metrics=metrics)
+    )
+    if out is None:
+        show(*made.split("\n"))
+        return
+    with whole_file(out) as f:
+        f.write(f"{made}\n".encode())
+    say(f"{len(paths):,} reports written to {out}")
+
+
+def _called(paths: Sequence[Path]) -> list[str]:
+    """Name reports by their files, else by their folders, else by their whole paths."""
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    folders = [path.absolute().parent.name for path in paths]
+    same = Counter(zip(folders, stems, strict=True))
+    return [
+        folder if same[folder, stem] == 1 else str(path)
+        for path, folder, stem in zip(paths, folders, stems, strict=True)
+    ]
