@@ -1,6 +1,10 @@
 """The one pipeline: a list, the vectors of its images, a protocol, and the report of all three.
 
-Every command ends in `evaluate`, and so does `evalkit.evaluate`:
+Every command ends in `evaluate`, and so does `evalkit.evaluate`.  `finished` puts the provenance
+into the report.  In it "manifest" is the digest of what was listed: of the images and subjects of a
+list of pairs (`pairs_of`, `Manifest.digest`) or of a feature file (`vectors.matching`); commands
+with lists of their own (megaface, trillion, ijb, geometry, score) give `identity.digest` of those.
+
 
 >>> import numpy as np
 >>> from evalkit import run
