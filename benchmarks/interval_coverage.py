@@ -1,7 +1,7 @@
 """How often a 95 % interval holds the truth, on scores whose truth is known.
 
     python benchmarks/interval_coverage.py [--trials 400] [--draws 400]
-        [--lists | --searches | --paired]
+        [--lists | --searches]
 
 Scores have effects of the subject and of the image: genuine m + a_i + q_k + q_l + e, impostor
 b_i + b_j + q_k + q_l + e, all normal, so the true TPR at a FAR is a formula.  Each trial draws new
@@ -19,9 +19,8 @@ from scipy.special import ndtr, ndtri
 from evalkit.protocols import blufr, verification
 from evalkit.protocols.metrics import dir_at_fpir
 from evalkit.protocols.uncertainty.intervals import logit_interval, with_intervals
-from evalkit.protocols.uncertainty.paired import differences
 from evalkit.protocols.uncertainty.resampling import metric_draws
-from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
+from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.types import Estimate, Report
 
 
@@ -254,38 +253,6 @@ def blufr_report(rng: np.random.Generator, seed: int) -> Report:
     return blufr.evaluate(x.astype("f4"), subject, trials, far="1e-3", fpir="5e-2", seed=seed)
 
 
-def of_paired(options: argparse.Namespace) -> None:
-    """Print how often two equally good models are called different at p < 0.05, with ties."""
-    names = ("accuracy", "auc", "eer", "tpr@far=1e-1", "tpr@far=1e-2")
-    world = World("", 300, 2, 3.5, 0.6, 0.4, 0.2, 0.5)
-    print(f"two equal models, {options.trials} trials" + "".join(f"{n:>15}" for n in names))
-    for step in (0.0, 0.1, 0.5):
-        rng = np.random.default_rng(options.seed)
-        alarms, inside = [], []
-        for t in range(options.trials):
-            o = pair_list(world, rng)
-            reports = []
-            for _ in range(2):
-                score = o["score"] + rng.normal(0, 0.6, len(o["score"]))
-                reports.append({**o, "score": np.round(score / step) * step if step else score})
-            a, b = (
-                verification.measures(r["score"], r["genuine"], r["fold"], ("1e-1", "1e-2"))
-                for r in reports
-            )
-            gaps = {n: (b[n].value or 0.0) - (a[n].value or 0.0) for n in names}
-            samples = sample_of(reports[0]), sample_of(reports[1])
-            found = differences(*samples, names, gaps, draws=options.draws, seed=t)
-            alarms.append([found[n].p < 0.05 for n in names])
-            inside.append([found[n].low <= 0 <= found[n].high for n in names])
-        print(f"scores rounded to {step or 'nothing'}")
-        print(f"{'  p < 0.05':30}" + "".join(f"{v:15.1%}" for v in np.mean(alarms, axis=0)))
-        print(
-            f"{'  interval of difference':30}"
-            + "".join(f"{v:15.1%}" for v in np.mean(inside, axis=0)),
-            flush=True,
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=400)
@@ -293,15 +260,12 @@ def main() -> None:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--lists", action="store_true", help="pair lists instead of all pairs")
     kind.add_argument("--searches", action="store_true", help="rank-1, TPIR@FPIR and BLUFR")
-    kind.add_argument("--paired", action="store_true", help="two models, with and without ties")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.lists:
         of_pair_lists(options)
     elif options.searches:
         of_searches(options)
-    elif options.paired:
-        of_paired(options)
     else:
         of_all_pairs(options)
 

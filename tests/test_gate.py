@@ -1,5 +1,6 @@
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files as files_of
 from pathlib import Path
@@ -14,9 +15,11 @@ from evalkit.cli import run
 from evalkit.errors import ReportError
 from evalkit.protocols.uncertainty.paired import holm
 from evalkit.report.markdown import escaped, model_card, report_markdown
+from evalkit.report.table import interval_of_points
 from evalkit.types import Estimate, Report
 from evalkit.verdict.ci import github_annotations, verdict_junit, verdict_markdown
 from evalkit.verdict.compare import Comparison, compare
+from evalkit.verdict.differences import differences
 from evalkit.verdict.gate import (
     Rule,
     Ruling,
@@ -177,6 +180,35 @@ def test_a_drop_that_is_significant_alone_is_not_among_many(base_report: Report)
     ]
     assert failed(*(Rule(metric=n) for n in names)) == []
     assert len(failed(*(Rule(metric=n, alpha=0.05) for n in names))) == 1
+
+
+def test_compare_gate_page_and_fixture_say_the_same(
+    base_report: Report,
+    worse_report: Report,
+    tmp_path: Path,
+    evalkit_gate: Callable[..., Verdict | None],
+) -> None:
+    found = compare(base_report, worse_report).differences
+    rulings = {r.rule.metric: r for r in check(worse_report, base_report).rulings}
+    rows = {row.name: row for row in differences([base_report, worse_report])[0].rows}
+    for name, d in found.items():
+        assert rulings[name].p == d.p
+        assert rulings[name].detectable == d.spread.detectable(0.05 / len(found))
+        worst = d.high if name == "eer" else -d.low
+        assert rulings[name].upper == worst
+        assert rows[name].p == f"{d.p:.2g}" and rows[name].test == d.test
+        assert rows[name].interval == interval_of_points(name, d.low, d.high)
+        assert rows[name].worse == (d.p < 0.05)
+    for name, report in (("base", base_report), ("worse", worse_report)):
+        reports.write(report, tmp_path / f"{name}.json")
+    rules = tmp_path / "gates.toml"
+    rules.write_text('[[rule]]\nmetric = "auc"\nmax-drop = 0.05\ntest = "noninferior"\n')
+    worse, base = tmp_path / "worse.json", tmp_path / "base.json"
+    verdict = evalkit_gate(worse, base, rules)
+    assert verdict is not None and verdict.rulings[0].upper == -found["auc"].interval(0.1)[0]
+    rules.write_text(rules.read_text().replace("0.05", "0.001"))
+    with pytest.raises(AssertionError, match="may be worse by"):
+        evalkit_gate(worse, base, rules)
 
 
 def test_paired_needs_outcomes_and_plain_does_not(base_report: Report) -> None:

@@ -121,7 +121,7 @@ def test_decisions_are_counted_and_tested_by_subject(worse: float) -> None:
     gap = float(b.decided.mean() - a.decided.mean())
     d = differences(a, b, ["accuracy"], {"accuracy": gap})["accuracy"]
     lost, gained, _ = decision_difference(a.decided, b.decided)
-    assert (d.lost, d.gained, d.test) == (lost, gained, "subject t test")
+    assert (d.lost, d.gained, d.test) == (lost, gained, "subject bootstrap")
     assert d.mcnemar is None  # everybody is in many comparisons
 
 

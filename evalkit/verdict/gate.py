@@ -39,7 +39,8 @@ class Ruling:
 
     drop : how much worse than the baseline, positive is worse.  upper : the end of its interval at
     the rule's alpha.  p : of the paired test; holm : adjusted for all rules that share 0.05.
-    detectable : the true drop that the paired test finds 4 times in 5.  warning : what the rule
+    detectable : the true drop that the paired test finds 4 times in 5, of rules that share a level
+    where no other drops.  warning : what the rule
     cannot do.
     """
 
@@ -132,8 +133,8 @@ def check(
         why = "no rule"
     adjusted = _adjusted(held, found)
     rulings = tuple(
-        _ruling(rule, report, baseline, found, holm)
-        for rule, holm in zip(held, adjusted, strict=True)
+        _ruling(rule, report, baseline, found, (p, len(adjusted) - adjusted.count(None)))
+        for rule, p in zip(held, adjusted, strict=True)
     )
     said = support({"baseline": baseline, "now": report}, {rule.metric for rule in held})
     return Verdict(rulings, _not_held(held, report, baseline, why), said)
@@ -203,7 +204,11 @@ def _adjusted(rules: Sequence[Rule], found: Comparison) -> list[float | None]:
 
 
 def _ruling(
-    rule: Rule, report: Report, baseline: Report, found: Comparison, adjusted: float | None
+    rule: Rule,
+    report: Report,
+    baseline: Report,
+    found: Comparison,
+    shared: tuple[float | None, int],
 ) -> Ruling:
     m, b = report.metrics.get(rule.metric), baseline.metrics.get(rule.metric)
     value, base = (m.value if m else None), (b.value if b else None)
@@ -225,17 +230,17 @@ def _ruling(
     d = found.differences.get(rule.metric)
     ruling = replace(ruling, drop=drop)
     if d is not None:
-        ruling = _tested(ruling, d, adjusted)
+        ruling = _tested(ruling, d, *shared)
     elif rule.test != "plain":
         why = found.why_unpaired or f"{rule.metric} cannot be resampled"
         raise ReportError(f"no paired test of {rule.metric!r}: {why}", _KEEP_OUTCOMES)
     failures += _broken(ruling, drop, allowed)
-    warning = "" if d is None else _weakness(rule, d, allowed)
+    warning = "" if d is None else _weakness(ruling, d, allowed)
     return replace(ruling, failure="; ".join(failures), warning=warning)
 
 
-def _tested(ruling: Ruling, d: Difference, adjusted: float | None) -> Ruling:
-    """Fill in the paired test of a rule's metric."""
+def _tested(ruling: Ruling, d: Difference, adjusted: float | None, rules: int) -> Ruling:
+    """Fill in the paired test of a rule's metric, which may share its level with other rules."""
     rule = ruling.rule
     low, high = d.interval(rule.level)
     upper = high if rule.direction == "lower" else -low
@@ -246,7 +251,7 @@ def _tested(ruling: Ruling, d: Difference, adjusted: float | None) -> Ruling:
         upper=upper,
         p=_p(rule, d),
         holm=adjusted,
-        detectable=d.spread.detectable(rule.level),
+        detectable=d.spread.detectable(rule.level / (1 if adjusted is None else rules)),
     )
 
 
@@ -270,11 +275,12 @@ def _broken(ruling: Ruling, drop: float, allowed: float) -> list[str]:
     return [f"worse by {points(rule.metric, drop)}, {most} allowed{why}"]
 
 
-def _weakness(rule: Rule, d: Difference, allowed: float) -> str:
+def _weakness(ruling: Ruling, d: Difference, allowed: float) -> str:
     """Warn of a rule that so few people or errors cannot hold."""
-    if rule.test == "paired" and allowed and d.spread.detectable(rule.level) > allowed:
-        smallest = points(rule.metric, d.spread.detectable(rule.level))
-        return f"cannot detect the drop it forbids: {smallest} is the smallest it would"
+    rule, smallest = ruling.rule, ruling.detectable
+    if rule.test == "paired" and allowed and smallest is not None and smallest > allowed:
+        seen = points(rule.metric, smallest)
+        return f"cannot detect the drop it forbids: {seen} is the smallest it would"
     if rule.test == "noninferior" and d.spread.margin(rule.level) > allowed:
         needed = points(rule.metric, d.spread.margin(rule.level))
         return f"an equal model often fails: allow {needed}, or measure on more people"

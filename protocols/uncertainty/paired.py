@@ -1,10 +1,9 @@
 """Paired tests of two models on the same comparisons: one standard error, by subject, a row.
 
 Interval, p and detectable drop are of the same error and the same Student's t.  What both models
-find hard cancels in it.  Accuracy and rank-k are means of decisions: the cluster-robust variance
-of those that changed (`influence`), the limit of ever more draws of people.  TPR@FAR, EER, AUC and
-TPIR find their thresholds in the same people drawn for both, and the difference of the draws
-varies.
+find hard cancels in it.  The same people are drawn for both, each draw finds its thresholds, and
+the difference of the draws varies.  Rank-k is a mean of decisions, without a threshold: the
+cluster-robust variance of those that changed (`influence`), the limit of ever more draws.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import numpy as np
 from scipy.special import bdtr, stdtr, stdtrit
 
 from evalkit.errors import ProtocolError
+from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.uncertainty.influence import Influence, decisions, influence
 from evalkit.protocols.uncertainty.intervals import DRAWS, independent
 from evalkit.protocols.uncertainty.intervals import spread as deviation
@@ -148,9 +148,9 @@ def differences(
     if base.subjects != other.subjects:
         raise ProtocolError(f"{base.subjects} subjects cannot be paired with {other.subjects}")
     names = list(names)
-    decided = [n for n in names if decisions(base, n) is not None]
-    drawn = paired_draws(base, other, [n for n in names if n not in decided], draws, seed)
-    known = [n for n in names if n in drawn or (n in decided and decisions(other, n) is not None)]
+    ranks = [n for n in names if resampling_of(n)[0] == "rank" and decisions(base, n) is not None]
+    drawn = paired_draws(base, other, [n for n in names if n not in ranks], draws, seed)
+    known = [n for n in names if n in drawn or (n in ranks and decisions(other, n) is not None)]
     return {n: _difference(base, other, n, values[n], drawn.get(n), alpha) for n in known}
 
 
@@ -165,7 +165,8 @@ def _difference(
     before, after = influence(base, name), influence(other, name)
     change = after.minus(before) if before is not None and after is not None else None
     people = independent(base, name) or base.subjects if change is None else change.people
-    error, freedom = _error(change, drawn, people)
+    kept = decisions(base, name) is not None
+    error, freedom = _error(change, drawn, people, kept=kept)
     if value:  # where all change alike, nothing varies: room for one who would not
         error = max(error, abs(value) / max(people if change is None else change.nonzero, 1))
     lost, gained, exact = _flipped(base, other, name)
@@ -183,17 +184,23 @@ def _difference(
     )
 
 
-def _error(change: Influence | None, drawn: Floats | None, people: int) -> tuple[float, float]:
+def _error(
+    change: Influence | None, drawn: Floats | None, people: int, *, kept: bool
+) -> tuple[float, float]:
     """Find the standard error of a difference and its degrees of freedom.
 
     Of drawn ones the genuine side has its own freedom, what the impostors add to the variance that
     of all people [Satterthwaite 1946].
+    kept : whether it is a mean of decisions.  Of accuracy the variance is the larger one of the
+    draws, which choose the thresholds of its folds once more, and of the decisions as they are.
     """
     most = max(people - 1.0, 1.0)
     if drawn is None and change is not None:
         return math.sqrt(change.variance), min(change.freedom, most)
     error = deviation(drawn[np.isfinite(drawn)]) if drawn is not None else 0.0
     error *= math.sqrt((people + 1) / max(people - 1, 1))  # exponential weights fall short by it
+    if change is not None and kept:
+        return max(math.sqrt(change.variance), error), min(change.freedom, most)
     if change is None or not error:
         return error, most
     part = min(change.variance / error**2, 1.0)
