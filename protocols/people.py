@@ -19,6 +19,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.all_vs_all import curves_of, rows_by_key
+from evalkit.protocols.at_threshold import errors_of_sets, false_accepts
 from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.metrics import (
     cmc,
@@ -29,7 +30,7 @@ from evalkit.protocols.metrics import (
 )
 from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
-from evalkit.protocols.metrics.operating_point import Rates
+from evalkit.protocols.metrics.operating_point import Rates, Thresholds, given_thresholds
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
@@ -54,6 +55,7 @@ def evaluate(
     enrolled: ArrayLike | None = None,
     template: Enrolment = "max",
     fars: Rates | None = None,
+    threshold: Thresholds = None,
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -74,6 +76,7 @@ def evaluate(
     are not enrolled; tpir@fpir=x with unknowns.  A failed row (not finite) lowers each and never
     raises FAR.  Beyond 2,000,000 impostor pairs, AUC and EER are of 500,000 of them at random, as
     their notes say.  Intervals are by subject.
+    threshold : one or several, chosen elsewhere: adds FMR and FNMR there.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together, or no subject has two images.
     """
@@ -90,6 +93,9 @@ def evaluate(
     pairs, outcomes = _verified(x[known], who, fars, engine)
     measured = pairs | found.metrics()
     outcomes = found.kept(outcomes, subject, known)
+    given = given_thresholds(threshold)
+    counts = false_accepts(given, x[known], who, engine=engine)
+    measured |= errors_of_sets(given, counts, outcomes)
     if keys is not None and len(keys) == len(x):
         outcomes = replace(outcomes, keys=np.array([str(keys[row]) for row in known.tolist()]))
     return Report(

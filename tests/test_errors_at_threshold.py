@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evalkit.protocols import all_vs_all, trillion
+from evalkit.protocols import all_vs_all, megaface, people, trillion
 from evalkit.protocols.metrics import errors_at
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.uncertainty.intervals import clopper_pearson, with_intervals
@@ -114,3 +114,29 @@ def test_searches_among_distractors_are_counted_at_a_threshold(threshold: float)
     once = [(np.full(sample.subjects, SCALE), 0)]
     for name, drawn in metric_draws(sample, names, 1, weights=once).items():
         assert drawn[0] == pytest.approx(got[name].value)
+
+
+def test_a_threshold_is_judged_at_every_number_of_distractors() -> None:
+    x, subject = labelled(2)
+    probe, who, others = x[subject >= 0], subject[subject >= 0], x[subject < 0]
+    sets = {"distractors=50": others[:50], "distractors=120": others}
+    report = megaface.evaluate(probe, who, sets, fars=["1e-2"], threshold=0.4)
+    unit = normalise(probe)
+    for name, distractors in sets.items():
+        p, d = np.indices((len(probe), len(distractors))).reshape(2, -1)
+        score = exact_scores(unit, p, normalise(distractors), d)
+        fmr, fnmr = (report.metrics[f"{n}@threshold=0.4,{name}"] for n in ("fmr", "fnmr"))
+        assert fmr.value == np.mean(score >= 0.4)
+        for m in (fmr, fnmr):
+            assert m.low is not None and m.high is not None and m.value is not None
+            assert m.low <= m.value <= m.high
+
+
+def test_ones_own_people_are_judged_at_a_threshold() -> None:
+    x, subject = labelled(3)
+    known = subject >= 0
+    own = people.evaluate(x[known], subject[known], threshold=0.4).metrics
+    every = all_vs_all.evaluate(x[known], subject[known], threshold=0.4).metrics
+    for name in ("fmr@threshold=0.4", "fnmr@threshold=0.4"):
+        assert own[name].value == every[name].value
+        assert own[name].low is not None

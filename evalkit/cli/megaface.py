@@ -16,6 +16,7 @@ from evalkit.cli.options import Command, checkpoint_option, cluster_option, fars
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Folder, Readable
 from evalkit.cli.terminal import say
+from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
@@ -96,6 +97,7 @@ NAMELESS = (".npy", ".bin")  # files of embeddings that hold no keys
     "--jb-model", type=Readable(), metavar="JB.bin", help="A Joint Bayesian of the devkit."
 )
 @fars_option(megaface.FARS)
+@threshold_options
 @click.option(
     "--devkit-out",
     type=Folder(),
@@ -117,6 +119,7 @@ def command(
     distractor_noises: Path | None,
     jb_model: Path | None,
     fars: tuple[str, ...],
+    given: GivenThresholds,
     devkit_out: Path | None,
     cluster: Cluster | None,
     checkpoint: Path | None,
@@ -163,12 +166,13 @@ def command(
         noises=noises,
         model=model,
         fars=fars,
+        threshold=given.of({}),
         engine=engine,
         distractor_keys={name: each.keys for name, each in lists.items()},
         distractor_images={name: d for name, (_, d) in taken.items() if d is not None},
         set_name=output.set_name(probe_list),
         file=probe_list,
-        provenance=names | source.scored_by(),
+        provenance=names | source.scored_by() | given.provenance(),
     )
     if devkit_out is not None:
         algorithm = files.algorithm(file_ending or "evalkit")

@@ -20,6 +20,7 @@ from evalkit.cli.options import Command, rates_option, subjects_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
+from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
@@ -72,6 +73,7 @@ CONFIDENCE = 0.95
 )
 @vector_options(data=False)
 @rates_option("--far", "A FAR for TPR and threshold, instead of all that the set supports.")
+@threshold_options
 @click.option(
     "--doubtful",
     type=Writable(endings=(".csv",)),
@@ -93,6 +95,7 @@ def command(
     gallery: Path | None,
     template: people.Enrolment,
     fars: tuple[str, ...],
+    given: GivenThresholds,
     doubtful: Path | None,
     page: Path | None,
     output: Output,
@@ -115,9 +118,10 @@ def command(
         enrolled=made.enrolled if gallery is not None else None,
         template=template,
         fars=fars or None,
+        threshold=given.of({}),
         set_name=output.set_name(folder),
         file=subjects,
-        provenance={"data check": made.check(), **source.scored_by()},
+        provenance={"data check": made.check(), **source.scored_by(), **given.provenance()},
     )
     title = f"People: {len(x):,} images of {report.provenance['subjects']:,}, {source.name}"
     done = output.deliver(report, title)

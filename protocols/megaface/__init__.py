@@ -28,10 +28,11 @@ from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
+from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.megaface.devkit import project, roc
 from evalkit.protocols.megaface.noise_lists import CleaningRule, Noises, clean
-from evalkit.protocols.metrics import Rates, rate_texts
+from evalkit.protocols.metrics import Rates, Thresholds, given_thresholds, rate_texts
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.one_to_many import (
@@ -84,6 +85,7 @@ def evaluate(
     noises: Noises | None = None,
     model: JointBayesian | None = None,
     fars: Rates = FARS,
+    threshold: Thresholds = None,
     depths: Sequence[int] = RANKS,
     distractor_keys: Mapping[str, Names] | None = None,
     distractor_images: Mapping[str, ArrayLike] | None = None,
@@ -104,7 +106,8 @@ def evaluate(
     model : score by a devkit Joint Bayesian model instead of the cosine.
     distractor_keys, distractor_images : of each set of distractors, by its parameters.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`; of the probes.
-    fars : see `metrics.rate_texts`; depths : the k of rank-k.
+    fars : see `metrics.rate_texts`; depths : the k of rank-k.  threshold : one or several,
+    chosen elsewhere: adds fmr and fnmr@threshold=t,... of each set.
     ProtocolError where `validate` raises it.
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
     the TPR that the devkit's own curve shows (`devkit.roc.read_off`).  A probe or distractor
@@ -123,6 +126,7 @@ def evaluate(
             "the noise lists' rules are made for cosines, not for a Joint Bayesian model",
             "leave one of them out",
         )
+    given = given_thresholds(threshold)
     found: dict[str, Estimate] = {}
     curves: dict[str, Mapping[str, Sequence[float]]] = {}
     kept: dict[str, NDArray[Any]] = {}
@@ -134,10 +138,11 @@ def evaluate(
             if noises is not None and rule is not None:
                 p, d = clean(probe, subject, x, noises.probe, noises.distractor[name], rule)
                 label = f"{name},cleaned={rule}"
-            search = _searches(*_sides(p, d, model), subject, fars, engine)
+            search = _searches(*_sides(p, d, model), subject, fars, given, engine)
             kept |= to_arrays(search.outcomes, label)
             counted = _ranks(search.rank, label, depths)
             counted |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
+            counted |= {f"{name_at},{label}": m for name_at, m in search.errors.items()}
             counted = with_intervals(counted, search.outcomes, seed=seed)
             curves |= _curves(search, label)
             read, curve = roc.read_off(project(p, model), subject, project(d, model), fars)
@@ -258,6 +263,7 @@ class _Searches:
     rank: NDArray[np.int64]  # from 1; 0 = failed
     distractors: int
     tpr: dict[str, Estimate]
+    errors: dict[str, Estimate]  # at given thresholds, by name
     outcomes: SetOutcomes
 
 
@@ -267,13 +273,16 @@ def _searches(
     distractor: NDArray[np.float32],
     subject: NDArray[np.integer[Any]],
     fars: Sequence[str],
+    thresholds: Sequence[float],
     engine: allpairs.Engine | None,
 ) -> _Searches:
     i, j = ordered_genuine_pairs(subject)
     score = mate_scores(probe, mate, i, j, engine)
     above = allpairs.ranks(probe, distractor, i, score, engine=engine)[0]
     nobody = np.full(len(distractor), -1, np.int32)
-    tail = tail_length(fars, len(probe) * len(distractor))
+    counts = false_accepts(thresholds, probe, subject, distractor, nobody, engine=engine)
+    reached = with_counts(fars, counts, len(probe) * len(distractor))
+    tail = tail_length(reached, len(probe) * len(distractor))
     seen = allpairs.verify(probe, subject, distractor, nobody, fars=fars, count=tail, engine=engine)
     rank, once = np.where(np.isfinite(score), above + 1, 0), i < j
     genuine = i[once], j[once], score[once]
@@ -282,13 +291,15 @@ def _searches(
         subject,
         distractor,
         nobody,
-        fars=fars,
+        fars=reached,
         genuine=genuine,
         ranks=(rank, i),
         top=seen.top,
         engine=engine,
     )
-    return _Searches(i, j, rank, len(distractor), tpr_by_far(score[once], seen), outcomes)
+    tpr = tpr_by_far(score[once], seen)
+    errors = errors_of_sets(thresholds, counts, outcomes)
+    return _Searches(i, j, rank, len(distractor), tpr, errors, outcomes)
 
 
 def _ranks(rank: NDArray[np.int64], label: str, depths: Sequence[int]) -> dict[str, Estimate]:
