@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("jinja2")
+
 from evalkit.cli import run
 from evalkit.errors import ReportError, UnknownMetricError
 from evalkit.protocols import verification
 from evalkit.types import Estimate, Failures, PairSet, Report
 from evalkit.verdict.leaderboard import leaderboard
-from evalkit.verdict.leaderboard_formats import csv_text, markdown, text
+from evalkit.verdict.leaderboard_formats import csv_text, html, markdown, text
 
 ACCURACY = ("", "accuracy")
 
@@ -76,8 +78,10 @@ def test_the_best_its_ties_and_the_worse_are_told_apart(three: list[Report]) -> 
 def test_ten_reports_and_long_names_keep_every_name(three: list[Report]) -> None:
     names = [f"{'a-network-of-our-own-' * (n == 3)}{n}" for n in range(10)]
     board = leaderboard([three[n % 3] for n in range(10)], names)
-    for form in (text, markdown, csv_text):
-        assert all(re.search(rf"^\W*{name}\b", form(board), re.M) for name in names), form
+    for form in (text, markdown, csv_text, html):
+        assert all(
+            re.search(rf"^\W*(<tr><th[^>]*>)?{name}\b", form(board), re.M) for name in names
+        ), form
 
 
 def test_models_by_sets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +128,7 @@ def test_cautions_notes_and_reasons_survive_in_every_format(three: list[Report])
         },
     )
     board = leaderboard([doubtful, three[1]], ["doubtful", "plain"])
-    for form in (text, markdown, csv_text):
+    for form in (text, markdown, csv_text, html):
         shown = form(board)
         for said in ("2 images without a template", "only for show", "too few to say"):
             assert said in shown, (form, said)
@@ -148,11 +152,15 @@ def test_reports_with_nothing_in_common_say_so(three: list[Report]) -> None:
 
 
 def test_a_text_that_a_spreadsheet_would_compute_is_no_formula(three: list[Report]) -> None:
-    made = csv_text(leaderboard(three[:1], ["=cmd|' /C calc'!A0"]))
-    assert made.split("\n")[1].startswith("'=cmd")
+    board = leaderboard(three[:1], ["=cmd|' <b>/C calc'!A0"])
+    assert csv_text(board).split("\n")[1].startswith("'=cmd")
+    assert "&lt;b&gt;" in html(board) and "<b>" not in html(board)
 
 
-@pytest.mark.parametrize(("ending", "begins"), [(".txt", " "), (".md", "| "), (".csv", "name,")])
+@pytest.mark.parametrize(
+    ("ending", "begins"),
+    [(".txt", " "), (".md", "| "), (".csv", "name,"), (".html", "<!doctype html>")],
+)
 def test_the_file_ends_as_its_format(
     folder: Path, tmp_path: Path, ending: str, begins: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from evalkit import __version__
@@ -69,11 +68,6 @@ def page(
     names : of the reports; None numbers them.
     differences : of each other report from the first, as `verdict.differences` finds them.
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as e:
-        raise MissingPackageError("jinja2", "report", "writing the report page") from e
     models = models_of(reports, names)
     if not 1 <= len(models) <= MOST_MODELS:
         raise ReportError(f"{len(models)} reports on one page", f"give one to {MOST_MODELS}")
@@ -82,18 +76,15 @@ def page(
     called = [m.name for m in models]
     first = models[0].report
     figures = [
-        {"title": title, "svg": Markup(inline_svg(figure, kind, _label(title, called)))}  # noqa: S704
+        {"title": title, "svg": inline_svg(figure, kind, _label(title, called))}
         for kind, (_, title) in PICTURES.items()
         if (figure := picture(kind, models)) is not None
     ]
-    text = files("evalkit.report").joinpath("page.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_shown)
-    template = environment.from_string(text)
-    return template.render(
+    return rendered(
+        "page.html",
         title=" and ".join(called),
         protocol=first.protocol,
         protocol_version=first.protocol_version,
-        version=__version__,
         models=[_model(m) for m in models],
         intervals=_intervals(models),
         unit="comparison" if caveat(first) else "subject",
@@ -103,6 +94,21 @@ def page(
         figures=figures,
         hardest=[_pairs(h) for h in hardest(first, images)],
     )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Fill in a template of this room, every text escaped; `version` is evalkit's."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as e:
+        raise MissingPackageError("jinja2", "report", "writing the report page") from e
+    environment = Environment(
+        loader=PackageLoader("evalkit", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+    )
+    return environment.get_template(template).render(version=__version__, **values)
 
 
 def _shown(value: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from evalkit.escaping import laid_out, printable
 from evalkit.report.markdown import escaped, table_of
+from evalkit.report.page import rendered
 from evalkit.report.table import WIDTH, Row, row
 from evalkit.types import Estimate
 from evalkit.verdict.leaderboard import MEANING, Column, Leaderboard, Standing, heading
@@ -68,10 +69,33 @@ def csv_text(board: Leaderboard) -> str:
     return made.getvalue().rstrip("\n")
 
 
+def html(board: Leaderboard) -> str:
+    """Write a leaderboard as one HTML page without network."""
+    heads = [*zip(*board.columns, strict=True)]
+    rows = [
+        {"name": name, "cells": [_html_cell(board, name, column) for column in board.columns]}
+        for name in board.names
+    ]
+    return rendered(
+        "leaderboard.html",
+        title="Reports in one table",
+        head=[head for head in heads if any(head)],
+        rows=rows,
+        notes=[*legend(board), *board.notes()],
+    ).rstrip("\n")
+
+
+def _html_cell(board: Leaderboard, name: str, column: Column) -> dict[str, str]:
+    cell, standing = _spelled(board, name, column), board.standings.get((name, column), "")
+    shown = {"value": cell.value, "interval": cell.interval}
+    return {**shown, "standing": standing, "mark": MARKS.get(standing, "")}
+
+
 FORMATS: dict[str, Callable[[Leaderboard], str]] = {
     "text": text,
     "markdown": markdown,
     "csv": csv_text,
+    "html": html,
 }
 
 
