@@ -29,6 +29,7 @@ from evalkit.protocols.metrics import (
     Thresholds,
     cmc,
     given_thresholds,
+    rank_within,
     rate_texts,
     tpr_estimate,
 )
@@ -88,11 +89,7 @@ def evaluate(
     verified = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
     points = {f"tpr@far={p.far}": _estimate(p, verified) for p in verified.points}
     rank, probes = closed_set_ranks(x, subject, engine)
-    found = cmc(rank, max(RANKS))
-    searched: dict[str, Estimate] = {
-        f"rank-{k}": Estimate(value=float(found[k - 1]) if len(rank) else None, n=len(rank))
-        for k in RANKS
-    }
+    searched = {f"rank-{k}": rank_within(rank, k) for k in RANKS}
     outcomes = set_outcomes(
         x, subject, fars=reached, ranks=(rank, probes), top=verified.top, engine=engine
     )
@@ -110,7 +107,7 @@ def evaluate(
             "flip": flip,
             "gallery": f"first image of each subject by {'row' if order is None else 'key'}",
         },
-        curves=curves_of(x, subject, found, engine),
+        curves=curves_of(x, subject, cmc(rank, max(RANKS)), engine),
         outcomes=to_arrays(outcomes if order is None else _with_rows(outcomes, order)),
         identity=identity,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics import Thresholds, cmc, dir_at_fpir, given_thresholds
+from evalkit.protocols.metrics import Thresholds, cmc, dir_at_fpir, given_thresholds, rank_within
 from evalkit.protocols.metrics import search_errors_at as errors_at
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes
 from evalkit.types import Bools, Estimate, Floats, Ints
@@ -89,16 +89,8 @@ def measures(
     found: SearchOutcomes, threshold: Thresholds = None, fpirs: Sequence[str] = FPIRS
 ) -> dict[str, Estimate]:
     """Rank-k, and of an open set TPIR at each FPIR and the errors at thresholds, by name."""
-    rank, n = found.rank, len(found.rank)
-    rates = cmc(rank, max(RANKS)) if n else np.zeros(max(RANKS))
-    measured = {
-        f"rank-{k}": Estimate(
-            value=float(rates[k - 1]) if n else None,
-            n=n,
-            note="" if n else "there are no searches with a mate",
-        )
-        for k in RANKS
-    }
+    rank = found.rank
+    measured = {f"rank-{k}": rank_within(rank, k) for k in RANKS}
     mate, nonmate = found.mate_score, found.nonmate_score
     if mate is None or nonmate is None or not len(nonmate):
         return measured

@@ -25,6 +25,7 @@ from evalkit.protocols.metrics import (
     cmc,
     dir_at_fpir,
     false_accepts_allowed,
+    rank_within,
     rate_texts,
     tpr_estimate,
 )
@@ -165,11 +166,7 @@ class _Searches:
 
     def metrics(self) -> dict[str, Estimate]:
         """Rank-k, and TPIR@FPIR where there are unknowns."""
-        share = cmc(self.rank, DEPTH)
-        n = len(self.rank)
-        found = {
-            f"rank-{k}": Estimate(value=float(share[k - 1]) if n else None, n=n) for k in RANKS
-        }
+        found = {f"rank-{k}": rank_within(self.rank, k) for k in RANKS}
         if len(self.stranger):
             for x in FPIRS:
                 found[f"tpir@fpir={x}"] = dir_at_fpir(self.mate, self.rank, self.best, x)

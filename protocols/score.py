@@ -20,7 +20,7 @@ from evalkit.protocols import claims as scored_claims
 from evalkit.protocols import verification
 from evalkit.protocols.claims import Claims
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.metrics import Rates, Thresholds, checked_scores
+from evalkit.protocols.metrics import Rates, Thresholds, checked_scores, few_errors
 from evalkit.protocols.metrics.kfold import best_threshold, check_folds
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import Outcomes, PairOutcomes, to_arrays
@@ -139,11 +139,13 @@ def best_accuracy(score: NDArray[np.float64], genuine: NDArray[np.bool_]) -> Est
     accepted = score >= threshold
     impostors = int(np.count_nonzero(~genuine))
     false = int(np.count_nonzero(accepted & ~genuine))
+    errors = int(np.count_nonzero(accepted != genuine))
+    warned = few_errors(errors=errors)
     return Estimate(
-        value=int(np.count_nonzero(accepted == genuine)) / len(score),
+        value=(len(score) - errors) / len(score),
         n=len(score),
         threshold=threshold,
         far=false / impostors if impostors else None,
         false_accepts=false,
-        note="threshold chosen on these pairs: optimistic",
+        note="threshold chosen on these pairs: optimistic" + (f"; {warned}" if warned else ""),
     )

@@ -58,7 +58,7 @@ def test_one_far_by_hand():
     assert (v.n_genuine, v.n_impostor) == (1, 5)
     assert v.points[0].threshold == np.nextafter(0, 1)
     assert (v.points[0].false_accepts, v.points[0].true_accepts, v.points[0].tpr) == (1, 1, 1.0)
-    assert v.points[0].note == "only 1 false accept: unreliable (fewer than 10)"
+    assert v.points[0].note.startswith("only 1 false accept: unreliable (fewer than 10)")
     why = "FAR 1e-2 needs at least 100 impostor comparisons, there are 5"
     assert (v.points[1].threshold, v.points[1].note) == (None, why)
 

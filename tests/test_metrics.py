@@ -13,6 +13,7 @@ from sklearn.metrics import det_curve, roc_auc_score, roc_curve
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics
 from evalkit.protocols.allpairs.results import operating_point
+from evalkit.protocols.metrics.kfold import kfold_accuracy
 
 INF = float("inf")
 # Few distinct values make ties; -inf is a failed comparison.
@@ -141,7 +142,7 @@ def test_tpr_at_far_is_the_lowest_threshold_with_far_at_most_x(g, i, far):
     if e.threshold > np.finfo(float).min:  # else everything that can be is accepted
         lower = np.nextafter(e.threshold, -INF)
         assert Fraction(accepted(i, lower), len(i)) > x
-    assert ("fewer than 10" in e.note) == (x * len(i) < 10)
+    assert ("false accept" in e.note) == (x * len(i) < 10)
 
 
 @given(SCORES, SCORES, FARS)
@@ -167,15 +168,42 @@ def test_far_is_read_as_a_decimal_not_as_a_float():
 def test_a_note_says_on_how_many_false_accepts_a_rate_rests():
     tied = metrics.tpr_at_far([0.9, 0.5], [0.5] * 200 + [0.1] * 200, "0.1")
     assert (tied.value, tied.far) == (0.5, 0)
-    assert tied.note == "only 0 false accepts: unreliable (fewer than 10)"
-    assert metrics.tpr_at_far([0.9], np.arange(200.0), "0.05").note == ""
-    one = metrics.tpr_at_far([0.9], np.arange(200.0), "0.005").note
+    assert tied.note.startswith("only 0 false accepts: unreliable (fewer than 10)")
+    genuine = np.linspace(100, 300, 40)
+    assert metrics.tpr_at_far(genuine, np.arange(200.0), "0.05").note == ""
+    one = metrics.tpr_at_far(genuine, np.arange(200.0), "0.005").note
     assert one == "only 1 false accept: unreliable (fewer than 10)"
+
+
+def test_a_note_says_which_errors_are_few():
+    genuine, impostor = np.append(np.full(99, 2.0), 0.0), np.append(np.full(99, 0.5), 2.5)
+    miss, accept = (
+        f"only 1 {what}: unreliable (fewer than 10)" for what in ("miss", "false accept")
+    )
+    perfect = metrics.auc([1.0], [0.0]), metrics.eer([1.0], [0.0])
+    for m in perfect:
+        assert m.note == "; ".join(f"only 0 {k}: unreliable (fewer than 10)" for k in KINDS)
+    assert metrics.tpr_at_far(genuine, impostor, "0.1").note == f"{accept}; {miss}"
+    assert metrics.eer(genuine, impostor).note == f"{accept}; {miss}"
+    swapped = np.arange(200.0)
+    for m in (metrics.auc(swapped, swapped), metrics.eer(swapped, swapped)):
+        assert m.note == ""
+    ranks = np.append(np.ones(99, int), 2)
+    assert [metrics.rank_within(ranks, k).note for k in (1, 2)] == [
+        miss,
+        miss.replace("1 miss", "0 misses", 1),
+    ]
+    folds = kfold_accuracy(np.tile([1.0, 0.0], 20), np.tile([True, False], 20), np.arange(40) // 20)
+    assert folds.note == "only 0 errors: unreliable (fewer than 10)"
+    assert metrics.errors_at(genuine, impostor, 1.0)["fnmr@threshold=1.0"].note == miss
+
+
+KINDS = ("false accepts", "misses")
 
 
 @pytest.mark.parametrize("count", range(1, 13))
 def test_every_way_to_a_threshold_warns_below_ten_false_accepts_alike(count):
-    impostor, genuine = np.arange(100.0), np.array([150.0, 99.0, 60.0])
+    impostor, genuine = np.arange(100.0), np.append(np.zeros(20), [150.0, 99.0, 60.0])
     far = f"{count}e-2"
     whole = metrics.tpr_at_far(genuine, impostor, far)
     text = "only 1 false accept" if count == 1 else f"only {count} false accepts"
@@ -185,7 +213,7 @@ def test_every_way_to_a_threshold_warns_below_ten_false_accepts_alike(count):
     with pytest.raises(ProtocolError, match=f"allows {count} false accepts"):
         metrics.tpr_of_highest(far, genuine, impostor[::-1][:count], 100)
     accepted = int((genuine >= whole.threshold).sum())
-    point = operating_point(far, 3, 100, whole.threshold, count, accepted)
+    point = operating_point(far, 23, 100, whole.threshold, count, accepted)
     assert (point.threshold, point.tpr, point.note) == (whole.threshold, whole.value, whole.note)
 
 
@@ -199,8 +227,8 @@ def test_all_may_be_accepted_but_failures():
 
 @pytest.mark.parametrize(("far", "few"), [("9e-2", True), ("0.1", False)])
 def test_ten_false_accepts_are_enough_and_nine_are_few(far, few):
-    e = metrics.tpr_at_far([200.0], np.arange(100.0), far)
-    assert (e.value, e.false_accepts) == (1, 9 if few else 10)
+    e = metrics.tpr_at_far([200.0] * 10 + [0.0] * 10, np.arange(100.0), far)
+    assert (e.value, e.false_accepts) == (0.5, 9 if few else 10)
     assert ("9" in e.note) == few and bool(e.note) == few
 
 

@@ -9,7 +9,7 @@ from html import escape
 
 from evalkit.escaping import laid_out, printable
 from evalkit.protocols.metrics.operating_point import (
-    FEW_FALSE_ACCEPTS,
+    FEW_ERRORS,
     few_false_accepts,
     threshold_text,
 )
@@ -18,8 +18,9 @@ from evalkit.protocols.uncertainty.intervals import WITHOUT_PEOPLE
 from evalkit.types import Estimate, Report
 
 WIDTH = 80  # columns of a terminal
+FEW_PEOPLE = 100  # fewer do not rule out that one in thirty is hardly recognised
 _MOST_MEANINGS, _MOST_NAMES = 6, 3  # below a table
-_FEW = f"fewer than {FEW_FALSE_ACCEPTS} false accepts: unreliable"
+_FEW = f"fewer than {FEW_ERRORS} false accepts: unreliable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +156,7 @@ def footnotes(report: Report) -> list[str]:
 
 def below_columns(report: Report) -> list[str]:
     """Say below any table what no column says: its intervals, failed images, what metrics mean."""
-    lines = [f"95 % intervals {caveat(report)}"] if caveat(report) else []
+    lines = [f"95 % intervals {why}" for why in (caveat(report), _few_people(report)) if why]
     if failed := failures(report):
         keys = report.failures.keys
         shown = ", ".join(keys[:3]) + (", ..." if report.failures.images > 3 else "")
@@ -220,6 +221,13 @@ def caveat(report: Report) -> str:
     """Say what is wrong with a report's intervals; empty where they are by subject."""
     ignorant = any(m.interval.endswith(WITHOUT_PEOPLE) for m in report.metrics.values())
     return f"by comparison: {WITHOUT_PEOPLE}" if ignorant else ""
+
+
+def _few_people(report: Report) -> str:
+    """Say why a report's intervals are wide; empty where none is of fewer than a hundred people."""
+    counted = [m.people for m in report.metrics.values() if m.people and m.low is not None]
+    fewest = min(counted, default=FEW_PEOPLE)
+    return f"leave room for one person unseen beside {fewest}" if fewest < FEW_PEOPLE else ""
 
 
 def spelled(name: str, value: float, sign: str = "") -> str:

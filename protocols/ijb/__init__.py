@@ -255,11 +255,7 @@ def identify(
                     insightface_tpir(found.mate, found.impostor, found.nonmate, fpir)
                 )
     rank = np.concatenate([found.rank for found in searched])
-    hits = {k: int(((rank >= 1) & (rank <= k)).sum()) for k in depths}
-    measured = {
-        f"rank-{k}": Estimate(value=hits[k] / len(rank) if len(rank) else None, n=len(rank))
-        for k in depths
-    }
+    measured = {f"rank-{k}": metrics.rank_within(rank, k) for k in depths}
     measured |= {name: _mean(of) for name, of in by_fpir.items()}
     measured |= {
         name: replace(_mean(of), threshold=of[0].threshold) for name, of in at_threshold.items()

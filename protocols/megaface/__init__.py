@@ -32,7 +32,7 @@ from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_c
 from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.megaface.devkit import project, roc
 from evalkit.protocols.megaface.noise_lists import CleaningRule, Noises, clean
-from evalkit.protocols.metrics import Rates, Thresholds, given_thresholds, rate_texts
+from evalkit.protocols.metrics import Rates, Thresholds, given_thresholds, rank_within, rate_texts
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.one_to_many import (
@@ -303,9 +303,7 @@ def _searches(
 
 
 def _ranks(rank: NDArray[np.int64], label: str, depths: Sequence[int]) -> dict[str, Estimate]:
-    n = len(rank)
-    hits = {k: np.count_nonzero((rank >= 1) & (rank <= k)) for k in depths}
-    return {f"rank-{k}@{label}": Estimate(value=hits[k] / n, n=n) for k in depths}
+    return {f"rank-{k}@{label}": rank_within(rank, k) for k in depths}
 
 
 def _curves(search: _Searches, label: str) -> dict[str, Mapping[str, Sequence[float]]]:

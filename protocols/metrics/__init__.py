@@ -18,6 +18,7 @@ from evalkit.protocols.metrics.operating_point import (
     errors_at,
     exact_rate,
     false_accepts_allowed,
+    few_errors,
     few_false_accepts,
     given_thresholds,
     rate_text,
@@ -30,7 +31,7 @@ from evalkit.protocols.metrics.operating_point import (
     tpr_estimate,
     tpr_of_highest,
 )
-from evalkit.protocols.metrics.ranks import cmc, mate_rank
+from evalkit.protocols.metrics.ranks import cmc, mate_rank, rank_within
 
 __all__ = [
     "Det",
@@ -47,9 +48,11 @@ __all__ = [
     "errors_at",
     "exact_rate",
     "false_accepts_allowed",
+    "few_errors",
     "few_false_accepts",
     "given_thresholds",
     "mate_rank",
+    "rank_within",
     "rate_text",
     "rate_texts",
     "roc",

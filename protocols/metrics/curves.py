@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from evalkit.protocols.metrics.operating_point import checked_scores
+from evalkit.protocols.metrics.operating_point import checked_scores, few_errors
 from evalkit.protocols.metrics.record import Metric
 from evalkit.types import Estimate
 
@@ -121,7 +121,8 @@ def auc(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
     genuine : (G,), impostor : (I,) scores.
     A tie counts half [Mann and Whitney 1947; Bamber 1975], except that a failed genuine comparison
     wins nothing, not even against a failed impostor one.  Exact: whole numbers, one division.
-    None where a class is empty.
+    None where a class is empty.  Misses are here the genuine comparisons that some impostor
+    reaches, false accepts the impostors that reach some genuine one; a warning below ten.
 
     >>> auc([0.9, 0.4], [0.4, 0.1]).value
     0.875
@@ -132,7 +133,12 @@ def auc(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
     ok = g[np.isfinite(g)]
     below = np.searchsorted(i, ok, "left").sum(dtype=np.int64)
     not_above = np.searchsorted(i, ok, "right").sum(dtype=np.int64)
-    return Estimate(value=(int(below) + int(not_above)) / (2 * len(g) * len(i)), n=len(g) + len(i))
+    accepts = len(i) - int(np.searchsorted(i, g.min(), "left"))
+    return Estimate(
+        value=(int(below) + int(not_above)) / (2 * len(g) * len(i)),
+        n=len(g) + len(i),
+        note=few_errors(false_accepts=accepts, misses=int(np.count_nonzero(g <= i[-1]))),
+    )
 
 
 def eer(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
@@ -142,7 +148,8 @@ def eer(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
     Without ties between the classes every step of the ROC is horizontal or vertical, so the value
     is an observed rate; within a tie it is interpolated, as AUC's "half" does.  `threshold` is the
     highest one whose FAR is at least its FNMR; `far` is what was realised there.  None where a
-    class is empty, or where failures keep FNMR above FAR at every threshold.
+    class is empty, or where failures keep FNMR above FAR at every threshold; a warning in `note`
+    below ten false accepts or misses at that threshold.
 
     >>> eer([0.9, 0.8, 0.3], [0.7, 0.2, 0.1]).value
     0.3333333333333333
@@ -165,6 +172,7 @@ def eer(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
         threshold=float(r.threshold[k]),
         far=b / r.impostor,
         false_accepts=b,
+        note=few_errors(false_accepts=b, misses=r.genuine - int(r.true_accepts[k])),
     )
 
 

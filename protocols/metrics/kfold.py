@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import array, labels, numbers
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics.operating_point import checked_scores
+from evalkit.protocols.metrics.operating_point import checked_scores, few_errors
 from evalkit.types import Estimate
 
 # (T,) training scores in ascending order and their labels -> threshold
@@ -83,6 +83,7 @@ def kfold_accuracy(
 
     scores, genuine, fold, rule : see `decisions`.  ProtocolError where `check_folds` raises it.
     Accuracy of a fold = pairs decided rightly / pairs; a failed pair is rejected.
+    A warning in `note` below ten errors.
     `folds` has them in order; `standard_error` is their sample deviation (divisor F-1) over
     sqrt(F).
     Source: LFW, README and results page of the site [Huang et al. 2007].
@@ -96,6 +97,7 @@ def kfold_accuracy(
         n=len(right),
         standard_error=deviation / math.sqrt(len(accuracy)),
         folds=tuple(accuracy),
+        note=few_errors(errors=int(np.count_nonzero(~right))),
     )
 
 

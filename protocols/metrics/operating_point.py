@@ -22,7 +22,7 @@ from evalkit.arrays import numbers, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.types import Estimate
 
-FEW_FALSE_ACCEPTS = 10  # fewer do not say what the next sample of impostors would let through
+FEW_ERRORS = 10  # fewer do not say what the next sample would let through, or miss
 _RATE = re.compile(r"-?[0-9./]{1,30}([eE][+-]?[0-9]{1,3})?")
 
 
@@ -142,7 +142,7 @@ def tpr_at_far(genuine: ArrayLike, impostor: ArrayLike, far: str | float) -> Est
 
     far : x as decimal text, "1e-3".  Ties: impostors that share the score at the border are all
     rejected, so the realised `far` may be below x.  None with the reason where x N < 1 or there is
-    no genuine comparison; a warning in `note` below ten false accepts.
+    no genuine comparison; a warning in `note` below ten false accepts, or misses.
 
     >>> tpr_at_far([0.9, 0.35, 0.2], [0.1, 0.2, 0.3, 0.4], "0.25").value
     0.6666666666666666
@@ -181,10 +181,29 @@ def few_false_accepts(count: int) -> str:
     >>> few_false_accepts(1), few_false_accepts(10)
     ('only 1 false accept: unreliable (fewer than 10)', '')
     """
-    if count >= FEW_FALSE_ACCEPTS:
-        return ""
-    some = f"{count} false accept{'' if count == 1 else 's'}"
-    return f"only {some}: unreliable (fewer than {FEW_FALSE_ACCEPTS})"
+    return few_errors(false_accepts=count)
+
+
+def few_errors(
+    *, false_accepts: int | None = None, misses: int | None = None, errors: int | None = None
+) -> str:
+    """Warning of a number that fewer than ten errors of a kind decide; empty from ten on.
+
+    None : a kind that does not count.  errors : of both kinds together.
+
+    >>> few_errors(false_accepts=30, misses=1)
+    'only 1 miss: unreliable (fewer than 10)'
+    """
+    kinds = (
+        (false_accepts, "false accept", "false accepts"),
+        (misses, "miss", "misses"),
+        (errors, "error", "errors"),
+    )
+    return "; ".join(
+        f"only {count} {one if count == 1 else several}: unreliable (fewer than {FEW_ERRORS})"
+        for count, one, several in kinds
+        if count is not None and count < FEW_ERRORS
+    )
 
 
 def tpr_estimate(
@@ -215,7 +234,9 @@ def tpr_estimate(
         threshold=threshold,
         far=false_accepts / impostor,
         false_accepts=false_accepts,
-        note=few_false_accepts(false_accepts) if genuine else f"there are no {mates}",
+        note=few_errors(false_accepts=false_accepts, misses=genuine - true_accepts)
+        if genuine
+        else f"there are no {mates}",
     )
 
 
@@ -271,7 +292,7 @@ def error_estimates(
             value=missed / genuine if genuine else None,
             n=genuine,
             threshold=threshold,
-            note="" if genuine else "there are no genuine comparisons",
+            note=few_errors(misses=missed) if genuine else "there are no genuine comparisons",
         ),
     }
 

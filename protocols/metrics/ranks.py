@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import numbers, whole_numbers
 from evalkit.errors import ProtocolError
+from evalkit.protocols.metrics.operating_point import few_errors
+from evalkit.types import Estimate
 
 
 def mate_rank(scores: ArrayLike, mate: ArrayLike) -> NDArray[np.int64]:
@@ -41,3 +43,18 @@ def cmc(rank: ArrayLike, depth: int) -> NDArray[np.float64]:
         raise ProtocolError(f"ranks have shape {r.shape}", "expected one dimension")
     hits = np.bincount(r[(r >= 1) & (r <= depth)], minlength=depth + 1)[1 : depth + 1]
     return np.cumsum(hits) / (len(r) or np.nan)
+
+
+def rank_within(rank: ArrayLike, k: int) -> Estimate:
+    """Rank-k: the share of probes with rank 1..k, as element k-1 of `cmc`.
+
+    rank : as `cmc` takes it.  None without probes; a warning in `note` below ten misses.
+
+    >>> rank_within([1, 1, 3, 0], 3).note
+    'only 1 miss: unreliable (fewer than 10)'
+    """
+    n = len(whole_numbers(rank, "rank"))
+    value = float(cmc(rank, k)[k - 1])
+    if not n:
+        return Estimate(value=None, n=0, note="there are no searches with a mate")
+    return Estimate(value=value, n=n, note=few_errors(misses=round((1 - value) * n)))
