@@ -195,7 +195,8 @@ def test_every_number_of_every_size_has_its_interval() -> None:
     probe = rng.normal(size=(12, 8))[subject] + 0.8 * rng.normal(size=(48, 8))
     others = rng.normal(size=(300, 8))
     sizes = {"distractors=50": others[:50], "distractors=300": others}
-    report = megaface.evaluate(probe.astype(np.float32), subject, sizes, fars=["1e-2"])
+    probe, sizes = normalise(probe), {name: normalise(d) for name, d in sizes.items()}
+    report = megaface.evaluate(probe, subject, sizes, fars=["1e-2"])
     devkits = [name for name in report.metrics if name.endswith(",rule=devkit")]
     assert len(report.metrics) == 8 and len(devkits) == 2
     for name, m in report.metrics.items():
@@ -290,3 +291,27 @@ def test_a_threshold_is_that_of_the_size_named() -> None:
         assert point["threshold_low"] < point["threshold"] < point["threshold_high"]
     with pytest.raises(ReportError, match=r"did you mean 'tpr@far=1e-2,distractors=[39]0'"):
         operating_point(report, "1e-2")
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_ranks_of_vectors_of_several_lengths_are_the_devkits_beside_ours(depth: int) -> None:
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(8), 3)
+    x = rng.integers(-6, 7, (24, 5)) + 4 * rng.integers(-3, 4, (8, 5))[who]
+    d = rng.integers(-9, 10, (40, 5))
+    name = "distractors=40"
+    report = megaface.evaluate(x.astype("f4"), who, {name: d.astype("f4")}, depths=[depth])
+    own = -((x[:, None] - x) ** 2).sum(axis=2)
+    other = -((x[:, None] - d) ** 2).sum(axis=2)
+    i, j = np.nonzero((who[:, None] == who) & ~np.eye(24, dtype=bool))
+    by_hand = np.mean((other[i] > own[i, j][:, None]).sum(axis=1) < depth)
+    theirs = report.metrics[f"rank-{depth}@{name},rule=devkit"]
+    assert theirs.value == by_hand != report.metrics[f"rank-{depth}@{name}"].value
+    assert theirs.note.startswith("distances of vectors as given")
+    assert theirs.low is not None and theirs.low <= by_hand
+    if depth == 1:
+        sides = (devkit.project(each.astype("f4")) for each in (x, d))
+        probe, distractor = sides
+        assert devkit.evaluate(probe, who, distractor).cmc[1][0] == pytest.approx(by_hand)
+    unit = megaface.evaluate(normalise(x), who, {name: normalise(d)}, depths=[depth])
+    assert f"rank-{depth}@{name},rule=devkit" not in unit.metrics

@@ -51,6 +51,8 @@ def test_embeddings_from_elsewhere_give_one_json_document(small: Set) -> None:
         "rank-10@distractors=30",
         "tpr@far=1e-2,distractors=30",
         "tpr@far=1e-2,distractors=30,rule=devkit",
+        "rank-1@distractors=30,rule=devkit",
+        "rank-10@distractors=30,rule=devkit",
     }
     assert report["metrics"]["rank-1@distractors=30"]["n"] == 80
 

@@ -45,7 +45,7 @@ from evalkit.protocols.one_to_many import (
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.protocols.uncertainty.outcomes import SetOutcomes, to_arrays
+from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, to_arrays
 from evalkit.types import Estimate, Progress, Report, SetIdentity
 
 NAME = "megaface"
@@ -110,8 +110,9 @@ def evaluate(
     chosen elsewhere: adds fmr and fnmr@threshold=t,... of each set.
     ProtocolError where `validate` raises it.
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
-    the TPR that the devkit's own curve shows (`devkit.roc.read_off`).  A probe or distractor
-    without a template (NaN) is never accepted and never outranks a mate; its own searches all miss.
+    the TPR that the devkit's own curve shows (`devkit.roc.read_off`), and where vectors are not of
+    one length the rank-k by its score.  A probe or distractor without a template (NaN) is never
+    accepted and never outranks a mate; its own searches all miss.
     Outcomes of each set are a part (`outcomes.parts_of`) under its parameters.
     """
     probe = fused(probe, flip, "probes")
@@ -132,6 +133,7 @@ def evaluate(
     kept: dict[str, NDArray[Any]] = {}
     for name, x in distractors.items():
         beside: list[dict[str, Estimate]] = []
+        lengths = _as_given(probe, x) if model is None else ""
         rules: Sequence[CleaningRule] = noises.rules if noises else ()
         for rule in (None, *rules):
             p, d, label = probe, x, name
@@ -152,6 +154,9 @@ def evaluate(
                 for far, m in read.items()
             }
             curves[f"roc@{label},rule=devkit"] = {"far": curve[0], "tpr": curve[1]}
+            if lengths:
+                ranks = _ranks_as_given(p, d, subject, f"{label},rule=devkit", depths, seed, engine)
+                counted |= {n: replace(m, note=lengths.lstrip("; ")) for n, m in ranks.items()}
             beside.append(counted)
         # A number and what cleaning makes of it stand next to each other.
         for same in zip(*(each.items() for each in beside), strict=True):
@@ -304,6 +309,31 @@ def _searches(
 
 def _ranks(rank: NDArray[np.int64], label: str, depths: Sequence[int]) -> dict[str, Estimate]:
     return {f"rank-{k}@{label}": rank_within(rank, k) for k in depths}
+
+
+def _ranks_as_given(
+    probe: NDArray[Any],
+    distractor: NDArray[Any],
+    subject: NDArray[np.integer[Any]],
+    label: str,
+    depths: Sequence[int],
+    seed: int,
+    engine: allpairs.Engine | None,
+) -> dict[str, Estimate]:
+    """Rank-k by minus the squared distance of vectors as given, the devkit's score, exactly."""
+    x, y = project(probe), project(distractor)
+    one_x, one_y = np.ones_like(x.constant), np.ones_like(y.constant)
+    looked = np.column_stack([2 * x.vector, x.constant, one_x])
+    mates, others = (
+        np.column_stack([side.vector, one, side.constant]) for side, one in ((x, one_x), (y, one_y))
+    )
+    i, j = ordered_genuine_pairs(subject)
+    score = mate_scores(looked, mates, i, j, engine)
+    above = allpairs.ranks(looked, others, i, score, engine=engine)[0]
+    rank = np.where(np.isfinite(score), above + 1, 0)
+    who = np.unique(subject, return_inverse=True)[1]
+    found = SearchOutcomes(rank=rank, rank_subject=who[i])
+    return with_intervals(_ranks(rank, label, depths), found, seed=seed)
 
 
 def _curves(search: _Searches, label: str) -> dict[str, Mapping[str, Sequence[float]]]:
