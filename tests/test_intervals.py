@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import optimize
+from scipy.special import ndtr
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics, verification
@@ -624,3 +626,25 @@ def test_subject_draws_are_wider_than_pair_draws_where_people_differ() -> None:
     ].std()
     by_pair = metric_draws(sample_of(o), ["tpr@far=1e-2"], 300)["tpr@far=1e-2"].std()
     assert by_subject > 1.5 * by_pair
+
+
+def test_few_people_some_of_them_hardly_recognised_are_covered() -> None:
+    """Of 30 people one in twenty scores like a stranger; the spread of draws held EER in 68 %."""
+    rng, held = np.random.default_rng(0), []
+    who = np.repeat(np.arange(30), 6)
+    o = {"genuine": np.arange(600) < 180, "left": np.arange(600), "right": np.arange(600)}
+    impostor = np.arange(420)
+    o["left_subject"] = np.append(who, impostor % 30)
+    o["right_subject"] = np.append(who, (impostor + 1 + impostor // 30) % 30)
+    mean, goat = 5.0, 2.5
+    crossing = optimize.brentq(
+        lambda t: 0.95 * ndtr(t - mean) + 0.05 * ndtr(t - goat) - ndtr(-t), 0, 5
+    )
+    for seed in range(60):
+        own = np.where(rng.random(30) < 0.05, goat, mean)
+        o["score"] = np.append(own[who], np.zeros(420)) + rng.normal(size=600)
+        g, i = o["score"][o["genuine"]], o["score"][~o["genuine"]]
+        m = with_intervals({"eer": metrics.eer(g, i)}, o, draws=60, seed=seed)["eer"]
+        assert m.low is not None and m.high is not None
+        held.append(m.low <= ndtr(-crossing) <= m.high)
+    assert np.mean(held) > 0.92
