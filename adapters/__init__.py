@@ -22,7 +22,7 @@ from evalkit.adapters.devices import OnDevices
 from evalkit.adapters.onnx.model import OnnxModel
 from evalkit.adapters.torch import programs
 from evalkit.adapters.torch.model import TorchModel, import_torch
-from evalkit.errors import ModelError
+from evalkit.errors import ModelError, UndeclaredInputError
 from evalkit.files import as_path
 from evalkit.types import InputSpec
 
@@ -56,8 +56,8 @@ def load(
     model : `x.onnx`; TorchScript `x.pt`; `torch.export` program `x.pt2`; one of NETWORKS, with
     weights=FILE; `package.module:factory`, a callable that returns a `torch.nn.Module` or an
     Adapter; a plug-in's name or `name:rest`.
-    spec : the input that the model needs; else `preset`, else the side-car `x.evalkit.toml`.
-    A model without any of them is a ModelError: nothing is guessed.
+    spec : the input that the model needs; else `preset`, else the side-car `x.evalkit.toml`, else
+    an ONNX file's metadata.  A model without any of them is an UndeclaredInputError.
     device : auto, cpu, cuda, cuda:1, tensorrt; "auto" takes a GPU where the runtime offers one; a
     GPU that does not start is an error. Several with commas: a process on each.
     options : those of the adapter, e.g. output="embedding", allow_cpu=True.
@@ -136,8 +136,8 @@ def _file(model: str) -> Path:
 
 def _declared(spec: InputSpec | None, model: str) -> InputSpec:
     if spec is None:
-        raise ModelError(
-            f"nothing says what {Path(model).name} wants to be fed, and evalkit does not guess",
+        raise UndeclaredInputError(
+            f"nothing says what {Path(model).name} wants to be fed",
             f"add --preset {'|'.join(presets.PRESETS)}, or --input-size, --color, --mean and --std,"
             f" or write {presets.sidecar(Path(model)).name}",
         )

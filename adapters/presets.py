@@ -157,6 +157,50 @@ def describe(spec: InputSpec) -> str:
     )
 
 
+def usual(spec: InputSpec) -> InputSpec:
+    """Give the preset that feeds the same but for rounding, such as 128 for 127.5; else `spec`."""
+    if spec in PRESETS.values():
+        return spec
+    return next((known for known in PRESETS.values() if alike(known, spec)), spec)
+
+
+def alike(a: InputSpec, b: InputSpec) -> bool:
+    """Whether two specs differ by less than anybody could measure, such as 127.5 and 128."""
+    same = replace(a, mean=b.mean, std=b.std) == b
+    means = all(abs(m - n) <= 1 for m, n in zip(a.mean, b.mean, strict=True))
+    return same and means and all(abs(s / t - 1) <= 0.01 for s, t in zip(a.std, b.std, strict=True))
+
+
+def options(spec: InputSpec) -> str:
+    """Spell a spec as options: the nearest preset of its crop, and what differs from it.
+
+    >>> options(replace(PRESETS["adaface"], std=(128.0,) * 3))
+    '--preset adaface --std 128'
+    """
+
+    def changes(name: str) -> list[str]:
+        base = PRESETS[name]
+        shape = "x".join(map(str, spec.size))
+        mean, std = (",".join(f"{v:.9g}" for v in _short(of)) for of in (spec.mean, spec.std))
+        said = {"size": f"--input-size {shape}", "color": f"--color {spec.color}"}
+        said |= {"mean": f"--mean {mean}", "std": f"--std {std}"}
+        said |= {"layout": f"--layout {spec.layout}"}
+        return [text for part, text in said.items() if getattr(spec, part) != getattr(base, part)]
+
+    near = [name for name, known in PRESETS.items() if known.crop == spec.crop] or list(PRESETS)
+    best = min(near, key=lambda name: len(changes(name)))
+    return " ".join([f"--preset {best}", *changes(best)])
+
+
+def name(spec: InputSpec) -> str:
+    """Name a spec: its preset, else everything that it decides."""
+    return next((n for n, known in PRESETS.items() if known == spec), describe(spec))
+
+
+def _short(values: tuple[float, ...]) -> tuple[float, ...]:
+    return values[:1] if len(set(values)) == 1 else values
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         held = tomllib.loads(path.read_text(encoding="utf-8"))

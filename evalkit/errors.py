@@ -3,6 +3,7 @@
 EvalkitError                 the message says what was given and expected; `hint` what to do
     DataError                images, lists, archives, embeddings made elsewhere
     ModelError               a model that cannot be loaded, fed or trusted
+        UndeclaredInputError nothing says how it is fed: no option, preset, side-car or metadata
     FeatureStoreError        evalkit's own feature file: another key, another version, damaged
     ProtocolError            arrays that do not fit together or cannot support the number asked for
     ReportError              a report, baseline or rules file that cannot be read or compared
@@ -45,6 +46,10 @@ class DataError(EvalkitError):
 
 class ModelError(EvalkitError):
     """A model that cannot be loaded, fed or trusted."""
+
+
+class UndeclaredInputError(ModelError):
+    """A model of which nothing says how it is fed."""
 
 
 class FeatureStoreError(EvalkitError):

@@ -20,6 +20,7 @@ from evalkit.types import PairSet
 
 OFFICIAL = {
     "lfw_pairs.txt.gz": "ea42330c62c92989f9d7c03237ed5d591365e89b3e649747777b70e692dc1592",
+    "lfw_dev_train.txt.gz": "1d454dada7dfeca0e7eab6f65dc4e97a6312d44cf142207be28d688be92aabfa",
 }
 
 

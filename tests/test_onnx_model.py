@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from evalkit import adapters
 from evalkit.adapters.onnx import session
 from evalkit.adapters.presets import PRESETS, build, resolve
-from evalkit.errors import ModelError
+from evalkit.errors import ModelError, UndeclaredInputError
 from evalkit.types import InputSpec
 
 pytest.importorskip("onnxruntime")
@@ -163,7 +163,7 @@ def test_a_gpu_that_is_not_there_is_an_error_unless_allowed(tmp_path: Path) -> N
 
 def test_nothing_is_guessed(tmp_path: Path) -> None:
     path = small_models.save(tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match="evalkit does not guess"):
+    with pytest.raises(UndeclaredInputError, match="nothing says what"):
         adapters.load(str(path))
 
 

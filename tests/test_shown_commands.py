@@ -39,7 +39,7 @@ SMALLER = {
 # Reports that a page takes for granted; a copy of what it has just made stands in.
 BEFORE = {"old.json": "new.json", "before.json": "geometry.json"}
 NOT_RUN = {
-    "evalkit lfw --model model.onnx --preset arcface": "fetches LFW",
+    "evalkit lfw --model model.onnx": "fetches LFW",
     "evalkit lfw --model model.onnx --preset sphereface --recipe sphereface": "fetches LFW",
     "evalkit embed --model model.onnx --preset arcface --data photos.zip --align mydetector "
     "faces.h5": "a detector that a plug-in brings",
@@ -70,7 +70,7 @@ def model(path: Path) -> None:
     )
     opset = [h.make_opsetid("", 17)]
     onnx.save(h.make_model(graph, opset_imports=opset, ir_version=9), path)
-    Path("model.evalkit.toml").write_text('preset = "arcface"\n')
+    Path("model.evalkit.toml").write_text('[input]\npreset = "arcface"\n')
 
 
 def picture(person: np.ndarray) -> bytes:

@@ -1,10 +1,10 @@
-"""Input specs in the metadata of ONNX files: the keys `evalkit.*` of `metadata_props`."""
+"""What ONNX files say of their input: the keys `evalkit.*` of their metadata, and its shape."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evalkit.adapters.onnx import session
 from evalkit.adapters.onnx.digest import digest
@@ -44,3 +44,20 @@ def _value(name: str, text: str, model: str) -> Any:
         wanted = "112x96" if name == "size" else "127.5, or three numbers with commas"
         raise ModelError(f"{model} has {PREFIX}{name} {text!r} in its metadata", f"as {wanted}")
     return text
+
+
+def input_shape(
+    path: Path,
+) -> tuple[tuple[int, int] | None, Literal["nchw", "nhwc"] | None]:
+    """Size (height, width) and layout that the file declares; None for what it leaves open."""
+    opened = _opened(path)
+    flags = session.training_flags(opened)
+    shapes = [i.shape for i in opened.get_inputs() if i.name not in flags and len(i.shape) == 4]
+    if not shapes:
+        return None, None
+    shape = shapes[0][1:]
+    layout: Literal["nchw", "nhwc"] | None = None
+    if shape[0] == 3 or shape[2] == 3:
+        layout = "nchw" if shape[0] == 3 else "nhwc"
+    h, w = shape[:2] if layout == "nhwc" else shape[1:]
+    return ((h, w) if isinstance(h, int) and isinstance(w, int) else None), layout

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
 from evalkit.cli.options import Command, cluster_option, quiet_option
 from evalkit.cli.parameters import Writable
@@ -33,7 +34,10 @@ def command(choice: EmbeddingChoice, cluster: Cluster | None, views: int, featur
     if features.suffix.lower() not in (".h5", ".hdf5"):
         raise click.UsageError(f"{features} has no suffix .h5: a feature file is HDF5")
     source = choice.images.find()
-    adapter = choice.model.load()
+    adapter = choice.model.if_declared()
+    if adapter is None:
+        choice = spec_trial.declared(choice, source, source.manifest())
+        adapter = choice.model.load()
     store = choice.embed(adapter, source, source.manifest(), views, path=features, cluster=cluster)
     n, _, dim = store.features.shape
     show(f"{features}: {n:,} images, {views} x {dim}, {int(store.failed.sum())} failed")

@@ -29,7 +29,7 @@ from evalkit.protocols.recipes.side_by_side import side_by_side
     "lfw",
     cls=Command,
     examples=[
-        "evalkit lfw --model model.onnx --preset arcface",
+        "evalkit lfw --model model.onnx",
         "evalkit lfw --features F.npy --keys K.txt --out report.json",
         "evalkit lfw --features F.npy --keys K.txt --recipe all",
     ],
@@ -54,6 +54,8 @@ def command(
 
     --recipe all shows every published system's recipe on the same vectors.
     With a model and no --data, LFW is fetched once from its site (68 MB) and aligned.
+    Where nothing declares how the model is fed, it is tried on View 1, and the line that declares
+    it is printed.
     """
     every = source.recipe_name == ALL
     kept = output.out or output.gate or output.json_path
@@ -73,7 +75,7 @@ def command(
         compared = lists.official_pairs() if pairs is None else lists.read_pairs(pairs)
     manifest, comparisons = compared.resolve()
     if source.features is None and data is None:
-        adapter = source.choice.model.load()
+        adapter = source.choice.model.if_declared()
         made = source.embed(adapter, _fetched(), manifest, lfw_images.landmarks())
     else:
         made = source.vectors(manifest, held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import images, run
+from evalkit.cli import spec_trial
 from evalkit.cli.options import Command, checkpoint_option, cluster_option, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Folder, Readable
@@ -268,7 +270,10 @@ def _embedded(
     """Embed the listed images: the probes', then all distractors', each into its feature file."""
     own = source.choice.images.find()
     other = own if distractor_data is None else images.find(distractor_data)
-    adapter = source.choice.model.load()
+    adapter = source.choice.model.if_declared()
+    if adapter is None:
+        source = replace(source, choice=spec_trial.declared(source.choice, own, own.manifest()))
+        adapter = source.choice.model.load()
     takes: list[Take] = []
     provenance: dict[str, Any] = {}
     for name, keys, found in (("probes", probes, own), ("distractors", distractors, other)):

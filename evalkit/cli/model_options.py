@@ -21,7 +21,7 @@ from evalkit.cli.output import bar
 from evalkit.cli.parameters import FileKind, Readable, Size
 from evalkit.cli.terminal import say, show
 from evalkit.embedding import embedder
-from evalkit.errors import DataError, ModelError
+from evalkit.errors import DataError, ModelError, UndeclaredInputError
 from evalkit.escaping import printable
 from evalkit.images import ImageSource, alignment, landmarks
 from evalkit.images.landmarks import Landmarks
@@ -71,6 +71,13 @@ class ModelChoice:
         spec = presets.resolve(self.model, self.preset, **self.given)
         return adapters.load(self.model, spec=spec, **self.options)
 
+    def if_declared(self) -> adapters.Adapter | None:
+        """Load the adapter; None where nothing declares how it is fed."""
+        try:
+            return self.load()
+        except UndeclaredInputError:
+            return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageChoice:
@@ -107,7 +114,10 @@ class ImageChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingChoice:
-    """A model, its images, and how these are fed to it."""
+    """A model, its images, and how these are fed to it.
+
+    found : how its input spec was found, where nothing declares one.
+    """
 
     model: ModelChoice
     images: ImageChoice
@@ -115,6 +125,7 @@ class EmbeddingChoice:
     workers: int | None
     verify: bool
     cache_size: int | None
+    found: str = ""
 
     def embed(
         self,

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from evalkit.adapters import Adapter
 from evalkit.adapters.presets import PRESETS, describe
+from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
 from evalkit.cli.options import features_options, flip_option, received_as, rows_option
 from evalkit.cli.terminal import say
@@ -71,7 +72,7 @@ class VectorSource:
         """
         if self.features is not None:
             return self._read(self.features, manifest)
-        adapter = self.choice.model.load()
+        adapter = self.choice.model.if_declared()
         found = self.choice.images.find() if images is None else images
         return self.embed(adapter, found, manifest or found.manifest(), of_set, cluster)
 
@@ -92,18 +93,27 @@ class VectorSource:
 
     def embed(
         self,
-        adapter: Adapter,
+        adapter: Adapter | None,
         images: ImageSource,
         manifest: Manifest,
         of_set: Landmarks | None = None,
         cluster: Cluster | None = None,
     ) -> Vectors:
-        """Embed the manifest's images, and their mirror images where these are fused."""
+        """Embed the manifest's images, and their mirror images where these are fused.
+
+        adapter : None where nothing declares how the model is fed; then it is tried on the images.
+        """
+        choice = self.choice
+        if adapter is None:
+            choice = spec_trial.declared(choice, images, manifest, of_set)
+            adapter = choice.model.load()
         taken = fed(self.recipe, adapter.spec)
         views = 1 if self.how.fusion == "none" else 2
-        store = self.choice.embed(adapter, images, manifest, views, of_set=of_set, cluster=cluster)
+        store = choice.embed(adapter, images, manifest, views, of_set=of_set, cluster=cluster)
         made = matching.embedded(store, manifest, adapter.spec.crop)
-        marks = self.choice.images.landmarks
+        if choice.found:
+            taken["spec"] = choice.found
+        marks = choice.images.landmarks
         if marks is not None:
             taken["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"
         return made.told(taken)

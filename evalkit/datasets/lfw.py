@@ -1,6 +1,7 @@
 """Labeled Faces in the Wild: its lists of pairs, and the lists made in their image.
 
-The official list of View 2 ships with evalkit, byte for byte as the site has it.
+The official lists of View 2 and of View 1's training ship with evalkit, byte for byte as the site
+has them.
 """
 
 from __future__ import annotations
@@ -52,8 +53,17 @@ def subject(image: str) -> str:
 
 def official_pairs() -> PairList:
     """View 2: 6,000 pairs in ten folds, 7,701 images of 4,281 people."""
-    held = files("evalkit.datasets") / "data" / "lfw_pairs.txt.gz"
-    return parse_pairs(gzip.decompress(held.read_bytes()).decode(), "pairs.txt")
+    return _shipped("lfw_pairs.txt.gz", "pairs.txt")
+
+
+def development_pairs() -> PairList:
+    """View 1's training part: 2,200 pairs without folds, for choosing and never for measuring."""
+    return _shipped("lfw_dev_train.txt.gz", "pairsDevTrain.txt")
+
+
+def _shipped(name: str, source: str) -> PairList:
+    held = files("evalkit.datasets") / "data" / name
+    return parse_pairs(gzip.decompress(held.read_bytes()).decode(), source)
 
 
 def errata(pairs: PairList) -> NDArray[np.bool_]:

@@ -13,13 +13,13 @@ from PIL import Image
 from scipy.special import ndtri
 
 from evalkit.adapters import Adapter, calling
-from evalkit.adapters.presets import PRESETS
-from evalkit.errors import ModelError
+from evalkit.adapters.presets import PRESETS, alike, usual
+from evalkit.errors import DataError, ModelError
 from evalkit.images import Picture
-from evalkit.images.alignment import TEMPLATES
 from evalkit.types import Floats, InputSpec
 
 Load = Callable[[InputSpec], Adapter]
+Faces = Callable[[InputSpec], Picture]
 
 # (pixel - mean) / std on 0..255: -1..1, 0..1, untouched, ImageNet's in RGB order
 NORMALISATIONS = (
@@ -29,7 +29,7 @@ NORMALISATIONS = (
     (PRESETS["imagenet"].mean, PRESETS["imagenet"].std),
 )
 SIZES = ((112, 112), (112, 96), (160, 160))
-_CROPS = {size: crop for crop, (size, _) in TEMPLATES.items()}
+CROPS = {known.size: known.crop for known in PRESETS.values()}
 DRAWS, LEVEL = 1000, 0.95
 _NEGLIGIBLE = 0.05  # of d': 127.5 or 128, a filter's rounding; nobody's accuracy changes by it
 _SEPARATES = 1.0  # a d' below this is no face recognition
@@ -125,17 +125,10 @@ def candidates(declared: InputSpec) -> list[InputSpec]:
             m, s = mean, std
             if color == "bgr" and (mean, std) in NORMALISATIONS:
                 m, s = (m[2], m[1], m[0]), (s[2], s[1], s[0])
-            spec = replace(declared, color=color, mean=m, std=s)
-            if not any(_alike(spec, other) for other in found):
+            spec = usual(replace(declared, color=color, mean=m, std=s))
+            if not any(alike(spec, other) for other in found):
                 found.append(spec)
     return found
-
-
-def _alike(a: InputSpec, b: InputSpec) -> bool:
-    """Whether two specs differ by less than anybody could measure, such as 127.5 and 128."""
-    same = replace(a, mean=b.mean, std=b.std) == b
-    near = np.abs(np.subtract(a.mean, b.mean)) <= 1, np.abs(np.divide(a.std, b.std) - 1) <= 0.01
-    return bool(same and near[0].all() and near[1].all())
 
 
 def compare_specs(
@@ -144,6 +137,8 @@ def compare_specs(
     images: Picture,
     progress: Callable[[int, int], None] = lambda done, total: None,
     seed: int = 0,
+    of_size: Faces | None = None,
+    sizes: Sequence[tuple[int, int]] = SIZES,
 ) -> list[SpecTrial]:
     """Feed a model in every likely way and compare how well it tells people apart, best first.
 
@@ -155,10 +150,12 @@ def compare_specs(
     A spec is worse where it is behind the best by more than z standard errors (`DRAWS` draws of
     people, the same for all specs) and by 0.05; z is the 95 % point, two-sided, divided among the
     comparisons [Bonferroni].
-    The other sizes are tried with the best of the colours and normalisations.
+    The other `sizes` are tried with the best of the colours and normalisations, on what `of_size`
+    makes of the images, or refuses by a DataError; None: as `resized` does.
     """
     specs = candidates(declared)
-    total = len(specs) + len(SIZES) - 1
+    others = [size for size in sizes if size != declared.size]
+    total = len(specs) + len(others)
     weights = np.random.default_rng(seed).multinomial(
         len(images) // 2, np.full(len(images) // 2, 2 / len(images)), DRAWS
     )
@@ -168,11 +165,14 @@ def compare_specs(
         progress(len(made), total)
     taken = [(float(d[0]), k) for k, (_, d) in enumerate(made) if d is not None]
     best = made[max(taken)[1]][0] if taken else declared
-    for size in SIZES:
-        if size != declared.size:
-            spec = replace(best, size=size, crop=_CROPS.get(size, best.crop))
-            made.append((spec, _separations(load, spec, resized(images, size), weights)))
-            progress(len(made), total)
+    for size in others:
+        spec = replace(best, size=size, crop=CROPS.get(size, best.crop))
+        try:
+            brought = resized(images, size) if of_size is None else of_size(spec)
+            made.append((spec, _separations(load, spec, brought, weights)))
+        except DataError:
+            made.append((spec, None))
+        progress(len(made), total)
     return _ranked(made)
 
 

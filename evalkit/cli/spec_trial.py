@@ -1,0 +1,119 @@
+"""The trial of input specs on a command's own images, where nothing declares how MODEL is fed."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit import adapters
+from evalkit.adapters import calling, presets
+from evalkit.adapters.onnx import declared as of_onnx
+from evalkit.cli.output import bar
+from evalkit.cli.terminal import say
+from evalkit.embedding import development, found_spec
+from evalkit.embedding.input_check import Faces, SpecTrial
+from evalkit.errors import DataError, ModelError, UndeclaredInputError
+from evalkit.images import ImageSource
+from evalkit.images.landmarks import Landmarks
+from evalkit.types import InputSpec, Manifest
+
+if TYPE_CHECKING:
+    from evalkit.cli.model_options import EmbeddingChoice, ModelChoice
+
+PEOPLE = 100
+_FEW = 8  # images by which it is seen whether an adapter heeds its spec
+
+
+def declared(
+    choice: EmbeddingChoice,
+    source: ImageSource,
+    manifest: Manifest,
+    of_set: Landmarks | None = None,
+) -> EmbeddingChoice:
+    """Declare the spec that a trial on the images finds, and say so on stderr.
+
+    of_set : landmarks that come with the images.  UndeclaredInputError where too few people are
+    among the images, ModelError where no spec separates them.
+    """
+    model = str(choice.model.model)
+    try:
+        sample = development.choose(source, manifest, PEOPLE)
+    except DataError as e:
+        raise UndeclaredInputError(
+            f"nothing says what {Path(model).name} wants to be fed, and to try it {e.message}",
+            f"add --preset {'|'.join(presets.PRESETS)}, or {e.hint.removeprefix('give ')}",
+        ) from e
+    trials = tried(choice, source, sample, of_set)
+    found = found_spec.best(trials, Path(model).name, str(sample))
+    say(f"input spec {found.told}", f"declare it: {presets.options(found.spec)}")
+    return replace(choice, model=with_spec(choice.model, found.spec), found=found.told)
+
+
+def tried(
+    choice: EmbeddingChoice,
+    source: ImageSource,
+    sample: development.Development,
+    of_set: Landmarks | None = None,
+) -> list[SpecTrial]:
+    """Try every likely spec on the sample."""
+    path = Path(str(choice.model.model))
+    shape = of_onnx.input_shape(path) if path.suffix.lower() == ".onnx" else (None, None)
+    chosen = source.select(sample.keys)
+    size = chosen.read(0).shape[:2]
+    with bar("trying", "spec") as progress:
+        return found_spec.try_specs(
+            lambda spec: fed(choice.model, spec),
+            faces(choice, chosen, of_set),
+            shape,
+            (size[0], size[1]),
+            progress,
+        )
+
+
+def faces(choice: EmbeddingChoice, chosen: ImageSource, of_set: Landmarks | None = None) -> Faces:
+    """Bring images to a spec as the command would."""
+    return lambda spec: development.pixels(choice.images.fitted(chosen, spec, of_set), spec)
+
+
+def with_spec(model: ModelChoice, spec: InputSpec) -> ModelChoice:
+    """Declare a spec; the model was loaded before, so the user was asked whether it may run."""
+    given = {**asdict(spec), "mean": list(spec.mean), "std": list(spec.std)}
+    return replace(model, preset=None, given=given, trust=True)
+
+
+def fed(model: ModelChoice, spec: InputSpec) -> adapters.Adapter:
+    """Load the model for a spec, also where its adapter brings its own."""
+    adapter = with_spec(model, spec).load()
+    return adapter if adapter.spec == spec else Refed(adapter, spec)
+
+
+class Refed:
+    """An adapter that brings its own spec, fed by another one as far as it heeds its `spec`.
+
+    ModelError where it does not; but other colours can be had from any, by exchanging channels.
+    """
+
+    def __init__(self, adapter: adapters.Adapter, spec: InputSpec) -> None:
+        self.adapter, self.spec, self.dim = adapter, spec, adapter.dim
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn (N, H, W, 3) RGB uint8 into (N, D) float32."""
+        own = self.adapter.spec
+        if replace(self.spec, color=own.color) == own:
+            return calling.embed(self.adapter, np.ascontiguousarray(images[..., ::-1]))
+        few = calling.embed(self.adapter, images[:_FEW])
+        try:
+            self.adapter.spec = self.spec
+            if not np.array_equal(few, calling.embed(self.adapter, images[:_FEW]), equal_nan=True):
+                return calling.embed(self.adapter, images)
+        except AttributeError:
+            pass
+        finally:
+            with contextlib.suppress(AttributeError):
+                self.adapter.spec = own
+        raise ModelError("the adapter brings its own input spec and heeds no other")

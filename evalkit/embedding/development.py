@@ -1,0 +1,83 @@
+"""Development images: two of each person, on which a model's input spec is tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from evalkit.datasets import lfw
+from evalkit.errors import DataError
+from evalkit.images import ImageSource, Picture
+from evalkit.keys import canonical
+from evalkit.types import InputSpec, Manifest
+
+FEWEST = 20  # people; with fewer hardly any two specs can be told apart
+WANTED = (
+    f"two images or more of at least {FEWEST} people, a folder a person, or an InsightFace .bin"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Development:
+    """Images of P people.
+
+    keys : 2 P names; those at 2 i and 2 i + 1 show one person.  of : which images these are.
+    """
+
+    keys: tuple[str, ...]
+    of: str
+
+    def __str__(self) -> str:
+        n = len(self.keys) // 2
+        return f"{n} genuine and {2 * n * (n - 1):,} impostor pairs of {n} people, {self.of}"
+
+
+def choose(source: ImageSource, manifest: Manifest, people: int) -> Development:
+    """Choose two images each of up to `people` people, evenly spread.
+
+    Those of LFW's View 1 where it has enough of them among the images, for there models are to be
+    chosen; else of the manifest's subjects, which are then the people that are measured.
+    DataError where there are two images of fewer than `FEWEST`.
+    """
+    found, of = _view_1(source), "LFW's View 1"
+    if len(found) < FEWEST:
+        found, of = _subjects(manifest), "of the images at hand"
+    if len(found) < FEWEST:
+        raise DataError(f"there are two images of {len(found)} people", f"give {WANTED}")
+    spread = np.linspace(0, len(found) - 1, min(people, len(found))).astype(int)
+    return Development(tuple(key for k in spread for key in found[k]), of)
+
+
+def _view_1(source: ImageSource) -> list[tuple[str, str]]:
+    """Find the first genuine pair of View 1 of each person, as far as its images are there."""
+    named = {"/".join(canonical(key).split("/")[-2:]): key for key in source.keys}
+    listed, found = lfw.development_pairs(), dict[str, tuple[str, str]]()
+    for left, right, genuine in zip(listed.left, listed.right, listed.genuine, strict=True):
+        a, b = named.get(canonical(left)), named.get(canonical(right))
+        if genuine and a is not None and b is not None:
+            found.setdefault(lfw.subject(left), (a, b))
+    return list(found.values())
+
+
+def _subjects(manifest: Manifest) -> list[tuple[str, str]]:
+    """Find the first two images of each subject."""
+    order = np.argsort(manifest.subject, kind="stable")
+    subject = manifest.subject[order]
+    start = np.flatnonzero((subject >= 0) & np.append(True, subject[1:] != subject[:-1]))
+    pairs = [order[o : o + 2] for o in start if o + 1 < len(order) and subject[o + 1] == subject[o]]
+    return [(manifest.keys[a], manifest.keys[b]) for a, b in pairs]
+
+
+def pixels(source: ImageSource, spec: InputSpec) -> Picture:
+    """Read all images of a source: (N, H, W, 3) uint8; DataError where one has not the size."""
+    faces = []
+    for row, key in enumerate(source.keys):
+        image, size = source.read(row), spec.size
+        if image.shape[:2] != size:
+            raise DataError(
+                f"{key} is {image.shape[0]}x{image.shape[1]}, the model wants {size[0]}x{size[1]}",
+                "give aligned crops, or --landmarks, --align, or --resize, which only squashes",
+            )
+        faces.append(image)
+    return np.stack(faces)

@@ -1,0 +1,103 @@
+"""Input specs found by trial, where nothing declares how a model is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from evalkit.adapters import presets
+from evalkit.embedding.input_check import (
+    CROPS,
+    SIZES,
+    Faces,
+    Load,
+    SpecTrial,
+    compare_specs,
+    separates,
+)
+from evalkit.errors import DataError, ModelError
+from evalkit.types import InputSpec
+
+_FIRST = presets.PRESETS["arcface"]
+Size = tuple[int, int]
+Layout = Literal["nchw", "nhwc"]
+_LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSpec:
+    """The best of the specs that were tried.
+
+    trials : all of them, best first.  told : which, its lead over the next, and on what images.
+    """
+
+    spec: InputSpec
+    trials: Sequence[SpecTrial]
+    told: str
+
+
+def try_specs(
+    load: Load,
+    faces: Faces,
+    declared: tuple[Size | None, Layout | None],
+    own: Size,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[SpecTrial]:
+    """Feed a model of which nothing is declared in every likely way, best first.
+
+    load, faces : make the model and its images for a spec; ModelError and DataError where they
+    cannot, of which the first is raised where no size and layout will do.
+    declared : size and layout that the model's file tells.  own : size of the images.
+    """
+    size, layout = declared
+    reason: ModelError | DataError | None = None
+    sizes = list(dict.fromkeys((*SIZES, own))) if size is None else [size]
+    for each in sizes:
+        for order in _LAYOUTS if layout is None else (layout,):
+            crop = CROPS.get(each, _FIRST.crop)
+            start = InputSpec(
+                size=each,
+                color=_FIRST.color,
+                mean=_FIRST.mean,
+                std=_FIRST.std,
+                layout=order,
+                crop=crop,
+            )
+            try:
+                images = faces(start)
+                load(start)
+            except (ModelError, DataError) as e:
+                reason = reason or e
+                continue
+            others = SIZES if size is None else ()
+            return compare_specs(
+                load, presets.usual(start), images, progress, of_size=faces, sizes=others
+            )
+    raise reason or DataError("there is no size to try")
+
+
+def best(trials: Sequence[SpecTrial], model: str, on: str) -> FoundSpec:
+    """Choose the spec that separates best; ModelError where none separates people.
+
+    model : its name.  on : what the images were.  One that cannot be told from it is named too.
+    """
+    first, *rest = trials
+    if not separates(trials):
+        raise ModelError(
+            f"nothing says what {model} wants to be fed, and in none of {len(trials)} ways tried "
+            f"does it tell people apart (best d' {first.d_prime or 0:.2f}; {on})",
+            "a trained face model and aligned images? --preset NAME declares it without a trial",
+        )
+    told = f"found by trial: {presets.name(first.spec)}, d' {first.d_prime:.2f}"
+    equal = [t for t in rest if t.verdict == "as good"]
+    tried = [t for t in rest if t.d_prime is not None]
+    if equal:
+        names = ", ".join(
+            f"{presets.name(t.spec)} ({t.behind:.2f} ± {t.error:.2f} behind)" for t in equal
+        )
+        told += f", which cannot be told from {names}"
+    elif tried:
+        told += f", {tried[0].behind:.2f} ± {tried[0].error:.2f} ahead of "
+        told += presets.name(tried[0].spec)
+    return FoundSpec(first.spec, trials, f"{told}; {on}")

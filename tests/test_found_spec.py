@@ -1,0 +1,205 @@
+"""A bare model is fed by the spec that a trial on development images finds, and it is said."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evalkit.adapters import presets
+from evalkit.cli import run
+from evalkit.datasets import lfw
+from evalkit.embedding import development, found_spec
+from evalkit.errors import DataError, ModelError
+from evalkit.images import encoded
+from evalkit.keys import subjects_of
+from evalkit.types import InputSpec, Manifest
+
+sys.path.insert(0, str(Path(__file__).parent))
+PEOPLE, SIZE = 40, 8
+
+
+def faces(noise: float = 25.0) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    own = rng.normal(127.5, 45, (PEOPLE, SIZE, SIZE)).repeat(2, axis=0)
+    images = rng.normal(127.5, 45, (2 * PEOPLE, SIZE, SIZE, 3))
+    images[..., 2] = own + rng.normal(0, noise, own.shape)  # only blue tells people apart
+    return images.clip(0, 255).astype(np.uint8)
+
+
+class Blue:
+    """A model that looks at its first channel, of images of one size in one layout."""
+
+    dim = 12
+
+    def __init__(self, spec: InputSpec) -> None:
+        if (spec.size, spec.layout) != ((SIZE, SIZE), "nhwc"):
+            raise ModelError(f"no {spec.size} {spec.layout}")
+        self.spec = spec
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        x = images[..., ::-1] if self.spec.color == "bgr" else images
+        x = (x - np.array(self.spec.mean)) / self.spec.std
+        return x[..., 0].reshape(len(x), -1)[:, : self.dim].astype(np.float32)
+
+
+def of_size(spec: InputSpec) -> np.ndarray:
+    if spec.size != (SIZE, SIZE):
+        raise DataError("of another size")
+    return faces()
+
+
+def test_size_layout_and_colours_are_found() -> None:
+    trials = found_spec.try_specs(Blue, of_size, (None, None), (SIZE, SIZE))
+    found = found_spec.best(trials, "m", "40 people")
+    assert (found.spec.size, found.spec.layout, found.spec.color) == ((8, 8), "nhwc", "bgr")
+    assert found.told.startswith("found by trial: 8x8 bgr nhwc") and "40 people" in found.told
+
+
+def test_what_no_size_can_load_is_the_first_reason() -> None:
+    with pytest.raises(DataError, match="of another size"):
+        found_spec.try_specs(Blue, of_size, (None, None), (112, 112))
+    with pytest.raises(ModelError, match=r"no \(8, 8\) nchw"):
+        found_spec.try_specs(Blue, of_size, ((SIZE, SIZE), "nchw"), (SIZE, SIZE))
+
+
+def test_two_specs_that_cannot_be_told_apart_are_both_named() -> None:
+    class Deaf(Blue):
+        def embed(self, images: np.ndarray) -> np.ndarray:
+            return images[..., 2].reshape(len(images), -1)[:, :12].astype(np.float32) - 127.5
+
+    trials = found_spec.try_specs(Deaf, of_size, (None, None), (SIZE, SIZE))
+    told = found_spec.best(trials, "m", "faces").told
+    assert "which cannot be told from 8x8" in told and "0.00 ± 0.00 behind" in told
+
+
+def test_a_model_that_tells_nobody_apart_stops() -> None:
+    class Collapsed(Blue):
+        def embed(self, images: np.ndarray) -> np.ndarray:
+            return np.ones((len(images), 12), np.float32)
+
+    trials = found_spec.try_specs(Collapsed, of_size, (None, None), (SIZE, SIZE))
+    with pytest.raises(ModelError, match=r"in none of \d+ ways tried does it tell people apart"):
+        found_spec.best(trials, "m", "faces")
+
+
+def test_view_1_goes_before_the_people_at_hand() -> None:
+    listed = lfw.development_pairs()
+    assert (len(listed), int(listed.genuine.sum())) == (2200, 1100)
+    known = sorted({*listed.left, *listed.right})
+    source = encoded([f"lfw/{key}" for key in known], lambda row: b"")
+    manifest = Manifest(source.keys, subjects_of(source.keys))
+    view_1 = development.choose(source, manifest, 100)
+    assert view_1.of == "LFW's View 1" and len(view_1.keys) == 200
+    assert len({lfw.subject(key) for key in view_1.keys}) == 100
+    genuine = {frozenset(p) for p in zip(listed.left, listed.right, strict=True)}
+    pairs = zip(view_1.keys[::2], view_1.keys[1::2], strict=True)
+    assert all(frozenset(k.removeprefix("lfw/") for k in pair) in genuine for pair in pairs)
+    own = encoded([f"P{k // 3}/{k}.png" for k in range(90)], lambda row: b"")
+    at_hand = development.choose(own, own.manifest(), 25)
+    assert at_hand.of == "of the images at hand" and len(at_hand.keys) == 50
+    assert str(at_hand).startswith("25 genuine and 1,200 impostor pairs of 25 people")
+    with pytest.raises(DataError, match="two images of 2 people"):
+        few = encoded(own.keys[:6], lambda row: b"")
+        development.choose(few, few.manifest(), 25)
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Path:
+    """Faces by person, a list of their pairs, and an ONNX model that looks at its first channel."""
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    import small_models
+
+    for k, image in enumerate(faces()):
+        folder = tmp_path / "faces" / f"P{k // 2:02}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{k}.png")
+    name = [f"P{k // 2:02}/{k}.png" for k in range(2 * PEOPLE)]
+    lines = [f"{name[k]} {name[k + 1]} 1" for k in range(0, 2 * PEOPLE, 2)]
+    lines += [f"{name[k]} {name[k - 1]} 0" for k in range(2, 2 * PEOPLE, 2)]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    model = onnx.load(small_models.save(tmp_path / "m.onnx"))
+    weights = small_models.weights()
+    weights[SIZE * SIZE :] = 0
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w"))
+    onnx.save(model, tmp_path / "m.onnx")
+    return tmp_path
+
+
+def verify(at: Path, *more: str) -> list[str]:
+    given = ["--data", str(at / "faces"), "--json", str(at / "r.json")]
+    return ["verify", str(at / "pairs.txt"), "--model", str(at / "m.onnx"), *given, *more]
+
+
+def test_a_bare_model_is_measured_as_if_its_spec_were_declared(
+    at: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(verify(at)) == 0
+    said = capsys.readouterr().err.splitlines()
+    line = next(one for one in said if one.startswith("input spec found by trial: 8x8 bgr nchw"))
+    assert "of 40 people, of the images at hand" in line
+    bare = json.loads((at / "r.json").read_text())
+    assert bare["provenance"].pop("spec") == line.removeprefix("input spec ")
+    options = next(one for one in said if one.startswith("declare it: "))
+    assert run(verify(at, *options.removeprefix("declare it: ").split())) == 0
+    assert "found by trial" not in capsys.readouterr().err
+    declared = json.loads((at / "r.json").read_text())
+    assert declared["metrics"] == bare["metrics"]
+    assert declared["provenance"]["input spec"] == bare["provenance"]["input spec"]
+
+
+def test_a_bare_model_that_separates_nobody_is_one_line(
+    at: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+    import small_models
+
+    model = onnx.load(at / "m.onnx")
+    model.graph.initializer[0].CopyFrom(
+        onnx.numpy_helper.from_array(np.zeros_like(small_models.weights()), "w")
+    )
+    onnx.save(model, at / "m.onnx")
+    assert run(verify(at)) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert "in none of 8 ways tried does it tell people apart" in said[0] and len(said) == 2
+
+
+def test_with_too_few_people_it_is_to_be_declared(
+    at: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (at / "pairs.txt").write_text("P00/0.png P00/1.png 1\nP00/0.png P01/2.png 0\n")
+    assert run(verify(at)) == 3
+    assert "wants to be fed, and to try it there are two images of 1 people" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_spec_is_spelled_by_its_nearest_preset() -> None:
+    for name, spec in presets.PRESETS.items():
+        assert presets.name(spec) == name and presets.options(spec) == f"--preset {name}"
+    odd = presets.build({"preset": "imagenet", "size": (8, 9), "layout": "nhwc", "mean": 0.5})
+    assert presets.options(odd) == "--preset imagenet --input-size 8x9 --mean 0.5 --layout nhwc"
+    assert (
+        presets.usual(presets.build({"preset": "arcface", "std": 128}))
+        == (presets.PRESETS["arcface"])
+    )
+
+
+@pytest.mark.slow  # a minute of forward passes
+def test_the_bare_line_on_a_real_model_is_its_declared_run(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "m.onnx").write_bytes(
+        (shared_data / "models" / "mobilefacenet_foamliu.onnx").read_bytes()
+    )
+    data = str(shared_data / "lfw" / "lfw_pairs_aligned112_q90.zip")
+    line = ["lfw", "--model", str(tmp_path / "m.onnx"), "--data", data, "--json", "-"]
+    assert run(line) == 0
+    told = capsys.readouterr()
+    assert "input spec found by trial: imagenet" in told.err and "LFW's View 1" in told.err
+    assert run([*line, "--preset", "imagenet"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == json.loads(told.out)["metrics"]
