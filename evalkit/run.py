@@ -5,7 +5,6 @@ into the report.  In it "manifest" is the digest of what was listed: of the imag
 list of pairs (`pairs_of`, `Manifest.digest`) or of a feature file (`vectors.matching`); commands
 with lists of their own (megaface, trillion, ijb, geometry, score) give `identity.digest` of those.
 
-
 >>> import numpy as np
 >>> from evalkit import run
 >>> x = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
