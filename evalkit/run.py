@@ -2,8 +2,9 @@
 
 Every command ends in `evaluate`, and so does `evalkit.evaluate`.  `finished` puts the provenance
 into the report.  In it "manifest" is the digest of what was listed: of the images and subjects of a
-list of pairs (`pairs_of`, `Manifest.digest`) or of a feature file (`vectors.matching`); commands
-with lists of their own (megaface, trillion, ijb, geometry, score) give `identity.digest` of those.
+list of pairs (`pairs_of`, `Manifest.digest`) or of rows taken by name (`vectors.matching`);
+commands with lists of their own (megaface, trillion, ijb, geometry, score) give `identity.digest`
+of those.
 
 >>> import numpy as np
 >>> from evalkit import run

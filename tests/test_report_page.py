@@ -24,7 +24,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from evalkit.report import geometry_plots
-from evalkit.report.models import Model
+from evalkit.report.drawn_models import Model
 from evalkit.report.page import page
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg, save
 from evalkit.report.roc_plots import BEFORE

@@ -1,4 +1,8 @@
-"""Options that commands share, and the order in which --help lists them."""
+"""Options that commands share, and the order in which --help lists them.
+
+Those of one subject stand beside it: `model_options`, `vector_options`, `threshold_options`, and
+`output`; types of their values in `parameters`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The result as a file: REPORT.json, and REPORT.npz with the outcomes beside it.
 
 What lies in the .npz is said by `evalkit.protocols.uncertainty.outcomes`, and `identity` with it:
-the digest of each comparison's images.  Both files are replaced together (`replaced_together`).
+the `SetIdentity` of its comparisons as JSON.  Both files are replaced together
+(`replaced_together`).
 """
 
 from __future__ import annotations

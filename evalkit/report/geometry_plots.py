@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.report.models import Model
+from evalkit.report.drawn_models import Model
 from evalkit.report.style import (
     GENUINE,
     IMPOSTOR,

@@ -12,8 +12,8 @@ from evalkit import __version__
 from evalkit.errors import MissingPackageError, ReportError
 from evalkit.escaping import printable
 from evalkit.protocols.metrics.vocabulary import METRICS
+from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.hardest import Hardest, hardest
-from evalkit.report.models import Model, models_of
 from evalkit.report.plots import PICTURES, inline_svg, picture
 from evalkit.report.table import HEADINGS, caveat, failures, glossary, row
 from evalkit.types import Estimate, Report

@@ -19,7 +19,7 @@ from evalkit.errors import MissingPackageError, ReportError, WrongTypeError
 from evalkit.escaping import printable
 from evalkit.files import as_path, whole_file
 from evalkit.report import geometry_plots, roc_plots
-from evalkit.report.models import Model, models_of
+from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.style import (
     FAINT,
     GENUINE,

@@ -9,7 +9,7 @@ import numpy as np
 
 from evalkit.escaping import printable
 from evalkit.protocols.metrics import exact_rate
-from evalkit.report.models import Model
+from evalkit.report.drawn_models import Model
 from evalkit.report.style import percent_ticks
 from evalkit.types import Floats
 

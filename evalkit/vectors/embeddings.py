@@ -1,4 +1,7 @@
-"""Embeddings from other programs: arrays with a key for every row."""
+"""Embeddings from other programs: arrays with a key for every row.
+
+Rows are kept as they are given; protocols make them unit length (`metrics.similarity.normalise`).
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Source:
 
 
 def open_source(path: str | os.PathLike[str], ending: str | None = None) -> Source:
-    """Open a folder of one vector a file, or a file that `adapters.vector_files` reads.
+    """Open a folder of one vector a file, or a file that `readers` reads.
 
     A folder, .csv, .parquet, .npz and others' .h5 are read a block at a time; .npy, .bin, .pt and
     evalkit's own .h5 are mapped; .mat (2 GiB at most) is unpacked whole.

@@ -1,4 +1,4 @@
-"""Confidence intervals of metrics: by resampled subjects, or exact binomial ones.
+"""Confidence intervals of metrics, by resampled subjects.
 
 `resampling` draws the subjects, and one whom nobody has seen; here draws become an interval.
 """

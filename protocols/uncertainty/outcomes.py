@@ -3,7 +3,8 @@
 Four kinds: of a list of pairs, of all pairs of one or two sets, of searches, and draws made
 already.  Each field is an array of the file under its own name; where a report has several sets of
 comparisons, "PART/array", as in "distractors=10/rank".  The file says its format and version;
-one that does not is of version 1.
+one that does not is of version 1.  Beside the arrays stand `format`, `version` and `identity`, the
+report's `SetIdentity` as JSON.
 """
 
 from __future__ import annotations
