@@ -143,6 +143,14 @@ def _lfw() -> tuple[NDArray[Any], Outcomes]:
     return x, pairs | {"genuine": pairs["left_subject"] == pairs["right_subject"]}
 
 
+@cache
+def _people_of_lfw() -> NDArray[Any]:
+    """Person of each row of the vectors."""
+    paths = Path(os.environ["EVALKIT_SHARED_DATA"]) / "features" / "lfw_paths.txt"
+    names = [Path(p).stem.rsplit("_", 1)[0] for p in paths.read_text().split()]
+    return np.unique(names, return_inverse=True)[1]
+
+
 def lfw(rng: np.random.Generator, worse: float) -> tuple[Outcomes, Outcomes]:
     """Two copies of real vectors with noise of their own on LFW's pairs, people as they are."""
     x, pairs = _lfw()
@@ -158,10 +166,7 @@ def lfw(rng: np.random.Generator, worse: float) -> tuple[Outcomes, Outcomes]:
 
 def lfw_searches(rng: np.random.Generator, worse: float) -> tuple[Outcomes, Outcomes]:
     """All ordered pairs of up to 12 images of 80 people of LFW, among 1,000 others' images."""
-    x, _ = _lfw()
-    folder = Path(os.environ["EVALKIT_SHARED_DATA"])
-    paths = (folder / "features" / "lfw_paths.txt").read_text().split()
-    who = np.unique([Path(p).stem.rsplit("_", 1)[0] for p in paths], return_inverse=True)[1]
+    x, who = _lfw()[0], _people_of_lfw()
     images = np.bincount(who)
     chosen = rng.choice(np.flatnonzero(images >= 6), 80, replace=False)
     others = rng.choice(np.flatnonzero(~np.isin(who, chosen)), 1000, replace=False)
