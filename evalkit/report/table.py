@@ -231,8 +231,13 @@ def _few_people(report: Report) -> str:
 
 
 def spelled(name: str, value: float, sign: str = "") -> str:
-    """Write a metric's value as every table does: "99.33 %", or "0.99890"; sign "+" shows it."""
-    return f"{100 * value:{sign}.2f} %" if _in_percent(name) else f"{value:{sign}.5f}"
+    """Write a metric's value as every table does: "99.33 %", "0.99890" or "2.3e-07".
+
+    sign : "+" shows it.
+    """
+    if _in_percent(name):
+        return f"{100 * value:{sign}.2f} %"
+    return f"{value:{sign}.5f}" if not value or abs(value) >= 5e-5 else f"{value:{sign}.1e}"
 
 
 def _in_percent(name: str) -> bool:
