@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from evalkit.adapters.presets import PRESETS
-from evalkit.cli import run
+from evalkit.cli import run, spec_trial
 from evalkit.embedding import input_check
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
@@ -163,7 +164,10 @@ def test_the_command_says_all_of_it(
     assert sum(t["declared"] for t in held["trials"]) == 1
     assert len(held["trials"]) == 11 and "CPUExecutionProvider" in held["runtime"]
     assert run(["check", *model, "--data", str(photographs)]) == 0
-    assert "30 people: 30 genuine, 1,740 impostor scores" in capsys.readouterr().out
+    assert (
+        "30 genuine and 1,740 impostor pairs of 30 people, of the images at hand"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_wrong_spec_is_exit_code_1(
@@ -190,7 +194,65 @@ def test_too_few_people_are_one_line(
     model: list[str], photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["check", *model, "--data", str(photographs / "P01")]) == 3
-    assert "has two images of 0 people" in capsys.readouterr().err
+    assert "there are two images of 0 people" in capsys.readouterr().err
+
+
+def test_without_a_spec_it_is_found_and_declared(
+    model: list[str], photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = [*model[:2], "--data", str(photographs)]
+    assert run(["check", *bare]) == 0
+    verdict = capsys.readouterr().out.splitlines()[-1]
+    assert verdict.startswith("found by trial: 8x8 rgb nchw") or "8x8 bgr" in verdict
+    declared = verdict.partition("declare it: ")[2].split()
+    assert "--input-size" in declared
+    assert run(["check", *bare, *declared]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("fine")
+    assert run(["check", *bare[:2]]) == 3
+    assert "nothing says what small.onnx wants to be fed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["0", "1", "np.nan"])
+def test_a_collapsed_model_is_never_fine(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
+) -> None:
+    module = f"collapsed_{value[-1]}"
+    (tmp_path / f"{module}.py").write_text(
+        "import numpy as np\nfrom evalkit.adapters.presets import PRESETS\n"
+        "class Same:\n    spec, dim = PRESETS['arcface'], 3\n"
+        f"    def embed(self, x): return np.full((len(x), 3), {value}, np.float32)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run(["check", "--model", f"{module}:Same", "--trust-model"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("wrong: ")
+
+
+class Own:
+    """An adapter that brings its own spec."""
+
+    dim = 12
+
+    def __init__(self, heeds: bool) -> None:
+        self.spec, self._heeds = replace(TRUE, color="rgb"), heeds
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        return Projection(self.spec if self._heeds else replace(TRUE, color="rgb")).embed(images)
+
+
+def test_an_adapter_of_its_own_spec_is_fed_another_or_refuses() -> None:
+    heeding, deaf = Own(True), Own(False)
+    grey = replace(TRUE, color="rgb", mean=(0.0,) * 3)
+    for spec in (TRUE, grey):
+        made = spec_trial.Refed(heeding, spec).embed(faces())
+        np.testing.assert_array_equal(made, Projection(spec).embed(faces()))
+        assert heeding.spec == replace(TRUE, color="rgb")
+    swapped = spec_trial.Refed(deaf, TRUE).embed(faces())
+    np.testing.assert_array_equal(swapped, Projection(TRUE).embed(faces()))
+    with pytest.raises(ModelError, match="heeds no other"):
+        spec_trial.Refed(deaf, grey).embed(faces())
 
 
 @pytest.mark.slow  # half a minute of forward passes each

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,27 @@ import click
 import numpy as np
 
 from evalkit import __version__, adapters, images
-from evalkit.adapters import answers
+from evalkit.adapters import answers, presets
 from evalkit.adapters.presets import describe
-from evalkit.cli.model_options import EmbeddingChoice, ImageChoice, ModelChoice, model_options
+from evalkit.cli import spec_trial
+from evalkit.cli.model_options import EmbeddingChoice, model_options
 from evalkit.cli.options import Command, count_option, quiet_option
 from evalkit.cli.output import bar, json_option, write_json
 from evalkit.cli.terminal import say, show
 from evalkit.datasets import bin as bin_sets
-from evalkit.embedding import input_check
+from evalkit.embedding import development, input_check
+from evalkit.embedding.development import FEWEST, WANTED, Development
+from evalkit.embedding.input_check import SpecTrial
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError
 from evalkit.images import ImageSource, Picture
 from evalkit.types import InputSpec
-
-_FEWEST = 20  # people; with fewer hardly any two specs can be told apart
-_WANTED = "two images or more of at least 20 people, a folder a person, or an InsightFace .bin"
 
 
 @click.command(
     "check", cls=Command, examples=["evalkit check --model model.onnx --preset arcface --data LFW/"]
 )
 @model_options
-@count_option("--people", "Of how many people to take two images each.", 150, least=_FEWEST)
+@count_option("--people", "Of how many people to take two images each.", 150, least=FEWEST)
 @json_option
 @quiet_option()
 def command(choice: EmbeddingChoice, people: int, json_path: Path | None) -> int:
@@ -40,125 +40,116 @@ def command(choice: EmbeddingChoice, people: int, json_path: Path | None) -> int
     The trial compares channel order, normalisation and size by how well they separate two images
     of one person from those of two. Exit code 1 says that another way is better than the declared
     one, that no way works, or that vectors depend on their batch; without --data there is no trial.
+    Where nothing is declared, the best way is found and named.
     """
-    adapter = choice.model.load()
+    adapter = choice.model.if_declared()
+    sample = None if choice.images.data is None else _sample(choice.images.data, people)
+    trials: list[SpecTrial] = []
+    if adapter is None and sample is not None:
+        trials = spec_trial.tried(choice, *sample)
+        adapter = spec_trial.fed(choice.model, trials[0].spec)
+    if adapter is None:
+        adapter = choice.model.load()  # raises: nothing declares its input
     if doubt := answers.refuse_random(adapter, answers.answers(adapter)):
         say(f"warning: {doubt}")
-    size = adapter.spec.size
-    data = choice.images.data
-    faces = None if data is None else _faces(data, choice.images, adapter, people)
+    size, faces = adapter.spec.size, None
+    if sample is not None:
+        source, chosen = sample
+        faces = spec_trial.faces(choice, source.select(chosen.keys))(adapter.spec)
     noise = np.random.default_rng(0).integers(0, 256, (32, *size, 3), dtype=np.uint8)
     seen = input_check.behaviour(adapter, noise if faces is None else faces[:64])
-    trials: list[input_check.SpecTrial] = []
-    if faces is not None:
+    found = bool(trials)
+    if faces is not None and not found:
         with bar("trying", "spec") as progress:
             trials = input_check.compare_specs(
-                lambda spec: _load(choice.model, spec), adapter.spec, faces, progress
+                lambda spec: spec_trial.fed(choice.model, spec), adapter.spec, faces, progress
             )
-    verdict, fine = _verdict(adapter, seen, trials)
+    verdict, fine = _verdict(adapter, seen, trials, found)
     if json_path is not None:
         document = _document(adapter, seen, trials, faces, verdict, fine)
         write_json(json.dumps(document, indent=1), json_path)
     else:
-        show(*_lines(adapter, seen, trials, faces), verdict)
+        show(*_lines(adapter, seen, trials, sample and sample[1]), verdict)
     return EXIT_DONE if fine else EXIT_GATE_FAILED
 
 
-def _load(choice: ModelChoice, spec: InputSpec) -> adapters.Adapter:
-    # trusted: the declared one was loaded before, so the user was asked
-    return replace(choice, preset=None, given=_given(spec), trust=True).load()
-
-
-def _given(spec: InputSpec) -> dict[str, Any]:
-    return {**asdict(spec), "mean": list(spec.mean), "std": list(spec.std)}
-
-
-def _faces(data: Path, choice: ImageChoice, adapter: adapters.Adapter, people: int) -> Picture:
-    """Two images each of up to `people` people, evenly spread: (2 P, H, W, 3) uint8."""
-    source, couples = _couples(data)
-    say(*source.left_out)
-    if len(couples) < _FEWEST:
-        raise DataError(f"{data} has two images of {len(couples)} people", f"give {_WANTED}")
-    spread = np.linspace(0, len(couples) - 1, min(people, len(couples))).astype(int)
-    keys = [source.keys[row] for couple in couples[spread] for row in couple]
-    chosen = choice.fitted(source.select(keys), adapter.spec)
-    faces = []
-    for row, key in enumerate(keys):
-        image, size = chosen.read(row), adapter.spec.size
-        if image.shape[:2] != size:
-            raise DataError(
-                f"{key} is {image.shape[0]}x{image.shape[1]}, the model wants {size[0]}x{size[1]}",
-                "give aligned crops, or --landmarks, --align, or --resize, which only squashes",
-            )
-        faces.append(image)
-    return np.stack(faces)
-
-
-def _couples(data: Path) -> tuple[ImageSource, np.ndarray[Any, np.dtype[np.int64]]]:
-    """Rows of two images of each person; of a .bin its genuine pairs, whose people it hides."""
+def _sample(data: Path, people: int) -> tuple[ImageSource, Development]:
+    """Find two images each of up to `people` people; of a .bin, those of its genuine pairs."""
     if data.suffix.lower() == ".bin":
         source, pairs = bin_sets.read(data)
-        first = 2 * np.flatnonzero(pairs.genuine)
-        return source, np.column_stack([first, first + 1])
-    source = images.find(data)
-    subject = source.manifest().subject
-    order = np.argsort(subject, kind="stable")
-    found = subject[order]
-    start = np.flatnonzero((found >= 0) & np.append(True, found[1:] != found[:-1]))
-    has_two = [o for o in start.tolist() if o + 1 < len(found) and found[o + 1] == found[o]]
-    return source, np.array([[order[o], order[o + 1]] for o in has_two], np.int64).reshape(-1, 2)
+        manifest = pairs.resolve()[0]
+    else:
+        source = images.find(data)
+        manifest = source.manifest()
+    say(*source.left_out)
+    try:
+        return source, development.choose(source, manifest, people)
+    except DataError as e:
+        raise DataError(f"{data}: {e.message}", e.hint) from e
 
 
 def _verdict(
-    adapter: adapters.Adapter, seen: input_check.Behaviour, trials: list[input_check.SpecTrial]
+    adapter: adapters.Adapter, seen: input_check.Behaviour, trials: list[SpecTrial], found: bool
 ) -> tuple[str, bool]:
+    if seen.collapsed:
+        return "wrong: the model gives one and the same vector for different images", False
     if seen.failed:
         return f"wrong: {seen.failed} vectors hold NaN or infinity", False
     if not seen.rows_are_independent:
         return "wrong: a vector depends on the images that share its batch; use --batch 1", False
     if not trials:
-        return f"fine as far as noise shows; to try colours and scale, add --data: {_WANTED}", True
+        return f"fine as far as noise shows; to try colours and scale, add --data: {WANTED}", True
     best, own = trials[0], next(t for t in trials if t.spec == adapter.spec)
+    equal = [presets.name(t.spec) for t in trials if t.verdict == "as good" and t is not own]
     if not input_check.separates(trials):
         return (
             f"wrong: no way to feed it separates people (best d' {best.d_prime or 0:.2f}); "
             "is it a face model, and are the images aligned to its crop?"
         ), False
+    declare = f"declare it: {presets.options(best.spec)}"
     if own.verdict in ("worse", "refused"):
-        return f"wrong: it is better fed {describe(best.spec)}", False
+        return f"wrong: it is better fed {_named(best.spec)}; {declare}", False
+    apart = f"; {', '.join(equal)} cannot be told from it" if equal else ""
+    if found:
+        return f"found by trial: {_named(best.spec)} separates best{apart}; {declare}", True
+    if all(t.verdict == "refused" for t in trials if t is not own):
+        return "fine: the declared spec separates people; the model takes no other to try", True
     if own.verdict == "best":
-        equal = sum(t.verdict == "as good" for t in trials)
-        apart = f"; {equal} other(s) cannot be told from it" if equal else ""
         return f"fine: the declared spec separates best{apart}", True
-    return f"fine: the declared spec cannot be told from the best, {describe(best.spec)}", True
+    return f"fine: the declared spec cannot be told from the best, {_named(best.spec)}", True
+
+
+def _named(spec: InputSpec) -> str:
+    name = presets.name(spec)
+    return name if name == describe(spec) else f"{name} ({describe(spec)})"
 
 
 def _lines(
     adapter: adapters.Adapter,
     seen: input_check.Behaviour,
-    trials: list[input_check.SpecTrial],
-    faces: Picture | None,
+    trials: list[SpecTrial],
+    sample: Development | None,
 ) -> list[str]:
     low, median, high = seen.norms
-    what = "noise" if faces is None else "faces"
+    what = "noise" if sample is None else "faces"
     speed = ", ".join(f"{rate:,.0f} at batch {n}" for n, rate in seen.speed.items())
     lines = [
         f"model      {adapters.fingerprint(adapter) or 'no fingerprint'}, {_runtime(adapter)}",
-        f"fed as     {describe(adapter.spec)}",
+        f"fed as     {_named(adapter.spec)}",
         f"dimension  {adapter.dim}",
         f"norms      {low:.3g} to {high:.3g}, median {median:.3g} ({what})",
         f"batches    alone and together differ by at most {seen.batch_difference:.2g}",
         f"flip       cosine of mirror images: median {seen.flip[0]:.3f}, lowest {seen.flip[1]:.3f}",
         f"images/s   {speed}; one pass at a time",
     ]
-    if faces is not None:
-        n = len(faces) // 2
-        lines.append(f"trial      {n} people: {n} genuine, {2 * n * (n - 1):,} impostor scores")
+    if sample is not None:
+        lines.append(f"trial      {sample}")
     for t in trials:
         behind = f"{t.behind:.2f} ± {t.error:.2f} behind, " if t.error else ""
         found = "refused" if t.d_prime is None else f"d' {t.d_prime:.2f}  {behind}{t.verdict}"
         own = "*" if t.spec == adapter.spec else " "
-        lines.append(f" {own} {describe(t.spec):<92}  {found}")
+        preset = presets.name(t.spec) if t.spec in presets.PRESETS.values() else ""
+        lines.append(f" {own} {preset:<13} {describe(t.spec):<92}  {found}")
     return lines
 
 
@@ -169,7 +160,7 @@ def _runtime(adapter: adapters.Adapter) -> str:
 def _document(
     adapter: adapters.Adapter,
     seen: input_check.Behaviour,
-    trials: list[input_check.SpecTrial],
+    trials: list[SpecTrial],
     faces: Picture | None,
     verdict: str,
     fine: bool,
@@ -183,7 +174,12 @@ def _document(
         "people": 0 if faces is None else len(faces) // 2,
         **asdict(seen),
         "trials": [
-            {**asdict(t), "spec": describe(t.spec), "declared": t.spec == adapter.spec}
+            {
+                **asdict(t),
+                "spec": describe(t.spec),
+                "name": presets.name(t.spec),
+                "declared": t.spec == adapter.spec,
+            }
             for t in trials
         ],
         "verdict": verdict,

@@ -33,6 +33,7 @@ CROPS = {known.size: known.crop for known in PRESETS.values()}
 DRAWS, LEVEL = 1000, 0.95
 _NEGLIGIBLE = 0.05  # of d': 127.5 or 128, a filter's rounding; nobody's accuracy changes by it
 _SEPARATES = 1.0  # a d' below this is no face recognition
+_COLLAPSED = 1e-6  # of a unit vector: rounding
 _SAME = 1e-3  # of the median norm, by which a row may differ with its neighbours
 
 
@@ -44,6 +45,7 @@ class Behaviour:
     batch_difference : largest absolute difference between vectors made alone and among others.
     flip : median and lowest cosine of an image's vector and its mirror image's.
     speed : images a second by batch size, one pass at a time, the better of two.
+    collapsed : all have one and the same direction, or no length at all.
     """
 
     norms: tuple[float, float, float]
@@ -51,6 +53,7 @@ class Behaviour:
     batch_difference: float
     flip: tuple[float, float]
     speed: dict[int, float]
+    collapsed: bool = False
 
     @property
     def rows_are_independent(self) -> bool:
@@ -90,6 +93,7 @@ def behaviour(adapter: Adapter, images: Picture, seconds: float = 3.0) -> Behavi
         batch_difference=float(np.abs(together[:some] - alone).max()),
         flip=(float(np.median(cosine)), float(cosine.min())),
         speed=_speed(adapter, images, seconds),
+        collapsed=bool(good.all() and np.ptp(unit(together), axis=0).max() <= _COLLAPSED),
     )
 
 
