@@ -154,6 +154,9 @@ def lists(folder: Path) -> None:
     held = [(folder / "LFW" / side).read_bytes() for a, b, _ in rows[:120] for side in (a, b)]
     same = [bool(g) for _, _, g in rows[:120]]
     Path("agedb_30.bin").write_bytes(pickle.dumps((held, same)))
+    Path("bench.toml").write_text(
+        '[[set]]\npath = "agedb_30.bin"\n[[set]]\npath = "pairs.txt"\ndata = "LFW"\n'
+    )
     media = [f"{k} {n // 2} {n // 2}" for n, k in enumerate(MANY)]
     Path("ijbc_face_tid_mid.txt").write_text("\n".join(media))
     templates = [(a, b) for a in range(len(MANY) // 2) for b in range(a)]

@@ -44,6 +44,12 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         for record in catalogue.OWN
         if record.command != "demo"
     },
+    "Measure several": {
+        "bench": (
+            "evalkit.cli.bench",
+            "One model on several sets: one table, a report and a gate a set.",
+        ),
+    },
     "Decide": {
         "compare": (
             "evalkit.cli.compare",

@@ -70,13 +70,14 @@ def leaderboard(
     *,
     sets: Sequence[str] | None = None,
     metrics: Iterable[str] = (),
+    ranked: bool = True,
 ) -> Leaderboard:
     """Put reports into one table: a row a name, a column a metric, or a metric of a set.
 
     names : of the reports; one may stand for reports of several sets.  sets : what each report's
     set is called there; None takes the name that the report holds.
     metrics : the columns; without any, accuracy and TPR@FAR that all reports of a set have, else
-    all metrics that they have in common.
+    all metrics that they have in common.  ranked : compare the reports of a column.
     ReportError where two reports have one name and one set, or have no metric in common;
     UnknownMetricError for a metric that no report has.
     """
@@ -99,6 +100,8 @@ def leaderboard(
         for metric, column in ((m, (of_set, m)) for m in asked or _shared([*group.values()])):
             columns.append(column)
             estimates |= {(n, column): r[metric] for n, r in group.items() if metric in r}
+        if not ranked:
+            continue
         found, why = _standings(group, [metric for of, metric in columns if of == of_set])
         standings |= {(name, (of_set, metric)): s for (name, metric), s in found.items()}
         refusals |= {(name, (of_set, metric)): text for (name, metric), text in why.items()}
@@ -139,7 +142,12 @@ def _shared(reports: Sequence[Report]) -> list[str]:
             f"the {len(reports)} reports have no metric in common",
             "choose the columns by --metric, which one report need not have",
         )
-    return [n for n in shared if n == "accuracy" or resampling_of(n)[0] == "tpr"] or shared
+    return [name for name in shared if headline(name)] or shared
+
+
+def headline(name: str) -> bool:
+    """Tell whether a metric is a column without being asked for: accuracy and TPR@FAR."""
+    return name == "accuracy" or resampling_of(name)[0] == "tpr"
 
 
 def _standings(

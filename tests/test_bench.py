@@ -1,0 +1,135 @@
+"""`evalkit bench`: any mix of sets, one table, reports and gates; a bad set before any work."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+from test_people_command import FED, folders  # noqa: F401 (a fixture)
+
+from evalkit.cli import run
+
+
+@pytest.fixture
+def sets(folders: Path) -> Path:  # noqa: F811
+    """Beside the folders of people, two .bin sets of them and a list of pairs."""
+    files = sorted((folders / "FACES").rglob("*.png"))
+    for seed, name in enumerate(("agedb_30", "cfp_fp")):
+        rng = np.random.default_rng(seed)
+        who = rng.integers(0, 6, 80)
+        other = np.where(np.arange(80) % 2 == 0, who, (who + rng.integers(1, 6, 80)) % 6)
+        image = np.arange(80) % 5
+        rows = zip(who * 5 + image, other * 5 + (image + 1) % 5, strict=True)
+        held = [files[row].read_bytes() for pair in rows for row in pair]
+        same = [bool(a == b) for a, b in zip(who, other, strict=True)]
+        (folders / f"{name}.bin").write_bytes(pickle.dumps((held, same)))
+    keys = [path.relative_to(folders / "FACES").as_posix() for path in files]
+    lines = [f"{keys[a]} {keys[b]} {int(a // 5 == b // 5)}" for a in range(30) for b in range(a)]
+    (folders / "pairs.txt").write_text("\n".join(lines))
+    return folders
+
+
+def _bench(sets: Path, *words: str) -> int:
+    return run(["bench", *words, "--model", str(sets / "m.onnx"), *FED])
+
+
+def test_a_mix_of_sets_is_one_table_and_a_report_each(
+    sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["agedb_30.bin", "pairs.txt", "FACES"]
+    paths = [str(sets / name) for name in names]
+    out = sets / "runs"
+    assert _bench(sets, *paths, "--data", str(sets / "FACES"), "--out", str(out)) == 0
+    shown = capsys.readouterr()
+    for number, name in enumerate(names, 1):
+        assert f"[{number}/3] {name}" in shown.err
+    rows = [line.split()[0] for line in shown.out.split("\n") if re.match(r"\w+ +\d", line)]
+    assert {"agedb_30", "pairs", "FACES"} <= set(rows)
+    held = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
+    assert {n: r["protocol"] for n, r in held.items()} == {
+        "agedb_30": "verification",
+        "pairs": "verification",
+        "FACES": "people",
+    }
+
+
+def test_a_set_measures_what_its_own_command_measures(
+    sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(sets / name) for name in ("agedb_30.bin", "FACES")]
+    assert _bench(sets, *paths, "--out", str(sets / "runs"), "--flip", "sum") == 0
+    for command, path in zip(("verify", "people"), paths, strict=True):
+        alone = sets / f"{command}.json"
+        fed = ["--model", str(sets / "m.onnx"), *FED, "--flip", "sum", "--out", str(alone)]
+        assert run([command, path, *fed]) == 0
+        together = json.loads((sets / "runs" / f"{Path(path).stem}.json").read_text())
+        single = json.loads(alone.read_text())
+        assert together["metrics"] == single["metrics"]
+        assert together["identity"] == single["identity"]
+    capsys.readouterr()
+
+
+def test_a_folder_of_sets_and_a_list_of_sets(
+    sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _bench(sets, str(sets)) == 0
+    assert "[2/2] cfp_fp.bin" in capsys.readouterr().err
+    written = '[[set]]\npath = "{}"\n{}\n'
+    (sets / "bench.toml").write_text(
+        written.format("agedb_30.bin", 'name = "AgeDB"')
+        + written.format("pairs.txt", 'data = "FACES"')
+        + written.format("STRANGERS", "")
+    )
+    assert _bench(sets, str(sets / "bench.toml")) == 0
+    shown = capsys.readouterr()
+    assert "[3/3] STRANGERS" in shown.err and "AgeDB" in shown.out
+
+
+def test_each_set_is_held_against_its_baseline(
+    sets: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, base = [str(sets / "agedb_30.bin"), str(sets / "FACES")], sets / "base"
+    assert _bench(sets, *paths, "--out", str(base)) == 0
+    assert _bench(sets, *paths, "--gate", str(base)) == 0
+    assert capsys.readouterr().out.count("gate passed") == 2
+    codes = iter([0, 1])
+    monkeypatch.setattr("evalkit.cli.bench.hold", lambda *_: next(codes))
+    assert _bench(sets, *paths, "--gate", str(base)) == 1
+    (base / "FACES.json").unlink()
+    capsys.readouterr()
+    assert _bench(sets, *paths, "--gate", str(base)) == 3
+    shown = capsys.readouterr()
+    assert "no report at" in shown.err and "[1/2]" not in shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pairs.txt"], "holds no images"),
+        (["agedb_30.bin", "EMPTY"], "no images in"),
+        (["agedb_30.bin", "agedb_30.bin"], "2 sets are called 'agedb_30'"),
+        (["agedb_30.bin", "broken.bin"], "broken.bin"),
+        (["agedb_30.bin", "alone"], "nobody in"),
+        (["bad.toml"], "unknown key 'pth'"),
+        (["none.toml"], "lists no set"),
+    ],
+)
+def test_a_bad_set_is_told_before_any_is_embedded(
+    sets: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sets / "EMPTY").mkdir()
+    (sets / "broken.bin").write_bytes(b"nonsense")
+    (sets / "alone" / "ada").mkdir(parents=True)
+    (sets / "alone" / "ada" / "0.png").write_bytes((sets / "FACES/p0/0.png").read_bytes())
+    (sets / "bad.toml").write_text('[[set]]\npth = "agedb_30.bin"\n')
+    (sets / "none.toml").write_text("# nothing yet\n")
+    assert _bench(sets, *(str(sets / word) for word in words)) == 3
+    shown = capsys.readouterr()
+    assert said in shown.err and "[1/" not in shown.err and shown.out == ""
+    assert len(shown.err.strip().split("\n")) <= 2
