@@ -5,16 +5,17 @@ A new preset is its entry in PRESETS; `--preset` follows.
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from evalkit.adapters.onnx import declared
 from evalkit.errors import ModelError
-from evalkit.files import as_path
+from evalkit.files import as_path, whole_file
 from evalkit.types import InputSpec
 
 
@@ -72,6 +73,15 @@ def sidecar(model: str | os.PathLike[str]) -> Path:
     """Name the side-car file of a model: `model.onnx` has `model.evalkit.toml` beside it."""
     model = as_path(model)
     return model.with_suffix(".evalkit.toml")
+
+
+def write_sidecar(model: str | os.PathLike[str], spec: InputSpec) -> Path:
+    """Write a spec into the side-car file of a model, in place of one that is there."""
+    parts = {**asdict(spec), "size": [*spec.size], "mean": [*spec.mean], "std": [*spec.std]}
+    lines = [f"{part} = {json.dumps(value)}" for part, value in parts.items()]
+    with whole_file(sidecar(model)) as f:
+        f.write("\n".join(["[input]", *lines, ""]).encode())
+    return sidecar(model)
 
 
 def resolve(model: str, preset: str | None = None, **given: Any) -> InputSpec | None:

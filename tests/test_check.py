@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalkit.adapters.presets import PRESETS
+from evalkit.adapters.presets import PRESETS, describe, resolve
 from evalkit.cli import run, spec_trial
 from evalkit.embedding import input_check
 from evalkit.errors import ModelError
@@ -210,6 +210,21 @@ def test_without_a_spec_it_is_found_and_declared(
     assert capsys.readouterr().out.splitlines()[-1].startswith("fine")
     assert run(["check", *bare[:2]]) == 3
     assert "nothing says what small.onnx wants to be fed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["toml", "onnx"])
+def test_the_found_spec_is_written_and_obeyed(
+    model: list[str], photographs: Path, capsys: pytest.CaptureFixture[str], to: str
+) -> None:
+    bare = ["check", *model[:2], "--data", str(photographs)]
+    assert run([*bare, "--write", *(["onnx"] if to == "onnx" else [])]) == 0
+    assert "written" in capsys.readouterr().err
+    assert Path(model[1]).with_suffix(".evalkit.toml").exists() == (to == "toml")
+    spec = resolve(model[1])
+    assert spec is not None and run(bare) == 0
+    out = capsys.readouterr().out
+    assert f"fed as     {describe(spec)}" in out and out.splitlines()[-1].startswith("fine")
+    assert run([*bare[:3], "--write"]) == 3
 
 
 @pytest.mark.parametrize("value", ["0", "1", "np.nan"])

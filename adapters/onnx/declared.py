@@ -9,6 +9,8 @@ from typing import Any, Literal
 from evalkit.adapters.onnx import session
 from evalkit.adapters.onnx.digest import digest
 from evalkit.errors import ModelError
+from evalkit.files import whole_file
+from evalkit.types import InputSpec
 
 PREFIX = "evalkit."
 _NUMBER = r"[-+.0-9e]+"
@@ -44,6 +46,29 @@ def _value(name: str, text: str, model: str) -> Any:
         wanted = "112x96" if name == "size" else "127.5, or three numbers with commas"
         raise ModelError(f"{model} has {PREFIX}{name} {text!r} in its metadata", f"as {wanted}")
     return text
+
+
+def write(path: Path, spec: InputSpec) -> None:
+    """Put a spec into the metadata of an ONNX file, in place of the one there; weights stay."""
+    try:
+        import onnx
+    except ImportError as e:
+        raise ModelError(
+            "writing into an ONNX file needs the package onnx", "pip install onnx"
+        ) from e
+    model = onnx.load(str(path), load_external_data=False)
+    kept = {p.key: p.value for p in model.metadata_props if not p.key.startswith(PREFIX)}
+    parts = {
+        "size": f"{spec.size[0]}x{spec.size[1]}",
+        "color": spec.color,
+        "mean": ",".join(map(repr, spec.mean)),
+        "std": ",".join(map(repr, spec.std)),
+        "layout": spec.layout,
+        "crop": spec.crop,
+    }
+    onnx.helper.set_model_props(model, kept | {PREFIX + k: v for k, v in parts.items()})
+    with whole_file(path) as f:
+        f.write(model.SerializeToString())
 
 
 def input_shape(

@@ -12,6 +12,7 @@ import numpy as np
 
 from evalkit import __version__, adapters, images
 from evalkit.adapters import answers, presets
+from evalkit.adapters.onnx import declared as of_onnx
 from evalkit.adapters.presets import describe
 from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
@@ -22,7 +23,7 @@ from evalkit.datasets import bin as bin_sets
 from evalkit.embedding import development, input_check
 from evalkit.embedding.development import FEWEST, WANTED, Development
 from evalkit.embedding.input_check import SpecTrial
-from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError
+from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError, ModelError
 from evalkit.images import ImageSource, Picture
 from evalkit.types import InputSpec
 
@@ -32,9 +33,20 @@ from evalkit.types import InputSpec
 )
 @model_options
 @count_option("--people", "Of how many people to take two images each.", 150, least=FEWEST)
+@click.option(
+    "--write",
+    "write_to",
+    is_flag=False,
+    flag_value="toml",
+    type=click.Choice(["toml", "onnx"]),
+    metavar="[toml|onnx]",
+    help="Keep the best spec in model.evalkit.toml, or in an ONNX file's own metadata.",
+)
 @json_option
 @quiet_option()
-def command(choice: EmbeddingChoice, people: int, json_path: Path | None) -> int:
+def command(
+    choice: EmbeddingChoice, people: int, write_to: str | None, json_path: Path | None
+) -> int:
     """Check how a model is fed: norms, batches, speed, and the likely mistakes tried on faces.
 
     The trial compares channel order, normalisation and size by how well they separate two images
@@ -70,7 +82,23 @@ def command(choice: EmbeddingChoice, people: int, json_path: Path | None) -> int
         write_json(json.dumps(document, indent=1), json_path)
     else:
         show(*_lines(adapter, seen, trials, sample and sample[1]), verdict)
+    if write_to is not None:
+        _write(str(choice.model.model), write_to, adapter.spec if fine else None, trials)
     return EXIT_DONE if fine else EXIT_GATE_FAILED
+
+
+def _write(model: str, to: str, fine: InputSpec | None, trials: list[SpecTrial]) -> None:
+    """Keep the spec that is fine, else the best one that was tried."""
+    if not trials or not input_check.separates(trials):
+        raise ModelError("no spec to write was found by trial", f"add --data: {WANTED}")
+    spec = fine or trials[0].spec
+    if to == "onnx" and Path(model).suffix.lower() != ".onnx":
+        raise ModelError(f"{model} is no .onnx file", "--write toml puts the spec beside it")
+    if to == "onnx":
+        of_onnx.write(Path(model), spec)
+        say(f"{_named(spec)} written into the metadata of {model}")
+    else:
+        say(f"{_named(spec)} written to {presets.write_sidecar(model, spec)}")
 
 
 def _sample(data: Path, people: int) -> tuple[ImageSource, Development]:
