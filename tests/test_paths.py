@@ -30,6 +30,7 @@ PLUMBING = {
     "evalkit.vectors.row_blocks",
     "evalkit.protocols.allpairs.resume",
     "evalkit.protocols.allpairs.scan",
+    "evalkit.adapters.onnx.declared",
     "evalkit.adapters.onnx.session",
     "evalkit.vectors.readers.refuse_bomb",
     "evalkit.vectors.store.FeatureStore",
