@@ -77,11 +77,12 @@ def sidecar(model: str | os.PathLike[str]) -> Path:
 
 def write_sidecar(model: str | os.PathLike[str], spec: InputSpec) -> Path:
     """Write a spec into the side-car file of a model, in place of one that is there."""
+    path = sidecar(model)
     parts = {**asdict(spec), "size": [*spec.size], "mean": [*spec.mean], "std": [*spec.std]}
     lines = [f"{part} = {json.dumps(value)}" for part, value in parts.items()]
-    with whole_file(sidecar(model)) as f:
+    with whole_file(path) as f:
         f.write("\n".join(["[input]", *lines, ""]).encode())
-    return sidecar(model)
+    return path
 
 
 def resolve(model: str, preset: str | None = None, **given: Any) -> InputSpec | None:

@@ -17,6 +17,7 @@ from evalkit.protocols import allpairs
 
 # What is called with paths that evalkit itself made.
 PLUMBING = {
+    "evalkit.bench.BenchSet",
     "evalkit.cache",
     "evalkit.files",
     "evalkit.locks",

@@ -20,7 +20,7 @@ from evalkit.errors import DataError, ModelError
 from evalkit.types import InputSpec
 
 _FIRST = presets.PRESETS["arcface"]
-Size = tuple[int, int]
+HeightWidth = tuple[int, int]
 Layout = Literal["nchw", "nhwc"]
 _LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
 
@@ -40,8 +40,8 @@ class FoundSpec:
 def try_specs(
     load: Load,
     faces: Faces,
-    declared: tuple[Size | None, Layout | None],
-    own: Size,
+    declared: tuple[HeightWidth | None, Layout | None],
+    own: HeightWidth,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[SpecTrial]:
     """Feed a model of which nothing is declared in every likely way, best first.
