@@ -7,18 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_models
 from PIL import Image
 
 from evalkit.cli import run
 from evalkit.protocols import people
 
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
 FED = ["--input-size", "8", "--color", "rgb", "--mean", "0", "--std", "1"]
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Path:
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Six people of five images each, two strangers; noise around a picture of each."""
+    import small_models
+
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
     rng = np.random.default_rng(1)
     for person in range(8):
         face = rng.integers(40, 215, (8, 8, 3))

@@ -8,6 +8,7 @@ import click
 
 from evalkit import bench
 from evalkit import report as reports
+from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
 from evalkit.cli.options import Command, Option, flip_option, quiet_option
 from evalkit.cli.parameters import Folder, Readable
@@ -67,8 +68,11 @@ def command(
     sets = bench.read_sets(paths, choice.images.data)
     files = {one.name: f"{one.name}.json" for one in sets}
     baselines = {} if gate is None else {n: read_baseline(gate / f) for n, f in files.items()}
+    adapter = choice.model.if_declared()
+    if adapter is None:  # one spec for all sets, tried on the first
+        choice = spec_trial.declared(choice, sets[0].images, sets[0].manifest)
+        adapter = choice.model.load()
     source = VectorSource(choice, None, None, False, None, scoring(None, flip))
-    adapter = choice.model.load()
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     measured: dict[str, Report] = {}
