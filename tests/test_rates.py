@@ -60,6 +60,7 @@ ENTRIES: dict[str, Entry] = {
     "blufr, far": (partial(blufr.evaluate, X, WHO, [TRIAL, TRIAL], fpir="0.1"), "far"),
     "blufr, fpir": (partial(blufr.evaluate, X, WHO, [TRIAL, TRIAL], far="0.1"), "fpir"),
     "ijb 1:1": (partial(ijb.verify, TEMPLATES, LEFT, RIGHT, PAIRS.genuine, nearest=True), "fars"),
+    "ijb": (partial(ijb.evaluate, TEMPLATES, galleries=[GALLERY], probe=PROBE), "fpirs"),
     "ijb 1:N": (partial(ijb.identify, TEMPLATES, [GALLERY], PROBE, insightface=True), "fpirs"),
     "ijb, insightface": (partial(ijb.insightface_tpir, GENUINE, GENUINE - 1, IMPOSTOR), "fpir"),
     "ijb, pair scores": (

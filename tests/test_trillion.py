@@ -67,7 +67,7 @@ _COARSE = st.integers(-3, 3).map(float) | st.just(np.nan)
 def test_both_readings_are_what_loops_give(x: np.ndarray, who: list[int]) -> None:
     subject = np.array(who)
     with pytest.MonkeyPatch.context() as without_intervals:
-        without_intervals.setattr(trillion, "with_intervals", lambda metrics, _: metrics)
+        without_intervals.setattr(trillion, "with_intervals", lambda metrics, _, seed: metrics)
         found = trillion.evaluate(x, subject, fars=["0.3"], fpir="0.4").metrics
     unit = normalise(x)
     i, j = np.indices((9, 9))

@@ -323,7 +323,8 @@ def _ranks_as_given(
     """Rank-k by minus the squared distance of vectors as given, the devkit's score, exactly."""
     x, y = project(probe), project(distractor)
     one_x, one_y = np.ones_like(x.constant), np.ones_like(y.constant)
-    looked = np.column_stack([2 * x.vector, x.constant, one_x])
+    with np.errstate(over="ignore"):  # beyond float32 a row has no score, as for the devkit
+        looked = np.column_stack([2 * x.vector, x.constant, one_x])
     mates, others = (
         np.column_stack([side.vector, one, side.constant]) for side, one in ((x, one_x), (y, one_y))
     )
