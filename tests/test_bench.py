@@ -15,6 +15,8 @@ from test_people_command import FED, folders  # noqa: F401 (a fixture)
 
 from evalkit.cli import run
 
+pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
+
 
 @pytest.fixture
 def sets(folders: Path) -> Path:  # noqa: F811

@@ -28,6 +28,8 @@ from evalkit.protocols.catalogue import KEYWORDS, OWN
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import PairSet, Report
 
+pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
+
 FUNCTIONS: dict[str, Callable[..., Report]] = {r.name: resolve_name(r.function) for r in OWN}
 FUNCTIONS |= {
     "trillion, one set": trillion.evaluate_one_set,

@@ -12,6 +12,8 @@ from PIL import Image
 from evalkit.cli import run
 from evalkit.protocols import people
 
+pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
+
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 

@@ -27,6 +27,8 @@ from evalkit.protocols.metrics import compat
 from evalkit.protocols.metrics.similarity import normalise
 from evalkit.types import PairSet, Report
 
+pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
+
 N = 60
 RNG = np.random.default_rng(2)
 WHO = np.repeat(np.arange(20), 3)

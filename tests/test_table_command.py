@@ -18,6 +18,8 @@ from evalkit.types import Estimate, Failures, PairSet, Report
 from evalkit.verdict.leaderboard import leaderboard
 from evalkit.verdict.leaderboard_formats import csv_text, html, markdown, text
 
+pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
+
 ACCURACY = ("", "accuracy")
 
 
