@@ -27,6 +27,8 @@ from evalkit.protocols.metrics import compat, kfold, similarity
 from evalkit.protocols.recipes import joint_bayesian
 from evalkit.types import Manifest, PairSet, Report
 
+pytestmark = pytest.mark.once
+
 RNG = np.random.default_rng(0)
 WHO = np.repeat(np.arange(30), 4)
 X = RNG.normal(size=(30, 8))[WHO] + 0.5 * RNG.normal(size=(120, 8))

@@ -16,6 +16,8 @@ from evalkit.protocols.metrics import compat, eer
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 from evalkit.protocols.metrics.similarity import exact_scores, minus_squared_distances, normalise
 
+pytestmark = pytest.mark.once
+
 Pairs = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]
 
 

@@ -30,6 +30,8 @@ from evalkit.verdict.gate import (
     verdict_table,
 )
 
+pytestmark = pytest.mark.once
+
 Two = tuple[Report, Report]
 
 

@@ -33,6 +33,8 @@ from evalkit.vectors.store import FeatureStore
 from evalkit.verdict.compare import compare
 from evalkit.verdict.gate import Rule, assert_no_regression, check
 
+pytestmark = pytest.mark.once
+
 PEOPLE, EACH = 12, 4
 ROWS = PEOPLE * EACH
 WHO = np.repeat(np.arange(PEOPLE), EACH)

@@ -10,6 +10,8 @@ from evalkit.protocols import people
 from evalkit.protocols.metrics import auc, dir_at_fpir, eer, tpr_at_far
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 
+pytestmark = pytest.mark.once
+
 PEOPLE, IMAGES = 12, 5
 
 

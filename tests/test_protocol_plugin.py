@@ -14,6 +14,8 @@ import evalkit
 from evalkit import report as reports
 from evalkit.protocols.catalogue import GROUP
 
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(__file__).parent / "protocol"
 KEYS = [f"P{k // 3}/{k}.jpg" for k in range(12)]
 X = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)

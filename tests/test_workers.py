@@ -19,6 +19,8 @@ from evalkit.protocols.allpairs.screening import screens
 from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.metrics.similarity import exact_scores
 
+pytestmark = pytest.mark.once
+
 
 class Repeating:
     """A cluster in this process: shuffled, every third result twice, all of it through pickle."""
