@@ -12,6 +12,8 @@ from evalkit.errors import DataError
 from evalkit.protocols import score
 from evalkit.protocols.metrics import eer, tpr_at_far
 
+pytestmark = pytest.mark.once
+
 PEOPLE = 12
 
 

@@ -28,6 +28,8 @@ from evalkit.protocols.uncertainty.sample import ComparisonSample, people_of_pai
 from evalkit.protocols.uncertainty.weights import SCALE, canonical_order, subject_draws
 from evalkit.types import Estimate
 
+pytestmark = pytest.mark.once
+
 BEST = "accuracy@threshold=best"
 SEARCH = ("rank", "rank_subject")
 NAMES = ["accuracy", "auc", "eer", "tpr@far=1e-1", "tpr@far=0.02", BEST]

@@ -21,6 +21,8 @@ from evalkit.types import Report
 from evalkit.verdict.compare import compare
 from evalkit.verdict.gate import Rule, check
 
+pytestmark = pytest.mark.once
+
 
 def _scores(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     i, j = np.indices((len(x), len(y)))

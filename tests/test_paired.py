@@ -19,6 +19,8 @@ from evalkit.protocols.uncertainty.paired import (
 from evalkit.protocols.uncertainty.power import Spread
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
 
+pytestmark = pytest.mark.once
+
 # The gate arithmetic of 6,000 pairs; by hand: 2 * sum of binomial coefficients / 2^n.
 GOLDEN = [(6, 0, 2 / 2**6), (8, 2, 2 * (1 + 10 + 45) / 2**10), (12, 2, 2 * (1 + 14 + 91) / 2**14)]
 

@@ -24,6 +24,8 @@ from evalkit.vectors import matching
 from evalkit.vectors.store import FeatureStore
 from evalkit.verdict.compare import check_comparable
 
+pytestmark = pytest.mark.once
+
 Floats = NDArray[np.float64]
 Set = tuple[NDArray[np.float32], PairSet, NDArray[np.int64]]
 
