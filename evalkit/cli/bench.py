@@ -68,10 +68,7 @@ def command(
     sets = bench.read_sets(paths, choice.images.data)
     files = {one.name: f"{one.name}.json" for one in sets}
     baselines = {} if gate is None else {n: read_baseline(gate / f) for n, f in files.items()}
-    adapter = choice.model.if_declared()
-    if adapter is None:  # one spec for all sets, tried on the first
-        choice = spec_trial.declared(choice, sets[0].images, sets[0].manifest)
-        adapter = choice.model.load()
+    adapter, choice = spec_trial.loaded(choice, sets[0].images, sets[0].manifest)
     source = VectorSource(choice, None, None, False, None, scoring(None, flip))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

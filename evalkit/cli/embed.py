@@ -34,10 +34,7 @@ def command(choice: EmbeddingChoice, cluster: Cluster | None, views: int, featur
     if features.suffix.lower() not in (".h5", ".hdf5"):
         raise click.UsageError(f"{features} has no suffix .h5: a feature file is HDF5")
     source = choice.images.find()
-    adapter = choice.model.if_declared()
-    if adapter is None:
-        choice = spec_trial.declared(choice, source, source.manifest())
-        adapter = choice.model.load()
+    adapter, choice = spec_trial.loaded(choice, source, source.manifest())
     store = choice.embed(adapter, source, source.manifest(), views, path=features, cluster=cluster)
     n, _, dim = store.features.shape
     show(f"{features}: {n:,} images, {views} x {dim}, {int(store.failed.sum())} failed")

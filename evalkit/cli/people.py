@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import wrap
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import images, run
+from evalkit.cli import spec_trial
 from evalkit.cli.options import Command, rates_option, subjects_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, Writable
@@ -198,12 +199,14 @@ def _gathered(
     root = folder or source.choice.images.data
     if source.features is None and root is None:
         raise click.UsageError("give the FOLDER of the people")
-    parts = [_part(source, root)]
+    embed = None if root is None else _embedder(source, root)
+    parts = [source.vectors(None) if embed is None or root is None else embed(root)]
     count = len(parts[0].keys or ())
     who: Any = None if subjects is None else read_subjects(subjects)
     if who is not None and len(who) != count:
         raise DataError(f"{subjects} has {len(who)} lines for {count} images")
-    parts += [_part(source, path) for path in (unknown, gallery) if path is not None]
+    if embed is not None:
+        parts += [embed(path) for path in (unknown, gallery) if path is not None]
     names = [str(key) for part in parts for key in part.keys or ()]
     kinds = ["known", *(["unknown"] if unknown else []), *(["enrolled"] if gallery else [])]
     kind = np.repeat(kinds, [len(part.keys or ()) for part in parts])
@@ -235,8 +238,17 @@ def _gathered(
     )
 
 
-def _part(source: VectorSource, root: Path | None) -> Vectors:
-    return source.vectors(None, None if root is None else images.find(root))
+def _embedder(source: VectorSource, root: Path) -> Callable[[Path], Vectors]:
+    """Embed any folder by one input spec: where it is tried, on the people of `root` alone."""
+    first = images.find(root)
+    adapter, choice = spec_trial.loaded(source.choice, first, first.manifest())
+    fed = replace(source, choice=choice)
+
+    def embed(folder: Path) -> Vectors:
+        found = first if folder == root else images.find(folder)
+        return fed.embed(adapter, found, found.manifest())
+
+    return embed
 
 
 def _thresholds(report: Report) -> list[str]:

@@ -29,6 +29,17 @@ PEOPLE = 100
 _FEW = 8  # images by which it is seen whether an adapter heeds its spec
 
 
+def loaded(
+    choice: EmbeddingChoice, source: ImageSource, manifest: Manifest
+) -> tuple[adapters.Adapter, EmbeddingChoice]:
+    """Load the model, fed as is declared, else as a trial on the images finds: one spec for all."""
+    adapter = choice.model.if_declared()
+    if adapter is None:
+        choice = declared(choice, source, manifest)
+        adapter = choice.model.load()
+    return adapter, choice
+
+
 def declared(
     choice: EmbeddingChoice,
     source: ImageSource,
