@@ -9,6 +9,8 @@ from evalkit.errors import ProtocolError
 from evalkit.protocols import people
 from evalkit.protocols.metrics import auc, dir_at_fpir, eer, tpr_at_far
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
+from evalkit.protocols.uncertainty.deployed_threshold import safe_threshold
+from evalkit.protocols.uncertainty.outcomes import parts_of
 
 pytestmark = pytest.mark.once
 
@@ -143,3 +145,10 @@ def test_mistakes_are_said(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ProtocolError) as error:
         people.evaluate(**{"features": x, "subject": subject, **change})
     assert said in error.value.message
+
+
+def test_unknown_people_are_not_counted_among_the_compared() -> None:
+    x, subject = faces(6)
+    report = people.evaluate(x, subject, unknown=subject >= PEOPLE - 3)
+    safe = safe_threshold(parts_of(report.outcomes or {})[""], "1e-3")
+    assert safe.threshold is None and f"not {PEOPLE - 3}" in safe.note

@@ -138,8 +138,9 @@ def _unsupported(
     )
     people = None
     if sample.unit == "subject":
-        people = math.ceil(needed / n * sample.subjects) if n else None
-        note += f", and {people:,} people, not {sample.subjects:,}" if people else ""
+        seen = _compared(sample)
+        people = math.ceil(needed / n * seen) if n else None
+        note += f", and {people:,} people, not {seen:,}" if people else ""
     return SafeThreshold(
         confidence=confidence, largest=shared.largest, people=people, impostors=needed, note=note
     )
@@ -179,10 +180,17 @@ def deployed_threshold(
         false_accepts=m.false_accepts,
         independent=None if sample is None else _independent(sample, far, m.false_accepts or 0),
         impostors=sample.impostors if sample is not None else None,
-        subjects=sample.subjects if sample is not None and sample.unit == "subject" else None,
+        subjects=_compared(sample) if sample is not None and sample.unit == "subject" else None,
         draws=DRAWS if drawn is not None else 0,
         note=m.note,
     )
+
+
+def _compared(sample: ComparisonSample) -> int:
+    """Count the people who are compared; some are only searched for."""
+    if sample.left_images is None or sample.right_images is None:
+        return sample.subjects
+    return int(np.count_nonzero((sample.left_images > 0) | (sample.right_images > 0)))
 
 
 def _independent(sample: ComparisonSample, far: str, accepts: int) -> float:
