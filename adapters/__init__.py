@@ -23,7 +23,7 @@ from evalkit.adapters.onnx.model import OnnxModel
 from evalkit.adapters.torch import programs
 from evalkit.adapters.torch.model import TorchModel, import_torch
 from evalkit.errors import ModelError, UndeclaredInputError
-from evalkit.files import as_path
+from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.types import InputSpec
 
 __all__ = ["GROUP", "NETWORKS", "Adapter", "fingerprint", "load", "runs_code"]
@@ -131,6 +131,7 @@ def _file(model: str) -> Path:
     path = Path(model)
     if not path.is_file():
         raise ModelError(f"no model at {path}")
+    refuse_lfs_pointer(path, ModelError)
     return path
 
 

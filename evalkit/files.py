@@ -15,9 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from evalkit.errors import DataError, WrongTypeError
+from evalkit.errors import DataError, EvalkitError, WrongTypeError
 
 _HANDLES = re.compile(r"/dev/fd|/proc/\d+(/task/\d+)?/fd")
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_HINT = "fetch it: git lfs install, then git lfs pull, in the repository that it came with"
 _LINKS = 40  # that a system follows
 _PATIENCE_S = 1.0  # a shell's `flock FOLDER evalkit ...` holds the lock until evalkit is done
 
@@ -54,12 +56,25 @@ def as_path(path: str | os.PathLike[str]) -> Path:
         raise WrongTypeError(f"a {kind} where a path belongs", "give a str or a Path") from None
 
 
+def is_lfs_pointer(begins: bytes) -> bool:
+    """Whether bytes begin the note that Git LFS leaves in place of a file not yet fetched."""
+    return begins.startswith(_LFS_POINTER)
+
+
+def refuse_lfs_pointer(path: Path, error: type[EvalkitError] = DataError) -> None:
+    """Raise an error where a file is a Git LFS pointer, so not the file that it stands for."""
+    with path.open("rb") as f:
+        if is_lfs_pointer(f.read(len(_LFS_POINTER))):
+            raise error(f"{path.name} is a Git LFS pointer, not the file itself", LFS_HINT)
+
+
 def read_text(path: Path) -> str:
     """Read a text file as UTF-8, with or without a byte order mark, or raise DataError.
 
     Its line ends stay as they are, see `lines_of`.
     """
     try:
+        refuse_lfs_pointer(path)
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not a text file: byte {e.start} is not UTF-8") from e

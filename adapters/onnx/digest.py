@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from evalkit.errors import ModelError
-from evalkit.files import as_path
+from evalkit.files import as_path, refuse_lfs_pointer
 
 # Protobuf's StringStringEntryProto, as external tensors name their file: any spelling of the key,
 # and the one spelling of key and value that is let in.
@@ -19,6 +19,7 @@ _ENTRY = re.compile(rb"\x0a\x08location\x12([\x01-\x7f]|[\x80-\xff][\x01-\x7f])"
 def digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 of the model and of the weight files it names, which must lie in its own folder."""
     path = as_path(path)
+    refuse_lfs_pointer(path, ModelError)
     data = path.read_bytes()
     h = hashlib.sha256(data)
     for name in sorted({_named(data, match.start(), path) for match in _LOCATION.finditer(data)}):
@@ -29,6 +30,7 @@ def digest(path: str | os.PathLike[str]) -> str:
                 "put them beside the model and export it again",
             )
         if (path.parent / inside).is_file():
+            refuse_lfs_pointer(path.parent / inside, ModelError)
             with (path.parent / inside).open("rb") as weights:
                 h.update(hashlib.file_digest(weights, "sha256").digest())
     return f"sha256:{h.hexdigest()[:16]}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from evalkit.adapters.torch.model import import_torch
 from evalkit.errors import MissingPackageError, ModelError
-from evalkit.files import as_path
+from evalkit.files import as_path, refuse_lfs_pointer
 
 _COUNTERS = "num_batches_tracked"
 Table = Mapping[str, Any]  # tensors by name
@@ -59,6 +59,7 @@ def _read(path: Path) -> Any:
     torch = import_torch()
     if not path.is_file():
         raise ModelError(f"no weights at {path}")
+    refuse_lfs_pointer(path, ModelError)
     if path.suffix == ".safetensors":
         try:
             from safetensors import SafetensorError

@@ -12,7 +12,7 @@ import click
 
 from evalkit.cli.clashes import refuse_clashes
 from evalkit.errors import DataError, ProtocolError
-from evalkit.files import refuse_unwritable
+from evalkit.files import refuse_lfs_pointer, refuse_unwritable
 from evalkit.protocols.metrics import false_accepts_allowed
 
 # How files of these kinds begin; their readers would complain about what follows.
@@ -72,6 +72,7 @@ class Readable(FileKind):
             return
         if not path.is_file():
             raise DataError(f"{name}: {path} is a pipe or device", "write it into a file first")
+        refuse_lfs_pointer(path)
         with path.open("rb") as f:
             begins = f.read(8)
         if not begins and not self.empty:

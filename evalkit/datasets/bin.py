@@ -19,7 +19,7 @@ import numpy as np
 
 from evalkit.datasets.pair_list import PairList
 from evalkit.errors import DataError
-from evalkit.files import as_path
+from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.images import ImageSource, encoded
 
 # All that an array of numbers or a text of Python 2 needs; anything else could run code.
@@ -70,6 +70,7 @@ def read(path: str | os.PathLike[str]) -> tuple[ImageSource, PairList]:
     path = as_path(path)
     if path.stat().st_size > _LARGEST:
         raise DataError(f"{path.name} is larger than any .bin set")
+    refuse_lfs_pointer(path)
     images, same = _content(path)
     keys = tuple(f"{i:07d}" for i in range(len(images)))
     genuine = np.array(same, np.bool_)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
 from evalkit.errors import DataError
+from evalkit.files import LFS_HINT, is_lfs_pointer
 from evalkit.images import jpeg
 
 AVIF = "avif" in features.modules and features.check("avif")  # since Pillow 11.3
@@ -49,6 +50,8 @@ def decode(data: bytes) -> Picture:
     floating-point pixels are a DataError: no image is better than half of one. Threads wait for
     each other where they would decode more than 64 Mi pixels at a time.
     """
+    if is_lfs_pointer(data):
+        raise DataError("it is a Git LFS pointer, not the image itself", LFS_HINT)
     if data.count(b"\xff\xda") > _MAX_SCANS and data[:2] == b"\xff\xd8":
         found = jpeg.scans(data)
         if found > _MAX_SCANS:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evalkit.errors import DataError
-from evalkit.files import as_path, lines_of, read_text
+from evalkit.files import as_path, lines_of, read_text, refuse_lfs_pointer
 from evalkit.images.folders import files_below
 from evalkit.images.kinds import chosen, counted, shown
 from evalkit.images.source import ImageSource, Stamp, encoded
@@ -37,6 +37,7 @@ def find(path: str | os.PathLike[str]) -> ImageSource:
             f"no images at {path}", "give a folder, a .zip archive or a .txt list of paths"
         )
     elif path.suffix.lower() == ".zip":
+        refuse_lfs_pointer(path)
         source = _archive(path)
     elif path.suffix.lower() in (".txt", ".lst", ".list"):
         source = _list(path)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import BLANKS, as_path, lines_of, read_text, words_of
+from evalkit.files import BLANKS, as_path, lines_of, read_text, refuse_lfs_pointer, words_of
 from evalkit.keys import rows_of
 from evalkit.strict_json import parsed
 from evalkit.vectors import readers
@@ -46,6 +46,7 @@ def read(path: str | os.PathLike[str]) -> Landmarks:
     path = as_path(path)
     if not path.is_file():
         raise DataError(f"no landmarks at {path}")
+    refuse_lfs_pointer(path)
     reader = {".npz": _npz, ".json": _json, ".csv": _lines, ".txt": _lines}.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"cannot read landmarks from {path.name!r}", "give .npz, .json, .csv, .txt")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.errors import DataError
-from evalkit.files import as_path
+from evalkit.files import as_path, refuse_lfs_pointer
 
 # The codes of the format, as numpy spells them.
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
@@ -52,6 +52,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     arrays, objects and functions are left out.
     """
     path = as_path(path)
+    refuse_lfs_pointer(path)
     data = path.read_bytes()
     if data[:4] == b"\x89HDF" or data[512:516] == b"\x89HDF":
         raise DataError(f"{path.name} is a MATLAB 7.3 file", "save it with -v7")

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError, MissingPackageError
-from evalkit.files import as_path
+from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks
 from evalkit.vectors.row_blocks import RowBlocks
 from evalkit.vectors.store import FeatureStore
@@ -255,6 +255,7 @@ def in_blocks(path: str | os.PathLike[str]) -> RowBlocks | None:
             f"cannot read embeddings from {path.name!r}",
             f"expected one of {', '.join(SUFFIXES)}, or a folder of .bin or .npy",
         )
+    refuse_lfs_pointer(path)
     if suffix in _AS_ARRAY:
         return None
     reader, what = _IN_BLOCKS[suffix]

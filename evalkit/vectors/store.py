@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from evalkit import locks
 from evalkit.errors import DataError, FeatureStoreError
-from evalkit.files import as_path, hidden, real_path, rename, take_place
+from evalkit.files import as_path, hidden, real_path, refuse_lfs_pointer, rename, take_place
 from evalkit.identity import DIGEST
 from evalkit.types import Manifest
 from evalkit.vectors import hdf5
@@ -155,6 +155,7 @@ class FeatureStore:
         path = as_path(path)
         if not path.is_file():
             raise FeatureStoreError(f"no feature file at {path}")
+        refuse_lfs_pointer(path, FeatureStoreError)
         handle = None
         if write:
             handle = path.open("r+b")
