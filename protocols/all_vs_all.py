@@ -28,6 +28,7 @@ from evalkit.protocols.metrics import (
     Rates,
     Thresholds,
     cmc,
+    few_errors,
     given_thresholds,
     rank_within,
     rate_texts,
@@ -146,14 +147,16 @@ def _of_drawn_galleries(
         return {}
     rates = np.array(drawn)[:, np.array(RANKS) - 1]
     spread = rates.std(axis=0, ddof=1) if galleries > 1 else np.zeros(len(RANKS))
+    warned = [few_errors(misses=round(n)) for n in (1 - rates.mean(axis=0)) * len(rank)]
     return {
         f"rank-{k}@gallery=drawn": Estimate(
             value=float(of.mean()),
             n=len(rank),
             folds=tuple(of.tolist()),
-            note=f"{galleries} galleries, seed {seed}: standard deviation {100 * sd:.2f} points",
+            note=f"{galleries} galleries, seed {seed}: standard deviation {100 * sd:.2f} points"
+            + (f"; a gallery has {few}" if few else ""),
         )
-        for k, of, sd in zip(RANKS, rates.T, spread, strict=True)
+        for k, of, sd, few in zip(RANKS, rates.T, spread, warned, strict=True)
     }
 
 

@@ -43,7 +43,7 @@ from evalkit.protocols.one_to_many import (
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import to_arrays
-from evalkit.types import Estimate, Progress, Report
+from evalkit.types import Progress, Report
 
 NAME = "trillion"
 VERSION = 1
@@ -117,12 +117,10 @@ def evaluate(
     )
     seen, best = found.verification, found.score[:, 0]
     first = np.isfinite(score) & (score >= best[i])
-    hit = np.where(first, score, -np.inf)
+    rank, hit = first.astype(np.int64), np.where(first, score, -np.inf)
     measured = {f"tpr@far={far}": m for far, m in tpr_by_far(score[i < j], seen).items()}
-    measured[f"tpir@fpir={fpir}"] = metrics.dir_at_fpir(hit, first.astype(np.int64), best, fpir)
-    measured[f"rank-1@distractors={len(gallery)}"] = Estimate(
-        value=float(first.mean()), n=len(first)
-    )
+    measured[f"tpir@fpir={fpir}"] = metrics.dir_at_fpir(hit, rank, best, fpir)
+    measured[f"rank-1@distractors={len(gallery)}"] = metrics.rank_within(rank, 1)
     once = i < j
     outcomes = set_outcomes(
         probe,
@@ -131,14 +129,14 @@ def evaluate(
         nobody,
         fars=reached,
         genuine=(i[once], j[once], score[once]),
-        ranks=(first.astype(np.int64), i),
+        ranks=(rank, i),
         searches=(hit, i, best, np.arange(len(probe))),
         top=seen.top,
         engine=engine,
     )
     measured |= errors_of_sets(given, counts, outcomes)
     for t in given:
-        measured |= metrics.search_errors_at(hit, first.astype(np.int64), best, t)
+        measured |= metrics.search_errors_at(hit, rank, best, t)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,

@@ -142,3 +142,11 @@ def test_drawn_galleries_have_their_mean_and_spread() -> None:
     assert m.value == np.mean(m.folds)
     assert f"standard deviation {100 * np.std(m.folds, ddof=1):.2f} points" in m.note
     assert m.n == report.metrics["rank-1"].n
+
+
+def test_drawn_galleries_say_that_few_misses_decide() -> None:
+    features = np.repeat(np.eye(4, 8, dtype=np.float32), 3, axis=0)
+    report = all_vs_all.evaluate(features, np.repeat(np.arange(4), 3), fars=["1e-1"], galleries=2)
+    assert report.metrics["rank-1@gallery=drawn"].note.endswith(
+        "; a gallery has no misses: only a bound is known"
+    )

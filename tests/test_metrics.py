@@ -168,7 +168,7 @@ def test_far_is_read_as_a_decimal_not_as_a_float():
 def test_a_note_says_on_how_many_false_accepts_a_rate_rests():
     tied = metrics.tpr_at_far([0.9, 0.5], [0.5] * 200 + [0.1] * 200, "0.1")
     assert (tied.value, tied.far) == (0.5, 0)
-    assert tied.note.startswith("only 0 false accepts: unreliable (fewer than 10)")
+    assert tied.note.startswith("no false accepts: only a bound is known")
     genuine = np.linspace(100, 300, 40)
     assert metrics.tpr_at_far(genuine, np.arange(200.0), "0.05").note == ""
     one = metrics.tpr_at_far(genuine, np.arange(200.0), "0.005").note
@@ -182,7 +182,7 @@ def test_a_note_says_which_errors_are_few():
     )
     perfect = metrics.auc([1.0], [0.0]), metrics.eer([1.0], [0.0])
     for m in perfect:
-        assert m.note == "; ".join(f"only 0 {k}: unreliable (fewer than 10)" for k in KINDS)
+        assert m.note == "; ".join(f"no {k}: only a bound is known" for k in KINDS)
     assert metrics.tpr_at_far(genuine, impostor, "0.1").note == f"{accept}; {miss}"
     assert metrics.eer(genuine, impostor).note == f"{accept}; {miss}"
     swapped = np.arange(200.0)
@@ -191,11 +191,13 @@ def test_a_note_says_which_errors_are_few():
     ranks = np.append(np.ones(99, int), 2)
     assert [metrics.rank_within(ranks, k).note for k in (1, 2)] == [
         miss,
-        miss.replace("1 miss", "0 misses", 1),
+        "no misses: only a bound is known",
     ]
     folds = kfold_accuracy(np.tile([1.0, 0.0], 20), np.tile([True, False], 20), np.arange(40) // 20)
-    assert folds.note == "only 0 errors: unreliable (fewer than 10)"
+    assert folds.note == "no errors: only a bound is known"
     assert metrics.errors_at(genuine, impostor, 1.0)["fnmr@threshold=1.0"].note == miss
+    searched = metrics.search_errors_at(genuine, np.ones(100, int), impostor, 1.0)
+    assert [m.note for m in searched.values()] == [accept, miss, miss]
 
 
 KINDS = ("false accepts", "misses")

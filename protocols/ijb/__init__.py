@@ -368,13 +368,15 @@ def insightface_tpir(
         n=len(mate) + len(nonmate),
         threshold=metrics.threshold_above(bar),
         far=int((nonmate > bar).sum()) / len(nonmate),
+        note=metrics.few_errors(misses=len(mate) - int(hits)),
     )
 
 
 def _mean(of: list[Estimate]) -> Estimate:
+    """Average over the galleries, `folds` is each; a note says which gallery it is of."""
     values = [m.value for m in of if m.value is not None]
     n = sum(m.n for m in of)
     if len(values) < len(of):
         return Estimate(value=None, n=n, note=next(m.note for m in of if m.value is None))
-    note = "; ".join(sorted({m.note for m in of if m.note}))
+    note = "; ".join(f"gallery {k}: {m.note}" for k, m in enumerate(of, 1) if m.note)
     return Estimate(value=float(np.mean(values)), n=n, folds=tuple(values), note=note)

@@ -191,8 +191,8 @@ def few_errors(
 
     None : a kind that does not count.  errors : of both kinds together.
 
-    >>> few_errors(false_accepts=30, misses=1)
-    'only 1 miss: unreliable (fewer than 10)'
+    >>> few_errors(false_accepts=30, misses=1), few_errors(misses=0)
+    ('only 1 miss: unreliable (fewer than 10)', 'no misses: only a bound is known')
     """
     kinds = (
         (false_accepts, "false accept", "false accepts"),
@@ -201,6 +201,8 @@ def few_errors(
     )
     return "; ".join(
         f"only {count} {one if count == 1 else several}: unreliable (fewer than {FEW_ERRORS})"
+        if count
+        else f"no {several}: only a bound is known"
         for count, one, several in kinds
         if count is not None and count < FEW_ERRORS
     )
@@ -323,17 +325,17 @@ def search_errors_at(
     hits = int(np.count_nonzero((s >= t) & (r >= 1) & (r <= within)))
     false, text = int(np.count_nonzero(best >= t)), threshold_text(t)
     few = few_false_accepts(false) if len(best) else "there are no searches without a mate"
-    none = "" if len(s) else "there are no searches with a mate"
+    missed = few_errors(misses=len(s) - hits) if len(s) else "there are no searches with a mate"
     fpir = false / len(best) if len(best) else None
     return {
         f"fpir@threshold={text}": Estimate(
             value=fpir, n=len(best), threshold=t, far=fpir, false_accepts=false, note=few
         ),
         f"fnir@threshold={text}": Estimate(
-            value=(len(s) - hits) / len(s) if len(s) else None, n=len(s), threshold=t, note=none
+            value=(len(s) - hits) / len(s) if len(s) else None, n=len(s), threshold=t, note=missed
         ),
         f"tpir@threshold={text}": Estimate(
-            value=hits / len(s) if len(s) else None, n=len(s), threshold=t, note=none
+            value=hits / len(s) if len(s) else None, n=len(s), threshold=t, note=missed
         ),
     }
 
