@@ -1,6 +1,7 @@
 """ONNX models of every shape that is met in the wild, and those that must be refused."""
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -21,6 +22,7 @@ from evalkit.types import InputSpec
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 sys.path.insert(0, str(Path(__file__).parent))
+import onnx
 import small_models
 from onnx import TensorProto
 
@@ -104,6 +106,46 @@ def test_a_text_file_called_onnx_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_text("not a model")
     with pytest.raises(ModelError, match=r"m\.onnx is not a usable ONNX model"):
         adapters.load(str(tmp_path / "m.onnx"), spec=SPEC)
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "hint"),
+    [
+        ({"ir_version": 99}, r"model: Unsupported model IR version: 99, max .*: \d+$", "newer onnxr"),
+        ({"opset": 99}, r"model: .*Opset 99 is under development.*is till opset \d+\.$", "newer"),
+        ({"op": "NoSuch"}, "Error No Op registered for NoSuch with domain_version of 17$", "newer"),
+        ({"weights": "gone.data"}, "External data path.* does not exist: .*gone.data", "beside the"),
+        ({"cut": 40}, r"model: Protobuf parsing failed\.$", "is it whole"),
+    ],
+)
+def test_the_runtimes_whole_reason_is_shown(
+    tmp_path: Path, change: dict[str, Any], said: str, hint: str
+) -> None:
+    path = small_models.save(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.ir_version = change.get("ir_version", model.ir_version)
+    model.opset_import[0].version = change.get("opset", 17)
+    model.graph.node[0].op_type = change.get("op", "Flatten")
+    aside = {"save_as_external_data": True, "location": change.get("weights"), "size_threshold": 0}
+    onnx.save_model(model, path, **(aside if "weights" in change else {}))
+    (tmp_path / "gone.data").unlink(missing_ok=True)
+    path.write_bytes(path.read_bytes()[: change.get("cut")])
+    with pytest.raises(ModelError) as told:
+        adapters.load(path, spec=SPEC)
+    assert re.search(said, told.value.message), told.value.message
+    assert hint in told.value.hint
+
+
+def test_a_reason_without_the_runtimes_own_source() -> None:
+    told = (
+        "[ONNXRuntimeError] : 1 : FAIL : Load model from a b.onnx failed:/src/core/graph/model.cc:7"
+        " ort::Model::Model(const std::unordered_map<int, std::function<void(int)>>&, bool) const "
+        "the reason (in (brackets)) in full\n index: 2 Got: 9\n"
+    )
+    reason = session.reason(RuntimeError(told))
+    assert reason == "the reason (in (brackets)) in full index: 2 Got: 9"
+    assert session.reason(RuntimeError("x" * 3000)) == "x" * 2000
+    assert session.reason(RuntimeError()) == "RuntimeError"
 
 
 def test_another_image_size_is_refused(tmp_path: Path) -> None:

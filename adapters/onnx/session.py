@@ -22,6 +22,21 @@ CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
 _PROVIDERS = {"cpu": [CPU], "cuda": [_CUDA, CPU], "tensorrt": [_TENSORRT, _CUDA, CPU]}
 INPUTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
+# What stands around a reason: the code of the error, the file again, a place in the runtime's own
+# source with a function, in full or by its name.
+_SOURCE = r"\.(?:cc|cpp|cu|h|hpp):\d+"
+_AROUND = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .{1,999}? failed: ?"
+    rf"|\S*[/\\]\S+{_SOURCE} .{{1,999}}?\)(?: const)? |\b\w+{_SOURCE} \w+ "
+)
+_LONGEST = 2000  # characters of a reason
+_NEWER = "take a newer onnxruntime than {version}, or export the model for an older version"
+_WAYS_OUT = {
+    r"IR version|Opset \d+ is|No Op registered|is not a registered function": _NEWER,
+    "[Ee]xternal data": "put its file of weights beside the model, under the name that it had then",
+    "Protobuf parsing|No graph was found": "is it whole? compare its size with the original's",
+}
+
 _running = weakref.WeakSet[Any]()  # the run options of every model
 
 
@@ -74,7 +89,8 @@ def start(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
                 str(path), options, providers=[p for p in providers if p[0] in available]
             )
     except Exception as e:
-        raise ModelError(f"{path.name} is not a usable ONNX model: {reason(e)}") from e
+        text = reason(e)
+        raise ModelError(f"{path.name} is not a usable ONNX model: {text}", _way_out(text)) from e
     used = session.get_providers()[0]
     if used != providers[0][0] and not allow_cpu:
         hint = "--device cpu runs it there on purpose, --allow-cpu where no GPU starts"
@@ -143,6 +159,13 @@ def output_name(session: Any, requested: str | None, name: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """First line of the runtime's message, without its code."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
-    return text.splitlines()[0][:200] if text else type(error).__name__
+    """The runtime's whole message on one line, without its codes and places in its own source."""
+    text = _AROUND.sub("", " ".join(str(error).split()))
+    return text[:_LONGEST] or type(error).__name__
+
+
+def _way_out(text: str) -> str:
+    for pattern, hint in _WAYS_OUT.items():
+        if re.search(pattern, text):
+            return hint.format(version=import_onnxruntime().__version__)
+    return ""

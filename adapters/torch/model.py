@@ -21,6 +21,7 @@ from evalkit.errors import MissingPackageError, ModelError
 from evalkit.types import InputSpec
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+_LONGEST = 2000  # characters of torch's own message
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENAS = -1, -3, -8  # glibc, malloc.h
 
 
@@ -227,5 +228,5 @@ def reason(error: Exception) -> str:
     """Last line of torch's message, which names the mistake."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     kind = type(error).__name__
-    last = lines[-1].strip()[:200] if lines else kind
+    last = lines[-1].strip()[:_LONGEST] if lines else kind
     return last if last.startswith(kind) else f"{kind}: {last}"
