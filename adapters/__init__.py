@@ -53,8 +53,8 @@ def load(
 ) -> Adapter:
     """Load a model by its file's suffix, as `module:factory`, or by an installed plug-in.
 
-    model : `x.onnx`; TorchScript `x.pt`; `torch.export` program `x.pt2`; one of NETWORKS, with
-    weights=FILE; `package.module:factory`, a callable that returns a `torch.nn.Module` or an
+    model : `x.onnx`, `x.ort`; TorchScript `x.pt`; `torch.export` program `x.pt2`; one of NETWORKS,
+    with weights=FILE; `package.module:factory`, a callable that returns a `torch.nn.Module` or an
     Adapter; a plug-in's name or `name:rest`.
     spec : the input that the model needs; else `preset`, else the side-car `x.evalkit.toml`, else
     an ONNX file's metadata.  A model without any of them is an UndeclaredInputError.
@@ -69,7 +69,7 @@ def load(
     suffix = Path(model).suffix.lower()
     plugins = importlib.metadata.entry_points(group=GROUP)
     name = model.partition(":")[0]
-    if suffix == ".onnx":
+    if suffix in presets.ONNX_FILES:
         _refuse_others(OnnxModel, options, model)
         return OnnxModel(_file(model), _declared(spec, model), device=device, **options)
     if suffix in _PROGRAMS:
@@ -161,5 +161,5 @@ def _checked(adapter: Any, model: str) -> Adapter:
 
 def _ways(plugins: importlib.metadata.EntryPoints) -> str:
     names = ", ".join(sorted(plugin.name for plugin in plugins))
-    ways = f"give a .onnx, .pt or .pt2 file, module:factory, or one of {', '.join(NETWORKS)}"
+    ways = f"give a .onnx, .ort, .pt or .pt2 file, module:factory, or one of {', '.join(NETWORKS)}"
     return f"{ways}; plug-ins here: {names}" if names else ways

@@ -32,6 +32,17 @@ def check_images(images: NDArray[np.uint8], spec: InputSpec) -> None:
         )
 
 
+def in_order(images: NDArray[np.uint8], color: str) -> NDArray[np.uint8]:
+    """Bring the channels of (N, H, W, 3) RGB uint8 to a network's order; grey is (N, H, W, 1).
+
+    Grey is Pillow's "L", ITU-R 601 luma rounded: (19595 R + 38470 G + 7471 B + 32768) / 65536.
+    """
+    if color == "grey":
+        luma = images @ np.array([19595, 38470, 7471], np.uint32) + 32768 >> 16
+        return luma[..., None].astype(np.uint8)
+    return images if color == "rgb" else images[..., ::-1]
+
+
 def fed_as(spec: InputSpec) -> str:
     """Describe the input of a network that fails, for a hint."""
     return f"it was fed {spec.size[0]}x{spec.size[1]} {spec.layout}; is that what it wants?"
@@ -67,8 +78,9 @@ def vectors(
 ) -> NDArray[np.float32]:
     """Convert a model's output for N images to (N, D) float32; ModelError for anything else.
 
-    (N, D, 1, 1) is (N, D) too.  dim : the D that it must be.
+    (N, D, 1, 1) is (N, D) too, and so is (D,) of one image.  dim : the D that it must be.
     """
+    made = made[None] if made.ndim == 1 and images == 1 else made
     given = f"{name} returned {made.dtype} of shape {made.shape} for {images} images"
     if made.ndim < 2 or len(made) != images:
         raise ModelError(given, "rows out must equal rows in: export it with a free batch, or 1")

@@ -66,6 +66,8 @@ PRESETS: dict[str, InputSpec] = {
     "sphereface": _spec((112, 96), "bgr", 127.5, 128.0, "sphereface-112x96"),
 }
 
+ONNX_FILES = (".onnx", ".ort")
+COLORS = ("rgb", "bgr", "grey")
 _NEEDED = ("size", "color", "mean", "std")
 
 
@@ -96,7 +98,7 @@ def resolve(model: str, preset: str | None = None, **given: Any) -> InputSpec | 
         [input]
         preset = "arcface"      # optional base; or all of size, color, mean, std
         size = [112, 112]       # height, width
-        color = "rgb"           # or "bgr": the network's own order
+        color = "rgb"           # or "bgr": the network's own order; "grey": one channel
         mean = 127.5            # one number or three, on 0..255, in the network's order
         std = 127.5
         layout = "nchw"         # or "nhwc"
@@ -114,7 +116,7 @@ def resolve(model: str, preset: str | None = None, **given: Any) -> InputSpec | 
 
 
 def _is_onnx(model: str) -> bool:
-    return Path(model).suffix.lower() == ".onnx" and Path(model).is_file()
+    return Path(model).suffix.lower() in ONNX_FILES and Path(model).is_file()
 
 
 def build(parts: Mapping[str, Any]) -> InputSpec:
@@ -135,6 +137,8 @@ def build(parts: Mapping[str, Any]) -> InputSpec:
         parts[field] = _three(parts[field])
     if "size" in parts:
         parts["size"] = tuple(parts["size"])
+    if parts.get("color") == "gray":
+        parts["color"] = "grey"
     spec = replace(PRESETS[name], **parts) if name is not None else InputSpec(**parts)
     _check(spec)
     return spec
@@ -144,14 +148,18 @@ def _check(spec: InputSpec) -> None:
     good = (
         len(spec.size) == 2
         and all(isinstance(n, int) and 0 < n <= 4096 for n in spec.size)
-        and spec.color in ("rgb", "bgr")
+        and spec.color in COLORS
         and spec.layout in ("nchw", "nhwc")
         and all(s > 0 for s in spec.std)
     )
     if not good:
         raise ModelError(
             f"not an input spec: {describe(spec)}",
-            "size is height and width, color rgb or bgr, layout nchw or nhwc, std above 0",
+            "size is height and width, color rgb, bgr or grey, layout nchw or nhwc, std above 0",
+        )
+    if spec.channels == 1 and not len({*spec.mean}) == len({*spec.std}) == 1:
+        raise ModelError(
+            f"a grey channel has one mean and one std: {describe(spec)}", "--mean M --std S"
         )
 
 

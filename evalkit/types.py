@@ -36,11 +36,16 @@ class InputSpec:
     """
 
     size: tuple[int, int]  # (height, width) in pixels
-    color: Literal["rgb", "bgr"]
+    color: Literal["rgb", "bgr", "grey"]  # grey: one channel, Pillow's "L"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     layout: Literal["nchw", "nhwc"] = "nchw"
     crop: str = "arcface-112"  # the alignment that the images must already have
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the network's input."""
+        return 1 if self.color == "grey" else 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,13 @@ def save(
     outputs: int = 1,
     rank: int = 4,
     image: list[int | str] | None = None,
+    by: NDArray[np.float32] | None = None,
 ) -> Path:
-    """Write a model that flattens its input and multiplies it by `weights`.
+    """Write a model that flattens its input and multiplies it by `weights`, or by others.
 
     image : the shape that it declares for an image, instead of the layout's.
     """
+    by = weights() if by is None else by
     shape = [batch, 3, SIZE, SIZE] if layout == "nchw" else [batch, SIZE, SIZE, 3]
     shape = shape if rank == 4 else [batch, 3 * SIZE * SIZE]
     shape = shape if image is None else [batch, *image]
@@ -40,7 +42,7 @@ def save(
         "small",
         [helper.make_tensor_value_info("x", kind, shape)],
         [helper.make_tensor_value_info(name, kind, [batch, DIM]) for name in names],
-        [numpy_helper.from_array(weights().astype(dtype), "w")],
+        [numpy_helper.from_array(by.astype(dtype), "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, path)
@@ -48,15 +50,22 @@ def save(
 
 
 def save_with_head(
-    path: Path, head: list[onnx.NodeProto], shape: list[int | str], flag: str = ""
+    path: Path,
+    head: list[onnx.NodeProto],
+    shape: list[int | str],
+    flag: str = "",
+    kind: int = TensorProto.BOOL,
 ) -> Path:
-    """Write the model with more nodes, from "y" to "z" of that shape; `flag` : a boolean input."""
+    """Write the model with more nodes, from "y" to "z" of that shape.
+
+    flag : one more input, of one number of a kind.
+    """
     model = onnx.load(save(path))
     model.graph.node.extend(head)
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, shape))
     if flag:
-        model.graph.input.append(helper.make_tensor_value_info(flag, TensorProto.BOOL, []))
+        model.graph.input.append(helper.make_tensor_value_info(flag, kind, []))
     onnx.save(model, path)
     return path
 

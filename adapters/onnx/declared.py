@@ -76,13 +76,13 @@ def input_shape(
 ) -> tuple[tuple[int, int] | None, Literal["nchw", "nhwc"] | None]:
     """Size (height, width) and layout that the file declares; None for what it leaves open."""
     opened = _opened(path)
-    flags = session.training_flags(opened)
+    flags = session.training_switches(opened)
     shapes = [i.shape for i in opened.get_inputs() if i.name not in flags and len(i.shape) == 4]
     if not shapes:
         return None, None
     shape = shapes[0][1:]
     layout: Literal["nchw", "nhwc"] | None = None
-    if shape[0] == 3 or shape[2] == 3:
-        layout = "nchw" if shape[0] == 3 else "nhwc"
+    if shape[0] in (1, 3) or shape[2] in (1, 3):
+        layout = "nchw" if shape[0] in (1, 3) else "nhwc"
     h, w = shape[:2] if layout == "nhwc" else shape[1:]
     return ((h, w) if isinstance(h, int) and isinstance(w, int) else None), layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import answers
-from evalkit.adapters.calling import check_images, cores, fed_as, filled, vectors
+from evalkit.adapters.calling import check_images, cores, fed_as, filled, in_order, vectors
 from evalkit.adapters.onnx import session
 from evalkit.adapters.onnx.digest import digest
 from evalkit.adapters.onnx.session import import_onnxruntime
@@ -68,8 +69,10 @@ class OnnxModel:
             f"onnxruntime {import_onnxruntime().__version__} {provider} "
             f"{np.dtype(self._dtype)}, output {self._output}"
         )
-        self._flags = session.training_flags(self._session)
-        self.runtime += "".join(f", {flag} false" for flag in self._flags)
+        self._flags = session.training_switches(self._session)
+        self.runtime += "".join(
+            f", {flag} {json.dumps(value.item())}" for flag, value in self._flags.items()
+        )
         declared = image_input.shape[0] if isinstance(image_input.shape[0], int) else None
         if declared is not None and declared < 1:
             raise ModelError(f"{path.name} declares a batch of {declared}")
@@ -98,12 +101,12 @@ class OnnxModel:
             self._session.run_with_iobinding(first, self._run_options)
             y = first.get_outputs()[0].numpy()
             vectors(y, batch, self.name)
-            rows = np.empty((len(x), *y.shape[1:]), y.dtype)
+            rows = np.empty((len(x), *(y.shape if y.ndim == 1 else y.shape[1:])), y.dtype)
             rows[:batch] = y
             others = [self._bound(x[o : o + batch]) for o in range(batch, len(x), batch)]
             for k, binding in enumerate(others, 1):
                 place = rows[k * batch : (k + 1) * batch]
-                binding.bind_ortvalue_output(self._output, _value(place))
+                binding.bind_ortvalue_output(self._output, _value(place.reshape(y.shape)))
             for binding in others:
                 self._session.run_with_iobinding(binding, self._run_options)
         except (ModelError, MemoryError):
@@ -159,8 +162,8 @@ def feed(images: NDArray[np.uint8], spec: InputSpec, dtype: Any = np.float32) ->
 
     Computed in float32, then rounded to `dtype`.
     """
-    ordered = images if spec.color == "rgb" else images[..., ::-1]
-    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+    ordered = in_order(images, spec.color)
+    mean, std = (np.array(m[: spec.channels], np.float32) for m in (spec.mean, spec.std))
     if spec.layout == "nchw":
         ordered = ordered.transpose(0, 3, 1, 2)
         mean, std = mean[:, None, None], std[:, None, None]

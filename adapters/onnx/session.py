@@ -20,7 +20,15 @@ _CUDA: tuple[str, dict[str, str]] = ("CUDAExecutionProvider", {"use_tf32": "0"})
 _TENSORRT: tuple[str, dict[str, str]] = ("TensorrtExecutionProvider", {})
 CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
 _PROVIDERS = {"cpu": [CPU], "cuda": [_CUDA, CPU], "tensorrt": [_TENSORRT, _CUDA, CPU]}
-INPUTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+INPUTS: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+_SCALARS = INPUTS | {"tensor(bool)": np.bool_, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
+_KEPT = re.compile("keep", re.IGNORECASE)  # the share of values that dropout leaves
+_SWITCH = re.compile("train|phase|drop", re.IGNORECASE)
 
 # What stands around a reason: the code of the error, the file again, a place in the runtime's own
 # source with a function, in full or by its name.
@@ -101,32 +109,44 @@ def start(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
 
 
 def image_input(session: Any, spec: InputSpec, name: str) -> Any:
-    """Find the image input of a model, training flags aside; it must fit `spec`."""
-    inputs = [i for i in session.get_inputs() if i.name not in training_flags(session)]
+    """Find the image input of a model, training switches aside; it must fit `spec`."""
+    inputs = [i for i in session.get_inputs() if i.name not in training_switches(session)]
     listed = ", ".join(f"{i.name} {i.shape} {i.type}" for i in inputs)
-    if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        raise ModelError(
-            f"{name} has input {listed}", "an image model has one, of shape (N, 3, H, W)"
-        )
-    given = inputs[0]
+    images = [i for i in inputs if len(i.shape) == 4]
+    if len(inputs) != 1 or len(images) != 1:
+        hint = "an image model has one, of shape (N, 3, H, W)"
+        if len(images) == 1:
+            others = ", ".join(i.name for i in inputs if i is not images[0])
+            hint = f"evalkit feeds images alone: keep {others} in the file as an initializer"
+        raise ModelError(f"{name} has input {listed}", hint)
+    given = images[0]
     if given.type not in INPUTS:
         hint = f"export it with one of {', '.join(INPUTS)}; evalkit normalises the pixels"
         raise ModelError(f"{name} has input {listed}", hint)
+    if INPUTS[given.type] is np.uint8 and (*spec.mean, *spec.std) != (0, 0, 0, 1, 1, 1):
+        hint = "--mean 0 --std 1: a network of whole numbers normalises them itself"
+        raise ModelError(f"{name} has input {listed}", hint)
     if hint := _misfit(given.shape[1:], spec):
-        shape = (3, *spec.size) if spec.layout == "nchw" else (*spec.size, 3)
+        c = spec.channels
+        shape = (c, *spec.size) if spec.layout == "nchw" else (*spec.size, c)
         raise ModelError(
             f"{name} has input {listed}, but is to be fed (N, {', '.join(map(str, shape))})", hint
         )
     return given
 
 
-def training_flags(session: Any) -> dict[str, Any]:
-    """Find the inputs that switch to training, as FaceNet's `phase_train`, each set to false."""
-    return {
-        given.name: np.zeros([1] * len(given.shape), np.bool_)
-        for given in session.get_inputs()
-        if given.type == "tensor(bool)" and "train" in given.name and len(given.shape) <= 1
-    }
+def training_switches(session: Any) -> dict[str, Any]:
+    """Find the inputs of one number that switch to training, each set to evaluation.
+
+    FaceNet's `phase_train` is false, a `dropout` 0, TensorFlow's `keep_prob` 1.
+    """
+    found = {}
+    for given in session.get_inputs():
+        keeps = bool(_KEPT.search(given.name))
+        named = keeps or _SWITCH.search(given.name)
+        if named and given.type in _SCALARS and len(given.shape) <= 1:
+            found[given.name] = np.full([1] * len(given.shape), keeps, _SCALARS[given.type])
+    return found
 
 
 def _misfit(shape: list[Any], spec: InputSpec) -> str:
@@ -137,12 +157,13 @@ def _misfit(shape: list[Any], spec: InputSpec) -> str:
 
     first = spec.layout == "nchw"
     c, h, w = shape if first else (shape[2], *shape[:2])
-    if not any(map(differs, (c, h, w), (3, *spec.size))):
+    if not any(map(differs, (c, h, w), (spec.channels, *spec.size))):
         return ""
-    if shape[2 if first else 0] == 3:
+    if shape[2 if first else 0] in (1, 3) and c not in (1, 3):
         return f"--layout {'nhwc' if first else 'nchw'}"
-    if differs(c, 3):
-        return f"images have 3 channels, the model takes {c}"
+    if differs(c, spec.channels):
+        fitting = {1: "--color grey", 3: "--color rgb or bgr"}
+        return fitting.get(c, f"images have {spec.channels} channels, the model takes {c}")
     return f"--input-size {h}x{w}, and crops of that size"
 
 
@@ -159,7 +180,7 @@ def output_name(session: Any, requested: str | None, name: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """The runtime's whole message on one line, without its codes and places in its own source."""
+    """Give the runtime's whole message on one line, without codes and places in its own source."""
     text = _AROUND.sub("", " ".join(str(error).split()))
     return text[:_LONGEST] or type(error).__name__
 

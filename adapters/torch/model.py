@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import answers, users_code
-from evalkit.adapters.calling import check_images, cores, fed_as, in_batches, vectors
+from evalkit.adapters.calling import check_images, cores, fed_as, in_batches, in_order, vectors
 from evalkit.errors import MissingPackageError, ModelError
 from evalkit.types import InputSpec
 
@@ -158,7 +158,8 @@ def feed(images: NDArray[np.uint8], spec: InputSpec, device: Any) -> Any:
     A GPU gets the bytes, a quarter of the floats; an input of channels first lies channels last.
     """
     torch = import_torch()
-    x = torch.from_numpy(np.ascontiguousarray(images))
+    grey = spec.color == "grey"
+    x = torch.from_numpy(np.ascontiguousarray(in_order(images, "grey") if grey else images))
     if device.type == "cuda":
         x = x.pin_memory().to(device, non_blocking=True)
     if spec.color == "bgr":
@@ -171,7 +172,8 @@ def feed(images: NDArray[np.uint8], spec: InputSpec, device: Any) -> Any:
 @lru_cache
 def _mean_and_std(spec: InputSpec, device: Any) -> tuple[Any, Any]:
     torch = import_torch()
-    return torch.tensor(spec.mean, device=device), torch.tensor(spec.std, device=device)
+    mean, std = spec.mean[: spec.channels], spec.std[: spec.channels]
+    return torch.tensor(mean, device=device), torch.tensor(std, device=device)
 
 
 def import_torch() -> Any:

@@ -290,7 +290,7 @@ _OPTIONS = (
         "--model",
         type=ModelFile(),
         metavar="MODEL",
-        help="A .onnx, .pt or .pt2 file, or module:factory.",
+        help="A .onnx, .ort, .pt or .pt2 file, or module:factory.",
     ),
     _of_model(
         "--data",
@@ -305,7 +305,12 @@ _OPTIONS = (
         help=f"How the model wants to be fed: {', '.join(presets.PRESETS)}.",
     ),
     _of_model("--input-size", callback=_size, metavar="HxW", help="Size of its images."),
-    _of_model("--color", type=click.Choice(["rgb", "bgr"]), help="Its channel order."),
+    _of_model(
+        "--color",
+        type=click.Choice([*presets.COLORS, "gray"]),
+        metavar="|".join(presets.COLORS),
+        help="Its channel order, or one grey channel.",
+    ),
     _of_model(
         "--mean", callback=_numbers, metavar="M[,M,M]", help="Mean to subtract (0-255 scale)."
     ),

@@ -73,7 +73,7 @@ def tried(
 ) -> list[SpecTrial]:
     """Try every likely spec on the sample."""
     path = Path(str(choice.model.model))
-    shape = of_onnx.input_shape(path) if path.suffix.lower() == ".onnx" else (None, None)
+    shape = of_onnx.input_shape(path) if path.suffix.lower() in presets.ONNX_FILES else (None, None)
     chosen = source.select(sample.keys)
     size = chosen.read(0).shape[:2]
     with bar("trying", "spec") as progress:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
 
 from evalkit.adapters import presets
@@ -23,6 +24,7 @@ _FIRST = presets.PRESETS["arcface"]
 HeightWidth = tuple[int, int]
 Layout = Literal["nchw", "nhwc"]
 _LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
+_COLORS: tuple[Literal["rgb", "grey"], ...] = ("rgb", "grey")  # rgb is tried as bgr too
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +55,20 @@ def try_specs(
     size, layout = declared
     reason: ModelError | DataError | None = None
     sizes = list(dict.fromkeys((*SIZES, own))) if size is None else [size]
-    for each in sizes:
-        for order in _LAYOUTS if layout is None else (layout,):
-            crop = CROPS.get(each, _FIRST.crop)
-            start = InputSpec(
-                size=each,
-                color=_FIRST.color,
-                mean=_FIRST.mean,
-                std=_FIRST.std,
-                layout=order,
-                crop=crop,
-            )
-            try:
-                images = faces(start)
-                load(start)
-            except (ModelError, DataError) as e:
-                reason = reason or e
-                continue
-            others = SIZES if size is None else ()
-            return compare_specs(
-                load, presets.usual(start), images, progress, of_size=faces, sizes=others
-            )
+    layouts = _LAYOUTS if layout is None else (layout,)
+    for each, order, color in product(sizes, layouts, _COLORS):
+        crop = CROPS.get(each, _FIRST.crop)
+        start = replace(_FIRST, size=each, color=color, layout=order, crop=crop)
+        try:
+            images = faces(start)
+            load(start)
+        except (ModelError, DataError) as e:
+            reason = reason or e
+            continue
+        others = SIZES if size is None else ()
+        return compare_specs(
+            load, presets.usual(start), images, progress, of_size=faces, sizes=others
+        )
     raise reason or DataError("there is no size to try")
 
 

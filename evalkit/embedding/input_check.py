@@ -120,12 +120,13 @@ def candidates(declared: InputSpec) -> list[InputSpec]:
     """List the ways to feed a model of the declared size: each order with each normalisation.
 
     Mean and std go with the colours: for BGR they are ImageNet's turned round.  The declared spec
-    is first.
+    is first.  A network of one channel has no order, and no mean by colour.
     """
     found = [declared]
-    colors: tuple[Literal["rgb", "bgr"], ...] = ("rgb", "bgr")
+    grey = declared.color == "grey"
+    colors: tuple[Literal["rgb", "bgr", "grey"], ...] = ("grey",) if grey else ("rgb", "bgr")
     for color in colors:
-        for mean, std in (*NORMALISATIONS, (declared.mean, declared.std)):
+        for mean, std in (*NORMALISATIONS[: -1 if grey else None], (declared.mean, declared.std)):
             m, s = mean, std
             if color == "bgr" and (mean, std) in NORMALISATIONS:
                 m, s = (m[2], m[1], m[0]), (s[2], s[1], s[0])
