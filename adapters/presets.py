@@ -15,7 +15,7 @@ from typing import Any
 
 from evalkit.adapters.onnx import declared
 from evalkit.errors import ModelError
-from evalkit.files import as_path, whole_file
+from evalkit.files import as_path, decoded, whole_file
 from evalkit.types import InputSpec
 
 
@@ -222,7 +222,7 @@ def _short(values: tuple[float, ...]) -> tuple[float, ...]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        held = tomllib.loads(path.read_text(encoding="utf-8"))
+        held = tomllib.loads(decoded(path.read_bytes()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ModelError(f"{path} is not TOML: {e}") from e
     spec = held.get("input")

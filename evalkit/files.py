@@ -1,10 +1,11 @@
-"""Atomic writes, and the user's cache directory."""
+"""Atomic writes, text files of every encoding, and the user's cache directory."""
 
 from __future__ import annotations
 
 import errno
 import functools
 import hashlib
+import json
 import os
 import re
 import stat
@@ -21,6 +22,7 @@ _HANDLES = re.compile(r"/dev/fd|/proc/\d+(/task/\d+)?/fd")
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LFS_HINT = "fetch it: git lfs install, then git lfs pull, in the repository that it came with"
 _LINKS = 40  # that a system follows
+_LOOK = 1 << 16  # bytes of a text that show how its lines end
 _PATIENCE_S = 1.0  # a shell's `flock FOLDER evalkit ...` holds the lock until evalkit is done
 
 
@@ -69,31 +71,58 @@ def refuse_lfs_pointer(path: Path, error: type[EvalkitError] = DataError) -> Non
 
 
 def read_text(path: Path) -> str:
-    """Read a text file as UTF-8, with or without a byte order mark, or raise DataError.
+    """Read a text file (see `decoded`), or raise DataError.
 
     Its line ends stay as they are, see `lines_of`.
     """
     try:
         refuse_lfs_pointer(path)
-        return path.read_bytes().decode("utf-8-sig")
+        return decoded(path.read_bytes())
     except UnicodeDecodeError as e:
-        raise DataError(f"{path} is not a text file: byte {e.start} is not UTF-8") from e
+        raise DataError(f"{path} is not a text file: {not_text(e)}") from e
     except FileNotFoundError:
         raise DataError(f"there is no {path}") from None
     except OSError as e:
         raise DataError(f"{path} cannot be read: {e.strerror}") from e
 
 
-def lines_of(text: str) -> list[str]:
-    r"""Part a text at \n and \r\n alone, without the blanks and tabs around each line.
+def decoded(data: bytes) -> str:
+    """Read text in UTF-8, UTF-16 or UTF-32, told by its byte order mark or its first characters.
 
+    Windows PowerShell 5 writes UTF-16 with a mark, Notepad UTF-8 with one.  UnicodeDecodeError, a
+    ValueError, for all else.
+    """
+    return data.decode(json.detect_encoding(data[:4]))
+
+
+def not_text(error: UnicodeDecodeError) -> str:
+    """Say which byte is no text."""
+    return f"byte {error.start} is not {error.encoding.removesuffix('-sig').upper()}"
+
+
+def open_text(path: Path) -> IO[str]:
+    r"""Open a text file of any size, decoded as by `decoded`, whose lines end as in `lines_of`.
+
+    A line that ended in \r\n still does.
+    """
+    with path.open("rb") as f:
+        start = f.read(_LOOK)
+    alone = b"\r" in start and b"\n" not in start
+    return path.open(encoding=json.detect_encoding(start[:4]), newline=None if alone else "\n")
+
+
+def lines_of(text: str) -> list[str]:
+    r"""Part a text at \n and \r\n, without the blanks and tabs around each line.
+
+    At \r alone where it has no \n, as spreadsheets of the Macintosh write.
     What Python also takes for the end of a line or for a blank, such as a vertical tab, U+0085 or
     U+2028, stays: it may be part of a name.
 
     >>> lines_of("a\x0b.jpg \r\n\nb\u2028.jpg\n")
     ['a\x0b.jpg', '', 'b\u2028.jpg']
     """
-    lines = text.removesuffix("\n").split("\n") if text else []
+    end = "\n" if "\n" in text else "\r"
+    lines = text.removesuffix(end).split(end) if text else []
     return [line.removesuffix("\r").strip(BLANKS) for line in lines]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import BLANKS, as_path, words_of
+from evalkit.files import BLANKS, as_path, not_text, open_text, words_of
 from evalkit.protocols.ijb import Enrolled
 
 _BLOCK = 1 << 24
@@ -67,7 +67,7 @@ def _columns(path: Path, width: int, dtype: Any) -> tuple[tuple[str, ...], NDArr
     names: list[str] = []
     numbers = []
     try:
-        with path.open(encoding="utf-8", newline="\n") as f:
+        with open_text(path) as f:
             for line in f:
                 name, *values = words_of(line.rstrip("\r\n").strip(BLANKS))
                 if len(values) != width:
@@ -78,7 +78,7 @@ def _columns(path: Path, width: int, dtype: Any) -> tuple[tuple[str, ...], NDArr
                 names.append(name)
                 numbers.append(np.array(values, dtype))
     except UnicodeDecodeError as e:
-        raise DataError(f"{path} is not a text file: byte {e.start} is not UTF-8") from e
+        raise DataError(f"{path} is not a text file: {not_text(e)}") from e
     except (OSError, ValueError, OverflowError) as e:
         raise DataError(f"cannot read {path}: {e}") from e
     if not names:
@@ -105,12 +105,12 @@ def _triples(path: Path) -> Iterator[NDArray[np.int32]]:
     """Yield (n, 3) numbers of some megabytes of text at a time."""
     line = 0
     try:
-        with path.open("rb") as f:
+        with open_text(path) as f:
             while text := f.read(_BLOCK) + f.readline():
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")  # numpy's only word about text that is no number
-                    numbers = np.fromstring(text.decode("ascii"), np.int64, sep=" ")
-                lines = _lines_of_three(text)
+                    numbers = np.fromstring(text, np.int64, sep=" ")
+                lines = _lines_of_three(text.encode("ascii"))
                 if len(numbers) != 3 * lines or not _are_ids(numbers):
                     raise DataError(f"{path.name} is no list of pairs after line {line}", _PAIR)
                 line += lines
@@ -143,7 +143,7 @@ def read_enrolled(path: str | os.PathLike[str]) -> Enrolled:
     """
     path = as_path(path)
     try:
-        with path.open(encoding="utf-8", newline="") as f:
+        with open_text(path) as f:
             lines = csv.reader(f)
             head = next(lines, [])
             both = [(int(line[0]), int(line[1])) for line in lines if line]

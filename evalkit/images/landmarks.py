@@ -103,7 +103,7 @@ def _npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
 
 def _json(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     try:
-        held = parsed(path.read_text(encoding="utf-8"))
+        held = parsed(read_text(path))
     except ValueError as e:
         raise DataError(f"{path.name} is not JSON: {str(e)[:100]}") from e
     held = held.get("points", held) if isinstance(held, dict) else held

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ReportError
-from evalkit.files import as_path, is_stream, partial_file, refuse_unwritable, whole_file
+from evalkit.files import as_path, decoded, is_stream, partial_file, refuse_unwritable, whole_file
 from evalkit.protocols.metrics.vocabulary import canonical
 from evalkit.protocols.uncertainty import outcomes
 from evalkit.report.replaced_together import finish, outcomes_path, put_together, waiting_path
@@ -199,7 +199,7 @@ def _load(path: Path) -> Any:
     try:
         if path.stat().st_size > _LARGEST:
             raise ReportError(f"{path} is larger than any report")
-        return parsed(path.read_text(encoding="utf-8"))
+        return parsed(decoded(path.read_bytes()))
     except FileNotFoundError as e:
         raise ReportError(f"no report at {path}") from e
     except OSError as e:

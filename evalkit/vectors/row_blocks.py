@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import MissingPackageError
+from evalkit.files import open_text
 from evalkit.vectors import hdf5
 
 KEY_COLUMNS = ("key", "keys", "path", "name", "file", "image", "filename")
@@ -69,7 +70,7 @@ def of_csv(path: Path) -> RowBlocks:
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    with path.open(encoding="utf-8-sig", newline="\n") as f:  # csv knows \r\n itself
+    with open_text(path) as f:  # csv knows \r\n itself
         lines = csv.reader(_lines(f), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         rows = filter(None, lines)
         for key, *values in islice(

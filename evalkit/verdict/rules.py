@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evalkit.errors import ReportError
-from evalkit.files import as_path
+from evalkit.files import as_path, decoded
 from evalkit.protocols.metrics.record import Better
 from evalkit.protocols.metrics.vocabulary import canonical, metric_of
 
@@ -70,7 +70,7 @@ def read_rules(path: str | os.PathLike[str]) -> tuple[Rule, ...]:
     """
     path = as_path(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(decoded(path.read_bytes()))
     except FileNotFoundError as e:
         raise ReportError(f"no rules at {path}") from e
     except (OSError, ValueError, RecursionError) as e:
