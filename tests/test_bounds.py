@@ -21,6 +21,8 @@ from evalkit.types import Manifest
 from evalkit.vectors import embeddings, readers
 from evalkit.vectors.store import FeatureStore
 
+pytestmark = pytest.mark.once
+
 MIB = 1 << 20
 # HDF5
 

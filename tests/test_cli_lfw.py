@@ -9,6 +9,8 @@ import pytest
 from evalkit.cli import run
 from evalkit.datasets import lfw as lists
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

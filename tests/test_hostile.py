@@ -33,6 +33,8 @@ from evalkit.vectors import embeddings, hdf5, matlab, readers
 from evalkit.vectors.store import FeatureStore
 from evalkit.verdict.gate import read_rules
 
+pytestmark = pytest.mark.once
+
 GIB = 1 << 30
 
 

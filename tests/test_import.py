@@ -19,6 +19,8 @@ from evalkit.types import Manifest
 from evalkit.vectors import devkit_matrix, embeddings, importing, readers, row_blocks
 from evalkit.vectors.store import FeatureStore
 
+pytestmark = pytest.mark.once
+
 X = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
 KEYS = [f"P_{i // 2}/P_{i // 2}_{i}.jpg" for i in range(7)]
 

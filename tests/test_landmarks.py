@@ -23,6 +23,8 @@ from evalkit.images.alignment import GROUP, TEMPLATES, aligned, detected, doubt,
 from evalkit.vectors.store import FeatureStore
 from evalkit.verdict.compare import check_comparable
 
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(__file__).parent / "detector"
 SIZE, TEMPLATE = TEMPLATES["arcface-112"]
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255))

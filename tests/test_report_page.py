@@ -22,6 +22,7 @@ from evalkit.types import Report
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
+pytestmark = pytest.mark.once
 
 from evalkit.report import geometry_plots
 from evalkit.report.drawn_models import Model

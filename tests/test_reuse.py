@@ -14,6 +14,8 @@ from evalkit.errors import FeatureStoreError, ModelError
 from evalkit.images import digests
 from evalkit.vectors.store import FeatureStore
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
