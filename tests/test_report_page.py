@@ -22,7 +22,6 @@ from evalkit.types import Report
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
-pytestmark = pytest.mark.once
 
 from evalkit.report import geometry_plots
 from evalkit.report.drawn_models import Model
@@ -31,6 +30,8 @@ from evalkit.report.plots import PICTURES, draw, drawable, inline_svg, save
 from evalkit.report.roc_plots import BEFORE
 from evalkit.report.style import percent
 from evalkit.verdict.differences import differences
+
+pytestmark = pytest.mark.once
 
 HOSTILE = '<script>alert("x")</script>$\\frac'
 Two = tuple[Report, Report]
