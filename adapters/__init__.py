@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import os
+import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,15 @@ import numpy as np
 from evalkit.adapters import presets, users_code
 from evalkit.adapters.contract import Adapter, fingerprint
 from evalkit.adapters.devices import OnDevices
+from evalkit.adapters.functions import FunctionModel
 from evalkit.adapters.onnx.model import OnnxModel
-from evalkit.adapters.torch import programs
+from evalkit.adapters.torch import in_memory, programs
 from evalkit.adapters.torch.model import TorchModel, import_torch
-from evalkit.errors import ModelError, UndeclaredInputError
+from evalkit.errors import ModelError, UndeclaredInputError, WrongTypeError
 from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.types import InputSpec
 
-__all__ = ["GROUP", "NETWORKS", "Adapter", "fingerprint", "load", "runs_code"]
+__all__ = ["GROUP", "NETWORKS", "Adapter", "fingerprint", "is_module", "load", "runs_code"]
 
 GROUP = "evalkit.adapters"
 _PROGRAMS = (".pt", ".pt2", ".torchscript")
@@ -44,24 +47,30 @@ NETWORKS = (
 
 
 def load(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | Adapter | Callable[..., Any],
     *,
     spec: InputSpec | None = None,
     preset: str | None = None,
     device: str = "auto",
     **options: Any,
 ) -> Adapter:
-    """Load a model by its file's suffix, as `module:factory`, or by an installed plug-in.
+    """Load a model by its file's suffix, as `module:factory`, by a plug-in, or from memory.
 
     model : `x.onnx`, `x.ort`; TorchScript `x.pt`; `torch.export` program `x.pt2`; one of NETWORKS,
     with weights=FILE; `package.module:factory`, a callable that returns a `torch.nn.Module` or an
-    Adapter; a plug-in's name or `name:rest`.
+    Adapter; a plug-in's name or `name:rest`.  From memory: a `torch.nn.Module`, used where it lies
+    and given back as it was (`torch.in_memory`); any callable from (N, H, W, 3) RGB uint8 to N
+    vectors (`functions`); an Adapter.  Of these no vector is kept in the cache.
     spec : the input that the model needs; else `preset`, else the side-car `x.evalkit.toml`, else
     an ONNX file's metadata.  A model without any of them is an UndeclaredInputError.
     device : auto, cpu, cuda, cuda:1, tensorrt; "auto" takes a GPU where the runtime offers one; a
     GPU that does not start is an error. Several with commas: a process on each.
     options : those of the adapter, e.g. output="embedding", allow_cpu=True.
     """
+    if not isinstance(model, str | os.PathLike):
+        if spec is None and preset is not None:
+            spec = presets.build({"preset": preset})
+        return _from_memory(model, spec, device, options)
     model = model if isinstance(model, str) else str(as_path(model))
     spec = spec or presets.resolve(model, preset)
     if "," in device:
@@ -95,6 +104,33 @@ def load(
         kind = "folders" if Path(model).is_dir() else f"{suffix or 'such'} files"
         raise ModelError(f"no adapter reads {kind}: {model}", hint)
     raise ModelError(f"no model at {model}", _ways(plugins))
+
+
+def is_module(model: Any) -> bool:
+    """Whether a model is a `torch.nn.Module`; torch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def _from_memory(
+    model: Any, spec: InputSpec | None, device: str, options: dict[str, Any]
+) -> Adapter:
+    name = getattr(model, "__qualname__", type(model).__qualname__)
+    if isinstance(model, type):
+        raise ModelError(f"{name} is a class, no model", f"make one of it: {name}(...)")
+    if device != "auto":
+        raise ModelError(f"{name} stays where it lies, not on {device}", "move it there yourself")
+    if is_module(model):
+        _refuse_others(in_memory.ModuleInMemory, options, name)
+        return in_memory.ModuleInMemory(model, _declared(spec, name, True), **options)
+    _refuse_others(object, options, name)
+    if isinstance(model, Adapter):
+        return _checked(model, name)
+    if not callable(model):
+        raise WrongTypeError(
+            f"a {name} where a model belongs", "give a path, a torch.nn.Module or a callable"
+        )
+    return FunctionModel(model, _declared(spec, name, True))
 
 
 def _load_on(model: str, spec: InputSpec | None, options: dict[str, Any], device: str) -> Adapter:
@@ -135,14 +171,17 @@ def _file(model: str) -> Path:
     return path
 
 
-def _declared(spec: InputSpec | None, model: str) -> InputSpec:
-    if spec is None:
-        raise UndeclaredInputError(
-            f"nothing says what {Path(model).name} wants to be fed",
-            f"add --preset {'|'.join(presets.PRESETS)}, or --input-size, --color, --mean and --std,"
-            f" or write {presets.sidecar(Path(model)).name}",
-        )
-    return spec
+def _declared(spec: InputSpec | None, model: str, in_memory: bool = False) -> InputSpec:
+    if spec is not None:
+        return spec
+    names = "|".join(presets.PRESETS)
+    raise UndeclaredInputError(
+        f"nothing says what {Path(model).name} wants to be fed",
+        f"add spec=InputSpec(...) or preset={names}"
+        if in_memory
+        else f"add --preset {names}, or --input-size, --color, --mean and --std,"
+        f" or write {presets.sidecar(Path(model)).name}",
+    )
 
 
 def _checked(adapter: Any, model: str) -> Adapter:

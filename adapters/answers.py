@@ -177,7 +177,7 @@ def _mixing(name: str, among: NDArray[np.float32], alone: NDArray[np.float32]) -
 def _training(adapter: Adapter) -> str:
     """Name a layer of an adapter's torch network that is in training mode; else empty."""
     torch = sys.modules.get("torch")
-    if torch is None:
+    if torch is None or getattr(adapter, "transient", False):  # such put it into evaluation mode
         return ""
     layers = torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd
     values = getattr(adapter, "__dict__", {}).values()

@@ -18,7 +18,9 @@ class Adapter(Protocol):
     An adapter may add: `fingerprint`, a digest of the weights, and `runtime`, a line naming
     runtime, device and precision, under which features are stored too (the proof that a
     model made them is its vectors of four fixed images, `answers`); `name`, for messages;
-    `batch`, where it takes exactly so many images; `streams`, threads that may call it at once.
+    `batch`, where it takes exactly so many images; `streams`, threads that may call it at once;
+    `transient`, true of a model of this process, which may be another one at the next call: its
+    vectors are kept in no cache.
     """
 
     spec: InputSpec

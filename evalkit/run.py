@@ -31,8 +31,7 @@ from evalkit.arrays import vectors as vectors_of
 from evalkit.datasets import lfw, pair_list_layouts
 from evalkit.datasets.pair_list import PairList
 from evalkit.datasets.trillion import read_subjects
-from evalkit.embedding import embedder
-from evalkit.embedding.from_images import source_of
+from evalkit.embedding import embedder, from_images
 from evalkit.errors import DataError
 from evalkit.files import as_path
 from evalkit.identity import Names
@@ -196,8 +195,11 @@ def _embedded(
     """Embed the images of the manifest, or all that are there."""
     if pictures is None:
         raise DataError("a model embeds images, and there are none", "add images=FOLDER")
-    source = source_of(pictures)
+    source = from_images.source_of(pictures)
     wanted = manifest or source.manifest()
+    if getattr(model, "transient", False):
+        made = from_images.embed(model, source.select(wanted.keys), views=views)
+        return matching.found_by_name(made, wanted)
     store = embedder.embed(model, source.select(wanted.keys), wanted, views=views)
     return matching.embedded(store, wanted, model.spec.crop)
 

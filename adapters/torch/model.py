@@ -6,8 +6,8 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import lru_cache
 from typing import Any
@@ -94,51 +94,21 @@ class TorchModel:
     def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         torch = import_torch()
         check_images(images, self.spec)
-        doing = f"fails on {len(images)} images"
-        try:
-            with (
-                users_code.blamed(self.name, doing, RuntimeError),
-                torch.inference_mode(),
-                self._stream(),
-                self._cast(),
-            ):
-                y = self._chosen(self._network(feed(images, self.spec, self._device)))
-                rows: NDArray[np.float32] = y.float().cpu().numpy()
-        except torch.cuda.OutOfMemoryError as e:
-            torch.cuda.empty_cache()
-            raise MemoryError(str(e).splitlines()[0]) from e
-        except RuntimeError as e:
-            if "can't allocate memory" in str(e):
-                raise MemoryError(str(e).splitlines()[0]) from e
-            raise ModelError(f"{self.name} {doing}: {reason(e)}", fed_as(self.spec)) from e
+        with (
+            translated(self.name, len(images), self.spec),
+            torch.inference_mode(),
+            self._stream(),
+            self._cast(),
+        ):
+            made = self._network(feed(images, self.spec, self._device))
+            y = chosen(made, self._output, self.name)
+            rows: NDArray[np.float32] = y.float().cpu().numpy()
         return vectors(rows, len(images), self.name)
-
-    def _chosen(self, made: Any) -> Any:
-        if isinstance(made, list | tuple):
-            made = {str(i): one for i, one in enumerate(made)}
-        if isinstance(made, import_torch().Tensor):
-            return made
-        if not isinstance(made, Mapping) or not made:
-            raise ModelError(
-                f"{self.name} returned a {type(made).__name__}, not a tensor",
-                "return the embedding itself, or several tensors in a tuple or dictionary",
-            )
-        listed = ", ".join(
-            f"{name} {tuple(getattr(one, 'shape', ()))}" for name, one in made.items()
-        )
-        if self._output is None and len(made) > 1:
-            raise ModelError(
-                f"{self.name} has {len(made)} outputs: {listed}", "choose by --output NAME"
-            )
-        if self._output is not None and self._output not in made:
-            raise ModelError(f"{self.name} has no output {self._output!r}", f"it has {listed}")
-        return self._chosen(made[self._output or next(iter(made))])
 
     def _cast(self) -> Any:
         torch = import_torch()
-        if self._dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self._device.type, dtype=self._dtype)
+        exact = self._dtype == torch.float32  # also inside the caller's autocast
+        return torch.autocast(self._device.type, dtype=self._dtype, enabled=not exact)
 
     def _stream(self) -> Any:
         torch = import_torch()
@@ -150,6 +120,41 @@ class TorchModel:
             self._thread.stream = torch.cuda.Stream(self._device)
             self._thread.stream.wait_stream(torch.cuda.default_stream(self._device))
         return torch.cuda.stream(self._thread.stream)
+
+
+@contextmanager
+def translated(name: str, images: int, spec: InputSpec) -> Iterator[None]:
+    """Turn what a network raises into a ModelError that names it, or a MemoryError."""
+    torch, doing = import_torch(), f"fails on {images} images"
+    try:
+        with users_code.blamed(name, doing, RuntimeError):
+            yield
+    except torch.cuda.OutOfMemoryError as e:
+        torch.cuda.empty_cache()
+        raise MemoryError(str(e).splitlines()[0]) from e
+    except RuntimeError as e:
+        if "can't allocate memory" in str(e):
+            raise MemoryError(str(e).splitlines()[0]) from e
+        raise ModelError(f"{name} {doing}: {reason(e)}", fed_as(spec)) from e
+
+
+def chosen(made: Any, output: str | None, name: str) -> Any:
+    """Choose the tensor that a network made, or of several the output that was asked for."""
+    if isinstance(made, list | tuple):
+        made = {str(i): one for i, one in enumerate(made)}
+    if isinstance(made, import_torch().Tensor):
+        return made
+    if not isinstance(made, Mapping) or not made:
+        raise ModelError(
+            f"{name} returned a {type(made).__name__}, not a tensor",
+            "return the embedding itself, or several tensors in a tuple or dictionary",
+        )
+    listed = ", ".join(f"{key} {tuple(getattr(one, 'shape', ()))}" for key, one in made.items())
+    if output is None and len(made) > 1:
+        raise ModelError(f"{name} has {len(made)} outputs: {listed}", "choose by --output NAME")
+    if output is not None and output not in made:
+        raise ModelError(f"{name} has no output {output!r}", f"it has {listed}")
+    return chosen(made[output or next(iter(made))], output, name)
 
 
 def feed(images: NDArray[np.uint8], spec: InputSpec, device: Any) -> Any:

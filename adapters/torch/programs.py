@@ -97,7 +97,7 @@ def network(
     if weights is not None:
         fill(net, Path(weights), weights_table)
     with users_code.blamed(model):
-        digest = _network_digest(net.eval())
+        digest = network_digest(net.eval())
     return TorchModel(net, spec, name=model, fingerprint=digest, copy=False, **options)
 
 
@@ -106,7 +106,7 @@ def _file_digest(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(f, 'sha256').hexdigest()[:16]}"
 
 
-def _network_digest(net: Any) -> str:
+def network_digest(net: Any) -> str:
     """SHA-256 of a network's tensors, layers as they describe themselves, and layers' source files.
 
     Buffers that are not saved count too, torch's own sources do not.
