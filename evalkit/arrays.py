@@ -139,10 +139,7 @@ def refuse_unwritten(features: NDArray[Any], name: str, keys: Sequence[str] = ()
 
     name : of the file.  keys : of the rows, where they have any.
     """
-    empty: list[int] = []
-    for o in range(0, len(features), _BLOCK):
-        unwritten = ~np.any(features[o : o + _BLOCK], axis=tuple(range(1, features.ndim)))
-        empty.extend((o + np.flatnonzero(unwritten)).tolist())
+    empty = unwritten(features).tolist()
     if not empty:
         return
     shown = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
@@ -150,5 +147,15 @@ def refuse_unwritten(features: NDArray[Any], name: str, keys: Sequence[str] = ()
         f"{name}: {len(empty)} rows are all zero, the first is {keys[empty[0]]!r}"
         if keys
         else f"{len(empty)} of {len(features)} rows of {name} were never written: {shown}",
-        "the program that wrote it had fewer images than rows, or was stopped",
+        "the program that wrote it had fewer images than rows, or was stopped; where zeros stand "
+        "for an image without a face, --allow-failures, or NaN in their place",
     )
+
+
+def unwritten(features: NDArray[Any]) -> NDArray[np.int64]:
+    """Row numbers of (N, ...) that are all zero; maps are read a block at a time."""
+    empty = [np.empty(0, np.int64)]
+    for o in range(0, len(features), _BLOCK):
+        held = np.any(features[o : o + _BLOCK], axis=tuple(range(1, features.ndim)))
+        empty.append(o + np.flatnonzero(~held))
+    return np.concatenate(empty)

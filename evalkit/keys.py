@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from tokenize import TokenError
 from unicodedata import normalize
 
 import numpy as np
@@ -40,7 +41,11 @@ def _tail(key: str, depth: int) -> str:
 
 
 def rows_of(
-    wanted: Sequence[str], have: Sequence[str], what: str = "features"
+    wanted: Sequence[str],
+    have: Sequence[str],
+    what: str = "features",
+    *,
+    equal: Callable[[int, int], bool] | None = None,
 ) -> NDArray[np.int64]:
     """Row in `have` of each wanted key: (len(wanted),) int64.
 
@@ -48,22 +53,23 @@ def rows_of(
     at which every wanted key is found decides, so "lfw/A/A_0001.jpg" and "A_0001" both serve
     "A/A_0001.jpg".  DataError lists what is missing, the two rows that claim one key, or the two
     keys that would share a row.
+    equal : whether two rows hold the same, so that a name may stand twice and its first row serves.
     """
     asked, wanted = wanted, [canonical(k) for k in wanted]
     have = [canonical(k) for k in have]
     deepest = max((k.count("/") + 1 for k in wanted), default=1)
     for depth in range(deepest, 0, -1):
         row: dict[str, int] = {}
-        twice: dict[str, tuple[int, int]] = {}
+        twice: dict[str, list[int]] = {}
         for r, key in enumerate(have):
             tail = _tail(key, depth)
             if tail in row:
-                twice.setdefault(tail, (row[tail], r))
+                twice.setdefault(tail, [row[tail]]).append(r)
             else:
                 row[tail] = r
         tails = [_tail(k, depth) for k in wanted]
         if all(t in row for t in tails):
-            _refuse_two_rows(tails, twice, have, what)
+            _refuse_two_rows(tails, twice, have, what, equal)
             _refuse_one_row(asked, tails, what)
             return np.fromiter((row[t] for t in tails), np.int64, len(tails))
         if depth == deepest:
@@ -76,17 +82,49 @@ def rows_of(
 
 
 def _refuse_two_rows(
-    tails: Iterable[str], twice: dict[str, tuple[int, int]], have: Sequence[str], what: str
+    tails: Iterable[str],
+    twice: dict[str, list[int]],
+    have: Sequence[str],
+    what: str,
+    equal: Callable[[int, int], bool] | None,
 ) -> None:
-    for tail in tails:
-        if tail in twice:
-            a, b = twice[tail]
+    for tail in (t for t in dict.fromkeys(tails) if t in twice):
+        a, *others = twice[tail]
+        b = next((r for r in others if equal is None or not equal(a, r)), None)
+        if b is not None:
             raise DataError(
                 f"two rows of {what} claim {tail!r}: rows {a} ({have[a]}) and {b} ({have[b]})",
-                "every image has one row; views of one image go into the second axis (N, V, D)"
+                "every image has one row, or equal ones; views of one image go into the second "
+                "axis (N, V, D)"
                 if what == "features"
                 else "leave one of them out, or rename it",
             )
+
+
+def other_folders(wanted: Sequence[str], have: Sequence[str], rows: NDArray[np.int64]) -> str:
+    """Say that names match and their folders do not, as of another set; "" where none do so.
+
+    rows : of `have`, by `rows_of`.  "lfw/0.jpg" and "agedb/0.jpg" match by "0" alone.
+
+    >>> other_folders(["lfw/0.jpg", "lfw/1.jpg"], ["agedb/0.png", "1"], np.array([0, 1]))
+    'by name without folders, which differ for 1 of 2 images: lfw/0.jpg is taken for agedb/0.png'
+    """
+    found = [
+        (w, have[r])
+        for w, r in zip(wanted, rows.tolist(), strict=True)
+        if w != have[r] and _differ(canonical(w).split("/"), canonical(have[r]).split("/"))
+    ]
+    if not found:
+        return ""
+    return (
+        f"by name without folders, which differ for {len(found)} of {len(rows)} images: "
+        f"{found[0][0]} is taken for {found[0][1]}"
+    )
+
+
+def _differ(a: Sequence[str], b: Sequence[str]) -> bool:
+    """Whether both paths have a part where they part, seen from the end."""
+    return any(x != y for x, y in zip(a[::-1], b[::-1], strict=False))
 
 
 def _refuse_one_row(asked: Sequence[str], tails: Sequence[str], what: str) -> None:
@@ -109,8 +147,13 @@ def subjects_of(keys: Sequence[str]) -> NDArray[np.int32]:
 
 
 def read_keys(path: str | os.PathLike[str]) -> list[str]:
-    """Read keys: a text file with one key per line (`files.lines_of`), or MegaFace's JSON list."""
+    """Read keys: a text file with one key per line (`files.lines_of`), or MegaFace's JSON list.
+
+    Or an array of texts, .npy, as `numpy.save` writes it.
+    """
     path = as_path(path)
+    if path.suffix.lower() == ".npy":
+        return _array_of_keys(path)
     text = read_text(path)
     if ".json" not in path.name:
         return [line for line in lines_of(text) if line]
@@ -121,3 +164,19 @@ def read_keys(path: str | os.PathLike[str]) -> list[str]:
     if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
         raise DataError(f"{path} is no list of keys: 'path' is not a list of texts")
     return keys
+
+
+def _array_of_keys(path: Path) -> list[str]:
+    try:
+        keys = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as e:
+        raise DataError(
+            f"{path.name} is no array of texts: {e}", "numpy.save(FILE, numpy.array(keys, str))"
+        ) from e
+    if keys.dtype.kind == "S":
+        keys = np.char.decode(keys, "utf-8")
+    if keys.ndim != 1 or keys.dtype.kind != "U":
+        raise DataError(
+            f"{path.name} holds {keys.dtype} of shape {keys.shape}, expected (N,) texts"
+        )
+    return [str(k) for k in keys]

@@ -137,7 +137,7 @@ class Compared:
 def pairs_of(listed: PairList) -> Compared:
     """Compare the pairs of a list."""
     manifest, pairs = listed.resolve()
-    told = {"manifest": manifest.digest()}
+    told = {"manifest": manifest.digest(), **listed.of_one_image()}
     if listed.fold_rule:
         told["folds"] = listed.fold_rule
     return Compared(manifest=manifest, arguments=(pairs, manifest.subject), provenance=told)

@@ -9,7 +9,7 @@ from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.identity import digest
 from evalkit.images import find, landmarks
-from evalkit.keys import canonical, read_keys, rows_of, subjects_of
+from evalkit.keys import canonical, other_folders, read_keys, rows_of, subjects_of
 from evalkit.vectors import readers
 
 
@@ -59,6 +59,42 @@ def test_one_name_in_two_forms_of_unicode_is_one_name(tmp_path: Path) -> None:
     assert read_subjects(tmp_path / "who.txt").tolist() == [0, 0, -1]
     listed = parse_pairs(f"{composed}\t1\t2\n{parted}\t3\tA\t1\n", "list")
     assert listed.resolve()[0].subject.tolist() == [0, 1, 1, 1]
+
+
+def test_a_name_may_stand_twice_before_equal_rows() -> None:
+    x = np.array([[1.0, 2], [3, 4], [1, 2], [1, 2]])
+    have = ["a.jpg", "b.jpg", "a.jpg", "a.jpg"]
+    equal = lambda a, b: bool((x[a] == x[b]).all())  # noqa: E731
+    assert rows_of(["b.jpg", "a.jpg"], have, equal=equal).tolist() == [1, 0]
+    x[3] = 5
+    with pytest.raises(DataError, match=r"two rows of features claim 'a': rows 0 .* and 3"):
+        rows_of(["b.jpg", "a.jpg"], have, equal=equal)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "have", "differ"),
+    [
+        ("./lfw/0.jpg", "agedb/0.jpg", True),
+        ("lfw/x/0.jpg", "agedb\\x\\0", True),
+        ("lfw/A/A_1.jpg", "A/A_1.png", False),
+        ("A_1", "some/where/A/A_1.jpg", False),
+    ],
+)
+def test_names_of_another_folder_are_told(wanted: str, have: str, differ: bool) -> None:
+    told = other_folders([wanted], [have], rows_of([wanted], [have]))
+    assert bool(told) == differ and (have in told) == differ
+
+
+def test_keys_as_numpy_saves_them(tmp_path: Path) -> None:
+    path, keys = tmp_path / "k.npy", ["A/1.jpg", "é/2.jpg"]
+    np.save(path, keys)
+    assert read_keys(path) == keys
+    np.save(path, [k.encode() for k in keys])
+    assert read_keys(path) == keys
+    for wrong in (np.array(keys, object), np.arange(2), np.array([keys])):
+        np.save(path, wrong)
+        with pytest.raises(DataError, match=r"k\.npy (is no array of texts|holds )"):
+            read_keys(path)
 
 
 def test_nothing_wanted_is_nothing_found() -> None:

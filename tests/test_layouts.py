@@ -289,3 +289,26 @@ def test_verify_asks_for_what_it_lacks(own_list: Path, capsys: pytest.CaptureFix
     assert "holds no images: add --data" in capsys.readouterr().err
     assert verify(own_list / "none.txt", "--features", own_list / "x.npy") == 3
     assert "PAIRS: there is no" in capsys.readouterr().err
+
+
+def test_a_pair_is_not_genuine_and_impostor() -> None:
+    with pytest.raises(DataError, match="calls b and a impostors on line 3 and genuine on line 1"):
+        parse_labelled("a b 1\nc d 0\nb a 0\n", "x").resolve()
+    parse_labelled("a b 1\nc d 0\nb a 1\n", "x").resolve()
+
+
+def test_what_makes_a_list_doubtful_is_said_and_kept(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    x = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
+    np.savez(tmp_path / "x.npz", features=x, keys=["s/a", "s/b", "s/c", "s/d"])
+    pairs, out = tmp_path / "p.txt", tmp_path / "r.json"
+    words = ["verify", str(pairs), "--features", str(tmp_path / "x.npz"), "--out", str(out)]
+    pairs.write_text("t/a t/a 1\nt/a t/b 0\nt/c t/d 0\nt/b t/c 1\nt/a t/c 1\n")
+    assert run(words) == 0
+    said = capfd.readouterr().err
+    assert "1 genuine and 0 impostor pairs are an image with itself, first t/a on line 1" in said
+    assert "names differ" not in said and "4 of 4 images: t/a is taken for s/a" in said
+    assert "genuine pairs score below impostors" in said
+    kept = json.loads(out.read_text())["provenance"]
+    assert "t/a on line 1" in kept["of one image"] and "s/a" in kept["names"]

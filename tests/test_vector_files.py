@@ -99,6 +99,9 @@ def test_keys_of_bytes_are_read_as_text(tmp_path: Path) -> None:
     [
         ("A/A_1.jpg_foam.bin", "A/A_1.jpg"),
         ("1/2@N0/3_0.png_r50.v2.bin", "1/2@N0/3_0.png"),
+        ("m.0ab1/m.0ab1_0002.JPEG_foam.bin", "m.0ab1/m.0ab1_0002.JPEG"),
+        ("J.R/J.R_Tolkien_1.bin", "J.R/J.R_Tolkien_1"),
+        ("A/A_1.jpg.feat", "A/A_1.jpg"),
         ("A/A_1.bin", "A/A_1"),
         ("A/A_1.npy", "A/A_1"),
     ],
@@ -112,8 +115,31 @@ def test_folders_of_one_vector_a_file(tmp_path: Path, name: str, key: str) -> No
     np.testing.assert_array_equal(made.features, X[:1])
     (tmp_path / "other.npy").write_bytes(b"")
     (tmp_path / "other.bin").write_bytes(b"")
-    with pytest.raises(DataError, match=r"has \.bin and \.npy"):
+    with pytest.raises(DataError, match=r"it has \.bin and .*\.npy"):
         embeddings.read(tmp_path)
+
+
+@pytest.mark.parametrize("is_npy", [True, False])
+def test_what_a_vector_file_holds_is_told_by_its_bytes(tmp_path: Path, is_npy: bool) -> None:
+    for key, row in zip(KEYS, X, strict=True):
+        path = tmp_path / f"{key}_r50.feat"
+        path.parent.mkdir(exist_ok=True)
+        if is_npy:
+            with path.open("wb") as f:
+                np.save(f, row)
+        else:
+            devkit_matrix.write_feature(path, row)
+    held = importing.open_source(tmp_path, "_r50.feat")
+    assert held.keys == KEYS
+    np.testing.assert_array_equal(held.read(0, 5)[:, 0], X)
+
+
+def test_a_row_of_zeros_may_stand_for_an_image_without_a_face(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.where(np.arange(5)[:, None] == 3, 0, X))
+    (tmp_path / "k.txt").write_text("\n".join(KEYS))
+    made = embeddings.read(tmp_path / "x.npy", tmp_path / "k.txt", allow_failures=True)
+    assert np.isnan(made.features).all(axis=1).tolist() == [False, False, False, True, False]
+    np.testing.assert_array_equal(made.features[:3], X[:3])
 
 
 class _Runs:

@@ -10,10 +10,10 @@ import numpy as np
 from evalkit.cli.options import Command, quiet_option, subjects_option
 from evalkit.cli.output import bar
 from evalkit.cli.parameters import Readable, Writable
-from evalkit.cli.terminal import show
+from evalkit.cli.terminal import say, show
 from evalkit.datasets import trillion
 from evalkit.errors import DataError
-from evalkit.keys import read_keys, subjects_of
+from evalkit.keys import other_folders, read_keys, subjects_of
 from evalkit.types import Manifest
 from evalkit.vectors import importing
 
@@ -42,7 +42,7 @@ from evalkit.vectors import importing
     show_default=True,
     help="How FEATURES keeps the vectors.",
 )
-@click.option("--allow-failures", is_flag=True, help="A row with NaN has no template.")
+@click.option("--allow-failures", is_flag=True, help="A row of NaN or zeros has no template.")
 @quiet_option()
 def command(
     source: Path,
@@ -73,6 +73,10 @@ def command(
         raise DataError(f"{source.name} has {held.rows} rows, the list {len(names)} keys")
     order = None if wanted is None else read_keys(wanted)
     at = importing.places(names, order, subset)
+    if order is not None:
+        rows = np.argsort(at, kind="stable")[np.count_nonzero(at < 0) :]
+        if other := other_folders(order, names, rows):
+            say(f"warning: {source.name} is matched {other}")
     stored = tuple(names if order is None else order)
     who = subjects_of(stored) if subjects is None else trillion.read_subjects(subjects)
     if len(who) != len(stored):

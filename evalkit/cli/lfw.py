@@ -94,7 +94,7 @@ def command(
         errata=lists.errata(compared) if errata else None,
         fars=fars,
         threshold=given.of(source.how.provenance()),
-        provenance=given.provenance(),
+        provenance={**compared.of_one_image(), **given.provenance()},
         set_name=output.set_name(Path("lfw") if lists.is_official(compared) else own),
         file=own,
     )

@@ -17,6 +17,7 @@ from evalkit.cli.options import Option, quiet_option, received_as
 from evalkit.cli.parameters import STDOUT, Baseline, Writable
 from evalkit.cli.terminal import document, is_quiet, say, show
 from evalkit.cli.verdict import hold, read_baseline
+from evalkit.datasets.pair_list import OF_ONE_IMAGE
 from evalkit.errors import EXIT_DONE
 from evalkit.escaping import printable
 from evalkit.files import whole_file
@@ -35,6 +36,13 @@ json_option = _of_result(
     metavar="FILE",
     help="JSON instead of a table; - is stdout.",
 )
+
+
+def warn_of_turned(report: Report, hint: str) -> None:
+    """Say where genuine pairs score below impostors: labels turned round, or distances."""
+    auc = report.metrics["auc"].value
+    if auc is not None and auc < 0.5:
+        say(f"warning: genuine pairs score below impostors, AUC {auc:.5f}: {hint}")
 
 
 def write_json(text: str, path: Path) -> None:
@@ -89,6 +97,8 @@ class Output:
         Returns the exit code: that of the gate, where `--gate` names a baseline.
         """
         result = {k: v for k, v in report.provenance.items() if k != CACHE}
+        if same := report.provenance.get(OF_ONE_IMAGE):
+            say(f"warning: {same}")
         try:
             if self.json_path is None:
                 show(*table(report, title).split("\n"))

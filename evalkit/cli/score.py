@@ -9,9 +9,8 @@ import numpy as np
 
 from evalkit import run
 from evalkit.cli.options import Command, fars_option
-from evalkit.cli.output import Output, output_options
+from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
-from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.datasets import pair_list_layouts, score_lists
 from evalkit.datasets.pair_list import PairList
@@ -64,7 +63,7 @@ def command(
         manifest, listed = compared.resolve()
         subject, fold = manifest.subject, listed.fold if fold is None else fold
         keys = manifest.keys
-        names = {"list": pairs.name, "manifest": manifest.digest()}
+        names = {"list": pairs.name, "manifest": manifest.digest(), **compared.of_one_image()}
     made = {"scores": scores.name, "score": score.MINUS_DISTANCE if distance else "as given"}
     report = run.evaluate(
         "score",
@@ -81,10 +80,8 @@ def command(
         file=pairs or scores,
         provenance={**made, **names, **given.provenance()},
     )
-    auc = report.metrics["auc"].value
-    if auc is not None and auc < 0.5:
-        turn = "leave --distance out" if distance else "for distances say --distance"
-        say(f"warning: genuine pairs score below impostors, AUC {auc:.5f}: {turn}")
+    turn = "leave --distance out" if distance else "for distances say --distance"
+    warn_of_turned(report, turn)
     title = f"{scores.name}: {len(held.score):,} scored pairs"
     title += ", score = minus distance" if distance else ""
     return output.deliver(report, title)

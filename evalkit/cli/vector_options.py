@@ -83,6 +83,8 @@ class VectorSource:
         taken = fed(self.recipe, path)
         if "rows" in made.provenance:
             say(f"rows {made.provenance['rows']}")
+        if "names" in made.provenance:
+            say(f"warning: {path.name} is matched {made.provenance['names']}")
         views = made.features.shape[1] if made.features.ndim == 3 else 1
         if views > 1 and self.how.fusion == "none" and not self.how.name and not flip_given():
             say(

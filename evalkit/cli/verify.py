@@ -10,7 +10,7 @@ import click
 
 from evalkit import run
 from evalkit.cli.options import Command, cluster_option, fars_option
-from evalkit.cli.output import Output, output_options
+from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, advise, vector_options
@@ -73,6 +73,7 @@ def command(
         provenance=given.provenance(),
         set_name=output.named,
     )
+    warn_of_turned(report, "are the list's labels 1 for genuine, 0 for impostor?")
     title = (
         f"{pairs.name}: {report.provenance['pairs']:,} pairs, folds: {report.provenance['folds']}"
     )

@@ -21,6 +21,7 @@ from evalkit.files import lines_of, words_of
 from evalkit.types import Manifest, PairSet
 
 _TOKEN = re.compile(r"([^ \t].*?)[ \t]+([0-9]{1,4})\Z")
+OF_ONE_IMAGE = "of one image"  # what a report's provenance calls `PairList.of_one_image`
 # Labels of a pair, in every list that has one.
 GENUINE, IMPOSTOR = ("1",), ("0", "-1")
 
@@ -52,11 +53,13 @@ class PairList:
 
         Where the list does not say who is on an image, people are what its genuine pairs join:
         two images of one such group show one person; two groups may show the same one.
+        DataError where two lines call the same pair genuine and impostor.
         """
         keys = sorted({*self.left, *self.right})
         row = {key: r for r, key in enumerate(keys)}
         left = np.array([row[k] for k in self.left], np.int64)
         right = np.array([row[k] for k in self.right], np.int64)
+        self._refuse_contradictions(left, right)
         if self.subject is None:
             g = self.genuine
             joined = coo_array((np.ones(g.sum()), (left[g], right[g])), shape=(len(keys),) * 2)
@@ -67,6 +70,35 @@ class PairList:
         return Manifest(tuple(keys), subject.astype(np.int32)), PairSet(
             left, right, self.genuine, self.fold
         )
+
+    def of_one_image(self) -> dict[str, str]:
+        """Say for the report which pairs are an image with itself, whose score is the highest.
+
+        Empty where none is.
+        """
+        same = [k for k, (a, b) in enumerate(zip(self.left, self.right, strict=True)) if a == b]
+        if not same:
+            return {}
+        genuine, first = int(np.count_nonzero(self.genuine[same])), same[0]
+        return {
+            OF_ONE_IMAGE: f"{genuine} genuine and {len(same) - genuine} impostor pairs are an "
+            f"image with itself, first {self.left[first]} on line {self.line[first]}: they lift "
+            "TPR, and the thresholds of FARs"
+        }
+
+    def _refuse_contradictions(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
+        low, high = np.minimum(left, right), np.maximum(left, right)
+        order = np.lexsort((self.genuine, high, low))
+        a, b = order[:-1], order[1:]
+        wrong = (low[a] == low[b]) & (high[a] == high[b]) & (self.genuine[a] != self.genuine[b])
+        if wrong.any():
+            k = int(np.flatnonzero(wrong)[0])
+            no, yes = int(order[k]), int(order[k + 1])
+            raise DataError(
+                f"{self.source} calls {self.left[no]} and {self.right[no]} impostors on line "
+                f"{self.line[no]} and genuine on line {self.line[yes]}",
+                "leave one of the two lines out",
+            )
 
 
 def wrong_line(source: str, number: int, expected: str, line: str) -> DataError:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import unwritten
 from evalkit.errors import DataError
 from evalkit.files import as_path
 from evalkit.keys import read_keys
@@ -42,7 +43,8 @@ def read(
     row.  .h5 : a feature file of evalkit's own, or datasets `features` and `keys`.
     A folder : one vector per file, MegaFace's .bin or FaceX-Zoo's .npy.
     A row that is not finite is a DataError, unless `allow_failures` says that it stands for an
-    image without a template; evalkit's own files say so themselves.
+    image without a template, and then a row of zeros does too, and becomes NaN; evalkit's own files
+    say so themselves.
     """
     path = as_path(path)
     keys = None if keys is None else as_path(keys)
@@ -53,8 +55,11 @@ def read(
     check(features, path)
     if len(features) != len(names):
         raise DataError(f"{path.name} has {len(features)} rows, the list has {len(names)} keys")
-    if not allow_failures and not is_own(path):
-        _refuse_failures(features, names, path)
+    if not is_own(path):
+        if allow_failures:
+            features = without_zeros(features)
+        else:
+            _refuse_failures(features, names, path)
     files = [path] if keys is None else [path, keys]
     digest = _digest_rows(features, names) if path.is_dir() else _digest(files)
     return Embeddings(tuple(names), features, digest)
@@ -68,6 +73,19 @@ def check(features: NDArray[Any], path: str | os.PathLike[str]) -> None:
             f"{path.name} holds {features.dtype} of shape {features.shape}",
             "expected floating point of shape (N, D) or (N, V, D)",
         )
+
+
+def without_zeros(features: NDArray[Any]) -> NDArray[Any]:
+    """Make NaN of every row of zeros, (N, ...), which no model gives; no copy where there is none.
+
+    Scripts write zeros where their detector found no face.
+    """
+    empty = unwritten(features)
+    if not len(empty):
+        return features
+    made = np.array(features)
+    made[empty] = np.nan
+    return made
 
 
 def is_own(path: str | os.PathLike[str]) -> bool:

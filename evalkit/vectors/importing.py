@@ -113,8 +113,8 @@ def write(
 ) -> None:
     """Write row r of the source to place at[r] of a new feature file; nothing is left on failure.
 
-    A row with NaN or infinity is a DataError that names it, or, with `allow_failures`, an image
-    without a template.  A row of zeros was never written by its program, and is refused.
+    A row with NaN or infinity, or of zeros, is a DataError that names it, or, with
+    `allow_failures`, an image without a template.
     """
     path = as_path(path)
     if path.exists():
@@ -130,7 +130,10 @@ def write(
             partial, manifest, dim=dim, views=views, key=key, dtype=dtype, provenance={}
         ) as store:
             for rows, x in _blocks(source, at):
-                _check(x, rows, manifest, allow_failures)
+                if allow_failures:
+                    x = embeddings.without_zeros(x)
+                else:
+                    _check(x, rows, manifest)
                 store.write(rows, x)
                 if progress is not None:
                     progress(len(store.done) - len(store.pending()), len(store.done))
@@ -153,12 +156,10 @@ def _blocks(
             yield place[order], np.asarray(x)[order]
 
 
-def _check(
-    x: NDArray[Any], rows: NDArray[np.int64], manifest: Manifest, allow_failures: bool
-) -> None:
+def _check(x: NDArray[Any], rows: NDArray[np.int64], manifest: Manifest) -> None:
     flat = x.reshape(len(x), -1)
     bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
-    if len(bad) and not allow_failures:
+    if len(bad):
         raise DataError(
             f"the embedding of {manifest.keys[rows[bad[0]]]!r} holds NaN or infinity",
             "--allow-failures counts such as images without a template",
@@ -167,5 +168,6 @@ def _check(
     if len(empty):
         raise DataError(
             f"the embedding of {manifest.keys[rows[empty[0]]]!r} is all zero: never written",
-            "the program that wrote it had fewer images than rows, or was stopped",
+            "the program that wrote it had fewer images than rows, or was stopped; where zeros "
+            "stand for an image without a face, --allow-failures",
         )

@@ -14,7 +14,7 @@ from evalkit.arrays import refuse_unwritten
 from evalkit.arrays import vectors as vectors_of
 from evalkit.files import as_path
 from evalkit.identity import Names
-from evalkit.keys import rows_of
+from evalkit.keys import other_folders, rows_of
 from evalkit.types import Manifest
 from evalkit.vectors import embeddings, readers
 from evalkit.vectors.store import FeatureStore
@@ -53,18 +53,26 @@ class Vectors:
 def found_by_name(vectors: Vectors, manifest: Manifest) -> Vectors:
     """Put vectors into the manifest's order by their names; those without any are in it already.
 
-    No copy where they lie so.
+    No copy where they lie so.  A name may stand before several rows that are equal, as in vectors
+    in the order of pairs.  Folders that differ are told in "names" of the provenance.
     """
     names, features, images = vectors.keys, vectors.features, vectors.images
+    told = {**vectors.provenance, "manifest": manifest.digest()}
     if names is None:
         return vectors
     if tuple(names) != manifest.keys:
-        rows = rows_of(manifest.keys, [str(name) for name in names])
+        have = [str(name) for name in names]
+        rows = rows_of(manifest.keys, have, equal=lambda a, b: _equal(features[a], features[b]))
+        if other := other_folders(manifest.keys, have, rows):
+            told["names"] = other
         if len(rows) != len(names) or not np.array_equal(rows, np.arange(len(rows))):
             features = vectors_of(features)[rows]
             images = None if images is None else np.asarray(images)[rows]
-    told = {**vectors.provenance, "manifest": manifest.digest()}
     return Vectors(features, told, images, manifest.keys, manifest.subject)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
 
 
 def from_embeddings(
@@ -76,7 +84,7 @@ def from_embeddings(
 ) -> Vectors:
     """Take vectors made elsewhere (see `embeddings.read`), those of a manifest or all of them.
 
-    A row of zeros of a manifest was never written: DataError.
+    A row of zeros of a manifest was never written: DataError, unless `allow_failures`.
     """
     path = as_path(path)
     keys = None if keys is None else as_path(keys)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import DataError, MissingPackageError
 from evalkit.files import as_path, refuse_lfs_pointer
+from evalkit.keys import IMAGES
 from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks
 from evalkit.vectors.row_blocks import RowBlocks
 from evalkit.vectors.store import FeatureStore
@@ -48,6 +49,9 @@ DAMAGED: tuple[type[Exception], ...] = (
     struct.error,  # torch, of a cut pickle
     AssertionError,  # torch, of a storage that is not named as it names them
 )
+_ONE_VECTOR = (".bin", ".npy", ".feat")
+# After an image's suffix, what the devkit's algorithms add to its name.
+_ALGORITHM = re.compile(rf"(.*(?:{'|'.join(map(re.escape, IMAGES))}))_[^/]*", re.IGNORECASE)
 _UNPACKED, _PACKED = 256 << 20, 16  # an archive may unpack to these bytes, or so many times its own
 _WHOLE = 2 << 30  # bytes of a file that cannot be mapped or read in pieces
 
@@ -141,7 +145,7 @@ def read_matrix(path: str | os.PathLike[str]) -> Held:
 
 
 def read_folder(path: str | os.PathLike[str]) -> Held:
-    """Read one vector per file: a MegaFace tree of .bin, or a FaceX-Zoo tree of .npy."""
+    """Read one vector per file: a MegaFace tree of .bin or .feat, or a FaceX-Zoo tree of .npy."""
     path = as_path(path)
     found, keys = list_folder(path)
     return read_vectors(found), keys
@@ -161,25 +165,26 @@ def list_folder(
         f"{folder}/{file}"[len(str(path)) + 1 :]
         for folder, _, files in os.walk(path)
         for file in files
-        if file.endswith(ending or (".bin", ".npy"))
+        if file.endswith(ending or _ONE_VECTOR)
     )
-    kinds = {name[-4:] for name in names}
+    kinds = {Path(name).suffix for name in names}
     if len(kinds) != 1:
-        has = " and ".join(sorted(kinds)) or "neither"
-        raise DataError(f"{path} should hold files of one kind, .bin or .npy, it has {has}")
+        has = " and ".join(sorted(kinds)) or f"no file {ending or ' or '.join(_ONE_VECTOR)}"
+        raise DataError(f"{path} should hold vectors of one kind, .bin or .npy, it has {has}")
     if ending is not None:
-        keys = [n.removesuffix(ending) for n in names]
-    elif kinds == {".bin"}:
-        keys = [re.sub(r"(\.\w{3,4})_[^/]*\.bin$|\.bin$", r"\1", n) for n in names]
-    else:
-        keys = [n.removesuffix(".npy") for n in names]
+        return [path / n for n in names], [n.removesuffix(ending) for n in names]
+    keys = [n.removesuffix(*kinds) for n in names]
+    if kinds == {".bin"}:
+        keys = [_ALGORITHM.sub(r"\1", key) for key in keys]
     return [path / n for n in names], keys
 
 
 def read_vectors(paths: Sequence[str | os.PathLike[str]]) -> NDArray[np.float32]:
-    """Read one vector per file, all .bin or all .npy: (N, D) float32."""
+    """Read one vector per file: (N, D) float32; all of the devkit's or all of numpy's format."""
     files = [as_path(path) for path in paths]
-    if files[0].suffix == ".bin":
+    with files[0].open("rb") as f:
+        is_npy = f.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+    if not is_npy and files[0].suffix != ".npy":
         return devkit_matrix.read_features(files)
     return _stack([read_npy(file)[0] for file in files], files)
 
