@@ -25,7 +25,7 @@ from evalkit.adapters.functions import FunctionModel
 from evalkit.adapters.onnx.model import OnnxModel
 from evalkit.adapters.torch import in_memory, programs
 from evalkit.adapters.torch.model import TorchModel, import_torch
-from evalkit.errors import ModelError, UndeclaredInputError, WrongTypeError
+from evalkit.errors import IdleInputError, ModelError, UndeclaredInputError, WrongTypeError
 from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.types import InputSpec
 
@@ -96,7 +96,7 @@ def load(
         adapter = programs.factory(model)
         if not hasattr(adapter, "state_dict"):
             _refuse_others(object, options, model)
-            return _checked(adapter, model)
+            return _as_it_is(_checked(adapter, model), model, spec, device)
         _refuse_others(TorchModel, options, model, "weights", "weights_table")
         return programs.network(adapter, model, _declared(spec, model), device=device, **options)
     if Path(model).exists():
@@ -125,7 +125,7 @@ def _from_memory(
         return in_memory.ModuleInMemory(model, _declared(spec, name, True), **options)
     _refuse_others(object, options, name)
     if isinstance(model, Adapter):
-        return _checked(model, name)
+        return _as_it_is(_checked(model, name), name, spec, device)
     if not callable(model):
         raise WrongTypeError(
             f"a {name} where a model belongs", "give a path, a torch.nn.Module or a callable"
@@ -195,6 +195,19 @@ def _checked(adapter: Any, model: str) -> Adapter:
     for word, n in (("dim", adapter.dim), ("batch", 1 if batch is None else batch)):
         if not isinstance(n, int | np.integer) or n < 1:
             raise ModelError(f"{model} gave a {kind} whose {word} is {n!r}, no number from 1")
+    return adapter
+
+
+def _as_it_is(adapter: Adapter, model: str, spec: InputSpec | None, device: str) -> Adapter:
+    """Refuse what was asked of an adapter that a factory made: it would have no effect."""
+    if spec is not None and spec != adapter.spec:
+        raise IdleInputError(
+            f"{model} brings its own input spec, {presets.describe(adapter.spec)}, and is to be "
+            f"fed {presets.describe(spec)}",
+            "leave out --preset and the options of its input, or change it in the factory",
+        )
+    if device.startswith(("cuda", "tensorrt")):
+        raise ModelError(f"{model} takes no --device: its factory chooses where it runs")
     return adapter
 
 

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from evalkit.errors import EXIT_TERMINATED, EvalkitError, ModelError
 
+_LIBRARIES = (
+    *(sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<"),
+    str(Path(__file__).parent),
+)
 _LONGEST = 300  # characters of an exception's own message
 
 
@@ -28,7 +32,9 @@ def blamed(
         terminated = isinstance(e, SystemExit) and e.code == EXIT_TERMINATED
         if terminated or isinstance(e, (EvalkitError, MemoryError, but)):
             raise
-        raise ModelError(f"{who} {doing}: {reason(e)}", f"it was raised in {_place(e)}") from e
+        raise ModelError(
+            f"{who} {doing}: {reason(e)}", f"it was raised in {place(e) or _first(e)}"
+        ) from e
 
 
 def reason(error: BaseException) -> str:
@@ -38,13 +44,20 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {short}" if text else type(error).__name__
 
 
-def _place(error: BaseException) -> str:
-    """Name the innermost line outside Python's library and installed packages, else the first."""
+def place(error: BaseException) -> str:
+    """Name the innermost line outside evalkit, Python's library and packages; empty without one."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith(_LIBRARIES)]
+    return _named(own[-1]) if own else ""
+
+
+def _first(error: BaseException) -> str:
+    """Name the first line below the caller of this module."""
     frames = list(traceback.extract_tb(error.__traceback__))
-    frames = frames[2:] or frames[-1:]  # without this module and its caller
-    libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
-    own = [f for f in frames if not f.filename.startswith(libraries)]
-    frame = own[-1] if own else frames[0]
+    return _named((frames[2:] or frames[-1:])[0])
+
+
+def _named(frame: traceback.FrameSummary) -> str:
     return f"{Path(frame.filename).name}, line {frame.lineno}, in {frame.name}"

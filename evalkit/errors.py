@@ -4,6 +4,7 @@ EvalkitError                 the message says what was given and expected; `hint
     DataError                images, lists, archives, embeddings made elsewhere
     ModelError               a model that cannot be loaded, fed or trusted
         UndeclaredInputError nothing says how it is fed: no option, preset, side-car or metadata
+        IdleInputError       it brings its own input spec, and another one was declared
     FeatureStoreError        evalkit's own feature file: another key, another version, damaged
     ProtocolError            arrays that do not fit together or cannot support the number asked for
     ReportError              a report, baseline or rules file that cannot be read or compared
@@ -50,6 +51,10 @@ class ModelError(EvalkitError):
 
 class UndeclaredInputError(ModelError):
     """A model of which nothing says how it is fed."""
+
+
+class IdleInputError(ModelError):
+    """A model that brings its own input spec, beside which another one was declared."""
 
 
 class FeatureStoreError(EvalkitError):

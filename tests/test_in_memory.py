@@ -54,7 +54,7 @@ def broken(x: NDArray[np.uint8]) -> None:
     [
         (noisy, ModelError, "noisy answers differently to the same image"),
         (broken, ModelError, "broken failed on 1 images: KeyError"),
-        (lambda x: colours(x)[0], ModelError, "rows out must equal rows in"),
+        (lambda x: colours(x).T, ModelError, "rows out must equal rows in"),
         (lambda x: "text", EvalkitError, "returned <U4 of shape"),
         (dict, ModelError, "dict is a class, no model"),
         (3, WrongTypeError, "a int where a model belongs"),

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from evalkit.adapters import answers
 from evalkit.adapters.calling import check_images, in_batches, vectors
-from evalkit.adapters.torch.model import PRECISIONS, chosen, feed, import_torch, translated
+from evalkit.adapters.torch.model import (
+    PRECISIONS,
+    chosen,
+    feed,
+    import_torch,
+    kind_of_weights,
+    translated,
+)
 from evalkit.adapters.torch.programs import network_digest
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
@@ -74,7 +81,7 @@ class ModuleInMemory:
             ),
         ):
             x = feed(images, self.spec, device)
-            y = chosen(module(x.to(_dtype(module))), self._output, self.name)
+            y = chosen(module(x.to(kind_of_weights(module))), self._output, self.name)
             rows: NDArray[np.float32] = y.float().cpu().numpy()
         return vectors(rows, len(images), self.name)
 
@@ -154,8 +161,3 @@ def _exact_products() -> Iterator[None]:
 def _tensors(module: Any) -> Iterator[Any]:
     yield from module.parameters()
     yield from module.buffers()
-
-
-def _dtype(module: Any) -> Any:
-    real = (t.dtype for t in _tensors(module) if t.is_floating_point())
-    return next(real, import_torch().float32)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -77,11 +78,14 @@ class TorchModel:
         if compile is not None:
             batch, mode = compile, "reduce-overhead" if cuda else "default"
             self._network = torch.compile(self._network, mode=mode, dynamic=False)
+        self._weights = kind_of_weights(network)
         self._thread = threading.local()
         self.streams = 1 if compile else 2 if cuda else cores()
         self.runtime = f"torch {torch.__version__} {_place(self._device)} {precision}"
         if compile is not None:
             self.runtime += f" compiled for {compile}"
+        if self._weights != torch.float32:
+            self.runtime += f", weights of {str(self._weights).removeprefix('torch.')}"
         if output is not None:
             self.runtime += f", output {output}"
         probed = answers.probe(self._forward, spec, batch, name)
@@ -100,7 +104,7 @@ class TorchModel:
             self._stream(),
             self._cast(),
         ):
-            made = self._network(feed(images, self.spec, self._device))
+            made = self._network(feed(images, self.spec, self._device).to(self._weights))
             y = chosen(made, self._output, self.name)
             rows: NDArray[np.float32] = y.float().cpu().numpy()
         return vectors(rows, len(images), self.name)
@@ -135,7 +139,9 @@ def translated(name: str, images: int, spec: InputSpec) -> Iterator[None]:
     except RuntimeError as e:
         if "can't allocate memory" in str(e):
             raise MemoryError(str(e).splitlines()[0]) from e
-        raise ModelError(f"{name} {doing}: {reason(e)}", fed_as(spec)) from e
+        where = users_code.place(e)
+        hint = fed_as(spec) + (f"; it was raised in {where}" if where else "")
+        raise ModelError(f"{name} {doing}: {reason(e)}", hint) from e
 
 
 def chosen(made: Any, output: str | None, name: str) -> Any:
@@ -155,6 +161,12 @@ def chosen(made: Any, output: str | None, name: str) -> Any:
     if output is not None and output not in made:
         raise ModelError(f"{name} has no output {output!r}", f"it has {listed}")
     return chosen(made[output or next(iter(made))], output, name)
+
+
+def kind_of_weights(network: Any) -> Any:
+    """Kind of real numbers that a network holds, and so takes; float32 where it holds none."""
+    held = chain(network.parameters(), network.buffers())
+    return next((t.dtype for t in held if t.is_floating_point()), import_torch().float32)
 
 
 def feed(images: NDArray[np.uint8], spec: InputSpec, device: Any) -> Any:

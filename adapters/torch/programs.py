@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,32 @@ def _file_digest(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(f, 'sha256').hexdigest()[:16]}"
 
 
+def _parts(value: Any) -> Iterator[bytes]:
+    """Yield what a digest sees of a value in a state_dict: a tensor, or what quantised layers keep.
+
+    These keep pairs of quantised tensors, numbers and kinds of numbers.
+    """
+    torch = import_torch()
+    if isinstance(value, tuple | list):
+        for one in value:
+            yield from _parts(one)
+    elif isinstance(value, torch.Tensor):
+        yield f"{value.dtype} {tuple(value.shape)}".encode()
+        numbers = value.dequantize() if value.is_quantized else value
+        yield numbers.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    else:
+        yield repr(value).encode()
+
+
 def network_digest(net: Any) -> str:
     """SHA-256 of a network's tensors, layers as they describe themselves, and layers' source files.
 
     Buffers that are not saved count too, torch's own sources do not.
     """
     h = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", repr(net)).encode())
-    for name, tensor in sorted({**net.state_dict(), **dict(net.named_buffers())}.items()):
-        h.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        h.update(tensor.detach().cpu().contiguous().flatten().view(import_torch().uint8).numpy())
+    for name, value in sorted({**net.state_dict(), **dict(net.named_buffers())}.items()):
+        for part in _parts(value):
+            h.update(f"{name} ".encode() + part)
     kinds = {type(layer) for layer in net.modules()}
     sources = {inspect.getsourcefile(k) for k in kinds if k.__module__.split(".")[0] != "torch"}
     for source in sorted(filter(None, sources)):

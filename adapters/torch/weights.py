@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+import numpy as np
 
 from evalkit.adapters.torch.model import import_torch
 from evalkit.errors import MissingPackageError, ModelError
 from evalkit.files import as_path, refuse_lfs_pointer
 
+_MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")  # of numpy 1 and 2
 _COUNTERS = "num_batches_tracked"
 Table = Mapping[str, Any]  # tensors by name
 
@@ -71,16 +75,32 @@ def _read(path: Path) -> Any:
         except SafetensorError as e:
             raise ModelError(f"{path.name} is not whole safetensors: {e}") from e
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_harmless()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # pickle, zip and storage readers raise many kinds
         program = re.search(r"GLOBAL (\S+)", str(e))
-        problem = (
-            f"it names {program[1]}" if program else f"no file of torch.save ({type(e).__name__})"
-        )
+        reason = re.search(r"WeightsUnpickler error: (.*)", str(e))
+        problem = f"no file of torch.save ({reason[1] if reason else type(e).__name__})"
+        if program:
+            problem = f"it names {program[1]}"
         raise ModelError(
             f"{path.name} cannot be read as weights alone: {problem}",
             "evalkit runs no code of a checkpoint; save its state_dict, best as safetensors",
         ) from e
+
+
+def _harmless() -> list[Any]:
+    """List what training loops keep beside the weights, and what runs nobody's code.
+
+    Numbers and arrays of numpy, options as `argparse` parses them, paths.
+    """
+    makers: list[Any] = [np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0]]
+    return [
+        *((make, f"{module}.{make.__name__}") for make in makers for module in _MULTIARRAY),
+        *(np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefdFDSU"}),
+        Namespace,
+        *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
+    ]
 
 
 def _tables(value: Any, path: str = "") -> Iterator[tuple[str, Table]]:

@@ -17,7 +17,7 @@ from evalkit.cli.output import bar
 from evalkit.cli.terminal import say
 from evalkit.embedding import development, found_spec
 from evalkit.embedding.input_check import Faces, SpecTrial
-from evalkit.errors import DataError, ModelError, UndeclaredInputError
+from evalkit.errors import DataError, IdleInputError, ModelError, UndeclaredInputError
 from evalkit.images import ImageSource
 from evalkit.images.landmarks import Landmarks
 from evalkit.types import InputSpec, Manifest
@@ -99,7 +99,10 @@ def with_spec(model: ModelChoice, spec: InputSpec) -> ModelChoice:
 
 def fed(model: ModelChoice, spec: InputSpec) -> adapters.Adapter:
     """Load the model for a spec, also where its adapter brings its own."""
-    adapter = with_spec(model, spec).load()
+    try:
+        adapter = with_spec(model, spec).load()
+    except IdleInputError:
+        adapter = replace(model, preset=None, given={}, trust=True).load()
     return adapter if adapter.spec == spec else Refed(adapter, spec)
 
 
