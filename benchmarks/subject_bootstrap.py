@@ -2,7 +2,8 @@
 
     python benchmarks/subject_bootstrap.py [--draws 1000] [--repeat 5]
 
-On the embeddings that ship with evalkit.  Memory is what the draws allocate at their peak.
+On the embeddings that ship with evalkit; over pairs, and as the mean over people.  Memory is what
+the draws allocate at their peak.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from importlib.resources import as_file, files
 from evalkit.protocols import allpairs
 from evalkit.protocols.all_vs_all import FARS
 from evalkit.protocols.metrics.similarity import normalise
+from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import to_arrays
@@ -33,8 +35,9 @@ def main() -> None:
         x = normalise(store.features.reshape(len(store.features), -1))
         subject = store.manifest.subject
     points = allpairs.verify(x, subject, fars=FARS).points
-    outcomes = to_arrays(set_outcomes(x, subject, fars=FARS))
-    metrics = {f"tpr@far={p.far}": Estimate(value=p.tpr) for p in points}
+    compared = set_outcomes(x, subject, fars=FARS)
+    pooled = {f"tpr@far={p.far}": Estimate(value=p.tpr, threshold=p.threshold) for p in points}
+    metrics, outcomes = with_subject_means(pooled, compared), to_arrays(compared)
     kept = sum(column.nbytes for column in outcomes.values()) / 2**20
     genuine, tail = len(outcomes["genuine_score"]), len(outcomes["impostor_score"])
     print(f"{genuine:,} genuine, {tail:,} highest of {int(outcomes['impostors']):,} impostor pairs")
@@ -47,7 +50,7 @@ def main() -> None:
     with_intervals(metrics, outcomes, draws=20)
     peak = tracemalloc.get_traced_memory()[1] / 2**20
     for name, m in found.items():
-        print(f"  {name:14} {m.value:.4%}  [{m.low:.4%}, {m.high:.4%}]  {m.interval}")
+        print(f"  {name:25} {m.value:.4%}  [{m.low:.4%}, {m.high:.4%}]  {m.interval}")
     print(f"median {statistics.median(seconds):.2f} s of processor time ({options.repeat} runs)")
     print(f"{peak:.0f} MiB allocated at the peak, beside {kept:.0f} MiB of outcomes")
 

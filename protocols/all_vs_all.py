@@ -36,6 +36,7 @@ from evalkit.protocols.metrics import (
 )
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes, to_arrays
@@ -94,6 +95,7 @@ def evaluate(
     outcomes = set_outcomes(
         x, subject, fars=reached, ranks=(rank, probes), top=verified.top, engine=engine
     )
+    points = with_subject_means(points, outcomes)
     points |= errors_of_sets(thresholds, counts, outcomes)
     measured = with_intervals({**points, **searched}, outcomes, seed=seed)
     return Report(

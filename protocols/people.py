@@ -33,6 +33,7 @@ from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.operating_point import Rates, Thresholds, given_thresholds
 from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, to_arrays
@@ -92,7 +93,7 @@ def evaluate(
     chosen = _enrolled(subject, stranger, enrolled, keys)
     found = _search(x, subject, stranger, chosen, template, engine)
     pairs, outcomes = _verified(x[known], who, fars, engine)
-    measured = pairs | found.metrics()
+    measured = with_subject_means(pairs, outcomes) | found.metrics()
     outcomes = found.kept(outcomes, subject, known)
     given = given_thresholds(threshold)
     counts = false_accepts(given, x[known], who, engine=engine)

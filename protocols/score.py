@@ -22,6 +22,7 @@ from evalkit.protocols.claims import Claims
 from evalkit.protocols.failures import count_failures
 from evalkit.protocols.metrics import Rates, Thresholds, checked_scores, few_errors
 from evalkit.protocols.metrics.kfold import best_threshold, check_folds
+from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import Outcomes, PairOutcomes, to_arrays
 from evalkit.types import Estimate, PairSet, Report, SetIdentity
@@ -98,7 +99,7 @@ def evaluate(
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals(measured, outcomes, seed=seed),
+        metrics=with_intervals(with_subject_means(measured, outcomes), outcomes, seed=seed),
         failures=count_failures(np.isneginf(score), genuine),
         provenance={
             "pairs": len(score),

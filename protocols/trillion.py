@@ -40,6 +40,7 @@ from evalkit.protocols.one_to_many import (
     ordered_genuine_pairs,
     tpr_by_far,
 )
+from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import to_arrays
@@ -134,6 +135,7 @@ def evaluate(
         top=seen.top,
         engine=engine,
     )
+    measured = with_subject_means(measured, outcomes)
     measured |= errors_of_sets(given, counts, outcomes)
     for t in given:
         measured |= metrics.search_errors_at(hit, rank, best, t)
@@ -195,6 +197,7 @@ def evaluate_one_set(
     outcomes = set_outcomes(
         x, subject, fars=reached, genuine=(i, j, genuine), top=seen.top, engine=engine
     )
+    measured = with_subject_means(measured, outcomes)
     measured |= errors_of_sets(given, counts, outcomes)
     return Report(
         protocol=NAME,

@@ -33,6 +33,7 @@ from evalkit.protocols.metrics.kfold import (
 )
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.recipes.recipe import Recipe, recipe_of
+from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, to_arrays
 from evalkit.types import Estimate, PairSet, Report
@@ -138,7 +139,7 @@ def evaluate(
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals(measured, kept, seed=seed),
+        metrics=with_intervals(with_subject_means(measured, kept), kept, seed=seed),
         failures=count_failures(
             np.isneginf(found.score),
             pairs.genuine,

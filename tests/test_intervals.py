@@ -31,6 +31,7 @@ from evalkit.types import Estimate
 pytestmark = pytest.mark.once
 
 BEST = "accuracy@threshold=best"
+MEAN = "tpr@far=1e-1,mean=subject"
 SEARCH = ("rank", "rank_subject")
 NAMES = ["accuracy", "auc", "eer", "tpr@far=1e-1", "tpr@far=0.02", BEST]
 
@@ -221,7 +222,7 @@ def test_the_tail_alone_draws_as_all_pairs_do() -> None:
 
 
 def twin(o: dict[str, NDArray], weight: NDArray, unseen: float, c: dict[str, float]) -> dict:
-    """TPR, AUC, EER and best accuracy of a draw by trying every threshold, both ends of each."""
+    """TPR, its mean, AUC, EER and best accuracy of a draw at every threshold tried, both ends."""
     s = sample_of(o)
     w, size = weight / SCALE, len(s.genuine) / len(np.unique(s.genuine_subject))
     found: dict[str, list[float]] = {}
@@ -236,6 +237,11 @@ def twin(o: dict[str, NDArray], weight: NDArray, unseen: float, c: dict[str, flo
         }
         allowed = far["tpr@far=1e-1"] <= 0.1 + 1e-12
         found.setdefault("tpr@far=1e-1", []).append(tpr[allowed][-1])
+        bar, total, weights = cuts[allowed][-1], unseen / SCALE * (score > 0), unseen / SCALE
+        for person in set(s.genuine_subject.tolist()):
+            total += w[person] * np.mean(s.genuine[s.genuine_subject == person] >= bar)
+            weights += w[person]
+        found.setdefault(MEAN, []).append(total / weights)
         gap = far["eer"] + tpr - 1
         found.setdefault("eer", []).append(np.interp(0, gap, far["eer"]) if gap[-1] >= 0 else 1.0)
         wins = (g[:, None] > s.impostor) + 0.5 * (g[:, None] == s.impostor)
@@ -251,7 +257,7 @@ def twin(o: dict[str, NDArray], weight: NDArray, unseen: float, c: dict[str, flo
 def test_both_ends_of_a_draw_by_trying_every_threshold(seed: int) -> None:
     o = pair_list(seed)
     s = sample_of(o)
-    names = ["tpr@far=1e-1", "auc", "eer", BEST]
+    names = ["tpr@far=1e-1", MEAN, "auc", "eer", BEST]
     c = {}
     for name in names:
         e = excess(s, name)
@@ -423,6 +429,7 @@ PEOPLE = ("subject", "impostor_left", "impostor_right")
         (all_pairs(2), ["auc", "eer", "tpr@far=0.05", BEST]),
         (as_sets(all_pairs(2), 150), ["tpr@far=0.05", "tpr@far=0.1"]),
         (searches(1), ["rank-1", "tpir@fpir=0.2"]),
+        (pair_list(2), [MEAN]),
     ],
 )
 def test_neither_the_numbers_of_people_nor_the_order_of_rows_move_an_interval(
@@ -458,10 +465,11 @@ def test_the_interval_of_tpr_never_rises_as_far_falls(
     o |= {"right": np.arange(pairs), "left_subject": left, "right_subject": right}
     fars = ["1", "0.5", "0.35", "0.3", "0.2", "0.1", "0.06"]
     g, i = score[o["genuine"]], score[~o["genuine"]]
-    plain = {f"tpr@far={far}": metrics.tpr_at_far(g, i, far) for far in fars}
-    ends = [(m.low, m.high) for m in with_intervals(plain, o, draws=60).values() if m.value]
-    assert ends == sorted(ends, reverse=True)
-    assert [high for _, high in ends] == sorted([high for _, high in ends], reverse=True)
+    for mean in ("", ",mean=subject"):
+        plain = {f"tpr@far={far}{mean}": metrics.tpr_at_far(g, i, far) for far in fars}
+        ends = [(m.low, m.high) for m in with_intervals(plain, o, draws=60).values() if m.value]
+        assert ends == sorted(ends, reverse=True)
+        assert [high for _, high in ends] == sorted([high for _, high in ends], reverse=True)
 
 
 @settings(deadline=None, max_examples=40)

@@ -49,7 +49,7 @@ def measure(progress: Progress | None = None) -> Report:
         who = store.manifest
         every = all_vs_all.evaluate(store.features, who.subject, keys=who.keys, progress=progress)
     renamed = {
-        f"{name},{ALL}" if resampling_of(name)[0] == "tpr" else name: estimate
+        f"{name},{ALL}" if resampling_of(name)[0] in ("tpr", "mean tpr") else name: estimate
         for name, estimate in every.metrics.items()
     }
     return replace(

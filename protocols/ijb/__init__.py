@@ -28,6 +28,7 @@ from evalkit.protocols.ijb import pair_scores
 from evalkit.protocols.ijb.templates import Pooling, Templates, pool
 from evalkit.protocols.metrics import Rates, Thresholds, compat, rate_texts
 from evalkit.protocols.metrics.similarity import failed
+from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, to_arrays
 from evalkit.types import Estimate, Ints, PairSet, Progress, Report
@@ -156,7 +157,7 @@ def verify(
     return Report(
         protocol=f"{NAME}-1:1",
         protocol_version=VERSION,
-        metrics=with_intervals(found, outcomes, seed=seed),
+        metrics=with_intervals(with_subject_means(found, outcomes), outcomes, seed=seed),
         failures=count_failures(
             lost[pairs.left] | lost[pairs.right], genuine, images=templates.failed_images
         ),

@@ -29,6 +29,7 @@ Resampling = Literal[
     "auc",
     "eer",
     "tpr",
+    "mean tpr",
     "fmr",
     "fnmr",
     "fpir",

@@ -56,6 +56,14 @@ METRICS: list[Metric] = [
         of_parts=True,
     ),
     Metric(
+        grammar="tpr@far=FAR,mean=subject",
+        means="mean over people of each one's TPR at that threshold: many images count once",
+        better="higher",
+        percent=True,
+        resampled="mean tpr",
+        of_parts=True,
+    ),
+    Metric(
         grammar="fmr@threshold=THRESHOLD",
         means="share of impostor pairs accepted at a threshold that was given",
         better="lower",

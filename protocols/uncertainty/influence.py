@@ -177,13 +177,16 @@ def _sums(sample: ComparisonSample, name: str) -> tuple[Floats, Floats] | None:
         return None
     who, n = sample.genuine_subject, sample.subjects
     each: Floats = np.bincount(who, added, n).astype(np.float64)
-    return each, np.bincount(who, minlength=n).astype(np.float64)
+    count: Floats = np.bincount(who, minlength=n).astype(np.float64)
+    if kind == "mean tpr":  # each subject counts once
+        return each / np.maximum(count, 1), np.minimum(count, 1)
+    return each, count
 
 
 def _added(sample: ComparisonSample, kind: str | None, at: str) -> Floats | Bools | None:
     """Give what each genuine comparison adds: 1 if accepted; of AUC the impostors below it."""
     genuine, impostor = sample.genuine, sample.impostor
-    if kind == "tpr" and rate_of(at) is not None:
+    if kind in ("tpr", "mean tpr") and rate_of(at) is not None:
         allowed = accepts(sample, at)
         if allowed is None:
             return None

@@ -106,7 +106,7 @@ def _rising(metrics: Mapping[str, Estimate]) -> dict[str, Estimate]:
     curves: dict[str, list[tuple[Fraction, str, float, float]]] = {}
     for name, m in metrics.items():
         kind, x = resampling_of(name)
-        far = rate_of(x) if kind == "tpr" else None
+        far = rate_of(x) if kind in ("tpr", "mean tpr") else None
         if far is not None and m.low is not None and m.high is not None:
             curve = curves.setdefault(name.replace(f"far={x}", "", 1), [])
             curve.append((far, name, m.low, m.high))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from evalkit.protocols.metrics.kfold import best_threshold
 from evalkit.protocols.metrics.record import OfScores
 from evalkit.protocols.metrics.vocabulary import metric_of, resampling_of
+from evalkit.protocols.uncertainty.accepted_by_subject import AcceptedBySubject
 from evalkit.protocols.uncertainty.bootstrap import (
     Draw,
     Ends,
@@ -45,6 +46,8 @@ from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.protocols.uncertainty.weights import SCALE
 from evalkit.types import Floats, Ints
 
+_WHOLE = 1 << 24  # a share of 1: whole numbers have sums that are exact in any order
+
 
 def reaching(sample: ComparisonSample, name: str) -> ComparisonSample:
     """Choose what a metric is drawn from: the sample, or a thinned one that reaches a high FAR."""
@@ -68,6 +71,8 @@ def statistic(sample: ComparisonSample, name: str, c: float) -> Statistic | None
         return search_error_statistic(sample, kind, at)
     if kind == "tpr":
         return _tpr_statistic(sample, at, c)
+    if kind == "mean tpr":
+        return _mean_tpr_statistic(sample, at, c)
     if kind == "fmr":
         return fmr_statistic(sample, at, c)
     if kind == "fnmr":
@@ -121,7 +126,7 @@ def excess(sample: ComparisonSample, name: str) -> Floats | int | None:
 def _far(name: str) -> str | None:
     """Read the FAR of tpr@far=x, whatever follows; None where it is no number."""
     kind, x = resampling_of(name)
-    return x if kind == "tpr" and rate_of(x) is not None else None
+    return x if kind in ("tpr", "mean tpr") and rate_of(x) is not None else None
 
 
 def _lists_all(sample: ComparisonSample) -> bool:
@@ -138,6 +143,34 @@ def accepts(sample: ComparisonSample, far: str) -> int | None:
 
 
 def _tpr_statistic(sample: ComparisonSample, far: str, c: float) -> Statistic | None:
+    accepted = _accepted(sample, far, c)
+    if accepted is None:
+        return None
+    size = unseen_genuine(sample)
+
+    def tpr(draw: Draw) -> Ends:
+        return ends(draw.genuine[accepted(draw)], draw.genuine[-1], size * draw.unseen)
+
+    return tpr
+
+
+def _mean_tpr_statistic(sample: ComparisonSample, far: str, c: float) -> Statistic | None:
+    """Mean over subjects of each one's share of genuine comparisons accepted."""
+    accepted = _accepted(sample, far, c)
+    if accepted is None:
+        return None
+    genuine = AcceptedBySubject(sample.genuine_subject)
+
+    def mean_tpr(draw: Draw) -> Ends:
+        weight = draw.weight[genuine.subject]
+        shares = np.rint(_WHOLE * genuine.among(accepted(draw)) / genuine.count).astype(np.int64)
+        return ends(float(weight @ shares) / _WHOLE, float(weight.sum()), draw.unseen)
+
+    return mean_tpr
+
+
+def _accepted(sample: ComparisonSample, far: str, c: float) -> Callable[[Draw], int] | None:
+    """Find how many of the highest genuine comparisons a draw accepts at FAR <= x."""
     if rate_of(far) is None or accepts(sample, far) is None:
         return None
     at_border = border(sample, far, c)
@@ -145,13 +178,7 @@ def _tpr_statistic(sample: ComparisonSample, far: str, c: float) -> Statistic | 
     above = np.searchsorted(-sample.genuine, -sample.impostor, "left")
     finite = int(np.searchsorted(-sample.genuine, np.inf, "left"))
     above = np.append(above, finite if stored == sample.impostors else above[-1])
-    size = unseen_genuine(sample)
-
-    def tpr(draw: Draw) -> Ends:
-        k = above[at_border(draw)]
-        return ends(draw.genuine[k], draw.genuine[-1], size * draw.unseen)
-
-    return tpr
+    return lambda draw: int(above[at_border(draw)])
 
 
 def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draw], int]:

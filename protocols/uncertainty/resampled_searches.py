@@ -8,10 +8,10 @@ import numpy as np
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import exact_rate
+from evalkit.protocols.uncertainty.accepted_by_subject import AcceptedBySubject
 from evalkit.protocols.uncertainty.bootstrap import Draw, Ends, Statistic, ends
 from evalkit.protocols.uncertainty.resampled_at_threshold import reaching_threshold
 from evalkit.protocols.uncertainty.sample import ComparisonSample, Searches
-from evalkit.protocols.uncertainty.weights import Counts
 from evalkit.types import Ints
 
 
@@ -41,10 +41,11 @@ def tpir_statistic(sample: ComparisonSample, fpir: str) -> Statistic | None:
     galleries = [_Found(s) for s in sample.searches]
 
     def of_gallery(g: _Found, draw: Draw) -> Ends:
-        false = np.cumsum(draw.weight[g.searches.nonmate_subject])
+        false = np.cumsum(draw.weight[g.nonmate_subject])
         k = int(np.searchsorted(false, float(x) * false[-1] * (1 + 1e-12), "right"))
-        looked, unseen = draw.weight[g.subject], draw.unseen * float(g.looked.mean())
-        return ends(float(looked @ g.above(k)), float(looked @ g.looked), unseen)
+        looked, unseen = draw.weight[g.mates.subject], draw.unseen * float(g.mates.count.mean())
+        hits = g.mates.among(g.above[k])
+        return ends(float(looked @ hits), float(looked @ g.mates.count), unseen)
 
     def tpir(draw: Draw) -> Ends:
         fails, succeeds = np.mean([of_gallery(g, draw) for g in galleries], axis=0)
@@ -78,30 +79,16 @@ def search_error_statistic(sample: ComparisonSample, kind: str, threshold: str) 
 
 
 class _Found:
-    """Mates of each subject above the (k+1)-th highest nonmate; draws differ little in k.
+    """Mates of each subject, and how many score above the (k+1)-th highest nonmate.
 
-    subject : (U,) those who were searched for.  looked : (U,) how often.
+    above : (R+1,) of k; past the last nonmate, all that are finite.
     """
 
     def __init__(self, searches: Searches) -> None:
-        self.searches = searches
-        self.subject, self._of, self.looked = np.unique(
-            searches.mate_subject, return_inverse=True, return_counts=True
-        )
+        self.nonmate_subject = searches.nonmate_subject
+        self.mates = AcceptedBySubject(searches.mate_subject)
         borders = np.append(searches.nonmate, -np.inf)
-        self._upto = np.searchsorted(-searches.mate, -borders, "left")
-        self._k = len(borders) - 1
-        self._count = self._between(0, self._upto[-1])
-
-    def _between(self, a: int, b: int) -> Counts:
-        return np.bincount(self._of[a:b], minlength=len(self.subject))
-
-    def above(self, k: int) -> Counts:
-        """Count them, (U,); past the last nonmate, all that are finite."""
-        a, b = self._upto[self._k], self._upto[k]
-        self._count = self._count + self._between(a, b) - self._between(b, a)
-        self._k = k
-        return self._count
+        self.above = np.searchsorted(-searches.mate, -borders, "left")
 
 
 def rate_of(text: str) -> Fraction | None:

@@ -116,6 +116,16 @@ def _of_pairs(outcomes: PairOutcomes) -> ComparisonSample:
     )
 
 
+def genuine_by_subject(outcomes: Outcomes) -> tuple[Floats, Ints]:
+    """Score and subject of each genuine comparison, (G,) each; empty where nobody knows who."""
+    if isinstance(outcomes, SetOutcomes):
+        return outcomes.genuine_score, outcomes.genuine_subject
+    if not isinstance(outcomes, PairOutcomes) or outcomes.left is None:
+        return np.empty(0), np.empty(0, np.int64)
+    genuine = outcomes.genuine.astype(bool)
+    return outcomes.score[genuine], _people(outcomes, genuine)[0][genuine]
+
+
 def _people(outcomes: PairOutcomes, genuine: Bools) -> tuple[Ints, Ints]:
     """Person on each side of every pair, (P,) each; below zero those who are nobody's mate."""
     a, b = outcomes.left, outcomes.right
