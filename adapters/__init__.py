@@ -93,7 +93,7 @@ def load(
                 adapter = plugin.load()(model, spec=spec, device=device, **options)
             return _checked(adapter, model)
     if ":" in model and not Path(model).exists():
-        adapter = programs.factory(model)
+        adapter = users_code.factory(model)
         if not hasattr(adapter, "state_dict"):
             _refuse_others(object, options, model)
             return _as_it_is(_checked(adapter, model), model, spec, device)

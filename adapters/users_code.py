@@ -1,12 +1,16 @@
-"""One-line errors for exceptions of factories, plug-ins and detectors."""
+"""Code of users: factories called by name, and one-line errors for what they raise."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from evalkit.errors import EXIT_TERMINATED, EvalkitError, ModelError
 
@@ -35,6 +39,28 @@ def blamed(
         raise ModelError(
             f"{who} {doing}: {reason(e)}", f"it was raised in {place(e) or _first(e)}"
         ) from e
+
+
+def factory(target: str, what: str = "factory") -> Any:
+    """Import `package.module:callable` and call it; modules beside the user's shell count.
+
+    What the user's code raises is a ModelError that names it; what it prints goes to stderr.
+    """
+    name, _, attribute = target.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    with contextlib.redirect_stdout(sys.stderr), blamed(target):
+        try:
+            module = importlib.import_module(name)
+            make = getattr(module, attribute, None)
+        except ImportError as e:
+            hint = "give module:function, importable here"
+            raise ModelError(f"no {what} {target}: {e}", hint) from e
+        if not callable(make):
+            held = f"no {attribute}" if make is None else f"a {type(make).__name__} {attribute}"
+            hint = "give module:function"
+            raise ModelError(f"no {what} {target}: {name} has {held} to call", hint)
+        return make()
 
 
 def reason(error: BaseException) -> str:

@@ -2,6 +2,8 @@
 
 EvalkitError                 the message says what was given and expected; `hint` what to do
     DataError                images, lists, archives, embeddings made elsewhere
+        NoFaceError          a detector found no face in an image
+        SeveralFacesError    a detector found more faces than the one that was asked for
     ModelError               a model that cannot be loaded, fed or trusted
         UndeclaredInputError nothing says how it is fed: no option, preset, side-car or metadata
         IdleInputError       it brings its own input spec, and another one was declared
@@ -43,6 +45,14 @@ class EvalkitError(Exception):
 
 class DataError(EvalkitError):
     """Images, lists, archives or embeddings that cannot be used."""
+
+
+class NoFaceError(DataError):
+    """An image in which a detector finds no face."""
+
+
+class SeveralFacesError(DataError):
+    """An image in which a detector finds several faces, where its only one is wanted."""
 
 
 class ModelError(EvalkitError):

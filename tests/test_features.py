@@ -21,6 +21,7 @@ from evalkit.embedding import reuse
 from evalkit.errors import EvalkitError, FeatureStoreError
 from evalkit.files import hidden
 from evalkit.types import Manifest
+from evalkit.vectors.layout import DONE, NO_FACE, UNREADABLE
 from evalkit.vectors.store import FeatureStore
 
 N, V, D = 60, 2, 16
@@ -95,11 +96,11 @@ def test_what_half_precision_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 
 def test_failures_are_nan_counted_and_explained(tmp_path: Path) -> None:
-    x, ok = X.copy(), np.ones(N, bool)
+    x, state = X.copy(), np.full(N, DONE, np.uint8)
     x[3, 1, 5] = np.nan
-    ok[[4, 5]] = False
+    state[[4, 5]] = UNREADABLE, NO_FACE
     with create(tmp_path / "x.h5") as store:
-        store.write(ALL, x, ok)
+        store.write(ALL, x, state)
     store = FeatureStore.open(tmp_path / "x.h5")
     assert np.flatnonzero(store.failed).tolist() == [3, 4, 5]
     assert np.isnan(store.features[3:6]).all()
@@ -107,7 +108,7 @@ def test_failures_are_nan_counted_and_explained(tmp_path: Path) -> None:
     assert store.reasons() == {
         "p1/3.jpg": "the model gave no template",
         "p1/4.jpg": "the image cannot be read",
-        "p1/5.jpg": "the image cannot be read",
+        "p1/5.jpg": "no face was found",
     }
 
 

@@ -454,8 +454,7 @@ def test_a_feature_file_brings_the_digests_of_its_images(
         path = tmp_path / f"{name}.h5"
         FeatureStore.create(path, Manifest(keys, WHO), dim=8, key={"model": "m"}).close()
         with FeatureStore.open(path, write=True) as store:
-            good = np.ones(ROWS, np.bool_)
-            store.write(np.arange(ROWS), X[:, None], good, images=images_of(KEYS, name))
+            store.write(np.arange(ROWS), X[:, None], images=images_of(KEYS, name))
         files = [str(path), "--quiet", "--out", str(tmp_path / f"geometry-{name}.json")]
         assert run(["geometry", *files]) == 0
         files = [

@@ -19,7 +19,8 @@ from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import DataError, EvalkitError, ModelError, ReportError
 from evalkit.images import ImageSource, find, landmarks
-from evalkit.images.alignment import GROUP, TEMPLATES, aligned, detected, doubt, load_detector
+from evalkit.images.alignment import TEMPLATES, aligned, detected, doubt
+from evalkit.images.detectors import GROUP, FaceFinder, load
 from evalkit.vectors.store import FeatureStore
 from evalkit.verdict.compare import check_comparable
 
@@ -219,7 +220,7 @@ def test_the_face_nearest_the_centre_is_taken() -> None:
     image = draw(TEMPLATE + 70)
     source = ImageSource(("a",), lambda _: image, "drawn")
     by_points = aligned(source, TEMPLATE[None].astype(np.float32) + 70, "arcface-112")
-    face = detected(source, Two(), "arcface-112").read(0)
+    face = detected(source, FaceFinder(Two()), "arcface-112").read(0)
     assert np.abs(face.astype(int) - by_points.read(0)).max() <= 1
 
 
@@ -236,7 +237,7 @@ def test_a_detector_of_other_points_is_refused(returned: np.ndarray) -> None:
 
     source = ImageSource(("a",), lambda _: draw(TEMPLATE + 70), "drawn")
     with pytest.raises(ModelError, match=r"detector other returned .* of shape .* for a"):
-        detected(source, Other(), "arcface-112").read(0)
+        detected(source, FaceFinder(Other()), "arcface-112").read(0)
 
 
 def test_an_error_of_a_detector_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,11 +252,11 @@ def test_an_error_of_a_detector_names_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
     source = ImageSource(("a",), lambda _: draw(TEMPLATE + 70), "drawn")
     with pytest.raises(ModelError, match=r"detector broken 1\.0 failed on a: KeyError") as told:
-        detected(source, Broken(), "arcface-112").read(0)
+        detected(source, FaceFinder(Broken()), "arcface-112").read(0)
     assert "test_landmarks.py, line" in told.value.hint
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Broken()])
     with pytest.raises(ModelError, match="detector broken failed: AttributeError"):
-        load_detector("broken")
+        load("broken")
 
 
 def test_what_is_no_detector_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +268,7 @@ def test_what_is_no_detector_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Offered()])
     with pytest.raises(EvalkitError, match="half gave a dict without detect"):
-        load_detector("half")
+        load("half")
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib
 import inspect
 import os
 import re
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,28 +53,6 @@ def program(path: str | os.PathLike[str], spec: InputSpec, **options: Any) -> To
     options["batch"] = int(sizes[0]) if isinstance(sizes[0], int) else None
     name, digest = path.name, _file_digest(path)
     return TorchModel(exported.module(), spec, name=name, fingerprint=digest, copy=False, **options)
-
-
-def factory(model: str) -> Any:
-    """Import `package.module:function` and call it; modules beside the user's shell count.
-
-    What the user's code raises is a ModelError that names it; what it prints goes to stderr.
-    """
-    name, _, attribute = model.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    with contextlib.redirect_stdout(sys.stderr), users_code.blamed(model):
-        try:
-            module = importlib.import_module(name)
-            make = getattr(module, attribute, None)
-        except ImportError as e:
-            hint = "give module:function, importable here"
-            raise ModelError(f"no factory {model}: {e}", hint) from e
-        if not callable(make):
-            what = f"no {attribute}" if make is None else f"a {type(make).__name__} {attribute}"
-            hint = "give module:function"
-            raise ModelError(f"no factory {model}: {name} has {what} to call", hint)
-        return make()
 
 
 def network(

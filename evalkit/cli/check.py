@@ -20,7 +20,7 @@ from evalkit.cli.options import Command, count_option, quiet_option
 from evalkit.cli.output import bar, json_option, write_json
 from evalkit.cli.terminal import say, show
 from evalkit.datasets import bin as bin_sets
-from evalkit.embedding import development, input_check
+from evalkit.embedding import input_check
 from evalkit.embedding.development import FEWEST, WANTED, Development
 from evalkit.embedding.input_check import SpecTrial
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError, ModelError
@@ -55,7 +55,7 @@ def command(
     Where nothing is declared, the best way is found and named.
     """
     adapter = choice.model.if_declared()
-    sample = None if choice.images.data is None else _sample(choice.images.data, people)
+    sample = None if choice.images.data is None else _sample(choice, choice.images.data, people)
     trials: list[SpecTrial] = []
     if adapter is None and sample is not None:
         trials = spec_trial.tried(choice, *sample)
@@ -101,7 +101,7 @@ def _write(model: str, to: str, fine: InputSpec | None, trials: list[SpecTrial])
         say(f"{_named(spec)} written to {presets.write_sidecar(model, spec)}")
 
 
-def _sample(data: Path, people: int) -> tuple[ImageSource, Development]:
+def _sample(choice: EmbeddingChoice, data: Path, people: int) -> tuple[ImageSource, Development]:
     """Find two images each of up to `people` people; of a .bin, those of its genuine pairs."""
     if data.suffix.lower() == ".bin":
         source, pairs = bin_sets.read(data)
@@ -111,7 +111,7 @@ def _sample(data: Path, people: int) -> tuple[ImageSource, Development]:
         manifest = source.manifest()
     say(*source.left_out)
     try:
-        return source, development.choose(source, manifest, people)
+        return source, spec_trial.chosen(choice, source, manifest, people)
     except DataError as e:
         raise DataError(f"{data}: {e.message}", e.hint) from e
 

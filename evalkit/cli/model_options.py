@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from evalkit import adapters, cache, images
+from evalkit import adapters, cache
 from evalkit.adapters import presets
+from evalkit.cli.image_options import ImageChoice, data_option, faces_told, placing_options
 from evalkit.cli.options import Option, received_as
 from evalkit.cli.output import bar
 from evalkit.cli.parameters import FileKind, Readable, Size
@@ -23,9 +24,9 @@ from evalkit.cli.terminal import say, show
 from evalkit.embedding import embedder
 from evalkit.errors import DataError, ModelError, UndeclaredInputError
 from evalkit.escaping import printable
-from evalkit.images import ImageSource, alignment, landmarks
+from evalkit.images import ImageSource, alignment, detectors
 from evalkit.images.landmarks import Landmarks
-from evalkit.types import InputSpec, Manifest
+from evalkit.types import Manifest
 from evalkit.vectors.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -80,39 +81,6 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageChoice:
-    """The images that were given, and how they are brought to a model's crop and size."""
-
-    data: Path | None
-    landmarks: Path | None
-    detector: str | None
-    resize: bool
-
-    def find(self) -> ImageSource:
-        """Find the images of --data, which must have been given."""
-        if self.data is None:
-            raise click.UsageError("give --data IMAGES: a folder, .zip or list")
-        return images.find(self.data)
-
-    def fitted(
-        self, source: ImageSource, spec: InputSpec, of_set: Landmarks | None = None
-    ) -> ImageSource:
-        """Bring images to the model's crop and size, where the user said how.
-
-        of_set : landmarks that come with the images, used where the user names none.
-        """
-        marks = of_set if self.detector is None else None
-        if self.landmarks is not None:
-            marks = landmarks.read(self.landmarks)
-        if marks is not None:
-            source = alignment.aligned(source, marks.of(source.keys), spec.crop)
-        if self.detector is not None:
-            detector = alignment.load_detector(self.detector)
-            source = alignment.detected(source, detector, spec.crop)
-        return source.resized(spec.size) if self.resize else source
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingChoice:
     """A model, its images, and how these are fed to it.
 
@@ -140,7 +108,9 @@ class EmbeddingChoice:
     ) -> FeatureStore:
         """Embed the manifest's images, or take what an earlier run left at `path` or cached."""
         say(*source.left_out)
-        ready = self.images.fitted(source.select(manifest.keys), adapter.spec, of_set)
+        several: set[str] = set()
+        wanted = source.select(manifest.keys)
+        ready = self.images.fitted(wanted, adapter.spec, of_set, several.add)
         if doubt := alignment.doubt(ready, adapter.spec.crop):
             say(f"warning: {doubt}")
         with bar("embedding", "image") as progress:
@@ -165,6 +135,9 @@ class EmbeddingChoice:
         if ready.left_out:
             store.provenance["left out"] = list(ready.left_out)
         _say_failures(store)
+        if faces := faces_told(store.reasons(), several, len(store.done)):
+            say(*faces)
+            store.provenance["faces"] = faces
         return store
 
 
@@ -243,6 +216,7 @@ def _choice(
     resize: bool,
     landmarks: Path | None,
     detector: str | None,
+    faces: detectors.FaceChoice | None,
     batch: int | None,
     workers: int | None,
     verify_data: bool,
@@ -250,6 +224,8 @@ def _choice(
 ) -> EmbeddingChoice:
     if landmarks is not None and detector is not None:
         raise click.UsageError("give --landmarks or --align, not both")
+    if faces is not None and detector is None:
+        raise click.UsageError("--faces chooses among those that --align NAME finds")
     asked = {
         "device": device,
         "output": output_name,
@@ -267,7 +243,13 @@ def _choice(
             options={name: value for name, value in asked.items() if value is not None},
             trust=trust_model,
         ),
-        images=ImageChoice(data=data, landmarks=landmarks, detector=detector, resize=resize),
+        images=ImageChoice(
+            data=data,
+            landmarks=landmarks,
+            detector=detector,
+            faces=faces or "centre",
+            resize=resize,
+        ),
         batch=batch,
         workers=workers,
         verify=verify_data,
@@ -292,12 +274,7 @@ _OPTIONS = (
         metavar="MODEL",
         help="A .onnx, .ort, .pt or .pt2 file, or module:factory.",
     ),
-    _of_model(
-        "--data",
-        type=Readable(folder=True),
-        metavar="IMAGES",
-        help="A folder, .zip or list of images.",
-    ),
+    data_option,
     _of_model(
         "--preset",
         type=click.Choice(list(presets.PRESETS)),
@@ -352,17 +329,7 @@ _OPTIONS = (
         "--workers", type=click.IntRange(min=1), metavar="N", help="Threads that decode images."
     ),
     _of_model("--trust-model", is_flag=True, help="Load models that contain code without asking."),
-    _of_model("--resize", is_flag=True, help="Squash images to the model's size."),
-    _of_model(
-        "--landmarks",
-        type=Readable(),
-        metavar="FILE",
-        help="Align by five points a face: .npz .json .csv.",
-    ),
-    _of_model("--align", "detector", metavar="NAME", help="Align by an installed detector."),
-    _of_model(
-        "--verify-data", is_flag=True, help="Read every image, also where its file is unchanged."
-    ),
+    *placing_options,
     cache_size_option,
 )
 

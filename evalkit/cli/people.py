@@ -108,8 +108,7 @@ def command(
     listed.
     """
     made = _gathered(source, folder, subjects, unknown, gallery)
-    for line in made.check():
-        say(line)
+    say(*made.check()[len(made.faces) :])
     x = recipes.fused(source.how, made.vectors.features)
     report = run.evaluate(
         "people",
@@ -144,19 +143,23 @@ def command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gathered:
-    """Vectors of the people, the unknown and the gallery, one after the other."""
+    """Vectors of the people, the unknown and the gallery, one after the other.
+
+    faces : what a detector did not find in their images, or found twice, told already.
+    """
 
     vectors: Vectors
     keys: tuple[str, ...]
     subject: Ints
     unknown: Bools
     enrolled: Bools
+    faces: Sequence[str]
 
     def check(self) -> list[str]:
-        """Say what is odd about the data: people with one image, the same image twice."""
+        """Say what is odd about the data: faces, people with one image, the same image twice."""
+        lines = list(self.faces)
         known = ~self.unknown & ~self.enrolled
         images_of = Counter(self.subject[known].tolist())
-        lines = []
         alone = sum(n == 1 for n in images_of.values())
         if alone:
             lines.append(f"{alone:,} of {len(images_of):,} people have one image: no genuine pair")
@@ -235,6 +238,7 @@ def _gathered(
         subject=subject,
         unknown=away | (subject < 0),
         enrolled=kind == "enrolled",
+        faces=[line for part in parts for line in part.provenance.get("made", {}).get("faces", ())],
     )
 
 

@@ -53,7 +53,7 @@ def declared(
     """
     model = str(choice.model.model)
     try:
-        sample = development.choose(source, manifest, PEOPLE)
+        sample = chosen(choice, source, manifest, PEOPLE, of_set)
     except DataError as e:
         raise UndeclaredInputError(
             f"nothing says what {Path(model).name} wants to be fed, and to try it {e.message}",
@@ -65,6 +65,20 @@ def declared(
     return replace(choice, model=with_spec(choice.model, found.spec), found=found.told)
 
 
+def chosen(
+    choice: EmbeddingChoice,
+    source: ImageSource,
+    manifest: Manifest,
+    people: int,
+    of_set: Landmarks | None = None,
+) -> development.Development:
+    """Choose images for a trial; DataError where two of too few people are there and fit."""
+    sample = development.choose(source, manifest, people)
+    some = source.select(sample.keys)
+    fitted = choice.images.fitted(some, presets.PRESETS["arcface"], of_set)
+    return development.readable(fitted, sample)
+
+
 def tried(
     choice: EmbeddingChoice,
     source: ImageSource,
@@ -74,21 +88,21 @@ def tried(
     """Try every likely spec on the sample."""
     path = Path(str(choice.model.model))
     shape = of_onnx.input_shape(path) if path.suffix.lower() in presets.ONNX_FILES else (None, None)
-    chosen = source.select(sample.keys)
-    size = chosen.read(0).shape[:2]
+    images = source.select(sample.keys)
+    size = images.read(0).shape[:2]
     with bar("trying", "spec") as progress:
         return found_spec.try_specs(
             lambda spec: fed(choice.model, spec),
-            faces(choice, chosen, of_set),
+            faces(choice, images, of_set),
             shape,
             (size[0], size[1]),
             progress,
         )
 
 
-def faces(choice: EmbeddingChoice, chosen: ImageSource, of_set: Landmarks | None = None) -> Faces:
+def faces(choice: EmbeddingChoice, images: ImageSource, of_set: Landmarks | None = None) -> Faces:
     """Bring images to a spec as the command would."""
-    return lambda spec: development.pixels(choice.images.fitted(chosen, spec, of_set), spec)
+    return lambda spec: development.pixels(choice.images.fitted(images, spec, of_set), spec)
 
 
 def with_spec(model: ModelChoice, spec: InputSpec) -> ModelChoice:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,6 +47,25 @@ def choose(source: ImageSource, manifest: Manifest, people: int) -> Development:
         raise DataError(f"there are two images of {len(found)} people", f"give {WANTED}")
     spread = np.linspace(0, len(found) - 1, min(people, len(found))).astype(int)
     return Development(tuple(key for k in spread for key in found[k]), of)
+
+
+def readable(source: ImageSource, sample: Development) -> Development:
+    """Leave out people of whom an image cannot be read, or has no face.
+
+    source : of the sample's images, brought to any model's crop.  DataError where fewer than
+    `FEWEST` are left.
+    """
+    keys, reason = list[str](), ""
+    for row in range(0, len(sample.keys), 2):
+        try:
+            source.read(row), source.read(row + 1)
+        except DataError as e:
+            reason = reason or e.message
+        else:
+            keys += sample.keys[row : row + 2]
+    if len(keys) < 2 * FEWEST:
+        raise DataError(f"of {len(keys) // 2} people two images can be used ({reason})", WANTED)
+    return replace(sample, keys=tuple(keys))
 
 
 def _view_1(source: ImageSource) -> list[tuple[str, str]]:

@@ -78,9 +78,9 @@ def embed(
     meet in the same batches in every run, interrupted or not, so they get the same bits; what
     another batch would change is measured and kept (`batch_difference`).
     Where another process makes the same file, this one waits for it.
-    An image that cannot be read is a failed row.  DataError where an image has not the model's
-    size; DataError where `source` lacks an image of the manifest.  ModelError where the model
-    answers differently to the same image.
+    An image that cannot be read, or aligned, is a failed row.  DataError where an image has not the
+    model's size; DataError where `source` lacks an image of the manifest.  ModelError where the
+    model answers differently to the same image.
     """
     path = None if path is None else as_path(path)
     images, readers = source.select(manifest.keys), workers or READERS
@@ -206,10 +206,10 @@ def _fill(
     done = total - len(store.pending())
     if progress is not None:
         progress(done, total)
-    for rows, x, good, images in embed([p for p in passes if (store.done[p] == PENDING).any()]):
+    for rows, x, state, images in embed([p for p in passes if (store.done[p] == PENDING).any()]):
         new = store.done[rows] == PENDING
         digests.own[rows] = images
-        store.write(rows[new], x[new], good[new], digests.named(rows[new]))
+        store.write(rows[new], x[new], state[new], digests.named(rows[new]))
         done += int(new.sum())
         if progress is not None:
             progress(done, total)

@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import Adapter, calling
-from evalkit.errors import DataError, ModelError
+from evalkit.errors import DataError, ModelError, NoFaceError, SeveralFacesError
 from evalkit.identity import DIGEST, image_digest
 from evalkit.images import ImageSource, Picture
+from evalkit.vectors.layout import DONE, NO_FACE, SEVERAL_FACES, UNREADABLE
 
 READERS = min(8, os.cpu_count() or 1)
 Passes = Sequence[NDArray[np.int64]]  # of the passes through the model
-# rows, vectors, whether they could be read, digests of their bytes
-Embedded = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint8]]
+# rows, vectors, DONE or why there is none (see `layout.FAILURES`), digests of their bytes
+Embedded = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]
+_WHY = {NoFaceError: NO_FACE, SeveralFacesError: SEVERAL_FACES}
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -43,9 +45,10 @@ class FedModel:
 
         def forward(chunk: _Chunk) -> Embedded:
             x = np.full((len(chunk.rows), self.views, adapter.dim), np.nan, np.float32)
-            if chunk.good.any():
-                x[chunk.good] = _forward(adapter, chunk.images, self.views, memory)
-            return chunk.rows, x, chunk.good, chunk.digests
+            if len(chunk.images):
+                good = chunk.state == DONE
+                x[good] = _forward(adapter, chunk.images, self.views, memory)
+            return chunk.rows, x, chunk.state, chunk.digests
 
         def read(rows: NDArray[np.int64]) -> _Chunk:
             return _read(self.images, rows, adapter)
@@ -58,7 +61,7 @@ class FedModel:
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     rows: NDArray[np.int64]
-    good: NDArray[np.bool_]  # which of them could be read
+    state: NDArray[np.uint8]  # DONE, or why an image could not be had
     digests: NDArray[np.uint8]  # (n, 32), of their bytes; 0 where there are none
     images: Picture  # those that could be read
 
@@ -87,14 +90,15 @@ def _ahead(
 
 def _read(images: ImageSource, rows: NDArray[np.int64], adapter: Adapter) -> _Chunk:
     size = adapter.spec.size
-    stack, good = np.empty((len(rows), *size, 3), np.uint8), np.zeros(len(rows), np.bool_)
+    stack, state = np.empty((len(rows), *size, 3), np.uint8), np.full(len(rows), DONE, np.uint8)
     digests = np.zeros((len(rows), DIGEST), np.uint8)
     for i, row in enumerate(rows.tolist()):
         try:
             data = images.raw(row)
             digests[i] = np.frombuffer(image_digest(data), np.uint8)
             picture = images.read(row, data)
-        except DataError:
+        except DataError as e:
+            state[i] = _WHY.get(type(e), UNREADABLE)
             continue
         if picture.shape[:2] != size:
             raise DataError(
@@ -102,8 +106,9 @@ def _read(images: ImageSource, rows: NDArray[np.int64], adapter: Adapter) -> _Ch
                 f"the model wants {size[0]}x{size[1]} crops aligned as {adapter.spec.crop}",
                 "give aligned crops; --resize only squashes",
             )
-        stack[i], good[i] = picture, True
-    return _Chunk(rows, good, digests, stack if good.all() else stack[good])
+        stack[i] = picture
+    good = state == DONE
+    return _Chunk(rows, state, digests, stack if good.all() else stack[good])
 
 
 class _Memory:

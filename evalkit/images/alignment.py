@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import sys
-from threading import Lock
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from evalkit.adapters import users_code
-from evalkit.errors import DataError, ModelError
+from evalkit.errors import DataError, NoFaceError
 from evalkit.images import ImageSource, Picture
+from evalkit.images.detectors import FaceChoice, FaceFinder, FacePoints, chosen
 
 # Left eye, right eye, nose tip, left and right mouth corner (as seen), x and y in pixels.
 # arcface-112: insightface's reference points; sphereface-112x96: wy1iu/sphereface preprocess.
@@ -34,24 +31,9 @@ TEMPLATES: dict[str, Template] = {
     "sphereface-112x96": ((112, 96), _EYES_NOSE_MOUTH),
 }
 
-GROUP = "evalkit.detectors"
 _MARGIN = 0.1  # a detector may see a mouth corner beyond the edge of a tight crop
 _SAMPLE, _FEWEST, _REACH = 400, 200, 12
 _OFF, _DARKER = 5, 0.6
-
-
-@runtime_checkable
-class Detector(Protocol):
-    """What a package offers, as a callable without arguments, in the group `evalkit.detectors`.
-
-    fingerprint : name and version of the detector and its weights; features are kept under it.
-    """
-
-    fingerprint: str
-
-    def detect(self, image: Picture) -> NDArray[np.floating[Any]]:
-        """Find faces in (H, W, 3) RGB uint8: (F, 5, 2) points, in the order of `TEMPLATES`."""
-        ...
 
 
 def similarity(
@@ -93,13 +75,15 @@ def aligned(source: ImageSource, landmarks: NDArray[np.float32], crop: str) -> I
 
     The points of an image become part of its digest; one more face leaves the others' as they are.
     A point further outside its image than a tenth of its size is a DataError on reading: such
-    points belong to another size of the image.
+    points belong to another size of the image; points that are NaN, a NoFaceError.
     """
     template = _template(crop)
     if landmarks.shape != (len(source.keys), 5, 2):
         raise DataError(f"{len(source.keys)} images have landmarks of shape {landmarks.shape}")
 
     def step(row: int, image: Picture) -> Picture:
+        if np.isnan(landmarks[row]).all():
+            raise NoFaceError(f"no face was found in {source.keys[row]}")
         return _placed(image, landmarks[row], template, source.keys[row])
 
     def points(row: int) -> bytes:
@@ -108,32 +92,36 @@ def aligned(source: ImageSource, landmarks: NDArray[np.float32], crop: str) -> I
     return source.then(step, f"aligned to {crop} by 5 landmarks", points)
 
 
-def detected(source: ImageSource, detector: Detector, crop: str) -> ImageSource:
-    """Align every image by the face that a detector finds nearest to the image's centre.
+def detected(
+    source: ImageSource,
+    finder: FaceFinder,
+    crop: str,
+    faces: FaceChoice = "centre",
+    several: Callable[[str], None] = lambda key: None,
+) -> ImageSource:
+    """Align every image by a face that is found in it.
 
-    An image without a face is a DataError on reading, so a counted failure.
+    faces : which of several: that nearest the image's centre, the largest, or none.
+    several : told of each image in which one of several was taken.
+    NoFaceError on reading an image without a face, SeveralFacesError where `faces` is "only" and
+    there are more, so a counted failure.
     """
-    template, alone = _template(crop), Lock()
+    template = _template(crop)
 
     def step(row: int, image: Picture) -> Picture:
         key = source.keys[row]
-        # detectors keep state; images are read from several threads
-        with alone, users_code.blamed(f"detector {detector.fingerprint}", f"failed on {key}"):
-            faces = np.asarray(detector.detect(image))
-        if faces.size == 0:
-            raise DataError(f"no face was found in {key}")
-        real = faces.shape[1:] == (5, 2) and faces.dtype.kind in "fiu"
-        if not real or not np.isfinite(faces).all():
-            raise ModelError(
-                f"detector {detector.fingerprint} returned {faces.dtype} of shape {faces.shape} "
-                f"for {key}",
-                "expected (F, 5, 2), finite",
-            )
-        middle = np.array([image.shape[1], image.shape[0]]) / 2
-        nearest = np.linalg.norm(faces.mean(axis=1) - middle, axis=1).argmin()
-        return _placed(image, faces[nearest], template, key)
+        found = finder.find(image, key)
+        if len(found) > 1 and faces != "only":
+            several(key)
+        return _placed(image, chosen(found, image, faces, key), template, key)
 
-    return source.then(step, f"aligned to {crop} by {detector.fingerprint}, face at the centre")
+    which = {"centre": "face at the centre", "largest": "largest face", "only": "only face"}
+    return source.then(step, f"aligned to {crop} by {finder.fingerprint}, {which[faces]}")
+
+
+def cut(image: Picture, points: FacePoints, crop: str, key: str) -> Picture:
+    """Cut a face out of an image by its (5, 2) points; the image is called `key` in errors."""
+    return _placed(image, points, _template(crop), key)
 
 
 def doubt(source: ImageSource, crop: str) -> str:
@@ -184,24 +172,6 @@ def _standardised(source: ImageSource, size: tuple[int, int]) -> list[NDArray[np
             grey = np.asarray(Image.fromarray(image).convert("L"), np.float64)
             faces.append((grey - grey.mean()) / max(grey.std(), 1e-9))
     return faces
-
-
-def load_detector(name: str) -> Detector:
-    """Make the detector that an installed package offers as `name` in the group."""
-    offered = {e.name: e for e in importlib.metadata.entry_points(group=GROUP)}
-    if name not in offered:
-        here = ", ".join(sorted(offered)) or "none"
-        raise ModelError(
-            f"no detector is called {name!r}",
-            f"installed: {here}; a package offers one by the entry point group {GROUP}",
-        )
-    with contextlib.redirect_stdout(sys.stderr), users_code.blamed(f"detector {name}"):
-        made = offered[name].load()()
-    if not isinstance(made, Detector):
-        raise ModelError(
-            f"detector {name} gave a {type(made).__name__} without detect, fingerprint"
-        )
-    return made
 
 
 def _template(crop: str) -> Template:

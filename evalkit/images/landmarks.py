@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import BLANKS, as_path, lines_of, read_text, refuse_lfs_pointer, words_of
+from evalkit.files import (
+    BLANKS,
+    as_path,
+    lines_of,
+    read_text,
+    refuse_lfs_pointer,
+    whole_file,
+    words_of,
+)
 from evalkit.keys import rows_of
 from evalkit.strict_json import parsed
 from evalkit.vectors import readers
@@ -23,7 +33,7 @@ _LINE = "'key x1 y1 ... x5 y5', with commas, tabs or blanks"
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """Points of N faces: keys, and (N, 5, 2) float32 pixel positions (x, y)."""
+    """Points of N faces: keys, and (N, 5, 2) float32 pixel positions (x, y); NaN = no face."""
 
     keys: tuple[str, ...]
     points: NDArray[np.float32]
@@ -40,7 +50,8 @@ def read(path: str | os.PathLike[str]) -> Landmarks:
     .json : {key: [[x, y] * 5]}, perhaps under "points".
     .csv, .txt : a line `key x1 y1 ... x5 y5`; a first line without numbers is a header.
 
-    Order: left eye, right eye, nose, left and right mouth corner, as seen in the image.
+    Order: left eye, right eye, nose, left and right mouth corner, as seen in the image.  Ten NaN,
+    or ten empty fields of a line, say that no face was found.
     DataError where a face has not five finite points in that order.
     """
     path = as_path(path)
@@ -57,6 +68,17 @@ def read(path: str | os.PathLike[str]) -> Landmarks:
     return Landmarks(tuple(keys), points)
 
 
+def write(path: Path, marks: Landmarks) -> None:
+    """Write landmarks as .csv, with empty fields where there is no face; `read` gives the same."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["key", *(f"{axis}{n}" for n in range(1, 6) for axis in "xy")])
+    for key, points in zip(marks.keys, marks.points, strict=True):
+        rows.writerow([key, *("" if np.isnan(v) else f"{v:.9g}" for v in points.ravel())])
+    with whole_file(path) as f:
+        f.write(text.getvalue().encode())
+
+
 def _check(keys: Sequence[str], points: NDArray[np.float32], name: str) -> None:
     if points.shape != (len(keys), 5, 2):
         raise DataError(
@@ -68,12 +90,13 @@ def _check(keys: Sequence[str], points: NDArray[np.float32], name: str) -> None:
     )
     # however the head is turned, the mouth lies on one side of the line from eye to eye
     upright = (rx - lx) * (my - ly) - (ry - ly) * (mx - lx) > 0
+    none = np.isnan(points).all(axis=(1, 2))
     finite = np.isfinite(points).all(axis=(1, 2))
     for good, what in (
         (finite, "NaN or infinity among its points"),
         (upright, "its points mirrored or in another order"),
     ):
-        bad = np.flatnonzero(~good)
+        bad = np.flatnonzero(~(good | none))
         if len(bad):
             raise DataError(
                 f"{name}: {keys[bad[0]]} has {what} ({len(bad):,} of {len(keys):,} faces)",
@@ -120,7 +143,8 @@ def _lines(path: Path) -> tuple[list[str], NDArray[np.float32]]:
         fields = _fields(line)
         header = number == 1 and not any(map(_is_number, fields[1:]))
         if line and not header:
-            rows.append((fields[0], f"line {number}", fields[1:]))
+            numbers = fields[1:] if any(fields[1:]) else ["nan"] * len(fields[1:])
+            rows.append((fields[0], f"line {number}", numbers))
     return [key for key, _, _ in rows], _stacked(rows, path.name)
 
 

@@ -37,9 +37,14 @@ from evalkit.types import Manifest
 
 FORMAT = "evalkit-features"
 VERSION = 2
-PENDING, DONE, UNREADABLE, NO_TEMPLATE = 0, 1, 2, 3
+PENDING, DONE, UNREADABLE, NO_TEMPLATE, NO_FACE, SEVERAL_FACES = range(6)
 TAKEN = np.uint8(0x80)
-FAILURES = {UNREADABLE: "the image cannot be read", NO_TEMPLATE: "the model gave no template"}
+FAILURES = {
+    UNREADABLE: "the image cannot be read",
+    NO_TEMPLATE: "the model gave no template",
+    NO_FACE: "no face was found",
+    SEVERAL_FACES: "several faces were found",
+}
 
 
 def reserve(handle: IO[bytes], manifest: Manifest, shape: tuple[int, int, int], dtype: str) -> None:

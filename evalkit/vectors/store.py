@@ -34,7 +34,6 @@ from evalkit.vectors.layout import (
     NO_TEMPLATE,
     PENDING,
     TAKEN,
-    UNREADABLE,
     VERSION,
     checksum,
     lay_out,
@@ -210,13 +209,14 @@ class FeatureStore:
         self,
         rows: NDArray[np.int64],
         x: NDArray[Any],
-        ok: NDArray[np.bool_] | None = None,
+        image_state: NDArray[np.uint8] | None = None,
         images: NDArray[np.uint8] | None = None,
     ) -> None:
         """Write pending rows.
 
-        rows : (n,) ascending.  x : (n, V, D) float.  ok : (n,) bool, False for an unreadable image
-        (its x is ignored).  images : (n, 32) uint8, the digest of each row's image.
+        rows : (n,) ascending.  x : (n, V, D) float.  images : (n, 32) uint8, the digest of each
+        row's image.  image_state : (n,) uint8, DONE, or a reason of FAILURES where there is no
+        image for a model (its x is ignored).
         A row of x with a value that is not finite is a failure of the model.
         """
         if not len(rows):
@@ -229,8 +229,8 @@ class FeatureStore:
             raise FeatureStoreError("a row can be written once, and rows in ascending order")
         finite = np.isfinite(x).all(axis=(1, 2))
         state = np.where(finite, DONE, NO_TEMPLATE).astype(np.uint8)
-        if ok is not None:
-            state[~ok] = UNREADABLE
+        if image_state is not None:
+            state = np.where(image_state == DONE, state, image_state)
         with np.errstate(over="ignore"):
             stored = x.astype(self._rows.dtype)
         stored[state != DONE] = np.nan
@@ -239,8 +239,8 @@ class FeatureStore:
                 f"values up to {np.abs(x[finite]).max():g} do not fit {stored.dtype}",
                 "store them as float32",
             )
-        known = np.zeros((len(rows), DIGEST), np.uint8) if images is None else images
-        self._write(rows, stored, state, known)
+        digests = np.zeros((len(rows), DIGEST), np.uint8) if images is None else images
+        self._write(rows, stored, state, digests)
 
     def take(self, rows: NDArray[np.int64], other: FeatureStore, at: NDArray[np.int64]) -> None:
         """Copy rows `at` of an earlier file to pending `rows`, (n,) ascending, failures too.

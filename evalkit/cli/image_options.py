@@ -1,0 +1,105 @@
+"""The options that say which images are embedded, and how they are brought to a model's crop."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from evalkit import images
+from evalkit.cli.options import Option
+from evalkit.cli.parameters import Readable
+from evalkit.images import ImageSource, alignment, detectors, landmarks
+from evalkit.images.kinds import counted, shown
+from evalkit.images.landmarks import Landmarks
+from evalkit.types import InputSpec
+from evalkit.vectors.layout import FAILURES, NO_FACE, SEVERAL_FACES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageChoice:
+    """The images that were given, and how they are brought to a model's crop and size."""
+
+    data: Path | None
+    landmarks: Path | None
+    detector: str | None
+    faces: detectors.FaceChoice
+    resize: bool
+
+    def find(self) -> ImageSource:
+        """Find the images of --data, which must have been given."""
+        if self.data is None:
+            raise click.UsageError("give --data IMAGES: a folder, .zip or list")
+        return images.find(self.data)
+
+    def fitted(
+        self,
+        source: ImageSource,
+        spec: InputSpec,
+        of_set: Landmarks | None = None,
+        several: Callable[[str], None] = lambda key: None,
+    ) -> ImageSource:
+        """Bring images to the model's crop and size, where the user said how.
+
+        of_set : landmarks that come with the images, used where the user names none.
+        several : told of each image in which one of several faces was taken.
+        """
+        marks = of_set if self.detector is None else None
+        if self.landmarks is not None:
+            marks = landmarks.read(self.landmarks)
+        if marks is not None:
+            source = alignment.aligned(source, marks.of(source.keys), spec.crop)
+        if self.detector is not None:
+            finder = detectors.finder(self.detector)
+            source = alignment.detected(source, finder, spec.crop, self.faces, several)
+        return source.resized(spec.size) if self.resize else source
+
+
+def faces_told(failed: Mapping[str, str], several: Collection[str], total: int) -> list[str]:
+    """Tell in how many images no face was found, or several; those cached are not looked at."""
+    lines = []
+    for reason in (FAILURES[NO_FACE], FAILURES[SEVERAL_FACES]):
+        if keys := [key for key, why in failed.items() if why == reason]:
+            lines.append(f"{reason} in {len(keys):,} of {total:,} images: {shown(keys)}")
+    if several:
+        what = counted(several, "image", "images")
+        lines.append(f"one of several faces was taken in {what}: {shown(sorted(several))}")
+    return lines
+
+
+_of_model = functools.partial(click.option, cls=Option, section="Model")
+
+
+data_option = _of_model(
+    "--data",
+    type=Readable(folder=True),
+    metavar="IMAGES",
+    help="A folder, .zip or list of images.",
+)
+
+placing_options = (
+    _of_model("--resize", is_flag=True, help="Squash images to the model's size."),
+    _of_model(
+        "--landmarks",
+        type=Readable(),
+        metavar="FILE",
+        help="Align by five points a face: .npz .json .csv.",
+    ),
+    _of_model(
+        "--align",
+        "detector",
+        metavar="NAME",
+        help=f"Align by a detector: {', '.join(detectors.BUILT_IN)}, a plug-in or module:Class.",
+    ),
+    _of_model(
+        "--faces",
+        type=click.Choice(detectors.CHOICES),
+        help="Of several: at the centre (default), the largest, or only one.",
+    ),
+    _of_model(
+        "--verify-data", is_flag=True, help="Read every image, also where its file is unchanged."
+    ),
+)
