@@ -270,10 +270,8 @@ def _embedded(
     """Embed the listed images: the probes', then all distractors', each into its feature file."""
     own = source.choice.images.find()
     other = own if distractor_data is None else images.find(distractor_data)
-    adapter = source.choice.model.if_declared()
-    if adapter is None:
-        source = replace(source, choice=spec_trial.declared(source.choice, own, own.manifest()))
-        adapter = source.choice.model.load()
+    adapter, choice = spec_trial.loaded(source.choice, own, own.manifest())
+    source = replace(source, choice=choice)
     takes: list[Take] = []
     provenance: dict[str, Any] = {}
     for name, keys, found in (("probes", probes, own), ("distractors", distractors, other)):

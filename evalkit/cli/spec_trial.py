@@ -34,19 +34,16 @@ def loaded(
 ) -> tuple[adapters.Adapter, EmbeddingChoice]:
     """Load the model, fed as is declared, else as a trial on the images finds: one spec for all."""
     adapter = choice.model.if_declared()
-    if adapter is None:
-        choice = declared(choice, source, manifest)
-        adapter = choice.model.load()
-    return adapter, choice
+    return by_trial(choice, source, manifest) if adapter is None else (adapter, choice)
 
 
-def declared(
+def by_trial(
     choice: EmbeddingChoice,
     source: ImageSource,
     manifest: Manifest,
     of_set: Landmarks | None = None,
-) -> EmbeddingChoice:
-    """Declare the spec that a trial on the images finds, and say so on stderr.
+) -> tuple[adapters.Adapter, EmbeddingChoice]:
+    """Load the model, fed by the spec that a trial on the images finds, and say so on stderr.
 
     of_set : landmarks that come with the images.  UndeclaredInputError where too few people are
     among the images, ModelError where no spec separates them.
@@ -62,7 +59,8 @@ def declared(
     trials = tried(choice, source, sample, of_set)
     found = found_spec.best(trials, Path(model).name, str(sample))
     say(f"input spec {found.told}", f"declare it: {presets.options(found.spec)}")
-    return replace(choice, model=with_spec(choice.model, found.spec), found=found.told)
+    declared = with_spec(choice.model, found.spec)
+    return declared.load(), replace(choice, model=declared, found=found.told)
 
 
 def chosen(

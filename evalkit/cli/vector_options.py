@@ -107,8 +107,7 @@ class VectorSource:
         """
         choice = self.choice
         if adapter is None:
-            choice = spec_trial.declared(choice, images, manifest, of_set)
-            adapter = choice.model.load()
+            adapter, choice = spec_trial.by_trial(choice, images, manifest, of_set)
         taken = fed(self.recipe, adapter.spec)
         views = 1 if self.how.fusion == "none" else 2
         store = choice.embed(adapter, images, manifest, views, of_set=of_set, cluster=cluster)
