@@ -39,6 +39,11 @@ def test_best_threshold_is_the_middle_of_the_best_candidates(pairs):
     assert best_threshold(s.astype(float), g.astype(bool)) == best_by_trying(s, g)
 
 
+def test_a_middle_that_rounds_to_the_lower_score_is_the_upper_one():
+    pairs = np.array([5e-324, 1e-323]), np.array([False, True])
+    assert best_threshold(*pairs) == 1e-323
+
+
 def random_pairs(seed, folds=4, each=12):
     rng = np.random.default_rng(seed)
     genuine = np.tile(np.repeat([True, False], each), folds)
@@ -68,6 +73,15 @@ def test_accuracy_is_judged_on_the_fold_that_chose_nothing(seed):
     assert e.n == len(scores)
 
 
+def test_two_folds_are_enough_and_few_errors_are_told():
+    genuine, fold = np.array([1, 0, 1, 0]), np.array([0, 0, 1, 1])
+    right = kfold_accuracy([0.9, 0.1, 0.8, 0.2], genuine, fold)
+    assert (right.value, right.note) == (1, "no errors: only a bound is known")
+    one_fails = kfold_accuracy([0.9, 0.1, -INF, 0.2], genuine, fold)
+    assert one_fails.folds == (1, 0.5)
+    assert one_fails.note == "only 1 error: unreliable (fewer than 10)"
+
+
 def test_scores_may_differ_by_fold():
     scores, genuine, fold = random_pairs(1)
     rows = np.stack([scores, scores * 2, scores[::-1], -scores.clip(-9)])
@@ -88,6 +102,8 @@ def test_folds_that_cannot_be_judged_are_refused():
     scores, genuine, fold = random_pairs(0)
     with pytest.raises(ProtocolError, match="fold 1 has only genuine pairs"):
         kfold_accuracy(scores, np.where(fold == 1, True, genuine), fold)
+    with pytest.raises(ProtocolError, match="fold 1 has only impostor pairs"):
+        kfold_accuracy(scores, np.where(fold == 1, False, genuine), fold)
     with pytest.raises(ProtocolError, match="1 fold"):
         kfold_accuracy(scores, genuine, np.zeros_like(fold))
     with pytest.raises(ProtocolError, match="folds of shape"):

@@ -45,7 +45,7 @@ def best_threshold(scores: NDArray[np.float64], genuine: NDArray[np.bool_]) -> f
     if p == len(s):
         return float(np.nextafter(s[-1], np.inf))
     middle = s[p - 1] / 2 + s[p] / 2
-    return float(middle if s[p - 1] < middle <= s[p] else s[p])
+    return float(middle if s[p - 1] < middle else s[p])
 
 
 def check_folds(genuine: NDArray[np.bool_], fold: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
