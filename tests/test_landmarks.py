@@ -77,8 +77,7 @@ def test_a_header_and_tabs_are_read(tmp_path: Path) -> None:
 WRONG = {
     "no landmarks at": lambda p: p,
     "missing for 1 of 4 images: C/c1": lambda p: save(p),
-    "A/a2.png has NaN or infinity among its points": lambda p: save(p, points=_with(1, np.nan)),
-    "mirrored or in another order": lambda p: save(p, points=POINTS[:, [1, 0, 2, 4, 3]]),
+    "mirrored, or in another order": lambda p: save(p, points=POINTS[:, [1, 0, 2, 4, 3]]),
     r"landmarks of shape \(3, 4, 2\)": lambda p: save(p, points=POINTS[:, :4]),
     "has arrays x": lambda p: np.savez(p, x=1) or p,
     "not a whole .npz": lambda p: p.write_bytes(save(p).read_bytes()[:200]) and p,
@@ -86,16 +85,43 @@ WRONG = {
 }
 
 
-def _with(row: int, value: float) -> np.ndarray:
-    points = POINTS.copy()
-    points[row, 2, 1] = value
-    return points
-
-
 @pytest.mark.parametrize("message", WRONG)
 def test_wrong_landmarks_are_named(tmp_path: Path, message: str) -> None:
     with pytest.raises(DataError, match=message):
         landmarks.read(WRONG[message](tmp_path / "m.npz")).of([*KEYS, "C/c1.png"])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json", ".txt"])
+def test_mtcnns_order_is_refused_with_the_evidence_and_read_on_demand(
+    tmp_path: Path, suffix: str
+) -> None:
+    numbers = POINTS.transpose(0, 2, 1).reshape(3, 10)
+    path = save(tmp_path / f"m{suffix}", points=numbers)
+    with pytest.raises(DataError, match=r"are \d+\.\d pixels of 112 .* as MTCNN's x1 .* 0\.0") as e:
+        landmarks.read(path)
+    assert e.value.hint == "--landmark-order mtcnn reads it so"
+    np.testing.assert_allclose(landmarks.read(path, "mtcnn").points, POINTS, rtol=1e-6)
+    with pytest.raises(DataError, match=r"as x1 y1 .* 0\.0"):
+        landmarks.read(save(tmp_path / f"n{suffix}"), "mtcnn")
+
+
+@pytest.mark.parametrize("order", [[1, 0, 2, 3, 4], [0, 1, 2, 4, 3], [2, 0, 1, 3, 4]])
+def test_points_in_another_order(tmp_path: Path, order: list[int]) -> None:
+    with pytest.raises(DataError, match="in another order"):
+        landmarks.read(save(tmp_path / "m.npz", points=POINTS[:, order]))
+
+
+@pytest.mark.parametrize("wrong", ["crossed", "NaN"])
+def test_a_face_without_its_points_is_a_failed_image(
+    faces: Path, tmp_path: Path, wrong: str
+) -> None:
+    points = np.concatenate([POINTS, POINTS, POINTS, POINTS])
+    points[1] = points[1, [1, 0, 2, 3, 4]] if wrong == "crossed" else [np.nan, 1]
+    marks = landmarks.read(save(tmp_path / "m.npz", tuple(map(str, range(12))), points))
+    source = aligned(find(faces), marks.points[:3], "arcface-112")
+    assert source.read(0).shape == source.read(2).shape == (*SIZE, 3)
+    with pytest.raises(DataError, match=r"A/a2\.png has landmarks that cannot be used: NaN"):
+        source.read(1)
 
 
 @pytest.mark.parametrize(
@@ -335,3 +361,23 @@ def test_how_it_was_aligned_is_in_the_report(faces: Path, tmp_path: Path) -> Non
     assert crop["r"].provenance["crop"] == "arcface-112"
     with pytest.raises(ReportError, match=r"'crop'.*the images were aligned differently"):
         check_comparable(crop["m"], crop["r"])
+
+
+def test_the_real_files_of_lfw(shared_data: Path) -> None:
+    files = shared_data / "lfw_landmarks"
+    mtcnn = files / "pfe_ldmark_lfw_mtcnncaffe.txt"
+    with pytest.raises(DataError, match=r"17\.\d pixels .* as MTCNN's x1 .* 2\.\d"):
+        landmarks.read(mtcnn)
+    theirs = landmarks.read(mtcnn, "mtcnn")
+    ours = landmarks.read(files / "sphereface_pytorch_lfw_landmark.txt")
+    assert len(ours.keys) == len(theirs.keys) == 13233
+    apart = np.linalg.norm(theirs.of(ours.keys) - ours.points, axis=2)
+    assert np.median(apart) < 4  # two detectors, one face
+
+
+def test_two_crossed_profiles_of_cfp(shared_data: Path) -> None:
+    marks = landmarks.read(shared_data / "cfp" / "cfp_landmarks5_retinaface_m025.npz")
+    lost = np.isinf(marks.points).all(axis=(1, 2))
+    assert len(lost) == 7000 and np.isfinite(marks.points[~lost]).all()
+    named = [marks.keys[row] for row in np.flatnonzero(lost)]
+    assert named == ["088/profile/04.jpg", "364/profile/02.jpg"]

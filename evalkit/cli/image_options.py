@@ -25,6 +25,7 @@ class ImageChoice:
 
     data: Path | None
     landmarks: Path | None
+    order: str
     detector: str | None
     faces: detectors.FaceChoice
     resize: bool
@@ -49,7 +50,7 @@ class ImageChoice:
         """
         marks = of_set if self.detector is None else None
         if self.landmarks is not None:
-            marks = landmarks.read(self.landmarks)
+            marks = landmarks.read(self.landmarks, self.order)
         if marks is not None:
             source = alignment.aligned(source, marks.of(source.keys), spec.crop)
         if self.detector is not None:
@@ -87,6 +88,13 @@ placing_options = (
         type=Readable(),
         metavar="FILE",
         help="Align by five points a face: .npz .json .csv.",
+    ),
+    _of_model(
+        "--landmark-order",
+        type=click.Choice(list(landmarks.ORDERS)),
+        default="xy",
+        show_default=True,
+        help="x1 y1 ... x5 y5, or MTCNN's x1 ... x5 y1 ... y5.",
     ),
     _of_model(
         "--align",

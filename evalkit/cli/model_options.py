@@ -215,6 +215,7 @@ def _choice(
     data: Path | None,
     resize: bool,
     landmarks: Path | None,
+    landmark_order: str,
     detector: str | None,
     faces: detectors.FaceChoice | None,
     batch: int | None,
@@ -246,6 +247,7 @@ def _choice(
         images=ImageChoice(
             data=data,
             landmarks=landmarks,
+            order=landmark_order,
             detector=detector,
             faces=faces or "centre",
             resize=resize,

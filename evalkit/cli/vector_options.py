@@ -117,6 +117,7 @@ class VectorSource:
         marks = choice.images.landmarks
         if marks is not None:
             taken["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"
+            taken["landmarks"] += ", mtcnn" if choice.images.order == "mtcnn" else ""
         return made.told(taken)
 
     def scored_by(self) -> dict[str, Any]:

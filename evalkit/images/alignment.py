@@ -181,6 +181,10 @@ def _template(crop: str) -> Template:
 
 
 def _placed(image: Picture, points: NDArray[Any], template: Template, key: str) -> Picture:
+    if not np.isfinite(points).all():
+        raise DataError(
+            f"{key} has landmarks that cannot be used: NaN, infinite, or crossed as in no face"
+        )
     size = np.array([image.shape[1], image.shape[0]])
     outside = (points < -_MARGIN * size) | (points > (1 + _MARGIN) * size)
     if outside.any():

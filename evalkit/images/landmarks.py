@@ -23,11 +23,16 @@ from evalkit.files import (
     whole_file,
     words_of,
 )
+from evalkit.images import alignment
 from evalkit.keys import rows_of
 from evalkit.strict_json import parsed
 from evalkit.vectors import readers
 
-_ORDER = "left eye, right eye, nose, left and right mouth corner as seen, x and y in pixels"
+ORDERS = {"xy": "x1 y1 ... x5 y5", "mtcnn": "MTCNN's x1 ... x5 y1 ... y5"}
+UNUSABLE = np.inf
+_STRANGE = 15  # pixels of a template of 112
+_SAMPLE = 1000  # faces of a file that are looked at
+_POINTS = "left eye, right eye, nose, left and right mouth corner as seen, x and y in pixels"
 _LINE = "'key x1 y1 ... x5 y5', with commas, tabs or blanks"
 
 
@@ -43,16 +48,18 @@ class Landmarks:
         return self.points[rows_of(keys, self.keys, "landmarks")]
 
 
-def read(path: str | os.PathLike[str]) -> Landmarks:
+def read(path: str | os.PathLike[str], order: str = "xy") -> Landmarks:
     """Read the landmarks of many images, one face each.
 
-    .npz : arrays `landmarks` (N, 5, 2) and `paths` (or `keys`), N names.
+    .npz : arrays `landmarks` (N, 5, 2) or (N, 10), and `paths` (or `keys`), N names.
     .json : {key: [[x, y] * 5]}, perhaps under "points".
     .csv, .txt : a line `key x1 y1 ... x5 y5`; a first line without numbers is a header.
+    order : of the ten numbers of a face, "xy" as above, or "mtcnn": x1 ... x5 y1 ... y5.
 
-    Order: left eye, right eye, nose, left and right mouth corner, as seen in the image.  Ten NaN,
-    or ten empty fields of a line, say that no face was found.
-    DataError where a face has not five finite points in that order.
+    Points: left eye, right eye, nose, left and right mouth corner, as seen in the image.  Ten NaN,
+    or ten empty fields of a line, say that no face was found.  A face with some NaN, or crossed as
+    no face is (its mouth above its eyes), has `UNUSABLE` for all its points; its image fails.
+    DataError where the faces of the file are not like a face: another order, or other points.
     """
     path = as_path(path)
     if not path.is_file():
@@ -64,7 +71,16 @@ def read(path: str | os.PathLike[str]) -> Landmarks:
     keys, points = reader(path)
     if not keys:
         raise DataError(f"{path.name} holds no landmarks")
-    _check(keys, points, path.name)
+    if points.shape not in ((len(keys), 5, 2), (len(keys), 10)):
+        raise DataError(
+            f"{path.name}: landmarks of shape {points.shape} for {len(keys)} keys",
+            f"expected ({len(keys)}, 5, 2): {_POINTS}",
+        )
+    numbers = points.reshape(len(keys), 10)
+    _refuse_strange(numbers, order, path.name)
+    points = _in_order(numbers, order)
+    nobody = np.isnan(points).all(axis=(1, 2))
+    points[~nobody & (~np.isfinite(points).all(axis=(1, 2)) | _crossed(points))] = UNUSABLE
     return Landmarks(tuple(keys), points)
 
 
@@ -79,29 +95,68 @@ def write(path: Path, marks: Landmarks) -> None:
         f.write(text.getvalue().encode())
 
 
-def _check(keys: Sequence[str], points: NDArray[np.float32], name: str) -> None:
-    if points.shape != (len(keys), 5, 2):
-        raise DataError(
-            f"{name}: landmarks of shape {points.shape} for {len(keys)} keys",
-            f"expected ({len(keys)}, 5, 2): {_ORDER}",
-        )
+def _in_order(numbers: NDArray[np.float32], order: str) -> NDArray[np.float32]:
+    """Take the ten numbers of each face, (N, 10), in an order: (N, 5, 2), a copy."""
+    if order == "mtcnn":
+        return numbers.reshape(-1, 2, 5).transpose(0, 2, 1).copy()
+    return numbers.reshape(-1, 5, 2).copy()
+
+
+def _crossed(points: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether the mouth of each face lies above the line from eye to eye; never in a face.
+
+    However the head is turned, it lies on one side of that line.
+    """
     (lx, ly), (rx, ry), (mx, my) = (
         p.T for p in (points[:, 0], points[:, 1], points[:, 3:].mean(1))
     )
-    # however the head is turned, the mouth lies on one side of the line from eye to eye
-    upright = (rx - lx) * (my - ly) - (ry - ly) * (mx - lx) > 0
-    none = np.isnan(points).all(axis=(1, 2))
-    finite = np.isfinite(points).all(axis=(1, 2))
-    for good, what in (
-        (finite, "NaN or infinity among its points"),
-        (upright, "its points mirrored or in another order"),
-    ):
-        bad = np.flatnonzero(~(good | none))
-        if len(bad):
-            raise DataError(
-                f"{name}: {keys[bad[0]]} has {what} ({len(bad):,} of {len(keys):,} faces)",
-                f"expected {_ORDER}",
-            )
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(~((rx - lx) * (my - ly) - (ry - ly) * (mx - lx) > 0))
+
+
+def _refuse_strange(numbers: NDArray[np.float32], order: str, name: str) -> None:
+    """Refuse (N, 10) numbers that are not like faces in this order, with the evidence.
+
+    The points of 13,233 photographs of LFW are 3.0 pixels from the template in the median, at most
+    12.2, those of 3,500 profiles of CFP 10.1; with two points exchanged or x for y 17 or more.
+    Of crops, whose x and y are of one range, the other order may be below 15, yet twice as far.
+    """
+    off = {o: _median_off(_in_order(numbers, o)) for o in ORDERS}
+    other = min(off, key=off.__getitem__)
+    if off[order] <= min(_STRANGE, 2 * off[other]) or not np.isfinite(off[order]):
+        return
+    said = (
+        f"{name}: taken as {ORDERS[order]}, its faces are {off[order]:.1f} pixels of 112 from one"
+    )
+    if off[other] <= _STRANGE:
+        raise DataError(
+            f"{said} in the median, as {ORDERS[other]} {off[other]:.1f}",
+            f"--landmark-order {other} reads it so",
+        )
+    raise DataError(
+        f"{said} in the median (at most {_STRANGE}): mirrored, or in another order",
+        f"expected {_POINTS}",
+    )
+
+
+def _median_off(points: NDArray[np.float32]) -> float:
+    """Median distance of faces' points from the template's, in its pixels; inf where none has one.
+
+    That of a face is the root of the mean square after the similarity that brings it nearest.
+    """
+    _, target = alignment.TEMPLATES["arcface-112"]
+    finite = np.flatnonzero(
+        np.isfinite(points).all(axis=(1, 2)) & (np.ptp(points, axis=1) > 0).any(1)
+    )
+    if not len(finite):
+        return np.inf
+    sample = finite[np.linspace(0, len(finite) - 1, min(len(finite), _SAMPLE)).astype(int)]
+    moved = []
+    for face in points[sample].astype(np.float64):
+        matrix = alignment.similarity(face, target)
+        moved.append(face @ matrix[:, :2].T + matrix[:, 2])
+    off = ((np.array(moved) - target) ** 2).sum(axis=2).mean(axis=1)
+    return float(np.sqrt(np.median(off)))
 
 
 def _npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
@@ -162,7 +217,7 @@ def _is_number(text: str) -> bool:
 
 
 def _stacked(rows: Sequence[tuple[str, str, Any]], name: str) -> NDArray[np.float32]:
-    points = np.empty((len(rows), 5, 2), np.float32)
+    points = np.empty((len(rows), 10), np.float32)
     for r, (_, where, value) in enumerate(rows):
         try:
             numbers = np.array(value, np.float64).ravel()
@@ -172,5 +227,5 @@ def _stacked(rows: Sequence[tuple[str, str, Any]], name: str) -> NDArray[np.floa
             raise DataError(
                 f"{name} {where}: {numbers.size} numbers, not 10", "expected x and y of 5 points"
             )
-        points[r] = numbers.reshape(5, 2)
+        points[r] = numbers
     return points
