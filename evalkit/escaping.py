@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+WIDTH = 80  # columns of a terminal
 # GitHub obeys a line that begins with "::", blanks before it or not, and "##[error]" anywhere in
 # one; Azure "##vso[", TeamCity "##teamcity[".
 _COMMAND = re.compile(r"^( *):(?=:)|#(?=#\w*\[)")
@@ -42,6 +43,30 @@ def laid_out(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells
+    ]
+
+
+def narrow(rows: Sequence[Sequence[str]], left: Collection[int], key: int = 1) -> list[list[str]]:
+    """Lay out rows as `laid_out` does, each in as many lines as keep to 80 columns.
+
+    Columns without room on the first line go on below it, two places in; empty lines are left out.
+    key : how many columns stand together at the start, however wide.
+    """
+    widths = [max(len(printable(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    blocks, used = [list(range(key))], sum(widths[:key]) + 2 * (key - 1)
+    for place, width in enumerate(widths[key:], key):
+        if used + 2 + width > WIDTH:
+            blocks.append([])
+            used = 0
+        blocks[-1].append(place)
+        used += 2 + width
+    laid = []
+    for block in blocks:
+        inside = [k for k, place in enumerate(block) if place in left]
+        laid.append(laid_out([[row[place] for place in block] for row in rows], inside))
+    first, *more = laid
+    return [
+        [line, *(f"  {below[k]}" for below in more if below[k])] for k, line in enumerate(first)
     ]
 
 

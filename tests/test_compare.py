@@ -10,6 +10,7 @@ from evalkit.errors import ReportError
 from evalkit.protocols.uncertainty.paired import holm
 from evalkit.types import Report
 from evalkit.verdict.compare import MUST_AGREE, check_comparable, compare, comparison_table
+from evalkit.verdict.differences import differences
 
 Two = tuple[Report, Report]
 
@@ -52,6 +53,34 @@ def test_flips_are_the_decisions_that_differ_by_hand(two_reports: Two) -> None:
     text = comparison_table(found, ("base", "other"), flips=1)
     assert f"{d.lost} lost, {d.gained} gained" in text
     assert f"... and {d.lost - 1} more" in text
+
+
+def test_the_table_fits_80_columns_and_a_long_title_stands_above(two_reports: Two) -> None:
+    found = compare(*two_reports, draws=20)
+    for titles in (("base", "other"), ("a", "a-model-of-a-longer-name")):
+        lines = comparison_table(found, titles, flips=0).split("\n")
+        assert max(map(len, lines)) <= 80
+        row = next(k for k, line in enumerate(lines) if line.startswith("accuracy "))
+        assert lines[row + 1].split()[1] == f"{found.holm['accuracy']:.2g}"
+    assert lines[:2] == ["first: a", "second: a-model-of-a-longer-name"]
+
+
+@pytest.mark.parametrize(("errors", "worse"), [(2.2, False), (4, True)])
+def test_the_page_calls_worse_what_holm_calls_worse(
+    two_reports: Two, monkeypatch: pytest.MonkeyPatch, errors: float, worse: bool
+) -> None:
+    found = compare(*two_reports, draws=20)
+    changed = {
+        n: replace(d, error=abs(d.value) / errors, freedom=1e3)
+        for n, d in found.differences.items()
+    }
+    found = replace(found, differences=changed)
+    assert all(d.p < 0.05 for d in found.differences.values())
+    monkeypatch.setattr("evalkit.verdict.differences.compare", lambda *_: found)
+    (shown,) = differences(two_reports)
+    for row in shown.rows:
+        assert row.worse is worse and row.detectable
+        assert row.holm == f"{found.holm[row.name]:.2g}" != row.p
 
 
 def test_without_outcomes_there_are_values_and_a_reason(two_reports: Two) -> None:

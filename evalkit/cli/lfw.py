@@ -19,7 +19,7 @@ from evalkit.datasets import lfw as lists
 from evalkit.datasets import lfw_images
 from evalkit.datasets.pair_list import PairList
 from evalkit.errors import EXIT_DONE, DataError
-from evalkit.escaping import laid_out
+from evalkit.escaping import narrow
 from evalkit.protocols import lfw as protocol
 from evalkit.protocols import verification
 from evalkit.protocols.recipes.side_by_side import side_by_side
@@ -82,7 +82,8 @@ def command(
     if every:
         with bar("recipes", "recipe") as progress:
             lines, spread = side_by_side(made.features, comparisons, manifest.subject, progress)
-        show(*laid_out(lines, left=range(len(lines[0]))), spread)
+        laid = narrow(lines, left=range(len(lines[0])))
+        show(*(line for row in laid for line in row), spread)
         return EXIT_DONE
     report = run.evaluate(
         "lfw",

@@ -23,15 +23,17 @@ MOST_MODELS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DifferenceRow:
-    """The difference of one metric, spelled; interval, p and test are empty where none is paired.
+    """The difference of one metric, spelled; what a paired test gives is empty where there is none.
 
-    worse : whether the test calls it worse.
+    holm : p adjusted for all rows.  worse : whether that calls it worse.
     """
 
     name: str
     value: str
     interval: str = ""
     p: str = ""
+    holm: str = ""
+    detectable: str = ""
     test: str = ""
     worse: bool = False
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-from evalkit.escaping import laid_out, printable
+from evalkit.escaping import WIDTH, laid_out, printable
 from evalkit.protocols.metrics.operating_point import (
     FEW_ERRORS,
     few_false_accepts,
@@ -17,7 +17,6 @@ from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.intervals import WITHOUT_PEOPLE
 from evalkit.types import Estimate, Report
 
-WIDTH = 80  # columns of a terminal
 FEW_PEOPLE = 100  # fewer do not rule out that one in thirty is hardly recognised
 _MOST_MEANINGS, _MOST_NAMES = 6, 3  # below a table
 _FEW = f"fewer than {FEW_ERRORS} false accepts: unreliable"

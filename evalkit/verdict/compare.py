@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ReportError
-from evalkit.escaping import laid_out, printable
+from evalkit.escaping import narrow, printable
 from evalkit.identity import (
     COMPARISONS,
     IMAGES,
@@ -67,6 +67,8 @@ SAME_SET = {
     ),
 }
 IGNORABLE = (*MUST_AGREE, *SAME_SET)
+SIDES = ("first", "second")
+_LONGEST_TITLE = 14
 _DRAWS = 500
 _A_SECOND = 100_000_000  # comparisons touched in all draws
 _SIDES = ("left", "right", "left_subject", "right_subject")
@@ -171,7 +173,7 @@ def compare(
             times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
             found |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
             flips += _flips(held, (samples[0].decided, samples[1].decided))
-    said = support({"first": base, "second": other}, values)
+    said = support(dict(zip(SIDES, (base, other), strict=True)), values)
     paired = {n: found[n] for n in values if n in found}
     return Comparison(values, paired, tuple(flips), why, said)
 
@@ -179,23 +181,25 @@ def compare(
 def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10) -> str:
     """Lay out a comparison as text: values, difference with interval, p; then the flipped pairs.
 
-    A row's interval, p and detectable drop are of one standard error, by subject; below it stands
-    what is adjusted for the number of rows.
+    A row's interval, p and detectable drop are of one standard error, by subject; Holm's p is
+    adjusted for the number of rows.  Lines have 80 columns where names leave room for it.
     """
     level = next((1 - d.alpha for d in found.differences.values()), LEVEL)
-    head = ("difference", "better", f"{100 * level:.3g} % interval")
-    rows: list[tuple[str, ...]] = [
-        ("", *titles, *head, "p", "Holm", "detectable", "lost", "gained")
-    ]
+    long = max(map(len, titles)) > _LONGEST_TITLE
+    head = (*(SIDES if long else titles), "difference", "better", f"{100 * level:.3g} % interval")
+    rows: list[tuple[str, ...]] = [("", *head, "p", "Holm", "detectable", "lost", "gained")]
     for name, (a, b) in found.values.items():
         way = better(name) or "-"
         row = (name, spelled(name, a), spelled(name, b), points(name, b - a, "+"), way)
         rows.append((*row, *_paired_cells(name, found)))
-    lines = laid_out(rows, left=(0,)) + _row_notes(found)
+    lines = [line for row in narrow(rows, left=(0,)) for line in row]
+    if long:
+        lines = [printable(f"{side}: {t}") for side, t in zip(SIDES, titles, strict=True)] + lines
+    lines += [part for line in _row_notes(found) for part in wrapped(line, 2, 0)]
     lines += [part for line in found.support for part in wrapped(line, 2, 0)]
     if found.why_unpaired:
         what = "not all paired" if found.differences else "no paired tests"
-        lines.append(printable(f"{what}: {found.why_unpaired}"))
+        lines += wrapped(f"{what}: {found.why_unpaired}", 2, 0)
     return "\n".join(lines + _flip_lines(found.flips, titles, flips))
 
 
@@ -224,7 +228,7 @@ def _row_notes(found: Comparison) -> list[str]:
     ]
     for name, d in found.differences.items():
         if d.mcnemar is not None:
-            lines.append(printable(f"{name}: nobody recurs, McNemar's exact p is {d.mcnemar:.2g}"))
+            lines.append(f"{name}: nobody recurs, McNemar's exact p is {d.mcnemar:.2g}")
     return lines
 
 

@@ -29,13 +29,17 @@ def _differences(base: Report, other: Report) -> Differences:
     if found.flips:
         lost = sum(f.lost for f in found.flips)
         changed = f"{lost} decisions lost, {len(found.flips) - lost} gained."
-    rows = (_row(name, b - a, found.differences.get(name)) for name, (a, b) in found.values.items())
-    return Differences(rows=tuple(rows), unpaired=found.why_unpaired, changed=changed)
+    adjusted = found.holm
+    rows = tuple(
+        _row(name, b - a, found.differences.get(name), adjusted.get(name))
+        for name, (a, b) in found.values.items()
+    )
+    return Differences(rows=rows, unpaired=found.why_unpaired, changed=changed)
 
 
-def _row(name: str, gap: float, paired: Difference | None) -> DifferenceRow:
+def _row(name: str, gap: float, paired: Difference | None, holm: float | None) -> DifferenceRow:
     value = points(name, gap, "+")
-    if paired is None:
+    if paired is None or holm is None:
         return DifferenceRow(name=name, value=value)
     worse = gap != 0 and better(name) == ("lower" if gap > 0 else "higher")
     return DifferenceRow(
@@ -43,6 +47,8 @@ def _row(name: str, gap: float, paired: Difference | None) -> DifferenceRow:
         value=value,
         interval=interval_of_points(name, paired.low, paired.high),
         p=f"{paired.p:.2g}",
+        holm=f"{holm:.2g}",
+        detectable=points(name, paired.detectable),
         test=paired.test,
-        worse=worse and paired.p < ALPHA,
+        worse=worse and holm < ALPHA,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evalkit.errors import ReportError
-from evalkit.escaping import laid_out, printable
+from evalkit.escaping import narrow
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.paired import Difference, holm
 from evalkit.report import opened
@@ -292,11 +292,10 @@ HEAD = ("metric", "baseline", "now", "drop", "up to", "allowed", "p", "Holm", "d
 
 def verdict_table(verdict: Verdict) -> str:
     """Lay out a verdict as text: a line for each rule, what it would detect, what is not held."""
-    top, *rows = laid_out([("", *HEAD), *map(cells_of, verdict.rulings)], left=(0, 1))
-    lines = [top]
+    lines, *rows = narrow([("", *HEAD), *map(cells_of, verdict.rulings)], left=(0, 1), key=2)
     for ruling, row in zip(verdict.rulings, rows, strict=True):
         reasons = [reason for reason in (ruling.failure, ruling.warning) if reason]
-        lines += [row, *(f"      {printable(reason)}" for reason in reasons)]
+        lines += row + [part for reason in reasons for part in wrapped(reason, 6)]
     lines += shared_level(verdict)
     lines += [part for line in verdict.support for part in wrapped(line, 2, 0)]
     kept = sum(r.passed for r in verdict.rulings)
@@ -305,7 +304,7 @@ def verdict_table(verdict: Verdict) -> str:
     if verdict.not_held:
         told += f", {len(verdict.not_held)} metrics not held"
     for why, names in unheld(verdict).items():
-        lines.append(printable(f"not held, {why}: {', '.join(names)}"))
+        lines += wrapped(f"not held, {why}: {', '.join(names)}", 2, 0)
     lines.append(told)
     return "\n".join(lines)
 
@@ -316,7 +315,7 @@ def shared_level(verdict: Verdict) -> list[str]:
     if not n:
         return []
     rules = f"{n} paired rules share" if n > 1 else "1 paired rule has"
-    return [f"{rules} the level {ALPHA}: fails where Holm's p, adjusted for {n}, is below it"]
+    return [f"{rules} the level {ALPHA}: one fails where Holm's p is below it"]
 
 
 def unheld(verdict: Verdict) -> dict[str, list[str]]:
