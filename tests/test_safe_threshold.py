@@ -175,6 +175,14 @@ def test_a_distance_stays_a_distance_and_accepts_the_same_pairs(
             assert np.count_nonzero(accepted & ~genuine) == each["false_accepts"]
         tpr = np.mean(distance[genuine] <= float(point["accept"].rpartition(" ")[2]))
         assert tpr == point["tpr"]
+    assert run(["threshold", str(report), "--far", "1e-2"]) == 0
+    first, *_, safe = [line for line in capsys.readouterr().out.split("\n") if "threshold " in line]
+    assert first.split()[1] == repr(-operating_point(reports.read(report), "1e-2")["threshold"])
+    low, high = (float(end) for end in first.partition("[")[2].partition("]")[0].split(", "))
+    assert 0 < low <= float(first.split()[1]) <= high and first.endswith("  distance")
+    assert safe.split()[2:] == ["distance"] and 0 < float(safe.split()[1]) <= high
+    assert run(["threshold", str(report), "--metric", "eer"]) == 0
+    assert 0.5 < float(capsys.readouterr().out.split()[1]) < 1.3
 
 
 def test_a_recipe_that_scores_squared_distances_says_so(two_reports: Two) -> None:

@@ -81,14 +81,14 @@ def command(
         return
     show(*(_row(point) if far is None else _measured(point)))
     if point.get("safe"):
-        show("", *_safe(point["safe"], far or ""))
+        show("", *_safe(point["safe"], far or "", point["unit"]))
     if point["note"]:
         say(f"warning: {point['note']}")
 
 
 def _row(point: Mapping[str, Any]) -> list[str]:
     return [
-        f"{'threshold':<10} {threshold_text(point['threshold'])}",
+        _threshold(point["threshold"], point["unit"]),
         _rate(point["metric"], point["value"], point["low"], point["high"]),
         f"accept if and only if {point['accept']}",
     ]
@@ -96,9 +96,8 @@ def _row(point: Mapping[str, Any]) -> list[str]:
 
 def _measured(point: Mapping[str, Any]) -> list[str]:
     """Lay out the measured threshold, its rates, and what supports them."""
-    ends = [point["threshold_low"], point["threshold_high"]]
-    interval = "" if ends[0] is None else f"  [{ends[0]:.6g}, {ends[1]:.6g}]"
-    lines = [f"{'threshold':<10} {threshold_text(point['threshold'])}{interval}"]
+    ends = point["threshold_low"], point["threshold_high"]
+    lines = [_threshold(point["threshold"], point["unit"], ends)]
     lines += [_rate(n, point[n], point[f"{n}_low"], point[f"{n}_high"]) for n in ("far", "tpr")]
     lines.append(f"accept if and only if {point['accept']}")
     support = f"rests on {accepts(point['false_accepts'])}"
@@ -115,14 +114,26 @@ def _measured(point: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _safe(safe: Mapping[str, Any], far: str) -> list[str]:
+def _threshold(
+    threshold: float, unit: str, ends: tuple[float | None, float | None] = (None, None)
+) -> str:
+    """Spell a threshold of scores, and its interval, in the unit that they were given in."""
+    low, high = ends
+    if unit != "score":
+        threshold, low, high = -threshold, *(None if end is None else -end for end in (high, low))
+    interval = "" if low is None or high is None else f"  [{low:.6g}, {high:.6g}]"
+    told = "" if unit == "score" else f"  {unit}"
+    return f"{'threshold':<10} {threshold_text(threshold)}{interval}{told}"
+
+
+def _safe(safe: Mapping[str, Any], far: str, unit: str) -> list[str]:
     """Lay out the safe threshold, or why there is none."""
     sure = f"FAR <= {far.partition(',')[0]} at {safe['confidence']:.4g} confidence"
     if safe["threshold"] is None:
         return [f"safe: none for {sure}", safe["note"]]
     lines = [
         f"safe: {sure}",
-        f"{'threshold':<10} {threshold_text(safe['threshold'])}",
+        _threshold(safe["threshold"], unit),
         f"{'far':<10} {safe['far']:<12.6g}  at most {safe['far_high']:.6g}",
         _rate("fnmr", safe["fnmr"], safe["fnmr_low"], safe["fnmr_high"]),
         f"accept if and only if {safe['accept']}",
@@ -147,7 +158,8 @@ def operating_point(
 
     far : where the outcomes have several parts, with the part's name: "1e-6,distractors=1000000".
     From the outcomes where they reach that far, else from the report's metric of that name.
-    "accept" : the rule to deploy, in the unit that the scores were given in.  "safe" : the same at
+    "accept" : the rule to deploy, in the "unit" that the scores were given in; the numbers here are
+    of scores, minus a distance.  "safe" : the same at
     the threshold that is safe with `confidence`, None without outcomes that reach that far.
     ReportError where neither has it, or the impostors cannot support it.
     """
@@ -171,6 +183,7 @@ def operating_point(
     safe = None if outcomes is None else safe_threshold(outcomes, far, confidence)
     return {
         **asdict(point),
+        "unit": score_unit(report.provenance),
         "accept": accept_rule(report, point.threshold),
         "safe": None
         if safe is None
@@ -190,7 +203,8 @@ def operating_row(report: Report, name: str, where: str = "the report") -> dict[
         what = "no row" if m is None else "no threshold at"
         raise ReportError(f"{where} has {what} {name!r}", near(name, known))
     held = {k: v for k, v in asdict(m).items() if k not in ("folds", "standard_error")}
-    return {"metric": name, **held, "accept": accept_rule(report, m.threshold)}
+    accept = accept_rule(report, m.threshold)
+    return {"metric": name, **held, "unit": score_unit(report.provenance), "accept": accept}
 
 
 def accept_rule(report: Report, threshold: float) -> str:
