@@ -33,17 +33,19 @@ __all__ = ["GROUP", "NETWORKS", "Adapter", "fingerprint", "is_module", "load", "
 
 GROUP = "evalkit.adapters"
 _PROGRAMS = (".pt", ".pt2", ".torchscript")
-# functions of evalkit.adapters.torch.networks
-NETWORKS = (
-    "mobilefacenet",
-    "iresnet18",
-    "iresnet34",
-    "iresnet50",
-    "iresnet100",
-    "sphereface20",
-    "sphereface64",
-    "inception_resnet_v1",
-)
+# functions of evalkit.adapters.torch.networks, and the preset of the weights published for each
+NETWORKS = {
+    "mobilefacenet": "imagenet",
+    "iresnet18": "arcface",
+    "iresnet34": "arcface",
+    "iresnet50": "arcface",
+    "iresnet100": "arcface",
+    "sphereface20": "sphereface",
+    "sphereface64": "sphereface",
+    "inception_resnet_v1": "facenet",
+}
+_ANY_SIZE = ("inception_resnet_v1",)
+_WEIGHTS = (".pth", ".ckpt", ".safetensors", ".tar", ".pkl", ".weights")
 
 
 def load(
@@ -86,7 +88,7 @@ def load(
         read = programs.program if suffix == ".pt2" else programs.script
         return read(_file(model), _declared(spec, model), device=device, **options)
     if model in NETWORKS and not Path(model).exists():
-        model = _built_in(model, options)
+        model = _built_in(model, spec, options)
     for plugin in plugins:
         if plugin.name in (name, suffix.lstrip(".")):
             with users_code.blamed(f"plug-in {plugin.name}", f"failed on {model}"):
@@ -99,6 +101,12 @@ def load(
             return _as_it_is(_checked(adapter, model), model, spec, device)
         _refuse_others(TorchModel, options, model, "weights", "weights_table")
         return programs.network(adapter, model, _declared(spec, model), device=device, **options)
+    if suffix in _WEIGHTS:
+        raise ModelError(
+            f"{model} is taken for weights, not for a network",
+            f"--model NETWORK --weights {model}, where NETWORK is {', '.join(NETWORKS)}, or "
+            "module:factory",
+        )
     if Path(model).exists():
         hint = "install the plug-in that reads it, or give module:factory"
         kind = "folders" if Path(model).is_dir() else f"{suffix or 'such'} files"
@@ -149,10 +157,23 @@ def runs_code(model: str) -> bool:
     return ":" in model and model.partition(":")[0] not in plugins and not Path(model).exists()
 
 
-def _built_in(name: str, options: dict[str, Any]) -> str:
+def _built_in(name: str, spec: InputSpec | None, options: dict[str, Any]) -> str:
     import_torch()
     if "weights" not in options:
         raise ModelError(f"{name} alone has random weights", "add --weights FILE, its checkpoint")
+    usual = NETWORKS[name]
+    size = presets.PRESETS[usual].size
+    if spec is None:
+        raise UndeclaredInputError(
+            f"nothing says what {name} wants to be fed",
+            f"its published weights take --preset {usual}",
+        )
+    if spec.size != size and name not in _ANY_SIZE:
+        raise ModelError(
+            f"the network {name} takes images of {size[0]}x{size[1]}, and {presets.name(spec)} is "
+            f"of {spec.size[0]}x{spec.size[1]}",
+            f"its published weights take --preset {usual}",
+        )
     return f"evalkit.adapters.torch.networks:{name}"
 
 

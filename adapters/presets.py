@@ -58,8 +58,8 @@ PRESETS: dict[str, InputSpec] = {
     ),
     # IrvingMeng/MagFace inference/gen_feat.py: cv2.imread, ToTensor, mean 0, std 1
     "magface": _spec((112, 112), "bgr", 0.0, 255.0, "arcface-112"),
-    # Xiaoccer/MobileFaceNet_Pytorch dataloader/LFW_loader.py
-    "mobilefacenet": _spec((112, 96), "rgb", 127.5, 128.0, "sphereface-112x96"),
+    # Xiaoccer/MobileFaceNet_Pytorch dataloader/LFW_loader.py; the built-in network is another's
+    "mobilefacenet-112x96": _spec((112, 96), "rgb", 127.5, 128.0, "sphereface-112x96"),
     # opencv modules/objdetect face_recognize.cpp (SFace): blobFromImage, scale 1, swapRB
     "sface": _spec((112, 112), "rgb", 0.0, 1.0, "arcface-112"),
     # wy1iu/sphereface test/code/evaluation.m, extractDeepFeature
@@ -68,6 +68,7 @@ PRESETS: dict[str, InputSpec] = {
 
 ONNX_FILES = (".onnx", ".ort")
 COLORS = ("rgb", "bgr", "grey")
+FORMER = {"mobilefacenet": "mobilefacenet-112x96"}  # it never fitted the network of that name
 _NEEDED = ("size", "color", "mean", "std")
 
 
@@ -123,6 +124,7 @@ def build(parts: Mapping[str, Any]) -> InputSpec:
     """Build an InputSpec from its fields as plain values, over a `preset` where one is named."""
     parts = dict(parts)
     name = parts.pop("preset", None)
+    name = FORMER.get(name, name)
     unknown = set(parts) - {field.name for field in fields(InputSpec)}
     if unknown:
         raise ModelError(f"an input spec has no {', '.join(sorted(unknown))}")

@@ -35,7 +35,7 @@ from evalkit.embedding import embedder, from_images
 from evalkit.errors import DataError
 from evalkit.files import as_path
 from evalkit.identity import Names
-from evalkit.images import ImageSource
+from evalkit.images import ImageSource, alignment
 from evalkit.keys import read_keys
 from evalkit.keys import subjects_of as subjects_by_folder
 from evalkit.protocols import catalogue
@@ -195,7 +195,7 @@ def _embedded(
     """Embed the images of the manifest, or all that are there."""
     if pictures is None:
         raise DataError("a model embeds images, and there are none", "add images=FOLDER")
-    source = from_images.source_of(pictures)
+    source = alignment.narrowed(from_images.source_of(pictures), model.spec.size)
     wanted = manifest or source.manifest()
     if getattr(model, "transient", False):
         made = from_images.embed(model, source.select(wanted.keys), views=views)

@@ -19,7 +19,7 @@ from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import DataError, EvalkitError, ModelError, ReportError
 from evalkit.images import ImageSource, find, landmarks
-from evalkit.images.alignment import TEMPLATES, aligned, detected, doubt
+from evalkit.images.alignment import TEMPLATES, aligned, cuts, detected, doubt, narrowed
 from evalkit.images.detectors import GROUP, FaceFinder, load
 from evalkit.vectors.store import FeatureStore
 from evalkit.verdict.compare import check_comparable
@@ -381,3 +381,34 @@ def test_two_crossed_profiles_of_cfp(shared_data: Path) -> None:
     assert len(lost) == 7000 and np.isfinite(marks.points[~lost]).all()
     named = [marks.keys[row] for row in np.flatnonzero(lost)]
     assert named == ["088/profile/04.jpg", "364/profile/02.jpg"]
+
+
+SQUARE = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "to_scale", "kept"),
+    [
+        (112, (112, 96), False, slice(8, -8)),
+        (224, (224, 192), False, slice(16, -16)),
+        (224, (112, 96), True, slice(16, -16)),
+        (224, (112, 96), False, slice(None)),  # of another scale: an error, not a guess
+        (112, (112, 112), False, slice(None)),
+        (112, (112, 64), False, slice(None)),
+    ],
+)
+def test_square_crops_are_cut_for_a_narrow_model(
+    side: int, size: tuple[int, int], to_scale: bool, kept: slice
+) -> None:
+    image = SQUARE[:side, :side]
+    source = narrowed(ImageSource(("a",), lambda _: image, "drawn"), size, to_scale)
+    assert np.array_equal(source.read(0), image[:, kept])
+    cut = kept != slice(None)
+    assert (source.identity == "drawn") is not cut
+    told = f"cut to {size[0]}x{size[1]}, {size[0] // 14} columns off each side"
+    assert (told in cuts(source, size)) is cut
+
+
+def test_crops_as_narrow_as_the_model_stay() -> None:
+    source = ImageSource(("a",), lambda _: SQUARE[:112, :96], "drawn")
+    assert narrowed(source, (112, 96)) is source

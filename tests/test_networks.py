@@ -88,3 +88,18 @@ def test_the_real_weights_give_the_real_vectors(shared_data: Path, tmp_path: Pat
     source = find(shared_data / "lfw" / "lfw_pairs_aligned112_q90.zip")
     x = np.stack([source.read(i) for i in range(0, 7701, 1600)])
     np.testing.assert_allclose(built.embed(x), script.embed(x), rtol=0, atol=1e-5)
+
+
+def test_a_preset_of_other_images_is_refused_with_the_one_that_fits(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="takes images of 112x112, and mobilefacenet-112x96") as e:
+        adapters.load("mobilefacenet", preset="mobilefacenet", weights=str(tmp_path / "w.pt"))
+    assert e.value.hint == "its published weights take --preset imagenet"
+
+
+@pytest.mark.parametrize("name", ["backbone.pth", "last.ckpt", "model.safetensors"])
+def test_weights_in_place_of_a_network_say_how_they_are_given(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(ModelError, match=f"{name} is taken for weights") as e:
+        adapters.load(str(tmp_path / name), preset="arcface")
+    assert f"--weights {tmp_path / name}" in e.value.hint
+    assert "iresnet50" in e.value.hint and "module:factory" in e.value.hint

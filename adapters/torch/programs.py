@@ -31,7 +31,7 @@ def script(path: str | os.PathLike[str], spec: InputSpec, **options: Any) -> Tor
     except RuntimeError as e:
         raise ModelError(
             f"{path.name} is not TorchScript: {reason(e)}",
-            "weights without a network need --model module:factory --weights FILE",
+            "weights alone need --weights FILE, and --model NETWORK or module:factory",
         ) from e
     name, digest = path.name, _file_digest(path)
     return TorchModel(network, spec, name=name, fingerprint=digest, copy=False, **options)

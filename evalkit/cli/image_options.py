@@ -56,6 +56,7 @@ class ImageChoice:
         if self.detector is not None:
             finder = detectors.finder(self.detector)
             source = alignment.detected(source, finder, spec.crop, self.faces, several)
+        source = alignment.narrowed(source, spec.size, to_scale=self.resize)
         return source.resized(spec.size) if self.resize else source
 
 
@@ -82,7 +83,7 @@ data_option = _of_model(
 )
 
 placing_options = (
-    _of_model("--resize", is_flag=True, help="Squash images to the model's size."),
+    _of_model("--resize", is_flag=True, help="Scale images to the model's size, of any shape."),
     _of_model(
         "--landmarks",
         type=Readable(),

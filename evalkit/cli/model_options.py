@@ -35,6 +35,14 @@ if TYPE_CHECKING:
 _NAMED = 5  # of the images that fail
 
 
+class Preset(click.Choice[str]):
+    """A preset by its name, or by a former one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take a former name for the one that it has now."""
+        return super().convert(presets.FORMER.get(value, value), param, ctx)
+
+
 class ModelFile(FileKind):
     """A model, as text: a file, `module:factory`, a network or a plug-in by its name."""
 
@@ -111,6 +119,8 @@ class EmbeddingChoice:
         several: set[str] = set()
         wanted = source.select(manifest.keys)
         ready = self.images.fitted(wanted, adapter.spec, of_set, several.add)
+        if cuts := alignment.cuts(ready, adapter.spec.size):
+            say(cuts)
         if doubt := alignment.doubt(ready, adapter.spec.crop):
             say(f"warning: {doubt}")
         with bar("embedding", "image") as progress:
@@ -279,7 +289,7 @@ _OPTIONS = (
     data_option,
     _of_model(
         "--preset",
-        type=click.Choice(list(presets.PRESETS)),
+        type=Preset(list(presets.PRESETS)),
         metavar="NAME",
         help=f"How the model wants to be fed: {', '.join(presets.PRESETS)}.",
     ),

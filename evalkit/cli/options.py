@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -16,7 +16,7 @@ import click
 from click.core import augment_usage_errors
 
 from evalkit.cli.parameters import Readable, Writable, check_files, rate
-from evalkit.cli.terminal import be_quiet
+from evalkit.cli.terminal import be_quiet, say
 
 
 class Option(click.Option):
@@ -55,7 +55,11 @@ class Command(click.Command):
         """Run the command when the whole line is understood and its files are there."""
         with augment_usage_errors(ctx):
             check_files(ctx)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say(*_resumed(ctx.params))
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a list of options a section."""
@@ -67,6 +71,18 @@ class Command(click.Command):
         for title, lines in sections.items():
             with formatter.section(title):
                 formatter.write_dl(lines)
+
+
+def _resumed(given: Mapping[str, Any]) -> list[str]:
+    """Say what of an interrupted command is kept, by the options that it has."""
+    lines = []
+    if given.get("model") is not None:
+        lines.append("the same command goes on where it stopped: the vectors made so far are kept")
+    if given.get("checkpoint") is not None:
+        lines.append(f"of the comparisons it goes on from {given['checkpoint']}, as far as begun")
+    elif "checkpoint" in given:
+        lines.append("comparisons begin again; with --checkpoint FILE they would go on")
+    return lines
 
 
 def received_as(

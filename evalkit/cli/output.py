@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from evalkit.report.table import table
 from evalkit.types import Progress, Report
 from evalkit.vectors.matching import CACHE
 
+_MINUTE = 60.0  # seconds between lines where nobody is looking
 _of_result = functools.partial(click.option, cls=Option, section="Result")
 
 json_option = _of_result(
@@ -58,14 +60,24 @@ def write_json(text: str, path: Path) -> None:
 def bar(what: str, unit: str) -> Iterator[Progress]:
     """Draw progress on stderr, with rate and time left, where somebody is looking.
 
+    Into a file or the log of a CI system a line a minute goes instead, none with --quiet.
     Yields the function to call with (done, total).
     """
-    silent = is_quiet() or not sys.stderr.isatty()
+    watched = sys.stderr.isatty()
+    last = time.monotonic()
     with tqdm(
-        desc=printable(what), unit=unit, unit_scale=True, disable=silent, leave=False
+        desc=printable(what),
+        unit=unit,
+        unit_scale=True,
+        disable=is_quiet() or not watched,
+        leave=False,
     ) as drawn:
 
         def progress(done: int, total: int) -> None:
+            nonlocal last
+            if not watched and time.monotonic() - last >= _MINUTE:
+                last = time.monotonic()
+                say(f"{what}: {done:,} of {total:,} {unit}s")
             if drawn.total is None:  # what an earlier run did is not this run's speed
                 drawn.initial = drawn.n = done
             drawn.total = total

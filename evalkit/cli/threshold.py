@@ -198,10 +198,11 @@ def operating_row(report: Report, name: str, where: str = "the report") -> dict[
     ReportError where there is no such row, or it has no threshold.
     """
     m = report.metrics.get(name)
-    if m is None or m.threshold is None:
+    if m is None:
+        raise ReportError(f"no such metric: {where} has no {name!r}", near(name, report.metrics))
+    if m.threshold is None:
         known = [n for n, each in report.metrics.items() if each.threshold is not None]
-        what = "no row" if m is None else "no threshold at"
-        raise ReportError(f"{where} has {what} {name!r}", near(name, known))
+        raise ReportError(f"{where} has no threshold at {name!r}", near(name, known))
     held = {k: v for k, v in asdict(m).items() if k not in ("folds", "standard_error")}
     accept = accept_rule(report, m.threshold)
     return {"metric": name, **held, "unit": score_unit(report.provenance), "accept": accept}

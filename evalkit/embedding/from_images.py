@@ -77,8 +77,9 @@ def embed(
     if views not in (1, 2):
         raise DataError(f"views is {views!r}", "1, or 2 to embed the mirror image too")
     adapter = _loaded(model, loading)
-    source = source_of(images, keys)
-    for line in (*source.left_out, _doubt(source, adapter.spec.crop)):
+    source = alignment.narrowed(source_of(images, keys), adapter.spec.size)
+    cuts = alignment.cuts(source, adapter.spec.size)
+    for line in (*source.left_out, cuts, _doubt(source, adapter.spec.crop)):
         if line:
             say(line)
     fed = FedModel(adapter, source, views, batch or 0, workers or READERS)

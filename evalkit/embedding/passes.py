@@ -104,7 +104,7 @@ def _read(images: ImageSource, rows: NDArray[np.int64], adapter: Adapter) -> _Ch
             raise DataError(
                 f"{images.keys[row]} is {picture.shape[0]}x{picture.shape[1]}, "
                 f"the model wants {size[0]}x{size[1]} crops aligned as {adapter.spec.crop}",
-                "give aligned crops; --resize only squashes",
+                "give aligned crops, or --landmarks or --align; --resize only squashes",
             )
         stack[i] = picture
     good = state == DONE

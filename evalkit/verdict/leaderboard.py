@@ -130,7 +130,7 @@ def _known(metric: str, reports: Sequence[Report]) -> str:
     """Spell a metric as reports do; UnknownMetricError where none has it."""
     name, known = canonical(metric), dict.fromkeys(n for r in reports for n in r.metrics)
     if name not in known:
-        raise UnknownMetricError(f"no report has a metric {metric!r}", near(name, [*known]))
+        raise UnknownMetricError(f"no such metric: no report has {metric!r}", near(name, [*known]))
     return name
 
 
