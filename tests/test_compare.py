@@ -9,8 +9,15 @@ from evalkit.cli import run
 from evalkit.errors import ReportError
 from evalkit.protocols.uncertainty.paired import holm
 from evalkit.types import Report
-from evalkit.verdict.compare import MUST_AGREE, check_comparable, compare, comparison_table
+from evalkit.verdict.compare import (
+    MUST_AGREE,
+    check_comparable,
+    compare,
+    comparison_table,
+    rough,
+)
 from evalkit.verdict.differences import differences
+from evalkit.verdict.gate import check
 
 Two = tuple[Report, Report]
 
@@ -63,6 +70,13 @@ def test_the_table_fits_80_columns_and_a_long_title_stands_above(two_reports: Tw
         row = next(k for k, line in enumerate(lines) if line.startswith("accuracy "))
         assert lines[row + 1].split()[1] == f"{found.holm['accuracy']:.2g}"
     assert lines[:2] == ["first: a", "second: a-model-of-a-longer-name"]
+    (fewest,) = {min(d.people for d in found.differences.values())}
+    said = f"of {fewest} people detectable is rough"
+    assert fewest < 100 and any(line.startswith(said) for line in lines)
+    assert rough(replace(d, people=100) for d in found.differences.values()) == []
+    assert any(
+        line.startswith(said) for line in str(check(two_reports[1], two_reports[0])).split("\n")
+    )
 
 
 @pytest.mark.parametrize(("errors", "worse"), [(2.2, False), (4, True)])

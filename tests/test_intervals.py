@@ -17,6 +17,7 @@ from evalkit.protocols.score import best_accuracy
 from evalkit.protocols.uncertainty.bootstrap import shrinkage, shrinkage_of_difference
 from evalkit.protocols.uncertainty.intervals import (
     affordable,
+    bounded,
     clopper_pearson,
     logit_interval,
     with_intervals,
@@ -658,3 +659,25 @@ def test_few_people_some_of_them_hardly_recognised_are_covered() -> None:
         assert m.low is not None and m.high is not None
         held.append(m.low <= ndtr(-crossing) <= m.high)
     assert np.mean(held) > 0.92
+
+
+@pytest.mark.parametrize("people", [2, 10, 40])
+def test_an_accuracy_of_few_people_ends_where_students_t_does(people: int) -> None:
+    drawn = np.repeat(np.random.default_rng(0).normal(0.5, 0.1, 20_000)[:, None], 2, axis=1)
+    m = Estimate(value=0.5)
+    plain, far = (bounded(m, drawn, people, expanded=e) for e in (False, True))
+    t = {2: 12.7062, 10: 2.26216, 40: 2.02269}[people] * math.sqrt(people / (people - 1))
+    tail = ndtr(-t)
+    assert far.low == pytest.approx(np.quantile(drawn, tail), abs=0.01)
+    assert far.high == pytest.approx(np.quantile(drawn, 1 - tail), abs=0.01)
+    assert far.low < plain.low < plain.high < far.high
+    o = pair_list(3, people=people if people > 2 else 12)
+    found = with_intervals({"accuracy": Estimate(value=0.9)}, o, draws=60)["accuracy"]
+    ends = metric_ends(sample_of(o), ["accuracy"], 60)["accuracy"]
+    who = found.people
+    assert who is not None
+    assert (
+        found
+        == replace(bounded(Estimate(value=0.9), ends, who, expanded=True), people=who)
+        != replace(bounded(Estimate(value=0.9), ends, who), people=who)
+    )

@@ -15,7 +15,7 @@ from evalkit.protocols.uncertainty.paired import Difference, holm
 from evalkit.report import opened
 from evalkit.report.table import points, spelled, support, wrapped
 from evalkit.types import Report
-from evalkit.verdict.compare import Comparison, compare
+from evalkit.verdict.compare import Comparison, compare, rough
 from evalkit.verdict.rules import ALPHA, Rule, near, read_rules
 
 __all__ = [
@@ -137,7 +137,8 @@ def check(
         for rule, p in zip(held, adjusted, strict=True)
     )
     said = support({"baseline": baseline, "now": report}, {rule.metric for rule in held})
-    return Verdict(rulings, _not_held(held, report, baseline, why), said)
+    not_held = _not_held(held, report, baseline, why)
+    return Verdict(rulings, not_held, (*said, *rough(found.differences.values())))
 
 
 def _given(rules: Any) -> Sequence[Rule] | None:
