@@ -6,7 +6,9 @@ For the quick runs of `test_fuzz.py` and the long ones of `benchmarks/fuzz.py`.
 import io
 import json
 import pickle
+import struct
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ from evalkit.datasets import (
 )
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import EvalkitError
-from evalkit.images import landmarks
+from evalkit.images import find, landmarks
 from evalkit.keys import read_keys
 from evalkit.types import Manifest
 from evalkit.vectors import devkit_matrix, embeddings, matching, matlab, readers
@@ -220,6 +222,29 @@ def _binary() -> Iterator[Target]:
     yield _one(".npz", npz, _vectors, ".npz")
 
 
+def _in_containers() -> Iterator[Target]:
+    files = {"A/1.png": _picture(), "A/1.cls": b"7", "B/2.png": _picture(), "B/2.cls": b"8"}
+    for kind in ("", "gz", "xz"):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode=f"w:{kind}") as archive:
+            for name, data in files.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
+        yield _one(f".tar {kind}", out.getvalue(), _all_images, f".tar.{kind}".rstrip("."))
+    records = b""
+    for number in range(2):
+        data = struct.pack("<IfQQ", 0, 7.0, number, 0) + _picture()
+        records += struct.pack("<II", 0xCED7230A, len(data)) + data + bytes(-len(data) % 4)
+    yield _one(".rec", records, _all_images, ".rec")
+
+
+def _all_images(path: Path) -> None:
+    source = find(path)
+    for row in range(len(source.keys)):
+        source.read(row)
+
+
 def _text() -> Iterator[Target]:
     pairs = "2\t1\nA\t1\t2\nA\t1\tB\t2\nC\t1\t2\nC\t3\tD\t4\n"
     yield _one("LFW pairs", pairs, lfw.read_pairs, ".txt")
@@ -283,7 +308,7 @@ def _optional() -> Iterator[Target]:
 
 def targets() -> list[Target]:
     """Give all parsers whose packages are installed."""
-    found = [*_binary(), *_text(), *_optional()]
+    found = [*_binary(), *_in_containers(), *_text(), *_optional()]
     if not _has_numcodecs():
         found = [t for t in found if not t.victim.endswith(".blp")]
     return found

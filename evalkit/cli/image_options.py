@@ -33,7 +33,7 @@ class ImageChoice:
     def find(self) -> ImageSource:
         """Find the images of --data, which must have been given."""
         if self.data is None:
-            raise click.UsageError("give --data IMAGES: a folder, .zip or list")
+            raise click.UsageError("give --data IMAGES: a folder, archive or list")
         return images.find(self.data)
 
     def fitted(
@@ -79,7 +79,7 @@ data_option = _of_model(
     "--data",
     type=Readable(folder=True),
     metavar="IMAGES",
-    help="A folder, .zip or list of images.",
+    help="A folder, container (.zip .tar .rec) or list of images.",
 )
 
 placing_options = (

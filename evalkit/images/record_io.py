@@ -1,0 +1,91 @@
+"""Images in MXNet's RecordIO files, InsightFace's `train.rec` among them; no `.idx` is needed.
+
+A file is a row of records: the magic number, a word with 29 bits of length and 3 that say which
+part of a record it is, the bytes, and zeros to a whole word.  A record of an image begins with
+`IRHeader` (flag, label, id, id2; `flag` labels follow where it is not 0), then come the image's
+bytes.  InsightFace's first record, and those of its people, hold labels alone.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from array import array
+from pathlib import Path
+from typing import IO
+
+from evalkit.errors import DataError
+from evalkit.images.members import MOST_BYTES, labelled, of_container, piece
+from evalkit.images.source import ImageSource
+
+ENDINGS = (".rec",)
+_MAGIC = 0xCED7230A
+_HEAD, _LABELS = struct.Struct("<II"), struct.Struct("<IfQQ")
+_WHOLE, _FIRST, _LAST = 0, 1, 3  # part of a record; 2 is one between
+_LONGEST = _LABELS.size + 4  # bytes of a header that are looked at
+
+
+def read(path: Path) -> ImageSource:
+    """Open a RecordIO file: its images under label and id, `17/0000001`, as they come.
+
+    The label of an image, its subject, is its header's (of several the first).
+    """
+    offsets, names = array("Q"), list[str]()
+    with path.open("rb", buffering=0) as f:
+        size, at = f.seek(0, io.SEEK_END), 0
+        while at < size:
+            part, length = _head(f, at)
+            if at + _HEAD.size + length > size:
+                raise DataError(f"{path} ends in the record at byte {at:,}")
+            if part in (_WHOLE, _FIRST):
+                label, number, content = _header(piece(f, at + _HEAD.size, min(length, _LONGEST)))
+                if content > length and part == _WHOLE:
+                    raise DataError(f"{path}: the record at byte {at:,} is shorter than its labels")
+                if content < length or part == _FIRST:
+                    offsets.append(at)
+                    names.append(labelled(f"{number:07d}", label))
+            at += _HEAD.size + -(-length // 4) * 4
+    if len(set(names)) < len(names):  # ids that name nothing
+        names = [labelled(f"{row:07d}", name.partition("/")[0]) for row, name in enumerate(names)]
+    return of_container(path, names, lambda row: _image(path, offsets[row]), offsets.__getitem__)
+
+
+def _head(file: IO[bytes], at: int) -> tuple[int, int]:
+    """Read which part of a record is at a byte, and its length."""
+    magic, word = _HEAD.unpack(piece(file, at, _HEAD.size))
+    if magic != _MAGIC:
+        raise DataError(f"no record of MXNet's is at byte {at:,}")
+    return word >> 29, word & (1 << 29) - 1
+
+
+def _header(data: bytes) -> tuple[str, int, int]:
+    """Read the label and the id of a record, and at which byte its image begins."""
+    if len(data) < _LABELS.size:
+        raise DataError(f"a record of {len(data)} bytes has no header of an image")
+    flag, label, number, _ = _LABELS.unpack_from(data)
+    begins = _LABELS.size + 4 * flag
+    if flag and len(data) < _LABELS.size + 4:
+        raise DataError(f"a record says it has {flag:,} labels, and has none")
+    if flag:
+        (label,) = struct.unpack_from("<f", data, _LABELS.size)
+    return f"{label:.9g}", number, begins
+
+
+def _image(path: Path, at: int) -> bytes:
+    """Read the image of the record at a byte, which may lie in parts.
+
+    Where the magic number is among its bytes, a record is parted there, and the number left out.
+    """
+    parts, held = [], 0
+    with path.open("rb", buffering=0) as f:
+        while True:
+            part, length = _head(f, at)
+            held += length
+            if held > MOST_BYTES:
+                raise DataError("the file is larger than any face image")
+            parts.append(piece(f, at + _HEAD.size, length))
+            if part in (_WHOLE, _LAST):
+                break
+            at += _HEAD.size + -(-length // 4) * 4
+    record = _HEAD.pack(_MAGIC, 0)[:4].join(parts)
+    return record[_header(record)[2] :]

@@ -1,0 +1,57 @@
+"""Images in zip archives."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import struct
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+from evalkit.errors import DataError
+from evalkit.images.kinds import chosen, counted, shown
+from evalkit.images.members import MOST_BYTES
+from evalkit.images.source import ImageSource, Stamp, encoded
+
+ENDINGS = (".zip",)
+
+
+class _Archive(zipfile.ZipFile):
+    """An archive that a worker opens for itself."""
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return _Archive, (Path(str(self.filename)).absolute(),)
+
+
+def read(path: Path) -> ImageSource:
+    """Open a zip archive: its images under their names, sorted.  Links are not followed."""
+    try:
+        archive = _Archive(path)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as e:
+        raise DataError(f"{path} is not a whole zip archive: {e}") from e
+    members = [entry for entry in archive.infolist() if not entry.is_dir()]
+    images, left_out = chosen({entry.filename for entry in members})
+    wanted = set(images)
+    entries = sorted(
+        (entry for entry in members if entry.filename in wanted), key=lambda e: e.filename
+    )
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise DataError(f"{path} is encrypted", "unpack it and give the folder")
+
+    def fetch(row: int) -> bytes:
+        if entries[row].file_size > MOST_BYTES:
+            raise DataError("the file is larger than any face image")
+        return archive.read(entries[row])
+
+    def stamp(row: int) -> Stamp:
+        entry = entries[row]
+        name = hashlib.sha256(entry.filename.encode()).digest()[:28]
+        return struct.pack("<Iq", entry.CRC, entry.file_size) + name, 0
+
+    source = encoded([entry.filename for entry in entries], fetch)
+    links = [entry.filename for entry in members if stat.S_ISLNK(entry.external_attr >> 16)]
+    if links:
+        what = counted(links, "link in the archive is", "links in the archive are")
+        left_out = (*left_out, f"{what} not followed: {shown(links)}")
+    return replace(source, stamp=stamp, left_out=left_out)

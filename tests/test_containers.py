@@ -1,0 +1,186 @@
+"""Containers of images: tar, packed and not, WebDataset's shards, InsightFace's records."""
+
+import io
+import struct
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evalkit.errors import DataError
+from evalkit.images import find, tars
+from evalkit.images.digests import ImageDigests
+
+pytestmark = pytest.mark.once
+MAGIC = 0xCED7230A
+NAMES = ("A/a1.png", "A/a2.png", "B/b1.png")
+
+
+def png(value: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4), (value, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+FILES = {name: png(10 * row) for row, name in enumerate(NAMES)}
+
+
+def tarred(path: Path, files: dict[str, bytes], mode: str = "w", *more: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+        for entry in more:
+            archive.addfile(entry, io.BytesIO(bytes(entry.size)))
+    return path
+
+
+def record(data: bytes, number: int = 0, labels: tuple[float, ...] = (7.0,)) -> bytes:
+    """Write one record as MXNet does: parted where the magic number lies on a whole word."""
+    flag = len(labels) if len(labels) > 1 else 0
+    head = struct.pack("<IfQQ", flag, labels[0], number, 0)
+    data = head + (struct.pack(f"<{flag}f", *labels) if flag else b"") + data
+    cuts = [o for o in range(0, len(data) - 3, 4) if data[o : o + 4] == struct.pack("<I", MAGIC)]
+    ends = [*cuts, len(data)]
+    parts = [data[a:b] for a, b in zip([0, *(c + 4 for c in cuts)], ends, strict=True)]
+    kinds = [0] if len(parts) == 1 else [1, *[2] * (len(parts) - 2), 3]
+    return b"".join(
+        struct.pack("<II", MAGIC, kind << 29 | len(part)) + part + bytes(-len(part) % 4)
+        for kind, part in zip(kinds, parts, strict=True)
+    )
+
+
+def red(path: Path) -> dict[str, int]:
+    source = find(path)
+    return {key: int(source.read(row)[0, 0, 0]) for row, key in enumerate(source.keys)}
+
+
+@pytest.mark.parametrize("ending", tars.ENDINGS)
+@pytest.mark.parametrize("before", ["", "./", "/"])
+def test_a_tar_gives_what_its_folder_gives(tmp_path: Path, ending: str, before: str) -> None:
+    kind = {"z": "xz", "2": "bz2"}.get(ending[-1], "") or ("" if ending == ".tar" else "gz")
+    kind = {".tgz": "gz", ".tar.gz": "gz"}.get(ending, kind)
+    files = {before + name: data for name, data in {**FILES, "notes.txt": b"x"}.items()}
+    source = find(tarred(tmp_path / f"I{ending}", files, f"w:{kind}"))
+    assert source.keys == NAMES
+    assert source.manifest().subject.tolist() == [0, 0, 1]
+    assert [source.fetch(row) for row in range(3)] == list(FILES.values())
+
+
+def test_a_worker_unpacks_for_itself(tmp_path: Path) -> None:
+    cloudpickle = pytest.importorskip("cloudpickle")
+    source = find(tarred(tmp_path / "I.tgz", FILES, "w:gz"))
+    again = cloudpickle.loads(cloudpickle.dumps(source))
+    assert [again.fetch(row) for row in range(3)] == list(FILES.values())
+
+
+def test_links_are_told_and_a_later_member_holds(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("A/linked.png")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    path = tarred(tmp_path / "I.tar", FILES, "w", link)
+    tarred(path, {"A/a1.png": png(99)}, "a")
+    assert red(path) == {"A/a1.png": 99, "A/a2.png": 10, "B/b1.png": 20}
+    assert find(path).left_out == ("1 link in the archive is not followed: A/linked.png",)
+
+
+def test_shards_of_webdataset_with_their_labels(tmp_path: Path) -> None:
+    for shard in range(2):
+        files = {}
+        for row in range(3):
+            files[f"00000{row}.png"] = png(10 * row + shard)
+            files[f"00000{row}.cls"] = f"{5 + row // 2}\n".encode()
+        tarred(tmp_path / f"faces-00000{shard}.tar", files)
+    one = red(tmp_path / "faces-000001.tar")
+    assert one == {"5/000000.png": 1, "5/000001.png": 11, "6/000002.png": 21}
+    both = red(tmp_path)
+    assert both["5/1_000000.png"] == 1 and both["6/0_000002.png"] == 20 and len(both) == 6
+    assert find(tmp_path).manifest().subject.tolist() == [0, 0, 1, 0, 0, 1]
+
+
+def test_records_of_insightface(tmp_path: Path) -> None:
+    people = record(b"", 3, (1.0, 3.0))
+    held = struct.pack("<I", MAGIC) * 3 + b"x"  # after the image, where its reader does not look
+    images = [
+        record(png(10 * n) + bytes(-len(png(10 * n)) % 4) + held, n, (float(n),)) for n in (1, 2)
+    ]
+    path = tmp_path / "train.rec"
+    path.write_bytes(
+        record(b"", 0, (3.0, 4.0)) + images[0] + record(png(30), 5, (2.0, 0.0)) + images[1] + people
+    )
+    assert red(path) == {"1/0000001": 10, "2/0000005": 30, "2/0000002": 20}
+    assert find(path).fetch(0).endswith(held)
+    (tmp_path / "train.idx").write_text("0\t0\n")
+    (tmp_path / "property").write_text("2,4,4\n")
+    assert red(tmp_path) == red(path)
+
+
+def test_records_without_ids_are_numbered(tmp_path: Path) -> None:
+    (tmp_path / "a.rec").write_bytes(b"".join(record(png(v)) for v in (1, 2)))
+    assert red(tmp_path / "a.rec") == {"7/0000000": 1, "7/0000001": 2}
+
+
+def test_what_changed_in_a_container_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("evalkit.images.digests._GRAIN", -(10**18))
+    path = tarred(tmp_path / "I.tar", FILES)
+    digests = ImageDigests(find(path))
+    digests.read(np.arange(3), 1)
+    digests.keep()
+    assert ImageDigests(find(path)).known.all()
+    tarred(path, {**FILES, "A/a1.png": png(77)})
+    assert not ImageDigests(find(path)).known.any()
+
+
+WHOLE = b"".join(record(png(n), n) for n in range(3))
+WRONG = {
+    "is not a whole tar archive": ("a.tar", b"x" * 2000),
+    "is not a whole tar archive: .*header": ("b.tar", None),
+    "tar archive: Error -3 while decompressing": ("c.tgz", b"\x1f\x8b\x08" + bytes(99)),
+    "no record of MXNet's is at byte 0": ("a.rec", b"x" * 99),
+    "ends in the record at byte": ("b.rec", WHOLE[:-9]),
+    "is shorter than its labels": ("c.rec", WHOLE[:8] + b"\xff" * 2 + WHOLE[10:]),
+    "of 4 bytes has no header": ("d.rec", struct.pack("<III", MAGIC, 4, 0)),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_damage_is_told_in_one_line(tmp_path: Path, message: str) -> None:
+    name, data = WRONG[message]
+    if data is None:
+        tarred(tmp_path / name, FILES)
+        data = bytearray((tmp_path / name).read_bytes())
+        data[1024:1030] = b"garbag"
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=message) as told:
+        find(tmp_path / name)
+    assert "\n" not in str(told.value)
+
+
+def test_bombs_and_endless_names_are_refused(tmp_path: Path) -> None:
+    zeros = tarfile.TarInfo("A/zeros.png")
+    zeros.size = 80 << 20
+    with pytest.raises(DataError, match="unpacks to more than 64 MiB"):
+        find(tarred(tmp_path / "a.tgz", {}, "w:gz", zeros))
+    name = tarfile.TarInfo("A/name.png")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 1 << 20
+    with pytest.raises(DataError, match="a name in the archive has 1,048,576 bytes"):
+        find(tarred(tmp_path / "b.tar", {}, "w", name))
+
+
+def test_containers_beside_images_are_told(tmp_path: Path) -> None:
+    tarred(tmp_path / "I.tar", FILES)
+    (tmp_path / "x.png").write_bytes(png(1))
+    assert find(tmp_path).keys == ("x.png",)
+    assert "1 container of images is beside the images and not opened" in find(tmp_path).left_out[0]
+
+
+def test_archives_that_name_images_alike(tmp_path: Path) -> None:
+    for name in "ab":
+        tarred(tmp_path / f"{name}.tar", {"1.png": png(1)})
+    with pytest.raises(DataError, match="containers that name 1 images alike"):
+        find(tmp_path)
