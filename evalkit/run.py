@@ -138,15 +138,22 @@ def pairs_of(listed: PairList) -> Compared:
     """Compare the pairs of a list."""
     manifest, pairs = listed.resolve()
     told = {"manifest": manifest.digest(), **listed.of_one_image()}
+    if listed.told:
+        told["columns"] = listed.told
     if listed.fold_rule:
         told["folds"] = listed.fold_rule
     return Compared(manifest=manifest, arguments=(pairs, manifest.subject), provenance=told)
 
 
-def read_pairs(path: File, layout: str | None = None) -> Compared:
-    """Read a list of pairs, or a set that holds their images too, and compare its pairs."""
+def read_pairs(
+    path: File, layout: str | None = None, columns: Mapping[str, str] | None = None
+) -> Compared:
+    """Read a list of pairs, or a set that holds their images too, and compare its pairs.
+
+    layout, columns : as `pair_list_layouts.read` takes them.
+    """
     file = as_path(path)
-    held = pair_list_layouts.read(file, layout)
+    held = pair_list_layouts.read(file, layout, columns)
     made = pairs_of(held.pairs)
     told = {"list": file.name, "layout": held.layout, **made.provenance}
     return replace(made, provenance=told, set_name=file.stem, file=file, images=held.images)

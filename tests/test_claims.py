@@ -89,10 +89,10 @@ def test_a_probe_that_meets_a_model_twice_has_no_rank(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("a a p 0.5\nb a p\n", "line 2: expected 'label score'"),
-        ("a a p 0.5\n1 0.5\n", "line 2: expected 4 fields, as before"),
-        ("1 0.5\na a p 0.5\n", "line 2: expected 2 fields, as before"),
-        ("a m a p 0.5\na a p 0.5\n", "line 2: expected 5 fields, as before"),
+        ("a a p 0.5\nb a p\n", "line 2: expected 'claimed real probe score'"),
+        ("a a p 0.5\n1 0.5\n", "line 2: expected 'claimed real probe score'"),
+        ("1 0.5\na a p 0.5\n", "line 2: expected '0.1 score'"),
+        ("a m a p 0.5\na a p 0.5\n", "line 2: expected 'claimed model real probe score'"),
         ("a a p nan\n", "line 1: expected a finite number"),
     ],
 )

@@ -20,8 +20,8 @@ GOLDEN = Path(__file__).parent / "golden" / "bcolz"
 
 
 def test_labelled_lists_with_the_label_on_either_side() -> None:
-    last = parse_labelled("a/1.jpg b/2.jpg 0\n\na/1.jpg\ta 2.jpg\t1", "x")
-    first = parse_labelled("0 a/1.jpg b/2.jpg\n1\ta/1.jpg\ta 2.jpg\n", "x", label_first=True)
+    last = parse_labelled("a/1.jpg\tb/2.jpg\t0\n\na/1.jpg\ta 2.jpg\t1", "x")
+    first = parse_labelled("0\ta/1.jpg\tb/2.jpg\n1\ta/1.jpg\ta 2.jpg\n", "x", label_first=True)
     for got in (last, first):
         assert got.left == ("a/1.jpg", "a/1.jpg") and got.right == ("b/2.jpg", "a 2.jpg")
         assert got.genuine.tolist() == [False, True] and got.fold is None
@@ -208,6 +208,12 @@ def test_a_damaged_chunk_is_an_error_or_an_image(
         ("A 1 B 2", "lfw"),
         ("a/1.jpg b/2.jpg 1", "labelled"),
         ("1 a/1.jpg b/2.jpg", "label-first"),
+        ("a/1.jpg,b/2.jpg,True,7", "labelled"),
+        ("img1;img2;same\na/1.jpg;b/2.jpg;0", "labelled"),
+        ("same;img2;img1\n0;a/1.jpg;b/2.jpg", "table"),
+        ("3, 1, a/1, b/2, 1", "fold-first"),
+        ("name,imagenum1,imagenum2,\nA,1,2,\nA,1,B,2", "lfw"),
+        ("name same\na.jpg 1\nb.jpg 1", "two-line"),
         ("a.jpg 1\nb.jpg 1", "two-line"),
         ("a.jpg 1", None),
         ("a.jpg b.jpg", None),
@@ -221,7 +227,7 @@ def test_a_layout_is_told_only_by_what_it_alone_has(
     path = tmp_path / "list.txt"
     path.write_text(text)
     if layout is None:
-        with pytest.raises(DataError, match="no layout that is known"):
+        with pytest.raises(DataError, match=r"is empty|line 1: expected"):
             pair_list_layouts.recognise(path)
     else:
         assert pair_list_layouts.recognise(path) == layout
@@ -312,3 +318,82 @@ def test_what_makes_a_list_doubtful_is_said_and_kept(
     assert "genuine pairs score below impostors" in said
     kept = json.loads(out.read_text())["provenance"]
     assert "t/a on line 1" in kept["of one image"] and "s/a" in kept["names"]
+
+
+TABLES = {
+    "blanks": "{a} {b} {y}",
+    "commas": "{a},{b},{y}",
+    "quoted": '"{a}","{b}, right","{y}"',
+    "blanks in names": "Jo {a} Jo {b} {y}",
+    "semicolons and folds": "{a};{b};{y};{f}",
+    "fold first": "{f} {a} {b} {y}",
+    "YouTube Faces": "{f}, {n}, {a}, {b}, {y}",
+    "words": "{a}\t{b}\t{same}",
+    "a header": "label,img1,img2\n{y},{a},{b}",
+    "numbers for a header": ",0,1,2\n{n},{a},{b},{y}",
+    "more columns": "id1,path_x,id2,path_y,is_same,fold\n9,{a},8,{b},{y},{f}",
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_tables_of_pairs_as_people_have_them(tmp_path: Path, table: str) -> None:
+    *head, line = table.split("\n")
+    rows = [
+        ("a/1.jpg", "b/1.jpg", 0, 2),
+        ("a/1.jpg", "a/2.jpg", 1, 2),
+        ("c/1.jpg", "b/1.jpg", 0, 9),
+    ]
+    text = "\n".join(
+        [*head]
+        + [
+            line.format(a=a, b=b, y=y, f=f, n=n, same="same" if y else "different")
+            for n, (a, b, y, f) in enumerate(rows)
+        ]
+    )
+    path = tmp_path / "list.csv"
+    path.write_text(text)
+    held = pair_list_layouts.read(path).pairs
+    ends = (", right" if "right" in line else "", "Jo " if "Jo" in line else "")
+    assert held.left == tuple(ends[1] + a for a, *_ in rows)
+    assert held.right == tuple(ends[1] + b + ends[0] for _, b, *_ in rows)
+    assert held.genuine.tolist() == [False, True, False]
+    assert (None if held.fold is None else held.fold.tolist()) == (
+        [2, 2, 9] if "{f}" in line else None
+    )
+    assert held.line.tolist() == [len(head) + n for n in (1, 2, 3)]
+
+
+def test_where_two_columns_may_be_the_labels_the_user_says_which(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("0 a/1.jpg b/2.jpg 1\n1 c/1.jpg d/2.jpg 0\n")
+    with pytest.raises(DataError, match="labels in column 1, or in column 4"):
+        pair_list_layouts.read(path)
+    chosen = {"label": "4", "left": "2", "right": "3"}
+    for held in (
+        pair_list_layouts.read(path, columns=chosen),
+        pair_list_layouts.read(path, "fold-first"),
+    ):
+        assert held.pairs.genuine.tolist() == [True, False]
+
+
+def test_a_wrong_line_far_down_a_table_is_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("a.jpg,b.jpg,1\n" * 1500 + "a.jpg,b.jpg,2\n" + "a.jpg,b.jpg,1\n")
+    with pytest.raises(
+        DataError, match=r"line 1501: expected 'path path 0\|1', got 'a.jpg,b.jpg,2'"
+    ):
+        pair_list_layouts.read(path)
+
+
+def test_published_lists_are_read_whole(shared_data: Path) -> None:
+    cplfw = pair_list_layouts.read(shared_data / "cplfw" / "pairs_CPLFW_with_header.txt")
+    manifest, pairs = cplfw.pairs.resolve()
+    assert (cplfw.layout, len(pairs), len(manifest.keys)) == ("two-line", 6000, 5984)
+    assert pairs.genuine.sum() == 3000
+    official, other = (
+        pair_list_layouts.read(shared_data / "ytf" / name).pairs
+        for name in ("splits.txt", "seqface_pairs.txt")
+    )
+    assert official.genuine.sum() == 2500 and official.fold is not None
+    assert np.bincount(official.fold).tolist() == [0, *[500] * 10]
+    assert other.genuine.sum() == 2400  # as that file has it

@@ -29,10 +29,12 @@ def metrics(*words: object) -> dict[str, dict]:
 
 def test_labels_and_separators_in_every_spelling(tmp_path: Path) -> None:
     path = tmp_path / "s.txt"
-    path.write_text("1 0.5\n0,0.25\n-1\t-inf\n1;1e-3\n")
-    held = score_lists.read(path)
-    assert held.genuine.tolist() == [True, False, False, True] and held.fold is None
-    assert held.score.tolist() == [0.5, 0.25, -np.inf, 0.001]
+    for separator in (" ", ",", "\t", ";", "  ", ", "):
+        path.write_text("1 0.5\n0 0.25\n-1 -inf\n1 1e-3\n".replace(" ", separator))
+        held = score_lists.read(path)
+        assert held.genuine is not None and held.fold is None
+        assert held.genuine.tolist() == [True, False, False, True]
+        assert held.score.tolist() == [0.5, 0.25, -np.inf, 0.001]
     path.write_text("1, 0.5, 3\n0,2,4\n")
     held = score_lists.read(path)
     assert held.score.tolist() == [0.5, 2] and held.fold is not None
@@ -45,12 +47,12 @@ def test_labels_and_separators_in_every_spelling(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("1 0.5\n0.7 1\n", "line 2: expected 'label score'"),
+        ("1 0.5\n0.7 1\n", "line 2: expected '0.1 score'"),
         ("1 nan\n", "line 1: expected a finite number, or -inf"),
         ("1 inf\n", "line 1: expected a finite number"),
-        ("1 abc\n", "line 1: expected a finite number"),
-        ("1 0.5 1\n0 0.5\n", "line 2: expected a fold on every line"),
-        ("1 0.5 -1\n", "line 1: expected a fold from 0"),
+        ("1 abc\n", "line 1: expected '0.1 score'"),
+        ("1 0.5 1\n0 0.5\n", "line 2: expected '0.1 score fold'"),
+        ("1 0.5 -1\n", "line 1: expected '0.1 score' or '0.1 score fold'"),
         ("1 0,5\n", "line 1: expected a decimal point, or one separator alone, got '1 0,5'"),
         ("1;0,5\n", "line 1: expected a decimal point"),
         ("\n", "holds no scores"),
@@ -60,6 +62,101 @@ def test_a_wrong_line_is_quoted(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "s.txt").write_text(text)
     with pytest.raises(DataError, match=told):
         score_lists.read(tmp_path / "s.txt")
+
+
+COMPARED = [
+    ("a/1.jpg", "b/2.jpg", 1, 0.9),
+    ("c/1.jpg", "d/2.jpg", 0, 0.25),
+    ("a/3.jpg", "c/2.jpg", 0, -0.5),
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "head"),
+    [
+        ("{s} {y}", ""),
+        ("{y} {a} {b} {s}", ""),
+        ("{a},{b},{s},{y}", ""),
+        ("{a};{b};{y};{s}", ""),
+        ("{s}\t{target}", ""),
+        ("{n},{s},{truth}", ",similarity,same"),
+        ("{a},{b},{s},{y},x", "file1,file2,cosine,is_match,model"),
+        ("{y},{s}", "0,1"),
+    ],
+)
+def test_tables_of_scores_as_people_have_them(tmp_path: Path, line: str, head: str) -> None:
+    words = {"truth": (False, True), "target": ("nontarget", "target")}
+    lines = [head] if head else []
+    for n, (a, b, y, s) in enumerate(COMPARED):
+        named = {name: both[y] for name, both in words.items()}
+        lines.append(line.format(a=a, b=b, y=y, s=s, n=n, **named))
+    (tmp_path / "s.csv").write_text("\n".join(lines))
+    held = score_lists.read(tmp_path / "s.csv")
+    assert held.genuine is not None and held.genuine.tolist() == [True, False, False]
+    assert held.score.tolist() == [0.9, 0.25, -0.5] and held.claims is None
+    assert bool(held.told) == bool(head)
+
+
+def test_one_of_many_models_is_chosen_by_its_column(tmp_path: Path) -> None:
+    path = tmp_path / "bfw.csv"
+    path.write_text(
+        "p1,p2,label,vgg16,resnet50\na/1.jpg,b/2.jpg,1,0.5,0.25\na/1.jpg,b/3.jpg,0,0,1\n"
+    )
+    with pytest.raises(DataError, match=r"p1,p2,label,vgg16,resnet50.*--columns score=COLUMN"):
+        score_lists.read(path)
+    for column in ("resnet50", "5"):
+        held = score_lists.read(path, columns={"score": column, "label": "label"})
+        assert held.score.tolist() == [0.25, 1]
+        assert held.told.endswith("left out: p1, p2, vgg16")
+
+
+def test_labels_from_elsewhere(tmp_path: Path) -> None:
+    scores, truth = scored()
+    np.save(tmp_path / "s.npy", scores)
+    np.save(tmp_path / "y.npy", truth)
+    np.savez(tmp_path / "both.npz", scores=scores, labels=truth.astype(int))
+    both = [(truth, "g.txt"), (~truth, "i.txt")]
+    for part, name in both:
+        (tmp_path / name).write_text("\n".join(map(str, scores[part])))
+    (tmp_path / "y.txt").write_text("\n".join("same" if y else "different" for y in truth))
+    expected = auc(scores[truth], scores[~truth]).value
+    for words in (
+        ("s.npy", "--labels", tmp_path / "y.npy"),
+        ("s.npy", "--labels", tmp_path / "y.txt"),
+        ("both.npz",),
+        ("g.txt", "--impostors", tmp_path / "i.txt"),
+    ):
+        assert metrics(tmp_path / words[0], *words[1:])["auc"]["value"] == expected
+
+
+def test_missing_scores_are_failures_where_they_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("label,score\n1,0.5\n1,\n0,NaN\n0,0.25\n")
+    with pytest.raises(DataError, match=r"line 3: expected a finite number.*--allow-failures"):
+        score_lists.read(path)
+    held = score_lists.read(path, allow_failures=True)
+    assert held.score.tolist() == [0.5, -np.inf, -np.inf, 0.25]
+
+
+def test_a_matrix_of_scores_has_each_pair_once(tmp_path: Path) -> None:
+    who = np.array([0, 0, 1, 1], np.int32)
+    rng = np.random.default_rng(0)
+    one_way = rng.random((4, 4))
+    path = tmp_path / "m.npy"
+    for matrix, left, right in (
+        (one_way + one_way.T, *np.triu_indices(4, 1)),
+        (one_way, *np.nonzero(~np.eye(4, dtype=bool))),
+    ):
+        np.save(path, matrix)
+        held = score_lists.read_matrix(path, who)
+        assert held.score.tolist() == matrix[left, right].tolist()
+        assert held.genuine is not None
+        assert held.genuine.tolist() == (who[left] == who[right]).tolist()
+    np.save(path, one_way[:1, :3])
+    held = score_lists.read_matrix(path, who)
+    assert held.genuine is not None and held.genuine.tolist() == [True, False, False]
+    with pytest.raises(DataError, match=r"shape \(1, 3\), and there are 3 subjects"):
+        score_lists.read_matrix(path, who[:3])
 
 
 def test_the_best_accuracy_is_that_of_every_threshold_tried() -> None:

@@ -168,6 +168,25 @@ def rate_option(name: str, text: str, default: str) -> Callable[..., Any]:
     )
 
 
+def columns_option(roles: Sequence[str]) -> Callable[..., Any]:
+    """Add `--columns ROLE=NAME`, which may be repeated: which column of a table holds what."""
+
+    def read(_: click.Context, __: click.Parameter, given: Sequence[str]) -> dict[str, str] | None:
+        made = dict(text.partition("=")[::2] for text in given)
+        wrong = next((text for text in given if text.partition("=")[0] not in roles), None)
+        if wrong is not None or not all(made.values()):
+            raise click.BadParameter(f"expected ROLE=COLUMN with a role of {', '.join(roles)}")
+        return made or None
+
+    return click.option(
+        "--columns",
+        multiple=True,
+        metavar="ROLE=COLUMN",
+        callback=read,
+        help=f"Where a table holds what, by name or number: {', '.join(roles)}; may be repeated.",
+    )
+
+
 def count_option(name: str, text: str, default: int, least: int = 1) -> Callable[..., Any]:
     """Add an option that is a whole number, `least` or more."""
     kind = click.IntRange(min=least)

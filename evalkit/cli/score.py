@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from evalkit import run
-from evalkit.cli.options import Command, fars_option
+from evalkit.cli.options import Command, columns_option, fars_option
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.datasets import pair_list_layouts, score_lists
 from evalkit.datasets.pair_list import PairList
+from evalkit.datasets.score_lists import ScoreList
+from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.identity import digest
 from evalkit.protocols import score
@@ -34,37 +38,74 @@ from evalkit.protocols import score
     metavar="LIST",
     help="The pair list, in the scores' order.",
 )
+@click.option("--labels", type=Readable(), metavar="LIST", help="A label per score, also .npy.")
+@click.option(
+    "--impostors",
+    type=Readable(),
+    metavar="FILE",
+    help="Scores of impostor pairs; SCORES are the genuine ones.",
+)
+@click.option(
+    "--subjects", type=Readable(), metavar="LIST", help="Whom each row of a matrix (.npy) shows."
+)
+@columns_option(score_lists.ROLES)
 @click.option("--distance", is_flag=True, help="Lower is more alike: a score is minus the number.")
+@click.option("--allow-failures", is_flag=True, help="A missing score or NaN has failed.")
 @fars_option(score.FARS)
 @threshold_options
 @output_options
 def command(
     scores: Path,
     pairs: Path | None,
+    labels: Path | None,
+    impostors: Path | None,
+    subjects: Path | None,
+    columns: dict[str, str] | None,
     distance: bool,
+    allow_failures: bool,
     fars: tuple[str, ...],
     given: GivenThresholds,
     output: Output,
 ) -> int:
     """AUC, EER, TPR@FAR and the best accuracy of SCORES: 'label score' or 'label score fold'.
 
-    Label 1 is genuine, 0 or -1 impostor. The 10-fold accuracy is given only where a third column
-    or the list of --pairs has folds. With --pairs, intervals resample people; and where lines are
-    'claimed real probe score' or 'claimed model real probe score', which give rank-k and TPIR too.
+    Label 1 is genuine, 0 or -1 impostor; or same and different, True and False. A table may have
+    other columns, by its header or --columns. SCORES may be an .npy, or a matrix with --subjects.
+    The 10-fold accuracy is given only where there are folds. Intervals resample people with
+    --pairs, --subjects, and where lines are 'claimed real probe score' or 'claimed model real probe
+    score', which give rank-k and TPIR too.
     """
-    held = score_lists.read(scores, distance=distance)
-    fold, listed, subject, keys = held.fold, None, None, None
-    names = {"manifest": digest(held.genuine, *([] if fold is None else [fold]))}
+    sources = {"--pairs": pairs, "--labels": labels, "--impostors": impostors}
+    named = [name for name, path in {**sources, "--subjects": subjects}.items() if path]
+    if len(named) > 1:
+        raise click.UsageError(f"{' and '.join(named)} say each who is genuine: give one of them")
+    how: dict[str, bool] = {"distance": distance, "allow_failures": allow_failures}
+    if subjects is not None:
+        held = score_lists.read_matrix(scores, read_subjects(subjects), **how)
+    else:
+        held = score_lists.read(scores, labelled=not named, columns=columns, **how)
+    if labels is not None:
+        held = _with_labels(held, scores, score_lists.read_labels(labels), labels)
+    if impostors is not None:
+        other = score_lists.read(impostors, labelled=False, columns=columns, **how)
+        held = _joined(held, other)
+    fold, listed, subject, keys = held.fold, held.pairs, held.subject, None
     if pairs is not None and held.claims is not None:
         raise click.UsageError(f"{scores.name} says who is compared: leave --pairs out")
-    if pairs is not None:
-        compared = pair_list_layouts.read(pairs).pairs
-        _same_order(held, scores, compared)
+    compared = None if pairs is None else pair_list_layouts.read(pairs).pairs
+    if compared is not None:
+        held = _same_order(held, scores, compared)
+    if held.genuine is None:
+        raise DataError(f"{scores.name} holds no labels", "add --labels LIST, or --pairs LIST")
+    names = {"manifest": digest(held.genuine, *([] if fold is None else [fold]))}
+    if pairs is not None and compared is not None:
         manifest, listed = compared.resolve()
         subject, fold = manifest.subject, listed.fold if fold is None else fold
         keys = manifest.keys
         names = {"list": pairs.name, "manifest": manifest.digest(), **compared.of_one_image()}
     made = {"scores": scores.name, "score": score.MINUS_DISTANCE if distance else "as given"}
+    if held.told:
+        names["columns"] = held.told
     report = run.evaluate(
         "score",
         held.score,
@@ -87,13 +128,34 @@ def command(
     return output.deliver(report, title)
 
 
-def _same_order(held: score_lists.ScoreList, scores: Path, compared: PairList) -> None:
-    """Raise DataError unless scores and pairs are as many and have the same labels, in order."""
+def _with_labels(
+    held: ScoreList, scores: Path, genuine: NDArray[np.bool_], labels: Path
+) -> ScoreList:
+    if len(genuine) != len(held.score):
+        raise DataError(
+            f"{scores.name} has {len(held.score)} scores, {labels.name} {len(genuine)} labels",
+            "line i of the one belongs to line i of the other",
+        )
+    return replace(held, genuine=genuine)
+
+
+def _joined(genuine: ScoreList, impostor: ScoreList) -> ScoreList:
+    """Join the scores of genuine pairs and those of impostor pairs, each in a file of its own."""
+    count = len(genuine.score), len(impostor.score)
+    return ScoreList(
+        np.concatenate([genuine.score, impostor.score]), np.repeat([True, False], count)
+    )
+
+
+def _same_order(held: ScoreList, scores: Path, compared: PairList) -> ScoreList:
+    """Take the labels of pairs in the scores' order; DataError where the scores have others."""
     if len(held.score) != len(compared):
         raise DataError(
             f"{scores.name} has {len(held.score)} scores, {compared.source} {len(compared)} pairs",
             "line i of the one belongs to pair i of the other",
         )
+    if held.genuine is None:
+        return replace(held, genuine=compared.genuine)
     other = np.flatnonzero(held.genuine != compared.genuine)
     if len(other):
         k = int(other[0])
@@ -103,3 +165,4 @@ def _same_order(held: score_lists.ScoreList, scores: Path, compared: PairList) -
             f"{compared.line[k]} of {compared.source} {classes[bool(compared.genuine[k])]}",
             "both must have the same pairs in the same order",
         )
+    return held

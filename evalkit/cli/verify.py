@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command, cluster_option, fars_option
+from evalkit.cli.options import Command, cluster_option, columns_option, fars_option
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     type=click.Choice(pair_list_layouts.LAYOUTS),
     help="How PAIRS is laid out, where it cannot be told.",
 )
+@columns_option(("left", "right", "label", "fold"))
 @vector_options(data=False, folds=True)
 @fars_option(verification.FARS)
 @threshold_options
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 def command(
     pairs: Path,
     set_format: str | None,
+    columns: dict[str, str] | None,
     source: VectorSource,
     fars: tuple[str, ...],
     given: GivenThresholds,
@@ -52,12 +54,13 @@ def command(
 ) -> int:
     """Verify PAIRS: accuracy, AUC, EER, TPR@FAR on any list of pairs.
 
-    PAIRS is a list in the layout of LFW (XQLFW, RFW), CALFW or CPLFW, 'path path 0|1', AgeDB's
-    .mat, the folder of CFP, or a set with its images: InsightFace's .bin, a bcolz folder.
+    PAIRS is a list in the layout of LFW (XQLFW, RFW), CALFW or CPLFW, a table of 'path path 0|1',
+    perhaps with folds, in any order that a header names, AgeDB's .mat, the folder of CFP, or a set
+    with its images: InsightFace's .bin, a bcolz folder.
     A list without folds is split by a rule that the report states.
     """
     advise(source.recipe_name)
-    compared = run.read_pairs(pairs, set_format)
+    compared = run.read_pairs(pairs, set_format, columns)
     data = source.choice.images.data
     within = compared.images if data is None else None
     if source.features is None and data is None and within is None:

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from evalkit.datasets.pair_list import PairList, build, join_folds, numbered, wrong_line
+from evalkit.datasets.pair_list import PairList, build, join_folds, numbered
 from evalkit.errors import DataError
 from evalkit.files import as_path, read_text
+from evalkit.tables import wrong_line
 
 _FOLDS = 10
 _IMAGE = re.compile(r"([0-9]{1,6})[ \t]+([^ \t].*)\Z")

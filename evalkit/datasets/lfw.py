@@ -15,9 +15,11 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.datasets.pair_list import PairList, build, join_folds, numbered, wrong_line
+from evalkit.datasets.pair_list import PairList, build, join_folds, numbered
 from evalkit.errors import DataError
 from evalkit.files import BLANKS, as_path, read_text, words_of
+from evalkit.table_headers import is_header
+from evalkit.tables import wrong_line
 
 # What the LFW site's errata call wrong among View 2's genuine pairs (its sentence says six, its
 # list has seven), with the 0-based rows at which pairs.txt has them.
@@ -31,7 +33,7 @@ ERRATA = (
     ("Debra_Messing", 1, 2),
 )
 
-_HEADER = re.compile(r"[0-9]{1,9}(\s+[0-9]{1,9})?\Z")
+_HEADER = re.compile(r"[0-9]{1,9}([\s,;]+[0-9]{1,9})?\Z")
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 _PAIR = "'name n1 n2' or 'name1 n1 name2 n2'"
 _FLAT_FILES = tuple(f"pairs_{k:02d}.txt" for k in range(1, 11))
@@ -95,17 +97,22 @@ def read_pairs(path: str | os.PathLike[str]) -> PairList:
 
 
 def parse_pairs(text: str, source: str) -> PairList:
-    """Read LFW's own layout, tabs or blanks, with or without a final newline.
+    """Read LFW's own layout, its fields apart as `fields_of` parts them.
 
     The first line tells the folds: `10 300` means ten folds of 300 genuine, then 300 impostor
     pairs each; `1100` (pairsDevTrain, pairsDevTest) that many genuine, then impostor pairs without
-    folds; none (RFW) no folds.  A list that is shorter or longer than it says is a DataError, and
+    folds; none (RFW) no folds, nor names of columns, as in tables made of it.
+    A list that is shorter or longer than it says is a DataError, and
     so is a fold whose genuine and impostor pairs are not those announced.
     """
     lines = list(numbered(text))
     if not lines:
         raise DataError(f"{source} is empty", f"expected lines of {_PAIR}")
-    header = [int(n) for n in lines.pop(0)[1].split()] if _HEADER.match(lines[0][1]) else []
+    header = []
+    if _HEADER.match(lines[0][1]):
+        header = [int(n) for n in re.findall(r"[0-9]+", lines.pop(0)[1])]
+    elif is_header(fields_of(lines[0][1])):
+        lines.pop(0)
     pairs = build((_pair(source, number, line) for number, line in lines), source, subject)
     if not header:
         return pairs
@@ -136,8 +143,15 @@ def _check_announced(pairs: PairList, sets: int, per_class: int) -> None:
         )
 
 
+def fields_of(line: str) -> list[str]:
+    """Part a line at its tabs, semicolons, commas or blanks, the first of them that it has."""
+    apart = next((c for c in "\t;," if c in line), None)
+    fields = words_of(line) if apart is None else [f.strip(BLANKS) for f in line.split(apart)]
+    return fields[:-1] if len(fields) > 3 and not fields[-1] else fields
+
+
 def _pair(source: str, number: int, line: str) -> tuple[str, str, bool, None, int]:
-    fields = line.split("\t") if "\t" in line else words_of(line)
+    fields = fields_of(line)
     where = {3: (0, 1, 0, 2), 4: (0, 1, 2, 3)}.get(len(fields))
     if where is None:
         raise wrong_line(source, number, _PAIR, line)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from unicodedata import normalize
 
 import numpy as np
@@ -16,14 +17,16 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from evalkit import tables
 from evalkit.errors import DataError
-from evalkit.files import lines_of, words_of
+from evalkit.files import lines_of
+from evalkit.table_headers import is_header
+from evalkit.tables import ReadTable
 from evalkit.types import Manifest, PairSet
 
-_TOKEN = re.compile(r"([^ \t].*?)[ \t]+([0-9]{1,4})\Z")
+_TOKEN = re.compile(r"([^ \t].*?)[ \t,;]+([0-9]{1,4})\Z")
 OF_ONE_IMAGE = "of one image"  # what a report's provenance calls `PairList.of_one_image`
-# Labels of a pair, in every list that has one.
-GENUINE, IMPOSTOR = ("1",), ("0", "-1")
+LABELLED, LABEL_FIRST = ("left", "right", "label"), ("label", "left", "right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class PairList:
     source : the file; line : (P,) int64, the line of it that named each pair.
     subject : key -> name of the person, where the list says who it is.
     fold_rule : how pairs got the fold that the list does not give them.
+    told : its header, and the columns that were left out, see `tables.ReadTable`.
     """
 
     left: tuple[str, ...]
@@ -44,6 +48,7 @@ class PairList:
     line: NDArray[np.int64]
     subject: Callable[[str], str] | None = None
     fold_rule: str = ""
+    told: str = ""
 
     def __len__(self) -> int:
         return len(self.left)
@@ -101,12 +106,6 @@ class PairList:
             )
 
 
-def wrong_line(source: str, number: int, expected: str, line: str) -> DataError:
-    """Return the error for a line that does not read as it should: where, what, and the line."""
-    shown = line if len(line) <= 100 else line[:100] + "..."
-    return DataError(f"{source} line {number}: expected {expected}, got {shown!r}")
-
-
 def build(
     rows: Iterable[tuple[str, str, bool, int | None, int]],
     source: str,
@@ -135,35 +134,23 @@ def numbered(text: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def fields_of(line: str) -> list[str]:
-    """Part a line at its tabs if it has any, else at its blanks, else at its commas."""
-    if "\t" in line:
-        return line.split("\t")
-    fields = words_of(line)
-    return fields if len(fields) > 1 else line.split(",")
+def of_table(held: ReadTable, source: str) -> PairList:
+    """Take the pairs of a table of two images, a label and perhaps a fold per line."""
+    n = len(held.line)
+    fold = held.columns.get("fold") or [None] * n
+    columns = (held.columns[role] for role in LABELLED)
+    return replace(build(zip(*columns, fold, held.line, strict=True), source), told=held.told)
 
 
 def parse_labelled(text: str, source: str, label_first: bool = False) -> PairList:
-    """`path1 path2 0|1` (InsightFace's pairs_label.txt), or `0|1 path1 path2` (pair.label).
-
-    Fields as `fields_of` parts them.  1 = genuine; 0 or -1 = impostor.  No folds.
-    """
-    expected = "'0|1 path path'" if label_first else "'path path 0|1'"
-
-    def rows() -> Iterator[tuple[str, str, bool, None, int]]:
-        for number, line in numbered(text):
-            fields = fields_of(line)
-            label = fields[0 if label_first else -1]
-            if len(fields) != 3 or label not in GENUINE + IMPOSTOR:
-                raise wrong_line(source, number, expected, line)
-            left, right = fields[1:] if label_first else fields[:2]
-            yield left, right, label in GENUINE, None, number
-
-    return build(rows(), source)
+    """`path1 path2 0|1` (InsightFace's pairs_label.txt), or `0|1 path1 path2` (pair.label)."""
+    layout = LABEL_FIRST if label_first else LABELLED
+    held = tables.read(text, source, [layout], LABELLED, numbers_name=True)
+    return of_table(held, source)
 
 
 def parse_two_line(text: str, source: str) -> PairList:
-    """`image token` and `image token` on two lines: CPLFW and CALFW.
+    """`image token` and `image token` on two lines: CPLFW and CALFW, perhaps below a header.
 
     CPLFW: token 1 = genuine, 0 = impostor, no folds.  CALFW: a genuine pair's token is its fold, 1
     to 10; an impostor pair's is 0, so the k-th tenth of the impostor pairs joins fold k.
@@ -172,12 +159,15 @@ def parse_two_line(text: str, source: str) -> PairList:
 
     def rows() -> Iterator[tuple[str, str, bool, None, int]]:
         lines = numbered(text)
+        first = next(lines, None)
+        if first is not None and not is_header(re.split("[ \t,;]+", first[1])):
+            lines = chain([first], lines)
         for number, line in lines:
             second, after = next(lines, (number, ""))
             left, right = _TOKEN.match(line), _TOKEN.match(after)
             if left is None or right is None or left[2] != right[2]:
                 expected = "two lines 'image token' with one token"
-                raise wrong_line(source, number, expected, f"{line} | {after}")
+                raise tables.wrong_line(source, number, expected, f"{line} | {after}")
             tokens.append(int(left[2]))
             yield left[1], right[1], tokens[-1] > 0, None, second - 1
 

@@ -1,33 +1,36 @@
 """Layouts of pair lists and verification sets: readers by name, recognition of a file's layout.
 
-A new layout is a function from the path to a `PairList` (`pair_list.build` makes one of parsed
-lines, `wrong_line` names a bad one) and its line in `_LISTS`, or in `_SETS` where the file holds
-the images too; `recognise` tells it from the others, where only it looks so.  `--format` follows.
+A new table is its row of roles in `_TABLES`.  Another layout is a function from the path to a
+`PairList` (`pair_list.build` makes one of parsed lines, `tables.wrong_line` names a bad one) and
+its line in `_LISTS`, or in `_SETS` where the file holds the images too; `recognise` tells it from
+the others, where only it looks so.  `--format` follows.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from evalkit import tables
 from evalkit.datasets import agedb, bcolz, cfp, lfw
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets.pair_list import (
-    GENUINE,
-    IMPOSTOR,
+    LABEL_FIRST,
+    LABELLED,
     PairList,
-    fields_of,
     numbered,
-    parse_labelled,
+    of_table,
     parse_two_line,
 )
 from evalkit.errors import DataError
 from evalkit.files import as_path, read_text
 from evalkit.images import ImageSource
+from evalkit.table_headers import is_header
+from evalkit.tables import Roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +42,49 @@ class VerificationSet:
     layout: str
 
 
+# Tables of names by the role of each column.
+_TABLES: dict[str, tuple[Roles, ...]] = {
+    "labelled": (LABELLED, (*LABELLED, "fold")),
+    "label-first": (LABEL_FIRST, (*LABEL_FIRST, "fold")),
+    # YouTube Faces' splits.txt, and others that give the fold first.
+    "fold-first": (
+        ("fold", *LABELLED),
+        ("fold", "-", *LABELLED),
+        ("left", "right", "fold", "label"),
+    ),
+}
+
+
 def _text(parse: Callable[[str, str], PairList], path: Path) -> PairList:
     return parse(read_text(path), str(path))
+
+
+def _table(
+    path: Path,
+    layouts: Sequence[Roles],
+    columns: Mapping[str, str] | None = None,
+    *,
+    numbers_name: bool = True,
+) -> tables.ReadTable:
+    return tables.read(
+        read_text(path),
+        str(path),
+        layouts,
+        LABELLED,
+        ("fold",),
+        columns=columns,
+        numbers_name=numbers_name,
+    )
+
+
+def _in_layout(path: Path, layouts: Sequence[Roles]) -> PairList:
+    return of_table(_table(path, layouts), str(path))
 
 
 # Lists of names: the images lie elsewhere.
 _LISTS: dict[str, Callable[[Path], PairList]] = {
     "lfw": lfw.read_pairs,
-    "labelled": partial(_text, parse_labelled),
-    "label-first": partial(_text, partial(parse_labelled, label_first=True)),
+    **{name: partial(_in_layout, layouts=layouts) for name, layouts in _TABLES.items()},
     "two-line": partial(_text, parse_two_line),
     "agedb": agedb.read,
     "cfp-ff": partial(cfp.read, split="FF"),
@@ -59,14 +96,27 @@ _SETS: dict[str, Callable[[Path], tuple[ImageSource, PairList]]] = {
     "bcolz": bcolz.read,
 }
 LAYOUTS = (*_LISTS, *_SETS)
+TABLE = "table"  # what a report calls a layout that a header or the user names
 
 
-def read(path: str | os.PathLike[str], layout: str | None = None) -> VerificationSet:
-    """Read a verification set, in the layout given or, if it can be told for sure, its own."""
+def read(
+    path: str | os.PathLike[str],
+    layout: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> VerificationSet:
+    """Read a verification set, in the layout given or, if it can be told for sure, its own.
+
+    columns : role -> name or number of a table's column: left, right, label, fold.
+    """
     path = as_path(path)
     if not path.exists():
         raise DataError(f"there is no pair list {path}")
-    layout = layout or recognise(path)
+    if columns is not None:
+        return VerificationSet(of_table(_table(path, (), columns), str(path)), None, TABLE)
+    layout = layout or _of_file(path)
+    if layout == TABLE:
+        held, layout = _any_table(path)
+        return VerificationSet(of_table(held, str(path)), None, layout)
     if layout in _LISTS:
         return VerificationSet(_LISTS[layout](path), None, layout)
     images, pairs = _SETS[layout](path)
@@ -78,7 +128,19 @@ _NUMBERS = re.compile(r"[0-9]+(\s+[0-9]+)?\Z")
 
 def recognise(path: str | os.PathLike[str]) -> str:
     """Name the layout of a file or folder by what only that layout has, or raise DataError."""
-    path = as_path(path)
+    layout = _of_file(as_path(path))
+    return _any_table(as_path(path))[1] if layout == TABLE else layout
+
+
+def _any_table(path: Path) -> tuple[tables.ReadTable, str]:
+    """Read a table whose layout is not known, and name that."""
+    known = {row: name for name, rows in _TABLES.items() for row in rows}
+    held = _table(path, list(known), numbers_name=False)
+    return held, known.get(held.layout, TABLE)
+
+
+def _of_file(path: Path) -> str:
+    """Name a layout that shows in the first lines; TABLE for all other texts."""
     if path.is_dir():
         if bcolz.is_carray(path):
             return "bcolz"
@@ -90,32 +152,17 @@ def recognise(path: str | os.PathLike[str]) -> str:
     by_suffix = {".bin": "bin", ".mat": "agedb"}.get(path.suffix.lower())
     if by_suffix is not None:
         return by_suffix
-    lines = [line for _, line in zip(range(2), numbered(read_text(path)), strict=False)]
-    layout = _of_lines([fields_of(line) for _, line in lines])
-    if layout is None:
-        shown = lines[0][1][:100] if lines else ""
-        raise DataError(
-            f"{path} starts with {shown!r}, which is no layout that is known",
-            f"name it: --format {'|'.join(LAYOUTS)}",
-        )
-    return layout
+    lines = [line for _, line in zip(range(3), numbered(read_text(path)), strict=False)]
+    return _of_lines([lfw.fields_of(line) for _, line in lines])
 
 
-def _of_lines(lines: list[list[str]]) -> str | None:
-    """Tell the layout from the fields of the first two lines, or None."""
-    if not lines:
-        return None
-    first = lines[0]
-    numeric = [field.strip().isdecimal() for field in first]
-    if _NUMBERS.match(" ".join(first)) or len(first) == 4:
+def _of_lines(lines: list[list[str]]) -> str:
+    """Tell the layout from the fields of the first three lines."""
+    if lines and is_header(lines[0]):
+        lines = lines[1:]
+    first = lines[0] if lines else []
+    numeric = [field.isdecimal() for field in first]
+    if _NUMBERS.match(" ".join(first)) or numeric in ([False, True, True], [False, True] * 2):
         return "lfw"
-    if len(first) == 3:
-        if not numeric[0] and numeric[1] and numeric[2]:
-            return "lfw"
-        if not numeric[1] and first[2] in GENUINE + IMPOSTOR:
-            return "labelled"
-        if first[0] in GENUINE + IMPOSTOR and not numeric[1] and not numeric[2]:
-            return "label-first"
-    if len(first) == 2 and len(lines) == 2 and len(lines[1]) == 2 and numeric == [False, True]:
-        return "two-line"
-    return None
+    second = [field.isdecimal() for field in lines[1][:2]] if len(lines) > 1 else []
+    return "two-line" if numeric == second == [False, True] else TABLE

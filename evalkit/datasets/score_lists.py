@@ -1,103 +1,241 @@
-"""Readers of score files: a score per line, with a label, or with the people in it."""
+"""Readers of scores: tables of a score and a label per line, or of the people in it, and arrays."""
 
 from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.datasets.pair_list import GENUINE, IMPOSTOR, numbered, wrong_line
+from evalkit import tables
 from evalkit.errors import DataError
-from evalkit.files import as_path, read_text
+from evalkit.files import as_path, lines_of, read_text
 from evalkit.protocols.claims import Claims
+from evalkit.table_headers import roles_of
+from evalkit.tables import ReadTable, Roles, wrong_line
+from evalkit.types import PairSet
+from evalkit.vectors import readers
 
-_EXPECTED = (
-    "'label score' or 'label score fold' with a label of 1, 0 or -1, 'claimed real probe score', "
-    "or 'claimed model real probe score'"
+ROLES = ("label", "score", "fold", "left", "right", "claimed", "real", "probe", "model")
+_BARE: Roles = ("score",)
+_CLAIMS: tuple[Roles, ...] = (  # as bob writes them
+    ("claimed", "real", "probe", "score"),
+    ("claimed", "model", "real", "probe", "score"),
 )
+# Every layout of a table, each a row.
+_LAYOUTS: tuple[Roles, ...] = (
+    ("label", "score"),
+    ("label", "score", "fold"),
+    ("score", "label"),
+    *_CLAIMS,
+    ("label", "left", "right", "score"),
+    ("left", "right", "score", "label"),
+    ("left", "right", "label", "score"),
+)
+_UNLABELLED: tuple[Roles, ...] = (
+    _BARE,
+    ("left", "right", "score"),
+    ("left", "right", "score", "-"),  # NIST's match.log
+)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreList:
     """Scored pairs in the order of the file.
 
-    score : (P,) float64, -inf for a comparison that failed.  genuine : (P,) bool.
-    fold : (P,) int16, or None where the file has no third column.
-    claims : who is in them, where the file has four columns or five.
+    score : (P,) float64, -inf for a comparison that failed.
+    genuine : (P,) bool, or None where the file has no labels.
+    fold : (P,) int16, or None where the file has no such column.
+    claims : who is in them, where the file says it.  pairs, subject : the same of a matrix.
+    told : the header and the columns left out, see `tables.ReadTable`.
     """
 
     score: NDArray[np.float64]
-    genuine: NDArray[np.bool_]
-    fold: NDArray[np.int16] | None
+    genuine: NDArray[np.bool_] | None
+    fold: NDArray[np.int16] | None = None
     claims: Claims | None = None
+    pairs: PairSet | None = None
+    subject: NDArray[np.int32] | None = None
+    told: str = ""
 
 
-def read(path: str | os.PathLike[str], *, distance: bool = False) -> ScoreList:
-    """Read a comparison per line, its fields between blanks, tabs, commas or semicolons.
+def read(
+    path: str | os.PathLike[str],
+    *,
+    distance: bool = False,
+    labelled: bool = True,
+    columns: Mapping[str, str] | None = None,
+    allow_failures: bool = False,
+) -> ScoreList:
+    """Read a comparison per line, in one of the layouts or as a header names its columns; or .npy.
 
-    `label score [fold]`, label : 1 = genuine; 0 or -1 = impostor.  Or as bob writes them, `claimed
+    `label score [fold]`, `score label`, `1 a b 0.9`, `a b 0.9 1`, or as bob writes them, `claimed
     real probe score` and `claimed model real probe score`: the person claimed, what was enrolled of
-    him, the person who it is, and the probe.  All lines have as many fields as the first.
-    A comma between digits beside another separator may be a decimal comma, and is refused.
+    him, the person who it is, and the probe.  Labels and separators: see `tables`.
+    An .npy holds the scores, an .npz arrays that are called as columns are.
     distance : lower is more alike, so the score is minus the number, and inf stands for a
     comparison that failed.
+    labelled : False = labels come from elsewhere, and lines of a score alone, or of two names and a
+    score, are read too.  columns : role (`ROLES`) -> name or number of a column.
+    allow_failures : a score that is NaN or missing is that of a comparison that failed.
     """
     path = as_path(path)
-    columns: list[list[str]] = []
-    score: list[float] = []
-    for number, line in numbered(read_text(path)):
-        fields = _fields(path, number, line, len(columns))
-        columns = columns or [[] for _ in fields[1:]]
-        given = _number(fields.pop(-1 if len(fields) > 3 else 1))
-        value = -given if distance else given
-        if not value < np.inf:
-            failed = "inf" if distance else "-inf"
-            what = f"a finite number, or {failed} for a comparison that failed"
-            raise wrong_line(str(path), number, what, line)
-        score.append(value)
-        for column, name in zip(columns, fields, strict=True):
-            column.append(sys.intern(name))
-    if not score:
-        raise DataError(f"{path} holds no scores", f"expected lines of {_EXPECTED}")
-    values = np.array(score, np.float64)
-    if len(columns) > 2:
-        claims = _claims(columns)
-        return ScoreList(values, claims.genuine, None, claims)
-    genuine = np.array([label in GENUINE for label in columns[0]], np.bool_)
-    return ScoreList(values, genuine, np.array(columns[1], np.int16) if columns[1:] else None)
+    if path.suffix.lower() in (".npy", ".npz"):
+        return _of_arrays(path, distance, allow_failures)
+    text = read_text(path)
+    first = next((line for line in lines_of(text) if line), "")
+    parts = re.split(r"[\s;]+", first)
+    if len(parts) > 1 and any(map(_DECIMAL_COMMA.fullmatch, parts)):
+        raise wrong_line(str(path), 1, "a decimal point, or one separator alone", first)
+    if not first:
+        raise DataError(f"{path} holds no scores", "expected lines of 'label score'")
+    held = tables.read(
+        text,
+        str(path),
+        (*_LAYOUTS, *(() if labelled else _UNLABELLED)),
+        ("score", "label") if labelled and columns is None else _BARE,
+        ROLES[:5],
+        columns=columns,
+        accept=_plain,
+    )
+    if "score" not in held.columns or (labelled and not {"label", "claimed"} & {*held.columns}):
+        raise DataError(
+            f"{path} needs a column of scores and one of labels", "--columns label=NAME"
+        )
+    score = _checked(held.columns["score"], distance, allow_failures, f"{path} line", held.line)
+    claims = _claims(held) if "claimed" in held.columns else None
+    label, fold = held.columns.get("label"), held.columns.get("fold")
+    return ScoreList(
+        score,
+        claims.genuine if claims else None if label is None else np.array(label, np.bool_),
+        None if fold is None else np.array(fold, np.int16),
+        claims,
+        told=held.told,
+    )
 
 
-def _fields(path: Path, number: int, line: str, columns: int) -> list[str]:
-    """Part a line; DataError where it is none of the kinds, or of another than the lines before.
+def _plain(held: ReadTable) -> bool:
+    """Whether a layout that fits by its cells alone is what the file means.
 
-    columns : of these, without the score; 0 = there are none.
+    Of claims somebody is claimed who it is; else the columns are a label, names and scores.  Where
+    scores are 0 and 1 too, the label stands first.
     """
-    if re.search(r"\d,\d", line) and re.search(r"[\s;]", line):
-        raise wrong_line(str(path), number, "a decimal point, or one separator alone", line)
-    fields = re.split(r"[\s,;]+", line)
-    if len(fields) not in (2, 3, 4, 5):
-        raise wrong_line(str(path), number, _EXPECTED, line)
-    if len(fields) < 4 and fields[0] not in GENUINE + IMPOSTOR:
-        raise wrong_line(str(path), number, _EXPECTED, line)
-    if columns and len(fields) != columns + 1:
-        folds = {len(fields), columns + 1} == {2, 3}
-        what = "a fold on every line, or on none" if folds else f"{columns + 1} fields, as before"
-        raise wrong_line(str(path), number, what, line)
-    place = fields[2] if len(fields) == 3 else "0"
-    if not (place.isascii() and place.isdigit() and len(place) < 5):
-        raise wrong_line(str(path), number, "a fold from 0 to 9999", line)
-    return fields
+    if held.layout in _CLAIMS:
+        claimed, real = held.columns["claimed"], held.columns["real"]
+        return any(c == r for c, r in zip(claimed, real, strict=True))
+    return held.layout != ("score", "label") or not {*held.columns["score"]} <= {0, 1}
 
 
-def _claims(columns: Sequence[Sequence[str]]) -> Claims:
+def _checked(
+    given: Any, distance: bool, allow_failures: bool, where: str, numbers: Sequence[int]
+) -> NDArray[np.float64]:
+    """Turn numbers into scores; DataError that says where one is none."""
+    score = np.array(given, np.float64)
+    score = -score if distance else score
+    if allow_failures:
+        score[np.isnan(score)] = -np.inf
+    bad = np.flatnonzero(~(score < np.inf))
+    if len(bad):
+        failed = "inf" if distance else "-inf"
+        raise DataError(
+            f"{where} {numbers[bad[0]]}: expected a finite number, or {failed} for a comparison "
+            f"that failed, got {given[bad[0]]}",
+            "--allow-failures counts NaN and missing scores as failed",
+        )
+    return score
+
+
+def _of_arrays(path: Path, distance: bool, allow_failures: bool) -> ScoreList:
+    try:
+        held = _load(path)
+    except readers.DAMAGED as e:
+        raise DataError(f"{path.name} is no whole {path.suffix} file of numbers: {e}") from e
+    named = dict(zip(roles_of(list(held), (), {*ROLES}), held.values(), strict=True))
+    score = held[""] if "" in held else named.get("score")
+    if score is None or score.dtype.kind not in "fiu" or score.ndim != 1:
+        shapes = ", ".join(f"{n or 'array'} {a.dtype} {a.shape}" for n, a in held.items())
+        raise DataError(
+            f"{path.name} holds {shapes}",
+            "expected scores, (P,), called score beside label in an .npz; a matrix of (N, N) needs "
+            "--subjects",
+        )
+    label, fold = named.get("label"), named.get("fold")
+    return ScoreList(
+        _checked(score, distance, allow_failures, f"{path.name} row", range(len(score))),
+        None if label is None else labels_of([str(x) for x in label.ravel()], path.name),
+        None if fold is None else fold.astype(np.int16),
+    )
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    if path.suffix.lower() == ".npy":
+        return {"": readers.read_npy(path)[0]}
+    readers.refuse_bomb(path)
+    with np.load(path, allow_pickle=False) as held:
+        return {name: held[name] for name in held.files}
+
+
+def read_matrix(
+    path: str | os.PathLike[str],
+    subject: NDArray[np.int32],
+    *,
+    distance: bool = False,
+    allow_failures: bool = False,
+) -> ScoreList:
+    """Read a matrix of scores, .npy, (N, N) of N subjects, or (P, G) of P and then G subjects.
+
+    Of a square one each pair is taken once where it is symmetric, else both ways, and never the
+    diagonal.
+    """
+    path = as_path(path)
+    held = readers.read_npy(path)[0]
+    square = held.shape == (len(subject),) * 2
+    if (
+        held.dtype.kind not in "fiu"
+        or held.ndim != 2
+        or not (square or sum(held.shape) == len(subject))
+    ):
+        raise DataError(
+            f"{path.name} holds {held.dtype} of shape {held.shape}, and there are {len(subject)} "
+            "subjects",
+            "a matrix (N, N) has N of them, one of (P, G) has those of its rows, then its columns",
+        )
+    taken: NDArray[Any] = np.ones(held.shape, np.bool_)
+    if square:
+        once = np.array_equal(held, held.T, equal_nan=True)
+        taken = np.triu(taken, 1) if once else ~np.eye(len(held), dtype=np.bool_)
+    left, right = np.nonzero(taken)
+    score = _checked(held[left, right], distance, allow_failures, path.name, range(len(left)))
+    right = right if square else right + held.shape[0]
+    genuine = (subject[left] == subject[right]) & (subject[left] >= 0)
+    return ScoreList(score, genuine, pairs=PairSet(left, right, genuine), subject=subject)
+
+
+def read_labels(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
+    """Read a label per line, or an array of them, .npy: (P,) bool."""
+    path = as_path(path)
+    if path.suffix.lower() == ".npy":
+        return labels_of([str(x) for x in readers.read_npy(path)[0].ravel()], path.name)
+    lines = [line for line in lines_of(read_text(path)) if line]
+    return labels_of(lines, path.name)
+
+
+def labels_of(cells: Sequence[str], source: str) -> NDArray[np.bool_]:
+    """Read labels of one kind, see `tables`: (P,) bool."""
+    held = tables.read("\n".join(cells), source, [("label",)], ("label",))
+    return np.array(held.columns["label"], np.bool_)
+
+
+def _claims(held: ReadTable) -> Claims:
     """Give people, models and probes numbers from 0, as they appear."""
-    claimed, *model, real, probe = columns
+    claimed, real, probe = (held.columns[role] for role in ("claimed", "real", "probe"))
+    model = [held.columns[role] for role in ("model",) if role in held.columns]
     people = {name: n for n, name in enumerate(dict.fromkeys([*claimed, *real]))}
     models = list(zip(claimed, *model, strict=True))
     probes = list(zip(real, probe, strict=True))
@@ -112,11 +250,3 @@ def _claims(columns: Sequence[Sequence[str]]) -> Claims:
 def _by_appearance(names: Sequence[tuple[str, ...]]) -> NDArray[np.int64]:
     number = {name: n for n, name in enumerate(dict.fromkeys(names))}
     return np.array([number[name] for name in names], np.int64)
-
-
-def _number(text: str) -> float:
-    """Read a decimal number; NaN for what is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")

@@ -1,0 +1,88 @@
+"""Names of columns: what the header of a table says that each column holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from evalkit.keys import IMAGES
+
+MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})  # no number, case folded
+INDEX = ("", "unnamed0", "index", "id", "idx", "pair", "pairid", "no")  # columns that number rows
+# What headers call a role, as `word` spells them; the two images of a pair: `_sides`.
+_NAMES = {
+    "label": "label labels same issame issameperson sameperson match ismatch matched genuine mated "
+    "isgenuine y ytrue target gt groundtruth truth actual actualissame class similar pairlabel",
+    "fold": "fold folds foldid split splits splitid splitnumber splitno set cv",
+    "score": "score scores similarity sim simscore similarityscore cosine cossim cosinesimilarity "
+    "matchscore distance dist cosinedistance euclidean euclideandistance probability prob "
+    "confidence pred prediction predictions yscore yhat",
+    "claimed": "claimed claimedid clientid",
+    "real": "real realid trueid",
+    "model": "model modelid templateid",
+    "probe": "probe probeid probelabel testlabel",
+}
+_ROLE = {name: role for role, names in _NAMES.items() for name in names.split()}
+_SIDES = (
+    *(("1", "2"), ("0", "1"), ("a", "b"), ("x", "y"), ("left", "right"), ("l", "r")),
+    *(("first", "second"), ("probe", "gallery"), ("probe", "reference"), ("query", "reference")),
+    *(("reference", "probe"), ("enroll", "verif"), ("enroll", "probe"), ("source", "target")),
+)
+_SIDE = re.compile(
+    "(image|img|im|face|photo|picture|pic|sample|template|templ|video|input|person)?"
+    "(path|file|filename|filepath|name|key|id|url|no|number)?s?|p|f"
+)
+_NAME = re.compile(r"[^\W\d][^/\\]*\Z")
+
+
+def is_header(fields: Sequence[str]) -> bool:
+    """Whether a first line names columns: words, none of them a path, or numbers from 0 on."""
+    numbered = [str(n) for n in range(len(fields))]
+    if fields == numbered or fields == ["", *numbered[:-1]]:
+        return True
+    named = [field for field in fields if field]
+    return bool(named) and all(
+        _NAME.match(f) and not f.lower().endswith(IMAGES) and f.lower() not in MISSING
+        for f in named
+    )
+
+
+def roles_of(head: Sequence[str], second: Sequence[str], wanted: set[str]) -> tuple[str, ...]:
+    """Roles that the names of a header say; "-" for the others."""
+    words = [word(name) for name in head]
+    roles = [_ROLE.get(word, "-") for word in words]
+    roles = [role if role in wanted and roles.count(role) == 1 else "-" for role in roles]
+    if "left" in wanted and (found := _sides(words, second)) is not None:
+        roles[found[0]], roles[found[1]] = "left", "right"
+    return tuple(roles)
+
+
+def _sides(words: Sequence[str], second: Sequence[str]) -> tuple[int, int] | None:
+    """Columns of the two images of a pair: "img1" and "img2", "left_path" and "right_path".
+
+    Of several those whose cells look like paths; None where that leaves not one pair.
+    """
+    found: list[tuple[int, int]] = []
+    for one, two in _SIDES:
+        for i, word in enumerate(words):
+            for stem, other in (
+                (word.removesuffix(one), word.removesuffix(one) + two),
+                (word.removeprefix(one), two + word.removeprefix(one)),
+            ):
+                if stem != word and _SIDE.fullmatch(stem) and other in words:
+                    found.append((i, words.index(other)))
+    found = list(dict.fromkeys(found))
+    paths = [p for p in found if all(_is_path(second[c]) for c in p if c < len(second))]
+    chosen = paths or found
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def _is_path(cell: str) -> bool:
+    return "/" in cell or "\\" in cell or cell.lower().endswith(IMAGES)
+
+
+def word(text: str) -> str:
+    """Spell a name or a label without case, blanks and signs; a number as it is."""
+    if re.fullmatch(r"[+-]?[\d.]+", text):
+        return text
+    return re.sub(r"[\W_]+", "", text.casefold())

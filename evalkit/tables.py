@@ -1,0 +1,319 @@
+"""Tables in text: what parts their columns, whether they have a header, what each column holds.
+
+A layout is a row of roles, such as `("left", "right", "label")`; a role is what every cell of its
+column must be.  The separators are tried in turn, and of each the names of a header, then the
+layouts; what fits every line is taken.  Nothing is skipped and nothing guessed: where none fits,
+the error names the first line that is not as the lines before it, and where two columns could be
+the labels both are named.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evalkit.errors import DataError
+from evalkit.files import BLANKS, lines_of, words_of
+from evalkit.keys import IMAGES
+from evalkit.table_headers import INDEX, MISSING, is_header, roles_of, word
+
+Roles = tuple[str, ...]
+_HEAD = 1000  # lines that tell which readings are worth trying on all
+_SEPARATORS = ("\t", ";", ",", " ", "after an image")
+_AFTER_IMAGE = re.compile(rf"({'|'.join(map(re.escape, IMAGES))})[{BLANKS}]+", re.IGNORECASE)
+# What labels say, genuine and impostor, each kind of them as `word` spells them.
+_LABELS = tuple(
+    {**dict.fromkeys(yes.split(), True), **dict.fromkeys(no.split(), False)}
+    for yes, no in (
+        ("1 +1 1.0", "0 -1 0.0 -1.0"),
+        ("true t", "false f"),
+        ("yes y", "no n"),
+        ("same sameperson", "different diff differ notsame"),
+        (
+            "genuine gen mated mate match matched target client positive pos",
+            "impostor imposter imp nonmated nonmate nonmatch mismatch unmatched nontarget negative "
+            "neg",
+        ),
+    )
+)
+_SHOWN = {"left": "path", "right": "path", "label": "0|1", "-": "..."}
+
+Lines = Sequence[tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTable:
+    """Columns by role, in the order of the file, and how it was read.
+
+    columns : of a label True = genuine, of a fold int, of a score float (NaN where it is missing),
+    else text.  line : the number of each row's line.  layout : the role of every column, "-" for
+    one that was left out.  told : its header and what was left out, "" where there is neither.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    line: Sequence[int]
+    layout: Roles
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One way to read lines: what parts them, a role per column, and the header, if any."""
+
+    separator: str
+    layout: Roles
+    header: Sequence[str] | None
+    numbers_name: bool
+
+    def read(self, lines: Lines) -> tuple[int, ReadTable]:
+        """Read the lines up to the first that does not fit; also how many those are."""
+        width, data = len(self.layout), lines[self.header is not None :]
+        roles = [(c, role) for c, role in enumerate(self.layout) if role != "-"]
+        columns: dict[str, list[Any]] = {role: [] for _, role in roles}
+        values = [(c, columns[role], _value(role, self.numbers_name)) for c, role in roles]
+        count = 0
+        for _, line in data:
+            fields = _parted(line, self.separator, width)
+            try:
+                if len(fields) != width:
+                    break
+                row = [value(fields[c]) for c, _, value in values]
+            except ValueError:
+                break
+            for (_, column, _), cell in zip(values, row, strict=True):
+                column.append(cell)
+            count += 1
+        return count, ReadTable(columns, [n for n, _ in data[:count]], self.layout, self._told())
+
+    def _told(self) -> str:
+        head = self.header or [""] * len(self.layout)
+        names = [name or f"column {c}" for c, name in enumerate(head, start=1)]
+        left_out = [n for n, role in zip(names, self.layout, strict=True) if role == "-"]
+        told = [f"header {', '.join(self.header)}"] if self.header else []
+        told += [f"left out: {', '.join(left_out)}"] if left_out else []
+        return "; ".join(told)
+
+
+def read(
+    text: str,
+    source: str,
+    layouts: Sequence[Roles],
+    required: Roles,
+    optional: Roles = (),
+    *,
+    columns: Mapping[str, str] | None = None,
+    numbers_name: bool = False,
+    accept: Callable[[ReadTable], bool] | None = None,
+) -> ReadTable:
+    """Read a table in one of the layouts, or with a header that names the required columns.
+
+    columns : role -> number of a column from 1, or its name, as the user says; instead of layouts.
+    numbers_name : an image may be called by a number alone, also where no header says so.
+    accept : what else must hold of a table.
+    DataError that quotes the first wrong line, or says among which columns it cannot choose.
+    """
+    lines = [(number, line) for number, line in enumerate(lines_of(text), 1) if line]
+    if not lines:
+        raise DataError(f"{source} is empty", f"expected lines of {_spelled(layouts)}")
+    wanted = {*required, *optional}
+    best, found, found_by = (0, None), list[ReadTable](), ""
+    for reading in _readings(lines, layouts, required, wanted, columns, numbers_name):
+        if found and (found_by != reading.separator or reading.header is not None):
+            break
+        count, table = reading.read(lines[:_HEAD])
+        headers = int(reading.header is not None)
+        if count + headers == min(len(lines), _HEAD) < len(lines):
+            count, table = reading.read(lines)
+        if count and count + headers == len(lines):
+            if accept is None or accept(table):
+                found.append(table)
+                found_by = reading.separator
+        elif best[1] is None or count > best[0]:
+            best = (count, reading)  # type: ignore[assignment]
+    if not found:
+        raise _refusal(lines, *best, source, layouts, required)
+    _refuse_two_labels(found, source)
+    return found[0]
+
+
+def _readings(
+    lines: Lines,
+    layouts: Sequence[Roles],
+    required: Roles,
+    wanted: set[str],
+    columns: Mapping[str, str] | None,
+    numbers_name: bool,
+) -> Iterator[_Reading]:
+    """Yield what may be tried on the lines, the likeliest first."""
+    for separator in _SEPARATORS:
+        head = _parted(lines[0][1], separator, 1)
+        if len(head) == 1 and all(len(layout) > 1 for layout in layouts):
+            continue
+        if columns is not None:
+            layout, by_name = _chosen(head, columns)
+            if layout is not None and not by_name:
+                yield _Reading(separator, layout, None, True)
+            if layout is not None:
+                yield _Reading(separator, layout, head, True)
+            continue
+        second = _parted(lines[1][1], separator, len(head)) if len(lines) > 1 else []
+        named = roles_of(head, second, wanted)
+        if {*required} <= {*named} and len(head) > 1:
+            yield _Reading(separator, named, head, True)
+        has_header = is_header(head)
+        index = has_header and word(head[0]) in INDEX and second[:1] and second[0].isdecimal()
+        counted = head[0] in ("", "0") and has_header and any("." in cell for cell in second)
+        for layout in layouts:
+            if len(layout) == len(head):
+                if not counted:
+                    yield _Reading(separator, layout, None, numbers_name)
+                if has_header:
+                    yield _Reading(separator, layout, head, numbers_name)
+            if index and len(layout) + 1 == len(head):
+                yield _Reading(separator, ("-", *layout), head, numbers_name)
+
+
+def _parted(line: str, separator: str, width: int) -> list[str]:
+    """Part a line; empty cells at its end that are more than `width` are no cells."""
+    if separator == "after an image":
+        fields = _AFTER_IMAGE.sub("\\1\t", line).split("\t")
+    elif '"' in line:
+        fields = _unquoted(line, separator)
+    else:
+        fields = words_of(line) if separator == " " else line.split(separator)
+    while len(fields) > width and not fields[-1].strip(BLANKS):
+        fields.pop()
+    return [field.strip(BLANKS) for field in fields]
+
+
+def _unquoted(line: str, separator: str) -> list[str]:
+    line = line.replace("\t", " ") if separator == " " else line
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [""])
+    except csv.Error:
+        return [line]
+
+
+def _chosen(head: Sequence[str], columns: Mapping[str, str]) -> tuple[Roles | None, bool]:
+    """Roles of the columns that the user chose, and whether one is called as the header does."""
+    roles, by_name = ["-"] * len(head), False
+    for role, name in columns.items():
+        if name in head:
+            roles[head.index(name)], by_name = role, True
+        elif name.isdecimal() and 0 < int(name) <= len(head):
+            roles[int(name) - 1] = role
+        else:
+            return None, False
+    return tuple(roles), by_name
+
+
+def _value(role: str, numbers_name: bool) -> Callable[[str], Any]:
+    """Give what reads a cell of this role; ValueError for one that cannot stand there."""
+    if role == "label":
+        return _label_reader()
+    if role == "fold":
+        return _fold
+    if role == "score":
+        return number
+    return _name if numbers_name or role not in ("left", "right") else _name_of_image
+
+
+def _label_reader() -> Callable[[str], bool]:
+    """Read labels of one kind: that of the first."""
+    kind: dict[str, bool] = {}
+    seen: dict[str, bool] = {}
+
+    def label(cell: str) -> bool:
+        if cell not in seen:
+            said = word(cell)
+            if not kind:
+                kind.update(next((k for k in _LABELS if said in k), {}))
+            if said not in kind:
+                raise ValueError("no label, or one of another kind than the first")
+            seen[cell] = kind[said]
+        return seen[cell]
+
+    return label
+
+
+def _fold(cell: str) -> int:
+    if not (cell.isascii() and cell.isdecimal() and len(cell) < 5):
+        raise ValueError("expected a fold from 0 to 9999")
+    return int(cell)
+
+
+def _name(cell: str) -> str:
+    if not cell:
+        raise ValueError("no name")
+    return sys.intern(cell)
+
+
+def _name_of_image(cell: str) -> str:
+    if is_number(cell):
+        raise ValueError("a number may be anything")
+    return _name(cell)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a decimal number, infinity or NaN."""
+    try:
+        number(text)
+    except ValueError:
+        return False
+    return bool(text)
+
+
+def number(text: str) -> float:
+    """Read a number, NaN where it is missing; ValueError for all else."""
+    if text.lower() in MISSING:
+        return math.nan
+    if "_" in text:
+        raise ValueError("no number")
+    return float(text)
+
+
+def _refuse_two_labels(found: Sequence[ReadTable], source: str) -> None:
+    """Raise DataError where other columns could as well be the labels, as folds of 0 and 1."""
+    places = {t.layout.index("label"): t for t in found if "label" in t.layout}
+    if len(places) > 1:
+        one, other = list(places)[:2]
+        raise DataError(
+            f"{source} has labels in column {one + 1}, or in column {other + 1}: "
+            f"{_spelled([t.layout for t in places.values()])}",
+            f"say which: --columns label={one + 1}, and the others",
+        )
+
+
+def _refusal(
+    lines: Lines,
+    count: int,
+    reading: _Reading | None,
+    source: str,
+    layouts: Sequence[Roles],
+    required: Roles,
+) -> DataError:
+    if reading is not None and (count or len(layouts) == 1):
+        at, line = lines[min((reading.header is not None) + count, len(lines) - 1)]
+        return wrong_line(source, at, _spelled([reading.layout]), line)
+    (at, line), options = lines[0], " ".join(f"--columns {role}=COLUMN" for role in required)
+    expected = _spelled(layouts) or "columns " + " ".join(required)
+    return DataError(
+        wrong_line(source, at, expected, line).message,
+        f"say which columns these are, by name or number: {options}",
+    )
+
+
+def _spelled(layouts: Iterable[Roles]) -> str:
+    """Spell layouts for an error: 'path path 0|1' or 'path path 0|1 fold'."""
+    return " or ".join(f"'{' '.join(_SHOWN.get(r, r) for r in roles)}'" for roles in layouts)
+
+
+def wrong_line(source: str, number: int, expected: str, line: str) -> DataError:
+    """Return the error for a line that does not read as it should: where, what, and the line."""
+    shown = line if len(line) <= 100 else line[:100] + "..."
+    return DataError(f"{source} line {number}: expected {expected}, got {shown!r}")
