@@ -108,16 +108,16 @@ def test_a_recipe_fuses_as_its_system_does(
 
 
 @pytest.mark.parametrize("command", [trillion, ijb, blufr])
-def test_a_recipe_that_learns_is_refused_where_there_are_no_folds(
+def test_a_recipe_for_lists_of_pairs_is_refused_where_there_are_none(
     here: Path, capsys: pytest.CaptureFixture[str], command: Command
 ) -> None:
     for name, recipe in RECIPES.items():
-        if recipe.learned:
+        if recipe.unfit:
             capsys.readouterr()
             assert run([*command("two"), "--recipe", name]) == 2
             said = capsys.readouterr()
-            assert f"recipe {name!r} learns on training folds, and here are none" in said.err
-            assert "without go: softmax, facenet, l-softmax" in said.err and not said.out
+            assert f"recipe {name!r} {recipe.unfit}" in said.err
+            assert "here go: softmax, facenet, l-softmax" in said.err and not said.out
     assert run([*command("first"), "--recipe", "insightface"]) == 3
     assert "needs the mirrored view" in capsys.readouterr().err
     told(capsys, [*command("first"), "--recipe", "insightface", "--flip", "none"])

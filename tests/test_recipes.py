@@ -106,6 +106,11 @@ def twin(name: str, x: NDArray[np.float32], pairs: PairSet, who: NDArray[np.int6
     if name in ("softmax", "l-softmax", "center-invariant", "coco", "lightcnn"):
         c = cosines(views[left, 0], views[right, 0])
         return by_folds(lambda _: c, pairs, middle, np.greater_equal)
+    if name == "euclidean":
+        d = np.array(
+            [np.linalg.norm(u - v) for u, v in zip(views[left, 0], views[right, 0], strict=True)]
+        )
+        return by_folds(lambda _: -(d**2), pairs, middle, np.greater_equal)
     f = np.hstack([views[:, 0], views[:, 1]])
 
     def centred(k: int) -> Floats:
@@ -153,6 +158,26 @@ def test_each_recipe_is_its_script(name: str) -> None:
         assert recipes.figure(recipe, x, pairs, who).value == 1 - eer
     else:
         assert recipes.figure(recipe, x, pairs, who).folds == got.metrics["accuracy"].folds
+
+
+def test_euclidean_is_the_distance_and_on_unit_vectors_ranks_as_the_cosine() -> None:
+    x, pairs, who = drawn()
+    one = x[:, 0]
+    scores = recipes.scored(RECIPES["euclidean"], one, pairs).score
+    for score, a, b in zip(scores, pairs.left, pairs.right, strict=True):
+        plain = sum((float(u) - float(v)) ** 2 for u, v in zip(one[a], one[b], strict=True))
+        assert score == pytest.approx(-plain, rel=1e-12)
+    lengths = np.random.default_rng(0).uniform(0.5, 2, len(one)).astype(np.float32)[:, None]
+    cosine, distance = (
+        verification.evaluate(unit(one).astype(np.float32), pairs, who, recipe=recipe).metrics
+        for recipe in (None, RECIPES["euclidean"])
+    )
+    assert {n: m.value for n, m in cosine.items()} == {n: m.value for n, m in distance.items()}
+    longer = recipes.scored(RECIPES["euclidean"], one * lengths, pairs).score
+    assert (np.argsort(longer) != np.argsort(scores)).any()
+    for refused in (RECIPES["euclidean"], RECIPES["sphereface"]):
+        with pytest.raises(ProtocolError, match="here"):
+            recipes.without_folds(refused, one)
 
 
 @given(
@@ -240,7 +265,7 @@ def test_a_recipe_that_learns_needs_folds() -> None:
     x, pairs, who = drawn()
     with pytest.raises(ProtocolError, match="'sphereface' learns on training folds"):
         recipes.scored(RECIPES["sphereface"], x, replace(pairs, fold=None), who)
-    with pytest.raises(ProtocolError, match="this protocol has none"):
+    with pytest.raises(ProtocolError, match="and here are none"):
         recipes.without_folds(RECIPES["sphereface"], x)
     with pytest.raises(ProtocolError, match="needs the mirrored view"):
         verification.evaluate(x[:, 0], pairs, who, recipe=RECIPES["insightface"])

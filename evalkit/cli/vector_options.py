@@ -192,17 +192,15 @@ def recipe_option(*more: str) -> Callable[..., Any]:
 def scoring(name: str | None, flip: Flip, *, folds: bool = False) -> Recipe:
     """Return the named recipe, its fusion replaced by --flip where that is given; or the plain way.
 
-    UsageError for one that has to learn where there are no folds.
+    folds : whether pairs of a list are compared.  UsageError for a recipe that needs those.
     """
     if name == ALL:
         return Recipe(fusion="sum")
     if name is None:
         return Recipe(fusion=flip)
-    if RECIPES[name].learned and not folds:
-        able = ", ".join(n for n, r in RECIPES.items() if not r.learned)
-        raise click.UsageError(
-            f"recipe {name!r} learns on training folds, and here are none; without go: {able}"
-        )
+    if (why := RECIPES[name].unfit) and not folds:
+        able = ", ".join(n for n, r in RECIPES.items() if not r.unfit)
+        raise click.UsageError(f"recipe {name!r} {why}; here go: {able}")
     return replace(RECIPES[name], fusion=flip) if flip_given() else RECIPES[name]
 
 

@@ -73,11 +73,11 @@ def fused(recipe: Recipe, features: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def without_folds(recipe: Recipe, features: NDArray[Any]) -> NDArray[np.float32]:
-    """Vectors for a protocol without folds; ProtocolError for a recipe that has to learn."""
-    if recipe.learned:
+    """Vectors for a protocol without folds; ProtocolError for a recipe that is `unfit` for it."""
+    if recipe.unfit:
         raise ProtocolError(
-            f"recipe {recipe.name!r} learns on training folds, and this protocol has none",
-            "without folds go: " + ", ".join(n for n, r in RECIPES.items() if not r.learned),
+            f"recipe {recipe.name!r} {recipe.unfit}",
+            "here go: " + ", ".join(n for n, r in RECIPES.items() if not r.unfit),
         )
     return fused(recipe, features)
 

@@ -24,6 +24,13 @@ RECIPES: dict[str, Recipe] = {
             recalled="cosine, as the later papers score it",
         ),
         Recipe(
+            name="euclidean",
+            unit_length=False,
+            score="-l2^2",
+            source="the distance of vectors as they are, by which dlib and face_recognition decide",
+            recalled="squared, which ranks pairs alike; the exact threshold is evalkit's",
+        ),
+        Recipe(
             name="deepid2",
             **_DEEPID,  # type: ignore[arg-type]
             dimensions=180,

@@ -52,6 +52,15 @@ class Recipe:
         return self.centring != "none" or self.projection != "none"
 
     @property
+    def unfit(self) -> str:
+        """Why it does not go where all pairs of unit vectors are compared; "" where it does."""
+        if self.learned:
+            return "learns on training folds, and here are none"
+        if not self.unit_length and not self.unit_views:
+            return "counts the lengths of vectors, and here they are of unit length"
+        return ""
+
+    @property
     def rule(self) -> ThresholdRule:
         """The function that chooses the threshold on the training folds."""
         return (
