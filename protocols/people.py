@@ -8,6 +8,7 @@ the false alarms being searches with people who are not enrolled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from evalkit.protocols.metrics import (
     false_accepts_allowed,
     rank_within,
     rate_texts,
+    search_errors_at,
     tpr_estimate,
 )
 from evalkit.protocols.metrics.curves import METRICS
@@ -78,7 +80,8 @@ def evaluate(
     are not enrolled; tpir@fpir=x with unknowns.  A failed row (not finite) lowers each and never
     raises FAR.  Beyond 2,000,000 impostor pairs, AUC and EER are of 500,000 of them at random, as
     their notes say.  Intervals are by subject.
-    threshold : one or several, chosen elsewhere: adds FMR and FNMR there.
+    threshold : one or several, chosen elsewhere: adds FMR and FNMR there, and with unknowns FPIR,
+    FNIR and TPIR.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together, or no subject has two images.
     """
@@ -93,9 +96,9 @@ def evaluate(
     chosen = _enrolled(subject, stranger, enrolled, keys)
     found = _search(x, subject, stranger, chosen, template, engine)
     pairs, outcomes = _verified(x[known], who, fars, engine)
-    measured = with_subject_means(pairs, outcomes) | found.metrics()
-    outcomes = found.kept(outcomes, subject, known)
     given = given_thresholds(threshold)
+    measured = with_subject_means(pairs, outcomes) | found.metrics(given)
+    outcomes = found.kept(outcomes, subject, known)
     counts = false_accepts(given, x[known], who, engine=engine)
     measured |= errors_of_sets(given, counts, outcomes)
     if keys is not None and len(keys) == len(x):
@@ -165,12 +168,14 @@ class _Searches:
     stranger: Ints
     best: Floats
 
-    def metrics(self) -> dict[str, Estimate]:
-        """Rank-k, and TPIR@FPIR where there are unknowns."""
+    def metrics(self, thresholds: Sequence[float] = ()) -> dict[str, Estimate]:
+        """Rank-k, and TPIR@FPIR and the errors at thresholds where there are unknowns."""
         found = {f"rank-{k}": rank_within(self.rank, k) for k in RANKS}
         if len(self.stranger):
             for x in FPIRS:
                 found[f"tpir@fpir={x}"] = dir_at_fpir(self.mate, self.rank, self.best, x)
+            for t in thresholds:
+                found |= search_errors_at(self.mate, self.rank, self.best, t)
         return found
 
     def kept(self, outcomes: SetOutcomes, subject: Ints, known: Ints) -> SetOutcomes:

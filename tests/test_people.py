@@ -54,6 +54,10 @@ def brute_force(
         found[f"rank-{k}"] = float(np.mean(np.array(ranks) <= k))
     if strangers:
         found["tpir@fpir=1e-1"] = dir_at_fpir(mates, ranks, strangers, "1e-1").value
+        first = [r == 1 and m >= 0.6 for r, m in zip(ranks, mates, strict=True)]
+        found["tpir@threshold=0.6"] = sum(first) / len(first)
+        found["fnir@threshold=0.6"] = 1 - sum(first) / len(first)
+        found["fpir@threshold=0.6"] = sum(s >= 0.6 for s in strangers) / len(strangers)
     return found
 
 
@@ -66,11 +70,11 @@ def test_equals_the_brute_force(seed: int, several: bool) -> None:
     enrolled = np.isin(np.arange(len(x)), first) & ~unknown
     if several:
         enrolled |= (np.arange(len(x)) % 3 == 0) & ~unknown
-        report = people.evaluate(x, subject, unknown=unknown, enrolled=enrolled)
+        report = people.evaluate(x, subject, unknown=unknown, enrolled=enrolled, threshold=0.6)
     else:
-        report = people.evaluate(x, subject, unknown=unknown)
+        report = people.evaluate(x, subject, unknown=unknown, threshold=0.6)
     expected = brute_force(x, subject, unknown, enrolled)
-    assert len(expected) == 6
+    assert len(expected) == 9 and 0 < expected["fpir@threshold=0.6"] < 1
     for name, value in expected.items():
         assert report[name].value == pytest.approx(value, abs=1e-12), name
         assert report[name].low <= report[name].value <= report[name].high
