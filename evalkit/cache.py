@@ -14,6 +14,7 @@ from evalkit.locks import is_taken
 from evalkit.vectors.store import FeatureStore
 
 STAMPS = "stamps"
+SPECS = "specs"
 _FEATURES = "features"
 
 
@@ -70,10 +71,11 @@ def clear(*, keep: int = 0, unused_s: float = 0.0, spare: Path | None = None) ->
     return gone
 
 
-def clear_stamps() -> None:
-    """Forget what is known of image files, so that every one is read again."""
-    for path in (cache_folder() / STAMPS).glob("*.npz"):
-        path.unlink(missing_ok=True)
+def clear_known() -> None:
+    """Forget image files, so that every one is read again, and input specs found by trial."""
+    for pattern in (f"{STAMPS}/*.npz", f"{SPECS}/*.json"):
+        for path in cache_folder().glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def touch(path: Path) -> None:

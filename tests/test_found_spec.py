@@ -93,6 +93,9 @@ def test_view_1_goes_before_the_people_at_hand() -> None:
     manifest = Manifest(source.keys, subjects_of(source.keys))
     view_1 = development.choose(source, manifest, 100)
     assert view_1.of == "LFW's View 1" and len(view_1.keys) == 200
+    assert str(view_1).endswith("LFW's View 1 (200 of these 200 images are measured too)")
+    other = Manifest(("lfw/Nobody/Nobody_0001.jpg",), np.zeros(1, np.int32))
+    assert str(development.choose(source, other, 100)).endswith(" 100 people, LFW's View 1")
     assert len({lfw.subject(key) for key in view_1.keys}) == 100
     genuine = {frozenset(p) for p in zip(listed.left, listed.right, strict=True)}
     pairs = zip(view_1.keys[::2], view_1.keys[1::2], strict=True)
@@ -129,6 +132,11 @@ def at(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
+
+
 def verify(at: Path, *more: str) -> list[str]:
     given = ["--data", str(at / "faces"), "--json", str(at / "r.json")]
     return ["verify", str(at / "pairs.txt"), "--model", str(at / "m.onnx"), *given, *more]
@@ -149,6 +157,34 @@ def test_a_bare_model_is_measured_as_if_its_spec_were_declared(
     declared = json.loads((at / "r.json").read_text())
     assert declared["metrics"] == bare["metrics"]
     assert declared["provenance"]["input spec"] == bare["provenance"]["input spec"]
+
+
+def test_a_found_spec_is_remembered_for_this_model_and_these_images(
+    at: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = ["--out", str(at / "kept.json")]
+
+    def line() -> str:
+        assert run([*verify(at)[:-2], *kept]) == 0
+        return next(x for x in capsys.readouterr().err.splitlines() if x.startswith("input spec "))
+
+    first = line()
+    again = line()
+    assert again == first.replace("input spec ", "input spec found earlier, ")
+    report = json.loads((at / "kept.json").read_text())
+    assert report["provenance"]["cache"].endswith("embedded; input spec found earlier")
+    assert report["provenance"]["spec"] == first.removeprefix("input spec ")
+    (place,) = (at / "cache" / "specs").iterdir()
+    place.write_text('{"spec": {"size": [8]}}')
+    assert line() == first
+    image = at / "faces" / "P00" / "0.png"
+    Image.fromarray(faces()[2]).save(image)  # other pixels under the same name
+    assert "found earlier" not in line()
+    with (at / "m.onnx").open("ab") as f:
+        f.write(b"\x32\x01x")  # a model version's text: another file, the same network
+    assert "found earlier" not in line()
+    assert run(["cache", "clear"]) == 0 and not [*(at / "cache" / "specs").iterdir()]
+    assert "found earlier" not in line()
 
 
 def test_a_bare_model_that_separates_nobody_is_one_line(

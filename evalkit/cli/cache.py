@@ -49,11 +49,11 @@ def clear(keep: int, unused: float) -> None:
     """Delete feature files from the cache, those unused longest first.
 
     A file that a command is writing stays. Without options what is known of images goes too, and
-    every one is read again.
+    every one is read again; so do the input specs that were found by trial.
     """
     gone = cache.clear(keep=keep, unused_s=86400 * unused)
     if not keep and not unused:
-        cache.clear_stamps()
+        cache.clear_known()
     freed = sum(entry.size for entry in gone)
     show(f"{len(gone):,} feature files deleted, {_size(freed)}")
 

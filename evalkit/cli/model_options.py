@@ -92,7 +92,7 @@ class ModelChoice:
 class EmbeddingChoice:
     """A model, its images, and how these are fed to it.
 
-    found : how its input spec was found, where nothing declares one.
+    found : how its input spec was found, where nothing declares one.  recalled : by an earlier run.
     """
 
     model: ModelChoice
@@ -102,6 +102,7 @@ class EmbeddingChoice:
     verify: bool
     cache_size: int | None
     found: str = ""
+    recalled: bool = False
 
     def embed(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit import adapters
+from evalkit import __version__, adapters
 from evalkit.adapters import calling, presets
 from evalkit.adapters.onnx import declared as of_onnx
+from evalkit.adapters.onnx.digest import digest as of_onnx_files
 from evalkit.cli.output import bar
 from evalkit.cli.terminal import say
 from evalkit.embedding import development, found_spec
 from evalkit.embedding.input_check import Faces, SpecTrial
 from evalkit.errors import DataError, IdleInputError, ModelError, UndeclaredInputError
+from evalkit.identity import file_digest
 from evalkit.images import ImageSource
 from evalkit.images.landmarks import Landmarks
 from evalkit.types import InputSpec, Manifest
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from evalkit.cli.model_options import EmbeddingChoice, ModelChoice
 
 PEOPLE = 100
+_ANYWHERE = ("device", "allow_cpu", "compile")  # options that change no vector beyond rounding
 _FEW = 8  # images by which it is seen whether an adapter heeds its spec
 
 
@@ -56,11 +60,41 @@ def by_trial(
             f"nothing says what {Path(model).name} wants to be fed, and to try it {e.message}",
             f"add --preset {'|'.join(presets.PRESETS)}, or {e.hint.removeprefix('give ')}",
         ) from e
-    trials = tried(choice, source, sample, of_set)
-    found = found_spec.best(trials, Path(model).name, str(sample))
-    say(f"input spec {found.told}", f"declare it: {presets.options(found.spec)}")
+    key = _key(choice, source, sample, of_set)
+    earlier = found_spec.recall(key) if key else None
+    found = earlier
+    if found is None:
+        trials = tried(choice, source, sample, of_set)
+        found = found_spec.best(trials, Path(model).name, str(sample))
+        if key:
+            found_spec.remember(key, found)
+    when = "found earlier, " if earlier else ""
+    say(f"input spec {when}{found.told}", f"declare it: {presets.options(found.spec)}")
     declared = with_spec(choice.model, found.spec)
-    return declared.load(), replace(choice, model=declared, found=found.told)
+    adapter = declared.load()
+    return adapter, replace(choice, model=declared, found=found.told, recalled=earlier is not None)
+
+
+def _key(
+    choice: EmbeddingChoice,
+    source: ImageSource,
+    sample: development.Development,
+    of_set: Landmarks | None,
+) -> str:
+    """Name all that a trial depends on, as a hex digest; empty for a model that is no file."""
+    model, options = Path(str(choice.model.model)), choice.model.options
+    if not model.is_file():
+        return ""
+    digest = of_onnx_files(model) if model.suffix.lower() in presets.ONNX_FILES else ""
+    fitted = choice.images.fitted(source.select(sample.keys), presets.PRESETS["arcface"], of_set)
+    parts = [
+        __version__,
+        digest or file_digest(model),
+        str(sorted((name, value) for name, value in options.items() if name not in _ANYWHERE)),
+        fitted.identity,
+        *(fitted.digest(row).hex() for row in range(len(fitted.keys))),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def chosen(

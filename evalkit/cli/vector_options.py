@@ -114,6 +114,9 @@ class VectorSource:
         made = matching.embedded(store, manifest, adapter.spec.crop)
         if choice.found:
             taken["spec"] = choice.found
+        if choice.recalled:
+            vectors = made.provenance.get(matching.CACHE, "")
+            taken[matching.CACHE] = "; ".join(filter(None, [vectors, "input spec found earlier"]))
         marks = choice.images.landmarks
         if marks is not None:
             taken["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"

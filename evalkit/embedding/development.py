@@ -13,6 +13,7 @@ from evalkit.keys import canonical
 from evalkit.types import InputSpec, Manifest
 
 FEWEST = 20  # people; with fewer hardly any two specs can be told apart
+_VIEW_1 = "LFW's View 1"
 WANTED = (
     f"two images or more of at least {FEWEST} people, a folder a person, or an InsightFace .bin"
 )
@@ -23,14 +24,18 @@ class Development:
     """Images of P people.
 
     keys : 2 P names; those at 2 i and 2 i + 1 show one person.  of : which images these are.
+    measured : those of them that, meant for choosing a model, are to be measured too.
     """
 
     keys: tuple[str, ...]
     of: str
+    measured: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         n = len(self.keys) // 2
-        return f"{n} genuine and {2 * n * (n - 1):,} impostor pairs of {n} people, {self.of}"
+        text = f"{n} genuine and {2 * n * (n - 1):,} impostor pairs of {n} people, {self.of}"
+        both = sum(key in self.measured for key in self.keys)
+        return text + f" ({both:,} of these {2 * n:,} images are measured too)" * bool(both)
 
 
 def choose(source: ImageSource, manifest: Manifest, people: int) -> Development:
@@ -40,13 +45,15 @@ def choose(source: ImageSource, manifest: Manifest, people: int) -> Development:
     chosen; else of the manifest's subjects, which are then the people that are measured.
     DataError where there are two images of fewer than `FEWEST`.
     """
-    found, of = _view_1(source), "LFW's View 1"
+    found, of = _view_1(source), _VIEW_1
     if len(found) < FEWEST:
         found, of = _subjects(manifest), "of the images at hand"
     if len(found) < FEWEST:
         raise DataError(f"there are two images of {len(found)} people", f"give {WANTED}")
     spread = np.linspace(0, len(found) - 1, min(people, len(found))).astype(int)
-    return Development(tuple(key for k in spread for key in found[k]), of)
+    keys = tuple(key for k in spread for key in found[k])
+    tested = {_tail(key) for key in manifest.keys} if of == _VIEW_1 else set()
+    return Development(keys, of, frozenset(key for key in keys if _tail(key) in tested))
 
 
 def readable(source: ImageSource, sample: Development) -> Development:
@@ -70,13 +77,18 @@ def readable(source: ImageSource, sample: Development) -> Development:
 
 def _view_1(source: ImageSource) -> list[tuple[str, str]]:
     """Find the first genuine pair of View 1 of each person, as far as its images are there."""
-    named = {"/".join(canonical(key).split("/")[-2:]): key for key in source.keys}
+    named = {_tail(key): key for key in source.keys}
     listed, found = lfw.development_pairs(), dict[str, tuple[str, str]]()
     for left, right, genuine in zip(listed.left, listed.right, listed.genuine, strict=True):
         a, b = named.get(canonical(left)), named.get(canonical(right))
         if genuine and a is not None and b is not None:
             found.setdefault(lfw.subject(left), (a, b))
     return list(found.values())
+
+
+def _tail(key: str) -> str:
+    """Spell an image of LFW as its lists do: person and image."""
+    return "/".join(canonical(key).split("/")[-2:])
 
 
 def _subjects(manifest: Manifest) -> list[tuple[str, str]]:

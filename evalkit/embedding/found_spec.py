@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Literal
 
 from evalkit.adapters import presets
+from evalkit.cache import SPECS
 from evalkit.embedding.input_check import (
     CROPS,
     SIZES,
@@ -18,6 +21,8 @@ from evalkit.embedding.input_check import (
     separates,
 )
 from evalkit.errors import DataError, ModelError
+from evalkit.files import cache_folder, whole_file
+from evalkit.strict_json import parsed
 from evalkit.types import InputSpec
 
 _FIRST = presets.PRESETS["arcface"]
@@ -31,12 +36,35 @@ _COLORS: tuple[Literal["rgb", "grey"], ...] = ("rgb", "grey")  # rgb is tried as
 class FoundSpec:
     """The best of the specs that were tried.
 
-    trials : all of them, best first.  told : which, its lead over the next, and on what images.
+    told : which, its lead over the next, and on what images.
     """
 
     spec: InputSpec
-    trials: Sequence[SpecTrial]
     told: str
+
+
+def recall(key: str) -> FoundSpec | None:
+    """Give what an earlier trial found under a key; None where there was none, or it is damaged."""
+    try:
+        held = parsed(_place(key).read_text(encoding="utf-8"))
+        return FoundSpec(presets.build(held["spec"]), str(held["told"]))
+    except (OSError, ValueError, KeyError, TypeError, ModelError):
+        return None
+
+
+def remember(key: str, found: FoundSpec) -> None:
+    """Keep in the cache what a trial found.
+
+    key : hex digest of all that it depends on, the model and the images as they are fed.
+    """
+    path = _place(key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as f:
+        f.write(json.dumps({"spec": asdict(found.spec), "told": found.told}).encode())
+
+
+def _place(key: str) -> Path:
+    return cache_folder() / SPECS / f"{key[:32]}.json"
 
 
 def try_specs(
@@ -95,4 +123,4 @@ def best(trials: Sequence[SpecTrial], model: str, on: str) -> FoundSpec:
     elif tried:
         told += f", {tried[0].behind:.2f} ± {tried[0].error:.2f} ahead of "
         told += presets.name(tried[0].spec)
-    return FoundSpec(first.spec, trials, f"{told}; {on}")
+    return FoundSpec(first.spec, f"{told}; {on}")
