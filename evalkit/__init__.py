@@ -14,8 +14,8 @@ from evalkit import moved as _moved
 if TYPE_CHECKING:  # the same names, for editors and type checkers
     from evalkit.adapters import load as load_model
     from evalkit.embedding.from_images import embed
+    from evalkit.evaluation import evaluate
     from evalkit.protocols import ijb, lfw, megaface, trillion, verification
-    from evalkit.run import evaluate
     from evalkit.types import Estimate, Manifest, PairSet, Report
     from evalkit.vectors.store import FeatureStore
     from evalkit.verdict.compare import compare
@@ -47,7 +47,7 @@ _HOMES = {
     "Report": "evalkit.types:Report",
     "compare": "evalkit.verdict.compare:compare",
     "embed": "evalkit.embedding.from_images:embed",
-    "evaluate": "evalkit.run:evaluate",
+    "evaluate": "evalkit.evaluation:evaluate",
     "gate": "evalkit.verdict.gate:check",
     "ijb": "evalkit.protocols.ijb",
     "lfw": "evalkit.protocols.lfw",

@@ -3,7 +3,7 @@
 >>> from evalkit import bench, load_model
 >>> model = load_model("model.onnx", preset="arcface")  # doctest: +SKIP
 >>> sets = bench.read_sets(["agedb_30.bin", "cfp_fp.bin", "FACES"])  # doctest: +SKIP
->>> {one.name: bench.measured(one, model) for one in sets}  # doctest: +SKIP
+>>> print(bench.evaluate(model, sets))  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -11,23 +11,35 @@ from __future__ import annotations
 import os
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evalkit import adapters, images, run
+from evalkit.adapters import answers
 from evalkit.datasets import bcolz, pair_list_layouts
+from evalkit.embedding import in_memory
+from evalkit.embedding.from_images import on_stderr
+from evalkit.embedding.in_memory import Share
+from evalkit.embedding.passes import READERS, FedModel
 from evalkit.errors import DataError
 from evalkit.files import as_path, read_text
 from evalkit.images import ImageSource
+from evalkit.images.kept import KeptImages
 from evalkit.keys import subjects_of
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.run import Compared
-from evalkit.types import Ints, Manifest, Report
+from evalkit.types import InputSpec, Ints, Manifest, Report
 from evalkit.vectors.matching import Vectors
+from evalkit.verdict import leaderboard_formats
+from evalkit.verdict.leaderboard import Leaderboard, headline, leaderboard
 
 LIST = "bench.toml"
+BATCH = 64  # images in a forward pass: of one size, so that every run gets the same bits
+ROOM = 4 << 30  # bytes of kept images
 _KEYS = ("path", "data", "format", "name")
 _LISTS_OF_PAIRS = ("Protocol", "Split")  # folders of CFP, which has two
 
@@ -38,12 +50,14 @@ class BenchSet:
 
     name : of its report and its row.  path : that it was read from.
     comparisons : its pairs; or the subject of each image, (N,), -1 for nobody's.
+    kept : its images in memory, see `keep`.
     """
 
     name: str
     path: Path
     images: ImageSource
     comparisons: Compared | Ints
+    kept: KeptImages | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -69,6 +83,120 @@ def read_sets(
     for name, count in Counter(one.name for one in found).items():
         if count > 1:
             raise DataError(f"{count} sets are called {name!r}", f"name them in a {LIST}")
+    return found
+
+
+def keep(sets: Sequence[BenchSet], room: int = ROOM) -> list[BenchSet]:
+    """Keep the decoded images of sets in memory, from the first time that a model is fed with them.
+
+    room : bytes at most, for all sets together; what finds no room is decoded each time.
+    """
+    chosen = [one.images.select(one.manifest.keys) for one in sets]
+    return [
+        replace(one, images=source, kept=KeptImages(source, room // len(sets)))
+        for one, source in zip(sets, chosen, strict=True)
+    ]
+
+
+class SetReports(Mapping[str, Report]):
+    """A report per set, by its name; printed as one table."""
+
+    def __init__(self, reports: Mapping[str, Report]) -> None:
+        self._reports = dict(reports)
+
+    def __getitem__(self, name: str) -> Report:
+        return self._reports[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._reports)
+
+    def __len__(self) -> int:
+        return len(self._reports)
+
+    def __str__(self) -> str:
+        return leaderboard_formats.text(self.board())
+
+    def _repr_html_(self) -> str:
+        return leaderboard_formats.html(self.board())
+
+    def board(self) -> Leaderboard:
+        """Lay the sets out as rows: accuracy, and TPR at the FARs of any of them."""
+        columns = dict.fromkeys(n for r in self.values() for n in r.metrics if headline(n))
+        return leaderboard(
+            [*self.values()],
+            [*self],
+            metrics=sorted(columns, key=lambda name: name != "accuracy"),
+            ranked=False,
+        )
+
+    def flat(self) -> dict[str, float]:
+        """Give every number under "SET/METRIC", as trackers take it."""
+        return {f"{name}/{m}": v for name, report in self.items() for m, v in report.flat().items()}
+
+
+def evaluate(
+    model: adapters.Adapter | str | os.PathLike[str] | Callable[..., Any],
+    sets: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | BenchSet],
+    *,
+    spec: InputSpec | None = None,
+    preset: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    flip: Flip = "none",
+    batch: int = BATCH,
+    say: Callable[[str], None] = on_stderr,
+) -> SetReports:
+    """Measure a model on sets; nothing is written.
+
+    model : whatever `evalkit.load_model` takes, with its spec or preset.
+    sets : paths as `read_sets` takes them, with `data`; or what it read, which `keep` decodes once
+    for many calls.
+    flip : "sum" and the like fuse an image with its mirror image.
+    batch : pictures in a forward pass; of one size, so that every run gets the same bits.
+    say : told what is doubtful about the model, and which sets have images without a vector.
+    What readers, model and protocols raise passes through.
+    """
+    adapter = adapters.load(model, spec=spec, preset=preset)
+    ready = opened(sets, data)
+    vectors = embed_sets(adapter, ready, flip, batch, say=say)
+    return SetReports({one.name: measured(one, vectors[one.name], flip) for one in ready})
+
+
+def opened(
+    sets: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | BenchSet],
+    data: str | os.PathLike[str] | None = None,
+) -> list[BenchSet]:
+    """Read the sets that are given by their paths; see `evaluate`."""
+    given = [*sets] if isinstance(sets, Sequence) and not isinstance(sets, str) else [sets]
+    read = [one for one in given if isinstance(one, BenchSet)]
+    return read + read_sets([one for one in given if not isinstance(one, BenchSet)], data)
+
+
+def embed_sets(
+    adapter: adapters.Adapter,
+    sets: Sequence[BenchSet],
+    flip: Flip = "none",
+    batch: int = BATCH,
+    *,
+    share: Share | None = None,
+    say: Callable[[str], None] = on_stderr,
+) -> dict[str, Vectors]:
+    """Embed the images of sets in memory: name of the set -> vectors, (N, V, D).
+
+    share : see `in_memory.embedded`.  ModelError where the model is random.
+    """
+    doubt = answers.refuse_random(adapter, answers.answers(adapter))
+    made = {"batch": batch} | ({"warning": doubt} if doubt else {})
+    views, found = 1 if flip == "none" else 2, dict[str, Vectors]()
+    for one in sets:
+        source = one.images.select(one.manifest.keys)
+        decode = None if one.kept is None else one.kept.decoded
+        fed = FedModel(adapter, source, views, batch, READERS, decode)
+        vectors = found[one.name] = in_memory.embedded(fed, made, share=share)
+        lost = int((~np.isfinite(vectors.features).all(axis=(1, 2))).sum())
+        if lost:
+            say(f"{one.name}: {lost:,} of {len(source.keys):,} images have no vector")
+    if doubt:
+        say(f"warning: {doubt}")
     return found
 
 

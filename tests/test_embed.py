@@ -172,5 +172,5 @@ def test_arguments_that_do_not_belong() -> None:
         embed(Grey(), PIXELS, views=3)
     with pytest.raises(ModelError, match="a loaded model takes no preset"):
         embed(Grey(), PIXELS, preset="arcface")
-    with pytest.raises(WrongTypeError, match="a int where a path belongs"):
+    with pytest.raises(WrongTypeError, match="a int where a model belongs"):
         embed(3, PIXELS)  # type: ignore[arg-type]

@@ -18,8 +18,6 @@ from evalkit.cli.verdict import hold, read_baseline
 from evalkit.errors import EXIT_DONE
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.types import Report
-from evalkit.verdict.leaderboard import headline, leaderboard
-from evalkit.verdict.leaderboard_formats import text
 
 
 @click.command(
@@ -79,14 +77,7 @@ def command(
         measured[one.name] = bench.measured(one, vectors, flip)
         if out is not None:  # what is measured is not lost where a later set fails
             reports.write(measured[one.name], out / files[one.name])
-    columns = dict.fromkeys(n for r in measured.values() for n in r.metrics if headline(n))
-    board = leaderboard(
-        [*measured.values()],
-        [*measured],
-        metrics=sorted(columns, key=lambda name: name != "accuracy"),
-        ranked=False,
-    )
-    show(*text(board).split("\n"))
+    show(*str(bench.SetReports(measured)).split("\n"))
     if out is not None:
         say(f"{len(sets):,} reports written to {out}")
     codes = [EXIT_DONE]

@@ -14,13 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit import adapters
 from evalkit.adapters import Adapter, answers
 from evalkit.arrays import array
-from evalkit.embedding import embedder
+from evalkit.embedding import embedder, in_memory
 from evalkit.embedding.batch_size import batch_difference, best_batch
 from evalkit.embedding.passes import READERS, FedModel
 from evalkit.errors import DataError, ModelError
 from evalkit.escaping import printable
 from evalkit.images import ImageSource, Picture, alignment, find
-from evalkit.images.digests import ImageDigests
 from evalkit.types import Progress
 from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
@@ -29,12 +28,13 @@ File = str | os.PathLike[str]
 _SHOWN = 3  # images without a vector that are named
 
 
-def _on_stderr(line: str) -> None:
+def on_stderr(line: str) -> None:
+    """Say a line to the user of a program."""
     sys.stderr.write(f"{printable(line)}\n")
 
 
 def embed(
-    model: Adapter | File,
+    model: Adapter | File | Callable[..., Any],
     images: ImageSource | ArrayLike | File,
     path: File | None = None,
     *,
@@ -43,13 +43,14 @@ def embed(
     batch: int | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
-    say: Callable[[str], None] = _on_stderr,
+    say: Callable[[str], None] = on_stderr,
     **loading: Any,
 ) -> Vectors:
     """Embed aligned images with a model; `evalkit.evaluate` and every protocol take the result.
 
-    model : a file such as "model.onnx" or what else `evalkit.load_model` takes, with its options in
-    `loading` (preset="arcface", spec=InputSpec(...), device="cuda", ...); or a loaded model.
+    model : a file such as "model.onnx", a `torch.nn.Module`, a function or what else
+    `evalkit.load_model` takes, with its options in `loading` (preset="arcface", device="cuda",
+    spec=InputSpec(...), ...); or a loaded model.
     images : a folder, .zip or list of files; (N, H, W, 3) RGB uint8; or an `ImageSource`.
     path : feature file that keeps the vectors, and from which a later call takes those that still
     belong.  None keeps them in memory, and nothing is written.
@@ -135,7 +136,7 @@ def source_of(
     return ImageSource(tuple(names), picture, "pixels as given")
 
 
-def _loaded(model: Adapter | File, loading: dict[str, Any]) -> Adapter:
+def _loaded(model: Adapter | File | Callable[..., Any], loading: dict[str, Any]) -> Adapter:
     if not isinstance(model, Adapter):
         return adapters.load(model, **loading)
     if loading:
@@ -153,28 +154,12 @@ def _in_memory(
     fed: FedModel, progress: Progress | None, say: Callable[[str], None]
 ) -> tuple[Vectors, NDArray[np.bool_]]:
     """Embed all images, in the passes of the embedder: vectors, and (N,) bool, which have none."""
-    adapter, source, n = fed.adapter, fed.images, len(fed.images.keys)
+    adapter = fed.adapter
     doubt = answers.refuse_random(adapter, answers.answers(adapter))
     if doubt:
         say(f"warning: {doubt}")
-    fed = replace(fed, batch=fed.batch or best_batch(adapter, fed.views * n))
-    features = np.empty((n, fed.views, adapter.dim), np.float32)
-    digests = ImageDigests(replace(source, stamp=None))  # no look into the cache
-    size, done = max(1, fed.batch // fed.views), 0
-    for rows, x, _, own in fed.embed(np.split(np.arange(n), range(size, n, size))):
-        features[rows], digests.own[rows] = x, own
-        done += len(rows)
-        if progress is not None:
-            progress(done, n)
+    fed = replace(fed, batch=fed.batch or best_batch(adapter, fed.views * len(fed.images.keys)))
     change = batch_difference(adapter, fed.batch)
-    key, manifest = embedder.feature_key(adapter, source, fed.views), source.manifest()
-    provenance = {
-        **key,
-        "manifest": manifest.digest(),
-        "made": {"batch difference": change}
-        | ({} if change == 0.0 else {"batch": fed.batch})
-        | ({"warning": doubt} if doubt else {}),
-        "crop": matching.crop_of(key["decoder"], adapter.spec.crop),
-    }
-    made = Vectors(features, provenance, digests.named(), source.keys, manifest.subject)
-    return made, np.asarray(~np.isfinite(features).all(axis=(1, 2)))
+    told = {"batch difference": change} | ({} if change == 0.0 else {"batch": fed.batch})
+    made = in_memory.embedded(fed, told | ({"warning": doubt} if doubt else {}), progress)
+    return made, np.asarray(~np.isfinite(made.features).all(axis=(1, 2)))

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from evalkit.adapters import Adapter, calling
 from evalkit.errors import DataError, ModelError, NoFaceError, SeveralFacesError
-from evalkit.identity import DIGEST, image_digest
+from evalkit.identity import DIGEST
 from evalkit.images import ImageSource, Picture
+from evalkit.images.source import Decoded
 from evalkit.vectors.layout import DONE, NO_FACE, SEVERAL_FACES, UNREADABLE
 
 READERS = min(8, os.cpu_count() or 1)
@@ -30,13 +31,17 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class FedModel:
-    """A model, and how it is fed."""
+    """A model, and how it is fed.
+
+    decode : gives an image as `ImageSource.decoded` of `images` does, which None takes.
+    """
 
     adapter: Adapter
     images: ImageSource
     views: int
     batch: int
     workers: int
+    decode: Callable[[int], Decoded] | None = None
 
     def embed(self, passes: Passes) -> Iterator[Embedded]:
         """Embed the images of each pass, in order."""
@@ -51,7 +56,7 @@ class FedModel:
             return chunk.rows, x, chunk.state, chunk.digests
 
         def read(rows: NDArray[np.int64]) -> _Chunk:
-            return _read(self.images, rows, adapter)
+            return _read(rows, self.decode or self.images.decoded, self.images, adapter)
 
         with _threads(self.workers) as readers, _threads(streams) as models:
             decoded = _ahead(readers, read, passes, self.workers + streams)
@@ -88,17 +93,21 @@ def _ahead(
         yield waiting.popleft().result()
 
 
-def _read(images: ImageSource, rows: NDArray[np.int64], adapter: Adapter) -> _Chunk:
+def _read(
+    rows: NDArray[np.int64],
+    decode: Callable[[int], Decoded],
+    images: ImageSource,
+    adapter: Adapter,
+) -> _Chunk:
     size = adapter.spec.size
     stack, state = np.empty((len(rows), *size, 3), np.uint8), np.full(len(rows), DONE, np.uint8)
     digests = np.zeros((len(rows), DIGEST), np.uint8)
     for i, row in enumerate(rows.tolist()):
-        try:
-            data = images.raw(row)
-            digests[i] = np.frombuffer(image_digest(data), np.uint8)
-            picture = images.read(row, data)
-        except DataError as e:
-            state[i] = _WHY.get(type(e), UNREADABLE)
+        digest, picture = decode(row)
+        if digest:
+            digests[i] = np.frombuffer(digest, np.uint8)
+        if isinstance(picture, DataError):
+            state[i] = _WHY.get(type(picture), UNREADABLE)
             continue
         if picture.shape[:2] != size:
             raise DataError(

@@ -24,6 +24,7 @@ _UNREADABLE = (
 )
 Encoded = bytes | Picture  # an image file's bytes, or pixels where there is no file
 Stamp = tuple[bytes, int]  # see `ImageSource.stamp`
+Decoded = tuple[bytes, Picture | DataError]  # see `ImageSource.decoded`
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,16 @@ class ImageSource:
         for step in self.steps:
             picture = step.apply(row, picture)
         return picture
+
+    def decoded(self, row: int) -> Decoded:
+        """Give the SHA-256 of an image's bytes, or b"", and its pixels, or why there are none."""
+        digest = b""
+        try:
+            data = self.raw(row)
+            digest = image_digest(data)
+            return digest, self.read(row, data)
+        except DataError as e:
+            return digest, e.with_traceback(None)  # frames would be kept with it
 
     def digest(self, row: int, data: Encoded | None = None) -> bytes:
         """SHA-256 (32 bytes) of an image's bytes, and of what the steps do to it alone."""

@@ -1,0 +1,8 @@
+"""Evaluation inside a training loop: `Verifier`, and `VerificationMetric` in torchmetrics' shape.
+
+Callbacks of Lightning and of Hugging Face's Trainer are in `training.callbacks`.
+"""
+
+from evalkit.training.verifier import Verifier
+
+__all__ = ["Verifier"]
