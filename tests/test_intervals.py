@@ -19,7 +19,6 @@ from evalkit.protocols.uncertainty.intervals import (
     affordable,
     bounded,
     clopper_pearson,
-    logit_interval,
     with_intervals,
 )
 from evalkit.protocols.uncertainty.outcomes import parts_of, to_arrays
@@ -612,12 +611,6 @@ def test_mistakes_are_named() -> None:
         clopper_pearson(5, 4)
     with pytest.raises(ProtocolError, match="nothing to resample"):
         sample_of({})
-
-
-@given(st.floats(0.0001, 0.9999), st.floats(1e-6, 0.5))
-def test_a_logit_interval_holds_its_value_and_stays_a_rate(value: float, error: float) -> None:
-    low, high = logit_interval(value, error)
-    assert 0 <= low <= value <= high <= 1
 
 
 def test_subject_draws_are_wider_than_pair_draws_where_people_differ() -> None:

@@ -92,9 +92,10 @@ def test_a_far_that_needs_too_many_pairs_has_some_of_them_at_random(sets: int) -
     other = replace(some, sampled_score=some.sampled_score + rng.normal(0, 0.05, 6000))
     paired = paired_draws(thin, sample_of(other), names, 50)
     assert 0 < paired[names[0]].std() < b[names[0]].std() / 2
-    thresholds, fars = threshold_draws(thin, "0.1", 50) or (np.empty(0), np.empty(0))
+    thresholds = threshold_draws(thin, "0.1", 50)
+    assert thresholds is not None
     border = np.sort(whole.impostor_score)[::-1][int(0.1 * whole.impostors)]
-    assert abs(thresholds.mean() - border) < thresholds.std() and abs(fars.mean() - 0.1) < 0.02
+    assert abs(thresholds.mean() - border) < thresholds.std()
 
 
 def test_searches_share_the_people_of_the_pairs() -> None:

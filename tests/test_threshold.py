@@ -11,7 +11,8 @@ from evalkit.cli import run
 from evalkit.cli.threshold import operating_point
 from evalkit.errors import ReportError
 from evalkit.protocols.metrics import threshold_at_far
-from evalkit.types import Report
+from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.types import Estimate, Report
 from evalkit.verdict.compare import compare
 from evalkit.verdict.gate import read_rules
 
@@ -32,6 +33,9 @@ def test_the_threshold_is_that_of_the_definition(two_reports: Two) -> None:
         assert point["tpr"] == np.mean(o["score"][o["genuine"]] >= t)
         assert point["threshold_low"] < t < point["threshold_high"]
         assert point["far_low"] < point["far"] < point["far_high"]
+        fmr = {f"fmr@threshold={t!r}": Estimate(value=point["far"])}
+        (given,) = with_intervals(fmr, o).values()
+        assert (point["far_low"], point["far_high"]) == (given.low, given.high)
         assert point["tpr_low"] < point["tpr"] <= point["tpr_high"]
 
 

@@ -23,12 +23,17 @@ from evalkit.protocols.metrics import (
     tpr_of_highest,
 )
 from evalkit.protocols.uncertainty.false_matches import Sharing, sharing, upper_mean
-from evalkit.protocols.uncertainty.intervals import DRAWS, logit_interval, with_intervals
+from evalkit.protocols.uncertainty.intervals import (
+    DRAWS,
+    bounded,
+    independent,
+    with_intervals,
+)
 from evalkit.protocols.uncertainty.outcomes import Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
-from evalkit.protocols.uncertainty.resampling import threshold_draws
+from evalkit.protocols.uncertainty.resampling import metric_ends, threshold_draws
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
-from evalkit.types import Estimate, Floats
+from evalkit.types import Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,15 +170,15 @@ def deployed_threshold(
 
     sample : the comparisons, or None where they are not at hand: no intervals then.
     """
-    drawn = threshold_draws(sample, far) if sample is not None else None
-    low, high, far_low, far_high = (None,) * 4 if drawn is None else _ends(m, *drawn)
+    ends = None if sample is None else _interval_of_threshold(sample, far)
+    fmr = None if sample is None or ends is None else _far_at(sample, m, threshold)
     return DeployedThreshold(
         threshold=threshold,
-        threshold_low=low,
-        threshold_high=high,
+        threshold_low=None if ends is None else ends[0],
+        threshold_high=None if ends is None else ends[1],
         far=m.far,
-        far_low=far_low,
-        far_high=far_high,
+        far_low=None if fmr is None else fmr.low,
+        far_high=None if fmr is None else fmr.high,
         tpr=m.value,
         tpr_low=m.low,
         tpr_high=m.high,
@@ -181,7 +186,7 @@ def deployed_threshold(
         independent=None if sample is None else _independent(sample, far, m.false_accepts or 0),
         impostors=sample.impostors if sample is not None else None,
         subjects=_compared(sample) if sample is not None and sample.unit == "subject" else None,
-        draws=DRAWS if drawn is not None else 0,
+        draws=0 if ends is None else DRAWS,
         note=m.note,
     )
 
@@ -198,14 +203,18 @@ def _independent(sample: ComparisonSample, far: str, accepts: int) -> float:
     return accepts / sharing(reaching(sample, f"tpr@far={far}"), accepts).per_accept
 
 
-def _ends(
-    m: Estimate, thresholds: Floats, fars: Floats
-) -> tuple[float | None, float | None, float | None, float | None]:
-    finite, fars = thresholds[np.isfinite(thresholds)], fars[np.isfinite(fars)]
-    if len(finite) < 2 or len(fars) < 2:
-        return None, None, None, None
-    low, high = (float(q) for q in np.quantile(finite, [0.025, 0.975]))
-    error = float(fars.std(ddof=1))
-    if not m.far or not 0 < m.far < 1 or error == 0:
-        return low, high, None, None
-    return low, high, *logit_interval(m.far, error)
+def _interval_of_threshold(sample: ComparisonSample, far: str) -> tuple[float, float] | None:
+    """Draw people: where the threshold for the same FAR would lie on others, 95 %."""
+    drawn = threshold_draws(sample, far)
+    finite = np.empty(0) if drawn is None else drawn[np.isfinite(drawn)]
+    if len(finite) < 2:
+        return None
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _far_at(sample: ComparisonSample, m: Estimate, threshold: float) -> Estimate:
+    """Give the FAR of a threshold that stays its interval, as `fmr@threshold` has it."""
+    name, found = f"fmr@threshold={threshold_text(threshold)}", Estimate(value=m.far)
+    drawn = metric_ends(sample, [name], DRAWS).get(name)
+    return found if drawn is None else bounded(found, drawn, independent(sample, name))

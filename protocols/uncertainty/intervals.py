@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from scipy.special import betaincinv, ndtr, ndtri, stdtrit
+from scipy.special import betaincinv, ndtr, stdtrit
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.vocabulary import resampling_of
@@ -46,27 +46,6 @@ def clopper_pearson(hits: int, n: int, level: float = LEVEL) -> tuple[float, flo
     low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
     high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
     return low, high
-
-
-def logit_interval(value: float, error: float, level: float = LEVEL) -> tuple[float, float]:
-    """Interval of a rate with 0 < value < 1 and standard error, symmetric on the log-odds scale.
-
-    log(v / (1-v)) +- z error / (v (1-v)), taken back to rates: it never leaves [0, 1] and is
-    longer towards 1/2, as the error of a rate near 1 is [Agresti 2013, 3.1; Pepe 2003, 5.2 for
-    ROC points].
-
-    >>> [round(end, 4) for end in logit_interval(0.99, 0.003)]
-    [0.982, 0.9945]
-    """
-    half = float(ndtri((1 + level) / 2)) * error / (value * (1 - value))
-    odds = math.log(value / (1 - value))
-    return _expit(odds - half), _expit(odds + half)
-
-
-def _expit(odds: float) -> float:
-    if odds >= 0:
-        return 1 / (1 + math.exp(-odds))
-    return math.exp(odds) / (1 + math.exp(odds)) if odds > -700 else 0.0
 
 
 def with_intervals(

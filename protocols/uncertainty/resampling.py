@@ -10,8 +10,6 @@ from evalkit.protocols.uncertainty.bootstrap import (
     Draw,
     Ends,
     Statistic,
-    impostor_weight,
-    share,
     shrinkage,
     shrinkage_of_difference,
     weigh,
@@ -110,26 +108,18 @@ def paired_draws(
 
 def threshold_draws(
     sample: ComparisonSample, far: str, draws: int = 1000, seed: int = 0
-) -> tuple[Floats, Floats] | None:
-    """Draw the threshold at FAR <= x anew, and the FAR at the threshold that was found.
-
-    Returns (draws,) thresholds and (draws,) FARs of the fixed one, or None where the sample does
-    not reach to that FAR.
-    """
+) -> Floats | None:
+    """Draw the threshold at FAR <= x anew: (draws,), or None where the sample ends before it."""
     sample = reaching(sample, f"tpr@far={far}")
-    allowed, e = accepts(sample, far), excess(sample, f"tpr@far={far}")
-    if allowed is None or e is None:
+    e = excess(sample, f"tpr@far={far}")
+    if accepts(sample, far) is None or e is None:
         return None
     c = shrinkage(sample, e)
     at_border = border(sample, far, c)
-    bar = sample.impostor[allowed] if allowed < len(sample.impostor) else -np.inf
-    accepted = int(np.count_nonzero(sample.impostor > bar))
-    thresholds, fars = np.empty(draws), np.empty(draws)
+    thresholds = np.empty(draws)
     draw = None
     for d, weights in enumerate(subject_draws(sample, draws, seed)):
         draw = weigh(sample, weights, draw)
         k = at_border(draw)
         thresholds[d] = sample.impostor[k] if k < len(sample.impostor) else -np.inf
-        all_pairs = impostor_weight(c, sample.impostors, draw.products)
-        fars[d] = share(impostor_weight(c, accepted, draw.product[accepted]), all_pairs)
-    return thresholds, fars
+    return thresholds
