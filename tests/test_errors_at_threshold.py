@@ -127,7 +127,13 @@ def test_a_threshold_is_judged_at_every_number_of_distractors() -> None:
         score = exact_scores(unit, p, normalise(distractors), d)
         fmr, fnmr = (report.metrics[f"{n}@threshold=0.4,{name}"] for n in ("fmr", "fnmr"))
         assert fmr.value == np.mean(score >= 0.4)
-        for m in (fmr, fnmr):
+        rows = np.concatenate([probe, distractors])
+        alone = np.append(who, np.full(len(distractors), -1))
+        same = trillion.evaluate(rows, alone, fars=["1e-2"], fpir="0.1", threshold=0.4).metrics
+        searched = [f"{n}@threshold=0.4" for n in ("fpir", "fnir", "tpir")]
+        for n in searched:
+            assert report.metrics[f"{n},{name}"].value == same[n].value
+        for m in (fmr, fnmr, *(report.metrics[f"{n},{name}"] for n in searched)):
             assert m.low is not None and m.high is not None and m.value is not None
             assert m.low <= m.value <= m.high
 

@@ -32,7 +32,14 @@ from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_c
 from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.megaface.devkit import project, roc
 from evalkit.protocols.megaface.noise_lists import CleaningRule, Noises, clean
-from evalkit.protocols.metrics import Rates, Thresholds, given_thresholds, rank_within, rate_texts
+from evalkit.protocols.metrics import (
+    Rates,
+    Thresholds,
+    given_thresholds,
+    rank_within,
+    rate_texts,
+    search_errors_at,
+)
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.one_to_many import (
@@ -107,7 +114,8 @@ def evaluate(
     distractor_keys, distractor_images : of each set of distractors, by its parameters.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`; of the probes.
     fars : see `metrics.rate_texts`; depths : the k of rank-k.  threshold : one or several,
-    chosen elsewhere: adds fmr and fnmr@threshold=t,... of each set.
+    chosen elsewhere: adds fmr, fnmr, fpir, fnir and tpir@threshold=t,... of each set, FPIR over the
+    probes, each by its best distractor.
     ProtocolError where `validate` raises it.
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
     the TPR that the devkit's own curve shows (`devkit.roc.read_off`), and where vectors are not of
@@ -291,6 +299,8 @@ def _searches(
     seen = allpairs.verify(probe, subject, distractor, nobody, fars=fars, count=tail, engine=engine)
     rank, once = np.where(np.isfinite(score), above + 1, 0), i < j
     genuine = i[once], j[once], score[once]
+    hit = np.where(rank == 1, score, -np.inf)
+    best = allpairs.search(probe, distractor, engine=engine).score[:, 0] if thresholds else None
     outcomes = set_outcomes(
         probe,
         subject,
@@ -299,11 +309,15 @@ def _searches(
         fars=reached,
         genuine=genuine,
         ranks=(rank, i),
+        searches=None if best is None else (hit, i, best, np.arange(len(probe))),
         top=seen.top,
         engine=engine,
     )
     tpr = tpr_by_far(score[once], seen)
     errors = errors_of_sets(thresholds, counts, outcomes)
+    if best is not None:
+        for t in thresholds:
+            errors |= search_errors_at(hit, rank, best, t)
     return _Searches(i, j, rank, len(distractor), tpr, errors, outcomes)
 
 
