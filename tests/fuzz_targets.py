@@ -294,6 +294,15 @@ def _optional() -> Iterator[Target]:
     except ImportError:
         pass
     else:
+        images = pa.table(
+            {"image": [{"bytes": _picture(), "path": k} for k in KEYS], "label": X[:, 0]}
+        )
+        data = _made(lambda p: parquet.write_table(images, p, row_group_size=2), ".parquet")
+        yield _one("images .parquet", data, _all_images, ".parquet")
+        out = io.BytesIO()
+        with pa.ipc.new_stream(out, images.schema) as writer:
+            writer.write_table(images, max_chunksize=2)
+        yield _one("images .arrow", out.getvalue(), _all_images, ".arrow")
         table = pa.table({"key": KEYS, "embedding": X.tolist()})
         data = _made(lambda p: parquet.write_table(table, p), ".parquet")
         yield _one(".parquet", data, _vectors, ".parquet")

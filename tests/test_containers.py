@@ -1,9 +1,11 @@
 """Containers of images: tar, packed and not, WebDataset's shards, InsightFace's records."""
 
 import io
+import json
 import struct
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,3 +186,57 @@ def test_archives_that_name_images_alike(tmp_path: Path) -> None:
         tarred(tmp_path / f"{name}.tar", {"1.png": png(1)})
     with pytest.raises(DataError, match="containers that name 1 images alike"):
         find(tmp_path)
+
+
+def table(labels: list[int] | None, paths: list[str] | None, flat: bool = False) -> Any:
+    arrow = pytest.importorskip("pyarrow")
+    images = list(FILES.values())
+    if not flat:
+        names = paths or [None] * 3
+        images = [{"bytes": b, "path": p} for b, p in zip(images, names, strict=True)]
+    columns = {"image": images, "width": [4.0] * 3} | ({"label": labels} if labels else {})
+    names = {"info": {"features": {"label": {"names": ["Ann/e", "Bob"], "_type": "ClassLabel"}}}}
+    return arrow.table(columns).replace_schema_metadata({"huggingface": json.dumps(names)})
+
+
+def keep(made: Any, path: Path, batch: int = 2) -> Path:
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    if path.suffix == ".parquet":
+        parquet.write_table(made, path, row_group_size=batch)
+    else:
+        write = arrow.ipc.new_file if "file" in path.name else arrow.ipc.new_stream
+        with write(str(path), made.schema) as writer:
+            writer.write_table(made, max_chunksize=batch)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "file.arrow"])
+@pytest.mark.parametrize("flat", [False, True])
+def test_tables_of_hugging_face(tmp_path: Path, name: str, flat: bool) -> None:
+    path = keep(table([0, 0, 1], None, flat), tmp_path / name)
+    assert red(path) == {"Ann_e/0000000": 0, "Ann_e/0000001": 10, "Bob/0000002": 20}
+    plain = keep(table(None, ["x/1.png", "x/2.png", "y/3.png"], flat), tmp_path / f"plain_{name}")
+    keys = ["0000000", "0000001", "0000002"] if flat else ["x/1.png", "x/2.png", "y/3.png"]
+    assert list(red(plain)) == keys
+
+
+def test_shards_of_tables_are_one_set(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for shard in range(2):
+        keep(table([0, 0, 1], None), tmp_path / "data" / f"train-0000{shard}-of-00002.parquet")
+    assert len(red(tmp_path)) == 6
+    assert find(tmp_path).manifest().subject.tolist() == [0, 0, 1, 0, 0, 1]
+
+
+def test_tables_that_hold_no_images(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    with pytest.raises(DataError, match="has 0 columns of encoded images among x, y"):
+        find(keep(arrow.table({"x": [1.0], "y": ["a"]}), tmp_path / "a.parquet"))
+    (tmp_path / "b.arrow").write_bytes(b"x" * 99)
+    with pytest.raises(DataError, match=r"b\.arrow is no whole table of images"):
+        find(tmp_path / "b.arrow")
+    empty = keep(arrow.table({"image": arrow.array([None], arrow.binary())}), tmp_path / "c.arrow")
+    with pytest.raises(DataError, match="cannot be read: the table has no image in its row"):
+        find(empty).read(0)

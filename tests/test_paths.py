@@ -26,6 +26,7 @@ PLUMBING = {
     "evalkit.run.Compared",
     "evalkit.embedding.reuse",
     "evalkit.images.folders",
+    "evalkit.images.image_tables",
     "evalkit.images.members",
     "evalkit.images.record_io",
     "evalkit.images.tars",

@@ -79,7 +79,7 @@ data_option = _of_model(
     "--data",
     type=Readable(folder=True),
     metavar="IMAGES",
-    help="A folder, container (.zip .tar .rec) or list of images.",
+    help="A folder, container (.zip .tar .rec .parquet) or list of images.",
 )
 
 placing_options = (
