@@ -36,7 +36,8 @@ def canonical(key: str) -> str:
     return str(path)
 
 
-def _tail(key: str, depth: int) -> str:
+def last_parts(key: str, depth: int) -> str:
+    """Cut a key to its last `depth` parts."""
     return "/".join(key.split("/")[-depth:])
 
 
@@ -62,12 +63,12 @@ def rows_of(
         row: dict[str, int] = {}
         twice: dict[str, list[int]] = {}
         for r, key in enumerate(have):
-            tail = _tail(key, depth)
+            tail = last_parts(key, depth)
             if tail in row:
                 twice.setdefault(tail, [row[tail]]).append(r)
             else:
                 row[tail] = r
-        tails = [_tail(k, depth) for k in wanted]
+        tails = [last_parts(k, depth) for k in wanted]
         if all(t in row for t in tails):
             _refuse_two_rows(tails, twice, have, what, equal)
             _refuse_one_row(asked, tails, what)

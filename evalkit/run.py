@@ -17,7 +17,7 @@ of those.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,19 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit import __version__, adapters
 from evalkit.arrays import identities
 from evalkit.arrays import vectors as vectors_of
-from evalkit.datasets import lfw, pair_list_layouts
+from evalkit.datasets import group_table, lfw, pair_list_layouts
 from evalkit.datasets.pair_list import PairList
 from evalkit.datasets.trillion import read_subjects
 from evalkit.embedding import embedder, from_images
 from evalkit.errors import DataError
-from evalkit.files import as_path
+from evalkit.files import as_path, lines_of, read_text
 from evalkit.identity import Names
 from evalkit.images import ImageSource, alignment
 from evalkit.keys import read_keys
 from evalkit.keys import subjects_of as subjects_by_folder
 from evalkit.protocols import catalogue
 from evalkit.protocols.catalogue import Protocol
+from evalkit.protocols.groups import Grouping
 from evalkit.types import Manifest, Report
 from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
@@ -57,6 +58,7 @@ def evaluate(
     images: ArrayLike | ImageSource | File | None = None,
     set_name: str | None = None,
     file: File | None = None,
+    groups: Sequence[Grouping] | File | None = None,
     provenance: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Report:
@@ -71,6 +73,8 @@ def evaluate(
     keys : names of the rows, or the file of them.  images : the SHA-256 of each row's image, (N,
     32) uint8; for a model the images: a folder, .zip, list, array or `ImageSource`.
     set_name, file : name of the set and file of its list, where they are not read here.
+    groups : columns of groups, a group each row, or the file of them (see `groups_of`): adds error
+    rates by group (`protocols.groups`).
     provenance : more of that for the report; it stands first, and wins.
     options : those of the protocol.  What its readers, model and `evaluate` raise passes through.
     """
@@ -92,6 +96,10 @@ def evaluate(
     features = vectors_of(made.features) if compares else made.features
     if compares == "subjects":
         comparisons = (identities(comparisons[0], len(features)), *comparisons[1:])
+    if groups is not None:
+        of_subjects = file if compares == "subjects" else None
+        options["groups"] = groups_of(groups, made.keys, of_subjects, rows=len(features))
+        told = {**told, "groups file": as_path(groups).name} if isinstance(groups, _FILE) else told
     report = call(
         features,
         *comparisons,
@@ -222,6 +230,23 @@ def _views(options: Mapping[str, Any]) -> int:
     recipe = options.get("recipe")
     fusion = options.get("flip", "none") if recipe is None else recipe.fusion
     return 1 if fusion == "none" else 2
+
+
+def groups_of(
+    given: Sequence[Grouping] | File, keys: Names | None, subjects: Path | None, *, rows: int
+) -> tuple[Grouping, ...]:
+    """Take columns of groups as they are, or find the lines of their file by the rows' names.
+
+    given : columns, or the file of a table (`datasets.group_table`).  subjects : the list of them,
+    a line for each of the first `rows`; else the folder of a key is the subject.
+    """
+    if not isinstance(given, _FILE):
+        return tuple(given)
+    names = None if keys is None else [str(key) for key in keys]
+    who = None if subjects is None else lines_of(read_text(subjects))
+    if who is not None:
+        who += [""] * (rows - len(who))
+    return group_table.read(given).of_rows(names, who)
 
 
 def subjects_of(made: Vectors) -> NDArray[np.int32]:

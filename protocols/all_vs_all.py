@@ -12,6 +12,7 @@ row, which the report says.  `galleries` draws others at random.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
+from evalkit.protocols.groups import ComparedRows, Grouping, with_groups
 from evalkit.protocols.metrics import (
     Rates,
     Thresholds,
@@ -37,7 +39,7 @@ from evalkit.protocols.metrics import (
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.subject_means import with_subject_means
-from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
+from evalkit.protocols.uncertainty.from_sets import numbered_people, set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes, to_arrays
 from evalkit.types import Estimate, Progress, Report
@@ -55,6 +57,7 @@ def evaluate(
     fars: Rates = FARS,
     threshold: Thresholds = None,
     galleries: int = 0,
+    groups: Sequence[Grouping] = (),
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -72,6 +75,7 @@ def evaluate(
     threshold : one or several, chosen elsewhere: adds fmr@threshold=t and fnmr@threshold=t.
     galleries : draw so many at random too, and add rank-k@gallery=drawn, the mean over them with
     its spread.
+    groups : columns of groups, a group each row: adds error rates by group (`with_groups`).
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together.
     """
@@ -98,7 +102,7 @@ def evaluate(
     points = with_subject_means(points, outcomes)
     points |= errors_of_sets(thresholds, counts, outcomes)
     measured = with_intervals({**points, **searched}, outcomes, seed=seed)
-    return Report(
+    report = Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics={**measured, **_of_drawn_galleries(x, subject, galleries, seed, engine)},
@@ -114,6 +118,9 @@ def evaluate(
         outcomes=to_arrays(outcomes if order is None else _with_rows(outcomes, order)),
         identity=identity,
     )
+    rows = np.arange(len(x)) if order is None else order
+    side = ComparedRows(row=rows, person=numbered_people(subject)[0], lost=failed(x))
+    return with_groups(report, outcomes, groups, sides=[side], seed=seed)
 
 
 def rows_by_key(keys: Names | None) -> NDArray[np.intp] | None:

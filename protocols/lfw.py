@@ -11,6 +11,7 @@ perfect recognition scores 5,993 of 6,000, or 99.883 %.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from evalkit.arrays import labels, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names
 from evalkit.protocols import recipes, verification
+from evalkit.protocols.groups import Grouping
 from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.recipes.recipe import Recipe, recipe_of
@@ -54,6 +56,7 @@ def evaluate(
     fars: Rates = FARS,
     threshold: Thresholds = None,
     errata: NDArray[np.bool_] | None = None,
+    groups: Sequence[Grouping] = (),
     flip: Flip = "none",
     seed: int = 0,
     keys: Names | None = None,
@@ -64,7 +67,7 @@ def evaluate(
 
     features : (N, D) or (N, V, D), rows of the manifest that `pairs` was resolved with.
     subject : (N,) identity of each row, kept with the outcomes.
-    recipe, threshold : as `verification.evaluate` takes them.
+    recipe, threshold, groups : as `verification.evaluate` takes them.
     flip, seed, keys, images, set_name : see `catalogue.Protocol`.
     errata : (P,) bool, pairs known to be wrongly labelled.  Adds `accuracy@errata=excluded`, the
     10-fold accuracy without them (not in training, not in test), beside the official number.
@@ -79,6 +82,7 @@ def evaluate(
         recipe=recipe,
         fars=fars,
         threshold=threshold,
+        groups=groups,
         flip=flip,
         seed=seed,
         keys=keys,

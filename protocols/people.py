@@ -22,6 +22,7 @@ from evalkit.protocols import allpairs
 from evalkit.protocols.all_vs_all import curves_of, rows_by_key
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts
 from evalkit.protocols.failures import count_failures_of_sets
+from evalkit.protocols.groups import ComparedRows, Grouping, with_groups
 from evalkit.protocols.metrics import (
     cmc,
     dir_at_fpir,
@@ -36,7 +37,7 @@ from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.operating_point import Rates, Thresholds, given_thresholds
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.subject_means import with_subject_means
-from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
+from evalkit.protocols.uncertainty.from_sets import numbered_people, set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, to_arrays
 from evalkit.types import Bools, Estimate, Floats, Ints, Progress, Report
@@ -60,6 +61,7 @@ def evaluate(
     template: Enrolment = "max",
     fars: Rates | None = None,
     threshold: Thresholds = None,
+    groups: Sequence[Grouping] = (),
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -82,6 +84,8 @@ def evaluate(
     their notes say.  Intervals are by subject.
     threshold : one or several, chosen elsewhere: adds FMR and FNMR there, and with unknowns FPIR,
     FNIR and TPIR.
+    groups : columns of groups, a group each row: adds error rates of the known by group
+    (`with_groups`).
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together, or no subject has two images.
     """
@@ -103,7 +107,7 @@ def evaluate(
     measured |= errors_of_sets(given, counts, outcomes)
     if keys is not None and len(keys) == len(x):
         outcomes = replace(outcomes, keys=np.array([str(keys[row]) for row in known.tolist()]))
-    return Report(
+    report = Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes, seed=seed),
@@ -126,6 +130,8 @@ def evaluate(
             set_name=set_name,
         ),
     )
+    side = ComparedRows(row=known, person=numbered_people(who)[0], lost=failed(x[known]))
+    return with_groups(report, outcomes, groups, sides=[side], seed=seed)
 
 
 def _mask(given: ArrayLike | None, rows: int, name: str) -> Bools:

@@ -7,6 +7,7 @@ pairs, an upper bound that no deployed threshold reaches, and what older papers 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +21,7 @@ from evalkit.protocols import claims as scored_claims
 from evalkit.protocols import verification
 from evalkit.protocols.claims import Claims
 from evalkit.protocols.failures import count_failures
+from evalkit.protocols.groups import Grouping, with_groups
 from evalkit.protocols.metrics import Rates, Thresholds, checked_scores, few_errors
 from evalkit.protocols.metrics.kfold import best_threshold, check_folds
 from evalkit.protocols.subject_means import with_subject_means
@@ -56,6 +58,7 @@ def evaluate(
     claims: Claims | None = None,
     fars: Rates = FARS,
     threshold: Thresholds = None,
+    groups: Sequence[Grouping] = (),
     seed: int = 0,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -70,6 +73,7 @@ def evaluate(
     and rank-10, and where some probes have nobody enrolled, tpir@fpir=x and with a threshold
     fpir, fnir and tpir@threshold=t.
     threshold : as `verification.evaluate` takes it; of distances, minus theirs.
+    groups : of the images that `pairs` names, which they need (`with_groups`).
     Metrics: accuracy (only with folds), accuracy@threshold=best, auc, eer, tpr@far=x, and with a
     threshold fmr@threshold=t, fnmr@threshold=t.
     seed, keys, images, set_name : see `catalogue.Protocol`; of the images that `pairs` names.
@@ -96,7 +100,7 @@ def evaluate(
     if pairs is not None:
         subject = None if subject is None else identities(subject, len(subject))
         outcomes = verification.outcomes(score, pairs, fold, subject)
-    return Report(
+    report = Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(with_subject_means(measured, outcomes), outcomes, seed=seed),
@@ -111,6 +115,7 @@ def evaluate(
         outcomes=to_arrays(outcomes),
         identity=_identity(genuine, fold, pairs, subject, claims, keys, images, set_name),
     )
+    return with_groups(report, outcomes, groups, seed=seed)
 
 
 def _identity(

@@ -19,6 +19,7 @@ The ICCV 2019 Lightweight Face Recognition challenge used the same images at FAR
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
+from evalkit.protocols.groups import ComparedRows, Grouping, with_groups
 from evalkit.protocols.metrics import Rates, Thresholds, given_thresholds, rate_text, rate_texts
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import failed, normalise
@@ -41,7 +43,7 @@ from evalkit.protocols.one_to_many import (
     tpr_by_far,
 )
 from evalkit.protocols.subject_means import with_subject_means
-from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
+from evalkit.protocols.uncertainty.from_sets import numbered_people, set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import to_arrays
 from evalkit.types import Progress, Report
@@ -71,6 +73,7 @@ def evaluate(
     fars: Rates = FARS,
     fpir: str | float = FPIR,
     threshold: Thresholds = None,
+    groups: Sequence[Grouping] = (),
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -82,6 +85,8 @@ def evaluate(
     """Compare all probes with all distractors.
 
     features : (N, D) or (N, V, D), not normalised.  subject : (N,) from 0; -1 = distractor.
+    groups : columns of groups, a group each row, distractors included: adds error rates by group
+    (`with_groups`), the first of two being the probe's.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     fars, fpir : see `metrics.rate_texts`.  threshold : one or several, chosen elsewhere: adds
     fmr, fnmr, fpir, fnir and tpir@threshold=t, by a pass of its own for each.
@@ -139,7 +144,7 @@ def evaluate(
     measured |= errors_of_sets(given, counts, outcomes)
     for t in given:
         measured |= metrics.search_errors_at(hit, rank, best, t)
-    return Report(
+    report = Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes, seed=seed),
@@ -160,6 +165,12 @@ def evaluate(
             set_name=set_name,
         ),
     )
+    a, b = numbered_people(who, nobody)
+    sides = (
+        ComparedRows(row=np.flatnonzero(~other), person=a, lost=failed(probe)),
+        ComparedRows(row=np.flatnonzero(other), person=b, lost=failed(gallery)),
+    )
+    return with_groups(report, outcomes, groups, sides=sides, seed=seed)
 
 
 def evaluate_one_set(
@@ -168,6 +179,7 @@ def evaluate_one_set(
     *,
     fars: Rates = ONE_SET_FARS,
     threshold: Thresholds = None,
+    groups: Sequence[Grouping] = (),
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -199,7 +211,7 @@ def evaluate_one_set(
     )
     measured = with_subject_means(measured, outcomes)
     measured |= errors_of_sets(given, counts, outcomes)
-    return Report(
+    report = Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes, seed=seed),
@@ -214,6 +226,8 @@ def evaluate_one_set(
             set_name=set_name,
         ),
     )
+    side = ComparedRows(row=np.arange(len(x)), person=numbered_people(subject)[0], lost=failed(x))
+    return with_groups(report, outcomes, groups, sides=[side], seed=seed)
 
 
 def _rows(features: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:

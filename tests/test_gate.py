@@ -15,7 +15,7 @@ from evalkit.cli import run
 from evalkit.errors import ReportError
 from evalkit.protocols.uncertainty.paired import holm
 from evalkit.report.markdown import escaped, model_card, report_markdown
-from evalkit.report.table import interval_of_points
+from evalkit.report.spelling import interval_of_points
 from evalkit.types import Estimate, Report
 from evalkit.verdict.ci import github_annotations, verdict_junit, verdict_markdown
 from evalkit.verdict.compare import Comparison, compare

@@ -13,16 +13,8 @@ from evalkit.errors import ReportError
 from evalkit.protocols.metrics import few_false_accepts
 from evalkit.protocols.metrics.vocabulary import METRICS
 from evalkit.report.markdown import report_markdown
-from evalkit.report.table import (
-    WIDTH,
-    html_table,
-    interval_of_points,
-    notes,
-    points,
-    row,
-    support,
-    table,
-)
+from evalkit.report.spelling import WIDTH, interval_of_points, points, row
+from evalkit.report.table import html_table, notes, support, table
 from evalkit.types import Estimate, Failures, Report
 from evalkit.verdict.ci import verdict_markdown
 from evalkit.verdict.compare import compare

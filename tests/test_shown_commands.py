@@ -111,6 +111,8 @@ def faces(folder: Path) -> None:
     x = RNG.normal(size=(len(subjects), 1, 24))[who] + RNG.normal(0, 0.4, (len(KEYS), 2, 24))
     np.save("F.npy", x[:, 0].astype(np.float32))
     Path("K.txt").write_text("\n".join(KEYS))
+    sexes = (f"{key},{('female', 'male')[k // 6 % 2]}" for k, key in enumerate(KEYS))
+    Path("groups.csv").write_text("\n".join(["key,sex", *sexes]))
     np.savez("two_views.npz", features=x.astype(np.float32), keys=np.array(KEYS))
     assert run(["import", "two_views.npz", "embeddings.h5", "--quiet"]) == 0
     for key in [*MANY, *KEYS[:40]]:

@@ -20,6 +20,7 @@ from evalkit.protocols import (
     trillion,
     verification,
 )
+from evalkit.protocols.groups import Grouping
 from evalkit.protocols.metrics import vocabulary
 from evalkit.protocols.metrics.vocabulary import METRICS, Metric, metric_of, read, register
 from evalkit.protocols.uncertainty.intervals import with_intervals
@@ -27,7 +28,7 @@ from evalkit.protocols.uncertainty.outcomes import from_arrays
 from evalkit.protocols.uncertainty.resampling import metric_draws
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.protocols.uncertainty.weights import SCALE, subject_draws
-from evalkit.report.table import spelled
+from evalkit.report.spelling import spelled
 from evalkit.types import Estimate, PairSet, Report
 from evalkit.verdict.compare import compare
 from evalkit.verdict.gate import Rule, check, read_rules, verdict_table
@@ -57,6 +58,25 @@ tpr@far=1e-7,mean=subject,pairs=all                  higher fraction percent mea
 fmr@threshold=-0.5                                   lower  fraction -       fmr:-0.5
 fmr@threshold=5e-324,distractors=10                  lower  fraction -       fmr:5e-324
 fnmr@threshold=0.738                                 lower  fraction percent fnmr:0.738
+tpr@far=1e-7,sex=female                              higher fraction percent -
+tpr@far=1e-7,sex=female,pairs=all                    higher fraction percent -
+fmr@threshold=0.5,sex=female+male                    lower  fraction -       -
+fmr@far=1e-4,sex=female+male                         lower  fraction -       -
+fnmr@far=1e-4,sex=female                             lower  fraction percent -
+fmr@far-of-each=1e-4,sex=female                      lower  fraction -       -
+fnmr@far-of-each=1e-4,sex=female                     lower  fraction percent -
+fte@sex=female                                       lower  fraction percent -
+fmr-ratio@far=1e-4,sex=female                        -      -        -       -
+fnmr-ratio@threshold=0.5,sex=female                  -      -        -       -
+fmr-worst/best@far=1e-4,by=sex                       lower  -        -       -
+fnmr-worst/best@far=1e-4,by=sex                      lower  -        -       -
+fmr-equality@far=1e-4,by=sex                         -      fraction -       -
+fnmr-equality@far=1e-4,by=sex                        -      fraction -       -
+fdr@far=1e-4,by=sex                                  higher fraction -       -
+ineq@far=1e-4,by=sex                                 lower  -        -       -
+garbe@far=1e-4,by=sex                                lower  fraction -       -
+gini-fmr@far=1e-4,by=sex                             lower  fraction -       -
+gini-fnmr@far=1e-4,by=sex                            lower  fraction -       -
 rank-1                                               higher fraction percent rank:1
 rank-10                                              higher fraction percent rank:10
 rank-1@distractors=1000000                           higher fraction percent rank:1
@@ -167,7 +187,9 @@ def measured() -> dict[str, Report]:
     errata = np.arange(len(folded)) < 2
     return {
         "lfw": lfw.evaluate(x, folded, who, errata=errata),
-        "verification": verification.evaluate(x, pairs, who),
+        "verification": verification.evaluate(
+            x, pairs, who, groups=[Grouping.of("sex", ["female", "male"] * 48)]
+        ),
         "score": score.evaluate(rng.normal(size=len(take)), pairs.genuine, threshold=0.5),
         "all-vs-all": all_vs_all.evaluate(x, who, galleries=2),
         "trillion": trillion.evaluate(x, np.where(who < 12, who, -1), threshold=0.5),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command
+from evalkit.cli.options import Command, groups_option
 from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.terminal import say
 from evalkit.protocols import all_vs_all
-from evalkit.protocols.metrics.vocabulary import resampling_of
+from evalkit.protocols.metrics.vocabulary import read, resampling_of
 from evalkit.types import Progress, Report
 from evalkit.vectors.store import FeatureStore
 
@@ -29,27 +30,39 @@ next:  evalkit lfw --model model.onnx --preset arcface     your model, LFW fetch
 
 
 @click.command("demo", cls=Command, examples=["evalkit demo --out demo.json"])
+@groups_option
 @output_options
-def command(output: Output) -> int:
+def command(groups: Path | None, output: Output) -> int:
     """Run LFW, all 87.5 million pairs and the closed-set search on embedded features."""
     say(*WHAT.split("\n"))
     with bar("pairs", "pair") as progress:
-        report = measure(progress)
+        report = measure(progress, groups)
     title = "LFW: the 6,000 pairs of View 2; all 87,549,528 pairs; 7,484 searches"
     done = output.deliver(report, title)
     say(*NEXT.split("\n"))
     return done
 
 
-def measure(progress: Progress | None = None) -> Report:
-    """Score the embedded features: LFW's own protocol, then everybody against everybody."""
+def measure(progress: Progress | None = None, groups: Path | None = None) -> Report:
+    """Score the embedded features: LFW's own protocol, then everybody against everybody.
+
+    groups : a table of groups, whose error rates are those of all pairs.
+    """
     with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
         store = FeatureStore.open(path)
         official = run.evaluate("lfw", store)
         who = store.manifest
-        every = all_vs_all.evaluate(store.features, who.subject, keys=who.keys, progress=progress)
+        every = all_vs_all.evaluate(
+            store.features,
+            who.subject,
+            groups=()
+            if groups is None
+            else run.groups_of(groups, who.keys, None, rows=len(who.keys)),
+            keys=who.keys,
+            progress=progress,
+        )
     renamed = {
-        f"{name},{ALL}" if resampling_of(name)[0] in ("tpr", "mean tpr") else name: estimate
+        f"{name},{ALL}" if _of_pairs(name) else name: estimate
         for name, estimate in every.metrics.items()
     }
     return replace(
@@ -63,3 +76,10 @@ def measure(progress: Progress | None = None) -> Report:
         curves={**every.curves, **official.curves},
         provenance={**official.provenance, **every.provenance},
     )
+
+
+def _of_pairs(name: str) -> bool:
+    """Tell whether a metric of everybody is one of pairs, as LFW's own are."""
+    found = read(name)
+    by_group = found is not None and found.metric.by_group and "@" in name
+    return by_group or resampling_of(name)[0] in ("tpr", "mean tpr")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from evalkit import images, run
-from evalkit.cli.options import Command, fars_option
+from evalkit.cli.options import Command, fars_option, groups_option
 from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
@@ -40,6 +40,7 @@ from evalkit.protocols.recipes.side_by_side import side_by_side
 @click.option("--errata", is_flag=True, help="Show also the accuracy without the wrong labels.")
 @fars_option(protocol.FARS)
 @threshold_options
+@groups_option
 @vector_options(ALL, data=False, folds=True)
 @output_options
 def command(
@@ -48,6 +49,7 @@ def command(
     errata: bool,
     fars: tuple[str, ...],
     given: GivenThresholds,
+    groups: Path | None,
     output: Output,
 ) -> int:
     """LFW View 2: 10-fold verification accuracy, AUC, EER, TPR@FAR.
@@ -58,10 +60,10 @@ def command(
     it is printed.
     """
     every = source.recipe_name == ALL
-    kept = output.out or output.gate or output.json_path
+    kept = output.out or output.gate or output.json_path or groups
     if every and (flip_given() or errata or kept or given != GivenThresholds()):
         raise click.UsageError(
-            "--recipe all prints a table: leave --flip, --errata, thresholds and reports out"
+            "--recipe all prints a table: leave --flip, --errata, thresholds, reports, groups out"
         )
     advise(source.recipe_name)
     data = source.choice.images.data
@@ -95,6 +97,7 @@ def command(
         errata=lists.errata(compared) if errata else None,
         fars=fars,
         threshold=given.of(source.how.provenance()),
+        groups=groups,
         provenance={**compared.of_one_image(), **given.provenance()},
         set_name=output.set_name(Path("lfw") if lists.is_official(compared) else own),
         file=own,

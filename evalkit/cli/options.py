@@ -252,3 +252,11 @@ flip_option = click.option(
     show_default=True,
     help="How an image's vector and its mirror image's are fused.",
 )
+
+
+groups_option = click.option(
+    "--groups",
+    type=Readable(),
+    metavar="FILE.csv",
+    help="Error rates by group: a header such as key,sex or subject,sex, then a line each.",
+)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evalkit import images, run
 from evalkit.cli import spec_trial
-from evalkit.cli.options import Command, rates_option, subjects_option
+from evalkit.cli.options import Command, groups_option, rates_option, subjects_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
@@ -75,6 +75,7 @@ CONFIDENCE = 0.95
 @vector_options(data=False)
 @rates_option("--far", "A FAR for TPR and threshold, instead of all that the set supports.")
 @threshold_options
+@groups_option
 @click.option(
     "--doubtful",
     type=Writable(endings=(".csv",)),
@@ -97,6 +98,7 @@ def command(
     template: people.Enrolment,
     fars: tuple[str, ...],
     given: GivenThresholds,
+    groups: Path | None,
     doubtful: Path | None,
     page: Path | None,
     output: Output,
@@ -119,6 +121,7 @@ def command(
         template=template,
         fars=fars or None,
         threshold=given.of({}),
+        groups=groups,
         set_name=output.set_name(folder),
         file=subjects,
         provenance={"data check": made.check(), **source.scored_by(), **given.provenance()},

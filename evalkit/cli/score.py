@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import run
-from evalkit.cli.options import Command, columns_option, fars_option
+from evalkit.cli.options import Command, columns_option, fars_option, groups_option
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
@@ -53,6 +53,7 @@ from evalkit.protocols import score
 @click.option("--allow-failures", is_flag=True, help="A missing score or NaN has failed.")
 @fars_option(score.FARS)
 @threshold_options
+@groups_option
 @output_options
 def command(
     scores: Path,
@@ -65,6 +66,7 @@ def command(
     allow_failures: bool,
     fars: tuple[str, ...],
     given: GivenThresholds,
+    groups: Path | None,
     output: Output,
 ) -> int:
     """AUC, EER, TPR@FAR and the best accuracy of SCORES: 'label score' or 'label score fold'.
@@ -116,6 +118,7 @@ def command(
         claims=held.claims,
         fars=fars,
         threshold=given.of(made),
+        groups=groups,
         keys=keys,
         set_name=output.set_name(pairs or scores),
         file=pairs or scores,

@@ -19,6 +19,7 @@ from evalkit.cli.options import (
     Command,
     checkpoint_option,
     cluster_option,
+    groups_option,
     rate_option,
     rates_option,
     subjects_option,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 @rates_option("--far", "A FAR to give the TPR at, instead of the challenge's; may be repeated.")
 @rate_option("--fpir", "FPIR of the search.", trillion.FPIR)
 @threshold_options
+@groups_option
 @click.option(
     "--submission",
     type=Writable(),
@@ -83,6 +85,7 @@ def command(
     fars: tuple[str, ...],
     fpir: str,
     given: GivenThresholds,
+    groups: Path | None,
     submission: Path | None,
     expect: Path | None,
     cluster: Cluster | None,
@@ -119,6 +122,7 @@ def command(
         made,
         subject,
         threshold=given.of({}),
+        groups=None if groups is None else run.groups_of(groups, made.keys, subjects, rows=len(x)),
         engine=engine,
         set_name=output.set_name(subjects),
         file=subjects,

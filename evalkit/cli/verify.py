@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command, cluster_option, columns_option, fars_option
+from evalkit.cli.options import (
+    Command,
+    cluster_option,
+    columns_option,
+    fars_option,
+    groups_option,
+)
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
 @vector_options(data=False, folds=True)
 @fars_option(verification.FARS)
 @threshold_options
+@groups_option
 @partial(cluster_option, section="Model")  # embeds; pairs are compared here
 @output_options
 def command(
@@ -49,6 +56,7 @@ def command(
     source: VectorSource,
     fars: tuple[str, ...],
     given: GivenThresholds,
+    groups: Path | None,
     cluster: Cluster | None,
     output: Output,
 ) -> int:
@@ -73,6 +81,7 @@ def command(
         recipe=source.recipe,
         fars=fars,
         threshold=given.of(source.how.provenance()),
+        groups=groups,
         provenance=given.provenance(),
         set_name=output.named,
     )

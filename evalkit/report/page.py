@@ -15,7 +15,8 @@ from evalkit.protocols.metrics.vocabulary import METRICS
 from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.plots import PICTURES, inline_svg, picture
-from evalkit.report.table import HEADINGS, caveat, failures, glossary, row
+from evalkit.report.spelling import row
+from evalkit.report.table import HEADINGS, caveat, failures, glossary
 from evalkit.types import Estimate, Report
 
 MOST_MODELS = 6

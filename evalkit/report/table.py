@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
 
 from evalkit.escaping import WIDTH, laid_out, printable
-from evalkit.protocols.metrics.operating_point import (
-    FEW_ERRORS,
-    few_false_accepts,
-    threshold_text,
-)
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.intervals import WITHOUT_PEOPLE
-from evalkit.types import Estimate, Report
+from evalkit.report import group_table
+from evalkit.report.spelling import Row, row, wrapped
+from evalkit.types import Report
 
 FEW_PEOPLE = 100  # fewer do not rule out that one in thirty is hardly recognised
 _MOST_MEANINGS, _MOST_NAMES = 6, 3  # below a table
-_FEW = f"fewer than {FEW_ERRORS} false accepts: unreliable"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A metric as every table, page and notebook spells it; "" for what it does not have.
-
-    note : without the number of false accepts, where that has a column.
-    """
-
-    name: str
-    value: str
-    error: str = ""
-    interval: str = ""
-    n: str = ""
-    people: str = ""
-    threshold: str = ""
-    false_accepts: str = ""
-    note: str = ""
 
 
 HEADINGS = {
@@ -54,28 +31,6 @@ HEADINGS = {
 _BESIDE = ("value", "interval", "threshold", "false_accepts")  # a name, in a terminal
 
 
-def row(name: str, m: Estimate, *, counted: bool = True) -> Row:
-    """Spell a metric; every text of it is printable.
-
-    counted : whether the table has a column of false accepts.
-    """
-    note = m.note
-    if counted and m.false_accepts is not None and (few := few_false_accepts(m.false_accepts)):
-        note = note.replace(few, _FEW)
-    ends = "" if m.low is None or m.high is None else _ends(name, m.low, m.high)
-    return Row(
-        name=printable(name),
-        value="-" if m.value is None else spelled(name, m.value),
-        error="" if m.standard_error is None else _bare(name, m.standard_error),
-        interval=ends,
-        n=f"{m.n:,}" if m.n else "",
-        people="" if m.people is None else f"{m.people:,}",
-        threshold="" if m.threshold is None else threshold_text(m.threshold),
-        false_accepts="" if m.false_accepts is None else f"{m.false_accepts:,}",
-        note=printable(note),
-    )
-
-
 def columns(report: Report) -> dict[str, list[str]]:
     """Lay out a report's metrics by column: heading -> a cell a metric; no empty columns."""
     rows = [row(name, m) for name, m in report.metrics.items()]
@@ -89,9 +44,11 @@ def table(report: Report, title: str = "") -> str:
     A line says how many comparisons of how many people the metrics below it rest on; a name that
     leaves no room stands on a line of its own; "*" before it marks a note below the table.
     """
-    rows = [row(name, m) for name, m in report.metrics.items()]
+    metrics = {n: m for n, m in report.metrics.items() if not group_table.is_by_group(n)}
+    rows = [row(name, m) for name, m in metrics.items()]
     lines = [printable(title)] if title else []
-    return "\n".join([*lines, *_grouped(rows), *footnotes(report)])
+    below = [*footnotes(replace(report, metrics=metrics)), *group_table.lines(report)]
+    return "\n".join([*lines, *_grouped(rows), *below])
 
 
 def _grouped(rows: Sequence[Row]) -> list[str]:
@@ -126,21 +83,6 @@ def _reason(line: str, note: str) -> list[str]:
     """Put the reason for a missing value beside its "-"."""
     first, *more = wrapped(note, len(line) + 4) or [""]
     return [f"  {line}  {first.strip()}".rstrip(), *more]
-
-
-def wrapped(text: str, indent: int, first: int | None = None) -> list[str]:
-    """Break a text into lines of 80 columns; `first` is the first line's indent."""
-    start = indent if first is None else first
-    most = max(WIDTH, indent + 24)
-    lines = textwrap.wrap(
-        text,
-        most,
-        initial_indent=" " * start,
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return [printable(line) for line in lines]  # a break may have put a command at a line's start
 
 
 def footnotes(report: Report) -> list[str]:
@@ -229,43 +171,9 @@ def _few_people(report: Report) -> str:
     return f"leave room for one person unseen beside {fewest}" if fewest < FEW_PEOPLE else ""
 
 
-def spelled(name: str, value: float, sign: str = "") -> str:
-    """Write a metric's value as every table does: "99.33 %", "0.99890" or "2.3e-07".
-
-    sign : "+" shows it.
-    """
-    if _in_percent(name):
-        return f"{100 * value:{sign}.2f} %"
-    return f"{value:{sign}.5f}" if not value or abs(value) >= 5e-5 else f"{value:{sign}.1e}"
-
-
-def _in_percent(name: str) -> bool:
-    metric = metric_of(name)
-    return metric is not None and metric.percent
-
-
 def accepts(n: int) -> str:
     """Count false accepts in words."""
     return f"{n:,} false accept{'' if n == 1 else 's'}"
-
-
-def points(name: str, value: float, sign: str = "") -> str:
-    """Write the difference of two values: "0.53 points" of percent, or "0.00082"."""
-    return spelled(name, value, sign).replace(" %", " points")
-
-
-def interval_of_points(name: str, low: float, high: float) -> str:
-    """Write the ends of a difference's interval, without a unit: "-0.86 to -0.20"."""
-    ends = (spelled(name, end, "+").removesuffix(" %") for end in (low, high))
-    return " to ".join(ends)
-
-
-def _bare(name: str, value: float) -> str:
-    return spelled(name, value).removesuffix(" %")
-
-
-def _ends(name: str, low: float, high: float) -> str:
-    return f"[{_bare(name, low)}, {_bare(name, high)}]"
 
 
 _ALIGNED = {"metric": "left", "note": "left"}  # of a notebook's columns; others end together

@@ -13,7 +13,7 @@ from evalkit.embedding.from_images import on_stderr
 from evalkit.errors import ReportError
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.vocabulary import better
-from evalkit.report.table import interval_of_points, points, spelled
+from evalkit.report.spelling import interval_of_points, points, spelled
 from evalkit.training.ranks import Ranks
 from evalkit.types import InputSpec, Report
 from evalkit.verdict.compare import compare

@@ -34,7 +34,8 @@ from evalkit.protocols.uncertainty.outcomes import (
 from evalkit.protocols.uncertainty.paired import Difference, differences, holm
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report import opened, outcomes_of_strangers
-from evalkit.report.table import FEW_PEOPLE, interval_of_points, points, spelled, support, wrapped
+from evalkit.report.spelling import interval_of_points, points, spelled, wrapped
+from evalkit.report.table import FEW_PEOPLE, support
 from evalkit.types import Bools, Report
 
 # What must agree before two numbers may be subtracted: field -> what a difference would mean.

@@ -8,7 +8,7 @@ from evalkit.errors import ReportError
 from evalkit.protocols.metrics.vocabulary import better
 from evalkit.protocols.uncertainty.paired import Difference
 from evalkit.report.page import DifferenceRow, Differences
-from evalkit.report.table import interval_of_points, points
+from evalkit.report.spelling import interval_of_points, points
 from evalkit.types import Report
 from evalkit.verdict.compare import compare
 

@@ -13,7 +13,8 @@ from evalkit.escaping import narrow
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.paired import Difference, holm
 from evalkit.report import opened
-from evalkit.report.table import points, spelled, support, wrapped
+from evalkit.report.spelling import points, spelled, wrapped
+from evalkit.report.table import support
 from evalkit.types import Report
 from evalkit.verdict.compare import Comparison, compare, rough
 from evalkit.verdict.rules import ALPHA, Rule, near, read_rules

@@ -14,7 +14,8 @@ from evalkit.errors import ReportError, UnknownMetricError
 from evalkit.escaping import printable
 from evalkit.protocols.metrics.vocabulary import better, canonical, metric_of, resampling_of
 from evalkit.protocols.uncertainty.paired import ALPHA, holm
-from evalkit.report.table import caveat, failures, glossary, row
+from evalkit.report.spelling import row
+from evalkit.report.table import caveat, failures, glossary
 from evalkit.types import Estimate, Report
 from evalkit.verdict.compare import compare
 from evalkit.verdict.rules import near

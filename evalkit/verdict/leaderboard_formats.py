@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from evalkit.escaping import WIDTH, laid_out, printable
 from evalkit.report.markdown import escaped, table_of
 from evalkit.report.page import rendered
-from evalkit.report.table import Row, row
+from evalkit.report.spelling import Row, row
 from evalkit.types import Estimate
 from evalkit.verdict.leaderboard import MEANING, Column, Leaderboard, Standing, heading
 

@@ -39,6 +39,11 @@ Resampling = Literal[
     "rank",
     "scores",
 ]
+# Keys of parameters that say anything but a group, in the names of all metrics.
+PARAMETERS = {
+    "by", "cleaned", "distractors", "errata", "errors", "far", "far-of-each", "fpir", "gallery",
+    "k", "mean", "pairs", "quantile", "rank", "rule", "set", "space", "threshold",
+}  # fmt: skip
 OfScores = Callable[[NDArray[np.float64], NDArray[np.float64]], Estimate]
 
 
@@ -57,6 +62,8 @@ class Metric:
     is `of_scores` of the drawn comparisons, for a rate that is no more than a function of scores.
     of_parts : whether further parameters name the part of a report's outcomes that it is of, such
     as "distractors=10"; of any other metric they name comparisons that the outcomes do not hold.
+    by_group : whether a further parameter may name a group, "sex=female", or two, the comparisons
+    between them, "sex=female+male"; or "by=sex" all groups of a column (`groups`).
     """
 
     grammar: str
@@ -68,6 +75,7 @@ class Metric:
     resampled: Resampling | None = None
     of_parts: bool = False
     of_scores: OfScores | None = None
+    by_group: bool = False
 
     def __post_init__(self) -> None:
         if self.resampled == "scores" and (self.of_scores is None or self.unit != "fraction"):
@@ -93,6 +101,21 @@ class Reading:
     values: dict[str, str]
     rest: str
 
+    @property
+    def group(self) -> tuple[str, str] | None:
+        """Column and group that the metric is of, ("sex", "female"); of all groups ("sex", "").
+
+        None where it is of no group.
+        """
+        if not self.metric.by_group:
+            return None
+        for key, value in _PARAMETER.findall(self.rest):
+            if key == "by":
+                return value, ""
+            if key not in PARAMETERS:
+                return key, value
+        return None
+
     def resampling(self) -> tuple[Resampling | None, str]:
         """Return the statistic of a draw and its parameter, "" for none.
 
@@ -100,6 +123,7 @@ class Reading:
         """
         separator = "," if "@" in self.metric.grammar else "@"
         elsewhere = self.rest and not (self.metric.of_parts and self.rest.startswith(separator))
+        elsewhere = elsewhere or self.group is not None
         if elsewhere or self.metric.resampled is None:
             return None, ""
         return self.metric.resampled, next(iter(self.values.values()), "")
@@ -114,6 +138,7 @@ def reading(metric: Metric, name: str) -> Reading | None:
     return Reading(metric, dict(zip(_CAPITALS.findall(metric.grammar), values, strict=True)), rest)
 
 
+_PARAMETER = re.compile("[,@]([^,@=]+)=([^,@]+)")
 _CAPITALS = re.compile("[A-Z]+")
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics import curves
+from evalkit.protocols.metrics import curves, group_records
 from evalkit.protocols.metrics.record import Better, Metric, Reading, Resampling, reading
 
 __all__ = [
@@ -54,6 +54,7 @@ METRICS: list[Metric] = [
         percent=True,
         resampled="tpr",
         of_parts=True,
+        by_group=True,
     ),
     Metric(
         grammar="tpr@far=FAR,mean=subject",
@@ -69,6 +70,7 @@ METRICS: list[Metric] = [
         better="lower",
         resampled="fmr",
         of_parts=True,
+        by_group=True,
     ),
     Metric(
         grammar="fnmr@threshold=THRESHOLD",
@@ -77,7 +79,9 @@ METRICS: list[Metric] = [
         percent=True,
         resampled="fnmr",
         of_parts=True,
+        by_group=True,
     ),
+    *group_records.METRICS,
     Metric(
         grammar="rank-K",
         means="share of probes whose mate has fewer than K gallery entries scoring above it",

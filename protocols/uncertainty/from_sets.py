@@ -46,11 +46,9 @@ def set_outcomes(
     score of each probe without one and its row.  top : the `tail_length` highest impostor pairs,
     where a pass has found them already.  engine : options of `evalkit.protocols.allpairs`.
     """
-    a = _own(subject, 0)
-    b = a if y is None or y_subject is None else _own(y_subject, len(a))
-    seen, ids = np.unique(np.concatenate([a, b]), return_inverse=True)
-    a, b = ids[: len(a)], ids[len(ids) - len(b) :]
-    left_images, right_images = (np.bincount(s, minlength=len(seen)) for s in (a, b))
+    a, b = numbered_people(subject, None if y is None else y_subject)
+    people = int(max(a.max(initial=-1), b.max(initial=-1))) + 1
+    left_images, right_images = (np.bincount(s, minlength=people) for s in (a, b))
     i, j = genuine_pairs(a, None if y is None else b)
     pairs = len(a) * (len(a) - 1) // 2 if y is None else len(a) * len(b)
     impostors = pairs - len(i)
@@ -83,6 +81,18 @@ def set_outcomes(
         sampled_right=b[q].astype(np.int32),
         sampled_rows=np.stack([p, q], axis=1).astype(np.int32),
     )
+
+
+def numbered_people(subject: Ints, y_subject: Ints | None = None) -> tuple[Ints, Ints]:
+    """Give numbers to the people of both sides from 0, as outcomes name them: (N,), (M,).
+
+    A row that is nobody's mate, -1, is a person of its own.  y_subject : None for a set with
+    itself, whose sides are the same.
+    """
+    a = _own(subject, 0)
+    b = a if y_subject is None else _own(y_subject, len(a))
+    ids = np.unique(np.concatenate([a, b]), return_inverse=True)[1]
+    return ids[: len(a)], ids[len(ids) - len(b) :]
 
 
 def _searches(

@@ -25,6 +25,8 @@ from evalkit.types import Floats
 def accepted_at(sample: ComparisonSample, threshold: str) -> int | None:
     """Count the stored impostors that score >= a threshold; None where more may, not stored."""
     count = reaching_threshold(sample.impostor, threshold)
+    if sample.complete_above is not None and float(threshold) > sample.complete_above:
+        return count
     return None if count == len(sample.impostor) < sample.impostors else count
 
 

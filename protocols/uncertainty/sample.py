@@ -44,6 +44,8 @@ class ComparisonSample:
     impostor : (I,) the I highest impostor scores of `impostors`, descending; left, right : (I,).
     left_images, right_images : (S,) images of each subject in the two sets compared (the same
     array for a set with itself); None where all impostor pairs are stored (I = impostors).
+    complete_above : every impostor pair that scores above it is stored; None where that is the
+    lowest stored score.
     place : (I,) what tells each impostor comparison from all others, whichever model scored it.
     order : (G+I,) place in the pair list of each genuine, then of each impostor comparison.
     decided, fold : (P,) in list order, whether cross-validation decided the pair rightly; its fold.
@@ -65,6 +67,7 @@ class ComparisonSample:
     impostors: int
     left_images: Floats | None = None
     right_images: Floats | None = None
+    complete_above: float | None = None
     place: Ints | None = None
     order: Ints | None = None
     decided: Bools | None = None

@@ -1,0 +1,140 @@
+"""Error rates by group as text: a table for each column and threshold, made for 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from evalkit.escaping import laid_out, printable
+from evalkit.protocols.metrics.operating_point import FEW_ERRORS, threshold_text
+from evalkit.protocols.metrics.vocabulary import read
+from evalkit.report.spelling import row, wrapped
+from evalkit.types import Estimate, Report
+
+_ERRORS = {"fmr": "false", "fnmr": "missed", "fte": "failed"}
+_FEW = f"* fewer than {FEW_ERRORS} errors: unreliable"
+
+
+@dataclass(slots=True)
+class Point:
+    """The metrics of a column's groups at one threshold.
+
+    rates : "fmr", "fnmr" -> group -> estimate.  ratios : the same, to the geometric mean.
+    every : of all groups, by name.
+    """
+
+    column: str
+    label: str
+    rates: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    ratios: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    every: dict[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float | None:
+        """The threshold of all its rates."""
+        held = (m.threshold for of in self.rates.values() for m in of.values())
+        return next((t for t in held if t is not None), None)
+
+
+def is_by_group(name: str) -> bool:
+    """Tell whether a metric is of a group, or of all groups of a column."""
+    found = read(name)
+    return found is not None and found.group is not None
+
+
+def points_of(metrics: Mapping[str, Estimate]) -> list[Point]:
+    """Sort the metrics that are by group: a point for each column and threshold, in their order.
+
+    Failures to enrol have no threshold: their point's label is "".
+    """
+    points: dict[tuple[str, str], Point] = {}
+    for name, m in metrics.items():
+        found = read(name)
+        if found is None or found.group is None:
+            continue
+        column, group = found.group
+        base, _, parameters = name.partition("@")
+        label = parameters.partition(f"{column}={group}" if group else f"by={column}")[0].strip(",")
+        point = points.setdefault((column, label), Point(column, label))
+        if not group:
+            point.every[base] = m
+        elif base.endswith("-ratio"):
+            point.ratios.setdefault(base.removesuffix("-ratio"), {})[group] = m
+        else:
+            point.rates.setdefault(base, {})[group] = m
+    return list(points.values())
+
+
+def lines(report: Report) -> list[str]:
+    """Lay out a report's error rates by group; nothing where it has none."""
+    found = []
+    held = points_of(report.metrics)
+    of_all = {(p.column, p.label): p for p in held}
+    for point in held:
+        found += ["", *wrapped(_title(point, report), 2, 0)]
+        pooled = of_all.get((point.column, point.label.replace("far-of-each", "far")), point)
+        for rate in ("fmr", "fnmr", "fte"):
+            found += _rates(point, rate, pooled) if rate in point.rates else []
+        found += _unequal(point)
+    few = any(line.startswith("  * ") for line in found)
+    return [*(printable(line) for line in found), *["", _FEW] * few]
+
+
+def _title(point: Point, report: Report) -> str:
+    of = f"by {point.column}"
+    if not point.label:
+        counts = report.provenance.get("groups", {}).get(point.column, {})
+        images = (f"{name} {n['images']:,} of {n['people']:,}" for name, n in counts.items())
+        return f"{of}, images of people: {', '.join(images)}"
+    kind, _, at = point.label.partition("=")
+    threshold = "" if point.threshold is None else f", threshold {threshold_text(point.threshold)}"
+    named = {"far": f"FAR {at} of all pairs", "far-of-each": f"FAR {at} in every group"}
+    return f"{of}, {named[kind]}{threshold}" if kind in named else f"{of}{threshold}"
+
+
+def _rates(point: Point, rate: str, pooled: Point) -> list[str]:
+    """Lay out one rate of every group, with what it rests on.
+
+    pooled : the point at the FAR of all pairs, from which FNMR has its cost.
+    """
+    ratios, costs = point.ratios.get(rate, {}), rate == "fnmr" and pooled is not point
+    head = [rate.upper(), "value", "95 % interval", *["ratio"] * bool(ratios)]
+    head += ["cost"] * costs + [_ERRORS[rate], "of", "people"]
+    cells, reasons = [head], []
+    for group, m in point.rates[rate].items():
+        spelled = row(f"{rate}@{point.label}", m)
+        errors = None if m.value is None else round(m.value * m.n)
+        few = errors is not None and errors < FEW_ERRORS and rate != "fte"
+        mark = "* " if few else ""
+        line = [mark + group, spelled.value, spelled.interval]
+        if ratios:
+            ratio = ratios[group].value if group in ratios else None
+            line.append("" if ratio is None else f"{ratio:.2f}")
+        if costs:
+            before = (
+                pooled.rates[rate][group].value if group in pooled.rates.get(rate, {}) else None
+            )
+            known = m.value is not None and before is not None
+            line.append(f"{100 * ((m.value or 0) - (before or 0)):+.2f}" if known else "")
+        cells.append([*line, "" if errors is None else f"{errors:,}", spelled.n, spelled.people])
+        if m.value is None:
+            reasons.append(f"  {group}: {m.note}")
+    return [*(f"  {line}" for line in laid_out(cells, left=(0, 2))), *dict.fromkeys(reasons)]
+
+
+def _unequal(point: Point) -> list[str]:
+    """Say how unequal the groups are, or why that is not said."""
+    named = {
+        "fmr-worst/best": "FMR worst/best",
+        "fmr-equality": "p",
+        "fnmr-worst/best": "FNMR worst/best",
+        "fnmr-equality": "p",
+        "fdr": "FDR",
+        "ineq": "INEQ",
+        "garbe": "GARBE",
+    }
+    given = [(named[n], m) for n, m in point.every.items() if n in named]
+    said = [f"{what} {m.value:.3g}" for what, m in given if m.value is not None]
+    notes = dict.fromkeys(m.note for _, m in given if m.value is None)
+    found = [", ".join(said)] * bool(said) + [f"no index: {note}" for note in notes]
+    return [part for line in found for part in wrapped(line, 4, 2)]

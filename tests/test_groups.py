@@ -1,0 +1,379 @@
+"""Error rates by group against plain loops, their names, indices, tests, and files of groups."""
+
+import itertools
+import math
+from collections.abc import Callable
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import stdtr
+
+from evalkit import run
+from evalkit.cli import run as run_command
+from evalkit.datasets import group_table
+from evalkit.errors import DataError, ProtocolError
+from evalkit.protocols import all_vs_all, people, score, trillion, verification
+from evalkit.protocols.groups import Grouping, indices
+from evalkit.protocols.metrics.record import PARAMETERS
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
+from evalkit.protocols.metrics.vocabulary import METRICS, read, resampling_of
+from evalkit.protocols.uncertainty.paired import holm
+from evalkit.types import PairSet, Report
+from evalkit.vectors.store import FeatureStore
+
+pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
+
+N, FAR = 120, "5e-2"
+WHO = np.repeat(np.arange(40), 3)
+RNG = np.random.default_rng(3)
+X = (RNG.normal(size=(40, 8))[WHO] + 0.9 * RNG.normal(size=(N, 8))).astype(np.float32)
+X[5] = np.nan  # a failure to enrol
+X[42:45] = X[42]  # ties
+SEX = [("female", "male", "male", "")[w % 4] for w in WHO]
+SEX[6], SEX[7] = "female", "male"  # of one person: genuine pairs between groups
+BY = Grouping.of("sex", SEX)
+LEFT, RIGHT = np.triu_indices(N, 1)
+PAIRS = PairSet(LEFT, RIGHT, WHO[LEFT] == WHO[RIGHT])
+SCORE = exact_scores(normalise(X), LEFT, normalise(X), RIGHT)
+
+
+def _cell(a: str, b: str) -> str | None:
+    """Group of a comparison, or two; None where one is unknown."""
+    return None if not a or not b else a if a == b else "+".join(sorted((a, b)))
+
+
+def _counts(threshold: float, pairs: list[tuple[int, int, float]], cell: str) -> tuple[int, ...]:
+    """False matches, impostor pairs, misses, genuine pairs of a cell, one pair after the other."""
+    found = [0, 0, 0, 0]
+    for i, j, s in pairs:
+        if _cell(SEX[i], SEX[j]) == cell:
+            same = WHO[i] == WHO[j]
+            found[3 if same else 1] += 1
+            found[2 if same else 0] += (s < threshold) if same else (s >= threshold)
+    return tuple(found)
+
+
+LISTED = list(zip(LEFT.tolist(), RIGHT.tolist(), SCORE.tolist(), strict=True))
+KEYS = [f"p{w:02}/p{w:02}_{(k + 1) % 3:04}.jpg" for k, w in enumerate(WHO)]
+ORDER = np.random.default_rng(0).permutation(N)
+CALLS: dict[str, Callable[..., Report]] = {
+    "verification": lambda **more: verification.evaluate(X, PAIRS, WHO, **more),
+    "score": lambda **more: score.evaluate(SCORE, PAIRS.genuine, pairs=PAIRS, subject=WHO, **more),
+    "all-vs-all": lambda **more: all_vs_all.evaluate(X, WHO, keys=KEYS, **more),
+    "people": lambda **more: people.evaluate(X, WHO, **more),
+    "trillion": lambda **more: trillion.evaluate_one_set(X, WHO, **more),
+}
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, Report]:
+    """Each protocol on the same pairs, by group."""
+    return {name: call(fars=FAR, threshold=0.55, groups=[BY]) for name, call in CALLS.items()}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("point", [f"far={FAR}", "threshold=0.55"])
+def test_counts_are_those_of_plain_loops(name: str, point: str, reports: dict[str, Report]) -> None:
+    report = reports[name]
+    whole = report[f"{'tpr' if 'far' in point else 'fmr'}@{point}"]
+    assert whole.threshold is not None
+    for cell in ("female", "female+male", "male"):
+        false, impostors, missed, genuine = _counts(whole.threshold, LISTED, cell)
+        fmr, fnmr = (report[f"{rate}@{point},sex={cell}"] for rate in ("fmr", "fnmr"))
+        assert (fmr.false_accepts, fmr.n, fmr.value) == (false, impostors, false / impostors)
+        assert (fnmr.n, fnmr.value) == (genuine, missed / genuine)
+        assert fmr.low is not None and fmr.high is not None and fmr.people
+        assert fmr.low <= false / impostors <= fmr.high
+        if "far" in point:
+            tpr = report[f"tpr@{point},sex={cell}"]
+            assert tpr.value == (genuine - missed) / genuine
+            assert tpr.low == pytest.approx(1 - (fnmr.high or 0))
+
+
+def test_protocols_agree_to_the_last_digit(reports: dict[str, Report]) -> None:
+    first = reports["verification"]
+    for name, report in reports.items():
+        for metric, m in report.metrics.items():
+            if "sex=" in metric and metric in first and "ratio" not in metric:
+                assert m.value == first[metric].value, (name, metric)
+
+
+def test_an_unknown_group_is_counted_apart(reports: dict[str, Report]) -> None:
+    for name in ("verification", "all-vs-all", "people", "trillion"):
+        told = reports[name].provenance["groups"]["sex"]
+        assert told["unknown"] == {"images": SEX.count(""), "people": 10}
+        assert {g: c["images"] for g, c in told.items()} == {
+            "female": SEX.count("female"),
+            "male": SEX.count("male"),
+            "unknown": SEX.count(""),
+        }
+
+
+def test_failures_to_enrol_are_of_the_group_that_they_are_of(reports: dict[str, Report]) -> None:
+    group, other = SEX[5], "female" if SEX[5] == "male" else "male"
+    for name in ("verification", "people"):
+        m = reports[name][f"fte@sex={group}"]
+        assert m.value == 1 / SEX.count(group)
+        assert reports[name][f"fte@sex={other}"].value == 0
+        assert m.high is not None and m.high > m.value
+    assert "fte@sex=female" not in reports["score"]
+
+
+def test_the_threshold_of_each_group_holds_the_far_in_all(reports: dict[str, Report]) -> None:
+    limits = []
+    for group in ("female", "male"):
+        own = sorted(
+            (s for i, j, s in LISTED if WHO[i] != WHO[j] and SEX[i] == SEX[j] == group),
+            reverse=True,
+        )
+        limits.append(math.nextafter(own[int(float(FAR) * len(own))], math.inf))
+    threshold = max(limits)
+    for name, report in reports.items():
+        for group in ("female", "male"):
+            false, impostors, missed, genuine = _counts(threshold, LISTED, group)
+            fmr = report[f"fmr@far-of-each={FAR},sex={group}"]
+            assert fmr.threshold == threshold, name
+            assert fmr.value == false / impostors <= float(FAR)
+            assert report[f"fnmr@far-of-each={FAR},sex={group}"].value == missed / genuine
+
+
+def test_two_sets_have_the_group_of_the_probe_first() -> None:
+    subject = np.where(WHO < 12, WHO, -1)
+    report = trillion.evaluate(X, subject, fars=["1e-1"], fpir="0.1", groups=[BY])
+    threshold = report["tpr@far=1e-1"].threshold
+    assert threshold is not None
+    x = normalise(X)
+    probes, others = np.flatnonzero(subject >= 0), np.flatnonzero(subject < 0)
+    i, j = (a.ravel() for a in np.meshgrid(probes, others, indexing="ij"))
+    scores = exact_scores(x, i, x, j)
+    for a, b in itertools.product(("female", "male"), repeat=2):
+        mine = [(SEX[p], SEX[q]) == (a, b) for p, q in zip(i, j, strict=True)]
+        m = report[f"fmr@far=1e-1,sex={a if a == b else f'{a}+{b}'}"]
+        assert (m.n, m.false_accepts) == (sum(mine), int((scores[mine] >= threshold).sum()))
+
+
+def test_groups_leave_every_other_number_as_it_is(reports: dict[str, Report]) -> None:
+    for name in ("verification", "people"):
+        plain, grouped = CALLS[name](fars=FAR, threshold=0.55), reports[name]
+        assert {n: grouped.metrics[n] for n in plain.metrics} == dict(plain.metrics), name
+        assert plain.provenance == {k: v for k, v in grouped.provenance.items() if k != "groups"}
+
+
+def test_the_order_of_rows_changes_no_number(reports: dict[str, Report]) -> None:
+    turned = all_vs_all.evaluate(
+        X[ORDER],
+        WHO[ORDER],
+        fars=FAR,
+        threshold=0.55,
+        groups=[Grouping.of("sex", [SEX[k] for k in ORDER])],
+        keys=[KEYS[k] for k in ORDER],
+    )
+    plain = reports["all-vs-all"]
+    for name in plain:
+        if "sex" in name:
+            a, b = plain[name], turned[name]
+            assert (a.value, a.low, a.high, a.n) == (b.value, b.low, b.high, b.n), name
+
+
+def test_small_groups_have_no_index_and_say_why() -> None:
+    report = CALLS["people"](fars=["2e-3"], groups=[BY])
+    few = report["ineq@far=2e-3,by=sex"]
+    assert few.value is None and "false matches, and fewer than 10 show chance" in few.note
+    one = CALLS["people"](fars=["1e-1"], groups=[Grouping("all", ("x",), np.zeros(N, int))])
+    assert one["garbe@far=1e-1,by=all"].note == "there is one group"
+
+
+def test_indices_are_their_formulas() -> None:
+    rng = np.random.default_rng(0)
+    for g in (2, 3, 5):
+        fmr, fnmr = rng.uniform(0.01, 0.5, (2, g))
+        gaps = [max(abs(a - b) for a in r for b in r) for r in (fmr, fnmr)]
+        assert indices.fdr(fmr, fnmr) == pytest.approx(1 - sum(gaps) / 2)
+        worst = [max(r) / min(r) for r in (fmr, fnmr)]
+        assert indices.ineq(fmr, fnmr) == pytest.approx(math.sqrt(worst[0] * worst[1]))
+        ginis = [
+            g / (g - 1) * sum(abs(a - b) for a in r for b in r) / (2 * g * g * (sum(r) / g))
+            for r in (fmr, fnmr)
+        ]
+        assert indices.gini(fmr) == pytest.approx(ginis[0])
+        assert indices.garbe(fmr, fnmr) == pytest.approx(sum(ginis) / 2)
+        mean = math.prod(fmr) ** (1 / g)
+        assert indices.over_geometric_mean(fmr) == pytest.approx(fmr / mean)
+    assert indices.gini(np.zeros(3)) == 0
+
+
+def test_the_test_of_two_groups_is_students_of_their_log_ratio() -> None:
+    drawn = np.exp(np.random.default_rng(1).normal([[-3.0], [-2.0]], [[0.3], [0.2]], (2, 1000)))
+    rates = np.array([math.exp(-3), math.exp(-2.2)])
+    deviation = np.diff(np.log(drawn), axis=0).std(ddof=1)
+    expected = 2 * stdtr(24, -0.8 / deviation)
+    assert indices.equality(drawn, rates, 25) == pytest.approx(expected)
+    assert indices.equality(drawn, rates[[0, 0]], 25) == 1.0
+
+
+def test_the_tests_of_a_column_are_adjusted_together(reports: dict[str, Report]) -> None:
+    report = reports["people"]
+    tests = [m for name, m in report.metrics.items() if "-equality@" in name and m.value]
+    alone = [float(m.note.rpartition(" ")[2]) for m in tests]
+    assert len(tests) == 4
+    assert [m.value for m in tests] == pytest.approx(holm(alone), rel=0.2)
+
+
+def test_a_name_by_group_is_read_as_such_and_never_as_the_pooled_metric() -> None:
+    found = read("tpr@far=1e-4,sex=female,pairs=all")
+    assert found is not None and found.group == ("sex", "female")
+    assert resampling_of("tpr@far=1e-4,sex=female") == (None, "")
+    assert resampling_of("tpr@far=1e-4,distractors=10") == ("tpr", "1e-4")
+    index = read("garbe@far=1e-4,by=sex")
+    assert index is not None and index.group == ("sex", "")
+
+
+def test_no_parameter_of_a_metric_can_be_a_column() -> None:
+    import re
+
+    keys = {key for m in METRICS for key in re.findall(r"[@,]([\w-]+)=", m.grammar)}
+    assert keys <= PARAMETERS
+    with pytest.raises(ProtocolError, match="a column of groups is called 'far'"):
+        Grouping.of("far", ["a"])
+
+
+@pytest.mark.parametrize("name", ["a,b", "a@b", "70+", "a=b", "unknown", " "])
+def test_a_group_whose_name_would_be_misread_is_refused(name: str) -> None:
+    with pytest.raises(ProtocolError, match="a group of column 'sex' is called"):
+        Grouping.of("sex", [name])
+
+
+def test_a_column_of_names_is_no_grouping() -> None:
+    with pytest.raises(ProtocolError, match="column 'name' has 21 groups"):
+        Grouping.of("name", [f"p{k}" for k in range(21)])
+
+
+def test_scores_of_nobody_knows_whom_have_no_groups() -> None:
+    with pytest.raises(ProtocolError, match="nobody knows who is compared"):
+        score.evaluate(SCORE, PAIRS.genuine, groups=[BY])
+
+
+def test_a_column_of_other_rows_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="groups 3 rows, and row 119 is compared"):
+        people.evaluate(X, WHO, groups=[Grouping.of("sex", ["a", "b", "a"])])
+    with pytest.raises(ProtocolError, match="knows the group of no image"):
+        people.evaluate(X, WHO, groups=[Grouping("sex", (), np.full(N, -1))])
+
+
+def _table(path: Path, header: str, lines: list[str]) -> Path:
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["", ".png"])
+@pytest.mark.parametrize("folder", [True, False])
+def test_lines_are_found_by_key_with_or_without_folder_and_suffix(
+    tmp_path: Path, folder: bool, suffix: str
+) -> None:
+    names = [key.removesuffix(".jpg") + suffix for key in KEYS]
+    names = names if folder else [name.rpartition("/")[2] for name in names]
+    lines = [f"{name},{sex}" for name, sex in zip(names, SEX, strict=True)][::-1]
+    (found,) = group_table.read(_table(tmp_path / "g.csv", "key,sex", lines)).of_rows(KEYS)
+    assert (found.names, found.code.tolist()) == (BY.names, BY.code.tolist())
+
+
+def test_lines_are_found_by_subject(tmp_path: Path) -> None:
+    lines = [f"p{w:02},{'ab'[w % 2]},{w % 3}" for w in range(39)]
+    held = group_table.read(_table(tmp_path / "g.csv", "subject,kind,age", lines))
+    kind, age = held.of_rows(KEYS)
+    assert [kind.names[c] if c >= 0 else "" for c in kind.code] == [
+        "ab"[w % 2] if w < 39 else "" for w in WHO
+    ]
+    assert age.names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("header", "lines", "message"),
+    [
+        ("name,sex", ["a,b"], "starts with name, sex"),
+        ("key", ["a"], "starts with key"),
+        ("key,sex", ["a"], "line 2 of g.csv has 1 cells, its header 2"),
+        ("key,sex", [",b"], "line 2 of g.csv names nothing"),
+        ("key,sex,sex", ["a,b,c"], "two columns of one name"),
+        ("key,sex", ["nobody.jpg,male"], "g.csv names none of the 120 rows"),
+        ("key,sex", ["p00/p00_0000,a", "p00/p00_0000,b"], "twice, with other groups"),
+    ],
+)
+def test_a_mistaken_table_is_refused(
+    tmp_path: Path, header: str, lines: list[str], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        group_table.read(_table(tmp_path / "g.csv", header, lines)).of_rows(KEYS)
+
+
+def test_one_line_does_not_serve_two_images(tmp_path: Path) -> None:
+    held = group_table.read(_table(tmp_path / "g.csv", "key,sex", ["0001.jpg,male"]))
+    with pytest.raises(DataError, match="would share line"):
+        held.of_rows(["a/0001.jpg", "b/0001.jpg"])
+
+
+def test_people_takes_a_file_of_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"{key},{sex}" for key, sex in zip(KEYS, SEX, strict=True)]
+    groups = _table(tmp_path / "g.csv", "key,sex", lines)
+    np.save(tmp_path / "F.npy", np.nan_to_num(X, nan=1.0))
+    (tmp_path / "K.txt").write_text("\n".join(KEYS), encoding="utf-8")
+    vectors = ["--features", str(tmp_path / "F.npy"), "--keys", str(tmp_path / "K.txt")]
+    out = str(tmp_path / "r.json")
+    code = run_command(["people", *vectors, "--groups", str(groups), "--far", "1e-1", "--out", out])
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    assert "by sex, FAR 1e-1 of all pairs, threshold" in shown.out
+    assert "by sex, FAR 1e-1 in every group" in shown.out and "female+male" in shown.out
+    by_sex = shown.out[shown.out.index("by sex") : shown.out.index("Thresholds to deploy")]
+    assert [line for line in by_sex.split("\n") if len(line) > 80] == []
+    saved = Report.load(out)
+    assert saved.provenance["groups file"] == "g.csv"
+    assert saved["fmr@far=1e-1,sex=female"].people == 11
+
+
+def test_python_takes_a_file_of_groups_too(tmp_path: Path) -> None:
+    subjects = _table(tmp_path / "who.txt", "p0", [f"p{w}" for w in WHO[1:]])
+    groups = _table(tmp_path / "g.csv", "subject,half", [f"p{w},{w // 20}" for w in range(40)])
+    report = run.evaluate("people", X, str(subjects), groups=str(groups), fars=["1e-1"])
+    assert report["fmr@far=1e-1,half=0"].people == 20
+
+
+def test_sexes_of_lfw_by_brute_force(shared_data: Path) -> None:
+    """4,000 images of the demo, all 8 million pairs in float64; those near a threshold exactly."""
+    sex: dict[str, str] = {}
+    for name in ("female", "male"):
+        for key in (shared_data / "lfw_groups" / f"{name}_names.txt").read_text().split():
+            sex[key] = "" if key in sex else name
+    with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
+        store = FeatureStore.open(path)
+        rows = np.arange(0, len(store.manifest.keys), 3)[:4000]
+        features, who = np.asarray(store.features)[rows, 0], store.manifest.subject[rows]
+        keys = [store.manifest.keys[row] for row in rows]
+    by = Grouping.of("sex", [sex.get(key.rpartition("/")[2], "") for key in keys])
+    report = people.evaluate(features, who, groups=[by], fars=["1e-4"])
+    threshold = report["tpr@far=1e-4"].threshold
+    assert threshold is not None
+    x: Any = normalise(features).astype(np.float64)
+    counts = np.zeros((4, 3, 3), np.int64)
+    for o in range(0, len(x), 500):
+        s = x[o : o + 500] @ x.T
+        for i, j in np.argwhere(abs(s - threshold) < 1e-12):
+            s[i, j] = math.fsum(x[o + i] * x[j])
+        later = np.arange(len(x)) > np.arange(o, o + len(s))[:, None]
+        same = who[o : o + len(s), None] == who
+        cell = 3 * by.code[o : o + len(s), None] + by.code + 4
+        kinds = later & ~same & (s >= threshold), later & ~same, later & same & (s < threshold)
+        for k, of in enumerate((*kinds, later & same)):
+            counts[k] += np.bincount(cell[of], minlength=9).reshape(3, 3)
+    for a, b in ((1, 1), (1, 2), (2, 2)):
+        false, impostors, missed, genuine = (
+            int(c[a, b] + (c[b, a] if a != b else 0)) for c in counts
+        )
+        cell_name = by.names[a - 1] if a == b else "female+male"
+        fmr = report[f"fmr@far=1e-4,sex={cell_name}"]
+        assert (fmr.false_accepts, fmr.n) == (false, impostors)
+        if a == b:
+            assert report[f"fnmr@far=1e-4,sex={cell_name}"].value == missed / genuine
