@@ -16,7 +16,7 @@ above the threshold is stored; the rest enter by the number of images of each su
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,9 +46,13 @@ class Draw:
     products: float
 
 
-# A metric in a draw: where the unseen person fails in everything, and where he succeeds.
+# A part of a whole in a draw, and what the person unseen adds to the whole, and to the part too
+# where he succeeds in everything.
+Share = tuple[float, float, float]
+# A metric that is no share: where the person unseen fails in everything, and where he succeeds.
 Ends = tuple[float, float]
-Statistic = Callable[[Draw], Ends]
+# A metric in a draw: the mean of its shares (of folds, of galleries, or one), or its two ends.
+Statistic = Callable[[Draw], Sequence[Share] | Ends]
 
 _ALL_STORED = "a sample without image counts lists every impostor pair"
 
@@ -208,13 +212,3 @@ def unseen_impostor(sample: ComparisonSample) -> float:
         every = np.ones(sample.subjects)
         blocks = sample.impostors * _crossed(one, every) / (_crossed(sample, every) or 1)
     return sample.impostors / blocks if blocks else 0.0
-
-
-def ends(part: float, whole: float, unseen: float) -> Ends:
-    """Share of a whole to which the unseen person's failures, or successes, are added."""
-    return share(part, whole + unseen), share(part + unseen, whole + unseen)
-
-
-def share(part: float, whole: float) -> float:
-    """Divide within [0, 1], which c above 1 could leave; NaN where a draw holds nothing."""
-    return min(max(float(part / whole), 0.0), 1.0) if whole > 0 else float("nan")

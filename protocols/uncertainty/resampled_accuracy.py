@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from evalkit.protocols.uncertainty.bootstrap import (
     Draw,
-    Ends,
+    Share,
     Statistic,
-    ends,
     impostor_weight,
     unseen_genuine,
 )
@@ -68,16 +69,12 @@ def accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic | None:
     decisions = _Decisions(sample, sample.fold[sample.order], c)
     size = unseen_genuine(sample) / decisions.folds
 
-    def accuracy(draw: Draw) -> Ends:
+    def accuracy(draw: Draw) -> Sequence[Share]:
         correct, total = decisions.correct(draw)
         others = correct.sum(axis=0) - correct
         best = [_middle(np.flatnonzero(row >= row.max() - 1e-6)) for row in others]
-        of_fold = [
-            ends(row[k], t, size * draw.unseen)
-            for row, k, t in zip(correct, best, total, strict=True)
-        ]
-        fails, succeeds = np.mean(of_fold, axis=0)
-        return float(fails), float(succeeds)
+        unseen = size * draw.unseen
+        return [(row[k], t, unseen) for row, k, t in zip(correct, best, total, strict=True)]
 
     return accuracy
 
@@ -87,9 +84,9 @@ def best_accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic:
     one = np.zeros(len(sample.genuine) + len(sample.impostor), np.int64)
     decisions, size = _Decisions(sample, one, c), unseen_genuine(sample)
 
-    def accuracy(draw: Draw) -> Ends:
+    def accuracy(draw: Draw) -> Sequence[Share]:
         correct, total = decisions.correct(draw)
-        return ends(correct.max(), total[0], size * draw.unseen)
+        return [(correct.max(), total[0], size * draw.unseen)]
 
     return accuracy
 

@@ -6,13 +6,14 @@ compared twice, and no one with many, that is Clopper and Pearson's interval of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from evalkit.protocols.uncertainty.bootstrap import (
     Draw,
-    Ends,
+    Share,
     Statistic,
-    ends,
     impostor_weight,
     unseen_genuine,
     unseen_impostor,
@@ -38,10 +39,10 @@ def fmr_statistic(sample: ComparisonSample, threshold: str, c: float) -> Statist
 
     size = unseen_impostor(sample)
 
-    def fmr(draw: Draw) -> Ends:
+    def fmr(draw: Draw) -> Sequence[Share]:
         accepted = impostor_weight(c, count, draw.product[count])
         every = impostor_weight(c, sample.impostors, draw.products)
-        return ends(accepted, every, size * SCALE * draw.unseen)
+        return [(accepted, every, size * SCALE * draw.unseen)]
 
     return fmr
 
@@ -54,9 +55,9 @@ def fnmr_statistic(sample: ComparisonSample, threshold: str) -> Statistic | None
 
     size = unseen_genuine(sample)
 
-    def fnmr(draw: Draw) -> Ends:
+    def fnmr(draw: Draw) -> Sequence[Share]:
         every = draw.genuine[-1]
-        return ends(every - draw.genuine[count], every, size * draw.unseen)
+        return [(every - draw.genuine[count], every, size * draw.unseen)]
 
     return fnmr
 

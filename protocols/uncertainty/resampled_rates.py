@@ -8,7 +8,7 @@ nothing can be said, since no bound on an unseen wolf is known.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -22,8 +22,8 @@ from evalkit.protocols.uncertainty.accepted_by_subject import AcceptedBySubject
 from evalkit.protocols.uncertainty.bootstrap import (
     Draw,
     Ends,
+    Share,
     Statistic,
-    ends,
     impostor_weight,
     unseen_genuine,
 )
@@ -148,8 +148,8 @@ def _tpr_statistic(sample: ComparisonSample, far: str, c: float) -> Statistic | 
         return None
     size = unseen_genuine(sample)
 
-    def tpr(draw: Draw) -> Ends:
-        return ends(draw.genuine[accepted(draw)], draw.genuine[-1], size * draw.unseen)
+    def tpr(draw: Draw) -> Sequence[Share]:
+        return [(draw.genuine[accepted(draw)], draw.genuine[-1], size * draw.unseen)]
 
     return tpr
 
@@ -161,10 +161,10 @@ def _mean_tpr_statistic(sample: ComparisonSample, far: str, c: float) -> Statist
         return None
     genuine = AcceptedBySubject(sample.genuine_subject)
 
-    def mean_tpr(draw: Draw) -> Ends:
+    def mean_tpr(draw: Draw) -> Sequence[Share]:
         weight = draw.weight[genuine.subject]
         shares = np.rint(_WHOLE * genuine.among(accepted(draw)) / genuine.count).astype(np.int64)
-        return ends(float(weight @ shares) / _WHOLE, float(weight.sum()), draw.unseen)
+        return [(float(weight @ shares) / _WHOLE, float(weight.sum()), draw.unseen)]
 
     return mean_tpr
 
@@ -239,11 +239,11 @@ def _auc_statistic(sample: ComparisonSample, c: float) -> Statistic:
     _, above, not_below = _wins(sample)
     left, right, size = sample.left, sample.right, unseen_genuine(sample)
 
-    def auc(draw: Draw) -> Ends:
+    def auc(draw: Draw) -> Sequence[Share]:
         weight = impostor_weight(c, 1, draw.weight[left] * draw.weight[right])
         wins = (draw.genuine[above] + draw.genuine[not_below]) / 2
         total = float(weight.sum())
-        return ends(float((weight * wins).sum()) / total, draw.genuine[-1], size * draw.unseen)
+        return [(float((weight * wins).sum()) / total, draw.genuine[-1], size * draw.unseen)]
 
     return auc
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import exact_rate
 from evalkit.protocols.uncertainty.accepted_by_subject import AcceptedBySubject
-from evalkit.protocols.uncertainty.bootstrap import Draw, Ends, Statistic, ends
+from evalkit.protocols.uncertainty.bootstrap import Draw, Share, Statistic
 from evalkit.protocols.uncertainty.resampled_at_threshold import reaching_threshold
 from evalkit.protocols.uncertainty.sample import ComparisonSample, Searches
 from evalkit.types import Ints
@@ -23,9 +24,9 @@ def rank_statistic(sample: ComparisonSample, k: str) -> Statistic | None:
     subject, of, searches = np.unique(sample.rank_subject, return_inverse=True, return_counts=True)
     hits = np.bincount(of[hit], minlength=len(subject))
 
-    def rank_k(draw: Draw) -> Ends:
+    def rank_k(draw: Draw) -> Sequence[Share]:
         w = draw.weight[subject]
-        return ends(float(w @ hits), float(w @ searches), draw.unseen * float(searches.mean()))
+        return [(float(w @ hits), float(w @ searches), draw.unseen * float(searches.mean()))]
 
     return rank_k
 
@@ -40,18 +41,14 @@ def tpir_statistic(sample: ComparisonSample, fpir: str) -> Statistic | None:
 
     galleries = [_Found(s) for s in sample.searches]
 
-    def of_gallery(g: _Found, draw: Draw) -> Ends:
+    def of_gallery(g: _Found, draw: Draw) -> Share:
         false = np.cumsum(draw.weight[g.nonmate_subject])
         k = int(np.searchsorted(false, float(x) * false[-1] * (1 + 1e-12), "right"))
         looked, unseen = draw.weight[g.mates.subject], draw.unseen * float(g.mates.count.mean())
         hits = g.mates.among(g.above[k])
-        return ends(float(looked @ hits), float(looked @ g.mates.count), unseen)
+        return float(looked @ hits), float(looked @ g.mates.count), unseen
 
-    def tpir(draw: Draw) -> Ends:
-        fails, succeeds = np.mean([of_gallery(g, draw) for g in galleries], axis=0)
-        return float(fails), float(succeeds)
-
-    return tpir
+    return lambda draw: [of_gallery(g, draw) for g in galleries]
 
 
 def search_error_statistic(sample: ComparisonSample, kind: str, threshold: str) -> Statistic | None:
@@ -64,16 +61,14 @@ def search_error_statistic(sample: ComparisonSample, kind: str, threshold: str) 
     if not sides or None in counts or not all(len(score) for score, _ in sides):
         return None
 
-    def of_gallery(subject: Ints, count: int | None, draw: Draw) -> Ends:
+    def of_gallery(subject: Ints, count: int | None, draw: Draw) -> Share:
         weight = draw.weight[subject]
         every, reached = float(weight.sum()), float(weight[:count].sum())
         unseen = draw.unseen * len(subject) / len(np.unique(subject))
-        return ends(every - reached if kind == "fnir" else reached, every, unseen)
+        return every - reached if kind == "fnir" else reached, every, unseen
 
-    def of_draw(draw: Draw) -> Ends:
-        of = [of_gallery(who, n, draw) for (_, who), n in zip(sides, counts, strict=True)]
-        fails, succeeds = np.mean(of, axis=0)
-        return float(fails), float(succeeds)
+    def of_draw(draw: Draw) -> Sequence[Share]:
+        return [of_gallery(who, n, draw) for (_, who), n in zip(sides, counts, strict=True)]
 
     return of_draw
 

@@ -9,6 +9,7 @@ import numpy as np
 from evalkit.protocols.uncertainty.bootstrap import (
     Draw,
     Ends,
+    Share,
     Statistic,
     shrinkage,
     shrinkage_of_difference,
@@ -69,7 +70,7 @@ def metric_ends(
         found = statistic(source, name, own if c is None else c.get(name, own))
         if found is not None:
             statistics.append((name, int(source is not sample), found))
-    drawn: dict[str, list[Ends]] = {name: [] for name, _, _ in statistics}
+    drawn: dict[str, list[Sequence[Share] | Ends]] = {name: [] for name, _, _ in statistics}
     used, spent = {k for _, k, _ in statistics}, dict[int, Draw]()
     weights = subject_draws(sample, draws, seed) if weights is None else weights
     for weight in weights if drawn else ():
@@ -77,7 +78,22 @@ def metric_ends(
             spent[k] = weigh(sources[k], weight, spent.get(k))
         for name, k, of_draw in statistics:
             drawn[name].append(of_draw(spent[k]))
-    return {name: np.array(of) for name, of in drawn.items()}
+    return {name: _ends(of) for name, of in drawn.items()}
+
+
+def _ends(drawn: Sequence[Sequence[Share] | Ends]) -> Floats:
+    """Return (draws, 2): where the person unseen fails in everything, and where he succeeds.
+
+    Shares stay within [0, 1], which c above 1 could leave; NaN where a draw holds nothing.
+    """
+    found = np.array(drawn, np.float64)
+    if found.ndim < 3:
+        return found
+    part, whole, unseen = found.transpose(2, 0, 1)
+    parts, wholes = np.stack([part, part + unseen], axis=2), (whole + unseen)[..., np.newaxis]
+    share = np.divide(parts, wholes, out=np.full_like(parts, np.nan), where=wholes > 0)
+    mean: Floats = share.clip(0, 1).mean(axis=1)
+    return mean
 
 
 def paired_draws(

@@ -1,0 +1,118 @@
+"""Weights of impostor pairs and shares of a draw, by hand."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.stats import norm, t
+
+from evalkit.errors import ProtocolError
+from evalkit.protocols.uncertainty.bootstrap import (
+    shrinkage,
+    shrinkage_of_difference,
+    unseen_genuine,
+    unseen_impostor,
+)
+from evalkit.protocols.uncertainty.resampling import metric_ends
+from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
+from evalkit.protocols.uncertainty.weights import SCALE
+
+pytestmark = pytest.mark.once
+
+
+def impostors(pairs: list[tuple[int, int]], **more: object) -> ComparisonSample:
+    """Sample of people who score 0.9 with themselves once, and of these impostor pairs."""
+    left, right = np.array(pairs).T
+    people = int(max(left.max(), right.max())) + 1
+    held = {
+        "subjects": people,
+        "genuine": np.full(people, 0.9),
+        "genuine_subject": np.arange(people),
+        "impostor": np.linspace(0.5, 0.1, len(pairs)),
+        "left": left,
+        "right": right,
+        "impostors": len(pairs),
+        "place": np.arange(len(pairs)),
+    }
+    return ComparisonSample(**{**held, **more})
+
+
+def quantile(freedom: float) -> float:
+    """Student's t over the normal quantile, at 95 %."""
+    return t.ppf(0.975, freedom) / norm.ppf(0.975)
+
+
+def test_pairs_that_share_no_noise_weigh_a_third_and_few_people_have_five_degrees() -> None:
+    ring = impostors([(0, 1), (1, 2), (2, 3), (3, 0)])
+    # S is (0.1, 0, 0, 0.1): hardly anything is of a person, all of the pairs.
+    excess = np.array([1, -1, 1, -0.9])
+    assert shrinkage(ring, excess) == pytest.approx((1 / 3) ** 0.5 * quantile(5))
+
+
+def test_degrees_of_freedom_are_of_what_people_add() -> None:
+    people = 12
+    everyone = impostors(list(combinations(range(people), 2)))
+    of_person = np.arange(people) - 5.5
+    excess = of_person[everyone.left] + of_person[everyone.right]
+    squares = (of_person * (people - 2)) ** 2  # S_i: 11 pairs, in which the others add -e_i
+    shared = (excess**2).sum()
+    c = (squares.sum() - shared) / (squares.sum() + shared)
+    freedom = squares.sum() ** 2 / (squares**2).sum()
+    assert freedom > 5
+    assert shrinkage(everyone, excess) == pytest.approx(c**0.5 * quantile(freedom))
+    assert shrinkage(everyone, np.zeros(66)) == 1
+
+
+def test_a_difference_of_two_tails_is_of_the_pairs_that_one_alone_accepts() -> None:
+    images = np.ones(4)
+    base = impostors([(0, 1), (0, 2), (2, 3)], left_images=images, right_images=images)
+    places = np.array([1, 7, 9])  # of its impostors; (0, 2) is in both tails
+    other = impostors(
+        [(0, 2), (1, 3), (1, 2)], place=places, left_images=images, right_images=images
+    )
+    # Both accept (0, 2), the base (0, 1), the other (1, 3): S = (-1, 0, 0, 1), E^2 = 2.
+    assert shrinkage_of_difference(base, other, 2, 2) == pytest.approx((1 / 3) ** 0.5 * quantile(5))
+    assert shrinkage_of_difference(base, other, 2, np.ones(3)) is None
+    assert shrinkage_of_difference(base, other, None, 2) is None
+
+
+def test_a_tail_without_image_counts_cannot_be_the_rest() -> None:
+    with pytest.raises(ProtocolError, match="lists every impostor pair"):
+        shrinkage(impostors([(0, 1)], impostors=9), 1)
+
+
+def test_one_persons_images_have_no_impostors_to_weigh() -> None:
+    alone = impostors([(0, 0)], subjects=1, left_images=np.ones(1), right_images=np.ones(1))
+    assert shrinkage(alone, 1) == 1
+    assert unseen_impostor(alone) == 0
+
+
+def test_the_unseen_person_has_as_many_comparisons_as_others_on_average() -> None:
+    stored = impostors([(0, 1), (1, 0), (0, 2), (1, 2)])
+    assert (unseen_genuine(stored), unseen_impostor(stored)) == (1, 4 / 3)
+    left, right = np.array([2, 0, 1]), np.array([1, 3, 0])
+    # (0, 1): 2 * 3 pairs of images, (2, 0): 1, (2, 1): 3; nobody is on the other two sides.
+    sizes = {"subjects": 3, "left_images": left, "right_images": right}
+    of_two_sets = impostors([(0, 1)], impostors=10, **sizes)
+    assert unseen_impostor(of_two_sets) == pytest.approx(10 / 3)
+
+
+def test_ends_of_a_draw_are_shares_with_the_unseen_failing_and_succeeding() -> None:
+    ranks = {"rank": np.array([1, 2, 1]), "rank_subject": np.array([0, 1, 1])}
+    weights = [
+        (SCALE * np.array([2, 1]), SCALE),
+        (np.zeros(2, np.int64), 0),
+    ]
+    # Found weigh 2 + 1 of 2 + 2; the unseen was searched for 3 / 2 times.
+    ends = metric_ends(sample_of(ranks), ["rank-1"], weights=weights)["rank-1"]
+    np.testing.assert_array_equal(ends, [[3 / 5.5, 4.5 / 5.5], [np.nan, np.nan]])
+
+
+def test_a_share_stays_a_share_where_the_impostors_weight_leaves_it() -> None:
+    s = impostors([(0, 1), (0, 2), (1, 2)])
+    name, c = "fmr@threshold=0.5", {"fmr@threshold=0.5": 2.0}
+    two_heavy = (SCALE * np.array([0, 1.5, 2])).astype(np.int64)
+    # Pairs weigh 1 + 2 (w_i w_j - 1): the accepted one -1, the second -1, the third 5.
+    assert metric_ends(s, [name], c=c, weights=[(two_heavy, 0)])[name].tolist() == [[0, 0]]
+    # The accepted one 5, and both others -1.
+    assert metric_ends(s, [name], c=c, weights=[(two_heavy[::-1], 0)])[name].tolist() == [[1, 1]]
