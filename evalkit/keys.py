@@ -16,9 +16,11 @@ from evalkit.files import BLANKS, as_path, lines_of, read_text
 from evalkit.strict_json import parsed
 
 AVIF_FILES = (".avif", ".avifs")
+HEIF_FILES = (".heic", ".heics", ".heif", ".heifs", ".hif")
 JPEG2000_FILES = (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc")
 IMAGES = (
     *(".jpg", ".jpeg", ".jfif", ".jpe", ".jif", ".mpo", *JPEG2000_FILES, *AVIF_FILES),
+    *HEIF_FILES,
     *(".png", ".apng", ".bmp", ".dib", ".pgm", ".ppm", ".pbm", ".pnm"),
     *(".webp", ".tif", ".tiff", ".gif"),
 )

@@ -123,7 +123,9 @@ def test_a_failed_image_is_told_and_counted(
 ) -> None:
     (crops / KEYS[0]).write_bytes(b"no image")
     x = embed(Grey(), crops, None if path is None else crops.parent / path, keys=KEYS)
-    assert capfd.readouterr() == ("", f"1 of 12 images have no vector: {KEYS[0]}\n")
+    reason = f"{KEYS[0]} cannot be read: not an image file"
+    told = f"1 of 12 images have no vector: {KEYS[0]} ({reason})\n"
+    assert capfd.readouterr() == ("", told)
     assert np.isnan(x.features[0]).all() and np.isfinite(x.features[1:]).all()
     assert evalkit.verification.evaluate(x, PAIRS).failures.images == 1  # type: ignore[arg-type]
     for key in KEYS:

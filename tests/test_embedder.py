@@ -287,7 +287,7 @@ def test_failed_images_are_named_and_no_vector_at_all_is_an_error(
     captured = capsys.readouterr()
     assert "30 images, 1 x 4, 7 failed" in captured.out
     *named, more = captured.err.splitlines()
-    assert len(named) == 5 and named[0] == "P0/00.png: the image cannot be read"
+    assert len(named) == 5 and named[0] == "P0/00.png cannot be read: not an image file"
     assert more == "2 more like these"
     for path in files:
         path.write_bytes(b"no image")

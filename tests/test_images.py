@@ -195,3 +195,25 @@ def test_the_real_crops(shared_data: Path) -> None:
     source = find(shared_data / "lfw" / "lfw_pairs_aligned112_q90.zip")
     assert len(source.keys) == 7701
     assert source.select(["Zico/Zico_0002"]).read(0).shape == (112, 112, 3)
+
+
+def test_heic_is_read_where_its_plugin_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    Image.new("RGB", (48, 64), (200, 30, 30)).save(tmp_path / "a.heic")
+    source = find(tmp_path)
+    assert source.keys == ("a.heic",) and "pillow-heif" in source.decoder
+    assert source.read(0).shape == (64, 48, 3)
+
+
+def test_why_an_image_cannot_be_read(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).save(
+        out, "PNG"
+    )
+    for name, data in {"a": out.getvalue(), "b": out.getvalue()[:900], "c": b"<html>"}.items():
+        (tmp_path / f"{name}.png").write_bytes(data)
+    source = find(tmp_path)
+    assert source.why(0) == ""
+    assert source.why(1).startswith("b.png cannot be read: image file is truncated")
+    assert source.why(2) == "c.png cannot be read: not an image file"

@@ -145,22 +145,27 @@ class EmbeddingChoice:
                 say(f"{len(gone):,} feature files left the cache, see --cache-size")
         if ready.left_out:
             store.provenance["left out"] = list(ready.left_out)
-        _say_failures(store)
+        if lines := _failures_told(store, ready):
+            say(*lines)
+            store.provenance["failed"] = lines
+        if store.failed.all():
+            raise DataError(f"not one of {len(store.done):,} images has a vector")
         if faces := faces_told(store.reasons(), several, len(store.done)):
             say(*faces)
             store.provenance["faces"] = faces
         return store
 
 
-def _say_failures(store: FeatureStore) -> None:
-    """Name images without a vector; DataError where none has one."""
+def _failures_told(store: FeatureStore, images: ImageSource) -> list[str]:
+    """Name images without a vector, each with the reason that reading it again gives."""
     failed = store.reasons()
-    for key, reason in list(failed.items())[:_NAMED]:
-        say(f"{key}: {reason}")
+    rows = np.flatnonzero(store.failed)[:_NAMED].tolist()
+    lines = [
+        images.why(row) or f"{key}: {failed[key]}" for row, key in zip(rows, failed, strict=False)
+    ]
     if len(failed) > _NAMED:
-        say(f"{len(failed) - _NAMED:,} more like these")
-    if len(failed) == len(store.done):
-        raise DataError(f"not one of {len(failed):,} images has a vector")
+        lines.append(f"{len(failed) - _NAMED:,} more like these")
+    return lines
 
 
 def _ask(model: str) -> None:

@@ -105,6 +105,8 @@ def embed(
         raise DataError(f"not one of {len(failed):,} images has a vector")
     if failed:
         named = ", ".join(failed[:_SHOWN]) + (", ..." if len(failed) > _SHOWN else "")
+        reason = source.why(int(np.flatnonzero(lost)[0]))
+        named += f" ({reason})" if reason else ""
         say(f"{len(failed):,} of {len(source.keys):,} images have no vector: {named}")
     return made if views == 2 else replace(made, features=made.features[:, 0])
 

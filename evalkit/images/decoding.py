@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib import import_module, metadata
+from importlib.util import find_spec
 from threading import Condition
 
 import numpy as np
@@ -17,6 +20,7 @@ from evalkit.files import LFS_HINT, is_lfs_pointer
 from evalkit.images import jpeg
 
 AVIF = "avif" in features.modules and features.check("avif")  # since Pillow 11.3
+HEIF = find_spec("pillow_heif") is not None
 JPEG2000 = bool(features.check("jpg_2000"))
 # Pillow also knows formats that start other programs; face images come in these.
 _FORMATS = (
@@ -38,7 +42,8 @@ def decoder() -> str:
     """Name what decodes, with versions: other versions may give other pixels."""
     turbo = features.version("libjpeg_turbo")
     library = f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version('jpg')}"
-    return f"pillow {PIL.__version__}, {library}"
+    heif = f", pillow-heif {metadata.version('pillow-heif')}" if HEIF else ""
+    return f"pillow {PIL.__version__}, {library}{heif}"
 
 
 def decode(data: bytes) -> Picture:
@@ -59,8 +64,9 @@ def decode(data: bytes) -> Picture:
     usual = jpeg.decode(data, _MAX_PIXELS, _room)
     if usual is not None:
         return usual
+    formats = _with_heif() if HEIF and data[4:8] == b"ftyp" else _FORMATS
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             tile = getattr(image, "tag_v2", {})  # of a TIFF, which is unpacked whole
             width, height = max(image.width, tile.get(322, 0)), max(image.height, tile.get(323, 0))
             if width * height > _MAX_PIXELS:
@@ -72,6 +78,12 @@ def decode(data: bytes) -> Picture:
         raise
     except Exception as e:  # decoders raise anything at all on damaged files
         raise DataError(_reason(e)) from e
+
+
+@cache
+def _with_heif() -> tuple[str, ...]:
+    import_module("pillow_heif").register_heif_opener()
+    return (*_FORMATS, "HEIF")
 
 
 @contextmanager

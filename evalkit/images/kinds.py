@@ -6,14 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence, Sized
 from pathlib import PurePosixPath
 
-from evalkit.images.decoding import AVIF, JPEG2000
-from evalkit.keys import AVIF_FILES, IMAGES, JPEG2000_FILES
+from evalkit.images.decoding import AVIF, HEIF, JPEG2000
+from evalkit.keys import AVIF_FILES, HEIF_FILES, IMAGES, JPEG2000_FILES
 
 _CAMERA = (".raw", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef")
-_LACKING = (*(() if AVIF else AVIF_FILES), *(() if JPEG2000 else JPEG2000_FILES))
+_LACKING = (
+    *(() if AVIF else AVIF_FILES),
+    *(() if HEIF else HEIF_FILES),
+    *(() if JPEG2000 else JPEG2000_FILES),
+)
 _READ = frozenset(IMAGES) - frozenset(_LACKING)
 _OTHERS = (
-    *(".heic", ".heics", ".heif", ".heifs", ".hif", ".jxl", ".jxr", ".wdp", ".svg", ".svgz"),
+    *(".jxl", ".jxr", ".wdp", ".svg", ".svgz"),
     *(".eps", ".psd", ".xcf", ".exr", ".hdr", ".pfm", ".tga", ".ico", ".pcx", ".dds", ".sgi"),
     *(".ras", ".xbm", ".xpm", ".qoi", ".flif", ".bpg"),
 )

@@ -99,6 +99,14 @@ class ImageSource:
         except DataError as e:
             return digest, e.with_traceback(None)  # frames would be kept with it
 
+    def why(self, row: int) -> str:
+        """Say why an image cannot be read, in its decoder's words; empty where it can."""
+        try:
+            self.read(row)
+        except DataError as e:
+            return e.message
+        return ""
+
     def digest(self, row: int, data: Encoded | None = None) -> bytes:
         """SHA-256 (32 bytes) of an image's bytes, and of what the steps do to it alone."""
         return self.named(row, image_digest(self.raw(row) if data is None else data))
