@@ -250,7 +250,7 @@ def _text() -> Iterator[Target]:
     yield _one("LFW pairs", pairs, lfw.read_pairs, ".txt")
     yield _one("pair list, any layout", "a/1.jpg b/2.jpg 0\na/1.jpg a/2.jpg 1\n", _any, ".txt")
     yield _one("two-line pairs", "a 1.jpg 1\nb.jpg 1\nc 1\nd 1\ne 0\nf 0\n", _two_line, ".txt")
-    yield _one("score list", "1 0.5\n-1 0.2\n0,-inf\n", score_lists.read, ".txt")
+    yield _one("score list", "1 0.5\n-1 0.2\n0 -inf\n", score_lists.read, ".txt")
     probes = '{"path": ["a/1.png", "a/2.png"], "id": ["a", "a"]}'
     yield _one("MegaFace probes", probes, megaface.read_probe_list, ".json")
     distractors = '{"path": ["1/2@N0/3_0.jpg"]}'
@@ -262,7 +262,7 @@ def _text() -> Iterator[Target]:
     yield _one("IJB pairs", "1 2 0\n1 3 1\n", ijb.read_pairs, ".txt")
     yield _one("IJB gallery", "T,S,F\n1,2,a\n3,4,b\n", ijb.read_enrolled, ".csv")
     yield _one("subjects", "a\n-\nb\na\n", trillion.read_subjects, ".txt")
-    yield _one("embeddings .csv", "key,a,b\nA,1,2\nB,3e-1,nan\n", _vectors, ".csv")
+    yield _one("embeddings .csv", "key,a,b\nA,1.5,2.5\nB,3e-1,nan\n", _vectors, ".csv")
     five = {k: POINTS.tolist() for k in KEYS[:2]}
     yield _one("landmarks .json", json.dumps(five), landmarks.read, ".json")
     line = ",".join(map(str, POINTS.ravel()))

@@ -16,7 +16,7 @@ from scipy.io import savemat
 from evalkit import cli
 from evalkit.errors import DataError
 from evalkit.types import Manifest
-from evalkit.vectors import devkit_matrix, embeddings, importing, readers, row_blocks
+from evalkit.vectors import devkit_matrix, embeddings, importing, readers, text_tables
 from evalkit.vectors.store import FeatureStore
 
 pytestmark = pytest.mark.once
@@ -264,6 +264,6 @@ def test_damage_after_the_first_block_leaves_nothing(
 
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_blocks, "_LINE", 64)
+    monkeypatch.setattr(text_tables, "_LINE", 64)
     (tmp_path / "x.csv").write_text("a,1,2\nb," + "1" * 100 + ",2\n")
     refused("a line is longer than 64 characters", tmp_path / "x.csv", tmp_path / "x.h5")

@@ -142,6 +142,108 @@ def test_a_row_of_zeros_may_stand_for_an_image_without_a_face(tmp_path: Path) ->
     np.testing.assert_array_equal(made.features[:3], X[:3])
 
 
+_NUMBERS = [",".join(repr(float(v)) for v in x) for x in X]
+TEXT_TABLES = {
+    "commas": ("", "{key},{x}", ""),
+    "a label": ("path,label,e0,e1,e2,e3", "{key},{n},{x}", "left out: label"),
+    "a label and the key last": ("e1,e2,e3,e4,y,file", "{x},1,{key}", "left out: y"),
+    "a score": ("img_path,det_score,0,1,2,3", "{key},0.5,{x}", "left out: det_score"),
+    "counted columns": ("0,1,2,3,4", "{key},{x}", ""),
+    "pandas": (",path,0,1,2,3", "{n},{key},{x}", "left out: column 1"),
+    "lists": ("path,embedding,label", '{key},"[{x}]",{n}', "left out: label"),
+    "quotes": ('"path","0","1","2","3"', '"{key}",{x}', ""),
+    "two names": ("person,path,e0,e1,e2,e3", "Ann,{key},{x}", "left out: person"),
+}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", " "])
+@pytest.mark.parametrize("table", TEXT_TABLES)
+def test_tables_of_vectors_as_people_have_them(tmp_path: Path, table: str, separator: str) -> None:
+    head, line, told = TEXT_TABLES[table]
+    if table == "lists" or (separator == " " and head.startswith(",")):
+        separator = ","
+    rows = zip(KEYS, _NUMBERS, strict=True)
+    lines = [line.format(key=key, x=x, n=n) for n, (key, x) in enumerate(rows)]
+    text = "\n".join([head] * bool(head) + lines)
+    (tmp_path / "x.csv").write_text(text.replace(",", separator) if separator != "," else text)
+    made = embeddings.read(tmp_path / "x.csv")
+    assert list(made.keys) == KEYS and made.told == told
+    np.testing.assert_array_equal(made.features, X)
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [("{key},{n},{x}", "column 2"), ("{key},{x},{n}", "column 6"), ("{x},1", "column 5")],
+)
+def test_a_label_without_a_name_is_refused(tmp_path: Path, line: str, wrong: str) -> None:
+    rows = zip(KEYS, _NUMBERS, strict=True)
+    lines = [line.format(key=key, x=x, n=n % 2) for n, (key, x) in enumerate(rows)]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=f"{wrong} of whole numbers among columns of fractions"):
+        embeddings.read(tmp_path / "x.csv")
+
+
+def test_a_table_of_numbers_alone_has_no_key(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("\n".join(_NUMBERS))
+    (tmp_path / "k.txt").write_text("\n".join(KEYS))
+    with pytest.raises(DataError, match="does not say which row"):
+        embeddings.read(tmp_path / "x.csv")
+    made = embeddings.read(tmp_path / "x.csv", tmp_path / "k.txt")
+    np.testing.assert_array_equal(made.features, X)
+
+
+@pytest.mark.parametrize("cell", ["", "NaN", "None"])
+def test_an_empty_cell_is_an_image_without_a_template(tmp_path: Path, cell: str) -> None:
+    lines = [f"{key},{x}" for key, x in zip(KEYS, _NUMBERS, strict=True)]
+    lines[0] = ",".join([KEYS[0], *[cell] * 4])
+    (tmp_path / "x.csv").write_text("\n".join(["path,e0,e1,e2,e3", *lines]))
+    with pytest.raises(DataError, match=f"the first is '{KEYS[0]}'"):
+        embeddings.read(tmp_path / "x.csv")
+    made = embeddings.read(tmp_path / "x.csv", allow_failures=True)
+    assert np.isnan(made.features[0]).all()
+    np.testing.assert_array_equal(made.features[1:], X[1:])
+
+
+def test_lists_and_other_columns_of_parquet(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = {"path": KEYS, "label": [0, 0, 1, 1, 2], "embedding": [None, *X[1:].tolist()]}
+    parquet.write_table(pa.table(table), tmp_path / "x.parquet")
+    made = embeddings.read(tmp_path / "x.parquet", allow_failures=True)
+    assert list(made.keys) == KEYS and made.told == "left out: label"
+    assert np.isnan(made.features[0]).all()
+    np.testing.assert_array_equal(made.features[1:], X[1:])
+
+
+def test_a_vector_per_name(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    rows = {key: torch.from_numpy(x)[None] for key, x in zip(KEYS, X, strict=True)}
+    torch.save({**rows, "none": None}, tmp_path / "x.pt")
+    x, keys = readers.read(tmp_path / "x.pt")
+    assert keys == [*KEYS, "none"] and np.isnan(x[5]).all()
+    np.testing.assert_array_equal(x[:5], X)
+    torch.save({"state": {"a": 1}}, tmp_path / "y.pt")
+    with pytest.raises(DataError, match="holds no tensor called 'features' but 'state': dict"):
+        readers.read(tmp_path / "y.pt")
+    with h5py.File(tmp_path / "x.h5", "w") as f:
+        f.update({key: x for key, x in zip(KEYS[:4], X, strict=False)})
+        f["B/array"] = X[3:]
+    x, keys = readers.read(tmp_path / "x.h5")
+    assert keys == [*KEYS[:4], "B/array/0", "B/array/1"]
+    np.testing.assert_array_equal(x, X[[0, 1, 2, 3, 3, 4]])
+
+
+def test_vectors_in_matlabs_columns(tmp_path: Path) -> None:
+    savemat(tmp_path / "x.mat", {"features": X.T, "keys": np.array(KEYS, object)})
+    np.testing.assert_array_equal(embeddings.read(tmp_path / "x.mat").features, X)
+
+
+def test_objects_are_refused_with_what_to_save(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([X[0], None], object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"never unpickled.*np\.stack"):
+        readers.read(tmp_path / "x.npy")
+
+
 class _Runs:
     def __reduce__(self) -> tuple[object, ...]:
         return (print, ("code ran",))

@@ -66,6 +66,8 @@ def command(
     if subset and wanted is None:
         raise click.UsageError("--subset leaves out what --list does not name: add --list LIST")
     held = importing.open_source(source, file_ending)
+    if held.told:
+        say(f"{source.name}: columns {held.told}")
     names = held.keys if keys is None else read_keys(keys)
     if names is None:
         raise DataError(f"{source.name} does not say which row is which image", "add --keys LIST")

@@ -83,6 +83,8 @@ class VectorSource:
         taken = fed(self.recipe, path)
         if "rows" in made.provenance:
             say(f"rows {made.provenance['rows']}")
+        if "features_columns" in made.provenance:
+            say(f"{path.name}: columns {made.provenance['features_columns']}")
         if "names" in made.provenance:
             say(f"warning: {path.name} is matched {made.provenance['names']}")
         views = made.features.shape[1] if made.features.ndim == 3 else 1

@@ -28,6 +28,7 @@ class Embeddings:
     keys: tuple[str, ...]
     features: NDArray[Any]
     digest: str  # SHA-256 of the files read; of the rows, for a folder
+    told: str = ""  # the columns of a table that were left out
 
 
 def read(
@@ -39,8 +40,9 @@ def read(
     """Read embeddings, and their keys from the same file or from a text file with one line per row.
 
     .npy, .bin (a one-file submission) : (N, D) or (N, V, D) float, memory-mapped; need `keys`.
-    .npz, .mat, .pt : arrays `features` and `keys`.  .csv, .tsv, .parquet : a key and D numbers a
-    row.  .h5 : a feature file of evalkit's own, or datasets `features` and `keys`.
+    .npz, .mat, .pt : arrays `features` and `keys`.  .csv, .tsv, .list, .txt, .parquet : a key and
+    D numbers a row, see `columns`.  .h5 : a feature file of evalkit's own, or datasets
+    `features` and `keys`.
     A folder : one vector per file, MegaFace's .bin or FaceX-Zoo's .npy.
     A row that is not finite is a DataError, unless `allow_failures` says that it stands for an
     image without a template, and then a row of zeros does too, and becomes NaN; evalkit's own files
@@ -48,7 +50,7 @@ def read(
     """
     path = as_path(path)
     keys = None if keys is None else as_path(keys)
-    features, held = readers.read(path)
+    features, held, told = readers.read_told(path)
     names = held if keys is None else read_keys(keys)
     if names is None:
         raise DataError(f"{path.name} does not say which row is which image", "add --keys LIST.txt")
@@ -62,7 +64,7 @@ def read(
             _refuse_failures(features, names, path)
     files = [path] if keys is None else [path, keys]
     digest = _digest_rows(features, names) if path.is_dir() else _digest(files)
-    return Embeddings(tuple(names), features, digest)
+    return Embeddings(tuple(names), features, digest, told)
 
 
 def check(features: NDArray[Any], path: str | os.PathLike[str]) -> None:

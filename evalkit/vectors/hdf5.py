@@ -70,6 +70,26 @@ def dataset(file: h5py.File, name: str, *, plain: bool = False) -> h5py.Dataset:
     return held
 
 
+def names(file: h5py.File) -> list[str]:
+    """Name the datasets of a file, in groups too, that hard links lead to, in their order.
+
+    DataError where they have more bytes than may be read whole.
+    """
+    found: list[str] = []
+    total = 0
+
+    def note(name: str, held: Any) -> None:
+        nonlocal total
+        if isinstance(held, h5py.Dataset):
+            found.append(name)
+            total += int(held.nbytes)
+
+    file.visititems(note)
+    if total > _room(file):
+        raise DataError(f"its {len(found)} datasets have {total} bytes in a smaller file")
+    return found
+
+
 def _own(file: h5py.File, name: str) -> h5py.Dataset:
     if name not in file or not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise DataError(f"no dataset {name!r} (links to other files are not followed)")

@@ -31,6 +31,7 @@ class Source:
     rows: int
     shape: tuple[int, int]
     read: Callable[[int, int], NDArray[Any]]
+    told: str = ""  # the columns of a table that were left out
 
 
 def open_source(path: str | os.PathLike[str], ending: str | None = None) -> Source:
@@ -58,7 +59,9 @@ def open_source(path: str | os.PathLike[str], ending: str | None = None) -> Sour
     if blocks is not None:
         embeddings.check(next(blocks.blocks(1), np.empty((0, *blocks.shape), np.float32)), path)
         views, dim = (1, *blocks.shape)[-2:]
-        return Source(blocks.keys, blocks.rows, (views, dim), _in_turn(blocks, (views, dim)))
+        return Source(
+            blocks.keys, blocks.rows, (views, dim), _in_turn(blocks, (views, dim)), blocks.told
+        )
     x, held = readers.read(path)
     embeddings.check(x, path)
     rows = x if x.ndim == 3 else x[:, None]

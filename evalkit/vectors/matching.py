@@ -90,6 +90,8 @@ def from_embeddings(
     keys = None if keys is None else as_path(keys)
     read = embeddings.read(path, keys, allow_failures=allow_failures)
     provenance = {"features": path.name, "features_sha256": read.digest}
+    if read.told:
+        provenance["features_columns"] = read.told
     made, version = Vectors(read.features, provenance, keys=read.keys), None
     if embeddings.is_own(path):
         with FeatureStore.open(path, check=False) as store:

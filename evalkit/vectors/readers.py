@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from evalkit.errors import DataError, MissingPackageError
 from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.keys import IMAGES
-from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks
+from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks, text_tables
 from evalkit.vectors.row_blocks import RowBlocks
 from evalkit.vectors.store import FeatureStore
 
@@ -62,6 +62,11 @@ def read_npy(path: str | os.PathLike[str]) -> Held:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False), None
     except DAMAGED as e:
+        if "Object arrays" in str(e) or "Python objects" in str(e):
+            raise DataError(
+                f"{path.name} holds Python objects, which are never unpickled",
+                "save numbers: np.save(FILE, np.stack(vectors).astype('float32'))",
+            ) from e
         raise DataError(f"{path.name} is not a usable .npy array: {e}") from e
 
 
@@ -106,9 +111,14 @@ def read_torch(path: str | os.PathLike[str]) -> Held:
     except DAMAGED as e:
         raise DataError(f"{path.name} is not a usable tensor file: {e}") from e
     arrays = held if isinstance(held, dict) else {"features": held}
+    if "features" not in arrays and all(isinstance(name, str) for name in arrays):
+        arrays = _by_key(arrays, path)
     features = arrays.get("features")
     if not isinstance(features, torch.Tensor):
-        raise DataError(f"{path.name} holds no tensor called 'features'")
+        raise DataError(
+            f"{path.name} holds no tensor called 'features' but {_first(arrays)}",
+            "save a dict of features, (N, D), and keys, or of a vector for every key",
+        )
     if not features.is_sparse and features.untyped_storage().nbytes() < features.nbytes:
         raise DataError(
             f"{path.name} says {tuple(features.shape)} of {features.untyped_storage().nbytes()} "
@@ -118,6 +128,27 @@ def read_torch(path: str | os.PathLike[str]) -> Held:
     features = features.detach()  # still in the file, where numpy has its type
     vectors = features.float() if features.dtype == torch.bfloat16 else features
     return _named({**arrays, "features": vectors.numpy()}, path)
+
+
+def _by_key(held: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Stack a dict of a vector per key, (D,) or (1, D); None is an image without a template."""
+    import torch
+
+    rows = {key: row.ravel() for key, row in held.items() if isinstance(row, torch.Tensor)}
+    lengths = {len(row) for row in rows.values()}
+    if len(lengths) != 1 or any(k not in rows and row is not None for k, row in held.items()):
+        return held
+    if any(held[key].numel() != max(held[key].shape, default=0) for key in rows):
+        raise DataError(f"{path.name} holds arrays of several vectors", "save one per key, (D,)")
+    missing = torch.full((lengths.pop(),), torch.nan)
+    stacked = torch.stack([rows.get(key, missing).float() for key in held])
+    return {"features": stacked, "keys": list(held)}
+
+
+def _first(held: dict[Any, Any]) -> str:
+    """Say what a dict holds, by its first names."""
+    shown = ", ".join(f"{str(name)[:60]!r}: {type(held[name]).__name__}" for name in list(held)[:3])
+    return shown + (", ..." if len(held) > 3 else "") if held else "nothing"
 
 
 def _refuse_program(path: Path) -> None:
@@ -207,7 +238,9 @@ def _stack(rows: Sequence[NDArray[Any]], paths: Sequence[Path]) -> NDArray[np.fl
 def _named(arrays: Any, path: Path) -> Held:
     features, keys = arrays.get("features"), arrays.get("keys")
     if not isinstance(features, np.ndarray):
-        raise DataError(f"{path.name} holds no array called 'features'")
+        raise DataError(f"{path.name} holds no array called 'features' but {_first(arrays)}")
+    if keys is not None and features.ndim == 2 and features.shape[0] != len(keys):
+        features = features.T if features.shape[1] == len(keys) else features  # MATLAB's columns
     return features, None if keys is None else [str(k) for k in keys]
 
 
@@ -216,8 +249,10 @@ _IN_BLOCKS = {
     ".npz": (row_blocks.of_npz, "a usable .npz archive"),
     ".h5": (row_blocks.of_hdf5, "a usable HDF5 file"),
     ".hdf5": (row_blocks.of_hdf5, "a usable HDF5 file"),
-    ".csv": (row_blocks.of_csv, "a table of a key and numbers per line"),
-    ".tsv": (row_blocks.of_csv, "a table of a key and numbers per line"),
+    **dict.fromkeys(
+        (".csv", ".tsv", ".txt", ".list"),
+        (text_tables.of_text, "a table of a key and numbers per line"),
+    ),
     ".parquet": (row_blocks.of_parquet, "a usable parquet table"),
 }
 _AS_ARRAY = {
@@ -235,15 +270,21 @@ def read(path: str | os.PathLike[str]) -> Held:
 
     DataError, in one line, for whatever is wrong with the file.
     """
+    return read_told(path)[:2]
+
+
+def read_told(path: str | os.PathLike[str]) -> tuple[NDArray[Any], list[str] | None, str]:
+    """Read as `read` does; also the columns of a table that were left out, "" where none was."""
     path = as_path(path)
     if path.is_dir():
-        return read_folder(path)
+        return *read_folder(path), ""
     held = in_blocks(path)
     if held is not None:
         blocks = list(held.blocks(65536)) or [np.empty((0, *held.shape), np.float32)]
-        return np.concatenate(blocks), None if held.keys is None else list(held.keys)
+        keys = None if held.keys is None else list(held.keys)
+        return np.concatenate(blocks), keys, held.told
     reader = _AS_ARRAY.get(path.suffix.lower())
-    return read_features(path) if reader is None else reader(path)
+    return *(read_features(path) if reader is None else reader(path)), ""
 
 
 def in_blocks(path: str | os.PathLike[str]) -> RowBlocks | None:

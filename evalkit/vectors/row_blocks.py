@@ -6,12 +6,10 @@ from the front; keys are all in memory, vectors only `size` rows at a time.
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 from zipfile import ZipFile
@@ -20,12 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import MissingPackageError
-from evalkit.files import open_text
 from evalkit.vectors import hdf5
+from evalkit.vectors.columns import Kind, choose
 
-KEY_COLUMNS = ("key", "keys", "path", "name", "file", "image", "filename")
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
-_LINE = 1 << 24  # characters: a line is in memory whole
 _PACKED = 64  # bytes that one byte of a table may become, and
 _ROOM = 16 << 20  # these in any case
 _KEY = 64  # bytes that Python takes for a text, however short
@@ -37,70 +33,22 @@ Rows = NDArray[Any]
 class RowBlocks:
     """N rows of `shape`, (D,) or (V, D), and `blocks(size)`: them in order, `size` at a time.
 
-    keys : a name per row, or None where the file has none.  Reading a damaged file raises what its
-    library raises, in `blocks` too.
+    keys : a name per row, or None where the file has none.  told : the columns left out, see
+    `columns`.  Reading a damaged file raises what its library raises, in `blocks` too.
     """
 
     keys: Sequence[str] | None
     rows: int
     shape: tuple[int, ...]
     blocks: Callable[[int], Iterator[Rows]]
-
-
-def of_csv(path: Path) -> RowBlocks:
-    """Read a key and D numbers a line, between commas (.tsv: tabs); the first line may be a header.
-
-    Gone through twice: for the keys, then for the numbers, which are read as float32.
-    """
-    keys, dim = [], -1
-    for key, values in _csv_lines(path):
-        dim = len(values) if dim < 0 else dim
-        if len(values) != dim:
-            raise ValueError(f"{key!r} has {len(values)} numbers, the first line {dim}")
-        keys.append(key)
-    if not keys:
-        raise ValueError("it holds no rows of a key and numbers")
-
-    def blocks(size: int) -> Iterator[Rows]:
-        lines = (np.array(values, np.float32) for _, values in _csv_lines(path))
-        while block := list(islice(lines, size)):
-            yield np.stack(block)
-
-    return RowBlocks(keys, len(keys), (dim,), blocks)
-
-
-def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    with open_text(path) as f:  # csv knows \r\n itself
-        lines = csv.reader(_lines(f), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        rows = filter(None, lines)
-        for key, *values in islice(
-            rows, 1
-        ):  # of a header, or not; a table's columns may be 0, 1...
-            if key.lower() not in (*KEY_COLUMNS, "") and _numbers(values):
-                yield key, values
-        for key, *values in rows:
-            yield key, values
-
-
-def _lines(f: IO[str]) -> Iterator[str]:
-    while line := f.readline(_LINE):
-        if len(line) == _LINE:
-            raise ValueError(f"a line is longer than {_LINE} characters")
-        yield line
-
-
-def _numbers(values: Sequence[str]) -> bool:
-    try:
-        np.array(values, np.float32)
-    except ValueError:
-        return False
-    return True
+    told: str = ""
 
 
 def of_parquet(path: Path) -> RowBlocks:
-    """Read a column of keys, and one column of lists or D columns of numbers.
+    """Read a column of keys, and one column of lists or D columns of numbers, see `columns`.
 
     The index that pandas writes is no number; it is the keys where it is text and no column is.
+    A null is NaN.
     """
     try:
         import pyarrow.parquet as parquet
@@ -109,22 +57,43 @@ def of_parquet(path: Path) -> RowBlocks:
     with parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as f:
         room = _PACKED * path.stat().st_size + _ROOM
         _refuse_bomb(f.metadata, room)
-        names = [n for n in f.schema_arrow.names if n.lower() in KEY_COLUMNS]
-        index = [n for n in f.schema_arrow.names if _PANDAS_INDEX.fullmatch(n)]
-        numbers = [n for n in f.schema_arrow.names if n not in names + index]
-        names += [n for n in index if "string" in str(f.schema_arrow.field(n).type)]
+        schema = f.schema_arrow
         rows = f.metadata.num_rows
-    keys = _column_of_texts(path, names[0], room) if names else None
 
-    def blocks(size: int) -> Iterator[Rows]:
+    def distinct(c: int) -> bool:
+        return bool(len({*_column_of_texts(path, schema.names[c], room)}) == rows)
+
+    names = [_PANDAS_INDEX.sub("index", name) for name in schema.names]
+    chosen = choose([_kind(field.type) for field in schema], names, distinct)
+    keys = None
+    if chosen.key is not None:
+        keys = _column_of_texts(path, schema.names[chosen.key], room)
+    numbers = [schema.names[c] for c in chosen.coordinates]
+
+    def batches(size: int) -> Iterator[Any]:
         # Mapped, since a row group may be the whole file; a buffered stream of pyarrow 26 does not
         # come back from a damaged page size.
         with parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as f:
-            for batch in f.iter_batches(size, columns=numbers, use_threads=False):
-                yield _vectors(batch)
+            yield from f.iter_batches(size, columns=numbers, use_threads=False)
 
-    first = next(blocks(1), np.empty((0, 0), np.float32))
-    return RowBlocks(keys, rows, first.shape[1:], blocks)
+    is_list = len(numbers) == 1 and _kind(schema.field(numbers[0]).type) == "list"
+    dim = next(filter(None, map(_list_length, batches(1))), 0) if is_list else len(numbers)
+
+    def blocks(size: int) -> Iterator[Rows]:
+        for batch in batches(size):
+            yield _lists(batch.column(0), dim) if is_list else _vectors(batch)
+
+    return RowBlocks(keys, rows, (dim,), blocks, chosen.told)
+
+
+def _kind(type_: Any) -> Kind:
+    import pyarrow.types as kinds
+
+    if kinds.is_list(type_) or kinds.is_large_list(type_) or kinds.is_fixed_size_list(type_):
+        return "list"
+    if kinds.is_floating(type_):
+        return "number"
+    return "whole" if kinds.is_integer(type_) else "text"
 
 
 def _refuse_bomb(about: Any, room: int) -> None:
@@ -159,20 +128,27 @@ def _column_of_texts(path: Path, name: str, room: int) -> list[str]:
 
 
 def _vectors(batch: Any) -> Rows:
-    import pyarrow.compute as compute
-    import pyarrow.types as kinds
+    columns = [c.to_numpy(zero_copy_only=False) for c in batch.columns]
+    return np.column_stack(columns).astype(np.float32)
 
-    column = batch.column(0) if batch.num_columns else None
-    if column is None or not (kinds.is_list(column.type) or kinds.is_nested(column.type)):
-        columns = [c.to_numpy(zero_copy_only=False) for c in batch.columns]
-        return np.column_stack(columns).astype(np.float32)
-    if batch.num_columns > 1:
-        raise ValueError(f"expected one column of lists, or of numbers: {batch.schema.names}")
+
+def _list_length(batch: Any) -> int:
+    import pyarrow.compute as compute
+
+    return int(compute.max(compute.list_value_length(batch.column(0))).as_py() or 0)
+
+
+def _lists(column: Any, dim: int) -> Rows:
+    """Give the lists of a column as rows; NaN for one that is null."""
+    import pyarrow.compute as compute
+
     lengths = compute.unique(compute.list_value_length(column)).to_pylist()
-    if len(lengths) != 1 or not lengths[0]:
+    if {*lengths} - {None} - {dim}:
         raise ValueError(f"its lists have {lengths} numbers, expected the same everywhere")
+    made = np.full((len(column), dim), np.nan, np.float32)
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float32).reshape(len(column), lengths[0])
+    made[column.is_valid().to_numpy(zero_copy_only=False)] = flat.reshape(-1, dim)
+    return made
 
 
 def of_npz(path: Path) -> RowBlocks:
@@ -217,10 +193,16 @@ def _npy_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
 
 
 def of_hdf5(path: Path) -> RowBlocks:
-    """Read the datasets `features` and `keys` of another program's file."""
+    """Read the datasets `features` and `keys` of another program's file.
+
+    Without `features`, every dataset is a vector, (D,), called as it is, or the vectors of a
+    person, (N, D), called PERSON/0, PERSON/1 ...
+    """
     import h5py
 
     with h5py.File(path, "r") as f:
+        if "features" not in f:
+            return _of_datasets(f)
         held = hdf5.dataset(f, "features")
         keys = hdf5.texts(f, "keys") if "keys" in f else None
         shape = held.shape
@@ -233,3 +215,32 @@ def of_hdf5(path: Path) -> RowBlocks:
                 yield held[o : o + size]
 
     return RowBlocks(keys, shape[0] if shape else 0, shape[1:], blocks)
+
+
+def _of_datasets(f: Any) -> RowBlocks:
+    names = hdf5.names(f)
+    found = [np.asarray(hdf5.dataset(f, name)) for name in names]
+    rows = [np.atleast_2d(x) for x in found]
+    if not rows or any(x.ndim != 2 or x.dtype.kind != "f" for x in rows):
+        shown = ", ".join(
+            f"{n!r} {x.dtype} {x.shape}" for n, x in zip(names[:3], found, strict=False)
+        )
+        raise ValueError(
+            f"it holds no dataset 'features' but {shown or 'none'}; expected features (N, D) and "
+            "keys, or a vector per dataset"
+        )
+    keys = [
+        name if len(x) == 1 else f"{name}/{n}"
+        for name, x in zip(names, rows, strict=True)
+        for n in range(len(x))
+    ]
+    if len({x.shape[1] for x in rows}) != 1:
+        raise ValueError(
+            f"its datasets hold vectors of {sorted({x.shape[1] for x in rows})} numbers"
+        )
+    x = np.concatenate(rows)
+
+    def blocks(size: int) -> Iterator[Rows]:
+        yield from (x[o : o + size] for o in range(0, len(x), size))
+
+    return RowBlocks(keys, len(x), x.shape[1:], blocks)

@@ -1,0 +1,119 @@
+"""Columns of a table of vectors: the key of each row, the coordinates, and what is neither.
+
+A label, a fold or a detection score beside the coordinates would be one of them by its numbers
+alone.  So the names decide where there are any: the largest group of numbered names, e0 e1 ... or
+0 1 ..., or the one column of lists, are the vector.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from evalkit.errors import DataError
+from evalkit.table_headers import INDEX, word
+
+Kind = Literal["text", "whole", "number", "zero", "list"]
+_KEY = re.compile(
+    "(image|img|face|photo|file|sample)?(path|file|filename|filepath|name|key|id)s?|image|img|face"
+)
+_NUMBERED = re.compile(r"(.*?)(\d+)\D?")
+_HINT = "name the columns in a first line: key,e0,e1,...; a label is then left out"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Place of the key, None where no column names the rows, and those of the coordinates.
+
+    told : the columns that are neither, "" where there are none.
+    """
+
+    key: int | None
+    coordinates: tuple[int, ...]
+    told: str
+
+
+def choose(
+    kinds: Sequence[Kind], names: Sequence[str] | None, distinct: Callable[[int], bool]
+) -> Columns:
+    """Choose among columns by what they hold and how they are called.
+
+    kinds : of each: text, lists, whole numbers, zeros alone, or numbers of which some are broken.
+    names : None without a header.  distinct : whether the cells of a column all differ.
+    DataError that names the columns where several could be meant.
+    """
+    key = _key(kinds, names, distinct)
+    lists = [c for c, kind in enumerate(kinds) if kind == "list"]
+    vector = lists[:1] if len(lists) == 1 else _group(kinds, names)
+    if len(lists) > 1:
+        raise DataError(f"{_shown(lists, names)} hold lists, and one is the vector")
+    if not vector:
+        vector = [c for c, kind in enumerate(kinds) if kind not in ("text", "list") and c != key]
+        if names is not None:
+            vector = [c for c in vector if word(names[c]) not in INDEX]
+        whole = [c for c in vector if kinds[c] == "whole"]
+        if whole and any(kinds[c] == "number" for c in vector):
+            raise DataError(
+                f"{_shown(whole, names)} of whole numbers among columns of fractions is no "
+                "coordinate, but a label, a fold or the like",
+                _HINT,
+            )
+    if key in vector:
+        key = None
+    rest = [c for c in range(len(kinds)) if c != key and c not in vector]
+    return Columns(key, tuple(vector), f"left out: {_shown(rest, names)}" if rest else "")
+
+
+def _group(kinds: Sequence[Kind], names: Sequence[str] | None) -> list[int]:
+    """Find the largest group of columns whose names count from 0 or 1; empty where none does."""
+    groups: dict[str, list[int]] = {}
+    for c, name in enumerate(names or ()):
+        if (found := _NUMBERED.fullmatch(name)) and kinds[c] not in ("text", "list"):
+            groups.setdefault(found[1], []).append(c)
+    counted = [
+        group
+        for group in groups.values()
+        if len(group) > 1 and _counts([_number(names[c]) for c in group] if names else [])
+    ]
+    counted.sort(key=len, reverse=True)
+    if len(counted) > 1 and len(counted[0]) == len(counted[1]):
+        both = " and ".join(_shown(group[:1], names) + " ..." for group in counted[:2])
+        raise DataError(f"{both} are {len(counted[0])} columns each, and one is the vector", _HINT)
+    return counted[0] if counted else []
+
+
+def _number(name: str) -> int:
+    found = _NUMBERED.fullmatch(name)
+    return int(found[2]) if found else -1
+
+
+def _counts(numbers: Sequence[int]) -> bool:
+    return list(numbers) in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))
+
+
+def _key(
+    kinds: Sequence[Kind], names: Sequence[str] | None, distinct: Callable[[int], bool]
+) -> int | None:
+    """Place of the column that names the rows: by its own name, or the only one that can."""
+    if names is not None:
+        called = [c for c, name in enumerate(names) if _KEY.fullmatch(word(name))]
+        called.sort(key=lambda c: kinds[c] != "text")
+        for c in called:
+            if kinds[c] in ("text", "whole") and (len(called) == 1 or distinct(c)):
+                return c
+    texts = [c for c, kind in enumerate(kinds) if kind == "text"]
+    able = texts if len(texts) == 1 else [c for c in texts if distinct(c)]
+    if len(able) == 1:
+        return able[0]
+    if texts:
+        raise DataError(f"{_shown(texts, names)} could each name the rows", _HINT)
+    if names is None and kinds[0] == "whole" and "number" in kinds and distinct(0):
+        return 0
+    return None
+
+
+def _shown(columns: Sequence[int], names: Sequence[str] | None) -> str:
+    called = [names[c] if names and names[c] else f"column {c + 1}" for c in columns]
+    return ", ".join(called[:8]) + (", ..." if len(called) > 8 else "")
