@@ -25,7 +25,8 @@ from evalkit.protocols.metrics import dir_at_fpir
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, Report
 
-PAIRS = ("tpr@far=1e-1", "tpr@far=1e-2", "eer", "auc", "accuracy")
+MEAN = "tpr@far=1e-2,mean=subject"
+PAIRS = ("tpr@far=1e-1", "tpr@far=1e-2", MEAN, "eer", "auc", "accuracy")
 SEARCHES = ("rank-1", "tpir@fpir=1e-1")
 IMPOSTORS = 1500  # of each list, at random
 REASON = 'above 98 %: few people; each interval says "room for one unseen beside N"'
@@ -67,6 +68,7 @@ class World:
         return {
             "tpr@far=1e-1": 1 - self.missed(ndtri(0.9) * impostor),
             "tpr@far=1e-2": 1 - self.missed(ndtri(0.99) * impostor),
+            MEAN: 1 - self.missed(ndtri(0.99) * impostor),
             "eer": self.missed(crossing),
             "auc": (1 - self.goats) * ndtr(self.mean / both) + of_goats,
         }
@@ -137,6 +139,13 @@ def searches(world: World, rng: np.random.Generator) -> dict[str, np.ndarray]:
     }
 
 
+def over_people(o: dict[str, np.ndarray], pooled: Estimate) -> Estimate:
+    """Mean over people of the share of each one's genuine pairs that is accepted."""
+    who, hit = o["left_subject"][o["genuine"]], o["score"][o["genuine"]] >= pooled.threshold
+    pairs = np.bincount(who)
+    return Estimate(value=float(np.mean((np.bincount(who, hit) / pairs)[pairs > 0])))
+
+
 def searched(o: dict[str, np.ndarray]) -> dict[str, Estimate]:
     """Measure the searches."""
     tpir = dir_at_fpir(o["mate_score"], o["rank"], o["nonmate_score"], "1e-1")
@@ -152,6 +161,7 @@ def trials(world: World, options: argparse.Namespace) -> Iterator[dict[str, Esti
         found = verification.measures(
             pairs["score"], pairs["genuine"], pairs["fold"], ("1e-1", "1e-2")
         )
+        found[MEAN] = over_people(pairs, found["tpr@far=1e-2"])
         of_pairs = {name: pairs[name] for name in known or pairs}
         yield with_intervals(
             {name: found[name] for name in PAIRS}, of_pairs, draws=options.draws, seed=t
@@ -166,7 +176,10 @@ def of_worlds(options: argparse.Namespace) -> None:
     names = (*PAIRS, *SEARCHES)
     margin = np.sqrt(0.95 * 0.05 / options.trials)
     print(f"{options.trials} trials, {options.draws} draws; one standard error {margin:.1%}")
-    print(f"{'people x images':24}" + "".join(f"{n:>16}" for n in names))
+    print(
+        f"{'people x images':24}"
+        + "".join(f"{n.replace(',mean=subject', ' mean'):>18}" for n in names)
+    )
     for world in WORLDS:
         if options.only not in world.name:
             continue
@@ -178,8 +191,8 @@ def of_worlds(options: argparse.Namespace) -> None:
             truth = world.truth().get(name, mean)
             held = float(np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])))
             mark = "!<" if held < 0.92 else "!>" if held > 0.98 else ""
-            row += f"{mark:>9}{held:7.1%}"
-            lengths += f"{np.median(ends[:, 1] - ends[:, 0]):16.4f}"
+            row += f"{mark:>11}{held:7.1%}"
+            lengths += f"{np.median(ends[:, 1] - ends[:, 0]):18.4f}"
         print(row + "\n" + lengths, flush=True)
     print(f"!> {REASON}")
 
