@@ -240,3 +240,33 @@ def test_tables_that_hold_no_images(tmp_path: Path) -> None:
     empty = keep(arrow.table({"image": arrow.array([None], arrow.binary())}), tmp_path / "c.arrow")
     with pytest.raises(DataError, match="cannot be read: the table has no image in its row"):
         find(empty).read(0)
+
+
+LISTS = {
+    "path label": "1.png 7\n2.png 7\nthe third.png 8\n",
+    "label path": "7,1.png\n7,2.png\n8,the third.png\n",
+    "MXNet": "0\t7\t1.png\n1\t7\t2.png\n2\t8\tthe third.png\n",
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_with_labels(tmp_path: Path, kind: str) -> None:
+    for value, name in enumerate(("1.png", "2.png", "the third.png")):
+        (tmp_path / name).write_bytes(png(value))
+    (tmp_path / "faces.lst").write_text(LISTS[kind])
+    assert red(tmp_path / "faces.lst") == {"7/1.png": 0, "7/2.png": 1, "8/the third.png": 2}
+    (tmp_path / "faces.lst").write_text("1.png\nthe third.png\n")
+    assert red(tmp_path / "faces.lst") == {"1.png": 0, "the third.png": 2}
+
+
+def test_labels_that_the_folders_tell_too(tmp_path: Path) -> None:
+    for name, data in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "faces.txt").write_text("A/a1.png 3\nA/a2.png 3\nB/b1.png 5\n")
+    assert find(tmp_path / "faces.txt").keys == NAMES
+    (tmp_path / "faces.txt").write_text("A/a1.png 3\nA/a2.png 4\nB/b1.png 4\n")
+    assert find(tmp_path / "faces.txt").manifest().subject.tolist() == [0, 1, 1]
+    (tmp_path / "faces.txt").write_text("A/a1.png 3\nA/no.png 3\n")
+    with pytest.raises(DataError, match="names 2 of 2 images that are not there"):
+        find(tmp_path / "faces.txt")

@@ -14,7 +14,7 @@ from evalkit.files import as_path, lines_of, read_text, refuse_lfs_pointer
 from evalkit.images import image_tables, record_io, tars, zips
 from evalkit.images.folders import files_below
 from evalkit.images.kinds import chosen, counted, shown
-from evalkit.images.members import MOST_BYTES, file_stamp, together
+from evalkit.images.members import MOST_BYTES, file_stamp, labelled, together
 from evalkit.images.source import ImageSource, encoded
 from evalkit.keys import IMAGES
 
@@ -31,10 +31,11 @@ _KINDS = f"give a folder, a {' '.join(chain(*CONTAINERS))} file or a .txt list o
 def find(path: str | os.PathLike[str]) -> ImageSource:
     """Open a folder (with its sub-folders), a container of images or a text file of paths.
 
-    A list names one image a line, relative to the list's own folder.  Images are sorted by name,
-    those of a list and of records keep their order.  A folder without images of its own is the
-    containers in it.  What is not read is told in `left_out`; DataError for a folder that may not
-    be read.
+    A list names one image a line, relative to the list's own folder, perhaps with its label
+    (`path label`, `label path`, MXNet's `index label path`), which then is its subject.  Images
+    are sorted by name, those of a list, of records and of a table keep their order.  A folder
+    without images of its own is the containers in it.  What is not read is told in `left_out`;
+    DataError for a folder that may not be read.
     """
     path = as_path(path)
     if path.is_dir():
@@ -85,15 +86,59 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _list(path: Path) -> ImageSource:
-    names = [line for line in lines_of(read_text(path)) if line]
-    missing = [name for name in names if not _path(path.parent, name).is_file()]
+    lines = [line for line in lines_of(read_text(path)) if line]
+    names, labels = lines, list[str]()
+    missing = [name for name in names if not _is_there(path.parent, name)]
+    if len(missing) == len(lines) and (found := _with_labels(path.parent, lines)):
+        names, labels = [name for name, _ in found], [label for _, label in found]
+        missing = []
     if missing:
         raise DataError(
             f"{path.name} names {len(missing)} of {len(names)} images that are not there, "
             f"first {missing[0]!r}",
-            f"its paths are relative to {path.parent}",
+            f"its paths are relative to {path.parent}; of labels one stands before or behind each",
         )
-    return _of_files(names, [_path(path.parent, name) for name in names])
+    return _of_files(_under_labels(names, labels), [_path(path.parent, name) for name in names])
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    try:
+        return _path(folder, name).is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
+
+
+def _with_labels(folder: Path, lines: Sequence[str]) -> list[tuple[str, str]]:
+    """Part every line into image and label: `path label`, `label path`, `index label path`.
+
+    Parted by tabs, commas or blanks.  Empty where a line is none of these.
+    """
+    found = []
+    for line in lines:
+        apart = next((mark for mark in "\t," if mark in line), " ")
+        fields = [field.strip() for field in line.split(apart) if field.strip()]
+        ways = [(apart.join(fields[:-1]), fields[-1])] if len(fields) > 1 else []
+        ways += [(apart.join(fields[n:]), fields[n - 1]) for n in (1, 2) if len(fields) > n]
+        way = next((way for way in ways if _is_there(folder, way[0])), None)
+        if way is None:
+            return []
+        found.append(way)
+    return found
+
+
+def _under_labels(names: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Name images so that labels are their subjects: as they are where their folders say the same.
+
+    >>> _under_labels(["A/1.jpg", "A/2.jpg", "B/1.jpg"], ["7", "7", "8"])
+    ['A/1.jpg', 'A/2.jpg', 'B/1.jpg']
+    >>> _under_labels(["1.jpg", "2.jpg"], ["7", "8"])
+    ['7/1.jpg', '8/2.jpg']
+    """
+    folders = [name.rpartition("/")[0] for name in names]
+    both = set(zip(folders, labels, strict=False))
+    if not labels or ("" not in folders and len(both) == len({*folders}) == len({*labels})):
+        return list(names)
+    return list(map(labelled, names, labels))
 
 
 def _of_files(names: Sequence[str], paths: Sequence[Path]) -> ImageSource:
