@@ -103,6 +103,8 @@ def cmc(axes: Any, models: Sequence[Model]) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("rank k")
     axes.set_ylabel("mate within rank k")
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, min(top, 1 + (1 - bottom) / 20))
     log_ticks(axes.xaxis, lambda v: f"{v:g}")
     percent_ticks(axes.yaxis)
     if len(sets) > 1 or len(models) > 1:
