@@ -14,7 +14,7 @@ from scipy.special import stdtr
 from evalkit import run
 from evalkit.cli import run as run_command
 from evalkit.datasets import group_table
-from evalkit.errors import DataError, ProtocolError
+from evalkit.errors import DataError, ProtocolError, ReportError
 from evalkit.protocols import all_vs_all, people, score, trillion, verification
 from evalkit.protocols.groups import Grouping, indices
 from evalkit.protocols.metrics.record import PARAMETERS
@@ -332,6 +332,27 @@ def test_people_takes_a_file_of_groups(tmp_path: Path, capsys: pytest.CaptureFix
     saved = Report.load(out)
     assert saved.provenance["groups file"] == "g.csv"
     assert saved["fmr@far=1e-1,sex=female"].people == 11
+
+
+def test_pictures_show_every_rate_of_a_group(reports: dict[str, Report]) -> None:
+    pytest.importorskip("matplotlib")
+    from evalkit.report import plots
+
+    report = reports["people"]
+    forest = plots.draw("group-rates", [report, report]).axes[0]
+    names = [label.get_text() for label in forest.get_yticklabels()]
+    assert names == ["FMR female", "FMR male", "FNMR female", "FNMR male"]
+    drawn = sorted(
+        x for line in forest.lines for x in line.get_xdata() if len(line.get_xdata()) < 2
+    )
+    values = [report[f"{r}@far={FAR},sex={g}"].value for r in ("fmr", "fnmr") for g in BY.names]
+    assert drawn == sorted(value for value in values for _ in range(2))
+    cells = plots.draw("group-matrix", report).axes[0].texts
+    between = f"{report[f'fmr@far={FAR},sex=female+male'].value:.5f}"
+    assert [text.get_text() for text in cells].count(between) == 2
+    plain = people.evaluate(np.nan_to_num(X[:12], nan=1.0), WHO[:12])
+    with pytest.raises(ReportError, match="no report holds what 'group-rates' is drawn from"):
+        plots.draw("group-rates", plain)
 
 
 def test_python_takes_a_file_of_groups_too(tmp_path: Path) -> None:

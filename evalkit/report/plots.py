@@ -18,7 +18,7 @@ import numpy as np
 from evalkit.errors import MissingPackageError, ReportError, WrongTypeError
 from evalkit.escaping import printable
 from evalkit.files import as_path, whole_file
-from evalkit.report import geometry_plots, roc_plots
+from evalkit.report import geometry_plots, group_plots, roc_plots
 from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.style import (
     FAINT,
@@ -137,6 +137,7 @@ PICTURES: Mapping[str, tuple[Callable[[Any, Sequence[Model]], None], str]] = {
     "histogram": (histogram, "Scores of genuine and impostor comparisons"),
     "cmc": (cmc, "CMC: identification rate by rank"),
     "folds": (folds, "Accuracy of each fold"),
+    **group_plots.PICTURES,
     **geometry_plots.PICTURES,
 }
 
@@ -146,6 +147,8 @@ def drawable(kind: str, model: Model) -> bool:
     report = model.report
     if kind == "folds":
         return "accuracy" in report.metrics and bool(report.metrics["accuracy"].folds)
+    if kind in group_plots.PICTURES:
+        return group_plots.shown_point(model) is not None
     if kind in roc_plots.PICTURES:
         return model.roc is not None
     return bool(_cmc_curves(report)) if kind == "cmc" else _holds(report.curves.get(kind, {}))
