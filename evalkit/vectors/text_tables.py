@@ -78,16 +78,25 @@ def _layout(path: Path) -> tuple[str, bool]:
 
 
 def _has_header(head: Sequence[Sequence[str]], separator: str) -> bool:
-    """Whether the first row has words, or counts from 0 or 1, where the others have numbers."""
+    """Whether the first row has words where others have numbers, or counts where these are broken.
+
+    It counts from 0 or 1, as tables without names of their own are written.
+    """
     first, others = head[0], head[1:]
     columns = range(min(map(len, head)))
     numeric = [c for c in columns if any(_is_vector(row[c], separator) for row in others)]
     if any(not _is_vector(first[c], separator) and first[c] for c in numeric):
         return True
     counted = [first[c] for c in numeric if first[c]]  # pandas' index has no name
-    return len(counted) > 1 and counted in (
-        [str(n) for n in range(len(counted))],
-        [str(n + 1) for n in range(len(counted))],
+    broken = any(_kind(row[c], "zero", separator) == "number" for row in others for c in numeric)
+    return (
+        broken
+        and len(counted) > 1
+        and counted
+        in (
+            [str(n) for n in range(len(counted))],
+            [str(n + 1) for n in range(len(counted))],
+        )
     )
 
 
