@@ -23,7 +23,7 @@ from evalkit.adapters import answers
 from evalkit.datasets import bcolz, pair_list_layouts
 from evalkit.embedding import in_memory
 from evalkit.embedding.from_images import on_stderr
-from evalkit.embedding.in_memory import Share
+from evalkit.embedding.in_memory import SharePasses
 from evalkit.embedding.passes import READERS, FedModel
 from evalkit.errors import DataError
 from evalkit.files import as_path, read_text
@@ -177,7 +177,7 @@ def embed_sets(
     flip: Flip = "none",
     batch: int = BATCH,
     *,
-    share: Share | None = None,
+    share: SharePasses | None = None,
     say: Callable[[str], None] = on_stderr,
 ) -> dict[str, Vectors]:
     """Embed the images of sets in memory: name of the set -> vectors, (N, V, D).

@@ -150,6 +150,21 @@ def test_a_network_in_training_is_given_back_as_it_was(network: Any) -> None:
     network(torch.ones(2, 3, 8, 8)).sum().backward()  # it can be trained on
 
 
+def test_a_script_is_a_module_too() -> None:
+    torch = pytest.importorskip("torch")
+    from small_networks import Plain
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        script = torch.jit.trace(Plain().eval(), torch.zeros(2, 3, 8, 8)).train()
+    mean = script.norm.running_mean.clone()
+    made = evalkit.load_model(script, spec=SPEC).embed(images(3))
+    plain = evalkit.load_model(Plain(), spec=SPEC).embed(images(3))
+    np.testing.assert_allclose(made, plain, rtol=1e-5)
+    assert script.training and script.norm.training
+    assert torch.equal(mean, script.norm.running_mean)
+
+
 def test_it_is_given_back_where_its_pass_fails(network: Any) -> None:
     model: Any = evalkit.load_model(network, spec=SPEC)
     network.fc.register_forward_hook(lambda *_: 1 / 0)

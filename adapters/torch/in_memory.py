@@ -110,13 +110,15 @@ def as_it_was(module: Any, device: Any) -> Iterator[None]:
     of Python, NumPy and torch, and the precision of a GPU's products.  Hooks run as ever.
     """
     torch = import_torch()
-    layers = [(layer, layer.training, dict(vars(layer))) for layer in module.modules()]
-    held = [(layer._buffers, dict(layer._buffers)) for layer, *_ in layers]
-    values = [(b, b._version, b.clone()) for _, of in held for b in of.values() if b is not None]
+    modes = [(layer, layer.training) for layer in module.modules()]
+    layers = [layer for layer, _ in modes if not isinstance(layer, torch.jit.ScriptModule)]
+    held = [(vars(layer), dict(vars(layer))) for layer in layers]  # a script's cannot change
+    held += [(layer._buffers, dict(layer._buffers)) for layer in layers]
+    values = [(buffer, buffer._version, buffer.clone()) for buffer in module.buffers()]
     drawn = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's)
     gpu = [device] if device.type == "cuda" else []
     try:
-        for layer, *_ in layers:
+        for layer, _ in modes:
             layer.training = False  # eval() of a user may do more, such as merging weights
             if "_original_forward" in vars(layer):  # accelerate's, without its autocast
                 layer.forward = layer._original_forward
@@ -130,14 +132,11 @@ def as_it_was(module: Any, device: Any) -> Iterator[None]:
     finally:
         random.setstate(drawn[0])
         np.random.set_state(drawn[1])  # noqa: NPY002
-        for layer, training, attributes in layers:
-            vars(layer).clear()
-            vars(layer).update(attributes)
-            if layer.training != training:  # of TorchScript, which keeps it elsewhere
-                layer.training = training
-        for buffers, before in held:
-            buffers.clear()
-            buffers.update(before)
+        for names, before in held:
+            names.clear()
+            names.update(before)
+        for layer, training in modes:
+            layer.training = training
         with torch.no_grad():
             for buffer, version, value in values:
                 if buffer._version != version:

@@ -16,14 +16,14 @@ from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
 
 # Given a model's `embed` and all passes: what they give out, whoever embeds them.
-Share = Callable[[Callable[[Passes], Iterator[Embedded]], Passes], Iterable[Embedded]]
+SharePasses = Callable[[Callable[[Passes], Iterator[Embedded]], Passes], Iterable[Embedded]]
 
 
 def embedded(
     fed: FedModel,
     made: Mapping[str, Any],
     progress: Progress | None = None,
-    share: Share | None = None,
+    share: SharePasses | None = None,
 ) -> Vectors:
     """Embed all images of a model: (N, V, D) float32, NaN in the rows of those without a vector.
 

@@ -3,6 +3,7 @@
 Callbacks of Lightning and of Hugging Face's Trainer are in `training.callbacks`.
 """
 
+from evalkit.training.metric import VerificationMetric
 from evalkit.training.verifier import Verifier
 
-__all__ = ["Verifier"]
+__all__ = ["VerificationMetric", "Verifier"]

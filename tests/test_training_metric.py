@@ -1,0 +1,72 @@
+"""The metric object: the numbers of the protocols, to the bit, however the vectors come."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evalkit import PairSet, verification
+from evalkit.errors import ProtocolError
+from evalkit.protocols import people
+from evalkit.training import VerificationMetric
+
+pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
+
+RNG = np.random.default_rng(2)
+WHO = np.arange(60) % 15
+X = (RNG.normal(size=(15, 6))[WHO] + RNG.normal(0, 0.8, (60, 6))).astype(np.float32)
+FARS = ["1e-1", "1e-2"]
+
+
+def batches(metric: VerificationMetric, size: int, **options: Any) -> dict[str, float]:
+    for o in range(0, 60, size):
+        metric.update(X[o : o + size], WHO[o : o + size], **options)
+    return metric.compute()
+
+
+def test_batches_give_the_numbers_of_the_protocols_to_the_bit() -> None:
+    metric = VerificationMetric(fars=FARS)
+    found = batches(metric, 7)
+    assert found == people.evaluate(X, WHO, fars=FARS).flat()
+    assert {"eer", "rank-1", "tpr@far=1e-2"} <= set(found)
+    a, b = np.array([*itertools.combinations(range(60), 2)]).T
+    listed = verification.evaluate(X, PairSet(a, b, WHO[a] == WHO[b]), WHO, fars=FARS)
+    for name in ("eer", "auc", "tpr@far=1e-1", "tpr@far=1e-2"):
+        assert metric.report is not None
+        ours, theirs = metric.report[name], listed[name]
+        assert (ours.value, ours.threshold, ours.n) == (theirs.value, theirs.threshold, theirs.n)
+    metric.reset()
+    assert batches(metric, 60) == found
+
+
+def test_an_image_that_comes_twice_counts_once() -> None:
+    metric = VerificationMetric(fars=FARS)
+    names = [f"{n:02d}" for n in range(60)]
+    for rows in (np.arange(40), np.arange(30, 60)):
+        metric.update(X[rows], WHO[rows], keys=[names[row] for row in rows])
+    assert metric.compute() == people.evaluate(X, WHO, fars=FARS, keys=names).flat()
+    metric.update(X[:2], WHO[:2])
+    with pytest.raises(ProtocolError, match="72 vectors have 70 keys"):
+        metric.compute()
+
+
+def test_tensors_and_mistakes() -> None:
+    torch = pytest.importorskip("torch")
+    metric = VerificationMetric(fars=FARS)
+    with pytest.raises(ProtocolError, match="a metric of no vectors"):
+        metric.compute()
+    with pytest.raises(ProtocolError, match="nothing is computed yet"):
+        metric.plot()
+    metric.update(torch.tensor(X, requires_grad=True), torch.tensor(WHO))
+    assert metric.compute() == people.evaluate(X, WHO, fars=FARS).flat()
+    with pytest.raises(ProtocolError, match="expected"):
+        metric.update(X[:, None], WHO)
+
+
+def test_it_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    metric = VerificationMetric(fars=FARS)
+    batches(metric, 20)
+    assert metric.plot("roc").axes
