@@ -132,3 +132,21 @@ def test_mistakes_are_said(
     Path("few.txt").write_text("a\nb\n")
     assert run(["people", *options]) == code
     assert said in capsys.readouterr().err
+
+
+def test_subjects_need_no_names_of_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(6), 5)
+    np.save("f.npy", (rng.normal(size=(6, 8))[people] + rng.normal(0, 0.3, (30, 8))).astype("f4"))
+    Path("who.txt").write_text("\n".join(f"p{n}" for n in people))
+    Path("keys.txt").write_text("\n".join(f"p{n}/{k}" for k, n in enumerate(people)))
+    metrics = []
+    for named in (["--subjects", "who.txt"], ["--keys", "keys.txt"]):
+        assert run(["people", "--features", "f.npy", *named, "--json", "-"]) == 0
+        metrics.append(json.loads(capsys.readouterr().out)["metrics"]["auc"]["value"])
+    assert metrics[0] == metrics[1]
+    assert run(["people", "--features", "f.npy"]) == 3
+    assert "add --keys LIST.txt" in capsys.readouterr().err

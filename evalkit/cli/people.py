@@ -49,6 +49,7 @@ CONFIDENCE = 0.95
         "evalkit people FACES/ --model model.onnx --preset arcface",
         "evalkit people FACES/ --model model.onnx --preset arcface --page people.html",
         "evalkit people --features F.npy --keys K.txt",
+        "evalkit people --features F.npy --subjects who.txt",
     ],
 )
 @click.argument("folder", type=Readable(folder=True), required=False, metavar="[FOLDER]")
@@ -206,7 +207,10 @@ def _gathered(
     if source.features is None and root is None:
         raise click.UsageError("give the FOLDER of the people")
     embed = None if root is None else _embedder(source, root)
-    parts = [source.vectors(None) if embed is None or root is None else embed(root)]
+    if embed is None or root is None:
+        parts = [source.vectors(None, numbered=subjects is not None)]
+    else:
+        parts = [embed(root)]
     count = len(parts[0].keys or ())
     who: Any = None if subjects is None else read_subjects(subjects)
     if who is not None and len(who) != count:

@@ -65,20 +65,22 @@ class VectorSource:
         images: ImageSource | None = None,
         of_set: Landmarks | None = None,
         cluster: Cluster | None = None,
+        numbered: bool = False,
     ) -> Vectors:
         """Take the vectors of a manifest (None: all) from the file, or embed its images.
 
         images : that hold them, None for those of --data.  of_set : landmarks that come with them.
+        numbered : rows of the file need no names.
         """
         if self.features is not None:
-            return self._read(self.features, manifest)
+            return self._read(self.features, manifest, numbered)
         adapter = self.choice.model.if_declared()
         found = self.choice.images.find() if images is None else images
         return self.embed(adapter, found, manifest or found.manifest(), of_set, cluster)
 
-    def _read(self, path: Path, manifest: Manifest | None) -> Vectors:
+    def _read(self, path: Path, manifest: Manifest | None, numbered: bool) -> Vectors:
         made = matching.from_embeddings(
-            path, self.keys, manifest, allow_failures=self.allow_failures
+            path, self.keys, manifest, allow_failures=self.allow_failures, numbered=numbered
         )
         taken = fed(self.recipe, path)
         if "rows" in made.provenance:

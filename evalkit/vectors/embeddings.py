@@ -36,6 +36,7 @@ def read(
     keys: str | os.PathLike[str] | None = None,
     *,
     allow_failures: bool = False,
+    numbered: bool = False,
 ) -> Embeddings:
     """Read embeddings, and their keys from the same file or from a text file with one line per row.
 
@@ -44,6 +45,7 @@ def read(
     D numbers a row, see `columns`.  .h5 : a feature file of evalkit's own, or datasets
     `features` and `keys`.
     A folder : one vector per file, MegaFace's .bin or FaceX-Zoo's .npy.
+    numbered : rows without a key are called by their number, from 0.
     A row that is not finite is a DataError, unless `allow_failures` says that it stands for an
     image without a template, and then a row of zeros does too, and becomes NaN; evalkit's own files
     say so themselves.
@@ -52,6 +54,8 @@ def read(
     keys = None if keys is None else as_path(keys)
     features, held, told = readers.read_told(path)
     names = held if keys is None else read_keys(keys)
+    if names is None and numbered:
+        names = [str(row) for row in range(len(features))]
     if names is None:
         raise DataError(f"{path.name} does not say which row is which image", "add --keys LIST.txt")
     check(features, path)

@@ -81,6 +81,7 @@ def from_embeddings(
     manifest: Manifest | None = None,
     *,
     allow_failures: bool = False,
+    numbered: bool = False,
 ) -> Vectors:
     """Take vectors made elsewhere (see `embeddings.read`), those of a manifest or all of them.
 
@@ -88,7 +89,7 @@ def from_embeddings(
     """
     path = as_path(path)
     keys = None if keys is None else as_path(keys)
-    read = embeddings.read(path, keys, allow_failures=allow_failures)
+    read = embeddings.read(path, keys, allow_failures=allow_failures, numbered=numbered)
     provenance = {"features": path.name, "features_sha256": read.digest}
     if read.told:
         provenance["features_columns"] = read.told
