@@ -145,6 +145,19 @@ def test_a_metric_nobody_has_and_one_name_for_two(three: list[Report]) -> None:
         leaderboard(three, ["a", "a", "b"])
 
 
+def test_rows_are_sorted_by_a_column_the_best_first(three: list[Report]) -> None:
+    board = leaderboard(three[::-1], ["small", "near", "large"], metrics=["eer", "accuracy"])
+    value = {n: board.estimates[n, ACCURACY].value for n in board.names}
+    by_accuracy = board.sorted_by("accuracy").names
+    assert (
+        list(by_accuracy) == sorted(value, key=lambda n: -value[n]) and by_accuracy[-1] == "small"
+    )
+    errors = {n: board.estimates[n, ("", "eer")].value for n in board.names}
+    assert list(board.sorted_by("eer").names) == sorted(errors, key=errors.__getitem__)
+    with pytest.raises(UnknownMetricError, match="no such column: 'auc'"):
+        board.sorted_by("auc")
+
+
 def test_reports_with_nothing_in_common_say_so(three: list[Report]) -> None:
     other = replace(three[0], metrics={"rank-1": Estimate(value=0.5)})
     with pytest.raises(ReportError, match="no metric in common"):

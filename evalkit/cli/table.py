@@ -45,6 +45,12 @@ _ENDINGS = {".txt": "text", ".md": "markdown", ".csv": "csv", ".html": "html", "
     help="A column, instead of accuracy and TPR@FAR; may be repeated.",
 )
 @click.option(
+    "--sort",
+    "first",
+    metavar="NAME",
+    help="Order the rows by this column, the best first; else as they are given.",
+)
+@click.option(
     "--format",
     "kind",
     type=click.Choice(list(FORMATS)),
@@ -61,6 +67,7 @@ def command(
     paths: tuple[Path, ...],
     names: tuple[str, ...],
     metrics: tuple[str, ...],
+    first: str | None,
     kind: str | None,
     out: Path | None,
 ) -> None:
@@ -75,9 +82,10 @@ def command(
     held = [reports.read(path) for path in paths]
     called = [*names, *_called(paths)[len(names) :]]
     sets = [report.identity.set or path.stem for path, report in zip(paths, held, strict=True)]
-    made = FORMATS[kind or (_ENDINGS[out.suffix.lower()] if out else "text")](
-        leaderboard(held, called, sets=sets, metrics=metrics)
-    )
+    board = leaderboard(held, called, sets=sets, metrics=metrics)
+    if first is not None:
+        board = board.sorted_by(first)
+    made = FORMATS[kind or (_ENDINGS[out.suffix.lower()] if out else "text")](board)
     if out is None:
         show(*made.split("\n"))
         return

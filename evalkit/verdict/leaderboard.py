@@ -7,7 +7,7 @@ columns are those of each set.  `leaderboard_formats` writes it as text, Markdow
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from evalkit.errors import ReportError, UnknownMetricError
@@ -48,6 +48,31 @@ class Leaderboard:
     standings: Mapping[Cell, Standing]
     refusals: Mapping[Cell, str]
     cautions: Mapping[str, tuple[str, ...]]
+
+    def sorted_by(self, metric: str) -> Leaderboard:
+        """Order the rows by a metric, of several sets in their first, the best first.
+
+        Rows without a number there come last, equal ones stay in their order.  UnknownMetricError
+        where it is no column; ReportError where nothing says which way it is better.
+        """
+        name = canonical(metric)
+        column = next((c for c in self.columns if c[1] == name), None)
+        if column is None:
+            known = dict.fromkeys(of for _, of in self.columns)
+            raise UnknownMetricError(f"no such column: {metric!r}", near(name, [*known]))
+        way = better(name)
+        if way is None:
+            raise ReportError(
+                f"nothing says whether {name} is better high or low", "sort by another"
+            )
+        sign = -1 if way == "higher" else 1
+
+        def place(row: str) -> tuple[bool, float]:
+            cell = self.estimates.get((row, column))
+            value = None if cell is None else cell.value
+            return value is None, sign * (value or 0.0)
+
+        return replace(self, names=tuple(sorted(self.names, key=place)))
 
     def notes(self) -> list[str]:
         """Say what stands below it: what numbers rest on, what makes them doubtful, what they are.
