@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from tokenize import TokenError
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -171,15 +173,30 @@ def read_keys(path: str | os.PathLike[str]) -> list[str]:
 
 def _array_of_keys(path: Path) -> list[str]:
     try:
-        keys = np.load(path, allow_pickle=False)
+        keys = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, TokenError) as e:
         raise DataError(
             f"{path.name} is no array of texts: {e}", "numpy.save(FILE, numpy.array(keys, str))"
         ) from e
-    if keys.dtype.kind == "S":
-        keys = np.char.decode(keys, "utf-8")
-    if keys.ndim != 1 or keys.dtype.kind != "U":
+    if keys.ndim != 1 or keys.dtype.kind not in "SU":
         raise DataError(
             f"{path.name} holds {keys.dtype} of shape {keys.shape}, expected (N,) texts"
         )
-    return [str(k) for k in keys]
+    try:
+        return texts_of(keys)
+    except ValueError as e:
+        raise DataError(f"{path.name} is no array of texts: {e}") from e
+
+
+def texts_of(array: NDArray[Any]) -> list[str]:
+    """Give the texts of an array; ValueError where bytes are not UTF-8, or numbers no characters.
+
+    Python itself ends in a SystemError where a damaged file has such.
+    """
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8")
+    if array.dtype.kind == "U":
+        codes = np.frombuffer(array.astype(array.dtype.newbyteorder("<")).tobytes(), "<u4")
+        if codes.max(initial=0) > sys.maxunicode:
+            raise ValueError(f"the number {codes.max()} is no character")
+    return [str(text) for text in array]

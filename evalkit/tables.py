@@ -156,9 +156,9 @@ def _readings(
             continue
         if columns is not None:
             layout, by_name = _chosen(head, columns)
-            if layout is not None and not by_name:
-                yield _Reading(separator, layout, None, True)
-            if layout is not None:
+            if {*required} <= {*layout}:
+                if not by_name:
+                    yield _Reading(separator, layout, None, True)
                 yield _Reading(separator, layout, head, True)
             continue
         second = _parted(lines[1][1], separator, len(head)) if len(lines) > 1 else []
@@ -199,8 +199,11 @@ def _unquoted(line: str, separator: str) -> list[str]:
         return [line]
 
 
-def _chosen(head: Sequence[str], columns: Mapping[str, str]) -> tuple[Roles | None, bool]:
-    """Roles of the columns that the user chose, and whether one is called as the header does."""
+def _chosen(head: Sequence[str], columns: Mapping[str, str]) -> tuple[Roles, bool]:
+    """Roles of the columns that the user chose, and whether one is called as the header does.
+
+    No roles where a column is not there.
+    """
     roles, by_name = ["-"] * len(head), False
     for role, name in columns.items():
         if name in head:
@@ -208,7 +211,7 @@ def _chosen(head: Sequence[str], columns: Mapping[str, str]) -> tuple[Roles | No
         elif name.isdecimal() and 0 < int(name) <= len(head):
             roles[int(name) - 1] = role
         else:
-            return None, False
+            return (), False
     return tuple(roles), by_name
 
 

@@ -262,6 +262,12 @@ def _text() -> Iterator[Target]:
     yield _one("IJB pairs", "1 2 0\n1 3 1\n", ijb.read_pairs, ".txt")
     yield _one("IJB gallery", "T,S,F\n1,2,a\n3,4,b\n", ijb.read_enrolled, ".csv")
     yield _one("subjects", "a\n-\nb\na\n", trillion.read_subjects, ".txt")
+    header = "fold,img1,img2,same,id\n1,a/1.jpg,b/2.jpg,True,x\n2,c/1.jpg,d/2.jpg,False,x\n"
+    yield _one("pair table", header, _any, ".csv")
+    yield _one("YouTube Faces", "1, 1, A/1, A/5, 1\n1, 2, B/2, C/3, 0\n", _any, ".txt")
+    yield _one("score table", 'label,"score"\n1,0.5\n0,0.25\n', score_lists.read, ".csv")
+    yield _one("lists .csv", 'path,v,y\na,"[1, 0.5]",0\nb,"[2 0.25]",1\n', _vectors, ".csv")
+    yield _one("keys .npy", _made(lambda p: np.save(p, KEYS), ".npy"), read_keys, ".npy")
     yield _one("embeddings .csv", "key,a,b\nA,1.5,2.5\nB,3e-1,nan\n", _vectors, ".csv")
     five = {k: POINTS.tolist() for k in KEYS[:2]}
     yield _one("landmarks .json", json.dumps(five), landmarks.read, ".json")

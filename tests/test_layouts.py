@@ -369,6 +369,9 @@ def test_where_two_columns_may_be_the_labels_the_user_says_which(tmp_path: Path)
     with pytest.raises(DataError, match="labels in column 1, or in column 4"):
         pair_list_layouts.read(path)
     chosen = {"label": "4", "left": "2", "right": "3"}
+    for wrong in ({"label": "4"}, {**chosen, "left": "3"}, {**chosen, "left": "img"}):
+        with pytest.raises(DataError, match="say which columns these are"):
+            pair_list_layouts.read(path, columns=wrong)
     for held in (
         pair_list_layouts.read(path, columns=chosen),
         pair_list_layouts.read(path, "fold-first"),

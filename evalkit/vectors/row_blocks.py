@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import MissingPackageError
+from evalkit.keys import texts_of
 from evalkit.vectors import hdf5
 from evalkit.vectors.columns import Kind, choose
 
@@ -156,9 +157,7 @@ def of_npz(path: Path) -> RowBlocks:
     with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
         if "features" not in held.files:
             raise ValueError(f"it holds no array called 'features' but {held.files}")
-        keys = held["keys"] if "keys" in held.files else None
-        if keys is not None and keys.dtype.kind == "S":
-            keys = np.char.decode(keys, "utf-8")
+        names = texts_of(held["keys"]) if "keys" in held.files else None
     with ZipFile(path) as archive, archive.open("features.npy") as member:
         shape, by_column, dtype = _npy_header(member)
     width = math.prod(shape[1:]) * dtype.itemsize
@@ -176,7 +175,6 @@ def of_npz(path: Path) -> RowBlocks:
                 rows = min(size, shape[0] - o)
                 yield np.frombuffer(member.read(rows * width), dtype).reshape(rows, *shape[1:])
 
-    names = None if keys is None else [str(k) for k in keys]
     return RowBlocks(names, shape[0], shape[1:], blocks)
 
 

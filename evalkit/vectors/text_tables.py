@@ -176,6 +176,6 @@ def _vector(
         cells = ["nan"] * dim if _is_missing(cells[0]) else _listed(cells[0])
     if len(cells) != dim:
         raise ValueError(f"a list has {len(cells)} numbers, the first {dim}")
-    return np.array(
-        ["nan" if _is_missing(cell) else _plain(cell, separator) for cell in cells], np.float32
-    )
+    numbers = ["nan" if _is_missing(cell) else _plain(cell, separator) for cell in cells]
+    with np.errstate(over="ignore"):  # beyond float32 is infinity, which is refused as such
+        return np.array(numbers, np.float32)
