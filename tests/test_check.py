@@ -278,8 +278,8 @@ def test_the_real_model_is_fed_as_imagenet(
     pytest.importorskip("onnxruntime")
     model = shared_data / "models" / "mobilefacenet_foamliu.onnx"
     data = shared_data / "lfw" / "lfw_pairs_aligned112_q90.zip"
-    given = ["--model", model, "--preset", preset, "--data", data, "--json", "-"]
+    given = ["--model", model, "--preset", preset, "--data", data, "--people", 100, "--json", "-"]
     code = run(["check", *map(str, given)])
     trials = json.loads(capsys.readouterr().out)["trials"]
     assert trials[0]["spec"].startswith("112x112 rgb nchw, (pixel - (123.675, 116.28, 103.53))")
-    assert code == (0 if preset == "imagenet" else 1)
+    assert code == (0 if preset in ("imagenet", "arcface") else 1)  # 0.23 ± 0.09 behind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +111,10 @@ def _sample(choice: EmbeddingChoice, data: Path, people: int) -> tuple[ImageSour
         manifest = source.manifest()
     say(*source.left_out)
     try:
-        return source, spec_trial.chosen(choice, source, manifest, people)
+        sample = spec_trial.chosen(choice, source, manifest, people)
     except DataError as e:
         raise DataError(f"{data}: {e.message}", e.hint) from e
+    return source, replace(sample, measured=frozenset())  # nothing is measured here
 
 
 def _verdict(
