@@ -140,6 +140,17 @@ def test_the_threshold_of_each_group_holds_the_far_in_all(reports: dict[str, Rep
             assert report[f"fnmr@far-of-each={FAR},sex={group}"].value == missed / genuine
 
 
+def test_one_person_of_many_pairs_is_told() -> None:
+    who = np.append(WHO, [0] * 12)
+    x = np.concatenate([np.nan_to_num(X, nan=1.0), X[:1] + RNG.normal(size=(12, 8))])
+    by = Grouping.of("half", [str(w // 20) for w in who])
+    report = people.evaluate(x.astype(np.float32), who, groups=[by], fars=[FAR])
+    told = "one person has 65% of the 162 genuine pairs"
+    assert told in report[f"fnmr@far={FAR},half=0"].note
+    assert "one person" not in report[f"fnmr@far={FAR},half=1"].note
+    assert f"0: {told}" in report.table()
+
+
 def test_two_sets_have_the_group_of_the_probe_first() -> None:
     subject = np.where(WHO < 12, WHO, -1)
     report = trillion.evaluate(X, subject, fars=["1e-1"], fpir="0.1", groups=[BY])

@@ -12,6 +12,7 @@ from evalkit.report.spelling import row, wrapped
 from evalkit.types import Estimate, Report
 
 _ERRORS = {"fmr": "false", "fnmr": "missed", "fte": "failed"}
+_MANY = "one person has"  # of a note on the genuine pairs
 _FEW = f"* fewer than {FEW_ERRORS} errors: unreliable"
 
 
@@ -117,8 +118,10 @@ def _rates(point: Point, rate: str, pooled: Point) -> list[str]:
             known = m.value is not None and before is not None
             line.append(f"{100 * ((m.value or 0) - (before or 0)):+.2f}" if known else "")
         cells.append([*line, "" if errors is None else f"{errors:,}", spelled.n, spelled.people])
-        if m.value is None:
-            reasons.append(f"  {group}: {m.note}")
+        note = (
+            m.note if m.value is None else next((n for n in m.note.split("; ") if _MANY in n), "")
+        )
+        reasons += wrapped(f"{group}: {note}", 4, 2) * bool(note)
     return [*(f"  {line}" for line in laid_out(cells, left=(0, 2))), *dict.fromkeys(reasons)]
 
 

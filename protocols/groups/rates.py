@@ -13,6 +13,7 @@ from evalkit.protocols.metrics.operating_point import (
     false_accepts_allowed,
     threshold_above,
 )
+from evalkit.protocols.subject_means import DOMINANT
 from evalkit.protocols.uncertainty.intervals import bounded
 from evalkit.protocols.uncertainty.resampled_at_threshold import accepted_at, reaching_threshold
 from evalkit.protocols.uncertainty.sample import ComparisonSample
@@ -62,6 +63,10 @@ def _rates(
         _bounded(counts[name], drawn.get(name), n, seed, sample.unit)
         for name, n in zip(names, people, strict=True)
     )
+    most = np.unique(sample.genuine_subject, return_counts=True)[1]
+    if most.max(initial=0) > max(DOMINANT * fnmr.n, most.min(initial=fnmr.n)):
+        told = f"one person has {most.max() / fnmr.n:.0%} of the {fnmr.n:,} genuine pairs"
+        fnmr = replace(fnmr, note="; ".join(filter(None, (told, fnmr.note))))
     if false is None and sample.impostors:
         note = "more impostor pairs score above this threshold than are kept: take a lower FAR"
         fmr = Estimate(value=None, n=sample.impostors, threshold=threshold, note=note)
