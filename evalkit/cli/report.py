@@ -47,8 +47,8 @@ from evalkit.report.table import table
     type=Writable(endings=(".png", ".svg", ".pdf")),
     multiple=True,
     metavar="KIND.png",
-    help="roc, det, histogram, cmc, folds, distances-l2, distances-angle, regions-angle, norms or "
-    "spectrum, as .png, .svg or .pdf; any folder.",
+    help="roc, det, histogram, cmc, folds, group-rates, group-matrix, distances-l2, "
+    "distances-angle, regions-angle, norms or spectrum, as .png, .svg or .pdf; any folder.",
 )
 @click.option("--markdown", is_flag=True, help="Print the numbers as a Markdown table.")
 @click.option("--model-card", is_flag=True, help="Print the Hugging Face model-index block.")
