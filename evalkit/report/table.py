@@ -155,7 +155,8 @@ def failures(report: Report) -> str:
     """Count the images without a template, and the comparisons rejected for them; "" for none."""
     f = report.failures
     counted = f"{f.genuine:,} genuine and {f.impostor:,} impostor comparisons rejected"
-    return f"{f.images:,} images without a template: {counted}" if f.images else ""
+    images = "1 image" if f.images == 1 else f"{f.images:,} images"
+    return f"{images} without a template: {counted}" if f.images else ""
 
 
 def caveat(report: Report) -> str:
