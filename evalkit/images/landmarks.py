@@ -84,14 +84,14 @@ def read(path: str | os.PathLike[str], order: str = "xy") -> Landmarks:
     return Landmarks(tuple(keys), points)
 
 
-def write(path: Path, marks: Landmarks) -> None:
+def write(path: str | os.PathLike[str], marks: Landmarks) -> None:
     """Write landmarks as .csv, with empty fields where there is no face; `read` gives the same."""
-    text = io.StringIO()
+    to, text = as_path(path), io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["key", *(f"{axis}{n}" for n in range(1, 6) for axis in "xy")])
     for key, points in zip(marks.keys, marks.points, strict=True):
         rows.writerow([key, *("" if np.isnan(v) else f"{v:.9g}" for v in points.ravel())])
-    with whole_file(path) as f:
+    with whole_file(to) as f:
         f.write(text.getvalue().encode())
 
 
