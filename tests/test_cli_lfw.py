@@ -81,7 +81,8 @@ def test_two_rows_for_one_key(
 ) -> None:
     keys = (made / "keys.txt").read_text().splitlines()
     (tmp_path / "keys.txt").write_text("\n".join([*keys, keys[0]]))
-    np.save(tmp_path / "x.npy", np.zeros((len(keys) + 1, 8), np.float32))
+    x = np.load(made / "x.npy")
+    np.save(tmp_path / "x.npy", np.vstack([x, -x[:1]]))
     line = refused(capsys, "--features", tmp_path / "x.npy", "--keys", tmp_path / "keys.txt")
     assert "two rows of features claim" in line
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evalkit.datasets import lfw_images
+from evalkit.datasets import lfw, lfw_images
+from evalkit.embedding import development
 from evalkit.errors import DataError
 
 pytest.importorskip("pooch")
@@ -39,12 +40,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         server.shutdown()
 
 
-def test_the_shipped_table_covers_view_2() -> None:
+def test_the_shipped_table_covers_both_views() -> None:
     marks = lfw_images.landmarks()
     keys, points = marks.keys, marks.points
-    assert len(set(keys)) == 7701
-    assert points.shape == (7701, 5, 2)
+    assert len(set(keys)) == 13233
+    assert points.shape == (13233, 5, 2)
     assert bool(((points > 0) & (points < 250)).all())
+    assert set(keys) >= {*lfw.official_pairs().resolve()[0].keys, *development.view_1()}
+    assert len(set(development.view_1())) == 2 * 788
 
 
 def _small(monkeypatch: pytest.MonkeyPatch, contents: dict[str, bytes]) -> None:
@@ -62,24 +65,29 @@ def test_images_are_fetched_once_and_checked(site: Path, monkeypatch: pytest.Mon
     for key, content in contents.items():
         (site / key).write_bytes(content)
     seen: list[tuple[int, int]] = []
-    folder = lfw_images.fetch(lambda done, total: seen.append((done, total)))
+    folder = lfw_images.fetch(contents, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert (folder / "A/A_0002.jpg").read_bytes() == contents["A/A_0002.jpg"]
     for key in contents:
         (site / key).unlink()
-    assert lfw_images.fetch() == folder  # from the cache: the site has nothing any more
+    assert lfw_images.fetch(contents) == folder  # from the cache: the site has nothing any more
 
 
 def test_a_changed_image_is_refused(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _small(monkeypatch, {"A_0001.jpg": b"right"})
     (site / "A_0001.jpg").write_bytes(b"wrong")
     with pytest.raises(DataError, match="cannot be fetched"):
-        lfw_images.fetch()
+        lfw_images.fetch(["A_0001.jpg"])
 
 
 def test_an_unreachable_site_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVALKIT_LFW_URL", "http://127.0.0.1:9/")
     monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path))
     with pytest.raises(DataError, match="LFW is not on this machine") as caught:
-        lfw_images.fetch()
+        lfw_images.fetch(["Aaron_Guiel/Aaron_Guiel_0001.jpg"])
     assert "\n" not in str(caught.value)
+
+
+def test_an_image_that_is_none_of_lfws_is_named() -> None:
+    with pytest.raises(DataError, match=r"images of LFW are missing for 1 of 1 images: Me/Me_1"):
+        lfw_images.fetch(["Me/Me_1.jpg"])

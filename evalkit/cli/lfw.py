@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from evalkit.datasets import bin as bin_sets
 from evalkit.datasets import lfw as lists
 from evalkit.datasets import lfw_images
 from evalkit.datasets.pair_list import PairList
+from evalkit.embedding import development
 from evalkit.errors import EXIT_DONE, DataError
 from evalkit.escaping import narrow
 from evalkit.protocols import lfw as protocol
@@ -78,7 +80,9 @@ def command(
     manifest, comparisons = compared.resolve()
     if source.features is None and data is None:
         adapter = source.choice.model.if_declared()
-        made = source.embed(adapter, _fetched(), manifest, lfw_images.landmarks())
+        tried = [] if adapter is not None else development.view_1()
+        fetched = _fetched({*manifest.keys, *tried})
+        made = source.embed(adapter, fetched, manifest, lfw_images.landmarks())
     else:
         made = source.vectors(manifest, held)
     if every:
@@ -118,10 +122,10 @@ def _from_bin(path: Path) -> tuple[images.ImageSource, PairList]:
     return held, replace(compared, fold=folds)
 
 
-def _fetched() -> images.ImageSource:
-    """LFW from its own site."""
+def _fetched(wanted: Collection[str]) -> images.ImageSource:
+    """Images of LFW from its own site."""
     with bar("fetching LFW", "image") as progress:
-        return images.find(lfw_images.fetch(progress))
+        return images.find(lfw_images.fetch(wanted, progress))
 
 
 def _title(compared: PairList, source: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from evalkit.errors import DataError, MissingPackageError
 from evalkit.files import cache_folder
 from evalkit.images.landmarks import Landmarks
+from evalkit.keys import rows_of
 
 # The deep-funneled 250x250 images at one commit of the official site's repository.
 SITE = (
@@ -31,17 +32,20 @@ def _table() -> tuple[list[str], NDArray[np.uint8], NDArray[np.float32]]:
 
 
 def landmarks() -> Landmarks:
-    """Points of the 7,701 faces in the deep-funneled images of View 2, found by RetinaFace."""
+    """Points of the 13,233 faces in the deep-funneled images, found by RetinaFace."""
     keys, _, points = _table()
     return Landmarks(tuple(keys), points)
 
 
-def fetch(progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
-    """Download the 7,701 deep-funneled images of View 2 (68 MB) and return their folder.
+def fetch(
+    wanted: Collection[str], progress: Callable[[int, int], None] = lambda done, total: None
+) -> Path:
+    """Download deep-funneled images of LFW and return the folder that they are in.
 
-    Each image is checked against its known SHA-256 and kept in the user's cache, so a broken
-    download goes on where it stopped and a second call downloads nothing.  `EVALKIT_LFW_URL` names
-    a mirror.  DataError where neither the cache nor the site has them.
+    wanted : names of images, such as the 7,701 of View 2 (68 MB).  Each is checked against its
+    known SHA-256 and kept in the user's cache, so a broken download goes on where it stopped and a
+    second call downloads nothing.  `EVALKIT_LFW_URL` names a mirror.  DataError for a name that is
+    none of LFW's, and where neither the cache nor the site has them.
     """
     try:
         import pooch
@@ -49,12 +53,14 @@ def fetch(progress: Callable[[int, int], None] = lambda done, total: None) -> Pa
     except ImportError as e:
         raise MissingPackageError("pooch", "data", "fetching LFW") from e
     pooch.get_logger().setLevel("WARNING")
-    keys, digests, _ = _table()
+    every, digests, _ = _table()
+    rows = rows_of(list(wanted), every, "images of LFW").tolist()
+    keys = [every[r] for r in rows]
     site = os.environ.get("EVALKIT_LFW_URL", SITE)
     cache = pooch.create(
         path=cache_folder() / "lfw-deepfunneled",
         base_url=site,
-        registry={k: d.tobytes().hex() for k, d in zip(keys, digests, strict=True)},
+        registry={every[r]: digests[r].tobytes().hex() for r in rows},
         retry_if_failed=_RETRIES,
     )
     try:

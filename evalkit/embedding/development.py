@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,15 +76,25 @@ def readable(source: ImageSource, sample: Development) -> Development:
     return replace(sample, keys=tuple(keys))
 
 
+def view_1() -> list[str]:
+    """List LFW's images of View 1 that a trial takes where it has them: two of 788 people."""
+    return [key for pair in _first_pairs(lambda key: key).values() for key in pair]
+
+
 def _view_1(source: ImageSource) -> list[tuple[str, str]]:
     """Find the first genuine pair of View 1 of each person, as far as its images are there."""
     named = {_tail(key): key for key in source.keys}
+    return list(_first_pairs(lambda key: named.get(canonical(key))).values())
+
+
+def _first_pairs(name: Callable[[str], str | None]) -> dict[str, tuple[str, str]]:
+    """Find each person's first genuine pair in View 1 of which both images have a name."""
     listed, found = lfw.development_pairs(), dict[str, tuple[str, str]]()
     for left, right, genuine in zip(listed.left, listed.right, listed.genuine, strict=True):
-        a, b = named.get(canonical(left)), named.get(canonical(right))
+        a, b = name(left), name(right)
         if genuine and a is not None and b is not None:
             found.setdefault(lfw.subject(left), (a, b))
-    return list(found.values())
+    return found
 
 
 def _tail(key: str) -> str:
