@@ -76,8 +76,10 @@ def read_text(path: Path) -> str:
     Its line ends stay as they are, see `lines_of`.
     """
     try:
-        refuse_lfs_pointer(path)
-        return decoded(path.read_bytes())
+        data = path.read_bytes()  # once: it may be a pipe
+        if is_lfs_pointer(data):
+            raise DataError(f"{path.name} is a Git LFS pointer, not the file itself", LFS_HINT)
+        return decoded(data)
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not a text file: {not_text(e)}") from e
     except FileNotFoundError:

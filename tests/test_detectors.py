@@ -147,7 +147,7 @@ def test_photographs_become_crops_and_points_that_give_the_same_vectors(
         by_points.read(5)
     words = ["--model", model, *FED, "--data", photos, "--landmarks", out / "landmarks.csv"]
     assert run(list(map(str, ["embed", *words, photos.parent / "f.h5"]))) == 0
-    assert "p2/1.png: no face was found" in capsys.readouterr().err
+    assert "no face was found in p2/1.png" in capsys.readouterr().err
 
 
 def test_every_face_of_an_image_is_cut_out(photos: Path) -> None:

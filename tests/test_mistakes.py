@@ -101,7 +101,11 @@ MISTAKES = {
         (f"verify {X} --features keys.txt", 3, f"{X} is not a text file"),
         (f"import f.h5 {X}", 3, "SOURCE: there is no f.h5"),
         (f"import {X} keys.txt", 2, "keys.txt has no suffix .h5: a feature file is HDF5"),
-        (f"import {X} f.h5 --keys {X}", 3, f"{X} is not a text file"),
+        (
+            f"import {X} f.h5 --keys {X}",
+            3,
+            "x.npy holds float32 of shape (12, 4), expected (N,) texts",
+        ),
         ("gate base.json base.json", 2, "Missing option '--baseline'"),
     ],
     "a value that is none": [

@@ -16,9 +16,8 @@ from PIL import Image
 
 import evalkit
 from evalkit import adapters
-from evalkit.adapters import answers, calling
+from evalkit.adapters import answers, calling, users_code
 from evalkit.adapters.presets import PRESETS
-from evalkit.adapters.torch import programs
 from evalkit.embedding import embedder, input_check
 from evalkit.errors import ModelError
 from evalkit.images import find
@@ -185,7 +184,7 @@ def test_an_adapter_of_other_kinds_is_refused(
 ) -> None:
     model = Fixed()
     setattr(model, field, value)
-    monkeypatch.setattr(programs, "factory", lambda name: model)
+    monkeypatch.setattr(users_code, "factory", lambda name: model)
     with pytest.raises(ModelError, match=f"a:b gave a Fixed whose {field} is {value!r}"):
         adapters.load("a:b")
 

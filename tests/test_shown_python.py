@@ -21,7 +21,8 @@ pytestmark = pytest.mark.once
 Names = dict[str, Any]
 RNG = np.random.default_rng(0)
 ELSEWHERE = ("tutorial.md", "trackers.md")  # test_tutorial.py; packages of the trackers
-NEEDS = ("import openvino", "import uniface")
+NEEDS = ("import openvino", "import uniface", "load_model(net,", "evaluate(net,", "Verifier(")
+NEEDS += ("VerificationMetric(",)  # tests/test_training.py and test_in_memory.py, with networks
 
 
 def vectors(people: int, images: int) -> tuple[np.ndarray, np.ndarray]:

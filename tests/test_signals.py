@@ -88,7 +88,9 @@ def folder(tmp_path: Path) -> Path:
 def start(
     folder: Path, model: str, *given: str, before: str = "from evalkit.cli import main; main()"
 ) -> subprocess.Popen[str]:
-    call = ["embed", "f.h5", "--data", "list.txt", "--preset", "arcface", "--input-size", "8x8"]
+    call = ["embed", "f.h5", "--data", "list.txt"]
+    if ":" not in model:  # a factory's model brings its own
+        call += ["--preset", "arcface", "--input-size", "8x8"]
     return subprocess.Popen(
         [sys.executable, "-c", before, *call, "--trust-model", "--model", model, *given],
         cwd=folder,

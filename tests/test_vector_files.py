@@ -31,8 +31,8 @@ def _write(folder: Path, kind: str) -> Path:
             f["features"], f["keys"] = X, KEYS
     elif kind == ".mat":
         savemat(path, {"features": X, "keys": np.array(KEYS, object), "other": 1})
-    elif kind in (".csv", ".tsv"):
-        mark = "\t" if kind == ".tsv" else ","
+    elif kind in (".csv", ".tsv", ".txt", ".list"):
+        mark = {".csv": ",", ".tsv": "\t"}.get(kind, " ")
         lines = [mark.join([k, *(repr(float(v)) for v in x)]) for k, x in zip(KEYS, X, strict=True)]
         path.write_text("\n".join([mark.join(["key", *"abcd"]), *lines, ""]))
     elif kind == ".parquet":
