@@ -11,6 +11,8 @@ from PIL import Image
 from evalkit.cli import cli, run
 from evalkit.cli.model_options import model_options
 
+pytestmark = pytest.mark.once
+
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 

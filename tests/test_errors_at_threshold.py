@@ -13,6 +13,8 @@ from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.protocols.uncertainty.weights import SCALE
 from evalkit.types import Report
 
+pytestmark = pytest.mark.once
+
 
 def test_each_draw_is_the_weighted_share_at_the_threshold(two_reports: tuple[Report, ...]) -> None:
     sample = sample_of(two_reports[0].outcomes or {})

@@ -27,6 +27,8 @@ from evalkit.verdict.ci import github_annotations, verdict_junit, verdict_markdo
 from evalkit.verdict.compare import Changed, Comparison, comparison_table
 from evalkit.verdict.gate import Rule, Ruling, Verdict, verdict_table
 
+pytestmark = pytest.mark.once
+
 PARTS = [
     *(
         "a",

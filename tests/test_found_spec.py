@@ -17,6 +17,8 @@ from evalkit.images import encoded
 from evalkit.keys import subjects_of
 from evalkit.types import InputSpec, Manifest
 
+pytestmark = pytest.mark.once
+
 sys.path.insert(0, str(Path(__file__).parent))
 PEOPLE, SIZE = 40, 8
 

@@ -19,6 +19,8 @@ from evalkit.protocols.metrics.similarity import normalise
 from evalkit.protocols.metrics.vocabulary import better
 from evalkit.verdict.gate import Rule, check, read_rules
 
+pytestmark = pytest.mark.once
+
 
 def faces(seed: int = 0, people: int = 14, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)

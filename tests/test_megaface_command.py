@@ -9,6 +9,8 @@ from evalkit import cli
 from evalkit.errors import ReportError
 from evalkit.vectors import devkit_matrix
 
+pytestmark = pytest.mark.once
+
 
 class Set:
     """A small MegaFace on disk: 4 x 5 probes, 30 distractors."""

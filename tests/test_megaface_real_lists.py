@@ -14,6 +14,8 @@ from evalkit.datasets import megaface
 from evalkit.protocols.metrics.similarity import normalise
 from evalkit.vectors import devkit_matrix
 
+pytestmark = pytest.mark.once
+
 
 def _drawn(subject: np.ndarray, others: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
