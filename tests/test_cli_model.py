@@ -139,12 +139,12 @@ def test_ijb(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_left_out_is_said_once_and_kept(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (data / "probes" / "P_0" / "P_0_0.heic").write_bytes(b"")
+    (data / "probes" / "P_0" / "P_0_0.jxl").write_bytes(b"")
     (data / "probes" / "P_0" / ".x.png").write_bytes(b"")
     (data / "probes" / "gone").symlink_to("nowhere")
     lines = [
         "1 link leads nowhere: gone",
-        "1 file is an image of a kind that is not read, .heic (1): P_0/P_0_0.heic",
+        "1 file is an image of a kind that is not read, .jxl (1): P_0/P_0_0.jxl",
         "1 image is hidden and left out: P_0/.x.png",
     ]
     model = ["--model", "m.onnx", *MODEL, "--data", "probes"]
