@@ -63,11 +63,18 @@ def is_lfs_pointer(begins: bytes) -> bool:
     return begins.startswith(_LFS_POINTER)
 
 
-def refuse_lfs_pointer(path: Path, error: type[EvalkitError] = DataError) -> None:
-    """Raise an error where a file is a Git LFS pointer, so not the file that it stands for."""
-    with path.open("rb") as f:
-        if is_lfs_pointer(f.read(len(_LFS_POINTER))):
-            raise error(f"{path.name} is a Git LFS pointer, not the file itself", LFS_HINT)
+def refuse_lfs_pointer(
+    path: Path, error: type[EvalkitError] = DataError, begins: bytes | None = None
+) -> None:
+    """Raise an error where a file is a Git LFS pointer, so not the file that it stands for.
+
+    begins : its first bytes, where they are read already, as those of a pipe can be but once.
+    """
+    if begins is None:
+        with path.open("rb") as f:
+            begins = f.read(len(_LFS_POINTER))
+    if is_lfs_pointer(begins):
+        raise error(f"{path.name} is a Git LFS pointer, not the file itself", LFS_HINT)
 
 
 def read_text(path: Path) -> str:
@@ -77,8 +84,7 @@ def read_text(path: Path) -> str:
     """
     try:
         data = path.read_bytes()  # once: it may be a pipe
-        if is_lfs_pointer(data):
-            raise DataError(f"{path.name} is a Git LFS pointer, not the file itself", LFS_HINT)
+        refuse_lfs_pointer(path, begins=data)
         return decoded(data)
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not a text file: {not_text(e)}") from e
