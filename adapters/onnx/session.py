@@ -41,7 +41,9 @@ _LONGEST = 2000  # characters of a reason
 _NEWER = "take a newer onnxruntime than {version}, or export the model for an older version"
 _WAYS_OUT = {
     r"IR version|Opset \d+ is|No Op registered|is not a registered function": _NEWER,
-    "[Ee]xternal data": "put its file of weights beside the model, under the name that it had then",
+    "[Ee]xternal data|cannot get file size": (
+        "put its file of weights beside the model, under the name that it had then"
+    ),
     "Protobuf parsing|No graph was found": "is it whole? compare its size with the original's",
 }
 
