@@ -1,4 +1,4 @@
-"""Every protocol ends in the same keywords, in one order, each with one meaning and default."""
+"""Every protocol ends in the same keywords, in one order, and every row of it can be paired."""
 
 import inspect
 import typing
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evalkit.cli.demo import together
 from evalkit.errors import ProtocolError
 from evalkit.protocols import (
     all_vs_all,
@@ -27,6 +28,7 @@ from evalkit.protocols import (
 from evalkit.protocols.catalogue import KEYWORDS, OWN
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import PairSet, Report
+from evalkit.verdict.compare import SAME_SET, compare
 
 pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
 
@@ -158,6 +160,19 @@ def test_keys_and_set_name_are_of_the_comparisons(name: str) -> None:
         )
     )
     assert made.identity.set == "mine" and made.identity.keys is not None
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "demo"])
+def test_every_row_with_an_interval_is_paired(name: str) -> None:
+    if name == "demo":
+        report = together(CALLS["lfw"](fars=FARS), CALLS["all-vs-all"](threshold=0.5))
+    elif "threshold" in inspect.signature(FUNCTIONS[name]).parameters:
+        report = CALLS[name](threshold=0.5)
+    else:
+        report = CALLS[name]()
+    drawn = {n for n, m in report.metrics.items() if m.low is not None}
+    assert drawn <= set(compare(report, report, ignore=SAME_SET, draws=9).differences)
+    assert bool(drawn) == (report.outcomes is not None)
 
 
 @pytest.mark.parametrize("evaluate", [verification.evaluate, lfw.evaluate])

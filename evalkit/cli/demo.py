@@ -61,6 +61,14 @@ def measure(progress: Progress | None = None, groups: Path | None = None) -> Rep
             keys=who.keys,
             progress=progress,
         )
+    return together(official, every)
+
+
+def together(official: Report, every: Report) -> Report:
+    """Put LFW's own pairs and everybody against everybody into one report.
+
+    Metrics and outcomes of all pairs are those of the part ALL; searches are of nothing else.
+    """
     renamed = {
         f"{name},{ALL}" if _of_pairs(name) else name: estimate
         for name, estimate in every.metrics.items()

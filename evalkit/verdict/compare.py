@@ -28,6 +28,7 @@ from evalkit.protocols.uncertainty.outcomes import (
     Arrays,
     Outcomes,
     PairOutcomes,
+    holds_searches,
     parts_of,
     shared,
 )
@@ -169,15 +170,17 @@ def compare(
     flips: list[Changed] = []
     with outcomes_of_strangers():
         pairable, why = _pairable(base, other)
+        searched = [part for part, held in pairable.items() if holds_searches(held[0])]
         for part, held in pairable.items():
             samples = sample_of(held[0]), sample_of(held[1])
-            of_part = [n for n in values if part_of(n, pairable) == part]
+            of_part = [n for n in values if part_of(n, pairable, searched) == part]
             times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
             found |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
             flips += _flips(held, (samples[0].decided, samples[1].decided))
     said = support(dict(zip(SIDES, (base, other), strict=True)), values)
     paired = {n: found[n] for n in values if n in found}
-    return Comparison(values, paired, tuple(flips), why, said)
+    missing = why if len(paired) < len(values) else ""
+    return Comparison(values, paired, tuple(flips), missing, said)
 
 
 def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10) -> str:
@@ -282,15 +285,16 @@ def _short(value: Any) -> str:
 def _pairable(base: Report, other: Report) -> tuple[dict[str, tuple[Outcomes, Outcomes]], str]:
     """Give the parts of both reports' outcomes that are of the same comparisons, and why not all.
 
-    Of one part each, the names do not matter.
+    Of one part each, the names do not matter; ranks by another rule beside it are no part of it.
     """
     for report, which in ((base, "first"), (other, "second")):
         if report.outcomes is None:
             return {}, f"the {which} report has no outcomes beside it (the .npz that --out writes)"
     same = not difference(base.identity, other.identity)
     a, b = parts_of(base.outcomes or {}), parts_of(other.outcomes or {})
-    if len(a) == len(b) == 1:
-        b = dict(zip(a, b.values(), strict=True))
+    one, two = ([part for part in held if ",rule=" not in part] for held in (a, b))
+    if len(one) == len(two) == 1:
+        b = {one[0] if part == two[0] else part: held for part, held in b.items()}
     found, why = {}, []
     for part in dict.fromkeys([*a, *b]):
         where = f" of {part}" if part else ""

@@ -53,7 +53,7 @@ from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, to_arrays
-from evalkit.types import Estimate, Progress, Report, SetIdentity
+from evalkit.types import Estimate, Ints, Progress, Report, SetIdentity
 
 NAME = "megaface"
 VERSION = 1
@@ -163,7 +163,9 @@ def evaluate(
             }
             curves[f"roc@{label},rule=devkit"] = {"far": curve[0], "tpr": curve[1]}
             if lengths:
-                ranks = _ranks_as_given(p, d, subject, f"{label},rule=devkit", depths, seed, engine)
+                looked, theirs = _ranks_as_given(p, d, subject, engine), f"{label},rule=devkit"
+                kept |= to_arrays(looked, theirs)
+                ranks = with_intervals(_ranks(looked.rank, theirs, depths), looked, seed=seed)
                 counted |= {n: replace(m, note=lengths.lstrip("; ")) for n, m in ranks.items()}
             beside.append(counted)
         # A number and what cleaning makes of it stand next to each other.
@@ -321,7 +323,7 @@ def _searches(
     return _Searches(i, j, rank, len(distractor), tpr, errors, outcomes)
 
 
-def _ranks(rank: NDArray[np.int64], label: str, depths: Sequence[int]) -> dict[str, Estimate]:
+def _ranks(rank: Ints, label: str, depths: Sequence[int]) -> dict[str, Estimate]:
     return {f"rank-{k}@{label}": rank_within(rank, k) for k in depths}
 
 
@@ -329,12 +331,9 @@ def _ranks_as_given(
     probe: NDArray[Any],
     distractor: NDArray[Any],
     subject: NDArray[np.integer[Any]],
-    label: str,
-    depths: Sequence[int],
-    seed: int,
     engine: allpairs.Engine | None,
-) -> dict[str, Estimate]:
-    """Rank-k by minus the squared distance of vectors as given, the devkit's score, exactly."""
+) -> SearchOutcomes:
+    """Rank mates by minus the squared distance of vectors as given, the devkit's score, exactly."""
     x, y = project(probe), project(distractor)
     one_x, one_y = np.ones_like(x.constant), np.ones_like(y.constant)
     with np.errstate(over="ignore"):  # beyond float32 a row has no score, as for the devkit
@@ -345,10 +344,8 @@ def _ranks_as_given(
     i, j = ordered_genuine_pairs(subject)
     score = mate_scores(looked, mates, i, j, engine)
     above = allpairs.ranks(looked, others, i, score, engine=engine)[0]
-    rank = np.where(np.isfinite(score), above + 1, 0)
     who = np.unique(subject, return_inverse=True)[1]
-    found = SearchOutcomes(rank=rank, rank_subject=who[i])
-    return with_intervals(_ranks(rank, label, depths), found, seed=seed)
+    return SearchOutcomes(rank=np.where(np.isfinite(score), above + 1, 0), rank_subject=who[i])
 
 
 def _curves(search: _Searches, label: str) -> dict[str, Mapping[str, Sequence[float]]]:

@@ -335,14 +335,23 @@ def resampling_of(name: str) -> tuple[Resampling | None, str]:
     return (None, "") if found is None else found.resampling()
 
 
-def part_of(name: str, parts: Collection[str]) -> str | None:
+def part_of(name: str, parts: Collection[str], searched: Collection[str] = ()) -> str | None:
     """Find the part of the outcomes that a metric is of: its parameters are the part, or end so.
 
-    Else it is of the part without a name, unless it says of which pairs it is.
+    Else it is of the part without a name, unless it says of which pairs it is.  One of searches
+    that names no part is of the only part that holds searches, whatever that is called.
+    searched : the parts that hold searches.
 
     >>> part_of("tpr@far=1e-6,distractors=10", ["distractors=10", "distractors=100"])
     'distractors=10'
+    >>> part_of("rank-1", ["", "pairs=all"], searched=["pairs=all"])
+    'pairs=all'
     """
     named = [p for p in parts if p and name.endswith((f"@{p}", f",{p}"))]
-    whole = "" in parts and not re.search("[@,]pairs=", name)
-    return max(named, key=len) if named else "" if whole else None
+    if named:
+        return max(named, key=len)
+    found = read(name)
+    alone = found is not None and found.metric.counts == "searches" and not found.rest
+    if alone and len(searched) == 1:
+        return next(iter(searched))
+    return "" if "" in parts and not re.search("[@,]pairs=", name) else None

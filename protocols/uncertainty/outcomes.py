@@ -157,6 +157,13 @@ def parts_of(arrays: Arrays) -> dict[str, Outcomes]:
     return {part: found for part, found in read.items() if found is not None}
 
 
+def holds_searches(outcomes: Outcomes) -> bool:
+    """Whether rank-k and TPIR can be drawn of them."""
+    if isinstance(outcomes, SetOutcomes):
+        return outcomes.searches is not None
+    return isinstance(outcomes, SearchOutcomes)
+
+
 def shared(outcomes: Outcomes) -> dict[str, NDArray[Any]]:
     """Arrays that say which comparisons were made, whichever model made them, by name."""
     found: dict[str, NDArray[Any]] = {}
