@@ -197,5 +197,16 @@ def test_a_parquet_page_of_2_gib_in_a_small_file_is_refused(tmp_path: Path) -> N
     assert not fuzz_targets.answers(target, fuzz_targets.place(target, tmp_path), damaged)
 
 
+def test_a_parquet_column_that_its_schema_does_not_describe(tmp_path: Path) -> None:
+    """Asked for that column's share, pyarrow 26 ends the process; a reader of it raises."""
+    pytest.importorskip("pyarrow")
+    target = next(t for t in TARGETS if t.name == ".parquet")
+    good = target.good[target.victim]
+    may_be_null, never_null = b"\x25\x02\x18\x03key", b"\x25\x00\x18\x03key"
+    assert may_be_null in good
+    damaged = good.replace(may_be_null, never_null)
+    fuzz_targets.answers(target, fuzz_targets.place(target, tmp_path), damaged)
+
+
 def test_a_librarys_message_of_several_lines_becomes_one() -> None:
     assert DataError("it says: first\nsecond\n").message == "it says: first second"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import MissingPackageError
 from evalkit.keys import texts_of
-from evalkit.vectors import hdf5
+from evalkit.vectors import hdf5, parquet_footer
 from evalkit.vectors.columns import Kind, choose
 
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
@@ -57,9 +57,8 @@ def of_parquet(path: Path) -> RowBlocks:
         raise MissingPackageError("pyarrow", "parquet", f"reading {path.name}") from None
     with parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as f:
         room = _PACKED * path.stat().st_size + _ROOM
-        _refuse_bomb(f.metadata, room)
-        schema = f.schema_arrow
-        rows = f.metadata.num_rows
+        schema, rows = f.schema_arrow, f.metadata.num_rows
+    _refuse_bomb(rows, parquet_footer.values(path), room)
 
     def distinct(c: int) -> bool:
         return bool(len({*_column_of_texts(path, schema.names[c], room)}) == rows)
@@ -97,15 +96,13 @@ def _kind(type_: Any) -> Kind:
     return "whole" if kinds.is_integer(type_) else "text"
 
 
-def _refuse_bomb(about: Any, room: int) -> None:
+def _refuse_bomb(rows: int, numbers: int, room: int) -> None:
     """Raise ValueError where a table says that it has more rows and numbers than fit in `room`.
 
     One value for a billion rows takes a few bytes.
     """
-    groups = [about.row_group(k) for k in range(about.num_row_groups)]
-    numbers = sum(g.column(c).num_values for g in groups for c in range(g.num_columns))
-    if max(about.num_rows * _KEY, numbers * 4) > room:
-        raise ValueError(f"it would unpack to {about.num_rows} rows, {numbers} values")
+    if max(rows * _KEY, numbers * 4) > room:
+        raise ValueError(f"it would unpack to {rows} rows, {numbers} values")
 
 
 def _column_of_texts(path: Path, name: str, room: int) -> list[str]:
@@ -118,6 +115,7 @@ def _column_of_texts(path: Path, name: str, room: int) -> list[str]:
     file = parquet.ParquetFile(path, memory_map=True, pre_buffer=False, read_dictionary=[name])
     with file as f:
         for batch in f.iter_batches(columns=[name], use_threads=False):
+            batch.validate(full=True)  # a damaged index into the texts ends the process
             column = batch.column(0)
             if arrow.types.is_dictionary(column.type):
                 lengths = compute.binary_length(column.dictionary).cast(arrow.int64())
