@@ -41,6 +41,7 @@ from evalkit.keys import subjects_of as subjects_by_folder
 from evalkit.protocols import catalogue
 from evalkit.protocols.catalogue import Protocol
 from evalkit.protocols.groups import Grouping
+from evalkit.protocols.metrics.unit import named_by_unit, score_unit
 from evalkit.types import Manifest, Report
 from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
@@ -120,11 +121,13 @@ def finished(
     """Keep in a report what made it: evalkit, the lists, the protocol's own account, the vectors.
 
     listed : of the lists; where two of these say the same, it wins, then the vectors.
-    file : that the list of comparisons was read from.
+    file : that the list of comparisons was read from.  Where scores are minus distances, metrics at
+    a given threshold are named by the distance.
     """
     made = {"evalkit": __version__, **listed, **report.provenance, **vectors.provenance, **listed}
     identity = report.identity if file is None else replace(report.identity, file=file.name)
-    return replace(report, provenance=made, identity=identity)
+    metrics = named_by_unit(report.metrics, score_unit(made))
+    return replace(report, metrics=metrics, provenance=made, identity=identity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,6 @@ VERSION = 1
 FARS = verification.FARS
 BEST = "accuracy@threshold=best"
 TWICE = "none: a probe meets a model twice"
-MINUS_DISTANCE = "minus the distance given"  # what a report says that its scores are
 
 
 def validate(

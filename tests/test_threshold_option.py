@@ -1,6 +1,7 @@
 """--threshold and --threshold-from: a threshold chosen on one set, judged on another."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from evalkit.cli import run
 from evalkit.errors import ProtocolError
 from evalkit.protocols import score
+from evalkit.protocols.metrics.unit import MINUS_DISTANCE, as_given
+from evalkit.types import Report
 
 DEV, TEST = 0, 1
 
@@ -36,7 +39,7 @@ def rates(path: Path, threshold: float) -> tuple[float, float]:
 
 def measured(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
     metrics = json.loads(capsys.readouterr().out)["metrics"]
-    return {name: m["value"] for name, m in metrics.items() if "@threshold=" in name}
+    return {name: m["value"] for name, m in metrics.items() if name.startswith(("fmr@", "fnmr@"))}
 
 
 def test_a_typed_threshold_is_in_the_users_unit(
@@ -47,8 +50,8 @@ def test_a_typed_threshold_is_in_the_users_unit(
     found = measured(capsys)
     for t in (0.738, 0.9):
         fmr, fnmr = rates(sets[TEST], t)
-        assert found[f"fmr@threshold={-t!r}"] == pytest.approx(fmr)
-        assert found[f"fnmr@threshold={-t!r}"] == pytest.approx(fnmr)
+        assert found[f"fmr@distance={t!r}"] == pytest.approx(fmr)
+        assert found[f"fnmr@distance={t!r}"] == pytest.approx(fnmr)
 
 
 def test_the_threshold_of_another_report_is_judged_here(
@@ -64,14 +67,69 @@ def test_the_threshold_of_another_report_is_judged_here(
     at = json.loads(dev.read_text())["metrics"]["tpr@far=1e-2"]["threshold"]
     fmr, fnmr = rates(sets[TEST], -at)
     held = document["metrics"]
-    assert held[f"fmr@threshold={at!r}"]["value"] == pytest.approx(fmr)
-    assert held[f"fnmr@threshold={at!r}"]["value"] == pytest.approx(fnmr)
+    assert held[f"fmr@distance={-at!r}"]["value"] == pytest.approx(fmr)
+    assert held[f"fnmr@distance={-at!r}"]["value"] == pytest.approx(fnmr)
     assert document["provenance"]["thresholds"] == "dev.json at FAR 1e-2"
 
     assert run(line) == 2
     assert "add --far FAR" in capsys.readouterr().err
     assert run(["score", str(sets[TEST]), *line[3:], "--far", "1e-2"]) == 3
     assert "are of a distance, these scores of a score" in capsys.readouterr().err
+
+
+def test_whatever_shows_a_distance_shows_no_score(
+    sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = [str(tmp_path / f"{name}.json") for name in ("a", "b")]
+    line = ["--distance", "--threshold", "0.738", "--set", "mine"]
+    for path in kept:
+        assert run(["score", str(sets[TEST]), *line, "--out", path, "--quiet"]) == 0
+    rules = tmp_path / "gates.toml"
+    rules.write_text('[[rule]]\nmetric = "fmr@distance=0.738"\nmax-drop = 0.01\n')
+    page = str(tmp_path / "page.html")
+    shown = {
+        "report": ["report", *kept],
+        "Markdown": ["report", kept[0], "--markdown"],
+        "compare": ["compare", *kept],
+        "row": ["threshold", kept[0], "--metric", "eer"],
+        "threshold": ["threshold", kept[0], "--far", "1e-2"],
+        "gate": ["gate", kept[0], "--baseline", kept[1], "--rules", str(rules)],
+    }
+    negative = re.compile(r"(?<![\w.e])-\d+\.\d")
+    for what, words in shown.items():
+        capsys.readouterr()
+        assert run(words) == 0, what
+        text = capsys.readouterr().out
+        assert what == "compare" or not negative.search(text), (what, text)
+        assert ("distance=0.738" in text) == (what not in ("row", "threshold"))
+        if what in ("report", "Markdown", "row", "threshold"):
+            assert re.search(r"accept.* if and only if distance \\?<= ", text)
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    assert run(["report", kept[0], "-o", page]) == 0
+    numbers = Path(page).read_text().partition("<svg")[0]
+    assert "its distance is at or below the threshold" in numbers
+    assert not re.search(r">-\d", numbers)
+
+
+def test_a_picture_of_distances_runs_from_small_to_large() -> None:
+    bins = {"low": [-3, -2], "high": [-2, -1], "genuine": [0.1, 0.9], "impostor": [0.6, 0.4]}
+    made = {"score": MINUS_DISTANCE}
+    turned = as_given(
+        Report(
+            protocol="score",
+            protocol_version=1,
+            metrics={},
+            provenance=made,
+            curves={"histogram": bins},
+        )
+    )
+    assert turned.curves["histogram"] == {
+        "low": [1, 2],
+        "high": [2, 3],
+        "genuine": [0.9, 0.1],
+        "impostor": [0.4, 0.6],
+    }
 
 
 def test_a_threshold_is_a_finite_number(
@@ -102,10 +160,10 @@ def test_pairs_of_images_take_a_threshold(
     pairs = ["--pairs", str(tmp_path / "pairs.txt")][protocol == "verify" :]
     vectors = ["--features", str(tmp_path / "x.npy"), "--keys", str(tmp_path / "keys.txt")]
     squared = ["--recipe", "insightface", "--flip", "none"]
-    for recipe, shown in (([], "0.5"), (squared, "-0.5")):
+    for recipe, shown in (([], "threshold"), (squared, "squared-distance")):
         line = [protocol, *pairs, *vectors, *recipe, "--threshold", "0.5", "--json"]
         assert run(line) == 0, capsys.readouterr().err
-        assert set(measured(capsys)) == {f"f{n}mr@threshold={shown}" for n in ("", "n")}
+        assert set(measured(capsys)) == {f"f{n}mr@{shown}=0.5" for n in ("", "n")}
 
 
 @pytest.mark.parametrize("one_set", [False, True])

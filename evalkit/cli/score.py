@@ -21,6 +21,7 @@ from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.identity import digest
 from evalkit.protocols import score
+from evalkit.protocols.metrics.unit import MINUS_DISTANCE
 
 
 @click.command(
@@ -105,7 +106,7 @@ def command(
         subject, fold = manifest.subject, listed.fold if fold is None else fold
         keys = manifest.keys
         names = {"list": pairs.name, "manifest": manifest.digest(), **compared.of_one_image()}
-    made = {"scores": scores.name, "score": score.MINUS_DISTANCE if distance else "as given"}
+    made = {"scores": scores.name, "score": MINUS_DISTANCE if distance else "as given"}
     if held.told:
         names["columns"] = held.told
     report = run.evaluate(

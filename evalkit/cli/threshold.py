@@ -18,8 +18,8 @@ from evalkit.cli.parameters import Readable, rate_of_part
 from evalkit.cli.terminal import say, show
 from evalkit.errors import ReportError
 from evalkit.protocols.metrics import threshold_text
+from evalkit.protocols.metrics.unit import in_unit, score_unit
 from evalkit.protocols.metrics.vocabulary import resampling_of
-from evalkit.protocols.score import MINUS_DISTANCE
 from evalkit.protocols.uncertainty.deployed_threshold import (
     deployed_threshold,
     measured_at,
@@ -118,10 +118,11 @@ def _threshold(
     threshold: float, unit: str, ends: tuple[float | None, float | None] = (None, None)
 ) -> str:
     """Spell a threshold of scores, and its interval, in the unit that they were given in."""
-    low, high = ends
-    if unit != "score":
-        threshold, low, high = -threshold, *(None if end is None else -end for end in (high, low))
-    interval = "" if low is None or high is None else f"  [{low:.6g}, {high:.6g}]"
+    threshold, held = (
+        in_unit(threshold, unit),
+        [in_unit(end, unit) for end in ends if end is not None],
+    )
+    interval = f"  [{min(held):.6g}, {max(held):.6g}]" if len(held) == 2 else ""
     told = "" if unit == "score" else f"  {unit}"
     return f"{'threshold':<10} {threshold_text(threshold)}{interval}{told}"
 
@@ -216,16 +217,7 @@ def accept_rule(report: Report, threshold: float) -> str:
     unit = score_unit(report.provenance)
     if unit == "score":
         return f"score >= {threshold_text(threshold)}"
-    return f"{unit} <= {threshold_text(-threshold)}"
-
-
-def score_unit(provenance: Mapping[str, Any]) -> str:
-    """Say what the scores of a report are: "score", or minus a "distance", "squared distance"."""
-    recipe = provenance.get("recipe_fields")
-    if provenance.get("score") == MINUS_DISTANCE:
-        return "distance"
-    squared = isinstance(recipe, Mapping) and recipe.get("score") == "-l2^2"
-    return "squared distance" if squared else "score"
+    return f"{unit} <= {threshold_text(in_unit(threshold, unit))}"
 
 
 def _outcomes_at(report: Report, far: str) -> tuple[PairOutcomes | SetOutcomes | None, str]:

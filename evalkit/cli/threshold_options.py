@@ -14,9 +14,10 @@ from click.core import ParameterSource
 from evalkit import report as reports
 from evalkit.cli.options import received_as
 from evalkit.cli.parameters import Readable
-from evalkit.cli.threshold import operating_point, score_unit
+from evalkit.cli.threshold import operating_point
 from evalkit.errors import ReportError
 from evalkit.protocols.metrics import threshold_text
+from evalkit.protocols.metrics.unit import in_unit, score_unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,7 @@ class GivenThresholds:
         ReportError where the report's scores are of another kind.
         """
         unit = score_unit(made)
-        sign = 1.0 if unit == "score" else -1.0
-        given = [sign * t for t in self.typed]
+        given = [in_unit(t, unit) for t in self.typed]
         if self.report is not None:
             chosen = reports.read(self.report)
             if (theirs := score_unit(chosen.provenance)) != unit:

@@ -10,6 +10,7 @@ import numpy as np
 
 from evalkit.errors import ReportError, WrongTypeError
 from evalkit.escaping import printable
+from evalkit.protocols.metrics.unit import as_given
 from evalkit.protocols.metrics.vocabulary import read
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import Outcomes, PairOutcomes, SetOutcomes, parts_of
@@ -110,6 +111,7 @@ class Model:
 def models_of(reports: Report | Sequence[Report], names: Sequence[str] | None) -> list[Model]:
     """Give one report or several their names and places; without names, they are numbered from 1.
 
+    The reports are in the unit that their scores came in (`unit.as_given`).
     ReportError for another number of names; WrongTypeError for what is no report.
     """
     several = isinstance(reports, Iterable) and not isinstance(reports, Report)
@@ -121,4 +123,4 @@ def models_of(reports: Report | Sequence[Report], names: Sequence[str] | None) -
     called = [str(n) for n in range(1, len(held) + 1)] if names is None else list(names)
     if len(called) != len(held):
         raise ReportError(f"{len(called)} names for {len(held)} reports", "give each report one")
-    return [Model(printable(called[n]), report, n) for n, report in enumerate(held)]
+    return [Model(printable(called[n]), as_given(report), n) for n, report in enumerate(held)]

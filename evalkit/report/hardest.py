@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import EvalkitError
+from evalkit.protocols.metrics.unit import SCORE, in_unit, score_unit
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes, parts_of
 from evalkit.report import outcomes_of_strangers
 from evalkit.types import Floats, Ints, Report
@@ -23,7 +24,7 @@ _RowPairs = tuple[Floats, Ints]
 
 @dataclass(frozen=True, slots=True)
 class HardPair:
-    """A comparison, its score, and where images are at hand both as data: URIs."""
+    """A comparison, its score as it was given, and where images are at hand both as data: URIs."""
 
     score: float
     left: str
@@ -51,19 +52,23 @@ def hardest(
     if not isinstance(o, PairOutcomes | SetOutcomes) or o.keys is None:
         return []
     genuine, impostor = _pairs(o)
+    unit = score_unit(report.provenance)
+    least, most_alike = "lowest scores", "highest scores"
+    if unit != SCORE:
+        least, most_alike = f"largest {unit}s", f"smallest {unit}s"
     look = _Thumbnails(images, o.keys)
     return [
         Hardest(
             "hardest-genuine",
             "Hardest genuine pairs",
-            "Same person by label, lowest scores: hard images, or wrong labels.",
-            _extreme(*genuine, o.keys, most, 1, look),
+            f"Same person by label, {least}: hard images, or wrong labels.",
+            _extreme(*genuine, o.keys, most, 1, look, unit),
         ),
         Hardest(
             "closest-impostors",
             "Closest impostor pairs",
-            "Different people by label, highest scores: look-alikes, or one person twice named.",
-            _extreme(*impostor, o.keys, most, -1, look),
+            f"Different people by label, {most_alike}: look-alikes, or one person twice named.",
+            _extreme(*impostor, o.keys, most, -1, look, unit),
         ),
     ]
 
@@ -88,13 +93,16 @@ def _extreme(
     most: int,
     sign: int,
     look: _Thumbnails,
+    unit: str,
 ) -> tuple[HardPair, ...]:
     scored = np.flatnonzero(np.isfinite(score))
     best = scored[np.argsort(sign * score[scored], kind="stable")[:most]]
     found = []
     for k in best:
         a, b = (int(r) for r in rows[k])
-        found.append(HardPair(float(score[k]), str(keys[a]), str(keys[b]), look(a), look(b)))
+        found.append(
+            HardPair(in_unit(float(score[k]), unit), str(keys[a]), str(keys[b]), look(a), look(b))
+        )
     return tuple(found)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from evalkit import __version__
 from evalkit.errors import MissingPackageError, ReportError
 from evalkit.escaping import printable
+from evalkit.protocols.metrics.unit import score_unit
 from evalkit.protocols.metrics.vocabulary import METRICS
 from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.hardest import Hardest, hardest
@@ -91,6 +92,7 @@ def page(
         models=[_model(m) for m in models],
         intervals=_intervals(models),
         unit="comparison" if caveat(first) else "subject",
+        scored=score_unit(first.provenance),
         table=_table(models),
         glossary=glossary((name for m in models for name in m.report.metrics), most=len(METRICS)),
         differences=list(zip(called[1:], differences, strict=False)),

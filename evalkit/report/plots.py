@@ -18,6 +18,7 @@ import numpy as np
 from evalkit.errors import MissingPackageError, ReportError, WrongTypeError
 from evalkit.escaping import printable
 from evalkit.files import as_path, whole_file
+from evalkit.protocols.metrics.unit import score_unit
 from evalkit.report import geometry_plots, group_plots, roc_plots
 from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.style import (
@@ -75,7 +76,7 @@ def histogram(axes: Any, models: Sequence[Model]) -> None:
             _thresholds(axes, model)
     axes.set_yscale("log")
     axes.set_ylim(top=axes.get_ylim()[1] * 5)  # room for the names of the thresholds
-    axes.set_xlabel("score")
+    axes.set_xlabel(", ".join(dict.fromkeys(score_unit(m.report.provenance) for m in models)))
     axes.set_ylabel("share of comparisons")
     percent_ticks(axes.yaxis)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from html import escape
 
 from evalkit.escaping import WIDTH, laid_out, printable
+from evalkit.protocols.metrics.unit import SCORE, as_given, score_unit
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.intervals import WITHOUT_PEOPLE
 from evalkit.report import group_table
@@ -33,7 +34,7 @@ _BESIDE = ("value", "interval", "threshold", "false_accepts")  # a name, in a te
 
 def columns(report: Report) -> dict[str, list[str]]:
     """Lay out a report's metrics by column: heading -> a cell a metric; no empty columns."""
-    rows = [row(name, m) for name, m in report.metrics.items()]
+    rows = [row(name, m) for name, m in as_given(report).metrics.items()]
     of = {heading: [getattr(r, field) for r in rows] for field, heading in HEADINGS.items()}
     return {heading: cells for heading, cells in of.items() if any(cells)}
 
@@ -44,6 +45,7 @@ def table(report: Report, title: str = "") -> str:
     A line says how many comparisons of how many people the metrics below it rest on; a name that
     leaves no room stands on a line of its own; "*" before it marks a note below the table.
     """
+    report = as_given(report)
     metrics = {n: m for n, m in report.metrics.items() if not group_table.is_by_group(n)}
     rows = [row(name, m) for name, m in metrics.items()]
     lines = [printable(title)] if title else []
@@ -98,6 +100,9 @@ def footnotes(report: Report) -> list[str]:
 def below_columns(report: Report) -> list[str]:
     """Say below any table what no column says: its intervals, failed images, what metrics mean."""
     lines = [f"95 % intervals {why}" for why in (caveat(report), _few_people(report)) if why]
+    unit = score_unit(report.provenance)
+    if unit != SCORE and any(m.threshold is not None for m in report.metrics.values()):
+        lines.append(f"accepted if and only if {unit} <= threshold")
     if failed := failures(report):
         keys = report.failures.keys
         shown = ", ".join(keys[:3]) + (", ..." if report.failures.images > 3 else "")

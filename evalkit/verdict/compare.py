@@ -22,6 +22,7 @@ from evalkit.identity import (
     difference,
     numbered,
 )
+from evalkit.protocols.metrics.unit import SCORE, in_unit, score_unit
 from evalkit.protocols.metrics.vocabulary import better, part_of
 from evalkit.protocols.uncertainty.intervals import LEVEL, affordable
 from evalkit.protocols.uncertainty.outcomes import (
@@ -94,7 +95,7 @@ class Comparison:
     """Metrics of two reports: name -> (base, other), and paired differences where possible.
 
     why_unpaired : empty, or what is missing for paired tests.  support : lines that say what the
-    metrics rest on, and what makes them doubtful.
+    metrics rest on, and what makes them doubtful.  unit : what the scores came as.
     """
 
     values: dict[str, tuple[float, float]]
@@ -102,6 +103,7 @@ class Comparison:
     flips: tuple[Changed, ...]
     why_unpaired: str = ""
     support: tuple[str, ...] = ()
+    unit: str = SCORE
 
     @property
     def holm(self) -> dict[str, float]:
@@ -180,7 +182,8 @@ def compare(
     said = support(dict(zip(SIDES, (base, other), strict=True)), values)
     paired = {n: found[n] for n in values if n in found}
     missing = why if len(paired) < len(values) else ""
-    return Comparison(values, paired, tuple(flips), missing, said)
+    unit = score_unit(base.provenance)
+    return Comparison(values, paired, tuple(flips), missing, said, unit)
 
 
 def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10) -> str:
@@ -205,7 +208,7 @@ def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10
     if found.why_unpaired:
         what = "not all paired" if found.differences else "no paired tests"
         lines += wrapped(f"{what}: {found.why_unpaired}", 2, 0)
-    return "\n".join(lines + _flip_lines(found.flips, titles, flips))
+    return "\n".join(lines + _flip_lines(found, flips))
 
 
 def _paired_cells(name: str, found: Comparison) -> tuple[str, ...]:
@@ -255,16 +258,17 @@ def rough(tests: Iterable[Difference]) -> list[str]:
     return lines
 
 
-def _flip_lines(flips: tuple[Changed, ...], titles: tuple[str, str], most: int) -> list[str]:
-    if not flips:
+def _flip_lines(found: Comparison, most: int) -> list[str]:
+    if not found.flips:
         return []
-    lost = [f for f in flips if f.lost]
-    gained = [f for f in flips if not f.lost]
+    lost = [f for f in found.flips if f.lost]
+    gained = [f for f in found.flips if not f.lost]
     lines = [f"decisions that flipped: {len(lost)} lost, {len(gained)} gained"]
     for group, sign in ((lost, "-"), (gained, "+")):
         for f in group[:most]:
             kind = "genuine " if f.genuine else "impostor"
-            scores = f"{f.base_score:.4f} -> {f.other_score:.4f}"
+            before, after = (in_unit(s, found.unit) for s in (f.base_score, f.other_score))
+            scores = f"{before:.4f} -> {after:.4f}"
             lines.append(printable(f"  {sign} {kind}  {scores}  {f.left}  {f.right}".rstrip()))
         if len(group) > most:
             lines.append(f"  {sign} ... and {len(group) - most} more")

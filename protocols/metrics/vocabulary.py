@@ -12,6 +12,7 @@ from collections.abc import Collection
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import curves, group_records
 from evalkit.protocols.metrics.record import Better, Metric, Reading, Resampling, reading
+from evalkit.protocols.metrics.unit import of_score
 
 __all__ = [
     "METRICS",
@@ -289,11 +290,14 @@ def register(metric: Metric) -> None:
 def read(name: str) -> Reading | None:
     """Read a metric's name by the grammar that fits it best; None where no record does.
 
+    A distance is read as the threshold of scores that it is (`unit`).
+
     >>> found = read("tpr@far=1e-6,distractors=10")
     >>> found.metric.grammar, found.values, found.rest
     ('tpr@far=FAR', {'FAR': '1e-6'}, ',distractors=10')
     """
-    fitting = (found for metric in METRICS if (found := reading(metric, name)))
+    scored = of_score(name)
+    fitting = (found for metric in METRICS if (found := reading(metric, scored)))
     return max(fitting, key=lambda found: len(found.metric.grammar), default=None)
 
 
