@@ -1,4 +1,4 @@
-"""Several test sets for one model: lists of pairs, sets with their images, folders of people.
+"""Several test sets for one model: lists of pairs, sets with images, folders of people, IJB.
 
 >>> from evalkit import bench, load_model
 >>> model = load_model("model.onnx", preset="arcface")  # doctest: +SKIP
@@ -18,20 +18,26 @@ from typing import Any
 
 import numpy as np
 
-from evalkit import adapters, images, run
+from evalkit import adapters, images, run, templates
 from evalkit.adapters import answers
 from evalkit.datasets import bcolz, pair_list_layouts
+from evalkit.datasets import ijb as ijb_lists
 from evalkit.embedding import in_memory
 from evalkit.embedding.from_images import on_stderr
 from evalkit.embedding.in_memory import SharePasses
 from evalkit.embedding.passes import READERS, FedModel
-from evalkit.errors import DataError
+from evalkit.errors import DataError, ProtocolError
 from evalkit.files import as_path, read_text
-from evalkit.images import ImageSource
+from evalkit.images import ImageSource, alignment
 from evalkit.images.kept import KeptImages
+from evalkit.images.landmarks import Landmarks
 from evalkit.keys import subjects_of
-from evalkit.protocols.metrics.flip_fusion import Flip
+from evalkit.protocols import ijb
+from evalkit.protocols.metrics import Rates
+from evalkit.protocols.metrics.flip_fusion import Flip, fuse
+from evalkit.protocols.recipes.recipe import Recipe, recipe_of
 from evalkit.run import Compared
+from evalkit.templates import PooledPairs
 from evalkit.types import InputSpec, Ints, Manifest, Report
 from evalkit.vectors.matching import Vectors
 from evalkit.verdict import leaderboard_formats
@@ -40,6 +46,7 @@ from evalkit.verdict.leaderboard import Leaderboard, headline, leaderboard
 LIST = "bench.toml"
 BATCH = 64  # images in a forward pass: of one size, so that every run gets the same bits
 ROOM = 4 << 30  # bytes of kept images
+IJB_IMAGES = "loose_crop"  # beside IJB's lists
 _KEYS = ("path", "data", "format", "name")
 _LISTS_OF_PAIRS = ("Protocol", "Split")  # folders of CFP, which has two
 
@@ -49,22 +56,29 @@ class BenchSet:
     """A set read and found whole, its images not yet embedded.
 
     name : of its report and its row.  path : that it was read from.
-    comparisons : its pairs; or the subject of each image, (N,), -1 for nobody's.
-    kept : its images in memory, see `keep`.
+    comparisons : its pairs, of images or of templates; or the subject of each image, (N,), -1 for
+    nobody's.  kept : its images in memory, see `keep`.
     """
 
     name: str
     path: Path
     images: ImageSource
-    comparisons: Compared | Ints
+    comparisons: Compared | PooledPairs | Ints
     kept: KeptImages | None = None
 
     @property
     def manifest(self) -> Manifest:
         """Name the images that are compared."""
-        if isinstance(self.comparisons, Compared):
+        if isinstance(self.comparisons, Compared | PooledPairs):
             return self.comparisons.manifest
         return self.images.manifest()
+
+    @property
+    def landmarks(self) -> Landmarks | None:
+        """Points of its faces, which come with it, by which its images are to be aligned."""
+        return (
+            self.comparisons.listed.landmarks if isinstance(self.comparisons, PooledPairs) else None
+        )
 
 
 def read_sets(
@@ -72,9 +86,10 @@ def read_sets(
 ) -> list[BenchSet]:
     """Read sets of any mix, and find every image that they name.
 
-    paths : files as `evalkit verify` takes them; a folder of .bin sets, with a bench.toml, or with
-    a folder per person; or a bench.toml, which has a [[set]] with path, and where it needs them
-    data, format and name, for each set, relative to its own folder.
+    paths : files as `evalkit verify` takes them; a folder of .bin sets, with a bench.toml, with
+    IJB's lists (in itself or in meta/), or with a folder per person; or a bench.toml, which has a
+    [[set]] with path, and where it needs them data, format and name, for each set, relative to its
+    own folder.
     data : the images of lists that hold none.
     DataError for the first set that cannot be measured, and where two have one name.
     """
@@ -89,11 +104,14 @@ def read_sets(
 def keep(sets: Sequence[BenchSet], room: int = ROOM) -> list[BenchSet]:
     """Keep the decoded images of sets in memory, from the first time that a model is fed with them.
 
-    room : bytes at most, for all sets together; what finds no room is decoded each time.
+    room : bytes at most, for all sets together; what finds no room is decoded each time, and so is
+    what has to be aligned for the model.
     """
     chosen = [one.images.select(one.manifest.keys) for one in sets]
     return [
         replace(one, images=source, kept=KeptImages(source, room // len(sets)))
+        if one.landmarks is None
+        else one
         for one, source in zip(sets, chosen, strict=True)
     ]
 
@@ -119,13 +137,13 @@ class SetReports(Mapping[str, Report]):
     def _repr_html_(self) -> str:
         return leaderboard_formats.html(self.board())
 
-    def board(self) -> Leaderboard:
-        """Lay the sets out as rows: accuracy, and TPR at the FARs of any of them."""
+    def board(self, metrics: Sequence[str] = ()) -> Leaderboard:
+        """Lay the sets out as rows: these metrics, or accuracy and TPR at the FARs of any set."""
         columns = dict.fromkeys(n for r in self.values() for n in r.metrics if headline(n))
         return leaderboard(
             [*self.values()],
             [*self],
-            metrics=sorted(columns, key=lambda name: name != "accuracy"),
+            metrics=metrics or sorted(columns, key=lambda name: name != "accuracy"),
             ranked=False,
         )
 
@@ -142,6 +160,8 @@ def evaluate(
     preset: str | None = None,
     data: str | os.PathLike[str] | None = None,
     flip: Flip = "none",
+    recipe: Recipe | None = None,
+    fars: Rates | None = None,
     batch: int = BATCH,
     say: Callable[[str], None] = on_stderr,
 ) -> SetReports:
@@ -150,15 +170,20 @@ def evaluate(
     model : whatever `evalkit.load_model` takes, with its spec or preset.
     sets : paths as `read_sets` takes them, with `data`; or what it read, which `keep` decodes once
     for many calls.
-    flip : "sum" and the like fuse an image with its mirror image.
+    flip : "sum" and the like fuse an image with its mirror image.  recipe, fars : see `measured`.
     batch : pictures in a forward pass; of one size, so that every run gets the same bits.
     say : told what is doubtful about the model, and which sets have images without a vector.
     What readers, model and protocols raise passes through.
     """
     adapter = adapters.load(model, spec=spec, preset=preset)
     ready = opened(sets, data)
-    vectors = embed_sets(adapter, ready, flip, batch, say=say)
-    return SetReports({one.name: measured(one, vectors[one.name], flip) for one in ready})
+    vectors = embed_sets(adapter, ready, recipe_of(flip, recipe).fusion, batch, say=say)
+    return SetReports(
+        {
+            one.name: measured(one, vectors[one.name], flip, recipe=recipe, fars=fars)
+            for one in ready
+        }
+    )
 
 
 def opened(
@@ -189,6 +214,9 @@ def embed_sets(
     views, found = 1 if flip == "none" else 2, dict[str, Vectors]()
     for one in sets:
         source = one.images.select(one.manifest.keys)
+        if one.landmarks is not None:
+            points = one.landmarks.of(source.keys)
+            source = alignment.aligned(source, points, adapter.spec.crop)
         decode = None if one.kept is None else one.kept.decoded
         fed = FedModel(adapter, source, views, batch, READERS, decode)
         vectors = found[one.name] = in_memory.embedded(fed, made, share=share)
@@ -200,16 +228,61 @@ def embed_sets(
     return found
 
 
-def measured(one: BenchSet, vectors: Vectors | adapters.Adapter, flip: Flip = "none") -> Report:
-    """Measure a set: pairs as `verification`, a folder as `people`.
+def measured(
+    one: BenchSet,
+    vectors: Vectors | adapters.Adapter,
+    flip: Flip = "none",
+    *,
+    recipe: Recipe | None = None,
+    fars: Rates | None = None,
+) -> Report:
+    """Measure a set: pairs as `verification`, of templates as `ijb`, a folder as `people`.
 
-    vectors : of the set's images, or the model that embeds them.
+    vectors : of the set's images, or of pairs or a folder the model that embeds them.
+    recipe : of a published system; ProtocolError for one that learns on folds, where there are
+    none.  fars : of TPR@FAR; None is what each protocol gives.
     """
-    common: dict[str, Any] = {"images": one.images, "flip": flip, "set_name": one.name}
+    common: dict[str, Any] = {"set_name": one.name} | ({} if fars is None else {"fars": fars})
     if isinstance(one.comparisons, Compared):
+        common |= {"images": one.images, "flip": flip, "recipe": recipe}
         return run.evaluate("verification", vectors, one.comparisons, **common)
-    away = one.comparisons < 0
-    return run.evaluate("people", vectors, one.comparisons, unknown=away, **common)
+    how = recipe_of(flip, recipe)
+    if how.unfit:
+        raise ProtocolError(f"{one.path.name}: recipe {how.name!r} {how.unfit}")
+    if isinstance(one.comparisons, PooledPairs):
+        return _measured_templates(one, one.comparisons, vectors, how, common)
+    common["unknown"] = one.comparisons < 0
+    if recipe is None:
+        return run.evaluate(
+            "people", vectors, one.comparisons, images=one.images, flip=flip, **common
+        )
+    made = _vectors(one, vectors, how)
+    made = replace(made, features=fuse(made.features, how.fusion, unit=how.unit_views))
+    return run.evaluate("people", made, one.comparisons, provenance=how.scored_by(), **common)
+
+
+def _measured_templates(
+    one: BenchSet,
+    compared: PooledPairs,
+    vectors: Vectors | adapters.Adapter,
+    how: Recipe,
+    common: Mapping[str, Any],
+) -> Report:
+    listed = compared.listed
+    return templates.evaluate(
+        ijb.verify,
+        listed.in_order(_vectors(one, vectors, how)),
+        listed,
+        compared.arguments,
+        templates.pooling(listed, how),
+        file=compared.file,
+        provenance=how.scored_by(),
+        **common,
+    )
+
+
+def _vectors(one: BenchSet, given: Vectors | adapters.Adapter, how: Recipe) -> Vectors:
+    return given if isinstance(given, Vectors) else embed_sets(given, [one], how.fusion)[one.name]
 
 
 def _sets_at(path: Path, data: Path | None) -> list[BenchSet]:
@@ -219,6 +292,8 @@ def _sets_at(path: Path, data: Path | None) -> list[BenchSet]:
         return [_pairs(path, data)]
     if (path / LIST).is_file():
         return _listed(path / LIST, data)
+    if (lists := ijb_lists.find(path)) is not None:
+        return [_templates(path, lists, data)]
     if any((path / name).is_dir() for name in _LISTS_OF_PAIRS):
         wanted = f'[[set]] path = "{path}", format = "cfp-fp", data = "IMAGES"'
         raise DataError(f"{path} holds two protocols", f"say which in a {LIST}: {wanted}")
@@ -236,6 +311,20 @@ def _pairs(path: Path, data: Path | None, layout: str | None = None, name: str =
         source = images.find(data or "")
     source.select(compared.manifest.keys)  # what is missing is told before any is embedded
     return BenchSet(name=name or path.stem, path=path, images=source, comparisons=compared)
+
+
+def _templates(
+    path: Path, lists: ijb_lists.MetaLists, data: Path | None, name: str = ""
+) -> BenchSet:
+    crops = path / IJB_IMAGES
+    if data is None and not crops.is_dir():
+        how = f'put them into {IJB_IMAGES}/ there, --data IMAGES, or data = "IMAGES" in a {LIST}'
+        raise DataError(f"{path} holds no images, only their names", how)
+    source, compared = images.find(data or crops), templates.read_template_pairs(lists)
+    source.select(compared.manifest.keys)
+    return BenchSet(
+        name=name or path.resolve().name, path=path, images=source, comparisons=compared
+    )
 
 
 def _people(path: Path, name: str = "") -> BenchSet:
@@ -275,6 +364,7 @@ def _of_table(table: Any, where: str, root: Path, data: Path | None) -> BenchSet
         known = ", ".join(pair_list_layouts.LAYOUTS)
         raise DataError(f"{where}: no format {layout!r}", f"known are {known}")
     own = root / table["data"] if "data" in table else data
-    if path.is_dir() and layout is None and not bcolz.is_carray(path):
-        return _people(path, name)
-    return _pairs(path, own, layout, name)
+    if not path.is_dir() or layout is not None or bcolz.is_carray(path):
+        return _pairs(path, own, layout, name)
+    lists = ijb_lists.find(path)
+    return _people(path, name) if lists is None else _templates(path, lists, own, name)

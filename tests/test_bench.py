@@ -3,10 +3,12 @@
 import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -35,6 +37,31 @@ def sets(folders: Path) -> Path:  # noqa: F811
     lines = [f"{keys[a]} {keys[b]} {int(a // 5 == b // 5)}" for a in range(30) for b in range(a)]
     (folders / "pairs.txt").write_text("\n".join(lines))
     return folders
+
+
+@pytest.fixture
+def ijb(sets: Path) -> Path:
+    """Write the pictures of people as IJB's folder: two images a template, three templates each."""
+    root = sets / "IJBX"
+    (root / "meta").mkdir(parents=True)
+    (root / "loose_crop").mkdir()
+    media, detections = [], []
+    for n, path in enumerate(sorted((sets / "FACES").rglob("*.png"))):
+        Image.open(path).resize((112, 112), Image.Resampling.NEAREST).save(
+            root / "loose_crop" / f"{n}.png"
+        )
+        media.append(f"{n}.png {n * 3 // 5} {n}")
+        points = "38.3 51.7 73.5 51.5 56 71.7 41.5 92.4 70.7 92.2"
+        detections.append(f"{n}.png {points} 0.{n % 9 + 1}")
+    templates = [(a, b) for a in range(18) for b in range(a)]
+    pairs = [f"{a} {b} {int(a // 3 == b // 3)}" for a, b in templates]
+    for name, lines in (
+        ("ijbx_face_tid_mid", media),
+        ("ijbx_name_5pts_score", detections),
+        ("ijbx_template_pair_label", pairs),
+    ):
+        (root / "meta" / f"{name}.txt").write_text("\n".join(lines))
+    return root
 
 
 def _bench(sets: Path, *words: str) -> int:
@@ -77,6 +104,74 @@ def test_a_set_measures_what_its_own_command_measures(
     capsys.readouterr()
 
 
+def test_a_folder_of_ijb_is_measured_as_its_own_command_does(
+    sets: Path, ijb: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import small_models
+
+    by = np.random.default_rng(0).standard_normal((3 * 112 * 112, 4)).astype(np.float32)
+    small_models.save(sets / "m.onnx", by=by, image=[3, 112, 112])
+    fed = ["--model", str(sets / "m.onnx"), "--preset", "arcface", "--flip", "sum"]
+    both = [str(sets / "agedb_30.bin"), str(ijb), "--resize", *fed, "--far", "1e-1"]
+    assert run(["bench", *both, "--out", str(sets / "runs")]) == 0
+    assert "[2/2] IJBX" in capsys.readouterr().err
+    meta = ijb / "meta" / "ijbx"
+    alone = ["--media", f"{meta}_face_tid_mid.txt", "--pairs", f"{meta}_template_pair_label.txt"]
+    alone += ["--detections", f"{meta}_name_5pts_score.txt", "--data", str(ijb / "loose_crop")]
+    assert (
+        run(["ijb", *alone, *fed, "--resize", "--far", "1e-1", "--json", "-", "--set", "IJBX"]) == 0
+    )
+    single = json.loads(capsys.readouterr().out)
+    together = json.loads((sets / "runs" / "IJBX.json").read_text())
+    assert together["protocol"] == "ijb-1:1"
+    for field in ("metrics", "identity", "provenance"):
+        given = {k: v for k, v in together[field].items() if k != "cache"}
+        assert given == single[field]
+    from evalkit import bench
+
+    held = bench.evaluate(str(sets / "m.onnx"), str(ijb), preset="arcface", flip="sum", fars="1e-1")
+    assert held["IJBX"].flat() == pytest.approx(
+        {name: m["value"] for name, m in single["metrics"].items()}
+    )
+
+
+def test_far_recipe_and_one_document_that_table_and_report_read(
+    sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(sets / name) for name in ("agedb_30.bin", "FACES")]
+    words = ["--far", "0.2", "--recipe", "insightface", "--json", "-", "--out", str(sets / "runs")]
+    assert _bench(sets, *paths, *words) == 0
+    printed = capsys.readouterr().out
+    document = json.loads(printed)
+    assert document["format"] == "evalkit-reports" and [*document["reports"]] == [
+        "agedb_30",
+        "FACES",
+    ]
+    for report in document["reports"].values():
+        assert [n for n in report["metrics"] if n.startswith("tpr")] == ["tpr@far=0.2"]
+        assert report["provenance"]["recipe"].startswith("insightface ")
+    (sets / "all.json").write_text(printed)
+    for held in ("runs", "all.json"):
+        assert run(["table", str(sets / held)]) == 0
+        shown = capsys.readouterr().out
+        assert re.search(r"^agedb_30 +\d", shown, re.M) and re.search(r"^FACES ", shown, re.M)
+        assert run(["report", str(sets / held), "--markdown"]) == 0
+        assert capsys.readouterr().out.count("tpr@far=0.2") == 2
+    shutil.copytree(sets / "runs", sets / "other")
+    assert run(["table", str(sets / "runs"), str(sets / "other")]) == 0
+    assert re.search(r"^other +\d", capsys.readouterr().out, re.M)
+
+
+def test_a_recipe_that_learns_on_folds_is_for_pairs_alone(
+    sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learning = ["--recipe", "sphereface"]
+    assert _bench(sets, str(sets / "agedb_30.bin"), *learning) == 0
+    assert _bench(sets, str(sets / "agedb_30.bin"), str(sets / "FACES"), *learning) == 2
+    shown = capsys.readouterr()
+    assert "recipe 'sphereface' learns on training folds" in shown.err
+
+
 def test_a_folder_of_sets_and_a_list_of_sets(
     sets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,10 +194,12 @@ def test_each_set_is_held_against_its_baseline(
     paths, base = [str(sets / "agedb_30.bin"), str(sets / "FACES")], sets / "base"
     assert _bench(sets, *paths, "--out", str(base)) == 0
     assert _bench(sets, *paths, "--gate", str(base)) == 0
-    assert capsys.readouterr().out.count("gate passed") == 2
+    shown = capsys.readouterr().out
+    assert shown.count("gate passed") == 2 and "2 of 2 sets passed" in shown
     codes = iter([0, 1])
-    monkeypatch.setattr("evalkit.cli.bench.hold", lambda *_: next(codes))
+    monkeypatch.setattr("evalkit.cli.bench.hold", lambda *_, **__: next(codes))
     assert _bench(sets, *paths, "--gate", str(base)) == 1
+    assert "1 of 2 sets passed; failed: FACES" in capsys.readouterr().out
     (base / "FACES.json").unlink()
     capsys.readouterr()
     assert _bench(sets, *paths, "--gate", str(base)) == 3

@@ -18,6 +18,8 @@ from evalkit.protocols import allpairs
 # What is called with paths that evalkit itself made.
 PLUMBING = {
     "evalkit.bench.BenchSet",
+    "evalkit.datasets.ijb.MetaLists",
+    "evalkit.templates.PooledPairs",
     "evalkit.cache",
     "evalkit.files",
     "evalkit.locks",

@@ -127,7 +127,7 @@ def test_every_protocol_on_vectors_takes_a_recipe() -> None:
     context = click.Context(cli)
     held = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
     takes = {n for n, c in held.items() if c and "recipe_name" in {p.name for p in c.params}}
-    assert takes == {"lfw", "verify", "people", "megaface", "trillion", "ijb", "blufr"}
+    assert takes == {"lfw", "verify", "people", "megaface", "trillion", "ijb", "blufr", "bench"}
 
 
 def test_a_model_fed_as_the_recipe_takes_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -10,13 +11,17 @@ from evalkit import bench
 from evalkit import report as reports
 from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
-from evalkit.cli.options import Command, Option, flip_option, quiet_option
-from evalkit.cli.parameters import Folder, Readable
+from evalkit.cli.options import Command, Option, flip_option, quiet_option, rates_option
+from evalkit.cli.output import json_option, write_json
+from evalkit.cli.parameters import STDOUT, Folder, Readable
 from evalkit.cli.terminal import say, show
-from evalkit.cli.vector_options import VectorSource, scoring
+from evalkit.cli.vector_options import VectorSource, advise, recipe_option, scoring
 from evalkit.cli.verdict import hold, read_baseline
-from evalkit.errors import EXIT_DONE
+from evalkit.embedding import development
+from evalkit.errors import EXIT_DONE, DataError
 from evalkit.protocols.metrics.flip_fusion import Flip
+from evalkit.report import several
+from evalkit.run import Compared
 from evalkit.types import Report
 
 
@@ -30,14 +35,17 @@ from evalkit.types import Report
 )
 @click.argument("paths", metavar="SET...", type=Readable(folder=True), nargs=-1, required=True)
 @flip_option
+@recipe_option()
+@rates_option("--far", "A FAR to give the TPR at, instead of each protocol's own; may be repeated.")
 @model_options
+@json_option
 @click.option(
     "--out",
     cls=Option,
     section="Result",
     type=Folder(),
     metavar="FOLDER",
-    help="Keep the report of each set here, as SET.json.",
+    help="Keep the report of each set here, as SET.json; evalkit table and report take FOLDER.",
 )
 @click.option(
     "--gate",
@@ -51,37 +59,71 @@ from evalkit.types import Report
 def command(
     paths: tuple[Path, ...],
     flip: Flip,
+    recipe_name: str | None,
+    fars: tuple[str, ...],
     choice: EmbeddingChoice,
+    json_path: Path | None,
     out: Path | None,
     gate: Path | None,
 ) -> int:
     """Measure one model on several sets: accuracy and TPR@FAR of each, in one table.
 
-    SET is a .bin set, a list of pairs (its images in --data), a folder with a folder per person, a
-    folder of .bin sets, or a bench.toml that lists sets. Every set is read, and every image that
-    it names is found, before the first is embedded.
+    SET is a .bin set, a list of pairs (its images in --data), a folder with a folder per person,
+    IJB's folder (the lists of 1:1 in it or in meta/, the images in loose_crop/), a folder of .bin
+    sets, or a bench.toml that lists sets. Every set is read, and every image that it names is
+    found, before the first is embedded.
     """
     if choice.model.model is None:
         raise click.UsageError("give --model MODEL")
     sets = bench.read_sets(paths, choice.images.data)
-    files = {one.name: f"{one.name}.json" for one in sets}
-    baselines = {} if gate is None else {n: read_baseline(gate / f) for n, f in files.items()}
-    adapter, choice = spec_trial.loaded(choice, sets[0].images, sets[0].manifest)
-    source = VectorSource(choice, None, None, False, None, scoring(None, flip))
+    pairs_alone = all(isinstance(one.comparisons, Compared) for one in sets)
+    how = scoring(recipe_name, flip, folds=pairs_alone)
+    advise(recipe_name)
+    baselines = {} if gate is None else _baselines(gate, sets)
+    tried = next((one for one in sets if _has_people(one)), sets[0])
+    adapter, choice = spec_trial.loaded(choice, tried.images, tried.manifest)
+    source = VectorSource(choice, None, None, False, recipe_name, how)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     measured: dict[str, Report] = {}
     for number, one in enumerate(sets, 1):
         say(f"[{number}/{len(sets)}] {one.path.name}")
-        vectors = source.embed(adapter, one.images, one.manifest)
-        measured[one.name] = bench.measured(one, vectors, flip)
+        vectors = source.embed(adapter, one.images, one.manifest, one.landmarks)
+        measured[one.name] = bench.measured(
+            one, vectors, how.fusion, recipe=source.recipe, fars=fars or None
+        )
         if out is not None:  # what is measured is not lost where a later set fails
-            reports.write(measured[one.name], out / files[one.name])
-    show(*str(bench.SetReports(measured)).split("\n"))
+            reports.write(measured[one.name], out / f"{one.name}.json")
+    if json_path is None:
+        show(*str(bench.SetReports(measured)).split("\n"))
+    else:
+        write_json(several.dumps(measured).rstrip(), json_path)
     if out is not None:
         say(f"{len(sets):,} reports written to {out}")
-    codes = [EXIT_DONE]
+    return _held(measured, baselines, talk=json_path == STDOUT)
+
+
+def _has_people(one: bench.BenchSet) -> bool:
+    """Whether an input spec can be tried on the set's images."""
+    try:
+        development.choose(one.images, one.manifest, 1)
+    except DataError:
+        return False
+    return True
+
+
+def _baselines(folder: Path, sets: Sequence[bench.BenchSet]) -> dict[str, Report]:
+    return {one.name: read_baseline(folder / f"{one.name}.json") for one in sets}
+
+
+def _held(measured: Mapping[str, Report], baselines: Mapping[str, Report], talk: bool) -> int:
+    """Hold every report against its baseline, and say how many passed."""
+    codes = {}
     for name, baseline in baselines.items():
-        show("", f"{name}:")
-        codes.append(hold(measured[name], baseline))
-    return max(codes)
+        show("", f"{name}:", talk=talk)
+        codes[name] = hold(measured[name], baseline, talk=talk)
+    failed = [name for name, code in codes.items() if code != EXIT_DONE]
+    if codes:
+        passed = f"{len(codes) - len(failed):,} of {len(codes):,} sets passed"
+        show("", f"{passed}; failed: {', '.join(failed)}" if failed else passed, talk=talk)
+    return max(codes.values(), default=EXIT_DONE)

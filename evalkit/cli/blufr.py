@@ -47,6 +47,6 @@ def command(source: VectorSource, config: Path, far: str, fpir: str, output: Out
         fpir=fpir,
         set_name=output.set_name(config),
         file=config,
-        provenance={"config": config.name, **source.scored_by()},
+        provenance={"config": config.name, **source.how.scored_by()},
     )
     return output.deliver(report, f"BLUFR: {len(asked.trials)} trials, {source.name}")

@@ -69,5 +69,5 @@ def _measured(
         replace(made, features=recipes.without_folds(source.how, made.features)),
         *(given for given in (compared or listed,) if given is not None),
         set_name=output.named,
-        provenance=source.scored_by(),
+        provenance=source.how.scored_by(),
     )

@@ -174,7 +174,7 @@ def command(
         distractor_images={name: d for name, (_, d) in taken.items() if d is not None},
         set_name=output.set_name(probe_list),
         file=probe_list,
-        provenance=names | source.scored_by() | given.provenance(),
+        provenance=names | source.how.scored_by() | given.provenance(),
     )
     if devkit_out is not None:
         algorithm = files.algorithm(file_ending or "evalkit")

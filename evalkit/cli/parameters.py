@@ -143,6 +143,8 @@ class Folder(FileKind):
         """DataError where a file has its name."""
         if path.exists() and not path.is_dir():
             raise DataError(f"{name}: {path} is a file", "give a folder")
+        if path.suffix.lower() == ".json":
+            raise DataError(f"{name}: {path} is named as a file", "give the name of a folder")
 
     def writes(self, path: Path, options: Mapping[str, Any]) -> tuple[Path, ...]:
         """Name the folder."""

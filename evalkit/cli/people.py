@@ -125,7 +125,7 @@ def command(
         groups=groups,
         set_name=output.set_name(folder),
         file=subjects,
-        provenance={"data check": made.check(), **source.scored_by(), **given.provenance()},
+        provenance={"data check": made.check(), **source.how.scored_by(), **given.provenance()},
     )
     title = f"People: {len(x):,} images of {report.provenance['subjects']:,}, {source.name}"
     done = output.deliver(report, title)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from evalkit import report as reports
 from evalkit.cli.options import Command
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
+from evalkit.report import several
 from evalkit.report.table import table
 
 
@@ -23,7 +23,11 @@ from evalkit.report.table import table
     ],
 )
 @click.argument(
-    "paths", metavar="REPORT...", type=Readable(beside=".npz", stream=True), nargs=-1, required=True
+    "paths",
+    metavar="REPORT...",
+    type=Readable(folder=True, beside=".npz", stream=True),
+    nargs=-1,
+    required=True,
 )
 @click.option(
     "-o",
@@ -65,6 +69,7 @@ def command(
 
     The page is one file without network: numbers with intervals, ROC and DET, score histograms,
     CMC, folds, the hardest pairs, provenance; several models overlaid, with paired differences.
+    REPORT may be the folder that bench --out wrote.
     """
     if len(names) > len(paths):
         raise click.UsageError(f"{len(names)} names for {len(paths)} reports")
@@ -72,8 +77,14 @@ def command(
         raise click.UsageError("--data shows images on the page: add -o FILE.html")
     if markdown and model_card:
         raise click.UsageError("give --markdown or --model-card, not both")
-    labels = [*names, *_labels(paths[len(names) :])]
-    held = [reports.read(path) for path in paths]
+    called = [*names, *_labels(paths[len(names) :])]
+    read = [several.read(path) for path in paths]
+    held = [report for each in read for report in each.values()]
+    labels = [
+        " ".join(filter(None, (name if len(paths) > 1 or not of_set else "", of_set)))
+        for name, each in zip(called, read, strict=True)
+        for of_set in each
+    ]
     if plots or out is not None:
         from evalkit.report.plots import draw, save
 

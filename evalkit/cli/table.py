@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
-from evalkit import report as reports
+from evalkit.bench import SetReports
 from evalkit.cli.options import Command
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
+from evalkit.report import several
 from evalkit.verdict.leaderboard import leaderboard
 from evalkit.verdict.leaderboard_formats import FORMATS
 
@@ -25,10 +26,15 @@ _ENDINGS = {".txt": "text", ".md": "markdown", ".csv": "csv", ".html": "html", "
     examples=[
         "evalkit table base.json new.json",
         "evalkit table base.json new.json --metric accuracy --metric eer -o table.html",
+        "evalkit table runs/base runs/new",
     ],
 )
 @click.argument(
-    "paths", metavar="REPORT...", type=Readable(beside=".npz", stream=True), nargs=-1, required=True
+    "paths",
+    metavar="REPORT...",
+    type=Readable(folder=True, beside=".npz", stream=True),
+    nargs=-1,
+    required=True,
 )
 @click.option(
     "--name",
@@ -74,15 +80,24 @@ def command(
     """Put any number of reports into one table: a row a model, a column a metric.
 
     A report is called by its file, or by its folder where two files have one name: the reports of
-    a model on several sets, MODEL/SET.json, are one row. In each column the best is marked, and
-    all that a paired test on the same comparisons does not tell from it.
+    a model on several sets, MODEL/SET.json, are one row, and so is the folder MODEL that bench
+    --out wrote. One such folder alone has a row a set. In each column the best is marked, and all
+    that a paired test on the same comparisons does not tell from it.
     """
     if len(names) > len(paths):
         raise click.UsageError(f"{len(names)} names for {len(paths)} reports")
-    held = [reports.read(path) for path in paths]
     called = [*names, *_called(paths)[len(names) :]]
-    sets = [report.identity.set or path.stem for path, report in zip(paths, held, strict=True)]
-    board = leaderboard(held, called, sets=sets, metrics=metrics)
+    held = [several.read(path) for path in paths]
+    if len(held) == 1 and "" not in held[0]:
+        board = SetReports(held[0]).board(metrics)
+    else:
+        of = [
+            (report, name, of_set or report.identity.set or path.stem)
+            for path, name, reports in zip(paths, called, held, strict=True)
+            for of_set, report in reports.items()
+        ]
+        every, rows, sets = zip(*of, strict=True)
+        board = leaderboard(every, rows, sets=sets, metrics=metrics)
     if first is not None:
         board = board.sorted_by(first)
     made = FORMATS[kind or (_ENDINGS[out.suffix.lower()] if out else "text")](board)

@@ -126,7 +126,7 @@ def command(
         engine=engine,
         set_name=output.set_name(subjects),
         file=subjects,
-        provenance={"manifest": digest(subject), **source.scored_by(), **given.provenance()},
+        provenance={"manifest": digest(subject), **source.how.scored_by(), **given.provenance()},
     )
     done = output.deliver(report, f"Trillion pairs: {len(x):,} rows, {source.name}")
     engine.forget()

@@ -127,10 +127,6 @@ class VectorSource:
             taken["landmarks"] += ", mtcnn" if choice.images.order == "mtcnn" else ""
         return made.told(taken)
 
-    def scored_by(self) -> dict[str, Any]:
-        """Return what a report keeps of fusion and recipe, where its protocol does not."""
-        return {"flip": self.how.fusion, **(self.how.provenance() if self.how.name else {})}
-
 
 def vector_options(
     *more: str, data: bool = True, folds: bool = False, by_key: bool = True

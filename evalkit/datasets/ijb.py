@@ -18,6 +18,8 @@ from evalkit.files import BLANKS, as_path, not_text, open_text, words_of
 from evalkit.protocols.ijb import Enrolled
 
 _BLOCK = 1 << 24
+_MEDIA, _PAIRS = "_face_tid_mid.txt", "_template_pair_label.txt"
+_DETECTIONS = "_name_5pts_score.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,39 @@ class TemplatePairs:
     left: NDArray[np.int32]
     right: NDArray[np.int32]
     genuine: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaLists:
+    """The lists of IJB's 1:1 in one folder; `detections` need not be there."""
+
+    media: Path
+    pairs: Path
+    detections: Path | None = None
+
+
+def find(folder: str | os.PathLike[str]) -> MetaLists | None:
+    """Find the lists of 1:1 in a folder or in its `meta`; None where it has no list of media.
+
+    DataError where it has those of two sets, or no pairs beside the media.
+    """
+    root = as_path(folder)
+    for each in (root, root / "meta"):
+        media, pairs, detections = (_only(each, kind) for kind in (_MEDIA, _PAIRS, _DETECTIONS))
+        if media is not None and pairs is None:
+            raise DataError(f"{each} has {media.name} and no list *{_PAIRS}")
+        if media is not None and pairs is not None:
+            return MetaLists(media=media, pairs=pairs, detections=detections)
+    return None
+
+
+def _only(folder: Path, ending: str) -> Path | None:
+    found = sorted(folder.glob(f"*{ending}"))
+    if len(found) > 1:
+        raise DataError(
+            f"{folder} has two sets: {found[0].name}, {found[1].name}", "give each its own folder"
+        )
+    return found[0] if found else None
 
 
 def read_media(path: str | os.PathLike[str]) -> Media:

@@ -87,10 +87,11 @@ def from_json(document: Any, where: str = "report") -> Report:
 
 def dumps(report: Report) -> str:
     """Spell a report as one JSON document, the text of its file."""
-    return _spelled(to_json(report))
+    return spelled(to_json(report))
 
 
-def _spelled(document: Mapping[str, Any]) -> str:
+def spelled(document: Mapping[str, Any]) -> str:
+    """Spell an object as one JSON document, in UTF-8."""
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     # bytes of a name that are not UTF-8 are surrogates, which JSON spells as Python does
     return text.encode(errors="backslashreplace").decode()
@@ -117,7 +118,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
     refuse_unwritable(path)
     if report.outcomes is None:
         with whole_file(path) as f:
-            f.write(_spelled({**to_json(report), "outcomes_sha256": None}).encode())
+            f.write(spelled({**to_json(report), "outcomes_sha256": None}).encode())
         finish(path)
         return
     refuse_unwritable(beside)
@@ -130,14 +131,14 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
         held.flush()
         with Path(held.name).open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
-        f.write(_spelled({**to_json(report), "outcomes_sha256": digest}).encode())
+        f.write(spelled({**to_json(report), "outcomes_sha256": digest}).encode())
         put_together(held, digest, f, path)
 
 
 def read(path: str | os.PathLike[str]) -> Report:
     """Read a report written by `write`; its outcomes too where their file lies beside it."""
     path = as_path(path)
-    document = _load(path)
+    document = load_document(path)
     report = from_json(document, str(path))
     early = "" if document["version"] == 1 else None  # did not keep the digest of its outcomes
     digest = document.get("outcomes_sha256", early)
@@ -146,7 +147,7 @@ def read(path: str | os.PathLike[str]) -> Report:
     try:
         return _with_outcomes(report, _outcomes(path, str(digest)), path)
     except ReportError:
-        if _load(path) == document:
+        if load_document(path) == document:
             raise
         return read(path)  # it was replaced meanwhile
 
@@ -195,7 +196,9 @@ def _not_its_outcomes(path: Path) -> ReportError:
     )
 
 
-def _load(path: Path) -> Any:
+def load_document(path: str | os.PathLike[str]) -> Any:
+    """Read the JSON document of a file; ReportError where it is none."""
+    path = as_path(path)
     try:
         if path.stat().st_size > _LARGEST:
             raise ReportError(f"{path} is larger than any report")

@@ -76,6 +76,10 @@ class Recipe:
         """Return the entries of a report: `recipe`, its name and digest, and the fields."""
         return {"recipe": f"{self.name} {self.digest()}", "recipe_fields": asdict(self)}
 
+    def scored_by(self) -> dict[str, Any]:
+        """Return what a report keeps of fusion and recipe, where its protocol does not."""
+        return {"flip": self.fusion, **(self.provenance() if self.name else {})}
+
 
 def recipe_of(flip: Flip, recipe: Recipe | None) -> Recipe:
     """Give the recipe, or without one the exact cosine of views fused by `flip`.
