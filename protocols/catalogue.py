@@ -170,6 +170,17 @@ OWN = (
         function="evalkit.protocols.blufr:evaluate",
     ),
     Protocol(
+        name="ytf",
+        version=1,
+        title="YouTube Faces: 10-fold verification of videos.",
+        summary="10-fold accuracy, AUC, EER, TPR@FAR on 5,000 pairs of videos",
+        needs="splits.txt, and embeddings of the frames, or the frames and a model",
+        where="www.cs.tau.ac.il/~wolf/ytfaces",
+        source="Wolf, Hassner, Maoz, CVPR 2011",
+        page="ytf.md",
+        function="evalkit.protocols.ytf:evaluate",
+    ),
+    Protocol(
         name="people",
         version=1,
         title="Your own people: how good, and which threshold to deploy?",

@@ -24,6 +24,7 @@ from evalkit.protocols import (
     score,
     trillion,
     verification,
+    ytf,
 )
 from evalkit.protocols.catalogue import KEYWORDS, OWN
 from evalkit.protocols.recipes.recipe import Recipe
@@ -71,6 +72,7 @@ OF_VECTORS: dict[str, Callable[..., Report]] = {
         x, WHO, [TRIAL, TRIAL], far="0.05", fpir="0.1", **more
     ),
     "geometry": lambda x, **more: geometry.evaluate(x, WHO, **more),
+    "ytf": lambda x, **more: ytf.evaluate(x, np.arange(N), PAIRS, WHO, **more),
     "people": lambda x, **more: people.evaluate(x, WHO, unknown=WHO > 15, fars=FARS, **more),
 }
 CALLS = {name: partial(call, X[:, 0]) for name, call in OF_VECTORS.items()}
@@ -106,7 +108,13 @@ def test_a_keyword_has_one_type() -> None:
 def test_every_keyword_has_its_protocols() -> None:
     assert set(having("flip")) == set(OF_VECTORS)
     assert set(FUNCTIONS) - set(having("seed")) == {"geometry"}
-    assert set(FUNCTIONS) - set(having("engine")) == {"verification", "lfw", "score", "ijb 1:1"}
+    assert set(FUNCTIONS) - set(having("engine")) == {
+        "verification",
+        "lfw",
+        "score",
+        "ytf",
+        "ijb 1:1",
+    }
     assert set(CALLS) == set(FUNCTIONS)
 
 

@@ -20,6 +20,7 @@ from evalkit.protocols import (
     score,
     trillion,
     verification,
+    ytf,
 )
 from evalkit.protocols.ijb import pair_scores
 from evalkit.protocols.megaface.devkit import project, roc
@@ -50,6 +51,7 @@ Entry = tuple[Callable[..., Any], str]
 ENTRIES: dict[str, Entry] = {
     "verification": (partial(verification.evaluate, X, PAIRS), "fars"),
     "lfw": (partial(lfw.evaluate, X, PAIRS), "fars"),
+    "ytf": (partial(ytf.evaluate, X, np.arange(N), PAIRS), "fars"),
     "score": (partial(score.evaluate, SCORE, PAIRS.genuine), "fars"),
     "all-vs-all": (partial(all_vs_all.evaluate, X, WHO), "fars"),
     "trillion": (partial(trillion.evaluate, X, PARTED), "fars"),
@@ -158,7 +160,7 @@ def test_a_list_is_no_single_rate() -> None:
 
 
 ROOMS = [
-    *(all_vs_all, allpairs, blufr, ijb, lfw, megaface, score, trillion, verification),
+    *(all_vs_all, allpairs, blufr, ijb, lfw, megaface, score, trillion, verification, ytf),
     *(metrics, compat, pair_scores, roc),
 ]
 COUNTED = {metrics.false_accepts_allowed, metrics.tpr_estimate, verification.measures}  # below

@@ -172,8 +172,26 @@ def lists(folder: Path) -> None:
     points = "38 52 74 52 56 72 42 92 71 92 0.9"
     Path("ijbc_name_5pts_score.txt").write_text("\n".join(f"{k} {points}" for k in MANY))
     blufr_config(folder / "blufr_lfw_config.mat")
+    videos(folder)
     names = [k.split("/")[0] for k in KEYS]
     Path("who.txt").write_text("\n".join(n if n in ids else "-" for n in names))
+
+
+def videos(folder: Path) -> None:
+    """Write 60 pairs of videos in three folds, two frames a video as images and as vectors."""
+    frames, vectors = [], []
+    for k in range(40):
+        person = RNG.integers(0, 256, (4, 4, 3))
+        for frame in (f"P{k}/{video}/{n}.png" for video in range(2) for n in range(2)):
+            (folder / "YTF" / frame).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "YTF" / frame).write_bytes(picture(person))
+            frames.append(frame)
+            vectors.append(person.ravel() + RNG.normal(0, 20, 48))
+    np.savez("frames.npz", features=np.array(vectors, np.float32), keys=np.array(frames))
+    pairs = [(k % 3, f"P{k}/0", f"P{k}/1", 1) for k in range(30)]
+    pairs += [(k % 3, f"P{k}/0", f"P{k + 10}/1", 0) for k in range(30)]
+    lines = [f"{fold}, {n}, {a}, {b}, {same}" for n, (fold, a, b, same) in enumerate(pairs)]
+    Path("splits.txt").write_text("\n".join(lines))
 
 
 def blufr_config(path: Path) -> None:

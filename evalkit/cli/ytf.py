@@ -1,0 +1,114 @@
+"""`evalkit ytf`: YouTube Faces, pairs of videos."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from evalkit import run
+from evalkit.cli.options import Command, fars_option
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable
+from evalkit.cli.threshold_options import GivenThresholds, threshold_options
+from evalkit.cli.vector_options import VectorSource, vector_options
+from evalkit.datasets import pair_list_layouts, youtube_faces
+from evalkit.identity import digest
+from evalkit.protocols import recipes, ytf
+from evalkit.types import Manifest
+
+
+@click.command(
+    "ytf",
+    cls=Command,
+    examples=[
+        "evalkit ytf splits.txt --features frames.npz",
+        "evalkit ytf splits.txt --features frames.npz --comparison pairs-top-10",
+    ],
+)
+@click.argument("pairs", type=Readable())
+@click.option(
+    "--format",
+    "set_format",
+    type=click.Choice(pair_list_layouts.LAYOUTS),
+    help="How PAIRS is laid out, where it cannot be told.",
+)
+@click.option(
+    "--comparison",
+    default="mean-vector",
+    show_default=True,
+    metavar="NAME",
+    help=f"How two videos become a score: {', '.join(ytf.COMPARISONS)}.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=0),
+    default=ytf.FRAMES,
+    show_default=True,
+    metavar="N",
+    help="Frames of a longer video that are drawn; 0 takes all.",
+)
+@click.option(
+    "--frames-seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of that draw.",
+)
+@vector_options()
+@fars_option(ytf.FARS)
+@threshold_options
+@output_options
+def command(
+    pairs: Path,
+    set_format: str | None,
+    comparison: str,
+    frames: int,
+    frames_seed: int,
+    source: VectorSource,
+    fars: tuple[str, ...],
+    given: GivenThresholds,
+    output: Output,
+) -> int:
+    """YouTube Faces: 10-fold accuracy, AUC, EER, TPR@FAR of pairs of videos.
+
+    PAIRS names videos (splits.txt); the frames of one are the rows whose keys lie in its folder,
+    as Sadie_Frost/1/0.12.jpg. With --model, only the frames that are drawn are embedded.
+    """
+    listed = youtube_faces.read_pairs(pairs, set_format)
+    manifest, compared = listed.resolve()
+    most = frames or None
+    if source.features is None:
+        found = source.choice.images.find()
+        names = found.manifest().keys
+        video = youtube_faces.videos_of(names, manifest.keys)
+        rows = ytf.drawn_frames(video, most, frames_seed, names)
+        drawn = tuple(names[row] for row in rows.tolist())
+        made = source.vectors(Manifest(drawn, manifest.subject[video[rows]]), found)
+    else:
+        made = source.vectors(None)
+    video = youtube_faces.videos_of([str(key) for key in made.keys or ()], manifest.keys)
+    report = run.evaluate(
+        "ytf",
+        replace(made, features=recipes.without_folds(source.how, made.features)),
+        video,
+        compared,
+        manifest.subject,
+        comparison=comparison,
+        frames=most,
+        frames_seed=frames_seed,
+        fars=fars,
+        threshold=given.of(source.how.provenance()),
+        set_name=output.set_name(pairs),
+        file=pairs,
+        provenance={
+            "list": pairs.name,
+            "manifest": digest(manifest.keys, compared.left, compared.right, compared.genuine),
+            **source.how.scored_by(),
+            **given.provenance(),
+        },
+    )
+    title = f"YouTube Faces, {comparison}: {len(compared):,} pairs of videos, {source.name}"
+    return output.deliver(report, title)
