@@ -25,8 +25,9 @@ from evalkit.arrays import identities, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
+from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.metrics import compat
+from evalkit.protocols.metrics import Thresholds, compat
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
@@ -88,6 +89,7 @@ def evaluate(
     *,
     far: str | float = FAR,
     fpir: str | float = FPIR,
+    threshold: Thresholds = None,
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -100,6 +102,8 @@ def evaluate(
 
     features : (N, D) or (N, V, D), not normalised; subject : (N,).
     far, fpir : see `metrics.rate_text`.
+    threshold : one or several, chosen elsewhere: adds fmr, fnmr, fpir, fnir and tpir@threshold=t,
+    each the mean over the trials, by a pass of its own for each.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where `validate` raises it, or a gallery has two images of one person.
     Metrics, each mu - sigma with the trials in `folds`: vr@far=1e-3, dir@fpir=1e-2,rank=1, and the
@@ -112,28 +116,16 @@ def evaluate(
     subject = identities(subject, len(features))
     validate(features, subject, trials)
     far, fpir = metrics.rate_text(far), metrics.rate_text(fpir)
-    engine = allpairs.reporting(engine, progress)
+    given, engine = metrics.given_thresholds(threshold), allpairs.reporting(engine, progress)
     x = normalise(fuse(features, flip))
     people, who = np.unique(subject, return_inverse=True)
     _, named = np.unique(who, return_index=True)
     place = np.argsort(np.argsort(named))  # of people by their first row, whatever their names
     weights = [(w[place], unseen) for w, unseen in weight_draws(len(people), DRAWS, seed)]
-    every: list[dict[str, Estimate]] = []
-    drawn: list[tuple[Floats | None, Floats | None]] = []
-    for t in trials:
-        pairs = set_outcomes(x[t.test], who[t.test], fars=[far], engine=engine)
-        searched, searches = _searched(x, who, t, fpir, engine)
-        every.append(_verified(pairs, far) | searched)
-        drawn.append(
-            (
-                _draws(pairs, f"tpr@far={far}", weights, np.unique(who[t.test])),
-                _draws(searches, f"tpir@fpir={fpir}", weights, np.unique(who[t.probe])),
-            )
-        )
-    found = {name: mu_minus_sigma([m[name] for m in every]) for name in every[0]}
-    of_pairs, of_searches = (_mu_minus_sigma_drawn(of) for of in zip(*drawn, strict=True))
-    both = {name: of_searches if name in searched else of_pairs for name in found}
-    drawn_of = {name: d for name, d in both.items() if d is not None}
+    each = [_of_trial(x, who, t, (far, fpir), given, weights, engine) for t in trials]
+    found = {name: _over_trials(name, [m[name] for m, _ in each]) for name in each[0][0]}
+    drawn = {name: _drawn_over_trials(name, [d[name] for _, d in each]) for name in found}
+    drawn_of = {name: d for name, d in drawn.items() if d is not None}
     kept = {name: d[:, 0] for name, d in drawn_of.items()}
     lost = failed(x)
     rejected = [count_failures_of_sets(lost[t.test], who[t.test]) for t in trials]
@@ -163,6 +155,35 @@ def evaluate(
     )
 
 
+def _of_trial(
+    x: NDArray[np.float32],
+    who: Ints,
+    trial: Trial,
+    rates: tuple[str, str],
+    thresholds: Sequence[float],
+    weights: list[Weights],
+    engine: allpairs.Engine | None,
+) -> tuple[dict[str, Estimate], dict[str, Floats | None]]:
+    """Measure one trial at a FAR and a FPIR, and at given thresholds; and draw each metric."""
+    (far, fpir), test = rates, who[trial.test]
+    counts = false_accepts(thresholds, x[trial.test], test, engine=engine)
+    impostors = len(test) * (len(test) - 1) // 2 - len(allpairs.genuine_pairs(test)[0])
+    reached = with_counts([far], counts, impostors)
+    pairs = set_outcomes(x[trial.test], test, fars=reached, engine=engine)
+    verified = _verified(pairs, far) | errors_of_sets(thresholds, counts, pairs)
+    searched, searches = _searched(x, who, trial, fpir, thresholds, engine)
+    drawn: dict[str, Floats | None] = {}
+    for kept, rows, rate, measured in (
+        (pairs, trial.test, f"tpr@far={far}", verified),
+        (searches, trial.probe, f"tpir@fpir={fpir}", searched),
+    ):
+        people = np.unique(who[rows])
+        names = [rate, *filter(_at_threshold, measured)]
+        of = {name: _draws(kept, name, weights, people) for name in names}
+        drawn |= {name: of.get(name, of[rate]) for name in measured}
+    return {**verified, **searched}, drawn
+
+
 def _draws(
     kept: SetOutcomes | SearchOutcomes, name: str, weights: list[Weights], people: Ints
 ) -> Floats | None:
@@ -174,12 +195,22 @@ def _draws(
     return np.column_stack([metric_draws(sample, [name], weights=of_trial)[name], found])
 
 
-def _mu_minus_sigma_drawn(trials: Sequence[Floats | None]) -> Floats | None:
-    """Give mu - sigma of each trial's draws, or None where one cannot be drawn."""
+def _at_threshold(name: str) -> bool:
+    """Whether it is an error at a given threshold: of these the mean over trials is shown."""
+    return "@threshold=" in name
+
+
+def _over_trials(name: str, trials: Sequence[Estimate]) -> Estimate:
+    return mean_of_trials(trials) if _at_threshold(name) else mu_minus_sigma(trials)
+
+
+def _drawn_over_trials(name: str, trials: Sequence[Floats | None]) -> Floats | None:
+    """Give mu - sigma, or mu, of each trial's draws; None where one cannot be drawn."""
     each = [d for d in trials if d is not None]
     if len(each) < len(trials):
         return None
-    drawn: Floats = np.mean(each, axis=0) - np.std(each, axis=0, ddof=1)
+    spread = 0.0 if _at_threshold(name) else np.std(each, axis=0, ddof=1)
+    drawn: Floats = np.mean(each, axis=0) - spread
     return drawn
 
 
@@ -210,9 +241,14 @@ def _verified(pairs: SetOutcomes, far: str) -> dict[str, Estimate]:
 
 
 def _searched(
-    x: NDArray[np.float32], subject: Ints, trial: Trial, fpir: str, engine: allpairs.Engine | None
+    x: NDArray[np.float32],
+    subject: Ints,
+    trial: Trial,
+    fpir: str,
+    thresholds: Sequence[float],
+    engine: allpairs.Engine | None,
 ) -> tuple[dict[str, Estimate], SearchOutcomes]:
-    """Search the gallery: detection and identification rate at rank 1, by both rules.
+    """Search the gallery: detection and identification rate at rank 1, by both rules, and errors.
 
     Returns the searches too.
     """
@@ -236,6 +272,8 @@ def _searched(
         f"dir@fpir={fpir},rank=1": metrics.dir_at_fpir(mate[mated], rank, best, fpir),
         f"dir@fpir={fpir},rank=1,rule=blufr": compat.blufr(hit, best, fpir),
     }
+    for t in thresholds:
+        measured |= metrics.search_errors_at(hit, rank, best, t)
     return measured, SearchOutcomes(
         rank=rank,
         rank_subject=who[mated],
@@ -255,3 +293,22 @@ def mu_minus_sigma(trials: Sequence[Estimate]) -> Estimate:
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
     note = f"mu - sigma of {len(values)} trials: {mean:.5f} - {spread:.5f}"
     return Estimate(value=mean - spread, n=n, folds=tuple(values), note=note)
+
+
+def mean_of_trials(trials: Sequence[Estimate]) -> Estimate:
+    """Mean over T trials of an error at one threshold; None where one has no value."""
+    values = [m.value for m in trials if m.value is not None]
+    n, mean = sum(m.n for m in trials), float(np.mean(values)) if values else None
+    doubt = next((m.note for m in trials if m.note), "")
+    if len(values) < len(trials):
+        return Estimate(value=None, n=n, threshold=trials[0].threshold, note=doubt)
+    counted = [m.false_accepts for m in trials if m.false_accepts is not None]
+    return Estimate(
+        value=mean,
+        n=n,
+        threshold=trials[0].threshold,
+        far=mean if trials[0].far is not None else None,
+        false_accepts=sum(counted) if counted else None,
+        folds=tuple(values),
+        note=f"mean of {len(values)} trials" + (f", of which one has {doubt}" if doubt else ""),
+    )

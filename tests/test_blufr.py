@@ -12,7 +12,7 @@ from evalkit import cli
 from evalkit.datasets.blufr import read_config
 from evalkit.errors import DataError, ProtocolError
 from evalkit.keys import rows_of
-from evalkit.protocols import blufr
+from evalkit.protocols import all_vs_all, blufr
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.uncertainty.intervals import bounded
 from evalkit.types import Estimate
@@ -112,6 +112,47 @@ def test_the_same_people_are_drawn_for_both_models() -> None:
     another = blufr.evaluate(x, subject, [*trials[:2], trials[0]], far="0.01")
     other = compare(base, another, ignore=["comparisons"])
     assert "'trials' differs" in other.why_unpaired
+
+
+def test_errors_at_a_threshold_are_means_over_the_trials() -> None:
+    x, subject, trials = _set()
+    u, at = normalise(x), 0.6
+    slow = []
+    for t in trials:
+        i, j = np.triu_indices(len(t.test), 1)
+        left, right = t.test[i], t.test[j]
+        score, same = exact_scores(u, left, u, right), subject[left] == subject[right]
+        against = exact_scores(
+            u, np.repeat(t.probe, len(t.gallery)), u, np.tile(t.gallery, len(t.probe))
+        )
+        against = against.reshape(len(t.probe), -1)
+        own = subject[t.gallery] == subject[t.probe][:, None]
+        mated, best = own.any(axis=1), against.max(axis=1)
+        mate = np.where(own, against, -np.inf).max(axis=1)[mated]
+        found = (mate == best[mated]) & (mate >= at)
+        slow.append(
+            [
+                np.mean(score[~same] >= at),
+                np.mean(score[same] < at),
+                np.mean(best[~mated] >= at),
+                np.mean(~found),
+                np.mean(found),
+            ]
+        )
+    kinds = ("fmr", "fnmr", "fpir", "fnir", "tpir")
+    rates = {"far": "0.01", "fpir": "0.06"}
+    report = blufr.evaluate(x, subject, trials, **rates, threshold=at)
+    plain = blufr.evaluate(x, subject, trials, **rates)
+    assert {n: report.metrics[n] for n in plain.metrics} == plain.metrics
+    for kind, column in zip(kinds, np.array(slow).T, strict=True):
+        m = report.metrics[f"{kind}@threshold={at}"]
+        assert m.folds == pytest.approx(tuple(column)) and m.threshold == at
+        assert m.value == pytest.approx(column.mean())
+        assert m.low is not None and m.high is not None and m.people == 30
+        assert m.low < m.value < m.high and m.note.startswith("mean of 3 trials")
+    same = compare(report, report, ignore=["comparisons"])
+    assert {d.people for d in same.differences.values()} == {30}
+    assert list(same.differences) == list(report.metrics)
 
 
 def test_another_seed_draws_other_people_and_changes_no_value() -> None:
@@ -215,6 +256,25 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     direct = blufr.evaluate(x, subject, trials, far="0.01", fpir="0.06").metrics
     found = json.loads(done.stdout)["metrics"]
     assert {k: m["value"] for k, m in found.items()} == {k: m.value for k, m in direct.items()}
+
+
+def test_a_given_threshold_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    x, subject, _ = _set()
+    names = read_config(_config(tmp_path)).keys
+    np.save("F.npy", x)
+    Path("K.txt").write_text("\n".join(names))
+    chosen = all_vs_all.evaluate(x, subject, fars=["0.01"])
+    chosen.save("base.json")
+    line = ["blufr", "--features", "F.npy", "--keys", "K.txt", "--config", "config.mat"]
+    line += ["--threshold-from", "base.json"]
+    assert cli.run(line) == 2  # at which FAR?
+    done = CliRunner().invoke(cli.cli, [*line, "--far", "0.01", "--json", "-"])
+    assert done.exit_code == 0, done.output
+    at = chosen.metrics["tpr@far=0.01"].threshold
+    assert f"fmr@threshold={at!r}" in json.loads(done.stdout)["metrics"]
 
 
 @pytest.mark.parametrize(

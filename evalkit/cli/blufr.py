@@ -11,6 +11,7 @@ from evalkit import run
 from evalkit.cli.options import Command, rate_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
+from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.datasets.blufr import read_config
 from evalkit.protocols import blufr, recipes
@@ -27,9 +28,17 @@ from evalkit.types import Manifest
 )
 @rate_option("--far", "FAR of verification.", blufr.FAR)
 @rate_option("--fpir", "FPIR of the search.", blufr.FPIR)
+@threshold_options
 @vector_options()
 @output_options
-def command(source: VectorSource, config: Path, far: str, fpir: str, output: Output) -> int:
+def command(
+    source: VectorSource,
+    config: Path,
+    far: str,
+    fpir: str,
+    given: GivenThresholds,
+    output: Output,
+) -> int:
     """BLUFR: verification at FAR 0.1 % and open-set search at FAR 1 %, mu - sigma of ten trials.
 
     With --model, the 13,233 images of LFW in --data are embedded once.
@@ -45,8 +54,13 @@ def command(source: VectorSource, config: Path, far: str, fpir: str, output: Out
         asked.trials,
         far=far,
         fpir=fpir,
+        threshold=given.of({}),
         set_name=output.set_name(config),
         file=config,
-        provenance={"config": config.name, **source.how.scored_by()},
+        provenance={
+            "config": config.name,
+            **source.how.scored_by(),
+            **given.provenance(),
+        },
     )
     return output.deliver(report, f"BLUFR: {len(asked.trials)} trials, {source.name}")

@@ -59,9 +59,11 @@ def _given(threshold: tuple[float, ...], threshold_from: Path | None) -> GivenTh
     if threshold_from is None:
         return GivenThresholds(threshold)
     context = click.get_current_context()
-    if context.get_parameter_source("fars") is ParameterSource.DEFAULT:
+    name = "fars" if "fars" in context.params else "far"
+    if context.get_parameter_source(name) is ParameterSource.DEFAULT:
         raise click.UsageError("--threshold-from takes the threshold at a FAR: add --far FAR")
-    return GivenThresholds(threshold, threshold_from, context.params["fars"])
+    fars = context.params[name]
+    return GivenThresholds(threshold, threshold_from, (fars,) if isinstance(fars, str) else fars)
 
 
 def _finite(

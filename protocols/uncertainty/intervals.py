@@ -108,6 +108,8 @@ def affordable(draws: int, sample: ComparisonSample, work: int) -> int:
 
 def independent(sample: ComparisonSample, name: str) -> int:
     """Count the subjects (`unit`s) behind a metric: those that could have erred independently."""
+    if name in sample.drawn:
+        return sample.subjects
     kind, _ = resampling_of(name)
     if kind == "rank" and sample.rank_subject is not None:
         return len(np.unique(sample.rank_subject))

@@ -24,7 +24,9 @@ from evalkit.types import Floats
 
 
 def accepted_at(sample: ComparisonSample, threshold: str) -> int | None:
-    """Count the stored impostors that score >= a threshold; None where more may, not stored."""
+    """Count the stored impostors that score >= a threshold; None where more may, or none are."""
+    if not sample.impostors:
+        return None
     count = reaching_threshold(sample.impostor, threshold)
     if sample.complete_above is not None and float(threshold) > sample.complete_above:
         return count
