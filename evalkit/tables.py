@@ -15,10 +15,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError
-from evalkit.files import BLANKS, lines_of, words_of
+from evalkit.files import BLANKS, lines_of, read_text, words_of
 from evalkit.keys import IMAGES
 from evalkit.table_headers import INDEX, MISSING, is_header, roles_of, word
 
@@ -139,6 +140,26 @@ def read(
         raise _refusal(lines, *best, source, layouts, required)
     _refuse_two_labels(found, source)
     return found[0]
+
+
+def with_header(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    """Read a table whose first line names its columns: those names, the rows, their line numbers.
+
+    Between tabs, semicolons or commas, quoted or not.  An empty file has no columns.  DataError
+    where a line has other cells than the header.
+    """
+    lines = [(number, line) for number, line in enumerate(lines_of(read_text(path)), 1) if line]
+    if not lines:
+        return [], [], []
+    separator = next((mark for mark in _SEPARATORS[:3] if mark in lines[0][1]), ",")
+    header = _parted(lines[0][1], separator, 1)
+    rows = [_parted(line, separator, len(header)) for _, line in lines[1:]]
+    for (number, _), row in zip(lines[1:], rows, strict=True):
+        if len(row) != len(header):
+            raise DataError(
+                f"line {number} of {path.name} has {len(row)} cells, its header {len(header)}"
+            )
+    return header, rows, [number for number, _ in lines[1:]]
 
 
 def _readings(

@@ -417,11 +417,56 @@ def test_what_is_no_list_of_pairs_is_refused(tmp_path: Path, text: str, message:
         files.read_pairs(path)
 
 
+METADATA = (
+    "TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID,GENDER\n5,9,a.jpg,1,0\n5,9,b.jpg,2,\n6,8,c.jpg,3,1\n"
+)
+
+
+def test_matches_of_nist_are_genuine_where_both_templates_show_one_subject(tmp_path: Path) -> None:
+    (tmp_path / "meta.csv").write_text(METADATA + "7,9,d.jpg,4,0\n")
+    faces = files.read_faces(tmp_path / "meta.csv")
+    assert faces.names == ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    assert faces.template.tolist() == [5, 5, 6, 7] and faces.media.tolist() == [1, 2, 3, 4]
+    assert faces.columns["GENDER"] == ("0", "", "1", "0")
+    templates = [files.read_enrolled(tmp_path / "meta.csv")]
+    path = tmp_path / "matches.csv"
+    path.write_text("5,6\n5,7\n")
+    made = files.read_matches(path, templates)
+    assert made.left.tolist() == [5, 5] and made.genuine.tolist() == [False, True]
+    path.write_text("5,6\n4,7\n")
+    with pytest.raises(DataError, match="compares the template 4, whose subject is not known"):
+        files.read_matches(path, templates)
+    path.write_text("5,6,1\n")
+    with pytest.raises(DataError, match="is no list of pairs after line 0"):
+        files.read_matches(path, templates)
+    (tmp_path / "meta.csv").write_text(METADATA + "6,9,d.jpg,4,0\n")
+    with pytest.raises(DataError, match=r"template 6 in meta\.csv has two subjects"):
+        files.read_faces(tmp_path / "meta.csv")
+    (tmp_path / "meta.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="has no column 'templateid' but a, b"):
+        files.read_faces(tmp_path / "meta.csv")
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"), [(1, (17997, 1970, 11787, 1803)), (2, (18715, 1952, 11779, 1779))]
+)
+def test_ijb_a_as_nist_publishes_it(
+    split: int, expected: tuple[int, ...], shared_data: Path
+) -> None:
+    faces = files.read_faces(shared_data / "ijba" / f"verify_metadata_{split}.csv")
+    templates = files.read_enrolled(shared_data / "ijba" / f"verify_metadata_{split}.csv")
+    compared = shared_data / "ijba" / f"verify_comparisons_{split}.csv"
+    pairs = files.read_matches(compared, [templates])
+    counts = (len(faces.names), len(templates.template), len(pairs.left), pairs.genuine.sum())
+    assert counts == expected and len({*templates.subject}) == 167
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.binary(max_size=60) | st.text("0123456789 ,.-x\n\r", max_size=60).map(str.encode))
 def test_any_bytes_give_lists_or_one_clear_error(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.txt"
     path.write_bytes(data)
-    for read in (files.read_media, files.read_detections, files.read_pairs, files.read_enrolled):
+    of_media = (files.read_media, files.read_detections, files.read_pairs)
+    for read in (*of_media, files.read_enrolled, files.read_faces):
         with contextlib.suppress(DataError):
             read(path)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from evalkit.cli import run
-from evalkit.datasets import agedb, bcolz, cfp, pair_list_layouts
+from evalkit.datasets import agedb, bcolz, cfp, pair_list_layouts, youtube_faces
 from evalkit.datasets.pair_list import PairList, parse_labelled, parse_two_line
 from evalkit.errors import DataError
 
@@ -400,3 +400,41 @@ def test_published_lists_are_read_whole(shared_data: Path) -> None:
     assert official.genuine.sum() == 2500 and official.fold is not None
     assert np.bincount(official.fold).tolist() == [0, *[500] * 10]
     assert other.genuine.sum() == 2400  # as that file has it
+
+
+def rows_of_list(pairs: PairList) -> list[tuple[Any, ...]]:
+    fold = np.unique(np.asarray(pairs.fold), return_inverse=True)[1]  # from 0 or from 1
+    return list(zip(pairs.left, pairs.right, pairs.genuine, fold, strict=True))
+
+
+def test_youtube_faces_as_text_and_as_matlab_has_it(tmp_path: Path) -> None:
+    (tmp_path / "splits.txt").write_text("1, 1, A/0, A/1, 1\n2, 1, A/1, B/0, 0\n")
+    splits = np.array([[[1, 2], [2, 3], [1, 0]]], np.uint16)
+    savemat(tmp_path / "alone.mat", {"m": splits})
+    with pytest.raises(DataError, match=r"there is no .*Youtube_names\.txt to name them"):
+        youtube_faces.read_splits(tmp_path / "alone.mat")
+    (tmp_path / "Youtube_names.txt").write_text("A/0\nA/1\nB/0\n")
+    names = np.array(["A/0", "A/1", "B/0"], object)[:, None]
+    savemat(tmp_path / "meta_and_splits.mat", {"Splits": splits, "video_names": names})
+    expected = [("A/0", "A/1", True, 0), ("A/1", "B/0", False, 1)]
+    for name in ("splits.txt", "alone.mat", "meta_and_splits.mat"):
+        made = pair_list_layouts.read(tmp_path / name).pairs
+        assert rows_of_list(made) == expected
+        assert youtube_faces.with_people(made).resolve()[0].subject.tolist() == [0, 0, 1]
+    assert pair_list_layouts.recognise(tmp_path / "alone.mat") == "ytf"
+    for wrong, said in ((4, "numbers other videos"), (0, "numbers other videos")):
+        savemat(tmp_path / "alone.mat", {"m": np.where(splits == 3, wrong, splits)})
+        with pytest.raises(DataError, match=said):
+            youtube_faces.read_splits(tmp_path / "alone.mat")
+    savemat(tmp_path / "alone.mat", {"m": splits[:, :2]})
+    with pytest.raises(DataError, match="has no array of splits"):
+        youtube_faces.read_splits(tmp_path / "alone.mat")
+
+
+def test_the_three_published_lists_of_youtube_faces(shared_data: Path) -> None:
+    text, other, matlab = (
+        rows_of_list(pair_list_layouts.read(shared_data / "ytf" / name).pairs)
+        for name in ("splits.txt", "seqface_pairs.txt", "Youtube_splits.mat")
+    )
+    assert len({*text}) == 5000 and sorted(text) == sorted(matlab)
+    assert sum(a == b for a, b in zip(text, other, strict=True)) == 4900

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evalkit.cli import run
-from evalkit.datasets import youtube_faces
+from evalkit.datasets import pair_list_layouts, youtube_faces
 from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import verification, ytf
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
@@ -145,14 +145,16 @@ def test_the_official_list(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = shared_data / "ytf" / "splits.txt"
-    manifest, pairs = youtube_faces.read_pairs(path).resolve()
+    listed = youtube_faces.with_people(pair_list_layouts.read(path).pairs)
+    manifest, pairs = listed.resolve()
     assert pairs.fold is not None and pairs.genuine.sum() == 2500
     assert np.bincount(pairs.fold)[-10:].tolist() == [500] * 10
     assert (len(manifest.keys), manifest.subject.max() + 1) == (3226, 1447)
     # Three frames of each video of every 25th pair, drawn around its person.
     lines = path.read_text().splitlines()
     Path(tmp_path / "few.txt").write_text("\n".join(lines[::25]))
-    few = youtube_faces.read_pairs(tmp_path / "few.txt").resolve()[0]
+    listed = pair_list_layouts.read(tmp_path / "few.txt").pairs
+    few = youtube_faces.with_people(listed).resolve()[0]
     rng = np.random.default_rng(0)
     who = np.repeat(few.subject, 3)
     x = rng.normal(size=(few.subject.max() + 1, 16))[who] + rng.normal(size=(len(who), 16))

@@ -10,7 +10,6 @@ row's key, or the line of a list of subjects.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit import tables
 from evalkit.errors import DataError
-from evalkit.files import as_path, lines_of, read_text
+from evalkit.files import as_path
 from evalkit.keys import canonical, last_parts
 from evalkit.protocols.groups import Grouping
 
@@ -65,8 +65,7 @@ class GroupTable:
 def read(path: str | os.PathLike[str]) -> GroupTable:
     """Read a table of groups; DataError says where it is none."""
     path = as_path(path)
-    rows = list(csv.reader(lines_of(read_text(path))))
-    header = [cell.strip() for cell in rows[0]] if rows else []
+    header, rows, numbers = tables.with_header(path)
     if not header or header[0].lower() not in NAMED_BY or len(header) < 2:
         raise DataError(
             f"{path.name} starts with {', '.join(header) or 'nothing'}",
@@ -74,17 +73,10 @@ def read(path: str | os.PathLike[str]) -> GroupTable:
         )
     if len(set(header)) < len(header):
         raise DataError(f"{path.name} has two columns of one name: {', '.join(header)}")
-    lines: list[list[str]] = []
-    for number, row in enumerate(rows[1:], 2):
-        if not row:
-            continue
-        if len(row) != len(header) or not row[0].strip():
-            raise DataError(
-                f"line {number} of {path.name} has {len(row)} cells, its header {len(header)}"
-                if row[0].strip()
-                else f"line {number} of {path.name} names nothing"
-            )
-        lines.append([normalize("NFC", cell.strip()) for cell in row])
+    for number, row in zip(numbers, rows, strict=True):
+        if not row[0]:
+            raise DataError(f"line {number} of {path.name} names nothing")
+    lines = [[normalize("NFC", cell) for cell in row] for row in rows]
     names, *columns = zip(*lines, strict=True) if lines else [()] * len(header)
     by_name = dict(zip(header[1:], columns, strict=True))
     return GroupTable(path.name, header[0].lower() == "subject", names, by_name)

@@ -1,11 +1,10 @@
-"""IJB-B and IJB-C as InsightFace's scripts have them: text lists of images, pairs and galleries."""
+"""IJB-A, IJB-B and IJB-C: NIST's CSVs, and the text lists of InsightFace's scripts."""
 
 from __future__ import annotations
 
-import csv
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit import tables
 from evalkit.errors import DataError
 from evalkit.files import BLANKS, as_path, not_text, open_text, words_of
 from evalkit.protocols.ijb import Enrolled
+from evalkit.table_headers import word
 
 _BLOCK = 1 << 24
 _MEDIA, _PAIRS = "_face_tid_mid.txt", "_template_pair_label.txt"
@@ -82,6 +83,21 @@ def _only(folder: Path, ending: str) -> Path | None:
     return found[0] if found else None
 
 
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Faces of NIST's metadata, a line each: line i shows a face of `names[i]` in a template.
+
+    template, subject, media : (N,) int64; an image has a line for each template that it is in.
+    columns : every column as it is written, by its name: "GENDER", "SKIN_TONE", "FACE_X" ...
+    """
+
+    names: tuple[str, ...]
+    template: NDArray[np.int64]
+    subject: NDArray[np.int64]
+    media: NDArray[np.int64]
+    columns: Mapping[str, tuple[str, ...]]
+
+
 def read_media(path: str | os.PathLike[str]) -> Media:
     """Read `ijbc_face_tid_mid.txt`: image, template and medium per line."""
     path = as_path(path)
@@ -127,48 +143,109 @@ _PAIR = "expected: template template 0-or-1"
 def read_pairs(path: str | os.PathLike[str]) -> TemplatePairs:
     """Read `ijbc_template_pair_label.txt`: two template ids and 0 or 1 per line."""
     path = as_path(path)
-    blocks = list(_triples(path))
-    if not blocks:
-        raise DataError(f"{path} holds no pairs")
-    left, right, label = (np.concatenate([b[:, c] for b in blocks]) for c in range(3))
+    left, right, label = _numbers(path, 3, _PAIR).T
     if not np.isin(label, (0, 1)).all():
         raise DataError(f"a label in {path.name} is neither 0 nor 1")
     return TemplatePairs(left, right, label == 1)
 
 
-def _triples(path: Path) -> Iterator[NDArray[np.int32]]:
-    """Yield (n, 3) numbers of some megabytes of text at a time."""
+def read_matches(path: str | os.PathLike[str], templates: Sequence[Enrolled]) -> TemplatePairs:
+    """Read NIST's `verify_comparisons_1.csv`, `ijbc_11_G1_G2_matches.csv`: two template ids a line.
+
+    templates : whom each of them shows, see `read_enrolled`.  A pair is genuine where both show one
+    subject; DataError where a template is not among them.
+    """
+    path = as_path(path)
+    left, right = _numbers(path, 2, "expected: template,template").T
+    ids, place = np.unique(np.concatenate([t.template for t in templates]), return_index=True)
+    subject = np.concatenate([t.subject for t in templates])[place]
+    sides = []
+    for side in (left, right):
+        at = np.minimum(np.searchsorted(ids, side), len(ids) - 1)
+        if (missing := np.flatnonzero(ids[at] != side)).size:
+            raise DataError(
+                f"{path.name} compares the template {side[missing[0]]}, whose subject is not known",
+                "give every list of templates: those of both galleries and of the probes",
+            )
+        sides.append(subject[at])
+    return TemplatePairs(left, right, sides[0] == sides[1])
+
+
+def _numbers(path: Path, width: int, expected: str) -> NDArray[np.int32]:
+    """Read (P, width) ids."""
+    blocks = list(_blocks(path, width, expected))
+    if not blocks:
+        raise DataError(f"{path} holds no pairs")
+    return np.concatenate(blocks)
+
+
+def _blocks(path: Path, width: int, expected: str) -> Iterator[NDArray[np.int32]]:
+    """Yield (n, width) ids of some megabytes of text at a time, between blanks or commas."""
     line = 0
     try:
         with open_text(path) as f:
-            while text := f.read(_BLOCK) + f.readline():
+            while text := (f.read(_BLOCK) + f.readline()).replace(",", " "):
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")  # numpy's only word about text that is no number
                     numbers = np.fromstring(text, np.int64, sep=" ")
-                lines = _lines_of_three(text.encode("ascii"))
-                if len(numbers) != 3 * lines or not _are_ids(numbers):
-                    raise DataError(f"{path.name} is no list of pairs after line {line}", _PAIR)
+                lines = _lines_of(text.encode("ascii"), width)
+                if len(numbers) != width * lines or not _are_ids(numbers):
+                    raise DataError(f"{path.name} is no list of pairs after line {line}", expected)
                 line += lines
-                yield numbers.reshape(-1, 3).astype(np.int32)
+                yield numbers.reshape(-1, width).astype(np.int32)
     except OSError as e:
         raise DataError(f"cannot read the pairs in {path}: {e}") from e
     except (ValueError, DeprecationWarning) as e:
-        raise DataError(f"{path.name} is no list of pairs after line {line}", _PAIR) from e
+        raise DataError(f"{path.name} is no list of pairs after line {line}", expected) from e
 
 
-def _lines_of_three(text: bytes) -> int:
-    """Count the lines, or give -1 where one has not three numbers; blank ones may end the text."""
+def _lines_of(text: bytes, width: int) -> int:
+    """Count the lines, or give -1 where one lacks a number; blank ones may end the text."""
     byte = np.frombuffer(text.rstrip() + b"\n", np.uint8)
     digit = (byte >= ord("0")) & (byte <= ord("9"))
     first = digit & ~np.concatenate([[False], digit[:-1]])
     at_end = np.cumsum(first, dtype=np.int32)[byte == ord("\n")]
     if at_end[-1] == 0:
         return 0
-    return len(at_end) if np.array_equal(at_end, 3 * np.arange(1, len(at_end) + 1)) else -1
+    return len(at_end) if np.array_equal(at_end, width * np.arange(1, len(at_end) + 1)) else -1
 
 
 def _are_ids(numbers: NDArray[np.int64]) -> bool:
     return bool(numbers.min(initial=0) >= 0 and numbers.max(initial=0) < 2**31)
+
+
+_NAMED = {
+    "template": ("templateid",),
+    "subject": ("subjectid",),
+    "media": ("mediaid", "sightingid"),
+    "name": ("file", "filename"),
+}
+
+
+def read_faces(path: str | os.PathLike[str]) -> Faces:
+    """Read NIST's metadata of IJB-A: `verify_metadata_1.csv`, `search_gallery_1.csv` and the like.
+
+    Its header names TEMPLATE_ID, SUBJECT_ID, FILE, MEDIA_ID and what else is known of a face.
+    """
+    path = as_path(path)
+    header, rows, _ = tables.with_header(path)
+    words = [word(name) for name in header]
+    at = {}
+    for role, names in _NAMED.items():
+        found = [words.index(name) for name in names if name in words]
+        if not found:
+            raise DataError(
+                f"{path.name} has no column {names[0]!r} but {', '.join(header[:8]) or 'nothing'}",
+                "NIST's metadata begins TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID",
+            )
+        at[role] = found[0]
+    columns = list(zip(*rows, strict=True)) or [()] * len(header)
+    template, subject, media = (
+        _ids(columns[at[role]], path) for role in ("template", "subject", "media")
+    )
+    _refuse_two_subjects(template, subject, path)
+    by_name = dict(zip(header, columns, strict=True))
+    return Faces(columns[at["name"]], template, subject, media, by_name)
 
 
 def read_enrolled(path: str | os.PathLike[str]) -> Enrolled:
@@ -177,23 +254,32 @@ def read_enrolled(path: str | os.PathLike[str]) -> Enrolled:
     A template has a line an image; each is listed once.
     """
     path = as_path(path)
-    try:
-        with open_text(path) as f:
-            lines = csv.reader(f)
-            head = next(lines, [])
-            both = [(int(line[0]), int(line[1])) for line in lines if line]
-    except (OSError, ValueError, IndexError, csv.Error) as e:
-        raise DataError(f"cannot read {path} as template, subject, ...: {e}") from e
-    if head and head[0].strip().isdecimal():
-        raise DataError(f"{path.name} has no header: its first line is {','.join(head)[:100]!r}")
-    subject: dict[int, int] = {}
-    for template, who in both:
-        if subject.setdefault(template, who) != who:
-            raise DataError(f"template {template} in {path.name} has two subjects")
-    if not subject:
+    header, rows, _ = tables.with_header(path)
+    if header and header[0].isdecimal():
+        raise DataError(f"{path.name} has no header: its first line is {','.join(header)[:100]!r}")
+    if len(header) < 2:
+        raise DataError(f"cannot read {path} as template, subject, ...")
+    if not rows:
         raise DataError(f"{path} lists no template")
+    template, subject = (_ids([row[c] for row in rows], path) for c in (0, 1))
+    _refuse_two_subjects(template, subject, path)
+    first = np.sort(np.unique(template, return_index=True)[1])
+    return Enrolled(template[first], subject[first])
+
+
+def _ids(cells: Sequence[str], path: Path) -> NDArray[np.int64]:
     try:
-        ids = np.array(list(subject), np.int64), np.array(list(subject.values()), np.int64)
+        return np.array([int(cell) for cell in cells], np.int64)
+    except ValueError as e:
+        raise DataError(f"cannot read the ids in {path}: {e}") from e
     except OverflowError as e:
         raise DataError(f"a number in {path} is too large") from e
-    return Enrolled(*ids)
+
+
+def _refuse_two_subjects(
+    template: NDArray[np.int64], subject: NDArray[np.int64], path: Path
+) -> None:
+    _, first, row = np.unique(template, return_index=True, return_inverse=True)
+    other = np.flatnonzero(subject[first][row] != subject)
+    if len(other):
+        raise DataError(f"template {template[other[0]]} in {path.name} has two subjects")

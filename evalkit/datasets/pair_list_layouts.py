@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from evalkit import tables
-from evalkit.datasets import agedb, bcolz, cfp, lfw
+from evalkit.datasets import agedb, bcolz, cfp, lfw, youtube_faces
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets.pair_list import (
     LABEL_FIRST,
@@ -31,6 +31,7 @@ from evalkit.files import as_path, read_text
 from evalkit.images import ImageSource
 from evalkit.table_headers import is_header
 from evalkit.tables import Roles
+from evalkit.vectors import matlab
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ _LISTS: dict[str, Callable[[Path], PairList]] = {
     "agedb": agedb.read,
     "cfp-ff": partial(cfp.read, split="FF"),
     "cfp-fp": partial(cfp.read, split="FP"),
+    "ytf": youtube_faces.read_splits,
 }
 # Sets that hold their images.
 _SETS: dict[str, Callable[[Path], tuple[ImageSource, PairList]]] = {
@@ -149,9 +151,10 @@ def _of_file(path: Path) -> str:
         if (path / "Protocol").is_dir() or (path / "Split").is_dir():
             raise DataError(f"{path} holds two protocols", "--format cfp-ff or --format cfp-fp")
         raise DataError(f"{path} is a folder without a list of pairs", "give the list itself")
-    by_suffix = {".bin": "bin", ".mat": "agedb"}.get(path.suffix.lower())
-    if by_suffix is not None:
-        return by_suffix
+    if path.suffix.lower() == ".bin":
+        return "bin"
+    if path.suffix.lower() == ".mat":
+        return "agedb" if youtube_faces.splits_of(matlab.read(path)) is None else "ytf"
     lines = [line for _, line in zip(range(3), numbered(read_text(path)), strict=False)]
     return _of_lines([lfw.fields_of(line) for _, line in lines])
 

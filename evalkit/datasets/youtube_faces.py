@@ -1,25 +1,77 @@
-"""YouTube Faces: the list of video pairs, and which frames are of which video."""
+"""YouTube Faces: pairs of videos, MATLAB's arrays of them, and which frames are of which video.
+
+Ten splits of 250 + 250 pairs [Wolf, Hassner, Maoz, CVPR 2011].  As a text a line is `split, number,
+video, video, same`; an array of (P, 3, splits) holds the numbers of two videos, from 1, and 1 where
+they show one person.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.datasets import pair_list_layouts
-from evalkit.datasets.pair_list import PairList
+from evalkit.datasets.pair_list import PairList, build
 from evalkit.errors import DataError
+from evalkit.files import as_path, lines_of, read_text
 from evalkit.keys import canonical, last_parts
+from evalkit.vectors import matlab
+
+_NAMES = "Youtube_names.txt"  # what bob's copy calls the list of videos
 
 
-def read_pairs(path: str | os.PathLike[str], layout: str | None = None) -> PairList:
-    """Read pairs of videos, `splits.txt`; the folder of a video (Sadie_Frost/1) is its person."""
-    listed = pair_list_layouts.read(path, layout).pairs
-    named = all("/" in video for video in (*listed.left, *listed.right))
-    return replace(listed, subject=lambda video: video.rpartition("/")[0]) if named else listed
+def with_people(pairs: PairList) -> PairList:
+    """Take the folder of a video (Sadie_Frost/1) for its person, where all have one."""
+    named = all("/" in video for video in (*pairs.left, *pairs.right))
+    return replace(pairs, subject=lambda video: video.rpartition("/")[0]) if named else pairs
+
+
+def splits_of(held: dict[str, Any]) -> NDArray[np.int64] | None:
+    """Find the array of splits among a file's variables: (P, 3, splits); None where none is."""
+    found = [x for x in held.values() if isinstance(x, np.ndarray) and x.ndim == 3]
+    if len(found) != 1 or found[0].shape[1] != 3 or found[0].dtype.kind not in "fiu":
+        return None
+    return np.asarray(found[0], np.int64) if np.isfinite(found[0]).all() else None
+
+
+def read_splits(path: str | os.PathLike[str]) -> PairList:
+    """Read the official `meta_and_splits.mat`, which names its videos, or an array alone.
+
+    Beside `Youtube_splits.mat` lies the list `Youtube_names.txt`.  Folds are from 0.
+    """
+    path = as_path(path)
+    held = matlab.read(path)
+    splits = splits_of(held)
+    if splits is None:
+        raise DataError(
+            f"{path.name} has no array of splits but {', '.join(held) or 'nothing'}",
+            "expected (500, 3, 10): the numbers of two videos, and 1 where they show one person",
+        )
+    videos = held.get("video_names")
+    if videos is None:
+        if not (beside := path.with_name(_NAMES)).is_file():
+            raise DataError(
+                f"{path.name} numbers the videos, and there is no {beside} to name them"
+            )
+        videos = [line for line in lines_of(read_text(beside)) if line]
+    if not isinstance(videos, list) or not all(isinstance(name, str) for name in videos):
+        raise DataError(f"the names of videos in {path.name} are no texts")
+    number = splits[:, :2]
+    if number.min(initial=1) < 1 or number.max(initial=1) > len(videos):
+        raise DataError(f"{path.name} numbers other videos than the {len(videos)} that have names")
+    if not np.isin(splits[:, 2], (0, 1)).all():
+        raise DataError(f"{path.name} has labels that are neither 0 nor 1")
+
+    def rows() -> Iterator[tuple[str, str, bool, int, int]]:
+        for fold in range(splits.shape[2]):
+            for line, (left, right, same) in enumerate(splits[:, :, fold].tolist()):
+                yield videos[left - 1], videos[right - 1], same == 1, fold, line + 1
+
+    return build(rows(), str(path))
 
 
 def videos_of(keys: Sequence[str], videos: Sequence[str]) -> NDArray[np.int64]:
