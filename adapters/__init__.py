@@ -78,8 +78,6 @@ def load(
     if "," in device:
         return OnDevices(partial(_load_on, model, spec, options), device.split(","))
     suffix = Path(model).suffix.lower()
-    plugins = importlib.metadata.entry_points(group=GROUP)
-    name = model.partition(":")[0]
     if suffix in presets.ONNX_FILES:
         _refuse_others(OnnxModel, options, model)
         return OnnxModel(_file(model), _declared(spec, model), device=device, **options)
@@ -89,6 +87,7 @@ def load(
         return read(_file(model), _declared(spec, model), device=device, **options)
     if model in NETWORKS and not Path(model).exists():
         model = _built_in(model, spec, options)
+    plugins, name = importlib.metadata.entry_points(group=GROUP), model.partition(":")[0]
     for plugin in plugins:
         if plugin.name in (name, suffix.lstrip(".")):
             with users_code.blamed(f"plug-in {plugin.name}", f"failed on {model}"):
