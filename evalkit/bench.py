@@ -33,7 +33,7 @@ from evalkit.images.kept import KeptImages
 from evalkit.images.landmarks import Landmarks
 from evalkit.keys import subjects_of
 from evalkit.protocols import ijb
-from evalkit.protocols.metrics import Rates
+from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.recipes.recipe import Recipe, recipe_of
 from evalkit.run import Compared
@@ -235,14 +235,16 @@ def measured(
     *,
     recipe: Recipe | None = None,
     fars: Rates | None = None,
+    threshold: Thresholds = None,
 ) -> Report:
     """Measure a set: pairs as `verification`, of templates as `ijb`, a folder as `people`.
 
     vectors : of the set's images, or of pairs or a folder the model that embeds them.
     recipe : of a published system; ProtocolError for one that learns on folds, where there are
-    none.  fars : of TPR@FAR; None is what each protocol gives.
+    none.  fars : of TPR@FAR; None is what each protocol gives.  threshold : see these protocols.
     """
-    common: dict[str, Any] = {"set_name": one.name} | ({} if fars is None else {"fars": fars})
+    common: dict[str, Any] = {"set_name": one.name, "threshold": threshold}
+    common |= {} if fars is None else {"fars": fars}
     if isinstance(one.comparisons, Compared):
         common |= {"images": one.images, "flip": flip, "recipe": recipe}
         return run.evaluate("verification", vectors, one.comparisons, **common)

@@ -353,3 +353,7 @@ _OPTIONS = (
 
 # --model, --data and what belongs to them; the command receives all as `choice`
 model_options = received_as("choice", _choice, _OPTIONS)
+# the same with MODEL as an argument
+model_argument = received_as(
+    "choice", _choice, (click.argument("model", type=ModelFile()), *_OPTIONS[1:])
+)
