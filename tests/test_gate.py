@@ -300,6 +300,20 @@ def files(folder: Path, two: Two) -> list[str]:
     return ["gate", str(folder / "worse.json"), "--baseline", str(folder / "base.json")]
 
 
+@pytest.mark.parametrize("name", ["accuracy", "tpr@far=1e-6,distractors=1000000,cleaned=facex"])
+def test_the_table_fits_80_columns(two_reports: Two, name: str) -> None:
+    base, now = (
+        replace(r, metrics={name: r.metrics["accuracy"], **r.metrics}) for r in two_reports
+    )
+    held = [Rule(metric="eer", max_drop=0.0001), Rule(metric="auc", test="noninferior")]
+    held.append(Rule(metric=name, test="plain", floor=0.99999, ceiling=0.1))
+    for rules in (held, None):
+        lines = verdict_table(check(now, base, rules)).split("\n")
+        assert max(map(len, lines)) <= 80
+    row = next(k for k, line in enumerate(lines) if "accuracy" in line.split())
+    assert "points" in lines[row + 1] and lines[row + 1].startswith("  ")
+
+
 def test_the_command_line_from_verdict_to_new_baseline(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

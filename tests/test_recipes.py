@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from evalkit.adapters.presets import PRESETS
 from evalkit.datasets import lfw as lists
 from evalkit.errors import ProtocolError, ReportError
+from evalkit.escaping import narrow
 from evalkit.protocols import lfw, recipes, verification
 from evalkit.protocols.metrics import compat
 from evalkit.protocols.recipes import RECIPES, joint_bayesian
@@ -343,9 +344,11 @@ def shipped() -> Iterator[str]:
 
 def test_evalkit_recipes_shows_every_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert evalkit("recipes") == 0
-    shown = capsys.readouterr().out
+    lines = capsys.readouterr().out.split("\n")
+    assert max(len(line) for line in lines if " " in line.strip()) <= 80
+    shown = " ".join(" ".join(lines).split())
     for recipe in RECIPES.values():
-        assert f"\n{recipe.name}: {recipe.source}" in shown
+        assert f" {recipe.name}: {recipe.source}" in shown
 
 
 def test_a_recipe_on_the_command_line(shipped: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -379,6 +382,8 @@ def test_side_by_side_has_a_line_a_recipe_and_the_spread(monkeypatch: pytest.Mon
     assert lines[-1].endswith("points are the recipe alone")
     # PCA to 180 and to 300 of 12 dimensions keep the same 12: learned once
     assert "deepid2" in measured and not {"deepid2plus", "deepid3"} & set(measured)
+    laid = [line for row in narrow(cells, left=range(len(cells[0]))) for line in row]
+    assert max(map(len, laid)) <= 80 and max(map(len, lines)) > 80
     here = {line.split()[0]: line.split()[-3:] for line in lines[2:-1]}
     assert here["deepid3"] == here["deepid2"]
     for recipe in RECIPES.values():

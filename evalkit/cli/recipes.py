@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from evalkit.cli.terminal import show
-from evalkit.escaping import laid_out
+from evalkit.escaping import narrow
 from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.side_by_side import COLUMNS, row
+from evalkit.report.spelling import wrapped
 
 
 @click.command("recipes")
@@ -16,10 +17,11 @@ def command() -> None:
 
     "learned" is learned on the training folds only.  Use one with --recipe NAME.
     """
-    show(*laid_out([COLUMNS, *map(row, RECIPES.values())], left=range(len(COLUMNS))))
+    table = narrow([COLUMNS, *map(row, RECIPES.values())], left=range(len(COLUMNS)))
+    show(*(line for lines in table for line in lines))
     for recipe in RECIPES.values():
-        show("", f"{recipe.name}: {recipe.source}")
+        show("", *wrapped(f"{recipe.name}: {recipe.source}", 4, 0))
         if recipe.recalled:
-            show(f"    not read in code: {recipe.recalled}")
+            show(*wrapped(f"not read in code: {recipe.recalled}", 6, 4))
         if recipe.input:
             show(f"    images: --preset {recipe.input}")
