@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from PIL import Image
 
 from evalkit.adapters import presets
+from evalkit.adapters.presets import PRESETS
 from evalkit.cli import run
 from evalkit.datasets import lfw
 from evalkit.embedding import development, found_spec
+from evalkit.embedding.input_check import SpecTrial
 from evalkit.errors import DataError, ModelError
 from evalkit.images import encoded
 from evalkit.keys import subjects_of
@@ -75,6 +78,35 @@ def test_two_specs_that_cannot_be_told_apart_are_both_named() -> None:
     trials = found_spec.try_specs(Deaf, of_size, (None, None), (SIZE, SIZE))
     told = found_spec.best(trials, "m", "faces").told
     assert "which cannot be told from 8x8" in told and "0.00 ± 0.00 behind" in told
+
+
+def test_of_equal_specs_one_with_a_name_is_taken() -> None:
+    nameless = replace(PRESETS["magface"], color="rgb")
+    trials = [
+        SpecTrial(nameless, 5.2),
+        SpecTrial(PRESETS["adaface"], 5.15, 0.05, 0.1, "as good"),
+        SpecTrial(PRESETS["arcface"], 5.1, 0.1, 0.1, "as good"),
+        SpecTrial(PRESETS["imagenet"], 3.0, 2.2, 0.1, "worse"),
+    ]
+    found = found_spec.best(trials, "m", "faces")
+    assert found.spec == PRESETS["adaface"]
+    behind = "(0.05 ± 0.10 ahead), arcface; faces"
+    assert found.told.startswith("found by trial: adaface, d' 5.15, which cannot be told from 112")
+    assert found.told.endswith(behind)
+    alone = [trials[0], *(replace(t, verdict="worse") for t in trials[1:])]
+    assert found_spec.preferred(alone).spec == nameless
+
+
+def test_of_view_1_images_that_are_not_measured_go_first() -> None:
+    tested = lfw.official_pairs().resolve()[0]
+    fetched = development.view_1(tested.keys)
+    assert len(set(fetched)) == 200 and not set(fetched) & set(tested.keys)
+    source = encoded(sorted({*tested.keys, *fetched}), lambda row: b"")
+    chosen = development.choose(source, tested, 100)
+    assert set(chosen.keys) == set(fetched) and not chosen.measured
+    assert str(chosen).endswith("LFW's View 1")
+    more = development.choose(source, tested, 300)
+    assert len(more.keys) == 600 and more.keys[:200] == chosen.keys and more.measured
 
 
 def test_a_model_that_tells_nobody_apart_stops() -> None:

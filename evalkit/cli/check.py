@@ -20,7 +20,7 @@ from evalkit.cli.options import Command, count_option, quiet_option
 from evalkit.cli.output import bar, json_option, write_json
 from evalkit.cli.terminal import say, show
 from evalkit.datasets import bin as bin_sets
-from evalkit.embedding import input_check
+from evalkit.embedding import found_spec, input_check
 from evalkit.embedding.development import FEWEST, WANTED, Development
 from evalkit.embedding.input_check import SpecTrial
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError, ModelError
@@ -59,7 +59,7 @@ def command(
     trials: list[SpecTrial] = []
     if adapter is None and sample is not None:
         trials = spec_trial.tried(choice, *sample)
-        adapter = spec_trial.fed(choice.model, trials[0].spec)
+        adapter = spec_trial.fed(choice.model, found_spec.preferred(trials).spec)
     if adapter is None:
         adapter = choice.model.load()  # raises: nothing declares its input
     if doubt := answers.refuse_random(adapter, answers.answers(adapter)):
@@ -91,7 +91,7 @@ def _write(model: str, to: str, fine: InputSpec | None, trials: list[SpecTrial])
     """Keep the spec that is fine, else the best one that was tried."""
     if not trials or not input_check.separates(trials):
         raise ModelError("no spec to write was found by trial", f"add --data: {WANTED}")
-    spec = fine or trials[0].spec
+    spec = fine or found_spec.preferred(trials).spec
     if to == "onnx" and Path(model).suffix.lower() != ".onnx":
         raise ModelError(f"{model} is no .onnx file", "--write toml puts the spec beside it")
     if to == "onnx":
@@ -129,18 +129,20 @@ def _verdict(
     if not trials:
         return f"fine as far as noise shows; to try colours and scale, add --data: {WANTED}", True
     best, own = trials[0], next(t for t in trials if t.spec == adapter.spec)
-    equal = [presets.name(t.spec) for t in trials if t.verdict == "as good" and t is not own]
+    alike = [t for t in trials if t.verdict in ("best", "as good") and t is not own]
+    equal = [presets.name(t.spec) for t in alike]
     if not input_check.separates(trials):
         return (
             f"wrong: no way to feed it separates people (best d' {best.d_prime or 0:.2f}); "
             "is it a face model, and are the images aligned to its crop?"
         ), False
-    declare = f"declare it: {presets.options(best.spec)}"
+    declare = f"declare it: {presets.options((own if found else best).spec)}"
     if own.verdict in ("worse", "refused"):
         return f"wrong: it is better fed {_named(best.spec)}; {declare}", False
     apart = f"; {', '.join(equal)} cannot be told from it" if equal else ""
     if found:
-        return f"found by trial: {_named(best.spec)} separates best{apart}; {declare}", True
+        first = "separates best" if own is best else "is a preset as good as the best"
+        return f"found by trial: {_named(own.spec)} {first}{apart}; {declare}", True
     if all(t.verdict == "refused" for t in trials if t is not own):
         return "fine: the declared spec separates people; the model takes no other to try", True
     if own.verdict == "best":

@@ -80,7 +80,7 @@ def command(
     manifest, comparisons = compared.resolve()
     if source.features is None and data is None:
         adapter = source.choice.model.if_declared()
-        tried = [] if adapter is not None else development.view_1()
+        tried = [] if adapter is not None else development.view_1(manifest.keys)
         fetched = _fetched({*manifest.keys, *tried})
         made = source.embed(adapter, fetched, manifest, lfw_images.landmarks())
     else:

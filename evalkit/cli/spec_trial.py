@@ -28,7 +28,6 @@ from evalkit.types import InputSpec, Manifest
 if TYPE_CHECKING:
     from evalkit.cli.model_options import EmbeddingChoice, ModelChoice
 
-PEOPLE = 100
 _ANYWHERE = ("device", "allow_cpu", "compile")  # options that change no vector beyond rounding
 _FEW = 8  # images by which it is seen whether an adapter heeds its spec
 
@@ -54,7 +53,7 @@ def by_trial(
     """
     model = str(choice.model.model)
     try:
-        sample = chosen(choice, source, manifest, PEOPLE, of_set)
+        sample = chosen(choice, source, manifest, development.PEOPLE, of_set)
     except DataError as e:
         raise UndeclaredInputError(
             f"nothing says what {Path(model).name} wants to be fed, and to try it {e.message}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from evalkit.images import ImageSource, Picture
 from evalkit.keys import canonical
 from evalkit.types import InputSpec, Manifest
 
+PEOPLE = 100  # of a trial
 FEWEST = 20  # people; with fewer hardly any two specs can be told apart
 _VIEW_1 = "LFW's View 1"
 WANTED = (
@@ -43,18 +44,35 @@ def choose(source: ImageSource, manifest: Manifest, people: int) -> Development:
     """Choose two images each of up to `people` people, evenly spread.
 
     Those of LFW's View 1 where it has enough of them among the images, for there models are to be
-    chosen; else of the manifest's subjects, which are then the people that are measured.
+    chosen, first of all what is not in the manifest, hence not measured; else of the manifest's
+    subjects, which are then the people that are measured.
     DataError where there are two images of fewer than `FEWEST`.
     """
-    found, of = _view_1(source), _VIEW_1
+    named, tested = {_tail(key): key for key in source.keys}, {_tail(k) for k in manifest.keys}
+    found, of = _view_1(tested, named), _VIEW_1
     if len(found) < FEWEST:
         found, of = _subjects(manifest), "of the images at hand"
     if len(found) < FEWEST:
         raise DataError(f"there are two images of {len(found)} people", f"give {WANTED}")
-    spread = np.linspace(0, len(found) - 1, min(people, len(found))).astype(int)
-    keys = tuple(key for k in spread for key in found[k])
-    tested = {_tail(key) for key in manifest.keys} if of == _VIEW_1 else set()
-    return Development(keys, of, frozenset(key for key in keys if _tail(key) in tested))
+    keys = _spread(found, people, tested if of == _VIEW_1 else set())
+    measured = frozenset(key for key in keys if of == _VIEW_1 and _tail(key) in tested)
+    return Development(keys, of, measured)
+
+
+def _spread(
+    found: Sequence[tuple[str, str]], people: int, tested: Collection[str]
+) -> tuple[str, ...]:
+    """Take pairs of up to `people` people, evenly spread; before others those not tested."""
+    chosen = list[tuple[str, str]]()
+    for count in range(3):
+        some = [pair for pair in found if _tested(pair, tested) == count]
+        left = min(people - len(chosen), len(some))
+        chosen += [some[k] for k in np.linspace(0, len(some) - 1, left).astype(int)]
+    return tuple(key for pair in chosen for key in pair)
+
+
+def _tested(pair: tuple[str, str], tested: Collection[str]) -> int:
+    return sum(_tail(key) in tested for key in pair)
 
 
 def readable(source: ImageSource, sample: Development) -> Development:
@@ -76,25 +94,28 @@ def readable(source: ImageSource, sample: Development) -> Development:
     return replace(sample, keys=tuple(keys))
 
 
-def view_1() -> list[str]:
-    """List LFW's images of View 1 that a trial takes where it has them: two of 788 people."""
-    return [key for pair in _first_pairs(lambda key: key).values() for key in pair]
+def view_1(measured: Collection[str], people: int = PEOPLE) -> tuple[str, ...]:
+    """List the images of LFW's View 1 that `choose` takes where it has all of them."""
+    tested = {_tail(key) for key in measured}
+    return _spread(_view_1(tested), people, tested)
 
 
-def _view_1(source: ImageSource) -> list[tuple[str, str]]:
-    """Find the first genuine pair of View 1 of each person, as far as its images are there."""
-    named = {_tail(key): key for key in source.keys}
-    return list(_first_pairs(lambda key: named.get(canonical(key))).values())
+def _view_1(
+    tested: Collection[str], named: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """Find a genuine pair of View 1 of each person, of them the first with the fewest tested.
 
-
-def _first_pairs(name: Callable[[str], str | None]) -> dict[str, tuple[str, str]]:
-    """Find each person's first genuine pair in View 1 of which both images have a name."""
+    named : spelling of the images that there are; None for all of LFW's.
+    """
     listed, found = lfw.development_pairs(), dict[str, tuple[str, str]]()
     for left, right, genuine in zip(listed.left, listed.right, listed.genuine, strict=True):
-        a, b = name(left), name(right)
-        if genuine and a is not None and b is not None:
-            found.setdefault(lfw.subject(left), (a, b))
-    return found
+        a, b = (k if named is None else named.get(canonical(k)) for k in (left, right))
+        if not genuine or a is None or b is None:
+            continue
+        earlier = found.get(who := lfw.subject(left))
+        if earlier is None or _tested((a, b), tested) < _tested(earlier, tested):
+            found[who] = a, b
+    return list(found.values())
 
 
 def _tail(key: str) -> str:

@@ -100,10 +100,16 @@ def try_specs(
     raise reason or DataError("there is no size to try")
 
 
-def best(trials: Sequence[SpecTrial], model: str, on: str) -> FoundSpec:
-    """Choose the spec that separates best; ModelError where none separates people.
+def preferred(trials: Sequence[SpecTrial]) -> SpecTrial:
+    """Choose the spec that separates best, or one that cannot be told from it and has a name."""
+    equal = [t for t in trials if t.verdict in ("best", "as good")]
+    return next((t for t in equal if t.spec in presets.PRESETS.values()), trials[0])
 
-    model : its name.  on : what the images were.  One that cannot be told from it is named too.
+
+def best(trials: Sequence[SpecTrial], model: str, on: str) -> FoundSpec:
+    """Choose a spec as `preferred` does; ModelError where none separates people.
+
+    model : its name.  on : what the images were.  What cannot be told from the best is named too.
     """
     first, *rest = trials
     if not separates(trials):
@@ -112,15 +118,26 @@ def best(trials: Sequence[SpecTrial], model: str, on: str) -> FoundSpec:
             f"does it tell people apart (best d' {first.d_prime or 0:.2f}; {on})",
             "a trained face model and aligned images? --preset NAME declares it without a trial",
         )
-    told = f"found by trial: {presets.name(first.spec)}, d' {first.d_prime:.2f}"
-    equal = [t for t in rest if t.verdict == "as good"]
+    chosen = preferred(trials)
+    told = f"found by trial: {presets.name(chosen.spec)}, d' {chosen.d_prime:.2f}"
+    equal = [t for t in trials if t.verdict in ("best", "as good") and t is not chosen]
     tried = [t for t in rest if t.d_prime is not None]
     if equal:
-        names = ", ".join(
-            f"{presets.name(t.spec)} ({t.behind:.2f} ± {t.error:.2f} behind)" for t in equal
-        )
+        names = ", ".join(_beside(chosen, t) for t in equal)
         told += f", which cannot be told from {names}"
     elif tried:
         told += f", {tried[0].behind:.2f} ± {tried[0].error:.2f} ahead of "
         told += presets.name(tried[0].spec)
-    return FoundSpec(first.spec, f"{told}; {on}")
+    return FoundSpec(chosen.spec, f"{told}; {on}")
+
+
+def _beside(chosen: SpecTrial, other: SpecTrial) -> str:
+    """Name a spec and how far it is from the chosen one, where one of the two is the best."""
+    name = presets.name(other.spec)
+    if chosen.verdict == "best":
+        return f"{name} ({other.behind:.2f} ± {other.error:.2f} behind)"
+    return (
+        f"{name} ({chosen.behind:.2f} ± {chosen.error:.2f} ahead)"
+        if other.verdict == "best"
+        else name
+    )
