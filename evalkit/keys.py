@@ -51,6 +51,7 @@ def rows_of(
     what: str = "features",
     *,
     equal: Callable[[int, int], bool] | None = None,
+    same_folders: bool = False,
 ) -> NDArray[np.int64]:
     """Row in `have` of each wanted key: (len(wanted),) int64.
 
@@ -59,6 +60,8 @@ def rows_of(
     "A/A_0001.jpg".  DataError lists what is missing, the two rows that claim one key, or the two
     keys that would share a row.
     equal : whether two rows hold the same, so that a name may stand twice and its first row serves.
+    same_folders : refuse a key and a row whose folders differ, as those of two sets whose images
+    are numbered; a name without a folder matches any.
     """
     asked, wanted = wanted, [canonical(k) for k in wanted]
     have = [canonical(k) for k in have]
@@ -76,6 +79,8 @@ def rows_of(
         if all(t in row for t in tails):
             _refuse_two_rows(tails, twice, have, what, equal)
             _refuse_one_row(asked, tails, what)
+            if same_folders and depth == 1:
+                _refuse_other_folders(wanted, [have[row[t]] for t in tails], what)
             return np.fromiter((row[t] for t in tails), np.int64, len(tails))
         if depth == deepest:
             missing = [k for k, t in zip(wanted, tails, strict=True) if t not in row]
@@ -125,6 +130,19 @@ def other_folders(wanted: Sequence[str], have: Sequence[str], rows: NDArray[np.i
         f"by name without folders, which differ for {len(found)} of {len(rows)} images: "
         f"{found[0][0]} is taken for {found[0][1]}"
     )
+
+
+def _refuse_other_folders(wanted: Sequence[str], found: Sequence[str], what: str) -> None:
+    pairs = zip(wanted, found, strict=True)
+    folders = ((w, h, last_parts(w, 2), last_parts(h, 2)) for w, h in pairs)
+    other = [(w, h) for w, h, a, b in folders if "/" in a and "/" in b and a != b]
+    if other:
+        raise DataError(
+            f"{what} match {len(other)} of {len(wanted)} images by name alone, in other folders: "
+            f"{other[0][0]} is not {other[0][1]}",
+            f"are they of another set? name the images as the {what} are, or leave their folders "
+            "out",
+        )
 
 
 def _differ(a: Sequence[str], b: Sequence[str]) -> bool:

@@ -50,7 +50,9 @@ class ListedImages:
         found = self.detections
         if found is None or found.names == self.media.names:
             return None if found is None else found.score
-        return found.score[rows_of(self.media.names, found.names, "detection scores")]
+        names = self.media.names
+        rows = rows_of(names, found.names, "detection scores", same_folders=True)
+        return found.score[rows]
 
     def in_order(self, made: Vectors) -> Vectors:
         """Give every line the vectors of its image; `made` has those of `manifest`."""

@@ -6,10 +6,13 @@ import pytest
 from evalkit.datasets import ijb, lfw, megaface, pair_list_layouts
 from evalkit.datasets.lfw import parse_pairs
 from evalkit.datasets.trillion import read_subjects
+from evalkit.embedding.from_images import source_of
 from evalkit.errors import DataError
 from evalkit.identity import digest
 from evalkit.images import find, landmarks
+from evalkit.images.landmarks import Landmarks
 from evalkit.keys import canonical, other_folders, read_keys, rows_of, subjects_of
+from evalkit.templates import ListedImages
 from evalkit.vectors import readers
 
 
@@ -83,6 +86,40 @@ def test_a_name_may_stand_twice_before_equal_rows() -> None:
 def test_names_of_another_folder_are_told(wanted: str, have: str, differ: bool) -> None:
     told = other_folders([wanted], [have], rows_of([wanted], [have]))
     assert bool(told) == differ and (have in told) == differ
+
+
+@pytest.mark.parametrize(
+    ("wanted", "have", "refused"),
+    [
+        ("lfw/0.jpg", "agedb/0.jpg", True),
+        ("A/1.jpg", "data/B/1.png", True),
+        ("lfw/A/1.jpg", "lfw-112/A/1.jpg", False),  # by the folder A and the name
+        ("A/1.jpg", "1.jpg", False),
+        ("1.jpg", "A/1.jpg", False),
+    ],
+)
+def test_a_name_alone_does_not_match_another_folder(wanted: str, have: str, refused: bool) -> None:
+    def matched() -> None:
+        assert rows_of([wanted], [have], "images", same_folders=True).tolist() == [0]
+
+    if not refused:
+        matched()
+        return
+    with pytest.raises(DataError, match=r"images match 1 of 1 images by name alone"):
+        matched()
+
+
+def test_images_landmarks_and_scores_of_another_set_are_refused() -> None:
+    pixels = np.zeros((1, 2, 2, 3), np.uint8)
+    with pytest.raises(DataError, match=r"images match .*: lfw/0 is not agedb/0"):
+        source_of(pixels, ["agedb/0.jpg"]).select(["lfw/0.jpg"])
+    points = Landmarks(("agedb/0.jpg",), np.zeros((1, 5, 2), np.float32))
+    with pytest.raises(DataError, match="landmarks match"):
+        points.of(["lfw/0.jpg"])
+    media = ijb.Media(("a/1.jpg",), np.array([1]), np.array([1]))
+    found = ijb.Detections(("b/1.jpg",), points.points, np.ones(1, np.float32))
+    with pytest.raises(DataError, match="detection scores match"):
+        ListedImages(file="x", media=media, detections=found).scores()
 
 
 def test_keys_as_numpy_saves_them(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def _taker(vectors: Vectors, how: Recipe) -> Take:
     features, digests = vectors.features, vectors.images
 
     def take(wanted: Sequence[str], what: str) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
-        rows = rows_of(wanted, have, what)
+        rows = rows_of(wanted, have, what, same_folders=True)
         run = np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
         x = features[rows[0] : rows[0] + len(rows)] if run else features[rows]
         return _fused(x, how), None if digests is None else digests[rows]

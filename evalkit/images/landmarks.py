@@ -45,7 +45,7 @@ class Landmarks:
 
     def of(self, keys: Sequence[str]) -> NDArray[np.float32]:
         """Points of these images, in this order; DataError names those without."""
-        return self.points[rows_of(keys, self.keys, "landmarks")]
+        return self.points[rows_of(keys, self.keys, "landmarks", same_folders=True)]
 
 
 def read(path: str | os.PathLike[str], order: str = "xy") -> Landmarks:

@@ -117,7 +117,7 @@ class ImageSource:
 
     def select(self, keys: Sequence[str]) -> ImageSource:
         """Put these images in this order, under these names, with or without prefix and suffix."""
-        rows = rows_of(keys, self.keys, "images").tolist()
+        rows = rows_of(keys, self.keys, "images", same_folders=True).tolist()
         fetch, stamp = self.fetch, self.stamp
         return replace(
             self,
