@@ -37,7 +37,12 @@ from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.operating_point import Rates, Thresholds, given_thresholds
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.subject_means import with_subject_means
-from evalkit.protocols.uncertainty.from_sets import numbered_people, set_outcomes, tail_length
+from evalkit.protocols.uncertainty.from_sets import (
+    LONGEST_TAIL,
+    numbered_people,
+    set_outcomes,
+    tail_length,
+)
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, to_arrays
 from evalkit.types import Bools, Estimate, Floats, Ints, Progress, Report
@@ -62,6 +67,7 @@ def evaluate(
     fars: Rates | None = None,
     threshold: Thresholds = None,
     groups: Sequence[Grouping] = (),
+    longest: int = LONGEST_TAIL,
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -99,7 +105,7 @@ def evaluate(
         raise ProtocolError("no subject has two images, so there is no genuine pair")
     chosen = _enrolled(subject, stranger, enrolled, keys)
     found = _search(x, subject, stranger, chosen, template, engine)
-    pairs, outcomes = _verified(x[known], who, fars, engine)
+    pairs, outcomes = _verified(x[known], who, fars, longest, engine)
     given = given_thresholds(threshold)
     measured = with_subject_means(pairs, outcomes) | found.metrics(given)
     outcomes = found.kept(outcomes, subject, known)
@@ -276,6 +282,7 @@ def _verified(
     x: NDArray[np.float32],
     subject: Ints,
     fars: Rates | None,
+    longest: int,
     engine: allpairs.Engine | None,
 ) -> tuple[dict[str, Estimate], SetOutcomes]:
     """Compare every two rows: TPR@FAR, AUC and EER, and the outcomes."""
@@ -284,7 +291,7 @@ def _verified(
     supported = [far for far in FARS if false_accepts_allowed(far, impostors)]
     rates = supported if fars is None else rate_texts(fars)
     needed = [*rates, _EVERY]
-    tail = tail_length(needed, impostors)
+    tail = tail_length(needed, impostors, longest)
     seen = allpairs.verify(x, subject, fars=rates, count=tail, engine=engine)
     found = {
         f"tpr@far={p.far}": tpr_estimate(
@@ -292,7 +299,7 @@ def _verified(
         )
         for p in seen.points
     }
-    outcomes = set_outcomes(x, subject, fars=needed, top=seen.top, engine=engine)
+    outcomes = set_outcomes(x, subject, fars=needed, top=seen.top, longest=longest, engine=engine)
     score, note = outcomes.impostor_score, ""
     if outcomes.sampled_score is not None:
         score = outcomes.sampled_score

@@ -41,7 +41,7 @@ def save(
         nodes,
         "small",
         [helper.make_tensor_value_info("x", kind, shape)],
-        [helper.make_tensor_value_info(name, kind, [batch, DIM]) for name in names],
+        [helper.make_tensor_value_info(name, kind, [batch, by.shape[1]]) for name in names],
         [numpy_helper.from_array(by.astype(dtype), "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -127,6 +127,22 @@ def test_a_failed_row_is_rejected_and_counted() -> None:
     assert report["rank-1"].value == pytest.approx(hits / (ranks["rank-1"].n + 1))
 
 
+def test_beyond_the_limit_auc_and_eer_are_of_random_impostors() -> None:
+    x, subject = faces(1)
+    whole = people.evaluate(x, subject)
+    impostors = PEOPLE * (PEOPLE - 1) // 2 * IMAGES**2
+    some = people.evaluate(x, subject, longest=impostors // 2)
+    told = f"of 500,000 of {impostors:,} impostor pairs, at random"
+    for name in ("auc", "eer"):
+        assert told in some[name].note and told not in whole[name].note
+        assert some.flat()[name] == pytest.approx(whole.flat()[name], abs=2e-3)
+    assert some.flat()["auc"] != whole.flat()["auc"]
+    exact = [name for name in whole.metrics if name not in ("auc", "eer")]
+    assert {n: some.flat()[n] for n in exact} == {n: whole.flat()[n] for n in exact}
+    kept = parts_of(some.outcomes or {})[""]
+    assert len(kept.sampled_score) == 500_000 and len(kept.impostor_score) < impostors
+
+
 def test_only_supported_fars_are_reported() -> None:
     x, subject = faces(5)
     names = [n for n in people.evaluate(x, subject).metrics if n.startswith("tpr")]

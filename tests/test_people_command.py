@@ -93,6 +93,30 @@ def test_embeddings_give_what_the_model_gives(
     assert json.loads(capsys.readouterr().out)["metrics"] == by_model
 
 
+def test_a_bare_model_is_tried_on_the_known_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import small_models
+
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(2)
+    for person in range(23):
+        face = rng.integers(40, 215, (8, 8, 3))
+        root = tmp_path / ("FACES" if person < 21 else "STRANGERS") / f"p{person}"
+        root.mkdir(parents=True)
+        for k in range(2):
+            noise = rng.integers(-9, 10, face.shape)
+            Image.fromarray((face + noise).astype(np.uint8)).save(root / f"{k}.png")
+    weights = rng.standard_normal((3 * 8 * 8, 64)).astype(np.float32)
+    small_models.save(tmp_path / "m.onnx", by=weights)
+    bare = [str(tmp_path / "FACES"), "--model", str(tmp_path / "m.onnx")]
+    assert run(["people", *bare, "--unknown", str(tmp_path / "STRANGERS"), "--json", "-"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("found by trial") == 1 and "of 21 people" in shown.err
+    report = json.loads(shown.out)
+    assert report["metrics"]["tpir@fpir=1e-1"]["n"] and report["provenance"]["unknown"] == 4
+
+
 def test_a_gallery_of_its_own_is_enrolled(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
