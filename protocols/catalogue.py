@@ -193,6 +193,17 @@ OWN = (
         compares="subjects",
     ),
     Protocol(
+        name="search",
+        version=1,
+        title="A gallery and probes of your own: TinyFace, SCface, LFW's 1:N.",
+        summary="rank-k of a gallery, with distractors or without, and TPIR@FPIR",
+        needs="lists of a gallery and of probes, and embeddings of them, or the images and a model",
+        where="qmul-tinyface.github.io; www.scface.org; FG-NET; LFW's lists ship with evalkit",
+        source="ISO/IEC 19795-1; Best-Rowden et al., TIFS 2014; Cheng, Zhu, Gong, ACCV 2018",
+        page="search.md",
+        function="evalkit.protocols.search:evaluate",
+    ),
+    Protocol(
         name="geometry",
         version=1,
         title="How the classes of embeddings lie in space.",

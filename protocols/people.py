@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,6 +36,7 @@ from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.operating_point import Rates, Thresholds, given_thresholds
 from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.search import Enrolment, ranks, templates
 from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.from_sets import (
     LONGEST_TAIL,
@@ -53,7 +54,6 @@ FARS = ("1e-1", "1e-2", "1e-3", "1e-4", "1e-5", "1e-6", "1e-7")
 FPIRS = ("1e-1", "1e-2")
 RANKS = (1, 5)
 DEPTH = 10  # of the CMC
-Enrolment = Literal["max", "mean"]
 _EVERY = "0.5"  # a FAR that needs all impostor pairs, for AUC and EER
 
 
@@ -229,53 +229,14 @@ def _search(
     """Search the templates with every other image."""
     if template not in ("max", "mean"):
         raise ProtocolError(f"no template {template!r}", "expected max or mean")
-    gallery, of = x[enrolled], subject[enrolled]
-    if template == "mean":
-        of, place = np.unique(of, return_inverse=True)
-        total = np.zeros((len(of), x.shape[1]))
-        fine = ~failed(gallery)
-        np.add.at(total, place[fine], gallery[fine])
-        total[np.bincount(place[fine], minlength=len(of)) == 0] = np.nan
-        gallery = normalise(total)
+    gallery, of = templates(x[enrolled], subject[enrolled], template)
     probe = np.setdiff1d(np.flatnonzero(~stranger), enrolled)
     others = np.flatnonzero(stranger)
     best = np.empty(0)
     if len(others):
         best = allpairs.search(x[others], gallery, engine=engine).score[:, 0]
-    rank, mate = _ranks(x[probe], subject[probe], gallery, of, engine)
+    rank, mate = ranks(x[probe], subject[probe], gallery, of, DEPTH, engine)
     return _Searches(row=probe, rank=rank, mate=mate, stranger=others, best=best)
-
-
-def _ranks(
-    x: NDArray[np.float32],
-    who: Ints,
-    gallery: NDArray[np.float32],
-    of: Ints,
-    engine: allpairs.Engine | None,
-) -> tuple[NDArray[np.int64], Floats]:
-    """Rank of each probe's subject, exact up to DEPTH, and its best score.
-
-    1 + the other subjects of whom an image scores strictly above it; of the DEPTH best subjects at
-    least one image each is among as many images as DEPTH subjects have at most.
-    """
-    if not len(x):
-        return np.empty(0, np.int64), np.empty(0)
-    most = int(np.unique(of, return_counts=True)[1].max())
-    found = allpairs.search(
-        x,
-        gallery,
-        k=min(DEPTH * most, len(gallery)),
-        probe_subject=who,
-        gallery_subject=of,
-        engine=engine,
-    )
-    if found.mate_score is None:
-        raise ProtocolError("a search without subjects has no ranks")
-    rank = np.zeros(len(x), np.int64)
-    for q in np.flatnonzero(np.isfinite(found.mate_score)):
-        above = found.row[q, found.score[q] > found.mate_score[q]]
-        rank[q] = 1 + len(np.unique(of[above]))
-    return rank, found.mate_score
 
 
 def _verified(

@@ -22,6 +22,7 @@ from evalkit.protocols import (
     megaface,
     people,
     score,
+    search,
     trillion,
     verification,
     ytf,
@@ -73,6 +74,7 @@ OF_VECTORS: dict[str, Callable[..., Report]] = {
     ),
     "geometry": lambda x, **more: geometry.evaluate(x, WHO, **more),
     "ytf": lambda x, **more: ytf.evaluate(x, np.arange(N), PAIRS, WHO, **more),
+    "search": lambda x, **more: search.evaluate(x, PARTED, FIRST, ODD, fpirs=0.1, **more),
     "people": lambda x, **more: people.evaluate(x, WHO, unknown=WHO > 15, fars=FARS, **more),
 }
 CALLS = {name: partial(call, X[:, 0]) for name, call in OF_VECTORS.items()}

@@ -18,6 +18,7 @@ from evalkit.protocols import (
     megaface,
     metrics,
     score,
+    search,
     trillion,
     verification,
     ytf,
@@ -54,6 +55,7 @@ ENTRIES: dict[str, Entry] = {
     "ytf": (partial(ytf.evaluate, X, np.arange(N), PAIRS), "fars"),
     "score": (partial(score.evaluate, SCORE, PAIRS.genuine), "fars"),
     "all-vs-all": (partial(all_vs_all.evaluate, X, WHO), "fars"),
+    "search": (partial(search.evaluate, X, PARTED, FIRST, ODD), "fpirs"),
     "trillion": (partial(trillion.evaluate, X, PARTED), "fars"),
     "trillion, fpir": (partial(trillion.evaluate, X, PARTED, fars="0.1"), "fpir"),
     "trillion, one set": (partial(trillion.evaluate_one_set, X, WHO), "fars"),
@@ -160,7 +162,7 @@ def test_a_list_is_no_single_rate() -> None:
 
 
 ROOMS = [
-    *(all_vs_all, allpairs, blufr, ijb, lfw, megaface, score, trillion, verification, ytf),
+    *(all_vs_all, allpairs, blufr, ijb, lfw, megaface, score, search, trillion, verification, ytf),
     *(metrics, compat, pair_scores, roc),
 ]
 COUNTED = {metrics.false_accepts_allowed, metrics.tpr_estimate, verification.measures}  # below

@@ -29,10 +29,11 @@ from evalkit.escaping import laid_out, printable
 from evalkit.files import whole_file
 from evalkit.images.kinds import counted
 from evalkit.keys import subjects_of
-from evalkit.protocols import people, recipes
+from evalkit.protocols import recipes
 from evalkit.protocols.doubtful_labels import DoubtfulLabels, doubtful_labels
 from evalkit.protocols.metrics import threshold_text
 from evalkit.protocols.metrics.vocabulary import resampling_of
+from evalkit.protocols.search import Enrolment
 from evalkit.protocols.uncertainty.deployed_threshold import safe_threshold
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes, parts_of
 from evalkit.types import Bools, Ints, Report
@@ -96,7 +97,7 @@ def command(
     subjects: Path | None,
     unknown: Path | None,
     gallery: Path | None,
-    template: people.Enrolment,
+    template: Enrolment,
     fars: tuple[str, ...],
     given: GivenThresholds,
     groups: Path | None,

@@ -1,0 +1,111 @@
+"""`evalkit search`: probes searched for in a gallery, closed set and open set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from evalkit import run
+from evalkit.cli.options import Command, rates_option
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable
+from evalkit.cli.threshold_options import GivenThresholds, threshold_options
+from evalkit.cli.vector_options import VectorSource, vector_options
+from evalkit.datasets import lfw_images, search_lists
+from evalkit.identity import digest
+from evalkit.protocols import recipes, search
+
+
+@click.command(
+    "search",
+    cls=Command,
+    examples=[
+        "evalkit search --gallery gallery.txt --probe probe.txt --features F.npy --keys K.txt",
+        "evalkit search --lists lfw-open --features F.npy --keys K.txt",
+    ],
+)
+@click.option(
+    "--gallery", type=Readable(), metavar="LIST", help="Images to enrol: a key and who it shows."
+)
+@click.option(
+    "--probe", type=Readable(), metavar="LIST", help="Images to search with; - is nobody known."
+)
+@click.option(
+    "--distractors", type=Readable(), metavar="LIST", help="Images to enrol of nobody looked for."
+)
+@click.option(
+    "--lists",
+    type=click.Choice([*search_lists.LFW]),
+    help="LFW's gallery and probes by Best-Rowden's rules, instead of lists.",
+)
+@click.option(
+    "--template",
+    type=click.Choice(["image", "max", "mean"]),
+    default="max",
+    show_default=True,
+    help="Of several images of a person: each alone, the best score, or the mean vector.",
+)
+@click.option(
+    "--rank",
+    "depths",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=search.DEPTHS,
+    show_default=True,
+    metavar="K",
+    help="A k of rank-k; may be repeated.",
+)
+@rates_option("--fpir", "An FPIR to give the TPIR at; may be repeated.", search.FPIRS)
+@vector_options()
+@threshold_options
+@output_options
+def command(
+    gallery: Path | None,
+    probe: Path | None,
+    distractors: Path | None,
+    lists: str | None,
+    template: search.Enrolment,
+    depths: tuple[int, ...],
+    fpirs: tuple[str, ...],
+    source: VectorSource,
+    given: GivenThresholds,
+    output: Output,
+) -> int:
+    """Search a gallery: rank-k of people enrolled, TPIR@FPIR where some probes are of others.
+
+    A line of a LIST is an image's key and, behind a tab, a comma or a blank, who it shows; without
+    that the key's folder. Probes of people who are not in --gallery are the false alarms.
+    """
+    if lists is not None and (gallery or probe or distractors):
+        raise click.UsageError("--lists names both: leave --gallery, --probe, ... out")
+    if lists is not None:
+        held = search_lists.LFW[lists](lfw_images.landmarks().keys)
+    elif gallery is not None and probe is not None:
+        held = search_lists.read(gallery, probe, distractors)
+    else:
+        raise click.UsageError("give --gallery LIST and --probe LIST, or --lists NAME")
+    manifest, enrolled, probes = held.resolve()
+    made = source.vectors(manifest)
+    report = run.evaluate(
+        "search",
+        replace(made, features=recipes.without_folds(source.how, made.features)),
+        manifest.subject,
+        enrolled,
+        probes,
+        template=template,
+        depths=depths,
+        fpirs=fpirs,
+        threshold=given.of(source.how.provenance()),
+        set_name=output.set_name(Path(lists or str(probe))),
+        file=probe,
+        provenance={
+            "lists": lists or ", ".join(p.name for p in (gallery, probe, distractors) if p),
+            "manifest": digest(manifest.keys, manifest.subject, enrolled, probes),
+            **source.how.scored_by(),
+            **given.provenance(),
+        },
+    )
+    title = f"Search: {len(probes):,} probes in {len(enrolled):,} images, {source.name}"
+    return output.deliver(report, title)

@@ -1,0 +1,130 @@
+"""Lists of a search: whom a gallery enrols, the probes, and distractors; LFW's by Best-Rowden."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import DataError
+from evalkit.files import as_path, lines_of, read_text
+from evalkit.keys import canonical
+from evalkit.tables import wrong_line
+from evalkit.types import Manifest
+
+NOBODY = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchLists:
+    """Images by key with the name of whom each shows, NOBODY for people who are not enrolled."""
+
+    gallery: Mapping[str, str]
+    probe: Mapping[str, str]
+
+    def resolve(self) -> tuple[Manifest, NDArray[np.int64], NDArray[np.int64]]:
+        """Each image once, gallery first; and the rows of the gallery and of the probes.
+
+        DataError for an image that is in both.
+        """
+        both = {*map(canonical, self.gallery)} & {*map(canonical, self.probe)}
+        if both:
+            raise DataError(f"{min(both)} is in the gallery and among the probes")
+        names = [*self.gallery.values(), *self.probe.values()]
+        number = {name: n for n, name in enumerate(sorted({*names} - {NOBODY}))}
+        subject = np.array([number.get(name, -1) for name in names], np.int32)
+        rows = np.arange(len(names))
+        manifest = Manifest((*self.gallery, *self.probe), subject)
+        return manifest, rows[: len(self.gallery)], rows[len(self.gallery) :]
+
+
+def read(
+    gallery: str | os.PathLike[str],
+    probe: str | os.PathLike[str],
+    distractors: str | os.PathLike[str] | None = None,
+) -> SearchLists:
+    """Read lists with an image a line, and behind it who it shows; else the folder of its key."""
+    enrolled = _read(gallery)
+    if distractors is not None:
+        more = dict.fromkeys(_read(distractors), NOBODY)
+        if both := enrolled.keys() & more.keys():
+            raise DataError(f"{min(both)} is in the gallery and among the distractors")
+        enrolled |= more
+    return SearchLists(enrolled, _read(probe))
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read `image` or `image subject` a line, parted by a tab, a comma or blanks."""
+    path = as_path(path)
+    found: dict[str, str] = {}
+    width = 0
+    for number, line in enumerate(lines_of(read_text(path)), 1):
+        if not line:
+            continue
+        apart = next((mark for mark in "\t," if mark in line), None)
+        fields = [field.strip() for field in line.split(apart)]
+        width = width or len(fields)
+        if len(fields) != width or width > 2 or not all(fields):
+            raise wrong_line(str(path), number, "'image' or 'image subject', as above", line)
+        image = fields[0]
+        who = fields[1] if width == 2 else canonical(image).rpartition("/")[0]
+        if found.setdefault(image, who or NOBODY) != (who or NOBODY):
+            raise DataError(f"line {number} of {path.name} names {image} again, as {who}")
+    if not found:
+        raise DataError(f"{path.name} lists no image")
+    return found
+
+
+def _of_lfw(keys: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Give the images of the people to look for, and those of people with one image."""
+    text = files("evalkit.datasets.data").joinpath("lfw_people_in_ytf.txt").read_text("utf-8")
+    of: dict[str, list[str]] = {}
+    for key in sorted(keys):
+        of.setdefault(key.rpartition("/")[0], []).append(key)
+    wanted = {name: of[name] for name in text.split()}
+    return wanted, [held[0] for held in of.values() if len(held) == 1]
+
+
+def lfw_closed(keys: Sequence[str], others: int | None = None) -> SearchLists:
+    """Enrol the first image of each of 596 people, and people with one image; 3,143 probes.
+
+    others : so many of the latter, drawn by seed 0; None takes all 4,069.
+    """
+    wanted, single = _of_lfw(keys)
+    if others is not None:
+        rows = np.random.default_rng(0).permutation(len(single))[:others]
+        single = [single[row] for row in np.sort(rows).tolist()]
+    first = {held[0]: name for name, held in wanted.items()}
+    probe = {key: name for name, held in wanted.items() for key in held[1:]}
+    return SearchLists(first | dict.fromkeys(single, NOBODY), probe)
+
+
+def lfw_open(keys: Sequence[str], *, one_image: bool = True) -> SearchLists:
+    """Enrol 596 people, with a probe of each, and 9,494 probes of everybody else.
+
+    one_image : the first image of each is enrolled and the second the probe; else the first is the
+    probe and all others, 3,143, are enrolled.
+    """
+    wanted, _ = _of_lfw(keys)
+    first = {held[0]: name for name, held in wanted.items()}
+    if one_image:
+        gallery, mated = first, {held[1]: name for name, held in wanted.items()}
+    else:
+        gallery = {key: name for name, held in wanted.items() for key in held[1:]}
+        mated = first
+    used = {key for held in wanted.values() for key in held}
+    return SearchLists(gallery, mated | {k: NOBODY for k in sorted(keys) if k not in used})
+
+
+# Of LFW by the rules of Best-Rowden et al. (2014); docs/protocols/search.md says how they are read.
+LFW: dict[str, Callable[[Sequence[str]], SearchLists]] = {
+    "lfw-closed": lfw_closed,
+    "lfw-closed-4249": partial(lfw_closed, others=4249 - 596),
+    "lfw-open": lfw_open,
+    "lfw-open-3143": partial(lfw_open, one_image=False),
+}

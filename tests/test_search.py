@@ -1,0 +1,150 @@
+"""Searches of a gallery against plain loops, their lists, and LFW's by Best-Rowden's rules."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evalkit.cli import run
+from evalkit.datasets import lfw_images, search_lists
+from evalkit.errors import DataError, ProtocolError
+from evalkit.protocols import search
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
+
+pytestmark = pytest.mark.once
+
+RNG = np.random.default_rng(5)
+WHO = np.repeat(np.arange(16), 4)
+X = (RNG.normal(size=(16, 6))[WHO] + 0.9 * RNG.normal(size=(64, 6))).astype(np.float32)
+# Two images of 12 people and 8 distractors are enrolled; probes are of all 16.
+SUBJECT = np.append(WHO, np.full(8, -1))
+FEATURES = np.append(X, RNG.normal(size=(8, 6)).astype(np.float32), axis=0)
+GALLERY = np.append(np.flatnonzero((np.arange(64) % 4 < 2) & (WHO < 12)), np.arange(64, 72))
+PROBE = np.setdiff1d(np.arange(64), GALLERY)
+
+
+def in_loops(features: np.ndarray, template: str, fpir: float) -> dict[str, float]:
+    """Search probe by probe."""
+    u = normalise(features)
+    entries: list[tuple[int, np.ndarray]] = []  # whom, and vectors
+    for g in GALLERY.tolist():
+        who = int(SUBJECT[g]) if SUBJECT[g] >= 0 else 1000 + g
+        known = [held for name, held in entries if name == who]
+        if known and template != "image":
+            known[0].append(u[g])  # type: ignore[attr-defined]
+        else:
+            entries.append((who, [u[g]]))  # type: ignore[arg-type]
+    hits: list[tuple[int, float]] = []
+    alarms: list[float] = []
+    for p in PROBE.tolist():
+        scores = []
+        for who, held in entries:
+            rows = np.array(held)
+            if template == "mean":
+                fine = rows[np.isfinite(rows).all(axis=1)]
+                rows = normalise(fine.astype(np.float64).sum(axis=0)[None])
+            each = exact_scores(u[[p]], np.zeros(len(rows), int), rows, np.arange(len(rows)))
+            scores.append((float(each.max()), who))
+        mates = [s for s, who in scores if who == SUBJECT[p]]
+        if mates:
+            best = max(mates)
+            above = sum(s > best for s, who in scores if who != SUBJECT[p])
+            hits.append((1 + above if np.isfinite(best) else 0, best))
+        else:
+            alarms.append(max(s for s, _ in scores))
+    alarms.sort(reverse=True)
+    bar = alarms[int(fpir * len(alarms))]
+    made = {f"rank-{k}": float(np.mean([0 < r <= k for r, _ in hits])) for k in (1, 3)}
+    return made | {"tpir@fpir=0.2": float(np.mean([r == 1 and s > bar for r, s in hits]))}
+
+
+@pytest.mark.parametrize("template", ["image", "max", "mean"])
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_search_is_what_loops_give(template: str, broken: bool) -> None:
+    features = FEATURES.copy()
+    if broken:  # a gallery image, a mated probe, one without a mate
+        features[[GALLERY[0], PROBE[1], PROBE[-1]]] = np.nan
+    how: Any = {"template": template, "depths": (1, 3), "fpirs": 0.2}
+    report = search.evaluate(features, SUBJECT, GALLERY, PROBE, **how)
+    assert report.flat() == pytest.approx(in_loops(features, template, 0.2), abs=1e-15)
+    assert 0 < report["tpir@fpir=0.2"].value < 1
+    assert all(m.low is not None and m.people == 12 for m in report.metrics.values())
+    assert report.provenance["probes"] == {"mated": 24, "others": 16}
+    assert report.failures.images == 3 * broken
+
+
+def test_a_closed_set_has_ranks_alone() -> None:
+    mated = PROBE[WHO[PROBE] < 12]
+    report = search.evaluate(FEATURES, SUBJECT, GALLERY, mated)
+    assert set(report.metrics) == {"rank-1", "rank-5", "rank-10"}
+
+
+def test_what_cannot_be_searched_is_refused() -> None:
+    for gallery, probe, told in (
+        ([0, 1], [1, 2], "row 1 is in the gallery and among the probes"),
+        ([0, 1], [60], "no probe shows anybody in the gallery"),
+        ([0, 99], [2], "'gallery' is empty or names a row outside 0 to 71"),
+        ([], [2], "'gallery' is empty"),
+    ):
+        with pytest.raises(ProtocolError, match=told):
+            search.evaluate(FEATURES, SUBJECT, np.array(gallery, int), np.array(probe, int))
+
+
+def test_lists_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = [f"{n:02d}.jpg" for n in range(72)]
+    np.savez(tmp_path / "x.npz", features=FEATURES, keys=np.array(keys))
+    lines = {
+        "gallery": [f"{keys[g]} P{SUBJECT[g]}" for g in GALLERY if g < 64],
+        "probe": [f"{keys[p]}\tP{SUBJECT[p]}" for p in PROBE],
+        "distractors": keys[64:],
+    }
+    words = ["search", "--features", str(tmp_path / "x.npz"), "--rank", "1", "--fpir", "0.2"]
+    for name, held in lines.items():
+        (tmp_path / name).write_text("\n".join(held))
+        words += [f"--{name}", str(tmp_path / name)]
+    assert run([*words, "--rank", "3", "--quiet", "--json", "-"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    found = {name: m["value"] for name, m in made["metrics"].items()}
+    assert found == pytest.approx(in_loops(FEATURES, "max", 0.2), abs=1e-15)
+    assert made["provenance"]["lists"] == "gallery, probe, distractors"
+    (tmp_path / "probe").write_text("00.jpg P0")
+    assert run(words) == 3
+    assert "00 is in the gallery and among the probes" in capsys.readouterr().err
+    (tmp_path / "probe").write_text("a.jpg P0\nb.jpg\n")
+    with pytest.raises(DataError, match="line 2: expected 'image' or 'image subject', as above"):
+        search_lists.read(tmp_path / "gallery", tmp_path / "probe")
+
+
+@pytest.mark.parametrize(
+    ("name", "gallery", "mated", "others"),
+    [
+        ("lfw-closed", 4665, 3143, 0),
+        ("lfw-closed-4249", 4249, 3143, 0),
+        ("lfw-open", 596, 596, 9494),
+        ("lfw-open-3143", 3143, 596, 9494),
+    ],
+)
+def test_lfws_lists_have_the_counts_of_the_papers(
+    name: str, gallery: int, mated: int, others: int
+) -> None:
+    lists = search_lists.LFW[name](lfw_images.landmarks().keys)
+    assert len(lists.gallery) == gallery
+    unknown = sum(who == search_lists.NOBODY for who in lists.probe.values())
+    assert (len(lists.probe) - unknown, unknown) == (mated, others)
+    manifest, enrolled, probes = lists.resolve()
+    assert len({*manifest.keys}) == len(enrolled) + len(probes)
+    people = {*manifest.subject[probes].tolist()} - {-1}
+    assert len(people) == 596 and people <= {*manifest.subject[enrolled].tolist()}
+
+
+def test_lfw_searched_by_a_real_model(
+    shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = shared_data / "features"
+    words = ["search", "--lists", "lfw-closed", "--features"]
+    words += [str(held / "lfw_mobilefacenet_flipsum_l2.npy"), "--keys", str(held / "lfw_paths.txt")]
+    assert run([*words, "--quiet", "--json", "-"]) == 0
+    rank = json.loads(capsys.readouterr().out)["metrics"]["rank-1"]["value"]
+    assert rank == pytest.approx(3081 / 3143, abs=1e-9)
