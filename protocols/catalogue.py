@@ -159,6 +159,17 @@ OWN = (
         function="evalkit.protocols.ijb:evaluate",
     ),
     Protocol(
+        name="ijba",
+        version=1,
+        title="IJB-A: ten splits of templates, 1:1 and 1:N.",
+        summary="TPR@FAR of template pairs, rank-k and TPIR@FPIR, mean of ten splits",
+        needs="NIST's CSVs, and embeddings of the faces, or crops of them and a model",
+        where="NIST hands it out no longer; some splits' CSVs are on GitHub",
+        source="Klare et al., CVPR 2015",
+        page="ijba.md",
+        function="evalkit.protocols.ijb.splits:evaluate",
+    ),
+    Protocol(
         name="blufr",
         version=1,
         title="All of LFW, ten trials: mu - sigma.",

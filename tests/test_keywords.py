@@ -28,6 +28,7 @@ from evalkit.protocols import (
     ytf,
 )
 from evalkit.protocols.catalogue import KEYWORDS, OWN
+from evalkit.protocols.ijb import splits
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import PairSet, Report
 from evalkit.verdict.compare import SAME_SET, compare
@@ -53,6 +54,7 @@ TRIAL = blufr.Trial(np.arange(N), FIRST, ODD)
 POOLING = ijb.Pooling(flip="sum", detector_score=False)
 TEMPLATES = ijb.pool(X, np.arange(N), np.arange(N), None, POOLING)
 GALLERY, PROBE = ijb.Enrolled(FIRST, WHO[FIRST]), ijb.Enrolled(ODD, WHO[ODD])
+SPLIT = splits.Split(row=np.arange(N), template=np.arange(N), media=np.arange(N), pairs=PAIRS)
 FARS = ("1e-1", "1e-2")
 
 
@@ -80,6 +82,7 @@ OF_VECTORS: dict[str, Callable[..., Report]] = {
 CALLS = {name: partial(call, X[:, 0]) for name, call in OF_VECTORS.items()}
 CALLS["score"] = partial(score.evaluate, RNG.normal(size=len(PAIRS)), PAIRS.genuine, pairs=PAIRS)
 CALLS["ijb"] = partial(ijb.evaluate, TEMPLATES, galleries=[GALLERY], probe=PROBE)
+CALLS["ijba"] = partial(splits.evaluate, X[:, 0], [SPLIT, SPLIT], fars=FARS)
 CALLS["ijb 1:1"] = partial(ijb.verify, TEMPLATES, LEFT, RIGHT, PAIRS.genuine, fars=FARS)
 CALLS["ijb 1:N"] = partial(ijb.identify, TEMPLATES, [GALLERY], PROBE)
 
@@ -109,12 +112,13 @@ def test_a_keyword_has_one_type() -> None:
 
 def test_every_keyword_has_its_protocols() -> None:
     assert set(having("flip")) == set(OF_VECTORS)
-    assert set(FUNCTIONS) - set(having("seed")) == {"geometry"}
+    assert set(FUNCTIONS) - set(having("seed")) == {"geometry", "ijba"}
     assert set(FUNCTIONS) - set(having("engine")) == {
         "verification",
         "lfw",
         "score",
         "ytf",
+        "ijba",
         "ijb 1:1",
     }
     assert set(CALLS) == set(FUNCTIONS)

@@ -128,7 +128,7 @@ def test_every_protocol_on_vectors_takes_a_recipe() -> None:
     held = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
     takes = {n for n, c in held.items() if c and "recipe_name" in {p.name for p in c.params}}
     of_pairs, of_sets = {"lfw", "verify", "bench"}, {"people", "megaface", "trillion", "blufr"}
-    assert takes == of_pairs | of_sets | {"ijb", "ytf", "search"}
+    assert takes == of_pairs | of_sets | {"ijb", "ijba", "ytf", "search"}
 
 
 def test_a_model_fed_as_the_recipe_takes_it(capsys: pytest.CaptureFixture[str]) -> None:

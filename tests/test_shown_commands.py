@@ -178,6 +178,7 @@ def lists(folder: Path) -> None:
     Path("ijbc_name_5pts_score.txt").write_text("\n".join(f"{k} {points}" for k in MANY))
     blufr_config(folder / "blufr_lfw_config.mat")
     videos(folder)
+    ijba_splits(folder / "IJB-A")
     Path("gallery.txt").write_text(
         "\n".join(f"{k} {who}" for k, who in zip(MANY, ids, strict=True) if "0001" in k)
     )
@@ -185,6 +186,23 @@ def lists(folder: Path) -> None:
     Path("distractors.txt").write_text("\n".join(others))
     names = [k.split("/")[0] for k in KEYS]
     Path("who.txt").write_text("\n".join(n if n in ids else "-" for n in names))
+
+
+def ijba_splits(folder: Path) -> None:
+    """Write two splits as NIST has them: a template per image, half of the people not enrolled."""
+    folder.mkdir()
+    who = np.unique([k.split("/")[0] for k in MANY], return_inverse=True)[1].tolist()
+    rows = [f"{n},{s},{k},{n}" for n, (k, s) in enumerate(zip(MANY, who, strict=True))]
+    head = "TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID"
+    for number in (1, 2):
+        first = [n for n, s in enumerate(who) if s and s not in who[:n]]
+        rest = [n for n in range(len(rows)) if n not in first]
+        for name, held in (("verify_metadata", range(len(rows))), ("search_gallery", first),
+                           ("search_probe", rest)):  # fmt: skip
+            text = "\n".join([head, *(rows[n] for n in held)])
+            (folder / f"{name}_{number}.csv").write_text(text)
+        pairs = (f"{a},{b}" for a in range(len(rows)) for b in range(a))
+        (folder / f"verify_comparisons_{number}.csv").write_text("\n".join(pairs))
 
 
 def videos(folder: Path) -> None:

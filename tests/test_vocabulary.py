@@ -85,6 +85,9 @@ rank-1@d                                             higher fraction percent ran
 rank-5@gallery=drawn                                 higher fraction percent -
 tpir@fpir=1e-2                                       higher fraction percent tpir:1e-2
 tpir@fpir=0.05,rule=insightface                      higher fraction percent tpir:0.05
+tpr@far=1e-2,mean=split                              higher fraction percent -
+rank-5@mean=split                                    higher fraction percent -
+tpir@fpir=1e-1,mean=split                            higher fraction percent -
 fpir@threshold=0.5                                   lower  fraction percent fpir:0.5
 fnir@threshold=0.5                                   lower  fraction percent fnir:0.5
 tpir@threshold=0.5                                   higher fraction percent dir:0.5

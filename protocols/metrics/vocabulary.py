@@ -109,6 +109,26 @@ METRICS: list[Metric] = [
         of_parts=True,
     ),
     Metric(
+        grammar="tpr@far=FAR,mean=split",
+        means="TPR at FAR, mean of the splits",
+        better="higher",
+        percent=True,
+    ),
+    Metric(
+        grammar="rank-K@mean=split",
+        means="rank-K, mean of the splits",
+        better="higher",
+        percent=True,
+        counts="searches",
+    ),
+    Metric(
+        grammar="tpir@fpir=FPIR,mean=split",
+        means="TPIR at FPIR, mean of the splits",
+        better="higher",
+        percent=True,
+        counts="searches",
+    ),
+    Metric(
         grammar="fpir@threshold=THRESHOLD",
         means="share of searches without a mate that reach a threshold that was given",
         better="lower",

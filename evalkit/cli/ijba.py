@@ -1,0 +1,67 @@
+"""`evalkit ijba`: IJB-A, ten splits, 1:1 and 1:N."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evalkit import run
+from evalkit.cli.options import Command, fars_option, rates_option
+from evalkit.cli.output import Output, output_options
+from evalkit.cli.parameters import Readable
+from evalkit.cli.vector_options import VectorSource, vector_options
+from evalkit.datasets import ijba
+from evalkit.identity import digest
+from evalkit.protocols.ijb import Pooling, splits
+
+
+@click.command("ijba", cls=Command, examples=["evalkit ijba IJB-A/ --features F.npy --keys K.txt"])
+@click.argument("folder", type=Readable(folder=True))
+@vector_options()
+@click.option(
+    "--keep-norm/--unit-images",
+    default=False,
+    show_default=True,
+    help="Pool vectors as they are, or of unit length.",
+)
+@click.option(
+    "--media-pooling/--no-media-pooling", default=True, help="Average the frames of a video first."
+)
+@fars_option(splits.FARS)
+@rates_option("--fpir", "An FPIR to give the TPIR at; may be repeated.", splits.FPIRS)
+@output_options
+def command(
+    folder: Path,
+    source: VectorSource,
+    keep_norm: bool,
+    media_pooling: bool,
+    fars: tuple[str, ...],
+    fpirs: tuple[str, ...],
+    output: Output,
+) -> int:
+    """IJB-A: TPR@FAR of template pairs, rank-k and TPIR@FPIR, mean over the splits.
+
+    FOLDER holds NIST's CSVs, a split's anywhere below it. A row of FILE is a face, its key the FILE
+    of the CSVs (img/10281.jpg).
+    """
+    listed = ijba.read(folder)
+    made = source.vectors(listed.manifest)
+    pooling = Pooling(
+        source.how.fusion, keep_norm, False, media_pooling, unit_views=source.how.unit_views
+    )
+    report = run.evaluate(
+        "ijba",
+        made,
+        listed.splits,
+        pooling=pooling,
+        fars=fars,
+        fpirs=fpirs,
+        set_name=output.set_name(folder),
+        provenance={
+            "lists": f"splits {', '.join(map(str, listed.numbers))} in {folder.name}",
+            "manifest": digest(listed.manifest.keys, listed.manifest.subject),
+            **source.how.scored_by(),
+        },
+    )
+    return output.deliver(report, f"IJB-A: {len(listed.splits)} splits, {source.name}")

@@ -1,0 +1,105 @@
+"""IJB-A's ten splits, as NIST's folders of CSVs have them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evalkit.datasets import ijb
+from evalkit.errors import DataError
+from evalkit.files import as_path
+from evalkit.protocols.ijb import Enrolled
+from evalkit.protocols.ijb.splits import Split
+from evalkit.types import Manifest, PairSet
+
+_VERIFY = ("verify_metadata", "verify_comparisons")
+_SEARCH = ("search_gallery", "search_probe")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitLists:
+    """Splits whose rows are those of a manifest, and their numbers."""
+
+    manifest: Manifest
+    splits: tuple[Split, ...]
+    numbers: tuple[int, ...]
+
+
+def read(folder: str | os.PathLike[str]) -> SplitLists:
+    """Read every split below a folder: its pairs, its search, or both.
+
+    Pairs are `verify_metadata_K.csv` and `verify_comparisons_K.csv`, a search
+    `search_gallery_K.csv` and `search_probe_K.csv`.  DataError where one of two is missing, or a
+    file shows two people.
+    """
+    folder = as_path(folder)
+    found: dict[int, dict[str, Path]] = {}
+    for path in sorted(folder.rglob("*.csv")):
+        if named := re.fullmatch(r"(verify|search)_([a-z]+)_([0-9]{1,3})", path.stem):
+            found.setdefault(int(named[3]), {})[f"{named[1]}_{named[2]}"] = path
+    for number, held in found.items():
+        for both in (_VERIFY, _SEARCH):
+            if len(missing := [name for name in both if name not in held]) == 1:
+                raise DataError(f"split {number} in {folder} lacks {missing[0]}_{number}.csv")
+    complete = {k: held for k, held in sorted(found.items()) if {*_VERIFY, *_SEARCH} & {*held}}
+    if not complete:
+        raise DataError(
+            f"{folder} holds no split of IJB-A",
+            "expected verify_metadata_1.csv with verify_comparisons_1.csv, or search_gallery_1.csv "
+            "with search_probe_1.csv",
+        )
+    faces = {
+        (number, name): ijb.read_faces(held[name])
+        for number, held in complete.items()
+        for name in ("verify_metadata", *_SEARCH)
+        if name in held
+    }
+    subject: dict[str, int] = {}
+    for (number, _), of in faces.items():
+        for name, who in zip(of.names, of.subject.tolist(), strict=True):
+            if subject.setdefault(name, who) != who:
+                raise DataError(
+                    f"{name} shows subjects {subject[name]} and {who}, in split {number} at last"
+                )
+    row = {name: n for n, name in enumerate(subject)}
+    splits = tuple(
+        _split(held, {name: of for (k, name), of in faces.items() if k == number}, row)
+        for number, held in complete.items()
+    )
+    return SplitLists(
+        Manifest(tuple(row), np.array([*subject.values()], np.int32)), splits, tuple(complete)
+    )
+
+
+def _split(held: dict[str, Path], faces: dict[str, ijb.Faces], row: dict[str, int]) -> Split:
+    lists = list(faces.values())
+    columns = {
+        name: np.concatenate([getattr(of, name) for of in lists]) for name in ("template", "media")
+    }
+    rows = np.array([row[name] for of in lists for name in of.names])
+    once = np.unique(np.column_stack([rows, *columns.values()]), axis=0, return_index=True)[1]
+    once.sort()  # a template may stand in both lists
+    enrolled = {name: Enrolled(*_templates(of)) for name, of in faces.items()}
+    pairs = None
+    if "verify_comparisons" in held:
+        listed = ijb.read_matches(held["verify_comparisons"], [enrolled["verify_metadata"]])
+        left, right = listed.left.astype(np.int64), listed.right.astype(np.int64)
+        pairs = PairSet(left, right, listed.genuine)
+    return Split(
+        row=rows[once],
+        template=columns["template"][once],
+        media=columns["media"][once],
+        pairs=pairs,
+        gallery=enrolled.get("search_gallery"),
+        probe=enrolled.get("search_probe"),
+    )
+
+
+def _templates(faces: ijb.Faces) -> tuple[np.ndarray, np.ndarray]:
+    """Each template once, and its subject."""
+    ids, first = np.unique(faces.template, return_index=True)
+    return ids, faces.subject[first]
