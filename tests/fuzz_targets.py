@@ -25,17 +25,20 @@ from evalkit.datasets import (
     bcolz,
     blufr,
     cfp,
+    group_table,
     ijb,
     lfw,
     megaface,
     pair_list_layouts,
     score_lists,
     trillion,
+    youtube_faces,
 )
 from evalkit.datasets import bin as bin_sets
 from evalkit.errors import EvalkitError
 from evalkit.images import find, landmarks
 from evalkit.keys import read_keys
+from evalkit.protocols.ijb import Enrolled
 from evalkit.types import Manifest
 from evalkit.vectors import devkit_matrix, embeddings, matching, matlab, readers
 from evalkit.vectors.store import FeatureStore
@@ -196,6 +199,16 @@ def _binary() -> Iterator[Target]:
         data = _made(lambda p, packed=packed: savemat(p, mat, do_compression=packed), ".mat")
         yield _one(f".mat{', compressed' if packed else ''}", data, matlab.read, ".mat")
     yield _one("AgeDB .mat", _made(_agedb_file, ".mat"), agedb.read, ".mat")
+    yield Target(
+        "YouTube Faces .mat",
+        lambda folder: youtube_faces.read_splits(folder / "x.mat"),
+        {
+            "x.mat": _made(lambda p: savemat(p, {"m": np.array([[[1], [2], [1]]])}), ".mat"),
+            "Youtube_names.txt": b"A/0\nA/1\n",
+        },
+        "x.mat",
+        True,
+    )
     yield _one("BLUFR .mat", _made(_blufr_file, ".mat"), blufr.read_config, ".mat")
     carray = {
         p.relative_to(GOLDEN).as_posix(): p.read_bytes() for p in GOLDEN.rglob("*") if p.is_file()
@@ -261,6 +274,17 @@ def _text() -> Iterator[Target]:
     yield _one("IJB detections", f"1.jpg {points} 0.99\n", ijb.read_detections, ".txt")
     yield _one("IJB pairs", "1 2 0\n1 3 1\n", ijb.read_pairs, ".txt")
     yield _one("IJB gallery", "T,S,F\n1,2,a\n3,4,b\n", ijb.read_enrolled, ".csv")
+    nist = "TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID\n1,2,a.jpg,3\n3,4,b.jpg,5\n"
+    yield _one("NIST's metadata", nist, ijb.read_faces, ".csv")
+    known = Enrolled(np.array([1, 3]), np.array([2, 4]))
+    yield _one("NIST's matches", "1,3\n3,1\n", lambda p: ijb.read_matches(p, [known]), ".csv")
+    groups = "key,sex,age\nA/1.jpg,f,40\nB/1.jpg,m,\n"
+    yield _one("groups", groups, group_table.read, ".csv")
+    claims = "A A A/1 0.5\nA B B/1 0.1\n"
+    yield _one("bob's scores", claims, score_lists.read, ".txt")
+    yield _one("unlabelled scores", "a b 0.5\na c 0.1\n", _unlabelled, ".txt")
+    rows = "".join(f"{k} {' '.join(map(str, range(3)))}\n" for k in KEYS)
+    yield _one("embeddings .list", rows, _vectors, ".list")
     yield _one("subjects", "a\n-\nb\na\n", trillion.read_subjects, ".txt")
     header = "fold,img1,img2,same,id\n1,a/1.jpg,b/2.jpg,True,x\n2,c/1.jpg,d/2.jpg,False,x\n"
     yield _one("pair table", header, _any, ".csv")
@@ -282,6 +306,10 @@ def _text() -> Iterator[Target]:
         folder[f"Protocol/Split/FF/{k:02d}/diff.txt"] = b"1,3\n"
     for victim in ("Protocol/Pair_list_F.txt", "Protocol/Split/FF/01/same.txt"):
         yield Target(f"CFP {victim}", lambda p: cfp.read(p, "FF"), folder, victim, False)
+
+
+def _unlabelled(path: Path) -> Any:
+    return score_lists.read(path, labelled=False)
 
 
 def _any(path: Path) -> Any:
