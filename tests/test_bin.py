@@ -74,6 +74,25 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, call: Any) -> N
     assert not told.exists()
 
 
+class Reduced:
+    """What pickles as a call with a state."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+    def __reduce__(self) -> Any:
+        return self.parts
+
+
+def test_a_type_whose_flags_say_that_bytes_are_objects(tmp_path: Path) -> None:
+    """numpy takes the flags, and ends the process when such an array goes."""
+    kind = Reduced(np.dtype, ("u1", False, True), (3, "|", None, None, None, -1, -1, 63))
+    rebuild, arguments, _ = np.zeros(1, np.uint8).__reduce__()
+    image = Reduced(rebuild, arguments, (1, (len(IMAGES[0]),), kind, False, IMAGES[0]))
+    source, _ = bin_sets.read(written(tmp_path / "set.bin", ([image, image], [True])))
+    assert source.read(0).shape == (4, 4, 3)
+
+
 @pytest.mark.parametrize(
     "content",
     [[], (IMAGES, [True]), (IMAGES, ["yes"] * 3), ([1, 2], [True]), ([], []), (IMAGES, None)],

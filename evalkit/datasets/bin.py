@@ -12,6 +12,7 @@ import io
 import os
 import pickle
 import pickletools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,6 @@ from evalkit.errors import DataError
 from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.images import ImageSource, encoded
 
-# All that an array of numbers or a text of Python 2 needs; anything else could run code.
-_ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
 # No set needs dictionaries or sets, and hashing nested tuples takes any time one likes.
 _REFUSED = (
     *("DICT", "EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "ADDITEMS", "FROZENSET"),
@@ -47,11 +36,63 @@ class _OnlyArrays(pickle._Unpickler):
     """Python's own unpickler: the one in C takes 24 GB for a file of 68 bytes (a high memo key)."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
-        if (module, name) == ("_codecs", "encode"):
-            return _encode
-        return super().find_class(module, name)
+        return _STAND_INS[module, name]
+
+
+class _Array:
+    """An array as a pickle tells it: its type, and its bytes or its list of objects.
+
+    numpy's own take any state from a file, change the types that all arrays share by it, and end
+    the process some time later.
+    """
+
+    def __init__(self) -> None:
+        self.kind, self.data = "", b""
+
+    def __setstate__(self, state: Any) -> None:
+        _, _, kind, _, self.data = state
+        self.kind = _kind(kind)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.kind == _BOOL:
+            return (byte == 1 for byte in self.data)
+        return iter(self.data if isinstance(self.data, list) else ())
+
+
+class _Type:
+    """A dtype as a pickle tells it: its name alone."""
+
+    def __init__(self, name: Any, *_: Any) -> None:
+        self.name = name.decode("ascii") if isinstance(name, bytes) else name
+
+    def __setstate__(self, state: Any) -> None:
+        """Leave out byte order and fields: a byte has neither."""
+
+
+def _kind(of: Any) -> str:
+    if not isinstance(of, _Type) or not isinstance(of.name, str):
+        raise pickle.UnpicklingError("an array has no type")
+    return of.name.removeprefix("|")
+
+
+def _empty(*_: Any) -> _Array:
+    return _Array()
+
+
+def _from_buffer(data: Any, kind: Any, *_: Any) -> _Array:
+    if not isinstance(data, bytes | bytearray):
+        raise pickle.UnpicklingError("an array has no bytes")
+    made = _Array()
+    made.data, made.kind = bytes(data), _kind(kind)
+    return made
+
+
+def _scalar(kind: Any, data: Any) -> bool:
+    if _kind(kind) != _BOOL or data not in (b"\0", b"\1"):
+        raise pickle.UnpicklingError("a label is no truth")
+    return bool(data == b"\1")
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -59,6 +100,21 @@ def _encode(text: str, encoding: str) -> bytes:
     if encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"it wants the codec {encoding}")
     return text.encode("latin-1")
+
+
+_BYTE, _BOOL = "u1", "b1"
+# What stands for all that an array of numbers or a text of Python 2 needs; else code could run.
+_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encode,
+}
+for _module in ("numpy.core", "numpy._core"):
+    _STAND_INS |= {
+        (f"{_module}.multiarray", "_reconstruct"): _empty,
+        (f"{_module}.multiarray", "scalar"): _scalar,
+        (f"{_module}.numeric", "_frombuffer"): _from_buffer,
+    }
 
 
 def read(path: str | os.PathLike[str]) -> tuple[ImageSource, PairList]:
@@ -87,7 +143,7 @@ def _content(path: Path) -> tuple[list[memoryview], list[bool]]:
                 raise pickle.UnpicklingError(f"it wants to build by {opcode.name}")
         held = _OnlyArrays(io.BytesIO(data), encoding="bytes").load()
         images, same = held
-        images = [_buffer(image, len(data)) for image in images]
+        images = [_buffer(image) for image in images]
         same = [_flag(each) for each in same]
     except DataError:
         raise
@@ -98,23 +154,25 @@ def _content(path: Path) -> tuple[list[memoryview], list[bool]]:
     return images, same
 
 
-def _buffer(image: Any, size: int) -> memoryview:
-    """View the bytes of an item, at most the `size` of the file: an array without data can be huge.
-
-    A pickle may name one array a million times, so none is copied.
-    """
+def _buffer(image: Any) -> memoryview:
+    """View the bytes of an item; a pickle may name one a million times, so none is copied."""
     if isinstance(image, bytes):
         return memoryview(image)
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.nbytes <= size:
-        return image.data
-    raise DataError(f"an image of the .bin set is a {type(image).__name__}")
+    if isinstance(image, _Array) and image.kind == _BYTE and isinstance(image.data, bytes):
+        return memoryview(image.data)
+    raise DataError(f"an image of the .bin set is {_shown(image)}")
 
 
 def _flag(value: Any) -> bool:
-    if isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in (0, 1)):
+    if isinstance(value, int) and value in (0, 1):
         return bool(value)
-    shown = repr(value) if isinstance(value, str | float) else f"a {type(value).__name__}"
-    raise DataError(f"a label of the .bin set is {shown}", "expected True or False")
+    raise DataError(f"a label of the .bin set is {_shown(value)}", "expected True or False")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, _Array):
+        return f"an array of {value.kind!r:.20}"
+    return f"{value!r:.40}" if isinstance(value, str | float) else f"a {type(value).__name__}"
 
 
 def _first_line(error: Exception) -> str:
