@@ -54,6 +54,45 @@ def test_formats_that_hold_both(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(made.features, X)
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("embeddings", "names"), "left out: label"),
+        (("arr_0", "arr_1"), "left out: label"),
+        (("features", "filenames"), "left out: label"),
+    ],
+)
+@pytest.mark.parametrize("kind", [".npz", ".h5"])
+def test_arrays_of_other_names_are_told_by_their_shapes(
+    tmp_path: Path, kind: str, names: tuple[str, str], told: str
+) -> None:
+    arrays = {names[0]: X, names[1]: np.array(KEYS), "label": np.arange(len(X))}
+    path = tmp_path / f"x{kind}"
+
+    def write() -> None:
+        if kind == ".npz":
+            np.savez(path, **arrays)
+            return
+        with h5py.File(path, "w") as f:
+            for name, array in arrays.items():
+                f[name] = array.tolist() if array.dtype.kind == "U" else array
+
+    write()
+    made = embeddings.read(path)
+    assert list(made.keys) == KEYS and made.told == told
+    np.testing.assert_array_equal(made.features, X)
+    arrays["people"] = arrays["set"] = np.array(KEYS)
+    del arrays[names[1]]
+    write()
+    with pytest.raises(DataError, match="people, set could each name the rows"):
+        embeddings.read(path)
+    if names[0] != "features":
+        arrays["other"] = X
+        write()
+        with pytest.raises(DataError, match="holds no array called 'features' but"):
+            embeddings.read(path)
+
+
 def test_formats_that_need_a_list(tmp_path: Path) -> None:
     list_ = tmp_path / "keys.txt"
     list_.write_text("\n".join(KEYS))

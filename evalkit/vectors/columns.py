@@ -8,7 +8,7 @@ alone.  So the names decide where there are any: the largest group of numbered n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,6 +64,31 @@ def choose(
         key = None
     rest = [c for c in range(len(kinds)) if c != key and c not in vector]
     return Columns(key, tuple(vector), f"left out: {_shown(rest, names)}" if rest else "")
+
+
+def choose_arrays(
+    held: Mapping[str, tuple[tuple[int, ...], str]],
+) -> tuple[str, str | None, str]:
+    """Choose among a file's arrays: the vectors, the names of their rows, and what is left out.
+
+    held : shape and kind of dtype ("f", "U", ...) of each.  "features" and "keys" are these; else
+    the only array of fractions, (N, D) or (N, V, D), and the only texts (N,), or those of several
+    that are called as names are.  DataError where several could be meant, or none is there.
+    """
+    shown = ", ".join(f"{name!r} {shape}" for name, (shape, _) in list(held.items())[:8])
+    wide = [n for n, (shape, kind) in held.items() if kind == "f" and len(shape) in (2, 3)]
+    vectors = ["features"] if "features" in held else wide
+    if len(vectors) != 1:
+        raise DataError(f"it holds no array called 'features' but {shown or 'none'}")
+    rows = held[vectors[0]][0][:1]
+    texts = [n for n, (shape, kind) in held.items() if kind in ("S", "U") and shape == rows]
+    names = ["keys"] if "keys" in held else texts
+    if len(names) > 1:
+        names = [n for n in texts if _KEY.fullmatch(word(n))]
+    if len(texts) > 1 and len(names) != 1:
+        raise DataError(f"{', '.join(texts)} could each name the rows", "call the names 'keys'")
+    rest = [name for name in held if name not in (*vectors, *names)]
+    return vectors[0], next(iter(names), None), f"left out: {', '.join(rest)}" if rest else ""
 
 
 def _group(kinds: Sequence[Kind], names: Sequence[str] | None) -> list[int]:

@@ -41,9 +41,9 @@ def read(
     """Read embeddings, and their keys from the same file or from a text file with one line per row.
 
     .npy, .bin (a one-file submission) : (N, D) or (N, V, D) float, memory-mapped; need `keys`.
-    .npz, .mat, .pt : arrays `features` and `keys`.  .csv, .tsv, .list, .txt, .parquet : a key and
-    D numbers a row, see `columns`.  .h5 : a feature file of evalkit's own, or datasets
-    `features` and `keys`.
+    .npz, .h5 : arrays `features` and `keys`, or the only ones of their shapes; .h5 also a dataset
+    per person, or a feature file of evalkit's own.  .mat, .pt : `features` and `keys`.
+    .csv, .tsv, .list, .txt, .parquet : a key and D numbers a row, see `columns`.
     A folder : one vector per file, MegaFace's .bin or FaceX-Zoo's .npy.
     numbered : rows without a key are called by their number, from 0.
     A row that is not finite is a DataError, unless `allow_failures` says that it stands for an

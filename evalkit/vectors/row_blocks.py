@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from evalkit.errors import MissingPackageError
 from evalkit.keys import texts_of
 from evalkit.vectors import hdf5, parquet_footer
-from evalkit.vectors.columns import Kind, choose
+from evalkit.vectors.columns import Kind, choose, choose_arrays
 
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 _PACKED = 64  # bytes that one byte of a table may become, and
@@ -151,19 +151,29 @@ def _lists(column: Any, dim: int) -> Rows:
 
 
 def of_npz(path: Path) -> RowBlocks:
-    """Read the arrays `features` and `keys`, stored or packed; columns first, whole."""
-    with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
-        if "features" not in held.files:
-            raise ValueError(f"it holds no array called 'features' but {held.files}")
-        names = texts_of(held["keys"]) if "keys" in held.files else None
-    with ZipFile(path) as archive, archive.open("features.npy") as member:
-        shape, by_column, dtype = _npy_header(member)
+    """Read the arrays of vectors and of names, stored or packed; columns first, whole.
+
+    They are called `features` and `keys`, or told by their shapes (`columns.choose_arrays`).
+    """
+    arrays = dict[str, tuple[tuple[int, ...], bool, np.dtype[Any]]]()
+    with ZipFile(path) as archive:
+        for name in (n for n in archive.namelist() if n.endswith(".npy")):
+            with archive.open(name) as member:
+                arrays[name.removesuffix(".npy")] = _npy_header(member)
+    about = {name: (shape, dtype.kind) for name, (shape, _, dtype) in arrays.items()}
+    vectors, key, told = choose_arrays(about)
+    names = None
+    if key is not None:
+        with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
+            names = texts_of(held[key])
+    shape, by_column, dtype = arrays[vectors]
+    file = f"{vectors}.npy"
     width = math.prod(shape[1:]) * dtype.itemsize
     if dtype.hasobject or not shape:
-        raise ValueError(f"'features' is {dtype} of shape {shape}")
+        raise ValueError(f"{vectors!r} is {dtype} of shape {shape}")
 
     def blocks(size: int) -> Iterator[Rows]:
-        with ZipFile(path) as archive, archive.open("features.npy") as member:
+        with ZipFile(path) as archive, archive.open(file) as member:
             if by_column:
                 whole = np.lib.format.read_array(member, allow_pickle=False)
                 yield from (whole[o : o + size] for o in range(0, shape[0], size))
@@ -173,7 +183,7 @@ def of_npz(path: Path) -> RowBlocks:
                 rows = min(size, shape[0] - o)
                 yield np.frombuffer(member.read(rows * width), dtype).reshape(rows, *shape[1:])
 
-    return RowBlocks(names, shape[0], shape[1:], blocks)
+    return RowBlocks(names, shape[0], shape[1:], blocks, told)
 
 
 def _npy_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -189,28 +199,47 @@ def _npy_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
 
 
 def of_hdf5(path: Path) -> RowBlocks:
-    """Read the datasets `features` and `keys` of another program's file.
+    """Read the datasets of vectors and of names of another program's file.
 
-    Without `features`, every dataset is a vector, (D,), called as it is, or the vectors of a
-    person, (N, D), called PERSON/0, PERSON/1 ...
+    They are called `features` and `keys`, or told by their shapes.  Without these and without texts
+    every dataset is a vector, (D,), called as it is, or the vectors of a person, (N, D), called
+    PERSON/0, PERSON/1 ...
     """
     import h5py
 
     with h5py.File(path, "r") as f:
-        if "features" not in f:
+        vectors, key, told = _arrays_of(f)
+        if not vectors:
             return _of_datasets(f)
-        held = hdf5.dataset(f, "features")
-        keys = hdf5.texts(f, "keys") if "keys" in f else None
+        held = hdf5.dataset(f, vectors)
+        keys = hdf5.texts(f, key) if key is not None else None
         shape = held.shape
         cache = hdf5.row_of_chunks(held) if held.chunks else None
 
     def blocks(size: int) -> Iterator[Rows]:
         with h5py.File(path, "r", rdcc_nbytes=cache) as f:
-            held = hdf5.dataset(f, "features")
+            held = hdf5.dataset(f, vectors)
             for o in range(0, shape[0], size):
                 yield held[o : o + size]
 
-    return RowBlocks(keys, shape[0] if shape else 0, shape[1:], blocks)
+    return RowBlocks(keys, shape[0] if shape else 0, shape[1:], blocks, told)
+
+
+def _arrays_of(f: Any) -> tuple[str, str | None, str]:
+    """Choose the datasets of vectors and names; none where each is the vectors of a person."""
+    import h5py
+
+    held = {
+        name: (f[name].shape, "U" if h5py.check_string_dtype(f[name].dtype) else f[name].dtype.kind)
+        for name in f
+        if isinstance(f.get(name, getlink=True), h5py.HardLink)
+        and isinstance(f[name], h5py.Dataset)
+    }
+    if "features" in f and "features" not in held:
+        return "features", None, ""  # which `hdf5.dataset` refuses
+    if "features" in held or any(kind == "U" for _, kind in held.values()):
+        return choose_arrays(held)
+    return "", None, ""
 
 
 def _of_datasets(f: Any) -> RowBlocks:
