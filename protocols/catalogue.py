@@ -227,6 +227,18 @@ OWN = (
         compares="subjects",
     ),
     Protocol(
+        name="quality",
+        version=1,
+        title="Image quality against error: what discarding poor images gains.",
+        summary="FNMR by share discarded (EDC), partial area, paired test of two qualities",
+        needs="a pair list, embeddings or a model; a quality of each image, or its vector's norm",
+        where="any quality tool's numbers in a CSV; vector norms need none",
+        source="Grother and Tabassi, PAMI 2007; ISO/IEC 29794-1:2024",
+        page="quality.md",
+        function="evalkit.protocols.quality:evaluate",
+        compares="pairs",
+    ),
+    Protocol(
         name="score",
         version=1,
         title="Numbers of plain scores: a label and a score a line.",

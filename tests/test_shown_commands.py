@@ -121,6 +121,8 @@ def faces(folder: Path) -> None:
     Path("K.txt").write_text("\n".join(KEYS))
     sexes = (f"{key},{('female', 'male')[k // 6 % 2]}" for k, key in enumerate(KEYS))
     Path("groups.csv").write_text("\n".join(["key,sex", *sexes]))
+    numbers = (f"{key},{k % 97}" for k, key in enumerate(KEYS))
+    Path("quality.csv").write_text("\n".join(["key,quality", *numbers]))
     np.savez("two_views.npz", features=x.astype(np.float32), keys=np.array(KEYS))
     assert run(["import", "two_views.npz", "embeddings.h5", "--quiet"]) == 0
     for key in [*MANY, *KEYS[:40]]:

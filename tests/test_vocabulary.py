@@ -16,6 +16,7 @@ from evalkit.protocols import (
     ijb,
     lfw,
     megaface,
+    quality,
     score,
     trillion,
     verification,
@@ -77,6 +78,13 @@ ineq@far=1e-4,by=sex                                 lower  -        -       -
 garbe@far=1e-4,by=sex                                lower  fraction -       -
 gini-fmr@far=1e-4,by=sex                             lower  fraction -       -
 gini-fnmr@far=1e-4,by=sex                            lower  fraction -       -
+fnmr@far=1e-3,pairs-discarded=0.1,quality=norm       lower  fraction percent -
+fnmr@far=1e-3,images-discarded=0.1,quality=norm      lower  fraction percent -
+fnmr@far-of-kept=1e-3,pairs-discarded=0.1,quality=q  lower  fraction percent -
+fnmr@far-of-kept=1e-3,images-discarded=0.1,quality=q lower  fraction percent -
+edc-area@far=1e-3,pairs-discarded=0.2,quality=norm   lower  fraction percent -
+edc-area-difference@far=1e-3,quality=norm,from=q     -      fraction percent -
+edc-area-equality@far=1e-3,quality=norm,from=q       -      fraction -       -
 rank-1                                               higher fraction percent rank:1
 rank-10                                              higher fraction percent rank:10
 rank-1@distractors=1000000                           higher fraction percent rank:1
@@ -193,6 +201,7 @@ def measured() -> dict[str, Report]:
         "verification": verification.evaluate(
             x, pairs, who, groups=[Grouping.of("sex", ["female", "male"] * 48)]
         ),
+        "quality": quality.evaluate(x, pairs, who, quality={"q": rng.random(96)}, fars=["0.1"]),
         "score": score.evaluate(rng.normal(size=len(take)), pairs.genuine, threshold=0.5),
         "all-vs-all": all_vs_all.evaluate(x, who, galleries=2),
         "trillion": trillion.evaluate(x, np.where(who < 12, who, -1), threshold=0.5),

@@ -55,7 +55,7 @@ class GroupTable:
         if rows is None:
             what = "subject" if self.of_subjects else "key"
             raise DataError(f"{self.source} names each {what}, and the rows have none", "add keys")
-        line = _lines_of_rows(self, rows)
+        line = lines_of_rows(self, rows)
         return tuple(
             Grouping.of(column, [groups[k] if k >= 0 else "" for k in line.tolist()])
             for column, groups in self.columns.items()
@@ -82,7 +82,7 @@ def read(path: str | os.PathLike[str]) -> GroupTable:
     return GroupTable(path.name, header[0].lower() == "subject", names, by_name)
 
 
-def _lines_of_rows(table: GroupTable, rows: Sequence[str]) -> NDArray[np.int64]:
+def lines_of_rows(table: GroupTable, rows: Sequence[str]) -> NDArray[np.int64]:
     """Line of the table for each row, -1 without one.
 
     With or without leading folders and a suffix, as in `keys.rows_of`: by as many trailing parts as

@@ -19,7 +19,7 @@ from evalkit.errors import MissingPackageError, ReportError, WrongTypeError
 from evalkit.escaping import printable
 from evalkit.files import as_path, whole_file
 from evalkit.protocols.metrics.unit import score_unit
-from evalkit.report import geometry_plots, group_plots, roc_plots
+from evalkit.report import geometry_plots, group_plots, quality_plots, roc_plots
 from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.style import (
     FAINT,
@@ -139,6 +139,7 @@ PICTURES: Mapping[str, tuple[Callable[[Any, Sequence[Model]], None], str]] = {
     "cmc": (cmc, "CMC: identification rate by rank"),
     "folds": (folds, "Accuracy of each fold"),
     **group_plots.PICTURES,
+    **quality_plots.PICTURES,
     **geometry_plots.PICTURES,
 }
 
@@ -150,6 +151,8 @@ def drawable(kind: str, model: Model) -> bool:
         return "accuracy" in report.metrics and bool(report.metrics["accuracy"].folds)
     if kind in group_plots.PICTURES:
         return group_plots.shown_point(model) is not None
+    if kind in quality_plots.PICTURES:
+        return bool(quality_plots.held(model))
     if kind in roc_plots.PICTURES:
         return model.roc is not None
     return bool(_cmc_curves(report)) if kind == "cmc" else _holds(report.curves.get(kind, {}))

@@ -10,7 +10,7 @@ from evalkit.escaping import WIDTH, laid_out, printable
 from evalkit.protocols.metrics.unit import SCORE, as_given, score_unit
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.intervals import WITHOUT_PEOPLE
-from evalkit.report import group_table
+from evalkit.report import group_table, quality_table
 from evalkit.report.spelling import Row, row, wrapped
 from evalkit.types import Report
 
@@ -46,11 +46,15 @@ def table(report: Report, title: str = "") -> str:
     leaves no room stands on a line of its own; "*" before it marks a note below the table.
     """
     report = as_given(report)
-    metrics = {n: m for n, m in report.metrics.items() if not group_table.is_by_group(n)}
+    metrics = {
+        name: m
+        for name, m in report.metrics.items()
+        if not group_table.is_by_group(name) and not quality_table.is_of_quality(name)
+    }
     rows = [row(name, m) for name, m in metrics.items()]
     lines = [printable(title)] if title else []
     below = [*footnotes(replace(report, metrics=metrics)), *group_table.lines(report)]
-    return "\n".join([*lines, *_grouped(rows), *below])
+    return "\n".join([*lines, *_grouped(rows), *below, *quality_table.lines(report)])
 
 
 def _grouped(rows: Sequence[Row]) -> list[str]:

@@ -41,8 +41,9 @@ Resampling = Literal[
 ]
 # Keys of parameters that say anything but a group, in the names of all metrics.
 PARAMETERS = {
-    "by", "cleaned", "distractors", "errata", "errors", "far", "far-of-each", "fpir", "gallery",
-    "k", "mean", "pairs", "quantile", "rank", "rule", "set", "space", "threshold",
+    "by", "cleaned", "distractors", "errata", "errors", "far", "far-of-each", "far-of-kept", "fpir",
+    "gallery", "images-discarded", "k", "mean", "pairs", "pairs-discarded", "quantile", "rank",
+    "rule", "set", "space", "threshold",
 }  # fmt: skip
 OfScores = Callable[[NDArray[np.float64], NDArray[np.float64]], Estimate]
 

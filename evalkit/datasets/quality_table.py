@@ -1,0 +1,61 @@
+"""Qualities of images: a CSV with a header, then a key a line and a number a column.
+
+    key,quality                           key,sharpness,pose
+    Ann_Lee/Ann_Lee_0001.jpg,0.61         Ann_Lee/Ann_Lee_0001.jpg,61,80
+
+A column called "quality" or "score" is called as its file, the others by their own name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from evalkit.datasets import group_table
+from evalkit.datasets.group_table import GroupTable
+from evalkit.errors import DataError
+from evalkit.files import as_path
+from evalkit.tables import number
+from evalkit.types import Floats
+
+_UNNAMED = ("quality", "score")
+
+
+def read(path: str | os.PathLike[str]) -> GroupTable:
+    """Read a table of qualities; DataError where it is none, or a cell is no number."""
+    table = group_table.read(path)
+    if table.of_subjects:
+        raise DataError(f"{table.source} names subjects", "a quality is of an image: name its key")
+    for column, cells in table.columns.items():
+        for line, cell in enumerate(cells):
+            _number(cell, f"{column} of {table.names[line]!r} in {table.source}")
+    return table
+
+
+def of_rows(tables: Sequence[GroupTable], keys: Sequence[str]) -> dict[str, Floats]:
+    """Qualities of the rows that have these keys, by name: (N,) float64, NaN where none is given.
+
+    DataError where two columns are of one name, or a table names none of the rows.
+    """
+    found: dict[str, Floats] = {}
+    for table in tables:
+        line = group_table.lines_of_rows(table, keys)
+        for column, cells in table.columns.items():
+            name = as_path(table.source).stem if column.lower() in _UNNAMED else column
+            if name in found:
+                raise DataError(f"two qualities are called {name!r}", "rename a column of one")
+            values = np.array([*(_number(cell, name) for cell in cells), np.nan])
+            found[name] = values[line]
+    return found
+
+
+def _number(cell: str, where: str) -> float:
+    try:
+        value = number(cell) if cell else np.nan
+    except ValueError:
+        raise DataError(f"{where} is {cell!r}", "expected a number") from None
+    if np.isinf(value):
+        raise DataError(f"{where} is {cell!r}", "expected a finite number")
+    return value
