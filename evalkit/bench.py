@@ -31,7 +31,7 @@ from evalkit.files import as_path, read_text
 from evalkit.images import ImageSource, alignment
 from evalkit.images.kept import KeptImages
 from evalkit.images.landmarks import Landmarks
-from evalkit.keys import subjects_of
+from evalkit.keys import people_of
 from evalkit.protocols import ijb
 from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
@@ -97,7 +97,9 @@ def read_sets(
     found = [one for path in paths for one in _sets_at(as_path(path), root)]
     for name, count in Counter(one.name for one in found).items():
         if count > 1:
-            raise DataError(f"{count} sets are called {name!r}", f"name them in a {LIST}")
+            where = " and ".join(str(one.path) for one in found if one.name == name)
+            hint = f'give each its own: [[set]] with path and name = "..." in a {LIST}'
+            raise DataError(f"{count} sets are called {name!r}: {where}", hint)
     return found
 
 
@@ -331,11 +333,7 @@ def _templates(
 
 def _people(path: Path, name: str = "") -> BenchSet:
     source = images.find(path)
-    subject = subjects_of(source.keys)
-    if max(Counter(subject[subject >= 0].tolist()).values(), default=0) < 2:
-        raise DataError(
-            f"nobody in {path} has two images", "give a folder per person, or of .bin sets"
-        )
+    subject = people_of(source.keys, path, "give a folder per person, or of .bin sets")
     return BenchSet(name=name or path.resolve().name, path=path, images=source, comparisons=subject)
 
 

@@ -169,6 +169,17 @@ def subjects_of(keys: Sequence[str]) -> NDArray[np.int32]:
     return np.array([number.get(f, -1) for f in folders], np.int32)
 
 
+def people_of(keys: Sequence[str], where: str | os.PathLike[str], hint: str) -> NDArray[np.int32]:
+    """Take `subjects_of` images in a folder; DataError with the hint where nobody has two."""
+    subject = subjects_of(keys)
+    if np.bincount(subject[subject >= 0], minlength=1).max() < 2:
+        what = (
+            "nobody in {} has two images" if (subject >= 0).any() else "{} has no folder a person"
+        )
+        raise DataError(what.format(as_path(where)), hint)
+    return subject
+
+
 def read_keys(path: str | os.PathLike[str]) -> list[str]:
     """Read keys: a text file with one key per line (`files.lines_of`), or MegaFace's JSON list.
 

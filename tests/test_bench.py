@@ -212,8 +212,9 @@ def test_each_set_is_held_against_its_baseline(
     [
         (["pairs.txt"], "holds no images"),
         (["agedb_30.bin", "EMPTY"], "no images in"),
-        (["agedb_30.bin", "agedb_30.bin"], "2 sets are called 'agedb_30'"),
+        (["agedb_30.bin", "agedb_30.bin"], "2 sets are called 'agedb_30': "),
         (["agedb_30.bin", "broken.bin"], "broken.bin"),
+        (["agedb_30.bin", "cut.bin"], "its end is missing"),
         (["agedb_30.bin", "alone"], "nobody in"),
         (["bad.toml"], "unknown key 'pth'"),
         (["none.toml"], "lists no set"),
@@ -224,6 +225,7 @@ def test_a_bad_set_is_told_before_any_is_embedded(
 ) -> None:
     (sets / "EMPTY").mkdir()
     (sets / "broken.bin").write_bytes(b"nonsense")
+    (sets / "cut.bin").write_bytes((sets / "agedb_30.bin").read_bytes()[:2000])
     (sets / "alone" / "ada").mkdir(parents=True)
     (sets / "alone" / "ada" / "0.png").write_bytes((sets / "FACES/p0/0.png").read_bytes())
     (sets / "bad.toml").write_text('[[set]]\npth = "agedb_30.bin"\n')

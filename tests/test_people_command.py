@@ -140,6 +140,8 @@ def test_a_gallery_of_its_own_is_enrolled(
         (["--features", "f.npy", "--keys", "k.txt", "FACES"], "folders of images need --model", 2),
         (["FACES", "--model", "m.onnx", *FED, "--unknown", "FACES"], "of a person who is known", 3),
         (["FACES", "--model", "m.onnx", *FED, "--subjects", "few.txt"], "2 lines for 30 images", 3),
+        (["FACES/p0", "--model", "m.onnx", *FED], "FACES/p0 has no folder a person", 3),
+        (["single", "--model", "m.onnx", *FED], "nobody in single has two images", 3),
     ],
 )
 def test_mistakes_are_said(
@@ -154,6 +156,9 @@ def test_mistakes_are_said(
     np.save("f.npy", np.eye(3, dtype=np.float32))
     Path("k.txt").write_text("a/1\na/2\nb/1\n")
     Path("few.txt").write_text("a\nb\n")
+    for person in ("p0", "p1"):
+        Path("single", person).mkdir(parents=True)
+        shutil.copy(Path("FACES", person, "0.png"), Path("single", person))
     assert run(["people", *options]) == code
     assert said in capsys.readouterr().err
 

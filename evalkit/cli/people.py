@@ -28,7 +28,7 @@ from evalkit.errors import DataError
 from evalkit.escaping import laid_out, printable
 from evalkit.files import whole_file
 from evalkit.images.kinds import counted
-from evalkit.keys import subjects_of
+from evalkit.keys import people_of, subjects_of
 from evalkit.protocols import recipes
 from evalkit.protocols.doubtful_labels import DoubtfulLabels, doubtful_labels
 from evalkit.protocols.metrics import threshold_text
@@ -207,7 +207,7 @@ def _gathered(
     root = folder or source.choice.images.data
     if source.features is None and root is None:
         raise click.UsageError("give the FOLDER of the people")
-    embed = None if root is None else _embedder(source, root)
+    embed = None if root is None else _embedder(source, root, alone=not (subjects or gallery))
     if embed is None or root is None:
         parts = [source.vectors(None, numbered=subjects is not None)]
     else:
@@ -250,9 +250,14 @@ def _gathered(
     )
 
 
-def _embedder(source: VectorSource, root: Path) -> Callable[[Path], Vectors]:
-    """Embed any folder by one input spec: where it is tried, on the people of `root` alone."""
+def _embedder(source: VectorSource, root: Path, *, alone: bool) -> Callable[[Path], Vectors]:
+    """Embed any folder by one input spec: where it is tried, on the people of `root` alone.
+
+    alone : nothing else says who the people are, or has images of them.
+    """
     first = images.find(root)
+    if alone:
+        people_of(first.keys, root, "give a folder per person, with two images or more of some")
     adapter, choice = spec_trial.loaded(source.choice, first, first.manifest())
     fed = replace(source, choice=choice)
 

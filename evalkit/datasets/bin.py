@@ -148,7 +148,8 @@ def _content(path: Path) -> tuple[list[memoryview], list[bool]]:
     except DataError:
         raise
     except Exception as e:  # a damaged pickle raises anything at all
-        raise DataError(f"{path.name} is not a .bin set: {_first_line(e)}") from e
+        cut = "" if data.endswith(pickle.STOP) else "its end is missing: was it cut short?"
+        raise DataError(f"{path.name} is not a .bin set: {_first_line(e)}", cut) from e
     if len(images) != 2 * len(same) or not same:
         raise DataError(f"{path.name} holds {len(images)} images for {len(same)} pairs")
     return images, same
