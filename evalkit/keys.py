@@ -203,7 +203,7 @@ def read_keys(path: str | os.PathLike[str]) -> list[str]:
 def _array_of_keys(path: Path) -> list[str]:
     try:
         keys = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as e:
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError, TokenError) as e:
         raise DataError(
             f"{path.name} is no array of texts: {e}", "numpy.save(FILE, numpy.array(keys, str))"
         ) from e

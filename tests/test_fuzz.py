@@ -97,7 +97,7 @@ def test_an_npy_header_of_broken_python_is_refused(tmp_path: Path) -> None:
     (tmp_path / "toy_list.npy").write_bytes(
         b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
     )
-    with pytest.raises(DataError, match="no list of booleans"):
+    with pytest.raises(DataError, match=r"is not a usable \.npy array"):
         bcolz.read(folder)
     (folder / "meta" / "storage").write_text('{"dtype": "f4,(", "chunklen": 2}')
     with pytest.raises(DataError, match="not a bcolz array"):
@@ -206,6 +206,19 @@ def test_a_parquet_column_that_its_schema_does_not_describe(tmp_path: Path) -> N
     assert may_be_null in good
     damaged = good.replace(may_be_null, never_null)
     fuzz_targets.answers(target, fuzz_targets.place(target, tmp_path), damaged)
+
+
+@pytest.mark.parametrize("name", ["bcolz toy_list.npy", "keys .npy"])
+def test_an_array_of_more_rows_than_numbers_count_is_refused(name: str, tmp_path: Path) -> None:
+    target = next((t for t in TARGETS if t.name == name), None)
+    if target is None:
+        pytest.skip("numcodecs is not installed")
+    out = io.BytesIO()
+    about = {"descr": "|b1", "fortran_order": False, "shape": (10**30,)}
+    np.lib.format.write_array_header_1_0(out, about)
+    assert not fuzz_targets.answers(
+        target, fuzz_targets.place(target, tmp_path), out.getvalue() + b"1"
+    )
 
 
 def test_a_librarys_message_of_several_lines_becomes_one() -> None:

@@ -13,7 +13,6 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from evalkit.errors import DataError, MissingPackageError
 from evalkit.files import as_path
 from evalkit.images import ImageSource
 from evalkit.strict_json import parsed
+from evalkit.vectors import readers
 
 _HEADER = 16
 _CHUNKS_HELD = 4
@@ -93,14 +93,10 @@ def _layout(folder: Path) -> _Layout:
 
 
 def _labels(path: Path) -> NDArray[np.bool_]:
-    try:
-        same = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TokenError, MemoryError) as e:
-        # numpy parses the header as Python text
-        raise DataError(f"no list of booleans at {path}: {e}") from e
-    if not isinstance(same, np.ndarray) or same.ndim != 1 or same.dtype != np.bool_:
+    same = readers.read_npy(path)[0]
+    if same.ndim != 1 or same.dtype != np.bool_:
         raise DataError(f"{path.name} is not a list of booleans")
-    return same
+    return np.array(same)
 
 
 def _chunk(path: Path, layout: _Layout, number: int) -> NDArray[Any]:
