@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from PIL import Image
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.report.markdown import model_card
+from evalkit.errors import ReportError
+from evalkit.report.markdown import eval_results, model_card
 
 pytestmark = pytest.mark.once
 
@@ -71,7 +73,7 @@ def test_every_step_of_the_example_does_what_it_says(
 def test_the_model_card_is_what_the_hub_reads() -> None:
     """The structure of the Hub's model-index: name, results; task, dataset, metrics in each."""
     report = reports.read(GOLDEN / "lfw.json")
-    _, block, after = model_card(report, "a: #1 'model'").split("---\n")
+    _, block, after = model_card([("a: #1 'model'", report)]).split("---\n")
     assert after == ""
     ((name, results),) = [(m["name"], m["results"]) for m in yaml.safe_load(block)["model-index"]]
     assert name == "a: #1 'model'"
@@ -79,3 +81,34 @@ def test_the_model_card_is_what_the_hub_reads() -> None:
     assert result["task"]["type"] and result["dataset"]["type"] and result["dataset"]["name"]
     assert {m["type"]: m["value"] for m in result["metrics"]} == report.flat()
     assert all(set(m) <= {"type", "value", "args"} for m in result["metrics"])
+    assert result["dataset"]["args"]["list"] == report.identity.list
+
+
+def test_several_reports_are_one_block() -> None:
+    reports_of = [reports.read(GOLDEN / "lfw.json")] * 2
+    block = yaml.safe_load(model_card(("a", r) for r in reports_of).split("---\n")[1])
+    (model,) = block["model-index"]
+    assert len(model["results"]) == 2
+    block = yaml.safe_load(model_card(zip("ab", reports_of, strict=True)).split("---\n")[1])
+    assert [m["name"] for m in block["model-index"]] == ["a", "b"]
+
+
+def test_the_eval_results_are_what_the_hub_reads() -> None:
+    """Its required keys; the set, its revision and the digests; a value a task."""
+    report = reports.read(GOLDEN / "lfw.json")
+    other = replace(report, identity=replace(report.identity, set="cfp: #fp"))
+    found = yaml.safe_load(eval_results([report, other], "org/faces@5503434d"))
+    first, second = found
+    assert first["dataset"] == {
+        "id": "org/faces",
+        "task_id": report.identity.set or report.protocol,
+        "revision": "5503434d",
+    }
+    assert second["dataset"]["task_id"] == "cfp: #fp"
+    assert first["value"] == report["accuracy"].value and first["notes"].startswith("accuracy; ")
+    assert f"list sha256:{report.identity.list}" in first["notes"]
+    for wrong in ([report, report], [replace(report, metrics={})]):
+        with pytest.raises(ReportError):
+            eval_results(wrong, "org/faces")
+    with pytest.raises(ReportError, match="no dataset of the Hub"):
+        eval_results([report], "faces")

@@ -100,7 +100,7 @@ def shown(name: str, note: str, key: str) -> dict[str, str]:
         "markdown": report_markdown(report),
         "verdict in markdown": verdict_markdown(verdict, name),
         "junit": verdict_junit(verdict, name),
-        "card": model_card(report, name),
+        "card": model_card([(name, report)]),
         "annotations": "\n".join(github_annotations(verdict)),
     }
 
@@ -144,7 +144,7 @@ def test_markdown_makes_no_link_and_calls_nobody() -> None:
 def test_a_card_and_junit_are_read_as_they_were_meant() -> None:
     yaml = pytest.importorskip("yaml")
     report = replace(report_of("p", "n", "k"), protocol="\x7f\n- x: y\ud800")
-    card = yaml.safe_load(model_card(report, "a\n---\u2028").strip().strip("-"))
+    card = yaml.safe_load(model_card([("a\n---\u2028", report)]).strip().strip("-"))
     assert card["model-index"][0]["name"] == r"a\n---\u2028"
     root = ET.fromstring(verdict_junit(verdict_of("\x00\ufffe\ud800<", "]]>\r")))
     assert root[0].get("name") == r"\x00\ufffe\ud800<m"
@@ -166,6 +166,7 @@ def test_a_hostile_report_through_every_command(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     for line in (
         *("report a.json", "report a.json --markdown", "report a.json --model-card"),
+        "report a.json --eval-results a/b",
         *("compare a.json b.json", "gate b.json --baseline a.json --rules g.toml"),
         *(
             "threshold a.json --far 1e-1",

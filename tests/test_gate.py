@@ -412,7 +412,7 @@ def test_hostile_names_stay_inside_xml_markdown_and_annotations() -> None:
 def test_a_report_as_markdown_and_model_card(base_report: Report) -> None:
     text = report_markdown(base_report)
     assert text.count("\n| ") == 1 + len(base_report.metrics)
-    card = model_card(base_report, 'my "model"')
+    card = model_card([('my "model"', base_report)])
     assert card.startswith('---\nmodel-index:\n- name: "my \\"model\\""\n')
     for name, value in base_report.flat().items():
         assert f'    - type: "{name}"\n      value: {value!r}\n' in card

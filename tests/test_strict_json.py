@@ -66,7 +66,7 @@ def use(path: Path, kinds: list[str]) -> None:
     report = reports.read(path)
     table(report, "x")
     report_markdown(report)
-    model_card(report, "m")
+    model_card([("m", report)])
     comparison_table(compare(report, REPORT), ("a", "b"))
     verdict_table(check(report, REPORT, [Rule(metric="accuracy", test="plain")]))
     for kind in kinds:

@@ -56,6 +56,11 @@ from evalkit.report.table import table
 )
 @click.option("--markdown", is_flag=True, help="Print the numbers as a Markdown table.")
 @click.option("--model-card", is_flag=True, help="Print the Hugging Face model-index block.")
+@click.option(
+    "--eval-results",
+    metavar="ORG/NAME[@REVISION]",
+    help="Print .eval_results/*.yaml for Hugging Face's benchmark dataset of that name.",
+)
 def command(
     paths: tuple[Path, ...],
     out: Path | None,
@@ -64,6 +69,7 @@ def command(
     plots: tuple[Path, ...],
     markdown: bool,
     model_card: bool,
+    eval_results: str | None,
 ) -> None:
     """Show one report, or several beside each other: as a page, pictures, Markdown or a table.
 
@@ -75,8 +81,10 @@ def command(
         raise click.UsageError(f"{len(names)} names for {len(paths)} reports")
     if data is not None and out is None:
         raise click.UsageError("--data shows images on the page: add -o FILE.html")
-    if markdown and model_card:
-        raise click.UsageError("give --markdown or --model-card, not both")
+    if markdown + model_card + (eval_results is not None) > 1:
+        raise click.UsageError("give --markdown, --model-card or --eval-results, not both")
+    if model_card and len(names) == 1:  # a card is of one model
+        names *= len(paths)
     called = [*names, *_labels(paths[len(names) :])]
     read = [several.read(path) for path in paths]
     held = [report for each in read for report in each.values()]
@@ -99,11 +107,16 @@ def command(
             with whole_file(out) as f:
                 f.write(text.encode())
             say(f"{out} written")
-    if markdown or model_card:
+    if markdown or model_card or eval_results is not None:
         from evalkit.report import markdown as words
 
-        for label, report in zip(labels, held, strict=True):
-            text = words.model_card(report, label) if model_card else words.report_markdown(report)
+        models = [name for name, each in zip(called, read, strict=True) for _ in each]
+        texts = [words.report_markdown(report) for report in held] if markdown else []
+        if model_card:
+            texts = [words.model_card(zip(models, held, strict=True))]
+        elif eval_results is not None:
+            texts = [words.eval_results(held, eval_results)]
+        for text in texts:
             show(*text.rstrip("\n").split("\n"))
     elif not plots and out is None:
         for label, report in zip(labels, held, strict=True):

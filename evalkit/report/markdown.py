@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from evalkit.errors import ReportError
 from evalkit.escaping import printable
 from evalkit.report.table import below_columns, columns
 from evalkit.types import Report
@@ -19,21 +20,31 @@ def report_markdown(report: Report) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def model_card(report: Report, model: str) -> str:
+def model_card(held: Iterable[tuple[str, Report]]) -> str:
     """Write the `model-index` block of a Hugging Face model card, as YAML front matter.
 
+    held : reports, each with the name of its model; one result a report.
     Names of metrics, data and model are quoted as JSON strings, which are YAML strings too.
     """
+    models: dict[str, list[str]] = {}
+    for model, report in held:
+        models.setdefault(model, []).extend(_result(report))
+    lines = ["---", "model-index:"]
+    for model, results in models.items():
+        lines += [f"- name: {_quoted(model)}", "  results:", *results]
+    return "\n".join([*lines, "---"]) + "\n"
+
+
+def _result(report: Report) -> list[str]:
+    digests = {part: sha for part, sha in _digests(report).items() if sha is not None}
+    args = {"protocol_version": report.protocol_version, **digests}
     lines = [
-        "---",
-        "model-index:",
-        f"- name: {_quoted(model)}",
-        "  results:",
         "  - task:",
         "      type: face-verification",
         "    dataset:",
         f"      type: {_quoted(report.protocol)}",
-        f"      name: {_quoted(report.protocol)}",
+        f"      name: {_quoted(_set_name(report))}",
+        f"      args: {json.dumps(args)}",
         "    metrics:",
     ]
     for name, m in report.metrics.items():
@@ -42,7 +53,57 @@ def model_card(report: Report, model: str) -> str:
             if m.low is not None and m.high is not None:
                 interval = f"{m.low!r} to {m.high!r}"
                 lines.append(f"      args: {{interval: {_quoted(interval)}}}")
-    return "\n".join([*lines, "---"]) + "\n"
+    return lines
+
+
+def eval_results(reports: Iterable[Report], dataset: str) -> str:
+    """Write reports as Hugging Face's `.eval_results/NAME.yaml`: an entry a report.
+
+    dataset : that hosts the benchmark, ORG/NAME, or ORG/NAME@REVISION.  A task is called as the
+    report's set.  The value is the accuracy, else the first number of the report; which one, its
+    interval and the digests of list and images are in the notes.
+    ReportError for a dataset of another form, two reports of one set, and one without numbers.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", dataset, re.ASCII):
+        raise ReportError(f"{dataset!r} is no dataset of the Hub", "ORG/NAME, or ORG/NAME@REVISION")
+    name, _, revision = dataset.partition("@")
+    lines, tasks = [], set[str]()
+    for report in reports:
+        task, flat = _set_name(report), report.flat()
+        if task in tasks:
+            raise ReportError(f"two reports are of {task!r}", "a task has one value")
+        if not flat:
+            raise ReportError(f"the report of {task!r} has no number")
+        tasks.add(task)
+        metric = "accuracy" if "accuracy" in flat else next(iter(flat))
+        lines += [
+            "- dataset:",
+            f"    id: {_quoted(name)}",
+            f"    task_id: {_quoted(task)}",
+            *([f"    revision: {_quoted(revision)}"] if revision else []),
+            f"  value: {flat[metric]!r}",
+            "  evaluation_framework: evalkit",
+            f"  notes: {_quoted(_notes(report, metric))}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _notes(report: Report, metric: str) -> str:
+    m = report.metrics[metric]
+    said = [metric]
+    if m.low is not None and m.high is not None:
+        said.append(f"{m.interval or 'interval'} {m.low!r} to {m.high!r}")
+    said.append(f"{report.protocol} version {report.protocol_version}")
+    said += [f"{part} sha256:{sha}" for part, sha in _digests(report).items() if sha is not None]
+    return "; ".join(said)
+
+
+def _digests(report: Report) -> dict[str, str | None]:
+    return {"list": report.identity.list, "images": report.identity.images}
+
+
+def _set_name(report: Report) -> str:
+    return report.identity.set or report.protocol
 
 
 def escaped(text: str) -> str:
