@@ -14,6 +14,7 @@ from evalkit.protocols import metrics, verification
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 from evalkit.protocols.metrics.vocabulary import part_of
 from evalkit.protocols.score import best_accuracy
+from evalkit.protocols.uncertainty import resampling
 from evalkit.protocols.uncertainty.bootstrap import shrinkage, shrinkage_of_difference
 from evalkit.protocols.uncertainty.intervals import (
     affordable,
@@ -23,7 +24,12 @@ from evalkit.protocols.uncertainty.intervals import (
 )
 from evalkit.protocols.uncertainty.outcomes import parts_of, to_arrays
 from evalkit.protocols.uncertainty.resampled_rates import excess
-from evalkit.protocols.uncertainty.resampling import metric_draws, metric_ends, paired_draws
+from evalkit.protocols.uncertainty.resampling import (
+    metric_draws,
+    metric_ends,
+    paired_draws,
+    threshold_draws,
+)
 from evalkit.protocols.uncertainty.sample import ComparisonSample, people_of_pairs, sample_of
 from evalkit.protocols.uncertainty.weights import SCALE, canonical_order, subject_draws
 from evalkit.types import Estimate
@@ -251,6 +257,28 @@ def twin(o: dict[str, NDArray], weight: NDArray, unseen: float, c: dict[str, flo
         best = [v[g >= t].sum() + u[BEST][s.impostor < t].sum() for t in cuts]
         found.setdefault(BEST, []).append(max(best) / (v.sum() + u[BEST].sum()))
     return found
+
+
+def test_draws_are_the_same_to_the_bit_in_blocks_of_any_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tail = as_sets(all_pairs(), 200)
+    tail |= {"sampled_score": np.linspace(-1, 1, 40), "sampled_left": np.arange(40) % 4}
+    tail |= {"sampled_right": np.arange(40) % 4 + 4}
+    far = ["tpr@far=0.05", "tpr@far=0.05,mean=subject", "tpr@far=0.9", "fmr@threshold=0.9"]
+    of = {"list": (pair_list(), [*NAMES[:4], MEAN, BEST]), "tail": (tail, far)}
+    of["searches"] = (searches(2, 0), ["rank-1", "tpir@fpir=0.2", "fnir@threshold=0.5"])
+    found = []
+    for cells in (1, 400, 1 << 16):  # one draw, a few with a rest, all
+        monkeypatch.setattr(resampling, "CELLS", cells)
+        drawn = {k: metric_ends(sample_of(o), names, 23) for k, (o, names) in of.items()}
+        assert [[*drawn[k]] for k in of] == [names for _, names in of.values()]
+        thresholds = threshold_draws(sample_of(tail), "0.05", 23)
+        assert thresholds is not None
+        found.append([thresholds, *(v for d in drawn.values() for v in d.values())])
+    for one, few, all_ in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, all_)
+        np.testing.assert_array_equal(few, all_)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -17,14 +17,15 @@ class AcceptedBySubject:
     def __init__(self, who: Ints) -> None:
         """Take the subject of each comparison by descending score, (N,)."""
         self.subject, self._of, self.count = np.unique(who, return_inverse=True, return_counts=True)
-        self._highest, self._accepted = 0, self._between(0, 0)
+        self._highest, self._accepted = 0, np.zeros(len(self.subject), np.int64)
 
-    def _between(self, a: int, b: int) -> Counts:
-        return np.bincount(self._of[a:b], minlength=len(self.subject))
+    def among(self, highest: Ints) -> Counts:
+        """Count those of each subject among so many of the highest, for each draw: (D, U)."""
+        return np.array([self._among(n) for n in highest.tolist()])
 
-    def among(self, highest: int) -> Counts:
-        """Count those of each subject among so many of the highest, (U,)."""
-        a, b = self._highest, highest
-        self._accepted = self._accepted + self._between(a, b) - self._between(b, a)
-        self._highest = b
+    def _among(self, highest: int) -> Counts:
+        low, high = sorted([self._highest, highest])
+        change = np.bincount(self._of[low:high], minlength=len(self.subject))
+        self._accepted = self._accepted + (change if highest == high else -change)
+        self._highest = highest
         return self._accepted

@@ -1,4 +1,4 @@
-"""Bootstrap over subjects: the weights of comparisons in a draw.
+"""Bootstrap over subjects: the weights of comparisons in a block of draws.
 
 Subjects are the sampling unit: comparisons that share a person rise and fall together, so drawing
 *pairs* gives intervals about half as wide as the truth.  A draw gives subject i a weight w_i of
@@ -16,7 +16,7 @@ above the threshold is stored; the rest enter by the number of images of each su
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,56 +26,70 @@ from scipy.special import ndtri, stdtrit
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.uncertainty.sample import ComparisonSample
-from evalkit.protocols.uncertainty.weights import SCALE, Counts, Weights
+from evalkit.protocols.uncertainty.weights import SCALE, Counts
 from evalkit.types import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """One draw: subject weights and their running sums, in the sample's descending order.
+class Draws:
+    """A block of D draws: subject weights and their running sums, by descending score.
 
-    weight : (S,) w, in units of 1 / SCALE, as all weights here; unseen : of the person unseen.
-    genuine : (G+1,) sum of w over the k highest genuine scores; product : (I+1,) the same of
-    w_i w_j over impostors, in 1 / SCALE^2; products : of all impostor pairs, stored or not.
+    weight : (D, S) w, in units of 1 / SCALE, as all weights here; unseen : (D,) of the person
+    unseen.  genuine : (D, G+1) sum of w over the k highest genuine scores; product : (D, I+1) the
+    same of w_i w_j over impostors, in 1 / SCALE^2; products : (D,) of all impostor pairs, stored or
+    not.
     """
 
     weight: Counts
-    unseen: int
+    unseen: Counts
     genuine: Counts
     product: Counts
-    products: float
+    products: Floats
 
 
-# A part of a whole in a draw, and what the person unseen adds to the whole, and to the part too
-# where he succeeds in everything.
-Share = tuple[float, float, float]
-# A metric that is no share: where the person unseen fails in everything, and where he succeeds.
-Ends = tuple[float, float]
-# A metric in a draw: the mean of its shares (of folds, of galleries, or one), or its two ends.
-Statistic = Callable[[Draw], Sequence[Share] | Ends]
+# A metric in a block of draws: (D, F, 3) of `shares`, whose mean it is (of folds, of galleries, or
+# one); or (D, 2), where the person unseen fails in everything, and where he succeeds.
+Statistic = Callable[[Draws], Floats]
 
 _ALL_STORED = "a sample without image counts lists every impostor pair"
 
 
-def weigh(sample: ComparisonSample, weights: Weights, spent: Draw | None = None) -> Draw:
-    """Sum the weights of a draw over the sample's comparisons.
+def shares(part: Any, whole: Any, unseen: Any) -> Floats:
+    """Stack parts of wholes, and what the person unseen adds to each whole: (D, F, 3).
 
-    spent : a draw that is done with, whose memory is used again.
+    He adds as much to the part, too, where he succeeds in everything.
+    part, whole, unseen : (D, F), or (D,) where F is 1.
     """
-    weight, unseen = weights
-    genuine = np.zeros(len(sample.genuine) + 1, np.int64) if spent is None else spent.genuine
-    product = np.zeros(len(sample.impostor) + 1, np.int64) if spent is None else spent.product
-    weight.take(sample.genuine_subject, out=genuine[1:], mode="clip")
-    weight.take(sample.left, out=product[1:], mode="clip")
-    product[1:] *= weight.take(sample.right)
-    np.cumsum(genuine, out=genuine)
-    np.cumsum(product, out=product)
-    if sample.left_images is None or sample.right_images is None:
-        products = float(product[-1])
+    found: Floats = np.array([part, whole, unseen], np.float64)
+    return found.transpose(1, 2, 0) if found.ndim == 3 else found.T[:, np.newaxis]
+
+
+def weigh(
+    sample: ComparisonSample, weight: Counts, unseen: Counts, spent: Draws | None = None
+) -> Draws:
+    """Sum the weights of draws over the sample's comparisons.
+
+    weight : (D, S); unseen : (D,).  spent : a block that is done with, of as many draws or more,
+    whose memory is used again.
+    """
+    draws = len(weight)
+    if spent is None:
+        genuine = np.zeros((draws, len(sample.genuine) + 1), np.int64)
+        product = np.zeros((draws, len(sample.impostor) + 1), np.int64)
     else:
+        genuine, product = spent.genuine[:draws], spent.product[:draws]
+    for w, of_genuine, of_impostor in zip(weight, genuine, product, strict=True):
+        w.take(sample.genuine_subject, out=of_genuine[1:], mode="clip")
+        w.take(sample.left, out=of_impostor[1:], mode="clip")
+        of_impostor[1:] *= w.take(sample.right)
+    np.cumsum(genuine, axis=1, out=genuine)
+    np.cumsum(product, axis=1, out=product)
+    products = product[:, -1].astype(np.float64)
+    if sample.left_images is not None and sample.right_images is not None:
         full = _crossed(sample, np.ones(sample.subjects))
-        products = sample.impostors * _crossed(sample, weight) / full if full else 0.0
-    return Draw(weight, unseen, genuine, product, products)
+        crossed = np.array([_crossed(sample, w) for w in weight])
+        products = sample.impostors * crossed / full if full else np.zeros(draws)
+    return Draws(weight, unseen, genuine, product, products)
 
 
 def _crossed(sample: ComparisonSample, weight: Floats | Counts) -> float:

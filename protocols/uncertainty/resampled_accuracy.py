@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from evalkit.protocols.uncertainty.bootstrap import (
-    Draw,
-    Share,
+    Draws,
     Statistic,
     impostor_weight,
+    shares,
     unseen_genuine,
 )
 from evalkit.protocols.uncertainty.sample import ComparisonSample
-from evalkit.protocols.uncertainty.weights import SCALE, Counts
-from evalkit.types import Floats, Ints
+from evalkit.protocols.uncertainty.weights import SCALE
+from evalkit.types import Bools, Floats, Ints
 
 
 class _Decisions:
@@ -44,19 +42,24 @@ class _Decisions:
         self.low, self.high = int(near[0]), int(near[-1])
         self.near = near - self.low
 
-    def correct(self, draw: Draw) -> tuple[Floats, Floats]:
-        """Weight of the right decisions of each fold at each cut (F, C), and of each fold (F,)."""
-        k, low, inside = self.folds, self.low, slice(self.low, self.high)
-        one = draw.weight.take(self.left)
-        both = impostor_weight(self.c, 1, one * draw.weight.take(self.right)) / SCALE
+    def correct(self, draws: Draws) -> tuple[Floats, Floats]:
+        """Weight of right decisions, by fold and cut: (D, F, C), and of each fold: (D, F)."""
+        low, inside = self.low, slice(self.low, self.high)
+        one = draws.weight.take(self.left, axis=1)
+        both = impostor_weight(self.c, 1, one * draws.weight.take(self.right, axis=1)) / SCALE
         weight = np.where(self.genuine, one, both)
         signed = np.where(self.genuine, weight, -weight)
-        gained = np.zeros((k, self.high - low + 1))
-        gained[:, 0] = np.bincount(self.fold[:low], signed[:low], k)
-        gained[:, 0] += np.bincount(self.fold, weight * ~self.genuine, k)
-        gained[self.fold[inside], np.arange(self.high - low) + 1] = signed[inside]
-        total: Floats = np.bincount(self.fold, weight, k).astype(np.float64)
-        return np.cumsum(gained, axis=1)[:, self.near], total
+        gained = np.zeros((len(weight), self.folds, self.high - low + 1))
+        gained[..., 0] = self._by_fold(signed[:, :low]) + self._by_fold(weight * ~self.genuine)
+        gained[:, self.fold[inside], np.arange(self.high - low) + 1] = signed[:, inside]
+        return np.cumsum(gained, axis=2)[..., self.near], self._by_fold(weight)
+
+    def _by_fold(self, weight: Floats) -> Floats:
+        """Sum the weights of the first N comparisons, (D, N), by fold: (D, F)."""
+        draws, n = weight.shape
+        cell = self.fold[:n] + self.folds * np.arange(draws)[:, np.newaxis]
+        found = np.bincount(cell.ravel(), weight.ravel(), draws * self.folds)
+        return found.reshape(draws, self.folds).astype(np.float64)
 
 
 def accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic | None:
@@ -69,12 +72,13 @@ def accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic | None:
     decisions = _Decisions(sample, sample.fold[sample.order], c)
     size = unseen_genuine(sample) / decisions.folds
 
-    def accuracy(draw: Draw) -> Sequence[Share]:
-        correct, total = decisions.correct(draw)
-        others = correct.sum(axis=0) - correct
-        best = [_middle(np.flatnonzero(row >= row.max() - 1e-6)) for row in others]
-        unseen = size * draw.unseen
-        return [(row[k], t, unseen) for row, k, t in zip(correct, best, total, strict=True)]
+    def accuracy(draws: Draws) -> Floats:
+        correct, total = decisions.correct(draws)
+        others = correct.sum(axis=1, keepdims=True) - correct
+        best = _middle(others >= others.max(axis=2, keepdims=True) - 1e-6)
+        right = np.take_along_axis(correct, best[..., np.newaxis], axis=2)[..., 0]
+        unseen = size * draws.unseen[:, np.newaxis]
+        return shares(right, total, np.broadcast_to(unseen, total.shape))
 
     return accuracy
 
@@ -84,13 +88,15 @@ def best_accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic:
     one = np.zeros(len(sample.genuine) + len(sample.impostor), np.int64)
     decisions, size = _Decisions(sample, one, c), unseen_genuine(sample)
 
-    def accuracy(draw: Draw) -> Sequence[Share]:
-        correct, total = decisions.correct(draw)
-        return [(correct.max(), total[0], size * draw.unseen)]
+    def accuracy(draws: Draws) -> Floats:
+        correct, total = decisions.correct(draws)
+        return shares(correct.max(axis=(1, 2)), total[:, 0], size * draws.unseen)
 
     return accuracy
 
 
-def _middle(cuts: Counts) -> int:
-    """Of equally good cuts the middle one, of two middle ones the higher threshold."""
-    return int(cuts[(len(cuts) - 1) // 2])
+def _middle(good: Bools) -> Ints:
+    """Of equally good cuts, (..., C), the middle one, of two middle ones the higher threshold."""
+    before = (np.count_nonzero(good, axis=-1) - 1) // 2
+    found: Ints = (good.cumsum(axis=-1) > before[..., np.newaxis]).argmax(axis=-1)
+    return found

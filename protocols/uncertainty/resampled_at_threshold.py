@@ -6,15 +6,13 @@ compared twice, and no one with many, that is Clopper and Pearson's interval of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from evalkit.protocols.uncertainty.bootstrap import (
-    Draw,
-    Share,
+    Draws,
     Statistic,
     impostor_weight,
+    shares,
     unseen_genuine,
     unseen_impostor,
 )
@@ -41,10 +39,10 @@ def fmr_statistic(sample: ComparisonSample, threshold: str, c: float) -> Statist
 
     size = unseen_impostor(sample)
 
-    def fmr(draw: Draw) -> Sequence[Share]:
-        accepted = impostor_weight(c, count, draw.product[count])
-        every = impostor_weight(c, sample.impostors, draw.products)
-        return [(accepted, every, size * SCALE * draw.unseen)]
+    def fmr(draws: Draws) -> Floats:
+        accepted = impostor_weight(c, count, draws.product[:, count])
+        every = impostor_weight(c, sample.impostors, draws.products)
+        return shares(accepted, every, size * SCALE * draws.unseen)
 
     return fmr
 
@@ -57,9 +55,9 @@ def fnmr_statistic(sample: ComparisonSample, threshold: str) -> Statistic | None
 
     size = unseen_genuine(sample)
 
-    def fnmr(draw: Draw) -> Sequence[Share]:
-        every = draw.genuine[-1]
-        return [(every - draw.genuine[count], every, size * draw.unseen)]
+    def fnmr(draws: Draws) -> Floats:
+        every = draws.genuine[:, -1]
+        return shares(every - draws.genuine[:, count], every, size * draws.unseen)
 
     return fnmr
 

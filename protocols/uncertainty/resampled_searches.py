@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -10,10 +9,10 @@ import numpy as np
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import exact_rate
 from evalkit.protocols.uncertainty.accepted_by_subject import AcceptedBySubject
-from evalkit.protocols.uncertainty.bootstrap import Draw, Share, Statistic
+from evalkit.protocols.uncertainty.bootstrap import Draws, Statistic, shares
 from evalkit.protocols.uncertainty.resampled_at_threshold import reaching_threshold
 from evalkit.protocols.uncertainty.sample import ComparisonSample, Searches
-from evalkit.types import Ints
+from evalkit.types import Floats, Ints
 
 
 def rank_statistic(sample: ComparisonSample, k: str) -> Statistic | None:
@@ -24,9 +23,9 @@ def rank_statistic(sample: ComparisonSample, k: str) -> Statistic | None:
     subject, of, searches = np.unique(sample.rank_subject, return_inverse=True, return_counts=True)
     hits = np.bincount(of[hit], minlength=len(subject))
 
-    def rank_k(draw: Draw) -> Sequence[Share]:
-        w = draw.weight[subject]
-        return [(float(w @ hits), float(w @ searches), draw.unseen * float(searches.mean()))]
+    def rank_k(draws: Draws) -> Floats:
+        w = draws.weight.take(subject, axis=1)
+        return shares(w @ hits, w @ searches, draws.unseen * searches.mean())
 
     return rank_k
 
@@ -41,14 +40,15 @@ def tpir_statistic(sample: ComparisonSample, fpir: str) -> Statistic | None:
 
     galleries = [_Found(s) for s in sample.searches]
 
-    def of_gallery(g: _Found, draw: Draw) -> Share:
-        false = np.cumsum(draw.weight[g.nonmate_subject])
-        k = int(np.searchsorted(false, float(x) * false[-1] * (1 + 1e-12), "right"))
-        looked, unseen = draw.weight[g.mates.subject], draw.unseen * float(g.mates.count.mean())
-        hits = g.mates.among(g.above[k])
-        return float(looked @ hits), float(looked @ g.mates.count), unseen
+    def of_gallery(g: _Found, draws: Draws) -> Floats:
+        false = np.cumsum(draws.weight.take(g.nonmate_subject, axis=1), axis=1)
+        allowed = float(x) * false[:, -1:] * (1 + 1e-12)
+        hits = g.mates.among(g.above[np.count_nonzero(false <= allowed, axis=1)])
+        weight, unseen = draws.weight.take(g.mates.subject, axis=1), g.mates.count.mean()
+        part = (weight * hits).sum(axis=1)
+        return shares(part, weight @ g.mates.count, draws.unseen * unseen)
 
-    return lambda draw: [of_gallery(g, draw) for g in galleries]
+    return lambda draws: np.concatenate([of_gallery(g, draws) for g in galleries], axis=1)
 
 
 def search_error_statistic(sample: ComparisonSample, kind: str, threshold: str) -> Statistic | None:
@@ -61,16 +61,17 @@ def search_error_statistic(sample: ComparisonSample, kind: str, threshold: str) 
     if not sides or None in counts or not all(len(score) for score, _ in sides):
         return None
 
-    def of_gallery(subject: Ints, count: int | None, draw: Draw) -> Share:
-        weight = draw.weight[subject]
-        every, reached = float(weight.sum()), float(weight[:count].sum())
-        unseen = draw.unseen * len(subject) / len(np.unique(subject))
-        return every - reached if kind == "fnir" else reached, every, unseen
+    def of_gallery(subject: Ints, count: int | None, draws: Draws) -> Floats:
+        weight = draws.weight.take(subject, axis=1)
+        every, reached = weight.sum(axis=1), weight[:, :count].sum(axis=1)
+        unseen = draws.unseen * len(subject) / len(np.unique(subject))
+        return shares(every - reached if kind == "fnir" else reached, every, unseen)
 
-    def of_draw(draw: Draw) -> Sequence[Share]:
-        return [of_gallery(who, n, draw) for (_, who), n in zip(sides, counts, strict=True)]
+    def of_draws(draws: Draws) -> Floats:
+        of = [of_gallery(who, n, draws) for (_, who), n in zip(sides, counts, strict=True)]
+        return np.concatenate(of, axis=1)
 
-    return of_draw
+    return of_draws
 
 
 class _Found:

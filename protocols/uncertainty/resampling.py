@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
 from evalkit.protocols.uncertainty.bootstrap import (
-    Draw,
-    Ends,
-    Share,
+    Draws,
     Statistic,
     shrinkage,
     shrinkage_of_difference,
@@ -26,6 +25,8 @@ from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.protocols.uncertainty.weights import Weights, canonical_order, subject_draws
 from evalkit.types import Floats
 
+CELLS = 1 << 16  # comparisons weighed in a block of draws: they stay in the processor's cache
+
 
 def metric_draws(
     sample: ComparisonSample,
@@ -39,9 +40,8 @@ def metric_draws(
 
     As `metric_ends`, without the person unseen.  What `sample` holds drawn is returned as it is.
     """
-    weights = subject_draws(sample, draws, seed) if weights is None else weights
-    seen = ((weight, 0) for weight, _ in weights)
-    drawn = {name: of[:, 0] for name, of in metric_ends(sample, names, c=c, weights=seen).items()}
+    ends = metric_ends(sample, names, draws, seed, c, weights, unseen=False)
+    drawn = {name: of[:, 0] for name, of in ends.items()}
     return drawn | {name: sample.drawn[name] for name in names if name in sample.drawn}
 
 
@@ -52,6 +52,8 @@ def metric_ends(
     seed: int = 0,
     c: Mapping[str, float] | None = None,
     weights: Iterable[Weights] | None = None,
+    *,
+    unseen: bool = True,
 ) -> dict[str, Floats]:
     """Draw subjects `draws` times; return each metric that the sample supports: name -> (draws, 2).
 
@@ -60,36 +62,62 @@ def metric_ends(
     people looked for are drawn), whatever follows; the threshold is found anew in each draw.  NaN
     where a draw holds no comparison.
     c : metric -> `shrinkage`, else the sample's own.  weights : instead of `subject_draws`.
+    unseen : False leaves that person out.
     """
-    sources = [sample] if sample.thinned is None else [sample, sample.thinned]
-    statistics: list[tuple[str, int, Statistic]] = []
+    parts: list[tuple[ComparisonSample, dict[str, Statistic]]] = [(sample, {})]
+    parts += [] if sample.thinned is None else [(sample.thinned, {})]
     for name in names:
         source = reaching(sample, name)
         e = excess(source, name)
         own = 1.0 if e is None else shrinkage(source, e)
         found = statistic(source, name, own if c is None else c.get(name, own))
         if found is not None:
-            statistics.append((name, int(source is not sample), found))
-    drawn: dict[str, list[Sequence[Share] | Ends]] = {name: [] for name, _, _ in statistics}
-    used, spent = {k for _, k, _ in statistics}, dict[int, Draw]()
+            parts[source is not sample][1][name] = found
+    parts = [(source, statistics) for source, statistics in parts if statistics]
+    if not parts:
+        return {}
     weights = subject_draws(sample, draws, seed) if weights is None else weights
-    for weight in weights if drawn else ():
-        for k in used:
-            spent[k] = weigh(sources[k], weight, spent.get(k))
-        for name, k, of_draw in statistics:
-            drawn[name].append(of_draw(spent[k]))
-    return {name: _ends(of) for name, of in drawn.items()}
+    drawn: dict[str, list[Floats]] = {name: [] for _, part in parts for name in part}
+    for block in _blocks([source for source, _ in parts], weights, unseen=unseen):
+        for drawn_of_part, (_, statistics) in zip(block, parts, strict=True):
+            for name, of_draws in statistics.items():
+                drawn[name].append(of_draws(drawn_of_part))
+    return {name: _ends(np.concatenate(drawn[name])) for name in names if name in drawn}
 
 
-def _ends(drawn: Sequence[Sequence[Share] | Ends]) -> Floats:
+def _blocks(
+    samples: Sequence[ComparisonSample], weights: Iterable[Weights], *, unseen: bool = True
+) -> Iterator[Sequence[Draws]]:
+    """Weigh the comparisons of every sample, a block of draws after the other.
+
+    A block is of CELLS comparisons, but one draw at least; the next one takes its memory.
+    """
+    size = max(1, CELLS // max(1, *map(_weighed, samples)))
+    spent: Sequence[Draws | None] = [None] * len(samples)
+    rest = iter(weights)
+    while block := list(islice(rest, size)):
+        of_seen, of_unseen = (np.array(of) for of in zip(*block, strict=True))
+        of_unseen = of_unseen if unseen else np.zeros_like(of_unseen)
+        draws = [weigh(s, of_seen, of_unseen, d) for s, d in zip(samples, spent, strict=True)]
+        yield draws
+        spent = draws
+
+
+def _weighed(sample: ComparisonSample) -> int:
+    """Count the people, comparisons and open-set searches that a draw weighs."""
+    searched = sum(len(s.mate) + len(s.nonmate) for s in sample.searches)
+    return sample.subjects + len(sample.genuine) + len(sample.impostor) + searched
+
+
+def _ends(drawn: Floats) -> Floats:
     """Return (draws, 2): where the person unseen fails in everything, and where he succeeds.
 
     Shares stay within [0, 1], which c above 1 could leave; NaN where a draw holds nothing.
+    drawn : (draws, F, 3) shares, or their ends already.
     """
-    found = np.array(drawn, np.float64)
-    if found.ndim < 3:
-        return found
-    part, whole, unseen = found.transpose(2, 0, 1)
+    if drawn.ndim < 3:
+        return drawn
+    part, whole, unseen = np.moveaxis(drawn, 2, 0)
     parts, wholes = np.stack([part, part + unseen], axis=2), (whole + unseen)[..., np.newaxis]
     share = np.divide(parts, wholes, out=np.full_like(parts, np.nan), where=wholes > 0)
     mean: Floats = share.clip(0, 1).mean(axis=1)
@@ -132,10 +160,7 @@ def threshold_draws(
         return None
     c = shrinkage(sample, e)
     at_border = border(sample, far, c)
-    thresholds = np.empty(draws)
-    draw = None
-    for d, weights in enumerate(subject_draws(sample, draws, seed)):
-        draw = weigh(sample, weights, draw)
-        k = at_border(draw)
-        thresholds[d] = sample.impostor[k] if k < len(sample.impostor) else -np.inf
+    blocks = _blocks([sample], subject_draws(sample, draws, seed))
+    borders = np.concatenate([at_border(block) for (block,) in blocks])
+    thresholds: Floats = np.append(sample.impostor, -np.inf)[borders]
     return thresholds
