@@ -179,6 +179,7 @@ def lists(folder: Path) -> None:
     points = "38 52 74 52 56 72 42 92 71 92 0.9"
     Path("ijbc_name_5pts_score.txt").write_text("\n".join(f"{k} {points}" for k in MANY))
     blufr_config(folder / "blufr_lfw_config.mat")
+    Path("dlib_LFW_roc_curve.txt").write_text("0.5 0\n0.9 0.1\n1 1\n")
     videos(folder)
     ijba_splits(folder / "IJB-A")
     Path("gallery.txt").write_text(

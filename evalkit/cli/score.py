@@ -14,7 +14,7 @@ from evalkit.cli.options import Command, columns_option, fars_option, groups_opt
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
-from evalkit.datasets import pair_list_layouts, score_lists
+from evalkit.datasets import pair_list_layouts, roc_curves, score_lists
 from evalkit.datasets.pair_list import PairList
 from evalkit.datasets.score_lists import ScoreList
 from evalkit.datasets.trillion import read_subjects
@@ -51,6 +51,11 @@ from evalkit.protocols.metrics.unit import MINUS_DISTANCE
 )
 @columns_option(score_lists.ROLES)
 @click.option("--distance", is_flag=True, help="Lower is more alike: a score is minus the number.")
+@click.option(
+    "--roc",
+    is_flag=True,
+    help="SCORES is a published curve, 'TPR FPR' a line: LFW's, 3,000 + 3,000.",
+)
 @click.option("--allow-failures", is_flag=True, help="A missing score or NaN has failed.")
 @fars_option(score.FARS)
 @threshold_options
@@ -64,6 +69,7 @@ def command(
     subjects: Path | None,
     columns: dict[str, str] | None,
     distance: bool,
+    roc: bool,
     allow_failures: bool,
     fars: tuple[str, ...],
     given: GivenThresholds,
@@ -83,7 +89,11 @@ def command(
     if len(named) > 1:
         raise click.UsageError(f"{' and '.join(named)} say each who is genuine: give one of them")
     how: dict[str, bool] = {"distance": distance, "allow_failures": allow_failures}
-    if subjects is not None:
+    if roc and (named or columns or distance or allow_failures):
+        raise click.UsageError("--roc reads a curve: leave lists, --columns and --distance out")
+    if roc:
+        held = roc_curves.read(scores)
+    elif subjects is not None:
         held = score_lists.read_matrix(scores, read_subjects(subjects), **how)
     else:
         held = score_lists.read(scores, labelled=not named, columns=columns, **how)
@@ -106,7 +116,8 @@ def command(
         subject, fold = manifest.subject, listed.fold if fold is None else fold
         keys = manifest.keys
         names = {"list": pairs.name, "manifest": manifest.digest(), **compared.of_one_image()}
-    made = {"scores": scores.name, "score": MINUS_DISTANCE if distance else "as given"}
+    unit = "minus the step of the curve" if roc else "as given"
+    made = {"scores": scores.name, "score": MINUS_DISTANCE if distance else unit}
     if held.told:
         names["columns"] = held.told
     report = run.evaluate(
