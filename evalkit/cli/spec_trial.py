@@ -18,7 +18,7 @@ from evalkit.adapters.onnx.digest import digest as of_onnx_files
 from evalkit.cli.output import bar
 from evalkit.cli.terminal import say
 from evalkit.embedding import development, found_spec
-from evalkit.embedding.input_check import Faces, SpecTrial
+from evalkit.embedding.input_check import FedFaces, SpecTrial
 from evalkit.errors import DataError, IdleInputError, ModelError, UndeclaredInputError
 from evalkit.identity import file_digest
 from evalkit.images import ImageSource
@@ -131,7 +131,9 @@ def tried(
         )
 
 
-def faces(choice: EmbeddingChoice, images: ImageSource, of_set: Landmarks | None = None) -> Faces:
+def faces(
+    choice: EmbeddingChoice, images: ImageSource, of_set: Landmarks | None = None
+) -> FedFaces:
     """Bring images to a spec as the command would."""
     return lambda spec: development.pixels(choice.images.fitted(images, spec, of_set), spec)
 

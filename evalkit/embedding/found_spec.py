@@ -14,7 +14,7 @@ from evalkit.cache import SPECS
 from evalkit.embedding.input_check import (
     CROPS,
     SIZES,
-    Faces,
+    FedFaces,
     Load,
     SpecTrial,
     compare_specs,
@@ -69,7 +69,7 @@ def _place(key: str) -> Path:
 
 def try_specs(
     load: Load,
-    faces: Faces,
+    faces: FedFaces,
     declared: tuple[HeightWidth | None, Layout | None],
     own: HeightWidth,
     progress: Callable[[int, int], None] = lambda done, total: None,

@@ -19,7 +19,7 @@ from evalkit.images import Picture
 from evalkit.types import Floats, InputSpec
 
 Load = Callable[[InputSpec], Adapter]
-Faces = Callable[[InputSpec], Picture]
+FedFaces = Callable[[InputSpec], Picture]
 
 # (pixel - mean) / std on 0..255: -1..1, 0..1, untouched, ImageNet's in RGB order
 NORMALISATIONS = (
@@ -142,7 +142,7 @@ def compare_specs(
     images: Picture,
     progress: Callable[[int, int], None] = lambda done, total: None,
     seed: int = 0,
-    of_size: Faces | None = None,
+    of_size: FedFaces | None = None,
     sizes: Sequence[tuple[int, int]] = SIZES,
 ) -> list[SpecTrial]:
     """Feed a model in every likely way and compare how well it tells people apart, best first.
