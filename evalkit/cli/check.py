@@ -32,7 +32,7 @@ from evalkit.types import InputSpec
     "check", cls=Command, examples=["evalkit check --model model.onnx --preset arcface --data LFW/"]
 )
 @model_options
-@count_option("--people", "Of how many people to take two images each.", 150, least=FEWEST)
+@count_option("--people", "Number of people in the trial, two images each.", 150, least=FEWEST)
 @click.option(
     "--write",
     "write_to",

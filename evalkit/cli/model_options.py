@@ -318,7 +318,12 @@ _OPTIONS = (
     _of_model(
         "--layout", type=click.Choice(["nchw", "nhwc"]), help="Axis order of the model's input."
     ),
-    _of_model("--output", "output_name", metavar="NAME", help="Which of several outputs."),
+    _of_model(
+        "--output",
+        "output_name",
+        metavar="NAME",
+        help="Which output to use, of several.",
+    ),
     _of_model(
         "--device",
         callback=_devices,

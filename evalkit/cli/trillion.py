@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     "--expect",
     type=Readable(beside=".npz"),
     metavar="REPORT",
-    help="Fail unless its numbers come out.",
+    help="Fail if the numbers differ from this report.",
 )
 @cluster_option
 @checkpoint_option
