@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from evalkit.adapters.presets import PRESETS
 from evalkit.cli import COMMANDS, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +71,22 @@ def test_commands_stand_in_fences(page: Path) -> None:
     """Those that are only indented would not be looked at by these tests."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     assert re.findall(r"^ {4}evalkit .*", text, re.MULTILINE) == []
+
+
+@pytest.mark.skipif(not PAGES[0].is_file(), reason="no documents beside the tests")
+def test_the_table_of_presets_says_what_they_feed() -> None:
+    def short(values: tuple[float, ...]) -> str:
+        return ", ".join(f"{v:g}" for v in (values[:1] if len(set(values)) == 1 else values))
+
+    text = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
+    table = text.partition("### What each preset feeds")[2].partition("\n#")[0]
+    shown = [re.findall(r"[^|`]+", line.replace(" ", "")) for line in table.splitlines()]
+    held = [
+        [name, "x".join(map(str, s.size)), s.color, short(s.mean), short(s.std), s.crop]
+        for name, s in PRESETS.items()
+    ]
+    cells = [[cell.replace(" ", "") for cell in row] for row in held]
+    assert [row for row in shown if row and row[0] in PRESETS] == cells
 
 
 def test_every_command_that_takes_something_shows_how_it_is_typed() -> None:
