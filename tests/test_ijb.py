@@ -312,6 +312,10 @@ def test_a_gallery_given_twice_is_refused() -> None:
         ijb.identify(templates, [galleries[0], galleries[0]], probe)
 
 
+MATCHES = ["--pairs", "matches.csv", *("--subjects", "G1.csv", "--subjects", "G2.csv")]
+MATCHES += ["--subjects", "P.csv"]
+
+
 def _on_disk(folder: Path) -> list[str]:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 2, 8)).astype(np.float32)
@@ -325,6 +329,7 @@ def _on_disk(folder: Path) -> list[str]:
     for name, ids in (("G1", range(3)), ("G2", range(3, 6)), ("P", range(6, 10))):
         lines = "".join(f"{t},{t if t < 6 else t % 4},x\n" for t in ids)
         (folder / f"{name}.csv").write_text("TEMPLATE_ID,SUBJECT_ID,FILENAME\n" + lines)
+    (folder / "matches.csv").write_text("0,8\n1,9\n2,6\n0,9\n1,8\n4,9\n")
     return ["--features", "F.npy", "--media", "media.txt", "--json", "-"]
 
 
@@ -333,6 +338,11 @@ def _on_disk(folder: Path) -> list[str]:
     [
         (["--pairs", "pairs.txt", "--far", "0.3", "--compat"], "tpr@far=0.3", "N1D0F0"),
         (["--pairs", "pairs.txt", "--threshold", "0.1"], "fmr@threshold=0.1", "N1D0F0"),
+        (
+            [*MATCHES, "--far", "0.4"],
+            "tpr@far=0.4",
+            "N1D0F0",
+        ),
         (
             ["--pairs", "pairs.txt", "--far", "0.3", "--flip", "sum", "--detections", "det.txt"],
             "tpr@far=0.3",

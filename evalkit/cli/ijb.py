@@ -36,7 +36,17 @@ from evalkit.vectors.matching import Vectors
     "--media", type=Readable(), metavar="LIST", required=True, help="ijbc_face_tid_mid.txt"
 )
 @click.option(
-    "--pairs", type=Readable(), metavar="LIST", help="ijbc_template_pair_label.txt, for 1:1."
+    "--pairs",
+    type=Readable(),
+    metavar="LIST",
+    help="ijbc_template_pair_label.txt, or with --subjects NIST's 11_G1_G2_matches csv; for 1:1.",
+)
+@click.option(
+    "--subjects",
+    type=Readable(),
+    metavar="LIST",
+    multiple=True,
+    help="NIST's csv of templates and whom they show, for --pairs without labels; may be repeated.",
 )
 @click.option(
     "--gallery",
@@ -71,6 +81,7 @@ def command(
     source: VectorSource,
     media: Path,
     pairs: Path | None,
+    subjects: tuple[Path, ...],
     galleries: tuple[Path, ...],
     probe: Path | None,
     detections: Path | None,
@@ -90,6 +101,10 @@ def command(
     """
     if (pairs is None) == (probe is None) or bool(galleries) != (probe is not None):
         raise click.UsageError("give --pairs for 1:1, or --gallery (twice) and --probe for 1:N")
+    if subjects and pairs is None:
+        raise click.UsageError(
+            "--subjects are those of --pairs; galleries and probes have their own"
+        )
     listed = ListedImages(
         file=media.name,
         media=files.read_media(media),
@@ -98,7 +113,8 @@ def command(
     how = templates.pooling(listed, source.how, norm=keep_norm, media=media_pooling)
     protocol: Callable[..., Report]
     if pairs is not None:
-        compared = files.read_pairs(pairs)
+        known = [files.read_enrolled(each) for each in subjects]
+        compared = files.read_matches(pairs, known) if known else files.read_pairs(pairs)
         comparisons: tuple[Any, ...] = compared.left, compared.right, compared.genuine
         protocol = partial(ijb.verify, fars=fars, nearest=compat)
     if probe is not None:
