@@ -15,6 +15,7 @@ from test_shown_commands import model, picture
 
 import evalkit
 from evalkit.datasets import lfw as lists
+from evalkit.protocols.calibration import fits
 
 pytestmark = pytest.mark.once
 
@@ -87,12 +88,18 @@ def of_onnx() -> Names:
     return {"onnx": onnx, "model": onnx.ModelProto()}
 
 
+def of_calibration() -> Names:
+    fits.write(fits.Calibration(fit="logistic", slope=9.0), "calibration.json")
+    return {}
+
+
 GRANTED: dict[str, Callable[[], Names]] = {
     "README.md": of_lfw,
     "all-vs-all.md": of_people,
     "people.md": of_people,
     "published-figures.md": of_pairs,
     "adapters.md": of_onnx,
+    "calibration.md": of_calibration,
     "leaderboard.md": of_reports,
     "researcher.md": of_research,
 }

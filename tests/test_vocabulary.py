@@ -12,6 +12,7 @@ from evalkit.errors import ProtocolError, ReportError
 from evalkit.protocols import (
     all_vs_all,
     blufr,
+    calibration,
     geometry,
     ijb,
     lfw,
@@ -25,7 +26,7 @@ from evalkit.protocols.groups import Grouping
 from evalkit.protocols.metrics import vocabulary
 from evalkit.protocols.metrics.vocabulary import METRICS, Metric, metric_of, read, register
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.protocols.uncertainty.outcomes import from_arrays
+from evalkit.protocols.uncertainty.outcomes import PairOutcomes, from_arrays
 from evalkit.protocols.uncertainty.resampling import metric_draws
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.protocols.uncertainty.weights import SCALE, subject_draws
@@ -85,6 +86,8 @@ fnmr@far-of-kept=1e-3,images-discarded=0.1,quality=q lower  fraction percent -
 edc-area@far=1e-3,pairs-discarded=0.2,quality=norm   lower  fraction percent -
 edc-area-difference@far=1e-3,quality=norm,from=q     -      fraction percent -
 edc-area-equality@far=1e-3,quality=norm,from=q       -      fraction -       -
+cllr@fit=logistic                                    lower  -        -       -
+cllr-min                                             lower  -        -       -
 rank-1                                               higher fraction percent rank:1
 rank-10                                              higher fraction percent rank:10
 rank-1@distractors=1000000                           higher fraction percent rank:1
@@ -196,7 +199,10 @@ def measured() -> dict[str, Report]:
     sides = [ijb.Enrolled(np.arange(a, 96, 4), who[a::4]) for a in (0, 1)]
     halves = [ijb.Enrolled(s.template[k::2], s.subject[k::2]) for s in sides[:1] for k in (0, 1)]
     errata = np.arange(len(folded)) < 2
+    listed = from_arrays(verification.evaluate(x, pairs, who).outcomes or {})
+    assert isinstance(listed, PairOutcomes)
     return {
+        "calibration": calibration.evaluate(listed),
         "lfw": lfw.evaluate(x, folded, who, errata=errata),
         "verification": verification.evaluate(
             x, pairs, who, groups=[Grouping.of("sex", ["female", "male"] * 48)]

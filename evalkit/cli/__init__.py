@@ -66,6 +66,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "evalkit.cli.threshold",
             "The threshold to deploy for a FAR, with intervals.",
         ),
+        "calibrate": (
+            "evalkit.cli.calibrate",
+            "Scores as log likelihood ratios: how good, and a file that applies them.",
+        ),
         "report": ("evalkit.cli.report", "A page, pictures, Markdown or a model card of reports."),
     },
     "Look up": {

@@ -19,7 +19,13 @@ from evalkit.errors import MissingPackageError, ReportError, WrongTypeError
 from evalkit.escaping import printable
 from evalkit.files import as_path, whole_file
 from evalkit.protocols.metrics.unit import score_unit
-from evalkit.report import geometry_plots, group_plots, quality_plots, roc_plots
+from evalkit.report import (
+    calibration_plots,
+    geometry_plots,
+    group_plots,
+    quality_plots,
+    roc_plots,
+)
 from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.style import (
     FAINT,
@@ -140,6 +146,7 @@ PICTURES: Mapping[str, tuple[Callable[[Any, Sequence[Model]], None], str]] = {
     "folds": (folds, "Accuracy of each fold"),
     **group_plots.PICTURES,
     **quality_plots.PICTURES,
+    **calibration_plots.PICTURES,
     **geometry_plots.PICTURES,
 }
 
@@ -153,6 +160,8 @@ def drawable(kind: str, model: Model) -> bool:
         return group_plots.shown_point(model) is not None
     if kind in quality_plots.PICTURES:
         return bool(quality_plots.held(model))
+    if kind in calibration_plots.PICTURES:
+        return bool(calibration_plots.held(model))
     if kind in roc_plots.PICTURES:
         return model.roc is not None
     return bool(_cmc_curves(report)) if kind == "cmc" else _holds(report.curves.get(kind, {}))

@@ -22,7 +22,9 @@ from evalkit.errors import ProtocolError
 from evalkit.types import Estimate
 
 Better = Literal["higher", "lower"]
-Unit = Literal["fraction", "degrees", "length", "ratio", "correlation", "skewness", "dimensions"]
+Unit = Literal[
+    "fraction", "degrees", "length", "ratio", "correlation", "skewness", "dimensions", "bits"
+]
 Resampling = Literal[
     "accuracy",
     "best accuracy",
@@ -41,9 +43,9 @@ Resampling = Literal[
 ]
 # Keys of parameters that say anything but a group, in the names of all metrics.
 PARAMETERS = {
-    "by", "cleaned", "distractors", "errata", "errors", "far", "far-of-each", "far-of-kept", "fpir",
-    "gallery", "images-discarded", "k", "mean", "pairs", "pairs-discarded", "quantile", "rank",
-    "rule", "set", "space", "threshold",
+    "by", "cleaned", "distractors", "errata", "errors", "far", "far-of-each", "far-of-kept", "fit",
+    "fpir", "gallery", "images-discarded", "k", "mean", "pairs", "pairs-discarded", "quantile",
+    "rank", "rule", "set", "space", "threshold",
 }  # fmt: skip
 OfScores = Callable[[NDArray[np.float64], NDArray[np.float64]], Estimate]
 

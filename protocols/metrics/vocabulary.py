@@ -10,7 +10,12 @@ import re
 from collections.abc import Collection
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics import curves, group_records, quality_records
+from evalkit.protocols.metrics import (
+    calibration_records,
+    curves,
+    group_records,
+    quality_records,
+)
 from evalkit.protocols.metrics.record import Better, Metric, Reading, Resampling, reading
 from evalkit.protocols.metrics.unit import of_score
 
@@ -84,6 +89,7 @@ METRICS: list[Metric] = [
     ),
     *group_records.METRICS,
     *quality_records.METRICS,
+    *calibration_records.METRICS,
     Metric(
         grammar="rank-K",
         means="share of probes whose mate has fewer than K gallery entries scoring above it",
