@@ -101,7 +101,7 @@ def test_the_same_people_are_drawn_for_both_models() -> None:
     for name, d in found.differences.items():
         gap = (now.outcomes or {})[f"drawn:{name}"] - (base.outcomes or {})[f"drawn:{name}"]
         n = len(np.unique(subject))
-        half = stdtrit(n - 1, 0.975) * gap.std(ddof=1) * np.sqrt((n + 1) / (n - 1))
+        half = stdtrit(n - 1, 0.975) * gap.std(ddof=1) * np.sqrt((n + 1) * (n - 1)) / (n - 2)
         assert d.low == pytest.approx(d.value - half)
         assert d.test == "subject bootstrap"
         singly = [(r.outcomes or {})[f"drawn:{name}"].std() for r in (base, now)]

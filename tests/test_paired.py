@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import auc, eer, tpr_at_far
-from evalkit.protocols.uncertainty.influence import Influence
+from evalkit.protocols.uncertainty.influence import Influence, influence, of_impostors
 from evalkit.protocols.uncertainty.paired import (
     Difference,
     decision_difference,
@@ -17,6 +17,7 @@ from evalkit.protocols.uncertainty.paired import (
     mcnemar,
 )
 from evalkit.protocols.uncertainty.power import Spread
+from evalkit.protocols.uncertainty.resampling import paired_draws
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
 
 pytestmark = pytest.mark.once
@@ -125,6 +126,29 @@ def test_decisions_are_counted_and_tested_by_subject(worse: float) -> None:
     lost, gained, _ = decision_difference(a.decided, b.decided)
     assert (d.lost, d.gained, d.test) == (lost, gained, "subject bootstrap")
     assert d.mcnemar is None  # everybody is in many comparisons
+
+
+@pytest.mark.parametrize("people", [10, 40])
+def test_the_error_of_draws_has_the_freedom_of_both_sides(people: int) -> None:
+    """Few people, and few of them behind the accepts that one model alone has, count."""
+    rng, name, n = np.random.default_rng(people), "tpr@far=1e-2", 1200
+    genuine, left = np.arange(n) % 2 == 0, rng.integers(0, people, n)
+    right = np.where(genuine, left, (left + 1 + rng.integers(0, people - 1, n)) % people)
+    listed = {"genuine": genuine, "left": left, "right": right}
+    listed |= {"left_subject": left, "right_subject": right}
+    shared = 2 * genuine + rng.normal(size=people)[left] + rng.normal(size=n)
+    a, b = (sample_of(listed | {"score": shared + rng.normal(0, 0.4, n)}) for _ in range(2))
+    d = differences(a, b, [name], {name: 0.01}, draws=200)[name]
+    spread = paired_draws(a, b, [name], 200)[name].std(ddof=1)
+    assert d.error == pytest.approx(spread * np.sqrt((people + 1) * (people - 1)) / (people - 2))
+    before, after, apart = influence(a, name), influence(b, name), of_impostors(a, b, name)
+    assert before is not None and after is not None and apart is not None
+    alone = set.symmetric_difference(*({*s.place[:6].tolist()} for s in (a, b)))
+    assert len(alone) == np.count_nonzero(apart.added)  # of 600 impostors six are accepted
+    mine, change = min(apart.freedom, people - 1), after.minus(before)
+    part = min(1, change.variance / d.error**2)
+    expected = (part * change.freedom**-0.5 + (1 - part) * mine**-0.5) ** -2
+    assert d.freedom == pytest.approx(min(people - 1, expected)) and d.freedom < people - 1
 
 
 def by_hand(left: list[int], right: list[int], change: list[float]) -> float:

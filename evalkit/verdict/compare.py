@@ -72,7 +72,6 @@ SAME_SET = {
 IGNORABLE = (*MUST_AGREE, *SAME_SET)
 SIDES = ("first", "second")
 _LONGEST_TITLE = 14
-_TOO_FEW = 30  # people: with fewer the error of TPR is itself too uncertain for Student's t
 _DRAWS = 500
 _A_SECOND = 100_000_000  # comparisons touched in all draws
 _SIDES = ("left", "right", "left_subject", "right_subject")
@@ -242,20 +241,14 @@ def _row_notes(found: Comparison) -> list[str]:
 
 
 def rough(tests: Iterable[Difference]) -> list[str]:
-    """Warn of detectable drops, and of p, of few people; [] where there are none."""
+    """Warn of detectable drops of few people; [] where there are none."""
     fewest = min((d.people for d in tests), default=FEW_PEOPLE)
     if fewest >= FEW_PEOPLE:
         return []
-    lines = [
+    return [
         f"of {fewest} people detectable is rough: simulations find such a drop 60 to 85 % of the "
         "time"
     ]
-    if fewest < _TOO_FEW:
-        lines.append(
-            f"of {fewest} people p is rough: of 10, simulations call equal models different on TPR "
-            "10 % of the time at p < 0.05"
-        )
-    return lines
 
 
 def _flip_lines(found: Comparison, most: int) -> list[str]:

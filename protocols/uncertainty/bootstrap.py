@@ -127,6 +127,20 @@ def shrinkage_of_difference(
 ) -> float | None:
     """Return c for the difference of two models: `shrinkage` with e of `other` minus e of `base`.
 
+    Arguments and None as `excess_of_difference` has them.
+    """
+    found = excess_of_difference(base, other, in_base, in_other)
+    return None if found is None else _quotient(*_sums(base.subjects, *found))
+
+
+def excess_of_difference(
+    base: ComparisonSample,
+    other: ComparisonSample,
+    in_base: Floats | int | None,
+    in_other: Floats | int | None,
+) -> tuple[Ints, Ints, Floats] | None:
+    """Find impostor pairs' excess in `other` minus that in `base`: left, right, and e, (I,) each.
+
     in_base, in_other : each one's excess.  Of two tails only pairs that one model alone accepts
     differ.  None where no impostor counts, or nothing tells which comparison is which.
     """
@@ -140,8 +154,7 @@ def shrinkage_of_difference(
     _, first, pair = np.unique(place, return_index=True, return_inverse=True)
     left = np.concatenate([base.left[:n], other.left[:m]])[first]
     right = np.concatenate([base.right[:n], other.right[:m]])[first]
-    e: Floats = np.bincount(pair.reshape(-1), values).astype(np.float64)
-    return _quotient(*_sums(base.subjects, left, right, e))
+    return left, right, np.bincount(pair.reshape(-1), values).astype(np.float64)
 
 
 def _quotient(per_subject: Floats, shared: float) -> float:

@@ -14,7 +14,8 @@ import numpy as np
 from evalkit.protocols.metrics import eer
 from evalkit.protocols.metrics.kfold import best_threshold
 from evalkit.protocols.metrics.vocabulary import resampling_of
-from evalkit.protocols.uncertainty.resampled_rates import accepts, reaching
+from evalkit.protocols.uncertainty.bootstrap import excess_of_difference
+from evalkit.protocols.uncertainty.resampled_rates import accepts, excess, reaching
 from evalkit.protocols.uncertainty.resampled_searches import rate_of
 from evalkit.protocols.uncertainty.sample import ComparisonSample, Searches
 from evalkit.types import Bools, Floats, Ints
@@ -143,6 +144,19 @@ def influence(sample: ComparisonSample, name: str) -> Influence | None:
         subjects=sample.subjects,
         share=0.5 if resampling_of(name)[0] == "eer" else 1.0,
     )
+
+
+def of_impostors(base: ComparisonSample, other: ComparisonSample, name: str) -> Influence | None:
+    """Find what each person's impostors add to the difference of two models.
+
+    Of tails those that one model alone accepts.  None where nothing differs, or none count.
+    """
+    a, b = reaching(base, name), reaching(other, name)
+    found = excess_of_difference(a, b, excess(a, name), excess(b, name))
+    if found is None or not found[2].any():
+        return None
+    left, right, e = found
+    return Influence(left=left, right=right, added=e, count=np.ones(len(e)), subjects=a.subjects)
 
 
 def decisions(sample: ComparisonSample, name: str) -> Bools | None:

@@ -17,7 +17,12 @@ from scipy.special import bdtr, stdtr, stdtrit
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.vocabulary import resampling_of
-from evalkit.protocols.uncertainty.influence import Influence, decisions, influence
+from evalkit.protocols.uncertainty.influence import (
+    Influence,
+    decisions,
+    influence,
+    of_impostors,
+)
 from evalkit.protocols.uncertainty.intervals import DRAWS, independent
 from evalkit.protocols.uncertainty.intervals import spread as deviation
 from evalkit.protocols.uncertainty.power import Spread
@@ -166,7 +171,8 @@ def _difference(
     change = after.minus(before) if before is not None and after is not None else None
     people = independent(base, name) or base.subjects if change is None else change.people
     kept = decisions(base, name) is not None
-    error, freedom = _error(change, drawn, people, kept=kept)
+    impostors = None if drawn is None or kept else of_impostors(base, other, name)
+    error, freedom = _error(change, impostors, drawn, people, kept=kept)
     if value:  # where all change alike, nothing varies: room for one who would not
         error = max(error, abs(value) / max(people if change is None else change.nonzero, 1))
     lost, gained, exact = _flipped(base, other, name)
@@ -185,12 +191,18 @@ def _difference(
 
 
 def _error(
-    change: Influence | None, drawn: Floats | None, people: int, *, kept: bool
+    change: Influence | None,
+    impostors: Influence | None,
+    drawn: Floats | None,
+    people: int,
+    *,
+    kept: bool,
 ) -> tuple[float, float]:
     """Find the standard error of a difference and its degrees of freedom.
 
-    Of drawn ones the genuine side has its own freedom, what the impostors add to the variance that
-    of all people [Satterthwaite 1946].
+    Of drawn ones, genuine side and impostors have freedoms of their own.  The same people make
+    both, so that their errors add, not their squares: f^(-1/2) is the mean of theirs, weighted by
+    their variances.
     kept : whether it is a mean of decisions.  Of accuracy the variance is the larger one of the
     draws, which choose the thresholds of its folds once more, and of the decisions as they are.
     """
@@ -198,13 +210,25 @@ def _error(
     if drawn is None and change is not None:
         return math.sqrt(change.variance), min(change.freedom, most)
     error = deviation(drawn[np.isfinite(drawn)]) if drawn is not None else 0.0
-    error *= math.sqrt((people + 1) / max(people - 1, 1))  # exponential weights fall short by it
+    error *= _short_by(people)
     if change is not None and kept:
         return max(math.sqrt(change.variance), error), min(change.freedom, most)
     if change is None or not error:
         return error, most
     part = min(change.variance / error**2, 1.0)
-    return error, min(most, 1 / (part**2 / change.freedom + (1 - part) ** 2 / most))
+    other = most if impostors is None else min(impostors.freedom, most)
+    added = part / math.sqrt(change.freedom) + (1 - part) / math.sqrt(other)
+    return error, min(most, added**-2)
+
+
+def _short_by(people: int) -> float:
+    """How many times the standard deviation of draws a standard error is.
+
+    Exponential weights fall short by sqrt((n - 1) / (n + 1)); what two people share, of n, by
+    (n - 2) / (n - 1) more [Arvesen 1969, of the jackknife of means over pairs].
+    """
+    few = max(people - 1, 1)
+    return math.sqrt((people + 1) * few) / max(people - 2, 1)
 
 
 def _spread(
