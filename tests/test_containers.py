@@ -119,6 +119,16 @@ def test_records_of_insightface(tmp_path: Path) -> None:
     assert red(tmp_path) == red(path)
 
 
+def test_a_property_file_that_counts_other_people_is_told(tmp_path: Path) -> None:
+    picture = png(1)
+    path = tmp_path / "train.rec"
+    path.write_bytes(record(picture, 1, (7.0,)) + record(picture, 2, (8.0,)))
+    (tmp_path / "property").write_text("2,112,112\n")
+    assert find(path).left_out == ()
+    (tmp_path / "property").write_text("85742,112,112\n")
+    assert find(path).left_out == ("property says '85742' people, the records of train.rec have 2",)
+
+
 def test_records_without_ids_are_numbered(tmp_path: Path) -> None:
     (tmp_path / "a.rec").write_bytes(b"".join(record(png(v)) for v in (1, 2)))
     assert red(tmp_path / "a.rec") == {"7/0000000": 1, "7/0000001": 2}

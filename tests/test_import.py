@@ -232,6 +232,19 @@ def test_what_cannot_be_read_in_pieces_is_bounded(
     assert imported(write(tmp_path / "in", "pt", X, KEYS), tmp_path / "x.h5").exit_code == 0
 
 
+@pytest.mark.parametrize("kind", ["<f4", "<f8", "<f2"])
+def test_bare_numbers_have_the_shape_that_is_said(tmp_path: Path, kind: str) -> None:
+    X.astype(kind).tofile(tmp_path / "x.bytes")
+    (tmp_path / "keys.txt").write_text("\n".join(KEYS))
+    shape = [str(n) for n in X.shape]
+    more = ["--keys", str(tmp_path / "keys.txt"), "--shape", *shape]
+    assert imported(tmp_path / "x.bytes", tmp_path / "x.h5", *more).exit_code == 0
+    made = embeddings.read(tmp_path / "x.h5").features
+    np.testing.assert_array_equal(made[:, 0], X.astype(kind).astype(np.float32))
+    with pytest.raises(DataError, match="numbers of float32"):
+        importing.open_source(tmp_path / "x.bytes", shape=(len(X), X.shape[1] + 1))
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet lists", "parquet columns", "npz packed", "h5"])
 def test_damage_after_the_first_block_leaves_nothing(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch

@@ -34,6 +34,13 @@ from evalkit.vectors import importing
 )
 @click.option("--subset", is_flag=True, help="Leave out rows that --list does not name.")
 @subjects_option("; else a key's folder is", "row i of FEATURES")
+@click.option(
+    "--shape",
+    nargs=2,
+    type=click.IntRange(min=1),
+    metavar="N D",
+    help="SOURCE is bare numbers, as numpy's tofile writes them: N rows of D.",
+)
 @click.option("--file-ending", metavar="_ALGO.bin", help="Take only these files of a folder.")
 @click.option(
     "--dtype",
@@ -51,6 +58,7 @@ def command(
     wanted: Path | None,
     subset: bool,
     subjects: Path | None,
+    shape: tuple[int, int] | None,
     file_ending: str | None,
     dtype: str,
     allow_failures: bool,
@@ -65,7 +73,9 @@ def command(
         raise click.UsageError(f"{features} has no suffix .h5: a feature file is HDF5")
     if subset and wanted is None:
         raise click.UsageError("--subset leaves out what --list does not name: add --list LIST")
-    held = importing.open_source(source, file_ending)
+    if shape is not None and source.is_dir():
+        raise click.UsageError("--shape is that of a file of bare numbers, and SOURCE is a folder")
+    held = importing.open_source(source, file_ending, shape)
     if held.told:
         say(f"{source.name}: columns {held.told}")
     names = held.keys if keys is None else read_keys(keys)

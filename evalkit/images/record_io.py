@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import struct
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,7 @@ ENDINGS = (".rec",)
 _MAGIC = 0xCED7230A
 _HEAD, _LABELS = struct.Struct("<II"), struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _LAST = 0, 1, 3  # part of a record; 2 is one between
+_PROPERTY = 40  # bytes of that file that are looked at
 _LONGEST = _LABELS.size + 4  # bytes of a header that are looked at
 
 
@@ -47,7 +49,21 @@ def read(path: Path) -> ImageSource:
             at += _HEAD.size + -(-length // 4) * 4
     if len(set(names)) < len(names):  # ids that name nothing
         names = [labelled(f"{row:07d}", name.partition("/")[0]) for row, name in enumerate(names)]
-    return of_container(path, names, lambda row: _image(path, offsets[row]), offsets.__getitem__)
+    fetch, told = lambda row: _image(path, offsets[row]), _unlike_property(path, names)
+    return of_container(path, names, fetch, offsets.__getitem__, told)
+
+
+def _unlike_property(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Tell where InsightFace's `property` beside the file, `people,height,width`, counts others."""
+    beside = path.with_name("property")
+    if not beside.is_file():
+        return ()
+    with beside.open("rb") as f:
+        said = f.read(_PROPERTY).partition(b",")[0].strip().decode("ascii", "replace")
+    people = len({name.partition("/")[0] for name in names})
+    if said == str(people):
+        return ()
+    return (f"{beside.name} says {said[:20]!r} people, the records of {path.name} have {people:,}",)
 
 
 def _head(file: IO[bytes], at: int) -> tuple[int, int]:

@@ -34,14 +34,20 @@ class Source:
     told: str = ""  # the columns of a table that were left out
 
 
-def open_source(path: str | os.PathLike[str], ending: str | None = None) -> Source:
+def open_source(
+    path: str | os.PathLike[str],
+    ending: str | None = None,
+    shape: tuple[int, int] | None = None,
+) -> Source:
     """Open a folder of one vector a file, or a file that `readers` reads.
 
     A folder, .csv, .parquet, .npz and others' .h5 are read a block at a time; .npy, .bin, .pt and
     evalkit's own .h5 are mapped; .mat (2 GiB at most) is unpacked whole.
-    ending : of the names in a folder, "_foam.bin".
+    ending : of the names in a folder, "_foam.bin".  shape : (N, D) of a file of numbers alone.
     """
     path = as_path(path)
+    if shape is not None:
+        return _of_array(readers.read_raw(path, shape), None)
     if path.is_dir():
         files, keys = readers.list_folder(path, ending)
         first = readers.read_vectors(files[:1])
@@ -64,6 +70,10 @@ def open_source(path: str | os.PathLike[str], ending: str | None = None) -> Sour
         )
     x, held = readers.read(path)
     embeddings.check(x, path)
+    return _of_array(x, held)
+
+
+def _of_array(x: NDArray[Any], held: Sequence[str] | None) -> Source:
     rows = x if x.ndim == 3 else x[:, None]
     return Source(held, len(x), (rows.shape[1], rows.shape[2]), lambda a, b: rows[a:b])
 

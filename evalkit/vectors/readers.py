@@ -7,6 +7,7 @@ in `row_blocks` and `_IN_BLOCKS`; the suffixes that commands accept follow from 
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 import struct
@@ -175,6 +176,19 @@ def read_matrix(path: str | os.PathLike[str]) -> Held:
     return devkit_matrix.map_matrix(path), None
 
 
+def read_raw(path: str | os.PathLike[str], shape: tuple[int, int]) -> NDArray[Any]:
+    """Map numbers as `ndarray.tofile` writes them, (N, D): float16, 32 or 64 by the file's size."""
+    path = as_path(path)
+    size, count = path.stat().st_size, math.prod(shape)
+    if size not in (2 * count, 4 * count, 8 * count):
+        raise DataError(
+            f"{path.name} has {size:,} bytes, and {shape[0]:,} x {shape[1]:,} numbers of float32 "
+            f"{4 * count:,}",
+            "whole numbers and other types are not read: save float32",
+        )
+    return np.memmap(path, f"<f{size // count}", "r", shape=shape)
+
+
 def read_folder(path: str | os.PathLike[str]) -> Held:
     """Read one vector per file: a MegaFace tree of .bin or .feat, or a FaceX-Zoo tree of .npy."""
     path = as_path(path)
@@ -299,7 +313,8 @@ def in_blocks(path: str | os.PathLike[str]) -> RowBlocks | None:
     if suffix not in SUFFIXES:
         raise DataError(
             f"cannot read embeddings from {path.name!r}",
-            f"expected one of {', '.join(SUFFIXES)}, or a folder of .bin or .npy",
+            f"expected one of {', '.join(SUFFIXES)}, or a folder of .bin or .npy; bare numbers: "
+            "evalkit import --shape N D",
         )
     refuse_lfs_pointer(path)
     if suffix in _AS_ARRAY:
