@@ -168,11 +168,27 @@ def trials(world: World, options: argparse.Namespace) -> Iterator[dict[str, Esti
         ) | with_intervals(searched(looked), looked, draws=options.draws, seed=t)
 
 
-def of_worlds(options: argparse.Namespace) -> None:
-    """Print the table: world x metric x coverage, and the median length of the intervals.
+def covered(world: World, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """Find how often each metric's interval holds the truth, and the median length of intervals.
 
     The truth of ten-fold accuracy and of searches is the mean of all trials.
     """
+    every, found = list(trials(world, options)), {}
+    for name in (*PAIRS, *SEARCHES):
+        ends = np.array([(m[name].low, m[name].high) for m in every], float)
+        truth = world.truth().get(name, float(np.mean([m[name].value for m in every])))
+        held = float(np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])))
+        found[name] = held, float(np.median(ends[:, 1] - ends[:, 0]))
+    return found
+
+
+def mark(held: float) -> str:
+    """Mark a coverage below 92 % or above 98 %."""
+    return "!<" if held < 0.92 else "!>" if held > 0.98 else ""
+
+
+def of_worlds(options: argparse.Namespace) -> None:
+    """Print the table: world x metric x coverage, and the median length of the intervals."""
     names = (*PAIRS, *SEARCHES)
     margin = np.sqrt(0.95 * 0.05 / options.trials)
     print(f"{options.trials} trials, {options.draws} draws; one standard error {margin:.1%}")
@@ -183,17 +199,9 @@ def of_worlds(options: argparse.Namespace) -> None:
     for world in WORLDS:
         if options.only not in world.name:
             continue
-        every = list(trials(world, options))
-        row, lengths = f"{world.name:24}", f"{'':24}"
-        for name in names:
-            ends = np.array([(m[name].low, m[name].high) for m in every], float)
-            mean = float(np.mean([m[name].value for m in every]))
-            truth = world.truth().get(name, mean)
-            held = float(np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])))
-            mark = "!<" if held < 0.92 else "!>" if held > 0.98 else ""
-            row += f"{mark:>11}{held:7.1%}"
-            lengths += f"{np.median(ends[:, 1] - ends[:, 0]):18.4f}"
-        print(row + "\n" + lengths, flush=True)
+        cells = covered(world, options).values()
+        print(f"{world.name:24}" + "".join(f"{mark(held):>11}{held:7.1%}" for held, _ in cells))
+        print(f"{'':24}" + "".join(f"{length:18.4f}" for _, length in cells), flush=True)
     print(f"!> {REASON}")
 
 

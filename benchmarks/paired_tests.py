@@ -257,6 +257,56 @@ def found_at(world: World, name: str, drop: float, trials: int, draws: int) -> t
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What the tests of one metric did in a world where two models are equally good.
+
+    size : share with p < 0.05.  ratio : spread of the differences over their standard error.
+    detectable : the median.  drop, found : a true drop near it, and how often it is found; or None.
+    """
+
+    base: float
+    size: float
+    freedom: float
+    ratio: float
+    detectable: float
+    drop: float | None = None
+    found: float | None = None
+
+
+def cells(world: World, options: argparse.Namespace) -> tuple[dict[str, Cell], float]:
+    """Test equal models: a cell for each metric, and how often the default gate fails."""
+    rng = np.random.default_rng(0)
+    trials = [trial(world, rng, 0.0, options.draws, t) for t in range(options.trials)]
+    found = {}
+    for name in trials[0][1]:
+        of = [tests[name] for _, tests in trials if name in tests]
+        detectable = float(np.median([d.detectable for d in of]))
+        drop = power = None
+        if options.power:
+            power, drop = found_at(world, name, detectable, options.power, options.draws)
+        found[name] = Cell(
+            base=float(np.mean([before[name] for before, tests in trials if name in tests])),
+            size=float(np.mean([d.p < 0.05 for d in of])),
+            freedom=float(np.median([d.freedom for d in of])),
+            ratio=float(np.std([d.value for d in of]) / np.sqrt(np.mean([d.error**2 for d in of]))),
+            detectable=detectable,
+            drop=drop,
+            found=power,
+        )
+    return found, float(np.mean([gate_fails(tests) for _, tests in trials]))
+
+
+def show(world: World, options: argparse.Namespace) -> None:
+    """Print a line for each metric of a world, and one of its gate."""
+    found, fails = cells(world, options)
+    for name, c in found.items():
+        line = f"{world.name:36}{name:14}{c.base:8.4f}{c.size:9.1%}{c.freedom:9.0f}{c.ratio:9.2f}"
+        line += f"{c.detectable:12.4f}"
+        print(line if c.found is None else f"{line}{c.drop:9.4f}{c.found:8.1%}", flush=True)
+    print(f"{world.name:36}{'gate fails':14}{'':8}{fails:9.1%}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("worlds", nargs="*", choices=[*WORLDS, []], metavar="WORLD")
@@ -272,26 +322,6 @@ def main() -> None:
     )
     for key in options.worlds or [k for k in WORLDS if not k.startswith("lfw")]:
         show(WORLDS[key], options)
-
-
-def show(world: World, options: argparse.Namespace) -> None:
-    """Print a line for each metric of a world, and one of its gate."""
-    rng = np.random.default_rng(0)
-    trials = [trial(world, rng, 0.0, options.draws, t) for t in range(options.trials)]
-    for name in trials[0][1]:
-        of = [found[name] for _, found in trials if name in found]
-        base = float(np.mean([before[name] for before, found in trials if name in found]))
-        error = np.sqrt(np.mean([d.error**2 for d in of]))
-        drop = float(np.median([d.detectable for d in of]))
-        line = f"{world.name:36}{name:14}{base:8.4f}{np.mean([d.p < 0.05 for d in of]):9.1%}"
-        line += f"{np.median([d.freedom for d in of]):9.0f}"
-        line += f"{np.std([d.value for d in of]) / error:9.2f}{drop:12.4f}"
-        if options.power:
-            found, mean = found_at(world, name, drop, options.power, options.draws)
-            line += f"{mean:9.4f}{found:8.1%}"
-        print(line, flush=True)
-    fails = np.mean([gate_fails(found) for _, found in trials])
-    print(f"{world.name:36}{'gate fails':14}{'':8}{fails:9.1%}", flush=True)
 
 
 if __name__ == "__main__":
