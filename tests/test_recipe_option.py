@@ -127,7 +127,8 @@ def test_every_protocol_on_vectors_takes_a_recipe() -> None:
     context = click.Context(cli)
     held = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
     takes = {n for n, c in held.items() if c and "recipe_name" in {p.name for p in c.params}}
-    of_pairs, of_sets = {"lfw", "verify", "bench"}, {"people", "megaface", "trillion", "blufr"}
+    of_pairs = {"lfw", "verify", "bench", "quality"}
+    of_sets = {"people", "megaface", "trillion", "blufr"}
     assert takes == of_pairs | of_sets | {"ijb", "ijba", "ytf", "search"}
 
 
