@@ -145,17 +145,3 @@ def test_auto_takes_the_gpu_for_work_that_is_worth_it(monkeypatch):
         x, np.arange(300) // 3, fars=["1e-2", "0.2"], engine=Engine(screen="float32")
     )
     assert found == plain
-
-
-def test_float32_products_are_float32_whatever_the_program_allows():
-    held = torch.get_float32_matmul_precision()
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(600, 64)).astype(np.float32)
-    a, fars = np.arange(600) // 4, ["0.3", "0.1", "1e-2"]
-    true = allpairs.verify(x, a, fars=fars, engine=Engine(screen="float32"))
-    try:
-        torch.set_float32_matmul_precision("medium")
-        assert allpairs.verify(x, a, fars=fars, engine=Engine(screen="torch-float32")) == true
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision(held)

@@ -22,6 +22,7 @@ from evalkit.adapters.torch.model import (
 )
 from evalkit.adapters.torch.programs import network_digest
 from evalkit.errors import ModelError
+from evalkit.torch_float32 import float32_is_float32
 from evalkit.types import InputSpec
 
 
@@ -107,7 +108,7 @@ def as_it_was(module: Any, device: Any) -> Iterator[None]:
     """Put a module into evaluation mode without gradients, and give everything back afterwards.
 
     Given back are every layer's mode, attributes and buffers, the states of the random generators
-    of Python, NumPy and torch, and the precision of a GPU's products.  Hooks run as ever.
+    of Python, NumPy and torch, and the precision of products.  Hooks run as ever.
     """
     torch = import_torch()
     modes = [(layer, layer.training) for layer in module.modules()]
@@ -125,9 +126,10 @@ def as_it_was(module: Any, device: Any) -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(gpu))
             stack.enter_context(torch.no_grad())
+            stack.enter_context(float32_is_float32())
             if gpu:
                 stack.enter_context(torch.cuda.device(device))
-                stack.enter_context(_exact_products())
+                stack.enter_context(_untimed_convolutions())
             yield
     finally:
         random.setstate(drawn[0])
@@ -144,17 +146,14 @@ def as_it_was(module: Any, device: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _exact_products() -> Iterator[None]:
-    """Let a GPU's float32 mean it."""
-    torch = import_torch()
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = False
+def _untimed_convolutions() -> Iterator[None]:
+    """Let cuDNN choose convolutions by rule: a choice by timing changes bits from run to run."""
+    cudnn = import_torch().backends.cudnn
+    before, cudnn.benchmark = cudnn.benchmark, False
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
-            yield
+        yield
     finally:
-        matmul.allow_tf32 = before
+        cudnn.benchmark = before
 
 
 def _tensors(module: Any) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from evalkit.adapters import answers, users_code
 from evalkit.adapters.calling import check_images, cores, fed_as, in_batches, in_order, vectors
 from evalkit.errors import MissingPackageError, ModelError
+from evalkit.torch_float32 import float32_is_float32
 from evalkit.types import InputSpec
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -30,7 +31,7 @@ class TorchModel:
     """A network in PyTorch.
 
     device : auto, cpu or cuda.  allow_cpu : run on the CPU where there is no GPU.
-    precision : float32, which on a GPU means without TF32; or autocast to bfloat16 or float16.
+    precision : float32, also where the program allows TF32; or autocast to bfloat16 or float16.
     compile : use `torch.compile`, with CUDA graphs on a GPU, for passes of this many images.
     output : which of several outputs, by position ("0") or key.
     copy : take a copy in evaluation mode, so that a network in training stays as it is; else the
@@ -101,6 +102,7 @@ class TorchModel:
         with (
             translated(self.name, len(images), self.spec),
             torch.inference_mode(),
+            float32_is_float32(),
             self._stream(),
             self._cast(),
         ):
@@ -215,9 +217,6 @@ def _device(device: str, allow_cpu: bool) -> Any:
         )
     if kind == "cpu" or not gpu:
         return torch.device("cpu")
-    # "float32" must mean it, whatever the age of the GPU.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     if number and int(number) >= torch.cuda.device_count():
         raise ModelError(f"asked for {device}, there are {torch.cuda.device_count()} GPUs")
     return torch.device("cuda", int(number or 0))

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from evalkit.torch_float32 import float32_is_float32
 
 GPU = "cuda" if torch.cuda.is_available() else None
 _here = threading.local()
@@ -69,18 +73,16 @@ def trusted(arithmetic: str) -> bool:
     return True
 
 
-class one_thread:  # noqa: N801 - a context, named as it reads
-    """Context in which torch uses one thread, while tiles run in parallel threads.
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Context in which torch uses one thread, while tiles run in parallel, and float32 is float32.
 
-    float32 products are float32 there: the caller's program may allow TF32 or bfloat16 for them.
+    The caller's program may allow TF32 or bfloat16 for its own products.
     """
-
-    def __enter__(self) -> None:
-        self._before = torch.get_num_threads()
-        self._precision = torch.get_float32_matmul_precision()
-        torch.set_num_threads(1)
-        torch.set_float32_matmul_precision("highest")
-
-    def __exit__(self, *error: object) -> None:
-        torch.set_num_threads(self._before)
-        torch.set_float32_matmul_precision(self._precision)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with float32_is_float32():
+            yield
+    finally:
+        torch.set_num_threads(before)
