@@ -65,8 +65,8 @@ def load(
     vectors (`functions`); an Adapter.  Of these no vector is kept in the cache.
     spec : the input that the model needs; else `preset`, else the side-car `x.evalkit.toml`, else
     an ONNX file's metadata.  A model without any of them is an UndeclaredInputError.
-    device : auto, cpu, cuda, cuda:1, tensorrt; "auto" takes a GPU where the runtime offers one; a
-    GPU that does not start is an error. Several with commas: a process on each.
+    device : auto, cpu, cuda, cuda:1; "auto" takes a GPU where one starts, else the processor, which
+    it says; a GPU asked for that does not start is an error. Several with commas: a process each.
     options : those of the adapter, e.g. output="embedding", allow_cpu=True.
     """
     if not isinstance(model, str | os.PathLike):
@@ -226,7 +226,7 @@ def _as_it_is(adapter: Adapter, model: str, spec: InputSpec | None, device: str)
             f"fed {presets.describe(spec)}",
             "leave out --preset and the options of its input, or change it in the factory",
         )
-    if device.startswith(("cuda", "tensorrt")):
+    if device.startswith("cuda"):
         raise ModelError(f"{model} takes no --device: its factory chooses where it runs")
     return adapter
 

@@ -20,7 +20,7 @@ from evalkit.types import InputSpec
 
 # Shares of the largest value.  One program on one kind of processor gives the same bits, in 32
 # bits and in 16; a few roundings are let through.  A false alarm costs embedding again, and no
-# number, so a runtime that chooses its kernels anew at each start (TensorRT) may have one.
+# number, so a runtime that chooses its kernels anew at each start may have one.
 TOLERANCE = 1e-5
 REPEAT = 1e-3  # two runs in one process: dropout and noise change tenths, a service's servers less
 MIXED = 0.01  # an image alone and among others: kernels for other sizes round 16 bits differently

@@ -19,7 +19,7 @@ from evalkit.adapters import calling
 from evalkit.adapters.contract import fingerprint
 from evalkit.errors import EvalkitError, ModelError
 
-_LANES = 2  # passes at once on a device: one is copied while the other computes
+_LANES = 2  # passes at once on a device, if its adapter allows: one is copied, one computed
 
 
 class OnDevices:
@@ -35,7 +35,7 @@ class OnDevices:
     def __init__(self, make: Callable[[str], Any], devices: Sequence[str]) -> None:
         context = multiprocessing.get_context("spawn")
         self._idle: queue.Queue[tuple[Any, str, Connection]] = queue.Queue()
-        lanes, self.streams = [], _LANES * len(devices)
+        lanes = []
         for device in devices:
             pipes = [context.Pipe() for _ in range(_LANES)]
             theirs = [pipe[1] for pipe in pipes]
@@ -43,17 +43,19 @@ class OnDevices:
             process.start()
             for pipe in theirs:
                 pipe.close()
-            lanes += [(process, device, pipe[0]) for pipe in pipes]
-        replies = [_answer(*lane) for lane in lanes[::_LANES]]
-        self.spec, self.dim, self.fingerprint, self.runtime, self.batch = replies[0]
+            lanes.append([(process, device, pipe[0]) for pipe in pipes])
+        replies = [_answer(*first) for first, *_ in lanes]
+        self.spec, self.dim, self.fingerprint, self.runtime, self.batch, at_once = replies[0]
         if any(one != replies[0] for one in replies):
             raise ModelError(
                 f"the devices {', '.join(devices)} differ: {replies[0][3]}, "
                 f"{next(one for one in replies if one != replies[0])[3]}",
                 "give devices of one kind, whose vectors are the same",
             )
-        for lane in lanes:
-            self._idle.put(lane)
+        self.streams = at_once * len(devices)
+        for of_device in lanes:
+            for lane in of_device[:at_once]:
+                self._idle.put(lane)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn (N, H, W, 3) RGB uint8 into (N, D) float32 on the next free device."""
@@ -99,7 +101,8 @@ def _serve(make: Callable[[str], Any], device: str, pipes: list[Connection]) -> 
         return
     line = str(getattr(adapter, "runtime", type(adapter).__name__))
     batch = getattr(adapter, "batch", None)
-    description = (adapter.spec, adapter.dim, fingerprint(adapter), line, batch)
+    at_once = min(_LANES, getattr(adapter, "streams", 1))
+    description = (adapter.spec, adapter.dim, fingerprint(adapter), line, batch, at_once)
     pipes[0].send(("made", description))
     with ThreadPoolExecutor(len(pipes)) as threads:
         for _ in threads.map(lambda pipe: _lane(adapter, pipe), pipes):

@@ -267,10 +267,13 @@ def test_a_gpu_that_is_not_there_is_an_error_unless_allowed(tmp_path: Path) -> N
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine's ONNX Runtime knows CUDA")
     path = str(small_models.save(tmp_path / "m.onnx"))
-    with pytest.raises(ModelError, match="asked for CUDAExecutionProvider"):
+    with pytest.raises(
+        ModelError, match="asked for cuda, this onnxruntime is built for processors alone"
+    ):
         adapters.load(path, spec=SPEC, device="cuda")
     model = adapters.load(path, spec=SPEC, device="cuda", allow_cpu=True)
     assert "CPUExecutionProvider" in model.runtime  # type: ignore[attr-defined]
+    assert model.doubt.startswith("m.onnx runs on the processor, no GPU starts: this onnxruntime")  # type: ignore[attr-defined]
 
 
 def test_nothing_is_guessed(tmp_path: Path) -> None:
@@ -349,45 +352,54 @@ def test_the_real_model_has_a_fixed_batch_and_still_gives_all_rows(shared_data: 
     np.testing.assert_array_equal(made[1:2], model.embed(x[1:2]))
 
 
-class Started:
-    """A session of ONNX Runtime's that was asked for GPUs: what it was given, what it uses."""
-
-    def __init__(self, path: str, options: object, providers: list[tuple[str, dict[str, str]]]):
-        print("EP Error")  # as the real one does, on stdout
-        self.asked = providers
-
-    def get_providers(self) -> list[str]:
-        return ["CPUExecutionProvider"]
-
-
-@pytest.mark.parametrize("device", ["cuda:1", "tensorrt", "auto"])
-def test_a_provider_that_does_not_start_is_refused_and_stdout_kept_clean(
-    tmp_path: Path,
-    device: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What sessions are asked for where no GPU starts; those of the processor are real."""
     import onnxruntime as ort
 
-    path = str(small_models.save(tmp_path / "m.onnx"))
-    known = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
-    loaded = list[Started]()
+    known, real, seen = ["CUDAExecutionProvider", "CPUExecutionProvider"], ort.InferenceSession, []
 
-    class Kept(Started):
-        def __init__(self, *args: object, **more: object) -> None:
-            super().__init__(*args, **more)  # type: ignore[arg-type]
-            loaded.append(self)
+    class OnProcessor:
+        def get_providers(self) -> list[str]:
+            return known[1:]
 
-    monkeypatch.setattr(ort, "get_available_providers", lambda: known)
+    def session(path: str, options: object, providers: list[Any], enable_fallback: int) -> Any:
+        seen.append((providers, enable_fallback))
+        print("EP Error")  # as the real one does, on stdout
+        return real(path, options, providers=providers) if providers == known[1:] else OnProcessor()
+
+    monkeypatch.setattr(
+        ort, "get_available_providers", lambda: ["TensorrtExecutionProvider", *known]
+    )
     monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load"), raising=False)
-    monkeypatch.setattr(ort, "InferenceSession", Kept)
-    with pytest.raises(ModelError, match=r"ONNX Runtime would use CPUExecutionProvider"):
-        adapters.load(path, spec=SPEC, device=device)
-    asked = [name for name, _ in loaded[0].asked]
-    assert asked == (known if device == "tensorrt" else known[1:])
-    assert all(o.get("device_id") == "1" for n, o in loaded[0].asked[:-1]) or device != "cuda:1"
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    return seen
+
+
+def test_a_gpu_that_does_not_start_is_refused_and_stdout_kept_clean(
+    tmp_path: Path, asked: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(small_models.save(tmp_path / "m.onnx"))
+    with pytest.raises(ModelError, match=r"asked for cuda:1, ONNX Runtime would use the processor"):
+        adapters.load(path, spec=SPEC, device="cuda:1")
+    [([(provider, given), second], fallback)] = asked
+    assert (provider, second, fallback) == ("CUDAExecutionProvider", "CPUExecutionProvider", 0)
+    assert given["use_tf32"] == "0" and given["device_id"] == "1"
     captured = capsys.readouterr()
     assert captured.out == "" and "Failed to load" in captured.err
+    with pytest.raises(ModelError, match="no device 'tensorrt'"):
+        adapters.load(path, spec=SPEC, device="tensorrt")
+
+
+@pytest.mark.parametrize("how", [{"device": "auto"}, {"device": "cuda", "allow_cpu": True}])
+def test_without_a_gpu_that_starts_the_processor_does_the_work_and_says_so(
+    tmp_path: Path, asked: list[Any], how: dict[str, Any]
+) -> None:
+    path = str(small_models.save(tmp_path / "m.onnx"))
+    model: Any = adapters.load(path, spec=SPEC, **how)
+    np.testing.assert_allclose(model.embed(images(2)), by_hand(images(2)), rtol=1e-4, atol=1e-2)
+    assert "CPUExecutionProvider float32" in model.runtime and len(asked) == 2
+    assert "no GPU starts: ONNX Runtime would use the processor" in model.doubt
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from skipped_everywhere import A_GPU, NO_GPU
 from evalkit import adapters
 from evalkit.adapters import answers
 from evalkit.adapters.presets import build
+from evalkit.adapters.torch import model as torch_adapter
 from evalkit.adapters.torch import programs
 from evalkit.adapters.torch.model import TorchModel
 from evalkit.cli import run
@@ -72,6 +73,28 @@ def program(tmp_path: Path, free: bool) -> Path:
     made = torch.export.export(net, (torch.zeros(2, 3, 8, 8),), dynamic_shapes=shapes)
     torch.export.save(made, tmp_path / "m.pt2")
     return tmp_path / "m.pt2"
+
+
+def test_a_program_takes_the_tensors_it_makes_to_its_device() -> None:
+    class Making(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1) + torch.arange(12.0)
+
+    made = torch.export.export(Making(), (torch.zeros(2, 3, 2, 2),))
+    elsewhere = torch.device("meta")  # a device of every machine, without numbers
+    moved = programs.on_device(made, elsewhere)
+    assert moved.module()(torch.zeros(2, 3, 2, 2, device=elsewhere)).device == elsewhere
+    assert programs.on_device(made, torch.device("cpu")) is made
+
+
+@pytest.mark.parametrize(
+    ("version", "graphs"), [("2.13.1+cu130", False), ("2.14.0", True), ("3.0.1", True)]
+)
+def test_cuda_graphs_only_where_any_thread_may_run_them(
+    version: str, graphs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    assert torch_adapter._has_cuda_graphs() is graphs
 
 
 @pytest.mark.parametrize("kind", ["script", "free program", "program for two"])
@@ -459,6 +482,7 @@ import resource
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from evalkit.adapters.torch import model as torch_adapter
 from evalkit.adapters.torch import programs
 
 

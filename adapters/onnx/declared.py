@@ -30,7 +30,7 @@ def metadata(path: Path) -> dict[str, Any]:
 
 def _opened(path: Path) -> Any:
     digest(path)  # refuses weights outside the model's folder
-    return session.start(path, "cpu", False, 1)
+    return session.on_processor(path)
 
 
 def _value(name: str, text: str, model: str) -> Any:

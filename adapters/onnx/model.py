@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import answers
-from evalkit.adapters.calling import check_images, cores, fed_as, filled, in_order, vectors
+from evalkit.adapters import answers, gpus
+from evalkit.adapters.calling import (
+    check_images,
+    cores,
+    fed_as,
+    filled,
+    in_order,
+    vectors,
+)
 from evalkit.adapters.onnx import session
 from evalkit.adapters.onnx.digest import digest
 from evalkit.adapters.onnx.session import import_onnxruntime
 from evalkit.adapters.torch import model as torch_model
 from evalkit.errors import ModelError
 from evalkit.files import as_path
+from evalkit.memory import is_out_of_memory
 from evalkit.types import InputSpec
 
 _TOGETHER = 256  # images that are normalised at once for a model of a fixed batch
-_OUT_OF_MEMORY = re.compile(
-    r"failed to allocate|out of memory|bad.?alloc|smaller than requested", re.IGNORECASE
-)
 
 
 class OnnxModel:
     """An ONNX file in ONNX Runtime.
 
-    device : auto, cpu, cuda or tensorrt, perhaps with a GPU's number (cuda:1).  allow_cpu : run on
-    the CPU where the device fails.
+    device : auto, cpu, or cuda, perhaps with a GPU's number (cuda:1).  allow_cpu : run on the
+    processor where the GPU does not start, as auto does, with the reason in `doubt`.
     output : name of the output to take, where there are several.
     threads : CPU threads of a forward pass; one, so that `streams` passes at once fill the cores.
 
@@ -55,9 +59,9 @@ class OnnxModel:
         self.spec, self.name = spec, path.name
         self.fingerprint = digest(path)
         self._run_options = session.run_options()
-        self._session = session.start(path, device, allow_cpu, threads)
+        self._session, no_gpu = session.start(path, device, allow_cpu, threads)
         provider = self._session.get_providers()[0]
-        self._device = "cpu" if provider == session.CPU[0] else "cuda"
+        self._device = "cpu" if provider == session.CPU else "cuda"
         self._number = int(device.partition(":")[2] or 0) if self._device == "cuda" else 0
         self._feeds_on = _torch_device(self._device, self._number)
         on_cpu = max(1, cores() // threads) if threads else 1
@@ -65,8 +69,9 @@ class OnnxModel:
         image_input = session.image_input(self._session, spec, path.name)
         self._input, self._dtype = image_input.name, session.INPUTS[image_input.type]
         self._output = session.output_name(self._session, output, path.name)
+        gpu = "" if self._device == "cpu" else f" on {gpus.name_of(self._number)}"
         self.runtime = (
-            f"onnxruntime {import_onnxruntime().__version__} {provider} "
+            f"onnxruntime {import_onnxruntime().__version__} {provider}{gpu} "
             f"{np.dtype(self._dtype)}, output {self._output}"
         )
         self._flags = session.training_switches(self._session)
@@ -77,7 +82,9 @@ class OnnxModel:
         if declared is not None and declared < 1:
             raise ModelError(f"{path.name} declares a batch of {declared}")
         probed = answers.probe(lambda x: self._passes(x, len(x)), spec, declared, self.name)
-        self.dim, self.batch, self.doubt = probed
+        self.dim, self.batch, doubt = probed
+        slow = no_gpu and f"{path.name} runs on the processor, no GPU starts: {no_gpu}"
+        self.doubt = "; ".join(filter(None, [slow, doubt]))
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn (N, H, W, 3) RGB uint8 into (N, D) float32, not normalised."""
@@ -112,7 +119,7 @@ class OnnxModel:
         except (ModelError, MemoryError):
             raise
         except Exception as e:
-            if _OUT_OF_MEMORY.search(str(e)):
+            if is_out_of_memory(e):
                 raise MemoryError(str(e)) from e
             raise ModelError(
                 f"{self.name} fails on {batch} images: {session.reason(e)}", fed_as(self.spec)

@@ -15,11 +15,11 @@ import numpy as np
 from evalkit.errors import MissingPackageError, ModelError
 from evalkit.types import InputSpec
 
-# TF32 off: "float32" must mean it, whatever the age of the GPU.
-_CUDA: tuple[str, dict[str, str]] = ("CUDAExecutionProvider", {"use_tf32": "0"})
-_TENSORRT: tuple[str, dict[str, str]] = ("TensorrtExecutionProvider", {})
-CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
-_PROVIDERS = {"cpu": [CPU], "cuda": [_CUDA, CPU], "tensorrt": [_TENSORRT, _CUDA, CPU]}
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+# TF32 off: "float32" must mean it, whatever the age of the GPU. TensorRT is not offered: it has no
+# such switch, and two of its builds of one network differ. The arena grows by what is asked, not by
+# doubling, so that torch finds room beside it.
+_ON_CUDA = {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
 INPUTS: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -47,7 +47,16 @@ _WAYS_OUT = {
     "Protobuf parsing|No graph was found": "is it whole? compare its size with the original's",
 }
 
+_WITHOUT_GPU = (
+    "--device cpu runs it there on purpose, --allow-cpu where no GPU starts; "
+    "`evalkit devices` says what is missing"
+)
+
 _running = weakref.WeakSet[Any]()  # the run options of every model
+
+
+class _NoGpuError(Exception):
+    """Why a session does not start on a GPU."""
 
 
 def import_onnxruntime() -> Any:
@@ -74,40 +83,64 @@ def stop() -> None:
         options.terminate = True
 
 
-def start(path: Path, device: str, allow_cpu: bool, threads: int) -> Any:
-    """Start a session on the device, or refuse: a GPU that does not start is an error."""
-    ort = import_onnxruntime()
-    if hasattr(ort, "disable_telemetry_events"):
-        ort.disable_telemetry_events()
-    available = ort.get_available_providers()
-    if device == "auto":
-        device = "cuda" if _CUDA[0] in available else "cpu"
-    device, _, number = device.partition(":")
-    if device not in _PROVIDERS or (number and not number.isdigit()):
-        raise ModelError(f"no device {device!r}", f"one of auto, {', '.join(_PROVIDERS)}")
-    if device != "cpu" and hasattr(ort, "preload_dlls"):
-        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
-            ort.preload_dlls()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # errors are raised here
-    on_gpu = {"device_id": number} if number else {}
-    providers = [(p, o | on_gpu if p != CPU[0] else o) for p, o in _PROVIDERS[device]]
+def start(path: Path, device: str, allow_cpu: bool, threads: int) -> tuple[Any, str]:
+    """Start a session on the device; return it, and why it is not on a GPU, or "".
+
+    device : auto, cpu, cuda or cuda:N.  A GPU that does not start is an error where it was asked
+    for; with auto or `allow_cpu` the processor does the work and the reason is returned.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
+        raise ModelError(f"no device {device!r}", "one of auto, cpu, cuda, cuda:1")
+    why = ""
+    if kind == "cuda" or (
+        kind == "auto" and CUDA in import_onnxruntime().get_available_providers()
+    ):
+        try:
+            return _on_gpu(path, int(number or 0), threads), ""
+        except _NoGpuError as e:
+            why = str(e)
+        if kind == "cuda" and not allow_cpu:
+            raise ModelError(f"asked for {device}, {why}", _WITHOUT_GPU)
+    return on_processor(path, threads), why
+
+
+def on_processor(path: Path, threads: int = 1) -> Any:
+    """Start a session on the processor; ModelError where the file is no usable model."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            session = ort.InferenceSession(
-                str(path), options, providers=[p for p in providers if p[0] in available]
-            )
+        return _session(path, threads, [CPU])
     except Exception as e:
         text = reason(e)
         raise ModelError(f"{path.name} is not a usable ONNX model: {text}", _way_out(text)) from e
-    used = session.get_providers()[0]
-    if used != providers[0][0] and not allow_cpu:
-        hint = "--device cpu runs it there on purpose, --allow-cpu where no GPU starts"
-        if providers[0][0] not in available:
-            hint += "; a GPU needs pip install 'face-evalkit[gpu]' in place of onnxruntime"
-        raise ModelError(f"asked for {providers[0][0]}, ONNX Runtime would use {used}", hint)
-    return session
+
+
+def _on_gpu(path: Path, number: int, threads: int) -> Any:
+    """Start a session on a GPU; _NoGpuError with the reason where that fails."""
+    ort = import_onnxruntime()
+    if CUDA not in ort.get_available_providers():
+        raise _NoGpuError("this onnxruntime is built for processors alone")
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
+            ort.preload_dlls()
+    try:
+        started = _session(path, threads, [(CUDA, _ON_CUDA | {"device_id": str(number)}), CPU])
+    except Exception as e:
+        raise _NoGpuError(reason(e)) from e
+    if started.get_providers()[0] != CUDA:
+        raise _NoGpuError("ONNX Runtime would use the processor: a library of CUDA is missing")
+    return started
+
+
+def _session(path: Path, threads: int, providers: list[Any]) -> Any:
+    ort = import_onnxruntime()
+    if hasattr(ort, "disable_telemetry_events"):
+        ort.disable_telemetry_events()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # errors are raised here
+    # By itself the runtime would try again with fewer providers and without their options.
+    with contextlib.redirect_stdout(sys.stderr):
+        return ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
 
 
 def image_input(session: Any, spec: InputSpec, name: str) -> Any:

@@ -17,8 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import answers, users_code
-from evalkit.adapters.calling import check_images, cores, fed_as, in_batches, in_order, vectors
+from evalkit.adapters.calling import (
+    check_images,
+    cores,
+    fed_as,
+    in_batches,
+    in_order,
+    vectors,
+)
 from evalkit.errors import MissingPackageError, ModelError
+from evalkit.memory import is_out_of_memory
 from evalkit.torch_float32 import float32_is_float32
 from evalkit.types import InputSpec
 
@@ -32,7 +40,8 @@ class TorchModel:
 
     device : auto, cpu or cuda.  allow_cpu : run on the CPU where there is no GPU.
     precision : float32, also where the program allows TF32; or autocast to bfloat16 or float16.
-    compile : use `torch.compile`, with CUDA graphs on a GPU, for passes of this many images.
+    compile : use `torch.compile`, with CUDA graphs on a GPU (torch 2.14 or newer), for passes of
+    this many images.
     output : which of several outputs, by position ("0") or key.
     copy : take a copy in evaluation mode, so that a network in training stays as it is; else the
     network itself, which is moved to the device.
@@ -67,7 +76,7 @@ class TorchModel:
         if precision not in PRECISIONS:
             raise ModelError(f"no precision {precision!r}", f"one of {', '.join(PRECISIONS)}")
         self.spec, self.name, self.fingerprint, self._output = spec, name, fingerprint, output
-        self._device = _device(device, allow_cpu)
+        self._device = place_for(device, allow_cpu)
         cuda = self._device.type == "cuda"
         if not cuda:
             _keep_freed_memory()
@@ -77,7 +86,7 @@ class TorchModel:
             network = deepcopy(network).eval() if copy else network
             self._network = network.to(self._device, memory_format=self._order)
         if compile is not None:
-            batch, mode = compile, "reduce-overhead" if cuda else "default"
+            batch, mode = compile, "reduce-overhead" if cuda and _has_cuda_graphs() else "default"
             self._network = torch.compile(self._network, mode=mode, dynamic=False)
         self._weights = kind_of_weights(network)
         self._thread = threading.local()
@@ -135,11 +144,10 @@ def translated(name: str, images: int, spec: InputSpec) -> Iterator[None]:
     try:
         with users_code.blamed(name, doing, RuntimeError):
             yield
-    except torch.cuda.OutOfMemoryError as e:
-        torch.cuda.empty_cache()
-        raise MemoryError(str(e).splitlines()[0]) from e
     except RuntimeError as e:
-        if "can't allocate memory" in str(e):
+        if is_out_of_memory(e):
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             raise MemoryError(str(e).splitlines()[0]) from e
         where = users_code.place(e)
         hint = fed_as(spec) + (f"; it was raised in {where}" if where else "")
@@ -204,7 +212,8 @@ def import_torch() -> Any:
     return torch
 
 
-def _device(device: str, allow_cpu: bool) -> Any:
+def place_for(device: str, allow_cpu: bool) -> Any:
+    """Find the torch.device for auto, cpu, cuda or cuda:N; ModelError where that GPU is missing."""
     torch = import_torch()
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
@@ -220,6 +229,12 @@ def _device(device: str, allow_cpu: bool) -> Any:
     if number and int(number) >= torch.cuda.device_count():
         raise ModelError(f"asked for {device}, there are {torch.cuda.device_count()} GPUs")
     return torch.device("cuda", int(number or 0))
+
+
+def _has_cuda_graphs() -> bool:
+    """Whether torch runs compiled CUDA graphs in any thread; before 2.14 only in its first one."""
+    major, minor = import_torch().__version__.split(".")[:2]
+    return (int(major), int(minor)) >= (2, 14)
 
 
 def _keep_freed_memory() -> None:

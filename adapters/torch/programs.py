@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.adapters import users_code
-from evalkit.adapters.torch.model import TorchModel, import_torch, reason
+from evalkit.adapters.torch.model import TorchModel, import_torch, place_for, reason
 from evalkit.adapters.torch.weights import fill
 from evalkit.errors import ModelError
 from evalkit.files import as_path
@@ -51,8 +51,23 @@ def program(path: str | os.PathLike[str], spec: InputSpec, **options: Any) -> To
         raise ModelError(f"{path.name} has inputs {shapes}", "an image model has one, (N, 3, H, W)")
     sizes = [n.meta["val"].shape for n in exported.graph.nodes if n.op == "placeholder"][-1]
     options["batch"] = int(sizes[0]) if isinstance(sizes[0], int) else None
+    device = place_for(options.get("device", "auto"), options.get("allow_cpu", False))
     name, digest = path.name, _file_digest(path)
-    return TorchModel(exported.module(), spec, name=name, fingerprint=digest, copy=False, **options)
+    return TorchModel(
+        on_device(exported, device).module(),
+        spec,
+        name=name,
+        fingerprint=digest,
+        copy=False,
+        **options,
+    )
+
+
+def on_device(exported: Any, device: Any) -> Any:
+    """Move a program with the tensors that it makes inside, which name the device they began on."""
+    from torch.export.passes import move_to_device_pass
+
+    return exported if device.type == "cpu" else move_to_device_pass(exported, str(device))
 
 
 def network(

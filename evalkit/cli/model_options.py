@@ -187,8 +187,8 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
 
 def _devices(_: click.Context, __: click.Parameter, text: str) -> str:
     for one in text.split(","):
-        if not re.fullmatch(r"auto|cpu|(cuda|tensorrt)(:\d+)?", one):
-            raise click.BadParameter(f"{one!r} is none of auto, cpu, cuda, cuda:1, tensorrt")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", one):
+            raise click.BadParameter(f"{one!r} is none of auto, cpu, cuda, cuda:1")
     return text
 
 
@@ -330,7 +330,7 @@ _OPTIONS = (
         metavar="DEVICE[,DEVICE]",
         default="auto",
         show_default=True,
-        help="auto, cpu, cuda, cuda:1, tensorrt; several: a process on each.",
+        help="auto, cpu, cuda, cuda:1; several: a process on each.",
     ),
     _of_model("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),
     _of_model("--weights", type=Readable(), metavar="FILE", help="Weights for module:factory."),

@@ -39,7 +39,7 @@ class Mtcnn:
         files = _weights()
         digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
         self.fingerprint = f"mtcnn of {_PACKAGE} sha256:{digest[:12]}"
-        self._networks = [session.start(path, "cpu", False, 1) for path in files]
+        self._networks = [session.on_processor(path) for path in files]
 
     def detect(self, image: Picture) -> Floats:
         """Find faces in (H, W, 3) RGB uint8: (F, 5, 2) points, the surest first."""
