@@ -175,11 +175,30 @@ class Cluster:
 
 
 def gpus() -> list[str]:
-    """Name the GPUs that a process here may use, as CUDA_VISIBLE_DEVICES does."""
+    """Name the GPUs that workers here can use, as CUDA_VISIBLE_DEVICES names them.
+
+    None where neither torch nor ONNX Runtime is built for them.
+    """
+    from evalkit.adapters.gpus import driver
+
+    count = len(driver().gpus)  # of those that CUDA_VISIBLE_DEVICES lets through
+    if not count or not _built_for_gpus():
+        return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [one for one in named.split(",") if one.strip()]
-    return [str(k) for k, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
+    return [str(k) for k in range(count)] if named is None else named.split(",")[:count]
+
+
+def _built_for_gpus() -> bool:
+    if find_spec("torch"):
+        import torch
+
+        if torch.version.cuda:
+            return True
+    if not find_spec("onnxruntime"):
+        return False
+    from evalkit.adapters.onnx import session
+
+    return session.CUDA in session.import_onnxruntime().get_available_providers()
 
 
 def _start(where: str, folder: Path) -> Any:

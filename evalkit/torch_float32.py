@@ -65,7 +65,8 @@ def _give_back(
 
 
 def _switches() -> list[Any]:
-    from torch import backends
+    import torch
 
+    backends: Any = torch.backends  # whose types lag behind
     of_gpu = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
     return [*of_gpu, backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]

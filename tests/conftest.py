@@ -1,10 +1,10 @@
 """What several tests share."""
 
 import os
-import shutil
 import signal
 import stat
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,11 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 # Read when a kernel is defined: without a GPU, Triton's run in its interpreter.
-if shutil.which("nvidia-smi") is None:
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+if find_spec("triton") and find_spec("torch"):
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A shell starts what it runs in the background with Ctrl-C ignored; some tests press it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -413,6 +413,37 @@ def test_an_interrupted_job_goes_on_from_its_checkpoint(small_tiles, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("torch_too", [True, False])
+def test_a_job_begun_on_a_gpu_goes_on_without_one(small_tiles, monkeypatch, tmp_path, torch_too):
+    by_torch = pytest.importorskip("evalkit.protocols.allpairs.kernels.by_torch")
+    from evalkit.protocols.allpairs.screening import choice
+
+    small_tiles(8, 8)
+    monkeypatch.setattr(scan, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(by_torch, "GPU", "cpu")
+    x, a = people(200, 9, 13)
+    true = told(allpairs.verify(x, a, fars=FARS))
+    path, shares = tmp_path / "job.npz", []
+
+    def stop(done, total):
+        shares.append(done / total)
+        if done > total / 2:
+            raise MemoryError
+
+    engine = Engine(checkpoint=path, progress=stop, threads=1, screen="cuda-int8/4", memory=1 << 16)
+    with pytest.raises(MemoryError):
+        allpairs.verify(x, a, fars=FARS, engine=engine)
+    assert path.exists()
+    monkeypatch.setattr(by_torch, "GPU", None)
+    if not torch_too:
+        monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    went_on = []
+    engine = Engine(checkpoint=path, progress=lambda done, _: went_on.append(done), keep=True)
+    assert told(allpairs.verify(x, a, fars=FARS, engine=engine)) == true
+    assert engine.tally["screen"].startswith("int8/4" if torch_too else "float32/4")
+    assert went_on[0] > 64  # pairs: what was done is not done again
+
+
 def test_ctrl_c_finishes_the_block_and_leaves_a_checkpoint(small_tiles, monkeypatch, tmp_path):
     small_tiles(16, 32)
     monkeypatch.setattr(scan, "_BLOCK", 16 * 32)

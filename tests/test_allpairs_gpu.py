@@ -61,24 +61,73 @@ def test_a_tile_is_sifted_as_by_numpy(way, m, n, k, offset):
             surely.append(np.count_nonzero((keys > above[:, None]) & counted))
         inside |= part
     where = np.flatnonzero(inside & counted)
-    found = on_gpu.sift(way)(x, y, levels, offset)
+    found = on_gpu.sift(way, x, y, levels, offset)
     assert (found.i * n + found.j).tolist() == where.tolist()
     assert found.key.tolist() == keys.ravel()[where].tolist()
     assert found.above.tolist() == surely
 
 
-def test_a_tile_with_more_candidates_than_room_is_sifted_again(monkeypatch):
+def test_a_tile_with_more_candidates_than_room_is_sifted_in_parts(monkeypatch):
     by_triton = pytest.importorskip("evalkit.protocols.allpairs.kernels.by_triton")
     monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
-    monkeypatch.setattr(by_triton, "_ROOM", 10)
+    launches = []
+
+    def counted(x, y, levels, offset):
+        launches.append(len(x))
+        return right(x, y, levels, offset)
+
+    right = by_triton.sift
+    monkeypatch.setattr(by_triton, "sift", counted)
+    for module in (by_triton, on_gpu):
+        monkeypatch.setattr(module, "by_room", lambda columns: 1000)
     keys, (x, y) = tile("triton-int8", 70, 90, 16)
     level = [Level(cuts("triton-int8", -(10**6), 70, 1), cuts("triton-int8", 0, 70, 2)),
              Level(cuts("triton-int8", 100, 70, 3))]  # fmt: skip
-    found = by_triton.sift(x, y, level, None)
-    wanted = (keys <= level[0].above[:, None]) | (keys > level[1].below[:, None])
+    found = on_gpu.sift("triton-int8", x, y, level, -3)
+    once = np.arange(90)[None, :] - 3 > np.arange(70)[:, None]
+    wanted = ((keys <= level[0].above[:, None]) | (keys > level[1].below[:, None])) & once
     assert (found.i * 90 + found.j).tolist() == np.flatnonzero(wanted).tolist()
     assert found.key.tolist() == keys[wanted].tolist()
-    assert found.above.tolist() == [np.count_nonzero(keys > level[0].above[:, None])]
+    assert found.above.tolist() == [np.count_nonzero((keys > level[0].above[:, None]) & once)]
+    assert launches[0] == 70 and max(launches[1:]) < 70
+
+
+@pytest.mark.parametrize("fits", [1, 7, 64])
+def test_a_tile_that_does_not_fit_the_memory_is_halved(fits, monkeypatch):
+    monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+    keys, (x, y) = tile("cuda-int8", 100, 33, 16)
+    level = [Level(cuts("cuda-int8", 0, 100, 1))]
+    right = on_gpu._by_torch
+
+    def short(x, y, levels, offset):
+        if len(x) > fits:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+        return right(x, y, levels, offset)
+
+    monkeypatch.setattr(on_gpu, "_by_torch", short)
+    found = on_gpu.sift("cuda-int8", x, y, level)
+    wanted = keys > level[0].below[:, None]
+    assert (found.i * 33 + found.j).tolist() == np.flatnonzero(wanted).tolist()
+    assert found.key.tolist() == keys[wanted].tolist()
+    fits = 0
+    with pytest.raises(MemoryError, match="a row of 33 pairs does not fit the GPU: CUDA error"):
+        on_gpu.sift("cuda-int8", x, y, level)
+
+
+@pytest.mark.parametrize("gib", [4, 8, 24])
+def test_tiles_take_the_free_memory_of_a_card(gib, monkeypatch):
+    seen, free = [], gib * 2**30
+
+    def noted(x, y, levels, offset):
+        seen.append(len(x) * len(y) * on_gpu._BYTES)
+        return on_gpu.Sifted(*(np.zeros(0, int),) * 3, np.zeros(0, np.int64))
+
+    monkeypatch.setattr(on_gpu, "_by_torch", noted)
+    monkeypatch.setattr(on_gpu, "_free", lambda: free)
+    x, y = np.zeros((16 * 1024, 1), np.int8), np.zeros((16 * 2048, 1), np.int8)
+    on_gpu.sift("cuda-int8", x, y, [Level(np.zeros(len(x), np.int32))])
+    assert sum(seen) == len(x) * len(y) * on_gpu._BYTES
+    assert 2 * max(seen) <= 0.8 * free  # two tiles are at work
 
 
 COMPILE = """
@@ -107,41 +156,106 @@ def test_the_kernel_compiles_to_the_tensor_cores_of_a_gpu_that_is_not_here(tmp_p
     assert made.stdout.split() == ["True", "True"], made.stderr
 
 
-def test_a_gpu_is_trusted_only_where_it_multiplies_right(way, monkeypatch):
-    assert on_gpu.trusted(way)
-    right = on_gpu.sift(way)
+def test_a_gpu_is_taken_only_where_it_multiplies_right(way, monkeypatch):
+    assert on_gpu.problem(way) == ""
+    right = on_gpu.sift
 
-    def wrong(x, y, levels, offset):
-        found = right(x, y, levels, offset)
+    def wrong(arithmetic, *tile):
+        found = right(arithmetic, *tile)
         return found._replace(key=np.minimum(found.key, 2**15))
 
-    monkeypatch.setattr(on_gpu, "sift", lambda arithmetic: wrong)
-    assert not on_gpu.trusted(way)
+    monkeypatch.setattr(on_gpu, "sift", wrong)
+    assert on_gpu.problem(way) == f"its products by {way} are not exact"
     monkeypatch.setattr(by_torch, "GPU", None)
-    assert not on_gpu.trusted(way)
+    assert on_gpu.problem(way) == "torch finds no GPU"
+
+
+class CompilerError(Exception):
+    """As Triton's own, which are no RuntimeError."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CompilerError("int8 is not for\nthis card"),
+        subprocess.CalledProcessError(1, ["gcc"]),
+        OSError(28, "No space left on device"),
+        RuntimeError("CUDA error: no kernel image is available"),
+    ],
+)
+def test_whatever_fails_on_a_gpu_is_a_reason_and_ends_no_job(error, monkeypatch):
+    def failing(*tile):
+        raise error
+
+    monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+    monkeypatch.setattr(on_gpu, "_way", lambda arithmetic: failing)
+    x, subject = on_small_tiles(monkeypatch)
+    engine = Engine()
+    found = allpairs.verify(x, subject, fars=["1e-2", "0.2"], engine=engine)
+    assert not engine.tally["screen"].startswith(("cuda", "triton"))
+    first = " ".join(str(error).split())
+    assert first in engine.tally["no_gpu"] and type(error).__name__ in engine.tally["no_gpu"]
+    plain = Engine(screen="float32")
+    assert found == allpairs.verify(x, subject, fars=["1e-2", "0.2"], engine=plain)
+    with pytest.raises(ProtocolError, match="the screen cuda-int8 cannot be used: "):
+        allpairs.verify(x, subject, fars=["0.2"], engine=Engine(screen="cuda-int8"))
+
+
+def test_a_gpu_that_fails_in_the_trial_is_left_aside(monkeypatch):
+    monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+    x, subject = on_small_tiles(monkeypatch)
+    right = on_gpu.sift
+
+    def late(arithmetic, x, y, levels, offset=None):
+        if len(y) > 96:  # larger than what is tried first
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return right(arithmetic, x, y, levels, offset)
+
+    monkeypatch.setattr(on_gpu, "sift", late)
+    engine = Engine()
+    found = allpairs.verify(x, subject, fars=["1e-2"], engine=engine)
+    assert "an illegal memory access" in engine.tally["no_gpu"]
+    plain = Engine(screen="float32")
+    assert found == allpairs.verify(x, subject, fars=["1e-2"], engine=plain)
 
 
 def test_without_a_gpu_its_screens_are_refused(monkeypatch):
     monkeypatch.setattr(by_torch, "GPU", None)
     x = np.eye(4, dtype=np.float32)
-    with pytest.raises(ProtocolError, match=r"cuda-int8 .*, and a GPU"):
+    with pytest.raises(ProtocolError, match="cuda-int8 cannot be used: torch finds no GPU"):
         allpairs.verify(x, np.arange(4), fars=["0.5"], engine=Engine(screen="cuda-int8"))
 
 
-def test_auto_takes_the_gpu_for_work_that_is_worth_it(monkeypatch):
+def on_small_tiles(monkeypatch):
+    """Rows and subjects of a job that is worth everything, in tiles of a few rows."""
     from evalkit.protocols.allpairs.screening import choice
 
-    monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
     for name in ("_WORTH_GPU", "_WORTH_TORCH", "_WORTH_TRIAL"):
         monkeypatch.setattr(choice, name, 0)
     monkeypatch.setattr(choice, "GPU_SCREENS", ("cuda-int8", "cuda-float32"))
     monkeypatch.setattr(screens, "ROWS", 8)
     monkeypatch.setattr(screens, "COLUMNS", 8)
     x = np.random.default_rng(0).normal(size=(300, 64)).astype(np.float32)
-    engine = Engine()
-    found = allpairs.verify(x, np.arange(300) // 3, fars=["1e-2", "0.2"], engine=engine)
-    assert engine.tally["screen"].startswith("cuda-")
-    plain = allpairs.verify(
-        x, np.arange(300) // 3, fars=["1e-2", "0.2"], engine=Engine(screen="float32")
-    )
-    assert found == plain
+    return x, np.arange(300) // 3
+
+
+@pytest.mark.parametrize(("screen", "on_gpu"), [("auto", True), ("cpu", False)])
+def test_auto_takes_the_gpu_for_work_that_is_worth_it(screen, on_gpu, monkeypatch):
+    from evalkit.protocols.allpairs.screening import choice
+
+    monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+    x, subject = on_small_tiles(monkeypatch)
+    trial = choice._trial
+
+    def slow_processor(scan, screen, collectors):
+        return trial(scan, screen, collectors) + (0 if screen.on_gpu else 1)
+
+    monkeypatch.setattr(choice, "_trial", slow_processor)
+    engine = Engine(screen=screen)
+    found = allpairs.verify(x, subject, fars=["1e-2", "0.2"], engine=engine)
+    assert engine.tally["screen"].startswith("cuda-") is on_gpu
+    plain = Engine(screen="float32")
+    assert found == allpairs.verify(x, subject, fars=["1e-2", "0.2"], engine=plain)
+    monkeypatch.setattr(choice, "_WORTH_GPU", 1e30)  # too small a job asks no GPU
+    monkeypatch.setattr(choice, "_of_gpu", lambda: pytest.fail("the GPU was asked"))
+    allpairs.verify(x, subject, fars=["1e-2", "0.2"], engine=Engine())

@@ -23,7 +23,8 @@ from test_faults import FED, command, environment, faces, model, small_disk
 from test_workers import every_answer
 
 from evalkit import adapters, cluster, images
-from evalkit.adapters import presets
+from evalkit.adapters import gpus, presets
+from evalkit.adapters.gpus import Driver, Gpu
 from evalkit.cli import run
 from evalkit.cluster import Cluster
 from evalkit.embedding import embedder
@@ -271,16 +272,33 @@ def test_nothing_listens_beyond_this_machine(two: Cluster) -> None:
     assert where == {"0100007F"}
 
 
-def test_gpus_are_shared_out(monkeypatch: Any) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert cluster.gpus() == ["2", "5"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert cluster.gpus() == []
+@pytest.mark.parametrize(
+    ("visible", "seen", "built", "found"),
+    [
+        ("2,5", 2, True, ["2", "5"]),
+        ("2,9", 1, True, ["2"]),  # CUDA stops at the first that is not there
+        ("-1", 0, True, []),
+        ("", 0, True, []),
+        (None, 3, True, ["0", "1", "2"]),  # where /proc does not tell, as under WSL
+        (None, 3, False, []),
+    ],
+)
+def test_gpus_are_those_that_the_driver_lets_through_and_packages_use(
+    visible: str | None, seen: int, built: bool, found: list[str], monkeypatch: Any
+) -> None:
+    there = Driver("13.0", tuple(Gpu(n, "H200", 1) for n in range(seen)), "")
+    monkeypatch.setattr(gpus, "driver", lambda: there)
+    monkeypatch.setattr(cluster, "_built_for_gpus", lambda: built)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert cluster.gpus() == found
 
 
 @pytest.mark.slow
 def test_a_worker_sees_one_gpu(cache: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    monkeypatch.setattr(cluster, "gpus", lambda: ["2", "5"])
     with Cluster("local") as workers:
         seen = workers._client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
     assert sorted(seen.values()) == ["2", "5"]

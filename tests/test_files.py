@@ -159,7 +159,7 @@ def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     for n in (1, 2):
         reports.write(report(n), path)
         assert number(reports.read(path)) == n
-    resume.save(path, "float64", "job", {0}, [])
+    resume.save(path, "float64", "job", [], {0}, [])
     with pytest.raises(OSError, match="File name too long"):
         put(tmp_path / ("n" * (longest + 1)), b"")
 

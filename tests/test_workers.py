@@ -273,10 +273,31 @@ def test_another_file_of_the_same_name_is_told(tmp_path):
 
 def test_a_worker_whose_torch_multiplies_wrongly_falls_back(tmp_path, monkeypatch):
     by_torch = pytest.importorskip("evalkit.protocols.allpairs.kernels.by_torch")
+    workers._way.cache_clear()
     monkeypatch.setattr(by_torch, "trusted", lambda arithmetic: False)
-    assert workers._trusted(screens.Screen("int8")).arithmetic == "float32"
+    assert workers._here(screens.Screen("int8"), gpu=False).arithmetic == "float32"
+    workers._way.cache_clear()
     monkeypatch.setattr(by_torch, "trusted", lambda arithmetic: True)
-    assert workers._trusted(screens.Screen("int8")).arithmetic == "int8"
+    assert workers._here(screens.Screen("int8"), gpu=True).arithmetic == "int8"
+    workers._way.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("screen", "usable", "taken"),
+    [
+        ("int8", {"triton-int8", "cuda-int8"}, "triton-int8"),
+        ("int8", {"cuda-int8"}, "cuda-int8"),
+        ("torch-float32", {"cuda-float32"}, "cuda-float32"),
+        ("triton-int8", {"int8"}, "int8"),
+        ("cuda-float32", set(), "float32"),
+    ],
+)
+def test_a_worker_takes_its_own_gpu_whatever_the_client_has(screen, usable, taken, monkeypatch):
+    workers._way.cache_clear()
+    monkeypatch.setattr(workers, "problem", lambda way: "" if way in usable else "missing")
+    there = workers._here(screens.Screen(screen, "projection"), gpu=True)
+    assert (there.arithmetic, there.projection) == (taken, "projection")
+    workers._way.cache_clear()
 
 
 def test_without_dask_the_install_line_is_printed(monkeypatch, capsys, tmp_path):

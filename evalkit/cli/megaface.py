@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from evalkit import images, run
 from evalkit.cli import spec_trial
-from evalkit.cli.options import Command, checkpoint_option, cluster_option, fars_option
+from evalkit.cli.engine_options import engine_options
+from evalkit.cli.options import Command, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Folder, Readable
 from evalkit.cli.terminal import say
@@ -106,8 +107,7 @@ NAMELESS = (".npy", ".bin")  # files of embeddings that hold no keys
     metavar="FOLDER",
     help="Write also the devkit's cmc_*.json and matches_*.json, by its own rules.",
 )
-@cluster_option
-@checkpoint_option
+@engine_options
 @output_options
 def command(
     source: VectorSource,
@@ -124,7 +124,7 @@ def command(
     given: GivenThresholds,
     devkit_out: Path | None,
     cluster: Cluster | None,
-    checkpoint: Path | None,
+    engine: Engine,
     output: Output,
 ) -> int:
     """MegaFace challenge 1: rank-1, rank-10 and TPR@FAR at each number of distractors.
@@ -154,7 +154,6 @@ def command(
     noises = _noises(rules, probes, lists, probe_noises, distractor_noises) if rules else None
     if noises is not None:
         say(_cleaned(noises))
-    engine = Engine(cluster=cluster, checkpoint=checkpoint, keep=True)
     names = {
         "probe_list": probe_list.name,
         "distractor_lists": [p.name for p in distractor_lists],

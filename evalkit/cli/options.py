@@ -15,7 +15,7 @@ from typing import Any
 import click
 from click.core import augment_usage_errors
 
-from evalkit.cli.parameters import Readable, Writable, check_files, rate
+from evalkit.cli.parameters import Readable, check_files, rate
 from evalkit.cli.terminal import be_quiet, say
 
 
@@ -128,11 +128,6 @@ def cluster_option(command: Callable[..., Any], section: str = "Options") -> Cal
         metavar="local[:N]|ADDRESS",
         help="Run on Dask workers: N local ones, or those of a scheduler.",
     )(with_cluster)
-
-
-checkpoint_option = click.option(
-    "--checkpoint", type=Writable(), metavar="FILE", help="Resume file for an interrupted run."
-)
 
 
 def _where(_: click.Context, __: click.Parameter, text: str | None) -> str | None:

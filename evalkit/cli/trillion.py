@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from evalkit import report as reports
 from evalkit import run
+from evalkit.cli.engine_options import engine_options
 from evalkit.cli.options import (
     Command,
-    checkpoint_option,
-    cluster_option,
     groups_option,
     rate_option,
     rates_option,
@@ -75,8 +74,7 @@ if TYPE_CHECKING:
     metavar="REPORT",
     help="Fail if the numbers differ from this report.",
 )
-@cluster_option
-@checkpoint_option
+@engine_options
 @output_options
 def command(
     source: VectorSource,
@@ -89,7 +87,7 @@ def command(
     submission: Path | None,
     expect: Path | None,
     cluster: Cluster | None,
-    checkpoint: Path | None,
+    engine: Engine,
     output: Output,
 ) -> int:
     """Trillion pairs: TPR@FAR to 1e-9, and search at FPIR 1e-3, of a labelled set.
@@ -109,7 +107,6 @@ def command(
     if submission is not None:
         files.write_submission(submission, _unit(x), *x.shape)
         say(f"the submission of {len(x):,} rows is {submission}")
-    engine = Engine(cluster=cluster, checkpoint=checkpoint, keep=True)
     if one_set:
         protocol = partial(trillion.evaluate_one_set, fars=fars or trillion.ONE_SET_FARS)
     else:

@@ -17,7 +17,7 @@ from evalkit.protocols.allpairs import resume, workers
 from evalkit.protocols.allpairs.collectors import Collector
 from evalkit.protocols.allpairs.pair_scores import MANY, PairScores
 from evalkit.protocols.allpairs.scan import GIB, Scan
-from evalkit.protocols.allpairs.screening.choice import choose_screen
+from evalkit.protocols.allpairs.screening.choice import choose_screen, going_on
 from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.metrics.similarity import exact_scores
 from evalkit.types import Floats, Ints, Progress
@@ -27,9 +27,9 @@ from evalkit.types import Floats, Ints, Progress
 class Engine:
     """How to run; every answer is the same for all options.
 
-    screen : "auto" times the available ones on a few tiles; or "float32", "torch-float32",
-        "bfloat16", "int8", or "triton-" and "cuda-" before "int8" and "float32" for a GPU; with
-        "/p" for p principal directions.
+    screen : "auto" times the available ones on a few tiles, "cpu" those of the processor; or
+        "float32", "torch-float32", "bfloat16", "int8", or "triton-" and "cuda-" before "int8" and
+        "float32" for a GPU; with "/p" for p principal directions.
     compiled : whether numba's loops replace numpy's; None: where numba is installed and the job is
         large enough.
     threads : tiles side by side, None for every processor.
@@ -50,7 +50,7 @@ class Engine:
     progress: Progress | None = None
     keep: bool = False
     cluster: workers.Workers | None = None
-    tally: dict[str, Any] = field(default_factory=dict)  # filled: the screen and the passes taken
+    tally: dict[str, Any] = field(default_factory=dict)  # filled: screen, passes, no_gpu (why not)
 
     def scan(self, x: Any, y: Any = None) -> Scan:
         """Build the scan of x and y for a new question."""
@@ -93,15 +93,17 @@ class Engine:
         screen must suit those.
         """
         if collectors and scan.scores.pairs:
-            # A job resumes with its own screen: another would cut other blocks.
-            screen = choose_screen(
-                scan, resume.screen_of(scan.checkpoint) or self.screen, late or collectors
-            )
+            begun = resume.screen_of(scan.checkpoint)
+            asked = self.screen if begun is None else going_on(begun, scan.x.dim)
+            screen, no_gpu = choose_screen(scan, asked, late or collectors)
             self.tally.update(screen=screen.name, passes=self.tally.get("passes", 0) + 1)
+            if no_gpu:
+                self.tally["no_gpu"] = no_gpu
             if self.cluster is None:
                 scan.run(screen, collectors)
             else:
-                workers.run(scan, screen, collectors, self.cluster)
+                # Workers with GPUs use them, whatever this process has.
+                workers.run(scan, screen, collectors, self.cluster, gpu=self.screen == "auto")
 
     def finish(self) -> None:
         """Remove the checkpoints of an answered question, unless `keep`."""

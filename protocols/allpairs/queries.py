@@ -97,7 +97,7 @@ def histogram(
     scan = engine.scan(x, y)
     bins_counter = Bins(bin_edges(bins))
     if scan.scores.pairs:
-        scan.run(choose_screen(scan, "float32", []), [bins_counter])
+        scan.run(choose_screen(scan, "float32", []).screen, [bins_counter])
     edges, all_counts = bin_edges(bins), bins_counter.count
     subjects = subjects_of(scan.scores, subject, y_subject)
     genuine_scores = scan.scores.rough(

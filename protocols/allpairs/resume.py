@@ -16,7 +16,12 @@ from evalkit.protocols.allpairs.collectors import Collector
 
 
 def save(
-    path: Path | None, screen: str, mark: str, done: set[int], collectors: Sequence[Collector]
+    path: Path | None,
+    screen: str,
+    mark: str,
+    blocks: Sequence[Sequence[int]],
+    done: set[int],
+    collectors: Sequence[Collector],
 ) -> None:
     """Write the collectors' state over the finished blocks, if there is a checkpoint."""
     if path is None:
@@ -25,18 +30,34 @@ def save(
         f"{n}.{name}": a for n, c in enumerate(collectors) for name, a in c.state().items()
     }
     with whole_file(path) as f:
-        blocks, name = np.array(sorted(done), np.int64), np.array(screen)
-        np.savez(f, mark=np.array(mark), screen=name, done=blocks, **arrays)
+        np.savez(
+            f,
+            mark=np.array(mark),
+            screen=np.array(screen),
+            blocks=np.array(blocks, np.int64).reshape(-1, 4),
+            done=np.array(sorted(done), np.int64),
+            **arrays,
+        )
 
 
 def screen_of(path: Path | None) -> str | None:
     """Read the name of the screen of the job that left the checkpoint; None without one."""
+    held = _part(path, "screen")
+    return None if held is None or str(held) == "float64" else str(held)
+
+
+def blocks_of(path: Path | None) -> list[list[int]] | None:
+    """Read the blocks, (i0, i1, j0, j1) each, of the job that left the checkpoint; None without."""
+    held = _part(path, "blocks")
+    return None if held is None else held.tolist()
+
+
+def _part(path: Path | None, name: str) -> Any:
     try:
         with np.load(path or "", allow_pickle=False) as file:
-            name = str(file["screen"])
+            return file[name]
     except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
         return None  # `restore` reports what is wrong with it
-    return None if name == "float64" else name
 
 
 def restore(path: Path | None, mark: str, collectors: Sequence[Collector]) -> set[int]:

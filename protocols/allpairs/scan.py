@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,15 +107,14 @@ class Scan:
         with one_torch_thread(by_torch), ThreadPoolExecutor(threads) as pool:
             for number, x, y in self._coded(screen, blocks, done, pool.map):
                 block = blocks[number]
-                _drain(
-                    pool, ((work, x, y, block, t) for t in self.tiles(screen, block)), 2 * threads
-                )
+                calls = ((work, x, y, block, t) for t in self.tiles(screen, block))
+                _drain(pool, calls, screen.in_flight or 2 * threads)
                 if stop.is_set() and self.checkpoint is None:
                     return
                 done.add(number)
                 due = stop.is_set() or time.monotonic() - saved > CHECKPOINT_EVERY_S
                 if self.checkpoint is not None and (due or len(done) == len(blocks)):
-                    resume.save(self.checkpoint, screen.name, mark, done, collectors)
+                    resume.save(self.checkpoint, screen.name, mark, blocks, done, collectors)
                     saved = time.monotonic()
                 if stop.is_set():
                     return
@@ -127,7 +127,13 @@ class Scan:
         return int(np.maximum(b.j1 - np.maximum(b.j0, i + 1), 0).sum())
 
     def blocks(self, screen: Screen) -> list[Block]:
-        """Cut all pairs into bands of x and y whose codes fit a quarter of the memory."""
+        """Cut all pairs into bands of x and y whose codes fit a quarter of the memory.
+
+        A job that goes on keeps the blocks that it began with, whatever its screen now.
+        """
+        begun = resume.blocks_of(self.checkpoint)
+        if begun is not None:
+            return [Block(*block) for block in begun]
         rows, columns = screen.tile
         fit = max(1, self.memory // 4 // screen.bytes_per_row(self.x))
         wide = max(columns, fit * 3 // 4 // columns * columns)
@@ -143,13 +149,19 @@ class Scan:
         ]
 
     def tiles(self, screen: Screen, b: Block) -> Iterator[Block]:
-        """Cut a block into tiles."""
+        """Cut a block into tiles; those of a GPU, which are many times as wide, begin narrow.
+
+        The first tiles of a job find the cuts: what comes before these are known is all candidates.
+        """
         rows, columns = screen.tile
-        for j in range(b.j0, b.j1, columns):
-            for i in range(b.i0, b.i1, rows):
-                tile = Block(i, min(i + rows, b.i1), j, min(j + columns, b.j1))
-                if not self.within or tile.j1 > tile.i0 + 1:
-                    yield tile
+        for start in range(b.j0, b.j1, columns):
+            end = min(start + columns, b.j1)
+            narrow = [start + w for w in screen.widths if start == b.j0 and start + w < end]
+            for j, j1 in pairwise([start, *narrow, end]):
+                for i in range(b.i0, b.i1, rows):
+                    tile = Block(i, min(i + rows, b.i1), j, j1)
+                    if not self.within or tile.j1 > tile.i0 + 1:
+                        yield tile
 
     def _coded(
         self, screen: Screen, blocks: list[Block], done: set[int], each: Each

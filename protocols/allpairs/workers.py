@@ -8,10 +8,12 @@ with any repetition, gives the same bits as one.
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +29,7 @@ from evalkit.protocols.allpairs.scan import (
     one_torch_thread,
     uses_torch,
 )
-from evalkit.protocols.allpairs.screening.choice import trusted
+from evalkit.protocols.allpairs.screening.choice import GPU_SCREENS, problem
 from evalkit.protocols.allpairs.screening.screens import Codes, Screen
 from evalkit.protocols.metrics.similarity import exact_scores
 from evalkit.types import Floats, Ints
@@ -53,13 +55,15 @@ class Workers(Protocol):
 class Blocks:
     """Job of a worker: from a block to the states of its collectors."""
 
-    def __init__(self, scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> None:
-        self._scan, self._screen, self._blank = scan, screen, collectors
+    def __init__(
+        self, scan: Scan, screen: Screen, collectors: Sequence[Collector], gpu: bool = False
+    ) -> None:
+        self._scan, self._screen, self._blank, self._gpu = scan, screen, collectors, gpu
         self._columns: tuple[tuple[int, int], Codes] | None = None
 
     def __call__(self, block: Block) -> list[State]:
         """Pass the tiles of a block to fresh collectors, in this thread."""
-        scan, screen = self._scan, _trusted(self._screen)
+        scan, screen = self._scan, _here(self._screen, self._gpu)
         collectors = copy.deepcopy(self._blank, {id(scan.scores): scan.scores})
         x = screen.encode(scan.x, block.i0, block.i1)
         y = self._encoded(screen, block)
@@ -113,14 +117,21 @@ def exact(cluster: Workers, x: NDArray[Any], i: Ints, y: NDArray[Any], j: Ints) 
     return out
 
 
-def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Workers) -> None:
+def run(
+    scan: Scan,
+    screen: Screen,
+    collectors: Sequence[Collector],
+    cluster: Workers,
+    gpu: bool = False,
+) -> None:
     """Pass every pair to every collector, once: `Scan.run` on the workers of a cluster.
 
+    gpu : a worker with a GPU multiplies the same codes there.
     Any early end, an interrupt included, leaves a checkpoint of every block received.
     """
     blocks, saved = scan.blocks(screen), time.monotonic()
     mark = scan.mark(blocks, collectors)
-    job = Blocks(scan, screen, copy.deepcopy(collectors, {id(scan.scores): scan.scores}))
+    job = Blocks(scan, screen, copy.deepcopy(collectors, {id(scan.scores): scan.scores}), gpu)
     done = resume.restore(scan.checkpoint, mark, collectors)  # not into the copies of the job
     todo = {number: block for number, block in enumerate(blocks) if number not in done}
     pairs_done = sum(scan.size(blocks[b]) for b in done)
@@ -133,7 +144,7 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Wo
         done.add(number)
 
     def save() -> None:
-        resume.save(scan.checkpoint, screen.name, mark, done, collectors)
+        resume.save(scan.checkpoint, screen.name, mark, blocks, done, collectors)
 
     # An interrupt reaches this thread only, so that it never leaves a block merged by half.
     with closing(cluster.run(job, todo)) as finished, ThreadPoolExecutor(1) as merger:
@@ -156,8 +167,15 @@ def run(scan: Scan, screen: Screen, collectors: Sequence[Collector], cluster: Wo
             raise
 
 
-def _trusted(screen: Screen) -> Screen:
-    """Return the screen if this machine multiplies exactly as it requires, else float32."""
-    if not uses_torch(screen) or trusted(screen.arithmetic):
-        return screen
-    return Screen("float32")
+@functools.lru_cache
+def _way(arithmetic: str, gpu: bool) -> str:
+    """Arithmetic for the same codes on this machine: a GPU's, the asked one, or float32."""
+    codes = arithmetic.rpartition("-")[2]
+    ways = [way for way in GPU_SCREENS if gpu and way.endswith(codes)]
+    return next((way for way in (*ways, arithmetic, codes) if not problem(way)), "float32")
+
+
+def _here(screen: Screen, gpu: bool) -> Screen:
+    """Return the screen as this machine multiplies it best and exactly; float32 always is."""
+    way = _way(screen.arithmetic, gpu)
+    return screen if way == screen.arithmetic else replace(screen, arithmetic=way)

@@ -13,12 +13,12 @@ import triton
 import triton.language as tl
 
 from evalkit.protocols.allpairs.kernels.by_numpy import Level, Sifted
+from evalkit.protocols.allpairs.kernels.on_gpu import TooManyError, by_room
 
-_ROOM = 1 << 20  # candidates of a tile; a tile with more is sifted again with room for them
 _ROWS, _COLUMNS, _DEPTH = 128, 128, 64
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["m", "n", "offset", "room"])  # else each tile's sizes compile anew
 def _kernel(  # type: ignore[no-untyped-def]
     x, y, below, above, place, key, counts, m, n, k, offset, room,
     once: tl.constexpr, levels: tl.constexpr, closed: tl.constexpr, whole: tl.constexpr,
@@ -58,38 +58,39 @@ def _kernel(  # type: ignore[no-untyped-def]
             part_of = part_of & (over == 0)
         inside = inside | part_of
     inside = inside & counted
-    if tl.max(inside.to(tl.int32)) > 0:
-        taken = tl.atomic_add(
-            counts + tl.zeros((rows, columns), tl.int32),
-            tl.full((rows, columns), 1, tl.int64),
-            mask=inside,
-        )
+    in_row = tl.sum(inside.to(tl.int32), axis=1)
+    found = tl.sum(in_row)
+    if found > 0:  # one place for the whole block: rows by their counts, columns by theirs
+        first = tl.atomic_add(counts, found.to(tl.int64))
+        before = tl.cumsum(in_row, axis=0) - in_row
+        taken = first + before[:, None] + tl.cumsum(inside.to(tl.int32), axis=1) - 1
         fits = inside & (taken < room)
         tl.store(place + taken, row[:, None] * n + column[None, :], mask=fits)
         tl.store(key + taken, total, mask=fits)
 
 
 def sift(x: torch.Tensor, y: torch.Tensor, levels: Sequence[Level], offset: int | None) -> Sifted:
-    """Sift a tile of codes (m, k) and (n, k), contiguous, m * n < 2^31; see `on_gpu.sift`."""
+    """Sift codes (m, k) and (n, k), contiguous, m * n < 2^31, in one launch; see `on_gpu.sift`.
+
+    TooManyError where there are more candidates than `by_room`.
+    """
     m, n, whole = len(x), len(y), x.dtype == torch.int8
     kind = torch.int32 if whole else torch.float32
     below = _cuts([level.below for level in levels], x.device)
     above = _cuts([level.above for level in levels if level.above is not None], x.device)
-    room = min(_ROOM, m * n)
-    while True:
-        place = torch.empty(room, dtype=torch.int32, device=x.device)
-        key = torch.empty(room, dtype=kind, device=x.device)
-        counts = torch.zeros(1 + len(levels), dtype=torch.int64, device=x.device)
-        grid = (triton.cdiv(m, _ROWS), triton.cdiv(n, _COLUMNS))
-        _kernel[grid](
-            x, y, below, above, place, key, counts, m, n, x.shape[1], offset or 0, room,
-            once=offset is not None, levels=len(levels), closed=len(above), whole=whole,
-            rows=_ROWS, columns=_COLUMNS, depth=_DEPTH if whole else _DEPTH // 2, num_warps=8,
-        )  # fmt: skip
-        candidates, *over = counts.tolist()
-        if candidates <= room:
-            break
-        room = candidates
+    room = min(by_room(n), m * n)
+    place = torch.empty(room, dtype=torch.int32, device=x.device)
+    key = torch.empty(room, dtype=kind, device=x.device)
+    counts = torch.zeros(1 + len(levels), dtype=torch.int64, device=x.device)
+    grid = (triton.cdiv(m, _ROWS), triton.cdiv(n, _COLUMNS))
+    _kernel[grid](
+        x, y, below, above, place, key, counts, m, n, x.shape[1], offset or 0, room,
+        once=offset is not None, levels=len(levels), closed=len(above), whole=whole,
+        rows=_ROWS, columns=_COLUMNS, depth=_DEPTH if whole else _DEPTH // 2, num_warps=8,
+    )  # fmt: skip
+    candidates, *over = counts.tolist()
+    if candidates > room:
+        raise TooManyError(candidates)
     flat, keys = place[:candidates].cpu().numpy(), key[:candidates].cpu().numpy()
     order = np.argsort(flat)  # blocks end in any order
     return Sifted.of(flat[order].astype(np.int64), n, keys[order], over[: len(above)])

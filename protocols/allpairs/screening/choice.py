@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
+from operator import itemgetter
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +22,7 @@ from evalkit.protocols.allpairs.screening.screens import Screen
 from evalkit.types import Floats
 
 GPU_SCREENS = ("triton-int8", "triton-float32", "cuda-int8", "cuda-float32")
-SCREENS = ("auto", "float32", "torch-float32", "bfloat16", "int8", *GPU_SCREENS)
+SCREENS = ("auto", "cpu", "float32", "torch-float32", "bfloat16", "int8", *GPU_SCREENS)
 _LITTLE, _HARDLY = 0.05, 1e-4  # of the energy
 _DEPTH = 64  # terms of a projection that float32 sums
 _WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
@@ -29,34 +32,65 @@ _SEED = 0
 _SAMPLES = 4, 16  # tiles of a trial: of short jobs and long ones
 
 
-def choose_screen(scan: Scan, request: str, collectors: Sequence[Collector]) -> Screen:
+class Choice(NamedTuple):
+    """The screen to take, and why no GPU is used where there is one and the job is worth it."""
+
+    screen: Screen
+    no_gpu: str = ""
+
+
+def choose_screen(scan: Scan, request: str, collectors: Sequence[Collector]) -> Choice:
     """Return the requested screen, or the fastest one of a short trial.
 
     A trial runs tiles of the job itself, with its cuts, so it measures the spectrum, the processor
-    and the FARs at once.
+    and the FARs at once.  A GPU on which anything fails is left aside, with the reason.
     """
     arithmetic, _, directions = request.partition("/")
     if arithmetic not in SCREENS or not (directions or "1").isdecimal():
         raise ProtocolError(f"no screen is called {request!r}", f"one of {', '.join(SCREENS)}")
     if scan.scores.wide or not scan.scores.pairs:
-        return Screen("float64")
-    if arithmetic != "auto":
-        if arithmetic != "float32" and not trusted(arithmetic):
-            raise ProtocolError(
-                f"the screen {arithmetic} needs a torch that has it"
-                + (", and a GPU" if arithmetic in GPU_SCREENS else ""),
-                "pip install torch",
-            )
+        return Choice(Screen("float64"))
+    if arithmetic not in ("auto", "cpu"):
+        if why := problem(arithmetic):
+            raise ProtocolError(f"the screen {arithmetic} cannot be used: {why}", "--screen auto")
         p = int(directions) if directions else (scan.x.dim if "int8" in arithmetic else 0)
-        return _projected(scan.scores, arithmetic, p) if p else Screen(arithmetic)
-    if scan.scores.pairs * scan.x.dim < _WORTH_TRIAL:
-        return Screen("float32")
-    screens = _candidates(scan.scores)
-    return min(screens, key=lambda s: _trial(scan, s, collectors)) if screens[1:] else screens[0]
+        return Choice(_projected(scan.scores, arithmetic, p) if p else Screen(arithmetic))
+    products = scan.scores.pairs * scan.x.dim
+    if products < _WORTH_TRIAL:
+        return Choice(Screen("float32"))
+    worth_gpu = arithmetic == "auto" and products >= _WORTH_GPU
+    on_gpu, no_gpu = _of_gpu() if worth_gpu else ([], "")
+    prices: list[tuple[float, Screen]] = []
+    screens = _candidates(scan.scores, on_gpu)
+    for screen in screens if screens[1:] else ():
+        try:
+            prices.append((_trial(scan, screen, collectors), screen))
+        except Exception as e:  # of CUDA, Triton or the compiler that it starts
+            if not screen.on_gpu:
+                raise
+            no_gpu = f"{screen.name}: {e}"
+    screen = min(prices, key=itemgetter(0))[1] if prices else screens[0]
+    return Choice(screen, "" if screen.on_gpu else no_gpu)
+
+
+def going_on(screen: str, dim: int) -> str:
+    """Name the screen with which a job goes on that began with `screen`, perhaps elsewhere.
+
+    That one where it can be used here; else the same codes on the processor, or float32.
+    """
+    arithmetic, slash, directions = screen.partition("/")
+    codes = arithmetic.rpartition("-")[2]
+    for one in (arithmetic, codes):
+        if not problem(one):
+            return f"{one}{slash}{directions}"
+    return "float32" + (f"/{directions}" if directions and int(directions) < dim else "")
 
 
 def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float:
-    """Processor seconds per pair for this screen: the median time of a few sampled tiles."""
+    """Seconds per pair for this screen on this machine: the median of a few sampled tiles.
+
+    The processor encodes rows, in as many threads as there are, for a GPU too.
+    """
     rng, (m, n) = np.random.default_rng(1), (len(scan.x), len(scan.y))
     high, wide = screen.tile[0] // (4 if screen.on_gpu else 16), screen.tile[1]
     samples = _SAMPLES[0]
@@ -78,22 +112,47 @@ def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float
             start = clock()
             scan.examine(screen, collectors, x, y, block, tile)
             seconds.append((clock() - start) / ((tile.i1 - tile.i0) * (tile.j1 - tile.j0)))
-    return coded + median(seconds[1:] or seconds)  # the first warms up
+    tile_seconds = median(seconds[1:] or seconds)  # the first warms up
+    return coded / scan.threads + tile_seconds / (1 if screen.on_gpu else scan.threads)
 
 
-def _candidates(scores: PairScores) -> list[Screen]:
+def _of_gpu() -> tuple[list[str], str]:
+    """One way of a GPU for each kind of codes, Triton's where it works; and why there is none."""
+    if "torch" not in sys.modules and not find_spec("torch"):
+        return [], ""
+    from evalkit.protocols.allpairs.kernels import by_torch
+
+    if by_torch.GPU is None:
+        return [], ""
+    found, why = dict[str, str](), ""
+    for way in GPU_SCREENS:
+        if (codes := way.rpartition("-")[2]) not in found:
+            if failed := problem(way):
+                why = f"{way}: {failed}"
+            else:
+                found[codes] = way
+    return list(found.values()), why
+
+
+def _candidates(scores: PairScores, on_gpu: Sequence[str]) -> list[Screen]:
     at_hand = "torch" in sys.modules or (
         scores.pairs * scores.x.dim >= _WORTH_TORCH and find_spec("torch")
     )
-    plain, low = ["float32"], []
-    if at_hand:
-        gpu = [a for a in GPU_SCREENS if trusted(a)]
-        low = [a for a in ("int8", "bfloat16") if trusted(a)]
-        plain = ["torch-float32"]
-        if gpu and scores.pairs * scores.x.dim >= _WORTH_GPU:  # Triton's where it works
-            low, plain = [a for a in gpu if "int8" in a][:1], [a for a in gpu if "float" in a][:1]
-    dim = scores.x.dim
+    low = [a for a in ("int8", "bfloat16") if at_hand and not problem(a)]
     directions, rest = principal_directions(scores)
+    fit = partial(_fitting, scores, directions, rest)
+    return fit(["torch-float32" if at_hand else "float32"], low) + (
+        fit([a for a in on_gpu if a.endswith("float32")], [a for a in on_gpu if a.endswith("int8")])
+        if on_gpu
+        else []
+    )
+
+
+def _fitting(
+    scores: PairScores, directions: Floats, rest: Floats, plain: list[str], low: list[str]
+) -> list[Screen]:
+    """Screens by float32 ways (`plain`) and short codes (`low`) that suit the rows' spectrum."""
+    dim = scores.x.dim
     # A width that leaves little is for tails; one that leaves hardly anything for high FARs too.
     enough = [int(np.argmax(rest <= left)) for left in (_LITTLE, _HARDLY)]
     # One place of each width is for the length of the rest.
@@ -101,18 +160,25 @@ def _candidates(scores: PairScores) -> list[Screen]:
     short = [p for p in widths if p <= 0.75 * dim]
     out = [_projected(scores, low[0], p - 1, directions) for p in short if low]
     if short == widths:
-        return [*out, _projected(scores, plain[0], widths[-1] - 1, directions)]
-    out += [Screen(plain[0]), *(Screen("bfloat16") for a in low if a == "bfloat16")]
+        return [*out, *(_projected(scores, a, widths[-1] - 1, directions) for a in plain[:1])]
+    out += [*map(Screen, plain[:1]), *(Screen("bfloat16") for a in low if a == "bfloat16")]
     return out + [_projected(scores, a, dim) for a in low[:1] if a.endswith("int8")]
 
 
-def trusted(arithmetic: str) -> bool:
-    """Whether torch is installed and its products are exact enough for this screen."""
+def problem(arithmetic: str) -> str:
+    """Why products by this arithmetic are not to be had here, or not exact enough; "" if neither.
+
+    numpy's float32 and float64 always are.
+    """
+    if arithmetic in ("float32", "float64"):
+        return ""
     if not find_spec("torch"):
-        return False
+        return "it needs torch: pip install torch"
     from evalkit.protocols.allpairs.kernels import by_torch, on_gpu
 
-    return bool((on_gpu if arithmetic in GPU_SCREENS else by_torch).trusted(arithmetic))
+    if arithmetic in GPU_SCREENS:
+        return on_gpu.problem(arithmetic)
+    return "" if by_torch.trusted(arithmetic) else "this torch lacks it, or errs"
 
 
 def _projected(

@@ -78,6 +78,16 @@ class Screen:
         return (16 * ROWS, 16 * COLUMNS) if self.on_gpu else (BANDS * ROWS, COLUMNS)
 
     @property
+    def widths(self) -> list[int]:
+        """Columns of a block, from its first, after which early tiles end; none on a processor."""
+        return [COLUMNS << n for n in range(4)] if self.on_gpu else []
+
+    @property
+    def in_flight(self) -> int | None:
+        """Tiles at once on a GPU, whose memory they share; None: as many as threads ask for."""
+        return 2 if self.on_gpu else None
+
+    @property
     def key(self) -> type:
         """Number type of the keys; those of bfloat16 are its bits."""
         kinds = {"int8": np.int32, "bfloat16": np.int16, "float64": np.float64}
@@ -96,12 +106,13 @@ class Screen:
     def width(self, dim: int) -> int:
         """Entries of a code: those of P x, rho where p < D, and zeros as padding.
 
-        Torch multiplies int8 matrices of one column wrongly on a processor and wants them in
-        eights on a GPU, so codes come in eights.
+        Torch multiplies int8 matrices of one column wrongly on a processor, so codes come in
+        eights; a GPU loads sixteen bytes at once, so there in sixteens.
         """
         p = self.projection
         k = dim if p is None else len(p.matrix) + (not p.whole)
-        return -(-k // 8) * 8 if self.codes == "int8" else k
+        together = 16 if self.on_gpu else 8
+        return -(-k // together) * together if self.codes == "int8" else k
 
     def bytes_per_row(self, side: Side) -> int:
         """Memory of one encoded row."""

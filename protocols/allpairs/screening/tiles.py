@@ -142,8 +142,8 @@ class Tile:
         if self.screen.on_gpu:
             from evalkit.protocols.allpairs.kernels import on_gpu
 
-            sift = on_gpu.sift(self.screen.arithmetic)
-            return sift(self.left, self.right, levels, self.j0 - self.i0 if self.diagonal else None)
+            offset = self.j0 - self.i0 if self.diagonal else None
+            return on_gpu.sift(self.screen.arithmetic, self.left, self.right, levels, offset)
         parts = []
         for rows, keys in self.bands():
             cut = [Level(w.below[rows], None if w.above is None else w.above[rows]) for w in levels]

@@ -1,0 +1,65 @@
+"""Options of commands that compare all pairs: `--cluster`, `--checkpoint`, `--screen`."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evalkit.cli.options import cluster_option
+from evalkit.cli.parameters import Writable
+from evalkit.cli.terminal import say
+from evalkit.protocols.allpairs import Engine
+
+if TYPE_CHECKING:
+    from evalkit.cli.vector_options import VectorSource
+    from evalkit.cluster import Cluster
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the command, which has a `source`, receives a `cluster` and an `engine`.
+
+    The engine's checkpoints stay until the command forgets them.
+    """
+
+    @functools.wraps(command)
+    def with_engine(
+        *args: Any,
+        source: VectorSource,
+        cluster: Cluster | None,
+        checkpoint: Path | None,
+        screen: str,
+        **given: Any,
+    ) -> Any:
+        if source.choice.model.options.get("device") == "cpu" and screen == "auto":
+            screen = "cpu"
+        engine = Engine(screen=screen, cluster=cluster, checkpoint=checkpoint, keep=True)
+        done = command(*args, source=source, cluster=cluster, engine=engine, **given)
+        if why := engine.tally.get("no_gpu"):
+            say(f"all pairs were compared on the processor, not the GPU: {why}")
+        return done
+
+    resumed = click.option(
+        "--checkpoint", type=Writable(), metavar="FILE", help="Resume file for an interrupted run."
+    )
+    sifted = click.option(
+        "--screen",
+        callback=_known,
+        metavar="NAME",
+        default="auto",
+        show_default=True,
+        help="Arithmetic that sifts all pairs; cpu leaves the GPU alone. No number depends on it.",
+    )
+    return cluster_option(resumed(sifted(with_engine)))
+
+
+def _known(_: click.Context, __: click.Parameter, name: str) -> str:
+    from evalkit.protocols.allpairs.screening.choice import SCREENS
+
+    if not re.fullmatch(f"({'|'.join(SCREENS)})(/[0-9]+)?", name):
+        raise click.BadParameter(f"{name!r} is none of {', '.join(SCREENS)}")
+    return name
