@@ -47,6 +47,11 @@ _WAYS_OUT = {
     "Protobuf parsing|No graph was found": "is it whole? compare its size with the original's",
 }
 
+# y = Relu(x) of one number: operators 13, format 7.
+_SMALLEST = (
+    b'\x08\x07\x12\x00:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n'
+    b"\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
 _WITHOUT_GPU = (
     "--device cpu runs it there on purpose, --allow-cpu where no GPU starts; "
     "`evalkit devices` says what is missing"
@@ -114,7 +119,16 @@ def on_processor(path: Path, threads: int = 1) -> Any:
         raise ModelError(f"{path.name} is not a usable ONNX model: {text}", _way_out(text)) from e
 
 
-def _on_gpu(path: Path, number: int, threads: int) -> Any:
+def gpu_problem() -> str:
+    """Why no session starts on a GPU here; "" where one does."""
+    try:
+        _on_gpu(_SMALLEST, 0, 1)
+    except _NoGpuError as e:
+        return str(e)
+    return ""
+
+
+def _on_gpu(path: Path | bytes, number: int, threads: int) -> Any:
     """Start a session on a GPU; _NoGpuError with the reason where that fails."""
     ort = import_onnxruntime()
     if CUDA not in ort.get_available_providers():
@@ -131,7 +145,7 @@ def _on_gpu(path: Path, number: int, threads: int) -> Any:
     return started
 
 
-def _session(path: Path, threads: int, providers: list[Any]) -> Any:
+def _session(path: Path | bytes, threads: int, providers: list[Any]) -> Any:
     ort = import_onnxruntime()
     if hasattr(ort, "disable_telemetry_events"):
         ort.disable_telemetry_events()
@@ -140,7 +154,8 @@ def _session(path: Path, threads: int, providers: list[Any]) -> Any:
     options.log_severity_level = 4  # errors are raised here
     # By itself the runtime would try again with fewer providers and without their options.
     with contextlib.redirect_stdout(sys.stderr):
-        return ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+        model = path if isinstance(path, bytes) else str(path)
+        return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
 
 
 def image_input(session: Any, spec: InputSpec, name: str) -> Any:

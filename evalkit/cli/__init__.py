@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Vectors": {
         "align": ("evalkit.cli.align", "Aligned crops of photographs, by a face detector."),
         "check": ("evalkit.cli.check", "Is a model fed properly? The likely mistakes, tried."),
+        "devices": ("evalkit.cli.devices", "The GPUs here, what can use them, what is missing."),
         "drift": ("evalkit.cli.drift", "Two exports of one network: how far apart, and why."),
         "embed": ("evalkit.cli.embed", "The vectors of any images, kept in a feature file."),
         "import": ("evalkit.cli.import_", "Embeddings from anywhere into one feature file."),
