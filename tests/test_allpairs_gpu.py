@@ -1,5 +1,6 @@
 """What a GPU hands back from a tile is what numpy finds in the whole of it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -131,29 +132,60 @@ def test_tiles_take_the_free_memory_of_a_card(gib, monkeypatch):
 
 
 COMPILE = """
+import json, re, subprocess, sys, tempfile
+from pathlib import Path
+
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from evalkit.protocols.allpairs.kernels import by_triton
 
-types = dict.fromkeys("xy", "*i8") | dict.fromkeys(["below", "above", "key", "place"], "*i32")
-types |= {"counts": "*i64"} | dict.fromkeys(["m", "n", "k", "offset", "room"], "i32")
-fixed = dict(once=True, levels=3, closed=2, whole=True, rows=128, columns=128, depth=64)
-source = ASTSource(by_triton._kernel, types | dict.fromkeys(fixed, "constexpr"), fixed)
-made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8})
-print("wgmma" in made.asm["ptx"], len(made.asm["cubin"]) > 0)
+card, whole = int(sys.argv[1]), sys.argv[2] == "int8"
+block = dict(by_triton.BLOCKS[whole])
+options = {name: block.pop(name) for name in ("num_warps", "maxnreg") if name in block}
+codes, keys = ("*i8", "*i32") if whole else ("*fp32", "*fp32")
+types = dict.fromkeys("xy", codes) | dict.fromkeys(["below", "above", "key"], keys)
+types |= {"place": "*i32", "counts": "*i64"}
+types |= dict.fromkeys(["m", "n", "k", "offset", "room"], "i32")
+fixed = dict(once=True, levels=3, closed=2, whole=whole, **block)
+names = by_triton._kernel.arg_names
+sixteens = {(names.index(n),): [["tt.divisibility", 16]] for n in (*"xyk", "below", "above", "key")}
+source = ASTSource(by_triton._kernel, types | dict.fromkeys(fixed, "constexpr"), fixed, sixteens)
+made = triton.compile(source, target=GPUTarget("cuda", card, 32), options=options)
+objects = next(Path(triton.__file__).parent.rglob("cuobjdump"))
+with tempfile.NamedTemporaryFile(suffix=".cubin") as f:
+    f.write(made.asm["cubin"])
+    f.flush()
+    told = subprocess.run([objects, "-res-usage", f.name], capture_output=True, text=True).stdout
+ptx = made.asm["ptx"]
+print(json.dumps({
+    "tensor": "wgmma" in ptx or "mma.sync" in ptx, "tf32": "tf32" in ptx,
+    "registers": int(re.search(r"REG:([0-9]+)", told)[1]), "threads": 32 * options["num_warps"],
+    "spilled": int(re.search(r"STACK:([0-9]+)", told)[1]), "shared": made.metadata.shared,
+}))
 """
 
 
-def test_the_kernel_compiles_to_the_tensor_cores_of_a_gpu_that_is_not_here(tmp_path):
+@pytest.mark.parametrize(
+    ("codes", "card", "shared"),
+    [("int8", 80, 163 << 10), ("int8", 90, 227 << 10), ("float32", 90, 227 << 10)],
+)
+def test_two_blocks_of_the_kernel_share_a_multiprocessor(codes, card, shared, tmp_path):
+    """Compiled for a card that is not here: A100's registers and shared memory, and H200's."""
     pytest.importorskip("triton")
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     env["TRITON_CACHE_DIR"] = str(tmp_path)
     made = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", COMPILE], env=env, capture_output=True, text=True
-    )
-    assert made.stdout.split() == ["True", "True"], made.stderr
+        [sys.executable, "-W", "ignore", "-c", COMPILE, str(card), codes],
+        env=env, capture_output=True, text=True,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    registers = -(-found["registers"] // 8) * 8
+    assert 2 * registers * found["threads"] <= 65536 and 2 * found["shared"] <= shared
+    assert found["spilled"] <= 256  # bytes, in the rare branch that stores candidates
+    assert found["tensor"] is (codes == "int8") and not found["tf32"]
 
 
 def test_a_gpu_is_taken_only_where_it_multiplies_right(way, monkeypatch):

@@ -15,7 +15,12 @@ import triton.language as tl
 from evalkit.protocols.allpairs.kernels.by_numpy import Level, Sifted
 from evalkit.protocols.allpairs.kernels.on_gpu import TooManyError, by_room
 
-_ROWS, _COLUMNS, _DEPTH = 128, 128, 64
+# Blocks by whether codes are int8: so small that the registers of two fit a multiprocessor, where
+# one multiplies while the other compares.
+BLOCKS: dict[bool, dict[str, int]] = {
+    True: {"rows": 128, "columns": 64, "depth": 64, "num_warps": 8, "maxnreg": 128},
+    False: {"rows": 64, "columns": 64, "depth": 32, "num_warps": 4},
+}
 
 
 @triton.jit(do_not_specialize=["m", "n", "offset", "room"])  # else each tile's sizes compile anew
@@ -61,7 +66,7 @@ def _kernel(  # type: ignore[no-untyped-def]
     in_row = tl.sum(inside.to(tl.int32), axis=1)
     found = tl.sum(in_row)
     if found > 0:  # one place for the whole block: rows by their counts, columns by theirs
-        first = tl.atomic_add(counts, found.to(tl.int64))
+        first = tl.minimum(tl.atomic_add(counts, found.to(tl.int64)), room).to(tl.int32)
         before = tl.cumsum(in_row, axis=0) - in_row
         taken = first + before[:, None] + tl.cumsum(inside.to(tl.int32), axis=1) - 1
         fits = inside & (taken < room)
@@ -82,11 +87,11 @@ def sift(x: torch.Tensor, y: torch.Tensor, levels: Sequence[Level], offset: int 
     place = torch.empty(room, dtype=torch.int32, device=x.device)
     key = torch.empty(room, dtype=kind, device=x.device)
     counts = torch.zeros(1 + len(levels), dtype=torch.int64, device=x.device)
-    grid = (triton.cdiv(m, _ROWS), triton.cdiv(n, _COLUMNS))
+    block = BLOCKS[whole]
+    grid = (triton.cdiv(m, block["rows"]), triton.cdiv(n, block["columns"]))
     _kernel[grid](
         x, y, below, above, place, key, counts, m, n, x.shape[1], offset or 0, room,
-        once=offset is not None, levels=len(levels), closed=len(above), whole=whole,
-        rows=_ROWS, columns=_COLUMNS, depth=_DEPTH if whole else _DEPTH // 2, num_warps=8,
+        once=offset is not None, levels=len(levels), closed=len(above), whole=whole, **block,
     )  # fmt: skip
     candidates, *over = counts.tolist()
     if candidates > room:
