@@ -11,9 +11,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from scipy.special import betaincinv, ndtr, stdtrit
+from scipy.special import ndtr, stdtrit
 
-from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.uncertainty.outcomes import Arrays, Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
@@ -28,24 +27,6 @@ DRAWS = 1000
 # Of comparisons that nobody shares a tenth does: nothing in them needs more.
 WORK, FEWEST = 1_000_000_000, 200
 WITHOUT_PEOPLE = "too short where people recur"
-
-
-def clopper_pearson(hits: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Exact binomial interval for `hits` of `n` independent trials [Clopper and Pearson 1934].
-
-    Covers at least `level` at every true rate.  ProtocolError unless 0 <= hits <= n and n > 0.
-
-    >>> [round(end, 4) for end in clopper_pearson(10, 10)]
-    [0.6915, 1.0]
-    """
-    if n < 1 or not 0 <= hits <= n:
-        raise ProtocolError(
-            f"{hits} hits of {n} trials", "expected 0 <= hits <= trials, trials > 0"
-        )
-    tail = (1 - level) / 2
-    low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
-    high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
-    return low, high
 
 
 def with_intervals(
