@@ -78,6 +78,7 @@ def evaluate(
     rates by group (`protocols.groups`).
     provenance : more of that for the report; it stands first, and wins.
     options : those of the protocol.  What its readers, model and `evaluate` raise passes through.
+    The report of pairs keeps the names of the rows.
     """
     record = catalogue.find(protocol) if isinstance(protocol, str) else protocol
     call = record.evaluate if isinstance(record, Protocol) else record
@@ -110,9 +111,16 @@ def evaluate(
         **options,
     )
     if compares == "pairs" and made.keys is not None:
-        named = {**(report.outcomes or {}), "keys": np.array(made.keys)}
-        report = replace(report, outcomes=named)
+        report = _with_names(report, made.keys)
     return finished(report, made, told, file)
+
+
+def _with_names(report: Report, keys: Names) -> Report:
+    """Keep the names of the rows among the outcomes of pairs, for any protocol: `keys` (N,).
+
+    The page shows the hardest pairs by them, `compare` the pairs whose decision changed.
+    """
+    return replace(report, outcomes={**(report.outcomes or {}), "keys": np.array(keys)})
 
 
 def finished(
