@@ -100,6 +100,21 @@ def test_one_channel_is_fed_grey() -> None:
     np.testing.assert_allclose(model.embed(X), expected, rtol=1e-4, atol=1e-5)
 
 
+class Reduced:
+    """What pickles as a call with a state."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+    def __reduce__(self) -> Any:
+        return self.parts
+
+
+# A type of bytes whose flags call them objects: numpy dies of such an array.
+_TYPE = Reduced(np.dtype, ("u1", False, True), (3, "|", None, None, None, -1, -1, 63))
+FLAGGED = Reduced(*np.zeros(1).__reduce__()[:2], (1, (8,), _TYPE, False, b"12345678"))
+
+
 @pytest.mark.parametrize(
     "beside",
     [
@@ -108,9 +123,10 @@ def test_one_channel_is_fed_grey() -> None:
         np.arange(3.0),
         np.array(["a"]),
         argparse.Namespace(lr=np.float32(0.1)),
+        FLAGGED,
         Path("runs/1"),
     ],
-    ids=["float", "int", "array", "texts", "options", "path"],
+    ids=["float", "int", "array", "texts", "options", "flags", "path"],
 )
 def test_what_a_training_loop_keeps_beside_the_weights(tmp_path: Path, beside: Any) -> None:
     import nets

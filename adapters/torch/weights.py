@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from evalkit.adapters.torch.model import import_torch
 from evalkit.errors import MissingPackageError, ModelError
 from evalkit.files import as_path, refuse_lfs_pointer
@@ -89,15 +87,27 @@ def _read(path: Path) -> Any:
         ) from e
 
 
+class _OfNumpy:
+    """What stands for a number, array or type of numpy's beside the weights, and holds nothing.
+
+    numpy's own types take a state that ends the process.
+    """
+
+    def __init__(self, *_: Any) -> None:
+        """Take whatever it is made of."""
+
+    def __setstate__(self, _: Any) -> None:
+        """Take whatever it holds."""
+
+
 def _harmless() -> list[Any]:
     """List what training loops keep beside the weights, and what runs nobody's code.
 
-    Numbers and arrays of numpy, options as `argparse` parses them, paths.
+    What is numpy's (as `_OfNumpy`), options as `argparse` parses them, paths.
     """
-    makers: list[Any] = [np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0]]
+    makers = [f"{module}.{make}" for module in _MULTIARRAY for make in ("_reconstruct", "scalar")]
     return [
-        *((make, f"{module}.{make.__name__}") for make in makers for module in _MULTIARRAY),
-        *(np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefdFDSU"}),
+        *((_OfNumpy, name) for name in ("numpy.ndarray", "numpy.dtype", *makers)),
         Namespace,
         *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
     ]
