@@ -52,7 +52,7 @@ OfScores = Callable[[NDArray[np.float64], NDArray[np.float64]], Estimate]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """What is known of one metric, wherever a report, a gate or a table meets its name.
+    """Record of one metric, for every report, gate and table that meets its name.
 
     grammar : its name, capitals for the values of parameters: "tpr@far=FAR".  A name may go on
     with further parameters, each after "," or "@": "tpr@far=1e-6,distractors=10".

@@ -1,4 +1,4 @@
-"""What a score is: rows made unit length, the exact inner product rounded once.
+"""Similarity scores: rows made unit length, the exact inner product rounded once.
 
 Every rule here gives the same bits on every machine: sums have a fixed order or no order at all.
 """

@@ -1,4 +1,4 @@
-"""What all-pairs protocols keep for intervals: genuine scores, impostor tail, image counts."""
+"""All-pairs outcomes for intervals: genuine scores, impostor tail, image counts."""
 
 from __future__ import annotations
 

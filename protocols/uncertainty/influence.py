@@ -1,4 +1,4 @@
-"""What each person adds to a metric: cluster-robust variance of it, and its degrees of freedom.
+"""Influence of each person on a metric: cluster-robust variance, and its degrees of freedom.
 
 A standard error of few people is itself uncertain, so its quantiles are Student's t with as many
 degrees of freedom as people stand behind it.  Where three people of a hundred make all of a

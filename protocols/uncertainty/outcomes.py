@@ -1,4 +1,4 @@
-"""What lies in report.npz: the outcome of every comparison, for intervals and paired tests.
+"""Outcomes of every comparison, as report.npz keeps them for intervals and paired tests.
 
 Four kinds: of a list of pairs, of all pairs of one or two sets, of searches, and draws made
 already.  Each field is an array of the file under its own name; where a report has several sets of

@@ -79,6 +79,6 @@ class Spread:
 
 
 def _root(rising: Callable[[float], float]) -> float:
-    """Where a function crosses 0 between 0 and 1; 1 where it does not reach it."""
+    """Find where a function crosses 0 between 0 and 1; 1 where it does not reach it."""
     least = 1e-12
     return float(brentq(rising, least, 1.0)) if rising(1.0) > 0 > rising(least) else 1.0

@@ -1,4 +1,4 @@
-"""What every metric becomes in a draw of subjects, and what the impostors add to it.
+"""Statistics of every metric in a block of draws, and the impostors' excess.
 
 A draw weighs genuine pairs by w_i and impostor pairs by 1 + c (w_i w_j - 1): see `bootstrap`.  The
 genuine pairs of the person unseen lie below all scores, or above them; of his impostor pairs
@@ -49,7 +49,7 @@ _WHOLE = 1 << 24  # a share of 1: whole numbers have sums that are exact in any 
 
 
 def reaching(sample: ComparisonSample, name: str) -> ComparisonSample:
-    """Choose what a metric is drawn from: the sample, or a thinned one that reaches a high FAR."""
+    """Return the sample, or the random part of it where the metric's FAR lies beyond the tail."""
     kind, at = resampling_of(name)
     if sample.thinned is None:
         return sample

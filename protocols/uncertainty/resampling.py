@@ -1,4 +1,4 @@
-"""Subjects drawn a thousand times over: every metric in each draw, and every threshold."""
+"""Bootstrap over subjects: every metric, and its threshold, computed anew in each draw."""
 
 from __future__ import annotations
 

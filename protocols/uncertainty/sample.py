@@ -38,7 +38,7 @@ class Searches:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonSample:
-    """What one model decided, with the subject on each side of every comparison.
+    """Comparisons of one model, with the subject on each side of every comparison.
 
     genuine : (G,) scores, descending; genuine_subject : (G,) from 0 to S-1.
     impostor : (I,) the I highest impostor scores of `impostors`, descending; left, right : (I,).
