@@ -80,7 +80,7 @@ def test_a_tile_with_more_candidates_than_room_is_sifted_in_parts(monkeypatch):
     right = by_triton.sift
     monkeypatch.setattr(by_triton, "sift", counted)
     for module in (by_triton, on_gpu):
-        monkeypatch.setattr(module, "by_room", lambda columns: 1000)
+        monkeypatch.setattr(module, "room_for", lambda columns: 1000)
     keys, (x, y) = tile("triton-int8", 70, 90, 16)
     level = [Level(cuts("triton-int8", -(10**6), 70, 1), cuts("triton-int8", 0, 70, 2)),
              Level(cuts("triton-int8", 100, 70, 3))]  # fmt: skip

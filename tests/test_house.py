@@ -153,8 +153,8 @@ def test_no_circle_of_imports() -> None:
 @pytest.mark.parametrize(
     ("room", "may_use"),
     [
-        ("protocols", "protocols types errors arrays keys files identity"),
-        ("adapters", "adapters types errors arrays files"),
+        ("protocols", "protocols types errors arrays keys files identity memory torch_float32"),
+        ("adapters", "adapters types errors arrays files memory torch_float32"),
     ],
 )
 def test_no_import_against_the_direction(room: str, may_use: str) -> None:

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from evalkit.protocols.allpairs.kernels.by_numpy import Level, Sifted
-from evalkit.protocols.allpairs.kernels.on_gpu import TooManyError, by_room
+from evalkit.protocols.allpairs.kernels.room import TooManyError, room_for
 
 # Blocks by whether codes are int8: so small that the registers of two fit a multiprocessor, where
 # one multiplies while the other compares.
@@ -77,13 +77,13 @@ def _kernel(  # type: ignore[no-untyped-def]
 def sift(x: torch.Tensor, y: torch.Tensor, levels: Sequence[Level], offset: int | None) -> Sifted:
     """Sift codes (m, k) and (n, k), contiguous, m * n < 2^31, in one launch; see `on_gpu.sift`.
 
-    TooManyError where there are more candidates than `by_room`.
+    TooManyError where there are more candidates than `room_for`.
     """
     m, n, whole = len(x), len(y), x.dtype == torch.int8
     kind = torch.int32 if whole else torch.float32
     below = _cuts([level.below for level in levels], x.device)
     above = _cuts([level.above for level in levels if level.above is not None], x.device)
-    room = min(by_room(n), m * n)
+    room = min(room_for(n), m * n)
     place = torch.empty(room, dtype=torch.int32, device=x.device)
     key = torch.empty(room, dtype=kind, device=x.device)
     counts = torch.zeros(1 + len(levels), dtype=torch.int64, device=x.device)

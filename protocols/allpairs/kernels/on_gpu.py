@@ -16,19 +16,12 @@ import torch
 from evalkit.memory import is_out_of_memory
 from evalkit.protocols.allpairs.kernels import by_torch
 from evalkit.protocols.allpairs.kernels.by_numpy import Level, Sifted
+from evalkit.protocols.allpairs.kernels.room import TooManyError, room_for
 
 _BYTES = 9  # of a pair in torch's products and masks, keys included
 _SHARE = 0.4  # of the free memory for a tile: two are at work, see `Screen.in_flight`
 
 Sift = Callable[[Any, Any, Sequence[Level], int | None], Sifted]
-
-
-class TooManyError(Exception):
-    """A tile holds more candidates than there is room for; `count` of them."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__(count)
-        self.count = count
 
 
 def sift(
@@ -50,7 +43,7 @@ def sift(
         try:
             part = way(x[band], y, cuts, None if offset is None else offset - start)
         except TooManyError as e:
-            rows = max(1, min(rows // 2, rows * by_room(n) // (2 * e.count)))
+            rows = max(1, min(rows // 2, rows * room_for(n) // (2 * e.count)))
             continue
         except Exception as e:
             if not is_out_of_memory(e):
@@ -64,11 +57,6 @@ def sift(
         start = band.stop
     i, j, key = (np.concatenate([part[c] for part in parts]) for c in range(3))
     return Sifted(i, j, key, np.sum([part.above for part in parts], axis=0, dtype=np.int64))
-
-
-def by_room(columns: int) -> int:
-    """Candidates for which there is room in a tile of so many columns: a whole row always fits."""
-    return max(1 << 20, columns)
 
 
 def _way(arithmetic: str) -> Sift:
