@@ -23,6 +23,7 @@ from evalkit.protocols import (
     verification,
 )
 from evalkit.protocols.groups import Grouping
+from evalkit.protocols.ijb import splits
 from evalkit.protocols.metrics import vocabulary
 from evalkit.protocols.metrics.vocabulary import METRICS, Metric, metric_of, read, register
 from evalkit.protocols.uncertainty.intervals import with_intervals
@@ -198,6 +199,14 @@ def measured() -> dict[str, Report]:
     templates = ijb.pool(x, np.arange(96), np.arange(96), None, how)
     sides = [ijb.Enrolled(np.arange(a, 96, 4), who[a::4]) for a in (0, 1)]
     halves = [ijb.Enrolled(s.template[k::2], s.subject[k::2]) for s in sides[:1] for k in (0, 1)]
+    split = splits.Split(
+        row=np.arange(96),
+        template=np.arange(96),
+        media=np.arange(96),
+        pairs=pairs,
+        gallery=halves[0],
+        probe=sides[1],
+    )
     errata = np.arange(len(folded)) < 2
     listed = from_arrays(verification.evaluate(x, pairs, who).outcomes or {})
     assert isinstance(listed, PairOutcomes)
@@ -216,6 +225,7 @@ def measured() -> dict[str, Report]:
         "blufr": blufr.evaluate(x, who, [trial, trial]),
         "geometry": geometry.evaluate(x, who),
         "ijb 1:1": ijb.verify(templates, left[take], right[take], pairs.genuine, nearest=True),
+        "ijba": splits.evaluate(x, [split, split], fars=["0.1"]),
         "ijb 1:N": ijb.identify(templates, halves, sides[1], insightface=True),
     }
 
