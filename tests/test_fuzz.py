@@ -79,7 +79,7 @@ def test_a_pickle_of_a_few_bytes_takes_no_memory(tmp_path: Path) -> None:
             return np.ndarray, ((3 << 30,), np.dtype(np.uint8))
 
     path.write_bytes(pickle.dumps(([Huge(), Huge()], [True])))
-    with pytest.raises(DataError, match=r"an image of the \.bin set is a ndarray"):
+    with pytest.raises(DataError, match=r"an image of the \.bin set is an array"):
         bin_sets.read(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB
 

@@ -48,7 +48,7 @@ class _Array:
     the process some time later.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *_: Any) -> None:
         self.kind, self.data = "", b""
 
     def __setstate__(self, state: Any) -> None:
@@ -75,10 +75,6 @@ def _kind(of: Any) -> str:
     if not isinstance(of, _Type) or not isinstance(of.name, str):
         raise pickle.UnpicklingError("an array has no type")
     return of.name.removeprefix("|")
-
-
-def _empty(*_: Any) -> _Array:
-    return _Array()
 
 
 def _from_buffer(data: Any, kind: Any, *_: Any) -> _Array:
@@ -111,7 +107,7 @@ _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 for _module in ("numpy.core", "numpy._core"):
     _STAND_INS |= {
-        (f"{_module}.multiarray", "_reconstruct"): _empty,
+        (f"{_module}.multiarray", "_reconstruct"): _Array,
         (f"{_module}.multiarray", "scalar"): _scalar,
         (f"{_module}.numeric", "_frombuffer"): _from_buffer,
     }
