@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 from dataclasses import replace
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import settings
 from skipped_everywhere import NO_DATA
 
+from evalkit.adapters.gpus import driver
 from evalkit.protocols import verification
 from evalkit.types import PairSet, Report
 
@@ -21,12 +23,9 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
-# Read when a kernel is defined: without a GPU, Triton's run in its interpreter.
-if find_spec("triton") and find_spec("torch"):
-    import torch
-
-    if not torch.cuda.is_available():
-        os.environ.setdefault("TRITON_INTERPRET", "1")
+# Read when Triton is imported, as torch does: without a GPU for torch, kernels are interpreted.
+if find_spec("torch") and ("+cpu" in version("torch") or not driver().gpus):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A shell starts what it runs in the background with Ctrl-C ignored; some tests press it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

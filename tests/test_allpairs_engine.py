@@ -197,7 +197,7 @@ def test_vectors_of_one_dimension_are_not_left_to_torch_s_wrong_product():
     true = brute(x, a, None, None)
     for _ in range(20):
         assert told(allpairs.verify(x, a, fars=FARS, engine=Engine(screen="int8"))) == true
-    assert choice.choose_screen(Engine().scan(x), "int8/1", []).width(1) == 8
+    assert choice.choose_screen(Engine().scan(x), "int8/1", []).screen.width(1) == 8
 
 
 @pytest.mark.parametrize("screen", SCREENS)
