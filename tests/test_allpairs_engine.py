@@ -53,6 +53,16 @@ def any_device(monkeypatch):
         from evalkit.protocols.allpairs.kernels import by_torch
 
         monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+    if TORCH and find_spec("triton") and os.environ.get("TRITON_INTERPRET") == "1":
+        from evalkit.protocols.allpairs.kernels import by_triton
+
+        sift, lock = by_triton.sift, threading.Lock()
+
+        def alone(*tile):
+            with lock:  # the interpreter exchanges parts of Triton while a kernel runs
+                return sift(*tile)
+
+        monkeypatch.setattr(by_triton, "sift", alone)
 
 
 def running(screen, **options):
