@@ -169,7 +169,11 @@ print(json.dumps({
 
 @pytest.mark.parametrize(
     ("codes", "card", "shared"),
-    [("int8", 80, 163 << 10), ("int8", 90, 227 << 10), ("float32", 90, 227 << 10)],
+    [
+        ("int8", 80, 163 << 10),
+        ("int8", 90, 227 << 10),
+        pytest.param("float32", 90, 227 << 10, marks=pytest.mark.slow),
+    ],
 )
 def test_two_blocks_of_the_kernel_share_a_multiprocessor(codes, card, shared, tmp_path):
     """Compiled for a card that is not here: A100's registers and shared memory, and H200's."""

@@ -10,6 +10,8 @@ from numpy.testing import assert_array_equal
 from evalkit.errors import DataError
 from evalkit.vectors import devkit_matrix
 
+pytestmark = pytest.mark.once
+
 
 def _matrix(x: np.ndarray, stride: int | None = None, kind: int = 5) -> bytes:
     rows, columns = x.shape

@@ -313,6 +313,7 @@ def test_a_loss_is_scored_by_its_recipe_as_the_protocol_does(name: str) -> None:
     assert found["own_accuracy"] != found["plain_accuracy"]
 
 
+@pytest.mark.slow
 def test_the_example_runs(tmp_path: Path) -> None:
     picture = tmp_path / "plane.png"
     command = [sys.executable, str(EXAMPLE / "run.py"), "--quick", "--jobs", "1"]

@@ -38,6 +38,13 @@ from evalkit.verdict.compare import SAME_SET, compare
 
 pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
 
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw little: intervals must be equal here, not narrow."""
+    monkeypatch.setattr(quality, "DRAWS", 60)
+
+
 FUNCTIONS: dict[str, Callable[..., Report]] = {r.name: resolve_name(r.function) for r in OWN}
 FUNCTIONS |= {
     "trillion, one set": trillion.evaluate_one_set,

@@ -16,6 +16,8 @@ from evalkit.datasets import agedb, bcolz, cfp, pair_list_layouts, youtube_faces
 from evalkit.datasets.pair_list import PairList, parse_labelled, parse_two_line
 from evalkit.errors import DataError
 
+pytestmark = pytest.mark.once
+
 GOLDEN = Path(__file__).parent / "golden" / "bcolz"
 
 

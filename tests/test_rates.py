@@ -32,6 +32,13 @@ from evalkit.types import PairSet, Report
 
 pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
 
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw little: intervals must be equal here, not narrow."""
+    monkeypatch.setattr(quality, "DRAWS", 60)
+
+
 N = 60
 RNG = np.random.default_rng(2)
 WHO = np.repeat(np.arange(20), 3)

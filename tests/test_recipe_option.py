@@ -17,6 +17,8 @@ from evalkit.protocols.recipes import RECIPES, blas
 from evalkit.types import Manifest
 from evalkit.vectors.store import FeatureStore
 
+pytestmark = pytest.mark.once
+
 PEOPLE, IMAGES = 6, 4
 KEYS = [f"p{i // IMAGES}/p{i // IMAGES}_{i % IMAGES:04d}.jpg" for i in range(PEOPLE * IMAGES)]
 Command = Callable[[str], list[str]]

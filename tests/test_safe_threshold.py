@@ -26,6 +26,8 @@ from evalkit.protocols.uncertainty.outcomes import PairOutcomes
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.types import Report
 
+pytestmark = pytest.mark.once
+
 Two = tuple[Report, Report]
 
 

@@ -21,6 +21,8 @@ from evalkit.types import Estimate, Report
 from evalkit.verdict.compare import compare, comparison_table
 from evalkit.verdict.gate import Rule, check, verdict_table
 
+pytestmark = pytest.mark.once
+
 NONSENSE = [
     *("9" * 400, "-" + "9" * 400, "9" * 5000, "1e999", "-1e999", "NaN", "Infinity", "1e308", "-1"),
     *(str(2**63), str(2**63 - 1), "0." + "1" * 5000, "null", '"1"', "true", "[]", "{}"),

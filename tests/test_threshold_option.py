@@ -13,6 +13,8 @@ from evalkit.protocols import score
 from evalkit.protocols.metrics.unit import MINUS_DISTANCE, as_given
 from evalkit.types import Report
 
+pytestmark = pytest.mark.once
+
 DEV, TEST = 0, 1
 
 

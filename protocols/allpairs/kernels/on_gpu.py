@@ -73,7 +73,7 @@ def _free() -> int | None:
     if by_torch.GPU is None or torch.device(by_torch.GPU).type != "cuda":
         return None
     unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    return int(torch.cuda.mem_get_info()[0]) + unused
+    return int(torch.cuda.mem_get_info()[0] + unused)
 
 
 def _forget() -> None:
