@@ -73,6 +73,9 @@ def test_a_search_is_what_loops_give(template: str, broken: bool) -> None:
     assert all(m.low is not None and m.people == 12 for m in report.metrics.values())
     assert report.provenance["probes"] == {"mated": 24, "others": 16}
     assert report.failures.images == 3 * broken
+    held, tpir = report.outcomes or {}, report["tpir@fpir=0.2"]  # what intervals are drawn from
+    np.testing.assert_array_equal(np.isneginf(held["mate_score"]), held["rank"] != 1)
+    assert float(np.mean(held["mate_score"] >= tpir.threshold)) == tpir.value
 
 
 def test_a_closed_set_has_ranks_alone() -> None:
