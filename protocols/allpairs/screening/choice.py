@@ -28,7 +28,6 @@ _DEPTH = 64  # terms of a projection that float32 sums
 _WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
 _WORTH_TRIAL = 2e10
 _WORTH_GPU = 2e12  # below, a GPU is done before its kernels are compiled
-_SEED = 0
 _SAMPLES = 4, 16  # tiles of a trial: of short jobs and long ones
 
 
@@ -118,7 +117,7 @@ def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float
 
 def _of_gpu() -> tuple[list[str], str]:
     """One way of a GPU for each kind of codes, Triton's where it works; and why there is none."""
-    if "torch" not in sys.modules and not find_spec("torch"):
+    if not find_spec("torch"):
         return [], ""
     from evalkit.protocols.allpairs.kernels import by_torch
 
@@ -139,13 +138,12 @@ def _candidates(scores: PairScores, on_gpu: Sequence[str]) -> list[Screen]:
         scores.pairs * scores.x.dim >= _WORTH_TORCH and find_spec("torch")
     )
     low = [a for a in ("int8", "bfloat16") if at_hand and not problem(a)]
-    directions, rest = principal_directions(scores)
-    fit = partial(_fitting, scores, directions, rest)
-    return fit(["torch-float32" if at_hand else "float32"], low) + (
-        fit([a for a in on_gpu if a.endswith("float32")], [a for a in on_gpu if a.endswith("int8")])
-        if on_gpu
-        else []
-    )
+    fit = partial(_fitting, scores, *principal_directions(scores))
+    found = fit(["torch-float32" if at_hand else "float32"], low)
+    if on_gpu:
+        plain, low = ([a for a in on_gpu if a.endswith(codes)] for codes in ("float32", "int8"))
+        found += fit(plain, low)
+    return found
 
 
 def _fitting(
