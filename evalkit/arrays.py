@@ -40,6 +40,12 @@ def vectors(
     return np.asarray(given)
 
 
+def require(value: object, kind: type, what: str, expected: str) -> None:
+    """Raise ProtocolError, with what was expected, where a value is not of its kind."""
+    if not isinstance(value, kind):
+        raise ProtocolError(f"{what} given as {value!r:.80}", f"expected {expected}")
+
+
 def array(values: ArrayLike, what: str) -> NDArray[Any]:
     """Read an array of any type from lists, tensors and objects; ProtocolError where one is masked.
 

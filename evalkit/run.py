@@ -42,6 +42,7 @@ from evalkit.protocols import catalogue
 from evalkit.protocols.catalogue import Protocol
 from evalkit.protocols.groups import Grouping
 from evalkit.protocols.metrics.unit import named_by_unit, score_unit
+from evalkit.protocols.recipes.recipe import recipe_of
 from evalkit.types import Manifest, Report
 from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
@@ -238,9 +239,8 @@ def _path(keys: Names | File | None) -> Path | None:
 
 def _views(options: Mapping[str, Any]) -> int:
     """How many views of an image the protocol fuses: with its mirror image, or without."""
-    recipe = options.get("recipe")
-    fusion = options.get("flip", "none") if recipe is None else recipe.fusion
-    return 1 if fusion == "none" else 2
+    how = recipe_of(options.get("flip", "none"), options.get("recipe"))
+    return 1 if how.fusion == "none" else 2
 
 
 def groups_of(

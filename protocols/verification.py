@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors
+from evalkit.arrays import identities, require, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
@@ -52,6 +52,7 @@ FOLDS_BY_POSITION = (
 
 def validate(features: NDArray[Any], pairs: PairSet) -> None:
     """Raise ProtocolError unless every pair names a row of (N, D) or (N, V, D) features."""
+    require(pairs, PairSet, "pairs", "an evalkit.PairSet(left, right, genuine)")
     if features.ndim not in (2, 3):
         raise ProtocolError(f"features have shape {features.shape}", "expected (N, D) or (N, V, D)")
     p = len(pairs)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors, whole_numbers
+from evalkit.arrays import identities, require, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
 from evalkit.protocols import verification
@@ -74,6 +74,7 @@ def evaluate(
     video = whole_numbers(video, "video")
     if video.shape != features.shape[:1]:
         raise ProtocolError(f"{len(features)} frames have videos of shape {video.shape}")
+    require(pairs, PairSet, "pairs", "an evalkit.PairSet(left, right, genuine) of videos")
     ends = np.union1d(pairs.left, pairs.right)
     videos = 1 + int(ends.max(initial=-1)) if subject is None else len(subject)
     verification.validate(np.empty((videos, 0)), pairs)

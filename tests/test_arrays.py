@@ -1,11 +1,13 @@
 """Protocols as a foreign project calls them: lists, labels of 0 and 1, names, tensors."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from evalkit import run
 from evalkit.arrays import array, identities, labels, numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols import (
@@ -21,6 +23,7 @@ from evalkit.protocols import (
     score,
     trillion,
     verification,
+    ytf,
 )
 from evalkit.protocols.megaface import devkit
 from evalkit.protocols.metrics import compat, kfold, similarity
@@ -412,3 +415,27 @@ def test_a_fusion_that_is_none_is_refused() -> None:
     two = np.stack([X, X], axis=1)
     with pytest.raises(ProtocolError, match="'mean' is none of none, sum, concat"):
         verification.evaluate(two, PAIRS, WHO, flip="mean")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: verification.evaluate(X, (1, 2)), "pairs given as .*PairSet"),
+        (lambda: ytf.evaluate(X, range(len(X)), (1, 2)), "pairs given as .*PairSet"),
+        (
+            lambda: verification.evaluate(X, PAIRS, WHO, recipe="facenet"),
+            "recipe given as .*RECIPES",
+        ),
+        (
+            lambda: run.evaluate("verification", X, PAIRS, recipe="facenet"),
+            "recipe given as .*RECIPES",
+        ),
+        (
+            lambda: verification.evaluate(X, PAIRS, WHO, groups="who.csv"),
+            "column of groups given as 'w'",
+        ),
+    ],
+)
+def test_what_is_no_such_thing_is_named(call: Callable[[], object], told: str) -> None:
+    with pytest.raises(ProtocolError, match=told):
+        call()

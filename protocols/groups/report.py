@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.arrays import require
 from evalkit.errors import ProtocolError
 from evalkit.protocols.groups import indices
 from evalkit.protocols.groups.cells import ComparedRows, GroupCell, cells_of
@@ -63,6 +64,7 @@ def with_groups(
     told: dict[str, Any] = {}
     whole = sample_of(outcomes)
     for by in groups:
+        require(by, Grouping, "a column of groups", "a Grouping; a file goes to evalkit.evaluate")
         if sides:
             told[by.column] = _counts(by, sides)
         cells = list(cells_of(outcomes, whole, by, sides))

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from evalkit.arrays import require
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import compat
 from evalkit.protocols.metrics.flip_fusion import Flip
@@ -84,10 +85,11 @@ class Recipe:
 def recipe_of(flip: Flip, recipe: Recipe | None) -> Recipe:
     """Give the recipe, or without one the exact cosine of views fused by `flip`.
 
-    ProtocolError where both say how views are fused, and differ.
+    ProtocolError where both say how views are fused, and differ; for what is no `Recipe`.
     """
     if recipe is None:
         return Recipe(fusion=flip)
+    require(recipe, Recipe, "recipe", 'evalkit.protocols.recipes.RECIPES["sphereface"] or the like')
     if flip not in ("none", recipe.fusion):
         raise ProtocolError(
             f"flip {flip!r} beside recipe {recipe.name!r}, which fuses views by {recipe.fusion!r}",
