@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -176,6 +177,25 @@ def describe(spec: InputSpec) -> str:
         f"{'x'.join(map(str, spec.size))} {spec.color} {spec.layout}, "
         f"(pixel - {short(spec.mean)}) / {short(spec.std)}, {spec.crop}"
     )
+
+
+def described(text: str) -> InputSpec | None:
+    """Take a spec back out of what `describe` said of it; None where this says none.
+
+    >>> described(describe(PRESETS["imagenet"])) == PRESETS["imagenet"]
+    True
+    """
+    numbers = r"([-+.\de]+|\([-+.\de, ]+\))"
+    form = rf"(\d+)x(\d+) (\w+) (\w+), \(pixel - {numbers}\) / {numbers}, (.+)"
+    found = re.fullmatch(form, text)
+    if found is None:
+        return None
+    parts: dict[str, Any] = dict(zip(("color", "layout"), found.group(3, 4), strict=True))
+    parts |= {"size": (int(found[1]), int(found[2])), "crop": found[7]}
+    for name, values in (("mean", found[5]), ("std", found[6])):
+        each = [float(value) for value in values.strip("()").split(", ")]
+        parts[name] = each if len(each) > 1 else each[0]
+    return build(parts)
 
 
 def usual(spec: InputSpec) -> InputSpec:

@@ -38,7 +38,7 @@ from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.recipes.recipe import Recipe, recipe_of
 from evalkit.run import Compared
 from evalkit.templates import PooledPairs
-from evalkit.types import InputSpec, Ints, Manifest, Report
+from evalkit.types import InputSpec, Ints, Manifest, Progress, Report
 from evalkit.vectors.matching import Vectors
 from evalkit.verdict import leaderboard_formats
 from evalkit.verdict.leaderboard import Leaderboard, headline, leaderboard
@@ -205,11 +205,12 @@ def embed_sets(
     batch: int = BATCH,
     *,
     share: SharePasses | None = None,
+    progress: Progress | None = None,
     say: Callable[[str], None] = on_stderr,
 ) -> dict[str, Vectors]:
     """Embed the images of sets in memory: name of the set -> vectors, (N, V, D).
 
-    share : see `in_memory.embedded`.  ModelError where the model is random.
+    share, progress : see `in_memory.embedded`.  ModelError where the model is random.
     """
     doubt = answers.refuse_random(adapter, answers.answers(adapter))
     made = {"batch": batch} | ({"warning": doubt} if doubt else {})
@@ -221,7 +222,7 @@ def embed_sets(
             source = alignment.aligned(source, points, adapter.spec.crop)
         decode = None if one.kept is None else one.kept.decoded
         fed = FedModel(adapter, source, views, batch, READERS, decode)
-        vectors = found[one.name] = in_memory.embedded(fed, made, share=share)
+        vectors = found[one.name] = in_memory.embedded(fed, made, progress, share)
         lost = int((~np.isfinite(vectors.features).all(axis=(1, 2))).sum())
         if lost:
             say(f"{one.name}: {lost:,} of {len(source.keys):,} images have no vector")

@@ -47,6 +47,7 @@ NOT_RUN = {
     "evalkit people FACES/ --model model.onnx --align mtcnn --page people.html": (
         "stand-ins have no faces"
     ),
+    "evalkit reproduce README.md agedb_30.bin --model model.onnx": "test_reproduce.py runs it",
     "evalkit demo": "test_tutorial.py runs it",
     **{
         f"evalkit search --lists {name} --features lfw_mobilefacenet_flipsum_l2.npy "

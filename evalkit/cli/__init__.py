@@ -71,6 +71,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "evalkit.cli.calibrate",
             "Scores as log likelihood ratios: how good, and a file that applies them.",
         ),
+        "reproduce": (
+            "evalkit.cli.reproduce",
+            "A model card run again: the same numbers, or what differs.",
+        ),
         "report": ("evalkit.cli.report", "A page, pictures, Markdown or a model card of reports."),
     },
     "Look up": {

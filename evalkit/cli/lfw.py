@@ -81,8 +81,8 @@ def command(
     if source.features is None and data is None:
         adapter = source.choice.model.if_declared()
         tried = [] if adapter is not None else development.view_1(manifest.keys)
-        fetched = _fetched({*manifest.keys, *tried})
-        made = source.embed(adapter, fetched, manifest, lfw_images.landmarks())
+        own_images = fetched({*manifest.keys, *tried})
+        made = source.embed(adapter, own_images, manifest, lfw_images.landmarks())
     else:
         made = source.vectors(manifest, held)
     if every:
@@ -122,7 +122,7 @@ def _from_bin(path: Path) -> tuple[images.ImageSource, PairList]:
     return held, replace(compared, fold=folds)
 
 
-def _fetched(wanted: Collection[str]) -> images.ImageSource:
+def fetched(wanted: Collection[str]) -> images.ImageSource:
     """Images of LFW from its own site."""
     with bar("fetching LFW", "image") as progress:
         return images.find(lfw_images.fetch(wanted, progress))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from evalkit.errors import ReportError
 from evalkit.escaping import printable
+from evalkit.report.card import made_of
 from evalkit.report.table import below_columns, columns
 from evalkit.types import Report
 
@@ -36,8 +37,7 @@ def model_card(held: Iterable[tuple[str, Report]]) -> str:
 
 
 def _result(report: Report) -> list[str]:
-    digests = {part: sha for part, sha in _digests(report).items() if sha is not None}
-    args = {"protocol_version": report.protocol_version, **digests}
+    args = {"protocol_version": report.protocol_version, **made_of(report)}
     lines = [
         "  - task:",
         "      type: face-verification",
@@ -49,7 +49,7 @@ def _result(report: Report) -> list[str]:
     ]
     for name, m in report.metrics.items():
         if m.value is not None:
-            lines += [f"    - type: {_quoted(name)}", f"      value: {m.value!r}"]
+            lines += [f"    - type: {_quoted(name)}", f"      value: {_number(m.value)}"]
             if m.low is not None and m.high is not None:
                 interval = f"{m.low!r} to {m.high!r}"
                 lines.append(f"      args: {{interval: {_quoted(interval)}}}")
@@ -61,7 +61,7 @@ def eval_results(reports: Iterable[Report], dataset: str) -> str:
 
     dataset : that hosts the benchmark, ORG/NAME, or ORG/NAME@REVISION.  A task is called as the
     report's set.  The value is the accuracy, else the first number of the report; which one, its
-    interval and the digests of list and images are in the notes.
+    interval and what it rests on (`card.made_of`) are in the notes.
     ReportError for a dataset of another form, two reports of one set, and one without numbers.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", dataset, re.ASCII):
@@ -81,7 +81,7 @@ def eval_results(reports: Iterable[Report], dataset: str) -> str:
             f"    id: {_quoted(name)}",
             f"    task_id: {_quoted(task)}",
             *([f"    revision: {_quoted(revision)}"] if revision else []),
-            f"  value: {flat[metric]!r}",
+            f"  value: {_number(flat[metric])}",
             "  evaluation_framework: evalkit",
             f"  notes: {_quoted(_notes(report, metric))}",
         ]
@@ -94,12 +94,16 @@ def _notes(report: Report, metric: str) -> str:
     if m.low is not None and m.high is not None:
         said.append(f"{m.interval or 'interval'} {m.low!r} to {m.high!r}")
     said.append(f"{report.protocol} version {report.protocol_version}")
-    said += [f"{part} sha256:{sha}" for part, sha in _digests(report).items() if sha is not None]
+    digests = ("list", "images")
+    for part, value in made_of(report).items():
+        said.append(f"{part} {'sha256:' if part in digests else ''}{value}")
     return "; ".join(said)
 
 
-def _digests(report: Report) -> dict[str, str | None]:
-    return {"list": report.identity.list, "images": report.identity.images}
+def _number(value: float) -> str:
+    """Spell a number for YAML, whose older readers take 1e-05 for a text."""
+    text = repr(float(value))
+    return text if "." in text else text.replace("e", ".0e")
 
 
 def _set_name(report: Report) -> str:
