@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tokenize import TokenError
 from typing import Any
 from unicodedata import normalize
@@ -27,6 +27,7 @@ IMAGES = (
     *(".webp", ".tif", ".tiff", ".gif"),
 )
 VECTORS = (".bin", ".npy", ".feat", ".txt")
+_SUFFIXES = frozenset(suffix[1:] for suffix in IMAGES + VECTORS)
 
 
 def canonical(key: str) -> str:
@@ -34,10 +35,14 @@ def canonical(key: str) -> str:
 
     In Unicode's form C: file systems and lists compose "é" in different ways.
     """
-    path = PurePosixPath(normalize("NFC", key.strip(BLANKS)).replace("\\", "/"))
-    if path.suffix.lower() in IMAGES + VECTORS:
-        path = path.with_suffix("")
-    return str(path)
+    text = normalize("NFC", key.strip(BLANKS)).replace("\\", "/")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if parts:
+        stem, _, suffix = parts[-1].rpartition(".")
+        parts[-1] = stem if stem and suffix.lower() in _SUFFIXES else parts[-1]
+    slashes = len(text) - len(text.lstrip("/"))
+    root = "/" * min(slashes, 2 if slashes == 2 else 1)  # POSIX leaves two to each system
+    return root + "/".join(parts) or "."
 
 
 def last_parts(key: str, depth: int) -> str:

@@ -1,7 +1,9 @@
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evalkit.datasets import ijb, lfw, megaface, pair_list_layouts
 from evalkit.datasets.lfw import parse_pairs
@@ -14,6 +16,15 @@ from evalkit.images.landmarks import Landmarks
 from evalkit.keys import canonical, other_folders, read_keys, rows_of, subjects_of
 from evalkit.templates import ListedImages
 from evalkit.vectors import readers
+
+PARTS = st.sampled_from(["/", ".", "\\", "a", "b", ".jpg", ".JPG", ".npy", ".x", " ", "é", ".."])
+
+
+@given(st.lists(PARTS, max_size=8).map("".join))
+def test_a_key_is_spelled_as_a_path_is(key: str) -> None:
+    path = PurePosixPath(key.strip(" ").replace("\\", "/"))
+    cut = path.suffix if path.suffix.lower() in (".jpg", ".npy") else ""
+    assert canonical(key) == str(path).removesuffix(cut)
 
 
 @pytest.mark.parametrize(
