@@ -10,6 +10,7 @@ import gzip
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 
 import numpy as np
@@ -63,6 +64,7 @@ def development_pairs() -> PairList:
     return _shipped("lfw_dev_train.txt.gz", "pairsDevTrain.txt")
 
 
+@cache  # a command asks several times, and nobody changes a list
 def _shipped(name: str, source: str) -> PairList:
     held = files("evalkit.datasets") / "data" / name
     return parse_pairs(gzip.decompress(held.read_bytes()).decode(), source)
