@@ -27,6 +27,7 @@ WITH_EXAMPLES = sorted(
     if ">>> " in module.read_text(encoding="utf-8")
 )
 HEAVY = ["torch", "onnxruntime", "h5py", "click", "PIL", "tqdm", "matplotlib"]
+HEAVY += [f"scipy.{part}" for part in ("integrate", "ndimage", "optimize", "stats")]
 PROTOCOLS = sorted(module.name for module in pkgutil.iter_modules(protocols.__path__))
 
 

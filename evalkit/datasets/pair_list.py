@@ -14,8 +14,6 @@ from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from evalkit import tables
 from evalkit.errors import DataError
@@ -66,6 +64,9 @@ class PairList:
         right = np.array([row[k] for k in self.right], np.int64)
         self._refuse_contradictions(left, right)
         if self.subject is None:
+            from scipy.sparse import coo_array  # most lists say who is on an image
+            from scipy.sparse.csgraph import connected_components
+
             g = self.genuine
             joined = coo_array((np.ones(g.sum()), (left[g], right[g])), shape=(len(keys),) * 2)
             subject = connected_components(joined, directed=False)[1]

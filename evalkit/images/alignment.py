@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from evalkit.errors import DataError, NoFaceError
 from evalkit.images import ImageSource, Picture
@@ -181,6 +180,8 @@ def doubt(source: ImageSource, crop: str) -> str:
     faces = _standardised(source, size)
     if len(faces) < _FEWEST:
         return ""
+    from scipy.ndimage import gaussian_filter  # takes longer to import than numpy
+
     mean = gaussian_filter(np.mean(faces, axis=0), 2)
     offset, eyes, cheeks = 0.0, 0.0, 0.0
     for eye, corner in zip(template[:2], template[3:], strict=True):

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from evalkit.arrays import numbers
@@ -99,6 +98,8 @@ def _logistic(g: Floats, i: Floats) -> Calibration:
         down, up = -expit(-of_g) / math.log(2), expit(of_i) / math.log(2)
         slope = (down * x).mean() + (up * y).mean()
         return float(value), np.array([slope, down.mean() + up.mean()])
+
+    from scipy.optimize import minimize  # takes longer to import than numpy
 
     found = minimize(cost, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-9})
     a, b = (float(v) for v in found.x)

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import isotonic_regression
 
 from evalkit.arrays import numbers
 from evalkit.errors import ProtocolError
@@ -53,6 +52,8 @@ def isotonic_llr(genuine: ArrayLike, impostor: ArrayLike) -> tuple[Floats, Float
     >>> isotonic_llr([1.0, 2.0], [0.0, 1.0])[1].tolist()
     [-inf, 0.0, inf]
     """
+    from scipy.optimize import isotonic_regression  # takes longer to import than numpy
+
     g, i = checked_scores(genuine, "genuine"), checked_scores(impostor, "impostor")
     score, place = np.unique(np.concatenate([g, i]), return_inverse=True)
     of_g, of_i = (np.bincount(p, minlength=len(score)) for p in np.split(place, [len(g)]))

@@ -14,8 +14,6 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import trapezoid
-from scipy.optimize import brentq
 
 from evalkit.arrays import array, labels
 from evalkit.errors import ProtocolError
@@ -183,6 +181,8 @@ def facenet_curve(scores: ArrayLike, genuine: ArrayLike, fold: ArrayLike) -> tup
 
 def facenet_auc(far: Scores, tpr: Scores) -> Estimate:
     """Area under `facenet_curve` by trapezoids; too small where the grid ends before FPR 1."""
+    from scipy.integrate import trapezoid  # takes longer to import than numpy
+
     short = "" if far[-1] == 1 else f"the grid of distances ends at FPR {far[-1]:.3f}"
     return Estimate(value=float(trapezoid(tpr, far)), n=len(far), note=short)
 
@@ -192,6 +192,8 @@ def facenet_eer(far: Scores, tpr: Scores) -> Estimate:
 
     Reference: davidsandberg/facenet src/validate_on_lfw.py (brentq over interp1d).
     """
+    from scipy.optimize import brentq  # takes longer to import than numpy
+
     if far[-1] < 1:
         note = f"the grid of distances ends at FPR {far[-1]:.3f}, where the original raises"
         return Estimate(value=None, n=len(far), note=note)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.integrate import trapezoid
 
 from evalkit.arrays import numbers
 from evalkit.errors import ProtocolError
@@ -145,5 +144,7 @@ def ofiq(
 
 
 def _published(points: Sequence[tuple[float, float]]) -> PublishedCurve:
+    from scipy.integrate import trapezoid  # takes longer to import than numpy
+
     rates, fnmr = np.array(points, np.float64).reshape(-1, 2).T
     return PublishedCurve(rates, fnmr, float(trapezoid(fnmr, rates)))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, eigh
 
 from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
@@ -132,9 +131,11 @@ class Basis:
 
 def common_basis(between: Floats, within: Floats) -> Basis:
     """Find these coordinates; ProtocolError where E has no inverse."""
+    from scipy.linalg import eigh  # takes longer to import than numpy
+
     try:
         share, columns = eigh(between, within)
-    except LinAlgError as e:
+    except np.linalg.LinAlgError as e:
         raise ProtocolError(*_SINGULAR) from e
     return Basis(columns.T, within @ columns, np.maximum(share, 0))
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
 
 POWER = 0.8
@@ -80,5 +79,7 @@ class Spread:
 
 def _root(rising: Callable[[float], float]) -> float:
     """Find where a function crosses 0 between 0 and 1; 1 where it does not reach it."""
+    from scipy.optimize import brentq  # takes longer to import than numpy
+
     least = 1e-12
     return float(brentq(rising, least, 1.0)) if rising(1.0) > 0 > rising(least) else 1.0
