@@ -7,7 +7,7 @@ nothing can be said, since no bound on an unseen wolf is known.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -269,31 +269,39 @@ def _eer_statistic(sample: ComparisonSample, c: float) -> Statistic:
     size = unseen_genuine(sample)
     plain = impostor_weight(c, 1, 0)  # of a pair of people who are not drawn
 
-    def of_draw(
-        genuine: Counts, product: Counts, products: float, of_unseen: int
-    ) -> tuple[float, float]:
-        impostors = plain * sample.impostors + c * products
-        unseen = size * of_unseen
-        every = genuine[-1] + unseen
-
-        def far(k: int) -> float:
-            return float((plain * i[k] + c * product[i[k]]) / impostors)
-
-        def crossed(accepted: float) -> float:
-            def gap(k: int) -> float:
-                return far(k) + float((genuine[g[k]] + accepted) / every) - 1
-
-            k = bisect_left(range(len(g)), 0.0, key=gap)
-            if k == 0 or k == len(g):  # misses stay above FAR at every threshold
-                return 1.0
-            before, after = gap(k - 1), gap(k)
-            rate: float = (far(k - 1) * after - before * far(k)) / (after - before)
-            return rate
-
-        return crossed(0), crossed(unseen)
-
     def eer(draws: Draws) -> Floats:
-        columns = draws.genuine, draws.product, draws.products, draws.unseen
-        return np.array([*map(of_draw, *columns)])
+        draw, unseen = np.arange(len(draws.unseen)), size * draws.unseen
+        accepted = np.stack([np.zeros(len(draw)), unseen])  # (2, D): he fails, he succeeds
+        impostors = plain * sample.impostors + c * draws.products
+        every = draws.genuine[:, -1] + unseen
+
+        def far(k: Ints) -> Floats:
+            found: Floats = (plain * i[k] + c * draws.product[draw, i[k]]) / impostors
+            return found
+
+        def gap(k: Ints) -> Floats:
+            found: Floats = far(k) + (draws.genuine[draw, g[k]] + accepted) / every - 1
+            return found
+
+        k = _first(lambda k: ~(gap(k) < 0), len(g), accepted.shape)
+        never = (k == 0) | (k == len(g))  # misses stay above FAR at every threshold
+        k = np.minimum(np.maximum(k, 1), len(g) - 1)
+        before, after = gap(k - 1), gap(k)
+        between = np.where(never, 1.0, after - before)
+        return np.where(never, 1.0, (far(k - 1) * after - before * far(k)) / between).T
 
     return eer
+
+
+def _first(holds: Callable[[Ints], NDArray[np.bool_]], end: int, shape: tuple[int, ...]) -> Ints:
+    """Bisect in all draws at once for the first k below `end` from where on a condition holds.
+
+    holds : of each k, an array of this shape.  Returns another, `end` where it holds nowhere.
+    """
+    low, high = np.zeros(shape, np.int64), np.full(shape, end)
+    while (open_ := low < high).any():
+        middle = np.minimum((low + high) // 2, end - 1)
+        found = holds(middle)
+        low = np.where(open_ & ~found, middle + 1, low)
+        high = np.where(open_ & found, middle, high)
+    return low

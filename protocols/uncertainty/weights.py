@@ -10,6 +10,7 @@ each subject is compared once, they are Clopper and Pearson's.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,15 @@ def weight_draws(
     """
     rng = np.random.default_rng(seed)
     of_unseen = -np.log((rng.permutation(draws) + 0.5) / draws)
-    groups = [np.arange(people)] if apart is None else [np.delete(np.arange(people), apart), apart]
+    groups: list[Any] = [slice(None)]
+    if apart is not None:
+        groups = [np.delete(np.arange(people), apart), apart]
     for unseen in of_unseen:
-        weight = rng.standard_exponential(people)
-        scales = [SCALE * len(group) / weight[group].sum() for group in groups if len(group)]
-        for group, scale in zip((g for g in groups if len(g)), scales, strict=True):
-            weight[group] *= scale
+        weight, scales = rng.standard_exponential(people), list[float]()
+        for group in groups:
+            if len(own := weight[group]):
+                scales.append(SCALE * len(own) / own.sum())
+                weight[group] = own * scales[-1]
         yield np.maximum(np.rint(weight), 1).astype(np.int64), round(unseen * scales[0])
 
 
