@@ -13,6 +13,8 @@ from evalkit.protocols import allpairs
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.allpairs.kernels.by_numpy import Level
 from evalkit.protocols.allpairs.screening import screens
+from evalkit.protocols.allpairs.screening.projection import Projection
+from evalkit.protocols.allpairs.sides import Side
 
 torch = pytest.importorskip("torch")
 from evalkit.protocols.allpairs.kernels import by_torch, on_gpu  # noqa: E402 - only with torch
@@ -66,6 +68,44 @@ def test_a_tile_is_sifted_as_by_numpy(way, m, n, k, offset):
     assert (found.i * n + found.j).tolist() == where.tolist()
     assert found.key.tolist() == keys.ravel()[where].tolist()
     assert found.above.tolist() == surely
+
+
+@pytest.mark.parametrize("directions", [5, 24])
+@pytest.mark.parametrize("codes", ["int8", "float32"])
+def test_codes_made_on_a_gpu_keep_to_the_bound_of_their_errors(codes, directions, monkeypatch):
+    monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(40, 24)).astype(np.float32) * rng.lognormal(sigma=3, size=(40, 1))
+    rows[3], rows[4] = 0, 1e-20
+    side = Side(rows.astype(np.float32))
+    basis = np.linalg.qr(rng.normal(size=(24, 24)))[0][:directions]
+    screen = screens.Screen(f"cuda-{codes}", Projection.of(basis, 7))
+    held = screen.encode(side, 0, 40)
+    assert held.code.dtype == getattr(torch, codes)
+    key = on_gpu.keys(held.code, held.code).double().cpu().numpy()
+    everything = slice(0, 40)
+    up, down = screen.error(held, everything, held, everything, screen.width(24))
+    short = key * held.scale[:, None] * held.scale
+    exact = side.vectors.astype(np.float64) @ side.vectors.T.astype(np.float64)
+    assert (exact <= short + up[:, None]).all() and (exact >= short - down[:, None]).all()
+    # It is as narrow as the processor's.
+    on_processor = screens.Screen(
+        codes if codes == "int8" else "torch-float32", screen.projection
+    ).encode(side, 0, 40)
+    for mine, other in zip(
+        (held.scale, held.residual, held.norm, held.rest),
+        (on_processor.scale, on_processor.residual, on_processor.norm, on_processor.rest),
+        strict=True,
+    ):
+        np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-6 * held.norm.max())
+
+
+def test_a_gpu_keeps_codes_in_its_own_memory(monkeypatch):
+    screen, memory = screens.Screen("cuda-int8"), 1 << 30
+    for free, room in ((None, memory), (memory // 2, memory), (3 * memory, 3 * memory)):
+        monkeypatch.setattr(on_gpu, "free", lambda free=free: free)
+        assert screen.room(memory) == room
+    assert screens.Screen("int8").room(memory) == memory
 
 
 def test_a_tile_with_more_candidates_than_room_is_sifted_in_parts(monkeypatch):
@@ -124,11 +164,35 @@ def test_tiles_take_the_free_memory_of_a_card(gib, monkeypatch):
         return on_gpu.Sifted(*(np.zeros(0, int),) * 3, np.zeros(0, np.int64))
 
     monkeypatch.setattr(on_gpu, "_by_torch", noted)
-    monkeypatch.setattr(on_gpu, "_free", lambda: free)
+    monkeypatch.setattr(on_gpu, "free", lambda: free)
     x, y = np.zeros((16 * 1024, 1), np.int8), np.zeros((16 * 2048, 1), np.int8)
     on_gpu.sift("cuda-int8", x, y, [Level(np.zeros(len(x), np.int32))])
     assert sum(seen) == len(x) * len(y) * on_gpu._BYTES
     assert 2 * max(seen) <= 0.8 * free  # two tiles are at work
+
+
+@pytest.mark.parametrize("rows", [3, 11])
+@pytest.mark.parametrize("codes", ["int8", "float32"])
+def test_a_search_for_a_thousand_fits_a_small_card(codes, rows, monkeypatch):
+    monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+    m, n, k = 20, 1500, 1000
+    right, largest = on_gpu._by_torch, []
+
+    def short(x, y, levels, offset):
+        if len(x) * len(y) > rows * n:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        largest.append(len(x) * len(y))
+        return right(x, y, levels, offset)
+
+    monkeypatch.setattr(on_gpu, "_by_torch", short)
+    rng = np.random.default_rng(3)
+    x, y = (rng.integers(-50, 51, (size, 16)).astype(np.float32) for size in (m, n))
+    found = allpairs.search(x, y, k, engine=Engine(screen=f"cuda-{codes}/16"))
+    exact = x.astype(np.int64) @ y.T.astype(np.int64)
+    order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+    assert found.row.tolist() == order.tolist()
+    assert found.score.tolist() == np.take_along_axis(exact, order, 1).tolist()
+    assert 0 < max(largest) <= rows * n
 
 
 COMPILE = """

@@ -129,13 +129,14 @@ class Scan:
     def blocks(self, screen: Screen) -> list[Block]:
         """Cut all pairs into bands of x and y whose codes fit a quarter of the memory.
 
+        Of a GPU's own memory, where it keeps them: rows are then sent once, not once a band.
         A job that goes on keeps the blocks that it began with, whatever its screen now.
         """
         begun = resume.blocks_of(self.checkpoint)
         if begun is not None:
             return [Block(*block) for block in begun]
         rows, columns = screen.tile
-        fit = max(1, self.memory // 4 // screen.bytes_per_row(self.x))
+        fit = max(1, screen.room(self.memory) // 4 // screen.bytes_per_row(self.x))
         wide = max(columns, fit * 3 // 4 // columns * columns)
         high = max(rows, fit // 4 // rows * rows)
         # A block is also what an interrupt waits for and another machine does alone: seconds.

@@ -65,9 +65,9 @@ class Blocks:
         """Pass the tiles of a block to fresh collectors, in this thread."""
         scan, screen = self._scan, _here(self._screen, self._gpu)
         collectors = copy.deepcopy(self._blank, {id(scan.scores): scan.scores})
-        x = screen.encode(scan.x, block.i0, block.i1)
-        y = self._encoded(screen, block)
         with one_torch_thread(uses_torch(screen)):
+            x = screen.encode(scan.x, block.i0, block.i1)
+            y = self._encoded(screen, block)
             for tile in scan.tiles(screen, block):
                 results = scan.examine(screen, collectors, x, y, block, tile)
                 for c, f in zip(collectors, results, strict=True):

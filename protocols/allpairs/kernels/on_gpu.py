@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from evalkit.memory import is_out_of_memory
 from evalkit.protocols.allpairs.kernels import by_torch
@@ -34,8 +35,8 @@ def sift(
     """
     way, m, n = _way(arithmetic), len(x), max(1, len(y))
     rows = m
-    if arithmetic.startswith("cuda") and (free := _free()) is not None:
-        rows = max(1, min(m, int(free * _SHARE) // (_BYTES * n)))
+    if arithmetic.startswith("cuda") and (unused := free()) is not None:
+        rows = max(1, min(m, int(unused * _SHARE) // (_BYTES * n)))
     parts, start = list[Sifted](), 0
     while start < m:
         band = slice(start, min(start + rows, m))
@@ -68,7 +69,7 @@ def _way(arithmetic: str) -> Sift:
     return by_triton.sift
 
 
-def _free() -> int | None:
+def free() -> int | None:
     """Bytes of the GPU that are free or that torch holds unused; None where it cannot be told."""
     if by_torch.GPU is None or torch.device(by_torch.GPU).type != "cuda":
         return None
@@ -80,6 +81,16 @@ def _forget() -> None:
     """Give back what torch holds unused."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def placed(x: NDArray[Any]) -> Any:
+    """Copy rows to the GPU."""
+    return by_torch.tensor(x).to(by_torch.GPU)
+
+
+def zeros(shape: tuple[int, int], codes: str) -> Any:
+    """Codes on the GPU, to be filled; codes : "int8" or "float32"."""
+    return torch.zeros(shape, dtype=getattr(torch, codes), device=by_torch.GPU)
 
 
 def keys(x: Any, y: Any) -> Any:

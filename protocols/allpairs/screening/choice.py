@@ -86,10 +86,7 @@ def going_on(screen: str, dim: int) -> str:
 
 
 def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float:
-    """Seconds per pair for this screen on this machine: the median of a few sampled tiles.
-
-    The processor encodes rows, in as many threads as there are, for a GPU too.
-    """
+    """Seconds per pair for this screen on this machine: the median of a few sampled tiles."""
     rng, (m, n) = np.random.default_rng(1), (len(scan.x), len(scan.y))
     high, wide = screen.tile[0] // (4 if screen.on_gpu else 16), screen.tile[1]
     samples = _SAMPLES[0]
@@ -112,7 +109,7 @@ def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float
             scan.examine(screen, collectors, x, y, block, tile)
             seconds.append((clock() - start) / ((tile.i1 - tile.i0) * (tile.j1 - tile.j0)))
     tile_seconds = median(seconds[1:] or seconds)  # the first warms up
-    return coded / scan.threads + tile_seconds / (1 if screen.on_gpu else scan.threads)
+    return (coded + tile_seconds) / (1 if screen.on_gpu else scan.threads)
 
 
 def _of_gpu() -> tuple[list[str], str]:

@@ -39,14 +39,24 @@ class Projection:
         error = (depth + 2) * _U32 / (1 - (depth + 2) * _U32) * np.sqrt(p) + 2 * _U32 + 1e-11
         return cls((mix @ basis).astype(np.float32), depth, float(error), p == d)
 
-    def of_rows(self, x: NDArray[np.float32]) -> NDArray[Any]:
-        """Project each row, P x: (n, p)."""
-        parts = [slice(o, o + self.depth) for o in range(0, x.shape[1], self.depth)]
-        if len(parts) == 1:
-            return x @ self.matrix.T
-        out = np.zeros((len(x), len(self.matrix)))
-        for part in parts:
-            out += x[:, part] @ self.matrix[:, part].T
+    def of_rows(self, x: Any, *, spare: bool = False) -> Any:
+        """Project each row of an array or a tensor, P x: (n, p) float32 of the same kind.
+
+        spare : one more column, to be filled.
+        """
+        n, p = len(x), len(self.matrix)
+        if isinstance(x, np.ndarray):
+            matrix, out, summed = self.matrix, np.empty((n, p + spare), x.dtype), np.zeros((n, p))
+        else:
+            matrix, out = x.new_tensor(self.matrix), x.new_empty((n, p + spare))
+            summed = x.new_zeros((n, p)).double()
+        if self.depth >= x.shape[1]:
+            out[:, :p] = x @ matrix.T
+            return out
+        for o in range(0, x.shape[1], self.depth):
+            part = slice(o, o + self.depth)
+            summed += x[:, part] @ matrix[:, part].T
+        out[:, :p] = summed
         return out
 
 

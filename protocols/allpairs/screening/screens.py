@@ -29,6 +29,7 @@ from evalkit.types import Floats
 COLUMNS = 2048  # columns of a tile; they share one int8 scale
 ROWS = 1024  # of a band, whose product stays in the cache until it is sifted
 BANDS = 4  # of a tile: the overhead of Python per tile is shared by more pairs
+_HOST = 8  # a GPU holds codes of up to so many times `memory`: 32 bytes a row stay outside it
 _U32, _U64 = 2.0**-24, 2.0**-53
 _UP = 1 + 1e-9
 Each = Callable[..., Iterable[Any]]  # map, or that of a pool
@@ -119,21 +120,30 @@ class Screen:
         size = {"int8": 1, "bfloat16": 2, "float64": 8}.get(self.codes, 4)
         return 32 + (0 if self.in_place(side) else self.width(side.dim) * size)
 
+    def room(self, memory: int) -> int:
+        """Bytes for codes and what goes with them: `memory`, or a GPU's own where it has more."""
+        if not self.on_gpu:
+            return memory
+        from evalkit.protocols.allpairs.kernels import on_gpu
+
+        return max(memory, min(on_gpu.free() or 0, _HOST * memory))
+
     def encode(self, side: Side, a: int, b: int, *, each: Each = map) -> Codes:
-        """Encode rows a..b; the rows of a tile share one int8 scale, so that one cut does."""
+        """Encode rows a..b; the rows of a tile share one int8 scale, so that one cut does.
+
+        A GPU encodes the rows of its tiles itself, and the codes stay there.
+        """
         if self.projection is None:
             return self._encode_plain(side, a, b)
-        p, n = self.projection, b - a
-        dtype = np.int8 if self.codes == "int8" else np.float32
-        code = np.zeros((n, self.width(side.dim)), dtype)
+        p, n, step = self.projection, b - a, self.tile[1]
+        code = self._zeros((n, self.width(side.dim)))
         scale, residual, norm, rest = np.ones(n), np.zeros(n), np.zeros(n), np.zeros(n)
-
-        step = self.tile[1]
 
         def fill(o: int) -> None:
             part = slice(o, min(o + step, n))
             rows = slice(a + part.start, a + part.stop)
-            v, rest[part], error = _project(p, side.band(rows.start, rows.stop), side.norm[rows])
+            x = self._placed(side.band(rows.start, rows.stop))
+            v, rest[part], error = _project(p, x, side.norm[rows])
             norm[part] = _length(v) * _UP + error
             if self.codes == "int8":
                 code[part, : v.shape[1]], scale[part], left = _to_int8(v)
@@ -141,7 +151,7 @@ class Screen:
             else:
                 code[part], residual[part] = v, error
 
-        list(each(fill, range(0, n, step)))
+        list((map if self.on_gpu else each)(fill, range(0, n, step)))
         stored, residual = self._stored(code, residual)
         return Codes(stored, scale, residual, norm, rest)
 
@@ -151,12 +161,28 @@ class Screen:
             return Codes(x.astype(np.float64), np.ones(b - a), nothing, norm, nothing)
         if not self.in_place(side):
             x = np.array(x)
-        code, residual = self._stored(x, nothing)
+        code, residual = self._stored(self._placed(x), nothing)
         return Codes(code, np.ones(b - a), residual, norm, nothing)
 
-    def _stored(self, code: NDArray[Any], residual: Floats) -> tuple[Any, Floats]:
-        """Move codes to the product's device; bfloat16 adds its rounding to the residual."""
-        if self.arithmetic in ("float32", "float64"):
+    def _zeros(self, shape: tuple[int, int]) -> Any:
+        """Codes to be filled, on the device that multiplies them."""
+        if not self.on_gpu:
+            return np.zeros(shape, np.int8 if self.codes == "int8" else np.float32)
+        from evalkit.protocols.allpairs.kernels import on_gpu
+
+        return on_gpu.zeros(shape, self.codes)
+
+    def _placed(self, x: NDArray[np.float32]) -> Any:
+        """Rows, on the device that multiplies them."""
+        if not self.on_gpu:
+            return x
+        from evalkit.protocols.allpairs.kernels import on_gpu
+
+        return on_gpu.placed(x)
+
+    def _stored(self, code: Any, residual: Floats) -> tuple[Any, Floats]:
+        """Make codes torch's, where it multiplies; bfloat16 adds its rounding to the residual."""
+        if self.on_gpu or self.arithmetic in ("float32", "float64"):
             return code, residual
         from evalkit.protocols.allpairs.kernels import by_torch
 
@@ -171,7 +197,7 @@ class Screen:
                 for o in step
             ]
             tensor, residual = short, residual + np.concatenate([*lost, np.zeros(0)]) * _UP
-        return tensor.to(by_torch.GPU) if self.on_gpu else tensor, residual
+        return tensor, residual
 
     def product(self, x: Any, y: Any) -> NDArray[Any]:
         """Multiply encoded rows into keys (m, n), which the thread's next product overwrites."""
@@ -197,33 +223,40 @@ class Screen:
         return e, e + 2 * x.rest[i] * y.rest[j].max(initial=0) * _UP
 
 
-def _length(v: NDArray[Any]) -> Floats:
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", v, v, dtype=np.float64)))
+def _length(v: Any) -> Floats:
+    """Lengths of rows, (n,) numpy, of an array or a tensor."""
+    if isinstance(v, np.ndarray):
+        return np.asarray(np.sqrt(np.einsum("ij,ij->i", v, v, dtype=np.float64)))
+    length: Floats = v.double().square().sum(1).sqrt().cpu().numpy()
+    return length
 
 
-def _project(
-    p: Projection, x: NDArray[np.float32], long: Floats
-) -> tuple[NDArray[np.float32], Floats, Floats]:
-    """Compute (P x, rho), rho, and an error bound of P x, from rows and their length bounds."""
-    v = np.empty((len(x), len(p.matrix) + (not p.whole)), np.float32)
+def _project(p: Projection, x: Any, long: Floats) -> tuple[Any, Floats, Floats]:
+    """Compute (P x, rho), rho, and an error bound of P x, from rows and their length bounds.
+
+    (P x, rho) is float32, an array or a tensor as `x`; the rest numpy float64.
+    """
     error = p.error * long * _UP
+    v = p.of_rows(x, spare=not p.whole)
     if p.whole:
-        v[:] = p.of_rows(x)
         return v, np.zeros(len(x)), error
-    v[:, :-1] = p.of_rows(x)
     short = np.maximum(_length(v[:, :-1]) * (1 - 1e-9) - error, 0)
     rho = np.sqrt(np.maximum(long**2 - short**2, 0)) * (1 + 1e-6)
-    v[:, -1] = np.nextafter(rho.astype(np.float32), np.float32(np.inf))
-    return v, v[:, -1].astype(np.float64), error
+    rounded = np.nextafter(rho.astype(np.float32), np.float32(np.inf))
+    v[:, -1] = rounded if isinstance(v, np.ndarray) else v.new_tensor(rounded)
+    return v, rounded.astype(np.float64), error
 
 
-def _to_int8(v: NDArray[np.float32]) -> tuple[NDArray[np.int8], Floats, Floats]:
-    """Quantise to -127..127: codes, one scale for all rows, length of the rounding error."""
-    most = np.float32(max(v.max(), -v.min()) if v.size else 0)
+def _to_int8(v: Any) -> tuple[Any, Floats, Floats]:
+    """Quantise to -127..127: codes, one scale for all rows, length of the rounding error.
+
+    v : (n, k) float32 array or tensor; the codes are of its kind, still float32.
+    """
+    most = max(float(v.max()), -float(v.min())) if len(v) else 0.0
     # Rows too short for a scale are nought, and all of their length is dropped.
-    scale = np.float32(most if most > 1e-30 else 1) / np.float32(127)
-    code = np.rint(v / scale).clip(-127, 127)
+    scale = float(np.float32(most if most > 1e-30 else 1) / np.float32(127))
+    code = (v / scale).round().clip(-127, 127)
     left = v - code * scale
     # float32 rounds code * scale and the difference: together under 2^-22 of the largest entry.
-    slack = np.sqrt(v.shape[1]) * 2.0**-22 * float(most)
-    return code.astype(np.int8), np.full(len(v), scale, np.float64), _length(left) * _UP + slack
+    slack = np.sqrt(v.shape[1]) * 2.0**-22 * most
+    return code, np.full(len(v), scale), _length(left) * _UP + slack
