@@ -382,13 +382,17 @@ def test_a_gpu_that_does_not_start_is_refused_and_stdout_kept_clean(
     path = str(small_models.save(tmp_path / "m.onnx"))
     with pytest.raises(ModelError, match=r"asked for cuda:1, ONNX Runtime would use the processor"):
         adapters.load(path, spec=SPEC, device="cuda:1")
-    [([(provider, given), second], fallback)] = asked
+    ([(provider, given), second], fallback), _ = asked
     assert (provider, second, fallback) == ("CUDAExecutionProvider", "CPUExecutionProvider", 0)
     assert given["use_tf32"] == "0" and given["device_id"] == "1"
     captured = capsys.readouterr()
     assert captured.out == "" and "Failed to load" in captured.err
     with pytest.raises(ModelError, match="no device 'tensorrt'"):
         adapters.load(path, spec=SPEC, device="tensorrt")
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"broken\.onnx is not a usable ONNX model"):
+        adapters.load(str(broken), spec=SPEC, device="cuda")
 
 
 @pytest.mark.parametrize("how", [{"device": "auto"}, {"device": "cuda", "allow_cpu": True}])

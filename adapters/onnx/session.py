@@ -106,6 +106,7 @@ def start(path: Path, device: str, allow_cpu: bool, threads: int) -> tuple[Any, 
         except _NoGpuError as e:
             why = str(e)
         if kind == "cuda" and not allow_cpu:
+            on_processor(path, threads)  # a broken file is told as one, not as a missing GPU
             raise ModelError(f"asked for {device}, {why}", _WITHOUT_GPU)
     return on_processor(path, threads), why
 
