@@ -111,6 +111,40 @@ def test_the_true_far_is_kept_where_the_measured_threshold_exceeds_it() -> None:
     assert np.mean([norm.sf(t or np.inf) <= 1e-3 for t in kept]) >= 0.95
 
 
+@pytest.mark.parametrize("accepted", [0, 19, 20, 21, 30])
+def test_sharing_is_that_of_plain_loops(accepted: int) -> None:
+    rng = np.random.default_rng(accepted)
+    for people in (8, 12):
+        left = np.repeat([0, 1, 2], 20)  # one who is taken for others has all of the tail
+        right = (left + rng.integers(1, people, 60)) % people
+        o = PairOutcomes(
+            score=np.linspace(1, 0, 61),
+            genuine=np.arange(61) == 0,
+            left=np.arange(61),
+            right=np.arange(61) + 100,
+            left_subject=np.append(0, left),
+            right_subject=np.append(0, right),
+        )
+        pairs = [{int(a), int(b)} for a, b in zip(left, right, strict=True)]
+        counted = pairs[: max(accepted, 20)]
+        parts = [sum(who in pair for pair in counted) for who in range(people)]
+        share = [len(counted) / 60 * sum(who in pair for pair in pairs) for who in range(people)]
+        twice = sum(counted.count(pair) for pair in counted)  # over people, squares of the same
+        variance = sum((p - e) ** 2 for p, e in zip(parts, share, strict=True)) - twice
+        assert variance > len(counted)
+        found = sharing(sample_of(o), accepted)
+        assert found.per_accept == pytest.approx(max(1, variance / len(counted)))
+        assert found.largest == max(parts)
+    assert sharing(sample_of(strangers(np.arange(9.0))), 5) == Sharing()
+    nobody = replace(sample_of(o), impostor=np.zeros(0), left=left[:0], right=right[:0])
+    assert sharing(nobody, 5) == Sharing()
+
+
+def test_the_low_end_of_shared_accepts_is_that_of_as_many_fewer_independent_ones() -> None:
+    low, _ = mean_bounds(12, Sharing(3.0, 5), 0.9)
+    assert low == pytest.approx(3 * chi2.ppf(0.05, 2 * 12 / 3) / 2)
+
+
 @pytest.mark.parametrize("confidence", [0.3, 1.0, float("nan")])
 def test_a_confidence_is_a_share(confidence: float) -> None:
     with pytest.raises(ProtocolError, match="a confidence of"):
