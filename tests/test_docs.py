@@ -107,3 +107,12 @@ def test_the_help_names_values_by_what_they_are(name: str) -> None:
     command = load(name)
     shown = command.get_help(click.Context(command, info_name=name))
     assert re.findall(r"--\S+ (TEXT|PATH|FILENAME|INTEGER RANGE|INTEGER|FLOAT)", shown) == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_fits_80_columns(name: str) -> None:
+    command = load(name)
+    parts = command.commands.values() if isinstance(command, click.Group) else [command]
+    for part in parts:
+        shown = part.get_help(click.Context(part, info_name=name, terminal_width=80))
+        assert [line for line in shown.splitlines() if len(line) > 80] == []

@@ -40,21 +40,21 @@ _NAMED = 5  # images without a crop
     metavar="NAME",
     default="mtcnn",
     show_default=True,
-    help="A detector: mtcnn, a plug-in or module:Class.",
+    help="Detector: mtcnn, a plug-in or module:Class.",
 )
 @click.option(
     "--faces",
     type=click.Choice([*detectors.CHOICES, "all"]),
     default="centre",
     show_default=True,
-    help="Of several in an image: which one, none of them (only), or all.",
+    help="Of several faces in an image: the one nearest the centre, the largest, none, or all.",
 )
 @click.option(
     "--crop",
     type=click.Choice(list(alignment.TEMPLATES)),
     default="arcface-112",
     show_default=True,
-    help="The template that a model wants.",
+    help="Template of the crops: the one that the model wants.",
 )
 @quiet_option()
 def command(

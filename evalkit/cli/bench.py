@@ -36,7 +36,9 @@ from evalkit.types import Report
 @click.argument("paths", metavar="SET...", type=Readable(folder=True), nargs=-1, required=True)
 @flip_option
 @recipe_option()
-@rates_option("--far", "A FAR to give the TPR at, instead of each protocol's own; may be repeated.")
+@rates_option(
+    "--far", "FAR to give the TPR at, as 1e-3; may be repeated.  [default: each protocol's own]"
+)
 @model_options
 @json_option
 @click.option(
@@ -45,7 +47,7 @@ from evalkit.types import Report
     section="Result",
     type=Folder(),
     metavar="FOLDER",
-    help="Keep the report of each set here, as SET.json; evalkit table and report take FOLDER.",
+    help="Keep the report of each set in this folder as SET.json.",
 )
 @click.option(
     "--gate",
@@ -53,7 +55,7 @@ from evalkit.types import Report
     section="Result",
     type=Readable(folder=True),
     metavar="FOLDER",
-    help="Exit with 1 if any set is significantly worse than SET.json there.",
+    help="Exit with 1 if any set is significantly worse than SET.json in this folder.",
 )
 @quiet_option("Result")
 def command(

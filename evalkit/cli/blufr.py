@@ -24,10 +24,14 @@ from evalkit.types import Manifest
     examples=["evalkit blufr --features F.npy --keys K.txt --config blufr_lfw_config.mat"],
 )
 @click.option(
-    "--config", type=Readable(), required=True, metavar="MAT", help="blufr_lfw_config.mat"
+    "--config",
+    type=Readable(),
+    required=True,
+    metavar="MAT",
+    help="BLUFR's lists, blufr_lfw_config.mat.",
 )
-@rate_option("--far", "FAR of verification.", blufr.FAR)
-@rate_option("--fpir", "FPIR of the search.", blufr.FPIR)
+@rate_option("--far", "FAR of the verification rate.", blufr.FAR)
+@rate_option("--fpir", "FPIR to give the TPIR at.", blufr.FPIR)
 @threshold_options
 @vector_options()
 @output_options

@@ -37,13 +37,19 @@ def list_() -> None:
 @command.command(
     "clear", cls=Command, examples=["evalkit cache clear --keep 10GB", "evalkit cache clear"]
 )
-@click.option("--keep", type=Size(), metavar="SIZE", default="0", help="What may stay, 10GB.")
+@click.option(
+    "--keep",
+    type=Size(),
+    metavar="SIZE",
+    default="0",
+    help="Size of what may stay, as 10GB; what was used last stays.",
+)
 @click.option(
     "--unused",
     type=click.FloatRange(min=0),
     metavar="DAYS",
     default=0,
-    help="Only what was not used for so long.",
+    help="Clear only what was not used for this many days.",
 )
 def clear(keep: int, unused: float) -> None:
     """Delete feature files from the cache, those unused longest first.

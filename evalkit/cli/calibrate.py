@@ -35,20 +35,26 @@ from evalkit.types import Report
     default=0.5,
     show_default=True,
     metavar="SHARE",
-    help="Share of genuine comparisons that posteriors are for.",
+    help="Prior share of genuine comparisons, for posteriors.",
 )
 @click.option(
     "--fit",
     type=click.Choice(fits.FITS),
     default="logistic",
     show_default=True,
-    help="What --save keeps.",
+    help="Fit that --save keeps.",
 )
 @click.option(
-    "--save", type=Writable(), metavar="FILE.json", help="Keep the fit to all pairs, to be applied."
+    "--save",
+    type=Writable(),
+    metavar="FILE.json",
+    help="Write the fit to all pairs, for another program to apply.",
 )
 @click.option(
-    "--out", type=Writable(endings=(".json",)), metavar="FILE.json", help="Keep the report."
+    "--out",
+    type=Writable(endings=(".json",)),
+    metavar="FILE.json",
+    help="Keep the report in FILE.json.",
 )
 @json_option
 def command(

@@ -40,7 +40,7 @@ from evalkit.types import InputSpec
     flag_value="toml",
     type=click.Choice(["toml", "onnx"]),
     metavar="[toml|onnx]",
-    help="Keep the best spec in model.evalkit.toml, or in an ONNX file's own metadata.",
+    help="Keep the best spec: in model.evalkit.toml, or in the ONNX file's metadata.",
 )
 @json_option
 @quiet_option()

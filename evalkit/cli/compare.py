@@ -31,7 +31,9 @@ from evalkit.verdict.compare import IGNORABLE, Comparison, compare, comparison_t
     "--ignore",
     multiple=True,
     type=click.Choice(IGNORABLE),
-    help="Compare although they differ in this field; comparisons is list, images, keys and set.",
+    metavar="FIELD",
+    help=f"Compare although the reports differ in this field, of {', '.join(IGNORABLE)}, where "
+    "comparisons is the last four; may be repeated.",
 )
 @click.option(
     "--flips",
@@ -39,13 +41,13 @@ from evalkit.verdict.compare import IGNORABLE, Comparison, compare, comparison_t
     metavar="N",
     default=10,
     show_default=True,
-    help="Flipped pairs to list, of each kind.",
+    help="Changed decisions to list, per kind.",
 )
 @click.option(
     "--draws",
     type=click.IntRange(min=2),
     metavar="N",
-    help="Draws of subjects; by default 500 or a second's work.",
+    help="Draws of subjects.  [default: 500, or as many as take a second]",
 )
 @click.option(
     "--seed",

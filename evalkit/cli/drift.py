@@ -69,7 +69,7 @@ class RateDrift:
     "--pairs",
     type=Readable(),
     metavar="LIST",
-    help="Compare these pairs, their images in --data; else all pairs of its people.",
+    help="List of pairs to compare.  [default: all pairs of the people in --data]",
 )
 @json_option
 @quiet_option()

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 @model_options
 @cluster_option
 @click.option(
-    "--views", type=click.IntRange(1, 2), metavar="N", default=1, help="2 = mirror images too."
+    "--views",
+    type=click.IntRange(1, 2),
+    metavar="N",
+    default=1,
+    help="Views per image: 2 adds the mirror image.",
 )
 @click.argument("features", type=Writable(parents=True))
 @quiet_option()

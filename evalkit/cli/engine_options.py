@@ -52,7 +52,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NAME",
         default="auto",
         show_default=True,
-        help="Arithmetic that sifts all pairs; cpu leaves the GPU alone. No number depends on it.",
+        help="Arithmetic that screens all pairs; cpu: no GPU. No number depends on it.",
     )
     return cluster_option(resumed(sifted(with_engine)))
 

@@ -29,25 +29,27 @@ from evalkit.verdict.compare import IGNORABLE
     type=Baseline(),
     metavar="BASELINE.json",
     required=True,
-    help="An earlier report to hold it against.",
+    help="Earlier report that REPORT is held against.",
 )
 @click.option(
     "--rules",
     type=Readable(stream=True),
     metavar="gates.toml",
-    help="What must be kept (see above).",
+    help="Rules to hold (see above).  [default: no metric significantly worse]",
 )
 @click.option(
     "--ignore",
     multiple=True,
     type=click.Choice(IGNORABLE),
-    help="Hold it although they differ in this field; comparisons is list, images, keys and set.",
+    metavar="FIELD",
+    help=f"Hold although the reports differ in this field, of {', '.join(IGNORABLE)}, where "
+    "comparisons is the last four; may be repeated.",
 )
 @click.option(
-    "--junit", type=Writable(), metavar="FILE.xml", help="Write the verdict as JUnit XML too."
+    "--junit", type=Writable(), metavar="FILE.xml", help="Also write the verdict as JUnit XML."
 )
 @click.option(
-    "--markdown", type=Writable(), metavar="FILE.md", help="Write the verdict as Markdown too."
+    "--markdown", type=Writable(), metavar="FILE.md", help="Also write the verdict as Markdown."
 )
 @click.option("--accept", is_flag=True, help="Make REPORT the new baseline, whatever the verdict.")
 def command(
@@ -66,11 +68,14 @@ def command(
     \b
       [[rule]]
       metric = "tpr@far=1e-6"
-      max-drop = 0.002        # a fraction: 0.2 points
-      test = "noninferior"    # passes only if the drop is shown to be at most that;
-                              # "paired": fails only if it is also significant; "plain": neither
-      alpha = 0.05            # of that test; paired rules without it share 0.05 by Holm
-      floor = 0.95            # optional; ceiling for eer
+      max-drop = 0.002      # largest drop, a fraction: 0.2 points [default: 0]
+      test = "noninferior"  # [default: "paired"] see below
+      alpha = 0.05          # level of the test [default: 0.05]
+      floor = 0.95          # lowest value; for eer, highest: ceiling
+
+    "paired" fails only if the drop is larger than max-drop and significant, "noninferior" unless
+    it is shown to be at most max-drop, "plain" whenever it is larger. Paired rules without an alpha
+    share 0.05 by Holm. A rule with only a floor or ceiling holds that alone.
 
     On GitHub it also writes the job summary and annotations.
     """  # noqa: D301 (click keeps the lines after a backspace)

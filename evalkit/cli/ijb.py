@@ -33,20 +33,24 @@ from evalkit.vectors.matching import Vectors
     ],
 )
 @click.option(
-    "--media", type=Readable(), metavar="LIST", required=True, help="ijbc_face_tid_mid.txt"
+    "--media",
+    type=Readable(),
+    metavar="LIST",
+    required=True,
+    help="Templates and media of the images, ijbc_face_tid_mid.txt.",
 )
 @click.option(
     "--pairs",
     type=Readable(),
     metavar="LIST",
-    help="ijbc_template_pair_label.txt, or with --subjects NIST's 11_G1_G2_matches csv; for 1:1.",
+    help="Pairs of 1:1: ijbc_template_pair_label.txt, or NIST's matches csv with --subjects.",
 )
 @click.option(
     "--subjects",
     type=Readable(),
     metavar="LIST",
     multiple=True,
-    help="NIST's csv of templates and whom they show, for --pairs without labels; may be repeated.",
+    help="Subjects of the templates, NIST's csv, for --pairs without labels; may be repeated.",
 )
 @click.option(
     "--gallery",
@@ -54,27 +58,31 @@ from evalkit.vectors.matching import Vectors
     type=Readable(),
     metavar="LIST",
     multiple=True,
-    help="A 1N_gallery csv, for 1:N.",
+    help="Gallery of 1:N, a 1N_gallery csv.",
 )
-@click.option("--probe", type=Readable(), metavar="LIST", help="The 1N_probe_mixed csv, for 1:N.")
+@click.option(
+    "--probe", type=Readable(), metavar="LIST", help="Probes of 1:N, the 1N_probe_mixed csv."
+)
 @click.option(
     "--detections",
     type=Readable(),
     metavar="LIST",
-    help="ijbc_name_5pts_score.txt: detection scores.",
+    help="Detection scores, ijbc_name_5pts_score.txt.",
 )
 @vector_options()
 @click.option(
     "--keep-norm/--unit-images",
     default=True,
-    help="Pool vectors as they are (N1) or of unit length (N0).",
+    help="Pool vectors as they are (N1), or made unit length first (N0).",
 )
 @click.option(
-    "--media-pooling/--no-media-pooling", default=True, help="Average the frames of a video first."
+    "--media-pooling/--no-media-pooling",
+    default=True,
+    help="Average the frames of a video before pooling a template.",
 )
-@click.option("--compat", is_flag=True, help="Show also the numbers by InsightFace's rules.")
+@click.option("--compat", is_flag=True, help="Also give the numbers by InsightFace's rules.")
 @fars_option(ijb.FARS)
-@rates_option("--fpir", "An FPIR to give the TPIR at; may be repeated.", ijb.FPIRS)
+@rates_option("--fpir", "FPIR to give the TPIR at, as 1e-2; may be repeated.", ijb.FPIRS)
 @threshold_options
 @output_options
 def command(

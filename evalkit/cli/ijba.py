@@ -23,13 +23,15 @@ from evalkit.protocols.ijb import Pooling, splits
     "--keep-norm/--unit-images",
     default=False,
     show_default=True,
-    help="Pool vectors as they are, or of unit length.",
+    help="Pool vectors as they are, or made unit length first.",
 )
 @click.option(
-    "--media-pooling/--no-media-pooling", default=True, help="Average the frames of a video first."
+    "--media-pooling/--no-media-pooling",
+    default=True,
+    help="Average the frames of a video before pooling a template.",
 )
 @fars_option(splits.FARS)
-@rates_option("--fpir", "An FPIR to give the TPIR at; may be repeated.", splits.FPIRS)
+@rates_option("--fpir", "FPIR to give the TPIR at, as 1e-2; may be repeated.", splits.FPIRS)
 @output_options
 def command(
     folder: Path,

@@ -79,23 +79,23 @@ data_option = _of_model(
     "--data",
     type=Readable(folder=True),
     metavar="IMAGES",
-    help="A folder, container (.zip .tar .rec .parquet) or list of images.",
+    help="Images: a folder, container (.zip .tar .rec .parquet) or list of paths.",
 )
 
 placing_options = (
-    _of_model("--resize", is_flag=True, help="Scale images to the model's size, of any shape."),
+    _of_model("--resize", is_flag=True, help="Scale images of any size to the model's."),
     _of_model(
         "--landmarks",
         type=Readable(),
         metavar="FILE",
-        help="Align by five points a face: .npz .json .csv.",
+        help="Align by five points per face: .npz, .json or .csv.",
     ),
     _of_model(
         "--landmark-order",
         type=click.Choice(list(landmarks.ORDERS)),
         default="xy",
         show_default=True,
-        help="x1 y1 ... x5 y5, or MTCNN's x1 ... x5 y1 ... y5.",
+        help="Order in --landmarks: x1 y1 x2 ..., or MTCNN's x1 ... x5 y1 ... y5.",
     ),
     _of_model(
         "--align",
@@ -106,9 +106,11 @@ placing_options = (
     _of_model(
         "--faces",
         type=click.Choice(detectors.CHOICES),
-        help="Of several: at the centre (default), the largest, or only one.",
+        help="Of several faces: that nearest the centre (default), the largest, or none.",
     ),
     _of_model(
-        "--verify-data", is_flag=True, help="Read every image, also where its file is unchanged."
+        "--verify-data",
+        is_flag=True,
+        help="Read every image again, even where its file is unchanged.",
     ),
 )

@@ -28,28 +28,40 @@ from evalkit.vectors import importing
 )
 @click.argument("source", type=Readable(folder=True))
 @click.argument("features", type=Writable(parents=True))
-@click.option("--keys", type=Readable(), metavar="LIST", help="Line i names row i of SOURCE.")
 @click.option(
-    "--list", "wanted", type=Readable(), metavar="LIST", help="The keys to take, in this order."
+    "--keys", type=Readable(), metavar="LIST", help="Names of the rows of SOURCE, one per line."
+)
+@click.option(
+    "--list",
+    "wanted",
+    type=Readable(),
+    metavar="LIST",
+    help="Names of the rows to take, in this order.",
 )
 @click.option("--subset", is_flag=True, help="Leave out rows that --list does not name.")
-@subjects_option("; else a key's folder is", "row i of FEATURES")
+@subjects_option("; else a key's folder is", "each row of FEATURES")
 @click.option(
     "--shape",
     nargs=2,
     type=click.IntRange(min=1),
     metavar="N D",
-    help="SOURCE is bare numbers, as numpy's tofile writes them: N rows of D.",
+    help="Shape of SOURCE, bare numbers as numpy's tofile writes them: N rows of D.",
 )
-@click.option("--file-ending", metavar="_ALGO.bin", help="Take only these files of a folder.")
+@click.option(
+    "--file-ending", metavar="_ALGO.bin", help="Ending of the files to take from a folder."
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
-    help="How FEATURES keeps the vectors.",
+    help="Number type of the vectors in FEATURES.",
 )
-@click.option("--allow-failures", is_flag=True, help="A row of NaN or zeros has no template.")
+@click.option(
+    "--allow-failures",
+    is_flag=True,
+    help="Count a row of NaN or zeros as an image without a template.",
+)
 @quiet_option()
 def command(
     source: Path,

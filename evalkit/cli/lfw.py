@@ -37,9 +37,16 @@ from evalkit.protocols.recipes.side_by_side import side_by_side
     ],
 )
 @click.option(
-    "--pairs", type=Readable(folder=True), metavar="LIST", help="A list of pairs in LFW's layout."
+    "--pairs",
+    type=Readable(folder=True),
+    metavar="LIST",
+    help="List of pairs in LFW's layout, instead of View 2.",
 )
-@click.option("--errata", is_flag=True, help="Show also the accuracy without the wrong labels.")
+@click.option(
+    "--errata",
+    is_flag=True,
+    help="Also give the accuracy without the pairs that LFW's site lists as wrong.",
+)
 @fars_option(protocol.FARS)
 @threshold_options
 @groups_option

@@ -11,7 +11,7 @@ from evalkit.protocols import catalogue
 
 
 @click.command("list")
-@click.option("--metrics", is_flag=True, help="List the metrics instead: which way, what unit.")
+@click.option("--metrics", is_flag=True, help="List the metrics instead, with direction and unit.")
 def command(metrics: bool) -> None:
     """List the protocols: what each measures, needs and follows."""
     if metrics:

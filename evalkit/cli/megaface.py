@@ -58,7 +58,7 @@ NAMELESS = (".npy", ".bin")  # files of embeddings that hold no keys
     type=Readable(),
     metavar="LIST",
     required=True,
-    help="JSON list of FaceScrub or FG-NET.",
+    help="JSON list of the probes, of FaceScrub or FG-NET.",
 )
 @click.option(
     "--distractor-list",
@@ -67,37 +67,48 @@ NAMELESS = (".npy", ".bin")  # files of embeddings that hold no keys
     metavar="LIST",
     required=True,
     multiple=True,
-    help="JSON list; again for each size and set.",
+    help="JSON list of distractors; may be repeated, one per size and set.",
 )
 @click.option(
     "--distractor-features",
     type=Readable(folder=True),
     metavar="FILE",
-    help="Where the distractors' features lie, if not with the probes'.",
+    help="Vectors of the distractors, if not in --features.",
 )
 @click.option(
     "--distractor-data",
     type=Readable(folder=True),
     metavar="IMAGES",
-    help="The distractors, if not in --data.",
+    help="Images of the distractors, if not in --data.",
 )
 @vector_options()
-@click.option("--file-ending", metavar="_ALGO.bin", help="End of the names in a feature folder.")
+@click.option(
+    "--file-ending", metavar="_ALGO.bin", help="Ending of the file names in a folder of vectors."
+)
 @click.option(
     "--clean",
     "rules",
     type=click.Choice(["insightface", "facex"]),
     multiple=True,
-    help="Show also the numbers with noisy images cleaned, by this project's rule; or by both.",
+    help="Also give the numbers without noisy images, by that project's rule; may be repeated.",
 )
 @click.option(
-    "--probe-noises", type=Readable(empty=True), metavar="LIST", help="facescrub_noises.txt"
+    "--probe-noises",
+    type=Readable(empty=True),
+    metavar="LIST",
+    help="InsightFace's list of noisy probes, facescrub_noises.txt.",
 )
 @click.option(
-    "--distractor-noises", type=Readable(empty=True), metavar="LIST", help="megaface_noises.txt"
+    "--distractor-noises",
+    type=Readable(empty=True),
+    metavar="LIST",
+    help="InsightFace's list of noisy distractors, megaface_noises.txt.",
 )
 @click.option(
-    "--jb-model", type=Readable(), metavar="JB.bin", help="A Joint Bayesian of the devkit."
+    "--jb-model",
+    type=Readable(),
+    metavar="JB.bin",
+    help="Joint Bayesian model of the devkit, to score by.",
 )
 @fars_option(megaface.FARS)
 @threshold_options
@@ -105,7 +116,7 @@ NAMELESS = (".npy", ".bin")  # files of embeddings that hold no keys
     "--devkit-out",
     type=Folder(),
     metavar="FOLDER",
-    help="Write also the devkit's cmc_*.json and matches_*.json, by its own rules.",
+    help="Also write the devkit's cmc_*.json and matches_*.json, by its own rules.",
 )
 @engine_options
 @output_options

@@ -282,7 +282,7 @@ cache_size_option = _of_model(
     type=Size(),
     envvar="EVALKIT_CACHE_SIZE",
     metavar="SIZE",
-    help="Room for cached vectors, 20GB: those unused longest go.",
+    help="Limit of the cache, as 20GB: vectors unused longest go. [default: none]",
 )
 
 _OPTIONS = (
@@ -290,7 +290,7 @@ _OPTIONS = (
         "--model",
         type=ModelFile(),
         metavar="MODEL",
-        help="A .onnx, .ort, .pt or .pt2 file, or module:factory.",
+        help="Model: a .onnx, .ort, .pt or .pt2 file, a network's name, or module:factory.",
     ),
     data_option,
     _of_model(
@@ -299,12 +299,17 @@ _OPTIONS = (
         metavar="NAME",
         help=f"How the model wants to be fed: {', '.join(presets.PRESETS)}.",
     ),
-    _of_model("--input-size", callback=_size, metavar="HxW", help="Size of its images."),
+    _of_model(
+        "--input-size",
+        callback=_size,
+        metavar="HxW",
+        help="Size of the model's images in pixels, as 112x96.",
+    ),
     _of_model(
         "--color",
         type=click.Choice([*presets.COLORS, "gray"]),
         metavar="|".join(presets.COLORS),
-        help="Its channel order, or one grey channel.",
+        help="Channel order that the model wants, or one grey channel.",
     ),
     _of_model(
         "--mean", callback=_numbers, metavar="M[,M,M]", help="Mean to subtract (0-255 scale)."
@@ -322,7 +327,7 @@ _OPTIONS = (
         "--output",
         "output_name",
         metavar="NAME",
-        help="Which output to use, of several.",
+        help="Name of the output to use, where the model has several.",
     ),
     _of_model(
         "--device",
@@ -330,28 +335,45 @@ _OPTIONS = (
         metavar="DEVICE[,DEVICE]",
         default="auto",
         show_default=True,
-        help="auto, cpu, cuda, cuda:1; several: a process on each.",
+        help="auto, cpu, cuda or cuda:1; several, with commas, get a process each.",
     ),
     _of_model("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),
-    _of_model("--weights", type=Readable(), metavar="FILE", help="Weights for module:factory."),
-    _of_model("--weights-table", metavar="NAME", help="Which of several tables in it, as ema."),
+    _of_model(
+        "--weights",
+        type=Readable(),
+        metavar="FILE",
+        help="Weights of a network or module:factory: .safetensors, .pt or .pth.",
+    ),
+    _of_model(
+        "--weights-table",
+        metavar="NAME",
+        help="Name of the table of weights to use, where --weights has several.",
+    ),
     _of_model(
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
-        help="What PyTorch computes in; float32 unless given.",
+        help="Number type that PyTorch computes in.  [default: float32]",
     ),
     _of_model(
         "--compile",
         "compile_for",
         type=click.IntRange(min=1),
         metavar="N",
-        help="torch.compile, for passes of N images.",
+        help="Compile the network (torch.compile) for passes of N images.",
     ),
-    _of_model("--batch", type=click.IntRange(min=1), metavar="N", help="Images in a forward pass."),
     _of_model(
-        "--workers", type=click.IntRange(min=1), metavar="N", help="Threads that decode images."
+        "--batch",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Images per forward pass.  [default: found by trial]",
     ),
-    _of_model("--trust-model", is_flag=True, help="Load models that contain code without asking."),
+    _of_model(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads that decode images.  [default: processors, at most 8]",
+    ),
+    _of_model("--trust-model", is_flag=True, help="Run models that contain code without asking."),
     *placing_options,
     cache_size_option,
 )

@@ -126,7 +126,7 @@ def cluster_option(command: Callable[..., Any], section: str = "Options") -> Cal
         section=section,
         callback=_where,
         metavar="local[:N]|ADDRESS",
-        help="Run on Dask workers: N local ones, or those of a scheduler.",
+        help="Run on Dask workers: N on this machine, or those of the scheduler at ADDRESS.",
     )(with_cluster)
 
 
@@ -152,7 +152,7 @@ def rates_option(name: str, text: str, default: Sequence[str] = ()) -> Callable[
 
 def fars_option(default: Sequence[str]) -> Callable[..., Any]:
     """Add `--far`, which may be repeated; the command receives `fars`."""
-    return rates_option("--far", "A FAR to give the TPR at; may be repeated.", default)
+    return rates_option("--far", "FAR to give the TPR at, as 1e-3; may be repeated.", default)
 
 
 def rate_option(name: str, text: str, default: str) -> Callable[..., Any]:
@@ -178,7 +178,7 @@ def columns_option(roles: Sequence[str]) -> Callable[..., Any]:
         multiple=True,
         metavar="ROLE=COLUMN",
         callback=read,
-        help=f"Where a table holds what, by name or number: {', '.join(roles)}; may be repeated.",
+        help=f"Column of each role, by name or number: {', '.join(roles)}; may be repeated.",
     )
 
 
@@ -197,17 +197,17 @@ def quiet_option(section: str = "Options") -> Callable[..., Any]:
         is_flag=True,
         expose_value=False,
         callback=lambda _, __, quiet: be_quiet(quiet),
-        help="Say nothing but the result.",
+        help="Print only the result, no progress and no remarks.",
     )
 
 
-def subjects_option(otherwise: str = "", rows: str = "row i") -> Callable[..., Any]:
+def subjects_option(otherwise: str = "", rows: str = "each row") -> Callable[..., Any]:
     """Add `--subjects`, a list with a line per row; `otherwise` says who they are without."""
     return click.option(
         "--subjects",
         type=Readable(),
         metavar="LIST",
-        help=f"Line i is the subject of {rows}, - for nobody{otherwise}.",
+        help=f"Subject of {rows}, one per line, - for nobody{otherwise}.",
     )
 
 
@@ -218,7 +218,7 @@ rows_option = _of_embeddings(
     "--features",
     type=Readable(),
     metavar="FILE",
-    help="A submission .bin, an .npy, or a feature file.",
+    help="Vectors: a submission .bin, an .npy, or a feature file.",
 )
 
 
@@ -226,14 +226,22 @@ def features_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--features`, `--keys` and `--allow-failures`: embeddings with a name for every row."""
     for option in (
         _of_embeddings(
-            "--allow-failures", is_flag=True, help="A row with NaN is an image without a template."
+            "--allow-failures",
+            is_flag=True,
+            help="Count a row with NaN or of zeros as an image without a template.",
         ),
-        _of_embeddings("--keys", type=Readable(), metavar="LIST", help="Line i names row i."),
+        _of_embeddings(
+            "--keys",
+            type=Readable(),
+            metavar="LIST",
+            help="Names of the rows of --features, one per line.",
+        ),
         _of_embeddings(
             "--features",
             type=Readable(folder=True),
             metavar="FILE",
-            help="Embeddings: .npy with --keys, .npz, .h5, .mat, .csv, .parquet, .pt, a folder.",
+            help="Vectors made elsewhere: .npy with --keys, .npz, .h5, .mat, .csv, .parquet, .pt, "
+            "or a folder.",
         ),
     ):
         command = option(command)
@@ -245,7 +253,7 @@ flip_option = click.option(
     type=click.Choice(["none", "sum", "concat"]),
     default="none",
     show_default=True,
-    help="How an image's vector and its mirror image's are fused.",
+    help="Fusion of an image's vector with its mirror image's.",
 )
 
 
@@ -253,5 +261,5 @@ groups_option = click.option(
     "--groups",
     type=Readable(),
     metavar="FILE.csv",
-    help="Error rates by group: a header such as key,sex or subject,sex, then a line each.",
+    help="Add error rates by group: a table with a header such as key,sex or subject,sex.",
 )

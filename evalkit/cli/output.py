@@ -36,7 +36,7 @@ json_option = _of_result(
     is_flag=False,
     flag_value="-",
     metavar="FILE",
-    help="JSON instead of a table; - is stdout.",
+    help="Write the result as JSON instead of the table; - is stdout.",
 )
 
 
@@ -141,7 +141,7 @@ output_options = received_as(
             "--out",
             type=Writable(endings=(".json",), beside=".npz"),
             metavar="FILE.json",
-            help="Keep the report (and outcomes beside it).",
+            help="Keep the report in FILE.json, its outcomes in FILE.npz.",
         ),
         _of_result(
             "--gate",
@@ -153,7 +153,7 @@ output_options = received_as(
             "--set",
             "named",
             metavar="NAME",
-            help="What the set is called, for reports to be compared; else as its list.",
+            help="Name of the set, by which reports are compared.  [default: its list's]",
         ),
         quiet_option("Result"),
     ),

@@ -59,36 +59,38 @@ CONFIDENCE = 0.95
     "--unknown",
     type=Readable(folder=True),
     metavar="FOLDER",
-    help="Images of people who are not enrolled: false alarms, TPIR@FPIR.",
+    help="Images of people who are not enrolled, for FPIR and TPIR.",
 )
 @click.option(
     "--gallery",
     type=Readable(folder=True),
     metavar="FOLDER",
-    help="Images to enrol, a folder per person; else the first image of each.",
+    help="Images to enrol, a folder per person.  [default: the first image of each]",
 )
 @click.option(
     "--template",
     type=click.Choice(["max", "mean"]),
     default="max",
     show_default=True,
-    help="Of several images of a person: the best score, or the mean vector.",
+    help="Several images of a person: the best score, or the mean vector.",
 )
 @vector_options(data=False)
-@rates_option("--far", "A FAR for TPR and threshold, instead of all that the set supports.")
+@rates_option(
+    "--far", "FAR for TPR and threshold, as 1e-3; may be repeated.  [default: all the set supports]"
+)
 @threshold_options
 @groups_option
 @click.option(
     "--doubtful",
     type=Writable(endings=(".csv",)),
     metavar="FILE.csv",
-    help="Write all images, the most doubtful label first.",
+    help="Write all images as CSV, the most doubtful label first.",
 )
 @click.option(
     "--page",
     type=Writable(endings=(".html", ".htm")),
     metavar="FILE.html",
-    help="Write the page of the report, with pictures of the hardest pairs.",
+    help="Write the report as an HTML page, with pictures of the hardest pairs.",
 )
 @output_options
 def command(

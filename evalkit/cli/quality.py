@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     cls=Command,
     examples=[
         "evalkit quality pairs.txt --features F.npy --keys K.txt --quality quality.csv",
-        "evalkit quality pairs.txt --model model.onnx --preset arcface --data LFW/ --out edc.json",
+        "evalkit quality pairs.txt --model model.onnx --preset arcface --data LFW/",
     ],
 )
 @click.argument("pairs", type=Readable(folder=True))
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     type=Readable(),
     multiple=True,
     metavar="FILE.csv",
-    help="A line per image: its key, then a number, or several; may be repeated.",
+    help="Qualities: a key and one number or more per line; may be repeated.",
 )
 @rates_option(
     "--discard",
-    "Share to discard, from the lowest quality on; may be repeated.",
+    "Share of lowest quality to discard, a fraction of 1; may be repeated.",
     quality.DISCARDED,
 )
 @columns_option(("left", "right", "label", "fold"))

@@ -34,16 +34,20 @@ from evalkit.report.table import table
     "--out",
     type=Writable(endings=(".html", ".htm")),
     metavar="FILE.html",
-    help="Write the page here.",
+    help="HTML page to write.",
 )
 @click.option(
     "--data",
     type=Readable(folder=True),
     metavar="IMAGES",
-    help="Folder, .zip or list of the images, for thumbnails.",
+    help="Images for thumbnails: a folder, .zip or list.",
 )
 @click.option(
-    "--name", "names", metavar="NAME", multiple=True, help="What to call each report, in order."
+    "--name",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="Name of each report, in order; may be repeated.",
 )
 @click.option(
     "--plot",
@@ -51,15 +55,18 @@ from evalkit.report.table import table
     type=Writable(endings=(".png", ".svg", ".pdf")),
     multiple=True,
     metavar="KIND.png",
-    help="roc, det, histogram, cmc, folds, group-rates, group-matrix, distances-l2, "
-    "distances-angle, regions-angle, norms or spectrum, as .png, .svg or .pdf; any folder.",
+    help="Picture to write, as FOLDER/roc.png (.svg, .pdf), of roc, det, histogram, cmc, folds, "
+    "group-rates, group-matrix, distances-l2, distances-angle, regions-angle, norms and spectrum; "
+    "may be repeated.",
 )
 @click.option("--markdown", is_flag=True, help="Print the numbers as a Markdown table.")
-@click.option("--model-card", is_flag=True, help="Print the Hugging Face model-index block.")
+@click.option(
+    "--model-card", is_flag=True, help="Print the model-index block of a Hugging Face model card."
+)
 @click.option(
     "--eval-results",
     metavar="ORG/NAME[@REVISION]",
-    help="Print .eval_results/*.yaml for Hugging Face's benchmark dataset of that name.",
+    help="Print .eval_results/*.yaml for this benchmark dataset on Hugging Face.",
 )
 def command(
     paths: tuple[Path, ...],

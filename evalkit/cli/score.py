@@ -37,26 +37,36 @@ from evalkit.protocols.metrics.unit import MINUS_DISTANCE
     "--pairs",
     type=Readable(folder=True),
     metavar="LIST",
-    help="The pair list, in the scores' order.",
+    help="List of pairs in the order of the scores, for labels and people.",
 )
-@click.option("--labels", type=Readable(), metavar="LIST", help="A label per score, also .npy.")
+@click.option(
+    "--labels",
+    type=Readable(),
+    metavar="LIST",
+    help="Labels of the scores in their order, one per line, or .npy.",
+)
 @click.option(
     "--impostors",
     type=Readable(),
     metavar="FILE",
-    help="Scores of impostor pairs; SCORES are the genuine ones.",
+    help="Scores of the impostor pairs; SCORES are then the genuine ones.",
 )
 @click.option(
-    "--subjects", type=Readable(), metavar="LIST", help="Whom each row of a matrix (.npy) shows."
+    "--subjects",
+    type=Readable(),
+    metavar="LIST",
+    help="Subject of each row of a matrix (.npy), one per line.",
 )
 @columns_option(score_lists.ROLES)
-@click.option("--distance", is_flag=True, help="Lower is more alike: a score is minus the number.")
+@click.option("--distance", is_flag=True, help="The numbers are distances: lower is more alike.")
 @click.option(
     "--roc",
     is_flag=True,
-    help="SCORES is a published curve, 'TPR FPR' a line: LFW's, 3,000 + 3,000.",
+    help="SCORES is a published ROC curve of LFW's 3,000 + 3,000 pairs, 'TPR FPR' per line.",
 )
-@click.option("--allow-failures", is_flag=True, help="A missing score or NaN has failed.")
+@click.option(
+    "--allow-failures", is_flag=True, help="Count a missing score or NaN as a failed comparison."
+)
 @fars_option(score.FARS)
 @threshold_options
 @groups_option

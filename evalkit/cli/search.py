@@ -22,30 +22,39 @@ from evalkit.protocols import recipes, search
     "search",
     cls=Command,
     examples=[
-        "evalkit search --gallery gallery.txt --probe probe.txt --features F.npy --keys K.txt",
+        "evalkit search --gallery enrolled.txt --probe probes.txt --features faces.h5",
         "evalkit search --lists lfw-open --features F.npy --keys K.txt",
     ],
 )
 @click.option(
-    "--gallery", type=Readable(), metavar="LIST", help="Images to enrol: a key and who it shows."
+    "--gallery",
+    type=Readable(),
+    metavar="LIST",
+    help="List of images to enrol: a key and who it shows, per line.",
 )
 @click.option(
-    "--probe", type=Readable(), metavar="LIST", help="Images to search with; - is nobody known."
+    "--probe",
+    type=Readable(),
+    metavar="LIST",
+    help="List of images to search with: a key and who it shows, - for nobody enrolled.",
 )
 @click.option(
-    "--distractors", type=Readable(), metavar="LIST", help="Images to enrol of nobody looked for."
+    "--distractors",
+    type=Readable(),
+    metavar="LIST",
+    help="List of images to enrol of people whom no probe shows.",
 )
 @click.option(
     "--lists",
     type=click.Choice([*search_lists.LFW]),
-    help="LFW's gallery and probes by Best-Rowden's rules, instead of lists.",
+    help="Gallery and probes of LFW by Best-Rowden's rules, instead of lists.",
 )
 @click.option(
     "--template",
     type=click.Choice(["image", "max", "mean"]),
     default="max",
     show_default=True,
-    help="Of several images of a person: each alone, the best score, or the mean vector.",
+    help="Several images of a person: each alone, the best score, or the mean vector.",
 )
 @click.option(
     "--rank",
@@ -55,9 +64,9 @@ from evalkit.protocols import recipes, search
     default=search.DEPTHS,
     show_default=True,
     metavar="K",
-    help="A k of rank-k; may be repeated.",
+    help="k of rank-k; may be repeated.",
 )
-@rates_option("--fpir", "An FPIR to give the TPIR at; may be repeated.", search.FPIRS)
+@rates_option("--fpir", "FPIR to give the TPIR at, as 1e-2; may be repeated.", search.FPIRS)
 @vector_options()
 @threshold_options
 @output_options

@@ -21,18 +21,18 @@ from evalkit.synth import FaceSet, write
     examples=["evalkit synth faces --subjects 300 --distractors 5000 --dim 128"],
 )
 @click.argument("folder", type=Folder())
-@count_option("--subjects", "People.", 1000)
-@count_option("--images", "Images of each person.", 10)
+@count_option("--subjects", "Number of people.", 1000)
+@count_option("--images", "Images per person.", 10)
 @count_option("--distractors", "Number of distractor faces.", 100_000, least=0)
-@count_option("--dim", "Dimensions of a feature.", 512)
-@count_option("--seed", "The same seed, the same set.", 0, least=0)
+@count_option("--dim", "Dimensions of a vector.", 512)
+@count_option("--seed", "Random seed of the set.", 0, least=0)
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["npy", "bin"]),
     default="npy",
     show_default=True,
-    help="Files to write.",
+    help="File format of the set: .npy, or the challenge's .bin.",
 )
 @quiet_option()
 def command(

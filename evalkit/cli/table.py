@@ -41,33 +41,33 @@ _ENDINGS = {".txt": "text", ".md": "markdown", ".csv": "csv", ".html": "html", "
     "names",
     metavar="NAME",
     multiple=True,
-    help="What to call each report, in order; one name for several sets makes one row.",
+    help="Name of each report, in order; may be repeated; sets of one name share a row.",
 )
 @click.option(
     "--metric",
     "metrics",
     metavar="NAME",
     multiple=True,
-    help="A column, instead of accuracy and TPR@FAR; may be repeated.",
+    help="Metric of a column; may be repeated.  [default: accuracy and TPR@FAR]",
 )
 @click.option(
     "--sort",
     "first",
     metavar="NAME",
-    help="Order the rows by this column, the best first; else as they are given.",
+    help="Metric to order the rows by, best first.  [default: as given]",
 )
 @click.option(
     "--format",
     "kind",
     type=click.Choice(list(FORMATS)),
-    help="How it is written; else as -o ends, or text.",
+    help="Format of the table.  [default: by the ending of -o, or text]",
 )
 @click.option(
     "-o",
     "--out",
     type=Writable(endings=tuple(_ENDINGS)),
     metavar="FILE",
-    help="Write it here: .txt, .md, .csv or .html.",
+    help="File to write: .txt, .md, .csv or .html.  [default: stdout]",
 )
 def command(
     paths: tuple[Path, ...],

@@ -48,7 +48,7 @@ ENOUGH = 30  # errors of which a rate is known within 30 %, nine times in ten: t
     "--far",
     callback=rate_of_part,
     metavar="FAR",
-    help='Highest FAR to allow, as text: "1e-6"; of several sets "1e-6,distractors=1000000".',
+    help="Highest FAR to allow, as 1e-6; of one set among several, as 1e-6,distractors=1000000.",
 )
 @click.option(
     "--confidence",
@@ -56,9 +56,11 @@ ENOUGH = 30  # errors of which a rate is known within 30 %, nine times in ten: t
     default=0.95,
     show_default=True,
     metavar="SHARE",
-    help="How sure to be that the FAR of other people is at most that, by the safe threshold.",
+    help="Confidence of the safe threshold: that the FAR on other people is at most --far.",
 )
-@click.option("--metric", metavar="NAME", help="The threshold of this row of the report instead.")
+@click.option(
+    "--metric", metavar="NAME", help="Metric whose threshold to give, instead of --far's."
+)
 @json_option
 def command(
     path: Path, far: str | None, confidence: float, metric: str | None, json_path: Path | None

@@ -86,13 +86,13 @@ threshold_options = received_as(
             callback=_finite,
             multiple=True,
             metavar="T",
-            help="Errors at this threshold, as evalkit threshold prints it; may be repeated.",
+            help="Add the errors at this threshold, in the scores' own unit; may be repeated.",
         ),
         click.option(
             "--threshold-from",
             type=Readable(beside=".npz"),
             metavar="REPORT",
-            help="Errors at the threshold that this report has at --far.",
+            help="Add the errors at the threshold that this report has at --far.",
         ),
     ],
 )

@@ -56,17 +56,19 @@ if TYPE_CHECKING:
 @click.option(
     "--one-set",
     is_flag=True,
-    help="Compare all pairs of the set, as LFR's video; of your own people: evalkit people.",
+    help="Compare all pairs of one set; for your own people see evalkit people.",
 )
-@rates_option("--far", "A FAR to give the TPR at, instead of the challenge's; may be repeated.")
-@rate_option("--fpir", "FPIR of the search.", trillion.FPIR)
+@rates_option(
+    "--far", "FAR to give the TPR at, as 1e-6; may be repeated.  [default: the challenge's]"
+)
+@rate_option("--fpir", "FPIR to give the TPIR at.", trillion.FPIR)
 @threshold_options
 @groups_option
 @click.option(
     "--submission",
     type=Writable(),
     metavar="OUT.bin",
-    help="Write also the one-file submission: unit vectors in the order of the images.",
+    help="Also write the one-file submission: unit vectors in the order of the images.",
 )
 @click.option(
     "--expect",

@@ -188,7 +188,7 @@ def recipe_option(*more: str) -> Callable[..., Any]:
         "recipe_name",
         type=click.Choice([*RECIPES, *more]),
         metavar="NAME",
-        help="Score and choose the threshold as a published system does; see evalkit recipes.",
+        help="Score and choose the threshold as this published system does: evalkit recipes.",
     )
 
 

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     "--format",
     "set_format",
     type=click.Choice(pair_list_layouts.LAYOUTS),
-    help="How PAIRS is laid out, where it cannot be told.",
+    metavar="LAYOUT",
+    help=f"Layout of PAIRS: {', '.join(pair_list_layouts.LAYOUTS)}.  [default: recognised]",
 )
 @columns_option(("left", "right", "label", "fold"))
 @vector_options(data=False, folds=True)

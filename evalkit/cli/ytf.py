@@ -32,14 +32,15 @@ from evalkit.types import Manifest
     "--format",
     "set_format",
     type=click.Choice(pair_list_layouts.LAYOUTS),
-    help="How PAIRS is laid out, where it cannot be told.",
+    metavar="LAYOUT",
+    help=f"Layout of PAIRS: {', '.join(pair_list_layouts.LAYOUTS)}.  [default: recognised]",
 )
 @click.option(
     "--comparison",
     default="mean-vector",
     show_default=True,
     metavar="NAME",
-    help=f"How two videos become a score: {', '.join(ytf.COMPARISONS)}.",
+    help=f"Score of two videos: {', '.join(ytf.COMPARISONS)}.",
 )
 @click.option(
     "--frames",
@@ -47,7 +48,7 @@ from evalkit.types import Manifest
     default=ytf.FRAMES,
     show_default=True,
     metavar="N",
-    help="Frames of a longer video that are drawn; 0 takes all.",
+    help="Frames per video, drawn at random from longer ones; 0 takes all.",
 )
 @click.option(
     "--frames-seed",
@@ -55,7 +56,7 @@ from evalkit.types import Manifest
     default=0,
     show_default=True,
     metavar="N",
-    help="Seed of that draw.",
+    help="Random seed of the frames.",
 )
 @vector_options()
 @fars_option(ytf.FARS)
