@@ -107,7 +107,7 @@ def of_rows(
     ProtocolError where keys or images are not as many as the rows.
     """
     if keys is not None and len(keys) not in (0, rows):
-        raise ProtocolError(f"{rows} rows have {len(keys)} keys", "one name a row")
+        raise ProtocolError(f"{rows} rows have {len(keys)} keys", "one name per row")
     chosen = np.arange(rows) if named is None else named
     said = [part for name, c in columns.items() if c is not None for part in ([name], c)]
     spelled = None if keys is None or not len(keys) else [canonical(str(keys[r])) for r in chosen]

@@ -151,7 +151,7 @@ def test_of_two_views_the_first_is_not_taken_silently(
     np.save(tmp_path / "x.npy", np.stack([x, x[::-1]], axis=1))
     given = ["--features", tmp_path / "x.npy", "--keys", made / "keys.txt", "--json", "-"]
     assert lfw(*given, *flip) == 0
-    assert ("holds 2 views an image" in capsys.readouterr().err) == warned
+    assert ("holds 2 views per image" in capsys.readouterr().err) == warned
 
 
 def test_neither_model_nor_features_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The command `evalkit`: one small file a command, imported when it is called."""
+"""The command `evalkit`: one small file per command, imported when it is called."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Measure several": {
         "bench": (
             "evalkit.cli.bench",
-            "One model on several sets: one table, a report and a gate a set.",
+            "One model on several sets: one table, a report and a gate per set.",
         ),
     },
     "Decide": {

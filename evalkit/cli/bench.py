@@ -1,4 +1,4 @@
-"""`evalkit bench`: one model on several sets, one table, a report and a gate a set."""
+"""`evalkit bench`: one model on several sets, one table, a report and a gate per set."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ def command(
 ) -> int:
     """IJB-A: TPR@FAR of template pairs, rank-k and TPIR@FPIR, mean over the splits.
 
-    FOLDER holds NIST's CSVs, a split's anywhere below it. A row of FILE is a face, its key the FILE
-    of the CSVs (img/10281.jpg).
+    FOLDER holds NIST's CSVs, a split's anywhere below it. Each row of FILE is a face, its key the
+    FILE of the CSVs (img/10281.jpg).
     """
     listed = ijba.read(folder)
     made = source.vectors(listed.manifest)

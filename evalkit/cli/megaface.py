@@ -140,7 +140,7 @@ def command(
 ) -> int:
     """MegaFace challenge 1: rank-1, rank-10 and TPR@FAR at each number of distractors.
 
-    FILE is embeddings with a key for each row, or the devkit's folder of one .bin an image.
+    FILE is embeddings with a key for each row, or the devkit's folder of one .bin per image.
     With --model, the listed images of --data and --distractor-data are embedded once.
     """
     if bool(rules) != bool(probe_noises or distractor_noises):
@@ -244,7 +244,7 @@ def _read(
     made = matching.from_embeddings(path, keys, allow_failures=source.allow_failures)
     views = made.features.shape[1] if made.features.ndim == 3 else 1
     if how.fusion == "none" and views > 1 and not how.name:
-        raise DataError(f"{path.name} holds {views} views an image", "say --flip sum or concat")
+        raise DataError(f"{path.name} holds {views} views per image", "say --flip sum or concat")
     return _taker(made, how), dict(made.provenance)
 
 

@@ -60,7 +60,7 @@ def write_json(text: str, path: Path) -> None:
 def bar(what: str, unit: str) -> Iterator[Progress]:
     """Draw progress on stderr, with rate and time left, where somebody is looking.
 
-    Into a file or the log of a CI system a line a minute goes instead, none with --quiet.
+    Into a file or the log of a CI system a line per minute goes instead, none with --quiet.
     Yields the function to call with (done, total).
     """
     watched = sys.stderr.isatty()

@@ -77,11 +77,11 @@ def command(
     kind: str | None,
     out: Path | None,
 ) -> None:
-    """Put any number of reports into one table: a row a model, a column a metric.
+    """Put any number of reports into one table: a row per model, a column per metric.
 
     A report is called by its file, or by its folder where two files have one name: the reports of
     a model on several sets, MODEL/SET.json, are one row, and so is the folder MODEL that bench
-    --out wrote. One such folder alone has a row a set. In each column the best is marked, and all
+    --out wrote. One such folder alone has a row per set. In each column the best is marked, and all
     that a paired test on the same comparisons does not tell from it.
     """
     if len(names) > len(paths):

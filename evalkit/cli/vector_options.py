@@ -92,7 +92,7 @@ class VectorSource:
         views = made.features.shape[1] if made.features.ndim == 3 else 1
         if views > 1 and self.how.fusion == "none" and not self.how.name and not flip_given():
             say(
-                f"warning: {path.name} holds {views} views an image and the first "
+                f"warning: {path.name} holds {views} views per image and the first "
                 "alone is taken: --flip sum or concat fuses them, --flip none is this"
             )
         return made.told(taken)

@@ -1,4 +1,4 @@
-"""Groups of people or images: a CSV with a header, a key or a subject a line, a column a grouping.
+"""Groups of people or images: a CSV with a header, a key or subject per line, a column per kind.
 
     key,sex,age                          subject,sex
     Ann_Lee/Ann_Lee_0001.jpg,female,40   Ann_Lee,female
@@ -33,7 +33,7 @@ class GroupTable:
     """The lines of a table of groups.
 
     source : name of the file.  of_subjects : whether a line names a subject, or the key of an
-    image.  names : (L,).  columns : by name, a group a line, "" = unknown.
+    image.  names : (L,).  columns : by name, a group per line, "" = unknown.
     """
 
     source: str
@@ -44,7 +44,7 @@ class GroupTable:
     def of_rows(
         self, keys: Sequence[str] | None, subjects: Sequence[str] | None = None
     ) -> tuple[Grouping, ...]:
-        """Group the rows that have these keys: a grouping a column.
+        """Group the rows that have these keys: a grouping per column.
 
         subjects : (N,) who each row shows, else the folder of its key.  DataError where the table
         names none of the rows, or they have no names.

@@ -251,7 +251,7 @@ def read_faces(path: str | os.PathLike[str]) -> Faces:
 def read_enrolled(path: str | os.PathLike[str]) -> Enrolled:
     """Read `ijbc_1N_gallery_G1.csv` and its like: a header, then template, subject, ... a line.
 
-    A template has a line an image; each is listed once.
+    A template has a line per image; each is listed once.
     """
     path = as_path(path)
     header, rows, _ = tables.with_header(path)

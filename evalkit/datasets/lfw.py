@@ -175,7 +175,7 @@ def parse_flat(text: str, source: str) -> PairList:
     if len(lines) % 4:
         raise DataError(
             f"{source} holds {len(lines)} image lines, which is not a multiple of four",
-            "each group is a genuine pair and an impostor pair, one image a line",
+            "each group is a genuine pair and an impostor pair, one image per line",
         )
 
     def rows() -> Iterator[tuple[str, str, bool, None, int]]:

@@ -95,7 +95,7 @@ def _unique(keys: list[str], path: Path) -> tuple[str, ...]:
 
 
 def read_noises(path: str | os.PathLike[str]) -> frozenset[str]:
-    """Read a noise list: a name a line, after a tab where there is one; `#` starts a comment.
+    """Read a noise list: a name per line, after a tab where there is one; `#` starts a comment.
 
     Names are kept without suffix, as `noisy` compares them.
     """

@@ -1,4 +1,4 @@
-"""Qualities of images: a CSV with a header, then a key a line and a number a column.
+"""Qualities of images: a CSV with a header, then a key per line and a number per column.
 
     key,quality                           key,sharpness,pose
     Ann_Lee/Ann_Lee_0001.jpg,0.61         Ann_Lee/Ann_Lee_0001.jpg,61,80

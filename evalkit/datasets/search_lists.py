@@ -48,7 +48,7 @@ def read(
     probe: str | os.PathLike[str],
     distractors: str | os.PathLike[str] | None = None,
 ) -> SearchLists:
-    """Read lists with an image a line, and behind it who it shows; else the folder of its key."""
+    """Read lists with an image per line, and behind it who it shows; else the folder of its key."""
     enrolled = _read(gallery)
     if distractors is not None:
         more = dict.fromkeys(_read(distractors), NOBODY)

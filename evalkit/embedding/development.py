@@ -17,7 +17,7 @@ PEOPLE = 100  # of a trial
 FEWEST = 20  # people; with fewer hardly any two specs can be told apart
 _VIEW_1 = "LFW's View 1"
 WANTED = (
-    f"two images or more of at least {FEWEST} people, a folder a person, or an InsightFace .bin"
+    f"two images or more of at least {FEWEST} people, a folder per person, or an InsightFace .bin"
 )
 
 

@@ -130,7 +130,7 @@ def source_of(
         )
     names = [f"{row:07d}" for row in range(len(pixels))] if keys is None else list(map(str, keys))
     if len(names) != len(pixels):
-        raise DataError(f"{len(pixels)} images have {len(names)} keys", "one name an image")
+        raise DataError(f"{len(pixels)} images have {len(names)} keys", "one name per image")
 
     def picture(row: int) -> Picture:
         return np.asarray(pixels[row])

@@ -31,7 +31,7 @@ _KINDS = f"give a folder, a {' '.join(chain(*CONTAINERS))} file or a .txt list o
 def find(path: str | os.PathLike[str]) -> ImageSource:
     """Open a folder (with its sub-folders), a container of images or a text file of paths.
 
-    A list names one image a line, relative to the list's own folder, perhaps with its label
+    A list names one image per line, relative to the list's own folder, perhaps with its label
     (`path label`, `label path`, MXNet's `index label path`), which then is its subject.  Images
     are sorted by name, those of a list, of records and of a table keep their order.  A folder
     without images of its own is the containers in it.  What is not read is told in `left_out`;

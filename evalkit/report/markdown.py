@@ -122,7 +122,7 @@ def escaped(text: str) -> str:
 
 
 def table_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lay out a Markdown table: a line a row, cells escaped."""
+    """Lay out a Markdown table: a line per row, cells escaped."""
     lines = [head, ["---"] * len(head), *([escaped(c) for c in row] for row in rows)]
     return ["| " + " | ".join(line) + " |" for line in lines]
 

@@ -33,7 +33,7 @@ _BESIDE = ("value", "interval", "threshold", "false_accepts")  # a name, in a te
 
 
 def columns(report: Report) -> dict[str, list[str]]:
-    """Lay out a report's metrics by column: heading -> a cell a metric; no empty columns."""
+    """Lay out a report's metrics by column: heading -> a cell per metric; no empty columns."""
     rows = [row(name, m) for name, m in as_given(report).metrics.items()]
     of = {heading: [getattr(r, field) for r in rows] for field, heading in HEADINGS.items()}
     return {heading: cells for heading, cells in of.items() if any(cells)}

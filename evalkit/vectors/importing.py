@@ -39,7 +39,7 @@ def open_source(
     ending: str | None = None,
     shape: tuple[int, int] | None = None,
 ) -> Source:
-    """Open a folder of one vector a file, or a file that `readers` reads.
+    """Open a folder of one vector per file, or a file that `readers` reads.
 
     A folder, .csv, .parquet, .npz and others' .h5 are read a block at a time; .npy, .bin, .pt and
     evalkit's own .h5 are mapped; .mat (2 GiB at most) is unpacked whole.

@@ -1,6 +1,6 @@
 """Leaderboards: any number of reports in one table, ties with the best by a paired test.
 
-A report is a row, a metric a column; where a name stands for the reports of several sets, the
+Each report is a row, each metric a column; where a name stands for the reports of several sets, the
 columns are those of each set.  `leaderboard_formats` writes it as text, Markdown, CSV and HTML.
 """
 
@@ -98,7 +98,7 @@ def leaderboard(
     metrics: Iterable[str] = (),
     ranked: bool = True,
 ) -> Leaderboard:
-    """Put reports into one table: a row a name, a column a metric, or a metric of a set.
+    """Put reports into one table: a row per name, a column per metric, or per metric of a set.
 
     names : of the reports; one may stand for reports of several sets.  sets : what each report's
     set is called there; None takes the name that the report holds.

@@ -108,7 +108,7 @@ def legend(board: Leaderboard) -> list[str]:
 
 
 def _laid(board: Leaderboard, column: Column) -> list[str]:
-    """Lay out a column: set, metric, then a line a row."""
+    """Lay out a column: set, metric, then a line per row."""
     of_set, metric = column
     cells = [_spelled(board, name, column) for name in board.names]
     marks = [MARKS.get(board.standings.get((name, column), ""), "") for name in board.names]

@@ -101,7 +101,7 @@ METRICS: list[Metric] = [
     ),
     Metric(
         grammar="rank-K@gallery=drawn",
-        means="rank-K, mean over galleries of one image a subject drawn at random",
+        means="rank-K, mean over galleries of one image per subject drawn at random",
         better="higher",
         percent=True,
         counts="searches",
