@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities
+from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
@@ -36,8 +36,7 @@ from evalkit.protocols.metrics import (
     rate_texts,
     tpr_estimate,
 )
-from evalkit.protocols.metrics.flip_fusion import Flip, fuse
-from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.from_sets import numbered_people, set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
@@ -79,14 +78,18 @@ def evaluate(
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together.
     """
-    x, fars = normalise(fuse(features, flip)), rate_texts(fars)
+    features, fars = vectors(features), rate_texts(fars)
     engine = allpairs.reporting(engine, progress)
-    given = identities(subject, len(x))
+    given = identities(subject, len(features))
     identity = of_rows(
-        {"subject": numbered(given)}, len(x), keys=keys, images=images, set_name=set_name
+        {"subject": numbered(given)}, len(given), keys=keys, images=images, set_name=set_name
     )
     order = rows_by_key(keys)
-    x, subject = (x, given) if order is None else (x[order], given[order])
+    x, subject = (
+        engine.unit_rows(features, flip, rows=order),
+        given if order is None else given[order],
+    )
+    lost = allpairs.lost_rows(x)
     mated = allpairs.genuine_pairs(subject)[0]
     thresholds, impostors = given_thresholds(threshold), len(x) * (len(x) - 1) // 2 - len(mated)
     counts = false_accepts(thresholds, x, subject, engine=engine)
@@ -106,7 +109,7 @@ def evaluate(
         protocol=NAME,
         protocol_version=VERSION,
         metrics={**measured, **_of_drawn_galleries(x, subject, galleries, seed, engine)},
-        failures=count_failures_of_sets(failed(x), subject),
+        failures=count_failures_of_sets(lost, subject),
         provenance={
             "images": len(x),
             "genuine": verified.n_genuine,
@@ -119,7 +122,7 @@ def evaluate(
         identity=identity,
     )
     rows = np.arange(len(x)) if order is None else order
-    side = ComparedRows(row=rows, person=numbered_people(subject)[0], lost=failed(x))
+    side = ComparedRows(row=rows, person=numbered_people(subject)[0], lost=lost)
     return with_groups(report, outcomes, groups, sides=[side], seed=seed)
 
 
@@ -141,7 +144,7 @@ def _with_rows(outcomes: SetOutcomes, order: NDArray[np.intp]) -> SetOutcomes:
 
 
 def _of_drawn_galleries(
-    x: NDArray[np.float32],
+    x: allpairs.Rows,
     subject: NDArray[np.integer[Any]],
     galleries: int,
     seed: int,
@@ -170,7 +173,7 @@ def _of_drawn_galleries(
 
 
 def closed_set_ranks(
-    x: NDArray[np.float32],
+    x: allpairs.Rows,
     subject: NDArray[np.integer[Any]],
     engine: allpairs.Engine | None = None,
     order: NDArray[np.integer[Any]] | None = None,
@@ -188,8 +191,8 @@ def closed_set_ranks(
     if not len(probes):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     found = allpairs.search(
-        x[probes],
-        x[enrolled],
+        x.take(probes, axis=0),
+        x.take(enrolled, axis=0),
         probe_subject=subject[probes],
         gallery_subject=subject[enrolled],
         engine=engine,
@@ -212,7 +215,7 @@ def _estimate(point: allpairs.OperatingPoint, seen: allpairs.Verification) -> Es
 
 
 def curves_of(
-    x: NDArray[np.float32],
+    x: allpairs.Rows,
     subject: NDArray[np.integer[Any]],
     share: NDArray[np.float64],
     engine: allpairs.Engine,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evalkit.protocols import allpairs
 from evalkit.protocols.metrics import error_estimates
@@ -19,9 +18,9 @@ from evalkit.types import Estimate, Ints
 
 def false_accepts(
     thresholds: Sequence[float],
-    x: NDArray[np.float32],
+    x: allpairs.Rows,
     subject: Ints,
-    y: NDArray[np.float32] | None = None,
+    y: allpairs.Rows | None = None,
     y_subject: Ints | None = None,
     *,
     engine: allpairs.Engine | None = None,

@@ -28,8 +28,7 @@ from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.metrics import Thresholds, compat
-from evalkit.protocols.metrics.flip_fusion import Flip, fuse
-from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
 from evalkit.protocols.uncertainty.intervals import bounded
 from evalkit.protocols.uncertainty.outcomes import (
@@ -117,7 +116,7 @@ def evaluate(
     validate(features, subject, trials)
     far, fpir = metrics.rate_text(far), metrics.rate_text(fpir)
     given, engine = metrics.given_thresholds(threshold), allpairs.reporting(engine, progress)
-    x = normalise(fuse(features, flip))
+    x = engine.unit_rows(features, flip)
     people, who = np.unique(subject, return_inverse=True)
     _, named = np.unique(who, return_index=True)
     place = np.argsort(np.argsort(named))  # of people by their first row, whatever their names
@@ -127,7 +126,7 @@ def evaluate(
     drawn = {name: _drawn_over_trials(name, [d[name] for _, d in each]) for name in found}
     drawn_of = {name: d for name, d in drawn.items() if d is not None}
     kept = {name: d[:, 0] for name, d in drawn_of.items()}
-    lost = failed(x)
+    lost = allpairs.lost_rows(x)
     rejected = [count_failures_of_sets(lost[t.test], who[t.test]) for t in trials]
     intervals = {
         name: bounded(found[name], d[:, 1:], len(people), seed) for name, d in drawn_of.items()
@@ -156,7 +155,7 @@ def evaluate(
 
 
 def _of_trial(
-    x: NDArray[np.float32],
+    x: allpairs.Rows,
     who: Ints,
     trial: Trial,
     rates: tuple[str, str],
@@ -166,10 +165,11 @@ def _of_trial(
 ) -> tuple[dict[str, Estimate], dict[str, Floats | None]]:
     """Measure one trial at a FAR and a FPIR, and at given thresholds; and draw each metric."""
     (far, fpir), test = rates, who[trial.test]
-    counts = false_accepts(thresholds, x[trial.test], test, engine=engine)
+    tested = x.take(trial.test, axis=0)
+    counts = false_accepts(thresholds, tested, test, engine=engine)
     impostors = len(test) * (len(test) - 1) // 2 - len(allpairs.genuine_pairs(test)[0])
     reached = with_counts([far], counts, impostors)
-    pairs = set_outcomes(x[trial.test], test, fars=reached, engine=engine)
+    pairs = set_outcomes(tested, test, fars=reached, engine=engine)
     verified = _verified(pairs, far) | errors_of_sets(thresholds, counts, pairs)
     searched, searches = _searched(x, who, trial, fpir, thresholds, engine)
     drawn: dict[str, Floats | None] = {}
@@ -241,7 +241,7 @@ def _verified(pairs: SetOutcomes, far: str) -> dict[str, Estimate]:
 
 
 def _searched(
-    x: NDArray[np.float32],
+    x: allpairs.Rows,
     subject: Ints,
     trial: Trial,
     fpir: str,
@@ -256,8 +256,8 @@ def _searched(
     if len(np.unique(enrolled)) != len(enrolled):
         raise ProtocolError("a gallery has two images of one person", "BLUFR's have one of each")
     seen = allpairs.search(
-        x[trial.probe],
-        x[trial.gallery],
+        x.take(trial.probe, axis=0),
+        x.take(trial.gallery, axis=0),
         probe_subject=who,
         gallery_subject=enrolled,
         engine=engine,

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.arrays import identities
+from evalkit.arrays import identities, vectors
 from evalkit.protocols import allpairs
-from evalkit.protocols.metrics.similarity import normalise
 from evalkit.types import Floats, Ints
 
 _LOWEST = 0.05  # of the means with mates: what an only image is taken to have
@@ -49,7 +48,8 @@ def doubtful_labels(
     engine : how all pairs are run.  Equal doubts stand by row.  Empty where fewer than two subjects
     have an image.  ProtocolError where the arrays do not fit together.
     """
-    x = normalise(features)
+    engine = allpairs.reporting(engine, None)
+    x = engine.unit_rows(vectors(features, dimensions=(2,)))
     subject = identities(subject, len(x))
     stranger, score = _closest_strangers(x, subject, engine)
     mean = _mate_means(x, subject, engine)
@@ -67,7 +67,7 @@ def doubtful_labels(
     )
 
 
-def _mate_means(x: NDArray[np.float32], subject: Ints, engine: allpairs.Engine | None) -> Floats:
+def _mate_means(x: allpairs.Rows, subject: Ints, engine: allpairs.Engine | None) -> Floats:
     """Mean score of each row with its mates that did not fail; NaN without one."""
     i, j = allpairs.genuine_pairs(subject)
     score = allpairs.exact(x, i, x, j, engine)
@@ -81,7 +81,7 @@ def _mate_means(x: NDArray[np.float32], subject: Ints, engine: allpairs.Engine |
 
 
 def _closest_strangers(
-    x: NDArray[np.float32], subject: Ints, engine: allpairs.Engine | None
+    x: allpairs.Rows, subject: Ints, engine: allpairs.Engine | None
 ) -> tuple[Ints, Floats]:
     """Row and score of the most similar image of another subject; -1 and -inf without one.
 
@@ -96,7 +96,9 @@ def _closest_strangers(
     )  # few searches, none much deeper than needed
     for images_at_most in np.unique(depth).tolist():
         chosen = known[depth == images_at_most]
-        found = allpairs.search(x[chosen], x, k=min(images_at_most + 1, len(x)), engine=engine)
+        found = allpairs.search(
+            x.take(chosen, axis=0), x, k=min(images_at_most + 1, len(x)), engine=engine
+        )
         other = (found.row >= 0) & (subject[found.row] != subject[chosen][:, None])
         first = other.argmax(axis=1)
         there = other.any(axis=1)

@@ -38,8 +38,8 @@ def ordered_genuine_pairs(
 
 
 def mate_scores(
-    probe: NDArray[np.float32],
-    mate: NDArray[np.float32],
+    probe: allpairs.Rows,
+    mate: allpairs.Rows,
     i: NDArray[np.int64],
     j: NDArray[np.int64],
     engine: allpairs.Engine | None,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities
+from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
@@ -33,9 +33,8 @@ from evalkit.protocols.metrics import (
     tpr_estimate,
 )
 from evalkit.protocols.metrics.curves import METRICS
-from evalkit.protocols.metrics.flip_fusion import Flip, fuse
+from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.operating_point import Rates, Thresholds, given_thresholds
-from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.search import Enrolment, ranks, templates
 from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.from_sets import (
@@ -95,8 +94,8 @@ def evaluate(
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together, or no subject has two images.
     """
-    x = normalise(fuse(features, flip))
     engine = allpairs.reporting(engine, progress)
+    x = engine.unit_rows(vectors(features), flip)
     subject = identities(subject, len(x))
     stranger = _mask(unknown, len(x), "unknown") | (subject < 0)
     known = np.flatnonzero(~stranger)
@@ -105,19 +104,21 @@ def evaluate(
         raise ProtocolError("no subject has two images, so there is no genuine pair")
     chosen = _enrolled(subject, stranger, enrolled, keys)
     found = _search(x, subject, stranger, chosen, template, engine)
-    pairs, outcomes = _verified(x[known], who, fars, longest, engine)
+    of_known = x.take(known, axis=0)
+    pairs, outcomes = _verified(of_known, who, fars, longest, engine)
     given = given_thresholds(threshold)
     measured = with_subject_means(pairs, outcomes) | found.metrics(given)
     outcomes = found.kept(outcomes, subject, known)
-    counts = false_accepts(given, x[known], who, engine=engine)
+    counts = false_accepts(given, of_known, who, engine=engine)
     measured |= errors_of_sets(given, counts, outcomes)
     if keys is not None and len(keys) == len(x):
         outcomes = replace(outcomes, keys=np.array([str(keys[row]) for row in known.tolist()]))
+    lost = allpairs.lost_rows(of_known)
     report = Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes, seed=seed),
-        failures=count_failures_of_sets(failed(x[known]), who),
+        failures=count_failures_of_sets(lost, who),
         provenance={
             "images": len(known),
             "subjects": len(np.unique(who)),
@@ -126,7 +127,7 @@ def evaluate(
             "template": template,
             "flip": flip,
         },
-        curves=curves_of(x[known], who, cmc(found.rank, DEPTH), engine),
+        curves=curves_of(of_known, who, cmc(found.rank, DEPTH), engine),
         outcomes=to_arrays(outcomes),
         identity=of_rows(
             {"subject": numbered(subject), "unknown": stranger.astype(np.int8), "enrolled": chosen},
@@ -136,7 +137,7 @@ def evaluate(
             set_name=set_name,
         ),
     )
-    side = ComparedRows(row=known, person=numbered_people(who)[0], lost=failed(x[known]))
+    side = ComparedRows(row=known, person=numbered_people(who)[0], lost=lost)
     return with_groups(report, outcomes, groups, sides=[side], seed=seed)
 
 
@@ -219,7 +220,7 @@ class _Searches:
 
 
 def _search(
-    x: NDArray[np.float32],
+    x: allpairs.Rows,
     subject: Ints,
     stranger: Bools,
     enrolled: NDArray[np.int64],
@@ -229,18 +230,18 @@ def _search(
     """Search the templates with every other image."""
     if template not in ("max", "mean"):
         raise ProtocolError(f"no template {template!r}", "expected max or mean")
-    gallery, of = templates(x[enrolled], subject[enrolled], template)
+    gallery, of = templates(x.take(enrolled, axis=0), subject[enrolled], template)
     probe = np.setdiff1d(np.flatnonzero(~stranger), enrolled)
     others = np.flatnonzero(stranger)
     best = np.empty(0)
     if len(others):
-        best = allpairs.search(x[others], gallery, engine=engine).score[:, 0]
-    rank, mate = ranks(x[probe], subject[probe], gallery, of, DEPTH, engine)
+        best = allpairs.search(x.take(others, axis=0), gallery, engine=engine).score[:, 0]
+    rank, mate = ranks(x.take(probe, axis=0), subject[probe], gallery, of, DEPTH, engine)
     return _Searches(row=probe, rank=rank, mate=mate, stranger=others, best=best)
 
 
 def _verified(
-    x: NDArray[np.float32],
+    x: allpairs.Rows,
     subject: Ints,
     fars: Rates | None,
     longest: int,

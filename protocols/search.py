@@ -28,8 +28,8 @@ from evalkit.protocols.metrics import (
     rate_texts,
     search_errors_at,
 )
-from evalkit.protocols.metrics.flip_fusion import Flip, fuse
-from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.metrics.flip_fusion import Flip
+from evalkit.protocols.metrics.similarity import normalise
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, to_arrays
 from evalkit.types import Floats, Ints, Progress, Report
@@ -38,6 +38,7 @@ NAME = "search"
 VERSION = 1
 DEPTHS = (1, 5, 10)
 FPIRS = ("1e-1", "1e-2")
+_TOGETHER = 4096  # rows added to their means together
 Enrolment = Literal["max", "mean"]
 
 
@@ -81,18 +82,18 @@ def evaluate(
     both = np.intersect1d(gallery, probe)
     if len(both):
         raise ProtocolError(f"row {both[0]} is in the gallery and among the probes")
-    x = normalise(fuse(features, flip))
     engine = allpairs.reporting(engine, progress)
+    x = engine.unit_rows(features, flip)
     mated = np.isin(subject[probe], subject[gallery]) & (subject[probe] >= 0)
     if not mated.any():
         raise ProtocolError("no probe shows anybody in the gallery", "are both named alike?")
     known, unknown = probe[mated], probe[~mated]
-    enrolled, of = templates(x[gallery], subject[gallery], template)
+    enrolled, of = templates(x.take(gallery, axis=0), subject[gallery], template)
     depth = None if template == "image" else max(depths)
-    rank, mate = ranks(x[known], subject[known], enrolled, of, depth, engine)
+    rank, mate = ranks(x.take(known, axis=0), subject[known], enrolled, of, depth, engine)
     best = np.empty(0)
     if len(unknown):
-        best = allpairs.search(x[unknown], enrolled, engine=engine).score[:, 0]
+        best = allpairs.search(x.take(unknown, axis=0), enrolled, engine=engine).score[:, 0]
     metrics = {f"rank-{k}": rank_within(rank, k) for k in depths}
     if len(unknown):
         metrics |= {f"tpir@fpir={x}": dir_at_fpir(mate, rank, best, x) for x in rate_texts(fpirs)}
@@ -114,7 +115,7 @@ def evaluate(
         failures=count_failures(
             np.isneginf(np.append(mate, best)),
             np.arange(len(probe)) < len(known),
-            images=int(failed(x[np.append(gallery, probe)]).sum()),
+            images=int(allpairs.lost_rows(x)[np.append(gallery, probe)].sum()),
         ),
         provenance={
             "gallery": f"{len(gallery)} images of {len(np.unique(of))}",
@@ -150,8 +151,8 @@ def alone(subject: Ints, among: Ints) -> NDArray[np.int64]:
 
 
 def templates(
-    gallery: NDArray[np.float32], of: Ints, template: Enrolment | Literal["image"]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    gallery: allpairs.Rows, of: Ints, template: Enrolment | Literal["image"]
+) -> tuple[allpairs.Rows, NDArray[np.int64]]:
     """Give what is enrolled of (G, D) unit vectors, and whom each entry is of.
 
     of : (G,) subjects; below 0 each is somebody else.  "mean": one entry per subject, NaN where
@@ -164,16 +165,18 @@ def templates(
         raise ProtocolError(f"no template {template!r}", "expected image, max or mean")
     people, place = np.unique(of, return_inverse=True)
     total = np.zeros((len(people), gallery.shape[1]))
-    fine = ~failed(gallery)
-    np.add.at(total, place[fine], gallery[fine])
+    fine = np.flatnonzero(~allpairs.lost_rows(gallery))
+    for o in range(0, len(fine), _TOGETHER):
+        rows = fine[o : o + _TOGETHER]
+        np.add.at(total, place[rows], gallery[rows])
     total[np.bincount(place[fine], minlength=len(people)) == 0] = np.nan
     return normalise(total), people
 
 
 def ranks(
-    x: NDArray[np.float32],
+    x: allpairs.Rows,
     who: Ints,
-    gallery: NDArray[np.float32],
+    gallery: allpairs.Rows,
     of: Ints,
     depth: int | None,
     engine: allpairs.Engine | None,

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities
+from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
@@ -34,9 +34,7 @@ from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.groups import ComparedRows, Grouping, with_groups
 from evalkit.protocols.metrics import Rates, Thresholds, given_thresholds, rate_text, rate_texts
 from evalkit.protocols.metrics.flip_fusion import Flip
-from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.one_to_many import (
-    fused,
     fusion,
     mate_scores,
     ordered_genuine_pairs,
@@ -57,10 +55,10 @@ ONE_SET_FARS = ("1e-3", "1e-4", "1e-5")
 
 def validate(features: NDArray[Any], subject: NDArray[np.integer[Any]]) -> None:
     """Raise ProtocolError unless the arrays fit together and hold a genuine pair."""
-    if features.ndim != 2 or subject.shape != features.shape[:1]:
+    if features.ndim not in (2, 3) or subject.shape != features.shape[:1]:
         raise ProtocolError(
             f"features of shape {features.shape} have subjects of shape {subject.shape}",
-            "expected (N, D) and (N,), -1 for a distractor",
+            "expected (N, D) or (N, V, D) and (N,), -1 for a distractor",
         )
     if np.unique(subject[subject >= 0], return_counts=True)[1].max(initial=0) < 2:
         raise ProtocolError("no subject has two images, so there is no genuine pair")
@@ -94,7 +92,7 @@ def evaluate(
     Metrics: tpr@far=x, tpir@fpir=1e-3, rank-1@distractors=N.  A row that is not finite has no
     template: it is never accepted, and its genuine pairs all miss.
     """
-    features = fused(features, flip)
+    features = vectors(features)
     subject = identities(subject, len(features))
     validate(features, subject)
     fars, fpir = rate_texts(fars), rate_text(fpir)
@@ -105,7 +103,10 @@ def evaluate(
             "there are no distractors",
             "without them, compare all pairs of one set: --one-set (evaluate_one_set)",
         )
-    probe, gallery, who = _rows(features, ~other), _rows(features, other), subject[~other]
+    probe, gallery = (
+        engine.unit_rows(features, flip, rows=np.flatnonzero(side)) for side in (~other, other)
+    )
+    who = subject[~other]
     i, j = ordered_genuine_pairs(who)
     score = mate_scores(probe, probe, i, j, engine)
     nobody = np.full(len(gallery), -1, np.int32)
@@ -144,11 +145,12 @@ def evaluate(
     measured |= errors_of_sets(given, counts, outcomes)
     for t in given:
         measured |= metrics.search_errors_at(hit, rank, best, t)
+    lost = allpairs.lost_rows(probe), allpairs.lost_rows(gallery)
     report = Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes, seed=seed),
-        failures=count_failures_of_sets(failed(probe), who, failed(gallery)),
+        failures=count_failures_of_sets(lost[0], who, lost[1]),
         provenance={
             "probes": len(probe),
             "subjects": len(np.unique(who)),
@@ -167,8 +169,8 @@ def evaluate(
     )
     a, b = numbered_people(who, nobody)
     sides = (
-        ComparedRows(row=np.flatnonzero(~other), person=a, lost=failed(probe)),
-        ComparedRows(row=np.flatnonzero(other), person=b, lost=failed(gallery)),
+        ComparedRows(row=np.flatnonzero(~other), person=a, lost=lost[0]),
+        ComparedRows(row=np.flatnonzero(other), person=b, lost=lost[1]),
     )
     return with_groups(report, outcomes, groups, sides=sides, seed=seed)
 
@@ -192,11 +194,12 @@ def evaluate_one_set(
 
     Arguments as `evaluate` takes them.  Metrics: tpr@far=x for each x of `fars`.
     """
-    features = fused(features, flip)
+    features = vectors(features)
     subject = identities(subject, len(features))
     validate(features, subject)
     fars, engine = rate_texts(fars), allpairs.reporting(engine, progress)
-    x = normalise(features)
+    x = engine.unit_rows(features, flip)
+    lost = allpairs.lost_rows(x)
     i, j = ordered_genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))
     i, j = i[i < j], j[i < j]
     given, impostors = given_thresholds(threshold), len(x) * (len(x) - 1) // 2 - len(i)
@@ -215,7 +218,7 @@ def evaluate_one_set(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes, seed=seed),
-        failures=count_failures_of_sets(failed(x), subject),
+        failures=count_failures_of_sets(lost, subject),
         provenance={"images": len(x), "impostor_pairs": seen.n_impostor, **fusion(flip)},
         outcomes=to_arrays(outcomes),
         identity=of_rows(
@@ -226,13 +229,5 @@ def evaluate_one_set(
             set_name=set_name,
         ),
     )
-    side = ComparedRows(row=np.arange(len(x)), person=numbered_people(subject)[0], lost=failed(x))
+    side = ComparedRows(row=np.arange(len(x)), person=numbered_people(subject)[0], lost=lost)
     return with_groups(report, outcomes, groups, sides=[side], seed=seed)
-
-
-def _rows(features: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Normalise the chosen rows; where they follow each other, without a copy before."""
-    rows = np.flatnonzero(chosen)
-    if rows[-1] - rows[0] + 1 == len(rows):
-        return normalise(features[rows[0] : rows[-1] + 1])
-    return normalise(features[chosen])

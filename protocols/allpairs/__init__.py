@@ -11,6 +11,7 @@ pass over interrupts and processes.
 
 from evalkit.protocols.allpairs.engine import Engine, exact, reporting
 from evalkit.protocols.allpairs.genuine import genuine_pairs
+from evalkit.protocols.allpairs.made_rows import MadeRows, Rows, lost_rows
 from evalkit.protocols.allpairs.queries import histogram, ranks, search, top_impostors, verify
 from evalkit.protocols.allpairs.results import (
     Histogram,
@@ -23,13 +24,16 @@ from evalkit.protocols.allpairs.results import (
 __all__ = [
     "Engine",
     "Histogram",
+    "MadeRows",
     "OperatingPoint",
     "Pairs",
+    "Rows",
     "Search",
     "Verification",
     "exact",
     "genuine_pairs",
     "histogram",
+    "lost_rows",
     "ranks",
     "reporting",
     "search",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +17,19 @@ from numpy.typing import NDArray
 from evalkit.files import as_path
 from evalkit.protocols.allpairs import resume, workers
 from evalkit.protocols.allpairs.collectors import Collector
-from evalkit.protocols.allpairs.pair_scores import MANY, PairScores
+from evalkit.protocols.allpairs.kernels import by_numpy
+from evalkit.protocols.allpairs.made_rows import Rows, unit_rows
+from evalkit.protocols.allpairs.pair_scores import MANY, PairScores, loops
 from evalkit.protocols.allpairs.scan import GIB, Scan
 from evalkit.protocols.allpairs.screening.choice import choose_screen, going_on
 from evalkit.protocols.allpairs.sides import Side
+from evalkit.protocols.allpairs.workers import placed
+from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import exact_scores
 from evalkit.types import Floats, Ints, Progress
+
+_LISTED = 1024  # pairs that a thread scores together
+_WORTH_NUMBA = 2e8  # products to be summed exactly: below, importing numba costs more than it saves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +67,7 @@ class Engine:
         scores = PairScores(
             self._side(x),
             None if y is None else self._side(y),
-            threads=self._threads(),
+            threads=self.worker_threads,
             shared=None if self.cluster is None else partial(workers.exact, self.cluster),
             compiled=self.compiled,
         )
@@ -72,17 +81,24 @@ class Engine:
         return Scan(
             scores,
             memory=self.memory,
-            threads=self._threads(),
+            threads=self.worker_threads,
             progress=self.progress,
             checkpoint=self._file(self.tally["questions"], passed),
         )
 
-    def _threads(self) -> int:
+    @property
+    def worker_threads(self) -> int:
+        """How many tiles run side by side."""
         return self.threads or os.cpu_count() or 1
 
+    def unit_rows(
+        self, features: NDArray[Any], flip: Flip = "none", *, rows: Ints | None = None
+    ) -> Rows:
+        """Give the unit rows of features, copied only where they are few: see `made_rows`."""
+        return unit_rows(features, flip, rows=rows, memory=self.memory, threads=self.worker_threads)
+
     def _side(self, x: Any) -> Side:
-        x = x if self.cluster is None else self.cluster.place(x)
-        return Side(x, self._threads())
+        return Side(x if self.cluster is None else placed(x, self.cluster), self.worker_threads)
 
     def run(
         self, scan: Scan, collectors: Sequence[Collector], late: Sequence[Collector] = ()
@@ -131,10 +147,26 @@ def reporting(engine: Engine | None, progress: Progress | None) -> Engine:
     return engine if progress is None else replace(engine, progress=progress)
 
 
-def exact(
-    x: NDArray[np.float32], i: Ints, y: NDArray[np.float32], j: Ints, engine: Engine | None = None
-) -> Floats:
-    """Score listed pairs exactly, by the engine's workers where there are many."""
-    if engine is None or engine.cluster is None or len(i) <= MANY:
-        return exact_scores(x, i, y, j)
-    return workers.exact(engine.cluster, x, i, y, j)
+def exact(x: Rows, i: Ints, y: Rows, j: Ints, engine: Engine | None = None) -> Floats:
+    """Score listed pairs exactly, in the engine's threads, or by its workers where there are many.
+
+    x, y : (N, D), (M, D); i, j : (P,) rows.  Returns (P,) float64, as `exact_scores` does.
+    """
+    engine = Engine() if engine is None else engine
+    if engine.cluster is not None and len(i) > MANY:
+        return workers.exact(engine.cluster, x, i, y, j)
+    compiled = engine.compiled
+    if compiled is None:
+        compiled = "numba" in sys.modules or len(i) * x.shape[1] >= _WORTH_NUMBA
+    by = loops(compiled)
+    rows = exact_scores if by is by_numpy else by.exact_rows
+    out = np.empty(len(i))
+
+    def score(o: int) -> None:
+        part = slice(o, min(o + _LISTED, len(i)))
+        a, b, place = x[i[part]], y[j[part]], np.arange(part.stop - o)
+        out[part] = rows(np.asarray(a), place, np.asarray(b), place)
+
+    with ThreadPoolExecutor(engine.worker_threads) as pool:
+        list(pool.map(score, range(0, len(i), _LISTED)))
+    return out

@@ -51,7 +51,7 @@ class PairScores:
         if self.compiled is None:
             self.compiled = "numba" in sys.modules or self.pairs * d >= _WORTH_NUMBA
         # Compiled, candidates cost as much in float64 as in float32, and leave less to settle.
-        self.fine = x.resident and self.y.resident and self.loops is not by_numpy
+        self.fine = self.loops is not by_numpy
         self.rounding = gamma * longest + d * 2.0**-148
         self.error = self.settled if self.wide or self.fine else self.rounding
 
@@ -83,7 +83,7 @@ class PairScores:
     def approximate(self, i: Ints, j: Ints) -> Floats:
         """Score pairs in float64: within `settled` of the exact score, whatever the order."""
         out = np.empty(len(i))
-        step = max(1, (1 << 20) // max(1, self.x.dim))
+        step = min(4096, max(1, (1 << 20) // max(1, self.x.dim)))
         for o in range(0, len(i), step):
             a = self.x.pick(i[o : o + step]).astype(np.float64)
             out[o : o + step] = np.einsum("ij,ij->i", a, self.y.pick(j[o : o + step]))
@@ -93,7 +93,7 @@ class PairScores:
         """Score pairs exactly, rounded once."""
         if self._shared is not None and len(i) > MANY:
             x, y = self.x, self.y
-            return self._shared(x.vectors, x.rows[i], y.vectors, y.rows[j])
+            return self._shared(x.vectors, x.row(i), y.vectors, y.row(j))
         loops = self.loops if self.fine else by_numpy
         scores: Floats = loops.exact(self.x, i, self.y, j)
         return scores
@@ -101,12 +101,18 @@ class PairScores:
     @property
     def loops(self) -> ModuleType:
         """The module that sifts tiles and scores pairs: `by_numba`, or `by_numpy`."""
-        if self.compiled:
-            try:
-                from evalkit.protocols.allpairs.kernels import by_numba
-            # Not installed, not built for this numpy, or no folder for the compiled code.
-            except (ImportError, RuntimeError):
-                self.compiled = False
-            else:
-                return by_numba
-        return by_numpy
+        chosen = loops(bool(self.compiled))
+        self.compiled = chosen is not by_numpy
+        return chosen
+
+
+def loops(compiled: bool) -> ModuleType:
+    """Choose `by_numba` where that is wanted and works, else `by_numpy`."""
+    if compiled:
+        try:
+            from evalkit.protocols.allpairs.kernels import by_numba
+        # Not installed, not built for this numpy, or no folder for the compiled code.
+        except (ImportError, RuntimeError):
+            return by_numpy
+        return by_numba
+    return by_numpy

@@ -22,6 +22,7 @@ from evalkit.protocols.allpairs.genuine import (
     genuine_pairs,
     subjects_of,
 )
+from evalkit.protocols.allpairs.made_rows import MadeRows, Rows
 from evalkit.protocols.allpairs.order_statistics import Impostors
 from evalkit.protocols.allpairs.pilot import row_levels
 from evalkit.protocols.allpairs.results import Histogram, Pairs, Search, Verification, bin_edges
@@ -31,9 +32,9 @@ from evalkit.types import Floats, Ints, Progress
 
 
 def verify(
-    x: NDArray[Any],
+    x: Rows,
     subject: Ints,
-    y: NDArray[Any] | None = None,
+    y: Rows | None = None,
     y_subject: Ints | None = None,
     *,
     fars: Rates,
@@ -63,9 +64,9 @@ def verify(
 
 
 def top_impostors(
-    x: NDArray[Any],
+    x: Rows,
     subject: Ints,
-    y: NDArray[Any] | None = None,
+    y: Rows | None = None,
     y_subject: Ints | None = None,
     *,
     count: int,
@@ -79,9 +80,9 @@ def top_impostors(
 
 
 def histogram(
-    x: NDArray[Any],
+    x: Rows,
     subject: Ints,
-    y: NDArray[Any] | None = None,
+    y: Rows | None = None,
     y_subject: Ints | None = None,
     *,
     bins: int | Sequence[float] = 200,
@@ -113,8 +114,8 @@ def histogram(
 
 
 def search(
-    probe: NDArray[Any],
-    gallery: NDArray[Any],
+    probe: Rows,
+    gallery: Rows,
     k: int = 1,
     *,
     probe_subject: Ints | None = None,
@@ -167,7 +168,7 @@ def search(
     best_mate = np.full(len(probe), -np.inf)
     best_mate[scan.x.rows] = mate
     over = len(gallery) - mates
-    over[scan.x.rows[rows]] = above.above
+    over[scan.x.row(rows)] = above.above
     return Search(
         score,
         column,
@@ -180,8 +181,8 @@ def search(
 
 
 def ranks(
-    probe: NDArray[Any],
-    gallery: NDArray[Any],
+    probe: Rows,
+    gallery: Rows,
     row: Ints,
     score: Floats,
     *,
@@ -233,8 +234,9 @@ def _checked(
     """Give both sets as arrays and their subjects as whole numbers; refuse all else."""
     if subject is not None and (y is None) != (y_subject is None):
         raise ProtocolError("y and y_subject belong together")
-    x = vectors(x, dimensions=(2,))
-    y = None if y is None else vectors(y, dimensions=(2,))
+    x, y = (
+        s if s is None or isinstance(s, MadeRows) else vectors(s, dimensions=(2,)) for s in (x, y)
+    )
     if y is not None and y.shape[1] != x.shape[1]:
         raise ProtocolError(f"x has {x.shape[1]} dimensions, y has {y.shape[1]}")
     own = None if subject is None else identities(subject, len(x))

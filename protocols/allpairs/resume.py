@@ -83,5 +83,5 @@ def digest(*arrays: Any) -> str:
     """SHA-256 of the arrays' bytes."""
     h = hashlib.sha256()
     for a in arrays:
-        h.update(np.ascontiguousarray(a).tobytes())
+        h.update(np.ascontiguousarray(a).data)
     return h.hexdigest()

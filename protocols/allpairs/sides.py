@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.protocols.allpairs.made_rows import MadeRows
 from evalkit.protocols.allpairs.rows_on_disk import closed, opened
 from evalkit.types import Floats, Ints
 
@@ -19,32 +20,30 @@ _TERMS = 64  # squares that float32 sums, where the dimension allows it
 class Side:
     """One set of N vectors; `rows` maps a position in the scan to a row of `vectors`.
 
-    x : (N, D) numpy array or memory map; it is read in bands, never copied whole, and
+    x : (N, D) numpy array, memory map or `MadeRows`; it is read in bands, never copied whole, and
     kept as `vectors`.
-    norm : (n,) float64, at least the length of each row that is not a failure.
+    rows : (n,) those that are not failures; all of them, a slice, where none is.
+    norm : (n,) float64, at least the length of each of them.
     threads : bands measured in parallel.
     """
 
     def __init__(self, x: Any, threads: int = 1) -> None:
         self.total = len(x)  # failed rows included
         self.vectors = x
-        norm = np.zeros(len(x))
-
-        def measure(o: int) -> None:
-            norm[o : o + _CHUNK] = _lengths(np.asarray(x[o : o + _CHUNK], np.float32))
-
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(measure, range(0, len(x), _CHUNK)))
-        good = np.isfinite(norm)
-        self.rows = np.flatnonzero(good)
-        self.norm = norm[good]
+        if isinstance(x, MadeRows) and x.longest is not None:
+            good, norm = ~x.lost, np.broadcast_to(x.longest, len(x))
+        else:
+            norm = _measured(x, threads)
+            good = np.isfinite(norm)
+        plain = bool(good.all())
+        self.rows = slice(None) if plain else np.flatnonzero(good)
+        self.norm = norm[self.rows]
         self.dim = int(x.shape[1])
-        self._plain = bool(good.all())
         # Rows that need neither conversion nor selection are used where they lie.
-        self.resident = self._plain and np.asarray(x[:0]).dtype == np.float32
+        self.resident = plain and isinstance(x, np.ndarray) and x.dtype == np.float32
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.norm)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle rows of a memory map as the name of their file."""
@@ -55,13 +54,22 @@ class Side:
 
     def band(self, a: int, b: int) -> NDArray[np.float32]:
         """Read rows a..b of those that are not failures, (b - a, D) float32."""
-        if self._plain:
-            return np.asarray(self.vectors[a:b], np.float32)
-        return np.asarray(self.vectors[self.rows[a:b]], np.float32)
+        rows = slice(a, b) if isinstance(self.rows, slice) else self.rows[a:b]
+        return np.asarray(self.vectors[rows], np.float32)
 
     def pick(self, i: Ints) -> NDArray[np.float32]:
         """Read the rows at these positions, (P, D) float32."""
-        return np.asarray(self.vectors[self.rows[i] if not self._plain else i], np.float32)
+        return np.asarray(self.vectors[self.row(i)], np.float32)
+
+    def row(self, i: Ints) -> NDArray[np.int64]:
+        """Rows of `vectors` at these positions."""
+        return np.asarray(i if isinstance(self.rows, slice) else self.rows[i], np.int64)
+
+    def marks(self) -> tuple[NDArray[Any], ...]:
+        """Arrays that tell this set from another, short of all its values."""
+        held = [self.norm] if isinstance(self.vectors, np.ndarray) else [*self.vectors.columns]
+        chosen = [self.rows, getattr(self.vectors, "rows", None)]
+        return *held, *(rows for rows in chosen if isinstance(rows, np.ndarray))
 
     def longest(self) -> float:
         """Upper bound of the rows' lengths; 0 without rows."""
@@ -72,6 +80,18 @@ def same_subject(a: Any, b: Any) -> NDArray[np.bool_]:
     """Whether pairs are genuine: equal subjects other than -1, which is unlabelled."""
     same: NDArray[np.bool_] = (a == b) & (a >= 0)
     return same
+
+
+def _measured(x: Any, threads: int) -> Floats:
+    """Tight upper bound of the length of each row of a set, (N,); not finite where a row is not."""
+    norm = np.zeros(len(x))
+
+    def measure(o: int) -> None:
+        norm[o : o + _CHUNK] = _lengths(np.asarray(x[o : o + _CHUNK], np.float32))
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(measure, range(0, len(x), _CHUNK)))
+    return norm
 
 
 def _lengths(rows: NDArray[np.float32]) -> Floats:

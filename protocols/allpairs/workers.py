@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs import resume
 from evalkit.protocols.allpairs.collectors import Collector, State
+from evalkit.protocols.allpairs.made_rows import MadeRows
 from evalkit.protocols.allpairs.rows_on_disk import closed, opened
 from evalkit.protocols.allpairs.scan import (
     CHECKPOINT_EVERY_S,
@@ -86,7 +87,7 @@ class Blocks:
 class Listed:
     """Job of a worker: from the start of a piece of listed pairs to their exact scores."""
 
-    def __init__(self, x: NDArray[Any], i: Ints, y: NDArray[Any], j: Ints) -> None:
+    def __init__(self, x: Any, i: Ints, y: Any, j: Ints) -> None:
         self._x, self._y, self._pairs = x, y, (i.astype(np.int32), j.astype(np.int32))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -107,10 +108,17 @@ class Listed:
         return out
 
 
-def exact(cluster: Workers, x: NDArray[Any], i: Ints, y: NDArray[Any], j: Ints) -> Floats:
+def placed(x: Any, cluster: Workers) -> Any:
+    """Store rows, or the features that they are made of, where every worker can map them."""
+    if isinstance(x, MadeRows):
+        return replace(x, features=cluster.place(x.features))
+    return cluster.place(x)
+
+
+def exact(cluster: Workers, x: Any, i: Ints, y: Any, j: Ints) -> Floats:
     """Score pairs (x[i], y[j]) exactly, rounded once, by the workers: (P,) float64."""
     out = np.empty(len(i))
-    job = Listed(cluster.place(x), i, cluster.place(y), j)
+    job = Listed(placed(x, cluster), i, placed(y, cluster), j)
     with closing(cluster.run(job, dict(enumerate(range(0, len(i), LISTED))))) as finished:
         for number, scores in finished:
             out[number * LISTED :][: len(scores)] = scores

@@ -51,18 +51,34 @@ def normalise(x: NDArray[Any], chunk: int = 8192) -> NDArray[np.float32]:
     x = vectors(x, dimensions=(2,))
     out = np.empty(x.shape, np.float32)
     for o in range(0, len(x), chunk):
-        with np.errstate(invalid="ignore", over="ignore"):
-            rows = single(x[o : o + chunk]).astype(np.float64)
-            norm = np.sqrt(_halving_sum(rows * rows))
-            norm[norm == 0] = 1.0
-            norm[~np.isfinite(norm)] = np.nan
-            out[o : o + chunk] = rows / norm[:, None]
+        rows = single(x[o : o + chunk])
+        out[o : o + chunk] = over(rows, divisors(rows))
     return out
+
+
+def divisors(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Lengths that `normalise` divides by, (N,): 1 of a zero row, NaN of one without a template."""
+    wide = rows.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        norm: NDArray[np.float64] = np.sqrt(_halving_sum(wide * wide))
+    norm[norm == 0] = 1.0
+    norm[~np.isfinite(norm)] = np.nan
+    return norm
+
+
+def over(rows: NDArray[np.float32], norm: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Divide rows, (N, D), by their `divisors`: each quotient rounded once to float32."""
+    out = np.empty_like(rows)
+    with np.errstate(invalid="ignore"):
+        return np.divide(rows, norm[:, None], out=out, casting="same_kind")
 
 
 def failed(x: NDArray[Any]) -> NDArray[np.bool_]:
     """Rows without a template: any value that is not finite as float32.  (N, D) -> (N,) bool."""
-    return np.logical_not(np.isfinite(single(x)).all(axis=1))
+    bad = np.empty(len(x), np.bool_)
+    for o in range(0, len(x), 8192):
+        bad[o : o + 8192] = ~np.isfinite(single(x[o : o + 8192])).all(axis=1)
+    return bad
 
 
 def exact_scores(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs import Engine, Pairs, exact, genuine_pairs, top_impostors
+from evalkit.protocols.allpairs import Engine, Pairs, Rows, exact, genuine_pairs, top_impostors
 from evalkit.protocols.metrics import false_accepts_allowed
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes
 from evalkit.types import Floats, Ints
@@ -20,9 +20,9 @@ SAMPLED = 500_000
 
 
 def set_outcomes(
-    x: NDArray[np.float32],
+    x: Rows,
     subject: Ints,
-    y: NDArray[np.float32] | None = None,
+    y: Rows | None = None,
     y_subject: Ints | None = None,
     *,
     fars: Sequence[str],

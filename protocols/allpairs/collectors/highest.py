@@ -83,7 +83,7 @@ class Highest:
             near = score >= last - 2 * self.scores.error
             i, j = i[near], j[near]
         score = self.scores.exact(i, j)
-        i, j = self.scores.x.rows[i], self.scores.y.rows[j]
+        i, j = self.scores.x.row(i), self.scores.y.row(j)
         best = np.lexsort((j, i, -score))[:count]
         return Pairs(i[best], j[best], score[best])
 

@@ -93,8 +93,8 @@ class Best:
         place = np.arange(len(i)) - np.searchsorted(i, i, "left")
         best = place < self.k
         score, column = np.full((rows, self.k), -np.inf), np.full((rows, self.k), -1, np.int64)
-        where = self.scores.x.rows[i[best]], place[best]
-        score[where], column[where] = exact[best], self.scores.y.rows[j[best]]
+        where = self.scores.x.row(i[best]), place[best]
+        score[where], column[where] = exact[best], self.scores.y.row(j[best])
         return score, column
 
     def question(self) -> str:

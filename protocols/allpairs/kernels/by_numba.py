@@ -6,21 +6,21 @@ use, and cached beside this file.  The loops release Python's lock, so tiles run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs.kernels import by_numpy
 from evalkit.protocols.allpairs.kernels.by_numpy import ANY, Level, Sifted
 from evalkit.protocols.allpairs.kernels.scratch import scratch
 from evalkit.protocols.allpairs.sides import Side
-from evalkit.protocols.metrics.similarity import rounded_once
+from evalkit.protocols.metrics.similarity import exact_scores, rounded_once
 from evalkit.types import Floats, Ints
 
 _PIECE = 512  # columns processed together: they stay in the nearest cache
+_GATHERED = 512  # pairs whose rows are read together: they stay in a cache
 _ONE, _NOUGHT = np.float32(1), np.float32(0)
 # Sums may be taken in any order, which lets the compiler use wide registers.
 _any_order = {"reassoc", "nsz", "contract"}
@@ -48,21 +48,50 @@ def sift(keys: NDArray[Any], levels: Sequence[Level], *, by_row: bool = False) -
 
 
 def products(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
-    """Multiply rows i of x with rows j of y in float64, (P,); both are resident."""
+    """Multiply rows i of x with rows j of y in float64, (P,)."""
     out = np.empty(len(i))
-    _products(x.band(0, len(x)), y.band(0, len(y)), i, j, out)
+    for part, a, p, b, q in _read(x, i, y, j):
+        _products(a, b, p, q, out[part])
     return out
 
 
 def exact(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
-    """Score rows i of x against rows j of y exactly, rounded once, (P,); both are resident."""
+    """Score rows i of x against rows j of y exactly, rounded once, (P,)."""
+    out = np.empty(len(i))
+    for part, a, p, b, q in _read(x, i, y, j):
+        out[part] = exact_rows(a, p, b, q)
+    return out
+
+
+def exact_rows(
+    x: NDArray[np.float32], i: Ints, y: NDArray[np.float32], j: Ints
+) -> NDArray[np.float64]:
+    """Score pairs (x[i], y[j]) as `similarity.exact_scores` does, to the same bits."""
     high, error, size = np.zeros((3, len(i)))
-    if x.dim:
-        _sums(x.band(0, len(x)), y.band(0, len(y)), i, j, high, error, size)
-    score, unsure = rounded_once(high, error, size, x.dim)
-    if unsure.any():
-        score[unsure] = by_numpy.exact(x, i[unsure], y, j[unsure])
+    if x.shape[1]:
+        _sums(x, y, i, j, high, error, size)
+    with np.errstate(invalid="ignore"):
+        score, unsure = rounded_once(high, error, size, x.shape[1])
+    rest = np.flatnonzero(unsure | ~np.isfinite(high))  # a row that is not finite, too
+    if len(rest):
+        score[rest] = exact_scores(x, i[rest], y, j[rest])
     return score
+
+
+def _read(
+    x: Side, i: Ints, y: Side, j: Ints
+) -> Iterator[tuple[slice, NDArray[np.float32], Ints, NDArray[np.float32], Ints]]:
+    """Yield parts of the pairs, and for both sides rows and the places of the part among them.
+
+    Resident rows are used where they lie, others read into the cache.
+    """
+    if x.resident and y.resident:
+        yield slice(None), x.band(0, len(x)), i, y.band(0, len(y)), j
+        return
+    for o in range(0, len(i), _GATHERED):
+        part = slice(o, min(o + _GATHERED, len(i)))
+        place = np.arange(part.stop - o)
+        yield part, x.pick(i[part]), place, y.pick(j[part]), place
 
 
 @njit(nogil=True, cache=True, fastmath=_any_order)

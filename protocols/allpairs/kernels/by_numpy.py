@@ -16,6 +16,7 @@ from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.metrics.similarity import exact_scores
 from evalkit.types import Floats, Ints
 
+_PICKED = 4096  # pairs whose rows are read together
 ANY = -(2**15)  # as a cut on 16 bits: every key is higher
 
 
@@ -65,11 +66,11 @@ def products(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
 def exact(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
     """Score rows i of x against rows j of y exactly, rounded once, (P,)."""
     out = np.empty(len(i))
-    step = max(1, (1 << 22) // max(1, x.dim))
-    for o in range(0, len(i), step):
-        a, b = x.pick(i[o : o + step]), y.pick(j[o : o + step])
+    for o in range(0, len(i), _PICKED):
+        part = slice(o, o + _PICKED)
+        a, b = x.pick(i[part]), y.pick(j[part])
         rows = np.arange(len(a))
-        out[o : o + step] = exact_scores(a, rows, b, rows)
+        out[part] = exact_scores(a, rows, b, rows)
     return out
 
 

@@ -134,7 +134,7 @@ class Screen:
         A GPU encodes the rows of its tiles itself, and the codes stay there.
         """
         if self.projection is None:
-            return self._encode_plain(side, a, b)
+            return self._encode_plain(side, a, b, each)
         p, n, step = self.projection, b - a, self.tile[1]
         code = self._zeros((n, self.width(side.dim)))
         scale, residual, norm, rest = np.ones(n), np.zeros(n), np.zeros(n), np.zeros(n)
@@ -155,14 +155,21 @@ class Screen:
         stored, residual = self._stored(code, residual)
         return Codes(stored, scale, residual, norm, rest)
 
-    def _encode_plain(self, side: Side, a: int, b: int) -> Codes:
-        x, norm, nothing = side.band(a, b), side.norm[a:b], np.zeros(b - a)
+    def _encode_plain(self, side: Side, a: int, b: int, each: Each) -> Codes:
+        norm, nothing, one = side.norm[a:b], np.zeros(b - a), np.ones(b - a)
+        if self.in_place(side):
+            x = side.band(a, b)
+        else:
+            x = np.empty((b - a, side.dim), self.key if self.codes == "float64" else np.float32)
+
+            def fill(o: int) -> None:
+                x[o - a : o - a + COLUMNS] = side.band(o, min(o + COLUMNS, b))
+
+            list(each(fill, range(a, b, COLUMNS)))
         if self.codes == "float64":
-            return Codes(x.astype(np.float64), np.ones(b - a), nothing, norm, nothing)
-        if not self.in_place(side):
-            x = np.array(x)
+            return Codes(x, one, nothing, norm, nothing)
         code, residual = self._stored(self._placed(x), nothing)
-        return Codes(code, np.ones(b - a), residual, norm, nothing)
+        return Codes(code, one, residual, norm, nothing)
 
     def _zeros(self, shape: tuple[int, int]) -> Any:
         """Codes to be filled, on the device that multiplies them."""

@@ -1,0 +1,116 @@
+"""Rows made of features as they are read: unit rows of a set of any size, without a copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.protocols.allpairs.rows_on_disk import closed, opened
+from evalkit.protocols.metrics.flip_fusion import Flip, fuse
+from evalkit.protocols.metrics.similarity import divisors, failed, normalise, over
+from evalkit.types import Floats, Ints
+
+BAND = 1024  # rows made together
+UNIT = 1 + 2.0**-23  # no unit row is longer: each value of it was rounded once to float32
+
+
+@dataclass(frozen=True, slots=True)
+class MadeRows:
+    """(N, D) float32 rows that are made of features band by band, whenever they are read.
+
+    features : (M, D') or (M, V, D') array or memory map.  make : from a band of features and of
+    each of `columns`, (M,) numbers of the rows, to (n, dim) float32.  rows : (N,) of the features,
+    None for all.  longest : no row is longer, where that is known.
+    """
+
+    features: Any
+    make: Callable[..., NDArray[np.float32]]
+    columns: tuple[NDArray[Any], ...]
+    dim: int
+    rows: Ints | None = None
+    longest: float | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        return len(self), self.dim
+
+    @property
+    def lost(self) -> NDArray[np.bool_]:
+        """Unit rows without a template, (N,)."""
+        divisor = self.columns[0]
+        lost: NDArray[np.bool_] = np.isnan(divisor if self.rows is None else divisor[self.rows])
+        return lost
+
+    def __len__(self) -> int:
+        return len(self.features) if self.rows is None else len(self.rows)
+
+    def __getitem__(self, rows: Any) -> NDArray[np.float32]:
+        """Make the rows of a slice or of an array of positions: (n, D)."""
+        at = rows if self.rows is None else self.rows[rows]
+        return self.make(self.features[at], *(column[at] for column in self.columns))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        raise TypeError(f"{len(self):,} rows are made a band at a time, never all together")
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """Pickle the features of a memory map as the name of their file."""
+        return (closed(self.features), self.make, self.columns, self.dim, self.rows, self.longest)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        names = "features", "make", "columns", "dim", "rows", "longest"
+        for name, value in zip(names, (opened(state[0]), *state[1:]), strict=True):
+            object.__setattr__(self, name, value)
+
+    def take(self, rows: Ints, axis: int = 0) -> MadeRows:
+        """Select rows as numpy's `take` along axis 0; they are still made when they are read."""
+        return replace(self, rows=rows if self.rows is None else self.rows[rows])
+
+
+Rows = NDArray[Any] | MadeRows
+
+
+def unit_rows(
+    features: NDArray[Any],
+    flip: Flip = "none",
+    *,
+    rows: Ints | None = None,
+    memory: int,
+    threads: int = 1,
+) -> Rows:
+    """Give the unit rows of (M, D) or (M, V, D) features, `normalise(fuse(features, flip))`.
+
+    rows : (N,) of the features; None is all.  An array, where that takes at most a quarter of
+    `memory` bytes; else rows made when they are read, to the same bits, of which 8 bytes are kept.
+    """
+    if rows is not None and len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+        run = np.array_equal(rows, np.arange(rows[0], rows[-1] + 1))
+        features, rows = (features[rows[0] : rows[-1] + 1], None) if run else (features, rows)
+    count = len(features) if rows is None else len(rows)
+    dim = fuse(features[:1], flip).shape[1]
+    if 4 * count * dim <= memory // 4:
+        return normalise(fuse(features if rows is None else features[rows], flip))
+    divisor = np.full(len(features), np.nan)
+
+    def measure(o: int) -> None:
+        at = slice(o, o + BAND) if rows is None else rows[o : o + BAND]
+        divisor[at] = divisors(fuse(features[at], flip))
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(measure, range(0, count, BAND)))
+    return MadeRows(features, partial(_unit, flip), (divisor,), dim, rows, UNIT)
+
+
+def lost_rows(x: Rows) -> NDArray[np.bool_]:
+    """Rows without a template: (N, D) -> (N,) bool."""
+    return x.lost if isinstance(x, MadeRows) else failed(x)
+
+
+def _unit(flip: Flip, band: NDArray[Any], divisor: Floats) -> NDArray[np.float32]:
+    return over(fuse(band, flip), divisor)

@@ -1,0 +1,119 @@
+"""Protocols read features in bands, never whole, and give the same report to the bit."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evalkit.protocols import all_vs_all, blufr, people, search, trillion
+from evalkit.protocols.allpairs import Engine, MadeRows
+from evalkit.protocols.doubtful_labels import doubtful_labels
+
+pytestmark = pytest.mark.once
+
+ROWS, DIM = 5000, 4
+BAND = 4096  # rows of a tile: the most that anything reads together
+LITTLE = 1 << 18  # bytes: a unit copy of the features is more than a quarter of it
+
+
+class Watched:
+    """Features in a file: a slice is a view, as of a memory map; what is read is noted.
+
+    most : rows read together, in a list that views share.
+    """
+
+    def __init__(self, x: np.ndarray, most: list[int]) -> None:
+        self._x, self.most = x, most
+        self.shape, self.ndim, self.dtype = x.shape, x.ndim, x.dtype
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def __getitem__(self, rows: Any) -> Any:
+        part = self._x[rows]
+        return Watched(part, self.most) if isinstance(rows, slice) else self._read(part)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self._read(np.array(self._x, dtype))
+
+    def _read(self, part: np.ndarray) -> np.ndarray:
+        self.most[0] = max(self.most[0], len(part))
+        return part
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[[np.ndarray], Watched]:
+    """Make features that the checks of arguments let through as they do a memory map."""
+    from evalkit import arrays
+
+    def as_a_map(values: Any, *others: Any, **more: Any) -> Any:
+        return values if isinstance(values, Watched) else arrays.vectors(values, *others, **more)
+
+    for name, module in list(sys.modules.items()):
+        checks = getattr(module, "vectors", None) is arrays.vectors
+        if checks and name.startswith("evalkit.protocols") and not name.endswith("flip_fusion"):
+            monkeypatch.setattr(module, "vectors", as_a_map)
+    return lambda x: Watched(x, [0])
+
+
+def faces(dtype: str, views: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(ROWS // 4, DIM)).repeat(4, axis=0) + 0.3 * rng.normal(size=(ROWS, DIM))
+    x[[3, 4700]] = np.nan
+    return (np.stack([x, x[:, ::-1]], axis=1) if views else x).astype(dtype)
+
+
+WHO = np.arange(ROWS) // 4
+TAIL = np.where(np.arange(ROWS) < 300, WHO, -1)
+SCATTERED = np.where(np.arange(ROWS) % 20 == 0, np.arange(ROWS) // 100, -1)
+KEYS = [f"{row * 7919 % ROWS:05}" for row in range(ROWS)]
+FARS = ["1e-4", "1e-5"]
+HALF = np.arange(0, ROWS, 2)
+TRIAL = blufr.Trial(test=HALF, gallery=np.arange(0, ROWS, 8), probe=np.arange(2, ROWS, 8))
+CALLS = {
+    "trillion": partial(trillion.evaluate, subject=TAIL, fars=FARS),
+    "trillion, scattered": partial(trillion.evaluate, subject=SCATTERED, fars=FARS),
+    "trillion, one set": partial(trillion.evaluate_one_set, subject=WHO, fars=FARS),
+    "all-vs-all": partial(all_vs_all.evaluate, subject=WHO, fars=FARS, keys=KEYS),
+    "people": partial(people.evaluate, subject=SCATTERED, fars=FARS, template="mean"),
+    "search": partial(search.evaluate, subject=WHO, gallery=HALF, probe=HALF[:50] + 1),
+    "blufr": partial(blufr.evaluate, subject=WHO, trials=[TRIAL, TRIAL]),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_features_are_read_in_bands_to_the_same_bits(
+    name: str, watched: Callable[[np.ndarray], Watched]
+) -> None:
+    call, views = CALLS[name], name != "search"
+    x, more = faces("f2", views), {"flip": "sum"} if views else {}
+    held = call(x, engine=Engine(screen="float32"), **more)
+    given = watched(x)
+    found = call(given, engine=Engine(screen="float32", memory=LITTLE), **more)
+    assert 0 < given.most[0] <= BAND
+    assert found.metrics == held.metrics
+    assert found.failures == held.failures
+    assert found.outcomes is not None and held.outcomes is not None
+    for array in held.outcomes:
+        np.testing.assert_array_equal(found.outcomes[array], held.outcomes[array])
+
+
+def test_doubtful_labels_are_found_in_bands(watched: Callable[[np.ndarray], Watched]) -> None:
+    given = watched(faces("f4"))
+    found = doubtful_labels(given, WHO, engine=Engine(memory=LITTLE))
+    assert 0 < given.most[0] <= BAND
+    np.testing.assert_array_equal(found.row, doubtful_labels(faces("f4"), WHO).row)
+
+
+def test_unit_rows_are_an_array_where_they_are_few() -> None:
+    x = faces("f2")
+    held, made = Engine().unit_rows(x), Engine(memory=LITTLE).unit_rows(x)
+    assert isinstance(held, np.ndarray) and isinstance(made, MadeRows)
+    assert made[:].tobytes() == held.tobytes()
+    rows = np.array([9, 3, 4000])
+    assert made.take(rows)[np.array([1, 2])].tobytes() == held[[3, 4000]].tobytes()
+    with pytest.raises(TypeError, match="5,000 rows are made a band at a time"):
+        np.asarray(made)
