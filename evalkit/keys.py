@@ -124,11 +124,7 @@ def other_folders(wanted: Sequence[str], have: Sequence[str], rows: NDArray[np.i
     >>> other_folders(["lfw/0.jpg", "lfw/1.jpg"], ["agedb/0.png", "1"], np.array([0, 1]))
     'by name without folders, which differ for 1 of 2 images: lfw/0.jpg is taken for agedb/0.png'
     """
-    found = [
-        (w, have[r])
-        for w, r in zip(wanted, rows.tolist(), strict=True)
-        if w != have[r] and _differ(canonical(w).split("/"), canonical(have[r]).split("/"))
-    ]
+    found = _elsewhere(wanted, [have[r] for r in rows.tolist()])
     if not found:
         return ""
     return (
@@ -138,10 +134,7 @@ def other_folders(wanted: Sequence[str], have: Sequence[str], rows: NDArray[np.i
 
 
 def _refuse_other_folders(wanted: Sequence[str], found: Sequence[str], what: str) -> None:
-    pairs = zip(wanted, found, strict=True)
-    folders = ((w, h, last_parts(w, 2), last_parts(h, 2)) for w, h in pairs)
-    other = [(w, h) for w, h, a, b in folders if "/" in a and "/" in b and a != b]
-    if other:
+    if other := _elsewhere(wanted, found, innermost=1):
         raise DataError(
             f"{what} match {len(other)} of {len(wanted)} images by name alone, in other folders: "
             f"{other[0][0]} is not {other[0][1]}",
@@ -150,9 +143,18 @@ def _refuse_other_folders(wanted: Sequence[str], found: Sequence[str], what: str
         )
 
 
-def _differ(a: Sequence[str], b: Sequence[str]) -> bool:
-    """Whether both paths have a part where they part, seen from the end."""
-    return any(x != y for x, y in zip(a[::-1], b[::-1], strict=False))
+def _elsewhere(
+    wanted: Sequence[str], found: Sequence[str], innermost: int | None = None
+) -> list[tuple[str, str]]:
+    """List the names whose folders, so many seen from the image, differ where both have one."""
+
+    def folders(name: str) -> list[str]:
+        return canonical(name).split("/")[-2::-1][:innermost]
+
+    both = ((w, h) for w, h in zip(wanted, found, strict=True) if w != h)
+    return [
+        (w, h) for w, h in both if any(a != b for a, b in zip(folders(w), folders(h), strict=False))
+    ]
 
 
 def _refuse_one_row(asked: Sequence[str], tails: Sequence[str], what: str) -> None:

@@ -133,6 +133,16 @@ def test_images_landmarks_and_scores_of_another_set_are_refused() -> None:
         ListedImages(file="x", media=media, detections=found).scores()
 
 
+def test_outer_folders_that_differ_are_told_of_images_and_landmarks() -> None:
+    wanted, said = ["lfw/A/1.jpg", "lfw/A/2.jpg"], "differ for 2 of 2 images: lfw/A/1.jpg is taken"
+    images = source_of(np.zeros((2, 2, 2, 3), np.uint8), ["lfw-112/A/1.jpg", "lfw-112/A/2.jpg"])
+    (line,) = images.select(wanted).left_out
+    assert line.startswith("images are matched") and said in line
+    assert not images.select(["A/1", "lfw-112/A/2.png"]).left_out
+    points = Landmarks(images.keys, np.zeros((2, 5, 2), np.float32))
+    assert said in points.told(wanted) and points.told(["A/1", "A/2"]) == ""
+
+
 def test_keys_as_numpy_saves_them(tmp_path: Path) -> None:
     path, keys = tmp_path / "k.npy", ["A/1.jpg", "é/2.jpg"]
     np.save(path, keys)

@@ -52,7 +52,8 @@ class ImageChoice:
         if self.landmarks is not None:
             marks = landmarks.read(self.landmarks, self.order)
         if marks is not None:
-            source = alignment.aligned(source, marks.of(source.keys), spec.crop)
+            points = marks.of(source.keys)
+            source = alignment.aligned(source, points, spec.crop).telling(marks.told(source.keys))
         if self.detector is not None:
             finder = detectors.finder(self.detector)
             source = alignment.detected(source, finder, spec.crop, self.faces, several)

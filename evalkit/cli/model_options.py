@@ -120,6 +120,7 @@ class EmbeddingChoice:
         several: set[str] = set()
         wanted = source.select(manifest.keys)
         ready = self.images.fitted(wanted, adapter.spec, of_set, several.add)
+        say(*ready.left_out[len(source.left_out) :])
         if cuts := alignment.cuts(ready, adapter.spec.size):
             say(cuts)
         if doubt := alignment.doubt(ready, adapter.spec.crop):

@@ -24,7 +24,7 @@ from evalkit.files import (
     words_of,
 )
 from evalkit.images import alignment
-from evalkit.keys import rows_of
+from evalkit.keys import other_folders, rows_of
 from evalkit.strict_json import parsed
 from evalkit.vectors import readers
 
@@ -46,6 +46,12 @@ class Landmarks:
     def of(self, keys: Sequence[str]) -> NDArray[np.float32]:
         """Points of these images, in this order; DataError names those without."""
         return self.points[rows_of(keys, self.keys, "landmarks", same_folders=True)]
+
+    def told(self, keys: Sequence[str]) -> str:
+        """Say that these images have points under other outer folders; "" where they have not."""
+        rows = rows_of(keys, self.keys, "landmarks")
+        other = other_folders(keys, self.keys, rows)
+        return other and f"landmarks are matched {other}"
 
 
 def read(path: str | os.PathLike[str], order: str = "xy") -> Landmarks:

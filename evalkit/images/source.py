@@ -15,7 +15,7 @@ from PIL import Image
 from evalkit.errors import DataError
 from evalkit.identity import image_digest, with_extra
 from evalkit.images.decoding import Picture, decode, decoder
-from evalkit.keys import rows_of, subjects_of
+from evalkit.keys import other_folders, rows_of, subjects_of
 from evalkit.types import Manifest
 
 _UNREADABLE = (
@@ -50,7 +50,8 @@ class ImageSource:
     decoder : what turns bytes into pixels, with versions.  steps : what is done to pixels after.
     stamp : row -> (token, when it last changed in nanoseconds, 0 = cannot be too recent); an image
     with the token of an earlier run has the bytes of then.  None where only reading can tell.
-    left_out : lines that tell what beside the images was not read, and why.
+    left_out : lines that tell what beside the images was not read, and why, and by which names
+    they were found.
     place : the folder or file that holds the images; what is known of their stamps is kept under
     this name.
     """
@@ -116,16 +117,24 @@ class ImageSource:
         return with_extra(digest, b"".join(s.of_row(row) for s in self.steps if s.of_row))
 
     def select(self, keys: Sequence[str]) -> ImageSource:
-        """Put these images in this order, under these names, with or without prefix and suffix."""
-        rows = rows_of(keys, self.keys, "images", same_folders=True).tolist()
+        """Put these images in this order, under these names, with or without prefix and suffix.
+
+        Outer folders that differ are told in `left_out`.
+        """
+        found = rows_of(keys, self.keys, "images", same_folders=True)
+        other, rows = other_folders(keys, self.keys, found), found.tolist()
         fetch, stamp = self.fetch, self.stamp
         return replace(
-            self,
+            self.telling(other and f"images are matched {other}"),
             keys=tuple(keys),
             fetch=lambda i: fetch(rows[i]),
             stamp=None if stamp is None else lambda i: stamp(rows[i]),
             steps=tuple(_of(step, rows) for step in self.steps),
         )
+
+    def telling(self, line: str) -> ImageSource:
+        """Add a line, if there is one, to what is told of the images."""
+        return replace(self, left_out=(*self.left_out, line)) if line else self
 
     def then(
         self,
