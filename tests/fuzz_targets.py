@@ -5,6 +5,7 @@ For the quick runs of `test_fuzz.py` and the long ones of `benchmarks/fuzz.py`.
 
 import io
 import json
+import lzma
 import pickle
 import struct
 import sys
@@ -250,6 +251,8 @@ def _in_containers() -> Iterator[Target]:
         data = struct.pack("<IfQQ", 0, 7.0, number, 0) + _picture()
         records += struct.pack("<II", 0xCED7230A, len(data)) + data + bytes(-len(data) % 4)
     yield _one(".rec", records, _all_images, ".rec")
+    golden = Path(__file__).with_name("golden") / "images.lmdb.xz"
+    yield _one(".lmdb", lzma.decompress(golden.read_bytes()), _all_images, ".lmdb")
 
 
 def _all_images(path: Path) -> None:

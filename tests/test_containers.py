@@ -2,6 +2,7 @@
 
 import io
 import json
+import lzma
 import struct
 import tarfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from evalkit.images.digests import ImageDigests
 
 pytestmark = pytest.mark.once
 MAGIC = 0xCED7230A
+GOLDEN = Path(__file__).with_name("golden") / "images.lmdb.xz"  # as liblmdb 0.9.36 writes it
 NAMES = ("A/a1.png", "A/a2.png", "B/b1.png")
 
 
@@ -134,6 +136,23 @@ def test_records_without_ids_are_numbered(tmp_path: Path) -> None:
     assert red(tmp_path / "a.rec") == {"7/0000000": 1, "7/0000001": 2}
 
 
+def test_lmdb(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces/data.mdb").write_bytes(lzma.decompress(GOLDEN.read_bytes()))
+    (tmp_path / "faces/lock.mdb").write_bytes(bytes(8192))
+    found = red(tmp_path / "faces")
+    assert found == {f"{'AB'[n % 2]}/{n:02d}.png": n for n in range(48)} | {"C/long.bmp": 99}
+    assert list(found) == sorted(found)
+    assert find(tmp_path / "faces").left_out == ("1 entry is no image: __len__",)
+
+
+def test_an_lmdb_of_anything_but_images_is_refused(tmp_path: Path) -> None:
+    data = lzma.decompress(GOLDEN.read_bytes())
+    (tmp_path / "a.lmdb").write_bytes(data.replace(b"\x89PNG", b"\x80\4nd").replace(b"BM", b"nd"))
+    with pytest.raises(DataError, match=r"no encoded image; 50 entries .* JPEG or PNG file under"):
+        find(tmp_path / "a.lmdb")
+
+
 def test_what_changed_in_a_container_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +168,7 @@ def test_what_changed_in_a_container_is_read_again(
 
 
 WHOLE = b"".join(record(png(n), n) for n in range(3))
+CUT = lzma.decompress(GOLDEN.read_bytes())[:9000]
 WRONG = {
     "is not a whole tar archive": ("a.tar", b"x" * 2000),
     "is not a whole tar archive: .*header": ("b.tar", None),
@@ -156,6 +176,8 @@ WRONG = {
     "no record of MXNet's is at byte 0": ("a.rec", b"x" * 99),
     "ends in the record at byte": ("b.rec", WHOLE[:-9]),
     "is shorter than its labels": ("c.rec", WHOLE[:8] + b"\xff" * 2 + WHOLE[10:]),
+    "not a whole LMDB file: it does not begin": ("a.lmdb", bytes(4096)),
+    "not a whole LMDB file: there is no page": ("b.lmdb", CUT),
     "of 4 bytes has no header": ("d.rec", struct.pack("<III", MAGIC, 4, 0)),
 }
 

@@ -80,7 +80,7 @@ data_option = _of_model(
     "--data",
     type=Readable(folder=True),
     metavar="IMAGES",
-    help="Images: a folder, container (.zip .tar .rec .parquet) or list of paths.",
+    help="Images: a folder, container (.zip .tar .rec .lmdb .parquet) or list of paths.",
 )
 
 placing_options = (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from evalkit.errors import DataError
 from evalkit.files import as_path, lines_of, read_text, refuse_lfs_pointer
-from evalkit.images import image_tables, record_io, tars, zips
+from evalkit.images import image_tables, lmdbs, record_io, tars, zips
 from evalkit.images.folders import files_below
 from evalkit.images.kinds import chosen, counted, shown
 from evalkit.images.members import MOST_BYTES, file_stamp, labelled, together
@@ -24,6 +24,7 @@ CONTAINERS: dict[tuple[str, ...], Callable[[Path], ImageSource]] = {
     tars.ENDINGS: tars.read,
     record_io.ENDINGS: record_io.read,
     image_tables.ENDINGS: image_tables.read,
+    lmdbs.ENDINGS: lmdbs.read,
 }
 _KINDS = f"give a folder, a {' '.join(chain(*CONTAINERS))} file or a .txt list of paths"
 
