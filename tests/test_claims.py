@@ -118,6 +118,12 @@ def test_the_score_files_of_bob(shared_data: Path) -> None:
     ]
     assert reports[0].metrics == reports[1].metrics
     assert reports[0].metrics["rank-1"].value == 0.76
+    matrices = score_lists.read(folder / "test-cmc.hdf5")  # of the same scores, without people
+    assert matrices.claims is not None and "each taken for a person of its own" in matrices.told
+    again = score.evaluate(matrices.score, matrices.genuine, claims=matrices.claims).metrics
+    assert {k: m.value for k, m in again.items()} == {
+        k: m.value for k, m in reports[0].metrics.items()
+    }
     held = score_lists.read(folder / "scores-nonorm-openset-dev", distance=True)
     opened = score.evaluate(held.score, held.genuine, claims=held.claims)
     assert opened.metrics["tpir@fpir=1e-1"].value is not None

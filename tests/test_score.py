@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -115,6 +116,8 @@ def test_labels_from_elsewhere(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", scores)
     np.save(tmp_path / "y.npy", truth)
     np.savez(tmp_path / "both.npz", scores=scores, labels=truth.astype(int))
+    with h5py.File(tmp_path / "both.h5", "w") as f:
+        f["similarity"], f["label"] = scores, truth.astype(int)
     both = [(truth, "g.txt"), (~truth, "i.txt")]
     for part, name in both:
         (tmp_path / name).write_text("\n".join(map(str, scores[part])))
@@ -124,6 +127,7 @@ def test_labels_from_elsewhere(tmp_path: Path) -> None:
         ("s.npy", "--labels", tmp_path / "y.npy"),
         ("s.npy", "--labels", tmp_path / "y.txt"),
         ("both.npz",),
+        ("both.h5",),
         ("g.txt", "--impostors", tmp_path / "i.txt"),
     ):
         assert metrics(tmp_path / words[0], *words[1:])["auc"]["value"] == expected

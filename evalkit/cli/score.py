@@ -13,6 +13,7 @@ from evalkit import run
 from evalkit.cli.options import Command, columns_option, fars_option, groups_option
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
+from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.datasets import pair_list_layouts, roc_curves, score_lists
 from evalkit.datasets.pair_list import PairList
@@ -129,6 +130,7 @@ def command(
     unit = "minus the step of the curve" if roc else "as given"
     made = {"scores": scores.name, "score": MINUS_DISTANCE if distance else unit}
     if held.told:
+        say(f"{scores.name}: {held.told}")
         names["columns"] = held.told
     report = run.evaluate(
         "score",

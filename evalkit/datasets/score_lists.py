@@ -42,6 +42,7 @@ _UNLABELLED: tuple[Roles, ...] = (
     ("left", "right", "score"),
     ("left", "right", "score", "-"),  # NIST's match.log
 )
+_OF_PROBES = ("data-pos", "data-neg")  # as bob calls its matrices
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
@@ -78,7 +79,8 @@ def read(
     `label score [fold]`, `score label`, `1 a b 0.9`, `a b 0.9 1`, or as bob writes them, `claimed
     real probe score` and `claimed model real probe score`: the person claimed, what was enrolled of
     him, the person who it is, and the probe.  Labels and separators: see `tables`.
-    An .npy holds the scores, an .npz arrays that are called as columns are.
+    An .npy holds the scores; .npz and HDF5 hold arrays that are called as columns are, or bob's
+    `data-pos` and `data-neg`, a row a probe.
     distance : lower is more alike, so the score is minus the number, and inf stands for a
     comparison that failed.
     labelled : False = labels come from elsewhere, and lines of a score alone, or of two names and a
@@ -86,7 +88,7 @@ def read(
     allow_failures : a score that is NaN or missing is that of a comparison that failed.
     """
     path = as_path(path)
-    if path.suffix.lower() in (".npy", ".npz"):
+    if path.suffix.lower() in (".npy", ".npz", ".h5", ".hdf5"):
         return _of_arrays(path, distance, allow_failures)
     text = read_text(path)
     first = next((line for line in lines_of(text) if line), "")
@@ -152,18 +154,16 @@ def _checked(
 
 
 def _of_arrays(path: Path, distance: bool, allow_failures: bool) -> ScoreList:
-    try:
-        held = _load(path)
-    except readers.DAMAGED as e:
-        raise DataError(f"{path.name} is no whole {path.suffix} file of numbers: {e}") from e
+    held = readers.read_arrays(path)
+    if held.keys() == {*_OF_PROBES}:
+        return _of_probes(path, [held[name] for name in _OF_PROBES], distance, allow_failures)
     named = dict(zip(roles_of(list(held), (), {*ROLES}), held.values(), strict=True))
     score = held[""] if "" in held else named.get("score")
     if score is None or score.dtype.kind not in "fiu" or score.ndim != 1:
         shapes = ", ".join(f"{n or 'array'} {a.dtype} {a.shape}" for n, a in held.items())
         raise DataError(
             f"{path.name} holds {shapes}",
-            "expected scores, (P,), called score beside label in an .npz; a matrix of (N, N) needs "
-            "--subjects",
+            "expected scores, (P,), called score beside label; a matrix of (N, N) needs --subjects",
         )
     label, fold = named.get("label"), named.get("fold")
     return ScoreList(
@@ -173,12 +173,34 @@ def _of_arrays(path: Path, distance: bool, allow_failures: bool) -> ScoreList:
     )
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    if path.suffix.lower() == ".npy":
-        return {"": readers.read_npy(path)[0]}
-    readers.refuse_bomb(path)
-    with np.load(path, allow_pickle=False) as held:
-        return {name: held[name] for name in held.files}
+def _of_probes(
+    path: Path, held: Sequence[NDArray[Any]], distance: bool, allow_failures: bool
+) -> ScoreList:
+    """Read bob's matrices of a probe a row: scores of its own models, (N, M), and others', (N, K).
+
+    Who the probes are is not in them, so each is taken for a person of its own, and column k of the
+    others for one model.
+    """
+    if any(x.ndim != 2 or x.dtype.kind not in "fiu" or len(x) != len(held[0]) for x in held):
+        shapes = ", ".join(f"{n} {x.dtype} {x.shape}" for n, x in zip(_OF_PROBES, held, strict=True))
+        raise DataError(f"{path.name} holds {shapes}", "expected a row a probe in both")
+    (n, own), (_, others) = (x.shape for x in held)
+    given = np.hstack(held).ravel()
+    probe = np.repeat(np.arange(n), own + others)
+    model = np.tile(np.arange(own + others), n)
+    mine = model < own
+    claims = Claims(
+        claimed=np.where(mine, probe, n + model),
+        real=probe,
+        model=np.where(mine, n + others + probe * own + model, model),
+        probe=probe,
+    )
+    score = _checked(given, distance, allow_failures, f"{path.name} number", range(len(given)))
+    told = (
+        f"{n:,} probes, each taken for a person of its own, as the file does not say who they are: "
+        "intervals are too short where people recur"
+    )
+    return ScoreList(score, claims.genuine, claims=claims, told=told)
 
 
 def read_matrix(

@@ -166,20 +166,13 @@ def _median_off(points: NDArray[np.float32]) -> float:
 
 
 def _npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
-    try:
-        readers.refuse_bomb(path)
-        with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
-            names = next((n for n in ("paths", "keys") if n in held.files), None)
-            if names is None or "landmarks" not in held.files:
-                raise DataError(
-                    f"{path.name} has arrays {', '.join(held.files)}",
-                    "expected landmarks (N, 5, 2) and paths (N names)",
-                )
-            keys, points = (np.asarray(held[n]) for n in (names, "landmarks"))
-    except DataError:
-        raise
-    except readers.DAMAGED as e:
-        raise DataError(f"{path.name} is not a whole .npz file without objects") from e
+    held = readers.read_arrays(path)
+    keys, points = held.get("paths", held.get("keys")), held.get("landmarks")
+    if keys is None or points is None:
+        raise DataError(
+            f"{path.name} has arrays {', '.join(held)}",
+            "expected landmarks (N, 5, 2) and paths (N names)",
+        )
     if points.dtype.kind not in "fiu" or keys.ndim != 1:
         raise DataError(f"{path.name}: landmarks of {points.dtype}, names of shape {keys.shape}")
     return list(map(str, keys)), points.astype(np.float32)

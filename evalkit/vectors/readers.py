@@ -71,6 +71,26 @@ def read_npy(path: str | os.PathLike[str]) -> Held:
         raise DataError(f"{path.name} is not a usable .npy array: {e}") from e
 
 
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an .npz or HDF5 file whole, by name; that of an .npy is called "".
+
+    DataError where it is damaged, or holds objects.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return {"": read_npy(path)[0]}
+    with _told(path, f"a whole {suffix} file of numbers"):
+        if suffix == ".npz":
+            refuse_bomb(path)
+            with path.open("rb") as f, np.load(f, allow_pickle=False) as packed:
+                return {name: packed[name] for name in packed.files}
+        import h5py
+
+        hdf5.refuse_damaged_heap(path)
+        with h5py.File(path, "r") as held:
+            return {name: np.asarray(hdf5.dataset(held, name)) for name in hdf5.names(held)}
+
+
 def refuse_bomb(path: Path) -> None:
     """Raise ValueError where an archive would unpack to far more than it is."""
     with ZipFile(path) as archive:
