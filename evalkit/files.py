@@ -134,6 +134,11 @@ def lines_of(text: str) -> list[str]:
     return [line.removesuffix("\r").strip(BLANKS) for line in lines]
 
 
+def numbered_lines(text: str) -> list[tuple[int, str]]:
+    """List the lines that are not blank, each with its number from 1, see `lines_of`."""
+    return [(number, line) for number, line in enumerate(lines_of(text), 1) if line]
+
+
 def words_of(line: str) -> list[str]:
     """Part a line that `lines_of` gave at its blanks and tabs alone."""
     return re.split(f"[{BLANKS}]+", line)

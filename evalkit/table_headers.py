@@ -21,8 +21,9 @@ _NAMES = {
     "real": "real realid trueid",
     "model": "model modelid templateid",
     "probe": "probe probeid probelabel testlabel",
+    "image": "image imagepath imagefile imagename img path file filename filepath key",
+    "person": "person personid people subject subjectid identity name who label class",
 }
-_ROLE = {name: role for role, names in _NAMES.items() for name in names.split()}
 _SIDES = (
     *(("1", "2"), ("0", "1"), ("a", "b"), ("x", "y"), ("left", "right"), ("l", "r")),
     *(("first", "second"), ("probe", "gallery"), ("probe", "reference"), ("query", "reference")),
@@ -50,8 +51,9 @@ def is_header(fields: Sequence[str]) -> bool:
 def roles_of(head: Sequence[str], second: Sequence[str], wanted: set[str]) -> tuple[str, ...]:
     """Roles that the names of a header say; "-" for the others."""
     words = [word(name) for name in head]
-    roles = [_ROLE.get(word, "-") for word in words]
-    roles = [role if role in wanted and roles.count(role) == 1 else "-" for role in roles]
+    meant = {name: role for role in wanted for name in _NAMES.get(role, "").split()}
+    roles = [meant.get(word, "-") for word in words]
+    roles = [role if roles.count(role) == 1 else "-" for role in roles]
     if "left" in wanted and (found := _sides(words, second)) is not None:
         roles[found[0]], roles[found[1]] = "left", "right"
     return tuple(roles)

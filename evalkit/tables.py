@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError
-from evalkit.files import BLANKS, lines_of, read_text, words_of
+from evalkit.files import BLANKS, numbered_lines, read_text, words_of
 from evalkit.keys import IMAGES
 from evalkit.table_headers import INDEX, MISSING, is_header, roles_of, word
 
@@ -27,6 +27,7 @@ Roles = tuple[str, ...]
 _HEAD = 1000  # lines that tell which readings are worth trying on all
 _SEPARATORS = ("\t", ";", ",", " ", "after an image")
 _AFTER_IMAGE = re.compile(rf"({'|'.join(map(re.escape, IMAGES))})[{BLANKS}]+", re.IGNORECASE)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 # What labels say, genuine and impostor, each kind of them as `word` spells them.
 _LABELS = tuple(
     {**dict.fromkeys(yes.split(), True), **dict.fromkeys(no.split(), False)}
@@ -76,10 +77,10 @@ class _Reading:
         width, data = len(self.layout), lines[self.header is not None :]
         roles = [(c, role) for c, role in enumerate(self.layout) if role != "-"]
         columns: dict[str, list[Any]] = {role: [] for _, role in roles}
-        values = [(c, columns[role], _value(role, self.numbers_name)) for c, role in roles]
+        values = [(c, columns[role], self._value(role)) for c, role in roles]
         count = 0
         for _, line in data:
-            fields = _parted(line, self.separator, width)
+            fields = parted(line, self.separator, width)
             try:
                 if len(fields) != width:
                     break
@@ -90,6 +91,16 @@ class _Reading:
                 column.append(cell)
             count += 1
         return count, ReadTable(columns, [n for n, _ in data[:count]], self.layout, self._told())
+
+    def _value(self, role: str) -> Callable[[str], Any]:
+        """Give what reads a cell of this role; ValueError for one that cannot stand there."""
+        if role == "label":
+            return _label_reader()
+        if role == "fold":
+            return _fold
+        if role == "score":  # a comma where nothing is parted may part two columns
+            return number if len(self.layout) > 1 else float
+        return _name if self.numbers_name or role not in ("left", "right") else _name_of_image
 
     def _told(self) -> str:
         head = self.header or [""] * len(self.layout)
@@ -118,7 +129,7 @@ def read(
     accept : what else must hold of a table.
     DataError that quotes the first wrong line, or says among which columns it cannot choose.
     """
-    lines = [(number, line) for number, line in enumerate(lines_of(text), 1) if line]
+    lines = numbered_lines(text)
     if not lines:
         raise DataError(f"{source} is empty", f"expected lines of {_spelled(layouts)}")
     wanted = {*required, *optional}
@@ -148,12 +159,12 @@ def with_header(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     Between tabs, semicolons or commas, quoted or not.  An empty file has no columns.  DataError
     where a line has other cells than the header.
     """
-    lines = [(number, line) for number, line in enumerate(lines_of(read_text(path)), 1) if line]
+    lines = numbered_lines(read_text(path))
     if not lines:
         return [], [], []
-    separator = next((mark for mark in _SEPARATORS[:3] if mark in lines[0][1]), ",")
-    header = _parted(lines[0][1], separator, 1)
-    rows = [_parted(line, separator, len(header)) for _, line in lines[1:]]
+    separator = separator_of(lines[0][1])
+    header = parted(lines[0][1], separator, 1)
+    rows = [parted(line, separator, len(header)) for _, line in lines[1:]]
     for (number, _), row in zip(lines[1:], rows, strict=True):
         if len(row) != len(header):
             raise DataError(
@@ -172,7 +183,7 @@ def _readings(
 ) -> Iterator[_Reading]:
     """Yield what may be tried on the lines, the likeliest first."""
     for separator in _SEPARATORS:
-        head = _parted(lines[0][1], separator, 1)
+        head = parted(lines[0][1], separator, 1)
         if len(head) == 1 and all(len(layout) > 1 for layout in layouts):
             continue
         if columns is not None:
@@ -182,7 +193,7 @@ def _readings(
                     yield _Reading(separator, layout, None, True)
                 yield _Reading(separator, layout, head, True)
             continue
-        second = _parted(lines[1][1], separator, len(head)) if len(lines) > 1 else []
+        second = parted(lines[1][1], separator, len(head)) if len(lines) > 1 else []
         named = roles_of(head, second, wanted)
         if {*required} <= {*named} and len(head) > 1:
             yield _Reading(separator, named, head, True)
@@ -199,7 +210,17 @@ def _readings(
                 yield _Reading(separator, ("-", *layout), head, numbers_name)
 
 
-def _parted(line: str, separator: str, width: int) -> list[str]:
+def separator_of(line: str) -> str:
+    """Tell what parts a line: the first of tab, semicolon and comma that it has, or blanks."""
+    return next((mark for mark in "\t;," if mark in line), " ")
+
+
+def fields_of(line: str) -> list[str]:
+    """Part a line at its own separator; empty cells at its end are no cells."""
+    return parted(line, separator_of(line), 1)
+
+
+def parted(line: str, separator: str, width: int) -> list[str]:
     """Part a line; empty cells at its end that are more than `width` are no cells."""
     if separator == "after an image":
         fields = _AFTER_IMAGE.sub("\\1\t", line).split("\t")
@@ -234,17 +255,6 @@ def _chosen(head: Sequence[str], columns: Mapping[str, str]) -> tuple[Roles, boo
         else:
             return (), False
     return tuple(roles), by_name
-
-
-def _value(role: str, numbers_name: bool) -> Callable[[str], Any]:
-    """Give what reads a cell of this role; ValueError for one that cannot stand there."""
-    if role == "label":
-        return _label_reader()
-    if role == "fold":
-        return _fold
-    if role == "score":
-        return number
-    return _name if numbers_name or role not in ("left", "right") else _name_of_image
 
 
 def _label_reader() -> Callable[[str], bool]:
@@ -293,12 +303,15 @@ def is_number(text: str) -> bool:
 
 
 def number(text: str) -> float:
-    """Read a number, NaN where it is missing; ValueError for all else."""
+    """Read a number, NaN where it is missing; ValueError for all else.
+
+    Its comma is a decimal one, but in "1,234", which may be a thousand and more.
+    """
     if text.lower() in MISSING:
         return math.nan
-    if "_" in text:
+    if "_" in text or _THOUSANDS.fullmatch(text):
         raise ValueError("no number")
-    return float(text)
+    return float(text.replace(",", ".") if text.count(",") == 1 else text)
 
 
 def _refuse_two_labels(found: Sequence[ReadTable], source: str) -> None:

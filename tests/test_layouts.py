@@ -11,9 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from evalkit import tables
 from evalkit.cli import run
 from evalkit.datasets import agedb, bcolz, cfp, pair_list_layouts, youtube_faces
-from evalkit.datasets.pair_list import PairList, parse_labelled, parse_two_line
+from evalkit.datasets.pair_list import (
+    LABEL_FIRST,
+    LABELLED,
+    PairList,
+    of_table,
+    parse_two_line,
+)
 from evalkit.errors import DataError
 
 pytestmark = pytest.mark.once
@@ -21,18 +28,22 @@ pytestmark = pytest.mark.once
 GOLDEN = Path(__file__).parent / "golden" / "bcolz"
 
 
+def labelled(text: str, layout: tuple[str, ...] = LABELLED) -> PairList:
+    return of_table(tables.read(text, "x", [layout], LABELLED, numbers_name=True), "x")
+
+
 def test_labelled_lists_with_the_label_on_either_side() -> None:
-    last = parse_labelled("a/1.jpg\tb/2.jpg\t0\n\na/1.jpg\ta 2.jpg\t1", "x")
-    first = parse_labelled("0\ta/1.jpg\tb/2.jpg\n1\ta/1.jpg\ta 2.jpg\n", "x", label_first=True)
+    last = labelled("a/1.jpg\tb/2.jpg\t0\n\na/1.jpg\ta 2.jpg\t1")
+    first = labelled("0\ta/1.jpg\tb/2.jpg\n1\ta/1.jpg\ta 2.jpg\n", LABEL_FIRST)
     for got in (last, first):
         assert got.left == ("a/1.jpg", "a/1.jpg") and got.right == ("b/2.jpg", "a 2.jpg")
         assert got.genuine.tolist() == [False, True] and got.fold is None
     with pytest.raises(DataError, match=r"line 2: expected 'path path 0\|1', got 'c d 2'"):
-        parse_labelled("a b 1\nc d 2\n", "x")
+        labelled("a b 1\nc d 2\n")
 
 
 def test_people_of_a_list_that_names_none_are_what_genuine_pairs_join() -> None:
-    manifest, _ = parse_labelled("a b 1\nb c 1\nd e 1\na d 0\nf a 0", "x").resolve()
+    manifest, _ = labelled("a b 1\nb c 1\nd e 1\na d 0\nf a 0").resolve()
     person = dict(zip(manifest.keys, manifest.subject.tolist(), strict=True))
     assert person["a"] == person["b"] == person["c"]
     assert person["d"] == person["e"] and len({*person.values()}) == 3
@@ -238,8 +249,8 @@ def test_a_layout_is_told_only_by_what_it_alone_has(
 @given(st.text(st.sampled_from("ab/.1203 \t\n,-\x00é")), st.sampled_from([0, 1, 2]))
 def test_any_text_is_a_list_or_a_clear_error(text: str, which: int) -> None:
     parsers: Any = (
-        lambda: parse_labelled(text, "x"),
-        lambda: parse_labelled(text, "x", label_first=True),
+        lambda: labelled(text),
+        lambda: labelled(text, LABEL_FIRST),
         lambda: parse_two_line(text, "x"),
     )
     answered(parsers[which])
@@ -301,8 +312,8 @@ def test_verify_asks_for_what_it_lacks(own_list: Path, capsys: pytest.CaptureFix
 
 def test_a_pair_is_not_genuine_and_impostor() -> None:
     with pytest.raises(DataError, match="calls b and a impostors on line 3 and genuine on line 1"):
-        parse_labelled("a b 1\nc d 0\nb a 0\n", "x").resolve()
-    parse_labelled("a b 1\nc d 0\nb a 1\n", "x").resolve()
+        labelled("a b 1\nc d 0\nb a 0\n").resolve()
+    labelled("a b 1\nc d 0\nb a 1\n").resolve()
 
 
 def test_what_makes_a_list_doubtful_is_said_and_kept(

@@ -116,8 +116,23 @@ def test_lists_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert run(words) == 3
     assert "00 is in the gallery and among the probes" in capsys.readouterr().err
     (tmp_path / "probe").write_text("a.jpg P0\nb.jpg\n")
-    with pytest.raises(DataError, match="line 2: expected 'image' or 'image subject', as above"):
+    with pytest.raises(DataError, match=r"line 2: expected 'image person', got 'b.jpg'"):
         search_lists.read(tmp_path / "gallery", tmp_path / "probe")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,subject\na.jpg,A\nb c.jpg,B\n",
+        "who;image\nA;a.jpg\nB;b c.jpg\n",
+        '"a.jpg"\tA\n"b c.jpg"\tB\n',
+    ],
+)
+def test_a_list_of_a_search_is_a_table(tmp_path: Path, text: str) -> None:
+    (tmp_path / "g").write_text(text)
+    (tmp_path / "p").write_text("x/d.jpg\n")
+    lists = search_lists.read(tmp_path / "g", tmp_path / "p")
+    assert lists.gallery == {"a.jpg": "A", "b c.jpg": "B"} and lists.probe == {"x/d.jpg": "x"}
 
 
 @pytest.mark.parametrize(

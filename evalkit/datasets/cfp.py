@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from evalkit.datasets.pair_list import PairList, build, join_folds, numbered
+from evalkit.datasets.pair_list import PairList, build, join_folds
 from evalkit.errors import DataError
-from evalkit.files import as_path, read_text
+from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.tables import wrong_line
 
 _FOLDS = 10
@@ -49,7 +49,7 @@ def person(key: str) -> str:
 
 def _images(path: Path) -> dict[int, str]:
     images: dict[int, str] = {}
-    for number, line in numbered(read_text(path)):
+    for number, line in numbered_lines(read_text(path)):
         found = _IMAGE.match(line)
         parts = found[2].replace("\\", "/").split("/") if found else []
         if found is None or len(parts) < 3:
@@ -64,7 +64,7 @@ def _fold(folder: Path, left: dict[int, str], right: dict[int, str]) -> PairList
     def rows() -> Iterator[tuple[str, str, bool, None, int]]:
         for name, genuine in (("same.txt", True), ("diff.txt", False)):
             source = str(folder / name)
-            for number, line in numbered(read_text(folder / name)):
+            for number, line in numbered_lines(read_text(folder / name)):
                 found = _PAIR.match(line)
                 if found is None:
                     raise wrong_line(source, number, "'i,j'", line)

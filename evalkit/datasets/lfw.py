@@ -16,11 +16,11 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.datasets.pair_list import PairList, build, join_folds, numbered
+from evalkit.datasets.pair_list import PairList, build, join_folds
 from evalkit.errors import DataError
-from evalkit.files import BLANKS, as_path, read_text, words_of
+from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.table_headers import is_header
-from evalkit.tables import wrong_line
+from evalkit.tables import fields_of, wrong_line
 
 # What the LFW site's errata call wrong among View 2's genuine pairs (its sentence says six, its
 # list has seven), with the 0-based rows at which pairs.txt has them.
@@ -107,7 +107,7 @@ def parse_pairs(text: str, source: str) -> PairList:
     A list that is shorter or longer than it says is a DataError, and
     so is a fold whose genuine and impostor pairs are not those announced.
     """
-    lines = list(numbered(text))
+    lines = numbered_lines(text)
     if not lines:
         raise DataError(f"{source} is empty", f"expected lines of {_PAIR}")
     header = []
@@ -145,19 +145,12 @@ def _check_announced(pairs: PairList, sets: int, per_class: int) -> None:
         )
 
 
-def fields_of(line: str) -> list[str]:
-    """Part a line at its tabs, semicolons, commas or blanks, the first of them that it has."""
-    apart = next((c for c in "\t;," if c in line), None)
-    fields = words_of(line) if apart is None else [f.strip(BLANKS) for f in line.split(apart)]
-    return fields[:-1] if len(fields) > 3 and not fields[-1] else fields
-
-
 def _pair(source: str, number: int, line: str) -> tuple[str, str, bool, None, int]:
     fields = fields_of(line)
     where = {3: (0, 1, 0, 2), 4: (0, 1, 2, 3)}.get(len(fields))
     if where is None:
         raise wrong_line(source, number, _PAIR, line)
-    a, m, b, n = (fields[f].strip(BLANKS) for f in where)
+    a, m, b, n = (fields[f] for f in where)
     if not (a and b and _NUMBER.match(m) and _NUMBER.match(n)):
         raise wrong_line(source, number, _PAIR, line)
     if len(fields) == 4 and a == b:
@@ -171,7 +164,7 @@ def parse_flat(text: str, source: str) -> PairList:
     As in the site's lfw_funneled/pairs_01.txt: genuine and impostor pairs alternate, each image on
     its own line, a blank line after every group of four.
     """
-    lines = list(numbered(text))
+    lines = numbered_lines(text)
     if len(lines) % 4:
         raise DataError(
             f"{source} holds {len(lines)} image lines, which is not a multiple of four",

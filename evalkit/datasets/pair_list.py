@@ -9,17 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit import tables
 from evalkit.errors import DataError
-from evalkit.files import lines_of
+from evalkit.files import numbered_lines
 from evalkit.table_headers import is_header
-from evalkit.tables import ReadTable
+from evalkit.tables import ReadTable, fields_of, wrong_line
 from evalkit.types import Manifest, PairSet
 
 _TOKEN = re.compile(r"([^ \t].*?)[ \t,;]+([0-9]{1,4})\Z")
@@ -128,26 +126,12 @@ def build(
     )
 
 
-def numbered(text: str) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line) of the lines that are not blank, see `files.lines_of`."""
-    for number, line in enumerate(lines_of(text), start=1):
-        if line:
-            yield number, line
-
-
 def of_table(held: ReadTable, source: str) -> PairList:
     """Take the pairs of a table of two images, a label and perhaps a fold per line."""
     n = len(held.line)
     fold = held.columns.get("fold") or [None] * n
     columns = (held.columns[role] for role in LABELLED)
     return replace(build(zip(*columns, fold, held.line, strict=True), source), told=held.told)
-
-
-def parse_labelled(text: str, source: str, label_first: bool = False) -> PairList:
-    """`path1 path2 0|1` (InsightFace's pairs_label.txt), or `0|1 path1 path2` (pair.label)."""
-    layout = LABEL_FIRST if label_first else LABELLED
-    held = tables.read(text, source, [layout], LABELLED, numbers_name=True)
-    return of_table(held, source)
 
 
 def parse_two_line(text: str, source: str) -> PairList:
@@ -159,16 +143,14 @@ def parse_two_line(text: str, source: str) -> PairList:
     tokens: list[int] = []
 
     def rows() -> Iterator[tuple[str, str, bool, None, int]]:
-        lines = numbered(text)
-        first = next(lines, None)
-        if first is not None and not is_header(re.split("[ \t,;]+", first[1])):
-            lines = chain([first], lines)
+        every = numbered_lines(text)
+        lines = iter(every[is_header(fields_of(every[0][1])) :] if every else [])
         for number, line in lines:
             second, after = next(lines, (number, ""))
             left, right = _TOKEN.match(line), _TOKEN.match(after)
             if left is None or right is None or left[2] != right[2]:
                 expected = "two lines 'image token' with one token"
-                raise tables.wrong_line(source, number, expected, f"{line} | {after}")
+                raise wrong_line(source, number, expected, f"{line} | {after}")
             tokens.append(int(left[2]))
             yield left[1], right[1], tokens[-1] > 0, None, second - 1
 

@@ -22,15 +22,14 @@ from evalkit.datasets.pair_list import (
     LABEL_FIRST,
     LABELLED,
     PairList,
-    numbered,
     of_table,
     parse_two_line,
 )
 from evalkit.errors import DataError
-from evalkit.files import as_path, read_text
+from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.images import ImageSource
 from evalkit.table_headers import is_header
-from evalkit.tables import Roles
+from evalkit.tables import Roles, fields_of
 from evalkit.vectors import matlab
 
 
@@ -155,8 +154,7 @@ def _of_file(path: Path) -> str:
         return "bin"
     if path.suffix.lower() == ".mat":
         return "agedb" if youtube_faces.splits_of(matlab.read(path)) is None else "ytf"
-    lines = [line for _, line in zip(range(3), numbered(read_text(path)), strict=False)]
-    return _of_lines([lfw.fields_of(line) for _, line in lines])
+    return _of_lines([fields_of(line) for _, line in numbered_lines(read_text(path))[:3]])
 
 
 def _of_lines(lines: list[list[str]]) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 
 from evalkit.datasets.score_lists import ScoreList
 from evalkit.errors import DataError
-from evalkit.files import as_path, lines_of, read_text, words_of
+from evalkit.files import as_path, numbered_lines, read_text
+from evalkit.tables import fields_of
 
 PAIRS = 3000  # of each class, on LFW
 
@@ -22,11 +23,9 @@ def read(path: str | os.PathLike[str], pairs: int = PAIRS) -> ScoreList:
     """
     path = as_path(path)
     points: list[tuple[float, float]] = []
-    for number, line in enumerate(lines_of(read_text(path)), 1):
-        if not line:
-            continue
+    for number, line in numbered_lines(read_text(path)):
         try:
-            tpr, fpr = map(float, words_of(line))
+            tpr, fpr = map(float, fields_of(line))
         except ValueError:
             tpr = fpr = -1.0
         if not (np.isnan([tpr, fpr]).any() or (0 <= tpr <= 1 and 0 <= fpr <= 1)):

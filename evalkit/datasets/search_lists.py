@@ -11,10 +11,11 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit import tables
 from evalkit.errors import DataError
-from evalkit.files import as_path, lines_of, read_text
+from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.keys import canonical
-from evalkit.tables import wrong_line
+from evalkit.tables import fields_of
 from evalkit.types import Manifest
 
 NOBODY = "-"
@@ -59,24 +60,18 @@ def read(
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Read `image` or `image subject` a line, parted by a tab, a comma or blanks."""
+    """Read a table of an image, or of an image and who it shows, a line, with or without header."""
     path = as_path(path)
+    text = read_text(path)
+    first = next((line for _, line in numbered_lines(text)), "")
+    layout = ("image", "person")[: len(fields_of(first))]
+    held = tables.read(text, str(path), [layout], ("image",), ("person",))
     found: dict[str, str] = {}
-    width = 0
-    for number, line in enumerate(lines_of(read_text(path)), 1):
-        if not line:
-            continue
-        apart = next((mark for mark in "\t," if mark in line), None)
-        fields = [field.strip() for field in line.split(apart)]
-        width = width or len(fields)
-        if len(fields) != width or width > 2 or not all(fields):
-            raise wrong_line(str(path), number, "'image' or 'image subject', as above", line)
-        image = fields[0]
-        who = fields[1] if width == 2 else canonical(image).rpartition("/")[0]
-        if found.setdefault(image, who or NOBODY) != (who or NOBODY):
-            raise DataError(f"line {number} of {path.name} names {image} again, as {who}")
-    if not found:
-        raise DataError(f"{path.name} lists no image")
+    who = held.columns.get("person", held.columns["image"])
+    for number, image, name in zip(held.line, held.columns["image"], who, strict=True):
+        shown = name if "person" in held.columns else canonical(image).rpartition("/")[0] or NOBODY
+        if found.setdefault(image, shown) != shown:
+            raise DataError(f"line {number} of {path.name} names {image} again, as {shown}")
     return found
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from evalkit.datasets.pair_list import PairList, build
 from evalkit.errors import DataError
-from evalkit.files import as_path, lines_of, read_text
-from evalkit.keys import canonical, last_parts
+from evalkit.files import as_path
+from evalkit.keys import canonical, last_parts, read_keys
 from evalkit.vectors import matlab
 
 _NAMES = "Youtube_names.txt"  # what bob's copy calls the list of videos
@@ -57,7 +57,7 @@ def read_splits(path: str | os.PathLike[str]) -> PairList:
             raise DataError(
                 f"{path.name} numbers the videos, and there is no {beside} to name them"
             )
-        videos = [line for line in lines_of(read_text(beside)) if line]
+        videos = read_keys(beside)
     if not isinstance(videos, list) or not all(isinstance(name, str) for name in videos):
         raise DataError(f"the names of videos in {path.name} are no texts")
     number = splits[:, :2]

@@ -14,18 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import (
-    BLANKS,
-    as_path,
-    lines_of,
-    read_text,
-    refuse_lfs_pointer,
-    whole_file,
-    words_of,
-)
+from evalkit.files import as_path, numbered_lines, read_text, refuse_lfs_pointer, whole_file
 from evalkit.images import alignment
 from evalkit.keys import other_folders, rows_of
 from evalkit.strict_json import parsed
+from evalkit.tables import is_number, parted, separator_of
 from evalkit.vectors import readers
 
 ORDERS = {"xy": "x1 y1 ... x5 y5", "mtcnn": "MTCNN's x1 ... x5 y1 ... y5"}
@@ -193,26 +186,12 @@ def _json(path: Path) -> tuple[list[str], NDArray[np.float32]]:
 
 def _lines(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     rows = []
-    for number, line in enumerate(lines_of(read_text(path)), start=1):
-        fields = _fields(line)
-        header = number == 1 and not any(map(_is_number, fields[1:]))
-        if line and not header:
-            numbers = fields[1:] if any(fields[1:]) else ["nan"] * len(fields[1:])
-            rows.append((fields[0], f"line {number}", numbers))
+    for number, line in numbered_lines(read_text(path)):
+        key, *cells = parted(line, separator_of(line), 11)
+        if number > 1 or any(map(is_number, cells)):  # else it is a header
+            numbers = cells if any(cells) else ["nan"] * len(cells)
+            rows.append((key, f"line {number}", numbers))
     return [key for key, _, _ in rows], _stacked(rows, path.name)
-
-
-def _fields(line: str) -> list[str]:
-    apart = "," if "," in line else "\t" if "\t" in line else None
-    return [field.strip(BLANKS) for field in (line.split(apart) if apart else words_of(line))]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _stacked(rows: Sequence[tuple[str, str, Any]], name: str) -> NDArray[np.float32]:
