@@ -54,8 +54,8 @@ def test_labels_and_separators_in_every_spelling(tmp_path: Path) -> None:
         ("1 abc\n", "line 1: expected '0.1 score'"),
         ("1 0.5 1\n0 0.5\n", "line 2: expected '0.1 score fold'"),
         ("1 0.5 -1\n", "line 1: expected '0.1 score' or '0.1 score fold'"),
-        ("1 0,5\n", "line 1: expected a decimal point, or one separator alone, got '1 0,5'"),
-        ("1;0,5\n", "line 1: expected a decimal point"),
+        ("1;1,234\n", "line 1: expected '0.1 score'"),  # a thousand and more, or 1.234
+        ("1,0,53\n0,1,7\n", "line 1: expected"),  # a comma that parts, and one that does not
         ("\n", "holds no scores"),
     ],
 )
@@ -96,6 +96,12 @@ def test_tables_of_scores_as_people_have_them(tmp_path: Path, line: str, head: s
     assert held.genuine is not None and held.genuine.tolist() == [True, False, False]
     assert held.score.tolist() == [0.9, 0.25, -0.5] and held.claims is None
     assert bool(held.told) == bool(head)
+
+
+@pytest.mark.parametrize("text", ["1;0,53\n0;-1,2\n", "1\t0,53\n0\t-1,2\n", "1 0,53\n0 -1,2\n"])
+def test_a_decimal_comma_is_read_where_commas_part_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.txt").write_text(text)
+    assert score_lists.read(tmp_path / "s.txt").score.tolist() == [0.53, -1.2]
 
 
 def test_one_of_many_models_is_chosen_by_its_column(tmp_path: Path) -> None:

@@ -222,6 +222,19 @@ def test_a_label_without_a_name_is_refused(tmp_path: Path, line: str, wrong: str
         embeddings.read(tmp_path / "x.csv")
 
 
+@pytest.mark.parametrize("mark", ["\t", ";", " ", '","'])
+def test_decimal_commas_are_read_where_commas_part_nothing(tmp_path: Path, mark: str) -> None:
+    rows = [("a.jpg", "0,53", "-0,12", "1"), ("b.jpg", "0,61", "0,07", "-2,5e-1")]
+    end = '"' if mark == '","' else ""
+    (tmp_path / "v.csv").write_text("\n".join(end + mark.join(row) + end for row in rows))
+    x, keys = readers.read(tmp_path / "v.csv")
+    assert keys == ["a.jpg", "b.jpg"]
+    np.testing.assert_array_equal(x, np.array([[0.53, -0.12, 1], [0.61, 0.07, -0.25]], np.float32))
+    (tmp_path / "v.csv").write_text("a.jpg,0,53,-0,12\nb.jpg,0,61,0,07\n")
+    with pytest.raises(DataError, match="'-0' is no whole number: are commas decimal ones"):
+        readers.read(tmp_path / "v.csv")
+
+
 def test_a_table_of_numbers_alone_has_no_key(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("\n".join(_NUMBERS))
     (tmp_path / "k.txt").write_text("\n".join(KEYS))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from numpy.typing import NDArray
 
 from evalkit import tables
 from evalkit.errors import DataError
-from evalkit.files import as_path, lines_of, read_text
+from evalkit.files import as_path, read_text
+from evalkit.keys import read_keys
 from evalkit.protocols.claims import Claims
 from evalkit.table_headers import roles_of
-from evalkit.tables import ReadTable, Roles, wrong_line
+from evalkit.tables import ReadTable, Roles
 from evalkit.types import PairSet
 from evalkit.vectors import readers
 
@@ -42,8 +42,8 @@ _UNLABELLED: tuple[Roles, ...] = (
     ("left", "right", "score"),
     ("left", "right", "score", "-"),  # NIST's match.log
 )
+_MOST_FOLDS = 20  # of 0 and 1 as scores
 _OF_PROBES = ("data-pos", "data-neg")  # as bob calls its matrices
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +91,7 @@ def read(
     if path.suffix.lower() in (".npy", ".npz", ".h5", ".hdf5"):
         return _of_arrays(path, distance, allow_failures)
     text = read_text(path)
-    first = next((line for line in lines_of(text) if line), "")
-    parts = re.split(r"[\s;]+", first)
-    if len(parts) > 1 and any(map(_DECIMAL_COMMA.fullmatch, parts)):
-        raise wrong_line(str(path), 1, "a decimal point, or one separator alone", first)
-    if not first:
+    if not text.strip():
         raise DataError(f"{path} holds no scores", "expected lines of 'label score'")
     held = tables.read(
         text,
@@ -126,12 +122,15 @@ def _plain(held: ReadTable) -> bool:
     """Whether a layout that fits by its cells alone is what the file means.
 
     Of claims somebody is claimed who it is; else the columns are a label, names and scores.  Where
-    scores are 0 and 1 too, the label stands first.
+    scores are 0 and 1 too, the label stands first.  Scores of 0 and 1 before folds of other numbers
+    are decimal commas.
     """
-    if held.layout in _CLAIMS:
-        claimed, real = held.columns["claimed"], held.columns["real"]
-        return any(c == r for c, r in zip(claimed, real, strict=True))
-    return held.layout != ("score", "label") or not {*held.columns["score"]} <= {0, 1}
+    columns, layout = held.columns, held.layout
+    if layout in _CLAIMS:
+        return any(c == r for c, r in zip(columns["claimed"], columns["real"], strict=True))
+    if layout == ("label", "score", "fold") and {*columns["score"]} <= {-1, 0, 1}:
+        return max(columns["fold"]) < _MOST_FOLDS
+    return layout != ("score", "label") or not {*columns["score"]} <= {0, 1}
 
 
 def _checked(
@@ -160,9 +159,8 @@ def _of_arrays(path: Path, distance: bool, allow_failures: bool) -> ScoreList:
     named = dict(zip(roles_of(list(held), (), {*ROLES}), held.values(), strict=True))
     score = held[""] if "" in held else named.get("score")
     if score is None or score.dtype.kind not in "fiu" or score.ndim != 1:
-        shapes = ", ".join(f"{n or 'array'} {a.dtype} {a.shape}" for n, a in held.items())
         raise DataError(
-            f"{path.name} holds {shapes}",
+            f"{path.name} holds {_shapes(held)}",
             "expected scores, (P,), called score beside label; a matrix of (N, N) needs --subjects",
         )
     label, fold = named.get("label"), named.get("fold")
@@ -171,6 +169,10 @@ def _of_arrays(path: Path, distance: bool, allow_failures: bool) -> ScoreList:
         None if label is None else labels_of([str(x) for x in label.ravel()], path.name),
         None if fold is None else fold.astype(np.int16),
     )
+
+
+def _shapes(held: Mapping[str, NDArray[Any]]) -> str:
+    return ", ".join(f"{name or 'array'} {a.dtype} {a.shape}" for name, a in held.items())
 
 
 def _of_probes(
@@ -182,8 +184,8 @@ def _of_probes(
     others for one model.
     """
     if any(x.ndim != 2 or x.dtype.kind not in "fiu" or len(x) != len(held[0]) for x in held):
-        shapes = ", ".join(f"{n} {x.dtype} {x.shape}" for n, x in zip(_OF_PROBES, held, strict=True))
-        raise DataError(f"{path.name} holds {shapes}", "expected a row a probe in both")
+        shown = _shapes(dict(zip(_OF_PROBES, held, strict=True)))
+        raise DataError(f"{path.name} holds {shown}", "expected a row a probe in both")
     (n, own), (_, others) = (x.shape for x in held)
     given = np.hstack(held).ravel()
     probe = np.repeat(np.arange(n), own + others)
@@ -244,8 +246,7 @@ def read_labels(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
     path = as_path(path)
     if path.suffix.lower() == ".npy":
         return labels_of([str(x) for x in readers.read_npy(path)[0].ravel()], path.name)
-    lines = [line for line in lines_of(read_text(path)) if line]
-    return labels_of(lines, path.name)
+    return labels_of(read_keys(path), path.name)
 
 
 def labels_of(cells: Sequence[str], source: str) -> NDArray[np.bool_]:

@@ -93,15 +93,11 @@ def choose_arrays(
 
 def _group(kinds: Sequence[Kind], names: Sequence[str] | None) -> list[int]:
     """Find the largest group of columns whose names count from 0 or 1; empty where none does."""
-    groups: dict[str, list[int]] = {}
+    groups: dict[str, dict[int, str]] = {}
     for c, name in enumerate(names or ()):
         if (found := _NUMBERED.fullmatch(name)) and kinds[c] not in ("text", "list"):
-            groups.setdefault(found[1], []).append(c)
-    counted = [
-        group
-        for group in groups.values()
-        if len(group) > 1 and _counts([_number(names[c]) for c in group] if names else [])
-    ]
+            groups.setdefault(found[1], {})[c] = found[2]
+    counted = [[*g] for g in groups.values() if len(g) > 1 and counts([*g.values()])]
     counted.sort(key=len, reverse=True)
     if len(counted) > 1 and len(counted[0]) == len(counted[1]):
         both = " and ".join(_shown(group[:1], names) + " ..." for group in counted[:2])
@@ -109,13 +105,12 @@ def _group(kinds: Sequence[Kind], names: Sequence[str] | None) -> list[int]:
     return counted[0] if counted else []
 
 
-def _number(name: str) -> int:
-    found = _NUMBERED.fullmatch(name)
-    return int(found[2]) if found else -1
-
-
-def _counts(numbers: Sequence[int]) -> bool:
-    return list(numbers) in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))
+def counts(numbers: Sequence[str]) -> bool:
+    """Whether whole numbers count from 0 or from 1."""
+    return [int(n) if n.isdecimal() else -1 for n in numbers] in (
+        list(range(len(numbers))),
+        list(range(1, len(numbers) + 1)),
+    )
 
 
 def _key(

@@ -6,6 +6,7 @@ import csv
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -15,12 +16,15 @@ import numpy as np
 from evalkit.files import open_text
 from evalkit.table_headers import MISSING
 from evalkit.tables import is_number
-from evalkit.vectors.columns import Columns, Kind, choose
+from evalkit.vectors.columns import Kind, choose, counts
 from evalkit.vectors.row_blocks import RowBlocks, Rows
 
 _LINE = 1 << 24  # characters: a line is in memory whole
 _HEAD = 100  # rows that tell the separator and the header
 _SEPARATORS = "\t;, "
+_NONE = "it holds no rows of a key and numbers"
+_DECIMALS = re.compile(r"\d+ +[+-]?\d+")
+_BROKEN = re.compile(r"-0|[+-]?0\d+")  # what a decimal comma leaves on its either side
 
 
 def of_text(path: Path) -> RowBlocks:
@@ -29,24 +33,35 @@ def of_text(path: Path) -> RowBlocks:
     The first line may be a header, see `columns`.  An empty cell, or NaN, None and the like, is
     NaN.  Gone through twice: for the keys, then for the numbers, which are read as float32.
     """
-    separator, has_header = _layout(path)
-    names, kinds, held, count = _looked_at(path, separator, has_header)
+    separator = _separator(path)
+    has_header = _has_header(list(islice(_rows(path, separator), _HEAD)))
+    names, seen, count = _looked_at(path, separator, has_header)
+    kinds = [column.kind for column in seen]
 
     def distinct(c: int) -> bool:
-        return c in held and len(set(held[c])) == count
+        return len(set(seen[c].cells)) == count
 
     chosen = choose(kinds, names, distinct)
     if not chosen.coordinates:
-        raise ValueError("it holds no rows of a key and numbers")
-    dim = _width(path, separator, has_header, kinds, chosen)
+        raise ValueError(_NONE)
+    broken = [seen[c].broken for c in chosen.coordinates if seen[c].broken]
+    if broken and not any(kinds[c] == "number" for c in chosen.coordinates):
+        raise ValueError(
+            f"{broken[0]!r} is no whole number: are commas decimal ones? part columns by semicolons"
+        )
+    is_list = kinds[chosen.coordinates[0]] == "list"
+    dim = len(chosen.coordinates)
+    if is_list:
+        cells = (row[chosen.coordinates[0]] for row in _rows(path, separator, has_header))
+        dim = next(len(_listed(cell)) for cell in cells if not _is_missing(cell))
 
     def blocks(size: int) -> Iterator[Rows]:
         rows = _rows(path, separator, has_header)
-        vectors = (_vector(row, chosen, kinds, dim, separator) for row in rows)
+        vectors = (_vector([row[c] for c in chosen.coordinates], dim, is_list) for row in rows)
         while block := list(islice(vectors, size)):
             yield np.stack(block)
 
-    keys = None if chosen.key is None else held[chosen.key]
+    keys = None if chosen.key is None else seen[chosen.key].cells
     return RowBlocks(keys, count, (dim,), blocks, chosen.told)
 
 
@@ -66,86 +81,92 @@ def _lines(f: IO[str]) -> Iterator[str]:
         yield line.rstrip(" \r\n") + "\n"  # a blank there would part off one column more
 
 
-def _layout(path: Path) -> tuple[str, bool]:
-    """Tell what parts the columns, and whether the first row names them."""
+def _separator(path: Path) -> str:
+    """Tell what parts the columns: the first mark by which the first lines are equally long."""
     heads = {mark: list(islice(_rows(path, mark), _HEAD)) for mark in _SEPARATORS}
     parting = [mark for mark, head in heads.items() if head and len(head[0]) > 1]
     even = [mark for mark in parting if len(heads[mark][0]) == len(heads[mark][-1])]
     if not parting:
-        raise ValueError("it holds no rows of a key and numbers")
+        raise ValueError(_NONE)
     separator = (even or parting)[0]
-    return separator, _has_header(heads[separator], separator)
+    between = heads[","][0][1:-1] if separator == "," else []
+    decimal = between and all(_DECIMALS.fullmatch(cell) for cell in between)  # a.jpg 0,53 -0,12
+    return " " if decimal else separator
 
 
-def _has_header(head: Sequence[Sequence[str]], separator: str) -> bool:
+def _has_header(head: Sequence[Sequence[str]]) -> bool:
     """Whether the first row has words where others have numbers, or counts where these are broken.
 
     It counts from 0 or 1, as tables without names of their own are written.
     """
     first, others = head[0], head[1:]
     columns = range(min(map(len, head)))
-    numeric = [c for c in columns if any(_is_vector(row[c], separator) for row in others)]
-    if any(not _is_vector(first[c], separator) and first[c] for c in numeric):
+    numeric = [c for c in columns if any(_is_vector(row[c]) for row in others)]
+    if any(not _is_vector(first[c]) and first[c] for c in numeric):
         return True
     counted = [first[c] for c in numeric if first[c]]  # pandas' index has no name
-    broken = any(_kind(row[c], "zero", separator) == "number" for row in others for c in numeric)
-    return (
-        broken
-        and len(counted) > 1
-        and counted
-        in (
-            [str(n) for n in range(len(counted))],
-            [str(n + 1) for n in range(len(counted))],
-        )
-    )
+    broken = any(_kind(row[c], "zero") == "number" for row in others for c in numeric)
+    return broken and len(counted) > 1 and counts(counted)
 
 
-def _is_vector(cell: str, separator: str) -> bool:
-    return cell.startswith("[") or (is_number(_plain(cell, separator)) and not _is_missing(cell))
+def _is_vector(cell: str) -> bool:
+    return cell.startswith("[") or (is_number(_point(cell)) and not _is_missing(cell))
 
 
 def _is_missing(cell: str) -> bool:
     return cell.strip().lower() in MISSING
 
 
-def _plain(cell: str, separator: str) -> str:
-    """Write a decimal comma, which leaves the semicolon to part columns, as a point."""
-    return cell.replace(",", ".") if separator == ";" else cell
+def _point(cell: str) -> str:
+    """Write a decimal comma, which the columns are not parted at, as a point."""
+    return cell.replace(",", ".") if cell.count(",") == 1 else cell
+
+
+@dataclass(slots=True)
+class _Column:
+    """What the cells seen so far are; the cells while none is a fraction; one that is broken."""
+
+    kind: Kind
+    cells: list[str]
+    broken: str = ""
 
 
 def _looked_at(
     path: Path, separator: str, has_header: bool
-) -> tuple[list[str] | None, list[Kind], dict[int, list[str]], int]:
-    """Go through the rows: names, kinds, the cells of columns that have no fraction, the count."""
+) -> tuple[list[str] | None, list[_Column], int]:
+    """Go through the rows: names, what the columns hold, how many rows there are."""
     rows = _rows(path, separator)
     names = next(rows) if has_header else None
-    width, count = 0, 0
-    kinds: list[Kind] = []
-    held: dict[int, list[str]] = {}
+    count, seen = 0, [] if names is None else [_Column("zero", []) for _ in names]
     for row in rows:
-        if not count:
-            width = len(row) if names is None else len(names)
-            kinds, held = ["zero"] * width, {c: [] for c in range(width)}
-        if len(row) != width:
-            raise ValueError(f"{row[0]!r} has {len(row) - 1} numbers, the first line {width - 1}")
-        for c, cells in list(held.items()):
-            kinds[c] = _kind(row[c], kinds[c], separator)
-            if kinds[c] in ("number", "list"):
-                del held[c]
-            else:
-                cells.append(sys.intern(row[c]))
+        if not seen:
+            seen = [_Column("zero", []) for _ in row]
+        if len(row) != len(seen):
+            raise ValueError(
+                f"{row[0]!r} has {len(row) - 1} numbers, the first line {len(seen) - 1}"
+            )
+        for column, cell in zip(seen, row, strict=True):
+            if column.kind in ("number", "list"):
+                continue
+            column.kind = _kind(cell, column.kind)
+            if column.kind in ("number", "list"):
+                column.cells.clear()
+                continue
+            column.cells.append(sys.intern(cell))
+            if separator == "," and _BROKEN.fullmatch(cell):
+                column.broken = cell
         count += 1
     if not count:
-        raise ValueError("it holds no rows of a key and numbers")
-    return names, kinds, held, count
+        raise ValueError(_NONE)
+    return names, seen, count
 
 
-def _kind(cell: str, before: Kind, separator: str) -> Kind:
+def _kind(cell: str, before: Kind) -> Kind:
     if before == "text" or _is_missing(cell):
         return before
     if cell.startswith("["):
         return "list"
-    if not is_number(plain := _plain(cell, separator)):
+    if not is_number(plain := _point(cell)):
         return "text"
     value = float(plain)
     if value == 0:
@@ -153,29 +174,15 @@ def _kind(cell: str, before: Kind, separator: str) -> Kind:
     return "whole" if value.is_integer() and "e" not in cell.lower() else "number"
 
 
-def _width(
-    path: Path, separator: str, has_header: bool, kinds: Sequence[Kind], chosen: Columns
-) -> int:
-    """Count the numbers of a vector, of a list those of the first that is not missing."""
-    first = chosen.coordinates[0]
-    if kinds[first] != "list":
-        return len(chosen.coordinates)
-    rows = _rows(path, separator, has_header)
-    return next(len(_listed(row[first])) for row in rows if not _is_missing(row[first]))
-
-
 def _listed(cell: str) -> list[str]:
     return re.split(r"[\s,]+", cell.strip("[] \t\r\n,"))
 
 
-def _vector(
-    row: Sequence[str], chosen: Columns, kinds: Sequence[Kind], dim: int, separator: str
-) -> Rows:
-    cells: Sequence[str] = [row[c] for c in chosen.coordinates]
-    if kinds[chosen.coordinates[0]] == "list":
+def _vector(cells: Sequence[str], dim: int, is_list: bool) -> Rows:
+    if is_list:
         cells = ["nan"] * dim if _is_missing(cells[0]) else _listed(cells[0])
     if len(cells) != dim:
         raise ValueError(f"a list has {len(cells)} numbers, the first {dim}")
-    numbers = ["nan" if _is_missing(cell) else _plain(cell, separator) for cell in cells]
+    numbers = ["nan" if _is_missing(cell) else _point(cell) for cell in cells]
     with np.errstate(over="ignore"):  # beyond float32 is infinity, which is refused as such
         return np.array(numbers, np.float32)
