@@ -31,6 +31,7 @@ PLUMBING = {
     "evalkit.embedding.reuse",
     "evalkit.images.folders",
     "evalkit.images.image_tables",
+    "evalkit.images.lmdbs",
     "evalkit.images.members",
     "evalkit.images.record_io",
     "evalkit.images.tars",
@@ -45,7 +46,7 @@ PLUMBING = {
     "evalkit.protocols.allpairs.scan",
     "evalkit.adapters.onnx.declared",
     "evalkit.adapters.onnx.session",
-    "evalkit.vectors.readers.refuse_bomb",
+    "evalkit.vectors.readers.read_arrays",
     "evalkit.vectors.store.FeatureStore",
 }
 TAKEN = re.compile(r"str \| os\.PathLike\[str\]")

@@ -129,7 +129,7 @@ def _plain(held: ReadTable) -> bool:
     if layout in _CLAIMS:
         return any(c == r for c, r in zip(columns["claimed"], columns["real"], strict=True))
     if layout == ("label", "score", "fold") and {*columns["score"]} <= {-1, 0, 1}:
-        return max(columns["fold"]) < _MOST_FOLDS
+        return bool(max(columns["fold"]) < _MOST_FOLDS)
     return layout != ("score", "label") or not {*columns["score"]} <= {0, 1}
 
 

@@ -81,7 +81,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         return {"": read_npy(path)[0]}
     with _told(path, f"a whole {suffix} file of numbers"):
         if suffix == ".npz":
-            refuse_bomb(path)
+            _refuse_bomb(path)
             with path.open("rb") as f, np.load(f, allow_pickle=False) as packed:
                 return {name: packed[name] for name in packed.files}
         import h5py
@@ -91,7 +91,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {name: np.asarray(hdf5.dataset(held, name)) for name in hdf5.names(held)}
 
 
-def refuse_bomb(path: Path) -> None:
+def _refuse_bomb(path: Path) -> None:
     """Raise ValueError where an archive would unpack to far more than it is."""
     with ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
@@ -342,7 +342,7 @@ def in_blocks(path: str | os.PathLike[str]) -> RowBlocks | None:
     reader, what = _IN_BLOCKS[suffix]
     with _told(path, what):
         if suffix == ".npz":
-            refuse_bomb(path)
+            _refuse_bomb(path)
         if suffix in (".h5", ".hdf5") and is_feature_file(path):
             return None
         held = reader(path)
