@@ -102,7 +102,12 @@ def test_codes_made_on_a_gpu_keep_to_the_bound_of_their_errors(codes, directions
 
 def test_a_gpu_keeps_codes_in_its_own_memory(monkeypatch):
     screen, memory = screens.Screen("cuda-int8"), 1 << 30
-    for free, room in ((None, memory), (memory // 2, memory), (3 * memory, 3 * memory)):
+    for free, room in (
+        (None, memory),
+        (memory // 2, memory),
+        (3 * memory, 3 * memory),
+        (9 * memory, 4 * memory),
+    ):
         monkeypatch.setattr(on_gpu, "free", lambda free=free: free)
         assert screen.room(memory) == room
     assert screens.Screen("int8").room(memory) == memory

@@ -29,7 +29,7 @@ from evalkit.types import Floats
 COLUMNS = 2048  # columns of a tile; they share one int8 scale
 ROWS = 1024  # of a band, whose product stays in the cache until it is sifted
 BANDS = 4  # of a tile: the overhead of Python per tile is shared by more pairs
-_HOST = 8  # a GPU holds codes of up to so many times `memory`: 32 bytes a row stay outside it
+_MORE = 4  # times `memory` on a GPU: codes still fit `memory` where another goes on without one
 _U32, _U64 = 2.0**-24, 2.0**-53
 _UP = 1 + 1e-9
 Each = Callable[..., Iterable[Any]]  # map, or that of a pool
@@ -126,7 +126,7 @@ class Screen:
             return memory
         from evalkit.protocols.allpairs.kernels import on_gpu
 
-        return max(memory, min(on_gpu.free() or 0, _HOST * memory))
+        return max(memory, min(on_gpu.free() or 0, _MORE * memory))
 
     def encode(self, side: Side, a: int, b: int, *, each: Each = map) -> Codes:
         """Encode rows a..b; the rows of a tile share one int8 scale, so that one cut does.
