@@ -1,4 +1,4 @@
-"""Several test sets for one model: lists of pairs, sets with images, folders of people, IJB.
+"""Several test sets for one model: lists of pairs, sets with images, people, searches, IJB.
 
 >>> from evalkit import bench, load_model
 >>> model = load_model("model.onnx", preset="arcface")  # doctest: +SKIP
@@ -20,8 +20,9 @@ import numpy as np
 
 from evalkit import adapters, images, run, templates
 from evalkit.adapters import answers
-from evalkit.datasets import bcolz, pair_list_layouts
+from evalkit.datasets import bcolz, pair_list_layouts, search_lists
 from evalkit.datasets import ijb as ijb_lists
+from evalkit.datasets.search_lists import SearchLists
 from evalkit.embedding import in_memory
 from evalkit.embedding.from_images import on_stderr
 from evalkit.embedding.in_memory import SharePasses
@@ -32,7 +33,7 @@ from evalkit.images import ImageSource, alignment
 from evalkit.images.kept import KeptImages
 from evalkit.images.landmarks import Landmarks
 from evalkit.keys import people_of
-from evalkit.protocols import ijb
+from evalkit.protocols import ijb, recipes
 from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.recipes.recipe import Recipe, recipe_of
@@ -48,7 +49,10 @@ BATCH = 64  # images in a forward pass: of one size, so that every run gets the 
 ROOM = 4 << 30  # bytes of kept images
 IJB_IMAGES = "loose_crop"  # beside IJB's lists
 _KEYS = ("path", "data", "format", "name")
-_LISTS_OF_PAIRS = ("Protocol", "Split")  # folders of CFP, which has two
+_CFP = ("Protocol", "Split")  # folders of CFP, which holds two lists
+_CFP_IMAGES = "Data/Images"
+# Lists of pairs in the folder of their set: LFW's, XQLFW's, CALFW's and CPLFW's; RFW's four
+_PAIRS_IN = ("pairs.txt", "pairs_*.txt", "*_pairs.txt", "txts/*/*_pairs.txt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +60,14 @@ class BenchSet:
     """A set read and found whole, its images not yet embedded.
 
     name : of its report and its row.  path : that it was read from.
-    comparisons : its pairs, of images or of templates; or the subject of each image, (N,), -1 for
-    nobody's.  kept : its images in memory, see `keep`.
+    comparisons : its pairs, of images or of templates; gallery and probes; or the subject of each
+    image, (N,), -1 for nobody's.  kept : its images in memory, see `keep`.
     """
 
     name: str
     path: Path
     images: ImageSource
-    comparisons: Compared | PooledPairs | Ints
+    comparisons: Compared | PooledPairs | SearchLists | Ints
     kept: KeptImages | None = None
 
     @property
@@ -71,6 +75,8 @@ class BenchSet:
         """Name the images that are compared."""
         if isinstance(self.comparisons, Compared | PooledPairs):
             return self.comparisons.manifest
+        if isinstance(self.comparisons, SearchLists):
+            return self.comparisons.resolve()[0]
         return self.images.manifest()
 
     @property
@@ -87,7 +93,8 @@ def read_sets(
     """Read sets of any mix, and find every image that they name.
 
     paths : files as `evalkit verify` takes them; a folder of .bin sets, with a bench.toml, with
-    IJB's lists (in itself or in meta/), or with a folder per person; or a bench.toml, which has a
+    IJB's lists (in itself or in meta/), as CFP, RFW, TinyFace and SCface come, with pairs.txt or
+    the like, with gallery/ and probe/, or with a folder per person; or a bench.toml, which has a
     [[set]] with path, and where it needs them data, format and name, for each set, relative to its
     own folder.
     data : the images of lists that hold none.
@@ -240,13 +247,16 @@ def measured(
     fars: Rates | None = None,
     threshold: Thresholds = None,
 ) -> Report:
-    """Measure a set: pairs as `verification`, of templates as `ijb`, a folder as `people`.
+    """Measure a set as `verification`, `ijb` (pairs of templates), `search` or `people`.
 
     vectors : of the set's images, or of pairs or a folder the model that embeds them.
     recipe : of a published system; ProtocolError for one that learns on folds, where there are
     none.  fars : of TPR@FAR; None is what each protocol gives.  threshold : see these protocols.
     """
     common: dict[str, Any] = {"set_name": one.name, "threshold": threshold}
+    if isinstance(one.comparisons, SearchLists):
+        how = recipe_of(flip, recipe)
+        return _searched(one, one.comparisons, _vectors(one, vectors, how), how, common)
     common |= {} if fars is None else {"fars": fars}
     if isinstance(one.comparisons, Compared):
         common |= {"images": one.images, "flip": flip, "recipe": recipe}
@@ -286,6 +296,15 @@ def _measured_templates(
     )
 
 
+def _searched(
+    one: BenchSet, lists: SearchLists, made: Vectors, how: Recipe, common: Mapping[str, Any]
+) -> Report:
+    manifest, gallery, probe = lists.resolve()
+    made = replace(made, features=recipes.without_folds(how, made.features))
+    told = {"people": lists.named_by, **how.scored_by()}
+    return run.evaluate("search", made, manifest.subject, gallery, probe, provenance=told, **common)
+
+
 def _vectors(one: BenchSet, given: Vectors | adapters.Adapter, how: Recipe) -> Vectors:
     return given if isinstance(given, Vectors) else embed_sets(given, [one], how.fusion)[one.name]
 
@@ -299,11 +318,18 @@ def _sets_at(path: Path, data: Path | None) -> list[BenchSet]:
         return _listed(path / LIST, data)
     if (lists := ijb_lists.find(path)) is not None:
         return [_templates(path, lists, data)]
-    if any((path / name).is_dir() for name in _LISTS_OF_PAIRS):
-        wanted = f'[[set]] path = "{path}", format = "cfp-fp", data = "IMAGES"'
-        raise DataError(f"{path} holds two protocols", f"say which in a {LIST}: {wanted}")
-    files = sorted(each for each in path.iterdir() if each.suffix.lower() == ".bin")
-    return [_pairs(each, data) for each in files] or [_people(path)]
+    if searches := search_lists.below(path):
+        source = images.find(path)
+        return [
+            BenchSet(name=n, path=path, images=source, comparisons=of) for n, of in searches.items()
+        ]
+    if any((path / name).is_dir() for name in _CFP):
+        own = data or path / _CFP_IMAGES
+        return [_pairs(path, own, layout, layout) for layout in ("cfp-ff", "cfp-fp")]
+    if files := sorted(each for each in path.iterdir() if each.suffix.lower() == ".bin"):
+        return [_pairs(each, data) for each in files]
+    listed = sorted({each for names in _PAIRS_IN for each in path.glob(names)})
+    return [_pairs(each, data or path) for each in listed] or [_people(path)]
 
 
 def _pairs(path: Path, data: Path | None, layout: str | None = None, name: str = "") -> BenchSet:

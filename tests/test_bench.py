@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -234,3 +235,88 @@ def test_a_bad_set_is_told_before_any_is_embedded(
     shown = capsys.readouterr()
     assert said in shown.err and "[1/" not in shown.err and shown.out == ""
     assert len(shown.err.strip().split("\n")) <= 2
+
+
+def _pictures(root: Path, names: list[str]) -> None:
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(root / name)
+
+
+def _rows_of(sets: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Measure a folder in one line; name of each set -> its protocol."""
+    assert _bench(sets, str(folder), "--out", str(folder / "runs")) == 0, capsys.readouterr().err
+    made = {p.stem: json.loads(p.read_text()) for p in (folder / "runs").glob("*.json")}
+    return {name: report["protocol"] for name, report in made.items()}
+
+
+def test_rfw_as_it_comes_is_four_sets(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, groups = sets / "RFW", ("African", "Asian", "Caucasian", "Indian")
+    for k, group in enumerate(groups):
+        who = [f"m.0{k}{j}" for j in range(4)]
+        _pictures(root / "data" / group, [f"{w}/{w}_000{n}.png" for w in who for n in (1, 2)])
+        lines = [f"{w}\t1\t2" for w in who]
+        lines += [f"{a}\t1\t{b}\t2" for a, b in pairwise(who)]
+        (root / "txts" / group).mkdir(parents=True)
+        (root / "txts" / group / f"{group}_pairs.txt").write_text("\n".join(lines))
+    assert _rows_of(sets, root, capsys) == dict.fromkeys(
+        [f"{group}_pairs" for group in groups], "verification"
+    )
+
+
+def test_a_list_of_pairs_in_the_folder_of_its_images(
+    sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = sets / "CALFW"
+    who = "ABCDEFGHIJK"
+    _pictures(root / "aligned images", [f"{w}_000{n}.png" for w in who for n in (1, 2)])
+    lines = []
+    for k, (w, other) in enumerate(pairwise(who), 1):
+        lines += [
+            f"{w}_0001.png {k}",
+            f"{w}_0002.png {k}",
+            f"{w}_0001.png 0",
+            f"{other}_0002.png 0",
+        ]
+    (root / "pairs_CALFW.txt").write_text("\n".join(lines))
+    assert _rows_of(sets, root, capsys) == {"pairs_CALFW": "verification"}
+
+
+def test_cfp_as_it_comes_is_two_sets(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = sets / "CFP"
+    names = [(w, kind, n) for w in ("001", "002") for kind in ("frontal", "profile") for n in "12"]
+    _pictures(root / "Data" / "Images", [f"{w}/{kind}/0{n}.jpg" for w, kind, n in names])
+    for letter, kind in (("F", "frontal"), ("P", "profile")):
+        held = [f"../Data/Images/{w}/{k}/0{n}.jpg" for w, k, n in names if k == kind]
+        path = root / "Protocol" / f"Pair_list_{letter}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(f"{k} {name}" for k, name in enumerate(held, 1)))
+    for split in ("FF", "FP"):
+        for fold in range(1, 11):
+            folder = root / "Protocol" / "Split" / split / f"{fold:02d}"
+            folder.mkdir(parents=True)
+            (folder / "same.txt").write_text("1,2\n3,4")
+            (folder / "diff.txt").write_text("1,3\n2,4")
+    assert _rows_of(sets, root, capsys) == dict.fromkeys(["cfp-ff", "cfp-fp"], "verification")
+
+
+def test_scface_is_a_search_for_each_distance_and_equals_the_searchs_command(
+    sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, gallery = sets / "SCface", "mugshot_frontal_cropped_all"
+    _pictures(root, [f"{gallery}/00{w}_frontal.png" for w in range(1, 6)])
+    for far in (1, 2, 3):
+        held = [f"cam_{c}/00{w}_cam{c}_{far}.png" for c in (1, 2) for w in range(1, 6)]
+        _pictures(root / f"surveillance_cameras_distance_{far}", held)
+    assert _rows_of(sets, root, capsys) == {f"scface-{k}": "search" for k in (1, 2, 3)}
+    assert "rank-1" in capsys.readouterr().out
+    probe = root / "surveillance_cameras_distance_2"
+    words = ["--gallery", str(root / gallery), "--probe", str(probe), "--data", str(root)]
+    words += ["--model", str(sets / "m.onnx"), *FED, "--json", "-"]
+    assert run(["search", *words]) == 0
+    shown = capsys.readouterr()
+    alone, beside = json.loads(shown.out), json.loads((root / "runs/scface-2.json").read_text())
+    assert alone["metrics"] == beside["metrics"]
+    assert "told by: image names up to the first _" in shown.err
+    assert beside["provenance"]["people"] == "image names up to the first _"

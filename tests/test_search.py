@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
+from PIL import Image
 
 from evalkit.cli import run
 from evalkit.datasets import lfw_images, search_lists
@@ -118,6 +120,60 @@ def test_lists_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (tmp_path / "probe").write_text("a.jpg P0\nb.jpg\n")
     with pytest.raises(DataError, match=r"line 2: expected 'image person', got 'b.jpg'"):
         search_lists.read(tmp_path / "gallery", tmp_path / "probe")
+
+
+def drawn_images(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2, 2)).save(root / name)
+
+
+def test_folders_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn_images(tmp_path, "gallery/A/1.png", "gallery/B/1.png", "distractors/x.png")
+    drawn_images(tmp_path, "probe/A_2.png", "probe/A_3.png", "probe/C.png")
+    lists = search_lists.below(tmp_path)["search"]
+    assert lists.gallery == {
+        "gallery/A/1.png": "A",
+        "gallery/B/1.png": "B",
+        "distractors/x.png": "-",
+    }
+    assert lists.probe == {"probe/A_2.png": "A", "probe/A_3.png": "A", "probe/C.png": "C"}
+    assert lists.named_by == "folders; image names up to the first _"
+    np.savez(
+        tmp_path / "x.npz",
+        features=RNG.normal(size=(6, 4)).astype(np.float32),
+        keys=np.array([*lists.gallery, *lists.probe]),
+    )
+    words = ["search", "--features", str(tmp_path / "x.npz"), "--fpir", "0.5", "--json", "-"]
+    for name in ("gallery", "probe", "distractors"):
+        words += [f"--{name}", str(tmp_path / name)]
+    assert run(words) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["provenance"]["probes"] == {"mated": 2, "others": 1}
+    assert "told by: folders; image names up to the first _" in shown.err
+    with pytest.raises(DataError, match="probe is not below "):
+        search_lists.read(tmp_path / "gallery", tmp_path / "probe", root=tmp_path / "gallery")
+
+
+def test_tinyface_by_its_own_lists(tmp_path: Path) -> None:
+    drawn_images(tmp_path, "Gallery_Match/a.png", "Probe/b.png", "Probe/c.png")
+    drawn_images(tmp_path, "Gallery_Distractor/7_1.png")
+    for name, images, who in (
+        ("gallery_match", ["a.png"], [7]),
+        ("probe", ["b.png", "c.png"], [7, 9]),
+    ):
+        kind = name.split("_")[0]
+        cells = {f"{kind}_set": np.array([[i] for i in images], object), f"{kind}_ids": [who]}
+        scipy.io.savemat(tmp_path / f"{name}_img_ID_pairs.mat", cells)
+    lists = search_lists.below(tmp_path)["tinyface"]
+    assert lists.gallery == {"Gallery_Match/a.png": "7", "Gallery_Distractor/7_1.png": "-"}
+    assert lists.probe == {"Probe/b.png": "7", "Probe/c.png": "9"}
+    drawn_images(tmp_path, "Probe/d.png")
+    with pytest.raises(DataError, match="does not name d"):
+        search_lists.below(tmp_path)
+    scipy.io.savemat(tmp_path / "probe_img_ID_pairs.mat", {"other": [1]})
+    with pytest.raises(DataError, match="is no list of TinyFace"):
+        search_lists.below(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,10 @@ NOT_RUN = {
     ),
     "evalkit reproduce README.md agedb_30.bin --model model.onnx": "test_reproduce.py runs it",
     "evalkit demo": "test_tutorial.py runs it",
+    "evalkit search --gallery SCface/mugshot_frontal_cropped_all --probe "
+    "SCface/surveillance_cameras_distance_1 --data SCface/ --model model.onnx --preset arcface": (
+        "test_bench.py runs it"
+    ),
     **{
         f"evalkit search --lists {name} --features lfw_mobilefacenet_flipsum_l2.npy "
         "--keys lfw_paths.txt": "test_search.py runs it"

@@ -70,10 +70,10 @@ def command(
 ) -> int:
     """Measure one model on several sets: accuracy and TPR@FAR of each, in one table.
 
-    SET is a .bin set, a list of pairs (its images in --data), a folder with a folder per person,
-    IJB's folder (the lists of 1:1 in it or in meta/, the images in loose_crop/), a folder of .bin
-    sets, or a bench.toml that lists sets. Every set is read, and every image that it names is
-    found, before the first is embedded.
+    SET is a .bin set, a list of pairs (its images in --data), a folder of .bin sets, the folder of
+    CFP, CALFW, CPLFW, XQLFW, RFW, TinyFace, SCface or IJB as it comes, one with gallery/ and
+    probe/, one with a folder per person, or a bench.toml that lists sets. Every set is read, and
+    every image that it names is found, before the first is embedded.
     """
     if choice.model.model is None:
         raise click.UsageError("give --model MODEL")

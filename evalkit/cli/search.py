@@ -11,6 +11,7 @@ from evalkit import run
 from evalkit.cli.options import Command, rates_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
+from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.datasets import lfw_images, search_lists
@@ -28,21 +29,21 @@ from evalkit.protocols import recipes, search
 )
 @click.option(
     "--gallery",
-    type=Readable(),
+    type=Readable(folder=True),
     metavar="LIST",
-    help="List of images to enrol: a key and who it shows, per line.",
+    help="List or folder of images to enrol: a key and who it shows, per line.",
 )
 @click.option(
     "--probe",
-    type=Readable(),
+    type=Readable(folder=True),
     metavar="LIST",
-    help="List of images to search with: a key and who it shows, - for nobody enrolled.",
+    help="List or folder of images to search with: a key and who it shows, - for nobody enrolled.",
 )
 @click.option(
     "--distractors",
-    type=Readable(),
+    type=Readable(folder=True),
     metavar="LIST",
-    help="List of images to enrol of people whom no probe shows.",
+    help="List or folder of images to enrol of people whom no probe shows.",
 )
 @click.option(
     "--lists",
@@ -85,16 +86,20 @@ def command(
     """Search a gallery: rank-k of people enrolled, TPIR@FPIR where some probes are of others.
 
     A line of a LIST is an image's key and, behind a tab, a comma or a blank, who it shows; without
-    that the key's folder. Probes of people who are not in --gallery are the false alarms.
+    that the key's folder. Or it is a folder below --data: with a folder per person, or with images
+    whose names begin with whom they show, as 001_cam1.jpg. Probes of people who are not in
+    --gallery are the false alarms.
     """
     if lists is not None and (gallery or probe or distractors):
         raise click.UsageError("--lists names both: leave --gallery, --probe, ... out")
     if lists is not None:
         held = search_lists.LFW[lists](lfw_images.landmarks().keys)
     elif gallery is not None and probe is not None:
-        held = search_lists.read(gallery, probe, distractors)
+        held = search_lists.read(gallery, probe, distractors, source.choice.images.data)
     else:
         raise click.UsageError("give --gallery LIST and --probe LIST, or --lists NAME")
+    if held.named_by:
+        say(f"who is on an image is told by: {held.named_by}")
     manifest, enrolled, probes = held.resolve()
     made = source.vectors(manifest)
     report = run.evaluate(
@@ -111,6 +116,7 @@ def command(
         file=probe,
         provenance={
             "lists": lists or ", ".join(p.name for p in (gallery, probe, distractors) if p),
+            **({"people": held.named_by} if held.named_by else {}),
             "manifest": digest(manifest.keys, manifest.subject, enrolled, probes),
             **source.how.scored_by(),
             **given.provenance(),

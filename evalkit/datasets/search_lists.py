@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import tables
+from evalkit.datasets import search_folders
 from evalkit.errors import DataError
 from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.keys import canonical
@@ -23,10 +25,14 @@ NOBODY = "-"
 
 @dataclass(frozen=True, slots=True)
 class SearchLists:
-    """Images by key with the name of whom each shows, NOBODY for people who are not enrolled."""
+    """Images by key with the name of whom each shows, NOBODY for people who are not enrolled.
+
+    named_by : what tells whom images of folders show.
+    """
 
     gallery: Mapping[str, str]
     probe: Mapping[str, str]
+    named_by: str = ""
 
     def resolve(self) -> tuple[Manifest, NDArray[np.int64], NDArray[np.int64]]:
         """Each image once, gallery first; and the rows of the gallery and of the probes.
@@ -48,20 +54,38 @@ def read(
     gallery: str | os.PathLike[str],
     probe: str | os.PathLike[str],
     distractors: str | os.PathLike[str] | None = None,
+    root: str | os.PathLike[str] | None = None,
 ) -> SearchLists:
-    """Read lists with an image per line, and behind it who it shows; else the folder of its key."""
-    enrolled = _read(gallery)
-    if distractors is not None:
-        more = dict.fromkeys(_read(distractors), NOBODY)
+    """Read lists with an image per line, and behind it who it shows; else the folder of its key.
+
+    Or folders, see `search_folders.read`: keys are paths below `root`, or below the folder that
+    holds all that are given.
+    """
+    given = [as_path(path) for path in (gallery, probe, distractors) if path is not None]
+    if root is None:
+        folders = [str(path.absolute().parent) for path in given if path.is_dir()]
+        root = os.path.commonpath(folders or [""])
+    top = as_path(root)
+    held, by = zip(*(_side(path, top) for path in given), strict=True)
+    enrolled = dict(held[0])
+    for more in held[2:]:
         if both := enrolled.keys() & more.keys():
             raise DataError(f"{min(both)} is in the gallery and among the distractors")
-        enrolled |= more
-    return SearchLists(enrolled, _read(probe))
+        enrolled |= dict.fromkeys(more, NOBODY)
+    return SearchLists(enrolled, held[1], "; ".join(dict.fromkeys(filter(None, by[:2]))))
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, str]:
+def below(root: str | os.PathLike[str]) -> dict[str, SearchLists]:
+    """Read the searches whose folders lie below `root`, by name; see `search_folders.find`."""
+    return {name: read(*held, root) for name, held in search_folders.find(root).items()}
+
+
+def _side(path: Path, root: Path) -> tuple[dict[str, str], str]:
+    return search_folders.read(path, root) if path.is_dir() else (_read(path), "")
+
+
+def _read(path: Path) -> dict[str, str]:
     """Read a table of an image, or of an image and who it shows, a line, with or without header."""
-    path = as_path(path)
     text = read_text(path)
     first = next((line for _, line in numbered_lines(text)), "")
     layout = ("image", "person")[: len(fields_of(first))]
