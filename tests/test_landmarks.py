@@ -19,7 +19,16 @@ from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import DataError, EvalkitError, ModelError, ReportError
 from evalkit.images import ImageSource, find, landmarks
-from evalkit.images.alignment import TEMPLATES, aligned, cuts, detected, doubt, narrowed
+from evalkit.images.alignment import (
+    TEMPLATES,
+    aligned,
+    cuts,
+    detected,
+    doubt,
+    eyes_in_mean,
+    narrowed,
+    standardised,
+)
 from evalkit.images.detectors import GROUP, FaceFinder, load
 from evalkit.vectors.store import FeatureStore
 from evalkit.verdict.compare import check_comparable
@@ -306,6 +315,20 @@ def test_aligned_photographs_raise_no_doubt(crops: ImageSource) -> None:
     assert doubt(crops, "arcface-112") == ""
     few = [crops.select(crops.keys[o : o + 200]) for o in range(0, 7600, 760)]
     assert [doubt(some, "arcface-112") for some in few] == [""] * 10
+
+
+def test_the_table_of_the_documents_is_what_is_measured(crops: ImageSource) -> None:
+    """Two of its rows: the eyes of images shifted by 6 pixels, and of aligned ones in a row."""
+
+    def measured(images: ImageSource) -> tuple[float, float]:
+        return eyes_in_mean(np.mean(standardised(images, SIZE), axis=0), "arcface-112")
+
+    page = Path(__file__).parents[1] / "docs" / "alignment.md"
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    off, darker = measured(crops.then(lambda _, image: np.roll(image, 6, 0), "down"))
+    assert not text or f"| shifted down by 6 pixels | {off:.1f} | {darker:.1f} | no |" in text
+    off, darker = measured(crops.select(crops.keys[:200]))
+    assert off < 5.83 and darker > 1.0
 
 
 @pytest.mark.parametrize("shift", [(0, 8), (8, 0), (0, -8), (-8, 0), (10, 10)])
