@@ -1,7 +1,10 @@
 """Every command line that the documents show is one that evalkit understands."""
 
+import json
 import re
 import shlex
+from dataclasses import fields
+from importlib.resources import files
 from pathlib import Path
 
 import click
@@ -9,6 +12,7 @@ import pytest
 
 from evalkit.adapters.presets import PRESETS
 from evalkit.cli import COMMANDS, load
+from evalkit.verdict.rules import Rule
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -87,6 +91,20 @@ def test_the_table_of_presets_says_what_they_feed() -> None:
     ]
     cells = [[cell.replace(" ", "") for cell in row] for row in held]
     assert [row for row in shown if row and row[0] in PRESETS] == cells
+
+
+@pytest.mark.skipif(not PAGES[0].is_file(), reason="no documents beside the tests")
+def test_the_keys_of_rules_and_reports_have_their_rows() -> None:
+    def keys(page: str, section: str) -> list[str]:
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(section)[2]
+        rows = [line for line in text.partition("\n#")[0].splitlines() if line[:3] == "| `"]
+        return [key for row in rows for key in re.findall("`([^`]+)`", row.split(" | ")[0])]
+
+    rules = {f.name.replace("_", "-") for f in fields(Rule)}
+    assert sorted(keys("gates.md", "### Keys of gates.toml")) == sorted(rules)
+    schema = json.loads(files("evalkit.report").joinpath("schema-2.json").read_text("utf-8"))
+    held = {*schema["properties"], *schema["$defs"]["estimate"]["properties"]}
+    assert set(keys("report-format.md", "## report.json")) - {"cache"} == held
 
 
 def test_every_command_that_takes_something_shows_how_it_is_typed() -> None:

@@ -101,6 +101,7 @@ GRANTED: dict[str, Callable[[], Names]] = {
     "adapters.md": of_onnx,
     "calibration.md": of_calibration,
     "leaderboard.md": of_reports,
+    "report-format.md": of_reports,
     "researcher.md": of_research,
 }
 
