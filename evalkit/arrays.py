@@ -140,6 +140,13 @@ def identities(subject: ArrayLike, rows: int, what: str = "features") -> NDArray
     return whole_numbers(given, "subject", hint)
 
 
+def run(rows: NDArray[np.integer[Any]]) -> slice | NDArray[np.integer[Any]]:
+    """Give rows that follow each other as a slice, which copies nothing; others as they are."""
+    if not len(rows) or rows[-1] - rows[0] + 1 != len(rows) or (np.diff(rows) != 1).any():
+        return rows
+    return slice(int(rows[0]), int(rows[-1]) + 1)
+
+
 def refuse_unwritten(features: NDArray[Any], name: str, keys: Sequence[str] = ()) -> None:
     """Raise DataError where rows of (N, ...) are all zero: a writer that stopped leaves such.
 

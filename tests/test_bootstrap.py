@@ -7,7 +7,9 @@ import pytest
 from scipy.stats import norm, t
 
 from evalkit.errors import ProtocolError
+from evalkit.protocols.uncertainty import resampling
 from evalkit.protocols.uncertainty.bootstrap import (
+    crossing,
     shrinkage,
     shrinkage_of_difference,
     unseen_genuine,
@@ -95,6 +97,26 @@ def test_the_unseen_person_has_as_many_comparisons_as_others_on_average() -> Non
     sizes = {"subjects": 3, "left_images": left, "right_images": right}
     of_two_sets = impostors([(0, 1)], impostors=10, **sizes)
     assert unseen_impostor(of_two_sets) == pytest.approx(10 / 3)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_products_of_all_pairs_are_summed_by_side_or_together(apart: bool) -> None:
+    left, right = np.array([2, 0, 0, 1]), np.array([0 if apart else 4, 3, 1, 0])
+    sizes = {"subjects": 4, "left_images": left.astype(float), "right_images": right.astype(float)}
+    crossed, w = crossing(impostors([(0, 1)], impostors=9, **sizes)), np.array([5, 7, 11, 2])
+    pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
+    assert crossed.of(w) == sum(w[i] * left[i] * w[j] * right[j] for i, j in pairs)
+    assert crossed.full == sum(left[i] * right[j] for i, j in pairs)
+
+
+def test_weights_drawn_in_another_thread_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.ones(40)
+    pairs = list(combinations(range(40), 2))[:300]
+    sample = impostors(pairs, impostors=780, left_images=images, right_images=images)
+    name = "tpr@far=1e-2"
+    here = metric_ends(sample, [name], 50)[name]
+    monkeypatch.setattr(resampling, "MANY", 0)
+    np.testing.assert_array_equal(metric_ends(sample, [name], 50)[name], here)
 
 
 def test_ends_of_a_draw_are_shares_with_the_unseen_failing_and_succeeding() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import run
 from evalkit.protocols.allpairs.rows_on_disk import closed, opened
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import divisors, failed, normalise, over
@@ -89,9 +90,8 @@ def unit_rows(
     rows : (N,) of the features; None is all.  An array, where that takes at most a quarter of
     `memory` bytes; else rows made when they are read, to the same bits, of which 8 bytes are kept.
     """
-    if rows is not None and len(rows) and rows[-1] - rows[0] + 1 == len(rows):
-        run = np.array_equal(rows, np.arange(rows[0], rows[-1] + 1))
-        features, rows = (features[rows[0] : rows[-1] + 1], None) if run else (features, rows)
+    if rows is not None and isinstance(chosen := run(rows), slice):
+        features, rows = features[chosen], None
     count = len(features) if rows is None else len(rows)
     dim = fuse(features[:1], flip).shape[1]
     if 4 * count * dim <= memory // 4:

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
+from evalkit.arrays import run
 from evalkit.errors import ProtocolError
 from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.protocols.uncertainty.weights import SCALE, Counts
@@ -65,12 +66,16 @@ def shares(part: Any, whole: Any, unseen: Any) -> Floats:
 
 
 def weigh(
-    sample: ComparisonSample, weight: Counts, unseen: Counts, spent: Draws | None = None
+    sample: ComparisonSample,
+    weight: Counts,
+    unseen: Counts,
+    crossed: Crossed | None,
+    spent: Draws | None = None,
 ) -> Draws:
     """Sum the weights of draws over the sample's comparisons.
 
-    weight : (D, S); unseen : (D,).  spent : a block that is done with, of as many draws or more,
-    whose memory is used again.
+    weight : (D, S); unseen : (D,).  crossed : `crossing` of the sample, where it has image counts.
+    spent : a block that is done with, of as many draws or more, whose memory is used again.
     """
     draws = len(weight)
     if spent is None:
@@ -85,19 +90,46 @@ def weigh(
     np.cumsum(genuine, axis=1, out=genuine)
     np.cumsum(product, axis=1, out=product)
     products = product[:, -1].astype(np.float64)
-    if sample.left_images is not None and sample.right_images is not None:
-        full = _crossed(sample, np.ones(sample.subjects))
-        crossed = np.array([_crossed(sample, w) for w in weight])
-        products = sample.impostors * crossed / full if full else np.zeros(draws)
+    if crossed is not None:
+        of_all = np.array([crossed.of(w) for w in weight])
+        products = sample.impostors * of_all / crossed.full if crossed.full else np.zeros(draws)
     return Draws(weight, unseen, genuine, product, products)
 
 
-def _crossed(sample: ComparisonSample, weight: Floats | Counts) -> float:
-    """Sum w_i l_i w_j r_j over i != j: twice the pairs for a set with itself, so take ratios."""
-    if sample.left_images is None or sample.right_images is None:
+class Crossed(NamedTuple):
+    """Sum of w_i l_i w_j r_j over i != j, of weights w; twice the pairs for a set with itself.
+
+    of : from (S,) weights.  full : of weights of 1.
+    """
+
+    of: Callable[[Any], float]
+    full: float
+
+
+def crossing(sample: ComparisonSample) -> Crossed:
+    """Find how to sum the products of weights over all pairs of people, stored or not.
+
+    Where nobody has images on both sides each side is read by itself: whole numbers, whose sums are
+    exact in any order.  ProtocolError where the sample has no image counts.
+    """
+    a, b = sample.left_images, sample.right_images
+    if a is None or b is None:
         raise ProtocolError(_ALL_STORED)
-    left, right = weight * sample.left_images, weight * sample.right_images
-    return float(left.sum() * right.sum() - left @ right)
+    everyone = np.ones(sample.subjects, np.int8)
+    if ((a > 0) & (b > 0)).any():
+
+        def of(weight: Any) -> float:
+            left, right = weight * a, weight * b
+            return float(left.sum() * right.sum() - left @ right)
+
+        return Crossed(of, of(everyone))
+    i, j = run(np.flatnonzero(a)), run(np.flatnonzero(b))
+    x, y = a[i], b[j]
+
+    def apart(weight: Any) -> float:
+        return float((weight[i] @ x) * (weight[j] @ y))
+
+    return Crossed(apart, apart(everyone))
 
 
 def shrinkage(sample: ComparisonSample, excess: Floats | int) -> float:
@@ -179,7 +211,7 @@ def _tail_excess(sample: ComparisonSample, accepted: int) -> tuple[Floats, float
     a, b = sample.left_images, sample.right_images
     if a is None or b is None:
         raise ProtocolError(_ALL_STORED)
-    far, crossed = accepted / sample.impostors, _crossed(sample, np.ones(sample.subjects))
+    far, crossed = accepted / sample.impostors, crossing(sample).full
     if not crossed:  # all rows are one person's
         return np.zeros(sample.subjects), 0.0
     scale = sample.impostors / crossed
@@ -236,6 +268,5 @@ def unseen_impostor(sample: ComparisonSample) -> float:
             (n > 0).astype(np.float64) for n in (sample.left_images, sample.right_images)
         )
         one = replace(sample, left_images=left, right_images=right)
-        every = np.ones(sample.subjects)
-        blocks = sample.impostors * _crossed(one, every) / (_crossed(sample, every) or 1)
+        blocks = sample.impostors * crossing(one).full / (crossing(sample).full or 1)
     return sample.impostors / blocks if blocks else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from evalkit.protocols.uncertainty.bootstrap import (
     Draws,
     Statistic,
+    crossing,
     shrinkage,
     shrinkage_of_difference,
     weigh,
@@ -25,6 +27,7 @@ from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.protocols.uncertainty.weights import Weights, canonical_order, subject_draws
 from evalkit.types import Floats
 
+MANY = 50_000  # people: their weights are drawn while others are summed
 CELLS = 1 << 16  # comparisons weighed in a block of draws: they stay in the processor's cache
 
 
@@ -94,13 +97,27 @@ def _blocks(
     """
     size = max(1, CELLS // max(1, *map(_weighed, samples)))
     spent: Sequence[Draws | None] = [None] * len(samples)
+    crossed = [None if s.left_images is None else crossing(s) for s in samples]
     rest = iter(weights)
+    if max(s.subjects for s in samples) > MANY:
+        rest = _ahead(rest)
     while block := list(islice(rest, size)):
-        of_seen, of_unseen = (np.array(of) for of in zip(*block, strict=True))
-        of_unseen = of_unseen if unseen else np.zeros_like(of_unseen)
-        draws = [weigh(s, of_seen, of_unseen, d) for s, d in zip(samples, spent, strict=True)]
+        seen = [weight for weight, _ in block]
+        of_seen = seen[0][np.newaxis] if len(seen) == 1 else np.array(seen)
+        of_unseen = np.array([one for _, one in block]) * unseen
+        each = zip(samples, crossed, spent, strict=True)
+        draws = [weigh(s, of_seen, of_unseen, c, d) for s, c, d in each]
         yield draws
         spent = draws
+
+
+def _ahead(weights: Iterator[Weights]) -> Iterator[Weights]:
+    """Yield weights, the next of which are drawn in another thread meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        drawn = pool.submit(next, weights, None)
+        while (one := drawn.result()) is not None:
+            drawn = pool.submit(next, weights, None)
+            yield one
 
 
 def _weighed(sample: ComparisonSample) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import run
 from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.types import Floats, Ints
 
@@ -35,14 +36,15 @@ def weight_draws(
     of_unseen = -np.log((rng.permutation(draws) + 0.5) / draws)
     groups: list[Any] = [slice(None)]
     if apart is not None:
-        groups = [np.delete(np.arange(people), apart), apart]
+        groups = [run(group) for group in (np.delete(np.arange(people), apart), apart)]
     for unseen in of_unseen:
         weight, scales = rng.standard_exponential(people), list[float]()
         for group in groups:
             if len(own := weight[group]):
                 scales.append(SCALE * len(own) / own.sum())
                 weight[group] = own * scales[-1]
-        yield np.maximum(np.rint(weight), 1).astype(np.int64), round(unseen * scales[0])
+        whole = np.maximum(np.rint(weight, out=weight), 1, out=weight).astype(np.int64)
+        yield whole, round(unseen * scales[0])
 
 
 def subject_draws(
