@@ -223,7 +223,7 @@ def embed_sets(
     made = {"batch": batch} | ({"warning": doubt} if doubt else {})
     views, found = 1 if flip == "none" else 2, dict[str, Vectors]()
     for one in sets:
-        source = one.images.select(one.manifest.keys)
+        source = one.images if one.kept else one.images.select(one.manifest.keys)
         if one.landmarks is not None:
             points = one.landmarks.of(source.keys)
             source = alignment.aligned(source, points, adapter.spec.crop)

@@ -150,6 +150,129 @@ def test_a_network_in_training_is_given_back_as_it_was(network: Any) -> None:
     network(torch.ones(2, 3, 8, 8)).sum().backward()  # it can be trained on
 
 
+def hostile(kind: str) -> Any:
+    """A network whose pass rewrites what no pass should."""
+    import torch
+    from small_networks import Plain
+
+    class Rewriting(Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen, self.by = list[Any](), dict[int, Any]()
+
+        def forward(self, x: Any) -> Any:
+            weight = self.fc.weight
+            if kind == "in place":
+                weight.data.div_(weight.data.norm())
+            elif kind == "another tensor":
+                weight.data = torch.nn.functional.normalize(weight.data)
+            elif kind == "buffer":
+                self.norm.running_mean.data.add_(1)
+            elif kind == "resized buffer":
+                self.norm.running_mean.resize_(2, 4)[0] = 1
+                return x.flatten(1)
+            elif kind == "hook":
+                self.conv.register_forward_hook(lambda *_: None)
+            self.seen.append(x)
+            self.by[len(self.by)] = x
+            return super().forward(x)
+
+    if kind == "weight norm":
+        net = Plain()
+        torch.nn.utils.parametrizations.weight_norm(net.fc)
+    elif kind == "spectral norm":
+        net = Plain()
+        torch.nn.utils.parametrizations.spectral_norm(net.fc)
+    elif kind == "channels last":
+        net = Rewriting().to(memory_format=torch.channels_last)
+    else:
+        with torch.inference_mode(kind == "inference tensors"):
+            net = Rewriting()
+    return net
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("in place", "another tensor", "buffer", "resized buffer", "hook", "weight norm"),
+        *("spectral norm", "channels last", "inference tensors"),
+    ],
+)
+def test_whatever_a_pass_rewrites_is_given_back(kind: str) -> None:
+    pytest.importorskip("torch")
+    net = hostile(kind)
+    before = state(net)
+    model = evalkit.load_model(net, spec=SPEC)
+    model.embed(images(3))
+    after = state(net)
+    assert before.keys() == after.keys()
+    address = " 7" if kind == "resized buffer" else "no name"  # torch moves what it makes larger
+    differ = [name for name in before if not same(before[name], after[name])]
+    assert [name for name in differ if not name.endswith(address)] == []
+    assert (
+        not net.conv._forward_hooks and not getattr(net, "seen", []) and not getattr(net, "by", {})
+    )
+
+
+def test_a_caller_s_autocast_keeps_no_weights_without_a_gradient(network: Any) -> None:
+    import torch
+
+    model = evalkit.load_model(network, spec=SPEC, precision="bfloat16")
+    network.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.embed(images(2))
+        network(torch.ones(2, 3, 8, 8)).sum().backward()
+    assert network.fc.weight.grad is not None
+
+
+def test_a_network_whose_weights_are_not_all_here_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    from small_networks import Plain
+
+    class FSDPModule(Plain):  # as torch calls it
+        pass
+
+    for net, says in (
+        (torch.nn.Sequential(FSDPModule()), r"shared out over the ranks \(FSDP\)"),
+        (torch.nn.LazyLinear(5), "layers without weights yet"),
+    ):
+        with pytest.raises(ModelError, match=says):
+            evalkit.load_model(net, spec=SPEC)
+
+
+@pytest.mark.slow  # torch's sharding is long to import
+@pytest.mark.filterwarnings("ignore")  # one rank has nothing to shard
+def test_a_sharded_network_is_measured_by_a_whole_copy(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    dist = torch.distributed
+    if not dist.is_available() or not dist.is_gloo_available():
+        pytest.skip("torch has no gloo")
+    from small_networks import Plain
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        second = Plain()
+        fully_shard(second, mesh=dist.device_mesh.init_device_mesh("cpu", (1,)))
+        first = FullyShardedDataParallel(Plain(), device_id=torch.device("cpu"))
+        for model in (first, second):
+            with pytest.raises(ModelError, match=r"\(FSDP\)") as refused:
+                evalkit.load_model(model, spec=SPEC)
+            whole = "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))"
+            assert whole in refused.value.hint
+            copy = Plain()
+            copy.load_state_dict(
+                get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+            )
+            made = evalkit.load_model(copy, spec=SPEC).embed(images(2))
+            plain = evalkit.load_model(Plain(), spec=SPEC).embed(images(2))
+            np.testing.assert_array_equal(made, plain)
+    finally:
+        dist.destroy_process_group()
+
+
 def test_a_script_is_a_module_too() -> None:
     torch = pytest.importorskip("torch")
     from small_networks import Plain

@@ -23,7 +23,7 @@ Names = dict[str, Any]
 RNG = np.random.default_rng(0)
 ELSEWHERE = ("tutorial.md", "trackers.md")  # test_tutorial.py; packages of the trackers
 NEEDS = ("import openvino", "import uniface", "load_model(net,", "evaluate(net,", "Verifier(")
-NEEDS += ("VerificationMetric(",)  # tests/test_training.py and test_in_memory.py, with networks
+NEEDS += ("VerificationMetric(", "get_model_state_dict(")  # test_training.py, test_in_memory.py
 
 
 def vectors(people: int, images: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import random
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -24,6 +26,8 @@ from evalkit.adapters.torch.programs import network_digest
 from evalkit.errors import ModelError
 from evalkit.torch_float32 import float32_is_float32
 from evalkit.types import InputSpec
+
+_SHARDED = {"FullyShardedDataParallel", "FSDPModule"}  # FSDP's first and second kind
 
 
 class ModuleInMemory:
@@ -56,10 +60,13 @@ class ModuleInMemory:
         self.spec, self._output = spec, output
         self._module = unwrapped(module)
         self.name = type(self._module).__name__
+        _refuse_partial(self._module, self.name)
         self._autocast = getattr(torch, precision)
         kept = "" if output is None else f", output {output}"
         self.runtime = f"torch {torch.__version__} {self._place().type} {precision}{kept}"
+        self._rewritten, self._weights_too = False, True
         self.dim, self.batch, self.doubt = answers.probe(self._forward, spec, None, self.name)
+        self._weights_too = self._rewritten  # few networks rewrite theirs, and a copy takes time
 
     @property
     def fingerprint(self) -> str:
@@ -76,14 +83,18 @@ class ModuleInMemory:
         module, device = self._module, self._place()
         with (
             translated(self.name, len(images), self.spec),
-            as_it_was(module, device),
+            as_it_was(module, device, self._weights_too) as changed,
             torch.autocast(
-                device.type, dtype=self._autocast, enabled=self._autocast != torch.float32
+                device.type,
+                dtype=self._autocast,
+                enabled=self._autocast != torch.float32,
+                cache_enabled=False,  # its weights have no gradient, and the caller's are kept
             ),
         ):
             x = feed(images, self.spec, device)
             y = chosen(module(x.to(kind_of_weights(module))), self._output, self.name)
             rows: NDArray[np.float32] = y.float().cpu().numpy()
+        self._rewritten |= any(isinstance(one, torch.nn.Parameter) for one in changed)
         return vectors(rows, len(images), self.name)
 
     def _place(self) -> Any:
@@ -103,21 +114,40 @@ def unwrapped(module: Any) -> Any:
             return module
 
 
+def _refuse_partial(module: Any, name: str) -> None:
+    """ModelError for a module whose weights are not all here: shared by ranks, or not yet made."""
+    torch = import_torch()
+    kinds = {kind.__name__ for layer in module.modules() for kind in type(layer).__mro__}
+    if kinds & _SHARDED:
+        raise ModelError(
+            f"{name}'s weights are shared out over the ranks (FSDP), and so is its forward pass",
+            "give a copy with all of them, on every rank: copy.load_state_dict("
+            "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
+            "options=StateDictOptions(full_state_dict=True)))",
+        )
+    if any(map(torch.nn.parameter.is_lazy, _tensors(module))):
+        raise ModelError(f"{name} has layers without weights yet", "call it once, as training does")
+
+
 @contextmanager
-def as_it_was(module: Any, device: Any) -> Iterator[None]:
+def as_it_was(module: Any, device: Any, weights: bool = False) -> Iterator[list[Any]]:
     """Put a module into evaluation mode without gradients, and give everything back afterwards.
 
-    Given back are every layer's mode, attributes and buffers, the states of the random generators
-    of Python, NumPy and torch, and the precision of products.  Hooks run as ever.
+    Given back are every layer's mode, attributes (what is in lists, dictionaries and sets too),
+    hooks and buffers, the states of the random generators of Python, NumPy and torch, and the
+    precision of products.  Hooks run as ever.
+    weights : give back the values of parameters too.  Yields a list, which then has those tensors
+    that the pass had changed.
     """
     torch = import_torch()
     modes = [(layer, layer.training) for layer in module.modules()]
     layers = [layer for layer, _ in modes if not isinstance(layer, torch.jit.ScriptModule)]
-    held = [(vars(layer), dict(vars(layer))) for layer in layers]  # a script's cannot change
-    held += [(layer._buffers, dict(layer._buffers)) for layer in layers]
-    values = [(buffer, buffer._version, buffer.clone()) for buffer in module.buffers()]
+    held = [(one, copy.copy(one)) for layer in layers for one in _filled(layer)]
+    tensors = _tensors(module) if weights else module.buffers()
+    values = [(tensor, tensor.data, tensor.detach().clone()) for tensor in tensors]
     drawn = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's)
     gpu = [device] if device.type == "cuda" else []
+    changed: list[Any] = []
     try:
         for layer, _ in modes:
             layer.training = False  # eval() of a user may do more, such as merging weights
@@ -130,19 +160,40 @@ def as_it_was(module: Any, device: Any) -> Iterator[None]:
             if gpu:
                 stack.enter_context(torch.cuda.device(device))
                 stack.enter_context(_untimed_convolutions())
-            yield
+            yield changed
     finally:
         random.setstate(drawn[0])
         np.random.set_state(drawn[1])  # noqa: NPY002
-        for names, before in held:
-            names.clear()
-            names.update(before)
+        for one, before in held:
+            one.clear()
+            (one.extend if isinstance(one, list | deque) else one.update)(before)
         for layer, training in modes:
             layer.training = training
-        with torch.no_grad():
-            for buffer, version, value in values:
-                if buffer._version != version:
-                    buffer.copy_(value)
+        changed += [tensor for tensor, *before in values if _put_back(tensor, *before)]
+
+
+def _filled(layer: Any) -> Iterator[Any]:
+    """Yield what a pass may fill: a layer's attributes, and those of them that hold others."""
+    yield vars(layer)
+    for value in vars(layer).values():
+        if type(value) in (dict, OrderedDict, list, set, deque):
+            yield value
+
+
+def _put_back(tensor: Any, data: Any, value: Any) -> bool:
+    """Give a tensor its storage, shape and values again; whether any was another.
+
+    data : the tensor's own storage, under another name.  One that is equal is not written, since
+    a backward pass under way may need it.
+    """
+    torch = import_torch()
+    alike = tensor.data_ptr() == data.data_ptr() and tensor.shape == value.shape
+    if alike and torch.equal(tensor, value):
+        return False
+    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+        data.copy_(value)
+        tensor.data = data
+    return True
 
 
 @contextmanager
