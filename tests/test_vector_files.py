@@ -235,6 +235,32 @@ def test_decimal_commas_are_read_where_commas_part_nothing(tmp_path: Path, mark:
         readers.read(tmp_path / "v.csv")
 
 
+def test_one_number_more_than_vectors_have_is_told(tmp_path: Path) -> None:
+    for dim, told in ((64, False), (65, True), (513, True), (100, False)):
+        row = ",".join(["a.jpg", *(f"0.{n + 1}" for n in range(dim))])
+        (tmp_path / "v.csv").write_text(row + "\n")
+        assert bool(readers.read_told(tmp_path / "v.csv")[2]) == told
+    names = ",".join(["key", *(f"e{n}" for n in range(65))])
+    (tmp_path / "v.csv").write_text(f"{names}\n{row[: row.index('0.66') - 1]}\n")
+    assert readers.read_told(tmp_path / "v.csv")[2] == ""
+
+
+def test_arrays_of_matlab_and_torch_are_told_by_their_shapes(tmp_path: Path) -> None:
+    held = {"emb": X, "paths": np.array(KEYS, object), "label": np.arange(5.0)}
+    savemat(tmp_path / "x.mat", held)
+    made, keys, told = readers.read_told(tmp_path / "x.mat")
+    assert keys == KEYS and told == "left out: label"
+    np.testing.assert_array_equal(made, X)
+    torch = pytest.importorskip("torch")
+    torch.save({"emb": torch.from_numpy(X), "names": KEYS, "y": torch.arange(5)}, tmp_path / "x.pt")
+    made, keys, told = readers.read_told(tmp_path / "x.pt")
+    assert keys == KEYS and told == "left out: y"
+    np.testing.assert_array_equal(made, X)
+    torch.save({"a": torch.zeros(5, 2), "b": torch.zeros(5, 3), "names": KEYS}, tmp_path / "x.pt")
+    with pytest.raises(DataError, match=r"no array called 'features' but 'a' \(5, 2\), 'b'"):
+        readers.read(tmp_path / "x.pt")
+
+
 def test_a_table_of_numbers_alone_has_no_key(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("\n".join(_NUMBERS))
     (tmp_path / "k.txt").write_text("\n".join(KEYS))
@@ -275,7 +301,7 @@ def test_a_vector_per_name(tmp_path: Path) -> None:
     assert keys == [*KEYS, "none"] and np.isnan(x[5]).all()
     np.testing.assert_array_equal(x[:5], X)
     torch.save({"state": {"a": 1}}, tmp_path / "y.pt")
-    with pytest.raises(DataError, match="holds no tensor called 'features' but 'state': dict"):
+    with pytest.raises(DataError, match=r"y\.pt: it holds no array but 'state': dict"):
         readers.read(tmp_path / "y.pt")
     with h5py.File(tmp_path / "x.h5", "w") as f:
         f.update({key: x for key, x in zip(KEYS[:4], X, strict=False)})

@@ -28,10 +28,12 @@ from evalkit.errors import DataError, MissingPackageError
 from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.keys import IMAGES
 from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks, text_tables
+from evalkit.vectors.columns import choose_arrays
 from evalkit.vectors.row_blocks import RowBlocks
 from evalkit.vectors.store import FeatureStore
 
-Held = tuple[NDArray[Any], list[str] | None]
+# An array, its keys where the file has them, and what is told of what else is there.
+Held = tuple[NDArray[Any], list[str] | None, str]
 
 # What damaged input makes the libraries below raise.
 DAMAGED: tuple[type[Exception], ...] = (
@@ -61,7 +63,7 @@ def read_npy(path: str | os.PathLike[str]) -> Held:
     """Map an array; nothing is read yet."""
     path = as_path(path)
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False), None
+        return np.load(path, mmap_mode="r", allow_pickle=False), None, ""
     except DAMAGED as e:
         if "Object arrays" in str(e) or "Python objects" in str(e):
             raise DataError(
@@ -100,14 +102,22 @@ def _refuse_bomb(path: Path) -> None:
 
 
 def read_mat(path: str | os.PathLike[str]) -> Held:
-    """Read the MATLAB variables `features` and `keys` (a cell or rows of text), up to 7.2."""
+    """Read the MATLAB variables of vectors and of names (a cell or rows of text), up to 7.2.
+
+    They are called `features` and `keys`, or told by their shapes.
+    """
     path = as_path(path)
     _refuse_large(path)
-    return _named(matlab.read(path), path)
+    arrays = matlab.read(path)
+    name, keys, told = _chosen(arrays, path)
+    return _in_rows(arrays[name], keys, told)
 
 
 def read_torch(path: str | os.PathLike[str]) -> Held:
-    """Read a tensor, or a dict of `features` and `keys`; nothing but tensors is unpickled."""
+    """Read a tensor, or a dict of vectors and names as `read_mat` tells them, or a vector a key.
+
+    Nothing but tensors, numbers and texts is unpickled.
+    """
     path = as_path(path)
     try:
         import torch
@@ -134,12 +144,8 @@ def read_torch(path: str | os.PathLike[str]) -> Held:
     arrays = held if isinstance(held, dict) else {"features": held}
     if "features" not in arrays and all(isinstance(name, str) for name in arrays):
         arrays = _by_key(arrays, path)
-    features = arrays.get("features")
-    if not isinstance(features, torch.Tensor):
-        raise DataError(
-            f"{path.name} holds no tensor called 'features' but {_first(arrays)}",
-            "save a dict of features, (N, D), and keys, or of a vector for every key",
-        )
+    name, keys, told = _chosen(arrays, path)
+    features = arrays[name]
     if not features.is_sparse and features.untyped_storage().nbytes() < features.nbytes:
         raise DataError(
             f"{path.name} says {tuple(features.shape)} of {features.untyped_storage().nbytes()} "
@@ -148,7 +154,7 @@ def read_torch(path: str | os.PathLike[str]) -> Held:
         )
     features = features.detach()  # still in the file, where numpy has its type
     vectors = features.float() if features.dtype == torch.bfloat16 else features
-    return _named({**arrays, "features": vectors.numpy()}, path)
+    return _in_rows(vectors.numpy(), keys, told)
 
 
 def _by_key(held: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -193,7 +199,7 @@ def _refuse_large(path: Path) -> None:
 def read_matrix(path: str | os.PathLike[str]) -> Held:
     """Map a one-file submission (`evalkit.vectors.devkit_matrix`)."""
     path = as_path(path)
-    return devkit_matrix.map_matrix(path), None
+    return devkit_matrix.map_matrix(path), None, ""
 
 
 def read_raw(path: str | os.PathLike[str], shape: tuple[int, int]) -> NDArray[Any]:
@@ -213,7 +219,7 @@ def read_folder(path: str | os.PathLike[str]) -> Held:
     """Read one vector per file: a MegaFace tree of .bin or .feat, or a FaceX-Zoo tree of .npy."""
     path = as_path(path)
     found, keys = list_folder(path)
-    return read_vectors(found), keys
+    return read_vectors(found), keys, ""
 
 
 def list_folder(
@@ -269,13 +275,40 @@ def _stack(rows: Sequence[NDArray[Any]], paths: Sequence[Path]) -> NDArray[np.fl
     return np.array([row.ravel() for row in rows], np.float32)
 
 
-def _named(arrays: Any, path: Path) -> Held:
-    features, keys = arrays.get("features"), arrays.get("keys")
-    if not isinstance(features, np.ndarray):
-        raise DataError(f"{path.name} holds no array called 'features' but {_first(arrays)}")
-    if keys is not None and features.ndim == 2 and features.shape[0] != len(keys):
-        features = features.T if features.shape[1] == len(keys) else features  # MATLAB's columns
-    return features, None if keys is None else [str(k) for k in keys]
+def _chosen(arrays: dict[str, Any], path: Path) -> tuple[str, list[str] | None, str]:
+    """Choose the vectors among named arrays, by name; their keys, and what is left out."""
+    about = {name: kind for name, value in arrays.items() if (kind := _shape_and_kind(value))}
+    try:
+        name, key, told = choose_arrays(about)
+    except DataError as e:
+        told = e.message if about else f"it holds no array but {_first(arrays)}"
+        raise DataError(
+            f"{path.name}: {told}",
+            "save features, (N, D), and keys, or of torch a dict of a vector for every key",
+        ) from e
+    if name not in about or isinstance(arrays[name], list):
+        raise DataError(f"{path.name} holds {name!r} as a {type(arrays[name]).__name__}")
+    return name, None if key is None else [str(k) for k in arrays[key]], told
+
+
+def _shape_and_kind(value: Any) -> tuple[tuple[int, ...], str] | None:
+    """Tell an array's shape and its numpy kind; None of what is no array."""
+    if isinstance(value, list):
+        return (len(value),), "U" if all(isinstance(x, str) for x in value) else "O"
+    if isinstance(value, np.ndarray):  # MATLAB's lists of numbers have a second axis, of 1
+        flat = value.ndim == 2 and 1 in value.shape
+        return (value.size,) if flat else value.shape, value.dtype.kind
+    if hasattr(value, "is_floating_point"):  # of torch
+        return tuple(value.shape), "f" if value.is_floating_point() else "i"
+    return None
+
+
+def _in_rows(features: NDArray[Any], keys: list[str] | None, told: str) -> Held:
+    """Turn the vectors that MATLAB's users keep as columns."""
+    by_column = keys is not None and features.ndim == 2 and len(features) != len(keys)
+    if by_column and keys is not None and features.shape[1] == len(keys):
+        features = features.T
+    return features, keys, told
 
 
 # Each with what a damaged file is said not to be.
@@ -299,7 +332,7 @@ _AS_ARRAY = {
 SUFFIXES = (*_AS_ARRAY, *_IN_BLOCKS)
 
 
-def read(path: str | os.PathLike[str]) -> Held:
+def read(path: str | os.PathLike[str]) -> tuple[NDArray[Any], list[str] | None]:
     """Read by suffix: the array, mapped where it lies in the file as it is; keys where it has them.
 
     DataError, in one line, for whatever is wrong with the file.
@@ -307,18 +340,17 @@ def read(path: str | os.PathLike[str]) -> Held:
     return read_told(path)[:2]
 
 
-def read_told(path: str | os.PathLike[str]) -> tuple[NDArray[Any], list[str] | None, str]:
-    """Read as `read` does; also the columns of a table that were left out, "" where none was."""
+def read_told(path: str | os.PathLike[str]) -> Held:
+    """Read as `read` does; also the columns or arrays that were left out, "" where none was."""
     path = as_path(path)
     if path.is_dir():
-        return *read_folder(path), ""
+        return read_folder(path)
     held = in_blocks(path)
     if held is not None:
         blocks = list(held.blocks(65536)) or [np.empty((0, *held.shape), np.float32)]
         keys = None if held.keys is None else list(held.keys)
         return np.concatenate(blocks), keys, held.told
-    reader = _AS_ARRAY.get(path.suffix.lower())
-    return *(read_features(path) if reader is None else reader(path)), ""
+    return _AS_ARRAY.get(path.suffix.lower(), read_features)(path)
 
 
 def in_blocks(path: str | os.PathLike[str]) -> RowBlocks | None:
@@ -358,7 +390,7 @@ def read_features(path: str | os.PathLike[str]) -> Held:
     """Map a feature file of evalkit's own."""
     path = as_path(path)
     store = FeatureStore.open(path)
-    return store.features, list(store.manifest.keys)
+    return store.features, list(store.manifest.keys), ""
 
 
 def is_feature_file(path: str | os.PathLike[str]) -> bool:

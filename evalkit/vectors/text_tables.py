@@ -45,7 +45,7 @@ def of_text(path: Path) -> RowBlocks:
     if not chosen.coordinates:
         raise ValueError(_NONE)
     broken = [seen[c].broken for c in chosen.coordinates if seen[c].broken]
-    if broken and not any(kinds[c] == "number" for c in chosen.coordinates):
+    if broken and not any(seen[c].has_point for c in chosen.coordinates):
         raise ValueError(
             f"{broken[0]!r} is no whole number: are commas decimal ones? part columns by semicolons"
         )
@@ -62,7 +62,9 @@ def of_text(path: Path) -> RowBlocks:
             yield np.stack(block)
 
     keys = None if chosen.key is None else seen[chosen.key].cells
-    return RowBlocks(keys, count, (dim,), blocks, chosen.told)
+    odd = names is None and dim > 64 and (dim - 1).bit_count() == 1
+    doubt = f"{dim} numbers a row without a header: is one of them no coordinate?" if odd else ""
+    return RowBlocks(keys, count, (dim,), blocks, chosen.told or doubt)
 
 
 def _rows(path: Path, separator: str, skip: bool = False) -> Iterator[list[str]]:
@@ -124,11 +126,15 @@ def _point(cell: str) -> str:
 
 @dataclass(slots=True)
 class _Column:
-    """What the cells seen so far are; the cells while none is a fraction; one that is broken."""
+    """What the cells seen so far are; the cells while none is a fraction.
+
+    broken : a cell that is no whole number.  has_point : whether the first fraction has a point.
+    """
 
     kind: Kind
     cells: list[str]
     broken: str = ""
+    has_point: bool = False
 
 
 def _looked_at(
@@ -151,6 +157,7 @@ def _looked_at(
             column.kind = _kind(cell, column.kind)
             if column.kind in ("number", "list"):
                 column.cells.clear()
+                column.has_point = "." in cell or column.kind == "list"
                 continue
             column.cells.append(sys.intern(cell))
             if separator == "," and _BROKEN.fullmatch(cell):
