@@ -277,6 +277,7 @@ def test_tables_that_hold_no_images(tmp_path: Path) -> None:
 LISTS = {
     "path label": "1.png 7\n2.png 7\nthe third.png 8\n",
     "label path": "7,1.png\n7,2.png\n8,the third.png\n",
+    "header": 'path;label\n"1.png";7\n"2.png";7\n"the third.png";8\n',
     "MXNet": "0\t7\t1.png\n1\t7\t2.png\n2\t8\tthe third.png\n",
 }
 

@@ -83,6 +83,14 @@ def test_a_header_and_tabs_are_read(tmp_path: Path) -> None:
     assert landmarks.read(tmp_path / "m.txt").keys == ("with blank.png",)
 
 
+def test_decimal_commas_and_semicolons_are_read(tmp_path: Path) -> None:
+    numbers = ";".join(str(v).replace(".", ",") for v in POINTS[0].ravel())
+    (tmp_path / "m.tsv").write_text(f'"a;1.png";{numbers}\n')
+    marks = landmarks.read(tmp_path / "m.tsv")
+    assert marks.keys == ("a;1.png",)
+    np.testing.assert_allclose(marks.points, POINTS[:1], rtol=1e-6)
+
+
 WRONG = {
     "no landmarks at": lambda p: p,
     "missing for 1 of 4 images: C/c1": lambda p: save(p),

@@ -10,13 +10,15 @@ from itertools import chain
 from pathlib import Path
 
 from evalkit.errors import DataError
-from evalkit.files import as_path, lines_of, read_text, refuse_lfs_pointer
+from evalkit.files import as_path, numbered_lines, read_text, refuse_lfs_pointer
 from evalkit.images import image_tables, lmdbs, record_io, tars, zips
 from evalkit.images.folders import files_below
 from evalkit.images.kinds import chosen, counted, shown
 from evalkit.images.members import MOST_BYTES, file_stamp, labelled, together
 from evalkit.images.source import ImageSource, encoded
 from evalkit.keys import IMAGES
+from evalkit.table_headers import is_header
+from evalkit.tables import fields_of, parted, separator_of
 
 # What images come packed in: a new kind is its module and its line here.
 CONTAINERS: dict[tuple[str, ...], Callable[[Path], ImageSource]] = {
@@ -87,10 +89,11 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _list(path: Path) -> ImageSource:
-    lines = [line for line in lines_of(read_text(path)) if line]
+    lines = [line for _, line in numbered_lines(read_text(path))]
     names, labels = lines, list[str]()
     missing = [name for name in names if not _is_there(path.parent, name)]
-    if len(missing) == len(lines) and (found := _with_labels(path.parent, lines)):
+    rows = lines[is_header(fields_of(lines[0])) :] if lines else []
+    if len(missing) == len(lines) and (found := _with_labels(path.parent, rows)):
         names, labels = [name for name, _ in found], [label for _, label in found]
         missing = []
     if missing:
@@ -112,12 +115,12 @@ def _is_there(folder: Path, name: str) -> bool:
 def _with_labels(folder: Path, lines: Sequence[str]) -> list[tuple[str, str]]:
     """Part every line into image and label: `path label`, `label path`, `index label path`.
 
-    Parted by tabs, commas or blanks.  Empty where a line is none of these.
+    Parted by tabs, semicolons, commas or blanks.  Empty where a line is none of these.
     """
     found = []
     for line in lines:
-        apart = next((mark for mark in "\t," if mark in line), " ")
-        fields = [field.strip() for field in line.split(apart) if field.strip()]
+        apart = separator_of(line)
+        fields = [field for field in parted(line, apart, 1) if field]
         ways = [(apart.join(fields[:-1]), fields[-1])] if len(fields) > 1 else []
         ways += [(apart.join(fields[n:]), fields[n - 1]) for n in (1, 2) if len(fields) > n]
         way = next((way for way in ways if _is_there(folder, way[0])), None)

@@ -26,7 +26,8 @@ UNUSABLE = np.inf
 _STRANGE = 15  # pixels of a template of 112
 _SAMPLE = 1000  # faces of a file that are looked at
 _POINTS = "left eye, right eye, nose, left and right mouth corner as seen, x and y in pixels"
-_LINE = "'key x1 y1 ... x5 y5', with commas, tabs or blanks"
+_LINE = "'key x1 y1 ... x5 y5', with commas, semicolons, tabs or blanks"
+_TEXTS = (".csv", ".tsv", ".txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def read(path: str | os.PathLike[str], order: str = "xy") -> Landmarks:
 
     .npz : arrays `landmarks` (N, 5, 2) or (N, 10), and `paths` (or `keys`), N names.
     .json : {key: [[x, y] * 5]}, perhaps under "points".
-    .csv, .txt : a line `key x1 y1 ... x5 y5`; a first line without numbers is a header.
+    .csv, .tsv, .txt : a line `key x1 y1 ... x5 y5`; a first line without numbers is a header.
     order : of the ten numbers of a face, "xy" as above, or "mtcnn": x1 ... x5 y1 ... y5.
 
     Points: left eye, right eye, nose, left and right mouth corner, as seen in the image.  Ten NaN,
@@ -64,9 +65,10 @@ def read(path: str | os.PathLike[str], order: str = "xy") -> Landmarks:
     if not path.is_file():
         raise DataError(f"no landmarks at {path}")
     refuse_lfs_pointer(path)
-    reader = {".npz": _npz, ".json": _json, ".csv": _lines, ".txt": _lines}.get(path.suffix.lower())
+    readers_of = {".npz": _npz, ".json": _json, **dict.fromkeys(_TEXTS, _lines)}
+    reader = readers_of.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"cannot read landmarks from {path.name!r}", "give .npz, .json, .csv, .txt")
+        raise DataError(f"cannot read landmarks from {path.name!r}", f"give {' '.join(readers_of)}")
     keys, points = reader(path)
     if not keys:
         raise DataError(f"{path.name} holds no landmarks")
@@ -189,7 +191,8 @@ def _lines(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     for number, line in numbered_lines(read_text(path)):
         key, *cells = parted(line, separator_of(line), 11)
         if number > 1 or any(map(is_number, cells)):  # else it is a header
-            numbers = cells if any(cells) else ["nan"] * len(cells)
+            points = [cell.replace(",", ".") for cell in cells]  # commas that part nothing
+            numbers = points if any(points) else ["nan"] * len(points)
             rows.append((key, f"line {number}", numbers))
     return [key for key, _, _ in rows], _stacked(rows, path.name)
 

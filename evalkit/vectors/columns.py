@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from evalkit.errors import DataError
 from evalkit.table_headers import INDEX, word
@@ -89,6 +91,18 @@ def choose_arrays(
         raise DataError(f"{', '.join(texts)} could each name the rows", "call the names 'keys'")
     rest = [name for name in held if name not in (*vectors, *names)]
     return vectors[0], next(iter(names), None), f"left out: {', '.join(rest)}" if rest else ""
+
+
+def shape_and_kind(value: Any) -> tuple[tuple[int, ...], str] | None:
+    """Tell an array's shape and its numpy kind; None of what is no array."""
+    if isinstance(value, list):
+        return (len(value),), "U" if all(isinstance(x, str) for x in value) else "O"
+    if isinstance(value, np.ndarray):  # MATLAB's lists of numbers have a second axis, of 1
+        flat = value.ndim == 2 and 1 in value.shape
+        return (value.size,) if flat else value.shape, value.dtype.kind
+    if hasattr(value, "is_floating_point"):  # of torch
+        return tuple(value.shape), "f" if value.is_floating_point() else "i"
+    return None
 
 
 def _group(kinds: Sequence[Kind], names: Sequence[str] | None) -> list[int]:

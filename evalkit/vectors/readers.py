@@ -28,7 +28,7 @@ from evalkit.errors import DataError, MissingPackageError
 from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.keys import IMAGES
 from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks, text_tables
-from evalkit.vectors.columns import choose_arrays
+from evalkit.vectors.columns import choose_arrays, shape_and_kind
 from evalkit.vectors.row_blocks import RowBlocks
 from evalkit.vectors.store import FeatureStore
 
@@ -127,10 +127,7 @@ def read_torch(path: str | os.PathLike[str]) -> Held:
 
     try:
         mapped = is_zipfile(path)  # what torch writes since 1.6
-        if mapped:
-            _refuse_program(path)
-        if not mapped:
-            _refuse_large(path)
+        (_refuse_program if mapped else _refuse_large)(path)
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except DataError:
         raise
@@ -277,7 +274,7 @@ def _stack(rows: Sequence[NDArray[Any]], paths: Sequence[Path]) -> NDArray[np.fl
 
 def _chosen(arrays: dict[str, Any], path: Path) -> tuple[str, list[str] | None, str]:
     """Choose the vectors among named arrays, by name; their keys, and what is left out."""
-    about = {name: kind for name, value in arrays.items() if (kind := _shape_and_kind(value))}
+    about = {name: kind for name, value in arrays.items() if (kind := shape_and_kind(value))}
     try:
         name, key, told = choose_arrays(about)
     except DataError as e:
@@ -289,18 +286,6 @@ def _chosen(arrays: dict[str, Any], path: Path) -> tuple[str, list[str] | None, 
     if name not in about or isinstance(arrays[name], list):
         raise DataError(f"{path.name} holds {name!r} as a {type(arrays[name]).__name__}")
     return name, None if key is None else [str(k) for k in arrays[key]], told
-
-
-def _shape_and_kind(value: Any) -> tuple[tuple[int, ...], str] | None:
-    """Tell an array's shape and its numpy kind; None of what is no array."""
-    if isinstance(value, list):
-        return (len(value),), "U" if all(isinstance(x, str) for x in value) else "O"
-    if isinstance(value, np.ndarray):  # MATLAB's lists of numbers have a second axis, of 1
-        flat = value.ndim == 2 and 1 in value.shape
-        return (value.size,) if flat else value.shape, value.dtype.kind
-    if hasattr(value, "is_floating_point"):  # of torch
-        return tuple(value.shape), "f" if value.is_floating_point() else "i"
-    return None
 
 
 def _in_rows(features: NDArray[Any], keys: list[str] | None, told: str) -> Held:
