@@ -28,7 +28,7 @@ def be_quiet(quiet: bool) -> None:
 
 
 def is_quiet() -> bool:
-    """Tell whether the command that is running was given --quiet; no errors are told inside one."""
+    """Whether the command that is running was given --quiet."""
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.meta.get(_QUIET))
 
