@@ -99,7 +99,7 @@ def command(
     else:
         raise click.UsageError("give --gallery LIST and --probe LIST, or --lists NAME")
     if held.named_by:
-        say(f"the person of an image is read from: {held.named_by}")
+        say(f"who is on an image is told by: {held.named_by}")
     manifest, enrolled, probes = held.resolve()
     made = source.vectors(manifest)
     report = run.evaluate(
