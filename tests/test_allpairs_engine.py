@@ -7,6 +7,7 @@ import threading
 import time
 from fractions import Fraction
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -354,7 +355,9 @@ def test_bins_are_numpy_s(edges):
     score[:8000] = rng.choice(edges, 8000)
     score[4000:8000] = np.nextafter(score[4000:8000], rng.choice([-9e9, 9e9], 4000).astype("f4"))
     score[:2] = np.inf, -np.inf
-    assert np.array_equal(per_row.Bins(edges)._bin_counts(score), np.histogram(score, edges)[0])
+    bands = [(slice(o, o + 100), score.reshape(200, 100)[o : o + 100]) for o in (0, 100)]
+    tile = SimpleNamespace(factor=np.ones(200), bands=lambda: bands)
+    assert np.array_equal(per_row.Bins(edges).examine(tile, []), np.histogram(score, edges)[0])
 
 
 @pytest.mark.parametrize("subject", [np.arange(1), np.zeros(1, int)])

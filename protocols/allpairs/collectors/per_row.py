@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from evalkit.types import Floats, Ints
 
 _SPARE = 1000
 _CELLS = 1 << 14
+_TOGETHER = 64  # rows whose scores stay in the cache
 
 
 class Best:
@@ -241,49 +242,54 @@ class Bins:
     def __init__(self, edges: Floats) -> None:
         self._edges, self.count = edges, np.zeros(len(edges) - 1, np.int64)
         low, high = float(edges[0]), float(edges[-1])
-        self._low, self._scale = np.float32(low), np.float32(_CELLS / (high - low))
+        self._low, self._scale = low, _CELLS / (high - low)
         ends = np.linspace(low, high, _CELLS + 1)
         bin_of = np.searchsorted(edges, ends, "right") - 1
         # float32 errs by less than a cell, where the edges are not all far from nought.
-        near = 2.0**-21 * max(abs(low), abs(high)) * float(self._scale) < 1
-        clear = np.zeros(_CELLS + 2, bool)  # with a cell on either side for what lies outside
-        clear[2:-2] = near & (bin_of[:-3] == bin_of[3:])
-        self._bin = np.where(clear, np.append(0, np.append(bin_of[:-1], 0)), len(self.count))
-        self._unsure = ~clear
+        near = 2.0**-21 * max(abs(low), abs(high)) * self._scale < 1
+        clear = np.zeros(_CELLS, bool)
+        clear[1:-1] = near & (bin_of[:-3] == bin_of[3:])
+        # On either side a cell for what may lie outside, and one for what does.
+        self._bin = np.pad(np.where(clear, bin_of[:-1], len(self.count)), 2, constant_values=-1)
+        self._bin[[1, -2]] = len(self.count)
+        if not near:
+            self._bin[[0, -1]] = len(self.count)
+        self._unsure = self._bin == len(self.count)
 
     def intervals(self, i0: int, i1: int) -> list[Interval]:
         """Request no interval: every key is counted."""
         return []
 
     def examine(self, tile: Tile, sifted: Sequence[tuple[Candidates, int]]) -> NDArray[np.int64]:
-        """Count the screened scores of a tile."""
-        factor, count = tile.factor[:, None].astype(np.float32), np.zeros_like(self.count)
+        """Count the screened scores of a tile; masked pairs have the lowest key, and no bin."""
+        n, factor = len(self.count), tile.factor[:, None].astype(np.float32)
+        cells, ones = np.zeros(len(self._bin), np.int64), np.zeros(n, np.int64)
         for rows, band in tile.bands():
-            once = tile.once(np.arange(rows.start, rows.stop)) if tile.diagonal else None
-            for o in range(0, len(band), 64):  # which stay in the cache
-                score = scratch("score", band[o : o + 64].shape, np.dtype(np.float32))
-                np.multiply(band[o : o + 64], factor[rows][o : o + 64], out=score)
-                count += self._bin_counts(
-                    score.ravel() if once is None else score[once[o : o + 64]]
-                )
-        return count
-
-    def _bin_counts(self, score: NDArray[np.float32]) -> NDArray[np.int64]:
-        n = len(self.count)
-        place = scratch("place", score.shape, np.dtype(np.float32))
-        cell = scratch("cell", score.shape, np.dtype(np.intp))
-        np.subtract(score, self._low, out=place)
-        np.multiply(place, self._scale, out=place)
-        np.add(place, np.float32(1), out=place)
-        np.clip(place, 0, _CELLS + 1, out=place)
-        np.copyto(cell, place, casting="unsafe")
-        cells = np.bincount(cell, minlength=_CELLS + 2)
+            for o in range(0, len(band), _TOGETHER):
+                keys, of_row = band[o : o + _TOGETHER], factor[rows][o : o + _TOGETHER]
+                cell = self._cells(keys, of_row)
+                cells += np.bincount(cell, minlength=len(cells))
+                unsure = np.flatnonzero(self._unsure.take(cell))
+                row, column = np.divmod(unsure, keys.shape[1])
+                score = np.asarray(keys[row, column] * of_row[row, 0], np.float32)
+                bins = np.searchsorted(self._edges, score, "right") - 1
+                bins[score == self._edges[-1]] = n - 1  # the last bin holds its upper end
+                ones += np.bincount(bins[(bins >= 0) & (bins < n)], minlength=n)
+        sure = (self._bin >= 0) & ~self._unsure
         # Counts stay whole in float64.
-        count = np.bincount(self._bin, weights=cells, minlength=n + 1)[:n].astype(np.int64)
-        one = score[self._unsure[cell]]
-        bins = np.searchsorted(self._edges, one, "right") - 1
-        bins[one == self._edges[-1]] = n - 1  # the last bin holds its upper end
-        return count + np.bincount(bins[(bins >= 0) & (bins < n)], minlength=n)
+        whole = np.bincount(self._bin[sure], weights=cells[sure], minlength=n)
+        return ones + whole.astype(np.int64)
+
+    def _cells(self, keys: NDArray[Any], factor: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Find the number of each score's cell, row after row, within one of the right one."""
+        place = scratch("place", keys.shape, np.dtype(np.float32))
+        cell = scratch("cell", (keys.size,), np.dtype(np.intp))
+        with np.errstate(over="ignore"):
+            np.multiply(keys, factor * np.float32(self._scale), out=place)
+        np.add(place, np.float32(2 - self._low * self._scale), out=place)
+        np.clip(place, 0, _CELLS + 3, out=place)
+        np.copyto(cell, place.ravel(), casting="unsafe")
+        return cell
 
     def absorb(self, counts: NDArray[np.int64]) -> None:
         """Add the counts of a tile."""

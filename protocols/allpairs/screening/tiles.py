@@ -71,8 +71,14 @@ class Tile:
         return len(self.left) * len(self.right)
 
     def bands(self) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """Yield rows of the tile and their (r, n) keys, which the next iteration overwrites."""
-        for o in range(0, len(self.left), screens.ROWS):
+        """Yield rows of the tile and their (r, n) keys, which the next iteration overwrites.
+
+        Rows are left out from where on all of their pairs are masked.
+        """
+        end = len(self.left)
+        if self.diagonal:
+            end = min(end, self.j0 + len(self.right) - 1 - self.i0)
+        for o in range(0, end, screens.ROWS):
             rows = slice(o, min(o + screens.ROWS, len(self.left)))
             yield rows, self._keys(np.arange(rows.start, rows.stop), self.left[rows])
 
