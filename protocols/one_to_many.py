@@ -14,9 +14,11 @@ from evalkit.types import Estimate
 
 
 def fused(features: ArrayLike, flip: Flip, what: str = "features") -> NDArray[Any]:
-    """Fuse the views of (N, V, D) features as `fuse` does; (N, D) of one view stay as they are."""
+    """Fuse the views of (N, V, D) features as `fuse` does; one view stays as it is, and mapped."""
     given = vectors(features, what)
-    return given if given.ndim == 2 and flip == "none" else fuse(given, flip)
+    if flip == "none":
+        return given if given.ndim == 2 else given[:, 0]
+    return fuse(given, flip)
 
 
 def fusion(flip: Flip) -> dict[str, str]:

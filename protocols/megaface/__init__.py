@@ -41,7 +41,7 @@ from evalkit.protocols.metrics import (
     search_errors_at,
 )
 from evalkit.protocols.metrics.flip_fusion import Flip
-from evalkit.protocols.metrics.similarity import failed, normalise
+from evalkit.protocols.metrics.similarity import failed, single
 from evalkit.protocols.one_to_many import (
     fused,
     fusion,
@@ -148,7 +148,7 @@ def evaluate(
             if noises is not None and rule is not None:
                 p, d = clean(probe, subject, x, noises.probe, noises.distractor[name], rule)
                 label = f"{name},cleaned={rule}"
-            search = _searches(*_sides(p, d, model), subject, fars, given, engine)
+            search = _searches(*_sides(p, d, model, engine), subject, fars, given, engine)
             kept |= to_arrays(search.outcomes, label)
             counted = _ranks(search.rank, label, depths)
             counted |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
@@ -251,15 +251,18 @@ def _noisy(noises: Noises) -> dict[str, Any]:
 
 
 def _sides(
-    probe: NDArray[Any], distractor: NDArray[Any], model: JointBayesian | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    probe: NDArray[Any],
+    distractor: NDArray[Any],
+    model: JointBayesian | None,
+    engine: allpairs.Engine,
+) -> tuple[allpairs.Rows, allpairs.Rows, allpairs.Rows]:
     """Give vectors whose inner products are the scores: probes, mates, distractors.
 
     2 <Ux, Uy> + c_x + c_y is the inner product of (2 Ux, c_x, 1) and (Uy, 1, c_y).
     """
     if model is None:
-        unit = normalise(probe)
-        return unit, unit, normalise(distractor)
+        unit = engine.unit_rows(probe)
+        return unit, unit, engine.unit_rows(distractor)
     x, y = project(probe, model), project(distractor, model)
     one_x, one_y = np.ones_like(x.constant), np.ones_like(y.constant)
     return (
@@ -283,9 +286,9 @@ class _Searches:
 
 
 def _searches(
-    probe: NDArray[np.float32],
-    mate: NDArray[np.float32],
-    distractor: NDArray[np.float32],
+    probe: allpairs.Rows,
+    mate: allpairs.Rows,
+    distractor: allpairs.Rows,
     subject: NDArray[np.integer[Any]],
     fars: Sequence[str],
     thresholds: Sequence[float],
@@ -334,18 +337,25 @@ def _ranks_as_given(
     engine: allpairs.Engine | None,
 ) -> SearchOutcomes:
     """Rank mates by minus the squared distance of vectors as given, the devkit's score, exactly."""
-    x, y = project(probe), project(distractor)
-    one_x, one_y = np.ones_like(x.constant), np.ones_like(y.constant)
-    with np.errstate(over="ignore"):  # beyond float32 a row has no score, as for the devkit
-        looked = np.column_stack([2 * x.vector, x.constant, one_x])
-    mates, others = (
-        np.column_stack([side.vector, one, side.constant]) for side, one in ((x, one_x), (y, one_y))
+    looked, mates, others = (
+        allpairs.MadeRows(x, make, (project(x).constant,), x.shape[1] + 2)
+        for x, make in ((probe, _looking), (probe, _looked_at), (distractor, _looked_at))
     )
     i, j = ordered_genuine_pairs(subject)
     score = mate_scores(looked, mates, i, j, engine)
     above = allpairs.ranks(looked, others, i, score, engine=engine)[0]
     who = np.unique(subject, return_inverse=True)[1]
     return SearchOutcomes(rank=np.where(np.isfinite(score), above + 1, 0), rank_subject=who[i])
+
+
+def _looking(x: NDArray[Any], constant: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Side by side (2x, c, 1), whose product with (y, 1, c) is the devkit's score."""
+    with np.errstate(over="ignore"):  # beyond float32 a row has no score, as for the devkit
+        return np.column_stack([2 * single(x), constant, np.ones_like(constant)])
+
+
+def _looked_at(x: NDArray[Any], constant: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.column_stack([single(x), np.ones_like(constant), constant])
 
 
 def _curves(search: _Searches, label: str) -> dict[str, Mapping[str, Sequence[float]]]:

@@ -76,8 +76,8 @@ def over(rows: NDArray[np.float32], norm: NDArray[np.float64]) -> NDArray[np.flo
 def failed(x: NDArray[Any]) -> NDArray[np.bool_]:
     """Rows without a template: any value that is not finite as float32.  (N, D) -> (N,) bool."""
     bad = np.empty(len(x), np.bool_)
-    for o in range(0, len(x), 8192):
-        bad[o : o + 8192] = ~np.isfinite(single(x[o : o + 8192])).all(axis=1)
+    for o in range(0, len(x), 4096):
+        bad[o : o + 4096] = ~np.isfinite(single(x[o : o + 4096])).all(axis=1)
     return bad
 
 

@@ -13,21 +13,22 @@ from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.similarity import single
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 
-_PAGE = 8192  # rows or pairs at a time
+_PAGE = 4096  # rows or pairs at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Projected:
     """Vectors ready to score: s(x, y) = 2 <vector_x, vector_y> + constant_x + constant_y.
 
-    vector : (N, K) float32.  constant : (N,) float32.
+    vector : (N, K) float32, or features as given, which are rounded to float32 as they are taken.
+    constant : (N,) float32.
     """
 
-    vector: NDArray[np.float32]
+    vector: NDArray[Any]
     constant: NDArray[np.float32]
 
-    def __getitem__(self, rows: slice) -> Projected:
-        return Projected(self.vector[rows], self.constant[rows])
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Projected:
+        return Projected(single(self.vector[rows]), self.constant[rows])
 
     def __len__(self) -> int:
         return len(self.constant)
@@ -40,9 +41,10 @@ def project(x: NDArray[Any], model: JointBayesian | None = None) -> Projected:
     minus the squared L2 distance.
     The constants are summed in float64 and rounded to float32, as the devkit does.
     """
-    x = single(vectors(x, dimensions=(2,)))
+    x = vectors(x, dimensions=(2,))
     if model is None:
         return Projected(x, _minus_square(x))
+    x = single(x)
     if x.shape[1:] != model.mean.shape:
         raise ProtocolError(
             f"features have {x.shape[1]} dimensions, the Joint Bayesian model {len(model.mean)}"
@@ -51,11 +53,12 @@ def project(x: NDArray[Any], model: JointBayesian | None = None) -> Projected:
     return Projected(centred @ model.u.T, _minus_square(centred @ model.v.T))
 
 
-def _minus_square(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _minus_square(x: NDArray[Any]) -> NDArray[np.float32]:
     out = np.empty(len(x), np.float32)
     with np.errstate(over="ignore"):
         for o in range(0, len(x), _PAGE):
-            out[o : o + _PAGE] = -np.square(x[o : o + _PAGE], dtype=np.float64).sum(axis=1)
+            rows = single(x[o : o + _PAGE])
+            out[o : o + _PAGE] = -np.square(rows, dtype=np.float64).sum(axis=1)
     return out
 
 
@@ -68,7 +71,7 @@ def scores(x: Projected, y: Projected) -> NDArray[np.float32]:
     total = np.zeros((len(x), len(y)), np.float32)
     product = np.empty_like(total)
     with np.errstate(invalid="ignore", over="ignore"):
-        columns = (np.ascontiguousarray(v.vector.T) for v in (x, y))
+        columns = (np.ascontiguousarray(v[:].vector.T) for v in (x, y))
         for a, b in zip(*columns, strict=True):
             np.multiply(a[:, None], b, out=product)
             total += product
@@ -87,7 +90,7 @@ def pair_scores(
     with np.errstate(invalid="ignore", over="ignore"):
         for o in range(0, len(i), _PAGE):
             a, b = i[o : o + _PAGE], j[o : o + _PAGE]
-            products = x.vector[a] * y.vector[b]
+            products = x[a].vector * y[b].vector
             total = np.add.accumulate(products, axis=1, dtype=np.float32)[:, -1]
             out[o : o + _PAGE] = 2 * total + (x.constant[a] + y.constant[b])
     out[~np.isfinite(out)] = -np.inf

@@ -18,7 +18,7 @@ from evalkit.protocols.metrics import Rates, false_accepts_allowed, rate_texts
 from evalkit.types import Estimate
 
 _ROUNDOFF = 2.0**-24
-_BLOCK = 8192  # distractors at a time
+_BLOCK = 4096  # distractors at a time
 
 
 def read_off(
@@ -88,7 +88,8 @@ def highest(x: Projected, y: Projected, count: int) -> NDArray[np.float32]:
 
 def _lost(x: Projected) -> NDArray[np.bool_]:
     """Rows that score -inf with everybody."""
-    return ~(np.isfinite(x.vector).all(axis=1) & np.isfinite(x.constant))
+    lost: NDArray[np.bool_] = ~(np.isfinite(x.vector).all(axis=1) & np.isfinite(x.constant))
+    return lost
 
 
 def _error(x: Projected, y: Projected) -> NDArray[np.float32]:
