@@ -1,7 +1,6 @@
 """The losses example: gradients, formulas against plain numpy, and that it runs."""
 
 import importlib
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from evalkit.protocols.recipes import RECIPES
 
 WHY = "not installed: dependency group `examples`"
 torch = pytest.importorskip("torch", reason=f"torch is {WHY}")
-for package in ("pytorch_metric_learning", "sklearn", "matplotlib"):
+for package in ("pytorch_metric_learning", "matplotlib"):
     pytest.importorskip(package, reason=f"{package} is {WHY}")
 library = importlib.import_module("pytorch_metric_learning.losses")
 regularizers = importlib.import_module("pytorch_metric_learning.regularizers")
@@ -125,7 +124,7 @@ def twin_a_softmax(x, y, loss):
 
 def of_cosine(change):
     return lambda x, y, loss: crossed(
-        8 * with_own(cosines(x, loss.W.detach().numpy()), y, change), y
+        losses.SCALE * with_own(cosines(x, loss.W.detach().numpy()), y, change), y
     )
 
 
@@ -184,9 +183,9 @@ def test_the_margin_of_a_softmax_comes_in_step_by_step() -> None:
     loss = losses.ASoftmax(CLASSES, DIM, margin=4).double()
     cosine = torch.tensor([0.5], dtype=torch.float64)
     margin = -np.cos(4 * np.pi / 3) - 2  # theta = 60 degrees lies in the second quarter, k = 1
-    for step in range(1, 2001):
+    for step in range(1, 501):
         blended = loss.modify_cosine_of_target_classes(cosine).item()
-        blend = max(5, 1000 / (1 + 0.12 * step))
+        blend = max(5, 1000 / (1 + 0.5 * step))
         assert blended == pytest.approx((blend * 0.5 + margin) / (1 + blend))
     assert blend == 5
 
@@ -228,58 +227,75 @@ def test_the_invariant_term_is_the_librarys_regulariser_of_the_moved_centres() -
     assert (loss(x, y).item() - plain) / loss.invariance == pytest.approx(expected)
 
 
-def test_faces_are_turned_onto_the_template() -> None:
-    data = load("data")
-    turn = 0.8 * np.exp(0.3j)
-    points = np.array([[z.real, z.imag] for z in data.TEMPLATE @ (1, 1j) * turn + (20 + 9j)])
-    rows, columns = np.mgrid[:150, :150]
-    for k, (px, py) in enumerate(points):
-        spot = np.exp(-((columns - px) ** 2 + (rows - py) ** 2) / 8)
-        image = data.Image.fromarray((255 * spot).astype(np.uint8))
-        crop = data.aligned(image, points, side=112) + 0.5
-        y, x = (np.sum(crop * axis) / crop.sum() for axis in np.mgrid[:112, :112])
-        np.testing.assert_allclose((x, y), data.TEMPLATE[k], atol=0.1)
+def test_a_margin_at_once_does_not_change_and_an_eased_one_grows() -> None:
+    cosine, step = torch.tensor([0.5], dtype=torch.float64), 1
+    whole = losses.VARIANTS["a-softmax-whole"](CLASSES, DIM).double()
+    eased = losses.VARIANTS["cosface-eased"](CLASSES, DIM).double()
+    for step in range(1, 401):
+        margin = whole.modify_cosine_of_target_classes(cosine).item()
+        assert margin == pytest.approx(-np.cos(4 * np.pi / 3) - 2)
+        grown = eased.modify_cosine_of_target_classes(cosine).item()
+        assert grown == pytest.approx(0.5 - 0.2 * min(1, step / eased.steps))
+    assert step > eased.steps
 
 
-def test_nobody_is_both_trained_on_and_verified() -> None:
-    labels = np.repeat(np.arange(40), 10)
-    faces = load("experiments").EXPERIMENTS["faces"]
-    fit, fit_y, test, test_y, unseen = faces.split(labels, np.random.default_rng(0))
-    assert len(set(labels[fit])) == 20 and set(labels[test]) == set(labels[fit])
-    assert not set(fit) & set(test) and not set(labels[unseen]) & set(labels[fit])
-    assert len(fit) + len(test) + len(unseen) == 400
-    for rows, named in ((fit, fit_y), (test, test_y)):
-        assert len(set(zip(labels[rows], named, strict=True))) == 20  # one new label a person
+def test_a_centre_alone_is_the_centre_term() -> None:
+    x, y = batch()
+    loss = losses.VARIANTS["center-alone"](CLASSES, DIM).double().eval()
+    assert loss(x, y).item() == pytest.approx(0.1 / 2 * (x**2).sum(1).mean().item())
 
 
-def test_poor_classes_are_poor() -> None:
-    labels = np.repeat(np.arange(10), 180)
-    uneven = load("experiments").EXPERIMENTS["uneven"]
-    _, fit_y, _, test_y, _ = uneven.split(labels, np.random.default_rng(0))
-    assert np.bincount(fit_y).tolist() == [9] * 5 + [90] * 5
-    assert np.bincount(test_y).tolist() == [90] * 10
+def test_faces_are_drawn_from_a_seed_and_show_their_person() -> None:
+    faces = load("faces")
+    people = faces.people(8, np.random.default_rng(0))
+    x, again = (faces.drawn(np.repeat(people, 20, 0), np.random.default_rng(1)) for _ in "12")
+    assert x.shape == (160, 1, 24, 24) and x.dtype == np.float32 and np.abs(x).max() <= 0.5
+    np.testing.assert_array_equal(x, again)
+    others = faces.drawn(np.repeat(people[::-1], 20, 0), np.random.default_rng(1))
+    assert np.abs(x - others).mean() > 0.02  # the same pose, light and noise
+
+
+def test_few_images_of_the_first_people_and_many_of_the_last() -> None:
+    experiments = load("experiments")
+    held = experiments.faces(experiments.Experiment(people=6, strangers=3), 0)
+    counts = np.bincount(held.fit_y)
+    assert counts[0] == 4 and counts[-1] == 40 and (np.diff(counts) > 0).all()
+    assert np.bincount(held.test_y).tolist() == [5] * 6
+    assert np.bincount(held.new_y).tolist() == [10] * 3
+    assert len(held.fit) == counts.sum() and len(held.new) == 30
 
 
 def test_what_is_measured_against_loops() -> None:
     measure = load("measure")
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(30, 3)).astype(np.float32), np.arange(30) % 3
-    same, different = [], []
+    same, different, lengths = [], [], {True: [], False: []}
+    norm = np.linalg.norm(x.astype(np.float64), axis=1)
     for i in range(30):
         for j in range(i):
             pair = same if labels[i] == labels[j] else different
             pair.append(float(((x[i].astype(np.float64) - x[j]) ** 2).sum()))
+            lengths[bool(labels[i] == labels[j])].append((norm[i] - norm[j]) ** 2)
     found = measure.verification(x, labels, far="0.1")
-    assert found["ratio"] == pytest.approx(np.mean(same) / np.mean(different))
-    unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1)[:, None]
-    chord = ((unit[:, None] - unit[None]) ** 2).sum(2)
-    own = labels[:, None] == labels[None]
-    within, between = chord[own & ~np.eye(30, dtype=bool)].mean(), chord[~own].mean()
-    assert found["ratio_angle"] == pytest.approx(within / between, abs=1e-6)
+    share = np.mean(lengths[True]) / np.mean(same)
+    assert found["length"] == pytest.approx(share, abs=1e-6)
+    gap = share - np.mean(lengths[False]) / np.mean(different)
+    assert found["length_gap"] == pytest.approx(gap, abs=1e-6)
     wrong = sum((s > d) + (s == d) / 2 for s in same for d in different)
     assert found["inverted"] == pytest.approx(wrong / len(same) / len(different))
     bar = sorted(different)[len(different) // 10]
     assert found["tpr_l2"] == pytest.approx(sum(s < bar for s in same) / len(same))
+    ratio = np.mean(same) / np.mean(different)
+    assert measure.shape(x, labels)["ratio"] == pytest.approx(ratio)
+
+
+def test_regions_grow_with_the_images_that_make_them_grow() -> None:
+    measure, rng = load("measure"), np.random.default_rng(0)
+    labels = np.repeat(np.arange(8), np.arange(3, 11))
+    x = rng.normal(size=(8, 5))[labels] * (1 + labels[:, None])
+    x += rng.normal(size=(len(labels), 5)) * (1 + labels[:, None] ** 2)
+    found = measure.regions(x.astype(np.float32), labels)
+    assert found["region_l2"] > 0.9 and set(found) == {"region_l2", "region_angle", "region_norm"}
 
 
 def test_every_loss_has_a_recipe() -> None:
@@ -288,14 +304,15 @@ def test_every_loss_has_a_recipe() -> None:
     assert set(own.values()) <= set(RECIPES)
 
 
-def test_folds_share_nobody_and_hold_all_their_pairs() -> None:
-    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(100, 120), 10))
+def test_folds_share_nobody_and_hold_as_many_pairs_of_either_kind() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(100, 130), 10))
     pairs = load("measure").pairs_in_folds(labels)
-    assert np.bincount(pairs.fold).tolist() == [190] * 10  # all pairs of twenty images
+    assert np.bincount(pairs.fold[pairs.genuine]).tolist() == [3 * 45] * 10  # all of them
+    assert np.bincount(pairs.fold[~pairs.genuine]).tolist() == [3 * 45] * 10
     assert np.array_equal(pairs.genuine, labels[pairs.left] == labels[pairs.right])
     seen = [set(labels[pairs.left[pairs.fold == k]]) for k in range(10)]
     seen = [s | set(labels[pairs.right[pairs.fold == k]]) for k, s in enumerate(seen)]
-    assert [len(s) for s in seen] == [2] * 10 and len(set().union(*seen)) == 20
+    assert [len(s) for s in seen] == [3] * 10 and len(set().union(*seen)) == 30
 
 
 @pytest.mark.parametrize("name", ["facenet", "sphereface", "center-loss", "deepid2"])
@@ -313,18 +330,46 @@ def test_a_loss_is_scored_by_its_recipe_as_the_protocol_does(name: str) -> None:
     assert found["own_accuracy"] != found["plain_accuracy"]
 
 
+@pytest.mark.parametrize(
+    ("values", "bounds", "verdict"),
+    [
+        ([3.0, 3.1, 3.2], {"above": 2.5}, "holds"),
+        ([3.0, 3.1, 3.2], {"above": 3.5}, "does not hold"),
+        ([3.0, 3.1, 3.2], {"above": 3.0}, "cannot be told"),
+        ([3.0, 3.1, 3.2], {"below": 3.5}, "holds"),
+    ],
+)
+def test_a_verdict_is_where_the_interval_lies(
+    values: list[float], bounds: dict[str, float], verdict: str
+) -> None:
+    hypotheses = load("hypotheses")
+    runs = {("a", k): {"n": v + k} for k, v in enumerate(values)}
+    runs |= {("b", k): {"n": float(k)} for k in range(4)}  # the seeds of both count
+    found = hypotheses.Hypothesis("claim", "words", "a", "n", "b", **bounds)
+    mean, half, told = found.judged(runs)
+    assert mean == pytest.approx(3.1) and half == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-4)
+    assert told == verdict
+
+
+def test_the_page_is_what_the_results_make() -> None:
+    page, hypotheses = load("page"), load("hypotheses")
+    runs = page.read()
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert f"{page.BEGIN}\n\n{page.made(runs)}\n\n{page.END}" in text
+    held = page.whole(runs)
+    assert len({seed for _, seed in held}) >= 3
+    assert {loss for loss, _ in held} == {*losses.LOSSES, *losses.VARIANTS, "pixels"}
+    for found in hypotheses.HYPOTHESES:
+        assert len(found.values(held)) == len({seed for _, seed in held})
+
+
 @pytest.mark.slow
 def test_the_example_runs(tmp_path: Path) -> None:
-    picture = tmp_path / "plane.png"
-    command = [sys.executable, str(EXAMPLE / "run.py"), "--quick", "--jobs", "1"]
-    done = subprocess.run(
-        [*command, "--only", "plane", "--picture", str(picture)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "MPLBACKEND": "agg"},
-    )
+    results = tmp_path / "results.jsonl"
+    command = [sys.executable, str(EXAMPLE / "run.py"), "--quick", "--jobs", "1", str(results)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert [row.split(" | ")[0][2:] for row in rows[2:]] == list(losses.LOSSES)
-    assert "nan" not in done.stdout
-    assert picture.stat().st_size > 10_000
+    runs = load("page").read(results)
+    assert {loss for loss, _ in runs} == {*losses.LOSSES, *losses.VARIANTS, "pixels"}
+    assert {seed for _, seed in runs} == {0, 1}
+    assert "nan" not in results.read_text().lower()

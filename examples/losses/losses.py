@@ -5,6 +5,8 @@ between x and W_k, c_k the centre of class k.  What pytorch-metric-learning has 
 the rest is written here, a few lines each.  A loss that classifies has `get_logits(x)`.
 """
 
+from collections.abc import Callable
+
 import torch
 from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import (
@@ -19,7 +21,7 @@ from pytorch_metric_learning.losses import (
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-SCALE = 8.0  # of the normalised losses: papers take 30 or 64 for thousands of classes, not ten
+SCALE = 16.0  # of the normalised losses: papers take 30 or 64 for ten thousand people, not 120
 
 
 class Softmax(nn.Module):
@@ -96,10 +98,11 @@ class Annealed:
     """Blend cos(theta) into a margin psi(theta): (lambda cos + psi) / (1 + lambda).
 
     lambda = max(lowest, start / (1 + decay * step)) over the training steps: a margin of m = 4 does
-    not converge when it is asked for at once (L-Softmax section 5.1; SphereFace's released layer).
+    not converge when it is asked for at once (L-Softmax section 5.1; SphereFace's released layer,
+    whose decay of 0.12 takes 1,660 of 28,000 steps to the lowest; here about half of them).
     """
 
-    start, decay, lowest = 1000.0, 0.12, 5.0
+    start, decay, lowest = 1000.0, 0.5, 5.0
     step = 0
 
     def modify_cosine_of_target_classes(self, cosine: Tensor) -> Tensor:
@@ -163,6 +166,32 @@ class ArcFace(ArcFaceLoss):
         return super().get_angles(cosine_of_target_classes.clamp(-edge, edge))
 
 
+class CentreAlone(Center):
+    """The centre term of `Center` without softmax."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return super().forward(x, y) - cross_entropy(self.get_logits(x), y)
+
+
+class Eased:
+    """A margin that grows with the training steps: all of it after `steps`."""
+
+    steps, step = 340, 0
+
+    def modify_cosine_of_target_classes(self, cosine: Tensor) -> Tensor:
+        self.step += self.training
+        share = min(1.0, self.step / self.steps)
+        return share * super().modify_cosine_of_target_classes(cosine) + (1 - share) * cosine
+
+
+class EasedCosFace(Eased, CosFaceLoss):
+    """`cosface`, eased."""
+
+
+class EasedArcFace(Eased, ArcFace):
+    """`ArcFace`, eased."""
+
+
 # name -> (classes, dim) -> loss
 LOSSES = {
     "softmax": Softmax,
@@ -175,4 +204,28 @@ LOSSES = {
     "coco": coco,
     "cosface": cosface,
     "arcface": lambda classes, dim: ArcFace(classes, dim, margin=15, scale=SCALE),
+}
+
+
+def at_once(name: str, blend: float) -> Callable[[int, int], nn.Module]:
+    """An annealed loss whose lambda is `blend` from the first step."""
+
+    def make(classes: int, dim: int) -> nn.Module:
+        loss = LOSSES[name](classes, dim)
+        loss.start = loss.lowest = blend
+        loss.decay = 0.0
+        return loss
+
+    return make
+
+
+# What the hypotheses hold the losses against.
+VARIANTS = {
+    "center-alone": lambda classes, dim: CentreAlone(classes, dim, weight=0.1),
+    "l-softmax-at-once": at_once("l-softmax", 5.0),
+    "l-softmax-whole": at_once("l-softmax", 0.0),
+    "a-softmax-at-once": at_once("a-softmax", 5.0),
+    "a-softmax-whole": at_once("a-softmax", 0.0),
+    "cosface-eased": lambda classes, dim: EasedCosFace(classes, dim, margin=0.2, scale=SCALE),
+    "arcface-eased": lambda classes, dim: EasedArcFace(classes, dim, margin=15, scale=SCALE),
 }

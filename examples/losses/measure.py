@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from evalkit.protocols import geometry, recipes
+from evalkit.protocols import allpairs, geometry, recipes
 from evalkit.protocols.metrics import auc, eer, tpr_at_far
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
@@ -27,41 +27,80 @@ OWN = {
 }
 
 
-def verification(x, labels, far="1e-2"):
+def verification(x, labels, far="1e-3"):
     """Score all pairs of (N, D) embeddings, by cosine and by -L2^2: name -> number.
 
-    within/between (`protocols.geometry`): the mean squared distance of same-class pairs over that
-    of different-class pairs; "angle" is the same on unit vectors.  inverted: the share of all
-    couples of a same-class and a different-class pair in which the same-class pair is farther apart
-    by L2: 1 - AUC.
+    inverted: the share of all couples of a same-class and a different-class pair in which the
+    same-class pair is farther apart by L2: 1 - AUC.  length: of the squared distance of same-class
+    pairs, |a - b|^2 = (|a| - |b|)^2 + 2 |a| |b| (1 - cos), the share of the first term; length_gap:
+    that share minus the one of different-class pairs.
     """
     i, j = np.triu_indices(len(x), 1)
     same = labels[i] == labels[j]
-    unit = normalise(x)
+    unit, norm = normalise(x), np.linalg.norm(x.astype(np.float64), axis=1)
     cosine = exact_scores(unit, i, unit, j)
-    square = ((x[i].astype(np.float64) - x[j]) ** 2).sum(1)
+    length = (norm[i] - norm[j]) ** 2
+    square = length + 2 * norm[i] * norm[j] * (1 - cosine)
     by_cosine, by_l2 = cosine[same], -square[same]
     strangers, strangers_l2 = cosine[~same], -square[~same]
-    shape = geometry.evaluate(x, labels).metrics
     tpr = tpr_at_far(by_cosine, strangers, far).value
     tpr_l2 = tpr_at_far(by_l2, strangers_l2, far).value
+    within, between = (length[of].mean() / square[of].mean() for of in (same, ~same))
     return {
         "tpr": tpr,
         "tpr_l2": tpr_l2,
         "cosine_gain": tpr - tpr_l2,
         "eer": eer(by_cosine, strangers).value,
-        "ratio": shape["within/between@space=l2"].value,
-        "ratio_angle": shape["within/between@space=angle"].value,
         "inverted": 1 - auc(by_l2, strangers_l2).value,
+        "length": within,
+        "length_gap": within - between,
     }
 
 
+def shape(x, labels):
+    """How compact and how far apart classes lie: `protocols.geometry`, name -> number."""
+    found = geometry.evaluate(x, labels).metrics
+    names = {
+        "ratio": "within/between@space=l2",
+        "ratio_angle": "within/between@space=angle",
+        "crossed": "farther-than-nearest-impostor@space=l2",
+        "mates": "compactness@space=angle",
+        "nearest": "separation@space=angle",
+    }
+    return {ours: found[theirs].value for ours, theirs in names.items()}
+
+
+def regions(x, labels):
+    """Rank correlation of a class's images with its size: name -> number.
+
+    Size is the mean distance between two of its images, by L2 and in degrees, all of training;
+    and the length of its mean.
+    """
+    i, j = allpairs.genuine_pairs(labels)
+    numbers = {}
+    for space, make in geometry.SPACES.items():
+        size, samples = geometry.regions(make(x, labels).between(i, j), labels[i], labels)
+        numbers[f"region_{space}"] = geometry.spearman(samples, size).value
+    norm = np.linalg.norm(class_means(x, labels), axis=1)
+    return numbers | {"region_norm": geometry.spearman(np.bincount(labels), norm).value}
+
+
 def pairs_in_folds(labels, folds=10):
-    """All pairs of images inside each fold; people dealt to folds in the order of their labels."""
+    """Pairs of images inside each fold, people dealt to folds in the order of their labels.
+
+    All same-class pairs of a fold, and as many of its others, evenly spaced.
+    """
     fold = np.unique(labels, return_inverse=True)[1] % folds
     i, j = np.triu_indices(len(labels), 1)
-    together = fold[i] == fold[j]
-    i, j = i[together], j[together]
+    kept = []
+    for k in range(folds):
+        rows = np.flatnonzero((fold[i] == k) & (fold[j] == k))
+        same = labels[i[rows]] == labels[j[rows]]
+        others = rows[~same]
+        step = np.linspace(0, len(others) - 1, min(same.sum(), len(others))).round().astype(int)
+        kept.append(np.sort(np.concatenate([rows[same], others[step]])))
+    rows = np.concatenate(kept)
+    i, j = i[rows], j[rows]
     return PairSet(i, j, labels[i] == labels[j], fold[i].astype(np.int16))
 
 
@@ -94,12 +133,6 @@ def classify(loss, x, seen, seen_labels):
 def class_means(x, labels):
     """(classes, D) mean embedding of each class, in the order of its label."""
     return np.stack([x[labels == k].mean(0) for k in range(labels.max() + 1)])
-
-
-def circle(points=3600):
-    """(points, 2) float32 unit vectors, evenly around the plane."""
-    angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
-    return np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
 
 
 def student(values, level=0.95):

@@ -7,17 +7,15 @@ PEAK_RATE = 0.01
 
 
 def network(side, dim):
-    """Convolve and halve (1, side, side) down to 4 x 4, then two layers to `dim` numbers."""
+    """Halve (1, side, side) three times by convolutions, then map it to `dim` numbers."""
     layers, channels = [], 1
-    while side > 4:
-        layers += [nn.Conv2d(channels, 16, 3, padding=1), nn.PReLU(), nn.MaxPool2d(2)]
-        channels, side = 16, side // 2
-    return nn.Sequential(
-        *layers, nn.Flatten(), nn.Linear(16 * 16, 64), nn.PReLU(), nn.Linear(64, dim)
-    )
+    for width, kernel in ((16, 5), (32, 3), (32, 3)):
+        layers += [nn.Conv2d(channels, width, kernel, stride=2, padding=kernel // 2), nn.PReLU()]
+        channels, side = width, -(-side // 2)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * side * side, dim))
 
 
-def train(images, labels, make_loss, dim, seed, epochs, batch=128):
+def train(images, labels, make_loss, dim, seed, epochs, batch=64):
     """Fit network and loss together by Adam over one cycle of the learning rate.
 
     images : (N, 1, side, side) float32; labels : (N,) from 0.  Everything random comes from `seed`:
