@@ -1,5 +1,6 @@
 """Evaluation inside a training loop: one call, images decoded once, chance told from progress."""
 
+import gc
 import io
 import json
 import math
@@ -17,6 +18,7 @@ import evalkit
 from evalkit import bench
 from evalkit.adapters.presets import build
 from evalkit.errors import ModelError, ReportError
+from evalkit.images.kept import KeptImages
 from evalkit.training import Verifier
 
 pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
@@ -125,6 +127,23 @@ def test_a_verifier_tells_progress_from_chance(held: Path) -> None:
     assert verify.values["set/auc"] == verify.value == verify.reports["set"]["auc"].value
     with pytest.raises(ReportError, match="has no metric 'acuracy'"):
         Verifier(held / "set.bin", spec=SPEC, watch="acuracy")(Pixels(0), 0)
+
+
+def test_nothing_grows_from_epoch_to_epoch(held: Path) -> None:
+    """Two reports are kept, the best and the last; and the images, once."""
+
+    def alive() -> tuple[int, int]:
+        gc.collect()
+        objects = gc.get_objects()
+        images = sum(len(one._held) for one in objects if isinstance(one, KeptImages))
+        return sum(isinstance(one, evalkit.Report) for one in objects), images
+
+    reports, images = alive()
+    verify = Verifier(held / "set.bin", spec=SPEC, log=lambda line: None)
+    for epoch, noise in enumerate((0.9, 0.895, 0.2)):
+        verify(Pixels(noise), epoch)
+        most = 1 if verify.best == epoch else 2
+        assert alive() == (reports + most, images + 2 * PAIRS)
 
 
 def test_a_diverged_network_is_said_and_training_goes_on(held: Path) -> None:
