@@ -17,10 +17,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import pkgutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,12 +73,19 @@ def spent(work: Callable[[], Any]) -> float:
     return time.process_time() - begun
 
 
+def paired_runs(
+    work: Callable[[], Any], base: Callable[[], Any], runs: int
+) -> list[tuple[float, float]]:
+    """Processor seconds of both, run by run, after one that is not counted."""
+    work()
+    return [(spent(work), spent(base)) for _ in range(runs)]
+
+
 def paired(
     name: str, work: Callable[[], Any], base: Callable[[], Any], runs: int, note: str = ""
 ) -> None:
-    """Print the median ratio of paired runs, after one of each that is not counted."""
-    work()
-    pairs = [(spent(work), spent(base)) for _ in range(runs)]
+    """Print the median ratio of paired runs."""
+    pairs = paired_runs(work, base, runs)
     ratio = [a / b for a, b in pairs]
     print(
         f"{name:44} {median(ratio):6.3f}   [{min(ratio):.3f}, {max(ratio):.3f}]   "
@@ -121,13 +131,9 @@ def ratios(o: argparse.Namespace) -> None:
                 paired(name, work, base, o.runs)
 
 
-def peers(o: argparse.Namespace) -> None:
-    """The same questions as peers answer them; no FARs of ours: identification."""
-    import faiss
-    from sklearn.metrics import roc_curve
-
-    faiss.omp_set_num_threads(1)
-    (x, a), (y, b) = faces(o.rows, 512, 0), faces(o.columns, 512, 1)
+def peer_works(rows: int, columns: int) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """The same questions as a peer answers them and as evalkit does, by "peer / what is asked"."""
+    (x, a), (y, b) = faces(rows, 512, 0), faces(columns, 512, 1)
     same = lambda i0, i1: a[i0:i1, None] == b[None, :]  # noqa: E731
 
     def binned() -> None:
@@ -137,31 +143,43 @@ def peers(o: argparse.Namespace) -> None:
             total += np.histogram(s[~same(i, i + 512)], 10_000, (-1, 1))[0]
 
     def curve() -> None:
+        from sklearn.metrics import roc_curve
+
         roc_curve(same(0, len(x)).ravel(), (x @ y.T).ravel())
 
     def index() -> Any:
+        import faiss
+
+        faiss.omp_set_num_threads(1)
         made = faiss.IndexFlatIP(512)
         made.add(y)
         return made
 
-    def ours(fars: list[str]) -> None:
-        if fars:
-            verify(x, a, y, b, fars=fars, engine=Engine(threads=1))
-        else:
-            search(
-                x, y, probe_subject=a, gallery_subject=b, fars=["1e-6"], engine=Engine(threads=1)
-            )
+    def at(fars: list[str]) -> Callable[[], Any]:
+        return lambda: verify(x, a, y, b, fars=fars, engine=Engine(threads=1))
 
-    works: dict[str, tuple[Callable[[], Any], list[str]]] = {
-        "chunks + np.histogram / 9 FARs": (binned, EVERY),
-        "chunks + np.histogram / FAR <= 1e-4": (binned, TAIL),
-        "all scores + roc_curve / 9 FARs": (curve, EVERY),
-        "all scores + roc_curve / FAR <= 1e-4": (curve, TAIL),
-        "faiss k=1 / rank-1 + FAR 1e-6": (lambda: index().search(x, 1), []),
-        "faiss k=100 / rank-1 + FAR 1e-6": (lambda: index().search(x, 100), []),
-        "faiss range search / FAR <= 1e-5": (lambda: index().range_search(x, 0.5), LOW),
+    def rank_1() -> Any:
+        return search(x, y, engine=Engine(threads=1))
+
+    def both() -> Any:
+        who = {"probe_subject": a, "gallery_subject": b}
+        return search(x, y, fars=["1e-6"], engine=Engine(threads=1), **who)
+
+    return {
+        "chunks + np.histogram / 9 FARs": (binned, at(EVERY)),
+        "chunks + np.histogram / FAR <= 1e-4": (binned, at(TAIL)),
+        "all scores + roc_curve / 9 FARs": (curve, at(EVERY)),
+        "all scores + roc_curve / FAR <= 1e-4": (curve, at(TAIL)),
+        "faiss k=1 / rank-1": (lambda: index().search(x, 1), rank_1),
+        "faiss k=1 / rank-1 + FAR 1e-6": (lambda: index().search(x, 1), both),
+        "faiss k=100 / rank-1 + FAR 1e-6": (lambda: index().search(x, 100), both),
+        "faiss range search / FAR <= 1e-5": (lambda: index().range_search(x, 0.5), at(LOW)),
     }
-    pairs = {name: (peer, lambda f=fars: ours(f)) for name, (peer, fars) in works.items()}
+
+
+def peers(o: argparse.Namespace) -> None:
+    """Every peer's processor time over evalkit's, and the memory of both."""
+    pairs = peer_works(o.rows, o.columns)
     if o.one:
         peer, mine = pairs[o.one.removeprefix("ours: ")]
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
@@ -200,35 +218,49 @@ STAGES = {
 }
 
 
-def stages(o: argparse.Namespace) -> None:
-    """Processor time of each stage over that of the bare product; one stage may hold another."""
-    import pkgutil
-
+@contextmanager
+def stages_timed() -> Iterator[dict[str, float]]:
+    """Yield what fills with the processor seconds of each stage, without those of stages in it."""
     used: dict[str, float] = {}
+    here = threading.local()
 
     def timed(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **options: Any) -> Any:
+            outer, here.inner = getattr(here, "inner", 0.0), 0.0
             begun = time.thread_time()
             try:
                 return work(*args, **options)
             finally:
-                used[stage] = used.get(stage, 0.0) + time.thread_time() - begun
+                took = time.thread_time() - begun
+                used[stage] = used.get(stage, 0.0) + took - here.inner
+                here.inner = outer + took
 
         return run
 
+    plain = []
     for stage, names in STAGES.items():
         for name in names.split():
             owner, _, last = name.rpartition(".")
             owner = pkgutil.resolve_name(f"evalkit.protocols.allpairs.{owner}")
             if hasattr(owner, last):
+                plain.append((owner, last, getattr(owner, last)))
                 setattr(owner, last, timed(stage, getattr(owner, last)))
+    try:
+        yield used
+    finally:
+        for owner, last, work in plain:
+            setattr(owner, last, work)
+
+
+def stages(o: argparse.Namespace) -> None:
+    """Processor time of each stage over that of the bare product."""
     (x, a), (y, b) = faces(o.rows, o.dims[0], 0), faces(o.columns, o.dims[0], 1)
     product = spent(lambda: bare(x, y))
     for fars in (EVERY, LOW):
         engine = Engine(screen=o.screens[0], threads=1)
         verify(x, a, y, b, fars=fars, engine=engine)
-        used.clear()
-        whole = spent(lambda f=fars, e=engine: verify(x, a, y, b, fars=f, engine=e))
+        with stages_timed() as used:
+            whole = spent(lambda f=fars, e=engine: verify(x, a, y, b, fars=f, engine=e))
         print(
             f"{fars[0]}..{fars[-1]}, {engine.tally['screen']}: {whole / product:.3f} of the product"
         )

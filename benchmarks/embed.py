@@ -23,7 +23,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -176,7 +176,7 @@ class Faces:
         return normalised(self.files[i], self.spec)
 
 
-def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
+def compare(name: str, args: argparse.Namespace, folder: Path) -> tuple[float, float, float]:
     preset = presets.PRESETS["imagenet" if "mobilefacenet" in name else "arcface"]
     device, path = args.device, str(Path(args.models_folder) / name)
     options = {} if name.endswith(".onnx") else {"precision": args.precision}
@@ -208,7 +208,7 @@ def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
     print(f"\n{name} on {adapter.runtime}, batch {batch} (bare: {each})")
     mirrored = ", mirrored too" if args.flip else ""
     print(f"  {args.images} JPEG files of {args.side}x{args.side}{mirrored}, {args.rounds} rounds")
-    tell(rounds(loops, args.rounds), reading(source) / views)
+    return tell(rounds(loops, args.rounds), reading(source) / views)
 
 
 def faces(folder: Path, side: int, spec: InputSpec) -> images.ImageSource:
@@ -320,7 +320,11 @@ def reading(source: images.ImageSource) -> float:
     return min(tries)
 
 
-def tell(made: dict[str, list[tuple[float, float]]], read: float) -> None:
+def tell(made: dict[str, list[tuple[float, float]]], read: float) -> tuple[float, float, float]:
+    """Print all; return evalkit over the best bare network, in inputs/s and processor time.
+
+    And the most that is to be had where the same cores read and compute.
+    """
     ours = made["evalkit"]
     bare = list(zip(*(made[name] for name in made if "bare" in name), strict=True))
     print("  inputs/s       evalkit / it   processor ms an input")
@@ -335,13 +339,16 @@ def tell(made: dict[str, list[tuple[float, float]]], read: float) -> None:
     for what, over in (("inputs/s", faster), ("processor time", cheaper)):
         spread = f"({min(over):.3f}..{max(over):.3f})"
         print(f"  evalkit to best bare, {what}: median {statistics.median(over):.3f} {spread}")
+    most = least / (least + read)
     print(
-        f"  reading {read * 1e3:.3f} ms an input: at most {least / (least + read):.3f} "
+        f"  reading {read * 1e3:.3f} ms an input: at most {most:.3f} "
         f"where the same cores compute; load {load}"
     )
+    return statistics.median(faster), statistics.median(cheaper), most
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> list[tuple[float, float, float]]:
+    """Compare each model; return what `tell` does of each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -358,11 +365,10 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--loaders", type=int, default=2, help="worker processes of DataLoader")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as place:
         folder = crops(args.data, args.images, (args.side, args.side), Path(place))
-        for name in args.models.split(","):
-            compare(name, args, folder)
+        return [compare(name, args, folder) for name in args.models.split(",")]
 
 
 if __name__ == "__main__":
