@@ -227,6 +227,8 @@ def embed_sets(
         if one.landmarks is not None:
             points = one.landmarks.of(source.keys)
             source = alignment.aligned(source, points, adapter.spec.crop)
+        for line in source.left_out:
+            say(f"{one.name}: {line}")
         decode = None if one.kept is None else one.kept.decoded
         fed = FedModel(adapter, source, views, batch, READERS, decode)
         vectors = found[one.name] = in_memory.embedded(fed, made, progress, share)

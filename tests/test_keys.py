@@ -5,6 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalkit import load_model
+from evalkit.adapters.presets import build
+from evalkit.bench import BenchSet, embed_sets
 from evalkit.datasets import ijb, lfw, megaface, pair_list_layouts
 from evalkit.datasets.lfw import parse_pairs
 from evalkit.datasets.trillion import read_subjects
@@ -14,7 +17,9 @@ from evalkit.identity import digest
 from evalkit.images import find, landmarks
 from evalkit.images.landmarks import Landmarks
 from evalkit.keys import canonical, other_folders, read_keys, rows_of, subjects_of
+from evalkit.run import Compared
 from evalkit.templates import ListedImages
+from evalkit.types import Manifest
 from evalkit.vectors import readers
 
 PARTS = st.sampled_from(["/", ".", "\\", "a", "b", ".jpg", ".JPG", ".npy", ".x", " ", "é", ".."])
@@ -141,6 +146,18 @@ def test_outer_folders_that_differ_are_told_of_images_and_landmarks() -> None:
     assert not images.select(["A/1", "lfw-112/A/2.png"]).left_out
     points = Landmarks(images.keys, np.zeros((2, 5, 2), np.float32))
     assert said in points.told(wanted) and points.told(["A/1", "A/2"]) == ""
+
+
+def test_what_is_told_of_images_is_told_of_sets_in_memory() -> None:
+    images = source_of(np.zeros((2, 8, 8, 3), np.uint8), ["lfw-112/A/1.jpg", "lfw-112/A/2.jpg"])
+    wanted = Manifest(("lfw/A/1.jpg", "lfw/A/2.jpg"), np.zeros(2, np.int32))
+    compared = Compared(manifest=wanted, arguments=(), provenance={})
+    one = BenchSet(name="faces", path=Path("faces"), images=images, comparisons=compared)
+    spec = build({"size": (8, 8), "color": "rgb", "mean": (0, 0, 0), "std": (1, 1, 1)})
+    model, said = load_model(lambda x: x.mean(axis=(1, 2)), spec=spec), list[str]()
+    made = embed_sets(model, [one], say=said.append)["faces"]
+    (line,) = made.provenance["made"]["left out"]
+    assert said == [f"faces: {line}"] and "which differ for 2 of 2 images" in line
 
 
 def test_keys_as_numpy_saves_them(tmp_path: Path) -> None:

@@ -41,10 +41,11 @@ def embedded(
         if progress is not None:
             progress(done, n)
     key, manifest = feature_key(adapter, source, fed.views), source.manifest()
+    left_out = {"left out": list(source.left_out)} if source.left_out else {}
     provenance = {
         **key,
         "manifest": manifest.digest(),
-        "made": dict(made),
+        "made": {**made, **left_out},
         "crop": matching.crop_of(key["decoder"], adapter.spec.crop),
     }
     return Vectors(features, provenance, digests.named(), source.keys, manifest.subject)
