@@ -1,6 +1,6 @@
 """How often an interval of FNMR without low quality holds the truth, and equal qualities differ.
 
-    python benchmarks/quality_coverage.py [--trials 200] [--draws 100]
+    python benchmarks/quality_coverage.py [--trials 200] [--draws 100] [--people 60]
 
 Genuine scores have effects of the subject, of the quality of the worse image and of the comparison,
 impostor scores of both subjects; all normal.  Each trial draws new people, images and qualities.
@@ -24,7 +24,7 @@ from evalkit.protocols.uncertainty.outcomes import PairOutcomes
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.types import Floats
 
-PEOPLE, IMAGES, FAR, SHARE = 60, 3, "1e-2", "0.2"
+IMAGES, FAR, SHARE = 3, "1e-2", "0.2"
 GENUINE, SUBJECT, QUALITY, NOISE, IMPOSTOR = 3.4, 0.5, 0.7, 0.8, 0.4
 POINTS = [("before", SHARE), ("anew", SHARE), ("area", SHARE)]
 
@@ -50,14 +50,14 @@ def truth(rng: np.random.Generator, pairs: int = 1_000_000) -> dict[str, float]:
     return {"before": rate, "anew": rate, "area": float(mean)}
 
 
-def trial(seed: int, draws: int, true: dict[str, float]) -> Counter[str]:
+def trial(seed: int, draws: int, people: int, true: dict[str, float]) -> Counter[str]:
     """Count what holds the truth, and whether two equal qualities are told apart."""
     rng = np.random.default_rng(seed)
-    who = np.repeat(np.arange(PEOPLE), IMAGES)
+    who = np.repeat(np.arange(people), IMAGES)
     quality = rng.normal(size=len(who))
     left, right = np.triu_indices(len(who), 1)
     same = who[left] == who[right]
-    own, met = rng.normal(size=(2, PEOPLE))
+    own, met = rng.normal(size=(2, people))
     score = NOISE * rng.normal(size=len(left))
     genuine = (
         GENUINE + SUBJECT * own[who[left]] + QUALITY * np.minimum(quality[left], quality[right])
@@ -88,11 +88,11 @@ def trial(seed: int, draws: int, true: dict[str, float]) -> Counter[str]:
             )
             if kind == "area":
                 areas.append((m, drawn[kind, share][:, 2]))
-            m = bounded(m, drawn[kind, share][:, :2], PEOPLE, seed)
+            m = bounded(m, drawn[kind, share][:, :2], people, seed)
             if m.low is not None and m.high is not None:
                 found[kind] += m.low <= true[kind] <= m.high
     (base, first), (other, second) = areas
-    found["p < 0.05"] += difference(base, other, second - first, PEOPLE)[1] < 0.05
+    found["p < 0.05"] += difference(base, other, second - first, people)[1] < 0.05
     return found
 
 
@@ -101,12 +101,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--people", type=int, default=60)
     given = parser.parse_args()
     true = truth(np.random.default_rng(0))
     print(", ".join(f"{name} {100 * rate:.2f} %" for name, rate in true.items()))
     total: Counter[str] = Counter()
     for seed in range(given.trials):
-        total.update(trial(seed, given.draws, true))
+        total.update(trial(seed, given.draws, given.people, true))
     for what, count in total.items():
         tries = given.trials * (1 if what.startswith("p") else 2)
         print(f"  {what:10} {100 * count / tries:5.1f} % of {tries}")

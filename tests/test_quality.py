@@ -159,8 +159,8 @@ def test_a_draw_by_loops() -> None:
         own = weight[sample.genuine_subject]
         left = lower[:g] >= border
         missed = own[left & (sample.genuine <= bar)].sum()
-        more = unseen_genuine(sample) * unseen
         whole = own[left].sum()
+        more = unseen_genuine(sample) * unseen * whole / own.sum()
         ends = (missed + more) / (whole + more), missed / (whole + more), missed / whole
         assert made[point][-1] == pytest.approx(ends, rel=1e-9)
 
@@ -231,7 +231,7 @@ def test_a_table_of_qualities(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="two qualities are called 'ofiq'"):
         quality_table.of_rows([table, table], ["b/2.jpg"])
     for text, wrong in (
-        ("subject,q\na,1", "names subjects"),
+        ("subject,q\na,1", "bad.csv names a subject a line"),
         ("key,q\na,high", "q of 'a' in .* is 'high'"),
         ("key,q\na,inf", "is 'inf'"),
     ):

@@ -1,7 +1,8 @@
 """The EDC in draws of subjects: its intervals, and the paired test of two qualities.
 
 A draw weighs people, so that it discards other images, chooses another threshold and misses other
-pairs; of the person unseen no pair is discarded, and all fail or none.
+pairs; of the person unseen as large a share of pairs is discarded as of all people, and of the
+others all fail or none.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def edc_draws(
         below, total = discarding.below(weight), int(weight[discarding.item_subject].sum())
         border = _border(sample.impostor, impostor_weight(plain, 1, product), everything, x)
         missed, left = left_at(discarding, sample.genuine <= border, own)
-        more = size * unseen
+        more = size * unseen / own.sum()  # of each pair that is left
         levels = np.searchsorted(below, shares * total * (1 + 1e-12), "right") - 1
         for n, (point, k) in enumerate(zip(points, levels.tolist(), strict=True)):
             misses, pairs, width = missed[k], left[k], None
@@ -72,10 +73,14 @@ def edc_draws(
 
 
 def _ends(misses: Any, pairs: Any, more: float, width: Floats | None) -> tuple[float, ...]:
-    """FNMR, or its mean over steps of these widths, with the person unseen and without."""
-    counts = (misses + more, pairs + more), (misses, pairs + more), (misses, pairs)
+    """FNMR, or its mean over steps of these widths, with the person unseen and without.
+
+    more : the weight of that person's pairs, of each that is left.
+    """
     if not np.all(pairs):
         return (float("nan"),) * 3
+    unseen = more * pairs
+    counts = (misses + unseen, pairs + unseen), (misses, pairs + unseen), (misses, pairs)
     if width is None:
         return tuple(float(m / n) for m, n in counts)
     return tuple(float(width @ (m / n) / width.sum()) for m, n in counts)
