@@ -7,18 +7,27 @@ file, `metrics.cllr` the cost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import stdtrit
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.calibration.fits import FITS, Fit, fitted
 from evalkit.protocols.metrics.cllr import cllr, cllr_min, costs
 from evalkit.protocols.uncertainty.bootstrap import impostor_weight, shrinkage
-from evalkit.protocols.uncertainty.intervals import DRAWS, WORK, affordable, bounded
+from evalkit.protocols.uncertainty.intervals import (
+    DRAWS,
+    LEVEL,
+    WITHOUT_PEOPLE,
+    WORK,
+    affordable,
+    spread,
+)
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes
-from evalkit.protocols.uncertainty.sample import sample_of
+from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
 from evalkit.protocols.uncertainty.weights import SCALE, subject_draws
 from evalkit.protocols.verification import FOLDS_BY_POSITION, FOLDS_OF_LIST, folds_by_position
 from evalkit.types import Estimate, Floats, Ints, Report
@@ -82,7 +91,13 @@ def across_folds(score: Floats, genuine: np.ndarray, fold: Ints, fit: Fit) -> Fl
 
 
 def _bounded(m: Estimate, llr: Floats, outcomes: PairOutcomes, seed: int) -> Estimate:
-    """Interval of Cllr by subject: the costs of the comparisons in draws of people."""
+    """Interval of Cllr by subject: v times and over exp(t e), e the deviation of its logarithm.
+
+    The costs of the comparisons are drawn with people.  A few people make most of the cost, so that
+    its logarithm is nearer to normal, and t has as many degrees of freedom as people who count.
+    """
+    if not m.value:
+        return m
     sample = sample_of(replace(outcomes, score=llr))
     of_g, of_i = costs(sample.genuine, genuine=True), costs(sample.impostor, genuine=False)
     c = shrinkage(sample, of_i - of_i.mean())
@@ -93,10 +108,27 @@ def _bounded(m: Estimate, llr: Floats, outcomes: PairOutcomes, seed: int) -> Est
         pair = impostor_weight(c, 1, weight[sample.left] * weight[sample.right])
         drawn[d] = (w @ of_g / w.sum() + pair @ of_i / pair.sum()) / 2
     people = len(np.unique(sample.genuine_subject))
-    ends = np.stack([drawn, drawn], axis=1)
-    found = bounded(m, ends, people, seed, unit=sample.unit, expanded=True)
-    how = f"95% by {sample.unit}, {draws:,} draws, seed {seed}, fits as they are"
-    return replace(found, interval=how, people=people if sample.unit == "subject" else None)
+    error = spread(np.log(drawn)) * math.sqrt((people + 1) / max(people - 1, 1))
+    factor = math.exp(float(stdtrit(_freedom(sample, of_g, of_i), (1 + LEVEL) / 2)) * error)
+    how = f"{LEVEL:.0%} by {sample.unit}, {draws:,} draws, seed {seed}, fits as they are"
+    return replace(
+        m,
+        low=m.value / factor,
+        high=m.value * factor,
+        interval=how if sample.unit == "subject" else f"{how}: {WITHOUT_PEOPLE}",
+        people=people if sample.unit == "subject" else None,
+    )
+
+
+def _freedom(sample: ComparisonSample, of_g: Floats, of_i: Floats) -> float:
+    """How many people count, from 2: (sum s^2)^2 / sum s^4, s what a person adds to Cllr."""
+    genuine, impostor = (of_g - of_g.mean()) / len(of_g), (of_i - of_i.mean()) / len(of_i)
+    added = np.bincount(sample.genuine_subject, genuine, sample.subjects)
+    for side in (sample.left, sample.right):
+        added += np.bincount(side, impostor, sample.subjects)
+    squares = added**2
+    total = float(squares.sum())
+    return max(2.0, total**2 / float(squares @ squares)) if total else 2.0
 
 
 def reliability(llr: Floats, genuine: np.ndarray, prior: float) -> Mapping[str, list[float]]:
