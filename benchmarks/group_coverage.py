@@ -19,6 +19,7 @@ from scipy.special import ndtr
 
 from evalkit.protocols.groups import Grouping, indices
 from evalkit.protocols.groups.cells import cells_of
+from evalkit.protocols.groups.partition import parted
 from evalkit.protocols.groups.rates import CellRates, rates_at
 from evalkit.protocols.metrics import threshold_at_far
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes
@@ -82,7 +83,7 @@ def trial(world: TwoGroups, seed: int, draws: int) -> Counter[tuple[str, str]]:
     outcomes, by = world.draw(np.random.default_rng(seed))
     whole = sample_of(outcomes)
     found: Counter[tuple[str, str]] = Counter()
-    cells = list(cells_of(outcomes, whole, by, ()))
+    cells = list(cells_of(parted(outcomes, by, (), whole.subjects), outcomes, whole))
     chosen = {n: threshold_at_far(whole.impostor, x) if x else 2.0 for n, x in AT.items()}
     thresholds = {name: t for name, t in chosen.items() if t is not None}
     measured = rates_at(cells, whole, list(thresholds.values()), draws, seed)

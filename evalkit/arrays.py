@@ -7,6 +7,7 @@ would score what lies under a mask and the real part of a complex number, and re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def vectors(
     return np.asarray(given)
 
 
-def require(value: object, kind: type, what: str, expected: str) -> None:
+def require(value: object, kind: type | UnionType, what: str, expected: str) -> None:
     """Raise ProtocolError, with what was expected, where a value is not of its kind."""
     if not isinstance(value, kind):
         raise ProtocolError(f"{what} given as {value!r:.80}", f"expected {expected}")

@@ -29,6 +29,7 @@ from evalkit import __version__, adapters
 from evalkit.arrays import identities
 from evalkit.arrays import vectors as vectors_of
 from evalkit.datasets import group_table, lfw, pair_list_layouts
+from evalkit.datasets.group_table import GroupFile
 from evalkit.datasets.pair_list import PairList
 from evalkit.datasets.trillion import read_subjects
 from evalkit.embedding import embedder, from_images
@@ -40,10 +41,10 @@ from evalkit.keys import read_keys
 from evalkit.keys import subjects_of as subjects_by_folder
 from evalkit.protocols import catalogue
 from evalkit.protocols.catalogue import Protocol
-from evalkit.protocols.groups import Grouping
+from evalkit.protocols.groups import By
 from evalkit.protocols.metrics.unit import named_by_unit, score_unit
 from evalkit.protocols.recipes.recipe import recipe_of
-from evalkit.types import Manifest, Report
+from evalkit.types import Manifest, PairSet, Report
 from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
 from evalkit.vectors.store import FeatureStore
@@ -60,7 +61,7 @@ def evaluate(
     images: ArrayLike | ImageSource | File | None = None,
     set_name: str | None = None,
     file: File | None = None,
-    groups: Sequence[Grouping] | File | None = None,
+    groups: Sequence[By] | File | GroupFile | None = None,
     provenance: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Report:
@@ -75,7 +76,7 @@ def evaluate(
     keys : names of the rows, or the file of them.  images : the SHA-256 of each row's image, (N,
     32) uint8; for a model the images: a folder, .zip, list, array or `ImageSource`.
     set_name, file : name of the set and file of its list, where they are not read here.
-    groups : columns of groups, a group each row, or the file of them (see `groups_of`): adds error
+    groups : columns of groups or conditions, or the file of them (see `groups_of`): adds error
     rates by group (`protocols.groups`).
     provenance : more of that for the report; it stands first, and wins.
     options : those of the protocol.  What its readers, model and `evaluate` raise passes through.
@@ -101,8 +102,12 @@ def evaluate(
         comparisons = (identities(comparisons[0], len(features)), *comparisons[1:])
     if groups is not None:
         of_subjects = file if compares == "subjects" else None
-        options["groups"] = groups_of(groups, made.keys, of_subjects, rows=len(features))
-        told = {**told, "groups file": as_path(groups).name} if isinstance(groups, _FILE) else told
+        pairs = comparisons[0] if compares == "pairs" else options.get("pairs")
+        options["groups"] = groups_of(
+            groups, made.keys, of_subjects, rows=len(features), pairs=pairs
+        )
+        path = groups.path if isinstance(groups, GroupFile) else groups
+        told = {**told, "groups file": as_path(path).name} if isinstance(path, _FILE) else told
     report = call(
         features,
         *comparisons,
@@ -244,20 +249,30 @@ def _views(options: Mapping[str, Any]) -> int:
 
 
 def groups_of(
-    given: Sequence[Grouping] | File, keys: Names | None, subjects: Path | None, *, rows: int
-) -> tuple[Grouping, ...]:
+    given: Sequence[By] | File | GroupFile,
+    keys: Names | None,
+    subjects: Path | None,
+    *,
+    rows: int,
+    pairs: PairSet | None = None,
+) -> tuple[By, ...]:
     """Take columns of groups as they are, or find the lines of their file by the rows' names.
 
     given : columns, or the file of a table (`datasets.group_table`).  subjects : the list of them,
-    a line for each of the first `rows`; else the folder of a key is the subject.
+    a line for each of the first `rows`; else the folder of a key is the subject.  pairs : the list
+    of them, where there is one.
     """
-    if not isinstance(given, _FILE):
-        return tuple(given)
+    file = GroupFile(given) if isinstance(given, _FILE) else given
+    if not isinstance(file, GroupFile):
+        return tuple(file)
     names = None if keys is None else [str(key) for key in keys]
+    table = group_table.read(file.path)
+    if table.of_pairs:
+        return table.of_list(pairs, names, file.by)
     who = None if subjects is None else lines_of(read_text(subjects))
     if who is not None:
         who += [""] * (rows - len(who))
-    return group_table.read(given).of_rows(names, who)
+    return table.of_rows(names, who, file.by)
 
 
 def subjects_of(made: Vectors) -> NDArray[np.int32]:

@@ -25,7 +25,7 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.groups import ComparedRows, Grouping, with_groups
+from evalkit.protocols.groups import By, ComparedRows, with_groups
 from evalkit.protocols.metrics import (
     Rates,
     Thresholds,
@@ -56,7 +56,7 @@ def evaluate(
     fars: Rates = FARS,
     threshold: Thresholds = None,
     galleries: int = 0,
-    groups: Sequence[Grouping] = (),
+    groups: Sequence[By] = (),
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -74,7 +74,7 @@ def evaluate(
     threshold : one or several, chosen elsewhere: adds fmr@threshold=t and fnmr@threshold=t.
     galleries : draw so many at random too, and add rank-k@gallery=drawn, the mean over them with
     its spread.
-    groups : columns of groups, a group each row: adds error rates by group (`with_groups`).
+    groups : columns of groups or conditions: adds error rates by group (`with_groups`).
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together.
     """

@@ -22,7 +22,7 @@ from evalkit.arrays import labels, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names
 from evalkit.protocols import recipes, verification
-from evalkit.protocols.groups import Grouping
+from evalkit.protocols.groups import By
 from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.recipes.recipe import Recipe, recipe_of
@@ -56,7 +56,7 @@ def evaluate(
     fars: Rates = FARS,
     threshold: Thresholds = None,
     errata: NDArray[np.bool_] | None = None,
-    groups: Sequence[Grouping] = (),
+    groups: Sequence[By] = (),
     flip: Flip = "none",
     seed: int = 0,
     keys: Names | None = None,

@@ -22,7 +22,7 @@ from evalkit.protocols import allpairs
 from evalkit.protocols.all_vs_all import curves_of, rows_by_key
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.groups import ComparedRows, Grouping, with_groups
+from evalkit.protocols.groups import By, ComparedRows, with_groups
 from evalkit.protocols.metrics import (
     cmc,
     dir_at_fpir,
@@ -65,7 +65,7 @@ def evaluate(
     template: Enrolment = "max",
     fars: Rates | None = None,
     threshold: Thresholds = None,
-    groups: Sequence[Grouping] = (),
+    groups: Sequence[By] = (),
     longest: int = LONGEST_TAIL,
     flip: Flip = "none",
     seed: int = 0,
@@ -89,7 +89,7 @@ def evaluate(
     their notes say.  Intervals are by subject.
     threshold : one or several, chosen elsewhere: adds FMR and FNMR there, and with unknowns FPIR,
     FNIR and TPIR.
-    groups : columns of groups, a group each row: adds error rates of the known by group
+    groups : columns of groups or conditions: adds error rates of the known by group
     (`with_groups`).
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together, or no subject has two images.

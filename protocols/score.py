@@ -21,7 +21,7 @@ from evalkit.protocols import claims as scored_claims
 from evalkit.protocols import verification
 from evalkit.protocols.claims import Claims
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.groups import Grouping, with_groups
+from evalkit.protocols.groups import By, with_groups
 from evalkit.protocols.metrics import Rates, Thresholds, checked_scores, few_errors
 from evalkit.protocols.metrics.kfold import best_threshold, check_folds
 from evalkit.protocols.subject_means import with_subject_means
@@ -57,7 +57,7 @@ def evaluate(
     claims: Claims | None = None,
     fars: Rates = FARS,
     threshold: Thresholds = None,
-    groups: Sequence[Grouping] = (),
+    groups: Sequence[By] = (),
     seed: int = 0,
     keys: Names | None = None,
     images: ArrayLike | None = None,

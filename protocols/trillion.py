@@ -31,7 +31,7 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.groups import ComparedRows, Grouping, with_groups
+from evalkit.protocols.groups import By, ComparedRows, with_groups
 from evalkit.protocols.metrics import Rates, Thresholds, given_thresholds, rate_text, rate_texts
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.one_to_many import (
@@ -71,7 +71,7 @@ def evaluate(
     fars: Rates = FARS,
     fpir: str | float = FPIR,
     threshold: Thresholds = None,
-    groups: Sequence[Grouping] = (),
+    groups: Sequence[By] = (),
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -83,7 +83,7 @@ def evaluate(
     """Compare all probes with all distractors.
 
     features : (N, D) or (N, V, D), not normalised.  subject : (N,) from 0; -1 = distractor.
-    groups : columns of groups, a group each row, distractors included: adds error rates by group
+    groups : columns of groups or conditions, distractors included: adds error rates by group
     (`with_groups`), the first of two being the probe's.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     fars, fpir : see `metrics.rate_texts`.  threshold : one or several, chosen elsewhere: adds
@@ -181,7 +181,7 @@ def evaluate_one_set(
     *,
     fars: Rates = ONE_SET_FARS,
     threshold: Thresholds = None,
-    groups: Sequence[Grouping] = (),
+    groups: Sequence[By] = (),
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,

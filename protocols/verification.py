@@ -21,7 +21,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.groups import ComparedRows, Grouping, with_groups
+from evalkit.protocols.groups import By, ComparedRows, with_groups
 from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.flip_fusion import Flip
@@ -97,7 +97,7 @@ def evaluate(
     recipe: Recipe | None = None,
     fars: Rates = FARS,
     threshold: Thresholds = None,
-    groups: Sequence[Grouping] = (),
+    groups: Sequence[By] = (),
     flip: Flip = "none",
     seed: int = 0,
     keys: Names | None = None,
@@ -112,7 +112,7 @@ def evaluate(
     recipe : how a published system scores and chooses its threshold (`recipes`), fusion included,
     instead of the cosine and the exact threshold; where it learns, a pair's score is by what was
     learned without its fold, and AUC, EER and TPR are of these scores together.
-    groups : columns of groups, a group each row: adds error rates by group (`with_groups`).
+    groups : columns of groups or conditions: adds error rates by group (`with_groups`).
     flip, seed, keys, images, set_name : see `catalogue.Protocol`; keys also name failures.
     A list without folds gets `folds_by_position`, which the report says.  Intervals are by subject.
     threshold : one or several, chosen elsewhere: adds the errors there (`metrics.errors_at`).

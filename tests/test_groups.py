@@ -23,6 +23,8 @@ from evalkit.protocols.metrics.vocabulary import METRICS, read, resampling_of
 from evalkit.protocols.uncertainty.paired import holm
 from evalkit.types import PairSet, Report
 from evalkit.vectors.store import FeatureStore
+from evalkit.verdict import gate
+from evalkit.verdict.compare import compare
 
 pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
 
@@ -409,3 +411,68 @@ def test_sexes_of_lfw_by_brute_force(shared_data: Path) -> None:
         assert (fmr.false_accepts, fmr.n) == (false, impostors)
         if a == b:
             assert report[f"fnmr@far=1e-4,sex={cell_name}"].value == missed / genuine
+
+
+Y = X + 0.5 * np.random.default_rng(9).normal(size=X.shape).astype(np.float32)
+ALL = Grouping("all", ("x",), np.zeros(N, int))
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, tuple[Report, Report]]:
+    """Two models, by a list and by a set of the same pairs."""
+    more = {"fars": [FAR], "threshold": 0.55, "groups": [BY, ALL], "keys": KEYS, "set_name": "s"}
+    return {
+        "list": tuple(verification.evaluate(x, PAIRS, WHO, **more) for x in (X, Y)),
+        "set": tuple(people.evaluate(x, WHO, **more) for x in (X, Y)),
+    }  # type: ignore[dict-item]
+
+
+def _loops(a: Report, b: Report, name: str, cell: str) -> tuple[float, float, int, int]:
+    """Difference of FNMR in a cell, its error by person, and decisions lost and gained."""
+    changes: dict[int, list[int]] = {}
+    other = exact_scores(normalise(Y), LEFT, normalise(Y), RIGHT).tolist()
+    for (i, j, s), t in zip(LISTED, other, strict=True):
+        if WHO[i] == WHO[j] and _cell(SEX[i], SEX[j]) == cell:
+            missed = s < (a[name].threshold or 0), t < (b[name].threshold or 0)
+            changes.setdefault(int(WHO[i]), []).append(missed[1] - missed[0])
+    every = [c for of in changes.values() for c in of]
+    mean, n, people = sum(every) / len(every), len(every), len(changes)
+    squares = sum(sum(c - mean for c in of) ** 2 for of in changes.values())
+    return mean, math.sqrt(squares * people / (people - 1)) / n, every.count(1), every.count(-1)
+
+
+def test_paired_tests_by_group_against_loops(models: dict[str, tuple[Report, Report]]) -> None:
+    found = {kind: compare(*pair).differences for kind, pair in models.items()}
+    for cell in ("female", "male"):
+        name = f"fnmr@far={FAR},sex={cell}"
+        mean, error, lost, gained = _loops(*models["list"], name, cell)
+        for kind in found:
+            d = found[kind][name]
+            assert d.value == pytest.approx(mean) and (d.lost, d.gained) == (lost, gained)
+            assert d.error == pytest.approx(error), kind
+    for name in (f"fmr@far={FAR},sex=female+male", "fmr@threshold=0.55,sex=male"):
+        a, b = found["list"][name], found["set"][name]
+        assert (a.value, a.lost, a.gained, a.people) == (b.value, b.lost, b.gained, b.people)
+        assert a.error == pytest.approx(b.error) and 0 < a.detectable < 0.1
+
+
+def test_a_group_of_all_is_tested_as_all_are(models: dict[str, tuple[Report, Report]]) -> None:
+    found = compare(*models["set"]).differences
+    for rate in ("fmr", "fnmr"):
+        whole, of_all = found[f"{rate}@threshold=0.55"], found[f"{rate}@threshold=0.55,all=x"]
+        assert whole.value == of_all.value
+        assert of_all.error == pytest.approx(whole.error, rel=0.15)
+
+
+def test_a_gate_holds_groups(models: dict[str, tuple[Report, Report]]) -> None:
+    base, other = models["set"]
+    held = {r.rule.metric for r in gate.check(other, base).rulings}
+    assert f"fnmr@far={FAR},sex=female" in held and f"tpr@far={FAR},sex=female" not in held
+    rule = gate.Rule(metric=f"fnmr@far={FAR},sex=female", test="paired")
+    (ruling,) = gate.check(other, base, [rule]).rulings
+    assert ruling.p is not None and ruling.passed
+    regrouped = people.evaluate(Y, WHO, fars=[FAR], keys=KEYS, set_name="s",
+                                groups=[Grouping.of("sex", SEX[::-1])])  # fmt: skip
+    unpaired = compare(base, regrouped)
+    assert f"fnmr@far={FAR},sex=male" not in unpaired.differences
+    assert "column 'sex' parts them otherwise" in unpaired.why_unpaired

@@ -126,6 +126,8 @@ def faces(folder: Path) -> None:
     Path("K.txt").write_text("\n".join(KEYS))
     sexes = (f"{key},{('female', 'male')[k // 6 % 2]}" for k, key in enumerate(KEYS))
     Path("groups.csv").write_text("\n".join(["key,sex", *sexes]))
+    shot = (f"{key},{10 * (k % 3)},{'ab'[k % 2]}" for k, key in enumerate(KEYS))
+    Path("images.csv").write_text("\n".join(["key,age,camera", *shot]))
     numbers = (f"{key},{k % 97}" for k, key in enumerate(KEYS))
     Path("quality.csv").write_text("\n".join(["key,quality", *numbers]))
     np.savez("two_views.npz", features=x.astype(np.float32), keys=np.array(KEYS))

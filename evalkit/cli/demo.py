@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.resources import as_file, files
-from pathlib import Path
 
 import click
 
@@ -12,6 +11,7 @@ from evalkit import run
 from evalkit.cli.options import Command, groups_option
 from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.terminal import say
+from evalkit.datasets.group_table import GroupFile
 from evalkit.protocols import all_vs_all
 from evalkit.protocols.metrics.vocabulary import read, resampling_of
 from evalkit.types import Progress, Report
@@ -32,7 +32,7 @@ next:  evalkit lfw --model model.onnx --preset arcface     your model, LFW fetch
 @click.command("demo", cls=Command, examples=["evalkit demo --out demo.json"])
 @groups_option
 @output_options
-def command(groups: Path | None, output: Output) -> int:
+def command(groups: GroupFile | None, output: Output) -> int:
     """Run LFW, all 87.5 million pairs and the closed-set search on embedded features."""
     say(*WHAT.split("\n"))
     with bar("pairs", "pair") as progress:
@@ -43,7 +43,7 @@ def command(groups: Path | None, output: Output) -> int:
     return done
 
 
-def measure(progress: Progress | None = None, groups: Path | None = None) -> Report:
+def measure(progress: Progress | None = None, groups: GroupFile | None = None) -> Report:
     """Score the embedded features: LFW's own protocol, then everybody against everybody.
 
     groups : a table of groups, whose error rates are those of all pairs.

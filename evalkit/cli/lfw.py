@@ -18,6 +18,7 @@ from evalkit.cli.vector_options import ALL, VectorSource, advise, flip_given, ve
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets import lfw as lists
 from evalkit.datasets import lfw_images
+from evalkit.datasets.group_table import GroupFile
 from evalkit.datasets.pair_list import PairList
 from evalkit.embedding import development
 from evalkit.errors import EXIT_DONE, DataError
@@ -58,7 +59,7 @@ def command(
     errata: bool,
     fars: tuple[str, ...],
     given: GivenThresholds,
-    groups: Path | None,
+    groups: GroupFile | None,
     output: Output,
 ) -> int:
     """LFW View 2: 10-fold verification accuracy, AUC, EER, TPR@FAR.

@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from click.core import augment_usage_errors
 
 from evalkit.cli.parameters import Readable, check_files, rate
 from evalkit.cli.terminal import be_quiet, say
+from evalkit.datasets.group_table import GroupFile
 
 
 class Option(click.Option):
@@ -257,9 +259,30 @@ flip_option = click.option(
 )
 
 
-groups_option = click.option(
-    "--groups",
-    type=Readable(),
-    metavar="FILE.csv",
-    help="Add error rates by group: a table with a header such as key,sex or subject,sex.",
+def _grouped(groups: Path | None, by: tuple[str, ...]) -> GroupFile | None:
+    if groups is None and by:
+        raise click.UsageError("--by names columns of --groups FILE.csv: add that")
+    return None if groups is None else GroupFile(groups, by)
+
+
+# The command receives a `GroupFile`, or None.
+groups_option = received_as(
+    "groups",
+    _grouped,
+    [
+        click.option(
+            "--groups",
+            type=Readable(),
+            metavar="FILE.csv",
+            help="Add error rates by group: a table with a header such as key,sex or subject,sex; "
+            "of pairs, pair,weather or left,right,weather.",
+        ),
+        click.option(
+            "--by",
+            multiple=True,
+            metavar="COLUMN",
+            help="Column of the table to take alone: sex, or age:20,40 in bins; of both images "
+            "age-gap:5,10, quality-min:0.5, yaw-max:30,60, camera-same; may be repeated.",
+        ),
+    ],
 )

@@ -23,6 +23,7 @@ from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, vector_options
+from evalkit.datasets.group_table import GroupFile
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.escaping import laid_out, printable
@@ -102,7 +103,7 @@ def command(
     template: Enrolment,
     fars: tuple[str, ...],
     given: GivenThresholds,
-    groups: Path | None,
+    groups: GroupFile | None,
     doubtful: Path | None,
     page: Path | None,
     output: Output,

@@ -16,6 +16,7 @@ from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.datasets import pair_list_layouts, roc_curves, score_lists
+from evalkit.datasets.group_table import GroupFile
 from evalkit.datasets.pair_list import PairList
 from evalkit.datasets.score_lists import ScoreList
 from evalkit.datasets.trillion import read_subjects
@@ -84,7 +85,7 @@ def command(
     allow_failures: bool,
     fars: tuple[str, ...],
     given: GivenThresholds,
-    groups: Path | None,
+    groups: GroupFile | None,
     output: Output,
 ) -> int:
     """AUC, EER, TPR@FAR and the best accuracy of SCORES: 'label score' or 'label score fold'.

@@ -29,6 +29,7 @@ from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, fed, vector_options
 from evalkit.datasets import trillion as files
+from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError, ReportError
 from evalkit.identity import digest
 from evalkit.protocols import recipes, trillion
@@ -85,7 +86,7 @@ def command(
     fars: tuple[str, ...],
     fpir: str,
     given: GivenThresholds,
-    groups: Path | None,
+    groups: GroupFile | None,
     submission: Path | None,
     expect: Path | None,
     cluster: Cluster | None,

@@ -21,6 +21,7 @@ from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, advise, vector_options
 from evalkit.datasets import pair_list_layouts
+from evalkit.datasets.group_table import GroupFile
 from evalkit.protocols import verification
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def command(
     source: VectorSource,
     fars: tuple[str, ...],
     given: GivenThresholds,
-    groups: Path | None,
+    groups: GroupFile | None,
     cluster: Cluster | None,
     output: Output,
 ) -> int:

@@ -1,19 +1,23 @@
-"""Groups of people or images: a CSV with a header, a key or subject per line, a column per kind.
+"""Groups of people or images, and conditions of pairs: a CSV with a header, a column per kind.
 
-    key,sex,age                          subject,sex
-    Ann_Lee/Ann_Lee_0001.jpg,female,40   Ann_Lee,female
-    Bo_Wu/Bo_Wu_0001.jpg,male,           Bo_Wu,male
+    key,sex,age                          subject,sex        pair,weather
+    Ann_Lee/Ann_Lee_0001.jpg,female,40   Ann_Lee,female     1,rain
+    Bo_Wu/Bo_Wu_0001.jpg,male,           Bo_Wu,male         2,
 
 An empty cell is an unknown group, and so is a row that no line names.  A subject is the folder of a
-row's key, or the line of a list of subjects.
+row's key, or the line of a list of subjects.  A pair is its place in the list from 1, or the names
+of both images, `left,right`, as a list of pairs with a header has them.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import PurePosixPath
+from typing import cast
 from unicodedata import normalize
 
 import numpy as np
@@ -23,63 +27,208 @@ from evalkit import tables
 from evalkit.errors import DataError
 from evalkit.files import as_path
 from evalkit.keys import canonical, last_parts
-from evalkit.protocols.groups import Grouping
+from evalkit.protocols.groups import By, Condition, Grouping, PairCondition
+from evalkit.protocols.groups.conditions import RULES, PairRule, bin_names
+from evalkit.types import Floats, PairSet
 
-NAMED_BY = ("key", "subject")
+Use = tuple[str, str, tuple[float, ...]]  # a column, the rule for two images, and edges
+
+NAMED_BY = ("key", "subject", "pair", "left")  # the first column; left is followed by right
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFile:
+    """A file of a table, and how its columns are used (`GroupTable.used`): () is all, as words."""
+
+    path: str | os.PathLike[str]
+    by: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", as_path(self.path))
 
 
 @dataclass(frozen=True, slots=True)
 class GroupTable:
     """The lines of a table of groups.
 
-    source : name of the file.  of_subjects : whether a line names a subject, or the key of an
-    image.  names : (L,).  columns : by name, a group per line, "" = unknown.
+    source : name of the file.  named_by : what a line names, of `NAMED_BY`.  names : (L,), those of
+    two images joined.  columns : by name, a group per line, "" = unknown.
     """
 
     source: str
-    of_subjects: bool
+    named_by: str
     names: tuple[str, ...]
     columns: dict[str, tuple[str, ...]]
 
+    @property
+    def of_pairs(self) -> bool:
+        """Whether a line names a pair."""
+        return self.named_by in ("pair", "left")
+
     def of_rows(
-        self, keys: Sequence[str] | None, subjects: Sequence[str] | None = None
-    ) -> tuple[Grouping, ...]:
-        """Group the rows that have these keys: a grouping per column.
+        self,
+        keys: Sequence[str] | None,
+        subjects: Sequence[str] | None = None,
+        by: Sequence[str] = (),
+    ) -> tuple[By, ...]:
+        """Group the rows that have these keys, by the columns `used`.
 
         subjects : (N,) who each row shows, else the folder of its key.  DataError where the table
         names none of the rows, or they have no names.
         """
-        if self.of_subjects and subjects is None and keys is not None:
+        of_subjects = self.named_by == "subject"
+        if of_subjects and subjects is None and keys is not None:
             subjects = [str(PurePosixPath(canonical(key)).parent) for key in keys]
-        rows = subjects if self.of_subjects else keys
+        rows = subjects if of_subjects else keys
         if rows is None:
-            what = "subject" if self.of_subjects else "key"
+            what = "subject" if of_subjects else "key"
             raise DataError(f"{self.source} names each {what}, and the rows have none", "add keys")
-        line = lines_of_rows(self, rows)
-        return tuple(
-            Grouping.of(column, [groups[k] if k >= 0 else "" for k in line.tolist()])
-            for column, groups in self.columns.items()
+        used = self.used(by)
+        columns = {column: self.columns[column] for column, _, _ in used.values()}
+        return _made(
+            used, self.source, columns, lines_of_rows(replace(self, columns=columns), rows)
         )
+
+    def of_list(
+        self, pairs: PairSet | None, keys: Sequence[str] | None, by: Sequence[str] = ()
+    ) -> tuple[By, ...]:
+        """Give each pair of a list its conditions, by the columns `used`.
+
+        keys : names of the rows that the pairs name.  DataError where there is no list, or the
+        table names none of its pairs.
+        """
+        if pairs is None or (self.named_by == "left" and keys is None):
+            raise DataError(f"{self.source} names pairs of a list, and there is none")
+        line = {name: k for k, name in enumerate(self.names)}
+        if len(line) < len(self.names):
+            raise DataError(f"{self.source} names a pair twice", "leave one of the lines out")
+        if self.named_by == "pair":
+            found = [line.get(str(k), -1) for k in range(1, len(pairs) + 1)]
+        else:
+            names = [canonical(key) for key in keys or ()]
+            sides = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+            found = [
+                line.get(_joined(names[a], names[b]), line.get(_joined(names[b], names[a]), -1))
+                for a, b in sides
+            ]
+        if max(found, default=-1) < 0:
+            raise DataError(f"{self.source} names none of the {len(pairs):,} pairs of the list")
+        return _made(self.used(by), self.source, self.columns, np.array(found), pairs=True)
+
+    def used(self, by: Sequence[str] = ()) -> dict[str, Use]:
+        """Read `--by`: name of each grouping -> its column, the rule for two images, and edges.
+
+        by : "sex" takes words as groups, "age:20,40" numbers in bins; "age-gap:5,10" the gap of two
+        numbers, "quality-min:0.5" the lower and "yaw-max:30,60" the higher one by magnitude,
+        "camera-same" whether two words are the same.  () is every column, as words.
+        """
+        found: dict[str, Use] = {}
+        for text in by or self.columns:
+            name, _, given = text.partition(":") if by else (text, "", "")
+            column, _, rule = name.rpartition("-")
+            if name in self.columns:
+                column, rule = name, ""
+            if column not in self.columns or rule not in ("", *RULES):
+                raise DataError(
+                    f"{self.source} has no column {name!r} for --by",
+                    f"its columns are {', '.join(self.columns)}; of two images' values say "
+                    f"COLUMN-{', COLUMN-'.join(RULES)}",
+                )
+            if rule and self.of_pairs:
+                raise DataError(f"{name!r} is of two images, and {self.source} names pairs")
+            found[name] = column, rule, _edges(name, rule, given)
+        return found
+
+
+def _edges(name: str, rule: str, given: str) -> tuple[float, ...]:
+    """Read the edges of bins; DataError where they are missing, or no ascending numbers."""
+    needed = rule in ("gap", "min", "max")
+    try:
+        edges = tuple(float(edge) for edge in given.split(",")) if given else ()
+    except ValueError:
+        edges = (float("nan"),)
+    rising = all(a < b for a, b in pairwise(edges)) and all(map(math.isfinite, edges))
+    if not rising or (needed and not edges) or (rule == "same" and edges):
+        shown = f"{name}:{given}" if given else name
+        hint = "leave the numbers out" if rule == "same" else f"as --by {name}:5,10,20"
+        raise DataError(f"--by {shown} has no edges that ascend", hint)
+    return edges
+
+
+def _made(
+    used: Mapping[str, Use],
+    source: str,
+    columns: Mapping[str, Sequence[str]],
+    line: NDArray[np.int64],
+    *,
+    pairs: bool = False,
+) -> tuple[By, ...]:
+    """Group rows, or pairs, by the line that each has."""
+    found: list[By] = []
+    for name, (column, rule, edges) in used.items():
+        cells = [columns[column][k] if k >= 0 else "" for k in line.tolist()]
+        if rule in ("", "same"):
+            words = _binned(name, source, cells, edges) if edges else cells
+            make = Condition.alike if rule else PairCondition.of if pairs else Grouping.of
+            found.append(make(name, words))
+        else:
+            values = _numbers(name, source, cells)
+            found.append(Condition.of(name, values, cast(PairRule, rule), edges))
+    return tuple(found)
+
+
+def number_of(cell: str, where: str) -> float:
+    """Read the number of a cell, NaN where it is empty; DataError for all else."""
+    try:
+        value = tables.number(cell) if cell else math.nan
+    except ValueError:
+        raise DataError(f"{where} is {cell!r}", "expected a number") from None
+    if math.isinf(value):
+        raise DataError(f"{where} is {cell!r}", "expected a finite number")
+    return value
+
+
+def _numbers(name: str, source: str, cells: Sequence[str]) -> Floats:
+    return np.array([number_of(cell, f"a cell of {source} for --by {name}") for cell in cells])
+
+
+def _binned(name: str, source: str, cells: Sequence[str], edges: Sequence[float]) -> list[str]:
+    values, names = _numbers(name, source, cells), bin_names(edges)
+    places = np.searchsorted(edges, values, "left").tolist()
+    return ["" if np.isnan(v) else names[k] for v, k in zip(values, places, strict=True)]
+
+
+def _joined(left: str, right: str) -> str:
+    return f"{left}\0{right}"
 
 
 def read(path: str | os.PathLike[str]) -> GroupTable:
     """Read a table of groups; DataError says where it is none."""
     path = as_path(path)
     header, rows, numbers = tables.with_header(path)
-    if not header or header[0].lower() not in NAMED_BY or len(header) < 2:
+    first = header[0].lower() if header else ""
+    names = 2 if first == "left" and [h.lower() for h in header[1:2]] == ["right"] else 1
+    if first not in NAMED_BY or (first == "left" and names < 2) or len(header) <= names:
         raise DataError(
             f"{path.name} starts with {', '.join(header) or 'nothing'}",
-            "a table of groups starts with a line such as key,sex or subject,sex",
+            "a table of groups starts with a line such as key,sex or subject,sex, of pairs with "
+            "pair,weather or left,right,weather",
         )
     if len(set(header)) < len(header):
         raise DataError(f"{path.name} has two columns of one name: {', '.join(header)}")
     for number, row in zip(numbers, rows, strict=True):
-        if not row[0]:
+        if not all(row[:names]):
             raise DataError(f"line {number} of {path.name} names nothing")
     lines = [[normalize("NFC", cell) for cell in row] for row in rows]
-    names, *columns = zip(*lines, strict=True) if lines else [()] * len(header)
-    by_name = dict(zip(header[1:], columns, strict=True))
-    return GroupTable(path.name, header[0].lower() == "subject", names, by_name)
+    columns = list(zip(*lines, strict=True)) if lines else [()] * len(header)
+    named = columns[0]
+    if names == 2:
+        named = tuple(
+            _joined(canonical(a), canonical(b)) for a, b in zip(*columns[:2], strict=True)
+        )
+    return GroupTable(
+        path.name, first, named, dict(zip(header[names:], columns[names:], strict=True))
+    )
 
 
 def lines_of_rows(table: GroupTable, rows: Sequence[str]) -> NDArray[np.int64]:
@@ -88,7 +237,7 @@ def lines_of_rows(table: GroupTable, rows: Sequence[str]) -> NDArray[np.int64]:
     With or without leading folders and a suffix, as in `keys.rows_of`: by as many trailing parts as
     name the most rows.
     """
-    spelled = (lambda name: normalize("NFC", name)) if table.of_subjects else canonical
+    spelled = (lambda name: normalize("NFC", name)) if table.named_by == "subject" else canonical
     have, wanted = [spelled(n) for n in table.names], [spelled(str(row)) for row in rows]
     best, found_at = np.full(len(wanted), -1), 0
     for depth in range(max((n.count("/") + 1 for n in [*have, *set(wanted)]), default=1), 0, -1):
@@ -133,7 +282,7 @@ def _refuse_shared(
     depth: int,
 ) -> None:
     """Refuse that one line of an image serves two."""
-    if table.of_subjects:
+    if table.named_by == "subject":
         return
     first: dict[str, int] = {}
     for row in np.flatnonzero(line >= 0).tolist():

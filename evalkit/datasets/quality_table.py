@@ -17,7 +17,6 @@ from evalkit.datasets import group_table
 from evalkit.datasets.group_table import GroupTable
 from evalkit.errors import DataError
 from evalkit.files import as_path
-from evalkit.tables import number
 from evalkit.types import Floats
 
 _UNNAMED = ("quality", "score")
@@ -26,11 +25,12 @@ _UNNAMED = ("quality", "score")
 def read(path: str | os.PathLike[str]) -> GroupTable:
     """Read a table of qualities; DataError where it is none, or a cell is no number."""
     table = group_table.read(path)
-    if table.of_subjects:
-        raise DataError(f"{table.source} names subjects", "a quality is of an image: name its key")
+    if table.named_by != "key":
+        told = f"{table.source} names a {table.named_by} a line"
+        raise DataError(told, "a quality is of an image: name its key")
     for column, cells in table.columns.items():
         for line, cell in enumerate(cells):
-            _number(cell, f"{column} of {table.names[line]!r} in {table.source}")
+            group_table.number_of(cell, f"{column} of {table.names[line]!r} in {table.source}")
     return table
 
 
@@ -46,16 +46,6 @@ def of_rows(tables: Sequence[GroupTable], keys: Sequence[str]) -> dict[str, Floa
             name = as_path(table.source).stem if column.lower() in _UNNAMED else column
             if name in found:
                 raise DataError(f"two qualities are called {name!r}", "rename a column of one")
-            values = np.array([*(_number(cell, name) for cell in cells), np.nan])
+            values = np.array([*(group_table.number_of(cell, name) for cell in cells), np.nan])
             found[name] = values[line]
     return found
-
-
-def _number(cell: str, where: str) -> float:
-    try:
-        value = number(cell) if cell else np.nan
-    except ValueError:
-        raise DataError(f"{where} is {cell!r}", "expected a number") from None
-    if np.isinf(value):
-        raise DataError(f"{where} is {cell!r}", "expected a finite number")
-    return value

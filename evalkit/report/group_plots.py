@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,26 +13,37 @@ from evalkit.report.drawn_models import Model
 from evalkit.report.group_table import Point, points_of
 from evalkit.report.spelling import spelled
 from evalkit.report.style import FAINT, INK, log_ticks
+from evalkit.types import Estimate
 
 
-def shown_point(model: Model) -> Point | None:
-    """Choose what is drawn: of the first column, the lowest FAR with ten false matches in a group.
+def shown_points(model: Model) -> list[Point]:
+    """Choose what is drawn: of each column, the lowest FAR with ten false matches in every group.
 
-    Else the first threshold; None where a report has no rates by group.
+    Else its first threshold; [] where a report has no rates by group.
     """
-    held = [p for p in points_of(model.report.metrics) if "fmr" in p.rates and _drawn(p)]
-    if not held:
-        return None
-    enough = [
-        p
-        for p in held
-        if p.column == held[0].column
-        and p.label.startswith("far=")
-        and all(
-            (m.false_accepts or 0) >= FEW_ERRORS for g, m in p.rates["fmr"].items() if "+" not in g
-        )
-    ]
-    return enough[-1] if enough else held[0]
+    held: dict[str, list[Point]] = {}
+    for point in points_of(model.report.metrics):
+        if "fmr" in point.rates and _drawn(point):
+            held.setdefault(point.column, []).append(point)
+    return [next((p for p in reversed(of) if _counted(p)), of[0]) for of in held.values()]
+
+
+def _counted(point: Point) -> bool:
+    """Whether every group has ten false matches, at a FAR."""
+    within = [m for group, m in point.rates["fmr"].items() if "+" not in group]
+    enough = all((m.false_accepts or 0) >= FEW_ERRORS for m in within)
+    return enough and point.label.startswith("far=")
+
+
+def _crossed(model: Model) -> Point | None:
+    """Choose the point whose matrix is drawn: the first with rates between groups."""
+    between = (p for p in shown_points(model) if any("+" in group for group in p.rates["fmr"]))
+    return next(between, None)
+
+
+def drawable(kind: str, model: Model) -> bool:
+    """Tell whether a report holds what one of `PICTURES` needs."""
+    return _crossed(model) is not None if kind == "group-matrix" else bool(shown_points(model))
 
 
 def _drawn(point: Point) -> bool:
@@ -44,26 +55,24 @@ def rates(axes: Any, models: Sequence[Model]) -> None:
     """Forest plot: FMR within each group and FNMR of each, on a log axis, with 95 % intervals."""
     lines: list[str] = []
     step = 0.6 / len(models)
+    titles: dict[str, None] = {}
     for model in models:
-        point = shown_point(model)
-        if point is None:
-            continue
-        label = model.short
-        for rate in ("fmr", "fnmr"):
-            for group, m in point.rates.get(rate, {}).items():
-                if "+" in group or not m.value or m.low is None or m.high is None:
-                    continue
-                name = f"{rate.upper()} {printable(group)}"
+        points, label = shown_points(model), model.short
+        titles |= dict.fromkeys(map(_title, points))
+        for point in points:
+            of = f"{point.column} " if len(points) > 1 else ""
+            for rate, group, m in _within(point):
+                name = f"{rate.upper()} {printable(of + group)}"
                 if name not in lines:
                     lines.append(name)
                 at = lines.index(name) + (model.place - (len(models) - 1) / 2) * step
-                low = max(m.low, m.value / 100)
+                low = max(m.low or 0, (m.value or 0) / 100)
                 marker = "o" if rate == "fmr" else "s"
                 axes.plot([low, m.high], [at, at], color=model.colour, lw=1.5, gid=model.group)
                 (dot,) = axes.plot([m.value], [at], marker, color=model.colour, ms=5, label=label)
                 dot.set_gid(model.group)
                 label = ""
-        axes.set_title(_title(point), fontsize=9)
+    axes.set_title("\n".join(titles), fontsize=9)
     axes.set_xscale("log")
     axes.set_yticks(range(len(lines)), lines)
     axes.set_ylim(len(lines) - 0.5, -0.5)
@@ -73,9 +82,17 @@ def rates(axes: Any, models: Sequence[Model]) -> None:
         axes.legend(frameon=False)
 
 
+def _within(point: Point) -> Iterator[tuple[str, str, Estimate]]:
+    """Yield rate, group and estimate of what has an interval on a log axis."""
+    for rate in ("fmr", "fnmr"):
+        for group, m in point.rates.get(rate, {}).items():
+            if "+" not in group and m.value and m.low is not None and m.high is not None:
+                yield rate, group, m
+
+
 def matrix(axes: Any, models: Sequence[Model]) -> None:
     """FMR within groups, on the diagonal, and between them; of the first model."""
-    point = shown_point(models[0])
+    point = _crossed(models[0])
     if point is None:
         return
     fmr = point.rates["fmr"]

@@ -157,7 +157,7 @@ def drawable(kind: str, model: Model) -> bool:
     if kind == "folds":
         return "accuracy" in report.metrics and bool(report.metrics["accuracy"].folds)
     if kind in group_plots.PICTURES:
-        return group_plots.shown_point(model) is not None
+        return group_plots.drawable(kind, model)
     if kind in quality_plots.PICTURES:
         return bool(quality_plots.held(model))
     if kind in calibration_plots.PICTURES:

@@ -22,6 +22,8 @@ from evalkit.identity import (
     difference,
     numbered,
 )
+from evalkit.protocols.groups.paired import differences_by_group
+from evalkit.protocols.groups.partition import partitions_in
 from evalkit.protocols.metrics.unit import SCORE, in_unit, score_unit
 from evalkit.protocols.metrics.vocabulary import better, part_of
 from evalkit.protocols.uncertainty.intervals import LEVEL, affordable
@@ -177,6 +179,15 @@ def compare(
             of_part = [n for n in values if part_of(n, pairable, searched) == part]
             times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
             found |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
+            of_groups, unlike = differences_by_group(
+                *(
+                    (o, partitions_in(r.outcomes or {}, part), {n: r.metrics[n] for n in of_part})
+                    for o, r in zip(held, (base, other), strict=True)
+                ),
+                alpha=alpha,
+            )
+            found |= of_groups
+            why = "; ".join(filter(None, (why, *unlike)))
             flips += _flips(held, (samples[0].decided, samples[1].decided))
     said = support(dict(zip(SIDES, (base, other), strict=True)), values)
     paired = {n: found[n] for n in values if n in found}

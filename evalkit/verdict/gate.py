@@ -10,7 +10,7 @@ from typing import Any
 
 from evalkit.errors import ReportError
 from evalkit.escaping import narrow
-from evalkit.protocols.metrics.vocabulary import metric_of
+from evalkit.protocols.metrics.vocabulary import metric_of, read
 from evalkit.protocols.uncertainty.paired import Difference, holm
 from evalkit.report import opened
 from evalkit.report.spelling import points, spelled, wrapped
@@ -89,19 +89,28 @@ class Verdict:
 
 
 def default_rules(found: Comparison) -> tuple[Rule, ...]:
-    """No metric with a paired test may be significantly worse, at 0.05 shared by Holm."""
-    known = [n for n in found.differences if metric_of(n) is not None]
+    """No metric with a paired test may be significantly worse, at 0.05 shared by Holm.
+
+    TPR of a group is 1 - FNMR, which has the rule.
+    """
+    known = [n for n in found.differences if metric_of(n) is not None and not _told_twice(n)]
     if not known:
         why = found.why_unpaired or "none has a value in both reports"
         raise ReportError(f"no paired test of any metric: {why}", _KEEP_OUTCOMES)
     return tuple(Rule(metric=n) for n in known)
 
 
+def _told_twice(name: str) -> bool:
+    found = read(name)
+    return found is not None and found.group is not None and name.startswith("tpr@")
+
+
 def _lost(report: Report, baseline: Report) -> tuple[Rule, ...]:
     """Rules that fail: of metrics with an interval in the baseline and no value in the report."""
     measured = report.flat()
     held = (n for n, m in baseline.metrics.items() if m.value is not None and m.interval)
-    return tuple(Rule(metric=n) for n in held if n not in measured and metric_of(n) is not None)
+    gone = (n for n in held if n not in measured and metric_of(n) is not None)
+    return tuple(Rule(metric=n) for n in gone if not _told_twice(n))
 
 
 def check(

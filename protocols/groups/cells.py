@@ -1,4 +1,4 @@
-"""Comparisons of one group or of two: a sample of the whole one, drawn with the same subjects."""
+"""Comparisons of one cell: a sample of the whole one, drawn with the same subjects."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evalkit.errors import ProtocolError
-from evalkit.protocols.groups.grouping import Grouping
+from evalkit.protocols.groups.partition import Partition
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes
 from evalkit.protocols.uncertainty.resampling import metric_ends
 from evalkit.protocols.uncertainty.sample import ComparisonSample
@@ -17,24 +16,11 @@ from evalkit.types import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedRows:
-    """Rows of one side of a protocol's comparisons.
-
-    row : (N,) place of each in a grouping.  person : (N,) who it shows, numbered as the outcomes
-    number people (`from_sets.numbered_people`).  lost : (N,) bool, no template.
-    """
-
-    row: Ints
-    person: Ints
-    lost: Bools
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupCell:
-    """Comparisons within a group, or between two, and the people who take part in them.
+    """Comparisons within a group, between two, or of one condition, and the people in them.
 
-    name : "female", or "female+male".  sample : these comparisons alone, of the people of all.
-    people : numbers of the people of either side; the same twice within a group.
+    name : "female", or "female+male"; or of a condition.  sample : these comparisons alone, of the
+    people of all.  people : numbers of the people on each side, the same but between groups.
     """
 
     name: str
@@ -43,7 +29,7 @@ class GroupCell:
 
     @property
     def within(self) -> bool:
-        """Whether both sides are of one group."""
+        """Whether both sides are of one group, or the comparisons of one condition."""
         return "+" not in self.name
 
     @property
@@ -75,77 +61,41 @@ def _even(drawn: Weights, sides: Sequence[Ints]) -> Weights:
 
 
 def cells_of(
-    outcomes: PairOutcomes | SetOutcomes,
-    whole: ComparisonSample,
-    by: Grouping,
-    sides: Sequence[ComparedRows],
+    partition: Partition, outcomes: PairOutcomes | SetOutcomes, whole: ComparisonSample
 ) -> Iterator[GroupCell]:
-    """Part comparisons by the groups of both sides, in the order of the groups' names.
+    """Give each cell of a partition its comparisons, in the order of the cells' names.
 
-    Of a list, or a set with itself, "a+b" holds every comparison of a with b; of two sets, those of
-    a in the first with b in the second.  Comparisons of an unknown group are in none.
-    sides : of sets, one or two.
+    outcomes : that were parted.  whole : all their comparisons (`sample_of`).
     """
     if isinstance(outcomes, PairOutcomes):
-        if outcomes.left is None or outcomes.right is None or whole.order is None:
-            raise ProtocolError(
-                "nobody knows who is compared, so nobody is of a group", "give the list of pairs"
-            )
-        code = np.stack([by.code[outcomes.left], by.code[outcomes.right]], axis=1)[whole.order]
-        genuine, impostor = code[: len(whole.genuine)], code[len(whole.genuine) :]
+        is_genuine = outcomes.genuine.astype(bool)
+        scores = outcomes.score[is_genuine], outcomes.score[~is_genuine]
     else:
-        genuine, impostor = _of_rows(outcomes, by, sides)
-    ordered = len(sides) > 1 and isinstance(outcomes, SetOutcomes)
-    for a, first in enumerate(by.names):
-        for b, second in enumerate(by.names):
-            if b < a and not ordered:
-                continue
-            cell = _cell(whole, (a, b), genuine, impostor, ordered=ordered)
-            if isinstance(outcomes, SetOutcomes):
-                cell = _counted(cell, whole, (a, b), by, sides)
-            people = _people(cell, within=a == b)
-            name = first if a == b else f"{first}+{second}"
-            yield GroupCell(name=name, sample=cell, people=people)
-
-
-def _of_rows(
-    outcomes: SetOutcomes, by: Grouping, sides: Sequence[ComparedRows]
-) -> tuple[Ints, Ints]:
-    """Group on each side of genuine and impostor pairs, by descending score; genuine of side 1."""
-    if outcomes.genuine_rows is None or outcomes.impostor_rows is None:
-        raise ProtocolError("outcomes without rows are of no group", "measure them again")
-    first, last = (by.code[side.row] for side in (sides[0], sides[-1]))
-    g = np.argsort(-outcomes.genuine_score, kind="stable")
-    i = np.argsort(-outcomes.impostor_score, kind="stable")
-    pairs = outcomes.impostor_rows[i]
-    return first[outcomes.genuine_rows[g]], np.stack([first[pairs[:, 0]], last[pairs[:, 1]]], 1)
+        scores = outcomes.genuine_score, outcomes.impostor_score
+    g, i = (np.argsort(-score, kind="stable") for score in scores)
+    genuine, impostor, turned = partition.genuine[g], partition.impostor[i], partition.turned[i]
+    for c, name in enumerate(partition.names):
+        own = impostor == c
+        sample = _counted(_cell(whole, genuine == c, own, turned[own]), partition, c)
+        yield GroupCell(name=name, sample=sample, people=_people(sample, within="+" not in name))
 
 
 def _cell(
-    whole: ComparisonSample,
-    of: tuple[int, int],
-    genuine: Ints,
-    impostor: Ints,
-    *,
-    ordered: bool,
+    whole: ComparisonSample, genuine: Bools, impostor: Bools, turned: Bools
 ) -> ComparisonSample:
-    """Keep the comparisons of two groups; the left side is of the first."""
-    either = (genuine == of).all(axis=1) | (genuine == of[::-1]).all(axis=1)
-    along, turned = (impostor == of).all(axis=1), (impostor == of[::-1]).all(axis=1)
-    i = along if ordered else along | turned
-    swap = (turned & ~along)[i]
-    left, right = whole.left[i], whole.right[i]
+    """Keep some comparisons; where they are turned, their sides change places."""
+    left, right = whole.left[impostor], whole.right[impostor]
     lowest = whole.impostor[-1] if len(whole.impostor) < whole.impostors else -np.inf
     return replace(
         whole,
-        genuine=whole.genuine[either],
-        genuine_subject=whole.genuine_subject[either],
-        impostor=whole.impostor[i],
-        left=np.where(swap, right, left),
-        right=np.where(swap, left, right),
-        impostors=int(np.count_nonzero(i)),
+        genuine=whole.genuine[genuine],
+        genuine_subject=whole.genuine_subject[genuine],
+        impostor=whole.impostor[impostor],
+        left=np.where(turned, right, left),
+        right=np.where(turned, left, right),
+        impostors=int(np.count_nonzero(impostor)),
         complete_above=float(lowest) if len(whole.impostor) else np.inf,
-        place=None,
+        place=None if whole.place is None else whole.place[impostor],
         order=None,
         decided=None,
         fold=None,
@@ -156,25 +106,17 @@ def _cell(
     )
 
 
-def _counted(
-    cell: ComparisonSample,
-    whole: ComparisonSample,
-    of: tuple[int, int],
-    by: Grouping,
-    sides: Sequence[ComparedRows],
-) -> ComparisonSample:
-    """Count the images of each person on both sides of a cell, and with them its impostor pairs."""
-    left, right = (
-        np.bincount(side.person[by.code[side.row] == group], minlength=whole.subjects)
-        for group, side in zip(of, (sides[0], sides[-1]), strict=True)
-    )
-    crossed = int(left.sum()) * int(right.sum()) - int(left @ right)
-    twice = len(sides) == 1 and of[0] == of[1]
+def _counted(cell: ComparisonSample, partition: Partition, c: int) -> ComparisonSample:
+    """Count a cell's impostor pairs, stored or not, and the images of each person behind them."""
+    p = partition
+    if p.impostors is None or p.left is None or p.right is None or p.side is None:
+        return cell
+    a, b = p.side[c].tolist()
     return replace(
         cell,
-        impostors=crossed // 2 if twice else crossed,
-        left_images=left.astype(np.float64),
-        right_images=right.astype(np.float64),
+        impostors=int(p.impostors[c]),
+        left_images=p.left[a].astype(np.float64),
+        right_images=p.right[b].astype(np.float64),
     )
 
 

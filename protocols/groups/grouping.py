@@ -34,22 +34,7 @@ class Grouping:
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "code", whole_numbers(self.code, "group"))
-        if not _COLUMN.fullmatch(self.column) or self.column in PARAMETERS:
-            raise ProtocolError(
-                f"a column of groups is called {self.column!r}",
-                "letters, digits, _ and -, and no parameter of a metric, such as far",
-            )
-        if len(self.names) > MOST:
-            raise ProtocolError(
-                f"column {self.column!r} has {len(self.names):,} groups",
-                f"give at most {MOST}, and leave columns of names or numbers out",
-            )
-        for name in self.names:
-            if not name.strip() or name == "unknown" or _SEPARATORS.search(name):
-                raise ProtocolError(
-                    f"a group of column {self.column!r} is called {name!r}",
-                    "leave , @ = + out of it; of an unknown group leave the cell empty",
-                )
+        checked_names(self.column, self.names)
         if len(self.code) and not -1 <= self.code.min() <= self.code.max() < len(self.names):
             raise ProtocolError(f"codes of {len(self.names)} groups are outside -1 .. last")
 
@@ -60,7 +45,32 @@ class Grouping:
         >>> Grouping.of("sex", ["male", "", "female", "male"]).code.tolist()
         [1, -1, 0, 1]
         """
-        names = sorted({str(value) for value in values if value})
-        place = {name: k for k, name in enumerate(names)}
-        codes = [place[value] if value else -1 for value in values]
-        return cls(column, tuple(names), np.array(codes, np.int64))
+        return cls(column, *coded(values))
+
+
+def coded(values: Sequence[str | None]) -> tuple[tuple[str, ...], Ints]:
+    """Names of the values in ascending order, and the place of each row's; -1 where not known."""
+    names = sorted({str(value) for value in values if value})
+    place = {name: k for k, name in enumerate(names)}
+    codes = [place[value] if value else -1 for value in values]
+    return tuple(names), np.array(codes, np.int64)
+
+
+def checked_names(column: str, names: Sequence[str]) -> None:
+    """Refuse a column or groups whose names would be misread in the name of a metric."""
+    if not _COLUMN.fullmatch(column) or column in PARAMETERS:
+        raise ProtocolError(
+            f"a column of groups is called {column!r}",
+            "letters, digits, _ and -, and no parameter of a metric, such as far",
+        )
+    if len(names) > MOST:
+        raise ProtocolError(
+            f"column {column!r} has {len(names):,} groups",
+            f"give at most {MOST}, bin numbers (--by {column}:10,20), and leave names out",
+        )
+    for name in names:
+        if not name.strip() or name == "unknown" or _SEPARATORS.search(name):
+            raise ProtocolError(
+                f"a group of column {column!r} is called {name!r}",
+                "leave , @ = + out of it; of an unknown group leave the cell empty",
+            )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evalkit.arrays import require
 from evalkit.errors import ProtocolError
 from evalkit.protocols.groups import indices
-from evalkit.protocols.groups.cells import ComparedRows, GroupCell, cells_of
+from evalkit.protocols.groups.cells import GroupCell, cells_of
+from evalkit.protocols.groups.conditions import Condition, PairCondition
 from evalkit.protocols.groups.grouping import Grouping
+from evalkit.protocols.groups.partition import By, ComparedRows, parted
 from evalkit.protocols.groups.rates import CellRates, rates_at, threshold_of_each
 from evalkit.protocols.metrics.operating_point import FEW_ERRORS, few_errors
 from evalkit.protocols.metrics.vocabulary import resampling_of
@@ -37,7 +40,7 @@ FEWEST_PEOPLE = 10  # of a group, for an index
 def with_groups(
     report: Report,
     outcomes: Outcomes,
-    groups: Sequence[Grouping],
+    groups: Sequence[By],
     *,
     sides: Sequence[ComparedRows] = (),
     seed: int = 0,
@@ -63,23 +66,28 @@ def with_groups(
     found: Metrics = {}
     told: dict[str, Any] = {}
     whole = sample_of(outcomes)
+    parts: dict[str, NDArray[Any]] = {}
     for by in groups:
-        require(by, Grouping, "a column of groups", "a Grouping; a file goes to evalkit.evaluate")
-        if sides:
+        require(by, By, "a column of groups", "a Grouping; a file goes to evalkit.run.evaluate")
+        if sides and not isinstance(by, PairCondition):
             told[by.column] = _counts(by, sides)
-        cells = list(cells_of(outcomes, whole, by, sides))
-        found |= _of_column(report.metrics, by, cells, whole, seed)
-        found |= _failures_to_enrol(by, sides, seed) if sides else {}
+        partition = parted(outcomes, by, sides, whole.subjects)
+        cells = list(cells_of(partition, outcomes, whole))
+        found |= _of_column(report.metrics, by.column, cells, whole, seed)
+        if sides and isinstance(by, Grouping):
+            found |= _failures_to_enrol(by, sides, seed)
+        parts |= partition.arrays()
     return replace(
         report,
         metrics={**report.metrics, **found},
         provenance={**report.provenance, "groups": told},
+        outcomes={**(report.outcomes or {}), **parts},
     )
 
 
 def _of_column(
     metrics: Mapping[str, Estimate],
-    by: Grouping,
+    column: str,
     cells: Sequence[GroupCell],
     whole: ComparisonSample,
     seed: int,
@@ -99,12 +107,12 @@ def _of_column(
     for point, threshold in points.items():
         of_each = point.startswith("far-of-each")
         shown = [r for r in rates[threshold] if r.cell.within or not of_each]
-        found |= _spelled(shown, point, by.column)
+        found |= _spelled(shown, point, column)
         if not of_each:
-            found |= _unequal([r for r in shown if r.cell.within], point, by.column)
+            found |= _unequal([r for r in shown if r.cell.within], point, column)
     for point, note in refused.items():
         missing = Estimate(value=None, note=note)
-        found |= {f"{r}@{point},{by.column}={c.name}": missing for c in within for r in _RATES}
+        found |= {f"{r}@{point},{column}={c.name}": missing for c in within for r in _RATES}
     return _adjusted(found)
 
 
@@ -262,21 +270,20 @@ def _share_lost(lost: Any, who: Any, seed: int) -> Estimate:
     return replace(bounded(m, drawn[name], people, seed), people=people)
 
 
-def _counts(by: Grouping, sides: Sequence[ComparedRows]) -> dict[str, dict[str, int]]:
-    """Images and people of each group, and of none."""
-
-    def counted() -> Iterator[tuple[str, dict[str, int]]]:
-        for place, name in [*enumerate(by.names), (-1, "unknown")]:
-            mine = [by.code[side.row] == place for side in sides]
-            who = [side.person[m] for side, m in zip(sides, mine, strict=True)]
-            images = sum(int(np.count_nonzero(m)) for m in mine)
-            yield name, {"images": images, "people": len(np.unique(np.concatenate(who)))}
-
-    if (last := max(int(side.row.max(initial=-1)) for side in sides)) >= len(by.code):
+def _counts(by: Grouping | Condition, sides: Sequence[ComparedRows]) -> dict[str, dict[str, int]]:
+    """Images and people of each group, and of none; of a condition, those with a number."""
+    of_rows = by.code if isinstance(by, Grouping) else np.where(np.isnan(by.value), -1, 0)
+    names = by.names if isinstance(by, Grouping) else ("known",)
+    if (last := max(int(side.row.max(initial=-1)) for side in sides)) >= len(of_rows):
         raise ProtocolError(
-            f"column {by.column!r} groups {len(by.code)} rows, and row {last} is compared"
+            f"column {by.column!r} groups {len(of_rows)} rows, and row {last} is compared"
         )
-    counts = dict(counted())
-    if not any(counts[name]["images"] for name in by.names):
+    counts: dict[str, dict[str, int]] = {}
+    for place, name in [*enumerate(names), (-1, "unknown")]:
+        mine = [of_rows[side.row] == place for side in sides]
+        who = [side.person[m] for side, m in zip(sides, mine, strict=True)]
+        images = sum(int(np.count_nonzero(m)) for m in mine)
+        counts[name] = {"images": images, "people": len(np.unique(np.concatenate(who)))}
+    if not any(counts[name]["images"] for name in names):
         raise ProtocolError(f"column {by.column!r} knows the group of no image that is compared")
     return counts

@@ -173,20 +173,51 @@ def _difference(
     kept = decisions(base, name) is not None
     impostors = None if drawn is None or kept else of_impostors(base, other, name)
     error, freedom = _error(change, impostors, drawn, people, kept=kept)
+    lost, gained, exact = _flipped(base, other, name)
+    found = _made(before, change, value, (error, freedom), people, base.unit, alpha)
+    return replace(
+        found,
+        test=f"{base.unit} t test" if drawn is None else f"{base.unit} bootstrap",
+        lost=lost,
+        gained=gained,
+        mcnemar=exact if change is not None and _once(change, base) else None,
+    )
+
+
+def of_decisions(
+    before: Influence, after: Influence, value: float, unit: str, alpha: float = ALPHA
+) -> Difference:
+    """Compare two models whose metric is a mean of the same decisions, or 1 minus that.
+
+    before, after : right decisions of base and other.  value : the metric of other minus base's.
+    """
+    change = after.minus(before)
+    moments = _error(change, None, None, change.people, kept=True)
+    found = _made(before, change, value, moments, change.people, unit, alpha)
+    lost, gained = (int(np.count_nonzero(of)) for of in (change.added < 0, change.added > 0))
+    return replace(found, lost=lost, gained=gained)
+
+
+def _made(
+    before: Influence | None,
+    change: Influence | None,
+    value: float,
+    moments: tuple[float, float],
+    people: int,
+    unit: str,
+    alpha: float,
+) -> Difference:
+    error, freedom = moments
     if value:  # where all change alike, nothing varies: room for one who would not
         error = max(error, abs(value) / max(people if change is None else change.nonzero, 1))
-    lost, gained, exact = _flipped(base, other, name)
     return Difference(
         value=value,
         error=error,
         freedom=freedom,
         people=people,
-        test=f"{base.unit} t test" if drawn is None else f"{base.unit} bootstrap",
+        test=f"{unit} t test",
         spread=_spread(before, change, value, error, freedom, people),
         alpha=alpha,
-        lost=lost,
-        gained=gained,
-        mcnemar=exact if change is not None and _once(change, base) else None,
     )
 
 
