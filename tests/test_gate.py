@@ -56,7 +56,7 @@ def test_a_report_passes_against_itself_and_a_worse_one_does_not(
     verdict = check(worse_report, base_report)
     assert not verdict.passed
     assert check(base_report, worse_report).passed  # better is never a regression
-    with pytest.raises(AssertionError, match="gate FAILED"):
+    with pytest.raises(AssertionError, match="gate failed"):
         assert_no_regression(worse_report, base_report)
     assert assert_no_regression(base_report, base_report).passed
 
@@ -329,7 +329,7 @@ def test_the_command_line_from_verdict_to_new_baseline(
     rules.write_text('[[rule]]\nmetric = "accuracy"\nmax-drop = 0.001\ntest = "plain"\n')
     junit = tmp_path / "gate.xml"
     assert run([*line, "--rules", str(rules), "--junit", str(junit)]) == 1
-    assert "gate FAILED: 0 of 1 rules kept" in capsys.readouterr().out
+    assert "gate failed: 1 of 1 rules broken" in capsys.readouterr().out
     assert "failed" in summary.read_text()
     suite = ET.parse(junit).getroot()
     counts = [suite.get(name) for name in ("tests", "failures", "skipped")]
@@ -435,7 +435,7 @@ def test_a_protocol_command_holds_the_gate_in_one_line(
     assert Output(Path("-"), None, held).deliver(worse_report, "") == 1
     said = capsys.readouterr()
     assert reports.from_json(json.loads(said.out)).protocol == "verification"  # one document
-    assert "gate FAILED" in said.err
+    assert "gate failed" in said.err
 
 
 def test_the_demos_gate_closes_too(

@@ -42,7 +42,7 @@ def test_the_fixture_holds_the_gate_and_accepts_a_new_baseline(
     assert pytest_run(tmp_path, "base").returncode == 0
     failed = pytest_run(tmp_path, "worse")
     assert failed.returncode == 1
-    assert "the gate is closed" in failed.stdout and "FAIL  " in failed.stdout
+    assert "the gate failed" in failed.stdout and "FAIL  " in failed.stdout
     assert pytest_run(tmp_path, "worse", "--evalkit-accept").returncode == 0
     assert pytest_run(tmp_path, "worse").returncode == 0
 

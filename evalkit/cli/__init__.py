@@ -204,7 +204,7 @@ def run(args: list[str] | None = None) -> int:
         where = f": {e.filename}" if e.filename else ""
         say(f"evalkit: error: {e.strerror or e}{where}")
         return EXIT_UNUSABLE
-    except BaseException:  # 1 would say that a gate is closed
+    except BaseException:  # 1 would say that a gate failed
         say(*traceback.format_exc().rstrip().split("\n"))
         say("evalkit: error: internal error in evalkit; please report it with the traceback above")
         return EXIT_UNUSABLE

@@ -69,7 +69,7 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All rulings; the gate is open if every rule passed.
+    """All rulings; the gate passed if every rule did.
 
     not_held : metric -> why no rule holds it.  support : lines that say what the metrics of the
     rules rest on, and what makes them doubtful.
@@ -188,7 +188,7 @@ def assert_no_regression(
     """
     verdict = check(report, baseline, rules, ignore=ignore)
     if not verdict.passed:
-        raise AssertionError("the gate is closed\n" + verdict_table(verdict))
+        raise AssertionError("the gate failed\n" + verdict_table(verdict))
     return verdict
 
 
@@ -309,9 +309,10 @@ def verdict_table(verdict: Verdict) -> str:
         lines += row + [part for reason in reasons for part in wrapped(reason, 6)]
     lines += shared_level(verdict)
     lines += [part for line in verdict.support for part in wrapped(line, 2, 0)]
-    kept = sum(r.passed for r in verdict.rulings)
-    outcome = "passed" if verdict.passed else "FAILED"
-    told = f"gate {outcome}: {kept} of {len(verdict.rulings)} rules kept"
+    count, broken = len(verdict.rulings), sum(not r.passed for r in verdict.rulings)
+    told = f"gate passed: {count} of {count} rules kept"
+    if not verdict.passed:
+        told = f"gate failed: {broken} of {count} rules broken"
     if verdict.not_held:
         told += f", {len(verdict.not_held)} metrics not held"
     for why, names in unheld(verdict).items():
