@@ -74,12 +74,13 @@ def _sides(words: Sequence[str], second: Sequence[str]) -> tuple[int, int] | Non
                 if stem != word and _SIDE.fullmatch(stem) and other in words:
                     found.append((i, words.index(other)))
     found = list(dict.fromkeys(found))
-    paths = [p for p in found if all(_is_path(second[c]) for c in p if c < len(second))]
+    paths = [p for p in found if all(is_path(second[c]) for c in p if c < len(second))]
     chosen = paths or found
     return chosen[0] if len(chosen) == 1 else None
 
 
-def _is_path(cell: str) -> bool:
+def is_path(cell: str) -> bool:
+    """Whether a cell looks like the path of an image."""
     return "/" in cell or "\\" in cell or cell.lower().endswith(IMAGES)
 
 

@@ -293,6 +293,23 @@ def test_lines_are_found_by_key_with_or_without_folder_and_suffix(
     assert (found.names, found.code.tolist()) == (BY.names, BY.code.tolist())
 
 
+@pytest.mark.parametrize(
+    ("header", "line", "named_by"),
+    [
+        ("FILE,sex", "p00/1.jpg,f", "key"),
+        ("image_path\tsex", "p00/1.jpg\tf", "key"),
+        ("name;sex", "p00/1.jpg;f", "key"),
+        ("Identity,sex", "p00,f", "subject"),
+        ("img1,img2,sex", "p00/1.jpg,p00/2.jpg,f", "left"),
+    ],
+)
+def test_the_first_column_may_have_other_names(
+    tmp_path: Path, header: str, line: str, named_by: str
+) -> None:
+    held = group_table.read(_table(tmp_path / "g.csv", header, [line]))
+    assert (held.named_by, held.columns) == (named_by, {"sex": ("f",)})
+
+
 def test_lines_are_found_by_subject(tmp_path: Path) -> None:
     lines = [f"p{w:02},{'ab'[w % 2]},{w % 3}" for w in range(39)]
     held = group_table.read(_table(tmp_path / "g.csv", "subject,kind,age", lines))
@@ -306,7 +323,7 @@ def test_lines_are_found_by_subject(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "lines", "message"),
     [
-        ("name,sex", ["a,b"], "starts with name, sex"),
+        ("sex,key", ["a,b"], "starts with sex, key"),
         ("key", ["a"], "starts with key"),
         ("key,sex", ["a"], "line 2 of g.csv has 1 cells, its header 2"),
         ("key,sex", [",b"], "line 2 of g.csv names nothing"),

@@ -29,11 +29,12 @@ from evalkit.files import as_path
 from evalkit.keys import canonical, last_parts
 from evalkit.protocols.groups import By, Condition, Grouping, PairCondition
 from evalkit.protocols.groups.conditions import RULES, PairRule, bin_names
+from evalkit.table_headers import is_path, roles_of, word
 from evalkit.types import Floats, PairSet
 
 Use = tuple[str, str, tuple[float, ...]]  # a column, the rule for two images, and edges
 
-NAMED_BY = ("key", "subject", "pair", "left")  # the first column; left is followed by right
+NAMED_BY = ("key", "subject", "pair", "left")  # the first column, or another word for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +207,9 @@ def read(path: str | os.PathLike[str]) -> GroupTable:
     """Read a table of groups; DataError says where it is none."""
     path = as_path(path)
     header, rows, numbers = tables.with_header(path)
-    first = header[0].lower() if header else ""
-    names = 2 if first == "left" and [h.lower() for h in header[1:2]] == ["right"] else 1
-    if first not in NAMED_BY or (first == "left" and names < 2) or len(header) <= names:
+    first = _named_by(header, rows[0] if rows else ())
+    names = 2 if first == "left" else 1
+    if not first or len(header) <= names:
         raise DataError(
             f"{path.name} starts with {', '.join(header) or 'nothing'}",
             "a table of groups starts with a line such as key,sex or subject,sex, of pairs with "
@@ -229,6 +230,17 @@ def read(path: str | os.PathLike[str]) -> GroupTable:
     return GroupTable(
         path.name, first, named, dict(zip(header[names:], columns[names:], strict=True))
     )
+
+
+def _named_by(header: Sequence[str], line: Sequence[str]) -> str:
+    """Say what the first column names, of `NAMED_BY`, by what headers call it; "" for nothing."""
+    if roles_of(header[:2], line[:2], {"left"}) == ("left", "right"):
+        return "left"
+    (role,) = roles_of(header[:1], line[:1], {"image", "person"}) or ("-",)
+    if role == "person" and line and is_path(line[0]):
+        role = "image"  # a file's name
+    named = {"image": "key", "person": "subject"}.get(role, "")
+    return named or ("pair" if header and word(header[0]) == "pair" else "")
 
 
 def lines_of_rows(table: GroupTable, rows: Sequence[str]) -> NDArray[np.int64]:
