@@ -85,7 +85,11 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         if suffix == ".npz":
             _refuse_bomb(path)
             with path.open("rb") as f, np.load(f, allow_pickle=False) as packed:
-                return {name: packed[name] for name in packed.files}
+                found = {name: packed[name] for name in packed.files}
+            # numpy gives the bytes of a member that does not begin as an array.
+            if others := [name for name, held in found.items() if isinstance(held, bytes)]:
+                raise ValueError(f"{others[0]} in it is no array")
+            return found
         import h5py
 
         hdf5.refuse_damaged_heap(path)
