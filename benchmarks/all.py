@@ -392,8 +392,11 @@ def machine() -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     known = [m for m in ("numba", "simplejpeg", "torch", "onnxruntime", "faiss") if find_spec(m)]
     cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    flags = " ".join(line for line in lines if line.startswith("flags"))
+    vnni = "with VNNI" if "vnni" in flags else "without VNNI"  # int8 products
+    processor = names[0] if names else platform.machine()
     return (
-        f"{names[0] if names else platform.machine()}, {cores} cores, load {load:.1f}, Python "
+        f"{processor} {vnni}, {cores} cores, load {load:.1f}, Python "
         f"{platform.python_version()}, numpy {np.__version__}, with {', '.join(known)}"
     )
 
