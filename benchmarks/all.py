@@ -19,7 +19,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,8 @@ from typing import Any
 
 import numpy as np
 from allpairs import EVERY, LOW, TAIL, bare, faces, paired_runs, peer_works, stages_timed
+from processes import command, done
+from trillion import halved
 
 from evalkit.protocols.allpairs import Engine, search, verify
 from evalkit.vectors.store import FeatureStore
@@ -164,67 +165,6 @@ def lfw(o: argparse.Namespace) -> Figures:
     yield Figure(name=name, measured=got, at_most=0.5, unit=" s", bound=bound)
 
 
-@dataclass
-class Run:
-    """A command that ran: seconds, the most memory that no file backs, and how it ended."""
-
-    wall: float
-    used: float
-    anonymous: float
-    code: int
-    told: str
-
-    def cost(self) -> str:
-        """Give processor time and memory as text."""
-        return f"{self.used:.2f} s of processor time, {self.anonymous / GIB:.2f} GiB"
-
-
-def command(words: Sequence[str], code: str = "", kill_after: float | None = None) -> Run:
-    """Run the command line in a process of its own, with its bytecode kept outside the checkout."""
-    started = f"{code}from evalkit.cli import main; main()"
-    kept = Path(tempfile.gettempdir()) / f"evalkit-bytecode-{os.getuid()}"
-    here = {**os.environ, "PYTHONPYCACHEPREFIX": str(kept), "PYTHONPATH": str(HERE.parent)}
-    here.pop("PYTHONDONTWRITEBYTECODE", None)
-    most, begun = 0.0, time.perf_counter()
-    with tempfile.TemporaryFile("w+") as told:
-        child = subprocess.Popen(
-            [sys.executable, "-c", started, *words],
-            env=here,
-            stdout=subprocess.DEVNULL,
-            stderr=told,
-        )
-        timer = threading.Timer(kill_after or 0, child.kill)
-        if kill_after is not None:
-            timer.start()
-        ended, status, spent = os.wait4(child.pid, os.WNOHANG)
-        while not ended:
-            most = max(most, anonymous(child.pid))
-            time.sleep(0.02)
-            ended, status, spent = os.wait4(child.pid, os.WNOHANG)
-        wall = time.perf_counter() - begun
-        timer.cancel()
-        child.returncode = os.waitstatus_to_exitcode(status)
-        told.seek(0)
-        text = told.read()
-    return Run(wall, spent.ru_utime + spent.ru_stime, most, child.returncode, text)
-
-
-def anonymous(pid: int) -> float:
-    """Bytes that no file backs; 0 where the system does not tell."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((float(s.split()[1]) * 1024 for s in lines if s.startswith("RssAnon")), 0.0)
-
-
-def done(run: Run) -> Run:
-    """Pass on a run that went well."""
-    if run.code:
-        raise RuntimeError(f"exit code {run.code}: {run.told.strip()[-300:]}")
-    return run
-
-
 def commands(o: argparse.Namespace) -> Figures:
     """Whole commands, wall time: the median of several, the first not counted."""
     with tempfile.TemporaryDirectory() as place:
@@ -285,20 +225,14 @@ def trillion(o: argparse.Namespace) -> Figures:
         folder = Path(place) / "set"
         size = ["--subjects", people, "--images", images, "--distractors", others]
         done(command([*map(str, ["synth", folder, *size, "--quiet"])]))
-        rows = np.load(folder / "features.npy", mmap_mode="r")
-        half = np.lib.format.open_memmap(
-            folder / "half.npy", mode="w+", dtype=np.float16, shape=rows.shape
-        )
-        for k in range(0, len(rows), 65_536):
-            half[k : k + 65_536] = rows[k : k + 65_536]
-        del half
+        halved(folder / "features.npy")
         pairs = f"{people * images * others:.2g} pairs"
-        for file, expect in (("features", True), ("half", False)):
+        for file, expect in (("features", True), ("float16", False)):
             words = ["trillion", "--features", f"{folder}/{file}.npy", "--quiet"]
             words += ["--subjects", f"{folder}/subjects.txt", "--out", f"{folder}/{file}.json"]
             words += ["--expect", f"{folder}/answer.json"] if expect else []
             run = done(command(words))
-            name = f"trillion, {pairs}, {rows.dtype if expect else 'float16'}"
+            name = f"trillion, {pairs}, {'float32' if expect else file}"
             cores = len(os.sched_getaffinity(0))
             goal = 559.0 if o.full and expect else None
             bound = "all 7 numbers exact" if expect else "rows unpacked band by band"

@@ -16,42 +16,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
+from processes import command, done
 
-_EVERY_S = 0.2
 
-
-def run(*command: str) -> None:
+def run(*words: str) -> None:
     """Run evalkit and print what it took; RuntimeError where it fails."""
-    begun, before = time.perf_counter(), sum(os.times()[2:4])
-    child = subprocess.Popen([sys.executable, "-m", "evalkit", *command])
-    most = 0
-    while child.poll() is None:
-        most = max(most, held_beside_maps(child.pid))
-        time.sleep(_EVERY_S)
-    wall, used = time.perf_counter() - begun, sum(os.times()[2:4]) - before
-    if child.returncode:
-        raise RuntimeError(f"evalkit {command[0]} ended with {child.returncode}")
+    took = done(command(words, shown=True))
     print(
-        f"evalkit {command[0]}: {wall:.0f} s, {used:.0f} s of processor time, "
-        f"{used / wall:.2f} cores busy, {most / 2**30:.2f} GiB beside the map, "
+        f"evalkit {words[0]}: {took.wall:.0f} s, {took.used:.0f} s of processor time, "
+        f"{took.used / took.wall:.2f} cores busy, {took.anonymous / 2**30:.2f} GiB beside the map, "
         f"load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
-
-
-def held_beside_maps(pid: int) -> int:
-    """Read the anonymous memory of a process, bytes; 0 where it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):
-        return 0
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon")), 0)
 
 
 def halved(features: Path) -> Path:

@@ -1,0 +1,85 @@
+"""Commands of evalkit run in a process of their own: seconds, processor time, anonymous memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A command that ran.
+
+    wall, used : seconds by the clock and of the processor.  anonymous : the most bytes that no file
+    backed.  code, told : how it ended, and what it said on stderr.
+    """
+
+    wall: float
+    used: float
+    anonymous: float
+    code: int
+    told: str
+
+
+def command(
+    words: Sequence[str], code: str = "", kill_after: float | None = None, shown: bool = False
+) -> Run:
+    """Run the command line in a process of its own, with its bytecode kept outside the checkout.
+
+    code : runs before it.  kill_after : seconds.  shown : what it prints is seen, and not kept.
+    """
+    started = f"{code}from evalkit.cli import main; main()"
+    kept = Path(tempfile.gettempdir()) / f"evalkit-bytecode-{os.getuid()}"
+    here = {
+        **os.environ,
+        "PYTHONPYCACHEPREFIX": str(kept),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+    }
+    here.pop("PYTHONDONTWRITEBYTECODE", None)
+    most, begun = 0.0, time.perf_counter()
+    with tempfile.TemporaryFile("w+") as told:
+        child = subprocess.Popen(
+            [sys.executable, "-c", started, *words],
+            env=here,
+            stdout=None if shown else subprocess.DEVNULL,
+            stderr=None if shown else told,
+        )
+        timer = threading.Timer(kill_after or 0, child.kill)
+        if kill_after is not None:
+            timer.start()
+        ended, status, spent = os.wait4(child.pid, os.WNOHANG)
+        while not ended:
+            most = max(most, anonymous(child.pid))
+            time.sleep(0.02)
+            ended, status, spent = os.wait4(child.pid, os.WNOHANG)
+        wall = time.perf_counter() - begun
+        timer.cancel()
+        child.returncode = os.waitstatus_to_exitcode(status)
+        told.seek(0)
+        text = told.read()
+    return Run(wall, spent.ru_utime + spent.ru_stime, most, child.returncode, text)
+
+
+def anonymous(pid: int) -> float:
+    """Bytes that no file backs; 0 where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(s.split()[1]) * 1024 for s in lines if s.startswith("RssAnon")), 0.0)
+
+
+def done(run: Run) -> Run:
+    """Pass on a run that went well."""
+    if run.code:
+        raise RuntimeError(f"exit code {run.code}: {run.told.strip()[-300:]}")
+    return run
