@@ -62,3 +62,8 @@ def test_every_part_has_its_place_in_the_page(benchmark: ModuleType) -> None:
     page = benchmark.PAGE.read_text(encoding="utf-8")
     for part in benchmark.PARTS:
         assert benchmark.with_table(page, part, "a table") != page, part
+
+
+def test_every_script_is_named_in_the_overview(benchmark: ModuleType) -> None:
+    overview = (SCRIPT.parent / "README.md").read_text(encoding="utf-8")
+    assert [p.name for p in SCRIPT.parent.glob("*.py") if p.name not in overview] == []
