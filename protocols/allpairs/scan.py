@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import nullcontext
-from itertools import pairwise
+from contextlib import closing, nullcontext
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from evalkit.protocols.ahead import one_ahead
 from evalkit.protocols.allpairs import resume
 from evalkit.protocols.allpairs.collectors import Collector
 from evalkit.protocols.allpairs.pair_scores import PairScores
@@ -104,11 +105,17 @@ class Scan:
                     self.progress(pairs_done, self.scores.pairs)
 
         threads = self.threads if by_torch or _blas_is_single() else 1
-        with one_torch_thread(by_torch), ThreadPoolExecutor(threads) as pool:
-            for number, x, y in self._coded(screen, blocks, done, pool.map):
+        meanwhile = iter if screen.on_gpu else one_ahead  # a GPU does one thing at a time
+        with (
+            one_torch_thread(by_torch),
+            ThreadPoolExecutor(threads) as pool,
+            closing(meanwhile(self._coded(screen, blocks, done, pool.map))) as coded,
+        ):
+            for number, x, y in coded:
                 block = blocks[number]
                 calls = ((work, x, y, block, t) for t in self.tiles(screen, block))
                 _drain(pool, calls, screen.in_flight or 2 * threads)
+                del x, y  # before others are made
                 if stop.is_set() and self.checkpoint is None:
                     return
                 done.add(number)
@@ -129,14 +136,16 @@ class Scan:
     def blocks(self, screen: Screen) -> list[Block]:
         """Cut all pairs into bands of x and y whose codes fit a quarter of the memory.
 
-        Of a GPU's own memory, where it keeps them: rows are then sent once, not once a band.
+        On a processor those of two blocks do, since the next one is encoded meanwhile.  Of a GPU's
+        own memory, where it keeps them: rows are then sent once, not once a band.
         A job that goes on keeps the blocks that it began with, whatever its screen now.
         """
         begun = resume.blocks_of(self.checkpoint)
         if begun is not None:
             return [Block(*block) for block in begun]
         rows, columns = screen.tile
-        fit = max(1, screen.room(self.memory) // 4 // screen.bytes_per_row(self.x))
+        share = 4 if screen.on_gpu else 8
+        fit = max(1, screen.room(self.memory) // share // screen.bytes_per_row(self.x))
         wide = max(columns, fit * 3 // 4 // columns * columns)
         high = max(rows, fit // 4 // rows * rows)
         # A block is also what an interrupt waits for and another machine does alone: seconds.
@@ -168,13 +177,13 @@ class Scan:
         self, screen: Screen, blocks: list[Block], done: set[int], each: Each
     ) -> Iterator[tuple[int, Codes, Codes]]:
         """Yield the unfinished blocks with their codes; equal columns reuse those of y."""
-        columns: tuple[int, int] | None = None
-        for number, b in enumerate(blocks):
-            if number in done:
-                continue
-            if columns != (b.j0, b.j1):
-                y, columns = screen.encode(self.y, b.j0, b.j1, each=each), (b.j0, b.j1)
-            yield number, screen.encode(self.x, b.i0, b.i1, each=each), y
+        open_ = (number for number in range(len(blocks)) if number not in done)
+        for (j0, j1), numbers in groupby(open_, lambda number: blocks[number][2:]):
+            y = screen.encode(self.y, j0, j1, each=each)
+            for number in numbers:
+                b = blocks[number]
+                yield number, screen.encode(self.x, b.i0, b.i1, each=each), y
+            del y  # before the next are made
 
     def examine(
         self,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
 
+from evalkit.protocols.ahead import one_ahead
 from evalkit.protocols.uncertainty.bootstrap import (
     Draws,
     Statistic,
@@ -100,7 +100,7 @@ def _blocks(
     crossed = [None if s.left_images is None else crossing(s) for s in samples]
     rest = iter(weights)
     if max(s.subjects for s in samples) > MANY:
-        rest = _ahead(rest)
+        rest = one_ahead(rest)
     while block := list(islice(rest, size)):
         seen = [weight for weight, _ in block]
         of_seen = seen[0][np.newaxis] if len(seen) == 1 else np.array(seen)
@@ -109,15 +109,6 @@ def _blocks(
         draws = [weigh(s, of_seen, of_unseen, c, d) for s, c, d in each]
         yield draws
         spent = draws
-
-
-def _ahead(weights: Iterator[Weights]) -> Iterator[Weights]:
-    """Yield weights, the next of which are drawn in another thread meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
-        drawn = pool.submit(next, weights, None)
-        while (one := drawn.result()) is not None:
-            drawn = pool.submit(next, weights, None)
-            yield one
 
 
 def _weighed(sample: ComparisonSample) -> int:
