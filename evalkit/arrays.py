@@ -47,6 +47,14 @@ def require(value: object, kind: type | UnionType, what: str, expected: str) -> 
         raise ProtocolError(f"{what} given as {value!r:.80}", f"expected {expected}")
 
 
+def whole_number(value: object, what: str, least: int = 0) -> int:
+    """Read one whole number of at least `least`; ProtocolError for truths, fractions and text."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least:
+        return int(value)
+    expected = f"expected a whole number of at least {least}"
+    raise ProtocolError(f"{what} given as {value!r:.80}", expected)
+
+
 def array(values: ArrayLike, what: str) -> NDArray[Any]:
     """Read an array of any type from lists, tensors and objects; ProtocolError where one is masked.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evalkit.arrays import require
 from evalkit.errors import ProtocolError
 from evalkit.files import as_path
 from evalkit.keys import canonical
@@ -106,8 +107,9 @@ def of_rows(
     images : (rows, 32) uint8, SHA-256 of each image, all zero where it is not known.
     ProtocolError where keys or images are not as many as the rows.
     """
-    if keys is not None and len(keys) not in (0, rows):
-        raise ProtocolError(f"{rows} rows have {len(keys)} keys", "one name per row")
+    require(set_name, str | None, "set_name", "the name of the set")
+    if keys is not None and (count := key_count(keys)) not in (0, rows):
+        raise ProtocolError(f"{rows} rows have {count} keys", "one name per row")
     chosen = np.arange(rows) if named is None else named
     said = [part for name, c in columns.items() if c is not None for part in ([name], c)]
     spelled = None if keys is None or not len(keys) else [canonical(str(keys[r])) for r in chosen]
@@ -117,6 +119,12 @@ def of_rows(
         keys=None if spelled is None else digest(spelled),
         set=set_name or None,
     )
+
+
+def key_count(keys: Names) -> int:
+    """Count the names of rows; ProtocolError where they are no list."""
+    require(keys, Sized, "keys", "a list of names, one per row")
+    return len(keys)
 
 
 def _images(images: ArrayLike | None, rows: int, chosen: NDArray[np.int64]) -> str | None:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors
+from evalkit.arrays import identities, vectors, whole_number
 from evalkit.errors import ProtocolError
-from evalkit.identity import Names, numbered, of_rows
+from evalkit.identity import Names, key_count, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
@@ -79,6 +79,7 @@ def evaluate(
     ProtocolError where the arrays do not fit together.
     """
     features, fars = vectors(features), rate_texts(fars)
+    seed, galleries = whole_number(seed, "seed"), whole_number(galleries, "galleries")
     engine = allpairs.reporting(engine, progress)
     given = identities(subject, len(features))
     identity = of_rows(
@@ -128,7 +129,7 @@ def evaluate(
 
 def rows_by_key(keys: Names | None) -> NDArray[np.intp] | None:
     """Rows in the order of their keys, as text; None without keys: how a gallery is enrolled."""
-    if keys is None or not len(keys):
+    if keys is None or not key_count(keys):
         return None
     return np.argsort(np.array([str(key) for key in keys]), kind="stable")
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors, whole_numbers
+from evalkit.arrays import identities, vectors, whole_number, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
@@ -111,7 +111,7 @@ def evaluate(
     Intervals: the same people are drawn for every trial, since trials share them; by our rule's
     draws for both rules.  Outcomes are these draws, and what they were drawn of.
     """
-    features = vectors(features)
+    features, seed = vectors(features), whole_number(seed, "seed")
     subject = identities(subject, len(features))
     validate(features, subject, trials)
     far, fpir = metrics.rate_text(far), metrics.rate_text(fpir)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors
+from evalkit.arrays import identities, vectors, whole_number
 from evalkit.errors import ProtocolError
-from evalkit.identity import Names, numbered, of_rows
+from evalkit.identity import Names, key_count, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.all_vs_all import curves_of, rows_by_key
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts
@@ -95,6 +95,7 @@ def evaluate(
     ProtocolError where the arrays do not fit together, or no subject has two images.
     """
     engine = allpairs.reporting(engine, progress)
+    seed, longest = whole_number(seed, "seed"), whole_number(longest, "longest", least=1)
     x = engine.unit_rows(vectors(features), flip)
     subject = identities(subject, len(x))
     stranger = _mask(unknown, len(x), "unknown") | (subject < 0)
@@ -111,7 +112,7 @@ def evaluate(
     outcomes = found.kept(outcomes, subject, known)
     counts = false_accepts(given, of_known, who, engine=engine)
     measured |= errors_of_sets(given, counts, outcomes)
-    if keys is not None and len(keys) == len(x):
+    if keys is not None and key_count(keys) == len(x):
         outcomes = replace(outcomes, keys=np.array([str(keys[row]) for row in known.tolist()]))
     lost = allpairs.lost_rows(of_known)
     report = Report(

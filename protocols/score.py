@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import array, identities, labels, numbers
+from evalkit.arrays import array, identities, labels, numbers, require, whole_number
 from evalkit.errors import ProtocolError
-from evalkit.identity import Names, of_pairs, of_rows
+from evalkit.identity import Names, key_count, of_pairs, of_rows
 from evalkit.protocols import claims as scored_claims
 from evalkit.protocols import verification
 from evalkit.protocols.claims import Claims
@@ -81,6 +81,8 @@ def evaluate(
     shared a person, which makes intervals too short where they do, and each interval says so.
     """
     score, genuine = numbers(score, "score"), labels(genuine)
+    seed = whole_number(seed, "seed")
+    require(claims, Claims | None, "claims", "an evalkit.protocols.claims.Claims")
     fold = None if fold is None else array(fold, "fold")
     validate(score, genuine, fold)
     measured = verification.measures(score, genuine, fold, fars, threshold=threshold)
@@ -97,7 +99,8 @@ def evaluate(
             measured |= scored_claims.measures(found, threshold)
             curves["cmc"] = scored_claims.cmc_columns(found)
     if pairs is not None:
-        subject = None if subject is None else identities(subject, len(subject))
+        if subject is not None:
+            subject = identities(subject, max(_rows(pairs), len(subject)), "images")
         outcomes = verification.outcomes(score, pairs, fold, subject)
     report = Report(
         protocol=NAME,
@@ -131,8 +134,13 @@ def _identity(
     if pairs is None:
         columns = {"genuine": genuine, "fold": fold, **({} if claims is None else asdict(claims))}
         return of_rows(columns, len(genuine), keys=range(len(genuine)), set_name=set_name)
-    rows = int(max(pairs.left.max(), pairs.right.max())) + 1 if keys is None else len(keys)
+    rows = _rows(pairs) if keys is None else max(_rows(pairs), key_count(keys))
     return of_pairs(pairs, fold, subject, rows, keys=keys, images=images, set_name=set_name)
+
+
+def _rows(pairs: PairSet) -> int:
+    """Count the images up to the last that a pair names."""
+    return 1 + int(max(pairs.left.max(), pairs.right.max()))
 
 
 def best_accuracy(score: NDArray[np.float64], genuine: NDArray[np.bool_]) -> Estimate:

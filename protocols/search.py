@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors, whole_numbers
+from evalkit.arrays import identities, vectors, whole_number, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
@@ -24,6 +24,7 @@ from evalkit.protocols.metrics import (
     Thresholds,
     dir_at_fpir,
     given_thresholds,
+    rank_depths,
     rank_within,
     rate_texts,
     search_errors_at,
@@ -74,7 +75,8 @@ def evaluate(
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together, or no probe's subject is enrolled.
     """
-    features = vectors(features)
+    features, seed = vectors(features), whole_number(seed, "seed")
+    depths, fpirs = rank_depths(depths), rate_texts(fpirs)
     subject = identities(subject, len(features))
     gallery, probe = (
         _rows(r, n, len(features)) for r, n in ((gallery, "gallery"), (probe, "probe"))
@@ -89,14 +91,14 @@ def evaluate(
         raise ProtocolError("no probe shows anybody in the gallery", "are both named alike?")
     known, unknown = probe[mated], probe[~mated]
     enrolled, of = templates(x.take(gallery, axis=0), subject[gallery], template)
-    depth = None if template == "image" else max(depths)
+    depth = None if template == "image" else max(depths, default=1)
     rank, mate = ranks(x.take(known, axis=0), subject[known], enrolled, of, depth, engine)
     best = np.empty(0)
     if len(unknown):
         best = allpairs.search(x.take(unknown, axis=0), enrolled, engine=engine).score[:, 0]
     metrics = {f"rank-{k}": rank_within(rank, k) for k in depths}
     if len(unknown):
-        metrics |= {f"tpir@fpir={x}": dir_at_fpir(mate, rank, best, x) for x in rate_texts(fpirs)}
+        metrics |= {f"tpir@fpir={x}": dir_at_fpir(mate, rank, best, x) for x in fpirs}
         for t in given_thresholds(threshold):
             metrics |= search_errors_at(mate, rank, best, t)
     outcomes = SearchOutcomes(rank=rank, rank_subject=subject[known])

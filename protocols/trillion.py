@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors
+from evalkit.arrays import identities, vectors, whole_number
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
@@ -92,7 +92,7 @@ def evaluate(
     Metrics: tpr@far=x, tpir@fpir=1e-3, rank-1@distractors=N.  A row that is not finite has no
     template: it is never accepted, and its genuine pairs all miss.
     """
-    features = vectors(features)
+    features, seed = vectors(features), whole_number(seed, "seed")
     subject = identities(subject, len(features))
     validate(features, subject)
     fars, fpir = rate_texts(fars), rate_text(fpir)
@@ -194,7 +194,7 @@ def evaluate_one_set(
 
     Arguments as `evaluate` takes them.  Metrics: tpr@far=x for each x of `fars`.
     """
-    features = vectors(features)
+    features, seed = vectors(features), whole_number(seed, "seed")
     subject = identities(subject, len(features))
     validate(features, subject)
     fars, engine = rate_texts(fars), allpairs.reporting(engine, progress)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, require, vectors
+from evalkit.arrays import identities, require, vectors, whole_number
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
@@ -119,7 +119,7 @@ def evaluate(
     Metrics: accuracy, auc, eer, tpr@far=x for each x of `fars`; fmr@threshold=t, fnmr@threshold=t.
     ProtocolError where the arrays do not fit together or a fold has one class only.
     """
-    features = vectors(features)
+    features, seed = vectors(features), whole_number(seed, "seed")
     validate(features, pairs)
     subject = None if subject is None else identities(subject, len(features))
     fold = pairs.fold if pairs.fold is not None else folds_by_position(pairs.genuine)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, require, vectors, whole_numbers
+from evalkit.arrays import identities, require, vectors, whole_number, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
 from evalkit.protocols import verification
@@ -70,7 +70,7 @@ def evaluate(
     flip, seed, keys, images, set_name : see `catalogue.Protocol`; keys decide the order of frames.
     ProtocolError where the arrays do not fit together, or no comparison is called so.
     """
-    features = vectors(features)
+    features, seed = vectors(features), whole_number(seed, "seed")
     video = whole_numbers(video, "video")
     if video.shape != features.shape[:1]:
         raise ProtocolError(f"{len(features)} frames have videos of shape {video.shape}")
@@ -128,8 +128,8 @@ def drawn_frames(
     video : (N,), below 0 is left out.  The draw of a video hangs on its number, its frames in the
     order of their keys (without keys: of their rows) and the seed, on no other video.
     """
-    if frames is not None and frames < 1:
-        raise ProtocolError(f"{frames} frames of a video are none", "1 or more; None takes all")
+    frames = None if frames is None else whole_number(frames, "frames of a video", least=1)
+    frames_seed = whole_number(frames_seed, "frames_seed")
     order = rows_by_key(keys)
     order = np.arange(len(video)) if order is None else order
     order = order[np.argsort(video[order], kind="stable")]

@@ -164,6 +164,54 @@ def test_seed_is_that_of_the_intervals(name: str) -> None:
     assert usual.metrics != other.metrics
 
 
+WRONG: dict[str, list[object]] = {
+    "seed": [-1, None],
+    "engine": ["fast"],
+    "progress": [3],
+    "depths": [(0,), 1.5],
+    "galleries": [-1],
+    "longest": [0],
+    "k": [0],
+    "frames": [1.5],
+    "frames_seed": [-1],
+    "noises": ["list"],
+    "model": [3],
+    "claims": [3],
+    "pooling": ["none"],
+}
+LATE: dict[str, list[object]] = {  # found after the scores, so of one protocol
+    "keys": [3, ["one"]],
+    "set_name": [3],
+    "groups": [3],
+}
+
+
+def wrong_keywords() -> list[tuple[str, str, object]]:
+    """(protocol, keyword, value) that means nothing there."""
+    late = [("score", keyword, value) for keyword, values in LATE.items() for value in values]
+    return late + [
+        (name, keyword, value)
+        for keyword, values in WRONG.items()
+        for name in having(keyword)
+        for value in values
+        if (name, keyword) != ("ijb 1:N", "galleries")  # no keyword there
+    ]
+
+
+@pytest.mark.parametrize(("name", "keyword", "value"), wrong_keywords())
+def test_a_keyword_that_means_nothing_is_refused(name: str, keyword: str, value: object) -> None:
+    with pytest.raises(ProtocolError):
+        CALLS[name](**{keyword: value})
+
+
+def test_a_comparison_refuses_levels_and_draws_that_mean_nothing() -> None:
+    report = CALLS["verification"]()
+    wrong: list[dict[str, Any]] = [{"alpha": 2.0}, {"alpha": "a"}, {"draws": 0}, {"seed": -1}]
+    for given in wrong:
+        with pytest.raises(ProtocolError):
+            compare(report, report, ignore=SAME_SET, **given)
+
+
 @pytest.mark.parametrize("name", having("engine"))
 def test_engine_runs_all_pairs_and_progress_is_told(name: str) -> None:
     engine = allpairs.Engine(threads=1, screen="float32")

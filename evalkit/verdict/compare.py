@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.errors import ReportError
+from evalkit.arrays import require, whole_number
+from evalkit.errors import ProtocolError, ReportError
 from evalkit.escaping import narrow, printable
 from evalkit.identity import (
     COMPARISONS,
@@ -162,9 +163,14 @@ def compare(
     given.
     draws : 500 (a spread known to 3 %), or fewer where those take long.
     ignore : fields of `IGNORABLE`.  ReportError where the reports may not be compared, see
-    `check_comparable`.
+    `check_comparable`; ProtocolError for an alpha, draws or a seed that mean nothing.
     """
     base, other = opened(base), opened(other)
+    seed = whole_number(seed, "seed")
+    draws = None if draws is None else whole_number(draws, "draws", least=2)
+    require(alpha, float, "alpha", "a level above 0 and below 1")
+    if not 0 < alpha < 1:
+        raise ProtocolError(f"alpha given as {alpha}", "expected a level above 0 and below 1")
     check_comparable(base, other, ignore)
     a, b = base.flat(), other.flat()
     values = {n: (a[n], b[n]) for n in (a if names is None else names) if n in a and n in b}

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import require
+from evalkit.errors import ProtocolError
 from evalkit.files import as_path
 from evalkit.protocols.allpairs import resume, workers
 from evalkit.protocols.allpairs.collectors import Collector
@@ -143,6 +145,11 @@ class Engine:
 
 def reporting(engine: Engine | None, progress: Progress | None) -> Engine:
     """Give the engine that was asked for, or the usual one; where given, `progress` is its own."""
+    require(engine, Engine | None, "engine", "an evalkit.protocols.allpairs.Engine")
+    if progress is not None and not callable(progress):
+        raise ProtocolError(
+            f"progress given as {progress!r:.80}", "expected a function of (done, all)"
+        )
     engine = Engine() if engine is None else engine
     return engine if progress is None else replace(engine, progress=progress)
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities
+from evalkit.arrays import identities, whole_number
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
@@ -72,6 +72,7 @@ def evaluate(
     participation-ratio, entropy-dimension, hubness-skewness@k=k, antihubs@k=k.
     """
     given, engine = fuse(features, flip), allpairs.reporting(engine, progress)
+    k = whole_number(k, "k", least=1)
     who = identities(subject, len(given)).astype(np.int64)
     made_on = of_rows(
         {"subject": numbered(who)}, len(given), keys=keys, images=images, set_name=set_name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,6 +59,7 @@ def with_groups(
     Rows of an unknown group are in no rate, and counted in the provenance.
     ProtocolError where nobody knows who is compared, or a column knows no group of these rows.
     """
+    require(groups, Iterable, "groups", "a list of Groupings, one a column")
     if not groups:
         return report
     if not isinstance(outcomes, PairOutcomes | SetOutcomes):

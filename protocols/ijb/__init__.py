@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import whole_numbers
+from evalkit.arrays import require, whole_number, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
 from evalkit.protocols import allpairs, metrics
@@ -142,7 +142,7 @@ def verify(
     scripts, on impostor scores in float32 (theirs are float64, so a pair at the border may swap).
     """
     pairs = PairSet(templates.rows(left), templates.rows(right), genuine)
-    genuine, fars = pairs.genuine, rate_texts(fars)
+    genuine, fars, seed = pairs.genuine, rate_texts(fars), whole_number(seed, "seed")
     scored = pair_scores.screen(templates.vectors, pairs)
     found = {f"tpr@far={far}": pair_scores.tpr_at_far(scored, far) for far in fars}
     if nearest:
@@ -223,8 +223,12 @@ def identify(
     seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`, and `verify`.
     """
     fpirs, engine = rate_texts(fpirs), allpairs.reporting(engine, progress)
+    seed, depths = whole_number(seed, "seed"), metrics.rank_depths(depths)
+    require(galleries, Sequence, "galleries", "a list of evalkit.protocols.ijb.Enrolled")
     if not galleries:
         raise ProtocolError("there is no gallery")
+    for side in (*galleries, probe):
+        require(side, Enrolled, "a gallery or probe", "evalkit.protocols.ijb.Enrolled")
     enrolled, times = np.unique(
         np.concatenate([np.unique(g.subject) for g in galleries]), return_counts=True
     )

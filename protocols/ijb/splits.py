@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evalkit.arrays import whole_numbers
+from evalkit.arrays import require, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
 from evalkit.protocols import allpairs, ijb
 from evalkit.protocols.failures import count_failures
 from evalkit.protocols.ijb import pair_scores
 from evalkit.protocols.ijb.templates import Pooling, Templates, pool
-from evalkit.protocols.metrics import Rates, dir_at_fpir, rank_within, rate_texts
+from evalkit.protocols.metrics import Rates, dir_at_fpir, rank_depths, rank_within, rate_texts
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.search import ranks
 from evalkit.types import Bools, Estimate, Failures, Ints, PairSet, Report
@@ -75,7 +75,8 @@ def evaluate(
     """
     if len(splits) < 2:
         raise ProtocolError(f"{len(splits)} split has no deviation", "IJB-A has ten")
-    fars, fpirs = rate_texts(fars), rate_texts(fpirs)
+    fars, fpirs, depths = rate_texts(fars), rate_texts(fpirs), rank_depths(depths)
+    require(pooling, Pooling, "pooling", "evalkit.protocols.ijb.Pooling")
     every: list[dict[str, Estimate]] = []
     lost: list[Failures] = []
     for number, split in enumerate(splits, 1):

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities
+from evalkit.arrays import identities, require, whole_number
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
@@ -36,6 +36,7 @@ from evalkit.protocols.metrics import (
     Rates,
     Thresholds,
     given_thresholds,
+    rank_depths,
     rank_within,
     rate_texts,
     search_errors_at,
@@ -130,6 +131,9 @@ def evaluate(
     distractors = {name: fused(x, flip, f"{name}: distractors") for name, x in distractors.items()}
     validate(probe, subject, distractors)
     fars, engine = rate_texts(fars), allpairs.reporting(engine, progress)
+    seed, depths = whole_number(seed, "seed"), rank_depths(depths)
+    require(noises, Noises | None, "noises", "evalkit.protocols.megaface.Noises")
+    require(model, JointBayesian | None, "model", "a devkit.JointBayesian, as its file is read")
     if noises is not None and model is not None:
         raise ProtocolError(
             "the noise lists' rules are made for cosines, not for a Joint Bayesian model",

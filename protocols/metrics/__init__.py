@@ -31,7 +31,7 @@ from evalkit.protocols.metrics.operating_point import (
     tpr_estimate,
     tpr_of_highest,
 )
-from evalkit.protocols.metrics.ranks import cmc, mate_rank, rank_within
+from evalkit.protocols.metrics.ranks import cmc, mate_rank, rank_depths, rank_within
 
 __all__ = [
     "Det",
@@ -52,6 +52,7 @@ __all__ = [
     "few_false_accepts",
     "given_thresholds",
     "mate_rank",
+    "rank_depths",
     "rank_within",
     "rate_text",
     "rate_texts",

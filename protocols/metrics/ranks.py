@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import numbers, whole_numbers
+from evalkit.arrays import numbers, whole_number, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.operating_point import few_errors
 from evalkit.types import Estimate
@@ -27,6 +29,16 @@ def mate_rank(scores: ArrayLike, mate: ArrayLike) -> NDArray[np.int64]:
         raise ProtocolError(f"mates are columns {m.min()} to {m.max()} of {s.shape[1]}")
     own = s[np.arange(len(s)), m]
     return np.where(np.isfinite(own), 1 + np.count_nonzero(s > own[:, None], axis=1), 0)
+
+
+def rank_depths(depths: int | Sequence[int]) -> tuple[int, ...]:
+    """Read the k of rank-k, whole numbers from 1, in their order; one alone is a list of one.
+
+    >>> rank_depths(5), rank_depths([1, 10])
+    ((5,), (1, 10))
+    """
+    several = depths if isinstance(depths, Sequence | np.ndarray) else (depths,)
+    return tuple(whole_number(k, "k of rank-k", least=1) for k in several)
 
 
 def cmc(rank: ArrayLike, depth: int) -> NDArray[np.float64]:
