@@ -7,7 +7,6 @@
     python benchmarks/allpairs.py lfw FEATURES.npy PATHS.txt
     python benchmarks/allpairs.py big FOLDER [--rows 20000 --columns 1000000]
     python benchmarks/allpairs.py scaling
-    python benchmarks/allpairs.py gpu [--rows 65536 --columns 1000000]      needs a GPU
 
 Ratios are of processor time on one thread in paired runs, medians, so that a busy machine matters
 little.  Features are unit rows with the spectrum of real 512-d face embeddings, people and noise.
@@ -349,51 +348,13 @@ def scaling(o: argparse.Namespace) -> None:
     print(f"one thread / two, wall: {median(ratio):.2f}  [{min(ratio):.2f}, {max(ratio):.2f}]")
 
 
-def gpu(o: argparse.Namespace) -> None:
-    """Each way on a GPU beside its bare float16 product, wall time; the full test on paper."""
-    import torch
-
-    print(torch.cuda.get_device_name())
-    (x, a), (y, b) = faces(o.rows, 512, 0), faces(o.columns, 512, 1)
-    left, right = (torch.from_numpy(v).cuda().half() for v in (x, y))
-
-    def product() -> float:
-        torch.cuda.synchronize()
-        begun = time.time()
-        for j in range(0, len(y), 32_768):
-            for i in range(0, len(x), 16_384):
-                left[i : i + 16_384] @ right[j : j + 32_768].T
-        torch.cuda.synchronize()
-        return time.time() - begun
-
-    product()
-    for screen in ("triton-int8", "triton-int8/127", "cuda-int8", "cuda-int8/127", "auto"):
-        for name, fars in (("FAR 1e-5..1e-9", LOW), ("FAR 1e-1..1e-9", EVERY)):
-            if fars is EVERY and screen != "auto":
-                continue
-            ratio = []
-            for turn in range(o.runs + 1):
-                bare_s, begun = product(), time.time()
-                engine = Engine(screen=screen)
-                found = verify(x, a, y, b, fars=fars, engine=engine)
-                if turn:  # the first compiles
-                    ratio.append((time.time() - begun) / bare_s)
-            wall = time.time() - begun
-            full = 274e3 * 1.58e6 / (found.n_impostor + found.n_genuine) * wall
-            print(
-                f"{name}, {engine.tally['screen']}: {wall:.2f} s, {median(ratio):.2f} of the bare "
-                f"float16 product; 274,000 x 1,580,000 on paper: {full:.1f} s",
-                flush=True,
-            )
-
-
 def _status(field: str) -> float:
     """GiB of a line of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 2**20
 
 
-ASKED = (ratios, stages, peers, lfw, big, scaling, gpu)
+ASKED = (ratios, stages, peers, lfw, big, scaling)
 
 
 def main() -> None:

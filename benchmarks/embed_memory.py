@@ -8,6 +8,7 @@ memory that no file backs, each time in a process of its own.
 
 import argparse
 import io
+import os
 import tempfile
 import time
 from multiprocessing import get_context
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from processes import anonymous
 
 from evalkit import images
 from evalkit.adapters import presets
@@ -30,14 +32,6 @@ class Tiny:
     def embed(self, x: np.ndarray) -> np.ndarray:
         cells = x.reshape(len(x), 14, 8, 14, 8, 3).mean((2, 4), dtype=np.float32)
         return cells.reshape(len(x), -1)
-
-
-def anonymous() -> float:
-    """MiB of memory that no file backs."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
 
 
 def peaks(n: int) -> tuple[float, float, float]:
@@ -58,7 +52,7 @@ def peaks(n: int) -> tuple[float, float, float]:
             source.manifest(),
             Path(out) / "f.h5",
             batch=64,
-            progress=lambda done, total: seen.append(anonymous()),
+            progress=lambda done, total: seen.append(anonymous(os.getpid()) / 2**20),
         )
     return seen[0], max(seen), n / (time.perf_counter() - start)
 

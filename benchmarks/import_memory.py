@@ -4,21 +4,17 @@
 
 Writes sets of 512 float32 numbers a row and of a fifth of the rows, and imports both: what grows
 from one to the other is what depends on the size.  Counted is the process's own memory, looked at
-200 times a second, not the pages of mapped files, which the system takes back when it needs them.
+50 times a second, not the pages of mapped files, which the system takes back when it needs them.
 """
 
 import argparse
 import csv
-import os
-import re
-import subprocess
-import sys
-import time
 from multiprocessing import get_context
 from pathlib import Path
 
 import h5py
 import numpy as np
+from processes import command, done
 from scipy.io import savemat
 
 DIM = 512
@@ -59,18 +55,10 @@ def take(path: Path, keys: Path) -> tuple[float, float]:
     """Import in a process of its own; give the peak of its own memory in MiB, and its time."""
     out = path.with_name("out.h5")
     out.unlink(missing_ok=True)
-    words = ["-m", "evalkit", "import", str(path), str(out), "--quiet"]
+    words = ["import", str(path), str(out), "--quiet"]
     words += ["--keys", str(keys)] if path.suffix == ".npy" else []
-    child = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL)
-    status, peak = Path(f"/proc/{child.pid}/status"), 0
-    while os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        found = re.search(r"RssAnon:\s+(\d+)", status.read_text())
-        peak = max(peak, int(found[1]) if found else 0)
-        time.sleep(0.005)
-    _, code, used = os.wait4(child.pid, 0)
-    if code:
-        raise SystemExit(f"evalkit import {path} failed")
-    return peak / 1024, used.ru_utime + used.ru_stime
+    run = done(command(words))
+    return run.anonymous / 2**20, run.used
 
 
 def main() -> None:
