@@ -34,6 +34,22 @@ def test_a_set_whose_cllr_is_known() -> None:
     assert cllr([np.inf], [-np.inf]) == 0.0 and cllr([-np.inf], [0.0]) == np.inf
 
 
+def test_a_class_without_a_finite_score_says_nothing() -> None:
+    assert cllr_min([-np.inf, -np.inf], [0.5]) == cllr_min([0.5], [-np.inf]) == 1.0
+    # Of two genuine comparisons one failed, a bit; the other is parted from both impostors.
+    assert cllr_min([-np.inf, 2.0], [0.0, 1.0]) == pytest.approx((0.5 + 0) / 2)
+
+
+@pytest.mark.parametrize(
+    "ratios", [([], [0.0]), ([0.0], []), ([0.0, np.nan], [0.0]), ([0.0], [0.0, np.nan])]
+)
+def test_cllr_of_an_empty_class_or_of_nan_is_refused(ratios: tuple[list[float], ...]) -> None:
+    with pytest.raises(
+        ProtocolError, match=r"Cllr of \d genuine and \d impostor ratios, or of NaN"
+    ):
+        cllr(*ratios)
+
+
 def test_normal_scores_have_their_slope_and_cllr() -> None:
     """Genuine N(1, 1), impostor N(-1, 1): llr = 2 score, Cllr an integral."""
     rng = np.random.default_rng(0)

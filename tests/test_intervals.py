@@ -20,6 +20,7 @@ from evalkit.protocols.uncertainty.bootstrap import shrinkage, shrinkage_of_diff
 from evalkit.protocols.uncertainty.intervals import (
     affordable,
     bounded,
+    independent,
     with_intervals,
 )
 from evalkit.protocols.uncertainty.outcomes import parts_of, to_arrays
@@ -30,7 +31,12 @@ from evalkit.protocols.uncertainty.resampling import (
     paired_draws,
     threshold_draws,
 )
-from evalkit.protocols.uncertainty.sample import ComparisonSample, people_of_pairs, sample_of
+from evalkit.protocols.uncertainty.sample import (
+    ComparisonSample,
+    Searches,
+    people_of_pairs,
+    sample_of,
+)
 from evalkit.protocols.uncertainty.weights import SCALE, canonical_order, subject_draws
 from evalkit.types import Estimate
 
@@ -371,6 +377,26 @@ def test_people_are_those_who_could_err_and_nobody_where_nobody_is_known() -> No
     assert with_intervals({"auc": Estimate(value=0.5)}, listed)["auc"].people is None
 
 
+def test_each_kind_of_metric_counts_those_who_could_err_in_it() -> None:
+    listed = {"score": np.arange(6.0), "genuine": np.array([True, True, True, False, False, False])}
+    people = {"left_subject": np.array([0, 0, 1, 0, 1, 2]), "right_subject": [0, 0, 1, 3, 4, 6]}
+    rows = {"left": np.arange(6), "right": np.arange(6, 12)}
+    pairs = sample_of(listed | rows | {n: np.asarray(c) for n, c in people.items()})
+    assert independent(pairs, "tpr@far=1e-1") == independent(pairs, "eer") == 2
+    assert independent(pairs, "fmr@threshold=0.5") == 3  # six people, two in each comparison
+    assert independent(replace(pairs, drawn={"eer": np.zeros(5)}), "eer") == pairs.subjects == 6
+    one = replace(pairs, left=np.array([4]), right=np.array([4]))
+    assert independent(one, "fmr@threshold=0.5") == 1
+    found = [
+        Searches(mate=np.zeros(2), mate_subject=m, nonmate=np.zeros(3), nonmate_subject=r)
+        for m, r in ((np.array([0, 1]), np.array([5, 6, 6])), (np.array([1, 2]), np.arange(5, 8)))
+    ]
+    searched = replace(pairs, searches=tuple(found), rank_subject=np.array([0, 0, 1, 2, 3]))
+    names = ["rank-1", "fpir@threshold=0.5", "fnir@threshold=0.5", "tpir@fpir=0.1"]
+    assert [independent(searched, name) for name in names] == [4, 3, 3, 3]
+    assert independent(pairs, "rank-1") == 2
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.1, 1 / 3])
 def test_one_person_has_seen_nobody_else(shift: float) -> None:
     rng = np.random.default_rng(3)
@@ -517,6 +543,20 @@ def test_an_easier_metric_has_no_lower_bound_below_a_harder_one(
     two = with_intervals(easy, sure, draws=60)["rank-1"]
     assert one.low is not None and two.low is not None and one.low <= two.low < 1
     assert two.high == 1
+
+
+def test_intervals_at_two_fars_are_lengthened_until_neither_end_falls_as_far_rises() -> None:
+    ends = {"tpr@far=0.05": (0.2, 0.5), "tpr@far=1e-2": (0.3, 0.6), "tpr@far=0.5": (0.4, 0.7)}
+    ends |= {"tpr@far=0.05@distractors=10": (0.1, 0.9), "eer": (0.0, 0.1)}  # another curve; none
+    ends |= {"tpr@far=0.05,mean=subject": (0.25, 0.3), "tpr@far=1e-2,mean=subject": (0.1, 0.2)}
+    made = {name: Estimate(value=0.45, low=a, high=b) for name, (a, b) in ends.items()}
+    made["tpr@far=1e-3"] = Estimate(value=None)
+    found = with_intervals(made, pair_list(), draws=5)
+    assert {name: (found[name].low, found[name].high) for name in ends} == ends | {
+        "tpr@far=0.05": (0.2, 0.6),
+        "tpr@far=1e-2": (0.2, 0.6),
+    }
+    assert found["tpr@far=1e-3"] == made["tpr@far=1e-3"]
 
 
 def test_an_estimate_without_value_or_with_interval_stays() -> None:

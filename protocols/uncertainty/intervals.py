@@ -69,7 +69,7 @@ def _rising(metrics: Mapping[str, Estimate]) -> dict[str, Estimate]:
         kind, x = resampling_of(name)
         far = rate_of(x) if kind in ("tpr", "mean tpr") else None
         if far is not None and m.low is not None and m.high is not None:
-            curve = curves.setdefault(name.replace(f"far={x}", "", 1), [])
+            curve = curves.setdefault(name.replace(f"far={x}", ""), [])
             curve.append((far, name, m.low, m.high))
     found = dict(metrics)
     for curve in curves.values():
