@@ -85,7 +85,7 @@ def vectors(
     if made.ndim < 2 or len(made) != images:
         raise ModelError(given, "rows out must equal rows in: export it with a free batch, or 1")
     if made.size != images * max(made.shape[1:]):
-        hint = "a feature map is no embedding: pool or flatten it inside the model, or take another"
+        hint = "a feature map is not an embedding: pool or flatten it in the model, or take another"
         raise ModelError(given, f"{hint} output; one vector per image, (N, D), is wanted")
     if made.dtype.kind not in "fiu" or made.size == 0 or (dim or made[0].size) != made[0].size:
         raise ModelError(given, f"expected real numbers of shape ({images}, {dim or 'D'})")

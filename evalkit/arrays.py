@@ -82,7 +82,7 @@ def _read(values: Any, what: str) -> NDArray[Any]:
         return np.array(given.tolist()) if given.dtype == object else given
     except (TypeError, ValueError, RuntimeError, OverflowError) as e:
         reason = str(e).split("\n")[0][:120]
-        raise ProtocolError(f"{what!r} is no array, but {type(values).__name__}: {reason}") from e
+        raise ProtocolError(f"{what!r} is {type(values).__name__}, not an array: {reason}") from e
 
 
 def _of_tensor(tensor: Any) -> NDArray[Any]:
@@ -145,7 +145,7 @@ def identities(subject: ArrayLike, rows: int, what: str = "features") -> NDArray
         raise ProtocolError(f"{rows} {what} have subjects of shape {given.shape}")
     if given.dtype.kind == "u" and given.max(initial=0) > np.iinfo(np.int64).max:
         return np.unique(given, return_inverse=True)[1]
-    hint = "number names by numpy.unique(names, return_inverse=True)[1]; -1 is nobody's mate"
+    hint = "number names by numpy.unique(names, return_inverse=True)[1]; -1 is unlabelled"
     return whole_numbers(given, "subject", hint)
 
 

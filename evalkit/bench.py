@@ -61,7 +61,7 @@ class BenchSet:
 
     name : of its report and its row.  path : that it was read from.
     comparisons : its pairs, of images or of templates; gallery and probes; or the subject of each
-    image, (N,), -1 for nobody's.  kept : its images in memory, see `keep`.
+    image, (N,), -1 where unlabelled.  kept : its images in memory, see `keep`.
     """
 
     name: str
@@ -371,7 +371,7 @@ def _listed(path: Path, data: Path | None) -> list[BenchSet]:
     try:
         tables = tomllib.loads(read_text(path)).get("set")
     except tomllib.TOMLDecodeError as e:
-        raise DataError(f"{path} is no TOML: {e}") from e
+        raise DataError(f"{path} is not TOML: {e}") from e
     if not isinstance(tables, list) or not tables:
         raise DataError(f"{path} lists no set", 'write [[set]] and path = "FILE" for each')
     return [
@@ -381,7 +381,7 @@ def _listed(path: Path, data: Path | None) -> list[BenchSet]:
 
 def _of_table(table: Any, where: str, root: Path, data: Path | None) -> BenchSet:
     if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
-        raise DataError(f"{where} is no table of texts", f"its keys are {', '.join(_KEYS)}")
+        raise DataError(f"{where} is not a table of texts", f"its keys are {', '.join(_KEYS)}")
     if unknown := set(table) - set(_KEYS):
         raise DataError(f"{where}: unknown key {min(unknown)!r}", f"known are {', '.join(_KEYS)}")
     if "path" not in table:

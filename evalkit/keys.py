@@ -181,7 +181,9 @@ def people_of(keys: Sequence[str], where: str | os.PathLike[str], hint: str) -> 
     subject = subjects_of(keys)
     if np.bincount(subject[subject >= 0], minlength=1).max() < 2:
         what = (
-            "nobody in {} has two images" if (subject >= 0).any() else "{} has no folder a person"
+            "no person in {} has two images"
+            if (subject >= 0).any()
+            else "{} has no folder per person"
         )
         raise DataError(what.format(as_path(where)), hint)
     return subject
@@ -201,9 +203,9 @@ def read_keys(path: str | os.PathLike[str]) -> list[str]:
     try:
         keys = parsed(text)["path"]
     except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise DataError(f"{path} is no list of keys: {e}") from e
+        raise DataError(f"{path} is not a list of keys: {e}") from e
     if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
-        raise DataError(f"{path} is no list of keys: 'path' is not a list of texts")
+        raise DataError(f"{path} is not a list of keys: 'path' is not a list of texts")
     return keys
 
 
@@ -212,7 +214,7 @@ def _array_of_keys(path: Path) -> list[str]:
         keys = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, OverflowError, SyntaxError, TokenError) as e:
         raise DataError(
-            f"{path.name} is no array of texts: {e}", "numpy.save(FILE, numpy.array(keys, str))"
+            f"{path.name} is not an array of texts: {e}", "numpy.save(FILE, numpy.array(keys, str))"
         ) from e
     if keys.ndim != 1 or keys.dtype.kind not in "SU":
         raise DataError(
@@ -221,7 +223,7 @@ def _array_of_keys(path: Path) -> list[str]:
     try:
         return texts_of(keys)
     except ValueError as e:
-        raise DataError(f"{path.name} is no array of texts: {e}") from e
+        raise DataError(f"{path.name} is not an array of texts: {e}") from e
 
 
 def texts_of(array: NDArray[Any]) -> list[str]:
@@ -234,5 +236,5 @@ def texts_of(array: NDArray[Any]) -> list[str]:
     if array.dtype.kind == "U":
         codes = np.frombuffer(array.astype(array.dtype.newbyteorder("<")).tobytes(), "<u4")
         if codes.max(initial=0) > sys.maxunicode:
-            raise ValueError(f"the number {codes.max()} is no character")
+            raise ValueError(f"the number {codes.max()} is not a character")
     return [str(text) for text in array]

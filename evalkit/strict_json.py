@@ -30,4 +30,4 @@ def _whole(text: str) -> int:
 
 
 def _refused(text: str) -> Any:
-    raise ValueError(f"{text if len(text) <= 20 else text[:17] + '...'} is no number of JSON here")
+    raise ValueError(f"{text if len(text) <= 20 else text[:17] + '...'} is not a number in JSON")

@@ -67,7 +67,7 @@ def evaluate(
 ) -> Report:
     """Evaluate every pair of (N, D) or (N, V, D) features, and the closed-set search.
 
-    subject : (N,) identity of each row; -1 is nobody's mate and is not searched for.
+    subject : (N,) identity of each row; -1: unlabelled, in no genuine pair and not searched for.
     Metrics: tpr@far=x for each x of `fars`, rank-1, rank-5, rank-10.  A failed row (not finite)
     lowers TPR and rank, never raises FAR.  Intervals are by subject.  A number that the set cannot
     support is None with the reason.

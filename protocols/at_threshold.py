@@ -27,7 +27,7 @@ def false_accepts(
 ) -> list[int]:
     """Count the impostor pairs that score at or above each threshold, over all pairs.
 
-    x : (N, D) unit rows with subject : (N,), -1 = nobody's mate; y the same, or None for x with
+    x : (N, D) unit rows with subject : (N,), -1 = unlabelled; y the same, or None for x with
     itself, each unordered pair once.  A pass over all pairs for each threshold.
     """
     alone = np.where(subject < 0, subject.max(initial=0) + 1 + np.arange(len(subject)), subject)

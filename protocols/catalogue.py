@@ -282,7 +282,7 @@ def load(entry: EntryPoint) -> Protocol:
         raise ProtocolError(f"plug-in protocol {entry.name!r} does not load: {kind}", _ASK) from e
     if not isinstance(record, Protocol) or record.name != entry.name:
         raise ProtocolError(
-            f"plug-in protocol {entry.name!r}: {entry.value} is no Protocol of that name", _ASK
+            f"plug-in protocol {entry.name!r}: {entry.value} is not a Protocol of that name", _ASK
         )
     return record
 

@@ -22,7 +22,7 @@ _LOWEST = 0.05  # of the means with mates: what an only image is taken to have
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoubtfulLabels:
-    """Images of a set, the most doubtful label first; failed images and those of nobody are left.
+    """Images of a set, the most doubtful label first; failed and unlabelled ones are left out.
 
     row : (R,) of the set.  doubt : (R,) falling.  stranger, stranger_score : (R,) the row of the
     most similar image of another subject, and its score.  mate_mean : (R,) mean score with the
@@ -44,7 +44,7 @@ def doubtful_labels(
 ) -> DoubtfulLabels:
     """Order the labelled images of a set by how doubtful their labels are.
 
-    features : (N, D), normalised here.  subject : (N,), -1 = nobody's, held against but not judged.
+    features : (N, D), normalised here.  subject : (N,), -1 = unlabelled: compared, not judged.
     engine : how all pairs are run.  Equal doubts stand by row.  Empty where fewer than two subjects
     have an image.  ProtocolError where the arrays do not fit together.
     """

@@ -44,7 +44,7 @@ def count_failures_of_sets(
 ) -> Failures:
     """Count the failed comparisons among all pairs of one set, or with a set of distractors.
 
-    lost : (N,) rows without a template; subject : (N,), -1 = nobody's mate.  Genuine are the
+    lost : (N,) rows without a template; subject : (N,), -1 = unlabelled.  Genuine are the
     unordered pairs of a subject.  Impostors are all the other pairs of the set, or where
     lost_distractor is given, (M,), every row with every distractor.
     """

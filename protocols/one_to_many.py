@@ -31,7 +31,7 @@ def ordered_genuine_pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return all ordered pairs (i, j), i != j, of one subject, by i, then j.
 
-    subject : (N,); -1 is a subject as every other (`allpairs.genuine_pairs`: nobody's mate).
+    subject : (N,); -1 is a subject as every other (`allpairs.genuine_pairs`: in no genuine pair).
     """
     one, other = allpairs.genuine_pairs(np.unique(subject, return_inverse=True)[1])
     i, j = np.concatenate([one, other]), np.concatenate([other, one])

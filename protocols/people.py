@@ -77,7 +77,7 @@ def evaluate(
 ) -> Report:
     """Verify and identify the people of (N, D) or (N, V, D) features.
 
-    subject : (N,) identity of each row, -1 = nobody's, which is searched with as an unknown.
+    subject : (N,) identity of each row, -1 = unlabelled, searched with as an unknown.
     unknown : (N,) bool, rows of people who are not enrolled: none of their pairs counts.
     enrolled : (N,) bool, rows that are enrolled; else the first image of each known subject, by
     key where there are keys, else by row.  template : what a search compares with of several

@@ -216,7 +216,7 @@ def test_each_set_is_held_against_its_baseline(
         (["agedb_30.bin", "agedb_30.bin"], "2 sets are called 'agedb_30': "),
         (["agedb_30.bin", "broken.bin"], "broken.bin"),
         (["agedb_30.bin", "cut.bin"], "its end is missing"),
-        (["agedb_30.bin", "alone"], "nobody in"),
+        (["agedb_30.bin", "alone"], "no person in"),
         (["bad.toml"], "unknown key 'pth'"),
         (["none.toml"], "lists no set"),
     ],

@@ -194,7 +194,7 @@ def test_the_file_is_applied_as_it_says(tmp_path: Path) -> None:
         start + '"logistic", "slop": 1}',
     ):
         (tmp_path / "c.json").write_text(text)
-        with pytest.raises(DataError, match="no calibration"):
+        with pytest.raises(DataError, match="not a calibration"):
             fits.read(tmp_path / "c.json")
     assert Calibration(fit="logistic", slope=1.0).of([2.0]).tolist() == [2.0]
 

@@ -110,5 +110,5 @@ def test_the_eval_results_are_what_the_hub_reads() -> None:
     for wrong in ([report, report], [replace(report, metrics={})]):
         with pytest.raises(ReportError):
             eval_results(wrong, "org/faces")
-    with pytest.raises(ReportError, match="no dataset of the Hub"):
+    with pytest.raises(ReportError, match="not a dataset of the Hub"):
         eval_results([report], "faces")

@@ -143,7 +143,7 @@ def test_lmdb(tmp_path: Path) -> None:
     found = red(tmp_path / "faces")
     assert found == {f"{'AB'[n % 2]}/{n:02d}.png": n for n in range(48)} | {"C/long.bmp": 99}
     assert list(found) == sorted(found)
-    assert find(tmp_path / "faces").left_out == ("1 entry is no image: __len__",)
+    assert find(tmp_path / "faces").left_out == ("1 entry is not an image: __len__",)
 
 
 def test_an_lmdb_of_anything_but_images_is_refused(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_tables_that_hold_no_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has 0 columns of encoded images among x, y"):
         find(keep(arrow.table({"x": [1.0], "y": ["a"]}), tmp_path / "a.parquet"))
     (tmp_path / "b.arrow").write_bytes(b"x" * 99)
-    with pytest.raises(DataError, match=r"b\.arrow is no whole table of images"):
+    with pytest.raises(DataError, match=r"b\.arrow is not a whole table of images"):
         find(tmp_path / "b.arrow")
     empty = keep(arrow.table({"image": arrow.array([None], arrow.binary())}), tmp_path / "c.arrow")
     with pytest.raises(DataError, match="cannot be read: the table has no image in its row"):

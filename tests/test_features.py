@@ -209,7 +209,7 @@ def test_a_changed_state_is_damage(whole: Path) -> None:
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.7, 0.999])
 def test_a_cut_file_is_refused(whole: Path, share: float) -> None:
     os.truncate(whole, int(whole.stat().st_size * share))
-    with pytest.raises(FeatureStoreError, match="no evalkit feature file, or cut"):
+    with pytest.raises(FeatureStoreError, match="not an evalkit feature file, or cut"):
         FeatureStore.open(whole)
 
 
@@ -218,7 +218,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FeatureStoreError, match="no feature file at"):
         FeatureStore.open(path)
     path.write_text("hello")
-    with pytest.raises(FeatureStoreError, match="no evalkit feature file"):
+    with pytest.raises(FeatureStoreError, match="not an evalkit feature file"):
         FeatureStore.open(path)
     with h5py.File(path, "w") as f:
         f["features"] = X

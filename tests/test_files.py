@@ -115,7 +115,7 @@ def test_a_device_is_written_into(tmp_path: Path, null: Path) -> None:
 
 def test_outcomes_need_a_file(tmp_path: Path, null: Path) -> None:
     (tmp_path / "r.npz").symlink_to(null)
-    with pytest.raises(ReportError, match=r"r\.npz is no file"):
+    with pytest.raises(ReportError, match=r"r\.npz is not a regular file"):
         reports.write(report(1), tmp_path / "r.json")
     assert null.is_char_device() and not (tmp_path / "r.json").exists()
 

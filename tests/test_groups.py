@@ -265,7 +265,7 @@ def test_a_column_of_names_is_no_grouping() -> None:
 
 
 def test_scores_of_nobody_knows_whom_have_no_groups() -> None:
-    with pytest.raises(ProtocolError, match="nobody knows who is compared"):
+    with pytest.raises(ProtocolError, match="who is compared is not known"):
         score.evaluate(SCORE, PAIRS.genuine, groups=[BY])
 
 

@@ -148,7 +148,7 @@ def test_a_huge_attribute_is_not_read(tmp_path: Path) -> None:
         f.attrs.create("format", np.zeros(1 << 22, "S16"))
         f["features"], f["keys"] = np.ones((1, 2), np.float32), ["a"]
         f["done"] = [1]
-    with pytest.raises(DataError, match="the attribute 'format' is no single value"):
+    with pytest.raises(DataError, match="the attribute 'format' is not a single value"):
         embeddings.read(path)
 
 

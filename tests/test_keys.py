@@ -169,7 +169,7 @@ def test_keys_as_numpy_saves_them(tmp_path: Path) -> None:
     no_text = np.array([0x110000, 65], np.uint32).view("U2")  # no character has that number
     for wrong in (np.array(keys, object), np.arange(2), np.array([keys]), no_text):
         np.save(path, wrong)
-        with pytest.raises(DataError, match=r"k\.npy (is no array of texts|holds )"):
+        with pytest.raises(DataError, match=r"k\.npy (is not an array of texts|holds )"):
             read_keys(path)
 
 

@@ -43,9 +43,9 @@ def test_what_scipy_wrote_is_read(tmp_path: Path, compressed: bool) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no MATLAB file"),
+        (b"", "not a MATLAB file"),
         (b"\x89HDF\r\n\x1a\n" + bytes(200), "save it with -v7"),
-        (bytes(126) + b"IM" + bytes(4), "4 bytes are no element"),
+        (bytes(126) + b"IM" + bytes(4), "4 bytes are not an element"),
         (bytes(126) + b"IM" + struct.pack("<II", 14, 99), "an element of 99 bytes where 0"),
     ],
 )

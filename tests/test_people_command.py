@@ -140,8 +140,8 @@ def test_a_gallery_of_its_own_is_enrolled(
         (["--features", "f.npy", "--keys", "k.txt", "FACES"], "folders of images need --model", 2),
         (["FACES", "--model", "m.onnx", *FED, "--unknown", "FACES"], "of a person who is known", 3),
         (["FACES", "--model", "m.onnx", *FED, "--subjects", "few.txt"], "2 lines for 30 images", 3),
-        (["FACES/p0", "--model", "m.onnx", *FED], "FACES/p0 has no folder a person", 3),
-        (["single", "--model", "m.onnx", *FED], "nobody in single has two images", 3),
+        (["FACES/p0", "--model", "m.onnx", *FED], "FACES/p0 has no folder per person", 3),
+        (["single", "--model", "m.onnx", *FED], "no person in single has two images", 3),
     ],
 )
 def test_mistakes_are_said(

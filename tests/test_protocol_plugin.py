@@ -110,7 +110,7 @@ def test_what_its_function_raises_names_it(site: Path, given: list[Path | str]) 
     [
         ("import no_such_module", "does not load: ModuleNotFoundError"),
         ("import sys; sys.exit(1)", "does not load: SystemExit"),
-        ("SPREAD = LIKENESS = 3", "evalkit_spread:SPREAD is no Protocol"),
+        ("SPREAD = LIKENESS = 3", "evalkit_spread:SPREAD is not a Protocol"),
     ],
 )
 def test_a_broken_package_is_one_line(site: Path, module: str, told: str) -> None:

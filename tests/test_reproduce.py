@@ -123,13 +123,13 @@ def test_another_model_set_and_feeding_are_named(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("# A model\n", "no model card"),
-        ("---\nlicense: mit\n---\n", "no model card"),
+        ("# A model\n", "not a model card"),
+        ("---\nlicense: mit\n---\n", "not a model card"),
         ("---\nmodel-index:\n- name: a\n  results: []\n---\n", "no result that evalkit wrote"),
-        ("---\na: [\n---\n", "is no YAML"),
+        ("---\na: [\n---\n", "is not YAML"),
         ("- {evaluation_framework: other}\n", "no result that evalkit wrote"),
-        ("- {evaluation_framework: evalkit, notes: x}\n", "no model card"),
-        ("[" * 500, "is no YAML"),
+        ("- {evaluation_framework: evalkit, notes: x}\n", "not a model card"),
+        ("[" * 500, "is not YAML"),
     ],
 )
 def test_what_is_no_card_is_refused(tmp_path: Path, text: str, says: str) -> None:

@@ -245,4 +245,4 @@ def test_the_commands_tell_what_the_cache_gave(
     out, _ = evalkit("cache", "clear")
     assert "1 feature files deleted" in out and not list(cache.glob("stamps/*"))
     assert run(["cache", "clear", "--keep", "lots"]) == 2
-    assert "'lots' is no size, such as 500MB or 20GB" in capsys.readouterr().err
+    assert "'lots' is not a size, such as 500MB or 20GB" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def test_the_curve_comes_back(tmp_path: Path, turned: bool) -> None:
     [
         ("0.1 0\n0.2\n", "line 2 of c.txt: expected 'TPR FPR', got '0.2'"),
         ("0.1 0\n1.2 0\n", "line 2 of c.txt: expected"),
-        ("0.1 0.5\n0.9 0.1\n0.95 0.6", "no curve: a rate falls"),
+        ("0.1 0.5\n0.9 0.1\n0.95 0.6", "not a curve: a rate falls"),
         ("nan nan\n", "holds 0 points"),
     ],
 )

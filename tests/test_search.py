@@ -172,7 +172,7 @@ def test_tinyface_by_its_own_lists(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not name d"):
         search_lists.below(tmp_path)
     scipy.io.savemat(tmp_path / "probe_img_ID_pairs.mat", {"other": [1]})
-    with pytest.raises(DataError, match="is no list of TinyFace"):
+    with pytest.raises(DataError, match="is not a list of TinyFace"):
         search_lists.below(tmp_path)
 
 

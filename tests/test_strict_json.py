@@ -58,7 +58,7 @@ PLACES = [found.span() for found in re.finditer(r"(?<=[ \[])-?\d[\d.e+-]*", TEXT
 @pytest.mark.parametrize("text", ["9" * 400, "1e999", "NaN", "-Infinity", str(2**63), "[" * 10**5])
 def test_what_no_number_can_be_is_refused_in_one_line(text: str) -> None:
     for document in (text, f'{{"a": [{text}]}}'):
-        with pytest.raises(ValueError, match=r"no number|too deep|Expecting") as e:
+        with pytest.raises(ValueError, match=r"not a number|too deep|Expecting") as e:
             parsed(document)
         assert len(str(e.value)) < 100
     assert parsed(f"[{2**63 - 1}, {-(2**63)}, 1e308]") == [2**63 - 1, -(2**63), 1e308]

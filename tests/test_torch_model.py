@@ -169,7 +169,7 @@ def test_a_network_in_training_inside_an_adapter_is_refused() -> None:
 def test_a_feature_map_is_no_embedding() -> None:
     with pytest.raises(ModelError, match=r"Map returned float32 of shape \(1, 4, 6, 6\)") as told:
         adapters.load("small_networks:Map", spec=SPEC)
-    assert "a feature map is no embedding" in told.value.hint
+    assert "a feature map is not an embedding" in told.value.hint
     assert adapters.load("small_networks:Pooled", spec=SPEC).embed(images(3)).shape == (3, 4)
 
 

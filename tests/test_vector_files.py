@@ -231,7 +231,7 @@ def test_decimal_commas_are_read_where_commas_part_nothing(tmp_path: Path, mark:
     assert keys == ["a.jpg", "b.jpg"]
     np.testing.assert_array_equal(x, np.array([[0.53, -0.12, 1], [0.61, 0.07, -0.25]], np.float32))
     (tmp_path / "v.csv").write_text("a.jpg,0,53,-0,12\nb.jpg,0,61,0,07\n")
-    with pytest.raises(DataError, match="'-0' is no whole number: are commas decimal ones"):
+    with pytest.raises(DataError, match="'-0' is not a whole number: are commas decimal ones"):
         readers.read(tmp_path / "v.csv")
 
 

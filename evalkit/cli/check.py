@@ -93,7 +93,7 @@ def _write(model: str, to: str, fine: InputSpec | None, trials: list[SpecTrial])
         raise ModelError("no spec to write was found by trial", f"add --data: {WANTED}")
     spec = fine or found_spec.preferred(trials).spec
     if to == "onnx" and Path(model).suffix.lower() != ".onnx":
-        raise ModelError(f"{model} is no .onnx file", "--write toml puts the spec beside it")
+        raise ModelError(f"{model} is not an .onnx file", "--write toml puts the spec beside it")
     if to == "onnx":
         of_onnx.write(Path(model), spec)
         say(f"{_named(spec)} written into the metadata of {model}")

@@ -61,5 +61,5 @@ def _known(_: click.Context, __: click.Parameter, name: str) -> str:
     from evalkit.protocols.allpairs.screening.choice import SCREENS
 
     if not re.fullmatch(f"({'|'.join(SCREENS)})(/[0-9]+)?", name):
-        raise click.BadParameter(f"{name!r} is none of {', '.join(SCREENS)}")
+        raise click.BadParameter(f"{name!r} is not one of {', '.join(SCREENS)}")
     return name

@@ -189,7 +189,7 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
 def _devices(_: click.Context, __: click.Parameter, text: str) -> str:
     for one in text.split(","):
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", one):
-            raise click.BadParameter(f"{one!r} is none of auto, cpu, cuda, cuda:1")
+            raise click.BadParameter(f"{one!r} is not one of auto, cpu, cuda, cuda:1")
     return text
 
 

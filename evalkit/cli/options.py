@@ -135,7 +135,7 @@ def cluster_option(command: Callable[..., Any], section: str = "Options") -> Cal
 def _where(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
     if text is None or re.fullmatch(r"local(:[1-9]\d*)?|(\w+://)?(?!local:)[^\s/:]+:\d+", text):
         return text
-    raise click.BadParameter(f"{text!r} is none of local, local:2, tcp://host:8786")
+    raise click.BadParameter(f"{text!r} is not one of local, local:2, tcp://host:8786")
 
 
 def rates_option(name: str, text: str, default: Sequence[str] = ()) -> Callable[..., Any]:

@@ -79,7 +79,7 @@ class Readable(FileKind):
             raise DataError(f"{name}: {path} is empty", "was its writing broken off?")
         kind = path.suffix.lower()
         if not begins.startswith(_BEGINNINGS.get(kind, b"")):
-            raise DataError(f"{name}: {path} is no {kind} file: it begins with {begins!r}")
+            raise DataError(f"{name}: {path} is not a {kind} file: it begins with {begins!r}")
 
 
 class Baseline(Readable):
@@ -187,7 +187,7 @@ class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         """Turn the text into bytes."""
         found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)B?", str(value).strip(), re.I)
         if found is None:
-            self.fail(f"{value!r} is no size, such as 500MB or 20GB", param, ctx)
+            self.fail(f"{value!r} is not a size, such as 500MB or 20GB", param, ctx)
         return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))
 
 

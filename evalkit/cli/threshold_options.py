@@ -71,7 +71,7 @@ def _finite(
 ) -> tuple[float, ...]:
     for value in given:
         if not math.isfinite(value):
-            raise click.BadParameter(f"{value} is no threshold: give a number", param=param)
+            raise click.BadParameter(f"{value} is not a threshold: give a number", param=param)
     return given
 
 

@@ -50,5 +50,5 @@ def _fold(struct: Any) -> tuple[list[str], list[float]]:
     images, labels = list(struct.values())[:2]
     names = [next(iter(image.values())) for image in images]
     if not all(isinstance(name, str) and name for name in names):
-        raise TypeError("a name is no text")
+        raise TypeError("a name is not text")
     return names, np.asarray(labels, np.float64).reshape(-1).tolist()

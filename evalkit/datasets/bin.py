@@ -87,7 +87,7 @@ def _from_buffer(data: Any, kind: Any, *_: Any) -> _Array:
 
 def _scalar(kind: Any, data: Any) -> bool:
     if _kind(kind) != _BOOL or data not in (b"\0", b"\1"):
-        raise pickle.UnpicklingError("a label is no truth")
+        raise pickle.UnpicklingError("a label is not a truth value")
     return bool(data == b"\1")
 
 

@@ -190,13 +190,13 @@ def _blocks(path: Path, width: int, expected: str) -> Iterator[NDArray[np.int32]
                     numbers = np.fromstring(text, np.int64, sep=" ")
                 lines = _lines_of(text.encode("ascii"), width)
                 if len(numbers) != width * lines or not _are_ids(numbers):
-                    raise DataError(f"{path.name} is no list of pairs after line {line}", expected)
+                    raise DataError(f"{path.name} is not a pair list after line {line}", expected)
                 line += lines
                 yield numbers.reshape(-1, width).astype(np.int32)
     except OSError as e:
         raise DataError(f"cannot read the pairs in {path}: {e}") from e
     except (ValueError, DeprecationWarning) as e:
-        raise DataError(f"{path.name} is no list of pairs after line {line}", expected) from e
+        raise DataError(f"{path.name} is not a pair list after line {line}", expected) from e
 
 
 def _lines_of(text: bytes, width: int) -> int:

@@ -75,7 +75,7 @@ def _read_lists(path: Path, *names: str) -> dict[str, list[str]]:
     for name, values in lists.items():
         if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
             raise DataError(
-                f"{path} is no MegaFace list: {name!r} is not a list of texts",
+                f"{path} is not a MegaFace list: {name!r} is not a list of texts",
                 'expected {"path": [...], "id": [...]}; distractors need no "id"',
             )
     lengths = {len(values) for values in lists.values() if values is not None}

@@ -40,7 +40,7 @@ def read(path: str | os.PathLike[str], pairs: int = PAIRS) -> ScoreList:
     count = np.rint(np.vstack([[0, 0], known, [1, 1]]) * pairs).astype(np.int64)
     step = np.diff(count, axis=0)
     if (step < 0).any():
-        raise DataError(f"{path.name} is no curve: a rate falls while the other rises")
+        raise DataError(f"{path.name} is not a curve: a rate falls while the other rises")
     of_class = [np.repeat(-np.arange(len(step), dtype=np.float64), n) for n in step.T]
     told = f"a curve of {len(known):,} points, {pairs:,} pairs of each class"
     if len(known) < len(every):

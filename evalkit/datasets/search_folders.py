@@ -73,4 +73,4 @@ def _by_list(path: Path, names: str, ids: str) -> dict[str, str]:
         cells = [held[names]] if isinstance(held[names], str) else held[names]
         return dict(zip(cells, map(str, who), strict=True))
     except (KeyError, TypeError, ValueError) as e:
-        raise DataError(f"{path.name} is no list of TinyFace", f"expected {names}, {ids}") from e
+        raise DataError(f"{path.name} is not a list of TinyFace", f"expected {names}, {ids}") from e

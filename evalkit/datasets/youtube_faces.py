@@ -59,7 +59,7 @@ def read_splits(path: str | os.PathLike[str]) -> PairList:
             )
         videos = read_keys(beside)
     if not isinstance(videos, list) or not all(isinstance(name, str) for name in videos):
-        raise DataError(f"the names of videos in {path.name} are no texts")
+        raise DataError(f"the names of videos in {path.name} are not texts")
     number = splits[:, :2]
     if number.min(initial=1) < 1 or number.max(initial=1) > len(videos):
         raise DataError(f"{path.name} numbers other videos than the {len(videos)} that have names")

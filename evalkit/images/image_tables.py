@@ -108,7 +108,7 @@ def _told(path: Path, read: Callable[[], Any]) -> Any:
         raise
     except Exception as e:  # pyarrow raises a dozen kinds on damaged files
         reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
-        raise DataError(f"{path.name} is no whole table of images: {reason}") from e
+        raise DataError(f"{path.name} is not a whole table of images: {reason}") from e
 
 
 def _import(name: str, path: Path) -> Any:

@@ -57,7 +57,8 @@ def read(path: Path) -> ImageSource:
         raise DataError(f"{path} is not a whole LMDB file: {e}") from e
     left_out: tuple[str, ...] = ()
     if others:
-        left_out = (f"{counted(others, 'entry is', 'entries are')} no image: {shown(others)}",)
+        several = "entries are not images"
+        left_out = (f"{counted(others, 'entry is not an image', several)}: {shown(others)}",)
     if others and not names:
         raise DataError(
             f"{path} holds no encoded image; {left_out[0]}",
@@ -91,7 +92,7 @@ def _values(f: IO[bytes]) -> Iterator[_Value]:
         said, kind, lower = _PAGE.unpack_from(data)
         places = struct.unpack_from(f"<{(lower - _PAGE.size) // 2}H", data, _PAGE.size)
         if said != number or not kind & (_BRANCH | _LEAF):
-            raise ValueError(f"page {number} is none of a tree")
+            raise ValueError(f"page {number} is not one of a tree")
         nodes = [_node(data, at) for at in places]
         if sum(len(key) for key, _, _, _ in nodes) > page:
             raise ValueError(f"the keys of page {number} lie on each other")

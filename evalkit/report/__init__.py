@@ -123,7 +123,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
         return
     refuse_unwritable(beside)
     if is_stream(beside):
-        raise ReportError(f"{beside} is no file", "outcomes are kept there: give another name")
+        raise ReportError(f"{beside} is not a regular file", "outcomes go there: give another name")
     with partial_file(beside) as held, partial_file(path) as f:
         stamps = (outcomes.FORMAT, outcomes.VERSION, _spelled_identity(report.identity))
         named = {**report.outcomes, **dict(zip(_STAMPS, map(np.array, stamps), strict=True))}
@@ -281,10 +281,10 @@ def _check_kinds(document: Mapping[str, Any]) -> None:
                 if isinstance(each, int | float) and not abs(each) <= sys.float_info.max:
                     raise ValueError(f"{field} of {name!r} is beyond every number")
             if field in _COUNTS and value is not None and not 0 <= value < 2**63:
-                raise ValueError(f"{field} of {name!r} is no count")
+                raise ValueError(f"{field} of {name!r} is not a count")
     failures = document["failures"]
     if not all(0 <= failures[name] < 2**63 for name in ("images", "genuine", "impostor")):
-        raise ValueError("a number of failures is no count")
+        raise ValueError("a number of failures is not a count")
     plain = (
         *((document[name], dict, name) for name in ("curves", "provenance")),
         *((failures[name], int, name) for name in ("images", "genuine", "impostor")),

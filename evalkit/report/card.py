@@ -84,7 +84,7 @@ def read(path: str | os.PathLike[str]) -> list[CardResult]:
     try:
         found = _of_entries(held) if isinstance(held, list) else _of_index(held["model-index"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
-        raise ReportError(f"{path} is no model card of evalkit's: {type(e).__name__} {e}") from e
+        raise ReportError(f"{path} is not a model card of evalkit's: {type(e).__name__} {e}") from e
     if not found:
         hint = "evalkit report REPORT --model-card, or --eval-results, writes one"
         raise ReportError(f"{path} has no result that evalkit wrote", hint)
@@ -161,7 +161,7 @@ def _yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(text if head is None else head[1])
     except (yaml.YAMLError, ValueError, RecursionError) as e:
-        raise ReportError(f"{path} is no YAML: {e}") from e
+        raise ReportError(f"{path} is not YAML: {e}") from e
 
 
 def _line(value: Any) -> str:

@@ -65,7 +65,9 @@ def eval_results(reports: Iterable[Report], dataset: str) -> str:
     ReportError for a dataset of another form, two reports of one set, and one without numbers.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", dataset, re.ASCII):
-        raise ReportError(f"{dataset!r} is no dataset of the Hub", "ORG/NAME, or ORG/NAME@REVISION")
+        raise ReportError(
+            f"{dataset!r} is not a dataset of the Hub", "ORG/NAME or ORG/NAME@REVISION"
+        )
     name, _, revision = dataset.partition("@")
     lines, tasks = [], set[str]()
     for report in reports:

@@ -53,7 +53,7 @@ def _trace(axes: Any, model: Model, of_tpr: Callable[[Any], Any]) -> Floats:
     style: Any = {"color": model.colour, "gid": model.group}
     far, tpr = _curve(model)
     start = max(int(np.count_nonzero(far <= 0)) - 1, 0)
-    # Without a false accept FAR is 0, which a log axis has not: that rate enters from the left.
+    # FAR is 0 before the first false accept; a log axis cannot show it, so it starts at the left.
     far, rate = np.maximum(far[start:], _least(far) / BEFORE), of_tpr(tpr[start:])
     if of_tpr is _fnmr:
         rate = np.where(rate > 0, rate, np.nan)

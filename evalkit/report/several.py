@@ -36,5 +36,5 @@ def read(path: str | os.PathLike[str]) -> dict[str, Report]:
         return {"": reports.read(path)}
     held = document.get("reports")
     if document.get("version") != VERSION or not isinstance(held, dict) or not held:
-        raise ReportError(f"{path} is no {FORMAT} of version {VERSION}, or is empty")
+        raise ReportError(f"{path} is not {FORMAT} of version {VERSION}, or is empty")
     return {name: reports.from_json(each, f"{path}: {name}") for name, each in held.items()}

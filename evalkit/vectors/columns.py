@@ -58,7 +58,7 @@ def choose(
         whole = [c for c in vector if kinds[c] == "whole"]
         if whole and any(kinds[c] == "number" for c in vector):
             raise DataError(
-                f"{_shown(whole, names)} of whole numbers among columns of fractions is no "
+                f"{_shown(whole, names)} of whole numbers among columns of fractions is not a "
                 "coordinate, but a label, a fold or the like",
                 _HINT,
             )

@@ -95,7 +95,7 @@ def _own(file: h5py.File, name: str) -> h5py.Dataset:
         raise DataError(f"no dataset {name!r} (links to other files are not followed)")
     held = file[name]
     if not isinstance(held, h5py.Dataset):
-        raise DataError(f"{name!r} is no dataset")
+        raise DataError(f"{name!r} is not a dataset")
     if held.is_virtual or held.external:
         raise DataError(f"{name!r} keeps its data in other files")
     if held.nbytes > _room(file):
@@ -226,7 +226,7 @@ def attribute(file: h5py.File, name: str) -> Any:
     text = h5py.check_string_dtype(held.dtype)
     lists = held.dtype.hasobject and (text is None or held.dtype.kind != "O")
     if held.shape != () or held.get_storage_size() > _TEXT or lists:
-        raise DataError(f"the attribute {name!r} is no single value")
+        raise DataError(f"the attribute {name!r} is not a single value")
     if text is not None and text.length is None:
         said, size = _text_length(file, name), file.id.get_filesize()
         if said is None or said > min(size, _TEXT):

@@ -58,7 +58,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise DataError(f"{path.name} is a MATLAB 7.3 file", "save it with -v7")
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None:
-        raise DataError(f"{path.name} is no MATLAB file of version 5 to 7")
+        raise DataError(f"{path.name} is not a MATLAB file of version 5 to 7")
     found: dict[str, Any] = {}
     room = min(_LARGEST, max(_ROOM, _PACKED * len(data)))
     try:
@@ -89,7 +89,7 @@ def _elements(data: memoryview, order: str) -> Iterator[_Element]:
     at = 0
     while at < len(data):
         if at + 8 > len(data):
-            raise _DamagedError(f"{len(data) - at} bytes are no element")
+            raise _DamagedError(f"{len(data) - at} bytes are not an element")
         kind, size = struct.unpack_from(order + "II", data, at)
         if kind >> 16:  # up to four bytes, packed into the tag
             size, kind, start, width = kind >> 16, kind & 0xFFFF, at + 4, 8
@@ -161,7 +161,7 @@ def _take(parts: Iterator[_Element], count: int, name: str) -> list[_Element]:
 def _numbers(element: _Element, order: str) -> np.ndarray[Any, np.dtype[Any]]:
     code = _NUMBERS.get(element.kind)
     if code is None or len(element.data) % int(code[1]):
-        raise _DamagedError(f"{len(element.data)} bytes of kind {element.kind} are no numbers")
+        raise _DamagedError(f"{len(element.data)} bytes of kind {element.kind} are not numbers")
     return np.frombuffer(element.data, order + code)
 
 

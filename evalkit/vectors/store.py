@@ -83,7 +83,7 @@ class FeatureStore:
             self.close()
             if isinstance(e, FeatureStoreError | MemoryError) or not isinstance(e, Exception):
                 raise
-            raise FeatureStoreError(f"{path} is no evalkit feature file, or cut: {e}") from e
+            raise FeatureStoreError(f"{path} is not an evalkit feature file, or cut: {e}") from e
 
     @classmethod
     def create(

@@ -47,7 +47,8 @@ def of_text(path: Path) -> RowBlocks:
     broken = [seen[c].broken for c in chosen.coordinates if seen[c].broken]
     if broken and not any(seen[c].has_point for c in chosen.coordinates):
         raise ValueError(
-            f"{broken[0]!r} is no whole number: are commas decimal ones? part columns by semicolons"
+            f"{broken[0]!r} is not a whole number: are commas decimal ones? "
+            "part columns by semicolons"
         )
     is_list = kinds[chosen.coordinates[0]] == "list"
     dim = len(chosen.coordinates)

@@ -54,7 +54,7 @@ MUST_AGREE = {
 # The same of the comparisons (`identity.difference`), and what makes them agree.
 SAME_SET = {
     COMPARISONS: (
-        "nobody knows what they compared",
+        "what they compared is not known",
         "measure again what an older evalkit measured",
     ),
     LIST: ("they compare other pairs, in another order, folds or people", "measure on one list"),
@@ -63,7 +63,7 @@ SAME_SET = {
         "measure on the same images, or give both as embeddings made elsewhere",
     ),
     KEYS: (
-        "nobody knows that their rows are the same images",
+        "their rows are not known to be the same images",
         "give --keys, or --set NAME where row i is image i of that set; from Python "
         "evaluate(..., keys=NAMES or range(N), set_name=NAME)",
     ),
@@ -253,7 +253,7 @@ def _row_notes(found: Comparison) -> list[str]:
     lines += rough(found.differences.values())
     for name, d in found.differences.items():
         if d.mcnemar is not None:
-            lines.append(f"{name}: nobody recurs, McNemar's exact p is {d.mcnemar:.2g}")
+            lines.append(f"{name}: no subject recurs, McNemar's exact p is {d.mcnemar:.2g}")
     return lines
 
 

@@ -374,7 +374,7 @@ def _known_metric(rule: Rule, report: Report, baseline: Report) -> None:
     metric = metric_of(rule.metric)
     if metric is None and rule.better is None:
         raise ReportError(
-            f"nobody has declared which way {rule.metric!r} is better, so no rule can hold it",
+            f"no record says which way {rule.metric!r} is better, so no rule can hold it",
             'add better = "higher" or "lower" to its [[rule]], or register a Metric '
             "(evalkit.protocols.metrics.vocabulary); known are those of evalkit list --metrics",
         )

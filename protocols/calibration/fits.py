@@ -144,7 +144,7 @@ def read(path: str | os.PathLike[str]) -> Calibration:
             raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise DataError(
-            f"{file.name} is no calibration of evalkit's, version {VERSION}",
+            f"{file.name} is not a calibration of evalkit's, version {VERSION}",
             "write one with evalkit calibrate REPORT --save FILE.json",
         ) from e
     return made

@@ -112,7 +112,7 @@ def evaluate(
 
 
 def people(subject: Ints) -> int:
-    """Count the subjects of rows; unlabelled ones are nobody."""
+    """Count the subjects of rows, without the unlabelled."""
     return len(np.unique(subject[subject >= 0]))
 
 

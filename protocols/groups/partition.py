@@ -157,7 +157,7 @@ def _rows(
         left, right = outcomes.left, outcomes.right
         if left is None or right is None:
             raise ProtocolError(
-                "nobody knows who is compared, so nobody is of a group", "give the list of pairs"
+                "who is compared is not known, so nobody is of a group", "give the list of pairs"
             )
         is_genuine = outcomes.genuine.astype(bool)
         return (left[is_genuine], right[is_genuine]), (left[~is_genuine], right[~is_genuine])

@@ -24,7 +24,7 @@ def fuse(views: NDArray[Any], flip: Flip = "none", *, unit: bool = False) -> NDA
     """
     x = vectors(views)
     if flip not in get_args(Flip):
-        raise ProtocolError(f"flip fusion {flip!r} is none of {', '.join(get_args(Flip))}")
+        raise ProtocolError(f"flip fusion {flip!r} is not one of {', '.join(get_args(Flip))}")
     if x.ndim == 2:
         x = x[:, None, :]
     if unit:

@@ -177,7 +177,7 @@ def _told(quality: Floats) -> dict[str, float]:
 def _ways(sample: ComparisonSample, pairs: PairSet, quality: Floats) -> dict[str, Discarding]:
     """Sort the pairs and the images of a sample by quality, by what the share is of."""
     if sample.order is None:
-        raise ProtocolError("nobody knows which pair is which", "give the list of pairs")
+        raise ProtocolError("which pair is which is not known", "give the list of pairs")
     left, right = pairs.left[sample.order], pairs.right[sample.order]
     of_pair, n = np.minimum(quality[left], quality[right]), len(sample.genuine)
     person = np.full(int(max(left.max(), right.max())) + 1, -1)

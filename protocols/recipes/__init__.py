@@ -192,7 +192,7 @@ def _how(recipe: Recipe, learned_from: list[int], left_out: int) -> dict[str, An
 
 
 def people(pairs: PairSet, subject: Ints | None) -> NDArray[np.int64]:
-    """Identity of every row that the pairs name; a row of unknown subject is nobody else."""
+    """Identity of every row that the pairs name; an unlabelled row is a subject of its own."""
     if subject is None:
         return people_of_pairs(pairs.left, pairs.right, pairs.genuine)
     return np.where(subject < 0, -1 - np.arange(len(subject)), subject).astype(np.int64)

@@ -36,7 +36,7 @@ def set_outcomes(
 ) -> SetOutcomes:
     """Collect what `intervals.with_intervals` and paired tests need of all pairs of x and y.
 
-    x : (N, D) unit rows with subject : (N,), -1 = nobody's mate; y the same, or None for x with
+    x : (N, D) unit rows with subject : (N,), -1 = unlabelled; y the same, or None for x with
     itself.  fars : those reported.  Kept are every genuine pair's score and the impostors down to
     about twice the false accepts that the highest FAR allows; where one needs more than `longest`,
     also `sampled` impostor pairs at random, the same for every model.  genuine : rows i and j of x
@@ -86,7 +86,7 @@ def set_outcomes(
 def numbered_people(subject: Ints, y_subject: Ints | None = None) -> tuple[Ints, Ints]:
     """Give numbers to the people of both sides from 0, as outcomes name them: (N,), (M,).
 
-    A row that is nobody's mate, -1, is a person of its own.  y_subject : None for a set with
+    An unlabelled row, -1, is a person of its own.  y_subject : None for a set with
     itself, whose sides are the same.
     """
     a = _own(subject, 0)

@@ -35,7 +35,7 @@ class PairOutcomes:
 
     score : (P,) float64, -inf where the comparison failed.  genuine : (P,) bool.  left, right :
     (P,) rows; without them each comparison is of people of its own.  fold : (P,) from 0.
-    left_subject, right_subject : (P,), -1 = nobody's mate; without them rows joined by genuine
+    left_subject, right_subject : (P,), -1 = unlabelled; without them rows joined by genuine
     pairs are one person.  decided : (P,) bool, whether the protocol's own threshold rule decided
     rightly; else the best threshold of the other folds decides.  keys : names of the rows.
     """

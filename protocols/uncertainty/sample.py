@@ -46,7 +46,7 @@ class ComparisonSample:
     array for a set with itself); None where all impostor pairs are stored (I = impostors).
     complete_above : every impostor pair that scores above it is stored; None where that is the
     lowest stored score.
-    place : (I,) what tells each impostor comparison from all others, whichever model scored it.
+    place : (I,) id of each impostor comparison, equal across models.
     order : (G+I,) place in the pair list of each genuine, then of each impostor comparison.
     decided, fold : (P,) in list order, whether cross-validation decided the pair rightly; its fold.
     rank, rank_subject : (Q,) rank of each probe's mate (0 = failed) and the probe's subject.
@@ -130,7 +130,7 @@ def genuine_by_subject(outcomes: Outcomes) -> tuple[Floats, Ints]:
 
 
 def _people(outcomes: PairOutcomes, genuine: Bools) -> tuple[Ints, Ints]:
-    """Person on each side of every pair, (P,) each; below zero those who are nobody's mate."""
+    """Person on each side of every pair, (P,) each; below zero the unlabelled ones."""
     a, b = outcomes.left, outcomes.right
     if a is None or b is None:
         strangers = np.arange(2 * len(outcomes.score))
