@@ -90,7 +90,7 @@ class _Reading:
             for (_, column, _), cell in zip(values, row, strict=True):
                 column.append(cell)
             count += 1
-        return count, ReadTable(columns, [n for n, _ in data[:count]], self.layout, self._told())
+        return count, ReadTable(columns, [n for n, _ in data[:count]], self.layout, self._note())
 
     def _value(self, role: str) -> Callable[[str], Any]:
         """Give what reads a cell of this role; ValueError for one that cannot stand there."""
@@ -102,7 +102,7 @@ class _Reading:
             return number if len(self.layout) > 1 else float
         return _name if self.numbers_name or role not in ("left", "right") else _name_of_image
 
-    def _told(self) -> str:
+    def _note(self) -> str:
         head = self.header or [""] * len(self.layout)
         names = [name or f"column {c}" for c, name in enumerate(head, start=1)]
         left_out = [n for n, role in zip(names, self.layout, strict=True) if role == "-"]

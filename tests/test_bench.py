@@ -198,7 +198,7 @@ def test_each_set_is_held_against_its_baseline(
     shown = capsys.readouterr().out
     assert shown.count("gate passed") == 2 and "2 of 2 sets passed" in shown
     codes = iter([0, 1])
-    monkeypatch.setattr("evalkit.cli.bench.hold", lambda *_, **__: next(codes))
+    monkeypatch.setattr("evalkit.cli.bench.apply_gate", lambda *_, **__: next(codes))
     assert _bench(sets, *paths, "--gate", str(base)) == 1
     assert "1 of 2 sets passed; failed: FACES" in capsys.readouterr().out
     (base / "FACES.json").unlink()

@@ -145,7 +145,7 @@ def test_outer_folders_that_differ_are_told_of_images_and_landmarks() -> None:
     assert line.startswith("images are matched") and said in line
     assert not images.select(["A/1", "lfw-112/A/2.png"]).left_out
     points = Landmarks(images.keys, np.zeros((2, 5, 2), np.float32))
-    assert said in points.told(wanted) and points.told(["A/1", "A/2"]) == ""
+    assert said in points.folder_note(wanted) and points.folder_note(["A/1", "A/2"]) == ""
 
 
 def test_what_is_told_of_images_is_told_of_sets_in_memory() -> None:

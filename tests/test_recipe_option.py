@@ -12,7 +12,7 @@ import pytest
 from evalkit.adapters.presets import PRESETS, describe
 from evalkit.cli import cli, run
 from evalkit.cli.terminal import be_quiet
-from evalkit.cli.vector_options import advise, fed
+from evalkit.cli.vector_options import input_provenance, warn_if_slow
 from evalkit.protocols.recipes import RECIPES, blas
 from evalkit.types import Manifest
 from evalkit.vectors.store import FeatureStore
@@ -137,7 +137,8 @@ def test_every_protocol_on_vectors_takes_a_recipe() -> None:
 def test_a_model_fed_as_the_recipe_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
     recipe, spec = RECIPES["sphereface"], PRESETS["sphereface"]
     for same in (spec, replace(spec, layout="nhwc")):
-        assert fed(recipe, same)["recipe_input"].startswith("as sphereface takes them: 112x96")
+        held = input_provenance(recipe, same)["recipe_input"]
+        assert held.startswith("as sphereface takes them: 112x96")
     assert capsys.readouterr().err == ""
 
 
@@ -149,20 +150,21 @@ def test_a_model_fed_otherwise_is_warned_of_and_kept(
     capsys: pytest.CaptureFixture[str], change: dict
 ) -> None:
     spec = replace(PRESETS["sphereface"], **change)
-    kept = fed(RECIPES["sphereface"], spec)["recipe_input"]
+    kept = input_provenance(RECIPES["sphereface"], spec)["recipe_input"]
     assert kept.startswith(f"not as sphereface takes them: {describe(spec)}; sphereface: 112x96")
     assert f"these are fed as {describe(spec)}" in capsys.readouterr().err
     with click.Context(cli):
         be_quiet(True)
-        fed(RECIPES["sphereface"], spec)
+        input_provenance(RECIPES["sphereface"], spec)
     assert capsys.readouterr().err == ""
 
 
 def test_of_features_made_elsewhere_nobody_knows(here: Path) -> None:
-    kept = fed(RECIPES["sphereface"], here / "two.npz")["recipe_input"]
+    kept = input_provenance(RECIPES["sphereface"], here / "two.npz")["recipe_input"]
     assert kept.startswith("not known: features computed elsewhere; sphereface: 112x96 bgr")
-    assert fed(RECIPES["softmax"], here / "two.npz") == {"recipe_input": "not stated by softmax"}
-    assert fed(None, here / "two.npz") == {}
+    unstated = input_provenance(RECIPES["softmax"], here / "two.npz")
+    assert unstated == {"recipe_input": "not stated by softmax"}
+    assert input_provenance(None, here / "two.npz") == {}
 
 
 def test_a_feature_file_remembers_how_its_images_were_fed(
@@ -173,8 +175,12 @@ def test_a_feature_file_remembers_how_its_images_were_fed(
         key = {"model": "m", "input spec": describe(replace(PRESETS[name], layout="nhwc"))}
         FeatureStore.create(here / f"{name}.h5", manifest, dim=4, key=key).close()
     recipe = RECIPES["sphereface"]
-    assert fed(recipe, here / "sphereface.h5")["recipe_input"].startswith("as sphereface")
-    assert fed(recipe, here / "arcface.h5")["recipe_input"].startswith("not as sphereface")
+    assert input_provenance(recipe, here / "sphereface.h5")["recipe_input"].startswith(
+        "as sphereface"
+    )
+    assert input_provenance(recipe, here / "arcface.h5")["recipe_input"].startswith(
+        "not as sphereface"
+    )
     assert "warning: recipe 'sphereface' is of images 112x96 bgr" in capsys.readouterr().err
 
 
@@ -211,8 +217,8 @@ def test_how_joint_bayesian_becomes_quick_is_said_where_it_is_slow(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(blas, "find_spec", lambda name: None)
     for name, said in (("deepid2", 1), ("all", 1), ("sphereface", 0), (None, 0)):
-        advise(name)
+        warn_if_slow(name)
         assert capsys.readouterr().err.count("pip install 'face-evalkit[threads]'") == said
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    advise("deepid2")
+    warn_if_slow("deepid2")
     assert capsys.readouterr().err == ""

@@ -15,8 +15,8 @@ from evalkit.cli.options import Command, Option, flip_option, quiet_option, rate
 from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import STDOUT, Folder, Readable
 from evalkit.cli.terminal import say, show
-from evalkit.cli.vector_options import VectorSource, advise, recipe_option, scoring
-from evalkit.cli.verdict import hold, read_baseline
+from evalkit.cli.vector_options import VectorSource, recipe_option, scoring, warn_if_slow
+from evalkit.cli.verdict import apply_gate, read_baseline
 from evalkit.embedding import development
 from evalkit.errors import EXIT_DONE, DataError
 from evalkit.protocols.metrics.flip_fusion import Flip
@@ -80,7 +80,7 @@ def command(
     sets = bench.read_sets(paths, choice.images.data)
     pairs_alone = all(isinstance(one.comparisons, Compared) for one in sets)
     how = scoring(recipe_name, flip, folds=pairs_alone)
-    advise(recipe_name)
+    warn_if_slow(recipe_name)
     baselines = {} if gate is None else _baselines(gate, sets)
     tried = next((one for one in sets if _has_people(one)), sets[0])
     adapter, choice = spec_trial.loaded(choice, tried.images, tried.manifest)
@@ -123,7 +123,7 @@ def _held(measured: Mapping[str, Report], baselines: Mapping[str, Report], talk:
     codes = {}
     for name, baseline in baselines.items():
         show("", f"{name}:", talk=talk)
-        codes[name] = hold(measured[name], baseline, talk=talk)
+        codes[name] = apply_gate(measured[name], baseline, talk=talk)
     failed = [name for name, code in codes.items() if code != EXIT_DONE]
     if codes:
         passed = f"{len(codes) - len(failed):,} of {len(codes):,} sets passed"

@@ -59,7 +59,7 @@ def command(
     trials: list[SpecTrial] = []
     if adapter is None and sample is not None:
         trials = spec_trial.tried(choice, *sample)
-        adapter = spec_trial.fed(choice.model, found_spec.preferred(trials).spec)
+        adapter = spec_trial.adapter_for(choice.model, found_spec.preferred(trials).spec)
     if adapter is None:
         adapter = choice.model.load()  # raises: nothing declares its input
     if doubt := answers.refuse_random(adapter, answers.answers(adapter)):
@@ -74,7 +74,10 @@ def command(
     if faces is not None and not found:
         with bar("trying", "spec") as progress:
             trials = input_check.compare_specs(
-                lambda spec: spec_trial.fed(choice.model, spec), adapter.spec, faces, progress
+                lambda spec: spec_trial.adapter_for(choice.model, spec),
+                adapter.spec,
+                faces,
+                progress,
             )
     verdict, fine = _verdict(adapter, seen, trials, found)
     if json_path is not None:

@@ -179,7 +179,9 @@ def _cause(
     images = spec_trial.faces(choice, source, one.landmarks)(second.spec)
     with bar("seeking the cause", "trial") as progress:
         return drift.cause(
-            lambda spec: second if spec == second.spec else spec_trial.fed(choice.model, spec),
+            lambda spec: (
+                second if spec == second.spec else spec_trial.adapter_for(choice.model, spec)
+            ),
             second.spec,
             images,
             np.asarray(reference[rows], np.float32),

@@ -10,7 +10,7 @@ from evalkit import report as reports
 from evalkit.cli.options import Command
 from evalkit.cli.parameters import Baseline, Readable, Writable
 from evalkit.cli.terminal import say
-from evalkit.cli.verdict import hold, read_baseline
+from evalkit.cli.verdict import apply_gate, read_baseline
 from evalkit.errors import EXIT_DONE, ReportError
 from evalkit.types import Report
 from evalkit.verdict.compare import IGNORABLE
@@ -82,7 +82,7 @@ def command(
     report = reports.read(report_path)
     code = EXIT_DONE
     if baseline.exists() or not accept:
-        code = hold(
+        code = apply_gate(
             report, read_baseline(baseline), rules, ignore=ignore, junit=junit, markdown=markdown
         )
     if not accept:

@@ -14,7 +14,7 @@ from evalkit.cli.options import Command, fars_option, rates_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
-from evalkit.cli.vector_options import VectorSource, fed, vector_options
+from evalkit.cli.vector_options import VectorSource, input_provenance, vector_options
 from evalkit.datasets import ijb as files
 from evalkit.errors import DataError
 from evalkit.protocols import ijb
@@ -155,5 +155,5 @@ def _vectors(source: VectorSource, listed: ListedImages) -> Vectors:
                 f"{path.name} has {len(held.features)} rows, the list {len(names)} images",
                 "without --keys, row i is image i of the list",
             )
-        return held.told(fed(source.recipe, path))
+        return held.with_provenance(input_provenance(source.recipe, path))
     return listed.in_order(source.vectors(listed.manifest, of_set=listed.landmarks))

@@ -53,7 +53,9 @@ class ImageChoice:
             marks = landmarks.read(self.landmarks, self.order)
         if marks is not None:
             points = marks.of(source.keys)
-            source = alignment.aligned(source, points, spec.crop).telling(marks.told(source.keys))
+            source = alignment.aligned(source, points, spec.crop).telling(
+                marks.folder_note(source.keys)
+            )
         if self.detector is not None:
             finder = detectors.finder(self.detector)
             source = alignment.detected(source, finder, spec.crop, self.faces, several)

@@ -14,7 +14,7 @@ from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
-from evalkit.cli.vector_options import ALL, VectorSource, advise, flip_given, vector_options
+from evalkit.cli.vector_options import ALL, VectorSource, flip_given, vector_options, warn_if_slow
 from evalkit.datasets import bin as bin_sets
 from evalkit.datasets import lfw as lists
 from evalkit.datasets import lfw_images
@@ -75,7 +75,7 @@ def command(
         raise click.UsageError(
             "--recipe all prints a table: leave --flip, --errata, thresholds, reports, groups out"
         )
-    advise(source.recipe_name)
+    warn_if_slow(source.recipe_name)
     data = source.choice.images.data
     held, own = None, pairs
     if data is not None and data.suffix.lower() == ".bin":

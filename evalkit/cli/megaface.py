@@ -20,7 +20,7 @@ from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Folder, Readable
 from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
-from evalkit.cli.vector_options import VectorSource, fed, vector_options
+from evalkit.cli.vector_options import VectorSource, input_provenance, vector_options
 from evalkit.datasets import megaface as files
 from evalkit.errors import DataError
 from evalkit.files import whole_file
@@ -158,7 +158,7 @@ def command(
         take, other, provenance = _embedded(source, distractor_data, probes.keys, named, cluster)
     else:
         take, other, provenance = _given(source, source.features, distractor_features, file_ending)
-        provenance |= fed(source.recipe, source.features)
+        provenance |= input_provenance(source.recipe, source.features)
     x, images_of_probes = take(probes.keys, "probe features")
     taken = {name: other(each.keys, "distractor features") for name, each in lists.items()}
     distractors = {name: features for name, (features, _) in taken.items()}

@@ -17,7 +17,7 @@ from evalkit import report as reports
 from evalkit.cli.options import Option, quiet_option, received_as
 from evalkit.cli.parameters import STDOUT, Baseline, Writable
 from evalkit.cli.terminal import document, is_quiet, say, show
-from evalkit.cli.verdict import hold, read_baseline
+from evalkit.cli.verdict import apply_gate, read_baseline
 from evalkit.datasets.pair_list import OF_ONE_IMAGE
 from evalkit.errors import EXIT_DONE
 from evalkit.escaping import printable
@@ -123,7 +123,7 @@ class Output:
                 say(f"report written to {self.out}")
         if self.gate is None:
             return EXIT_DONE
-        return hold(report, self.gate, talk=self.json_path == STDOUT)
+        return apply_gate(report, self.gate, talk=self.json_path == STDOUT)
 
 
 def _output(

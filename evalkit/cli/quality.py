@@ -13,7 +13,7 @@ from evalkit.cli.options import Command, cluster_option, columns_option, fars_op
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
-from evalkit.cli.vector_options import VectorSource, advise, vector_options
+from evalkit.cli.vector_options import VectorSource, vector_options, warn_if_slow
 from evalkit.datasets import quality_table
 from evalkit.protocols import quality
 
@@ -66,7 +66,7 @@ def command(
     The threshold is fixed before discarding, on all pairs, and after it, on the pairs left. Two
     qualities are compared by a paired test.
     """
-    advise(source.recipe_name)
+    warn_if_slow(source.recipe_name)
     compared = run.read_pairs(pairs, None, columns)
     data = source.choice.images.data
     within = compared.images if data is None else None

@@ -123,7 +123,7 @@ def tried(
     size = images.read(0).shape[:2]
     with bar("trying", "spec") as progress:
         return found_spec.try_specs(
-            lambda spec: fed(choice.model, spec),
+            lambda spec: adapter_for(choice.model, spec),
             faces(choice, images, of_set),
             shape,
             (size[0], size[1]),
@@ -144,7 +144,7 @@ def with_spec(model: ModelChoice, spec: InputSpec) -> ModelChoice:
     return replace(model, preset=None, given=given, trust=True)
 
 
-def fed(model: ModelChoice, spec: InputSpec) -> adapters.Adapter:
+def adapter_for(model: ModelChoice, spec: InputSpec) -> adapters.Adapter:
     """Load the model for a spec, also where its adapter brings its own."""
     try:
         adapter = with_spec(model, spec).load()

@@ -27,7 +27,7 @@ from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
-from evalkit.cli.vector_options import VectorSource, fed, vector_options
+from evalkit.cli.vector_options import VectorSource, input_provenance, vector_options
 from evalkit.datasets import trillion as files
 from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError, ReportError
@@ -174,7 +174,9 @@ def _read(source: VectorSource, path: Path, subjects: Path | None) -> Vectors:
         x = x if x.ndim == 2 else x[:, 0]
     else:
         x = recipes.fused(how, x)
-    return replace(made, features=x, subject=who).told(fed(source.recipe, path))
+    return replace(made, features=x, subject=who).with_provenance(
+        input_provenance(source.recipe, path)
+    )
 
 
 def _fars_of(expected: Report) -> tuple[str, ...]:

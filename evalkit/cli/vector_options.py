@@ -82,7 +82,7 @@ class VectorSource:
         made = matching.from_embeddings(
             path, self.keys, manifest, allow_failures=self.allow_failures, numbered=numbered
         )
-        taken = fed(self.recipe, path)
+        taken = input_provenance(self.recipe, path)
         if "rows" in made.provenance:
             say(f"rows {made.provenance['rows']}")
         if "features_columns" in made.provenance:
@@ -95,7 +95,7 @@ class VectorSource:
                 f"warning: {path.name} holds {views} views per image and the first "
                 "alone is taken: --flip sum or concat fuses them, --flip none is this"
             )
-        return made.told(taken)
+        return made.with_provenance(taken)
 
     def embed(
         self,
@@ -112,7 +112,7 @@ class VectorSource:
         choice = self.choice
         if adapter is None:
             adapter, choice = spec_trial.by_trial(choice, images, manifest, of_set)
-        taken = fed(self.recipe, adapter.spec)
+        taken = input_provenance(self.recipe, adapter.spec)
         views = 1 if self.how.fusion == "none" else 2
         store = choice.embed(adapter, images, manifest, views, of_set=of_set, cluster=cluster)
         made = matching.embedded(store, manifest, adapter.spec.crop)
@@ -125,7 +125,7 @@ class VectorSource:
         if marks is not None:
             taken["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"
             taken["landmarks"] += ", mtcnn" if choice.images.order == "mtcnn" else ""
-        return made.told(taken)
+        return made.with_provenance(taken)
 
 
 def vector_options(
@@ -213,7 +213,7 @@ def flip_given() -> bool:
     return source is not ParameterSource.DEFAULT
 
 
-def advise(name: str | None) -> None:
+def warn_if_slow(name: str | None) -> None:
     """Say how Joint Bayesian becomes quick where BLAS would take all threads for it."""
     learns = name == ALL or (name is not None and RECIPES[name].projection == "joint bayesian")
     if learns and not can_be_one_thread():
@@ -223,7 +223,7 @@ def advise(name: str | None) -> None:
         )
 
 
-def fed(recipe: Recipe | None, images: InputSpec | Path) -> dict[str, str]:
+def input_provenance(recipe: Recipe | None, images: InputSpec | Path) -> dict[str, str]:
     """Say for the report how its images were fed, beside what the recipe's system takes.
 
     images : what the model is fed, or the file of its features.  A difference is said on stderr;

@@ -24,7 +24,7 @@ def read_baseline(path: Path) -> Report:
     return reports.read(path)
 
 
-def hold(
+def apply_gate(
     report: Report,
     baseline: Report,
     rules: Path | None = None,

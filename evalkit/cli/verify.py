@@ -19,7 +19,7 @@ from evalkit.cli.options import (
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
-from evalkit.cli.vector_options import VectorSource, advise, vector_options
+from evalkit.cli.vector_options import VectorSource, vector_options, warn_if_slow
 from evalkit.datasets import pair_list_layouts
 from evalkit.datasets.group_table import GroupFile
 from evalkit.protocols import verification
@@ -69,7 +69,7 @@ def command(
     with its images: InsightFace's .bin, a bcolz folder.
     A list without folds is split by a rule that the report states.
     """
-    advise(source.recipe_name)
+    warn_if_slow(source.recipe_name)
     compared = run.read_pairs(pairs, set_format, columns)
     data = source.choice.images.data
     within = compared.images if data is None else None

@@ -96,7 +96,7 @@ def embed(
             store, batch = new.begin(earlier, digests.named(), batch, say)
         left = len(store.pending())
         if earlier:
-            say(earlier.told(store, left))
+            say(earlier.summary(store, left))
         if left:
             batch = batch or store.provenance.get("batch") or best_batch(adapter, views * left)
             fed = images, views, batch, readers

@@ -72,7 +72,7 @@ class Earlier:
                     found.append(_matched(FeatureStore.open(path, check=False), wanted))
         return [taken for taken in found if len(taken.rows)]
 
-    def told(self, store: FeatureStore, left: int) -> str:
+    def summary(self, store: FeatureStore, left: int) -> str:
         """Say how many vectors were there and how many are to be made."""
         line = f"{len(store.done) - left:,} vectors from {self.name}, {left:,} embedded"
         held = self.held

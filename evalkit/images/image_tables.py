@@ -28,8 +28,8 @@ def read(path: Path) -> ImageSource:
     image is called as its path, else by its row.  A column `label` (or identity, subject, person,
     class) is its subject, by the names of a `ClassLabel`: `17/0000001`.
     """
-    table = _told(path, lambda: _Table(path))
-    return of_container(path, _told(path, table.names), table.image, int)
+    table = _as_data_error(path, lambda: _Table(path))
+    return of_container(path, _as_data_error(path, table.names), table.image, int)
 
 
 class _Table:
@@ -51,7 +51,7 @@ class _Table:
         """Read an image's bytes."""
         number = bisect_right(self._starts, row) - 1
         with self._alone:
-            images = _told(self.path, lambda: self._images(number))
+            images = _as_data_error(self.path, lambda: self._images(number))
             value = images[row - self._starts[number]]
             if not value.is_valid:
                 raise DataError("the table has no image in its row")
@@ -101,7 +101,7 @@ class _Table:
         return _field(values, part) if part else values
 
 
-def _told(path: Path, read: Callable[[], Any]) -> Any:
+def _as_data_error(path: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except (EvalkitError, MemoryError):

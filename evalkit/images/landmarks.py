@@ -41,7 +41,7 @@ class Landmarks:
         """Points of these images, in this order; DataError names those without."""
         return self.points[rows_of(keys, self.keys, "landmarks", same_folders=True)]
 
-    def told(self, keys: Sequence[str]) -> str:
+    def folder_note(self, keys: Sequence[str]) -> str:
         """Say that these images have points under other outer folders; "" where they have not."""
         rows = rows_of(keys, self.keys, "landmarks")
         other = other_folders(keys, self.keys, rows)

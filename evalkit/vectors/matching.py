@@ -45,7 +45,7 @@ class Vectors:
         each = f"{views[0]} views of " if views else ""
         return f"<Vectors of {n:,} images: {each}{dim} dimensions>"
 
-    def told(self, more: Mapping[str, Any]) -> Vectors:
+    def with_provenance(self, more: Mapping[str, Any]) -> Vectors:
         """Add to where they came from."""
         return replace(self, provenance={**self.provenance, **more})
 
@@ -105,7 +105,9 @@ def from_embeddings(
         refuse_unwritten(made.features, path.name, manifest.keys)
     if version != 1:
         return made
-    return made.told({"rows": f"by name: {path.name} is of version 1 and knows no images"})
+    return made.with_provenance(
+        {"rows": f"by name: {path.name} is of version 1 and knows no images"}
+    )
 
 
 def by_position(path: str | os.PathLike[str]) -> Vectors:
@@ -129,7 +131,7 @@ def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:
     """Take vectors that evalkit embedded or imported."""
     provenance = {"features": store.path.name, **store.key}
     made = Vectors(store.features, provenance, _images(store), store.manifest.keys)
-    return found_by_name(made, manifest).told({"made": store.provenance})
+    return found_by_name(made, manifest).with_provenance({"made": store.provenance})
 
 
 def embedded(store: FeatureStore, manifest: Manifest, crop: str) -> Vectors:
@@ -141,7 +143,7 @@ def embedded(store: FeatureStore, manifest: Manifest, crop: str) -> Vectors:
     told = {"crop": crop_of(store.key["decoder"], crop)}
     if n := store.reused:
         told[CACHE] = f"{n:,} vectors from the cache, {len(store.done) - n:,} embedded"
-    return made.told(told)
+    return made.with_provenance(told)
 
 
 def crop_of(decoder: str, declared: str) -> str:

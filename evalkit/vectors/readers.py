@@ -81,7 +81,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return {"": read_npy(path)[0]}
-    with _told(path, f"a whole {suffix} file of numbers"):
+    with _as_data_error(path, f"a whole {suffix} file of numbers"):
         if suffix == ".npz":
             _refuse_bomb(path)
             with path.open("rb") as f, np.load(f, allow_pickle=False) as packed:
@@ -358,7 +358,7 @@ def in_blocks(path: str | os.PathLike[str]) -> RowBlocks | None:
     if suffix in _AS_ARRAY:
         return None
     reader, what = _IN_BLOCKS[suffix]
-    with _told(path, what):
+    with _as_data_error(path, what):
         if suffix == ".npz":
             _refuse_bomb(path)
         if suffix in (".h5", ".hdf5") and is_feature_file(path):
@@ -366,7 +366,7 @@ def in_blocks(path: str | os.PathLike[str]) -> RowBlocks | None:
         held = reader(path)
 
     def blocks(size: int) -> Iterator[NDArray[Any]]:
-        with _told(path, what):
+        with _as_data_error(path, what):
             yield from held.blocks(size)
 
     return replace(held, blocks=blocks)
@@ -390,7 +390,7 @@ def is_feature_file(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def _told(path: Path, what: str) -> Iterator[None]:
+def _as_data_error(path: Path, what: str) -> Iterator[None]:
     """Turn what libraries raise of a damaged file into one DataError."""
     arrow = sys.modules.get("pyarrow")
     damaged = DAMAGED if arrow is None else (*DAMAGED, arrow.ArrowException)

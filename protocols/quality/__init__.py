@@ -122,7 +122,7 @@ def evaluate(
         metrics={**report.metrics, **found},
         provenance={
             **report.provenance,
-            "qualities": {n: _told(q[used]) for n, q in named.items()},
+            "qualities": {n: _quantiles(q[used]) for n, q in named.items()},
         },
         curves={**report.curves, **curves},
     )
@@ -168,7 +168,7 @@ def qualities(
     return found
 
 
-def _told(quality: Floats) -> dict[str, float]:
+def _quantiles(quality: Floats) -> dict[str, float]:
     known = quality[np.isfinite(quality)]
     ends = np.quantile(known, [0, 0.5, 1]).tolist() if len(known) else []
     return dict(zip(("lowest", "median", "highest"), ends, strict=False))
