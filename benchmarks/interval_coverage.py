@@ -1,7 +1,7 @@
 """How often a 95 % interval holds the truth, in worlds whose truth is known: one table.
 
     python benchmarks/interval_coverage.py [--trials 400] [--draws 200] [--only TEXT]
-        [--by-pair | --blufr]
+        [--by-pair | --blufr | --ijba]
 
 Scores have effects of the subject, of the image and of the comparison, all normal; goats are people
 whose genuine scores are lower; in Zipf worlds a few people have most of the images.  Each trial
@@ -13,7 +13,7 @@ interval prints stands below.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,10 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from evalkit.protocols import blufr, verification
+from evalkit.protocols.ijb import Enrolled, splits
 from evalkit.protocols.metrics import dir_at_fpir
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.types import Estimate, Report
+from evalkit.types import Estimate, PairSet, Report
 
 MEAN = "tpr@far=1e-2,mean=subject"
 PAIRS = ("tpr@far=1e-1", "tpr@far=1e-2", MEAN, "eer", "auc", "accuracy")
@@ -219,10 +220,47 @@ def blufr_report(rng: np.random.Generator, seed: int) -> Report:
     return blufr.evaluate(x.astype("f4"), subject, trials, far="1e-3", fpir="5e-2", seed=seed)
 
 
-def of_blufr(options: argparse.Namespace) -> None:
-    """Print the coverage of BLUFR's mu - sigma of four trials; the truth is the mean of all."""
+def ijba_report(rng: np.random.Generator, seed: int) -> Report:
+    """Evaluate five splits of 30 among 90 people, three templates of two images each.
+
+    Some people's images vary more than others'.
+    """
+    subject = np.repeat(np.arange(90), 3)  # of templates
+    spread = rng.lognormal(-0.4, 0.4, 90)[subject, None]
+    centre = rng.normal(size=(90, 24))[subject]
+    x = np.repeat(centre, 2, axis=0) + np.repeat(spread, 2, axis=0) * rng.normal(size=(540, 24))
+    made = []
+    for _ in range(5):
+        people = np.sort(rng.permutation(90)[:30])
+        tested = np.flatnonzero(np.isin(subject, people))
+        i, j = np.triu_indices(len(tested), 1)
+        same = subject[tested[i]] == subject[tested[j]]
+        some = rng.choice(np.flatnonzero(~same), IMPOSTORS, replace=False)
+        kept = np.concatenate([np.flatnonzero(same), some])
+        gallery = 3 * people[:20]
+        probe = np.setdiff1d(tested, gallery)
+        row = (2 * tested[:, None] + np.arange(2)).ravel()
+        made.append(
+            splits.Split(
+                row=row,
+                template=row // 2,
+                media=row,
+                pairs=PairSet(tested[i[kept]], tested[j[kept]], same[kept]),
+                gallery=Enrolled(gallery, subject[gallery]),
+                probe=Enrolled(probe, subject[probe]),
+            )
+        )
+    who = np.repeat(subject, 2)
+    return splits.evaluate(x.astype("f4"), made, who, fpirs="1e-1", depths=(1, 5), seed=seed)
+
+
+def of_protocol(
+    report: Callable[[np.random.Generator, int], Report], options: argparse.Namespace
+) -> None:
+    """Print the coverage of numbers over trials that share people; the truth is the mean of all."""
+    blufr.DRAWS = splits.DRAWS = options.draws
     rng = np.random.default_rng(options.seed)
-    found = [blufr_report(rng, t) for t in range(options.trials)]
+    found = [report(rng, t) for t in range(options.trials)]
     for name in found[0].metrics:
         every = [r.metrics[name] for r in found]
         truth = float(np.mean([m.value for m in every]))
@@ -239,9 +277,10 @@ def main() -> None:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--by-pair", action="store_true", help="as if nobody knew who was compared")
     kind.add_argument("--blufr", action="store_true", help="mu - sigma of four trials")
+    kind.add_argument("--ijba", action="store_true", help="means of five splits of templates")
     options = parser.parse_args()
-    if options.blufr:
-        of_blufr(options)
+    if options.blufr or options.ijba:
+        of_protocol(blufr_report if options.blufr else ijba_report, options)
     else:
         of_worlds(options)
 

@@ -30,16 +30,13 @@ from evalkit.protocols.failures import count_failures_of_sets
 from evalkit.protocols.metrics import Thresholds, compat
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
-from evalkit.protocols.uncertainty.intervals import bounded
-from evalkit.protocols.uncertainty.outcomes import (
-    DrawnOutcomes,
-    SearchOutcomes,
-    SetOutcomes,
-    to_arrays,
+from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, to_arrays
+from evalkit.protocols.uncertainty.resampled_trials import (
+    people_weights,
+    trial_draws,
+    with_drawn_intervals,
 )
-from evalkit.protocols.uncertainty.resampling import metric_draws, metric_ends
-from evalkit.protocols.uncertainty.sample import sample_of
-from evalkit.protocols.uncertainty.weights import Weights, weight_draws
+from evalkit.protocols.uncertainty.weights import Weights
 from evalkit.types import Estimate, Failures, Floats, Ints, Progress, Report
 
 NAME = "blufr"
@@ -117,33 +114,26 @@ def evaluate(
     far, fpir = metrics.rate_text(far), metrics.rate_text(fpir)
     given, engine = metrics.given_thresholds(threshold), allpairs.reporting(engine, progress)
     x = engine.unit_rows(features, flip)
-    people, who = np.unique(subject, return_inverse=True)
-    _, named = np.unique(who, return_index=True)
-    place = np.argsort(np.argsort(named))  # of people by their first row, whatever their names
-    weights = [(w[place], unseen) for w, unseen in weight_draws(len(people), DRAWS, seed)]
+    who = np.unique(subject, return_inverse=True)[1]
+    weights = people_weights(who, DRAWS, seed)
     each = [_of_trial(x, who, t, (far, fpir), given, weights, engine) for t in trials]
     found = {name: _over_trials(name, [m[name] for m, _ in each]) for name in each[0][0]}
     drawn = {name: _drawn_over_trials(name, [d[name] for _, d in each]) for name in found}
     drawn_of = {name: d for name, d in drawn.items() if d is not None}
-    kept = {name: d[:, 0] for name, d in drawn_of.items()}
+    with_intervals, kept = with_drawn_intervals(found, drawn_of, who, _digest(trials), seed)
     lost = allpairs.lost_rows(x)
     rejected = [count_failures_of_sets(lost[t.test], who[t.test]) for t in trials]
-    intervals = {
-        name: bounded(found[name], d[:, 1:], len(people), seed) for name, d in drawn_of.items()
-    }
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=found | {n: replace(m, people=len(people)) for n, m in intervals.items()},
+        metrics=with_intervals,
         failures=Failures(
             images=int(lost.sum()),
             genuine=sum(f.genuine for f in rejected),
             impostor=sum(f.impostor for f in rejected),
         ),
         provenance={"images": len(x), "trials": len(trials), "flip": flip},
-        outcomes=to_arrays(
-            DrawnOutcomes(subject=who, trials=_digest(trials), seed=seed, drawn=kept)
-        ),
+        outcomes=to_arrays(kept),
         identity=of_rows(
             {"subject": numbered(subject), "trials": _digest(trials)},
             len(features),
@@ -179,20 +169,9 @@ def _of_trial(
     ):
         people = np.unique(who[rows])
         names = [rate, *filter(_at_threshold, measured)]
-        of = {name: _draws(kept, name, weights, people) for name in names}
-        drawn |= {name: of.get(name, of[rate]) for name in measured}
+        of = trial_draws(kept, names, weights, people)
+        drawn |= {name: of.get(name if name in names else rate) for name in measured}
     return {**verified, **searched}, drawn
-
-
-def _draws(
-    kept: SetOutcomes | SearchOutcomes, name: str, weights: list[Weights], people: Ints
-) -> Floats | None:
-    """Give (draws, 3) of a trial's `people`: without the person unseen, and `metric_ends`."""
-    sample, of_trial = sample_of(kept), [(weight[people], unseen) for weight, unseen in weights]
-    found = metric_ends(sample, [name], weights=of_trial).get(name)
-    if found is None:
-        return None
-    return np.column_stack([metric_draws(sample, [name], weights=of_trial)[name], found])
 
 
 def _at_threshold(name: str) -> bool:

@@ -96,7 +96,7 @@ OF_VECTORS: dict[str, Callable[..., Report]] = {
 CALLS = {name: partial(call, X[:, 0]) for name, call in OF_VECTORS.items()}
 CALLS["score"] = partial(score.evaluate, RNG.normal(size=len(PAIRS)), PAIRS.genuine, pairs=PAIRS)
 CALLS["ijb"] = partial(ijb.evaluate, TEMPLATES, galleries=[GALLERY], probe=PROBE)
-CALLS["ijba"] = partial(splits.evaluate, X[:, 0], [SPLIT, SPLIT], fars=FARS)
+CALLS["ijba"] = partial(splits.evaluate, X[:, 0], [SPLIT, SPLIT], WHO, fars=FARS)
 CALLS["ijb 1:1"] = partial(ijb.verify, TEMPLATES, LEFT, RIGHT, PAIRS.genuine, fars=FARS)
 CALLS["ijb 1:N"] = partial(ijb.identify, TEMPLATES, [GALLERY], PROBE)
 
@@ -126,7 +126,7 @@ def test_a_keyword_has_one_type() -> None:
 
 def test_every_keyword_has_its_protocols() -> None:
     assert set(having("flip")) == set(OF_VECTORS)
-    assert set(FUNCTIONS) - set(having("seed")) == {"geometry", "ijba"}
+    assert set(FUNCTIONS) - set(having("seed")) == {"geometry"}
     assert set(FUNCTIONS) - set(having("engine")) == {
         "verification",
         "lfw",

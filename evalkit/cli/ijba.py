@@ -56,6 +56,7 @@ def command(
         "ijba",
         made,
         listed.splits,
+        listed.manifest.subject,
         pooling=pooling,
         fars=fars,
         fpirs=fpirs,

@@ -7,29 +7,44 @@ the splits, with the deviation (divisor S-1) in the note [Klare et al., CVPR 201
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import require, whole_numbers
+from evalkit.arrays import identities, require, whole_number, whole_numbers
 from evalkit.errors import ProtocolError
-from evalkit.identity import Names, of_rows
+from evalkit.identity import Names, digest, of_rows
 from evalkit.protocols import allpairs, ijb
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.ijb import pair_scores
 from evalkit.protocols.ijb.templates import Pooling, Templates, pool
-from evalkit.protocols.metrics import Rates, dir_at_fpir, rank_depths, rank_within, rate_texts
-from evalkit.protocols.metrics.similarity import failed
+from evalkit.protocols.metrics import (
+    Rates,
+    dir_at_fpir,
+    rank_depths,
+    rank_within,
+    rate_texts,
+    tpr_at_far,
+)
+from evalkit.protocols.metrics.similarity import exact_scores, failed
+from evalkit.protocols.metrics.vocabulary import canonical
 from evalkit.protocols.search import ranks
-from evalkit.types import Bools, Estimate, Failures, Ints, PairSet, Report
+from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SearchOutcomes, to_arrays
+from evalkit.protocols.uncertainty.resampled_trials import (
+    people_weights,
+    trial_draws,
+    with_drawn_intervals,
+)
+from evalkit.protocols.uncertainty.weights import Weights
+from evalkit.types import Bools, Estimate, Failures, Floats, Ints, PairSet, Report
 
 NAME = "ijba"
 VERSION = 1
 FARS = ("1e-1", "1e-2", "1e-3")
 FPIRS = ijb.FPIRS
 DEPTHS = ijb.DEPTHS
+DRAWS = 1000
 POOLING = Pooling("none", keep_norm=False, detector_score=False)
 
 
@@ -52,56 +67,72 @@ class Split:
 def evaluate(
     features: Any,
     splits: Sequence[Split],
+    subject: Ints | None = None,
     *,
     pooling: Pooling = POOLING,
     fars: Rates = FARS,
     fpirs: Rates = FPIRS,
     depths: Sequence[int] = DEPTHS,
+    seed: int = 0,
     keys: Names | None = None,
     images: ArrayLike | None = None,
     set_name: str | None = None,
 ) -> Report:
     """Verify and search in every split, with (N, D) or (N, V, D) features of the faces.
 
+    subject : (N,) whom each face shows; without it there are no intervals.
     pooling : of faces to templates; a medium's faces are averaged first.
     Metrics, each the mean over the splits, which `folds` has: tpr@far=x,mean=split of the pairs;
     rank-k@mean=split and tpir@fpir=x,mean=split of the search, FPIR over the probes whose subject
     is not enrolled.  None where a split supports none.  standard_error : deviation over the root of
-    the splits.  They share people, so that neither it nor the deviation is an interval of anything,
-    and there is none.  A face without a vector is left out and counted; a template of such alone is
-    never accepted.
-    keys, images, set_name : see `catalogue.Protocol`.
-    ProtocolError without two splits, and where one has neither pairs nor a gallery with probes.
+    the splits, which share people, so that it is no interval of anything.  A face without a vector
+    is left out and counted; a template of such alone is never accepted.
+    Intervals: the same people are drawn for every split; outcomes are these draws.
+    seed, keys, images, set_name : see `catalogue.Protocol`.
+    ProtocolError without two splits, where one has neither pairs nor a gallery with probes, and
+    for a template of two subjects.
     """
     if len(splits) < 2:
         raise ProtocolError(f"{len(splits)} split has no deviation", "IJB-A has ten")
     fars, fpirs, depths = rate_texts(fars), rate_texts(fpirs), rank_depths(depths)
     require(pooling, Pooling, "pooling", "evalkit.protocols.ijb.Pooling")
+    seed = whole_number(seed, "seed")
+    who, weights = np.zeros(len(features), np.int64), list[Weights]()
+    if subject is not None:
+        who = np.unique(identities(subject, len(features)), return_inverse=True)[1]
+        weights = people_weights(who, DRAWS, seed)
     every: list[dict[str, Estimate]] = []
+    drawn: list[dict[str, Floats]] = []
     lost: list[Failures] = []
     for number, split in enumerate(splits, 1):
-        rows = whole_numbers(split.row, "row")
-        templates = pool(features[rows], split.template, split.media, None, pooling)
-        found: dict[str, Estimate] = {}
-        if split.pairs is not None:
-            found |= _verified(templates, split.pairs, fars, lost)
-        if split.gallery is not None and split.probe is not None:
-            found |= _searched(templates, split.gallery, split.probe, fpirs, depths)
-        if not found:
+        parts = _parts(features, split, who, pooling, (fars, fpirs), depths)
+        if not parts:
             raise ProtocolError(f"split {number} has neither pairs nor a gallery with probes")
-        if every and found.keys() != every[0].keys():
+        every.append({n: m for part in parts for n, m in part.found.items()})
+        if every[-1].keys() != every[0].keys():
             raise ProtocolError(f"split {number} measures other things than split 1")
-        every.append(found)
+        drawn.append({n: d for part in parts for n, d in _drawn(part, weights).items()})
+        lost += [part.lost for part in parts]
+    names = {name: canonical(f"{name}@mean=split") for name in every[0]}
+    both = [name for name in names if all(name in of for of in drawn)]
+    metrics, kept = with_drawn_intervals(
+        {whole: mean_of_splits([of[name] for of in every]) for name, whole in names.items()},
+        {names[name]: np.mean([of[name] for of in drawn], axis=0) for name in both},
+        who,
+        _digest(splits),
+        seed,
+    )
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics={name: mean_of_splits([found[name] for found in every]) for name in every[0]},
+        metrics=metrics,
         failures=Failures(
             images=int(failed(np.asarray(features).reshape(len(features), -1)).sum()),
             genuine=sum(f.genuine for f in lost),
             impostor=sum(f.impostor for f in lost),
         ),
         provenance={"splits": len(splits), "pooling": pooling.name},
+        outcomes=to_arrays(kept) if weights else None,
         identity=of_rows(
             {f"{k} {name}": c for k, s in enumerate(splits) for name, c in _columns(s).items()},
             len(features),
@@ -123,34 +154,111 @@ def _columns(split: Split) -> dict[str, Ints | Bools]:
     return held
 
 
-def _verified(
-    templates: Templates, pairs: PairSet, fars: Sequence[str], lost: list[Failures]
-) -> dict[str, Estimate]:
-    """TPR of one split's pairs; its rejected pairs are appended to `lost`."""
-    rows = PairSet(templates.rows(pairs.left), templates.rows(pairs.right), pairs.genuine)
-    scored = pair_scores.screen(templates.vectors, rows)
-    empty = failed(templates.vectors)
-    lost.append(count_failures(empty[rows.left] | empty[rows.right], rows.genuine))
-    return {f"tpr@far={far},mean=split": pair_scores.tpr_at_far(scored, far) for far in fars}
+def _digest(splits: Sequence[Split]) -> NDArray[np.uint8]:
+    """SHA-256 of what all splits compare: (32,)."""
+    every = digest(*(column for split in splits for column in _columns(split).values()))
+    return np.frombuffer(bytes.fromhex(every), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Pairs or search of one split.
+
+    found : its estimates.  outcomes : what they are drawn of.  people : who is in these, by
+    ascending number.  lost : rejected pairs.
+    """
+
+    found: dict[str, Estimate]
+    outcomes: PairOutcomes | SearchOutcomes
+    people: Ints
+    lost: Failures = field(default_factory=Failures)
+
+
+def _parts(
+    features: Any,
+    split: Split,
+    who: Ints,
+    pooling: Pooling,
+    rates: tuple[Sequence[str], Sequence[str]],
+    depths: Sequence[int],
+) -> list[_Part]:
+    """Pool the faces of one split and measure its pairs, its search, or both."""
+    rows = whole_numbers(split.row, "row")
+    templates = pool(features[rows], split.template, split.media, None, pooling)
+    people = _people(split.template, who[rows])
+    parts = []
+    if split.pairs is not None:
+        parts.append(_verified(templates, split.pairs, people, rates[0]))
+    if split.gallery is not None and split.probe is not None:
+        parts.append(_searched(templates, split.gallery, split.probe, people, rates[1], depths))
+    return parts
+
+
+def _people(template: Ints, who: Ints) -> Ints:
+    """Person of each template by ascending id, (T,); `who` : (F,) of each face."""
+    ids, first, of = np.unique(template, return_index=True, return_inverse=True)
+    if len(mixed := np.flatnonzero(who[first][of] != who)):
+        raise ProtocolError(f"template {ids[of[mixed[0]]]} has faces of two subjects")
+    return who[first]
+
+
+def _drawn(part: _Part, weights: Sequence[Weights]) -> dict[str, Floats]:
+    """Draw one part; the person unseen is in as many splits as people are on average."""
+    if not weights:
+        return {}
+    present = len(part.people) / len(weights[0][0])
+    return trial_draws(part.outcomes, [*part.found], weights, part.people, present)
+
+
+def _verified(templates: Templates, pairs: PairSet, people: Ints, fars: Sequence[str]) -> _Part:
+    """TPR of one split's pairs."""
+    left, right, genuine = templates.rows(pairs.left), templates.rows(pairs.right), pairs.genuine
+    score = exact_scores(templates.vectors, left, templates.vectors, right)
+    return _Part(
+        {f"tpr@far={far}": tpr_at_far(score[genuine], score[~genuine], far) for far in fars},
+        PairOutcomes(
+            score=score,
+            genuine=genuine,
+            left=left,
+            right=right,
+            left_subject=people[left],
+            right_subject=people[right],
+        ),
+        np.union1d(people[left], people[right]),
+        count_failures(np.isneginf(score), genuine),
+    )
 
 
 def _searched(
     templates: Templates,
     gallery: ijb.Enrolled,
     probe: ijb.Enrolled,
+    people: Ints,
     fpirs: Sequence[str],
     depths: Sequence[int],
-) -> dict[str, Estimate]:
+) -> _Part:
     """Ranks and TPIR of one split's search."""
-    x, y = (templates.vectors[templates.rows(side.template)] for side in (probe, gallery))
+    rows = templates.rows(probe.template)
+    x, y = templates.vectors[rows], templates.vectors[templates.rows(gallery.template)]
+    who = people[rows]
     mated = np.isin(probe.subject, gallery.subject)
     rank, mate = ranks(x[mated], probe.subject[mated], y, gallery.subject, None, None)
     best = np.empty(0)
     if not mated.all():
         best = allpairs.search(x[~mated], y).score[:, 0]
-    return {f"rank-{k}@mean=split": rank_within(rank, k) for k in depths} | {
-        f"tpir@fpir={fpir},mean=split": dir_at_fpir(mate, rank, best, fpir) for fpir in fpirs
-    }
+    found = {f"rank-{k}": rank_within(rank, k) for k in depths}
+    return _Part(
+        found | {f"tpir@fpir={fpir}": dir_at_fpir(mate, rank, best, fpir) for fpir in fpirs},
+        SearchOutcomes(
+            rank=rank,
+            rank_subject=who[mated],
+            mate_score=np.where(rank == 1, mate, -np.inf),
+            mate_subject=who[mated],
+            nonmate_score=best,
+            nonmate_subject=who[~mated],
+        ),
+        np.unique(who),
+    )
 
 
 def mean_of_splits(splits: Sequence[Estimate]) -> Estimate:

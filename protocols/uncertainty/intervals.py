@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from evalkit.protocols.metrics.vocabulary import resampling_of
+from evalkit.protocols.metrics.vocabulary import read, resampling_of
 from evalkit.protocols.uncertainty.outcomes import Arrays, Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
 from evalkit.protocols.uncertainty.resampled_searches import rate_of
@@ -59,15 +59,16 @@ def with_intervals(
         if reaching(sample, name) is not sample:
             m = replace(m, interval=f"{m.interval}, of a random sample of impostors")
         found[name] = m
-    return _rising(found)
+    return rising(found)
 
 
-def _rising(metrics: Mapping[str, Estimate]) -> dict[str, Estimate]:
+def rising(metrics: Mapping[str, Estimate]) -> dict[str, Estimate]:
     """Lengthen the intervals of TPR where draws at two FARs would have them fall as FAR rises."""
     curves: dict[str, list[tuple[Fraction, str, float, float]]] = {}
     for name, m in metrics.items():
-        kind, x = resampling_of(name)
-        far = rate_of(x) if kind in ("tpr", "mean tpr") else None
+        named = read(name)
+        x = named.values.get("FAR", "") if named and named.group is None else ""
+        far = rate_of(x) if named and named.metric.grammar.startswith("tpr@") else None
         if far is not None and m.low is not None and m.high is not None:
             curve = curves.setdefault(name.replace(f"far={x}", ""), [])
             curve.append((far, name, m.low, m.high))
