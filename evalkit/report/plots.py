@@ -68,11 +68,14 @@ MARKED = 50  # points of a curve that are drawn one by one, at most
 def histogram(axes: Any, models: Sequence[Model]) -> None:
     """Share of genuine and of impostor scores in each bin, log scale; thresholds as lines."""
     for model in models:
-        bins = model.report.curves["histogram"]
+        bins = {name: np.asarray(c, float) for name, c in model.report.curves["histogram"].items()}
+        used = np.flatnonzero(bins["genuine"] + bins["impostor"])
+        part = slice(used[0], used[-1] + 1) if len(used) else slice(None)  # empty ends say nothing
+        bins = {name: column[part] for name, column in bins.items()}
         edges = np.append(bins["low"], bins["high"][-1])
         style = line_style(model.place)
         for kind, colour in (("genuine", GENUINE), ("impostor", IMPOSTOR)):
-            share = np.asarray(bins[kind], float)
+            share = bins[kind]
             label = kind if len(models) == 1 else f"{kind}, {model.short}"
             line = axes.stairs(share, edges, color=colour, label=label, ls=style, lw=1.2)
             line.set_gid(model.group)
@@ -238,13 +241,17 @@ def _new_axes() -> Any:
 
 
 def save(figure: Any, path: str | os.PathLike[str]) -> None:
-    """Write a figure as .png, .svg or .pdf, by the name's ending."""
+    """Write a figure as .png, .svg or .pdf, by the name's ending: equal bytes for equal figures."""
+    from matplotlib import rc_context
+
     path = as_path(path)
     kind = path.suffix.lower().lstrip(".")
     if kind not in ("png", "svg", "pdf"):
         raise ReportError(f"{path.name} ends in {path.suffix!r}", "pictures are .png, .svg or .pdf")
     out = io.BytesIO()
-    figure.savefig(out, format=kind, dpi=200, facecolor="white")
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with rc_context({"svg.hashsalt": kind}):
+        figure.savefig(out, format=kind, dpi=200, facecolor="white", metadata=undated)
     with whole_file(path) as f:
         f.write(out.getvalue())
 
