@@ -35,7 +35,7 @@ from evalkit.protocols.metrics import (
 from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.operating_point import Rates, Thresholds, given_thresholds
-from evalkit.protocols.search import Enrolment, ranks, templates
+from evalkit.protocols.search import Enrolment, fnir_by_size, ranks, templates
 from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.from_sets import (
     LONGEST_TAIL,
@@ -65,6 +65,7 @@ def evaluate(
     template: Enrolment = "max",
     fars: Rates | None = None,
     threshold: Thresholds = None,
+    sizes: Sequence[int] = (),
     groups: Sequence[By] = (),
     longest: int = LONGEST_TAIL,
     flip: Flip = "none",
@@ -89,6 +90,7 @@ def evaluate(
     their notes say.  Intervals are by subject.
     threshold : one or several, chosen elsewhere: adds FMR and FNMR there, and with unknowns FPIR,
     FNIR and TPIR.
+    sizes : numbers of people enrolled: adds FNIR(N, R, T) of galleries drawn (`fnir_by_size`).
     groups : columns of groups or conditions: adds error rates of the known by group
     (`with_groups`).
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
@@ -104,11 +106,11 @@ def evaluate(
     if np.unique(who, return_counts=True)[1].max(initial=0) < 2:
         raise ProtocolError("no subject has two images, so there is no genuine pair")
     chosen = _enrolled(subject, stranger, enrolled, keys)
-    found = _search(x, subject, stranger, chosen, template, engine)
+    found = _search(x, subject, stranger, chosen, template, sizes, seed, engine)
     of_known = x.take(known, axis=0)
     pairs, outcomes = _verified(of_known, who, fars, longest, engine)
     given = given_thresholds(threshold)
-    measured = with_subject_means(pairs, outcomes) | found.metrics(given)
+    measured = with_subject_means(pairs, outcomes) | found.metrics(given) | found.by_size
     outcomes = found.kept(outcomes, subject, known)
     counts = false_accepts(given, of_known, who, engine=engine)
     measured |= errors_of_sets(given, counts, outcomes)
@@ -174,6 +176,7 @@ class _Searches:
 
     row, rank, mate : (Q,) of the known: row of the probe, rank of its subject among the subjects
     enrolled, 0 = failed or not enrolled, and its score.  stranger, best : (R,) of the unknown.
+    by_size : FNIR of galleries drawn.
     """
 
     row: Ints
@@ -181,6 +184,7 @@ class _Searches:
     mate: Floats
     stranger: Ints
     best: Floats
+    by_size: dict[str, Estimate]
 
     def metrics(self, thresholds: Sequence[float] = ()) -> dict[str, Estimate]:
         """Rank-k, and TPIR@FPIR and the errors at thresholds where there are unknowns."""
@@ -226,6 +230,8 @@ def _search(
     stranger: Bools,
     enrolled: NDArray[np.int64],
     template: Enrolment,
+    sizes: Sequence[int],
+    seed: int,
     engine: allpairs.Engine | None,
 ) -> _Searches:
     """Search the templates with every other image."""
@@ -234,11 +240,14 @@ def _search(
     gallery, of = templates(x.take(enrolled, axis=0), subject[enrolled], template)
     probe = np.setdiff1d(np.flatnonzero(~stranger), enrolled)
     others = np.flatnonzero(stranger)
+    known, unknown = x.take(probe, axis=0), x.take(others, axis=0)
     best = np.empty(0)
     if len(others):
-        best = allpairs.search(x.take(others, axis=0), gallery, engine=engine).score[:, 0]
-    rank, mate = ranks(x.take(probe, axis=0), subject[probe], gallery, of, DEPTH, engine)
-    return _Searches(row=probe, rank=rank, mate=mate, stranger=others, best=best)
+        best = allpairs.search(unknown, gallery, engine=engine).score[:, 0]
+    rank, mate = ranks(known, subject[probe], gallery, of, DEPTH, engine)
+    how: Any = {"sizes": sizes, "depths": RANKS, "fpirs": FPIRS, "seed": seed, "engine": engine}
+    by_size = fnir_by_size(known, subject[probe], unknown, gallery, of, **how)
+    return _Searches(row=probe, rank=rank, mate=mate, stranger=others, best=best, by_size=by_size)
 
 
 def _verified(

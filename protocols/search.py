@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -33,12 +34,13 @@ from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import normalise
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, to_arrays
-from evalkit.types import Floats, Ints, Progress, Report
+from evalkit.types import Estimate, Floats, Ints, Progress, Report
 
 NAME = "search"
 VERSION = 1
 DEPTHS = (1, 5, 10)
 FPIRS = ("1e-1", "1e-2")
+GALLERIES = 10  # drawn of each size
 _TOGETHER = 4096  # rows added to their means together
 Enrolment = Literal["max", "mean"]
 
@@ -53,6 +55,7 @@ def evaluate(
     depths: Sequence[int] = DEPTHS,
     fpirs: Rates = FPIRS,
     threshold: Thresholds = None,
+    sizes: Sequence[int] = (),
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -72,6 +75,7 @@ def evaluate(
     where some are of others, whose searches are the false alarms.  A failed row (not finite) is
     never found and raises no alarm; a failed probe counts as a miss.  Intervals are by subject.
     threshold : one or several, chosen elsewhere: adds the errors there.
+    sizes : numbers of people enrolled: adds FNIR(N, R, T) of galleries drawn (`fnir_by_size`).
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together, or no probe's subject is enrolled.
     """
@@ -101,6 +105,10 @@ def evaluate(
         metrics |= {f"tpir@fpir={x}": dir_at_fpir(mate, rank, best, x) for x in fpirs}
         for t in given_thresholds(threshold):
             metrics |= search_errors_at(mate, rank, best, t)
+    metrics |= fnir_by_size(
+        *(x.take(known, axis=0), subject[known], x.take(unknown, axis=0), enrolled, of),
+        sizes=sizes, depths=depths, fpirs=fpirs, images=depth is None, seed=seed, engine=engine,
+    )  # fmt: skip
     outcomes = SearchOutcomes(rank=rank, rank_subject=subject[known])
     if len(unknown):
         outcomes = replace(
@@ -209,3 +217,76 @@ def ranks(
         above = found.row[q, found.score[q] > found.mate_score[q]]
         rank[q] = 1 + len(np.unique(of[above]))
     return rank, found.mate_score
+
+
+def fnir_by_size(
+    known: allpairs.Rows,
+    who: Ints,
+    others: allpairs.Rows,
+    gallery: allpairs.Rows,
+    of: Ints,
+    *,
+    sizes: Sequence[int],
+    depths: Sequence[int],
+    fpirs: Rates,
+    images: bool = False,
+    seed: int = 0,
+    engine: allpairs.Engine | None = None,
+) -> dict[str, Estimate]:
+    """FNIR(N, R, T) for each number N of people enrolled [Grother, Ngan, Hanaoka, NIST IR 8271].
+
+    The share of the searches whose mate is enrolled that do not return it within rank R at or above
+    threshold T.  fnir@rank=R,gallery=N is NIST's investigation, T = 0: no threshold.
+    fnir@fpir=x,rank=R,gallery=N is its identification, T the lowest threshold at which at most x of
+    the others' searches return anybody, chosen in each gallery.
+    known, who : (Q, D) probes and whom they show.  others : (R, D) probes of nobody enrolled, the
+    same in every gallery; without them there are no thresholds.  gallery, of : (G, D), (G,) as
+    `templates` gives them.  images : whether a rank counts images, not people.
+    Of each N below the number enrolled `GALLERIES` galleries of N people are drawn, distractors
+    among them, the smaller within the larger; the value is their mean, `folds` has each, the note
+    their sample deviation.  They share people, so that is no interval.  A failed probe is a miss
+    and no alarm, a failed entry is never found: the lowest score.
+    None where a gallery has no mate or x needs more others; ProtocolError for more than there are.
+    """
+    people, rng = np.unique(of), np.random.default_rng(seed)
+    if wrong := [size for size in sizes if not 1 <= size <= len(people)]:
+        raise ProtocolError(
+            f"a gallery of {wrong[0]:,} people cannot be drawn", f"{len(people):,} are enrolled"
+        )
+    orders = [rng.permutation(people) for _ in range(GALLERIES * (len(sizes) > 0))]
+    found: dict[str, Estimate] = {}
+    for size in sizes:
+        every: list[dict[str, Estimate]] = []
+        for order in orders[: None if size < len(people) else 1]:
+            rows, mated = (np.flatnonzero(np.isin(w, order[:size])) for w in (of, who))
+            drawn, x = gallery.take(rows, axis=0), known.take(mated, axis=0)
+            depth = None if images else max(depths)
+            rank, mate = ranks(x, who[mated], drawn, of[rows], depth, engine)
+            every.append({f"fnir@rank={k}": rank_within(rank, k) for k in depths})
+            if len(others):
+                best = allpairs.search(others, drawn, engine=engine).score[:, 0]
+                for fpir, k in product(rate_texts(fpirs), depths):
+                    name = f"fnir@fpir={fpir},rank={k}"
+                    every[-1][name] = dir_at_fpir(mate, rank, best, fpir, k)
+        for name in every[0]:
+            found[f"{name},gallery={size}"] = _missed([m[name] for m in every], seed)
+    return found
+
+
+def _missed(found: Sequence[Estimate], seed: int) -> Estimate:
+    """Mean over galleries of what is not found, of the shares that are."""
+    missed = [1 - m.value for m in found if m.value is not None]
+    n = round(sum(m.n for m in found) / len(found))
+    if len(missed) < len(found):
+        return Estimate(value=None, n=n, note=next(m.note for m in found if m.value is None))
+    few = next((m.note for m in found if m.note), "")
+    if len(found) == 1:
+        return Estimate(value=missed[0], n=n, threshold=found[0].threshold, note=few)
+    spread = 100 * float(np.std(missed, ddof=1))
+    note = f"{len(found)} galleries, seed {seed}: standard deviation {spread:.2f} points"
+    return Estimate(
+        value=float(np.mean(missed)),
+        n=n,
+        folds=tuple(missed),
+        note=note + (f"; one has {few}" if few else ""),
+    )

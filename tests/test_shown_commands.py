@@ -34,6 +34,7 @@ HERE = {p.name: p for p in reversed(PAGES) if p.name not in ELSEWHERE}
 SMALLER = {
     "D.json_1000000_1": "D.json_40_1",
     "D.json_4000_1": "D.json_40_1",
+    "--gallery-size 50 --gallery-size 200": "--gallery-size 1",
     "--distractors 1000000": "--distractors 2000 --dim 256",
 }
 # Reports that a page takes for granted; a copy of what it has just made stands in.

@@ -190,6 +190,16 @@ def count_option(name: str, text: str, default: int, least: int = 1) -> Callable
     return click.option(name, type=kind, metavar="N", default=default, show_default=True, help=text)
 
 
+sizes_option = click.option(
+    "--gallery-size",
+    "sizes",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="N",
+    help="Add FNIR(N, R, T) of galleries of N people drawn from the enrolled; may be repeated.",
+)
+
+
 def quiet_option(section: str = "Options") -> Callable[..., Any]:
     """Add `--quiet`, which `say` and `bar` obey; the command does not see it."""
     return click.option(

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from evalkit import images, run
 from evalkit.cli import spec_trial
-from evalkit.cli.options import Command, groups_option, rates_option, subjects_option
+from evalkit.cli.options import (
+    Command,
+    groups_option,
+    rates_option,
+    sizes_option,
+    subjects_option,
+)
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
@@ -80,6 +86,7 @@ CONFIDENCE = 0.95
     "--far", "FAR for TPR and threshold, as 1e-3; may be repeated.  [default: all the set supports]"
 )
 @threshold_options
+@sizes_option
 @groups_option
 @click.option(
     "--doubtful",
@@ -103,6 +110,7 @@ def command(
     template: Enrolment,
     fars: tuple[str, ...],
     given: GivenThresholds,
+    sizes: tuple[int, ...],
     groups: GroupFile | None,
     doubtful: Path | None,
     page: Path | None,
@@ -126,6 +134,7 @@ def command(
         template=template,
         fars=fars or None,
         threshold=given.of({}),
+        sizes=sizes,
         groups=groups,
         set_name=output.set_name(folder),
         file=subjects,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command, rates_option
+from evalkit.cli.options import Command, rates_option, sizes_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
@@ -68,6 +68,7 @@ from evalkit.protocols import recipes, search
     help="k of rank-k; may be repeated.",
 )
 @rates_option("--fpir", "FPIR to give the TPIR at, as 1e-2; may be repeated.", search.FPIRS)
+@sizes_option
 @vector_options()
 @threshold_options
 @output_options
@@ -79,6 +80,7 @@ def command(
     template: search.Enrolment,
     depths: tuple[int, ...],
     fpirs: tuple[str, ...],
+    sizes: tuple[int, ...],
     source: VectorSource,
     given: GivenThresholds,
     output: Output,
@@ -112,6 +114,7 @@ def command(
         depths=depths,
         fpirs=fpirs,
         threshold=given.of(source.how.provenance()),
+        sizes=sizes,
         set_name=output.set_name(Path(lists or str(probe))),
         file=probe,
         provenance={

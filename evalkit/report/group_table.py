@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from evalkit.escaping import laid_out, printable
 from evalkit.protocols.metrics.operating_point import FEW_ERRORS, threshold_text
 from evalkit.protocols.metrics.vocabulary import read
-from evalkit.report.spelling import row, wrapped
+from evalkit.report.spelling import row
+from evalkit.report.sub_tables import SubTable, with_mark
 from evalkit.types import Estimate, Report
 
 _ERRORS = {"fmr": "false", "fnmr": "missed", "fte": "failed"}
 _MANY = "one person has"  # of a note on the genuine pairs
-_FEW = f"* fewer than {FEW_ERRORS} errors: unreliable"
 
 
 @dataclass(slots=True)
@@ -66,19 +65,17 @@ def points_of(metrics: Mapping[str, Estimate]) -> list[Point]:
     return list(points.values())
 
 
-def lines(report: Report) -> list[str]:
+def tables(report: Report) -> list[SubTable]:
     """Lay out a report's error rates by group; nothing where it has none."""
     found = []
     held = points_of(report.metrics)
     of_all = {(p.column, p.label): p for p in held}
     for point in held:
-        found += ["", *wrapped(_title(point, report), 2, 0)]
         pooled = of_all.get((point.column, point.label.replace("far-of-each", "far")), point)
-        for rate in ("fmr", "fnmr", "fte"):
-            found += _rates(point, rate, pooled) if rate in point.rates else []
-        found += _unequal(point)
-    few = any(line.startswith("  * ") for line in found)
-    return [*(printable(line) for line in found), *["", _FEW] * few]
+        found.append(SubTable(title=_title(point, report)))
+        found += [_rates(point, r, pooled) for r in ("fmr", "fnmr", "fte") if r in point.rates]
+        found.append(SubTable(below=_unequal(point)))
+    return with_mark(found, f"fewer than {FEW_ERRORS} errors: unreliable")
 
 
 def _title(point: Point, report: Report) -> str:
@@ -93,7 +90,7 @@ def _title(point: Point, report: Report) -> str:
     return f"{of}, {named[kind]}{threshold}" if kind in named else f"{of}{threshold}"
 
 
-def _rates(point: Point, rate: str, pooled: Point) -> list[str]:
+def _rates(point: Point, rate: str, pooled: Point) -> SubTable:
     """Lay out one rate of every group, with what it rests on.
 
     pooled : the point at the FAR of all pairs, from which FNMR has its cost.
@@ -121,8 +118,8 @@ def _rates(point: Point, rate: str, pooled: Point) -> list[str]:
         note = (
             m.note if m.value is None else next((n for n in m.note.split("; ") if _MANY in n), "")
         )
-        reasons += wrapped(f"{group}: {note}", 4, 2) * bool(note)
-    return [*(f"  {line}" for line in laid_out(cells, left=(0, 2))), *dict.fromkeys(reasons)]
+        reasons += [f"{group}: {note}"] * bool(note)
+    return SubTable(cells=cells, left=(0, 2), below=reasons)
 
 
 def _unequal(point: Point) -> list[str]:
@@ -139,5 +136,4 @@ def _unequal(point: Point) -> list[str]:
     given = [(named[n], m) for n, m in point.every.items() if n in named]
     said = [f"{what} {m.value:.3g}" for what, m in given if m.value is not None]
     notes = dict.fromkeys(m.note for _, m in given if m.value is None)
-    found = [", ".join(said)] * bool(said) + [f"no index: {note}" for note in notes]
-    return [part for line in found for part in wrapped(line, 4, 2)]
+    return [", ".join(said)] * bool(said) + [f"no index: {note}" for note in notes]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from evalkit.escaping import laid_out, printable
 from evalkit.protocols.metrics.operating_point import FEW_ERRORS
 from evalkit.protocols.metrics.quality_records import METRICS
 from evalkit.protocols.metrics.vocabulary import metric_of
-from evalkit.report.spelling import row, wrapped
+from evalkit.report.spelling import row
+from evalkit.report.sub_tables import SubTable, with_mark
 from evalkit.types import Estimate, Report
 
-_FEW = f"* fewer than {FEW_ERRORS} misses: unreliable"
 _NOTHING = Estimate(value=None)
 _OF = {"pairs-discarded": "genuine pairs", "images-discarded": "images"}
 
@@ -21,22 +20,21 @@ def is_of_quality(name: str) -> bool:
     return metric_of(name) in METRICS
 
 
-def lines(report: Report) -> list[str]:
+def tables(report: Report) -> list[SubTable]:
     """Lay out a report's numbers of qualities; nothing where it has none."""
-    tables: dict[tuple[str, str], list[tuple[str, dict[str, str], Estimate]]] = {}
+    held_by: dict[tuple[str, str], list[tuple[str, dict[str, str], Estimate]]] = {}
     for name, m in report.metrics.items():
         if is_of_quality(name):
             base, _, parameters = name.partition("@")
             held = dict(part.partition("=")[::2] for part in parameters.split(","))
             way = next(way for way in _OF if way in held)
             far = held.get("far", held.get("far-of-kept", ""))
-            tables.setdefault((far, way), []).append((base, held, m))
-    found = [line for (far, way), of in tables.items() for line in _table(far, way, of)]
-    few = any(line.startswith("  * ") for line in found)
-    return [*map(printable, found), *["", _FEW] * few]
+            held_by.setdefault((far, way), []).append((base, held, m))
+    found = [_table(far, way, of) for (far, way), of in held_by.items()]
+    return with_mark(found, f"fewer than {FEW_ERRORS} misses: unreliable")
 
 
-def _table(far: str, way: str, of: list[tuple[str, dict[str, str], Estimate]]) -> list[str]:
+def _table(far: str, way: str, of: list[tuple[str, dict[str, str], Estimate]]) -> SubTable:
     title = f"FNMR without the {_OF[way]} of lowest quality, FAR {far}"
     title += ", threshold fixed before and after discarding"
     cells = [["quality", "discarded", "before", "95 % interval", "after", "95 % interval", "of"]]
@@ -50,10 +48,9 @@ def _table(far: str, way: str, of: list[tuple[str, dict[str, str], Estimate]]) -
             rates.setdefault(at, {})["far" if "far" in held else "far-of-kept"] = m
         elif base == "edc-area-difference":
             below += _difference(held, way, m, of)
-        reasons += wrapped(f"{at[0]} {at[1]}: {m.note}", 4, 2) * (m.value is None)
+        reasons += [f"{at[0]} {at[1]}: {m.note}"] * (m.value is None)
     cells += [_cells(*at, held) for at, held in rates.items()]
-    laid = (f"  {line}" for line in laid_out(cells, left=(0, 3, 5)))
-    return ["", *wrapped(title, 2, 0), *laid, *dict.fromkeys(reasons), *below]
+    return SubTable(title=title, cells=cells, left=(0, 3, 5), below=[*reasons, *below])
 
 
 def _cells(quality: str, share: str, held: Mapping[str, Estimate]) -> list[str]:
@@ -82,4 +79,4 @@ def _difference(
     )
     said += f", [{100 * m.low:.2f}, {100 * m.high:.2f}], p {p.value:.2g}"
     said += " adjusted by Holm" if p.note else ""
-    return wrapped(said, 4, 2)
+    return [said]

@@ -10,8 +10,9 @@ from evalkit.escaping import WIDTH, laid_out, printable
 from evalkit.protocols.metrics.unit import SCORE, as_given, score_unit
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.intervals import WITHOUT_PEOPLE
-from evalkit.report import group_table, quality_table
+from evalkit.report import group_table, quality_table, size_table
 from evalkit.report.spelling import Row, row, wrapped
+from evalkit.report.sub_tables import SubTable, lines
 from evalkit.types import Report
 
 FEW_PEOPLE = 100  # fewer do not rule out that one in thirty is hardly recognised
@@ -46,15 +47,23 @@ def table(report: Report, title: str = "") -> str:
     leaves no room stands on a line of its own; "*" before it marks a note below the table.
     """
     report = as_given(report)
-    metrics = {
-        name: m
-        for name, m in report.metrics.items()
-        if not group_table.is_by_group(name) and not quality_table.is_of_quality(name)
-    }
+    metrics = {name: m for name, m in report.metrics.items() if not is_in_sub_table(name)}
     rows = [row(name, m) for name, m in metrics.items()]
-    lines = [printable(title)] if title else []
-    below = [*footnotes(replace(report, metrics=metrics)), *group_table.lines(report)]
-    return "\n".join([*lines, *_grouped(rows), *below, *quality_table.lines(report)])
+    above = [printable(title)] if title else []
+    below = [*footnotes(replace(report, metrics=metrics)), *lines(sub_tables(report))]
+    return "\n".join([*above, *_grouped(rows), *below])
+
+
+def is_in_sub_table(name: str) -> bool:
+    """Tell whether a metric stands in one of `sub_tables`, and not among the others."""
+    held = group_table.is_by_group, quality_table.is_of_quality, size_table.is_by_size
+    return any(is_one(name) for is_one in held)
+
+
+def sub_tables(report: Report) -> list[SubTable]:
+    """Lay out the metrics that are too many for one list, each kind as a table of its own."""
+    kinds = size_table.tables, group_table.tables, quality_table.tables
+    return [table for tables in kinds for table in tables(report)]
 
 
 def _grouped(rows: Sequence[Row]) -> list[str]:

@@ -15,6 +15,7 @@ from evalkit.protocols.metrics import (
     curves,
     group_records,
     quality_records,
+    search_records,
 )
 from evalkit.protocols.metrics.record import Better, Metric, Reading, Resampling, reading
 from evalkit.protocols.metrics.unit import of_score
@@ -90,31 +91,7 @@ METRICS: list[Metric] = [
     *group_records.METRICS,
     *quality_records.METRICS,
     *calibration_records.METRICS,
-    Metric(
-        grammar="rank-K",
-        means="share of probes whose mate has fewer than K gallery entries scoring above it",
-        better="higher",
-        percent=True,
-        counts="searches",
-        resampled="rank",
-        of_parts=True,
-    ),
-    Metric(
-        grammar="rank-K@gallery=drawn",
-        means="rank-K, mean over galleries of one image per subject drawn at random",
-        better="higher",
-        percent=True,
-        counts="searches",
-    ),
-    Metric(
-        grammar="tpir@fpir=FPIR",
-        means="share of mated searches found first and accepted, with FPIR at most FPIR",
-        better="higher",
-        percent=True,
-        counts="searches",
-        resampled="tpir",
-        of_parts=True,
-    ),
+    *search_records.METRICS,
     Metric(
         grammar="tpr@far=FAR,mean=split",
         means="TPR at FAR, mean of the splits",
