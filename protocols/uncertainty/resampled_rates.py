@@ -284,8 +284,8 @@ def _eer_statistic(sample: ComparisonSample, c: float) -> Statistic:
             return found
 
         k = _first(lambda k: ~(gap(k) < 0), len(g), accepted.shape)
-        never = (k == 0) | (k == len(g))  # misses stay above FAR at every threshold
-        k = np.minimum(np.maximum(k, 1), len(g) - 1)
+        never = k == len(g)  # misses stay above FAR at every threshold
+        k = np.minimum(k, len(g) - 1)
         before, after = gap(k - 1), gap(k)
         between = np.where(never, 1.0, after - before)
         return np.where(never, 1.0, (far(k - 1) * after - before * far(k)) / between).T
