@@ -24,7 +24,7 @@ from evalkit.protocols.uncertainty.intervals import (
     with_intervals,
 )
 from evalkit.protocols.uncertainty.outcomes import parts_of, to_arrays
-from evalkit.protocols.uncertainty.resampled_rates import excess
+from evalkit.protocols.uncertainty.resampled_rates import excess, reaching
 from evalkit.protocols.uncertainty.resampling import (
     metric_draws,
     metric_ends,
@@ -287,8 +287,8 @@ def test_draws_are_the_same_to_the_bit_in_blocks_of_any_size(
         np.testing.assert_array_equal(few, all_)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_both_ends_of_a_draw_by_trying_every_threshold(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "given_c"), [(0, None), (1, 0.5), (2, None)])
+def test_both_ends_of_a_draw_by_trying_every_threshold(seed: int, given_c: float | None) -> None:
     o = pair_list(seed)
     s = sample_of(o)
     names = ["tpr@far=1e-1", MEAN, "auc", "eer", BEST]
@@ -296,11 +296,57 @@ def test_both_ends_of_a_draw_by_trying_every_threshold(seed: int) -> None:
     for name in names:
         e = excess(s, name)
         assert e is not None
-        c[name] = shrinkage(s, e)
-    drawn = metric_ends(s, names, draws=20, seed=5)
-    for d, (weight, unseen) in enumerate(subject_draws(s, 20, 5)):
+        c[name] = shrinkage(s, e) if given_c is None else given_c
+    drawn = metric_ends(s, names, draws=10, seed=5, c=None if given_c is None else c)
+    for d, (weight, unseen) in enumerate(subject_draws(s, 10, 5)):
         for name, ends in twin(o, weight, unseen, c).items():
             assert drawn[name][d] == pytest.approx(ends), name
+
+
+def test_the_crossing_at_the_first_threshold_and_at_none() -> None:
+    """All scores tie: any threshold accepts all or nothing, whoever weighs what."""
+    o = pair_list()
+    tied = sample_of(o | {"score": np.full(60, 0.5)})
+    ends = metric_ends(tied, ["eer"], draws=4, c={"eer": 0.5})["eer"]
+    unseen = np.array([unseen for _, unseen in subject_draws(tied, 4, 0)])
+    weight = np.array([w[tied.genuine_subject].sum() for w, _ in subject_draws(tied, 4, 0)])
+    share = weight / (weight + unseen * 30 / len(np.unique(tied.genuine_subject)))
+    # FAR = 1 - TPR on the line from (0, 0) to (1, share) where the unseen person fails, else on
+    # that from (0, 1 - share) to (1, 1).
+    assert ends == pytest.approx(np.stack([1 / (1 + share), share / (1 + share)], axis=1))
+    failed = sample_of(o | {"score": np.where(o["genuine"], -np.inf, 0.5)})
+    assert (metric_ends(failed, ["eer"], draws=4)["eer"][:, 0] == 1).all()
+
+
+def test_what_each_impostor_adds_by_its_definition() -> None:
+    o = pair_list(3)
+    s = sample_of(o)
+    wins = [sum((g > i) + 0.5 * (g == i) for g in s.genuine if g > -np.inf) for i in s.impostor]
+    eer = metrics.eer(s.genuine, s.impostor)
+    added = {
+        "auc": wins,
+        "tpr@far=0.1": [n < 3 for n in range(30)],
+        "fmr@threshold=0.3": (s.impostor >= 0.3).tolist(),
+        "eer": (s.impostor >= eer.threshold).tolist(),
+    }
+    for name, each in added.items():
+        centred = np.asarray(each, float)
+        assert excess(s, name) == pytest.approx(centred - centred.mean()), name
+    assert excess(s, "rank-1") is None and excess(replace(s, order=None), "accuracy") is None
+    tail = sample_of(as_sets(all_pairs(), 50))
+    assert [excess(tail, name) for name in ("tpr@far=0.05", "auc", "eer")] == [16, None, None]
+
+
+def test_a_rate_beyond_the_tail_is_read_off_the_random_part() -> None:
+    tail = as_sets(all_pairs(), 50)
+    assert reaching(alone := sample_of(tail), "tpr@far=0.9") is alone
+    tail |= {"sampled_score": np.linspace(-1, 1, 40), "sampled_left": np.arange(40) % 4}
+    both = sample_of(tail | {"sampled_right": np.arange(40) % 4 + 4})
+    lowest = float(both.impostor[-1])
+    near = ["tpr@far=0.05", "auc", f"fmr@threshold={lowest + 0.01}", "tpr@far=one"]
+    assert all(reaching(both, name) is both for name in near)
+    beyond = ["tpr@far=0.9", "tpr@far=0.9,mean=subject", f"fmr@threshold={lowest - 0.01}"]
+    assert all(reaching(both, name) is both.thinned for name in beyond)
 
 
 @settings(deadline=None, max_examples=50)
@@ -634,6 +680,34 @@ def test_joined_people_equal_a_search_through_the_graph(rows: list[tuple[int, in
             for i in joined:
                 same[i] = joined
     assert person.tolist() == [min(same[i]) for i in range(len(person))]
+
+
+def test_a_sample_of_each_kind_of_outcomes_numbers_the_people() -> None:
+    genuine = np.array([True, True, False, False])
+    o = {"score": np.array([0.5, 0.9, 0.1, 0.2]), "genuine": genuine}
+    assert (s := sample_of(o)).unit == "comparison" and s.subjects == 6
+    rows = {"left": np.array([0, 1, 0, 4]), "right": np.array([1, 2, 3, 3])}
+    joined = sample_of(o | rows)  # 0, 1 and 2 are one person, 3 and 4 others
+    assert (joined.unit, joined.subjects) == ("subject", 3)
+    assert joined.genuine_subject.tolist() == [0, 0] and joined.place is not None
+    assert (joined.left.tolist(), joined.right.tolist()) == ([2, 0], [1, 1])
+    assert (joined.impostor.tolist(), joined.place.tolist()) == ([0.2, 0.1], [3, 2])
+    who = {"left_subject": np.array([5, 5, 5, -1]), "right_subject": np.array([5, 5, -1, -1])}
+    named = sample_of(o | rows | who)  # rows 3 and 4 are unlabelled: of one person each
+    assert named.subjects == 3 and named.left[0] != named.right[0] == named.right[1]
+    searched = sample_of({"rank": np.array([1, 2]), "rank_subject": np.array([7, 9])})
+    assert (searched.subjects, searched.impostors) == (2, 0)
+    assert searched.rank_subject is not None and searched.rank_subject.tolist() == [0, 1]
+    ranks = {"rank": np.array([1, 3]), "rank_subject": np.array([4, 6])}
+    sets = as_sets(all_pairs(), 20) | ranks
+    for images in (True, False):
+        if not images:
+            sets = {n: c for n, c in sets.items() if not n.endswith("_images")}
+            sets["impostors"] = np.array(20)
+        of_sets = sample_of(sets)
+        assert of_sets.subjects == 9 and of_sets.rank is not None and of_sets.searches == ()
+        assert (of_sets.rank.tolist(), len(of_sets.impostor)) == ([1, 3], 20)
+        assert (of_sets.left_images is not None) == images
 
 
 def test_long_lists_are_drawn_less_often_but_two_hundred_times_at_least() -> None:

@@ -15,16 +15,22 @@ from evalkit.cli import run
 from evalkit.cli.threshold import operating_point, operating_row
 from evalkit.errors import ProtocolError, ReportError
 from evalkit.protocols import score
-from evalkit.protocols.uncertainty.deployed_threshold import safe_threshold
+from evalkit.protocols.uncertainty.deployed_threshold import (
+    ALONE,
+    deployed_threshold,
+    safe_threshold,
+)
 from evalkit.protocols.uncertainty.false_matches import (
     Sharing,
     mean_bounds,
     sharing,
     upper_mean,
 )
-from evalkit.protocols.uncertainty.outcomes import PairOutcomes
+from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes
+from evalkit.protocols.uncertainty.resampling import threshold_draws
 from evalkit.protocols.uncertainty.sample import sample_of
-from evalkit.types import Report
+from evalkit.types import Estimate, Report
 
 pytestmark = pytest.mark.once
 
@@ -77,6 +83,83 @@ def test_the_rule_of_three() -> None:
     none = safe_threshold(strangers(impostor[:2000]), "1e-3")
     assert none.threshold is None and none.impostors == 2996
     assert "takes about 2,996 of them" in none.note
+
+
+def test_a_safe_threshold_says_what_was_measured_at_it() -> None:
+    rng = np.random.default_rng(4)
+    o = crowd(rng, pairs=2000)
+    o = replace(o, score=np.where(o.genuine, [9.0, 9.0, 9.0, -9.0] + [0.0] * 2000, o.score))
+    found = safe_threshold(o, "2e-2", draws=20)
+    assert found.threshold is not None and found.false_accepts
+    assert found.far == found.false_accepts / 2000 and found.note == ""
+    name = f"fnmr@threshold={found.threshold!r}"
+    fnmr = with_intervals({name: Estimate(value=0.25)}, o, draws=20)[name]
+    assert (found.fnmr, found.fnmr_low, found.fnmr_high) == (0.25, fnmr.low, fnmr.high)
+    assert safe_threshold(strangers(rng.normal(size=3000)), "1e-3", draws=2).note == ALONE
+    all_ = safe_threshold(strangers(np.zeros(3000)), "1")
+    assert all_.threshold == np.nextafter(0, 1) and all_.far == 0
+
+
+def of_two_sets(impostors: int, stored: int) -> SetOutcomes:
+    """The highest of all impostor pairs of five probes' people and three of the gallery's."""
+    return SetOutcomes(
+        genuine_score=np.array([3.0, 2.0, -1.0]),
+        genuine_subject=np.array([0, 1, 1]),
+        impostor_score=np.linspace(1, 0, stored),
+        impostor_left=np.arange(stored) % 5,
+        impostor_right=np.arange(stored) % 3 + 5,
+        left_images=np.array([4, 4, 4, 4, 4, 0, 0, 0, 0]),  # the last one is only searched for
+        right_images=np.array([0, 0, 0, 0, 0, 9, 9, 9, 0]),
+        impostors=impostors,
+    )
+
+
+def test_where_the_outcomes_end_or_support_nothing() -> None:
+    with pytest.raises(ProtocolError, match=r"the outcomes end before FAR 0\.1"):
+        safe_threshold(of_two_sets(impostors=540, stored=54), "0.1")
+    none = safe_threshold(of_two_sets(impostors=540, stored=54), "1e-3")
+    assert none.threshold is None and none.impostors is not None
+    assert none.people == int(np.ceil(none.impostors / 540 * 8))
+    assert none.note.endswith(f"them, and {none.people:,} people, not 8")
+    assert safe_threshold(strangers(np.zeros(9)), "1e-3").people is None  # nobody is known
+
+
+def test_the_threshold_of_an_estimate_has_the_ends_of_its_draws() -> None:
+    far, m = "5e-2", Estimate(value=0.5, far=0.05, low=0.1, high=0.9, false_accepts=100, note="so")
+    alone = deployed_threshold(m, 1.5, far, None)
+    given = (1.5, 0.05, 0.5, 0.1, 0.9, 100, "so")
+    for found in (alone, sure := deployed_threshold(m, 1.5, far, sample_of(tail := crowd_of()))):
+        held = (found.threshold, found.far, found.tpr, found.tpr_low, found.tpr_high)
+        assert (*held, found.false_accepts, found.note) == given
+    ends = (alone.threshold_low, alone.threshold_high, alone.far_low, alone.far_high)
+    assert ends == (None,) * 4 and alone.draws == 0
+    assert (alone.independent, alone.impostors, alone.subjects) == (None,) * 3
+    drawn = threshold_draws(sample_of(tail), far)
+    assert drawn is not None
+    assert [sure.threshold_low, sure.threshold_high] == np.quantile(drawn, [0.025, 0.975]).tolist()
+    name = "fmr@threshold=1.5"
+    fmr = with_intervals({name: Estimate(value=0.05)}, tail)[name]
+    assert (sure.far_low, sure.far_high) == (fmr.low, fmr.high)
+    assert (sure.draws, sure.impostors, sure.subjects) == (1000, 400, 40)
+    shared = sharing(sample_of(tail), 100).per_accept
+    assert sure.independent == 100 / shared
+    few = deployed_threshold(m, 1.5, "1e-9", sample_of(tail))  # no FAR so low: no draw has one
+    assert (few.threshold_low, few.far_low, few.draws, few.impostors) == (None, None, 0, 400)
+    unknown = deployed_threshold(m, 1.5, far, sample_of(strangers(np.arange(400.0))))
+    assert (unknown.subjects, unknown.impostors) == (None, 400)
+
+
+def crowd_of() -> PairOutcomes:
+    """Draw 400 impostor pairs of 40 people, two in a pair."""
+    i = np.arange(400) % 40
+    return PairOutcomes(
+        score=np.concatenate([np.full(4, 9.0), np.random.default_rng(5).normal(size=400)]),
+        genuine=np.arange(404) < 4,
+        left=np.arange(404),
+        right=np.arange(404) + 404,
+        left_subject=np.concatenate([np.arange(4), i]),
+        right_subject=np.concatenate([np.arange(4), (i + 1 + np.arange(400) // 40) % 40]),
+    )
 
 
 def test_it_is_the_lowest_threshold_whose_bound_is_kept() -> None:
