@@ -72,7 +72,9 @@ def test_equals_the_brute_force(seed: int, several: bool) -> None:
         enrolled |= (np.arange(len(x)) % 3 == 0) & ~unknown
         report = people.evaluate(x, subject, unknown=unknown, enrolled=enrolled, threshold=0.6)
     else:
-        report = people.evaluate(x, subject, unknown=unknown, threshold=0.6)
+        report = people.evaluate(x, subject, unknown=unknown, threshold=0.6, sizes=[PEOPLE - 3])
+        sized = report[f"fnir@fpir=1e-1,rank=1,gallery={PEOPLE - 3}"].value
+        assert sized == 1 - report["tpir@fpir=1e-1"].value
     expected = brute_force(x, subject, unknown, enrolled)
     assert len(expected) == 9 and 0 < expected["fpir@threshold=0.6"] < 1
     for name, value in expected.items():

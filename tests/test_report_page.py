@@ -136,7 +136,19 @@ def test_a_band_without_errors_is_as_wide_as_the_intervals_of_the_table() -> Non
 def test_pictures_for_papers(tmp_path: Path, two_reports: Two, suffix: str, magic: bytes) -> None:
     path = tmp_path / f"roc.{suffix}"
     save(draw("roc", two_reports[0]), path)
-    assert path.read_bytes().startswith(magic)
+    first = path.read_bytes()
+    assert first.startswith(magic)
+    save(draw("roc", two_reports[0]), path)
+    assert path.read_bytes() == first  # neither a date nor drawn names
+
+
+def test_a_histogram_shows_the_scores_that_there_are(two_reports: Two) -> None:
+    report = two_reports[0]
+    bins = report.curves["histogram"]
+    counts = np.array(bins["genuine"]) + np.array(bins["impostor"])
+    low = np.array(bins["low"])[counts > 0].min()
+    left, right = draw("histogram", report).axes[0].get_xlim()
+    assert low - 0.2 < left <= low and right < 1.2
 
 
 def test_pictures_that_cannot_be_drawn(tmp_path: Path, two_reports: Two) -> None:

@@ -27,11 +27,13 @@ GALLERY = np.append(np.flatnonzero((np.arange(64) % 4 < 2) & (WHO < 12)), np.ara
 PROBE = np.setdiff1d(np.arange(64), GALLERY)
 
 
-def in_loops(features: np.ndarray, template: str, fpir: float) -> dict[str, float]:
-    """Search probe by probe."""
+def in_loops(
+    features: np.ndarray, template: str, fpir: float, gallery: Any = GALLERY
+) -> dict[str, float]:
+    """Search a gallery probe by probe; probes of those who are not in `GALLERY` are the others."""
     u = normalise(features)
     entries: list[tuple[int, np.ndarray]] = []  # whom, and vectors
-    for g in GALLERY.tolist():
+    for g in gallery.tolist():
         who = int(SUBJECT[g]) if SUBJECT[g] >= 0 else 1000 + g
         known = [held for name, held in entries if name == who]
         if known and template != "image":
@@ -54,12 +56,17 @@ def in_loops(features: np.ndarray, template: str, fpir: float) -> dict[str, floa
             best = max(mates)
             above = sum(s > best for s, who in scores if who != SUBJECT[p])
             hits.append((1 + above if np.isfinite(best) else 0, best))
-        else:
+        elif SUBJECT[p] not in SUBJECT[GALLERY]:
             alarms.append(max(s for s, _ in scores))
     alarms.sort(reverse=True)
     bar = alarms[int(fpir * len(alarms))]
     made = {f"rank-{k}": float(np.mean([0 < r <= k for r, _ in hits])) for k in (1, 3)}
-    return made | {"tpir@fpir=0.2": float(np.mean([r == 1 and s > bar for r, s in hits]))}
+    found = {k: float(np.mean([0 < r <= k and s > bar for r, s in hits])) for k in (1, 3)}
+    made |= {"tpir@fpir=0.2": found[1]}
+    if gallery is not GALLERY:
+        made = {f"fnir@rank={k}": 1 - made[f"rank-{k}"] for k in (1, 3)}
+        made |= {f"fnir@fpir=0.2,rank={k}": 1 - found[k] for k in (1, 3)}
+    return made
 
 
 @pytest.mark.parametrize("template", ["image", "max", "mean"])
@@ -78,6 +85,48 @@ def test_a_search_is_what_loops_give(template: str, broken: bool) -> None:
     held, tpir = report.outcomes or {}, report["tpir@fpir=0.2"]  # what intervals are drawn from
     np.testing.assert_array_equal(np.isneginf(held["mate_score"]), held["rank"] != 1)
     assert float(np.mean(held["mate_score"] >= tpir.threshold)) == tpir.value
+
+
+@pytest.mark.parametrize("template", ["image", "max", "mean"])
+def test_fnir_of_drawn_galleries_is_what_loops_give(
+    template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "GALLERIES", 3)
+    features = FEATURES.copy()
+    features[[GALLERY[0], PROBE[1], PROBE[-1]]] = np.nan  # the lowest score
+    sizes = (6, 20)  # of 12 people and 8 distractors
+    how: Any = {"template": template, "depths": (1, 3), "fpirs": 0.2, "seed": 4}
+    report = search.evaluate(features, SUBJECT, GALLERY, PROBE, sizes=sizes, **how)
+    rng, of = np.random.default_rng(4), np.where(SUBJECT < 0, 1000 + np.arange(72), SUBJECT)
+    orders = [rng.permutation(np.unique(of[GALLERY])) for _ in range(3)]
+    for size in sizes:
+        galleries = [GALLERY[np.isin(of[GALLERY], order[:size])] for order in orders]
+        drawn = [in_loops(features, template, 0.2, held) for held in galleries[: 21 - size]]
+        for name in drawn[0]:
+            each, m = [found[name] for found in drawn], report[f"{name},gallery={size}"]
+            assert m.value == pytest.approx(np.mean(each), abs=1e-15)
+            if size < 20:
+                assert m.folds == pytest.approx(each, abs=1e-15)
+                spread = 100 * np.std(each, ddof=1)
+                assert m.note.startswith(f"3 galleries, seed 4: standard deviation {spread:.2f} p")
+    assert report["fnir@rank=1,gallery=20"].value == 1 - report["rank-1"].value
+    assert report["fnir@fpir=0.2,rank=1,gallery=20"].value == 1 - report["tpir@fpir=0.2"].value
+    assert report["fnir@rank=1,gallery=6"].value < report["fnir@rank=1,gallery=20"].value
+    plain = search.evaluate(features, SUBJECT, GALLERY, PROBE, **how)
+    assert plain.metrics == {n: m for n, m in report.metrics.items() if "gallery=" not in n}
+
+
+def test_a_gallery_that_cannot_be_drawn_or_says_nothing() -> None:
+    how: Any = {"depths": (1,), "fpirs": "1e-2", "sizes": (1,)}
+    report = search.evaluate(FEATURES, SUBJECT, GALLERY, PROBE, **how)
+    assert report["fnir@rank=1,gallery=1"].note == "there are no searches with a mate"
+    needs = "FPIR 1e-2 needs at least 100 searches without a mate, there are 16"
+    assert report["fnir@fpir=1e-2,rank=1,gallery=1"].note == needs
+    closed = search.evaluate(FEATURES, SUBJECT, GALLERY, PROBE[WHO[PROBE] < 12], sizes=(20,))
+    assert not any(name.startswith("fnir@fpir") for name in closed.metrics)
+    for size in (0, 21):
+        with pytest.raises(ProtocolError, match=f"a gallery of {size} people cannot be drawn"):
+            search.evaluate(FEATURES, SUBJECT, GALLERY, PROBE, sizes=(size,))
 
 
 def test_a_closed_set_has_ranks_alone() -> None:
@@ -109,6 +158,8 @@ def test_lists_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     for name, held in lines.items():
         (tmp_path / name).write_text("\n".join(held))
         words += [f"--{name}", str(tmp_path / name)]
+    assert run([*words, "--gallery-size", "21", "--quiet"]) == 3
+    assert "a gallery of 21 people cannot be drawn" in capsys.readouterr().err
     assert run([*words, "--rank", "3", "--quiet", "--json", "-"]) == 0
     made = json.loads(capsys.readouterr().out)
     found = {name: m["value"] for name, m in made["metrics"].items()}

@@ -34,10 +34,11 @@ HERE = {p.name: p for p in reversed(PAGES) if p.name not in ELSEWHERE}
 SMALLER = {
     "D.json_1000000_1": "D.json_40_1",
     "D.json_4000_1": "D.json_40_1",
+    "--gallery-size 50 --gallery-size 200": "--gallery-size 1",
     "--distractors 1000000": "--distractors 2000 --dim 256",
 }
 # Reports that a page takes for granted; a copy of what it has just made stands in.
-BEFORE = {"old.json": "new.json", "before.json": "geometry.json"}
+BEFORE = {"old.json": "new.json", "before.json": "geometry.json", "people.json": "report.json"}
 NOT_RUN = {
     "evalkit lfw --model model.onnx": "fetches LFW",
     "evalkit lfw --model model.onnx --preset sphereface --recipe sphereface": "fetches LFW",
@@ -45,6 +46,9 @@ NOT_RUN = {
     "faces.h5": "stand-ins have no faces",
     "evalkit align photos.zip CROPS/": "stand-ins have no faces",
     "evalkit people FACES/ --model model.onnx --align mtcnn --page people.html": (
+        "stand-ins have no faces"
+    ),
+    "evalkit people FACES/ --model model.onnx --align mtcnn --page people.html --out people.json": (
         "stand-ins have no faces"
     ),
     "evalkit reproduce README.md agedb_30.bin --model model.onnx": "test_reproduce.py runs it",

@@ -19,6 +19,7 @@ from evalkit.protocols import (
     megaface,
     quality,
     score,
+    search,
     trillion,
     verification,
 )
@@ -97,6 +98,8 @@ rank-1@d                                             higher fraction percent ran
 rank-5@gallery=drawn                                 higher fraction percent -
 tpir@fpir=1e-2                                       higher fraction percent tpir:1e-2
 tpir@fpir=0.05,rule=insightface                      higher fraction percent tpir:0.05
+fnir@rank=1,gallery=1000                             lower  fraction percent -
+fnir@fpir=1e-2,rank=10,gallery=1000                  lower  fraction percent -
 tpr@far=1e-2,mean=split                              higher fraction percent -
 rank-5@mean=split                                    higher fraction percent -
 tpir@fpir=1e-1,mean=split                            higher fraction percent -
@@ -219,6 +222,9 @@ def measured() -> dict[str, Report]:
         "quality": quality.evaluate(x, pairs, who, quality={"q": rng.random(96)}, fars=["0.1"]),
         "score": score.evaluate(rng.normal(size=len(take)), pairs.genuine, threshold=0.5),
         "all-vs-all": all_vs_all.evaluate(x, who, galleries=2),
+        "search": search.evaluate(
+            x, np.where(who < 12, who, -1), np.arange(0, 48, 4), np.arange(1, 96, 4), sizes=[12]
+        ),
         "trillion": trillion.evaluate(x, np.where(who < 12, who, -1), threshold=0.5),
         "one set": trillion.evaluate_one_set(x, np.maximum(who, 6)),
         "megaface": megaface.evaluate(x[:48], who[:48], {"distractors=48": x[48:]}),
