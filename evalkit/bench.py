@@ -9,105 +9,52 @@
 from __future__ import annotations
 
 import os
-import tomllib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from evalkit import adapters, images, run, templates
+from evalkit import adapters, run, templates
 from evalkit.adapters import answers
-from evalkit.datasets import bcolz, pair_list_layouts, search_lists
-from evalkit.datasets import ijb as ijb_lists
+from evalkit.bench_sets import BenchSet, read_sets
+from evalkit.datasets.group_table import GroupFile
 from evalkit.datasets.search_lists import SearchLists
 from evalkit.embedding import in_memory
 from evalkit.embedding.from_images import on_stderr
 from evalkit.embedding.in_memory import SharePasses
 from evalkit.embedding.passes import READERS, FedModel
 from evalkit.errors import DataError, ProtocolError
-from evalkit.files import as_path, read_text
-from evalkit.images import ImageSource, alignment
+from evalkit.images import alignment
 from evalkit.images.kept import KeptImages
-from evalkit.images.landmarks import Landmarks
-from evalkit.keys import people_of
 from evalkit.protocols import ijb, recipes
+from evalkit.protocols.groups.searches import of_probes
 from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.recipes.recipe import Recipe, recipe_of
 from evalkit.run import Compared
 from evalkit.templates import PooledPairs
-from evalkit.types import InputSpec, Ints, Manifest, Progress, Report
+from evalkit.types import InputSpec, Progress, Report
 from evalkit.vectors.matching import Vectors
 from evalkit.verdict import leaderboard_formats
 from evalkit.verdict.leaderboard import Leaderboard, headline, leaderboard
 
-LIST = "bench.toml"
+__all__ = [
+    "BATCH",
+    "ROOM",
+    "BenchSet",
+    "SetReports",
+    "embed_sets",
+    "evaluate",
+    "grouped",
+    "keep",
+    "measured",
+    "opened",
+    "read_sets",
+]
+
 BATCH = 64  # images in a forward pass: of one size, so that every run gets the same bits
 ROOM = 4 << 30  # bytes of kept images
-IJB_IMAGES = "loose_crop"  # beside IJB's lists
-_KEYS = ("path", "data", "format", "name")
-_CFP = ("Protocol", "Split")  # folders of CFP, which holds two lists
-_CFP_IMAGES = "Data/Images"
-# Lists of pairs in the folder of their set: LFW's, XQLFW's, CALFW's and CPLFW's; RFW's four
-_PAIRS_IN = ("pairs.txt", "pairs_*.txt", "*_pairs.txt", "txts/*/*_pairs.txt")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchSet:
-    """A set read and found whole, its images not yet embedded.
-
-    name : of its report and its row.  path : that it was read from.
-    comparisons : its pairs, of images or of templates; gallery and probes; or the subject of each
-    image, (N,), -1 where unlabelled.  kept : its images in memory, see `keep`.
-    """
-
-    name: str
-    path: Path
-    images: ImageSource
-    comparisons: Compared | PooledPairs | SearchLists | Ints
-    kept: KeptImages | None = None
-
-    @property
-    def manifest(self) -> Manifest:
-        """Name the images that are compared."""
-        if isinstance(self.comparisons, Compared | PooledPairs):
-            return self.comparisons.manifest
-        if isinstance(self.comparisons, SearchLists):
-            return self.comparisons.resolve()[0]
-        return self.images.manifest()
-
-    @property
-    def landmarks(self) -> Landmarks | None:
-        """Points of its faces, which come with it, by which its images are to be aligned."""
-        return (
-            self.comparisons.listed.landmarks if isinstance(self.comparisons, PooledPairs) else None
-        )
-
-
-def read_sets(
-    paths: Sequence[str | os.PathLike[str]], data: str | os.PathLike[str] | None = None
-) -> list[BenchSet]:
-    """Read sets of any mix, and find every image that they name.
-
-    paths : files as `evalkit verify` takes them; a folder of .bin sets, with a bench.toml, with
-    IJB's lists (in itself or in meta/), as CFP, RFW, TinyFace and SCface come, with pairs.txt or
-    the like, with gallery/ and probe/, or with a folder per person; or a bench.toml, which has a
-    [[set]] with path, and where it needs them data, format and name, for each set, relative to its
-    own folder.
-    data : the images of lists that hold none.
-    DataError for the first set that cannot be measured, and where two have one name.
-    """
-    root = None if data is None else as_path(data)
-    found = [one for path in paths for one in _sets_at(as_path(path), root)]
-    for name, count in Counter(one.name for one in found).items():
-        if count > 1:
-            where = " and ".join(str(one.path) for one in found if one.name == name)
-            hint = f'give each its own: [[set]] with path and name = "..." in a {LIST}'
-            raise DataError(f"{count} sets are called {name!r}: {where}", hint)
-    return found
 
 
 def keep(sets: Sequence[BenchSet], room: int = ROOM) -> list[BenchSet]:
@@ -171,6 +118,7 @@ def evaluate(
     flip: Flip = "none",
     recipe: Recipe | None = None,
     fars: Rates | None = None,
+    groups: GroupFile | None = None,
     batch: int = BATCH,
     say: Callable[[str], None] = on_stderr,
 ) -> SetReports:
@@ -180,16 +128,20 @@ def evaluate(
     sets : paths as `read_sets` takes them, with `data`; or what it read, which `keep` decodes once
     for many calls.
     flip : "sum" and the like fuse an image with its mirror image.  recipe, fars : see `measured`.
+    groups : a table of groups of the images of all sets (`grouped`).
     batch : pictures in a forward pass; of one size, so that every run gets the same bits.
     say : told what is doubtful about the model, and which sets have images without a vector.
     What readers, model and protocols raise passes through.
     """
     adapter = adapters.load(model, spec=spec, preset=preset)
     ready = opened(sets, data)
+    by_name = grouped(ready, groups, say)
     vectors = embed_sets(adapter, ready, recipe_of(flip, recipe).fusion, batch, say=say)
     return SetReports(
         {
-            one.name: measured(one, vectors[one.name], flip, recipe=recipe, fars=fars)
+            one.name: measured(
+                one, vectors[one.name], flip, recipe=recipe, fars=fars, groups=by_name[one.name]
+            )
             for one in ready
         }
     )
@@ -248,14 +200,16 @@ def measured(
     recipe: Recipe | None = None,
     fars: Rates | None = None,
     threshold: Thresholds = None,
+    groups: GroupFile | None = None,
 ) -> Report:
     """Measure a set as `verification`, `ijb` (pairs of templates), `search` or `people`.
 
     vectors : of the set's images, or of pairs or a folder the model that embeds them.
     recipe : of a published system; ProtocolError for one that learns on folds, where there are
     none.  fars : of TPR@FAR; None is what each protocol gives.  threshold : see these protocols.
+    groups : a table of groups, by the names of the set's images: adds error rates by group.
     """
-    common: dict[str, Any] = {"set_name": one.name, "threshold": threshold}
+    common: dict[str, Any] = {"set_name": one.name, "threshold": threshold, "groups": groups}
     if isinstance(one.comparisons, SearchLists):
         how = recipe_of(flip, recipe)
         return _searched(one, one.comparisons, _vectors(one, vectors, how), how, common)
@@ -276,6 +230,40 @@ def measured(
     made = _vectors(one, vectors, how)
     made = replace(made, features=fuse(made.features, how.fusion, unit=how.unit_views))
     return run.evaluate("people", made, one.comparisons, provenance=how.scored_by(), **common)
+
+
+def grouped(
+    sets: Sequence[BenchSet], groups: GroupFile | None, say: Callable[[str], None] = on_stderr
+) -> dict[str, GroupFile | None]:
+    """Find the sets whose images a table of groups names: name -> the table, None for the others.
+
+    Those are told, with the reason.  What is wrong where no set is named is raised.
+    """
+    found: dict[str, GroupFile | None] = {one.name: groups for one in sets}
+    wrong: list[DataError | ProtocolError] = []
+    for one in sets:
+        try:
+            if groups is not None:
+                _refuse_unfit(one, groups)
+        except (DataError, ProtocolError) as e:
+            found[one.name] = None
+            wrong.append(e)
+            say(f"{one.name} is not measured by group: {e.message}")
+    if wrong and len(wrong) == len(sets):
+        raise wrong[0]
+    return found
+
+
+def _refuse_unfit(one: BenchSet, groups: GroupFile) -> None:
+    """Raise DataError or ProtocolError where a table of groups does not fit a set."""
+    held, keys = one.comparisons, one.manifest.keys
+    if isinstance(held, PooledPairs):
+        templates.groups_of(groups, held.listed.media)
+        return
+    pairs = held.arguments[0] if isinstance(held, Compared) else None
+    for by in run.groups_of(groups, keys, None, rows=len(keys), pairs=pairs):
+        if isinstance(held, SearchLists):
+            of_probes(by)
 
 
 def _measured_templates(
@@ -309,91 +297,3 @@ def _searched(
 
 def _vectors(one: BenchSet, given: Vectors | adapters.Adapter, how: Recipe) -> Vectors:
     return given if isinstance(given, Vectors) else embed_sets(given, [one], how.fusion)[one.name]
-
-
-def _sets_at(path: Path, data: Path | None) -> list[BenchSet]:
-    if path.suffix.lower() == ".toml":
-        return _listed(path, data)
-    if not path.is_dir() or bcolz.is_carray(path) or (path / "pairs_01.txt").is_file():
-        return [_pairs(path, data)]
-    if (path / LIST).is_file():
-        return _listed(path / LIST, data)
-    if (lists := ijb_lists.find(path)) is not None:
-        return [_templates(path, lists, data)]
-    if searches := search_lists.below(path):
-        source = images.find(path)
-        return [
-            BenchSet(name=n, path=path, images=source, comparisons=of) for n, of in searches.items()
-        ]
-    if any((path / name).is_dir() for name in _CFP):
-        own = data or path / _CFP_IMAGES
-        return [_pairs(path, own, layout, layout) for layout in ("cfp-ff", "cfp-fp")]
-    if files := sorted(each for each in path.iterdir() if each.suffix.lower() == ".bin"):
-        return [_pairs(each, data) for each in files]
-    listed = sorted({each for names in _PAIRS_IN for each in path.glob(names)})
-    return [_pairs(each, data or path) for each in listed] or [_people(path)]
-
-
-def _pairs(path: Path, data: Path | None, layout: str | None = None, name: str = "") -> BenchSet:
-    compared = run.read_pairs(path, layout)
-    source = compared.images
-    if source is None and data is None:
-        how = f'--data IMAGES, or data = "IMAGES" in a {LIST}'
-        raise DataError(f"{path} holds no images, only their names", how)
-    if source is None:
-        source = images.find(data or "")
-    source.select(compared.manifest.keys)  # what is missing is told before any is embedded
-    return BenchSet(name=name or path.stem, path=path, images=source, comparisons=compared)
-
-
-def _templates(
-    path: Path, lists: ijb_lists.MetaLists, data: Path | None, name: str = ""
-) -> BenchSet:
-    crops = path / IJB_IMAGES
-    if data is None and not crops.is_dir():
-        how = f'put them into {IJB_IMAGES}/ there, --data IMAGES, or data = "IMAGES" in a {LIST}'
-        raise DataError(f"{path} holds no images, only their names", how)
-    source, compared = images.find(data or crops), templates.read_template_pairs(lists)
-    source.select(compared.manifest.keys)
-    return BenchSet(
-        name=name or path.resolve().name, path=path, images=source, comparisons=compared
-    )
-
-
-def _people(path: Path, name: str = "") -> BenchSet:
-    source = images.find(path)
-    subject = people_of(source.keys, path, "give a folder per person, or of .bin sets")
-    return BenchSet(name=name or path.resolve().name, path=path, images=source, comparisons=subject)
-
-
-def _listed(path: Path, data: Path | None) -> list[BenchSet]:
-    """Read the sets of a bench.toml."""
-    try:
-        tables = tomllib.loads(read_text(path)).get("set")
-    except tomllib.TOMLDecodeError as e:
-        raise DataError(f"{path} is not TOML: {e}") from e
-    if not isinstance(tables, list) or not tables:
-        raise DataError(f"{path} lists no set", 'write [[set]] and path = "FILE" for each')
-    return [
-        _of_table(table, f"{path}: set {n}", path.parent, data) for n, table in enumerate(tables, 1)
-    ]
-
-
-def _of_table(table: Any, where: str, root: Path, data: Path | None) -> BenchSet:
-    if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
-        raise DataError(f"{where} is not a table of texts", f"its keys are {', '.join(_KEYS)}")
-    if unknown := set(table) - set(_KEYS):
-        raise DataError(f"{where}: unknown key {min(unknown)!r}", f"known are {', '.join(_KEYS)}")
-    if "path" not in table:
-        raise DataError(f"{where} has no path", 'write path = "FILE"')
-    path, layout, name = root / table["path"], table.get("format"), table.get("name", "")
-    if name and Path(name).name != name:
-        raise DataError(f"{where}: {name!r} cannot be the name of a file")
-    if layout is not None and layout not in pair_list_layouts.LAYOUTS:
-        known = ", ".join(pair_list_layouts.LAYOUTS)
-        raise DataError(f"{where}: no format {layout!r}", f"known are {known}")
-    own = root / table["data"] if "data" in table else data
-    if not path.is_dir() or layout is not None or bcolz.is_carray(path):
-        return _pairs(path, own, layout, name)
-    lists = ijb_lists.find(path)
-    return _people(path, name) if lists is None else _templates(path, lists, own, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import run
+from evalkit.datasets import group_table
 from evalkit.datasets import ijb as files
+from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError
+from evalkit.files import as_path
 from evalkit.identity import digest
 from evalkit.images.landmarks import Landmarks
 from evalkit.keys import rows_of
 from evalkit.protocols import ijb
+from evalkit.protocols.groups import By, Condition, Grouping
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Manifest, Report
 from evalkit.vectors.matching import Vectors
+
+_OF_IMAGES = "give a table of images, whose first column is key"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +119,15 @@ def evaluate(
     listed: ListedImages,
     comparisons: Sequence[Any],
     how: ijb.Pooling,
+    *,
+    groups: GroupFile | None = None,
+    known: Sequence[ijb.Enrolled] = (),
     **options: Any,
 ) -> Report:
     """Pool the vectors of every line to templates, and compare these.
 
     protocol : `ijb.verify` or `ijb.identify`.  comparisons : what it takes after the templates.
+    groups : a table of groups of the images, or of the subjects of `known` templates.
     options : those of `run.evaluate` and of the protocol.
     """
     templates = ijb.pool(
@@ -125,6 +136,9 @@ def evaluate(
     told = {"pooling": how.name, "media": listed.file, "images": len(made.features)}
     columns = [listed.media.template, listed.media.media, *_columns(comparisons)]
     told |= options.pop("provenance", {})
+    if groups is not None:
+        protocol = partial(protocol, groups=groups_of(groups, listed.media, known))
+        told["groups file"] = as_path(groups.path).name
     return run.evaluate(
         protocol,
         replace(made, features=templates, keys=listed.media.names),
@@ -132,6 +146,28 @@ def evaluate(
         provenance={**told, "manifest": digest(listed.media.names, *columns)},
         **options,
     )
+
+
+def groups_of(file: GroupFile, media: files.Media, known: Sequence[ijb.Enrolled] = ()) -> list[By]:
+    """Group the templates by a table of their images, or of the people whom they show.
+
+    known : templates with their subjects.  DataError for a table of pairs, or of people where
+    nobody knows whom the templates show.
+    """
+    table = group_table.read(file.path)
+    if table.of_pairs:
+        raise DataError(f"{table.source} names pairs, and IJB's are of templates", _OF_IMAGES)
+    if table.named_by == "subject" and not known:
+        told = f"{table.source} names subjects, and no list says whom a template shows"
+        raise DataError(told, f"add --subjects LIST.csv, or {_OF_IMAGES}")
+    subject = {t: str(who) for each in known for t, who in zip(*_columns([each]), strict=True)}
+    shown = [subject.get(t, "") for t in media.template.tolist()] if known else None
+    of_images = table.of_rows(media.names, shown, file.by)
+    return [
+        ijb.of_templates(by, media.template)
+        for by in of_images
+        if isinstance(by, Grouping | Condition)
+    ]
 
 
 def _columns(comparisons: Sequence[Any]) -> list[NDArray[Any]]:

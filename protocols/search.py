@@ -20,6 +20,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.failures import count_failures
+from evalkit.protocols.groups import By, ComparedRows, ProbeRows, with_groups
 from evalkit.protocols.metrics import (
     Rates,
     Thresholds,
@@ -56,6 +57,7 @@ def evaluate(
     fpirs: Rates = FPIRS,
     threshold: Thresholds = None,
     sizes: Sequence[int] = (),
+    groups: Sequence[By] = (),
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -76,6 +78,7 @@ def evaluate(
     never found and raises no alarm; a failed probe counts as a miss.  Intervals are by subject.
     threshold : one or several, chosen elsewhere: adds the errors there.
     sizes : numbers of people enrolled: adds FNIR(N, R, T) of galleries drawn (`fnir_by_size`).
+    groups : columns of groups: adds rank-k, TPIR and FPIR by group of the probe (`with_groups`).
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together, or no probe's subject is enrolled.
     """
@@ -118,14 +121,15 @@ def evaluate(
             nonmate_score=best,
             nonmate_subject=alone(subject[unknown], subject),
         )
-    return Report(
+    lost = allpairs.lost_rows(x)
+    report = Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(metrics, outcomes, seed=seed),
         failures=count_failures(
             np.isneginf(np.append(mate, best)),
             np.arange(len(probe)) < len(known),
-            images=int(allpairs.lost_rows(x)[np.append(gallery, probe)].sum()),
+            images=int(lost[np.append(gallery, probe)].sum()),
         ),
         provenance={
             "gallery": f"{len(gallery)} images of {len(np.unique(of))}",
@@ -143,6 +147,9 @@ def evaluate(
             set_name=set_name,
         ),
     )
+    side = ComparedRows(row=probe, person=alone(subject[probe], subject), lost=lost[probe])
+    rows = ProbeRows(mated=known, other=unknown)
+    return with_groups(report, outcomes, groups, sides=[side], probes=rows, seed=seed)
 
 
 def _rows(given: Ints, name: str, count: int) -> NDArray[np.int64]:

@@ -74,9 +74,14 @@ def test_a_mix_of_sets_is_one_table_and_a_report_each(
 ) -> None:
     names = ["agedb_30.bin", "pairs.txt", "FACES"]
     paths = [str(sets / name) for name in names]
-    out = sets / "runs"
-    assert _bench(sets, *paths, "--data", str(sets / "FACES"), "--out", str(out)) == 0
+    out, groups = sets / "runs", sets / "groups.csv"
+    images = [path.relative_to(sets / "FACES") for path in (sets / "FACES").rglob("*.png")]
+    lines = [f"{path.as_posix()},{path.parts[0] < 'p3'}" for path in images]
+    groups.write_text("\n".join(["key,early", *lines]))
+    more = ["--data", str(sets / "FACES"), "--out", str(out), "--groups", str(groups)]
+    assert _bench(sets, *paths, *more) == 0
     shown = capsys.readouterr()
+    assert "agedb_30 is not measured by group: groups.csv names none of the" in shown.err
     for number, name in enumerate(names, 1):
         assert f"[{number}/3] {name}" in shown.err
     rows = [line.split()[0] for line in shown.out.split("\n") if re.match(r"\w+ +\d", line)]
@@ -87,6 +92,10 @@ def test_a_mix_of_sets_is_one_table_and_a_report_each(
         "pairs": "verification",
         "FACES": "people",
     }
+    by_group = {n for n, r in held.items() if any("early=True" in name for name in r["metrics"])}
+    assert by_group == {"pairs", "FACES"}
+    assert _bench(sets, paths[0], "--groups", str(groups)) == 3
+    assert "groups.csv names none of the" in capsys.readouterr().err
 
 
 def test_a_set_measures_what_its_own_command_measures(

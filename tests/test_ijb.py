@@ -371,6 +371,35 @@ def test_the_command(
     assert CliRunner().invoke(cli.cli, ["ijb", *_on_disk(tmp_path)]).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("more", "table", "metric"),
+    [
+        (["--pairs", "pairs.txt"], "key,sex\n0.jpg,f\n36.jpg,f\n4.jpg,m\n", "fmr@far=0.5,sex=f"),
+        (MATCHES, "subject,sex\n0,f\n1,f\n2,m\n", "fnmr@far=0.5,sex=f"),
+        (
+            [*("--gallery", "G1.csv", "--gallery", "G2.csv", "--probe", "P.csv")],
+            "subject,sex\n0,f\n1,f\n2,m\n",
+            "rank-1@sex=f",
+        ),
+        (["--pairs", "pairs.txt"], "subject,sex\n0,f\n", "names subjects, and no list says whom"),
+        (["--pairs", "pairs.txt"], "pair,rain\n1,f\n", "names pairs, and IJB's are of templates"),
+    ],
+)
+def test_the_command_by_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], table: str, metric: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "groups.csv").write_text(table)
+    asked = [*_on_disk(tmp_path), *more, "--groups", "groups.csv"]
+    asked += ["--far", "0.5"] if "--pairs" in more else []
+    done = CliRunner().invoke(cli.cli, ["ijb", *asked])
+    if "@" not in metric:
+        assert done.exception is not None and metric in str(done.exception)
+        return
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["metrics"][metric]["n"] > 0
+
+
 def test_rows_that_were_never_written_are_no_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

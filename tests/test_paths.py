@@ -17,7 +17,7 @@ from evalkit.protocols import allpairs
 
 # What is called with paths that evalkit itself made.
 PLUMBING = {
-    "evalkit.bench.BenchSet",
+    "evalkit.bench_sets.BenchSet",
     "evalkit.datasets.ijb.MetaLists",
     "evalkit.templates.PooledPairs",
     "evalkit.cache",

@@ -69,6 +69,8 @@ fmr@far=1e-4,sex=female+male                         lower  fraction -       -
 fnmr@far=1e-4,sex=female                             lower  fraction percent -
 fmr@far-of-each=1e-4,sex=female                      lower  fraction -       -
 fnmr@far-of-each=1e-4,sex=female                     lower  fraction percent -
+fpir@fpir=1e-2,sex=female                            lower  fraction percent -
+rank-1@sex=female,distractors=10                     higher fraction percent -
 fte@sex=female                                       lower  fraction percent -
 fmr-ratio@far=1e-4,sex=female                        -      -        -       -
 fnmr-ratio@threshold=0.5,sex=female                  -      -        -       -
@@ -211,14 +213,13 @@ def measured() -> dict[str, Report]:
         probe=sides[1],
     )
     errata = np.arange(len(folded)) < 2
+    sex = Grouping.of("sex", ["female", "male"] * 48)
     listed = from_arrays(verification.evaluate(x, pairs, who).outcomes or {})
     assert isinstance(listed, PairOutcomes)
     return {
         "calibration": calibration.evaluate(listed),
         "lfw": lfw.evaluate(x, folded, who, errata=errata),
-        "verification": verification.evaluate(
-            x, pairs, who, groups=[Grouping.of("sex", ["female", "male"] * 48)]
-        ),
+        "verification": verification.evaluate(x, pairs, who, groups=[sex]),
         "quality": quality.evaluate(x, pairs, who, quality={"q": rng.random(96)}, fars=["0.1"]),
         "score": score.evaluate(rng.normal(size=len(take)), pairs.genuine, threshold=0.5),
         "all-vs-all": all_vs_all.evaluate(x, who, galleries=2),
@@ -232,7 +233,7 @@ def measured() -> dict[str, Report]:
         "geometry": geometry.evaluate(x, who),
         "ijb 1:1": ijb.verify(templates, left[take], right[take], pairs.genuine, nearest=True),
         "ijba": splits.evaluate(x, [split, split], fars=["0.1"]),
-        "ijb 1:N": ijb.identify(templates, halves, sides[1], insightface=True),
+        "ijb 1:N": ijb.identify(templates, halves, sides[1], insightface=True, groups=[sex]),
     }
 
 

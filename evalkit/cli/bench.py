@@ -11,12 +11,20 @@ from evalkit import bench
 from evalkit import report as reports
 from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
-from evalkit.cli.options import Command, Option, flip_option, quiet_option, rates_option
+from evalkit.cli.options import (
+    Command,
+    Option,
+    flip_option,
+    groups_option,
+    quiet_option,
+    rates_option,
+)
 from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import STDOUT, Folder, Readable
 from evalkit.cli.terminal import say, show
 from evalkit.cli.vector_options import VectorSource, recipe_option, scoring, warn_if_slow
 from evalkit.cli.verdict import apply_gate, read_baseline
+from evalkit.datasets.group_table import GroupFile
 from evalkit.embedding import development
 from evalkit.errors import EXIT_DONE, DataError
 from evalkit.protocols.metrics.flip_fusion import Flip
@@ -39,6 +47,7 @@ from evalkit.types import Report
 @rates_option(
     "--far", "FAR to give the TPR at, as 1e-3; may be repeated.  [default: each protocol's own]"
 )
+@groups_option
 @model_options
 @json_option
 @click.option(
@@ -63,6 +72,7 @@ def command(
     flip: Flip,
     recipe_name: str | None,
     fars: tuple[str, ...],
+    groups: GroupFile | None,
     choice: EmbeddingChoice,
     json_path: Path | None,
     out: Path | None,
@@ -81,6 +91,7 @@ def command(
     pairs_alone = all(isinstance(one.comparisons, Compared) for one in sets)
     how = scoring(recipe_name, flip, folds=pairs_alone)
     warn_if_slow(recipe_name)
+    by_name = bench.grouped(sets, groups, say)
     baselines = {} if gate is None else _baselines(gate, sets)
     tried = next((one for one in sets if _has_people(one)), sets[0])
     adapter, choice = spec_trial.loaded(choice, tried.images, tried.manifest)
@@ -92,7 +103,12 @@ def command(
         say(f"[{number}/{len(sets)}] {one.path.name}")
         vectors = source.embed(adapter, one.images, one.manifest, one.landmarks)
         measured[one.name] = bench.measured(
-            one, vectors, how.fusion, recipe=source.recipe, fars=fars or None
+            one,
+            vectors,
+            how.fusion,
+            recipe=source.recipe,
+            fars=fars or None,
+            groups=by_name[one.name],
         )
         if out is not None:  # what is measured is not lost where a later set fails
             reports.write(measured[one.name], out / f"{one.name}.json")

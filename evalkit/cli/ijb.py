@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from evalkit import templates
-from evalkit.cli.options import Command, fars_option, rates_option
+from evalkit.cli.options import Command, fars_option, groups_option, rates_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, input_provenance, vector_options
 from evalkit.datasets import ijb as files
+from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError
 from evalkit.protocols import ijb
 from evalkit.templates import ListedImages
@@ -84,6 +85,7 @@ from evalkit.vectors.matching import Vectors
 @fars_option(ijb.FARS)
 @rates_option("--fpir", "FPIR to give the TPIR at, as 1e-2; may be repeated.", ijb.FPIRS)
 @threshold_options
+@groups_option
 @output_options
 def command(
     source: VectorSource,
@@ -99,6 +101,7 @@ def command(
     fars: tuple[str, ...],
     fpirs: tuple[str, ...],
     given: GivenThresholds,
+    groups: GroupFile | None,
     output: Output,
 ) -> int:
     """IJB-B and IJB-C: TPR@FAR of template pairs, or rank-k and TPIR@FPIR of searches.
@@ -120,13 +123,15 @@ def command(
     )
     how = templates.pooling(listed, source.how, norm=keep_norm, media=media_pooling)
     protocol: Callable[..., Report]
+    known: list[ijb.Enrolled] = []
     if pairs is not None:
         known = [files.read_enrolled(each) for each in subjects]
         compared = files.read_matches(pairs, known) if known else files.read_pairs(pairs)
         comparisons: tuple[Any, ...] = compared.left, compared.right, compared.genuine
         protocol = partial(ijb.verify, fars=fars, nearest=compat)
     if probe is not None:
-        comparisons = [files.read_enrolled(g) for g in galleries], files.read_enrolled(probe)
+        known = [files.read_enrolled(each) for each in (*galleries, probe)]
+        comparisons = known[:-1], known[-1]
         protocol = partial(ijb.identify, fpirs=fpirs, insightface=compat)
     report = templates.evaluate(
         protocol,
@@ -134,6 +139,8 @@ def command(
         listed,
         comparisons,
         how,
+        groups=groups,
+        known=known,
         threshold=given.of({}),
         set_name=output.set_name(media),
         file=pairs or probe,

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from evalkit import images, run
 from evalkit.cli import spec_trial
 from evalkit.cli.engine_options import engine_options
-from evalkit.cli.options import Command, fars_option
+from evalkit.cli.options import Command, fars_option, groups_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Folder, Readable
 from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, input_provenance, vector_options
 from evalkit.datasets import megaface as files
+from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError
 from evalkit.files import whole_file
 from evalkit.identity import digest
@@ -112,6 +113,7 @@ NAMELESS = (".npy", ".bin")  # files of embeddings that hold no keys
 )
 @fars_option(megaface.FARS)
 @threshold_options
+@groups_option
 @click.option(
     "--devkit-out",
     type=Folder(),
@@ -133,6 +135,7 @@ def command(
     jb_model: Path | None,
     fars: tuple[str, ...],
     given: GivenThresholds,
+    groups: GroupFile | None,
     devkit_out: Path | None,
     cluster: Cluster | None,
     engine: Engine,
@@ -179,6 +182,7 @@ def command(
         model=model,
         fars=fars,
         threshold=given.of({}),
+        groups=groups,
         engine=engine,
         distractor_keys={name: each.keys for name, each in lists.items()},
         distractor_images={name: d for name, (_, d) in taken.items() if d is not None},

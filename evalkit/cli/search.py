@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command, rates_option, sizes_option
+from evalkit.cli.options import Command, groups_option, rates_option, sizes_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.datasets import lfw_images, search_lists
+from evalkit.datasets.group_table import GroupFile
 from evalkit.identity import digest
 from evalkit.protocols import recipes, search
 
@@ -71,6 +72,7 @@ from evalkit.protocols import recipes, search
 @sizes_option
 @vector_options()
 @threshold_options
+@groups_option
 @output_options
 def command(
     gallery: Path | None,
@@ -83,6 +85,7 @@ def command(
     sizes: tuple[int, ...],
     source: VectorSource,
     given: GivenThresholds,
+    groups: GroupFile | None,
     output: Output,
 ) -> int:
     """Search a gallery: rank-k of people enrolled, TPIR@FPIR where some probes are of others.
@@ -115,6 +118,7 @@ def command(
         fpirs=fpirs,
         threshold=given.of(source.how.provenance()),
         sizes=sizes,
+        groups=groups,
         set_name=output.set_name(Path(lists or str(probe))),
         file=probe,
         provenance={

@@ -11,7 +11,7 @@ from evalkit.report.spelling import row
 from evalkit.report.sub_tables import SubTable, with_mark
 from evalkit.types import Estimate, Report
 
-_ERRORS = {"fmr": "false", "fnmr": "missed", "fte": "failed"}
+_COUNTED = {"fmr": "false", "fnmr": "missed", "fte": "failed", "fpir": "alarms"}  # else found
 _MANY = "one person has"  # of a note on the genuine pairs
 
 
@@ -45,7 +45,8 @@ def is_by_group(name: str) -> bool:
 def points_of(metrics: Mapping[str, Estimate]) -> list[Point]:
     """Sort the metrics that are by group: a point for each column and threshold, in their order.
 
-    Failures to enrol have no threshold: their point's label is "".
+    Its label is all that names say beside the group: of failures to enrol, and of ranks, "" or the
+    set that is searched.
     """
     points: dict[tuple[str, str], Point] = {}
     for name, m in metrics.items():
@@ -54,7 +55,8 @@ def points_of(metrics: Mapping[str, Estimate]) -> list[Point]:
             continue
         column, group = found.group
         base, _, parameters = name.partition("@")
-        label = parameters.partition(f"{column}={group}" if group else f"by={column}")[0].strip(",")
+        of = f"{column}={group}" if group else f"by={column}"
+        label = ",".join(each for each in parameters.split(",") if each != of)
         point = points.setdefault((column, label), Point(column, label))
         if not group:
             point.every[base] = m
@@ -73,21 +75,28 @@ def tables(report: Report) -> list[SubTable]:
     for point in held:
         pooled = of_all.get((point.column, point.label.replace("far-of-each", "far")), point)
         found.append(SubTable(title=_title(point, report)))
-        found += [_rates(point, r, pooled) for r in ("fmr", "fnmr", "fte") if r in point.rates]
+        found += [_rates(point, r, pooled) for r in point.rates if r not in ("tpr", "fnir")]
         found.append(SubTable(below=_unequal(point)))
     return with_mark(found, f"fewer than {FEW_ERRORS} errors: unreliable")
 
 
 def _title(point: Point, report: Report) -> str:
     of = f"by {point.column}"
-    if not point.label:
+    kind, _, rest = point.label.partition("=")
+    at, _, part = rest.partition(",")
+    named = {
+        "far": f"FAR {at} of all pairs",
+        "far-of-each": f"FAR {at} in every group",
+        "fpir": f"FPIR {at} of all searches",
+    }
+    if not point.label or "fte" in point.rates:
         counts = report.provenance.get("groups", {}).get(point.column, {})
         images = (f"{name} {n['images']:,} of {n['people']:,}" for name, n in counts.items())
         return f"{of}, images of people: {', '.join(images)}"
-    kind, _, at = point.label.partition("=")
-    threshold = "" if point.threshold is None else f", threshold {threshold_text(point.threshold)}"
-    named = {"far": f"FAR {at} of all pairs", "far-of-each": f"FAR {at} in every group"}
-    return f"{of}, {named[kind]}{threshold}" if kind in named else f"{of}{threshold}"
+    if kind in named or kind == "threshold":
+        shown = "" if point.threshold is None else f"threshold {threshold_text(point.threshold)}"
+        return ", ".join(filter(None, (of, part, named.get(kind), shown)))
+    return f"{of}, {point.label}"
 
 
 def _rates(point: Point, rate: str, pooled: Point) -> SubTable:
@@ -97,11 +106,12 @@ def _rates(point: Point, rate: str, pooled: Point) -> SubTable:
     """
     ratios, costs = point.ratios.get(rate, {}), rate == "fnmr" and pooled is not point
     head = [rate.upper(), "value", "95 % interval", *["ratio"] * bool(ratios)]
-    head += ["cost"] * costs + [_ERRORS[rate], "of", "people"]
+    head += ["cost"] * costs + [_COUNTED.get(rate, "found"), "of", "people"]
     cells, reasons = [head], []
     for group, m in point.rates[rate].items():
         spelled = row(f"{rate}@{point.label}", m)
-        errors = None if m.value is None else round(m.value * m.n)
+        counted = None if m.value is None else round(m.value * m.n)
+        errors = counted if counted is None or rate in _COUNTED else m.n - counted
         few = errors is not None and errors < FEW_ERRORS and rate != "fte"
         mark = "* " if few else ""
         line = [mark + group, spelled.value, spelled.interval]
@@ -114,7 +124,7 @@ def _rates(point: Point, rate: str, pooled: Point) -> SubTable:
             )
             known = m.value is not None and before is not None
             line.append(f"{100 * ((m.value or 0) - (before or 0)):+.2f}" if known else "")
-        cells.append([*line, "" if errors is None else f"{errors:,}", spelled.n, spelled.people])
+        cells.append([*line, "" if counted is None else f"{counted:,}", spelled.n, spelled.people])
         note = (
             m.note if m.value is None else next((n for n in m.note.split("; ") if _MANY in n), "")
         )

@@ -9,12 +9,21 @@ The terms are those of ISO/IEC 19795-10:2024.
 
 To read it, begin with `grouping` and `conditions`, what a group and a condition are, then
 `partition` and `cells`, the comparisons of each; `rates` and `indices` measure them, `report` puts
-both into a protocol's report.
+both into a protocol's report.  `searches` has identification, by group of the probe.
 """
 
 from evalkit.protocols.groups.conditions import Condition, PairCondition
 from evalkit.protocols.groups.grouping import Grouping
 from evalkit.protocols.groups.partition import By, ComparedRows
 from evalkit.protocols.groups.report import with_groups
+from evalkit.protocols.groups.searches import ProbeRows
 
-__all__ = ["By", "ComparedRows", "Condition", "Grouping", "PairCondition", "with_groups"]
+__all__ = [
+    "By",
+    "ComparedRows",
+    "Condition",
+    "Grouping",
+    "PairCondition",
+    "ProbeRows",
+    "with_groups",
+]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evalkit.protocols.groups.partition import Partition
+from evalkit.protocols.groups.partition import Partition, turn
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes
 from evalkit.protocols.uncertainty.resampling import metric_ends
 from evalkit.protocols.uncertainty.sample import ComparisonSample
@@ -84,15 +84,15 @@ def _cell(
     whole: ComparisonSample, genuine: Bools, impostor: Bools, turned: Bools
 ) -> ComparisonSample:
     """Keep some comparisons; where they are turned, their sides change places."""
-    left, right = whole.left[impostor], whole.right[impostor]
+    left, right = turn(turned, whole.left[impostor], whole.right[impostor])
     lowest = whole.impostor[-1] if len(whole.impostor) < whole.impostors else -np.inf
     return replace(
         whole,
         genuine=whole.genuine[genuine],
         genuine_subject=whole.genuine_subject[genuine],
         impostor=whole.impostor[impostor],
-        left=np.where(turned, right, left),
-        right=np.where(turned, left, right),
+        left=left,
+        right=right,
         impostors=int(np.count_nonzero(impostor)),
         complete_above=float(lowest) if len(whole.impostor) else np.inf,
         place=None if whole.place is None else whole.place[impostor],

@@ -13,7 +13,7 @@ from evalkit.errors import ProtocolError
 from evalkit.protocols.groups.conditions import Condition, PairCondition
 from evalkit.protocols.groups.grouping import Grouping
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes
-from evalkit.types import Bools, Ints
+from evalkit.types import Bools, Ints, PairSet
 
 By = Grouping | Condition | PairCondition
 _PREFIX = "by:"  # of a column's arrays in report.npz
@@ -23,8 +23,9 @@ _PREFIX = "by:"  # of a column's arrays in report.npz
 class ComparedRows:
     """Rows of one side of a protocol's comparisons.
 
-    row : (N,) place of each in a grouping.  person : (N,) who it shows, numbered as the outcomes
-    number people (`from_sets.numbered_people`).  lost : (N,) bool, no template.
+    row : (N,) place of each in a grouping; of a side whose groups nobody knows -1.  person : (N,)
+    who it shows, numbered as the outcomes number people (`from_sets.numbered_people`).  lost : (N,)
+    bool, no template.
     """
 
     row: Ints
@@ -53,11 +54,11 @@ class Partition:
     right: NDArray[Any] | None = None
     side: Ints | None = None
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Give every array its name in report.npz: "by:COLUMN/array"."""
+    def arrays(self, part: str = "") -> dict[str, NDArray[Any]]:
+        """Give every array its name in report.npz: "by:COLUMN/array", of a part "PART/by:..."."""
         held = {name: getattr(self, name) for name in self.__slots__ if name != "column"}
-        part = f"{_PREFIX}{self.column}/"
-        return {part + name: np.asarray(v) for name, v in held.items() if v is not None}
+        start = f"{part}/" * bool(part) + f"{_PREFIX}{self.column}/"
+        return {start + name: np.asarray(v) for name, v in held.items() if v is not None}
 
 
 def partitions_in(arrays: Mapping[str, NDArray[Any]], part: str = "") -> dict[str, Partition]:
@@ -75,17 +76,27 @@ def partitions_in(arrays: Mapping[str, NDArray[Any]], part: str = "") -> dict[st
 
 
 def parted(
-    outcomes: PairOutcomes | SetOutcomes, by: By, sides: Sequence[ComparedRows], people: int
+    outcomes: PairOutcomes | SetOutcomes,
+    by: By,
+    sides: Sequence[ComparedRows],
+    people: int,
+    listed: PairSet | None = None,
 ) -> Partition:
     """Part comparisons by the groups of both sides, or by their condition.
 
     Of a list, or a set with itself, "a+b" holds every comparison of a with b; of two sets, those of
-    a in the first with b in the second.  Comparisons of which something is unknown are in no cell.
-    sides : of sets, one or two.  people : how many the outcomes number.
+    a in the first with b in the second; where nobody knows the second's groups, "a" those of a with
+    all of it.  Comparisons of which something is unknown are in no cell.
+    sides : of sets, one or two.  people : how many the outcomes number.  listed : the pairs of a
+    list, by rows of the one side, of which the outcomes store the highest impostors by place.
     ProtocolError where nobody knows who is compared, or a column of pairs is of no list.
     """
+    if listed is not None and isinstance(outcomes, SetOutcomes):
+        return _of_list(outcomes, by, sides[0], people, listed)
     if isinstance(by, PairCondition):
         return _of_pairs(outcomes, by)
+    if len(sides) > 1 and isinstance(outcomes, SetOutcomes) and sides[1].row.max(initial=-1) < 0:
+        return _one_sided(outcomes, by, sides, people)
     rows = _rows(outcomes, sides)
     if isinstance(by, Condition):
         found = _apart(by, *(by.between(by.value[a], by.value[b]) for a, b in rows))
@@ -112,6 +123,71 @@ def parted(
     twice = np.array([1 if ordered or a != b else 2 for a, b in side])
     impostors = np.array(crossed, np.int64) // twice
     return replace(found, impostors=impostors, left=left, right=right, side=np.array(side))
+
+
+def _one_sided(
+    outcomes: SetOutcomes, by: Grouping | Condition, sides: Sequence[ComparedRows], people: int
+) -> Partition:
+    """Part by the groups of the first set alone, each with all of the second."""
+    if isinstance(by, Condition):
+        raise ProtocolError(
+            f"column {by.column!r} is of two images, and nobody knows those of one side",
+            "name the column alone, numbers in bins, as --by yaw:15,45",
+        )
+    if outcomes.genuine_rows is None or outcomes.impostor_rows is None:
+        raise ProtocolError("outcomes without rows are of no group", "measure them again")
+    first = by.code[sides[0].row]
+    a, b = first[outcomes.genuine_rows].T
+    left = _images(by, sides[0], people)
+    right = np.bincount(sides[1].person, minlength=people)[np.newaxis]
+    return Partition(
+        column=by.column,
+        names=by.names,
+        genuine=np.where(a == b, a, -1),
+        impostor=first[outcomes.impostor_rows[:, 0]],
+        turned=np.zeros(len(outcomes.impostor_rows), bool),
+        impostors=left.sum(axis=1) * int(right.sum()),
+        left=left,
+        right=right,
+        side=np.stack([np.arange(len(left)), np.zeros(len(left), np.int64)], axis=1),
+    )
+
+
+def _of_list(
+    outcomes: SetOutcomes, by: By, side: ComparedRows, people: int, listed: PairSet
+) -> Partition:
+    """Part the pairs of a list, all of which are counted, and the highest impostors stored."""
+    unscored = PairOutcomes(
+        score=np.broadcast_to(0.0, len(listed)),
+        genuine=listed.genuine,
+        left=listed.left,
+        right=listed.right,
+    )
+    whole, place = parted(unscored, by, (side,), people), outcomes.impostor_place
+    if place is None:
+        raise ProtocolError("outcomes without places in the list are of no group")
+    found = replace(whole, impostor=whole.impostor[place], turned=whole.turned[place])
+    if outcomes.left_images is None:
+        return found
+    n, known = len(found.names), whole.impostor >= 0
+    who = np.zeros(int(side.row.max()) + 1, np.int64)
+    who[side.row] = side.person
+    cell = whole.impostor[known]
+    ends = (who[rows[~listed.genuine][known]] for rows in (listed.left, listed.right))
+    left, right = turn(whole.turned[known], *ends)
+    images = [np.bincount(cell * people + p, minlength=n * people) for p in (left, right)]
+    return replace(
+        found,
+        impostors=np.bincount(cell, minlength=n),
+        left=images[0].reshape(n, people),
+        right=images[1].reshape(n, people),
+        side=np.repeat(np.arange(n), 2).reshape(n, 2),
+    )
+
+
+def turn(turned: Bools, left: Ints, right: Ints) -> tuple[Ints, Ints]:
+    """Exchange both sides of the comparisons that are turned: (I,) each."""
+    return np.where(turned, right, left), np.where(turned, left, right)
 
 
 def _ascending(first: Ints, second: Ints) -> tuple[Ints, Ints]:

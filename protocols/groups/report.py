@@ -1,4 +1,4 @@
-"""Error rates by group in the report of any protocol that keeps its comparisons."""
+"""Error rates by group in the report of any protocol that keeps its comparisons or searches."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from evalkit.protocols.groups.conditions import Condition, PairCondition
 from evalkit.protocols.groups.grouping import Grouping
 from evalkit.protocols.groups.partition import By, ComparedRows, parted
 from evalkit.protocols.groups.rates import CellRates, rates_at, threshold_of_each
+from evalkit.protocols.groups.searches import ProbeRows, searches_by_group
 from evalkit.protocols.metrics.operating_point import FEW_ERRORS, few_errors
-from evalkit.protocols.metrics.vocabulary import resampling_of
+from evalkit.protocols.metrics.vocabulary import resampling_of_part
 from evalkit.protocols.uncertainty.intervals import (
     DRAWS,
     LEVEL,
@@ -27,11 +28,16 @@ from evalkit.protocols.uncertainty.intervals import (
     bounded,
     independent,
 )
-from evalkit.protocols.uncertainty.outcomes import Outcomes, PairOutcomes, SetOutcomes
+from evalkit.protocols.uncertainty.outcomes import (
+    Outcomes,
+    PairOutcomes,
+    SearchOutcomes,
+    SetOutcomes,
+)
 from evalkit.protocols.uncertainty.paired import holm
 from evalkit.protocols.uncertainty.resampling import metric_ends
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
-from evalkit.types import Estimate, Floats, Report
+from evalkit.types import Estimate, Floats, PairSet, Report
 
 Metrics = dict[str, Estimate]
 FEWEST_PEOPLE = 10  # of a group, for an index
@@ -43,41 +49,51 @@ def with_groups(
     groups: Sequence[By],
     *,
     sides: Sequence[ComparedRows] = (),
+    listed: PairSet | None = None,
+    probes: ProbeRows | None = None,
+    part: str = "",
     seed: int = 0,
 ) -> Report:
     """Add the error rates of groups to a report, at each threshold that its metrics have.
 
     outcomes : its own.  groups : a column each; none leaves the report as it is.  sides : rows that
-    are compared, of a set with itself one, of two sets two; of a list those whose images it names.
-    seed : of the people drawn.
+    are compared, of a set with itself one, of two sets two; of a list those whose images it names;
+    of searches the probes.  listed : the pairs, where sets are of a list.  probes : of searches.
+    part : of the report's outcomes (`outcomes.parts_of`).  seed : of the people drawn.
     Metrics, of a column `sex`, at each FAR of the report (`far=x`) and each given threshold
     (`threshold=t`): fmr@far=x,sex=female within a group, fmr@far=x,sex=female+male between two;
     fnmr and tpr; fmr-ratio and fnmr-ratio to the geometric mean; fmr-worst/best, fnmr-worst/best,
     fdr, ineq, garbe, gini-fmr, gini-fnmr, fmr-equality and fnmr-equality of all groups, ",by=sex";
     at each FAR fmr@far-of-each=x and fnmr@far-of-each=x, the threshold then being one that holds
-    the FAR within every group; fte@sex=female where `sides` are given.
+    the FAR within every group; fte@sex=female where `sides` are given; of searches those of
+    `searches_by_group`.  Of a part its parameters follow: fmr@far=x,sex=female,distractors=10.
     Rows of an unknown group are in no rate, and counted in the provenance.
     ProtocolError where nobody knows who is compared, or a column knows no group of these rows.
     """
     require(groups, Iterable, "groups", "a list of Groupings, one a column")
     if not groups:
         return report
-    if not isinstance(outcomes, PairOutcomes | SetOutcomes):
+    if probes is None and not isinstance(outcomes, PairOutcomes | SetOutcomes):
         raise ProtocolError("searches alone have no pairs of groups", "give the list of pairs")
     found: Metrics = {}
     told: dict[str, Any] = {}
-    whole = sample_of(outcomes)
     parts: dict[str, NDArray[Any]] = {}
+    known = [side for side in sides if side.row.max(initial=-1) >= 0]
     for by in groups:
         require(by, By, "a column of groups", "a Grouping; a file goes to evalkit.run.evaluate")
-        if sides and not isinstance(by, PairCondition):
-            told[by.column] = _counts(by, sides)
-        partition = parted(outcomes, by, sides, whole.subjects)
-        cells = list(cells_of(partition, outcomes, whole))
-        found |= _of_column(report.metrics, by.column, cells, whole, seed)
-        if sides and isinstance(by, Grouping):
-            found |= _failures_to_enrol(by, sides, seed)
-        parts |= partition.arrays()
+        if known and not isinstance(by, PairCondition):
+            told[by.column] = _counts(by, known)
+        if isinstance(outcomes, PairOutcomes | SetOutcomes):
+            whole = sample_of(outcomes)
+            partition = parted(outcomes, by, sides, whole.subjects, listed)
+            cells = list(cells_of(partition, outcomes, whole))
+            found |= _of_column(report.metrics, by.column, cells, whole, part, seed)
+            parts |= partition.arrays(part)
+        searches = outcomes.searches if isinstance(outcomes, SetOutcomes) else outcomes
+        if probes is not None and isinstance(searches, SearchOutcomes):
+            found |= searches_by_group(report.metrics, searches, probes, by, part, seed)
+        if known and isinstance(by, Grouping):
+            found |= _failures_to_enrol(by, known, seed)
     return replace(
         report,
         metrics={**report.metrics, **found},
@@ -91,11 +107,12 @@ def _of_column(
     column: str,
     cells: Sequence[GroupCell],
     whole: ComparisonSample,
+    part: str,
     seed: int,
 ) -> Metrics:
-    """Measure the groups of one column at every threshold of the report."""
+    """Measure the groups of one column at every threshold of the report, or of a part of it."""
     within = [cell for cell in cells if cell.within]
-    points, refused = _points(metrics), {}
+    points, refused = _points(metrics, part), {}
     for far in [point.removeprefix("far=") for point in points if point.startswith("far=")]:
         threshold, note = threshold_of_each(within, far)
         if threshold is None:
@@ -114,17 +131,18 @@ def _of_column(
     for point, note in refused.items():
         missing = Estimate(value=None, note=note)
         found |= {f"{r}@{point},{column}={c.name}": missing for c in within for r in _RATES}
-    return _adjusted(found)
+    end = f",{part}" if part else ""
+    return {name + end: m for name, m in _adjusted(found).items()}
 
 
 _RATES = "fmr", "fnmr"
 
 
-def _points(metrics: Mapping[str, Estimate]) -> dict[str, float]:
-    """Thresholds of a report by what they are called in a metric's name: "far=1e-4"."""
+def _points(metrics: Mapping[str, Estimate], part: str) -> dict[str, float]:
+    """Thresholds of a part by what they are called in a metric's name: "far=1e-4"."""
     points = {}
     for name, m in metrics.items():
-        kind, at = resampling_of(name)
+        kind, at = resampling_of_part(name, part)
         if m.threshold is not None and m.value is not None and kind in ("tpr", "fmr"):
             points[f"{'far' if kind == 'tpr' else 'threshold'}={at}"] = m.threshold
     return points

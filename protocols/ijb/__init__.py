@@ -18,14 +18,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import require, whole_number, whole_numbers
+from evalkit.arrays import require, whole_number
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.at_threshold import errors_of_sets, with_counts
 from evalkit.protocols.failures import count_failures
+from evalkit.protocols.groups import By, ComparedRows, ProbeRows, with_groups
+from evalkit.protocols.groups.searches import mean_of_galleries
 from evalkit.protocols.ijb import pair_scores
-from evalkit.protocols.ijb.templates import Pooling, Templates, pool
+from evalkit.protocols.ijb.templates import Enrolled, Pooling, Templates, of_templates, pool
 from evalkit.protocols.metrics import Rates, Thresholds, compat, rate_texts
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.subject_means import with_subject_means
@@ -45,6 +47,7 @@ __all__ = [
     "evaluate",
     "identify",
     "insightface_tpir",
+    "of_templates",
     "pool",
     "verify",
 ]
@@ -65,6 +68,7 @@ def evaluate(
     fars: Rates = FARS,
     fpirs: Rates = FPIRS,
     threshold: Thresholds = None,
+    groups: Sequence[By] = (),
     depths: Sequence[int] = DEPTHS,
     insightface: bool = False,
     seed: int = 0,
@@ -78,6 +82,8 @@ def evaluate(
 
     templates : as `pool` makes them.  pairs : of template ids, for 1:1.  galleries, probe : for
     1:N.  insightface : adds the numbers by the rules of InsightFace's scripts.
+    groups : columns of groups or conditions of the templates (`of_templates`): adds error rates by
+    group (`with_groups`), in 1:N by group of the probe.
     seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`, and `verify`.
     ProtocolError unless one of the two is asked for, and as both raise it.
     """
@@ -90,6 +96,7 @@ def evaluate(
             fars=fars,
             threshold=threshold,
             nearest=insightface,
+            groups=groups,
             seed=seed,
             keys=keys,
             images=images,
@@ -104,6 +111,7 @@ def evaluate(
             fpirs=fpirs,
             threshold=threshold,
             insightface=insightface,
+            groups=groups,
             seed=seed,
             progress=progress,
             engine=engine,
@@ -126,6 +134,7 @@ def verify(
     fars: Rates = FARS,
     threshold: Thresholds = None,
     nearest: bool = False,
+    groups: Sequence[By] = (),
     seed: int = 0,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -138,6 +147,7 @@ def verify(
     seed, keys, images, set_name : see `catalogue.Protocol`; of the images in the order in which
     they were pooled.
     threshold : one or several, chosen elsewhere: adds the errors there (`metrics.errors_at`).
+    groups : see `evaluate`.
     Metrics: tpr@far=x; with `nearest` also tpr@far=x,rule=nearest-far, the rule of InsightFace's
     scripts, on impostor scores in float32 (theirs are float64, so a pair at the border may swap).
     """
@@ -154,7 +164,7 @@ def verify(
     outcomes = pair_scores.outcomes(scored, pairs, reached)
     found |= errors_of_sets(given, counts, outcomes)
     lost = failed(templates.vectors)
-    return Report(
+    report = Report(
         protocol=f"{NAME}-1:1",
         protocol_version=VERSION,
         metrics=with_intervals(with_subject_means(found, outcomes), outcomes, seed=seed),
@@ -176,22 +186,11 @@ def verify(
             set_name=set_name,
         ),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolled:
-    """Template ids with their subjects, (G,) each: a gallery, or the probes."""
-
-    template: Ints
-    subject: Ints
-
-    def __post_init__(self) -> None:
-        for name in ("template", "subject"):
-            object.__setattr__(self, name, whole_numbers(getattr(self, name), name))
-        if self.subject.shape != self.template.shape:
-            raise ProtocolError(
-                f"{len(self.template)} templates have subjects of shape {self.subject.shape}"
-            )
+    if not groups:
+        return report
+    rows = np.unique(np.append(pairs.left, pairs.right))
+    side = ComparedRows(row=rows, person=pair_scores.people_of(pairs)[rows], lost=lost[rows])
+    return with_groups(report, outcomes, groups, sides=[side], listed=pairs, seed=seed)
 
 
 def identify(
@@ -203,6 +202,7 @@ def identify(
     fpirs: Rates = FPIRS,
     threshold: Thresholds = None,
     insightface: bool = False,
+    groups: Sequence[By] = (),
     seed: int = 0,
     progress: Progress | None = None,
     engine: allpairs.Engine | None = None,
@@ -220,6 +220,7 @@ def identify(
     that gallery.  Failures are searches: with a mate, where probe or mate have no vector; without.
     threshold : one or several, chosen elsewhere: adds the mean over the galleries of the errors
     there (`metrics.search_errors_at`).  insightface : adds tpir@fpir=x,rule=insightface.
+    groups : see `evaluate`.
     seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`, and `verify`.
     """
     fpirs, engine = rate_texts(fpirs), allpairs.reporting(engine, progress)
@@ -238,7 +239,8 @@ def identify(
             "they share no subject; was one given twice?",
         )
     people = np.unique(np.concatenate([enrolled, probe.subject]))  # any ids, below 0 too
-    x = templates.vectors[templates.rows(probe.template)]
+    rows = templates.rows(probe.template)
+    x = templates.vectors[rows]
     searched: list[_Found] = []
     by_fpir: dict[str, list[Estimate]] = {}
     at_threshold: dict[str, list[Estimate]] = {}
@@ -261,14 +263,15 @@ def identify(
                 )
     rank = np.concatenate([found.rank for found in searched])
     measured = {f"rank-{k}": metrics.rank_within(rank, k) for k in depths}
-    measured |= {name: _mean(of) for name, of in by_fpir.items()}
+    measured |= {name: mean_of_galleries(of) for name, of in by_fpir.items()}
     measured |= {
-        name: replace(_mean(of), threshold=of[0].threshold) for name, of in at_threshold.items()
+        name: replace(mean_of_galleries(of), threshold=of[0].threshold)
+        for name, of in at_threshold.items()
     }
     outcomes = _outcomes(searched)
     score = np.concatenate([f.mate for f in searched] + [f.nonmate for f in searched])
     mated = np.arange(len(score)) < len(rank)
-    return Report(
+    report = Report(
         protocol=f"{NAME}-1:N",
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes, seed=seed) if len(rank) else measured,
@@ -290,6 +293,12 @@ def identify(
             set_name=set_name,
         ),
     )
+    side = ComparedRows(row=rows, person=probe.subject, lost=failed(x))
+    probes = ProbeRows(
+        mated=rows[np.concatenate([f.mated for f in searched])],
+        other=rows[np.concatenate([f.other for f in searched])],
+    )
+    return with_groups(report, outcomes, groups, sides=[side], probes=probes, seed=seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +307,7 @@ class _Found:
 
     mate, impostor, rank : of probes with a mate, its score, the best other's, the mate's rank.
     nonmate : the best score of each probe without one.  subject, other_subject : of both kinds.
+    mated, other : their places among the probes.
     """
 
     mate: NDArray[np.float64]
@@ -306,6 +316,8 @@ class _Found:
     nonmate: NDArray[np.float64]
     subject: Ints
     other_subject: Ints
+    mated: Ints
+    other: Ints
 
 
 def _outcomes(searched: Sequence[_Found]) -> SearchOutcomes:
@@ -350,6 +362,8 @@ def _search(
         impostor[~mated],
         probe_subject[mated],
         probe_subject[~mated],
+        np.flatnonzero(mated),
+        np.flatnonzero(~mated),
     )
 
 
@@ -375,13 +389,3 @@ def insightface_tpir(
         far=int((nonmate > bar).sum()) / len(nonmate),
         note=metrics.few_errors(misses=len(mate) - int(hits)),
     )
-
-
-def _mean(of: list[Estimate]) -> Estimate:
-    """Average over the galleries, `folds` is each; a note says which gallery it is of."""
-    values = [m.value for m in of if m.value is not None]
-    n = sum(m.n for m in of)
-    if len(values) < len(of):
-        return Estimate(value=None, n=n, note=next(m.note for m in of if m.value is None))
-    note = "; ".join(f"gallery {k}: {m.note}" for k, m in enumerate(of, 1) if m.note)
-    return Estimate(value=float(np.mean(values)), n=n, folds=tuple(values), note=note)

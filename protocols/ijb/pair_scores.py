@@ -59,8 +59,7 @@ def outcomes(scored: ScreenedPairs, pairs: PairSet, fars: Rates) -> SetOutcomes:
     random.  Where that is not the whole list, the rest enters a draw by how many impostor pairs
     each person has on the left and on the right, as if these had met in proportion.
     """
-    person = np.unique(people_of_pairs(pairs.left, pairs.right, pairs.genuine), return_inverse=True)
-    who, n = person[1], len(scored.impostor)
+    who, n = people_of(pairs), len(scored.impostor)
     needed = [min(2 * false_accepts_allowed(far, n) + 100, n) for far in rate_texts(fars)]
     count = max((k for k in needed if k <= LONGEST_TAIL), default=0)
     # All that may be among the `count` highest: within twice the screen's error of the last.
@@ -92,9 +91,16 @@ def outcomes(scored: ScreenedPairs, pairs: PairSet, fars: Rates) -> SetOutcomes:
         )
     if count < n:
         left, right = (
-            np.bincount(who[rows], minlength=len(person[0])) for rows in (scored.left, scored.right)
+            np.bincount(who[rows], minlength=who.max() + 1) for rows in (scored.left, scored.right)
         )
         found = replace(found, left_images=left, right_images=right)
+    return found
+
+
+def people_of(pairs: PairSet) -> NDArray[np.int64]:
+    """Give each row up to the last one compared the number of its person, as in `outcomes`."""
+    person = people_of_pairs(pairs.left, pairs.right, pairs.genuine)
+    found: NDArray[np.int64] = np.unique(person, return_inverse=True)[1]
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from evalkit.arrays import numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import digest
+from evalkit.protocols.groups import Condition, Grouping
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.types import Ints
@@ -72,6 +73,22 @@ class Templates:
         return rows
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """Template ids with their subjects, (G,) each: a gallery, or the probes."""
+
+    template: Ints
+    subject: Ints
+
+    def __post_init__(self) -> None:
+        for name in ("template", "subject"):
+            object.__setattr__(self, name, whole_numbers(getattr(self, name), name))
+        if self.subject.shape != self.template.shape:
+            raise ProtocolError(
+                f"{len(self.template)} templates have subjects of shape {self.subject.shape}"
+            )
+
+
 def pool(
     features: NDArray[Any],
     template: Ints,
@@ -124,6 +141,33 @@ def pool(
         total = np.add.reduceat(total, first, axis=0)
         pooled[np.searchsorted(ids, of[first])] = normalise(total)
     return Templates(ids.astype(np.int64), pooled, lost, n, digest(template, media))
+
+
+def of_templates(by: Grouping | Condition, template: Ints) -> Grouping | Condition:
+    """Give every template the group, or the number, of its images: in the order of their ids.
+
+    template : (N,) id of each image.  A template is of the group that all its images with a known
+    one have, else of none; its number is the mean of theirs.
+
+    >>> by = Grouping.of("sex", ["male", "", "female", "male"])
+    >>> of_templates(by, np.array([7, 7, 8, 8])).code.tolist()
+    [1, -1]
+    """
+    ids, place = np.unique(whole_numbers(template, "template"), return_inverse=True)
+    if isinstance(by, Condition) and by.rule != "same":
+        known = ~np.isnan(by.value)
+        count = np.bincount(place[known], minlength=len(ids))
+        total = np.bincount(place[known], by.value[known], len(ids))
+        mean = np.divide(total, count, out=np.full(len(ids), np.nan), where=count > 0)
+        return replace(by, value=mean)
+    code = by.code if isinstance(by, Grouping) else np.nan_to_num(by.value, nan=-1).astype(int)
+    low, high = np.full(len(ids), np.iinfo(np.int64).max), np.full(len(ids), -1)
+    np.minimum.at(low, place[code >= 0], code[code >= 0])
+    np.maximum.at(high, place[code >= 0], code[code >= 0])
+    one = np.where(low == high, high, -1)
+    if isinstance(by, Grouping):
+        return replace(by, code=one)
+    return replace(by, value=np.where(one < 0, np.nan, one))
 
 
 def _width(features: NDArray[Any], flip: Flip) -> int:

@@ -30,6 +30,8 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
+from evalkit.protocols.groups import By, ComparedRows, ProbeRows, with_groups
+from evalkit.protocols.megaface.as_given import lengths_as_given, ranks_as_given
 from evalkit.protocols.megaface.devkit import project, roc
 from evalkit.protocols.megaface.noise_lists import CleaningRule, Noises, clean
 from evalkit.protocols.metrics import (
@@ -42,7 +44,7 @@ from evalkit.protocols.metrics import (
     search_errors_at,
 )
 from evalkit.protocols.metrics.flip_fusion import Flip
-from evalkit.protocols.metrics.similarity import failed, single
+from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.one_to_many import (
     fused,
     fusion,
@@ -51,9 +53,13 @@ from evalkit.protocols.one_to_many import (
     tpr_by_far,
 )
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
-from evalkit.protocols.uncertainty.from_sets import set_outcomes, tail_length
+from evalkit.protocols.uncertainty.from_sets import (
+    numbered_people,
+    set_outcomes,
+    tail_length,
+)
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, to_arrays
+from evalkit.protocols.uncertainty.outcomes import SetOutcomes, to_arrays
 from evalkit.types import Estimate, Ints, Progress, Report, SetIdentity
 
 NAME = "megaface"
@@ -94,6 +100,7 @@ def evaluate(
     model: JointBayesian | None = None,
     fars: Rates = FARS,
     threshold: Thresholds = None,
+    groups: Sequence[By] = (),
     depths: Sequence[int] = RANKS,
     distractor_keys: Mapping[str, Names] | None = None,
     distractor_images: Mapping[str, ArrayLike] | None = None,
@@ -117,6 +124,8 @@ def evaluate(
     fars : see `metrics.rate_texts`; depths : the k of rank-k.  threshold : one or several,
     chosen elsewhere: adds fmr, fnmr, fpir, fnir and tpir@threshold=t,... of each set, FPIR over the
     probes, each by its best distractor.
+    groups : columns of groups of the probes: adds rank-k, FPIR and error rates by group of the
+    probe, against all distractors, whose groups nobody knows (`with_groups`).
     ProtocolError where `validate` raises it.
     Metrics, for each set: rank-1@..., rank-10@..., tpr@far=1e-6,...  and, labelled ",rule=devkit",
     the TPR that the devkit's own curve shows (`devkit.roc.read_off`), and where vectors are not of
@@ -143,9 +152,10 @@ def evaluate(
     found: dict[str, Estimate] = {}
     curves: dict[str, Mapping[str, Sequence[float]]] = {}
     kept: dict[str, NDArray[Any]] = {}
+    searched: dict[str, _Searches] = {}
     for name, x in distractors.items():
         beside: list[dict[str, Estimate]] = []
-        lengths = _as_given(probe, x) if model is None else ""
+        lengths = lengths_as_given(probe, x) if model is None else ""
         rules: Sequence[CleaningRule] = noises.rules if noises else ()
         for rule in (None, *rules):
             p, d, label = probe, x, name
@@ -153,6 +163,7 @@ def evaluate(
                 p, d = clean(probe, subject, x, noises.probe, noises.distractor[name], rule)
                 label = f"{name},cleaned={rule}"
             search = _searches(*_sides(p, d, model, engine), subject, fars, given, engine)
+            searched[label] = search
             kept |= to_arrays(search.outcomes, label)
             counted = _ranks(search.rank, label, depths)
             counted |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
@@ -160,14 +171,14 @@ def evaluate(
             counted = with_intervals(counted, search.outcomes, seed=seed)
             curves |= _curves(search, label)
             read, curve = roc.read_off(project(p, model), subject, project(d, model), fars)
-            more = _as_given(p, d) if model is None else ""
+            more = lengths_as_given(p, d) if model is None else ""
             counted |= {
                 f"tpr@far={far},{label},rule=devkit": replace(m, note=m.note + more)
                 for far, m in read.items()
             }
             curves[f"roc@{label},rule=devkit"] = {"far": curve[0], "tpr": curve[1]}
             if lengths:
-                looked, theirs = _ranks_as_given(p, d, subject, engine), f"{label},rule=devkit"
+                looked, theirs = ranks_as_given(p, d, subject, engine), f"{label},rule=devkit"
                 kept |= to_arrays(looked, theirs)
                 ranks = with_intervals(_ranks(looked.rank, theirs, depths), looked, seed=seed)
                 counted |= {n: replace(m, note=lengths.lstrip("; ")) for n, m in ranks.items()}
@@ -175,7 +186,7 @@ def evaluate(
         # A number and what cleaning makes of it stand next to each other.
         for same in zip(*(each.items() for each in beside), strict=True):
             found |= dict(same)
-    return Report(
+    report = Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=found,
@@ -200,6 +211,37 @@ def evaluate(
             (images, distractor_images),
             set_name,
         ),
+    )
+    for label, search in searched.items() if groups else ():
+        report = _by_group(report, search, label, subject, failed(probe), groups, seed)
+    return report
+
+
+def _by_group(
+    report: Report,
+    search: _Searches,
+    label: str,
+    subject: NDArray[np.integer[Any]],
+    lost: NDArray[np.bool_],
+    groups: Sequence[By],
+    seed: int,
+) -> Report:
+    """Add the rates of groups of the probes against one set of distractors."""
+    every = np.arange(len(subject))
+    probe, distractor = numbered_people(subject, np.full(search.distractors, -1))
+    none = np.full(search.distractors, -1)
+    sides = (
+        ComparedRows(row=every, person=probe, lost=lost),
+        ComparedRows(row=none, person=distractor, lost=none >= 0),
+    )
+    return with_groups(
+        report,
+        search.outcomes,
+        groups,
+        sides=sides,
+        probes=ProbeRows(mated=search.probe, other=every),
+        part=label,
+        seed=seed,
     )
 
 
@@ -234,16 +276,6 @@ def _joined(known: tuple[Any, Mapping[str, Any] | None], sets: Iterable[str]) ->
     if probe is None or distractor is None or not all(name in distractor for name in sets):
         return None
     return [probe, *(distractor[name] for name in sets)]
-
-
-def _as_given(probe: NDArray[Any], distractor: NDArray[Any]) -> str:
-    """Warn where the devkit's distances, of vectors as given, are not cosines: lengths differ."""
-    square = -np.concatenate([project(x).constant for x in (probe, distractor)])
-    square = square[np.isfinite(square) & (square > 0)]
-    low, high = np.sqrt([square.min(initial=np.inf), square.max(initial=0)])
-    if high - low <= 1e-3 * high:
-        return ""
-    return f"; distances of vectors as given, {low:.3g} to {high:.3g} long"
 
 
 def _noisy(noises: Noises) -> dict[str, Any]:
@@ -332,34 +364,6 @@ def _searches(
 
 def _ranks(rank: Ints, label: str, depths: Sequence[int]) -> dict[str, Estimate]:
     return {f"rank-{k}@{label}": rank_within(rank, k) for k in depths}
-
-
-def _ranks_as_given(
-    probe: NDArray[Any],
-    distractor: NDArray[Any],
-    subject: NDArray[np.integer[Any]],
-    engine: allpairs.Engine | None,
-) -> SearchOutcomes:
-    """Rank mates by minus the squared distance of vectors as given, the devkit's score, exactly."""
-    looked, mates, others = (
-        allpairs.MadeRows(x, make, (project(x).constant,), x.shape[1] + 2)
-        for x, make in ((probe, _looking), (probe, _looked_at), (distractor, _looked_at))
-    )
-    i, j = ordered_genuine_pairs(subject)
-    score = mate_scores(looked, mates, i, j, engine)
-    above = allpairs.ranks(looked, others, i, score, engine=engine)[0]
-    who = np.unique(subject, return_inverse=True)[1]
-    return SearchOutcomes(rank=np.where(np.isfinite(score), above + 1, 0), rank_subject=who[i])
-
-
-def _looking(x: NDArray[Any], constant: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Side by side (2x, c, 1), whose product with (y, 1, c) is the devkit's score."""
-    with np.errstate(over="ignore"):  # beyond float32 a row has no score, as for the devkit
-        return np.column_stack([2 * single(x), constant, np.ones_like(constant)])
-
-
-def _looked_at(x: NDArray[Any], constant: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.column_stack([single(x), np.ones_like(constant), constant])
 
 
 def _curves(search: _Searches, label: str) -> dict[str, Mapping[str, Sequence[float]]]:

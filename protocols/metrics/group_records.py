@@ -32,6 +32,14 @@ METRICS = (
         by_group=True,
     ),
     Metric(
+        grammar="fpir@fpir=FPIR",
+        means="FPIR of a group's probes at the threshold that has FPIR of all searches",
+        better="lower",
+        percent=True,
+        counts="searches",
+        by_group=True,
+    ),
+    Metric(
         grammar="fte",
         means="failure to enrol: share of a group's images without a template",
         better="lower",

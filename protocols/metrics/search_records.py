@@ -13,6 +13,7 @@ METRICS = (
         counts="searches",
         resampled="rank",
         of_parts=True,
+        by_group=True,
     ),
     Metric(
         grammar="rank-K@gallery=drawn",
@@ -29,6 +30,7 @@ METRICS = (
         counts="searches",
         resampled="tpir",
         of_parts=True,
+        by_group=True,
     ),
     Metric(
         grammar="fnir@rank=K,gallery=N",

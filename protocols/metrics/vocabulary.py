@@ -30,6 +30,7 @@ __all__ = [
     "read",
     "register",
     "resampling_of",
+    "resampling_of_part",
 ]
 
 METRICS: list[Metric] = [
@@ -120,6 +121,7 @@ METRICS: list[Metric] = [
         counts="searches",
         resampled="fpir",
         of_parts=True,
+        by_group=True,
     ),
     Metric(
         grammar="fnir@threshold=THRESHOLD",
@@ -129,6 +131,7 @@ METRICS: list[Metric] = [
         counts="searches",
         resampled="fnir",
         of_parts=True,
+        by_group=True,
     ),
     Metric(
         grammar="tpir@threshold=THRESHOLD",
@@ -138,6 +141,7 @@ METRICS: list[Metric] = [
         counts="searches",
         resampled="dir",
         of_parts=True,
+        by_group=True,
     ),
     Metric(
         grammar="vr@far=FAR",
@@ -341,6 +345,20 @@ def resampling_of(name: str) -> tuple[Resampling | None, str]:
     """
     found = read(name)
     return (None, "") if found is None else found.resampling()
+
+
+def resampling_of_part(name: str, part: str) -> tuple[Resampling | None, str]:
+    """As `resampling_of`, of a metric that is of one part of the outcomes and says no more.
+
+    >>> resampling_of_part("rank-1@distractors=10", "distractors=10")
+    ('rank', '1')
+    >>> resampling_of_part("tpr@far=1e-6,rule=devkit", "")
+    (None, '')
+    """
+    found = read(name)
+    if found is None or found.rest.lstrip("@,") != part:
+        return None, ""
+    return found.resampling()
 
 
 def part_of(name: str, parts: Collection[str], searched: Collection[str] = ()) -> str | None:
