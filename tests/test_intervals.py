@@ -212,6 +212,16 @@ def test_of_two_tails_only_what_one_model_accepts_counts() -> None:
         assert c[0] == pytest.approx(c[1])
     unnamed = replace(tails[0], place=None)
     assert shrinkage_of_difference(unnamed, tails[1], 10, 10) is None
+    name = "tpr@far=0.05"  # each model then has the shrinkage of its own impostors
+    drawn, order = (
+        paired_draws(unnamed, tails[1], [name], 5)[name],
+        canonical_order(unnamed, tails[1]),
+    )
+    one, two = (
+        metric_draws(s, [name], weights=subject_draws(s, 5, 0, order))[name]
+        for s in (unnamed, tails[1])
+    )
+    np.testing.assert_array_equal(drawn, two - one)
 
 
 @pytest.mark.parametrize("accepted", [3, 20, 100])
@@ -634,6 +644,28 @@ def test_ranks_resample_probes_by_subject() -> None:
     assert m.high is not None
     # 40 people, not 1,000 probes, carry the number.
     assert m.high - m.low > 2.5 * 2 * 1.96 * math.sqrt(0.16 / 1000)
+
+
+def test_a_metric_without_comparisons_of_its_kind_is_not_drawn() -> None:
+    sides = {"mate": np.array([0.9, 0.4]), "mate_subject": np.array([0, 1])}
+    known = Searches(**sides, nonmate=np.array([0.5]), nonmate_subject=np.array([2]))
+    empty = replace(known, nonmate=np.empty(0), nonmate_subject=np.empty(0, int))
+    s = replace(sample_of(pair_list()), searches=(known, empty))
+    names = ["tpir@fpir=0.5", "fpir@threshold=0.5", "fnir@threshold=0.5", "tpir@threshold=0.5"]
+    assert [*metric_ends(s, names, 3)] == names[2:]
+    assert metric_ends(replace(s, searches=()), names, 3) == {}
+    s = replace(s, genuine=s.genuine[:0], genuine_subject=s.genuine_subject[:0])
+    assert [*metric_ends(s, ["fnmr@threshold=0.5", "fmr@threshold=0.5", "auc"], 3)] == [
+        "fmr@threshold=0.5"
+    ]
+
+
+def test_people_are_drawn_a_thousand_times_where_nothing_else_is_said() -> None:
+    s = sample_of(pair_list())
+    assert metric_ends(s, ["tpr@far=1e-1"])["tpr@far=1e-1"].shape == (1000, 2)
+    thresholds = threshold_draws(s, "1e-1")
+    assert thresholds is not None and thresholds.shape == (1000,)
+    assert paired_draws(s, s, ["auc"])["auc"].tolist() == [0] * 1000
 
 
 @pytest.mark.parametrize("galleries", [1, 2])
