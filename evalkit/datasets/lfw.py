@@ -20,7 +20,7 @@ from evalkit.datasets.pair_list import PairList, build, join_folds
 from evalkit.errors import DataError
 from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.table_headers import is_header
-from evalkit.tables import fields_of, wrong_line
+from evalkit.tables import fields_of, fields_of_lines, wrong_line
 
 # What the LFW site's errata call wrong among View 2's genuine pairs (its sentence says six, its
 # list has seven), with the 0-based rows at which pairs.txt has them.
@@ -115,7 +115,8 @@ def parse_pairs(text: str, source: str) -> PairList:
         header = [int(n) for n in re.findall(r"[0-9]+", lines.pop(0)[1])]
     elif is_header(fields_of(lines[0][1])):
         lines.pop(0)
-    pairs = build((_pair(source, number, line) for number, line in lines), source, subject)
+    rows = zip(lines, fields_of_lines(lines), strict=True)
+    pairs = build((_pair(source, *line, fields) for line, fields in rows), source, subject)
     if not header:
         return pairs
     sets, per_class = header if len(header) == 2 else (1, header[0])
@@ -145,8 +146,9 @@ def _check_announced(pairs: PairList, sets: int, per_class: int) -> None:
         )
 
 
-def _pair(source: str, number: int, line: str) -> tuple[str, str, bool, None, int]:
-    fields = fields_of(line)
+def _pair(
+    source: str, number: int, line: str, fields: list[str]
+) -> tuple[str, str, bool, None, int]:
     where = {3: (0, 1, 0, 2), 4: (0, 1, 2, 3)}.get(len(fields))
     if where is None:
         raise wrong_line(source, number, _PAIR, line)
