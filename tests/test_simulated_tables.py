@@ -93,6 +93,33 @@ def test_the_table_of_thresholds_is_of_the_benchmark() -> None:
     assert not np.isnan(found).any() and "(100 %)" in rows[1][column]
 
 
+def test_the_table_of_damage_is_what_its_benchmark_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script("gate_demo").main(("8 bits",))
+    _, *printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 3
+    assert set(printed) <= set((DOCS / "gates.md").read_text("utf-8").splitlines())
+
+
+def test_binomial_intervals_of_the_demo_are_as_much_shorter_as_said() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    shown = r"%s +([\d.]+) %%  \[([\d.]+), ([\d.]+)\]"
+
+    def longer(metric: str, n: int) -> float:
+        found = re.search(shown % re.escape(metric), readme.partition("all 87,549,528 pairs;")[2])
+        assert found is not None
+        value, low, high = (float(group) / 100 for group in found.groups())
+        exact = binomtest(round(value * n), n).proportion_ci()
+        return (high - low) / float(exact.high - exact.low)
+
+    few = [longer("accuracy", 6000), *(longer(f"tpr@far=1e-{k}", 3000) for k in (1, 2))]
+    every = [longer(f"tpr@far=1e-{k},pairs=all\n", 242_257) for k in (3, 4, 5)]
+    text = (DOCS / "gates.md").read_text("utf-8")
+    assert f"are {min(few):.1f} to {max(few):.1f} times\n" in text
+    assert f"{min(every):.0f} to {max(every):.0f} times for TPR@FAR=1e-3 to 1e-5" in text
+
+
 def test_the_table_of_groups_is_of_the_benchmark() -> None:
     groups = script("group_coverage")
     heading, row, *_ = table("population", "groups.md")
