@@ -118,7 +118,7 @@ def _one(name: str, data: bytes | str, parse: Callable[[Path], Any], suffix: str
 
 
 def _vectors(path: Path) -> Any:
-    x, _ = readers.read(path)
+    x, *_ = readers.read(path)
     embeddings.check(x, path)
     return np.asarray(x).sum()
 

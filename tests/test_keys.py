@@ -229,7 +229,7 @@ def _pair(held: pair_list_layouts.VerificationSet) -> list[str]:
 
 def _csv(path: Path) -> list[str]:
     held = readers.in_blocks(path.rename(path.with_suffix(".csv")))
-    assert held is not None and held.keys is not None
+    assert held.keys is not None
     return list(held.keys)
 
 

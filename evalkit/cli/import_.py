@@ -116,5 +116,5 @@ def command(
             allow_failures=allow_failures,
             progress=progress,
         )
-    views, dim = held.shape
+    views, dim = (1, *held.shape)[-2:]
     show(f"{features}: {len(stored):,} rows, {views} x {dim}, {dtype}")

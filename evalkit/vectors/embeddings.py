@@ -52,7 +52,7 @@ def read(
     """
     path = as_path(path)
     keys = None if keys is None else as_path(keys)
-    features, held, told = readers.read_told(path)
+    features, held, told = readers.read(path)
     names = held if keys is None else read_keys(keys)
     if names is None and numbered:
         names = [str(row) for row in range(len(features))]

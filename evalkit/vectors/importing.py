@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,81 +15,31 @@ from evalkit.errors import DataError
 from evalkit.files import as_path, hidden
 from evalkit.keys import rows_of
 from evalkit.types import Manifest, Progress
-from evalkit.vectors import embeddings, readers
+from evalkit.vectors import embeddings, readers, row_blocks
 from evalkit.vectors.row_blocks import RowBlocks
 from evalkit.vectors.store import FeatureStore
 
 BLOCK = 8192
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Rows in order: a key for each, if known, their (V, D), and rows a to b as `read(a, b)`."""
-
-    keys: Sequence[str] | None
-    rows: int
-    shape: tuple[int, int]
-    read: Callable[[int, int], NDArray[Any]]
-    told: str = ""  # the columns of a table that were left out
-
-
 def open_source(
     path: str | os.PathLike[str],
     ending: str | None = None,
     shape: tuple[int, int] | None = None,
-) -> Source:
-    """Open a folder of one vector per file, or a file that `readers` reads.
+) -> RowBlocks:
+    """Open what `readers.in_blocks` reads, and see by its first row that it holds embeddings.
 
-    A folder, .csv, .parquet, .npz and others' .h5 are read a block at a time; .npy, .bin, .pt and
-    evalkit's own .h5 are mapped; .mat (2 GiB at most) is unpacked whole.
-    ending : of the names in a folder, "_foam.bin".  shape : (N, D) of a file of numbers alone.
+    shape : (N, D) of a file of numbers alone.
     """
     path = as_path(path)
     if shape is not None:
-        return _of_array(readers.read_raw(path, shape), None)
-    if path.is_dir():
-        files, keys = readers.list_folder(path, ending)
-        first = readers.read_vectors(files[:1])
-        embeddings.check(first, path)
-        dim = first.shape[1]
-
-        def read(a: int, b: int) -> NDArray[Any]:
-            x = readers.read_vectors(files[a:b])
-            if x.shape[1] != dim:
-                raise DataError(f"{files[a]} holds {x.shape[1]} values, {files[0].name} {dim}")
-            return x[:, None]
-
-        return Source(keys, len(files), (1, dim), read)
-    blocks = readers.in_blocks(path)
-    if blocks is not None:
-        embeddings.check(next(blocks.blocks(1), np.empty((0, *blocks.shape), np.float32)), path)
-        views, dim = (1, *blocks.shape)[-2:]
-        return Source(
-            blocks.keys, blocks.rows, (views, dim), _in_turn(blocks, (views, dim)), blocks.told
-        )
-    x, held = readers.read(path)
-    embeddings.check(x, path)
-    return _of_array(x, held)
-
-
-def _of_array(x: NDArray[Any], held: Sequence[str] | None) -> Source:
-    rows = x if x.ndim == 3 else x[:, None]
-    return Source(held, len(x), (rows.shape[1], rows.shape[2]), lambda a, b: rows[a:b])
-
-
-def _in_turn(held: RowBlocks, shape: tuple[int, int]) -> Callable[[int, int], NDArray[Any]]:
-    """Give `Source.read` of blocks of BLOCK rows, asked for in order; some may be left out."""
-    blocks, at = held.blocks(BLOCK), 0
-
-    def read(a: int, b: int) -> NDArray[Any]:
-        nonlocal at
-        for x in blocks:
-            first, at = at, at + len(x)
-            if first == a and len(x) == b - a:
-                return x.reshape(len(x), *shape)
-        raise DataError(f"the file holds {at} rows, it says {held.rows}")
-
-    return read
+        return row_blocks.of_array(readers.read_raw(path, shape))
+    held = readers.in_blocks(path, ending)
+    first = held.whole
+    if first is None:
+        first = next(held.blocks(1), np.empty((0, *held.shape), np.float32))
+    embeddings.check(first, path)
+    return held
 
 
 def places(keys: Sequence[str], wanted: Sequence[str] | None, subset: bool) -> NDArray[np.int64]:
@@ -114,7 +63,7 @@ def places(keys: Sequence[str], wanted: Sequence[str] | None, subset: bool) -> N
 
 
 def write(
-    source: Source,
+    source: RowBlocks,
     path: str | os.PathLike[str],
     manifest: Manifest,
     at: NDArray[np.int64],
@@ -133,7 +82,7 @@ def write(
     if path.exists():
         raise DataError(f"{path} exists already", "give another name, or delete it")
     partial = hidden(path, "new")
-    views, dim = source.shape
+    views, dim = (1, *source.shape)[-2:]
     key = {"imported": name, "manifest": manifest.digest()}
     with suppress(FileNotFoundError), partial.open("rb") as left:  # by a killed writer
         locks.take(left, path)
@@ -157,16 +106,19 @@ def write(
 
 
 def _blocks(
-    source: Source, at: NDArray[np.int64]
+    source: RowBlocks, at: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
-    """Yield (places, ascending; their rows as float32), a block of the source at a time."""
-    for o in range(0, source.rows, BLOCK):
-        place = at[o : o + BLOCK]
+    """Yield (places, ascending; their rows, (n, V, D)), a block of the source at a time."""
+    read = 0
+    for x in source.blocks(BLOCK):
+        place = at[read : read + len(x)]
+        read += len(x)
         order = np.argsort(place, kind="stable")
         order = order[place[order] >= 0]
         if len(order):
-            x = source.read(o, min(o + BLOCK, source.rows))
-            yield place[order], np.asarray(x)[order]
+            yield place[order], np.asarray(x)[order].reshape(len(order), -1, source.shape[-1])
+    if read != source.rows:
+        raise DataError(f"the file holds {read} rows, it says {source.rows}")
 
 
 def _check(x: NDArray[Any], rows: NDArray[np.int64], manifest: Manifest) -> None:

@@ -194,12 +194,6 @@ def _refuse_large(path: Path) -> None:
         )
 
 
-def read_matrix(path: str | os.PathLike[str]) -> Held:
-    """Map a one-file submission (`evalkit.vectors.devkit_matrix`)."""
-    path = as_path(path)
-    return devkit_matrix.map_matrix(path), None, ""
-
-
 def read_raw(path: str | os.PathLike[str], shape: tuple[int, int]) -> NDArray[Any]:
     """Map numbers as `ndarray.tofile` writes them, (N, D): float16, 32 or 64 by the file's size."""
     path = as_path(path)
@@ -213,23 +207,28 @@ def read_raw(path: str | os.PathLike[str], shape: tuple[int, int]) -> NDArray[An
     return np.memmap(path, f"<f{size // count}", "r", shape=shape)
 
 
-def read_folder(path: str | os.PathLike[str]) -> Held:
+def _of_folder(path: Path, ending: str | None) -> RowBlocks:
     """Read one vector per file: a MegaFace tree of .bin or .feat, or a FaceX-Zoo tree of .npy."""
-    path = as_path(path)
-    found, keys = list_folder(path)
-    return read_vectors(found), keys, ""
+    files, keys = _listed(path, ending)
+    dim = _vectors_of(files[:1]).shape[1]
+
+    def blocks(size: int) -> Iterator[NDArray[Any]]:
+        for o in range(0, len(files), size):
+            x = _vectors_of(files[o : o + size])
+            if x.shape[1] != dim:
+                raise DataError(f"{files[o]} holds {x.shape[1]} values, {files[0].name} {dim}")
+            yield x
+
+    return RowBlocks(keys, len(files), (dim,), blocks)
 
 
-def list_folder(
-    path: str | os.PathLike[str], ending: str | None = None
-) -> tuple[list[Path], list[str]]:
+def _listed(path: Path, ending: str | None) -> tuple[list[Path], list[str]]:
     """List the files of one vector each below a folder, in the order of their names, and keys.
 
     Keys are the paths below the folder, without ".npy", or from the image's suffix on without what
     the devkit's algorithm added: "a/b.jpg_foam.bin" is "a/b.jpg".  ending : take only files with
     this end of the name ("_foam.bin"), and their keys without it.
     """
-    path = as_path(path)
     names = sorted(
         f"{folder}/{file}"[len(str(path)) + 1 :]
         for folder, _, files in os.walk(path)
@@ -248,9 +247,8 @@ def list_folder(
     return [path / n for n in names], keys
 
 
-def read_vectors(paths: Sequence[str | os.PathLike[str]]) -> NDArray[np.float32]:
+def _vectors_of(files: Sequence[Path]) -> NDArray[np.float32]:
     """Read one vector per file: (N, D) float32; all of the devkit's or all of numpy's format."""
-    files = [as_path(path) for path in paths]
     with files[0].open("rb") as f:
         is_npy = f.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
     if not is_npy and files[0].suffix != ".npy":
@@ -313,38 +311,35 @@ _AS_ARRAY = {
     ".mat": read_mat,
     ".pt": read_torch,
     ".pth": read_torch,
-    ".bin": read_matrix,
+    ".bin": lambda path: (devkit_matrix.map_matrix(path), None, ""),
 }
 SUFFIXES = (*_AS_ARRAY, *_IN_BLOCKS)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[NDArray[Any], list[str] | None]:
+def read(path: str | os.PathLike[str]) -> Held:
     """Read by suffix: the array, mapped where it lies in the file as it is; keys where it has them.
 
-    DataError, in one line, for whatever is wrong with the file.
+    Also the columns or arrays that were left out, "" where none was.  DataError, in one line, for
+    whatever is wrong with the file.
     """
-    return read_told(path)[:2]
-
-
-def read_told(path: str | os.PathLike[str]) -> Held:
-    """Read as `read` does; also the columns or arrays that were left out, "" where none was."""
-    path = as_path(path)
-    if path.is_dir():
-        return read_folder(path)
     held = in_blocks(path)
-    if held is not None:
-        blocks = list(held.blocks(65536)) or [np.empty((0, *held.shape), np.float32)]
-        keys = None if held.keys is None else list(held.keys)
-        return np.concatenate(blocks), keys, held.told
-    return _AS_ARRAY.get(path.suffix.lower(), read_features)(path)
+    keys = None if held.keys is None else list(held.keys)
+    if held.whole is not None:
+        return held.whole, keys, held.told
+    blocks = list(held.blocks(65536)) or [np.empty((0, *held.shape), np.float32)]
+    return np.concatenate(blocks), keys, held.told
 
 
-def in_blocks(path: str | os.PathLike[str]) -> RowBlocks | None:
-    """Open a file whose rows can be read a block at a time; None for those that `read` maps.
+def in_blocks(path: str | os.PathLike[str], ending: str | None = None) -> RowBlocks:
+    """Open a file of vectors, or a folder of one per file, to be read a block at a time.
 
+    A folder, .csv, .parquet, .npz and others' .h5 are; .npy, .bin, .pt and evalkit's own .h5 are
+    mapped; .mat (2 GiB at most) is unpacked whole.  ending : of the names in a folder, "_foam.bin".
     DataError as for `read`, also from the blocks.
     """
     path = as_path(path)
+    if path.is_dir():
+        return _of_folder(path, ending)
     suffix = path.suffix.lower()
     if not path.is_file():
         raise DataError(f"no embeddings at {path}")
@@ -356,27 +351,22 @@ def in_blocks(path: str | os.PathLike[str]) -> RowBlocks | None:
         )
     refuse_lfs_pointer(path)
     if suffix in _AS_ARRAY:
-        return None
+        return row_blocks.of_array(*_AS_ARRAY[suffix](path))
     reader, what = _IN_BLOCKS[suffix]
     with _as_data_error(path, what):
         if suffix == ".npz":
             _refuse_bomb(path)
-        if suffix in (".h5", ".hdf5") and is_feature_file(path):
-            return None
-        held = reader(path)
+        own = suffix in (".h5", ".hdf5") and is_feature_file(path)
+        held = None if own else reader(path)
+    if held is None:
+        store = FeatureStore.open(path)
+        return row_blocks.of_array(store.features, store.manifest.keys)
 
     def blocks(size: int) -> Iterator[NDArray[Any]]:
         with _as_data_error(path, what):
             yield from held.blocks(size)
 
     return replace(held, blocks=blocks)
-
-
-def read_features(path: str | os.PathLike[str]) -> Held:
-    """Map a feature file of evalkit's own."""
-    path = as_path(path)
-    store = FeatureStore.open(path)
-    return store.features, list(store.manifest.keys), ""
 
 
 def is_feature_file(path: str | os.PathLike[str]) -> bool:

@@ -35,7 +35,8 @@ class RowBlocks:
     """N rows of `shape`, (D,) or (V, D), and `blocks(size)`: them in order, `size` at a time.
 
     keys : a name per row, or None where the file has none.  told : the columns left out, see
-    `columns`.  Reading a damaged file raises what its library raises, in `blocks` too.
+    `columns`.  whole : all rows at once, where they need no copy, else None.
+    Reading a damaged file raises what its library raises, in `blocks` too.
     """
 
     keys: Sequence[str] | None
@@ -43,6 +44,16 @@ class RowBlocks:
     shape: tuple[int, ...]
     blocks: Callable[[int], Iterator[Rows]]
     told: str = ""
+    whole: Rows | None = None
+
+
+def of_array(x: Rows, keys: Sequence[str] | None = None, told: str = "") -> RowBlocks:
+    """Take the rows of an array, (N, ...), mapped or in memory."""
+
+    def blocks(size: int) -> Iterator[Rows]:
+        yield from (x[o : o + size] for o in range(0, len(x), size))
+
+    return RowBlocks(keys, len(x) if x.ndim else 0, x.shape[1:], blocks, told, x)
 
 
 def of_parquet(path: Path) -> RowBlocks:
@@ -263,9 +274,4 @@ def _of_datasets(f: Any) -> RowBlocks:
         raise ValueError(
             f"its datasets hold vectors of {sorted({x.shape[1] for x in rows})} numbers"
         )
-    x = np.concatenate(rows)
-
-    def blocks(size: int) -> Iterator[Rows]:
-        yield from (x[o : o + size] for o in range(0, len(x), size))
-
-    return RowBlocks(keys, len(x), x.shape[1:], blocks)
+    return of_array(np.concatenate(rows), keys)
