@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.errors import DataError, ProtocolError
+from evalkit.errors import DataError, ProtocolError, first_few
 
 _BLOCK = 65536  # rows of a map looked at together
 
@@ -164,11 +164,11 @@ def refuse_unwritten(features: NDArray[Any], name: str, keys: Sequence[str] = ()
     empty = unwritten(features).tolist()
     if not empty:
         return
-    shown = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
     raise DataError(
         f"{name}: {len(empty)} rows are all zero, the first is {keys[empty[0]]!r}"
         if keys
-        else f"{len(empty)} of {len(features)} rows of {name} were never written: {shown}",
+        else f"{len(empty)} of {len(features)} rows of {name} were never written: "
+        f"{first_few([*map(str, empty)])}",
         "the program that wrote it had fewer images than rows, or was stopped; where zeros stand "
         "for an image without a face, --allow-failures, or NaN in their place",
     )

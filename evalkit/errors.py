@@ -19,12 +19,33 @@ The command line (`evalkit.cli.run`) prints `message` and `hint` on one line eac
 model or a library ends the program (SystemExit), and after the traceback of an internal error.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 EXIT_DONE = 0
 EXIT_GATE_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNUSABLE = 3
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """Show the first names of many, as a message has room for.
+
+    >>> first_few(["a", "b", "c"], 2)
+    'a, b, ...'
+    """
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+@contextmanager
+def needing(package: str, extra: str, purpose: str) -> Iterator[None]:
+    """Raise MissingPackageError where an import in the block finds nothing."""
+    try:
+        yield
+    except ImportError:
+        raise MissingPackageError(package, extra, purpose) from None
 
 
 class EvalkitError(Exception):

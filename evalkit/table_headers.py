@@ -23,7 +23,15 @@ _NAMES = {
     "probe": "probe probeid probelabel testlabel",
     "image": "image imagepath imagefile imagename img path file filename filepath key",
     "person": "person personid people subject subjectid identity name who label class",
+    "class": "label labels identity subject person class",  # of images in a table
+    "template": "templateid",
+    "subject": "subjectid",
+    "media": "mediaid sightingid",
+    "file": "file filename",
 }
+_KEY = re.compile(
+    "(image|img|face|photo|file|sample)?(path|file|filename|filepath|name|key|id)s?|image|img|face"
+)
 _SIDES = (
     *(("1", "2"), ("0", "1"), ("a", "b"), ("x", "y"), ("left", "right"), ("l", "r")),
     *(("first", "second"), ("probe", "gallery"), ("probe", "reference"), ("query", "reference")),
@@ -57,6 +65,17 @@ def roles_of(head: Sequence[str], second: Sequence[str], wanted: set[str]) -> tu
     if "left" in wanted and (found := _sides(words, second)) is not None:
         roles[found[0]], roles[found[1]] = "left", "right"
     return tuple(roles)
+
+
+def place_of(role: str, head: Sequence[str]) -> int:
+    """Place of the column that is called by a role, by its likeliest name; -1 where none is."""
+    words = [word(name) for name in head]
+    return next((words.index(name) for name in _NAMES[role].split() if name in words), -1)
+
+
+def names_rows(name: str) -> bool:
+    """Whether a column, or an array, is called as what names each row of vectors."""
+    return _KEY.fullmatch(word(name)) is not None
 
 
 def _sides(words: Sequence[str], second: Sequence[str]) -> tuple[int, int] | None:

@@ -98,7 +98,11 @@ def test_a_missing_or_double_key_is_named_and_nothing_is_left(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(np.nan, "'P_1/P_1_3.jpg' holds NaN"), (0, "'P_1/P_1_3.jpg' is all zero")]
+    ("value", "told"),
+    [
+        (np.nan, "NaN or infinity, the first is 'P_1/P_1_3.jpg'"),
+        (0, "are all zero, the first is 'P_1/P_1_3.jpg'"),
+    ],
 )
 def test_a_row_that_is_no_embedding_is_named(tmp_path: Path, value: float, told: str) -> None:
     bad = X.copy()

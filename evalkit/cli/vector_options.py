@@ -24,7 +24,7 @@ from evalkit.protocols.recipes.blas import can_be_one_thread
 from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import InputSpec, Manifest
-from evalkit.vectors import embeddings, matching
+from evalkit.vectors import hdf5, matching
 from evalkit.vectors.matching import Vectors
 from evalkit.vectors.store import FeatureStore
 
@@ -250,7 +250,7 @@ def _text(images: InputSpec | Path) -> str | None:
     """Size, colour, scale and crop; the order of the axes changes no number."""
     if isinstance(images, InputSpec):
         return describe(replace(images, layout="nchw"))
-    if images.is_dir() or not embeddings.is_own(images):
+    if images.is_dir() or not hdf5.is_feature_file(images):
         return None
     with FeatureStore.open(images) as store:
         spec = store.key.get("input spec")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.datasets.pair_list import PairList
-from evalkit.errors import DataError, MissingPackageError
+from evalkit.errors import DataError, needing
 from evalkit.files import as_path
 from evalkit.images import ImageSource
 from evalkit.strict_json import parsed
@@ -101,10 +101,8 @@ def _labels(path: Path) -> NDArray[np.bool_]:
 
 def _chunk(path: Path, layout: _Layout, number: int) -> NDArray[Any]:
     """Unpack one chunk: (rows, 3, H, W); the last one holds only what is left."""
-    try:
+    with needing("numcodecs", "bcolz", "reading a bcolz folder"):
         from numcodecs import blosc
-    except ImportError as e:
-        raise MissingPackageError("numcodecs", "bcolz", "reading a bcolz folder") from e
     rows = min(layout.rows, layout.shape[0] - number * layout.rows)
     need = rows * math.prod(layout.shape[1:])
     try:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import tables
-from evalkit.errors import DataError
-from evalkit.files import BLANKS, as_path, not_text, open_text, words_of
+from evalkit.errors import DataError, first_few
+from evalkit.files import as_path, numbered_lines, open_text, read_text, words_of
 from evalkit.protocols.ijb import Enrolled
-from evalkit.table_headers import word
+from evalkit.table_headers import place_of
 
 _BLOCK = 1 << 24
 _MEDIA, _PAIRS = "_face_tid_mid.txt", "_template_pair_label.txt"
@@ -115,23 +115,19 @@ def read_detections(path: str | os.PathLike[str]) -> Detections:
 
 def _columns(path: Path, width: int, dtype: Any) -> tuple[tuple[str, ...], NDArray[Any]]:
     """Read lines of a name and `width` numbers."""
-    names: list[str] = []
-    numbers = []
-    try:
-        with open_text(path) as f:
-            for line in f:
-                name, *values = words_of(line.rstrip("\r\n").strip(BLANKS))
-                if len(values) != width:
-                    raise DataError(
-                        f"line {len(names) + 1} of {path.name} has {len(values)} numbers after the "
-                        f"name, expected {width}"
-                    )
-                names.append(name)
-                numbers.append(np.array(values, dtype))
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path} is not a text file: {not_text(e)}") from e
-    except (OSError, ValueError, OverflowError) as e:
-        raise DataError(f"cannot read {path}: {e}") from e
+    names, numbers = list[str](), []
+    for number, line in numbered_lines(read_text(path)):
+        name, *values = words_of(line)
+        if len(values) != width:
+            raise DataError(
+                f"line {number} of {path.name} has {len(values)} numbers after the name, expected "
+                f"{width}"
+            )
+        names.append(name)
+        try:
+            numbers.append(np.array(values, dtype))
+        except (ValueError, OverflowError) as e:
+            raise DataError(f"cannot read line {number} of {path.name}: {e}") from e
     if not names:
         raise DataError(f"{path} is empty")
     return tuple(names), np.stack(numbers)
@@ -214,14 +210,6 @@ def _are_ids(numbers: NDArray[np.int64]) -> bool:
     return bool(numbers.min(initial=0) >= 0 and numbers.max(initial=0) < 2**31)
 
 
-_NAMED = {
-    "template": ("templateid",),
-    "subject": ("subjectid",),
-    "media": ("mediaid", "sightingid"),
-    "name": ("file", "filename"),
-}
-
-
 def read_faces(path: str | os.PathLike[str]) -> Faces:
     """Read NIST's metadata of IJB-A: `verify_metadata_1.csv`, `search_gallery_1.csv` and the like.
 
@@ -229,23 +217,19 @@ def read_faces(path: str | os.PathLike[str]) -> Faces:
     """
     path = as_path(path)
     header, rows, _ = tables.with_header(path)
-    words = [word(name) for name in header]
-    at = {}
-    for role, names in _NAMED.items():
-        found = [words.index(name) for name in names if name in words]
-        if not found:
-            raise DataError(
-                f"{path.name} has no column {names[0]!r} but {', '.join(header[:8]) or 'nothing'}",
-                "NIST's metadata begins TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID",
-            )
-        at[role] = found[0]
+    at = {role: place_of(role, header) for role in ("template", "subject", "media", "file")}
+    if absent := [role for role, place in at.items() if place < 0]:
+        raise DataError(
+            f"{path.name} has no column of {absent[0]} but {first_few(header, 8) or 'nothing'}",
+            "NIST's metadata begins TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID",
+        )
     columns = list(zip(*rows, strict=True)) or [()] * len(header)
     template, subject, media = (
         _ids(columns[at[role]], path) for role in ("template", "subject", "media")
     )
     _refuse_two_subjects(template, subject, path)
     by_name = dict(zip(header, columns, strict=True))
-    return Faces(columns[at["name"]], template, subject, media, by_name)
+    return Faces(columns[at["file"]], template, subject, media, by_name)
 
 
 def read_enrolled(path: str | os.PathLike[str]) -> Enrolled:

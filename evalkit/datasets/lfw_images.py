@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.errors import DataError, MissingPackageError
+from evalkit.errors import DataError, needing
 from evalkit.files import cache_folder
 from evalkit.images.landmarks import Landmarks
 from evalkit.keys import rows_of
@@ -47,11 +47,9 @@ def fetch(
     second call downloads nothing.  `EVALKIT_LFW_URL` names a mirror.  DataError for a name that is
     none of LFW's, and where neither the cache nor the site has them.
     """
-    try:
+    with needing("pooch", "data", "fetching LFW"):
         import pooch
         import requests
-    except ImportError as e:
-        raise MissingPackageError("pooch", "data", "fetching LFW") from e
     pooch.get_logger().setLevel("WARNING")
     every, digests, _ = _table()
     rows = rows_of(list(wanted), every, "images of LFW").tolist()

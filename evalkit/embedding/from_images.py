@@ -17,7 +17,7 @@ from evalkit.arrays import array
 from evalkit.embedding import embedder, in_memory
 from evalkit.embedding.batch_size import batch_difference, best_batch
 from evalkit.embedding.passes import READERS, FedModel
-from evalkit.errors import DataError, ModelError
+from evalkit.errors import DataError, ModelError, first_few
 from evalkit.escaping import printable
 from evalkit.images import ImageSource, Picture, alignment, find
 from evalkit.types import Progress
@@ -104,7 +104,7 @@ def embed(
     if len(failed) == len(source.keys):
         raise DataError(f"not one of {len(failed):,} images has a vector")
     if failed:
-        named = ", ".join(failed[:_SHOWN]) + (", ..." if len(failed) > _SHOWN else "")
+        named = first_few(failed, _SHOWN)
         reason = source.why(int(np.flatnonzero(lost)[0]))
         named += f" ({reason})" if reason else ""
         say(f"{len(failed):,} of {len(source.keys):,} images have no vector: {named}")

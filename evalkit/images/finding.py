@@ -14,7 +14,7 @@ from evalkit.files import as_path, numbered_lines, read_text, refuse_lfs_pointer
 from evalkit.images import image_tables, lmdbs, record_io, tars, zips
 from evalkit.images.folders import files_below
 from evalkit.images.kinds import chosen, counted, shown
-from evalkit.images.members import MOST_BYTES, file_stamp, labelled, together
+from evalkit.images.members import file_stamp, labelled, piece_of, together
 from evalkit.images.source import ImageSource, encoded
 from evalkit.keys import IMAGES
 from evalkit.table_headers import is_header
@@ -154,11 +154,4 @@ def _file(path: Path) -> bytes:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):  # a pipe or a device would never end
         raise DataError("not a regular file")
-    if about.st_size > MOST_BYTES:
-        raise DataError("the file is larger than any face image")
-    with path.open("rb", buffering=0) as file:
-        data = file.read(about.st_size)
-        # A network's file system may give a part.
-        while len(data) < about.st_size and (more := file.read(about.st_size - len(data))):
-            data += more
-        return data
+    return piece_of(path, 0, about.st_size)

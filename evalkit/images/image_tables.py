@@ -11,12 +11,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from evalkit.errors import DataError, EvalkitError, MissingPackageError
-from evalkit.images.members import MOST_BYTES, labelled, of_container
+from evalkit.errors import DataError, EvalkitError, needing
+from evalkit.images.members import labelled, of_container, refuse_large
 from evalkit.images.source import ImageSource
+from evalkit.table_headers import place_of
 
 ENDINGS = (".parquet", ".arrow")
-_LABELS = ("label", "labels", "identity", "subject", "person", "class")
 _TIMES, _ROOM = 64, 64 << 20  # what a byte of a table may become, and all of them in any case
 _HELD = 2  # row groups in memory
 
@@ -56,8 +56,7 @@ class _Table:
             if not value.is_valid:
                 raise DataError("the table has no image in its row")
             data = getattr(value, "value", value).as_buffer()  # of a dictionary the value itself
-            if data.size > MOST_BYTES:
-                raise DataError("the file is larger than any face image")
+            refuse_large(data.size)
             return bytes(data)
 
     def names(self) -> list[str]:
@@ -67,9 +66,9 @@ class _Table:
         names = [f"{row:07d}" for row in range(total)]
         if len(set(paths)) == total and "None" not in paths:
             names = paths
-        label = next((n for n in self.schema.names if n.lower() in _LABELS), None)
-        if label is None:
+        if (place := place_of("class", self.schema.names)) < 0:
             return names
+        label = self.schema.names[place]
         known = _class_names(self.schema, label)
         labels = [
             str(known[v] if isinstance(v, int) and 0 <= v < len(known) else v)
@@ -111,17 +110,9 @@ def _as_data_error(path: Path, read: Callable[[], Any]) -> Any:
         raise DataError(f"{path.name} is not a whole table of images: {reason}") from e
 
 
-def _import(name: str, path: Path) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise MissingPackageError("pyarrow", "parquet", f"reading {path.name}") from None
-
-
 def _parquet(path: Path, room: int) -> tuple[Any, list[int], Callable[[int, str], Any]]:
-    parquet = _import("pyarrow.parquet", path)
+    with needing("pyarrow", "parquet", f"reading {path.name}"):
+        import pyarrow.parquet as parquet
     # Mapped: a buffered stream of pyarrow 26 does not come back from a damaged page size.
     # One image for a million rows is kept once, as in the file.
     with parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as f:
@@ -146,7 +137,8 @@ def _parquet(path: Path, room: int) -> tuple[Any, list[int], Callable[[int, str]
 
 
 def _arrow(path: Path, room: int) -> tuple[Any, list[int], Callable[[int, str], Any]]:
-    arrow = _import("pyarrow", path)
+    with needing("pyarrow", "parquet", f"reading {path.name}"):
+        import pyarrow as arrow
     with path.open("rb") as f:
         as_file = f.read(6) == b"ARROW1"
     mapped = arrow.memory_map(str(path))

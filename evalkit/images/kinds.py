@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence, Sized
 from pathlib import PurePosixPath
 
+from evalkit.errors import first_few
 from evalkit.images.decoding import AVIF, HEIF, JPEG2000
 from evalkit.keys import AVIF_FILES, HEIF_FILES, IMAGES, JPEG2000_FILES
 
@@ -25,11 +26,11 @@ _NOT_READ = frozenset((*_LACKING, *_CAMERA, *_OTHERS))
 _SHOWN = 3
 
 
-def chosen(names: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
+def chosen(names: Iterable[str], links: Sequence[str] = ()) -> tuple[list[str], tuple[str, ...]]:
     """Choose the images among file names, sorted, and tell in a line each what is left out.
 
     Left out are hidden images (.a.jpg) and images of a kind that is not read; what macOS keeps
-    beside a file, `._a.jpg`, is no image.
+    beside a file, `._a.jpg`, is no image.  links : of an archive, which are not followed.
     """
     images, hidden, unread = list[str](), list[str](), list[str]()
     for name in sorted(names):
@@ -50,6 +51,9 @@ def chosen(names: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
     if hidden:
         files = counted(hidden, "image is hidden", "images are hidden")
         lines.append(f"{files} and left out: {shown(hidden)}")
+    if links:
+        what = counted(links, "link in the archive is", "links in the archive are")
+        lines.append(f"{what} not followed: {shown(links)}")
     return images, tuple(lines)
 
 
@@ -60,5 +64,4 @@ def counted(names: Sized, one: str, many: str) -> str:
 
 def shown(names: Sequence[str]) -> str:
     """Show the first few names; what is not UTF-8 in them is escaped."""
-    first = ", ".join(n.encode(errors="backslashreplace").decode() for n in names[:_SHOWN])
-    return first + (", ..." if len(names) > _SHOWN else "")
+    return first_few(names, _SHOWN).encode(errors="backslashreplace").decode()

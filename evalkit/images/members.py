@@ -43,10 +43,15 @@ def of_container(
     return replace(encoded(tuple(names), fetch), stamp=stamp, left_out=left_out)
 
 
-def piece(file: IO[bytes], offset: int, size: int) -> bytes:
-    """Read bytes of a file; DataError where they are more than an image's, or it ends before."""
+def refuse_large(size: int) -> None:
+    """Raise DataError where a file has more bytes than an image of a face."""
     if size > MOST_BYTES:
         raise DataError("the file is larger than any face image")
+
+
+def piece(file: IO[bytes], offset: int, size: int) -> bytes:
+    """Read bytes of a file; DataError where they are more than an image's, or it ends before."""
+    refuse_large(size)
     file.seek(offset)
     data = file.read(size)
     while len(data) < size and (more := file.read(size - len(data))):  # of a network's file system

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from evalkit.errors import DataError
-from evalkit.images.members import MOST_BYTES, labelled, of_container, piece
+from evalkit.images.members import labelled, of_container, piece, refuse_large
 from evalkit.images.source import ImageSource
 
 ENDINGS = (".rec",)
@@ -97,8 +97,7 @@ def _image(path: Path, at: int) -> bytes:
         while True:
             part, length = _head(f, at)
             held += length
-            if held > MOST_BYTES:
-                raise DataError("the file is larger than any face image")
+            refuse_large(held)
             parts.append(piece(f, at + _HEAD.size, length))
             if part in (_WHOLE, _LAST):
                 break

@@ -20,7 +20,7 @@ from threading import Lock
 from typing import IO, Any
 
 from evalkit.errors import DataError
-from evalkit.images.kinds import chosen, counted, shown
+from evalkit.images.kinds import chosen
 from evalkit.images.members import as_key, labelled, of_container, piece, piece_of
 from evalkit.images.source import ImageSource
 
@@ -65,10 +65,7 @@ def read(path: Path) -> ImageSource:
             members, links = _members(unpacked.file)
     except _DAMAGED as e:
         raise DataError(f"{path} is not a whole tar archive: {e}") from e
-    images, left_out = chosen(members)
-    if links:
-        what = counted(links, "link in the archive is", "links in the archive are")
-        left_out = (*left_out, f"{what} not followed: {shown(links)}")
+    images, left_out = chosen(members, links)
     places = [members[name] for name in images]
     labels = _labels(images, members, bytes_at)
     names = images if labels is None else list(map(labelled, images, labels))

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from evalkit.errors import DataError
-from evalkit.images.kinds import chosen, counted, shown
-from evalkit.images.members import MOST_BYTES
+from evalkit.images.kinds import chosen
+from evalkit.images.members import refuse_large
 from evalkit.images.source import ImageSource, Stamp, encoded
 
 ENDINGS = (".zip",)
@@ -31,7 +31,8 @@ def read(path: Path) -> ImageSource:
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as e:
         raise DataError(f"{path} is not a whole zip archive: {e}") from e
     members = [entry for entry in archive.infolist() if not entry.is_dir()]
-    images, left_out = chosen({entry.filename for entry in members})
+    links = [entry.filename for entry in members if stat.S_ISLNK(entry.external_attr >> 16)]
+    images, left_out = chosen({entry.filename for entry in members}, links)
     wanted = set(images)
     entries = sorted(
         (entry for entry in members if entry.filename in wanted), key=lambda e: e.filename
@@ -40,8 +41,7 @@ def read(path: Path) -> ImageSource:
         raise DataError(f"{path} is encrypted", "unpack it and give the folder")
 
     def fetch(row: int) -> bytes:
-        if entries[row].file_size > MOST_BYTES:
-            raise DataError("the file is larger than any face image")
+        refuse_large(entries[row].file_size)
         return archive.read(entries[row])
 
     def stamp(row: int) -> Stamp:
@@ -50,8 +50,4 @@ def read(path: Path) -> ImageSource:
         return struct.pack("<Iq", entry.CRC, entry.file_size) + name, 0
 
     source = encoded([entry.filename for entry in entries], fetch)
-    links = [entry.filename for entry in members if stat.S_ISLNK(entry.external_attr >> 16)]
-    if links:
-        what = counted(links, "link in the archive is", "links in the archive are")
-        left_out = (*left_out, f"{what} not followed: {shown(links)}")
     return replace(source, stamp=stamp, left_out=left_out)

@@ -14,13 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evalkit.errors import DataError
-from evalkit.table_headers import INDEX, word
+from evalkit.errors import DataError, first_few
+from evalkit.table_headers import INDEX, names_rows, word
 
 Kind = Literal["text", "whole", "number", "zero", "list"]
-_KEY = re.compile(
-    "(image|img|face|photo|file|sample)?(path|file|filename|filepath|name|key|id)s?|image|img|face"
-)
 _NUMBERED = re.compile(r"(.*?)(\d+)\D?")
 _HINT = "name the columns in a first line: key,e0,e1,...; a label is then left out"
 
@@ -86,7 +83,7 @@ def choose_arrays(
     texts = [n for n, (shape, kind) in held.items() if kind in ("S", "U") and shape == rows]
     names = ["keys"] if "keys" in held else texts
     if len(names) > 1:
-        names = [n for n in texts if _KEY.fullmatch(word(n))]
+        names = [n for n in texts if names_rows(n)]
     if len(texts) > 1 and len(names) != 1:
         raise DataError(f"{', '.join(texts)} could each name the rows", "call the names 'keys'")
     rest = [name for name in held if name not in (*vectors, *names)]
@@ -132,7 +129,7 @@ def _key(
 ) -> int | None:
     """Place of the column that names the rows: by its own name, or the only one that can."""
     if names is not None:
-        called = [c for c, name in enumerate(names) if _KEY.fullmatch(word(name))]
+        called = [c for c, name in enumerate(names) if names_rows(name)]
         called.sort(key=lambda c: kinds[c] != "text")
         for c in called:
             if kinds[c] in ("text", "whole") and (len(called) == 1 or distinct(c)):
@@ -150,4 +147,4 @@ def _key(
 
 def _shown(columns: Sequence[int], names: Sequence[str] | None) -> str:
     called = [names[c] if names and names[c] else f"column {c + 1}" for c in columns]
-    return ", ".join(called[:8]) + (", ..." if len(called) > 8 else "")
+    return first_few(called, 8)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from evalkit.arrays import unwritten
 from evalkit.errors import DataError
 from evalkit.files import as_path
 from evalkit.keys import read_keys
-from evalkit.vectors import readers
+from evalkit.vectors import hdf5, readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,11 @@ def read(
     check(features, path)
     if len(features) != len(names):
         raise DataError(f"{path.name} has {len(features)} rows, the list has {len(names)} keys")
-    if not is_own(path):
+    if not hdf5.is_feature_file(path):
         if allow_failures:
             features = without_zeros(features)
         else:
-            _refuse_failures(features, names, path)
+            refuse_failures(features, names, path.name)
     files = [path] if keys is None else [path, keys]
     digest = _digest_rows(features, names) if path.is_dir() else _digest(files)
     return Embeddings(tuple(names), features, digest, told)
@@ -94,20 +95,15 @@ def without_zeros(features: NDArray[Any]) -> NDArray[Any]:
     return made
 
 
-def is_own(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is a feature file of evalkit's own."""
-    path = as_path(path)
-    return path.suffix.lower() in (".h5", ".hdf5") and readers.is_feature_file(path)
-
-
-def _refuse_failures(features: NDArray[Any], keys: list[str], path: Path) -> None:
+def refuse_failures(features: NDArray[Any], keys: Sequence[str], name: str) -> None:
+    """Raise DataError where rows, (N, ...), hold NaN or infinity.  name : of their file."""
     bad: list[int] = []
     for o in range(0, len(features), 65536):
         block = features[o : o + 65536].reshape(len(features[o : o + 65536]), -1)
         bad += (o + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist()
     if bad:
         raise DataError(
-            f"{path.name}: {len(bad)} rows hold NaN or infinity, the first is {keys[bad[0]]!r}",
+            f"{name}: {len(bad)} rows hold NaN or infinity, the first is {keys[bad[0]]!r}",
             "--allow-failures counts them as images without a template",
         )
 
@@ -116,8 +112,7 @@ def _digest(paths: list[Path]) -> str:
     h = hashlib.sha256()
     for path in paths:
         with path.open("rb") as f:
-            while block := f.read(1 << 20):
-                h.update(block)
+            hashlib.file_digest(f, lambda: h)
     return h.hexdigest()
 
 

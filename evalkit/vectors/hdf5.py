@@ -15,6 +15,7 @@ import numpy as np
 
 from evalkit.errors import DataError
 
+SUFFIXES = (".h5", ".hdf5")
 _PACKED = 64  # bytes that one byte of a compressed file may become, and
 _ROOM = 16 << 20  # these in any case
 _LOOK = 1 << 20  # bytes of a header, or of an unpacked chunk, that are looked at together
@@ -293,6 +294,13 @@ def _messages(file: h5py.File) -> Iterator[tuple[int, bytes]]:
                 yield kind, body
 
 
-def is_feature_file(file: h5py.File) -> bool:
-    """Tell whether it is one of evalkit's own; others' attributes are left alone."""
-    return "done" in file and attribute(file, "format") == "evalkit-features"
+def is_feature_file(path: Path) -> bool:
+    """Tell whether a file is HDF5, by its suffix, and evalkit's own; others' attributes are left.
+
+    OSError or ValueError where it is no whole HDF5 file.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        return False
+    refuse_damaged_heap(path)
+    with h5py.File(path, "r") as file:
+        return "done" in file and attribute(file, "format") == "evalkit-features"

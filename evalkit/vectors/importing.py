@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import locks
-from evalkit.errors import DataError
+from evalkit.arrays import refuse_unwritten
+from evalkit.errors import DataError, first_few
 from evalkit.files import as_path, hidden
 from evalkit.keys import rows_of
 from evalkit.types import Manifest, Progress
@@ -54,7 +55,7 @@ def places(keys: Sequence[str], wanted: Sequence[str] | None, subset: bool) -> N
     at[rows_of(wanted, keys, "embeddings")] = np.arange(len(wanted))
     extra = np.flatnonzero(at < 0)
     if len(extra) and not subset:
-        shown = ", ".join(keys[int(r)] for r in extra[:5]) + (", ..." if len(extra) > 5 else "")
+        shown = first_few([keys[r] for r in extra.tolist()])
         raise DataError(
             f"{len(extra)} of {len(keys)} embeddings are not on the list: {shown}",
             "--subset leaves them out",
@@ -95,7 +96,9 @@ def write(
                 if allow_failures:
                     x = embeddings.without_zeros(x)
                 else:
-                    _check(x, rows, manifest)
+                    written = [manifest.keys[row] for row in rows.tolist()]
+                    embeddings.refuse_failures(x, written, name)
+                    refuse_unwritten(x, name, written)
                 store.write(rows, x)
                 if progress is not None:
                     progress(len(store.done) - len(store.pending()), len(store.done))
@@ -119,20 +122,3 @@ def _blocks(
             yield place[order], np.asarray(x)[order].reshape(len(order), -1, source.shape[-1])
     if read != source.rows:
         raise DataError(f"the file holds {read} rows, it says {source.rows}")
-
-
-def _check(x: NDArray[Any], rows: NDArray[np.int64], manifest: Manifest) -> None:
-    flat = x.reshape(len(x), -1)
-    bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
-    if len(bad):
-        raise DataError(
-            f"the embedding of {manifest.keys[rows[bad[0]]]!r} holds NaN or infinity",
-            "--allow-failures counts such as images without a template",
-        )
-    empty = np.flatnonzero(~flat.any(axis=1))
-    if len(empty):
-        raise DataError(
-            f"the embedding of {manifest.keys[rows[empty[0]]]!r} is all zero: never written",
-            "the program that wrote it had fewer images than rows, or was stopped; where zeros "
-            "stand for an image without a face, --allow-failures",
-        )

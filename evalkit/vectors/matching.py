@@ -16,7 +16,7 @@ from evalkit.files import as_path
 from evalkit.identity import Names
 from evalkit.keys import other_folders, rows_of
 from evalkit.types import Manifest
-from evalkit.vectors import embeddings, readers
+from evalkit.vectors import embeddings, hdf5, readers
 from evalkit.vectors.store import FeatureStore
 
 CACHE = "cache"  # what a run took from there, in a report's provenance
@@ -94,7 +94,7 @@ def from_embeddings(
     if read.told:
         provenance["features_columns"] = read.told
     made, version = Vectors(read.features, provenance, keys=read.keys), None
-    if embeddings.is_own(path):
+    if hdf5.is_feature_file(path):
         with FeatureStore.open(path, check=False) as store:
             made = replace(made, images=_images(store), subject=store.manifest.subject)
             version = store.version
@@ -117,7 +117,7 @@ def by_position(path: str | os.PathLike[str]) -> Vectors:
     """
     path = as_path(path)
     provenance = {"features": path.name}
-    if path.suffix.lower() in (".h5", ".hdf5"):
+    if path.suffix.lower() in hdf5.SUFFIXES:
         store = FeatureStore.open(path)
         held = store.manifest
         return Vectors(store.features, provenance, store.images, held.keys, held.subject)

@@ -13,7 +13,7 @@ import re
 import struct
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.errors import DataError, MissingPackageError
+from evalkit.errors import DataError, first_few, needing
 from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.keys import IMAGES
 from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks, text_tables
@@ -120,10 +120,8 @@ def read_torch(path: str | os.PathLike[str]) -> Held:
     Nothing but tensors, numbers and texts is unpickled.
     """
     path = as_path(path)
-    try:
+    with needing("torch", "torch", f"reading {path.name}"):
         import torch
-    except ImportError:
-        raise MissingPackageError("torch", "torch", f"reading {path.name}") from None
     import pickle
 
     try:
@@ -172,8 +170,8 @@ def _by_key(held: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _first(held: dict[Any, Any]) -> str:
     """Say what a dict holds, by its first names."""
-    shown = ", ".join(f"{str(name)[:60]!r}: {type(held[name]).__name__}" for name in list(held)[:3])
-    return shown + (", ..." if len(held) > 3 else "") if held else "nothing"
+    shown = [f"{str(name)[:60]!r}: {type(value).__name__}" for name, value in held.items()]
+    return first_few(shown, 3) or "nothing"
 
 
 def _refuse_program(path: Path) -> None:
@@ -298,15 +296,14 @@ def _in_rows(features: NDArray[Any], keys: list[str] | None, told: str) -> Held:
 # Each with what a damaged file is said not to be.
 _IN_BLOCKS = {
     ".npz": (row_blocks.of_npz, "a usable .npz archive"),
-    ".h5": (row_blocks.of_hdf5, "a usable HDF5 file"),
-    ".hdf5": (row_blocks.of_hdf5, "a usable HDF5 file"),
+    **dict.fromkeys(hdf5.SUFFIXES, (row_blocks.of_hdf5, "a usable HDF5 file")),
     **dict.fromkeys(
         (".csv", ".tsv", ".txt", ".list"),
         (text_tables.of_text, "a table of a key and numbers per line"),
     ),
     ".parquet": (row_blocks.of_parquet, "a usable parquet table"),
 }
-_AS_ARRAY = {
+_AS_ARRAY: dict[str, Callable[[Path], Held]] = {
     ".npy": read_npy,
     ".mat": read_mat,
     ".pt": read_torch,
@@ -356,8 +353,7 @@ def in_blocks(path: str | os.PathLike[str], ending: str | None = None) -> RowBlo
     with _as_data_error(path, what):
         if suffix == ".npz":
             _refuse_bomb(path)
-        own = suffix in (".h5", ".hdf5") and is_feature_file(path)
-        held = None if own else reader(path)
+        held = None if hdf5.is_feature_file(path) else reader(path)
     if held is None:
         store = FeatureStore.open(path)
         return row_blocks.of_array(store.features, store.manifest.keys)
@@ -367,16 +363,6 @@ def in_blocks(path: str | os.PathLike[str], ending: str | None = None) -> RowBlo
             yield from held.blocks(size)
 
     return replace(held, blocks=blocks)
-
-
-def is_feature_file(path: str | os.PathLike[str]) -> bool:
-    """Tell whether an HDF5 file is one of evalkit's own."""
-    path = as_path(path)
-    import h5py
-
-    hdf5.refuse_damaged_heap(path)
-    with h5py.File(path, "r") as f:
-        return hdf5.is_feature_file(f)
 
 
 @contextmanager

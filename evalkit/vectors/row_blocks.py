@@ -17,7 +17,7 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.errors import MissingPackageError
+from evalkit.errors import needing
 from evalkit.keys import texts_of
 from evalkit.vectors import hdf5, parquet_footer
 from evalkit.vectors.columns import Kind, choose, choose_arrays
@@ -62,10 +62,8 @@ def of_parquet(path: Path) -> RowBlocks:
     The index that pandas writes is no number; it is the keys where it is text and no column is.
     A null is NaN.
     """
-    try:
+    with needing("pyarrow", "parquet", f"reading {path.name}"):
         import pyarrow.parquet as parquet
-    except ImportError:
-        raise MissingPackageError("pyarrow", "parquet", f"reading {path.name}") from None
     with parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as f:
         room = _PACKED * path.stat().st_size + _ROOM
         schema, rows = f.schema_arrow, f.metadata.num_rows
