@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -13,7 +14,7 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.errors import DataError
+from evalkit.errors import DataError, first_few
 from evalkit.files import BLANKS, as_path, lines_of, read_text
 from evalkit.strict_json import parsed
 
@@ -70,50 +71,89 @@ def rows_of(
     """
     asked, wanted = wanted, [canonical(k) for k in wanted]
     have = [canonical(k) for k in have]
-    deepest = max((k.count("/") + 1 for k in wanted), default=1)
-    for depth in range(deepest, 0, -1):
+    row, tails, twice = by_last_parts(wanted, have, equal)
+    absent = [t not in twice and r < 0 for t, r in zip(tails, row.tolist(), strict=True)]
+    if missing := list(compress(wanted, absent)):
+        raise DataError(
+            f"{what} are missing for {len(missing)} of {len(wanted)} images: {first_few(missing)}",
+            f"the first row here is called {have[0]!r}" if have else "there are no rows at all",
+        )
+    for tail, (a, b) in twice.items():
+        raise DataError(
+            f"two rows of {what} claim {tail!r}: rows {a} ({have[a]}) and {b} ({have[b]})",
+            "every image has one row, or equal ones; views of one image go into the second "
+            "axis (N, V, D)"
+            if what == "features"
+            else "leave one of them out, or rename it",
+        )
+    if both := sharing(asked, tails):
+        raise DataError(
+            f"{both[0]!r} and {both[1]!r} would share the one row of {what} called {both[2]!r}",
+            "name the rows as the list names its images, with their folders",
+        )
+    by_name = same_folders and not any("/" in tail for tail in tails)
+    if by_name and (other := _elsewhere(wanted, [have[r] for r in row.tolist()], innermost=1)):
+        raise DataError(
+            f"{what} match {len(other)} of {len(wanted)} images by name alone, in other folders: "
+            f"{other[0][0]} is not {other[0][1]}",
+            f"are they of another set? name the images as the {what} are, or leave their folders "
+            "out",
+        )
+    return row
+
+
+def by_last_parts(
+    wanted: Sequence[str],
+    have: Sequence[str],
+    equal: Callable[[int, int], bool] | None = None,
+) -> tuple[NDArray[np.int64], list[str], dict[str, tuple[int, int]]]:
+    """Match names whole, else by as many trailing parts as find the most of them.
+
+    Row in `have` of each wanted name, (len(wanted),) int64, -1 = none; the parts of each that were
+    compared; and of these the ones that two rows claim which are not `equal`, with those rows.
+    """
+    best, rank = (np.full(len(wanted), -1), [*wanted], dict[str, tuple[int, int]]()), (-1, 0)
+    deepest, whole = (max((k.count("/") + 1 for k in n), default=1) for n in (wanted, have))
+    for depth in dict.fromkeys([max(deepest, whole), *range(deepest, 0, -1)]):
         row: dict[str, int] = {}
-        twice: dict[str, list[int]] = {}
+        again: dict[str, list[int]] = {}
         for r, key in enumerate(have):
             tail = last_parts(key, depth)
-            if tail in row:
-                twice.setdefault(tail, [row[tail]]).append(r)
-            else:
-                row[tail] = r
+            if row.setdefault(tail, r) != r:
+                again.setdefault(tail, []).append(r)
         tails = [last_parts(k, depth) for k in wanted]
-        if all(t in row for t in tails):
-            _refuse_two_rows(tails, twice, have, what, equal)
-            _refuse_one_row(asked, tails, what)
-            if same_folders and depth == 1:
-                _refuse_other_folders(wanted, [have[row[t]] for t in tails], what)
-            return np.fromiter((row[t] for t in tails), np.int64, len(tails))
-        if depth == deepest:
-            missing = [k for k, t in zip(wanted, tails, strict=True) if t not in row]
-    shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-    raise DataError(
-        f"{what} are missing for {len(missing)} of {len(wanted)} images: {shown}",
-        f"the first row here is called {have[0]!r}" if have else "there are no rows at all",
+        twice: dict[str, tuple[int, int]] = {}
+        for tail in dict.fromkeys(tails) if again else ():
+            others = (r for r in again.get(tail, ()) if equal is None or not equal(row[tail], r))
+            if (other := next(others, None)) is not None:
+                twice[tail] = row[tail], other
+        found = [-1 if tail in twice else row.get(tail, -1) for tail in tails]
+        count = len(found) - found.count(-1)
+        if (now := (count, 0 if count else len(twice))) > rank:
+            best, rank = (np.array(found, np.int64), tails, twice), now
+        if count == len(found):
+            break
+    return best
+
+
+def sharing(names: Iterable[str], tails: Iterable[str]) -> tuple[str, str, str] | None:
+    """Find two names that were matched by the same parts, and those; None where none were."""
+    first: dict[str, str] = {}
+    both = (
+        (first.setdefault(tail, name), name, tail) for name, tail in zip(names, tails, strict=True)
     )
+    return next((each for each in both if each[0] != each[1]), None)
 
 
-def _refuse_two_rows(
-    tails: Iterable[str],
-    twice: dict[str, list[int]],
-    have: Sequence[str],
-    what: str,
-    equal: Callable[[int, int], bool] | None,
-) -> None:
-    for tail in (t for t in dict.fromkeys(tails) if t in twice):
-        a, *others = twice[tail]
-        b = next((r for r in others if equal is None or not equal(a, r)), None)
-        if b is not None:
-            raise DataError(
-                f"two rows of {what} claim {tail!r}: rows {a} ({have[a]}) and {b} ({have[b]})",
-                "every image has one row, or equal ones; views of one image go into the second "
-                "axis (N, V, D)"
-                if what == "features"
-                else "leave one of them out, or rename it",
-            )
+def ending_in(keys: Iterable[str], names: Iterable[str]) -> NDArray[np.int64]:
+    """Find the name, whole, that each key ends in: its number, (N,) int64, -1 where it is none."""
+    number = {canonical(name): n for n, name in enumerate(names)}
+    depths = sorted({name.count("/") + 1 for name in number})
+    spelled = map(canonical, keys)
+    return np.array(
+        [max((number.get(last_parts(k, d), -1) for d in depths), default=-1) for k in spelled],
+        np.int64,
+    )
 
 
 def other_folders(wanted: Sequence[str], have: Sequence[str], rows: NDArray[np.int64]) -> str:
@@ -133,16 +173,6 @@ def other_folders(wanted: Sequence[str], have: Sequence[str], rows: NDArray[np.i
     )
 
 
-def _refuse_other_folders(wanted: Sequence[str], found: Sequence[str], what: str) -> None:
-    if other := _elsewhere(wanted, found, innermost=1):
-        raise DataError(
-            f"{what} match {len(other)} of {len(wanted)} images by name alone, in other folders: "
-            f"{other[0][0]} is not {other[0][1]}",
-            f"are they of another set? name the images as the {what} are, or leave their folders "
-            "out",
-        )
-
-
 def _elsewhere(
     wanted: Sequence[str], found: Sequence[str], innermost: int | None = None
 ) -> list[tuple[str, str]]:
@@ -155,18 +185,6 @@ def _elsewhere(
     return [
         (w, h) for w, h in both if any(a != b for a, b in zip(folders(w), folders(h), strict=False))
     ]
-
-
-def _refuse_one_row(asked: Sequence[str], tails: Sequence[str], what: str) -> None:
-    if len(set(tails)) == len(set(asked)):
-        return
-    first: dict[str, str] = {}
-    for key, tail in zip(asked, tails, strict=True):
-        if first.setdefault(tail, key) != key:
-            raise DataError(
-                f"{first[tail]!r} and {key!r} would share the one row of {what} called {tail!r}",
-                "name the rows as the list names its images, with their folders",
-            )
 
 
 def subjects_of(keys: Sequence[str]) -> NDArray[np.int32]:
@@ -190,23 +208,40 @@ def people_of(keys: Sequence[str], where: str | os.PathLike[str], hint: str) -> 
 
 
 def read_keys(path: str | os.PathLike[str]) -> list[str]:
-    """Read keys: a text file with one key per line (`files.lines_of`), or MegaFace's JSON list.
+    """Read keys: a text file with a key per line (`files.lines_of`), or MegaFace's JSON list.
 
     Or an array of texts, .npy, as `numpy.save` writes it.
     """
     path = as_path(path)
     if path.suffix.lower() == ".npy":
         return _array_of_keys(path)
-    text = read_text(path)
-    if ".json" not in path.name:
-        return [line for line in lines_of(text) if line]
+    if ".json" in path.name:
+        return json_lists(path, "path")["path"]
+    return [line for line in lines_of(read_text(path)) if line]
+
+
+def json_lists(path: str | os.PathLike[str], *names: str) -> dict[str, list[str]]:
+    """Read lists of texts, of one length, in MegaFace's JSON: {"path": [...], "id": [...]}."""
+    path = as_path(path)
     try:
-        keys = parsed(text)["path"]
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise DataError(f"{path} is not a list of keys: {e}") from e
-    if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
-        raise DataError(f"{path} is not a list of keys: 'path' is not a list of texts")
-    return keys
+        held = parsed(read_text(path))
+    except ValueError as e:
+        raise DataError(f"{path} is not a MegaFace list: {e}") from e
+    lists: dict[str, Any] = {
+        name: held.get(name) if isinstance(held, dict) else None for name in names
+    }
+    for name, values in lists.items():
+        if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+            raise DataError(
+                f"{path} is not a MegaFace list: {name!r} is not a list of texts",
+                'expected {"path": [...], "id": [...]}; distractors need no "id"',
+            )
+    lengths = {*map(len, lists.values())}
+    if len(lengths) > 1 or lengths == {0}:
+        raise DataError(
+            f"the lists in {path} have {sorted(lengths)} entries", "expected one number"
+        )
+    return lists
 
 
 def _array_of_keys(path: Path) -> list[str]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from evalkit.datasets import megaface
 from evalkit.errors import DataError
+from evalkit.keys import ending_in
 from evalkit.vectors import devkit_matrix
 
 LISTS = "megaface/templatelists"
@@ -37,11 +38,11 @@ def test_the_noise_lists(shared_data: Path) -> None:
     of_probes = megaface.read_noises(shared_data / "megaface/noise_lists/facescrub_noises.txt")
     others = megaface.read_noises(shared_data / "megaface/noise_lists/megaface_noises.txt")
     assert (len(of_probes), len(others)) == (605, 707)
-    assert megaface.noisy(probes.keys, of_probes).sum() == 24
+    assert (ending_in(probes.keys, of_probes) >= 0).sum() == 24
     tenk = megaface.read_distractor_list(
         shared_data / LISTS / "megaface_features_list.json_10000_1"
     )
-    assert megaface.noisy(tenk.keys, others).sum() == 7
+    assert (ending_in(tenk.keys, others) >= 0).sum() == 7
 
 
 def test_a_noise_line_may_carry_its_name_after_a_tab(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_a_noise_line_may_carry_its_name_after_a_tab(tmp_path: Path) -> None:
     path.write_text("#comment\n3\t1/2@N0/3_0.jpg\nA_B_1.png\n\n")
     noises = megaface.read_noises(path)
     keys = ["1/2@N0/3_0.jpg", "x/1/2@N0/3_0", "9/2@N0/3_0.jpg", "A_B/A_B_1.jpg"]
-    assert megaface.noisy(keys, noises).tolist() == [True, True, False, True]
+    assert (ending_in(keys, noises) >= 0).tolist() == [True, True, False, True]
 
 
 def test_a_missing_feature_is_named(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError
 from evalkit.files import whole_file
 from evalkit.identity import digest
-from evalkit.keys import rows_of
+from evalkit.keys import ending_in, rows_of
 from evalkit.protocols import megaface, recipes
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.megaface import devkit
@@ -309,8 +309,8 @@ def _noises(
     )
     return Noises(
         tuple(dict.fromkeys(rules)),
-        files.noisy(probes.keys, first),
-        {name: files.noisy(each.keys, second) for name, each in lists.items()},
+        ending_in(probes.keys, first) >= 0,
+        {name: ending_in(each.keys, second) >= 0 for name, each in lists.items()},
     )
 
 

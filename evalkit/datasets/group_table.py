@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import compress, pairwise
 from pathlib import PurePosixPath
 from typing import cast
 from unicodedata import normalize
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from evalkit import tables
 from evalkit.errors import DataError
 from evalkit.files import as_path
-from evalkit.keys import canonical, last_parts
+from evalkit.keys import by_last_parts, canonical, sharing
 from evalkit.protocols.groups import By, Condition, Grouping, PairCondition
 from evalkit.protocols.groups.conditions import RULES, PairRule, bin_names
 from evalkit.table_headers import is_path, roles_of, word
@@ -246,62 +246,30 @@ def _named_by(header: Sequence[str], line: Sequence[str]) -> str:
 def lines_of_rows(table: GroupTable, rows: Sequence[str]) -> NDArray[np.int64]:
     """Line of the table for each row, -1 without one.
 
-    With or without leading folders and a suffix, as in `keys.rows_of`: by as many trailing parts as
-    name the most rows.
+    Matched by `keys.by_last_parts`; two lines of one name serve where they give the same groups.
+    DataError where no row is named, a line would serve two images, or two name one otherwise.
     """
     spelled = (lambda name: normalize("NFC", name)) if table.named_by == "subject" else canonical
     have, wanted = [spelled(n) for n in table.names], [spelled(str(row)) for row in rows]
-    best, found_at = np.full(len(wanted), -1), 0
-    for depth in range(max((n.count("/") + 1 for n in [*have, *set(wanted)]), default=1), 0, -1):
-        line = _at_depth(table, have, wanted, depth)
-        if np.count_nonzero(line >= 0) > np.count_nonzero(best >= 0):
-            best, found_at = line, depth
-    if not found_at:
+    groups, first = list(zip(*table.columns.values(), strict=True)), dict[str, int]()
+    for k, name in enumerate(have):
+        if groups[first.setdefault(name, k)] != groups[k]:
+            raise DataError(
+                f"{table.source} names {table.names[k]!r} twice, with other groups",
+                "leave one of the lines out",
+            )
+    line, tails, _ = by_last_parts(wanted, have, lambda a, b: groups[a] == groups[b])
+    if not (line >= 0).any():
         raise DataError(
             f"{table.source} names none of the {len(rows):,} rows",
             f"its first line is of {table.names[0]!r}, the first row is {rows[0]!r}"
             if table.names and len(rows)
             else "there are no lines, or no rows",
         )
-    _refuse_shared(table, rows, wanted, best, found_at)
-    return best
-
-
-def _at_depth(
-    table: GroupTable, have: Sequence[str], wanted: Sequence[str], depth: int
-) -> NDArray[np.int64]:
-    """Find rows by their last `depth` parts; none by a name that two lines give other groups."""
-    groups = list(zip(*table.columns.values(), strict=True))
-    line: dict[str, int] = {}
-    for k, name in enumerate(have):
-        tail = last_parts(name, depth)
-        before = line.setdefault(tail, k)
-        if before >= 0 and groups[before] != groups[k]:
-            if have[before] == name:
-                raise DataError(
-                    f"{table.source} names {table.names[k]!r} twice, with other groups",
-                    "leave one of the lines out",
-                )
-            line[tail] = -1
-    return np.array([line.get(last_parts(name, depth), -1) for name in wanted], np.int64)
-
-
-def _refuse_shared(
-    table: GroupTable,
-    rows: Sequence[str],
-    wanted: Sequence[str],
-    line: NDArray[np.int64],
-    depth: int,
-) -> None:
-    """Refuse that one line of an image serves two."""
-    if table.named_by == "subject":
-        return
-    first: dict[str, int] = {}
-    for row in np.flatnonzero(line >= 0).tolist():
-        other = first.setdefault(last_parts(wanted[row], depth), row)
-        if wanted[other] != wanted[row]:
-            raise DataError(
-                f"{rows[other]!r} and {rows[row]!r} would share line {table.names[line[row]]!r} of "
-                f"{table.source}",
-                "name the images with their folders",
-            )
+    named = (line >= 0).tolist() if table.named_by != "subject" else [False] * len(line)
+    if both := sharing(compress(wanted, named), compress(tails, named)):
+        raise DataError(
+            f"{both[0]!r} and {both[1]!r} would share line {both[2]!r} of {table.source}",
+            "name the images with their folders",
+        )
+    return line

@@ -14,11 +14,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.errors import DataError
+from evalkit.errors import DataError, first_few
 from evalkit.files import as_path, lines_of, read_text
-from evalkit.keys import canonical
+from evalkit.keys import canonical, json_lists
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
-from evalkit.strict_json import parsed
 from evalkit.vectors import devkit_matrix
 
 
@@ -45,7 +44,7 @@ class DistractorList:
 def read_probe_list(path: str | os.PathLike[str]) -> ProbeList:
     """Read a list of probes: a JSON object with "path" and, of the same length, "id"."""
     path = as_path(path)
-    lists = _read_lists(path, "path", "id")
+    lists = json_lists(path, "path", "id")
     number = {name: k for k, name in enumerate(sorted(set(lists["id"])))}
     subject = np.array([number[name] for name in lists["id"]], np.int32)
     return ProbeList(_unique(lists["path"], path), subject)
@@ -58,32 +57,12 @@ def read_distractor_list(path: str | os.PathLike[str]) -> DistractorList:
     paths is an error, and a name without them is set 1 of the size found.
     """
     path = as_path(path)
-    keys = _unique(_read_lists(path, "path")["path"], path)
+    keys = _unique(json_lists(path, "path")["path"], path)
     named = re.search(r"_(\d{1,9})_(\d{1,9})(?:\.json)?$", path.name)
     size, number = (int(named[1]), int(named[2])) if named else (len(keys), 1)
     if size != len(keys):
         raise DataError(f"{path.name} says {size} distractors and lists {len(keys)}", "was it cut?")
     return DistractorList(keys, size, number)
-
-
-def _read_lists(path: Path, *names: str) -> dict[str, list[str]]:
-    try:
-        document = parsed(read_text(path))
-    except ValueError as e:
-        raise DataError(f"{path} is not a MegaFace list: {e}") from e
-    lists = {name: document.get(name) if isinstance(document, dict) else None for name in names}
-    for name, values in lists.items():
-        if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-            raise DataError(
-                f"{path} is not a MegaFace list: {name!r} is not a list of texts",
-                'expected {"path": [...], "id": [...]}; distractors need no "id"',
-            )
-    lengths = {len(values) for values in lists.values() if values is not None}
-    if len(lengths) > 1 or lengths == {0}:
-        raise DataError(
-            f"the lists in {path} have {sorted(lengths)} entries", "expected one number"
-        )
-    return {name: values for name, values in lists.items() if values is not None}
 
 
 def _unique(keys: list[str], path: Path) -> tuple[str, ...]:
@@ -97,23 +76,13 @@ def _unique(keys: list[str], path: Path) -> tuple[str, ...]:
 def read_noises(path: str | os.PathLike[str]) -> frozenset[str]:
     """Read a noise list: a name per line, after a tab where there is one; `#` starts a comment.
 
-    Names are kept without suffix, as `noisy` compares them.
+    Names are kept without suffix.  A name is that of every image whose key ends in it, see
+    `keys.ending_in`: FaceScrub's are bare file names, MegaFace's are
+    `375/37531198@N00/4174611825_0.jpg`.
     """
     path = as_path(path)
     names = (line.split("\t") for line in lines_of(read_text(path)) if not line.startswith("#"))
     return frozenset(canonical(fields[min(1, len(fields) - 1)]) for fields in names if fields[0])
-
-
-def noisy(keys: Sequence[str], noises: frozenset[str]) -> NDArray[np.bool_]:
-    """Whether a noise list names each key: (N,) bool.
-
-    Names compare without suffix and by as many trailing folders as the listed name has: FaceScrub's
-    are bare file names, MegaFace's are `375/37531198@N00/4174611825_0.jpg`.
-    """
-    depths = sorted({name.count("/") + 1 for name in noises})
-    parts = (canonical(k).split("/") for k in keys)
-    found = (any("/".join(p[-depth:]) in noises for depth in depths) for p in parts)
-    return np.fromiter(found, np.bool_, len(keys))
 
 
 def algorithm(ending: str) -> str:
@@ -144,9 +113,9 @@ def read_folder(
         return devkit_matrix.read_features(paths)
     except FileNotFoundError:
         missing = [k for k, p in zip(keys, paths, strict=True) if not p.is_file()]
-        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(
-            f"{folder} lacks the features of {len(missing)} of {len(keys)} images: {shown}",
+            f"{folder} lacks the features of {len(missing)} of {len(keys)} images: "
+            f"{first_few(missing)}",
             f"looked for files like {PurePosixPath(keys[0]).name + ending}",
         ) from None
     except ValueError as e:

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.datasets.pair_list import PairList, build
-from evalkit.errors import DataError
+from evalkit.errors import DataError, first_few
 from evalkit.files import as_path
-from evalkit.keys import canonical, last_parts, read_keys
+from evalkit.keys import canonical, ending_in, read_keys
 from evalkit.vectors import matlab
 
 _NAMES = "Youtube_names.txt"  # what bob's copy calls the list of videos
@@ -79,18 +79,12 @@ def videos_of(keys: Sequence[str], videos: Sequence[str]) -> NDArray[np.int64]:
 
     DataError names videos that have no frame at all.
     """
-    names = [canonical(video) for video in videos]
-    number = {name: n for n, name in enumerate(names)}
-    depths = {name.count("/") + 1 for name in names}
-    found = np.full(len(keys), -1, np.int64)
-    for row, key in enumerate(keys):
-        folder = canonical(key).rpartition("/")[0]
-        found[row] = max((number.get(last_parts(folder, d), -1) for d in depths), default=-1)
-    missing = np.setdiff1d(np.arange(len(names)), found)
-    if len(missing):
-        shown = ", ".join(videos[n] for n in missing[:5].tolist())
+    found = ending_in((canonical(key).rpartition("/")[0] for key in keys), videos)
+    missing = np.setdiff1d(np.arange(len(videos)), found).tolist()
+    if missing:
         raise DataError(
-            f"{len(missing)} of {len(names)} videos have no frame: {shown}",
+            f"{len(missing)} of {len(videos)} videos have no frame: "
+            f"{first_few([videos[n] for n in missing])}",
             "a frame's key has its video's name for folder, as Sadie_Frost/1/0.12.jpg; a frame "
             "without a face is a row of NaN with --allow-failures",
         )
