@@ -135,8 +135,17 @@ def lines_of(text: str) -> list[str]:
 
 
 def numbered_lines(text: str) -> list[tuple[int, str]]:
-    """List the lines that are not blank, each with its number from 1, see `lines_of`."""
-    return [(number, line) for number, line in enumerate(lines_of(text), 1) if line]
+    """List the lines that are not blank, each with its number from 1, see `lines_of`.
+
+    A first one that tells Excel what parts the columns, `sep=;`, is left out.
+    """
+    lines = [(number, line) for number, line in enumerate(lines_of(text), 1) if line]
+    return lines[names_separator(lines[0][1]) :] if lines else lines
+
+
+def names_separator(line: str) -> bool:
+    """Whether a line is Excel's `sep=;`; of a tab, which `lines_of` takes off, `sep=`."""
+    return re.fullmatch(r'"?sep=\W?"?', line, re.IGNORECASE) is not None
 
 
 def words_of(line: str) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError, first_few
-from evalkit.files import BLANKS, as_path, lines_of, read_text
+from evalkit.files import BLANKS, as_path, numbered_lines, read_text
 from evalkit.strict_json import parsed
 
 AVIF_FILES = (".avif", ".avifs")
@@ -187,9 +187,18 @@ def _elsewhere(
     ]
 
 
+def folder_of(key: str) -> str:
+    r"""Take the folder of a key, "" where it has none; "\" parts folders as "/" does.
+
+    >>> folder_of(r"lfw\A\A_0001.jpg")
+    'lfw/A'
+    """
+    return normalize("NFC", key).replace("\\", "/").rpartition("/")[0]
+
+
 def subjects_of(keys: Sequence[str]) -> NDArray[np.int32]:
     """Take the folder of each key for its subject, numbered by name: (N,); -1 without a folder."""
-    folders = [normalize("NFC", key.rpartition("/")[0]) for key in keys]
+    folders = [folder_of(key) for key in keys]
     number = {name: i for i, name in enumerate(sorted({f for f in folders if f}))}
     return np.array([number.get(f, -1) for f in folders], np.int32)
 
@@ -208,7 +217,7 @@ def people_of(keys: Sequence[str], where: str | os.PathLike[str], hint: str) -> 
 
 
 def read_keys(path: str | os.PathLike[str]) -> list[str]:
-    """Read keys: a text file with a key per line (`files.lines_of`), or MegaFace's JSON list.
+    """Read keys: a text file with a key per line (`files.numbered_lines`), or MegaFace's JSON list.
 
     Or an array of texts, .npy, as `numpy.save` writes it.
     """
@@ -217,7 +226,7 @@ def read_keys(path: str | os.PathLike[str]) -> list[str]:
         return _array_of_keys(path)
     if ".json" in path.name:
         return json_lists(path, "path")["path"]
-    return [line for line in lines_of(read_text(path)) if line]
+    return [line for _, line in numbered_lines(read_text(path))]
 
 
 def json_lists(path: str | os.PathLike[str], *names: str) -> dict[str, list[str]]:

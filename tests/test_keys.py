@@ -45,6 +45,22 @@ def test_prefix_and_suffix_do_not_matter(have: list[str]) -> None:
     assert rows_of(["A/A_0001.jpg", "B/B_0001.jpg"], have).tolist() == [1, 0]
 
 
+def test_paths_as_windows_writes_them(tmp_path: Path) -> None:
+    assert subjects_of(["A\\1.jpg", "A/2.jpg", "B\\1.jpg"]).tolist() == [0, 0, 1]
+    assert lfw.subject(r"lfw\A\A_1.jpg") == "A"
+    (tmp_path / "pairs.csv").write_text("A\\1.jpg,A\\2.jpg,1\nA\\1.jpg,B\\1.jpg,0\n")
+    keys = pair_list_layouts.read(tmp_path / "pairs.csv").pairs.resolve()[0].keys
+    assert rows_of(keys, ["lfw/B/1.png", "lfw/A/2.png", "lfw/A/1.png"]).tolist() == [2, 1, 0]
+    for name in ("A/1.jpg", "B/1.jpg", r"C\1.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "list.txt").write_text("sep=;\r\nA\\1.jpg;7\r\nB/1.jpg;7\r\nC\\1.jpg;8\r\n")
+    found = find(tmp_path / "list.txt")
+    assert [found.raw(row) for row in range(3)] == [b"A/1.jpg", b"B/1.jpg", rb"C\1.jpg"]
+    assert found.manifest().subject.tolist() == [0, 0, 1]
+    assert found.left_out == (r"1 path is read with / for \: A\1.jpg",)
+
+
 def test_a_dot_in_a_name_is_not_a_suffix() -> None:
     assert rows_of(["J.K/J.K_0001"], ["J.K/J.K_0001.jpg"]).tolist() == [0]
 

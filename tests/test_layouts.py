@@ -343,6 +343,8 @@ TABLES = {
     "YouTube Faces": "{f}, {n}, {a}, {b}, {y}",
     "words": "{a}\t{b}\t{same}",
     "a header": "label,img1,img2\n{y},{a},{b}",
+    "Excel": "sep=;\n{a};{b};{y}",
+    "Excel, a header": '"sep=,"\nimg1,img2,label\n{a},{b},{y}',
     "numbers for a header": ",0,1,2\n{n},{a},{b},{y}",
     "more columns": "id1,path_x,id2,path_y,is_same,fold\n9,{a},8,{b},{y},{f}",
 }

@@ -184,6 +184,8 @@ def test_a_row_of_zeros_may_stand_for_an_image_without_a_face(tmp_path: Path) ->
 _NUMBERS = [",".join(repr(float(v)) for v in x) for x in X]
 TEXT_TABLES = {
     "commas": ("", "{key},{x}", ""),
+    "Excel": ("sep=,", "{key},{x}", ""),
+    "word2vec": ("5,4", "{key},{x}", ""),
     "a label": ("path,label,e0,e1,e2,e3", "{key},{n},{x}", "left out: label"),
     "a label and the key last": ("e1,e2,e3,e4,y,file", "{x},1,{key}", "left out: y"),
     "a score": ("img_path,det_score,0,1,2,3", "{key},0.5,{x}", "left out: det_score"),
@@ -208,6 +210,12 @@ def test_tables_of_vectors_as_people_have_them(tmp_path: Path, table: str, separ
     made = embeddings.read(tmp_path / "x.csv")
     assert list(made.keys) == KEYS and made.told == told
     np.testing.assert_array_equal(made.features, X)
+
+
+def test_a_table_of_fewer_rows_than_its_first_line_says_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("3 2\na 0.5 1\nb 1 0.5\n")
+    with pytest.raises(DataError, match="first line says 3 rows, and it has 2: was it cut"):
+        embeddings.read(tmp_path / "x.txt")
 
 
 @pytest.mark.parametrize(

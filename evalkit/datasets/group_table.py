@@ -16,7 +16,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress, pairwise
-from pathlib import PurePosixPath
 from typing import cast
 from unicodedata import normalize
 
@@ -79,7 +78,7 @@ class GroupTable:
         """
         of_subjects = self.named_by == "subject"
         if of_subjects and subjects is None and keys is not None:
-            subjects = [str(PurePosixPath(canonical(key)).parent) for key in keys]
+            subjects = [canonical(key).rpartition("/")[0] or "." for key in keys]
         rows = subjects if of_subjects else keys
         if rows is None:
             what = "subject" if of_subjects else "key"

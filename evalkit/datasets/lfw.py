@@ -51,7 +51,7 @@ def key(name: str, number: int) -> str:
 
 def subject(image: str) -> str:
     """Return the person whose folder holds the image."""
-    return image.rpartition("/")[0].rpartition("/")[2]
+    return image.replace("\\", "/").rpartition("/")[0].rpartition("/")[2]
 
 
 def official_pairs() -> PairList:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evalkit.datasets.pair_list import PairList, build
 from evalkit.errors import DataError, first_few
 from evalkit.files import as_path
-from evalkit.keys import canonical, ending_in, read_keys
+from evalkit.keys import ending_in, folder_of, read_keys
 from evalkit.vectors import matlab
 
 _NAMES = "Youtube_names.txt"  # what bob's copy calls the list of videos
@@ -26,8 +26,8 @@ _NAMES = "Youtube_names.txt"  # what bob's copy calls the list of videos
 
 def with_people(pairs: PairList) -> PairList:
     """Take the folder of a video (Sadie_Frost/1) for its person, where all have one."""
-    named = all("/" in video for video in (*pairs.left, *pairs.right))
-    return replace(pairs, subject=lambda video: video.rpartition("/")[0]) if named else pairs
+    named = all(map(folder_of, (*pairs.left, *pairs.right)))
+    return replace(pairs, subject=folder_of) if named else pairs
 
 
 def splits_of(held: dict[str, Any]) -> NDArray[np.int64] | None:
@@ -79,7 +79,7 @@ def videos_of(keys: Sequence[str], videos: Sequence[str]) -> NDArray[np.int64]:
 
     DataError names videos that have no frame at all.
     """
-    found = ending_in((canonical(key).rpartition("/")[0] for key in keys), videos)
+    found = ending_in(map(folder_of, keys), videos)
     missing = np.setdiff1d(np.arange(len(videos)), found).tolist()
     if missing:
         raise DataError(

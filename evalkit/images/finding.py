@@ -16,7 +16,7 @@ from evalkit.images.folders import files_below
 from evalkit.images.kinds import chosen, counted, shown
 from evalkit.images.members import file_stamp, labelled, piece_of, together
 from evalkit.images.source import ImageSource, encoded
-from evalkit.keys import IMAGES
+from evalkit.keys import IMAGES, folder_of
 from evalkit.table_headers import is_header
 from evalkit.tables import fields_of, parted, separator_of
 
@@ -85,7 +85,9 @@ def _name(path: str) -> str:
 
 
 def _path(folder: Path, name: str) -> Path:
-    return folder / os.fsdecode(name.encode())
+    """Give the path of a listed image, as Windows writes it where no file is called so."""
+    path = folder / os.fsdecode(name.encode())
+    return _path(folder, name.replace("\\", "/")) if "\\" in name and not path.exists() else path
 
 
 def _list(path: Path) -> ImageSource:
@@ -102,7 +104,10 @@ def _list(path: Path) -> ImageSource:
             f"first {missing[0]!r}",
             f"its paths are relative to {path.parent}; of labels one stands before or behind each",
         )
-    return _of_files(_under_labels(names, labels), [_path(path.parent, name) for name in names])
+    paths = [_path(path.parent, name) for name in names]
+    slashed = [n for n, p in zip(names, paths, strict=True) if "\\" in n and "\\" not in p.name]
+    told = f"{counted(slashed, 'path is', 'paths are')} read with / for \\: {shown(slashed)}"
+    return _of_files(_under_labels(names, labels), paths).telling(told if slashed else "")
 
 
 def _is_there(folder: Path, name: str) -> bool:
@@ -138,7 +143,7 @@ def _under_labels(names: Sequence[str], labels: Sequence[str]) -> list[str]:
     >>> _under_labels(["1.jpg", "2.jpg"], ["7", "8"])
     ['7/1.jpg', '8/2.jpg']
     """
-    folders = [name.rpartition("/")[0] for name in names]
+    folders = [folder_of(name) for name in names]
     both = set(zip(folders, labels, strict=False))
     if not labels or ("" not in folders and len(both) == len({*folders}) == len({*labels})):
         return list(names)

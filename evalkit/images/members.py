@@ -73,7 +73,7 @@ def labelled(name: str, label: str) -> str:
     >>> labelled("train/000001.jpg", "17")
     '17/train_000001.jpg'
     """
-    return f"{label.replace('/', '_')}/{name.replace('/', '_')}"
+    return "/".join(part.replace("\\", "/").replace("/", "_") for part in (label, name))
 
 
 def as_key(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from evalkit.files import open_text
+from evalkit.files import names_separator, open_text
 from evalkit.table_headers import MISSING
 from evalkit.tables import is_number
 from evalkit.vectors.columns import Kind, choose, counts
@@ -30,12 +30,18 @@ _BROKEN = re.compile(r"-0|[+-]?0\d+")  # what a decimal comma leaves on its eith
 def of_text(path: Path) -> RowBlocks:
     """Read a key and D numbers a line, or a list, between tabs, semicolons, commas or blanks.
 
-    The first line may be a header, see `columns`.  An empty cell, or NaN, None and the like, is
-    NaN.  Gone through twice: for the keys, then for the numbers, which are read as float32.
+    The first line may be a header, see `columns`, or word2vec's, `N D`.  An empty cell, or NaN,
+    None and the like, is NaN.  Gone through twice: for the keys, then for the numbers, which are
+    read as float32.
     """
     separator = _separator(path)
-    has_header = _has_header(list(islice(_rows(path, separator), _HEAD)))
-    names, seen, count = _looked_at(path, separator, has_header)
+    head = list(islice(_rows(path, separator), _HEAD))
+    announced, has_header = _announced(head), _has_header(head)
+    skipped = has_header or announced is not None
+    names = head[0] if has_header and announced is None else None
+    seen, count = _looked_at(path, separator, names, skipped)
+    if announced not in (None, count):
+        raise ValueError(f"its first line says {announced} rows, and it has {count}: was it cut?")
     kinds = [column.kind for column in seen]
 
     def distinct(c: int) -> bool:
@@ -53,11 +59,11 @@ def of_text(path: Path) -> RowBlocks:
     is_list = kinds[chosen.coordinates[0]] == "list"
     dim = len(chosen.coordinates)
     if is_list:
-        cells = (row[chosen.coordinates[0]] for row in _rows(path, separator, has_header))
+        cells = (row[chosen.coordinates[0]] for row in _rows(path, separator, skipped))
         dim = next(len(_listed(cell)) for cell in cells if not _is_missing(cell))
 
     def blocks(size: int) -> Iterator[Rows]:
-        rows = _rows(path, separator, has_header)
+        rows = _rows(path, separator, skipped)
         vectors = (_vector([row[c] for c in chosen.coordinates], dim, is_list) for row in rows)
         while block := list(islice(vectors, size)):
             yield np.stack(block)
@@ -68,20 +74,21 @@ def of_text(path: Path) -> RowBlocks:
     return RowBlocks(keys, count, (dim,), blocks, chosen.told or doubt)
 
 
-def _rows(path: Path, separator: str, skip: bool = False) -> Iterator[list[str]]:
+def _rows(path: Path, separator: str, skipped: bool = False) -> Iterator[list[str]]:
     with open_text(path) as f:
         lines = csv.reader(
             _lines(f), delimiter=separator, skipinitialspace=separator in ", ", strict=False
         )
         rows = (row for row in lines if row and any(row))
-        yield from islice(rows, int(skip), None)
+        yield from islice(rows, int(skipped), None)
 
 
 def _lines(f: IO[str]) -> Iterator[str]:
-    while line := f.readline(_LINE):
+    for number, line in enumerate(iter(lambda: f.readline(_LINE), "")):
         if len(line) == _LINE:
             raise ValueError(f"a line is longer than {_LINE} characters")
-        yield line.rstrip(" \r\n") + "\n"  # a blank there would part off one column more
+        if number or not names_separator(line.strip()):
+            yield line.rstrip(" \r\n") + "\n"  # a blank there would part off one column more
 
 
 def _separator(path: Path) -> str:
@@ -95,6 +102,13 @@ def _separator(path: Path) -> str:
     between = heads[","][0][1:-1] if separator == "," else []
     decimal = between and all(_DECIMALS.fullmatch(cell) for cell in between)  # a.jpg 0,53 -0,12
     return " " if decimal else separator
+
+
+def _announced(head: Sequence[Sequence[str]]) -> int | None:
+    """Read the rows that word2vec's first line says, `N D`, before a row of a key and D numbers."""
+    first, second = (*head[:2], [], [])[:2]
+    whole = len(first) == 2 < len(second) and all(map(str.isdecimal, first))
+    return int(first[0]) if whole and int(first[1]) + 1 == len(second) else None
 
 
 def _has_header(head: Sequence[Sequence[str]]) -> bool:
@@ -139,13 +153,11 @@ class _Column:
 
 
 def _looked_at(
-    path: Path, separator: str, has_header: bool
-) -> tuple[list[str] | None, list[_Column], int]:
-    """Go through the rows: names, what the columns hold, how many rows there are."""
-    rows = _rows(path, separator)
-    names = next(rows) if has_header else None
-    count, seen = 0, [] if names is None else [_Column("zero", []) for _ in names]
-    for row in rows:
+    path: Path, separator: str, names: Sequence[str] | None, skipped: bool
+) -> tuple[list[_Column], int]:
+    """Go through the rows: what the columns hold, and how many rows there are."""
+    count, seen = 0, [_Column("zero", []) for _ in names or ()]
+    for row in _rows(path, separator, skipped):
         if not seen:
             seen = [_Column("zero", []) for _ in row]
         if len(row) != len(seen):
@@ -166,7 +178,7 @@ def _looked_at(
         count += 1
     if not count:
         raise ValueError(_NONE)
-    return names, seen, count
+    return seen, count
 
 
 def _kind(cell: str, before: Kind) -> Kind:
