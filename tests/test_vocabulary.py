@@ -302,6 +302,22 @@ def test_a_gate_of_unknown_metrics_alone_is_no_gate(two_reports: Two) -> None:
         check(made, made)
 
 
+OF_PARTS = """tpr@far=FAR tpr@far=FAR,mean=subject fmr@threshold=THRESHOLD fnmr@threshold=THRESHOLD
+rank-K tpir@fpir=FPIR fpir@threshold=THRESHOLD fnir@threshold=THRESHOLD tpir@threshold=THRESHOLD"""
+BY_GROUP = """fmr@far=FAR fnmr@far=FAR fmr@far-of-each=FAR fnmr@far-of-each=FAR fpir@fpir=FPIR fte
+fmr-ratio fnmr-ratio fmr-worst/best fnmr-worst/best fmr-equality fnmr-equality fdr ineq garbe
+gini-fmr gini-fnmr"""
+
+
+def test_metrics_of_parts_of_a_report_and_of_groups() -> None:
+    """Of several sets, numbers of distractors or splits; of people of one group or of several."""
+    parts, groups = set(OF_PARTS.split()), set(BY_GROUP.split())
+    assert {m.grammar for m in METRICS if m.of_parts} == parts
+    assert {m.grammar for m in METRICS if m.by_group} == groups | parts - {
+        "tpr@far=FAR,mean=subject"
+    }
+
+
 def test_a_package_registers_its_own_metrics(
     monkeypatch: pytest.MonkeyPatch, two_reports: Two
 ) -> None:
