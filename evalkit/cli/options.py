@@ -200,6 +200,15 @@ sizes_option = click.option(
 )
 
 
+reports_argument = click.argument(
+    "paths",
+    metavar="REPORT...",
+    type=Readable(folder=True, beside=".npz", stream=True),
+    nargs=-1,
+    required=True,
+)
+
+
 def quiet_option(section: str = "Options") -> Callable[..., Any]:
     """Add `--quiet`, which `say` and `bar` obey; the command does not see it."""
     return click.option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from evalkit.cli.options import Command
+from evalkit.cli.options import Command, reports_argument
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
@@ -22,13 +22,7 @@ from evalkit.report.table import table
         "evalkit report report.json --plot roc.png",
     ],
 )
-@click.argument(
-    "paths",
-    metavar="REPORT...",
-    type=Readable(folder=True, beside=".npz", stream=True),
-    nargs=-1,
-    required=True,
-)
+@reports_argument
 @click.option(
     "-o",
     "--out",

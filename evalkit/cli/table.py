@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from evalkit.bench import SetReports
-from evalkit.cli.options import Command
-from evalkit.cli.parameters import Readable, Writable
+from evalkit.cli.options import Command, reports_argument
+from evalkit.cli.parameters import Writable
 from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
 from evalkit.report import several
@@ -29,13 +29,7 @@ _ENDINGS = {".txt": "text", ".md": "markdown", ".csv": "csv", ".html": "html", "
         "evalkit table runs/base runs/new",
     ],
 )
-@click.argument(
-    "paths",
-    metavar="REPORT...",
-    type=Readable(folder=True, beside=".npz", stream=True),
-    nargs=-1,
-    required=True,
-)
+@reports_argument
 @click.option(
     "--name",
     "names",
