@@ -24,6 +24,10 @@ from evalkit.verdict.compare import IGNORABLE, Comparison, compare, comparison_t
     examples=[
         "evalkit compare base.json new.json",
     ],
+    removed={
+        "--flips": "ten of each kind are listed, and all of them with --json -",
+        "--seed": "--draws N makes the draws matter less; in Python, evalkit.compare(..., seed=N)",
+    },
 )
 @click.argument("base", type=Readable(beside=".npz", stream=True))
 @click.argument("other", type=Readable(beside=".npz", stream=True))
@@ -36,35 +40,17 @@ from evalkit.verdict.compare import IGNORABLE, Comparison, compare, comparison_t
     "comparisons is the last four; may be repeated.",
 )
 @click.option(
-    "--flips",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=10,
-    show_default=True,
-    help="Changed decisions to list, per kind.",
-)
-@click.option(
     "--draws",
     type=click.IntRange(min=2),
     metavar="N",
     help="Draws of subjects.  [default: 500, or as many as take a second]",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Random seed of the bootstrap.",
 )
 @json_option
 def command(
     base: Path,
     other: Path,
     ignore: tuple[str, ...],
-    flips: int,
     draws: int | None,
-    seed: int,
     json_path: Path | None,
 ) -> None:
     """Tell whether report OTHER is better or worse than BASE, on the same comparisons.
@@ -72,11 +58,11 @@ def command(
     Interval, p and the detectable drop of a row are by subject, of one standard error; Holm's p is
     adjusted for the number of rows. Then the pairs that only one of the two decides rightly.
     """
-    found = compare(reports.read(base), reports.read(other), ignore=ignore, draws=draws, seed=seed)
+    found = compare(reports.read(base), reports.read(other), ignore=ignore, draws=draws)
     if json_path is not None:
         write_json(json.dumps(_plain(found), indent=1, allow_nan=False), json_path)
     else:
-        show(*comparison_table(found, _titles(base, other), flips).split("\n"))
+        show(*comparison_table(found, _titles(base, other)).split("\n"))
 
 
 def _titles(base: Path, other: Path) -> tuple[str, str]:

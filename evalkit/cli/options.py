@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -30,11 +31,21 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """Shows examples and lists its own options first in --help; looks at files before it works."""
+    """Shows examples and lists its own options first in --help; looks at files before it works.
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **how: Any) -> None:
+    removed : options of former versions, each with what to type instead.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: Sequence[str] = (),
+        removed: Mapping[str, str] = MappingProxyType({}),
+        **how: Any,
+    ) -> None:
         super().__init__(*args, **how)
         self.examples = examples
+        self.removed = removed
         for option in self.params:  # click itself would go by the name that the function has
             if isinstance(option, click.Option) and option.envvar is None:
                 typed = max(option.opts, key=len).lstrip("-")
@@ -51,6 +62,9 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Name the command, where its parser complains."""
         with augment_usage_errors(ctx):
+            for option in (word.partition("=")[0] for word in args):
+                if option in self.removed:
+                    raise click.UsageError(f"{option} was removed: {self.removed[option]}")
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
