@@ -27,6 +27,8 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
+from evalkit.protocols.groups import By, ComparedRows, ProbeRows
+from evalkit.protocols.groups.trials import TrialRate, over_trials, rows_by_group, trial_rates
 from evalkit.protocols.metrics import Thresholds, compat
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
@@ -86,6 +88,7 @@ def evaluate(
     far: str | float = FAR,
     fpir: str | float = FPIR,
     threshold: Thresholds = None,
+    groups: Sequence[By] = (),
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -100,6 +103,8 @@ def evaluate(
     far, fpir : see `metrics.rate_text`.
     threshold : one or several, chosen elsewhere: adds fmr, fnmr, fpir, fnir and tpir@threshold=t,
     each the mean over the trials, by a pass of its own for each.
+    groups : columns of groups or conditions of the rows: adds the mean over the trials of their
+    rates, at each trial's thresholds: fmr@far=x,sex=f of pairs, tpir@fpir=x,sex=f of searches.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where `validate` raises it, or a gallery has two images of one person.
     Metrics, each mu - sigma with the trials in `folds`: vr@far=1e-3, dir@fpir=1e-2,rank=1, and the
@@ -116,23 +121,31 @@ def evaluate(
     x = engine.unit_rows(features, flip)
     who = np.unique(subject, return_inverse=True)[1]
     weights = people_weights(who, DRAWS, seed)
-    each = [_of_trial(x, who, t, (far, fpir), given, weights, engine) for t in trials]
-    found = {name: _over_trials(name, [m[name] for m, _ in each]) for name in each[0][0]}
-    drawn = {name: _drawn_over_trials(name, [d[name] for _, d in each]) for name in found}
+    each = [_of_trial(x, who, t, (far, fpir), given, groups, weights, engine) for t in trials]
+    found = {name: _over_trials(name, [one.found[name] for one in each]) for name in each[0].found}
+    drawn = {name: _drawn_over_trials(name, [one.drawn[name] for one in each]) for name in found}
     drawn_of = {name: d for name, d in drawn.items() if d is not None}
     with_intervals, kept = with_drawn_intervals(found, drawn_of, who, _digest(trials), seed)
     lost = allpairs.lost_rows(x)
+    side = ComparedRows(row=np.arange(len(x)), person=who, lost=lost)
+    enrolled, counts = rows_by_group(groups, side, seed)
+    of_groups = over_trials([one.by_group for one in each], mean_of_trials, seed)
     rejected = [count_failures_of_sets(lost[t.test], who[t.test]) for t in trials]
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=with_intervals,
+        metrics=with_intervals | of_groups | enrolled,
         failures=Failures(
             images=int(lost.sum()),
             genuine=sum(f.genuine for f in rejected),
             impostor=sum(f.impostor for f in rejected),
         ),
-        provenance={"images": len(x), "trials": len(trials), "flip": flip},
+        provenance={
+            "images": len(x),
+            "trials": len(trials),
+            "flip": flip,
+            **({"groups": counts} if groups else {}),
+        },
         outcomes=to_arrays(kept),
         identity=of_rows(
             {"subject": numbered(subject), "trials": _digest(trials)},
@@ -144,15 +157,25 @@ def evaluate(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Numbers of one trial, each one's draws, and the rates by group."""
+
+    found: dict[str, Estimate]
+    drawn: dict[str, Floats | None]
+    by_group: dict[str, TrialRate]
+
+
 def _of_trial(
     x: allpairs.Rows,
     who: Ints,
     trial: Trial,
     rates: tuple[str, str],
     thresholds: Sequence[float],
+    groups: Sequence[By],
     weights: list[Weights],
     engine: allpairs.Engine | None,
-) -> tuple[dict[str, Estimate], dict[str, Floats | None]]:
+) -> _Measured:
     """Measure one trial at a FAR and a FPIR, and at given thresholds; and draw each metric."""
     (far, fpir), test = rates, who[trial.test]
     tested = x.take(trial.test, axis=0)
@@ -163,6 +186,11 @@ def _of_trial(
     verified = _verified(pairs, far) | errors_of_sets(thresholds, counts, pairs)
     searched, searches = _searched(x, who, trial, fpir, thresholds, engine)
     drawn: dict[str, Floats | None] = {}
+    by_group: dict[str, TrialRate] = {}
+    person = np.unique(test, return_inverse=True)[1]
+    side = ComparedRows(row=trial.test, person=person, lost=allpairs.lost_rows(tested))
+    mated = np.isin(who[trial.probe], who[trial.gallery])
+    probes = ProbeRows(mated=trial.probe[mated], other=trial.probe[~mated])
     for kept, rows, rate, measured in (
         (pairs, trial.test, f"tpr@far={far}", verified),
         (searches, trial.probe, f"tpir@fpir={fpir}", searched),
@@ -171,7 +199,10 @@ def _of_trial(
         names = [rate, *filter(_at_threshold, measured)]
         of = trial_draws(kept, names, weights, people)
         drawn |= {name: of.get(name if name in names else rate) for name in measured}
-    return {**verified, **searched}, drawn
+        pooled = {rate: next(iter(measured.values()))} | {n: measured[n] for n in names[1:]}
+        for by in groups:
+            by_group |= trial_rates(pooled, kept, by, people, weights, sides=[side], probes=probes)
+    return _Measured({**verified, **searched}, drawn, by_group)
 
 
 def _at_threshold(name: str) -> bool:

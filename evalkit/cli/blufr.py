@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command, rate_option
+from evalkit.cli.options import Command, groups_option, rate_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.datasets.blufr import read_config
+from evalkit.datasets.group_table import GroupFile
 from evalkit.protocols import blufr, recipes
 from evalkit.types import Manifest
 
@@ -33,6 +34,7 @@ from evalkit.types import Manifest
 @rate_option("--far", "FAR of the verification rate.", blufr.FAR)
 @rate_option("--fpir", "FPIR to give the TPIR at.", blufr.FPIR)
 @threshold_options
+@groups_option
 @vector_options()
 @output_options
 def command(
@@ -41,6 +43,7 @@ def command(
     far: str,
     fpir: str,
     given: GivenThresholds,
+    groups: GroupFile | None,
     output: Output,
 ) -> int:
     """BLUFR: verification at FAR 0.1 % and open-set search at FAR 1 %, mu - sigma of ten trials.
@@ -59,6 +62,7 @@ def command(
         far=far,
         fpir=fpir,
         threshold=given.of({}),
+        groups=groups,
         set_name=output.set_name(config),
         file=config,
         provenance={

@@ -298,24 +298,25 @@ def _grouped(groups: Path | None, by: tuple[str, ...]) -> GroupFile | None:
     return None if groups is None else GroupFile(groups, by)
 
 
+_GROUP_OPTIONS = [
+    click.option(
+        "--groups",
+        type=Readable(),
+        metavar="FILE.csv",
+        help="Add error rates by group: a table with a header such as key,sex or subject,sex; "
+        "of pairs, pair,weather or left,right,weather.",
+    ),
+    click.option(
+        "--by",
+        multiple=True,
+        metavar="COLUMN",
+        help="Column of the table to take alone: sex, or age:20,40 in bins; of both images "
+        "age-gap:5,10, quality-min:0.5, yaw-max:30,60, camera-same; may be repeated.",
+    ),
+]
 # The command receives a `GroupFile`, or None.
-groups_option = received_as(
-    "groups",
-    _grouped,
-    [
-        click.option(
-            "--groups",
-            type=Readable(),
-            metavar="FILE.csv",
-            help="Add error rates by group: a table with a header such as key,sex or subject,sex; "
-            "of pairs, pair,weather or left,right,weather.",
-        ),
-        click.option(
-            "--by",
-            multiple=True,
-            metavar="COLUMN",
-            help="Column of the table to take alone: sex, or age:20,40 in bins; of both images "
-            "age-gap:5,10, quality-min:0.5, yaw-max:30,60, camera-same; may be repeated.",
-        ),
-    ],
+groups_option = received_as("groups", _grouped, _GROUP_OPTIONS)
+# The command receives a `GroupFile`, or the columns of its own tables that --by names.
+columns_or_groups_option = received_as(
+    "groups", lambda groups, by: by if groups is None else GroupFile(groups, by), _GROUP_OPTIONS
 )

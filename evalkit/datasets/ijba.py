@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from evalkit.datasets import ijb
+from evalkit.datasets.group_table import GroupTable
 from evalkit.errors import DataError
 from evalkit.files import as_path
 from evalkit.protocols.ijb import Enrolled
@@ -22,11 +23,30 @@ _SEARCH = ("search_gallery", "search_probe")
 
 @dataclass(frozen=True, slots=True)
 class SplitLists:
-    """Splits whose rows are those of a manifest, and their numbers."""
+    """Splits whose rows are those of a manifest, and their numbers; the lines of all lists."""
 
     manifest: Manifest
     splits: tuple[Split, ...]
     numbers: tuple[int, ...]
+    faces: tuple[ijb.Faces, ...] = ()
+
+    def attributes(self) -> tuple[GroupTable, dict[str, int]]:
+        """Columns that all lists have, such as GENDER and FACE_YAW, by the first line of each FILE.
+
+        Beside it by column how many files other lines give another value.
+        """
+        names = [name for of in self.faces for name in of.names]
+        first: dict[str, int] = {}
+        for line, name in enumerate(names):
+            first.setdefault(name, line)
+        columns, other = {}, {}
+        for column in self.faces[0].columns:
+            if all(column in of.columns for of in self.faces):
+                cells = [cell for of in self.faces for cell in of.columns[column]]
+                columns[column] = tuple(cells[line] for line in first.values())
+                held = zip(names, cells, strict=True)
+                other[column] = len({name for name, cell in held if cell != cells[first[name]]})
+        return GroupTable("the lists", "key", tuple(first), columns), other
 
 
 def read(folder: str | os.PathLike[str]) -> SplitLists:
@@ -70,9 +90,8 @@ def read(folder: str | os.PathLike[str]) -> SplitLists:
         _split(held, {name: of for (k, name), of in faces.items() if k == number}, row)
         for number, held in complete.items()
     )
-    return SplitLists(
-        Manifest(tuple(row), np.array([*subject.values()], np.int32)), splits, tuple(complete)
-    )
+    manifest = Manifest(tuple(row), np.array([*subject.values()], np.int32))
+    return SplitLists(manifest, splits, tuple(complete), tuple(faces.values()))
 
 
 def _split(held: dict[str, Path], faces: dict[str, ijb.Faces], row: dict[str, int]) -> Split:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from evalkit.protocols.groups.partition import Partition, turn
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes
 from evalkit.protocols.uncertainty.resampling import metric_ends
 from evalkit.protocols.uncertainty.sample import ComparisonSample
-from evalkit.protocols.uncertainty.weights import SCALE, Weights, subject_draws
+from evalkit.protocols.uncertainty.weights import SCALE, Weights
 from evalkit.types import Bools, Floats, Ints
 
 
@@ -37,17 +37,14 @@ class GroupCell:
         """Count the people in the impostor comparisons."""
         return len(np.union1d(*self.people))
 
-    def draws(
-        self, whole: ComparisonSample, names: Sequence[str], draws: int, seed: int
-    ) -> dict[str, Floats]:
-        """Draw the people of all comparisons, and measure these in each draw, as `metric_ends`.
+    def draws(self, weights: Iterable[Weights], names: Sequence[str]) -> dict[str, Floats]:
+        """Measure these comparisons in each draw of all people, as `metric_ends`.
 
-        The same people are drawn for every cell.
+        weights : the draws, the same for every cell.
         """
         both = np.intersect1d(*self.people)
         sides = (np.union1d(*self.people),) if len(both) else self.people
-        weights = (_even(drawn, sides) for drawn in subject_draws(whole, draws, seed))
-        return metric_ends(self.sample, names, weights=weights)
+        return metric_ends(self.sample, names, weights=(_even(drawn, sides) for drawn in weights))
 
 
 def _even(drawn: Weights, sides: Sequence[Ints]) -> Weights:

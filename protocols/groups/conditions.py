@@ -7,7 +7,7 @@ magnitude (yaw), or whether their values are the same (camera).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -65,6 +65,10 @@ class Condition:
         code = np.array(coded(values)[1], np.float64)
         code[code < 0] = np.nan
         return cls(column, ("same", "different"), code, "same", (0.0,))
+
+    def take(self, rows: Ints) -> Condition:
+        """Give some rows, in this order, their numbers."""
+        return replace(self, value=self.value[rows])
 
     def between(self, first: Floats, second: Floats) -> Ints:
         """Condition of comparisons of these numbers, broadcast; -1 where one is unknown."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,10 @@ class Grouping:
         [1, -1, 0, 1]
         """
         return cls(column, *coded(values))
+
+    def take(self, rows: Ints) -> Grouping:
+        """Give some rows, in this order, their groups."""
+        return replace(self, code=self.code[rows])
 
 
 def coded(values: Sequence[str | None]) -> tuple[tuple[str, ...], Ints]:

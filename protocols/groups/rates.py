@@ -13,10 +13,12 @@ from evalkit.protocols.metrics.operating_point import (
     false_accepts_allowed,
     threshold_above,
 )
+from evalkit.protocols.metrics.vocabulary import resampling_of_part
 from evalkit.protocols.subject_means import DOMINANT
 from evalkit.protocols.uncertainty.intervals import bounded
 from evalkit.protocols.uncertainty.resampled_at_threshold import accepted_at, reaching_threshold
 from evalkit.protocols.uncertainty.sample import ComparisonSample
+from evalkit.protocols.uncertainty.weights import subject_draws
 from evalkit.types import Estimate, Floats
 
 
@@ -34,6 +36,16 @@ class CellRates:
     fnmr_drawn: Floats | None
 
 
+def points_of(metrics: Mapping[str, Estimate], part: str = "") -> dict[str, float]:
+    """Thresholds of a part by what they are called in a metric's name: "far=1e-4"."""
+    points = {}
+    for name, m in metrics.items():
+        kind, at = resampling_of_part(name, part)
+        if m.threshold is not None and m.value is not None and kind in ("tpr", "fmr"):
+            points[f"{'far' if kind == 'tpr' else 'threshold'}={at}"] = m.threshold
+    return points
+
+
 def rates_at(
     cells: Sequence[GroupCell],
     whole: ComparisonSample,
@@ -46,7 +58,7 @@ def rates_at(
     names = [f"{rate}@threshold={text}" for text in texts.values() for rate in ("fmr", "fnmr")]
     found: dict[float, list[CellRates]] = {t: [] for t in thresholds}
     for cell in cells:
-        drawn = cell.draws(whole, names, draws, seed)
+        drawn = cell.draws(subject_draws(whole, draws, seed), names)
         for t, text in texts.items():
             found[t].append(_rates(cell, t, text, drawn, seed))
     return found
@@ -56,20 +68,15 @@ def _rates(
     cell: GroupCell, threshold: float, text: str, drawn: Mapping[str, Floats], seed: int
 ) -> CellRates:
     sample, names = cell.sample, (f"fmr@threshold={text}", f"fnmr@threshold={text}")
-    false, true = accepted_at(sample, text), reaching_threshold(sample.genuine, text) or 0
-    counts = error_estimates(threshold, true, false or 0, len(sample.genuine), sample.impostors)
     people = cell.impostor_people, len(np.unique(sample.genuine_subject))
     fmr, fnmr = (
-        _bounded(counts[name], drawn.get(name), n, seed, sample.unit)
-        for name, n in zip(names, people, strict=True)
+        _bounded(m, drawn.get(name), n, seed, sample.unit)
+        for m, name, n in zip(counted_at(sample, threshold, text), names, people, strict=True)
     )
     most = np.unique(sample.genuine_subject, return_counts=True)[1]
     if most.max(initial=0) > max(DOMINANT * fnmr.n, most.min(initial=fnmr.n)):
         told = f"one person has {most.max() / fnmr.n:.0%} of the {fnmr.n:,} genuine pairs"
         fnmr = replace(fnmr, note="; ".join(filter(None, (told, fnmr.note))))
-    if false is None and sample.impostors:
-        note = "more impostor pairs score above this threshold than are kept: take a lower FAR"
-        fmr = Estimate(value=None, n=sample.impostors, threshold=threshold, note=note)
     return CellRates(
         cell=cell,
         fmr=fmr,
@@ -77,6 +84,17 @@ def _rates(
         fmr_drawn=None if fmr.value is None else _seen(drawn[names[0]]),
         fnmr_drawn=None if fnmr.value is None else _seen(drawn[names[1]]),
     )
+
+
+def counted_at(sample: ComparisonSample, threshold: float, text: str) -> tuple[Estimate, Estimate]:
+    """FMR and FNMR of a cell's comparisons; no FMR where more may be accepted than are kept."""
+    false, true = accepted_at(sample, text), reaching_threshold(sample.genuine, text) or 0
+    counts = error_estimates(threshold, true, false or 0, len(sample.genuine), sample.impostors)
+    fmr, fnmr = (counts[f"{rate}@threshold={text}"] for rate in ("fmr", "fnmr"))
+    if false is None and sample.impostors:
+        note = "more impostor pairs score above this threshold than are kept: take a lower FAR"
+        fmr = Estimate(value=None, n=sample.impostors, threshold=threshold, note=note)
+    return fmr, fnmr
 
 
 def _bounded(m: Estimate, drawn: Floats | None, people: int, seed: int, unit: str) -> Estimate:

@@ -16,10 +16,9 @@ from evalkit.protocols.groups.cells import GroupCell, cells_of
 from evalkit.protocols.groups.conditions import Condition, PairCondition
 from evalkit.protocols.groups.grouping import Grouping
 from evalkit.protocols.groups.partition import By, ComparedRows, parted
-from evalkit.protocols.groups.rates import CellRates, rates_at, threshold_of_each
+from evalkit.protocols.groups.rates import CellRates, points_of, rates_at, threshold_of_each
 from evalkit.protocols.groups.searches import ProbeRows, searches_by_group
 from evalkit.protocols.metrics.operating_point import FEW_ERRORS, few_errors
-from evalkit.protocols.metrics.vocabulary import resampling_of_part
 from evalkit.protocols.uncertainty.intervals import (
     DRAWS,
     LEVEL,
@@ -82,7 +81,7 @@ def with_groups(
     for by in groups:
         require(by, By, "a column of groups", "a Grouping; a file goes to evalkit.run.evaluate")
         if known and not isinstance(by, PairCondition):
-            told[by.column] = _counts(by, known)
+            told[by.column] = group_counts(by, known)
         if isinstance(outcomes, PairOutcomes | SetOutcomes):
             whole = sample_of(outcomes)
             partition = parted(outcomes, by, sides, whole.subjects, listed)
@@ -93,7 +92,7 @@ def with_groups(
         if probes is not None and isinstance(searches, SearchOutcomes):
             found |= searches_by_group(report.metrics, searches, probes, by, part, seed)
         if known and isinstance(by, Grouping):
-            found |= _failures_to_enrol(by, known, seed)
+            found |= failures_to_enrol(by, known, seed)
     return replace(
         report,
         metrics={**report.metrics, **found},
@@ -112,7 +111,7 @@ def _of_column(
 ) -> Metrics:
     """Measure the groups of one column at every threshold of the report, or of a part of it."""
     within = [cell for cell in cells if cell.within]
-    points, refused = _points(metrics, part), {}
+    points, refused = points_of(metrics, part), {}
     for far in [point.removeprefix("far=") for point in points if point.startswith("far=")]:
         threshold, note = threshold_of_each(within, far)
         if threshold is None:
@@ -136,16 +135,6 @@ def _of_column(
 
 
 _RATES = "fmr", "fnmr"
-
-
-def _points(metrics: Mapping[str, Estimate], part: str) -> dict[str, float]:
-    """Thresholds of a part by what they are called in a metric's name: "far=1e-4"."""
-    points = {}
-    for name, m in metrics.items():
-        kind, at = resampling_of_part(name, part)
-        if m.threshold is not None and m.value is not None and kind in ("tpr", "fmr"):
-            points[f"{'far' if kind == 'tpr' else 'threshold'}={at}"] = m.threshold
-    return points
 
 
 def _spelled(rates: Sequence[CellRates], point: str, column: str) -> Metrics:
@@ -256,7 +245,7 @@ def _adjusted(found: Metrics) -> Metrics:
     return found
 
 
-def _failures_to_enrol(by: Grouping, sides: Sequence[ComparedRows], seed: int) -> Metrics:
+def failures_to_enrol(by: Grouping, sides: Sequence[ComparedRows], seed: int) -> Metrics:
     """Share of each group's images without a template, by subject."""
     found = {}
     for place, group in enumerate(by.names):
@@ -289,7 +278,9 @@ def _share_lost(lost: Any, who: Any, seed: int) -> Estimate:
     return replace(bounded(m, drawn[name], people, seed), people=people)
 
 
-def _counts(by: Grouping | Condition, sides: Sequence[ComparedRows]) -> dict[str, dict[str, int]]:
+def group_counts(
+    by: Grouping | Condition, sides: Sequence[ComparedRows]
+) -> dict[str, dict[str, int]]:
     """Images and people of each group, and of none; of a condition, those with a number."""
     of_rows = by.code if isinstance(by, Grouping) else np.where(np.isnan(by.value), -1, 0)
     names = by.names if isinstance(by, Grouping) else ("known",)

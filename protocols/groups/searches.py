@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,23 +47,49 @@ def searches_by_group(
     subject, the thresholds stay.  part : whose metrics and outcomes these are.
     ProtocolError where a column is of two images.
     """
-    by = of_probes(by)
+    found: dict[str, Estimate] = {}
+    for decided in decided_searches(metrics, outcomes, probes, of_probes(by), part):
+        measured = with_intervals(decided.counted, decided.outcomes, seed=seed)
+        found |= {decided.names[name]: m for name, m in measured.items()}
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecidedSearches:
+    """Searches of one group's probes, decided at one point: 1 where they are accepted.
+
+    counted : name that a draw understands -> rate.  names : the same -> name in the report.
+    """
+
+    outcomes: SearchOutcomes
+    counted: dict[str, Estimate]
+    names: dict[str, str]
+
+
+def decided_searches(
+    metrics: Mapping[str, Estimate],
+    outcomes: SearchOutcomes,
+    probes: ProbeRows,
+    by: Grouping,
+    part: str = "",
+) -> Iterator[DecidedSearches]:
+    """Give the searches of each group's probes, at each point that a report's metrics have."""
     asked = [resampling_of_part(name, part) for name in metrics]
     points = {f"fpir={x}": _thresholds(outcomes, x) for kind, x in asked if kind == "tpir"}
     given = {t: float(t) for kind, t in asked if kind == "dir"}
     points |= {f"threshold={t}": dict.fromkeys(_galleries(outcomes), v) for t, v in given.items()}
-    found: dict[str, Estimate] = {}
     for place, group in enumerate(by.names):
         own = _chosen(outcomes, by.code[probes.mated] == place, by.code[probes.other] == place)
         ranks = {f"rank-{k}": rank_within(own.rank, int(k)) for kind, k in asked if kind == "rank"}
         of = f"{by.column}={group}" + (f",{part}" if part else "")
-        ranked = with_intervals(ranks, own, seed=seed)
-        found |= {f"{name}@{of}": m for name, m in ranked.items()}
+        names = {name: f"{name}@{of}" for name in ranks}
+        yield DecidedSearches(outcomes=own, counted=ranks, names=names)
         for point, thresholds in points.items():
-            for rate, m in _at(own, thresholds, seed).items():
-                if rate != "fnir" or point.startswith("threshold"):
-                    found[f"{rate}@{point},{of}"] = m
-    return found
+            decided, counted = _decided(own, thresholds)
+            rates = [r for r in _ERRORS if r != "fnir" or point.startswith("threshold")]
+            names = {f"{rate}@threshold={_DECIDED}": f"{rate}@{point},{of}" for rate in rates}
+            counted = {name: counted[name] for name in names}
+            yield DecidedSearches(outcomes=decided, counted=counted, names=names)
 
 
 def of_probes(by: By) -> Grouping:
@@ -118,32 +144,30 @@ def _chosen(outcomes: SearchOutcomes, mated: Bools, other: Bools) -> SearchOutco
     return replace(outcomes, **chosen)
 
 
-def _at(
-    own: SearchOutcomes, thresholds: Mapping[int, float | None], seed: int
-) -> dict[str, Estimate]:
-    """FPIR, FNIR and TPIR at each gallery's threshold, mean over them, with intervals.
-
-    Every search is decided first, 1 where it is accepted, so that one threshold is of all.
-    """
+def _decided(
+    own: SearchOutcomes, thresholds: Mapping[int, float | None]
+) -> tuple[SearchOutcomes, dict[str, Estimate]]:
+    """Decide searches at each gallery's threshold; FPIR, FNIR and TPIR, mean over the galleries."""
     mate, best = _scores(own.mate_score), _scores(own.nonmate_score)
     hit, alarm = np.full(len(mate), -np.inf), np.full(len(best), -np.inf)
     of_each: list[dict[str, Estimate]] = []
     for g, t in thresholds.items():
         if t is None:
             missing = Estimate(value=None, note="too few searches without a mate for this FPIR")
-            return dict.fromkeys(_ERRORS, missing)
+            return own, {f"{rate}@threshold={_DECIDED}": missing for rate in _ERRORS}
         m, n = (
             _of_gallery(of, g, len(scores))
             for of, scores in ((own.mate_gallery, mate), (own.nonmate_gallery, best))
         )
         hit[m & (mate >= t)] = alarm[n & (best >= t)] = 1.0
         of_each.append(search_errors_at(hit[m], own.rank[m], alarm[n], float(_DECIDED)))
-    names = {f"{rate}@threshold={_DECIDED}": rate for rate in _ERRORS}
     several = len(of_each) > 1
-    counted = {
-        name: mean_of_galleries([each[name] for each in of_each]) if several else of_each[0][name]
-        for name in names
-    }
-    found = with_intervals(counted, replace(own, mate_score=hit, nonmate_score=alarm), seed=seed)
     shared = None if several else next(iter(thresholds.values()))
-    return {rate: replace(found[name], threshold=shared) for name, rate in names.items()}
+    counted = {
+        name: replace(
+            mean_of_galleries([each[name] for each in of_each]) if several else of_each[0][name],
+            threshold=shared,
+        )
+        for name in of_each[0]
+    }
+    return replace(own, mate_score=hit, nonmate_score=alarm), counted

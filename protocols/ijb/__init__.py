@@ -293,12 +293,12 @@ def identify(
             set_name=set_name,
         ),
     )
-    side = ComparedRows(row=rows, person=probe.subject, lost=failed(x))
+    compared = ComparedRows(row=rows, person=probe.subject, lost=failed(x))
     probes = ProbeRows(
         mated=rows[np.concatenate([f.mated for f in searched])],
         other=rows[np.concatenate([f.other for f in searched])],
     )
-    return with_groups(report, outcomes, groups, sides=[side], probes=probes, seed=seed)
+    return with_groups(report, outcomes, groups, sides=[compared], probes=probes, seed=seed)
 
 
 @dataclass(frozen=True, slots=True)

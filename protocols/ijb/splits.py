@@ -6,7 +6,7 @@ the splits, with the deviation (divisor S-1) in the note [Klare et al., CVPR 201
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,9 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, digest, of_rows
 from evalkit.protocols import allpairs, ijb
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.ijb.templates import Pooling, Templates, pool
+from evalkit.protocols.groups import ComparedRows, Condition, Grouping, ProbeRows
+from evalkit.protocols.groups.trials import TrialRate, over_trials, rows_by_group, trial_rates
+from evalkit.protocols.ijb.templates import Pooling, Templates, of_templates, pool
 from evalkit.protocols.metrics import (
     Rates,
     dir_at_fpir,
@@ -73,6 +75,7 @@ def evaluate(
     fars: Rates = FARS,
     fpirs: Rates = FPIRS,
     depths: Sequence[int] = DEPTHS,
+    groups: Sequence[Grouping | Condition] = (),
     seed: int = 0,
     keys: Names | None = None,
     images: ArrayLike | None = None,
@@ -88,6 +91,8 @@ def evaluate(
     the splits, which share people, so that it is no interval of anything.  A face without a vector
     is left out and counted; a template of such alone is never accepted.
     Intervals: the same people are drawn for every split; outcomes are these draws.
+    groups : columns of groups or conditions of the faces, by template (`of_templates`): adds the
+    mean over the splits of their rates at each split's threshold, as fmr@far=x,sex=f,mean=split.
     seed, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError without two splits, where one has neither pairs nor a gallery with probes, and
     for a template of two subjects.
@@ -104,6 +109,7 @@ def evaluate(
     every: list[dict[str, Estimate]] = []
     drawn: list[dict[str, Floats]] = []
     lost: list[Failures] = []
+    by_group: list[dict[str, TrialRate]] = []
     for number, split in enumerate(splits, 1):
         parts = _parts(features, split, who, pooling, (fars, fpirs), depths)
         if not parts:
@@ -113,6 +119,7 @@ def evaluate(
             raise ProtocolError(f"split {number} measures other things than split 1")
         drawn.append({n: d for part in parts for n, d in _drawn(part, weights).items()})
         lost += [part.lost for part in parts]
+        by_group.append({n: r for part in parts for n, r in _grouped(part, split, groups, weights)})
     names = {name: canonical(f"{name}@mean=split") for name in every[0]}
     both = [name for name in names if all(name in of for of in drawn)]
     metrics, kept = with_drawn_intervals(
@@ -122,16 +129,24 @@ def evaluate(
         _digest(splits),
         seed,
     )
+    of_groups = over_trials(by_group, mean_of_splits, seed)
+    empty = failed(np.asarray(features).reshape(len(features), -1))
+    side = ComparedRows(row=np.arange(len(features)), person=who, lost=empty)
+    enrolled, counts = rows_by_group(groups, side, seed)
     return Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=metrics,
+        metrics=metrics | {f"{name},mean=split": m for name, m in of_groups.items()} | enrolled,
         failures=Failures(
-            images=int(failed(np.asarray(features).reshape(len(features), -1)).sum()),
+            images=int(empty.sum()),
             genuine=sum(f.genuine for f in lost),
             impostor=sum(f.impostor for f in lost),
         ),
-        provenance={"splits": len(splits), "pooling": pooling.name},
+        provenance={
+            "splits": len(splits),
+            "pooling": pooling.name,
+            **({"groups": counts} if groups else {}),
+        },
         outcomes=to_arrays(kept) if weights else None,
         identity=of_rows(
             {f"{k} {name}": c for k, s in enumerate(splits) for name, c in _columns(s).items()},
@@ -165,13 +180,14 @@ class _Part:
     """Pairs or search of one split.
 
     found : its estimates.  outcomes : what they are drawn of.  people : who is in these, by
-    ascending number.  lost : rejected pairs.
+    ascending number.  lost : rejected pairs.  probes : of a search, rows of the templates.
     """
 
     found: dict[str, Estimate]
     outcomes: PairOutcomes | SearchOutcomes
     people: Ints
     lost: Failures = field(default_factory=Failures)
+    probes: ProbeRows | None = None
 
 
 def _parts(
@@ -208,6 +224,21 @@ def _drawn(part: _Part, weights: Sequence[Weights]) -> dict[str, Floats]:
         return {}
     present = len(part.people) / len(weights[0][0])
     return trial_draws(part.outcomes, [*part.found], weights, part.people, present)
+
+
+def _grouped(
+    part: _Part,
+    split: Split,
+    groups: Sequence[Grouping | Condition],
+    weights: Sequence[Weights],
+) -> Iterator[tuple[str, TrialRate]]:
+    """Measure one part by the groups of its templates."""
+    present = len(part.people) / len(weights[0][0]) if weights else 1.0
+    own = [(weight, round(present * unseen)) for weight, unseen in weights]
+    for by in groups:
+        of = of_templates(by.take(whole_numbers(split.row, "row")), split.template)
+        rates = trial_rates(part.found, part.outcomes, of, part.people, own, probes=part.probes)
+        yield from rates.items()
 
 
 def _verified(templates: Templates, pairs: PairSet, people: Ints, fars: Sequence[str]) -> _Part:
@@ -258,6 +289,7 @@ def _searched(
             nonmate_subject=who[~mated],
         ),
         np.unique(who),
+        probes=ProbeRows(mated=rows[mated], other=rows[~mated]),
     )
 
 
