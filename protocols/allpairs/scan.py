@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing, nullcontext
 from itertools import groupby, pairwise
@@ -105,13 +105,14 @@ class Scan:
                     self.progress(pairs_done, self.scores.pairs)
 
         threads = self.threads if by_torch or _blas_is_single() else 1
-        meanwhile = iter if screen.on_gpu else one_ahead  # a GPU does one thing at a time
         with (
             one_torch_thread(by_torch),
             ThreadPoolExecutor(threads) as pool,
-            closing(meanwhile(self._coded(screen, blocks, done, pool.map))) as coded,
+            closing(self._coded(screen, blocks, done, pool.map)) as coded,
+            # A GPU does one thing at a time.
+            closing(coded if screen.on_gpu else one_ahead(coded)) as ready,
         ):
-            for number, x, y in coded:
+            for number, x, y in ready:
                 block = blocks[number]
                 calls = ((work, x, y, block, t) for t in self.tiles(screen, block))
                 _drain(pool, calls, screen.in_flight or 2 * threads)
@@ -175,7 +176,7 @@ class Scan:
 
     def _coded(
         self, screen: Screen, blocks: list[Block], done: set[int], each: Each
-    ) -> Iterator[tuple[int, Codes, Codes]]:
+    ) -> Generator[tuple[int, Codes, Codes], None, None]:
         """Yield the unfinished blocks with their codes; equal columns reuse those of y."""
         open_ = (number for number in range(len(blocks)) if number not in done)
         for (j0, j1), numbers in groupby(open_, lambda number: blocks[number][2:]):
