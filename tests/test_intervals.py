@@ -15,7 +15,7 @@ from evalkit.protocols import metrics, verification
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 from evalkit.protocols.metrics.vocabulary import part_of
 from evalkit.protocols.score import best_accuracy
-from evalkit.protocols.uncertainty import resampling
+from evalkit.protocols.uncertainty import resampled_rates, resampling
 from evalkit.protocols.uncertainty.bootstrap import shrinkage, shrinkage_of_difference
 from evalkit.protocols.uncertainty.intervals import (
     affordable,
@@ -275,7 +275,7 @@ def twin(o: dict[str, NDArray], weight: NDArray, unseen: float, c: dict[str, flo
     return found
 
 
-def test_draws_are_the_same_to_the_bit_in_blocks_of_any_size(
+def test_draws_are_the_same_to_the_bit_however_they_are_weighed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tail = as_sets(all_pairs(), 200)
@@ -285,13 +285,20 @@ def test_draws_are_the_same_to_the_bit_in_blocks_of_any_size(
     of = {"list": (pair_list(), [*NAMES[:4], MEAN, BEST]), "tail": (tail, far)}
     of["searches"] = (searches(2, 0), ["rank-1", "tpir@fpir=0.2", "fnir@threshold=0.5"])
     found = []
-    for cells in (1, 400, 1 << 16):  # one draw, a few with a rest, all
+    # One draw a block, a few with a rest, all; genuine pairs by subject, and one by one.
+    for cells, few in ((1, 0), (400, 1 << 30), (1 << 16, 0)):
         monkeypatch.setattr(resampling, "CELLS", cells)
+        monkeypatch.setattr(resampled_rates, "_FEW", few)
         drawn = {k: metric_ends(sample_of(o), names, 23) for k, (o, names) in of.items()}
         assert [[*drawn[k]] for k in of] == [names for _, names in of.values()]
         thresholds = threshold_draws(sample_of(tail), "0.05", 23)
         assert thresholds is not None
         found.append([thresholds, *(v for d in drawn.values() for v in d.values())])
+    for o, names in of.values():  # with the people under their own numbers
+        s = sample_of(o)
+        placed = metric_ends(s, names, weights=subject_draws(s, 23, 0))
+        for name, drawn_of in metric_ends(s, names, 23).items():
+            np.testing.assert_array_equal(placed[name], drawn_of)
     for one, few, all_ in zip(*found, strict=True):
         np.testing.assert_array_equal(one, all_)
         np.testing.assert_array_equal(few, all_)

@@ -16,7 +16,10 @@ class AcceptedBySubject:
 
     def __init__(self, who: Ints) -> None:
         """Take the subject of each comparison by descending score, (N,)."""
-        self.subject, self._of, self.count = np.unique(who, return_inverse=True, return_counts=True)
+        count = np.bincount(who)
+        self.subject = np.flatnonzero(count)
+        self.count = count[self.subject]
+        self._of = (np.cumsum(count > 0) - 1)[who]
         self._highest, self._accepted = 0, np.zeros(len(self.subject), np.int64)
 
     def among(self, highest: Ints) -> Counts:

@@ -17,7 +17,8 @@ above the threshold is stored; the rest enter by the number of images of each su
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,21 +32,27 @@ from evalkit.protocols.uncertainty.weights import SCALE, Counts
 from evalkit.types import Floats, Ints
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Draws:
     """A block of D draws: subject weights and their running sums, by descending score.
 
     weight : (D, S) w, in units of 1 / SCALE, as all weights here; unseen : (D,) of the person
-    unseen.  genuine : (D, G+1) sum of w over the k highest genuine scores; product : (D, I+1) the
-    same of w_i w_j over impostors, in 1 / SCALE^2; products : (D,) of all impostor pairs, stored or
-    not.
+    unseen.  who : (G,) subject of each genuine comparison.  product : (D, I+1) sum of w_i w_j over
+    the k highest impostor scores, in 1 / SCALE^2; products : (D,) of all impostor pairs, stored or
+    not.  borders : (FAR, c) -> (D,) impostors accepted, which all metrics of a FAR share.
     """
 
     weight: Counts
     unseen: Counts
-    genuine: Counts
+    who: Ints
     product: Counts
     products: Floats
+    borders: dict[tuple[str, float], Ints] = field(default_factory=dict)
+
+    @cached_property
+    def genuine(self) -> Counts:
+        """Sum of w over the k highest genuine scores, (D, G+1)."""
+        return _running(self.weight, self.who)
 
 
 # A metric in a block of draws: (D, F, 3) of `shares`, whose mean it is (of folds, of galleries, or
@@ -66,34 +73,29 @@ def shares(part: Any, whole: Any, unseen: Any) -> Floats:
 
 
 def weigh(
-    sample: ComparisonSample,
-    weight: Counts,
-    unseen: Counts,
-    crossed: Crossed | None,
-    spent: Draws | None = None,
+    sample: ComparisonSample, weight: Counts, unseen: Counts, crossed: Crossed | None
 ) -> Draws:
     """Sum the weights of draws over the sample's comparisons.
 
     weight : (D, S); unseen : (D,).  crossed : `crossing` of the sample, where it has image counts.
-    spent : a block that is done with, of as many draws or more, whose memory is used again.
     """
-    draws = len(weight)
-    if spent is None:
-        genuine = np.zeros((draws, len(sample.genuine) + 1), np.int64)
-        product = np.zeros((draws, len(sample.impostor) + 1), np.int64)
-    else:
-        genuine, product = spent.genuine[:draws], spent.product[:draws]
-    for w, of_genuine, of_impostor in zip(weight, genuine, product, strict=True):
-        w.take(sample.genuine_subject, out=of_genuine[1:], mode="clip")
-        w.take(sample.left, out=of_impostor[1:], mode="clip")
-        of_impostor[1:] *= w.take(sample.right)
-    np.cumsum(genuine, axis=1, out=genuine)
-    np.cumsum(product, axis=1, out=product)
+    product = _running(weight, sample.left, sample.right)
     products = product[:, -1].astype(np.float64)
     if crossed is not None:
         of_all = np.array([crossed.of(w) for w in weight])
-        products = sample.impostors * of_all / crossed.full if crossed.full else np.zeros(draws)
-    return Draws(weight, unseen, genuine, product, products)
+        products = sample.impostors * of_all / crossed.full if crossed.full else 0 * products
+    return Draws(weight, unseen, sample.genuine_subject, product, products)
+
+
+def _running(weight: Counts, who: Ints, other: Ints | None = None) -> Counts:
+    """Sum the weights of the first k comparisons, of `who` and `other`, for every k: (D, N+1)."""
+    sums = np.empty((len(weight), len(who) + 1), np.int64)
+    sums[:, 0] = 0
+    for w, of_draw in zip(weight, sums, strict=True):
+        w.take(who, out=of_draw[1:], mode="clip")
+        if other is not None:
+            of_draw[1:] *= w.take(other)
+    return np.cumsum(sums, axis=1, out=sums)
 
 
 class Crossed(NamedTuple):
@@ -123,13 +125,21 @@ def crossing(sample: ComparisonSample) -> Crossed:
             return float(left.sum() * right.sum() - left @ right)
 
         return Crossed(of, of(everyone))
-    i, j = run(np.flatnonzero(a)), run(np.flatnonzero(b))
-    x, y = a[i], b[j]
+    left, right = _weight_of_images(a), _weight_of_images(b)
 
     def apart(weight: Any) -> float:
-        return float((weight[i] @ x) * (weight[j] @ y))
+        return float(left(weight) * right(weight))
 
     return Crossed(apart, apart(everyone))
+
+
+def _weight_of_images(images: Floats) -> Callable[[Any], Any]:
+    """Find how to sum the weights (S,) of `images`, (S,) counts; most often all people have one."""
+    who = run(np.flatnonzero(images))
+    counts = images[who]
+    if len(counts) and (counts == counts[0]).all():
+        return lambda weight: weight[who].sum() * counts[0]
+    return lambda weight: weight[who] @ counts
 
 
 def shrinkage(sample: ComparisonSample, excess: Floats | int) -> float:
@@ -255,7 +265,7 @@ def impostor_weight(c: float, pairs: Any, product: Any) -> Any:
 
 def unseen_genuine(sample: ComparisonSample) -> float:
     """How many genuine comparisons the unseen person has: as many as people have on average."""
-    people = len(np.unique(sample.genuine_subject))
+    people = np.count_nonzero(np.bincount(sample.genuine_subject))
     return len(sample.genuine) / people if people else 0.0
 
 

@@ -45,6 +45,7 @@ from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.protocols.uncertainty.weights import SCALE, Counts
 from evalkit.types import Floats, Ints
 
+_FEW = 8  # genuine comparisons a subject from where on they are counted by subject
 _WHOLE = 1 << 24  # a share of 1: whole numbers have sums that are exact in any order
 
 
@@ -145,13 +146,18 @@ def _tpr_statistic(sample: ComparisonSample, far: str, c: float) -> Statistic | 
     accepted = _accepted(sample, far, c)
     if accepted is None:
         return None
-    size = unseen_genuine(sample)
+    size, genuine = unseen_genuine(sample), AcceptedBySubject(sample.genuine_subject)
 
     def tpr(draws: Draws) -> Floats:
+        weight = draws.weight.take(genuine.subject, axis=1)
+        part = (weight * genuine.among(accepted(draws))).sum(axis=1)
+        return shares(part, weight @ genuine.count, size * draws.unseen)
+
+    def tpr_of_many(draws: Draws) -> Floats:
         part = draws.genuine[np.arange(len(draws.genuine)), accepted(draws)]
         return shares(part, draws.genuine[:, -1], size * draws.unseen)
 
-    return tpr
+    return tpr if _FEW * len(genuine.subject) <= len(sample.genuine) else tpr_of_many
 
 
 def _mean_tpr_statistic(sample: ComparisonSample, far: str, c: float) -> Statistic | None:
@@ -198,8 +204,11 @@ def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draws], In
         return k if k < len(reach) else beyond
 
     def of_draws(draws: Draws) -> Ints:
-        bound = x * (plain * sample.impostors + c * draws.products) * (1 + 1e-12)
-        return np.array([*map(of_draw, draws.product, bound.tolist())], np.int64)
+        if (far, c) not in draws.borders:
+            bound = x * (plain * sample.impostors + c * draws.products) * (1 + 1e-12)
+            found = np.array([*map(of_draw, draws.product, bound.tolist())], np.int64)
+            draws.borders[far, c] = found
+        return draws.borders[far, c]
 
     return of_draws
 

@@ -23,8 +23,14 @@ from evalkit.protocols.uncertainty.resampled_rates import (
     reaching,
     statistic,
 )
-from evalkit.protocols.uncertainty.sample import ComparisonSample
-from evalkit.protocols.uncertainty.weights import Weights, canonical_order, subject_draws
+from evalkit.protocols.uncertainty.sample import ComparisonSample, renumbered
+from evalkit.protocols.uncertainty.weights import (
+    Weights,
+    canonical_order,
+    distractors,
+    subject_draws,
+    weight_draws,
+)
 from evalkit.types import Floats
 
 MANY = 50_000  # people: their weights are drawn while others are summed
@@ -64,22 +70,28 @@ def metric_ends(
     accuracy@threshold=best, auc, eer, and tpr@far=x, rank-k, tpir@fpir=x (the gallery stays, the
     people looked for are drawn), whatever follows; the threshold is found anew in each draw.  NaN
     where a draw holds no comparison.
-    c : metric -> `shrinkage`, else the sample's own.  weights : instead of `subject_draws`.
+    c : metric -> `shrinkage`, else the sample's own.  weights : of the sample's people, instead of
+    `subject_draws`.
     unseen : False leaves that person out.
     """
-    parts: list[tuple[ComparisonSample, dict[str, Statistic]]] = [(sample, {})]
-    parts += [] if sample.thinned is None else [(sample.thinned, {})]
+    weighed = sample
+    if weights is None:  # whose weights then lie as they are drawn
+        weighed = renumbered(sample, canonical_order(sample))
+        apart = distractors(weighed.left_images)
+        weights = weight_draws(weighed.subjects, draws, seed, apart)
+    parts: list[tuple[ComparisonSample, dict[str, Statistic]]] = [(weighed, {})]
+    parts += [] if weighed.thinned is None else [(weighed.thinned, {})]
     for name in names:
         source = reaching(sample, name)
         e = excess(source, name)
         own = 1.0 if e is None else shrinkage(source, e)
-        found = statistic(source, name, own if c is None else c.get(name, own))
+        part, statistics = parts[source is not sample]
+        found = statistic(part, name, own if c is None else c.get(name, own))
         if found is not None:
-            parts[source is not sample][1][name] = found
+            statistics[name] = found
     parts = [(source, statistics) for source, statistics in parts if statistics]
     if not parts:
         return {}
-    weights = subject_draws(sample, draws, seed) if weights is None else weights
     drawn: dict[str, list[Floats]] = {name: [] for _, part in parts for name in part}
     for block in _blocks([source for source, _ in parts], weights, unseen=unseen):
         for drawn_of_part, (_, statistics) in zip(block, parts, strict=True):
@@ -93,10 +105,9 @@ def _blocks(
 ) -> Iterator[Sequence[Draws]]:
     """Weigh the comparisons of every sample, a block of draws after the other.
 
-    A block is of CELLS comparisons, but one draw at least; the next one takes its memory.
+    A block is of CELLS comparisons, but one draw at least.
     """
     size = max(1, CELLS // max(1, *map(_weighed, samples)))
-    spent: Sequence[Draws | None] = [None] * len(samples)
     crossed = [None if s.left_images is None else crossing(s) for s in samples]
     rest = iter(weights)
     if max(s.subjects for s in samples) > MANY:
@@ -105,10 +116,8 @@ def _blocks(
         seen = [weight for weight, _ in block]
         of_seen = seen[0][np.newaxis] if len(seen) == 1 else np.array(seen)
         of_unseen = np.array([one for _, one in block]) * unseen
-        each = zip(samples, crossed, spent, strict=True)
-        draws = [weigh(s, of_seen, of_unseen, c, d) for s, c, d in each]
-        yield draws
-        spent = draws
+        each = zip(samples, crossed, strict=True)
+        yield [weigh(s, of_seen, of_unseen, c) for s, c in each]
 
 
 def _weighed(sample: ComparisonSample) -> int:

@@ -233,6 +233,34 @@ def _by_gallery(outcomes: SearchOutcomes) -> tuple[Searches, ...]:
     return tuple(found)
 
 
+def renumbered(sample: ComparisonSample, order: Ints) -> ComparisonSample:
+    """Give the people other numbers: `order`, (S,), lists the present ones by the new."""
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+
+    def images(counted: Floats | None) -> Floats | None:
+        return None if counted is None else counted[order]
+
+    return replace(
+        sample,
+        genuine_subject=number[sample.genuine_subject],
+        left=number[sample.left],
+        right=number[sample.right],
+        left_images=images(sample.left_images),
+        right_images=images(sample.right_images),
+        rank_subject=None if sample.rank_subject is None else number[sample.rank_subject],
+        searches=tuple(
+            replace(
+                s,
+                mate_subject=number[s.mate_subject],
+                nonmate_subject=number[s.nonmate_subject],
+            )
+            for s in sample.searches
+        ),
+        thinned=None if sample.thinned is None else renumbered(sample.thinned, order),
+    )
+
+
 def people_of_pairs(left: Ints, right: Ints, genuine: Bools) -> NDArray[np.int64]:
     """Name the person of each row: rows joined by a chain of genuine pairs are one person."""
     person = np.arange(max(left.max(initial=-1), right.max(initial=-1)) + 1)

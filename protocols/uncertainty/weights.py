@@ -42,7 +42,9 @@ def weight_draws(
         for group in groups:
             if len(own := weight[group]):
                 scales.append(SCALE * len(own) / own.sum())
-                weight[group] = own * scales[-1]
+                own *= scales[-1]
+                if not isinstance(group, slice):
+                    weight[group] = own
         whole = np.maximum(np.rint(weight, out=weight), 1, out=weight).astype(np.int64)
         yield whole, round(unseen * scales[0])
 
@@ -55,12 +57,16 @@ def subject_draws(
     order : of the subjects, else `canonical_order`.
     """
     order = canonical_order(sample) if order is None else order
-    distractor = sample.left_images == 0 if sample.left_images is not None else None
-    apart = None if distractor is None else np.flatnonzero(distractor[order])
-    for weight, unseen in weight_draws(sample.subjects, draws, seed, apart):
+    images = None if sample.left_images is None else sample.left_images[order]
+    for weight, unseen in weight_draws(sample.subjects, draws, seed, distractors(images)):
         placed = np.empty_like(weight)
         placed[order] = weight
         yield placed, unseen
+
+
+def distractors(left_images: Floats | None) -> Ints | None:
+    """Numbers of the people without an image among the probes; None where nothing is counted."""
+    return None if left_images is None else np.flatnonzero(left_images == 0)
 
 
 def canonical_order(*samples: ComparisonSample) -> Ints:
