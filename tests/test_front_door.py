@@ -35,6 +35,12 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert told == "[]"
 
 
+def test_rows_of_npy_are_read_without_h5py(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.eye(3))
+    reads = f"from evalkit import run; run.matching.by_position({str(tmp_path / 'x.npy')!r})"
+    assert python(f"import sys; {reads}; print('h5py' in sys.modules)") == "False"
+
+
 @pytest.mark.parametrize("name", evalkit.__all__)
 def test_each_name_is_there_documented_and_listed(name: str) -> None:
     given = getattr(evalkit, name)

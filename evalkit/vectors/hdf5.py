@@ -8,12 +8,14 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from evalkit.errors import DataError
+
+if TYPE_CHECKING:
+    import h5py
 
 SUFFIXES = (".h5", ".hdf5")
 _PACKED = 64  # bytes that one byte of a compressed file may become, and
@@ -22,8 +24,8 @@ _LOOK = 1 << 20  # bytes of a header, or of an unpacked chunk, that are looked a
 _KEY = 64  # bytes that Python takes for a text, however short
 # What may lie between a chunk and its bytes: one compressor at most, since the second unpacks what
 # the first one unpacked to.
-_DEFLATE, _LZF = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF
-_ORDINARY = {_DEFLATE, _LZF, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+_DEFLATE, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32000  # numbers that the HDF Group gives filters
+_ORDINARY = {_DEFLATE, _LZF, _SHUFFLE, _FLETCHER32}
 _CHECKSUM = 4  # bytes of fletcher32 after a chunk's own
 _TEXT = 64 << 20
 _ATTRIBUTE, _CONTINUED = 0x0C, 0x10  # messages in the header of an object
@@ -76,6 +78,8 @@ def names(file: h5py.File) -> list[str]:
 
     DataError where they have more bytes than may be read whole.
     """
+    import h5py
+
     found: list[str] = []
     total = 0
 
@@ -92,6 +96,8 @@ def names(file: h5py.File) -> list[str]:
 
 
 def _own(file: h5py.File, name: str) -> h5py.Dataset:
+    import h5py
+
     if name not in file or not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise DataError(f"no dataset {name!r} (links to other files are not followed)")
     held = file[name]
@@ -221,6 +227,8 @@ def attribute(file: h5py.File, name: str) -> Any:
     Others are left alone: a list of a million references to one long text takes a small file.  How
     long a text says it is, is read first, as it lies in the file (see `texts`).
     """
+    import h5py
+
     if name not in file.attrs:
         return None
     held = file.attrs.get_id(name)
@@ -259,6 +267,8 @@ def _messages(file: h5py.File) -> Iterator[tuple[int, bytes]]:
 
     HDF5 File Format 3.0, IV.A.1.a and b.
     """
+    import h5py
+
     base, seen = file.userblock_size, set[int]()
     with Path(file.filename).open("rb") as f:
 

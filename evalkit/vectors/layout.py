@@ -25,15 +25,17 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import FeatureStoreError
 from evalkit.identity import DIGEST
 from evalkit.types import Manifest
+
+if TYPE_CHECKING:
+    import h5py
 
 FORMAT = "evalkit-features"
 VERSION = 2
@@ -65,6 +67,8 @@ def lay_out(
     answers: NDArray[np.float32] | None,
 ) -> None:
     """Write the whole file but the rows, and close it."""
+    import h5py
+
     newline = next((k for k in manifest.keys if "\n" in k), None)
     if newline is not None:
         raise FeatureStoreError(f"a key holds a line break: {newline!r}")
@@ -97,6 +101,8 @@ def _new_file(path: Path) -> h5py.h5f.FileID:
 
     Offsets are aligned for any number type.  h5py.File cannot leave the times out everywhere.
     """
+    import h5py
+
     made, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     made.set_obj_track_times(False)
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)

@@ -15,9 +15,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +38,9 @@ from evalkit.vectors.layout import (
     lay_out,
     reserve,
 )
+
+if TYPE_CHECKING:
+    import h5py
 
 _READ = (1, VERSION)
 _BLOCK = 4096  # rows copied at a time
@@ -70,6 +72,8 @@ class FeatureStore:
     def __init__(
         self, path: Path, handle: IO[bytes] | None, check: bool = True, repair: bool = False
     ) -> None:
+        import h5py
+
         self.path = path
         self.damaged = self.reused = 0
         self._handle = handle  # open, and locked, where rows may be written
@@ -375,6 +379,8 @@ class FeatureStore:
 
 def answers_in(path: str | os.PathLike[str]) -> NDArray[np.float32] | None:
     """Read what the model of a feature file answered; None where the file does not say."""
+    import h5py
+
     path = as_path(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
