@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from evalkit import run
+from evalkit.cli.engine_options import memory_option
 from evalkit.cli.options import Command, groups_option, rate_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
@@ -16,6 +17,7 @@ from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.datasets.blufr import read_config
 from evalkit.datasets.group_table import GroupFile
 from evalkit.protocols import blufr, recipes
+from evalkit.protocols.allpairs import Engine
 from evalkit.types import Manifest
 
 
@@ -36,6 +38,7 @@ from evalkit.types import Manifest
 @threshold_options
 @groups_option
 @vector_options()
+@memory_option
 @output_options
 def command(
     source: VectorSource,
@@ -44,6 +47,7 @@ def command(
     fpir: str,
     given: GivenThresholds,
     groups: GroupFile | None,
+    engine: Engine,
     output: Output,
 ) -> int:
     """BLUFR: verification at FAR 0.1 % and open-set search at FAR 1 %, mu - sigma of ten trials.
@@ -63,6 +67,7 @@ def command(
         fpir=fpir,
         threshold=given.of({}),
         groups=groups,
+        engine=engine,
         set_name=output.set_name(config),
         file=config,
         provenance={

@@ -1,4 +1,4 @@
-"""Options of commands that compare all pairs: `--cluster`, `--checkpoint`, `--screen`."""
+"""Options of commands that compare all pairs: memory, cluster, checkpoint, screen."""
 
 from __future__ import annotations
 
@@ -20,6 +20,27 @@ if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 
+GIB = 1 << 30
+_memory = click.option(
+    "--memory",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GIB",
+    default=1,
+    show_default=True,
+    help="GiB for comparing all pairs, beside the features. No number depends on it.",
+)
+
+
+def memory_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--memory`; the command receives an `engine` that obeys it."""
+
+    @functools.wraps(command)
+    def with_engine(*args: Any, memory: float, **given: Any) -> Any:
+        return command(*args, engine=Engine(memory=int(memory * GIB)), **given)
+
+    return _memory(with_engine)
+
+
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; the command, which has a `source`, receives a `cluster` and an `engine`.
 
@@ -33,11 +54,18 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         cluster: Cluster | None,
         checkpoint: Path | None,
         screen: str,
+        memory: float,
         **given: Any,
     ) -> Any:
         if source.choice.model.options.get("device") == "cpu" and screen == "auto":
             screen = "cpu"
-        engine = Engine(screen=screen, cluster=cluster, checkpoint=checkpoint, keep=True)
+        engine = Engine(
+            screen=screen,
+            memory=int(memory * GIB),
+            cluster=cluster,
+            checkpoint=checkpoint,
+            keep=True,
+        )
         done = command(*args, source=source, cluster=cluster, engine=engine, **given)
         if why := engine.tally.get("no_gpu"):
             say(f"all pairs were compared on the processor, not the GPU: {why}")
@@ -54,7 +82,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Arithmetic that screens all pairs; cpu: no GPU. No number depends on it.",
     )
-    return cluster_option(resumed(sifted(with_engine)))
+    return cluster_option(resumed(sifted(_memory(with_engine))))
 
 
 def _known(_: click.Context, __: click.Parameter, name: str) -> str:

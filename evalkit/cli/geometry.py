@@ -8,6 +8,7 @@ import click
 import numpy as np
 
 from evalkit import run
+from evalkit.cli.engine_options import memory_option
 from evalkit.cli.options import Command, features_options, flip_option, subjects_option
 from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.parameters import Readable
@@ -15,6 +16,7 @@ from evalkit.cli.terminal import say
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.identity import digest
+from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.vectors import matching
 
@@ -28,6 +30,7 @@ from evalkit.vectors import matching
 @features_options
 @subjects_option("; else the folder of its key")
 @flip_option
+@memory_option
 @output_options
 def command(
     file: Path | None,
@@ -36,6 +39,7 @@ def command(
     allow_failures: bool,
     subjects: Path | None,
     flip: Flip,
+    engine: Engine,
     output: Output,
 ) -> int:
     """Distances within and between classes, norms, regions, spectrum and hubs.
@@ -65,6 +69,7 @@ def command(
             who,
             flip=flip,
             progress=progress,
+            engine=engine,
             set_name=output.set_name(subjects),
             file=subjects,
             provenance={"manifest": digest([*map(str, made.keys or ())], who)},

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from evalkit import templates
+from evalkit.cli.engine_options import memory_option
 from evalkit.cli.options import Command, fars_option, groups_option, rates_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
@@ -19,6 +20,7 @@ from evalkit.datasets import ijb as files
 from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError
 from evalkit.protocols import ijb
+from evalkit.protocols.allpairs import Engine
 from evalkit.templates import ListedImages
 from evalkit.types import Report
 from evalkit.vectors import matching
@@ -86,6 +88,7 @@ from evalkit.vectors.matching import Vectors
 @rates_option("--fpir", "FPIR to give the TPIR at, as 1e-2; may be repeated.", ijb.FPIRS)
 @threshold_options
 @groups_option
+@memory_option
 @output_options
 def command(
     source: VectorSource,
@@ -102,6 +105,7 @@ def command(
     fpirs: tuple[str, ...],
     given: GivenThresholds,
     groups: GroupFile | None,
+    engine: Engine,
     output: Output,
 ) -> int:
     """IJB-B and IJB-C: TPR@FAR of template pairs, or rank-k and TPIR@FPIR of searches.
@@ -142,6 +146,7 @@ def command(
         groups=groups,
         known=known,
         threshold=given.of({}),
+        engine=engine,
         set_name=output.set_name(media),
         file=pairs or probe,
         provenance={**source.how.scored_by(), **given.provenance()},

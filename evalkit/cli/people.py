@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from evalkit import images, run
 from evalkit.cli import spec_trial
+from evalkit.cli.engine_options import memory_option
 from evalkit.cli.options import (
     Command,
     groups_option,
@@ -37,6 +38,7 @@ from evalkit.files import whole_file
 from evalkit.images.kinds import counted
 from evalkit.keys import people_of, subjects_of
 from evalkit.protocols import recipes
+from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.doubtful_labels import DoubtfulLabels, doubtful_labels
 from evalkit.protocols.metrics import threshold_text
 from evalkit.protocols.metrics.vocabulary import resampling_of
@@ -100,6 +102,7 @@ CONFIDENCE = 0.95
     metavar="FILE.html",
     help="Write the report as an HTML page, with pictures of the hardest pairs.",
 )
+@memory_option
 @output_options
 def command(
     folder: Path | None,
@@ -114,6 +117,7 @@ def command(
     groups: GroupFile | None,
     doubtful: Path | None,
     page: Path | None,
+    engine: Engine,
     output: Output,
 ) -> int:
     """How good a model is on your own people, and which threshold to deploy.
@@ -136,13 +140,14 @@ def command(
         threshold=given.of({}),
         sizes=sizes,
         groups=groups,
+        engine=engine,
         set_name=output.set_name(folder),
         file=subjects,
         provenance={"data check": made.check(), **source.how.scored_by(), **given.provenance()},
     )
     title = f"People: {len(x):,} images of {report.provenance['subjects']:,}, {source.name}"
     done = output.deliver(report, title)
-    labels = doubtful_labels(x, np.where(made.unknown, -1, made.subject))
+    labels = doubtful_labels(x, np.where(made.unknown, -1, made.subject), engine=engine)
     if output.json_path is None:
         show(*_thresholds(report), *_doubts(labels, made.keys))
     if doubtful is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from evalkit import run
+from evalkit.cli.engine_options import memory_option
 from evalkit.cli.options import Command, groups_option, rates_option, sizes_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
@@ -18,6 +19,7 @@ from evalkit.datasets import lfw_images, search_lists
 from evalkit.datasets.group_table import GroupFile
 from evalkit.identity import digest
 from evalkit.protocols import recipes, search
+from evalkit.protocols.allpairs import Engine
 
 
 @click.command(
@@ -73,6 +75,7 @@ from evalkit.protocols import recipes, search
 @vector_options()
 @threshold_options
 @groups_option
+@memory_option
 @output_options
 def command(
     gallery: Path | None,
@@ -86,6 +89,7 @@ def command(
     source: VectorSource,
     given: GivenThresholds,
     groups: GroupFile | None,
+    engine: Engine,
     output: Output,
 ) -> int:
     """Search a gallery: rank-k of people enrolled, TPIR@FPIR where some probes are of others.
@@ -119,6 +123,7 @@ def command(
         threshold=given.of(source.how.provenance()),
         sizes=sizes,
         groups=groups,
+        engine=engine,
         set_name=output.set_name(Path(lists or str(probe))),
         file=probe,
         provenance={
