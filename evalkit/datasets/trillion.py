@@ -8,7 +8,7 @@ own.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from unicodedata import normalize
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import as_path, lines_of, read_text, whole_file
+from evalkit.files import as_path, each_line, read_text, whole_file
 from evalkit.vectors import devkit_matrix
 
 
@@ -43,12 +43,13 @@ def read_subjects(path: str | os.PathLike[str]) -> NDArray[np.int32]:
     Names are numbered in the order of their first appearance.
     """
     path = as_path(path)
-    lines = lines_of(read_text(path))
     number: dict[str, int] = {"-": -1, "-1": -1}
-    found = np.empty(len(lines), np.int32)
-    for row, line in enumerate(lines):
-        name = normalize("NFC", line)
-        if not name:
-            raise DataError(f"line {row + 1} of {path} is empty", "write - for a distractor")
-        found[row] = number.setdefault(name, len(number) - 2)
-    return found
+
+    def subjects() -> Iterator[int]:
+        for row, line in enumerate(each_line(read_text(path)), 1):
+            name = normalize("NFC", line)
+            if not name:
+                raise DataError(f"line {row} of {path} is empty", "write - for a distractor")
+            yield number.setdefault(name, len(number) - 2)
+
+    return np.fromiter(subjects(), np.int32)

@@ -55,13 +55,14 @@ def genuine_pairs(
 
     together : by subject instead, whose vectors then stay in the cache.
     """
-    a = np.asarray(subject, np.int64)
-    b = a if y_subject is None else np.asarray(y_subject, np.int64)
-    order = np.argsort(b, kind="stable")
+    a = np.asarray(subject)
+    b = a if y_subject is None else np.asarray(y_subject)
+    order = np.flatnonzero(b >= 0)
+    order = order[np.argsort(b[order], kind="stable")]
+    ordered = b[order]
     rows = np.argsort(a, kind="stable") if together else np.arange(len(a))
-    start = np.searchsorted(b[order], a[rows], "left")
-    count = np.searchsorted(b[order], a[rows], "right") - start
-    count[a[rows] < 0] = 0
+    start = np.searchsorted(ordered, a[rows], "left")
+    count = np.searchsorted(ordered, a[rows], "right") - start
     i = np.repeat(rows, count)
     place = np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
     j = order[np.repeat(start, count) + place]
@@ -71,10 +72,9 @@ def genuine_pairs(
 
 def count_mates(probe_subject: Ints, gallery_subject: Ints) -> NDArray[np.int64]:
     """Count the gallery rows of each probe's subject, failures included."""
-    ordered = np.sort(np.asarray(gallery_subject, np.int64))
-    own = np.asarray(probe_subject, np.int64)
-    count = np.searchsorted(ordered, own, "right") - np.searchsorted(ordered, own, "left")
-    return np.where(own >= 0, count, 0)
+    gallery, own = np.asarray(gallery_subject), np.asarray(probe_subject)
+    ordered = np.sort(gallery[gallery >= 0])
+    return np.searchsorted(ordered, own, "right") - np.searchsorted(ordered, own, "left")
 
 
 def count_genuine(subject: Ints, y_subject: Ints | None) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evalkit.protocols.allpairs import Engine, Pairs, Rows, exact, genuine_pairs, top_impostors
 from evalkit.protocols.metrics import false_accepts_allowed
@@ -49,7 +49,7 @@ def set_outcomes(
     a, b = numbered_people(subject, None if y is None else y_subject)
     people = int(max(a.max(initial=-1), b.max(initial=-1))) + 1
     left_images, right_images = (np.bincount(s, minlength=people) for s in (a, b))
-    i, j = genuine_pairs(a, None if y is None else b)
+    i, j = genuine_pairs(subject, None if y is None else y_subject)
     pairs = len(a) * (len(a) - 1) // 2 if y is None else len(a) * len(b)
     impostors = pairs - len(i)
     if top is None:
@@ -86,19 +86,31 @@ def set_outcomes(
 def numbered_people(subject: Ints, y_subject: Ints | None = None) -> tuple[Ints, Ints]:
     """Give numbers to the people of both sides from 0, as outcomes name them: (N,), (M,).
 
-    An unlabelled row, -1, is a person of its own.  y_subject : None for a set with
-    itself, whose sides are the same.
+    An unlabelled row, -1, is a person of its own; these come first, the last row's before all, then
+    people by rising subject.  int32 where that is enough.  y_subject : None for a set with itself,
+    whose sides are the same.
     """
-    a = _own(subject, 0)
-    b = a if y_subject is None else _own(y_subject, len(a))
-    ids = np.unique(np.concatenate([a, b]), return_inverse=True)[1]
-    return ids[: len(a)], ids[len(ids) - len(b) :]
+    sides = [np.asarray(side) for side in (subject, y_subject) if side is not None]
+    labelled = [side >= 0 for side in sides]
+    known = [side[of] for side, of in zip(sides, labelled, strict=True)]
+    rows = sum(map(len, sides))
+    kind: Any = np.int32 if rows < 2**31 else np.int64
+    own: Ints = np.arange(rows - sum(map(len, known)), dtype=kind)[::-1]
+    ids: Ints = (np.unique(np.concatenate(known), return_inverse=True)[1] + len(own)).astype(kind)
+    numbers = []
+    for of in labelled:
+        number, few = np.empty(len(of), kind), np.count_nonzero(of)
+        number[of], number[~of] = ids[:few], own[: len(of) - few]
+        ids, own = ids[few:], own[len(of) - few :]
+        numbers.append(number)
+    return numbers[0], numbers[-1]
 
 
 def _searches(
     subject: Ints, ranks: tuple[Ints, Ints], searches: tuple[Floats, Ints, Floats, Ints] | None
 ) -> SearchOutcomes:
     """Name the subject of each search by its row."""
+    subject = subject.astype(np.int64)
     found = SearchOutcomes(rank=ranks[0], rank_subject=subject[ranks[1]])
     if searches is None:
         return found
@@ -119,12 +131,6 @@ def tail_length(fars: Sequence[str], impostors: int, longest: int = LONGEST_TAIL
 
 def _needed(fars: Sequence[str], impostors: int) -> list[int]:
     return [min(2 * false_accepts_allowed(far, impostors) + 100, impostors) for far in fars]
-
-
-def _own(subject: Ints, offset: int) -> NDArray[np.int64]:
-    """Give every row without a mate a name of its own, below zero."""
-    named = np.asarray(subject, np.int64)
-    return np.where(named < 0, -1 - offset - np.arange(len(named)), named)
 
 
 def _random_impostors(a: Ints, b: Ints | None, count: int) -> tuple[Ints, Ints]:
