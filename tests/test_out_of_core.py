@@ -5,9 +5,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from evalkit.cli import load
+from evalkit.cli.engine_options import memory_option
 from evalkit.protocols import all_vs_all, blufr, megaface, people, search, trillion
 from evalkit.protocols.allpairs import Engine, MadeRows
 from evalkit.protocols.doubtful_labels import doubtful_labels
@@ -126,3 +130,21 @@ def test_unit_rows_are_an_array_where_they_are_few() -> None:
     assert made.take(rows)[np.array([1, 2])].tobytes() == held[[3, 4000]].tobytes()
     with pytest.raises(TypeError, match="5,000 rows are made a band at a time"):
         np.asarray(made)
+
+
+@pytest.mark.parametrize(
+    "name", ["blufr", "geometry", "ijb", "megaface", "people", "search", "trillion"]
+)
+def test_a_command_that_compares_all_pairs_takes_memory(name: str) -> None:
+    assert "--memory" in {option for p in load(name).params for option in p.opts}
+
+
+def test_memory_is_given_in_gib() -> None:
+    @click.command()
+    @memory_option
+    def asked(engine: Engine) -> None:
+        click.echo(engine.memory)
+
+    assert CliRunner().invoke(asked, ["--memory", "0.25"]).stdout == f"{1 << 28}\n"
+    assert CliRunner().invoke(asked, []).stdout == f"{1 << 30}\n"
+    assert CliRunner().invoke(asked, ["--memory", "0"]).exit_code == 2

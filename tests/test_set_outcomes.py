@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
-from evalkit.protocols.uncertainty.from_sets import set_outcomes
+from evalkit.protocols.uncertainty.from_sets import numbered_people, set_outcomes
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.resampling import metric_draws, paired_draws, threshold_draws
 from evalkit.protocols.uncertainty.sample import sample_of
@@ -120,3 +120,11 @@ def test_genuine_pairs_of_one_side_are_kept_as_given() -> None:
     assert s.subjects == 3 + 5
     assert s.left_images is not None
     assert s.left_images[s.genuine_subject].tolist() == [2, 2]
+
+
+def test_people_are_numbered_in_order_with_the_unlabelled_first() -> None:
+    a, b = numbered_people(np.array([7, -1, 3, 7]), np.array([-1, 3, -1, 9]))
+    assert (a.tolist(), b.tolist()) == ([4, 2, 3, 4], [1, 3, 0, 5])
+    assert a.dtype == b.dtype == np.int32
+    a, b = numbered_people(np.array([-1, 5, -1]))
+    assert a.tolist() == b.tolist() == [1, 2, 0]
