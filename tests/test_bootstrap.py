@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm, t
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.uncertainty import resampling
+from evalkit.protocols.uncertainty import resampling, weights
 from evalkit.protocols.uncertainty.bootstrap import (
     crossing,
     shrinkage,
@@ -15,9 +15,10 @@ from evalkit.protocols.uncertainty.bootstrap import (
     unseen_genuine,
     unseen_impostor,
 )
+from evalkit.protocols.uncertainty.intervals import spread
 from evalkit.protocols.uncertainty.resampling import metric_ends
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
-from evalkit.protocols.uncertainty.weights import SCALE
+from evalkit.protocols.uncertainty.weights import SCALE, canonical_order, weight_draws
 
 pytestmark = pytest.mark.once
 
@@ -138,3 +139,41 @@ def test_a_share_stays_a_share_where_the_impostors_weight_leaves_it() -> None:
     assert metric_ends(s, [name], c=c, weights=[(two_heavy, 0)])[name].tolist() == [[0, 0]]
     # The accepted one 5, and both others -1.
     assert metric_ends(s, [name], c=c, weights=[(two_heavy[::-1], 0)])[name].tolist() == [[1, 1]]
+
+
+def test_weights_are_exponential_and_sum_to_the_people_of_their_group() -> None:
+    rng = np.random.default_rng(1)
+    unseen = -np.log((rng.permutation(3) + 0.5) / 3)
+    apart = np.array([1, 4])
+    for e, (weight, of_unseen) in zip(unseen, weight_draws(5, 3, 1, apart), strict=True):
+        drawn, scale = rng.standard_exponential(5), np.empty(5)
+        scale[[0, 2, 3]] = SCALE * 3 / drawn[[0, 2, 3]].sum()
+        scale[apart] = SCALE * 2 / drawn[apart].sum()
+        assert weight.tolist() == np.maximum(np.rint(drawn * scale), 1).tolist()
+        assert of_unseen == round(e * scale[0])
+
+
+def test_bits_are_mixed_as_splitmix64_does() -> None:
+    step = np.uint64(0x9E3779B97F4A7C15)  # the first numbers of its author's program, from seed 0
+    seeds = np.arange(3, dtype=np.uint64) * step
+    known = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert weights._mixed(seeds).tolist() == known
+
+
+def test_people_are_ordered_by_genuine_comparisons_then_by_the_highest_impostor() -> None:
+    """Minus zero is zero; of two with the same highest score the order is of no number."""
+    score = np.array([0.9, 0.8, 0.0, 0.7, 0.1, 0.95, 0.2, 0.0])
+    left, right = np.array([[4, 4], [2, 2], [4, 4], [0, 1], [1, 3], [5, 3], [0, 6], [6, 1]]).T
+    o = {"score": score, "genuine": left == right, "left": np.arange(8), "right": np.arange(8) + 8}
+    o |= {"left_subject": left, "right_subject": right}
+    order = canonical_order(sample_of(o))
+    assert order[:2].tolist() == [4, 2]  # of two genuine comparisons, and of one
+    highest = {0: 0.7, 1: 0.7, 3: 0.95, 5: 0.95, 6: 0.2}
+    assert [highest[k] for k in order[2:].tolist()] == [0.95, 0.95, 0.7, 0.7, 0.2]
+    o["score"] = np.where(score == 0, -0.0, score)
+    assert canonical_order(sample_of(o)).tolist() == order.tolist()
+
+
+def test_one_draw_has_no_spread() -> None:
+    assert spread(np.empty(0)) == spread(np.array([0.3])) == 0
+    assert spread(np.full(3, 0.1 + 0.2)) == 0 and spread(np.array([0.0, 1.0])) == np.sqrt(0.5)
