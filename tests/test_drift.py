@@ -14,7 +14,7 @@ from PIL import Image
 from evalkit.adapters.onnx.model import feed
 from evalkit.cli import run
 from evalkit.embedding import drift
-from evalkit.embedding.drift import DriftCause
+from evalkit.embedding.drift import DriftCause, Fed
 from evalkit.embedding.input_check import NORMALISATIONS
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
@@ -49,9 +49,12 @@ def same(x: np.ndarray) -> np.ndarray:
     return x
 
 
+def fed(spec: InputSpec, before: Change = same, after: Change = same) -> Fed:
+    return Fed(lambda way: Export(way, before, after), spec, IMAGES)
+
+
 def cause_of(spec: InputSpec, before: Change = same, after: Change = same) -> DriftCause | None:
-    reference = Export(spec, same, same).embed(IMAGES)
-    return drift.cause(lambda way: Export(way, before, after), spec, IMAGES, reference)
+    return drift.cause(fed(spec), fed(spec, before, after))
 
 
 def turned(x: np.ndarray) -> np.ndarray:
@@ -95,6 +98,28 @@ def test_the_error_of_a_zero_point_is_measured() -> None:
     assert found.spec is None and found.error == pytest.approx(30, rel=0.01)
 
 
+@pytest.mark.parametrize("spec", [ARCFACE, IMAGENET, replace(IMAGENET, color="bgr")])
+@pytest.mark.parametrize("sign", [-1, 1], ids=["dark", "bright"])
+@pytest.mark.parametrize("shifts", [True, False])
+def test_a_zero_point_of_a_quantised_input_is_named(
+    spec: InputSpec, sign: int, shifts: bool
+) -> None:
+    """It is held in a file twice: wrong once it shifts, wrong twice it cuts what it is fed."""
+    ends = feed(np.array([0, 255], np.uint8)[:, None, None, None] + np.zeros_like(IMAGES[:1]), spec)
+    low, high, step = ends.min(), ends.max(), 0.02
+    off = sign * 80 / np.mean(spec.std)
+
+    def quantised(x: np.ndarray) -> np.ndarray:
+        if shifts:
+            return np.round(x.clip(low, high) / step) * step + off
+        return np.round(x.clip(low - min(off, 0), high - max(off, 0)) / step) * step
+
+    found = cause_of(spec, quantised)
+    assert found is not None and found.name == "zero point of the input"
+    assert (found.cut, found.spec) == (not shifts, None)
+    assert found.error == pytest.approx(sign * 80, abs=4) and found.after > 0.999
+
+
 @pytest.mark.parametrize(
     "before",
     [same, lambda x: np.round(x * 8) / 8, lambda x: x[..., ::-1], lambda x: x[:, [1, 0, 2]]],
@@ -106,7 +131,7 @@ def test_nothing_else_is_called_one_of_them(before: Change) -> None:
 
 def test_grey_has_no_order() -> None:
     grey = replace(ARCFACE, color="grey")
-    ways = [name for name, _ in drift._known(grey)]
+    ways = [name for name, _ in drift._known(fed(grey))]
     assert ways and set(ways) == {"scale"}
 
 
@@ -132,7 +157,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     h, of = onnx.helper, onnx.numpy_helper.from_array
     swapped = WEIGHTS.reshape(3, -1, 16)[::-1].reshape(-1, 16)
 
-    def write(name: str, weights: np.ndarray, zero_point: int | None = None) -> None:
+    def write(
+        name: str, weights: np.ndarray, zero_point: int | None = None, of_input: int = 128
+    ) -> None:
         values = {
             "w": weights,
             "b": np.full(weights.shape[1], 2, np.float32),
@@ -140,7 +167,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         nodes, x = [], "x"
         if zero_point is not None:
-            values |= {"z": np.uint8(128), "y": np.uint8(zero_point)}
+            values |= {"z": np.uint8(of_input), "y": np.uint8(zero_point)}
             nodes = [
                 h.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
                 h.make_node("DequantizeLinear", ["q", "s", "y"], ["d"]),
@@ -166,6 +193,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write("int8.onnx", WEIGHTS, zero_point=128)
     write("swapped.onnx", swapped)
     write("zero.onnx", WEIGHTS, zero_point=118)
+    write("cut.onnx", WEIGHTS, zero_point=235, of_input=235)
     write("narrow.onnx", WEIGHTS[:, :12])
     return folder
 
@@ -187,6 +215,7 @@ def drifted(folder: Path, other: str, *more: str) -> int:
         ("int8.onnx", 0, "the vectors agree"),
         ("swapped.onnx", 1, "likely cause: channel order; without it the median cosine is 1.0"),
         ("zero.onnx", 1, "likely cause: zero point of the input, off by 2"),
+        ("cut.onnx", 1, "zero point of the input, off by 76 pixel values: those above 179 are cut"),
     ],
 )
 def test_the_command(

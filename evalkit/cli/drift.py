@@ -21,9 +21,10 @@ from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
 from evalkit.cli.vector_options import VectorSource, scoring
 from evalkit.embedding import drift
-from evalkit.embedding.drift import DriftCause
+from evalkit.embedding.drift import DriftCause, Fed
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError
 from evalkit.escaping import narrow
+from evalkit.images import ImageSource
 from evalkit.protocols.uncertainty.paired import Difference
 from evalkit.report.spelling import interval_of_points, points, spelled
 from evalkit.types import Floats, Report
@@ -107,7 +108,12 @@ def command(choice: EmbeddingChoice, other: str, pairs: Path | None, json_path: 
     reports = [bench.measured(one, vectors[0])]
     reports.append(bench.measured(one, vectors[1], threshold=_thresholds(reports[0])))
     rates = _rates(*reports)
-    cause = _cause(others, second, one, a, found)
+    rows = np.flatnonzero(~np.isnan(found))
+    rows = rows[np.linspace(0, len(rows) - 1, min(_TRIED, len(rows))).astype(int)]
+    source = one.images.select([one.manifest.keys[row] for row in rows])
+    with bar("seeking the cause", "trial") as progress:
+        fed = (_fed(choice, first, source, one), _fed(others, second, source, one))
+        cause = drift.cause(*fed, progress)
     if json_path is not None:
         document = _document((first, second), one, found, rates, cause)
         write_json(json.dumps(document, indent=1, allow_nan=False), json_path)
@@ -165,28 +171,15 @@ def _rates(first: Report, second: Report) -> list[RateDrift]:
     return rates
 
 
-def _cause(
-    choice: EmbeddingChoice,
-    second: adapters.Adapter,
-    one: BenchSet,
-    reference: Any,
-    found: Floats,
-) -> DriftCause | None:
-    """Seek the cause on some of the images that have both vectors."""
-    there = np.flatnonzero(~np.isnan(found))
-    rows = there[np.linspace(0, len(there) - 1, min(_TRIED, len(there))).astype(int)]
-    source = one.images.select([one.manifest.keys[row] for row in rows])
-    images = spec_trial.faces(choice, source, one.landmarks)(second.spec)
-    with bar("seeking the cause", "trial") as progress:
-        return drift.cause(
-            lambda spec: (
-                second if spec == second.spec else spec_trial.adapter_for(choice.model, spec)
-            ),
-            second.spec,
-            images,
-            np.asarray(reference[rows], np.float32),
-            progress,
-        )
+def _fed(
+    choice: EmbeddingChoice, adapter: adapters.Adapter, source: ImageSource, one: BenchSet
+) -> Fed:
+    """Bring images to a model, so that it can be fed otherwise."""
+    return Fed(
+        lambda s: adapter if s == adapter.spec else spec_trial.adapter_for(choice.model, s),
+        adapter.spec,
+        spec_trial.faces(choice, source, one.landmarks)(adapter.spec),
+    )
 
 
 def _lines(
@@ -236,15 +229,17 @@ def _verdict(found: Floats, rates: list[RateDrift], cause: DriftCause | None) ->
     size = ""
     if cause.name == "zero point of the input":
         size = f", off by {cause.error:g} pixel values"
+        if cause.cut:
+            end = f"above {255 - cause.error:g}" if cause.error > 0 else f"below {-cause.error:g}"
+            size = f"{size}: those {end} are cut"
     elif cause.name == "zero point of the output":
         size = f", {cause.error:.3g} in each number of a vector"
     elif cause.error:
         size = f", {2**cause.error:.3g} times the numbers"
     back = f"without it the median cosine is {_cosine(cause.after)}, not {_cosine(cause.before)}"
     lines.append(f"likely cause: {cause.name}{size}; {back}")
-    if cause.spec is not None:
-        lines.append(f"export it again, or feed it so: {presets.options(cause.spec)}")
-    return lines
+    or_feed = "" if cause.spec is None else f", or feed it so: {presets.options(cause.spec)}"
+    return [*lines, f"export it again{or_feed}"]
 
 
 _NO_CAUSE = (
