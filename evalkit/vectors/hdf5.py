@@ -311,6 +311,8 @@ def is_feature_file(path: Path) -> bool:
     """
     if path.suffix.lower() not in SUFFIXES:
         return False
+    import h5py
+
     refuse_damaged_heap(path)
     with h5py.File(path, "r") as file:
         return "done" in file and attribute(file, "format") == "evalkit-features"
