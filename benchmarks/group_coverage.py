@@ -1,4 +1,4 @@
-"""How often a group's 95 % interval holds the truth, and how often equal groups are called unequal.
+"""How often a group's 95 % interval holds the truth, and equal groups or models are called unequal.
 
     python benchmarks/group_coverage.py [--trials 200] [--draws 200]
 
@@ -6,22 +6,26 @@ Two groups of one set, all pairs compared; scores have effects of the subject an
 all normal, so that FMR and FNMR within a group and FMR between both are known at every threshold.
 Each trial draws new people.  The truth is that at the threshold of the trial: of a FAR over its own
 pairs, or a given one.  A share of 200 trials is known to 3 points (two standard errors at 95 %).
+In as many trials again two models that are equal in truth score the same people, each with noise of
+its own, and every rate by group is tested between them.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr
 
 from evalkit.protocols.groups import Grouping, indices
-from evalkit.protocols.groups.cells import cells_of
-from evalkit.protocols.groups.partition import parted
-from evalkit.protocols.groups.rates import CellRates, rates_at
-from evalkit.protocols.metrics import threshold_at_far
+from evalkit.protocols.groups.cells import GroupCell, cells_of
+from evalkit.protocols.groups.paired import differences_by_group
+from evalkit.protocols.groups.partition import Partition, parted
+from evalkit.protocols.groups.rates import CellRates, counted_at, rates_at
+from evalkit.protocols.metrics import threshold_at_far, threshold_text
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.types import Estimate
@@ -48,26 +52,29 @@ class TwoGroups:
             "fnmr": float(ndtr((threshold - GENUINE) / genuine)),
         }
 
-    def draw(self, rng: np.random.Generator) -> tuple[PairOutcomes, Grouping]:
-        """Draw people, and score all pairs of their images."""
+    def draw(
+        self, rng: np.random.Generator, models: int = 1
+    ) -> tuple[list[PairOutcomes], Grouping]:
+        """Draw people, and score all pairs of their images by models that are equal in truth."""
         count = sum(self.people)
         who = np.repeat(np.arange(count), self.images)
         of_b = who >= self.people[0]
         i, j = np.triu_indices(len(who), 1)
         same = who[i] == who[j]
         own, met = rng.normal(size=(2, count))
-        score = NOISE * rng.normal(size=len(i))
-        score += np.where(same, GENUINE + GENUINE_SUBJECT * own[who[i]], 0)
         crossed = IMPOSTOR_SUBJECT * (met[who[i]] + met[who[j]]) + self.shift * (of_b[i] & of_b[j])
-        score += np.where(same, 0, crossed)
-        outcomes = PairOutcomes(
-            score=score,
-            genuine=same,
-            left=i,
-            right=j,
-            left_subject=who[i],
-            right_subject=who[j],
-        )
+        mean = np.where(same, GENUINE + GENUINE_SUBJECT * own[who[i]], crossed)
+        outcomes = [
+            PairOutcomes(
+                score=mean + NOISE * rng.normal(size=len(i)),
+                genuine=same,
+                left=i,
+                right=j,
+                left_subject=who[i],
+                right_subject=who[j],
+            )
+            for _ in range(models)
+        ]
         return outcomes, Grouping("group", ("a", "b"), of_b.astype(int))
 
 
@@ -80,7 +87,7 @@ AT = {"FAR 1e-2": "1e-2", "threshold 2": None}
 
 def trial(world: TwoGroups, seed: int, draws: int) -> Counter[tuple[str, str]]:
     """Count what holds the truth, or rejects equality, in one draw of people."""
-    outcomes, by = world.draw(np.random.default_rng(seed))
+    (outcomes,), by = world.draw(np.random.default_rng(seed))
     whole = sample_of(outcomes)
     found: Counter[tuple[str, str]] = Counter()
     cells = list(cells_of(parted(outcomes, by, (), whole.subjects), outcomes, whole))
@@ -107,6 +114,34 @@ def _unequal(within: list[CellRates], rate: str) -> bool:
     return indices.equality(drawn, values, min(getattr(r, rate).people for r in within)) < 0.05
 
 
+def paired_trial(world: TwoGroups, seed: int) -> Counter[tuple[str, str]]:
+    """Count the rates by group in which two equal models are called different, p < 0.05."""
+    models, by = world.draw(np.random.default_rng(seed), models=2)
+    held: list[tuple[PairOutcomes, dict[str, Partition], dict[str, Estimate]]] = []
+    for outcomes in models:
+        whole = sample_of(outcomes)
+        parts = parted(outcomes, by, (), whole.subjects)
+        found: dict[str, Estimate] = {}
+        for far in AT.values():
+            t = (threshold_at_far(whole.impostor, far) or np.inf) if far else 2.0
+            cells = cells_of(parts, outcomes, whole)
+            found |= _rates(cells, t, f"far={far}" if far else "threshold=2")
+        held.append((outcomes, {by.column: parts}, found))
+    differences, _ = differences_by_group(*held)
+    return Counter(
+        ("two equal models", f"{n} p < 0.05") for n, d in differences.items() if d.p < 0.05
+    )
+
+
+def _rates(cells: Iterable[GroupCell], threshold: float, point: str) -> dict[str, Estimate]:
+    found = {}
+    for cell in cells:
+        rates = counted_at(cell.sample, threshold, threshold_text(threshold))
+        for rate, m in zip(("fmr", "fnmr"), rates, strict=True):
+            found[f"{rate}@{point},group={cell.name}"] = m
+    return found
+
+
 def main() -> None:
     """Print a line per world, threshold and rate."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -117,6 +152,7 @@ def main() -> None:
         total: Counter[tuple[str, str]] = Counter()
         for seed in range(given.trials):
             total.update(trial(world, seed, given.draws))
+            total.update(paired_trial(world, seed))
         print(f"{world.name}, {given.trials} trials")
         for (at, what), count in total.items():
             share = count / given.trials

@@ -95,6 +95,7 @@ def _title(point: Point, report: Report) -> str:
         return f"{of}, images of people: {', '.join(images)}"
     if kind in named or kind == "threshold":
         shown = "" if point.threshold is None else f"threshold {threshold_text(point.threshold)}"
+        part = "" if part in ("pairs=all", "mean=split") else part
         return ", ".join(filter(None, (of, part, named.get(kind), shown)))
     return f"{of}, {point.label}"
 

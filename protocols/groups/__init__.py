@@ -5,7 +5,7 @@ as an age gap of over ten years, is one of the comparison.  The threshold is
 one for everybody, that of a FAR over all pairs or a given one, and stays where it is in the draws
 of subjects: an interval says how the rate of these groups at this threshold varies with the people.
 Comparisons are counted in what the protocol has kept of its pass over them, never scored again.
-The terms are those of ISO/IEC 19795-10:2024.
+The terms are those of ISO/IEC 19795-10:2024, as the literature cites it.
 
 To read it, begin with `grouping` and `conditions`, what a group and a condition are, then
 `partition` and `cells`, the comparisons of each; `rates` and `indices` measure them, `report` puts

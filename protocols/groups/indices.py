@@ -2,7 +2,8 @@
 
 Each takes the rates of two groups or more at one threshold, FMR within each group and FNMR of each:
 (G,) float64.  Rates that differ by chance alone make every index unequal, the more the fewer people
-there are: `equality` says whether they differ by more.
+there are: `equality` says whether they differ by more.  The ratios are ascribed to ISO/IEC
+19795-10:2024 by the literature; its text was not at hand.
 """
 
 from __future__ import annotations
