@@ -69,6 +69,8 @@ def test_the_table_fits_80_columns_and_a_long_title_stands_above(two_reports: Tw
         assert max(map(len, lines)) <= 80
         row = next(k for k, line in enumerate(lines) if line.startswith("accuracy "))
         assert lines[row + 1].split()[1] == f"{found.holm['accuracy']:.2g}"
+        noted = any(line.startswith(("first tpr", "second tpr")) for line in lines)
+        assert noted and ("first is base, second is other" in lines) == (titles[1] == "other")
     assert lines[:2] == ["first: a", "second: a-model-of-a-longer-name"]
     (fewest,) = {min(d.people for d in found.differences.values())}
     said = f"of {fewest} people detectable is rough"

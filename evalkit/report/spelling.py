@@ -74,7 +74,7 @@ def _in_percent(name: str) -> bool:
 
 def points(name: str, value: float, sign: str = "") -> str:
     """Write the difference of two values: "0.53 points" of percent, or "0.00082"."""
-    return spelled(name, value, sign).replace(" %", " points")
+    return spelled(name, value + 0.0, sign).replace(" %", " points")  # -0.0 becomes 0.0
 
 
 def interval_of_points(name: str, low: float, high: float) -> str:

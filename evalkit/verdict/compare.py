@@ -220,6 +220,8 @@ def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10
     if long:
         lines = [printable(f"{side}: {t}") for side, t in zip(SIDES, titles, strict=True)] + lines
     lines += [part for line in _row_notes(found) for part in wrapped(line, 2, 0)]
+    if not long and any(line.startswith(SIDES) for line in found.support):
+        lines.append(printable(f"{SIDES[0]} is {titles[0]}, {SIDES[1]} is {titles[1]}"))
     lines += [part for line in found.support for part in wrapped(line, 2, 0)]
     if found.why_unpaired:
         what = "not all paired" if found.differences else "no paired tests"
