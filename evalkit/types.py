@@ -243,13 +243,13 @@ class Report:
         read: Report = _above("evalkit.report:read")(path)
         return read
 
-    def plot(self, kind: str, ax: Any = None) -> Any:
+    def plot(self, kind: str, ax: Any = None, axes: str = "log") -> Any:
         """Draw a picture ("roc", "det", "cmc", ...) by matplotlib; returns its figure.
 
-        ax : the axes to draw on; None makes a figure.  `evalkit.report.plots.draw` takes several
-        reports into one picture.
+        ax : the axes to draw on; None makes a figure.  axes : of "det", "log" or "probit".
+        `evalkit.report.plots.draw` takes several reports into one picture.
         """
-        return _above("evalkit.report.plots:draw")(kind, self, ax=ax)
+        return _above("evalkit.report.plots:draw")(kind, self, ax=ax, axes=axes)
 
 
 def _above(name: str) -> Callable[..., Any]:

@@ -16,7 +16,8 @@ from skipped_everywhere import NO_CHROMIUM
 from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import ReportError
-from evalkit.protocols import geometry, megaface, score
+from evalkit.protocols import geometry, megaface, people, score
+from evalkit.protocols.groups import Grouping
 from evalkit.report.hardest import hardest
 from evalkit.types import Report
 
@@ -25,6 +26,7 @@ pytest.importorskip("jinja2")
 
 from evalkit.report import calibration_plots, geometry_plots, group_plots, quality_plots
 from evalkit.report.drawn_models import Model
+from evalkit.report.frte import frte_card
 from evalkit.report.page import page
 from evalkit.report.plots import PICTURES, draw, drawable, inline_svg, save
 from evalkit.report.roc_plots import BEFORE
@@ -269,6 +271,70 @@ def test_the_page_in_a_browser(tmp_path: Path, hostile_page: str, width: int, da
     assert light_ink is dark
 
 
+@pytest.fixture(scope="module")
+def grouped() -> Report:
+    """A report by group, its groups named by a stranger."""
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(40), 3)
+    x = (rng.normal(size=(40, 8))[who] + 0.7 * rng.normal(size=(120, 8))).astype(np.float32)
+    sex = Grouping.of("sex", np.where(who % 2, "<b>male", "female").tolist())
+    unknown = who >= 32
+    return people.evaluate(x, who, unknown=unknown, groups=[sex], sizes=[10, 32], fars=["1e-2"])
+
+
+def test_groups_and_sizes_stand_in_tables_of_their_own(
+    grouped: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evalkit.report.page.PICTURES", {})
+    text = page(grouped)
+    numbers = text.split("<tbody>")[1].split("</tbody>")[0]
+    assert ">tpr<" in numbers and "sex" not in numbers and "gallery" not in numbers
+    assert "<h3>by sex, FAR 1e-2 of all pairs, threshold " in text
+    assert ">&lt;b&gt;male+female<" in text or ">female+&lt;b&gt;male<" in text
+    assert "N = 10</th>" in text and "<b>male" not in text
+    several = page([grouped, grouped], names=["a", "b"])
+    assert several.count("<summary>By group, quality or gallery size: ") == 2
+
+
+def test_the_card_says_what_the_report_holds(grouped: Report) -> None:
+    text = frte_card(grouped, HOSTILE)
+    tpr, rank, fpir = (grouped[n] for n in ("tpr@far=1e-2", "rank-1", "tpir@fpir=1e-1"))
+    for m in (tpr, rank, fpir):
+        assert f"<td>{100 * (1 - m.value):.2f} %</td>" in text
+        assert f"[{100 * (1 - m.high):.2f}, {100 * (1 - m.low):.2f}]" in text
+    for said in (tpr.threshold, fpir.threshold, "N = 10</th>", "by sex", "probit scale", "lowest"):
+        assert str(said) in text
+    assert "<script>" not in text and "<b>male" not in text
+    with pytest.raises(ReportError, match="neither TPR at a FAR nor ranks"):
+        frte_card(replace(grouped, metrics={}, outcomes=None), "x")
+
+
+def test_the_card_in_a_browser(
+    tmp_path: Path, grouped: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evalkit.report.page.PICTURES", {})
+    chromium_page = frte_card(grouped, "card").replace("<details>", "<details open>")
+    switch = '<input data-model="1"><svg><text class="m1">x</text></svg></body>'
+    seen = _seen_in_a_browser(tmp_path, chromium_page.replace("</body>", switch), 390, True)
+    assert seen["width"] <= seen["window"] == 390 and seen["requests"] == []
+
+
+def test_the_card_is_of_one_report(
+    tmp_path: Path,
+    grouped: Report,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("evalkit.report.page.PICTURES", {})
+    grouped.save(tmp_path / "a.json")
+    a, card = str(tmp_path / "a.json"), tmp_path / "card.html"
+    assert run(["report", "--frte", a, "-o", str(card)]) == 0
+    assert card.read_text(encoding="utf-8") == frte_card(grouped, "a")
+    assert run(["report", "--frte", a]) == 2
+    assert run(["report", "--frte", a, a, "-o", str(card)]) == 2
+    assert "--frte is of one report, not of 2" in capsys.readouterr().err
+
+
 def test_a_page_that_asks_the_network_would_be_noticed(tmp_path: Path, hostile_page: str) -> None:
     text = hostile_page.replace("<main>", '<main><img src="http://127.0.0.1:9/x.png" alt="">')
     asked = _seen_in_a_browser(tmp_path, text, 1280, False)["requests"]
@@ -307,7 +373,14 @@ def test_of_several_sizes_the_largest_is_drawn_with_its_reported_points() -> Non
     assert len(one.band) > 3
     lines = draw("roc", report).axes[0].containers
     assert [bar[0].get_xdata()[0] for bar in lines] == [0.1, 0.01]
-    assert draw("det", report).axes[0].get_xlabel() == "FAR, distractors=200"
+    assert draw("det", report).axes[0].get_xlabel() == "FAR, distractors=200 (log scale)"
+    probit = report.plot("det", axes="probit").axes[0]
+    assert probit.get_xlabel() == "FAR, distractors=200 (probit scale)"
+    assert probit.get_ylabel() == "FNMR (probit scale)"
+    deviates = probit.transScale.transform([(0.5, 0.1), (0.158655, 0.9)])
+    np.testing.assert_allclose(deviates, [(0, -1.281552), (-1, 1.281552)], atol=1e-5)
+    with pytest.raises(ReportError, match="no picture is called 'roc-probit'"):
+        report.plot("roc", axes="probit")
     cmc = draw("cmc", [report, report]).axes[0].lines
     assert len({(line.get_color(), line.get_linestyle()) for line in cmc}) == 4
 

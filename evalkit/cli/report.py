@@ -12,6 +12,7 @@ from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
 from evalkit.report import several
 from evalkit.report.table import table
+from evalkit.types import Report
 
 
 @click.command(
@@ -49,9 +50,12 @@ from evalkit.report.table import table
     type=Writable(endings=(".png", ".svg", ".pdf")),
     multiple=True,
     metavar="KIND.png",
-    help="Picture to write, as FOLDER/roc.png (.svg, .pdf), of roc, det, histogram, cmc, folds, "
-    "group-rates, group-matrix, distances-l2, distances-angle, regions-angle, norms and spectrum; "
-    "may be repeated.",
+    help="Picture to write, as FOLDER/roc.png (.svg, .pdf), of roc, det, det-probit, histogram, "
+    "cmc, folds, group-rates, group-matrix, distances-l2, distances-angle, regions-angle, norms "
+    "and spectrum; may be repeated.",
+)
+@click.option(
+    "--frte", is_flag=True, help="Make the page a report card in the form of NIST's FRTE reports."
 )
 @click.option("--markdown", is_flag=True, help="Print the numbers as a Markdown table.")
 @click.option(
@@ -68,6 +72,7 @@ def command(
     data: Path | None,
     names: tuple[str, ...],
     plots: tuple[Path, ...],
+    frte: bool,
     markdown: bool,
     model_card: bool,
     eval_results: str | None,
@@ -82,6 +87,8 @@ def command(
         raise click.UsageError(f"{len(names)} names for {len(paths)} reports")
     if data is not None and out is None:
         raise click.UsageError("--data shows images on the page: add -o FILE.html")
+    if frte and (out is None or data is not None):
+        raise click.UsageError("--frte is of the page, and has no images: -o FILE.html, no --data")
     if markdown + model_card + (eval_results is not None) > 1:
         raise click.UsageError("give --markdown, --model-card or --eval-results, not both")
     if model_card and len(names) == 1:  # a card is of one model
@@ -101,10 +108,7 @@ def command(
             save(draw(plot.stem, held, names=labels), plot)
             say(f"{plot} drawn")
         if out is not None:
-            from evalkit.report.page import page
-            from evalkit.verdict.differences import differences
-
-            text = page(held, data, names=labels, differences=differences(held))
+            text = _card(held, labels) if frte else _page(held, data, labels)
             with whole_file(out) as f:
                 f.write(text.encode())
             say(f"{out} written")
@@ -122,6 +126,21 @@ def command(
     elif not plots and out is None:
         for label, report in zip(labels, held, strict=True):
             show(*table(report, label).split("\n"))
+
+
+def _page(held: list[Report], data: Path | None, names: list[str]) -> str:
+    from evalkit.report.page import page
+    from evalkit.verdict.differences import differences
+
+    return page(held, data, names=names, differences=differences(held))
+
+
+def _card(held: list[Report], names: list[str]) -> str:
+    from evalkit.report.frte import frte_card
+
+    if len(held) != 1:
+        raise click.UsageError(f"--frte is of one report, not of {len(held)}")
+    return frte_card(held[0], names[0])
 
 
 def _labels(paths: tuple[Path, ...]) -> list[str]:

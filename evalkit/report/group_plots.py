@@ -77,7 +77,7 @@ def rates(axes: Any, models: Sequence[Model]) -> None:
     axes.set_yticks(range(len(lines)), lines)
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlabel("rate, with 95 % interval by subject")
-    log_ticks(axes.xaxis, lambda v: f"{v:.0e}".replace("e-0", "e-"))
+    log_ticks(axes.xaxis, lambda v: "1" if v == 1 else f"{v:.0e}".replace("e-0", "e-"))
     if len(models) > 1:
         axes.legend(frameon=False)
 
@@ -110,7 +110,7 @@ def matrix(axes: Any, models: Sequence[Model]) -> None:
     shade = np.where(values > 0, np.log10(np.where(values > 0, values, 1)), floor)
     span = max(float(shade.max() - floor), 1e-9)
     for i, j in np.ndindex(values.shape):
-        weight = 0.08 + 0.72 * (shade[i, j] - floor) / span
+        weight = 0.08 + 0.42 * (shade[i, j] - floor) / span  # text can be read on it
         cell = {"facecolor": models[0].colour, "alpha": float(weight), "edgecolor": FAINT}
         axes.add_patch(_square(j, i, **cell))
         value = values[i, j]

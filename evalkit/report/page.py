@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,14 @@ from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.hardest import Hardest, hardest
 from evalkit.report.plots import PICTURES, inline_svg, picture
 from evalkit.report.spelling import row
-from evalkit.report.table import HEADINGS, caveat, failures, glossary
+from evalkit.report.table import (
+    HEADINGS,
+    caveat,
+    failures,
+    glossary,
+    is_in_sub_table,
+    sub_tables,
+)
 from evalkit.types import Estimate, Report
 
 MOST_MODELS = 6
@@ -79,26 +86,39 @@ def page(
         raise ReportError(f"{len(differences)} differences of {len(models)} reports", "one fewer")
     called = [m.name for m in models]
     first = models[0].report
-    figures = [
-        {"title": title, "svg": inline_svg(figure, kind, _label(title, called))}
-        for kind, (_, title) in PICTURES.items()
-        if (figure := picture(kind, models)) is not None
-    ]
     return rendered(
         "page.html",
-        title=" and ".join(called),
-        protocol=first.protocol,
-        protocol_version=first.protocol_version,
-        models=[_model(m) for m in models],
+        **described(models),
         intervals=_intervals(models),
         unit="comparison" if caveat(first) else "subject",
         scored=score_unit(first.provenance),
         table=_table(models),
         glossary=glossary((name for m in models for name in m.report.metrics), most=len(METRICS)),
         differences=list(zip(called[1:], differences, strict=False)),
-        figures=figures,
         hardest=[_pairs(h) for h in hardest(first, images)],
     )
+
+
+def described(
+    models: Sequence[Model], pictures: Collection[str] = tuple(PICTURES)
+) -> dict[str, Any]:
+    """Give what any page says of models: title, protocol, failures, tables, pictures, provenance.
+
+    pictures : the kinds of `PICTURES` that are drawn, where the models have the data.
+    """
+    called, first = [m.name for m in models], models[0].report
+    figures = [
+        {"title": title, "svg": inline_svg(figure, kind, _label(title, called))}
+        for kind, (_, title) in PICTURES.items()
+        if kind in pictures and (figure := picture(kind, models)) is not None
+    ]
+    return {
+        "title": " and ".join(called),
+        "protocol": first.protocol,
+        "protocol_version": first.protocol_version,
+        "models": [_model(m) for m in models],
+        "figures": figures,
+    }
 
 
 def rendered(template: str, **values: Any) -> str:
@@ -131,7 +151,12 @@ def _intervals(models: Sequence[Model]) -> str:
 
 def _model(model: Model) -> dict[str, Any]:
     provenance = [(k, _plain(v)) for k, v in _flat(model.report.provenance)]
-    return {"name": model.name, "failures": failures(model.report), "provenance": provenance}
+    return {
+        "name": model.name,
+        "failures": failures(model.report),
+        "sub_tables": sub_tables(model.report),
+        "provenance": provenance,
+    }
 
 
 def _flat(provenance: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -153,7 +178,8 @@ def _table(models: Sequence[Model]) -> dict[str, Any]:
     several = len(models) > 1
     support = ("n", "people", *(() if several else ("threshold", "false_accepts", "note")))
     rows = []
-    for name in dict.fromkeys(name for m in models for name in m.report.metrics):
+    names = dict.fromkeys(name for m in models for name in m.report.metrics)
+    for name in (name for name in names if not is_in_sub_table(name)):
         of = [m.report.metrics.get(name, Estimate(value=None)) for m in models]
         cells = [row(name, m, counted=not several) for m in of]
         beside = {

@@ -187,13 +187,16 @@ def draw(
     *,
     names: Sequence[str] | None = None,
     ax: Any = None,
+    axes: str = "log",
 ) -> Any:
     """Draw one picture of every report that has the data for it; returns its matplotlib figure.
 
     kind : one of `PICTURES`.  names : of the reports in the legend; None numbers them.
     ax : matplotlib axes to draw on, which keep the look that they have; None makes a figure.
+    axes : of "det", "log" or "probit"; "det-probit" is that picture too.
     ReportError where no report holds what the picture needs.
     """
+    kind = kind if axes == "log" else f"{kind}-{axes}"
     if kind not in PICTURES:
         raise ReportError(f"no picture is called {kind!r}", f"known are {', '.join(PICTURES)}")
     figure = picture(kind, models_of(reports, names), ax)

@@ -13,6 +13,8 @@ from evalkit.report.drawn_models import Model
 from evalkit.report.style import percent_ticks
 from evalkit.types import Floats
 
+PROBITS = (*(10.0**-k for k in range(9, 1, -1)), 0.1, 0.2, 0.4, 0.6, 0.8)
+PROBIT_END = 0.9  # of probit axes, which have no 1
 BEFORE = 1.3  # how far a curve is drawn before its first false accept
 
 
@@ -40,8 +42,37 @@ def det(axes: Any, models: Sequence[Model]) -> None:
         from matplotlib.ticker import LogLocator
 
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.set_ylabel("FNMR")
+    axes.set_ylabel("FNMR (log scale)")
+    axes.set_xlabel(f"{axes.get_xlabel()} (log scale)")
     percent_ticks(axes.yaxis)
+
+
+def det_probit(axes: Any, models: Sequence[Model]) -> None:
+    """FNMR against FAR, both on probit axes: a line where scores of either kind are normal.
+
+    Martin et al., The DET Curve in Assessment of Detection Task Performance, 1997.
+    """
+    drawn = np.concatenate([_trace(axes, model, _fnmr) for model in models])
+    fnmr = drawn[(drawn > 0) & (drawn < PROBIT_END)]
+    _far_axis(axes, models)
+    least_far, _ = axes.get_xlim()
+    _probit(axes, "x", least_far, PROBIT_END)
+    least = max(min(fnmr, default=0.01) / BEFORE, 1e-7)
+    _probit(axes, "y", least, min(max(fnmr, default=0.5) * BEFORE, PROBIT_END))
+    axes.set_ylabel("FNMR (probit scale)")
+    axes.set_xlabel(f"{axes.get_xlabel()} (probit scale)")
+
+
+def _probit(axes: Any, name: str, low: float, high: float) -> None:
+    """Give an axis the scale of normal deviates, from one share to another."""
+    from matplotlib.ticker import FixedLocator
+    from scipy.special import ndtr, ndtri
+
+    axes.set(**{f"{name}lim": (low, high)})  # before the scale, which ends at 0 and 1
+    getattr(axes, f"set_{name}scale")("function", functions=(ndtri, ndtr))
+    axis = getattr(axes, f"{name}axis")
+    axis.set_major_locator(FixedLocator([x for x in PROBITS if low <= x <= high]))
+    percent_ticks(axis)
 
 
 def _fnmr(tpr: Any) -> Any:
@@ -104,4 +135,5 @@ def _far_axis(axes: Any, models: Sequence[Model]) -> None:
 PICTURES: Mapping[str, tuple[Callable[[Any, Sequence[Model]], None], str]] = {
     "roc": (roc, "ROC: true positive rate against false accept rate"),
     "det": (det, "DET: false non-match rate against false accept rate"),
+    "det-probit": (det_probit, "DET: the same, in normal deviates"),
 }

@@ -112,7 +112,7 @@ def footnotes(report: Report) -> list[str]:
 
 def below_columns(report: Report) -> list[str]:
     """Say below any table what no column says: its intervals, failed images, what metrics mean."""
-    lines = [f"95 % intervals {why}" for why in (caveat(report), _few_people(report)) if why]
+    lines = [f"95 % intervals {why}" for why in (caveat(report), few_people(report)) if why]
     unit = score_unit(report.provenance)
     if unit != SCORE and any(m.threshold is not None for m in report.metrics.values()):
         lines.append(f"accepted if and only if {unit} <= threshold")
@@ -183,7 +183,7 @@ def caveat(report: Report) -> str:
     return f"by comparison: {WITHOUT_PEOPLE}" if ignorant else ""
 
 
-def _few_people(report: Report) -> str:
+def few_people(report: Report) -> str:
     """Say why a report's intervals are wide; empty where none is of fewer than a hundred people."""
     counted = [m.people for m in report.metrics.values() if m.people and m.low is not None]
     fewest = min(counted, default=FEW_PEOPLE)
