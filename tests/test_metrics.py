@@ -13,6 +13,7 @@ from sklearn.metrics import det_curve, roc_auc_score, roc_curve
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics
 from evalkit.protocols.allpairs.results import operating_point
+from evalkit.protocols.metrics import similarity
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 
 INF = float("inf")
@@ -339,3 +340,22 @@ def test_errors_at_a_threshold_are_shares_and_its_text_accepts_the_same_pairs(g,
 def test_errors_without_comparisons_have_no_value():
     fmr, fnmr = metrics.errors_at([], [], 0.5).values()
     assert (fmr.value, fnmr.value) == (None, None) and fmr.note and fnmr.note
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 17])
+def test_scores_are_rounded_once_in_blocks_of_any_size(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(similarity, "_BLOCK", block)
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    y[0] = [2**40, 2**-40, -(2**40)]  # the sum cancels all but the middle
+    x[0] = [1, 1, 1]
+    i, j = (k.ravel() for k in np.indices((5, 5)))
+    left, right = ([[Fraction(v) for v in row] for row in side.tolist()] for side in (x[i], y[j]))
+    pairs = list(zip(left, right, strict=True))
+    product = [float(sum(u * v for u, v in zip(a, b, strict=True))) for a, b in pairs]
+    distance = [float(-sum((u - v) ** 2 for u, v in zip(a, b, strict=True))) for a, b in pairs]
+    assert similarity.exact_scores(x, i, y, j).tolist() == product
+    assert similarity.minus_squared_distances(x, i, y, j).tolist() == distance
+    assert product[0] == 2.0**-40

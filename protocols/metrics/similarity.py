@@ -6,6 +6,7 @@ Every rule here gives the same bits on every machine: sums have a fixed order or
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from evalkit.arrays import vectors
 
 _UNIT_ROUNDOFF = 2.0**-53
+_BLOCK = 1 << 17  # products that are summed together
 
 
 def single(x: NDArray[Any]) -> NDArray[np.float32]:
@@ -86,7 +88,6 @@ def exact_scores(
     i: NDArray[np.integer[Any]],
     y: NDArray[np.float32],
     j: NDArray[np.integer[Any]],
-    chunk: int = 1 << 17,
 ) -> NDArray[np.float64]:
     """Score pairs (x[i], y[j]): the exact real inner product rounded once to float64.
 
@@ -99,9 +100,8 @@ def exact_scores(
     Where that bound could move the final rounding, `math.fsum` decides.
     """
     out = np.empty(len(i), np.float64)
-    step = max(1, chunk // max(1, x.shape[1]))
-    for o in range(0, len(i), step):
-        out[o : o + step] = _exact_block(x[i[o : o + step]], y[j[o : o + step]])
+    for part in _blocks(len(i), x.shape[1]):
+        out[part] = _exact_block(x[i[part]], y[j[part]])
     return out
 
 
@@ -110,7 +110,6 @@ def minus_squared_distances(
     i: NDArray[np.integer[Any]],
     y: NDArray[np.float32],
     j: NDArray[np.integer[Any]],
-    chunk: int = 1 << 17,
 ) -> NDArray[np.float64]:
     """Score pairs by -|x[i] - y[j]|^2: the exact real value rounded once to float64.
 
@@ -118,11 +117,16 @@ def minus_squared_distances(
     product of (2a, -a, b) and (b, a, -b).
     """
     out = np.empty(len(i), np.float64)
-    step = max(1, chunk // max(1, 3 * x.shape[1]))
-    for o in range(0, len(i), step):
-        a, b = x[i[o : o + step]], y[j[o : o + step]]
-        out[o : o + step] = _exact_block(np.hstack([2 * a, -a, b]), np.hstack([b, a, -b]))
+    for part in _blocks(len(i), 3 * x.shape[1]):
+        a, b = x[i[part]], y[j[part]]
+        out[part] = _exact_block(np.hstack([2 * a, -a, b]), np.hstack([b, a, -b]))
     return out
+
+
+def _blocks(pairs: int, width: int) -> Iterator[slice]:
+    """Part pairs of `width` products each into blocks."""
+    step = max(1, _BLOCK // max(1, width))
+    return (slice(o, o + step) for o in range(0, pairs, step))
 
 
 def _exact_block(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
