@@ -258,3 +258,13 @@ def test_the_equal_error_rates_of_others_lie_around_the_crossing(g, i):
 def test_equal_error_rates_of_one_class_have_no_value():
     for rule in (compat.eer_closest, compat.eer_upper):
         assert rule([], [0.5]).value is None and rule([0.5], []).note
+    for rates in (([], [0.5, 0.1]), ([0.5, 0.1], [])):
+        none = compat.blufr(*rates, "0.1")
+        assert (none.value, none.n, none.note) == (None, 2, "a class has no comparisons")
+
+
+def test_failures_of_most_genuine_comparisons_leave_no_equal_error_rate():
+    """Of three genuine two fail: FNMR is 2/3 or more, FMR of what may be accepted at most 1/2."""
+    none = compat.eer_upper([-np.inf, -np.inf, 0.9], [0.5, -np.inf])
+    assert (none.value, none.n) == (None, 5)
+    assert none.note == "failures keep FNMR above FMR at every threshold"
