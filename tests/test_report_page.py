@@ -24,7 +24,13 @@ from evalkit.types import Report
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-from evalkit.report import calibration_plots, geometry_plots, group_plots, quality_plots
+from evalkit.report import (
+    calibration_plots,
+    geometry_plots,
+    group_plots,
+    quality_plots,
+    size_table,
+)
 from evalkit.report.drawn_models import Model
 from evalkit.report.frte import frte_card
 from evalkit.report.page import page
@@ -292,6 +298,8 @@ def test_groups_and_sizes_stand_in_tables_of_their_own(
     assert "<h3>by sex, FAR 1e-2 of all pairs, threshold " in text
     assert ">&lt;b&gt;male+female<" in text or ">female+&lt;b&gt;male<" in text
     assert "N = 10</th>" in text and "<b>male" not in text
+    odd = {f"fnir@rank=1,gallery={n}": grouped["rank-1"] for n in ("9" * 5000, "drawn", "4,x=5")}
+    assert not size_table.tables(replace(grouped, metrics=odd))
     several = page([grouped, grouped], names=["a", "b"])
     assert several.count("<summary>By group, quality or gallery size: ") == 2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from evalkit.protocols.metrics.operating_point import FEW_ERRORS
@@ -22,7 +24,7 @@ def is_by_size(name: str) -> bool:
     found = read(name)
     if found is None or found.metric.grammar not in _GRAMMARS:
         return False
-    return found.values["N"].isdecimal() and not found.rest
+    return re.fullmatch("[0-9]{1,15}", found.values["N"]) is not None and not found.rest
 
 
 def tables(report: Report) -> list[SubTable]:
