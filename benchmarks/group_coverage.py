@@ -1,6 +1,6 @@
 """How often a group's 95 % interval holds the truth, and equal groups or models are called unequal.
 
-    python benchmarks/group_coverage.py [--trials 200] [--draws 200]
+    python benchmarks/group_coverage.py [--trials 200] [--draws 200] [--seed 0]
 
 Two groups of one set, all pairs compared; scores have effects of the subject and of the comparison,
 all normal, so that FMR and FNMR within a group and FMR between both are known at every threshold.
@@ -147,10 +147,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0, help="of the first trial")
     given = parser.parse_args()
     for world in WORLDS:
         total: Counter[tuple[str, str]] = Counter()
-        for seed in range(given.trials):
+        for seed in range(given.seed, given.seed + given.trials):
             total.update(trial(world, seed, given.draws))
             total.update(paired_trial(world, seed))
         print(f"{world.name}, {given.trials} trials")
