@@ -229,11 +229,13 @@ def test_a_network_whose_weights_are_not_all_here_is_refused() -> None:
     torch = pytest.importorskip("torch")
     from small_networks import Plain
 
-    class FSDPModule(Plain):  # as torch calls it
-        pass
+    shard = torch.nn.Parameter(torch.zeros(2))
+    shard.placements = ()  # as torch's DTensor has them
+    sharded = Plain()
+    sharded.fc.bias = shard
 
     for net, says in (
-        (torch.nn.Sequential(FSDPModule()), r"shared out over the ranks \(FSDP\)"),
+        (torch.nn.Sequential(sharded), r"shared out over the ranks \(FSDP\)"),
         (torch.nn.LazyLinear(5), "layers without weights yet"),
     ):
         with pytest.raises(ModelError, match=says):
@@ -241,36 +243,16 @@ def test_a_network_whose_weights_are_not_all_here_is_refused() -> None:
 
 
 @pytest.mark.slow  # torch's sharding is long to import
-@pytest.mark.filterwarnings("ignore")  # one rank has nothing to shard
-def test_a_sharded_network_is_measured_by_a_whole_copy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_sharded_network_is_measured_whole_and_given_back(tmp_path: Path, size: int) -> None:
+    """Inside `summon_full_params`, after `unshard`, or as a copy; else it is refused."""
     torch = pytest.importorskip("torch")
-    dist = torch.distributed
-    if not dist.is_available() or not dist.is_gloo_available():
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("torch has no gloo")
-    from small_networks import Plain
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+    import ranks
 
-    store = dist.FileStore(str(tmp_path / "store"), 1)
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        second = Plain()
-        fully_shard(second, mesh=dist.device_mesh.init_device_mesh("cpu", (1,)))
-        first = FullyShardedDataParallel(Plain(), device_id=torch.device("cpu"))
-        for model in (first, second):
-            with pytest.raises(ModelError, match=r"\(FSDP\)") as refused:
-                evalkit.load_model(model, spec=SPEC)
-            whole = "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))"
-            assert whole in refused.value.hint
-            copy = Plain()
-            copy.load_state_dict(
-                get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
-            )
-            made = evalkit.load_model(copy, spec=SPEC).embed(images(2))
-            plain = evalkit.load_model(Plain(), spec=SPEC).embed(images(2))
-            np.testing.assert_array_equal(made, plain)
-    finally:
-        dist.destroy_process_group()
+    torch.multiprocessing.spawn(ranks.shard, (size, tmp_path, SPEC, images(2)), nprocs=size)
+    assert sorted(path.name for path in tmp_path.glob("done*")) == [f"done{k}" for k in range(size)]
 
 
 def test_a_script_is_a_module_too() -> None:

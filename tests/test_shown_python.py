@@ -23,7 +23,8 @@ Names = dict[str, Any]
 RNG = np.random.default_rng(0)
 ELSEWHERE = ("tutorial.md", "trackers.md")  # test_tutorial.py; packages of the trackers
 NEEDS = ("import openvino", "import uniface", "load_model(net,", "evaluate(net,", "Verifier(")
-NEEDS += ("VerificationMetric(", "get_model_state_dict(")  # test_training.py, test_in_memory.py
+NEEDS += ("VerificationMetric(",)  # test_training.py
+NEEDS += ("get_model_state_dict(", "summon_full_params(")  # test_in_memory.py
 
 
 def vectors(people: int, images: int) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ from evalkit.errors import ModelError
 from evalkit.torch_float32 import float32_is_float32
 from evalkit.types import InputSpec
 
-_SHARDED = {"FullyShardedDataParallel", "FSDPModule"}  # FSDP's first and second kind
+_FSDP, _FSDP2 = "FullyShardedDataParallel", "FSDPModule"  # torch's first and second kind
 
 
 class ModuleInMemory:
@@ -35,7 +35,7 @@ class ModuleInMemory:
 
     module : it stays on its device, in its own dtype.  The network inside `torch.compile`,
     `DistributedDataParallel` and `DataParallel` is called itself, so that no other process waits
-    and nothing is compiled again.
+    and nothing is compiled again; so are layers under FSDP that have their whole weights here.
     precision : float32, also inside the caller's autocast; or autocast to bfloat16 or float16.
     output : which of several outputs, by position ("0") or key.
 
@@ -117,16 +117,42 @@ def unwrapped(module: Any) -> Any:
 def _refuse_partial(module: Any, name: str) -> None:
     """ModelError for a module whose weights are not all here: shared by ranks, or not yet made."""
     torch = import_torch()
-    kinds = {kind.__name__ for layer in module.modules() for kind in type(layer).__mro__}
-    if kinds & _SHARDED:
+    if any(map(_sharded, module.modules())):
         raise ModelError(
             f"{name}'s weights are shared out over the ranks (FSDP), and so is its forward pass",
-            "give a copy with all of them, on every rank: copy.load_state_dict("
+            "measure it inside FSDP.summon_full_params(model), FSDP2 after unshard() of each of its"
+            " layers, or give a copy on every rank: copy.load_state_dict("
             "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
             "options=StateDictOptions(full_state_dict=True)))",
         )
     if any(map(torch.nn.parameter.is_lazy, _tensors(module))):
         raise ModelError(f"{name} has layers without weights yet", "call it once, as training does")
+
+
+def _kinds(layer: Any) -> set[str]:
+    return {kind.__name__ for kind in type(layer).__mro__}
+
+
+def _sharded(layer: Any) -> bool:
+    """Whether FSDP holds a layer's weights elsewhere, in part or in whole."""
+    if _FSDP in _kinds(layer):
+        handle = layer._handle
+        summoned = layer.training_state.name == "SUMMON_FULL_PARAMS"
+        return not summoned or (handle is not None and handle.is_sharded(handle.flat_param))
+    return any(hasattr(one, "placements") for one in layer.parameters(recurse=False))
+
+
+def _own_pass(layer: Any) -> None:
+    """Let a layer compute by itself: without accelerate's autocast, and FSDP's gathering."""
+    if "_original_forward" in vars(layer):  # accelerate's
+        layer.forward = layer._original_forward
+    kinds = _kinds(layer)
+    if _FSDP in kinds:
+        layer.forward = layer.module.__call__
+    elif _FSDP2 in kinds:
+        state = layer._get_fsdp_state()
+        state._pre_forward_hook_handle.remove()
+        state._post_forward_hook_handle.remove()
 
 
 @contextmanager
@@ -135,7 +161,7 @@ def as_it_was(module: Any, device: Any, weights: bool = False) -> Iterator[list[
 
     Given back are every layer's mode, attributes (what is in lists, dictionaries and sets too),
     hooks and buffers, the states of the random generators of Python, NumPy and torch, and the
-    precision of products.  Hooks run as ever.
+    precision of products.  Hooks run as ever, but for FSDP's.
     weights : give back the values of parameters too.  Yields a list, which then has those tensors
     that the pass had changed.
     """
@@ -151,8 +177,7 @@ def as_it_was(module: Any, device: Any, weights: bool = False) -> Iterator[list[
     try:
         for layer, _ in modes:
             layer.training = False  # eval() of a user may do more, such as merging weights
-            if "_original_forward" in vars(layer):  # accelerate's, without its autocast
-                layer.forward = layer._original_forward
+            _own_pass(layer)
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(gpu))
             stack.enter_context(torch.no_grad())
