@@ -170,8 +170,13 @@ def test_people_are_ordered_by_genuine_comparisons_then_by_the_highest_impostor(
     assert order[:2].tolist() == [4, 2]  # of two genuine comparisons, and of one
     highest = {0: 0.7, 1: 0.7, 3: 0.95, 5: 0.95, 6: 0.2}
     assert [highest[k] for k in order[2:].tolist()] == [0.95, 0.95, 0.7, 0.7, 0.2]
-    o["score"] = np.where(score == 0, -0.0, score)
-    assert canonical_order(sample_of(o)).tolist() == order.tolist()
+    who = np.arange(8)
+    alone = {"genuine": who >= 0, "left": who, "right": who, "left_subject": who}
+    orders = [
+        canonical_order(sample_of(alone | {"right_subject": who, "score": s})).tolist()
+        for s in (np.where(who % 2, who, 0.0), np.where(who % 2, who, -0.0))
+    ]
+    assert orders[0] == orders[1]
 
 
 def test_one_draw_has_no_spread() -> None:
