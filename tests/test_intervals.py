@@ -734,6 +734,9 @@ def test_a_sample_of_each_kind_of_outcomes_numbers_the_people() -> None:
     who = {"left_subject": np.array([5, 5, 5, -1]), "right_subject": np.array([5, 5, -1, -1])}
     named = sample_of(o | rows | who)  # rows 3 and 4 are unlabelled: of one person each
     assert named.subjects == 3 and named.left[0] != named.right[0] == named.right[1]
+    rows = {"left": np.array([0, 1, 4, 6]), "right": np.array([1, 2, 3, 5])}
+    who = {"left_subject": np.array([3, 3, -1, 3]), "right_subject": np.array([3, 3, -1, -1])}
+    assert sample_of(o | rows | who).subjects == 4  # person 3, and rows 3, 4 and 5
     searched = sample_of({"rank": np.array([1, 2]), "rank_subject": np.array([7, 9])})
     assert (searched.subjects, searched.impostors) == (2, 0)
     assert searched.rank_subject is not None and searched.rank_subject.tolist() == [0, 1]
