@@ -1,5 +1,6 @@
 """`evalkit reproduce`: a card in each of its forms run again, a planted difference of each kind."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -99,6 +100,13 @@ def test_a_number_that_differs_ends_in_1(held: Path, capsys: pytest.CaptureFixtu
     told = capsys.readouterr().out
     assert "agedb_30: 1 of 4 numbers differ" in told and "-1.25 points" in told
     assert set(re.findall(r"^  (.+) differs: ", told, re.MULTILINE)) == {"decoder"}
+    assert run([*words, "--json"]) == 1
+    plain, *others = json.loads(capsys.readouterr().out)
+    assert (plain["set"], plain["same"], list(plain["unlike"])) == ("agedb_30", False, ["decoder"])
+    assert all(one["same"] for one in others)
+    assert plain["unlike"]["decoder"]["card"].startswith("opencv")
+    unlike = [both for both in plain["values"].values() if both["card"] != both["here"]]
+    assert len(plain["values"]) == 4 and unlike == [{"card": 0.975, "here": 0.9625}]
     card.write_text(re.sub(r', "model": .*}', "}", card.read_text()))  # as an older evalkit wrote
     assert run(words) == 1
     told = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from evalkit.bench import BenchSet
 from evalkit.cli import lfw, spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
 from evalkit.cli.options import Command, quiet_option
-from evalkit.cli.output import bar
+from evalkit.cli.output import bar, json_option, write_json
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say, show
 from evalkit.datasets import lfw as lists
@@ -39,15 +40,22 @@ _PROTOCOLS = ("lfw", "verification", "people", "ijb")  # those of `evalkit bench
     cls=Command,
     examples=[
         "evalkit reproduce README.md agedb_30.bin --model model.onnx",
-        "evalkit reproduce report.json --model model.onnx",
+        "evalkit reproduce report.json --model model.onnx --json",
     ],
 )
 @click.argument("card", type=Readable(folder=True, beside=".npz"))
 @click.argument("paths", metavar="[SET]...", type=Readable(folder=True), nargs=-1)
 @click.option("--name", metavar="NAME", help="Which model of the card, where it is of several.")
 @model_options
+@json_option
 @quiet_option("Result")
-def command(card: Path, paths: tuple[Path, ...], name: str | None, choice: EmbeddingChoice) -> int:
+def command(
+    card: Path,
+    paths: tuple[Path, ...],
+    name: str | None,
+    choice: EmbeddingChoice,
+    json_path: Path | None,
+) -> int:
     """Run a model card again: the same numbers, or what differs.
 
     CARD is a README.md with the block that evalkit report --model-card writes,
@@ -65,7 +73,10 @@ def command(card: Path, paths: tuple[Path, ...], name: str | None, choice: Embed
     for number, (said, one) in enumerate(zip(results, sets, strict=True), 1):
         say(f"[{number}/{len(sets)}] {said.set_name}")
         found.append(reproduction(said, _measured(said, one, adapter, choice)))
-        show(*str(found[-1]).split("\n"))
+        if json_path is None:
+            show(*str(found[-1]).split("\n"))
+    if json_path is not None:
+        write_json(json.dumps([one.plain() for one in found], indent=1), json_path)
     return EXIT_DONE if all(one.same for one in found) else EXIT_GATE_FAILED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from evalkit.escaping import narrow, printable
 from evalkit.protocols import catalogue
@@ -38,6 +39,16 @@ class Reproduction:
         """Whether every number of the card came out again, to the last digit."""
         return all(said == here for said, here in self.values.values())
 
+    def plain(self) -> dict[str, Any]:
+        """Give it as JSON holds it; values and fields that differ have `card` and `here`."""
+        return {
+            "set": self.set_name,
+            "same": self.same,
+            "values": {name: _both(pair) for name, pair in self.values.items()},
+            "unlike": {name: _both(pair) for name, pair in self.unlike.items()},
+            "unsaid": list(self.unsaid),
+        }
+
     def __str__(self) -> str:
         return "\n".join(_lines(self))
 
@@ -63,6 +74,10 @@ def reproduction(said: CardResult, report: Report) -> Reproduction:
 def _fields(made: Mapping[str, str]) -> dict[str, str]:
     rest = {name: value for name, value in made.items() if name != "runtime"}
     return rest | parts_of_runtime(made.get("runtime", ""))
+
+
+def _both(pair: tuple[Any, Any]) -> dict[str, Any]:
+    return dict(zip(("card", "here"), pair, strict=True))
 
 
 def _lines(found: Reproduction) -> list[str]:
