@@ -14,6 +14,7 @@ from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.allpairs.kernels.by_numpy import Level
 from evalkit.protocols.allpairs.screening import screens
 from evalkit.protocols.allpairs.screening.projection import Projection
+from evalkit.protocols.allpairs.screening.screens import Screen
 from evalkit.protocols.allpairs.sides import Side
 
 torch = pytest.importorskip("torch")
@@ -232,6 +233,7 @@ print(json.dumps({
     "tensor": "wgmma" in ptx or "mma.sync" in ptx, "tf32": "tf32" in ptx,
     "registers": int(re.search(r"REG:([0-9]+)", told)[1]), "threads": 32 * options["num_warps"],
     "spilled": int(re.search(r"STACK:([0-9]+)", told)[1]), "shared": made.metadata.shared,
+    "for_all_sizes": [p.name for p in by_triton._kernel.params if p.do_not_specialize],
 }))
 """
 
@@ -259,6 +261,15 @@ def test_two_blocks_of_the_kernel_share_a_multiprocessor(codes, card, shared, tm
     assert 2 * registers * found["threads"] <= 65536 and 2 * found["shared"] <= shared
     assert found["spilled"] <= 256  # bytes, in the rare branch that stores candidates
     assert found["tensor"] is (codes == "int8") and not found["tf32"]
+    assert found["for_all_sizes"] == ["m", "n", "offset", "room"]  # else each compiles it anew
+
+
+@pytest.mark.parametrize(
+    ("dim", "gpu", "processor"), [(512, 512, 512), (504, 512, 504), (1, 16, 8)]
+)
+def test_a_gpu_loads_sixteen_bytes_of_a_code_at_once(dim, gpu, processor):
+    assert [Screen(f"{way}-int8").width(dim) for way in ("triton", "cuda")] == [gpu, gpu]
+    assert Screen("int8").width(dim) == processor
 
 
 def test_a_gpu_is_taken_only_where_it_multiplies_right(way, monkeypatch):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evalkit import adapters
+from evalkit.adapters.onnx import model as onnx_model
 from evalkit.adapters.onnx import session
 from evalkit.adapters.presets import PRESETS, build, resolve
 from evalkit.errors import ModelError, UndeclaredInputError
@@ -393,6 +394,34 @@ def test_a_gpu_that_does_not_start_is_refused_and_stdout_kept_clean(
     broken.write_bytes(b"no model")
     with pytest.raises(ModelError, match=r"broken\.onnx is not a usable ONNX model"):
         adapters.load(str(broken), spec=SPEC, device="cuda")
+
+
+def test_the_runtime_names_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cards do not share cached vectors, nor the images of one run."""
+    path = str(small_models.save(tmp_path / "m.onnx"))
+    start, value = session.start, onnx_model._value
+
+    class OnGpu:
+        def __init__(self, real: Any) -> None:
+            self.real = real
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+    cards = ["RTX 3090", "RTX 4090"]
+
+    def started(path: Path, device: str, *how: Any) -> tuple[OnGpu, str]:
+        return OnGpu(start(path, "cpu", *how)[0]), ""
+
+    monkeypatch.setattr(session, "start", started)
+    monkeypatch.setattr(onnx_model, "_torch_device", lambda *of: None)
+    monkeypatch.setattr(onnx_model, "_value", lambda x, *of: value(x))
+    monkeypatch.setattr(onnx_model.gpus, "name_of", lambda number: cards[number])
+    made = [adapters.load(path, spec=SPEC, device=f"cuda:{n}").runtime for n in (0, 1)]
+    assert ["on RTX 3090 " in made[0], "on RTX 4090 " in made[1]] == [True, True]
 
 
 @pytest.mark.parametrize("how", [{"device": "auto"}, {"device": "cuda", "allow_cpu": True}])
