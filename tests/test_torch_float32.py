@@ -10,11 +10,15 @@ torch = pytest.importorskip("torch")
 import evalkit  # noqa: E402 - only with torch
 from evalkit.protocols import allpairs  # noqa: E402
 from evalkit.protocols.allpairs import Engine  # noqa: E402
-from evalkit.torch_float32 import _switches, float32_is_float32  # noqa: E402
+from evalkit.torch_float32 import float32_is_float32  # noqa: E402
 from evalkit.types import InputSpec  # noqa: E402
 
 pytestmark = pytest.mark.once
-BACKENDS = torch.backends
+BACKENDS: Any = torch.backends
+SWITCHES = [  # torch's documentation of fp32_precision
+    *(BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn),
+    *(BACKENDS.mkldnn.matmul, BACKENDS.mkldnn.conv, BACKENDS.mkldnn.rnn),
+]
 
 
 def allow_everything() -> None:
@@ -43,7 +47,7 @@ def state() -> list[Any]:
         lambda: BACKENDS.cudnn.allow_tf32,
         torch.get_float32_matmul_precision,
     ]
-    found = [BACKENDS.fp32_precision, *(switch.fp32_precision for switch in _switches())]
+    found = [BACKENDS.fp32_precision, *(switch.fp32_precision for switch in SWITCHES)]
     for read in older:
         try:
             found.append(read())
@@ -55,7 +59,7 @@ def state() -> list[Any]:
 @pytest.fixture(params=[*ALLOW, forbid_convolutions], ids=lambda f: f.__name__)
 def allowed(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
     """The state of the switches that a program has set, put back after the test."""
-    at_first = [(switch, switch.fp32_precision) for switch in _switches()]
+    at_first = [(switch, switch.fp32_precision) for switch in SWITCHES]
     request.param()
     yield state()
     BACKENDS.fp32_precision = "none"
@@ -69,7 +73,7 @@ def test_every_switch_is_exact_inside_and_given_back(allowed: list[Any]) -> None
     with float32_is_float32():
         with float32_is_float32():
             pass
-        assert {switch.fp32_precision for switch in _switches()} == {"ieee"}
+        assert {switch.fp32_precision for switch in SWITCHES} == {"ieee"}
         assert not BACKENDS.cuda.matmul.allow_tf32  # torch's own products ask it, and may refuse
     assert state() == allowed
 
@@ -79,7 +83,7 @@ def test_a_network_computes_in_float32(allowed: list[Any]) -> None:
 
     class Watched(torch.nn.Flatten):  # type: ignore[misc, name-defined]
         def forward(self, x: Any) -> Any:
-            seen.append({switch.fp32_precision for switch in _switches()})
+            seen.append({switch.fp32_precision for switch in SWITCHES})
             return super().forward(x)
 
     spec = InputSpec(size=(2, 2), color="rgb", mean=(0.0,) * 3, std=(1.0,) * 3)
