@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -333,6 +334,24 @@ def test_a_gpu_that_fails_in_the_trial_is_left_aside(monkeypatch):
     assert "an illegal memory access" in engine.tally["no_gpu"]
     plain = Engine(screen="float32")
     assert found == allpairs.verify(x, subject, fars=["1e-2"], engine=plain)
+
+
+def test_two_tiles_share_a_gpu_however_many_threads_there_are(monkeypatch):
+    monkeypatch.setattr(by_torch, "GPU", by_torch.GPU or "cpu")
+    x, subject = on_small_tiles(monkeypatch)
+    right, at_work, seen = on_gpu.sift, [], []
+
+    def slow(*tile):
+        at_work.append(1)
+        seen.append(len(at_work))
+        time.sleep(0.01)  # others would come meanwhile
+        at_work.pop()
+        return right(*tile)
+
+    monkeypatch.setattr(on_gpu, "sift", slow)
+    engine = Engine(screen="cuda-float32", threads=8)
+    allpairs.verify(x, subject, fars=["1e-2"], engine=engine)
+    assert max(seen) == 2
 
 
 def test_without_a_gpu_its_screens_are_refused(monkeypatch):
