@@ -255,7 +255,8 @@ def fnir_by_size(
     and no alarm, a failed entry is never found: the lowest score.
     None where a gallery has no mate or x needs more others; ProtocolError for more than there are.
     """
-    people, rng = np.unique(of), np.random.default_rng(seed)
+    fpirs, people = rate_texts(fpirs), np.unique(of)
+    rng = np.random.default_rng(seed)
     if wrong := [size for size in sizes if not 1 <= size <= len(people)]:
         raise ProtocolError(
             f"a gallery of {wrong[0]:,} people cannot be drawn", f"{len(people):,} are enrolled"
@@ -272,7 +273,7 @@ def fnir_by_size(
             every.append({f"fnir@rank={k}": rank_within(rank, k) for k in depths})
             if len(others):
                 best = allpairs.search(others, drawn, engine=engine).score[:, 0]
-                for fpir, k in product(rate_texts(fpirs), depths):
+                for fpir, k in product(fpirs, depths):
                     name = f"fnir@fpir={fpir},rank={k}"
                     every[-1][name] = dir_at_fpir(mate, rank, best, fpir, k)
         for name in every[0]:

@@ -307,7 +307,7 @@ def test_a_worker_sees_one_gpu(cache: Path, monkeypatch: Any) -> None:
 @pytest.mark.parametrize("where", ["here", "local:0", "local:two", "tcp://host", "host"])
 def test_a_cluster_that_is_none_is_wrong_usage(where: str, capsys: Any) -> None:
     assert run(["trillion", "--features", "x.npy", "--cluster", where]) == 2
-    assert "none of local, local:2, tcp://host:8786" in capsys.readouterr().err
+    assert "not one of local, local:2, tcp://host:8786" in capsys.readouterr().err
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(

@@ -66,6 +66,16 @@ ENTRIES: dict[str, Entry] = {
     "score": (partial(score.evaluate, SCORE, PAIRS.genuine), "fars"),
     "all-vs-all": (partial(all_vs_all.evaluate, X, WHO), "fars"),
     "search": (partial(search.evaluate, X, PARTED, FIRST, ODD), "fpirs"),
+    "search, sizes": (
+        partial(
+            search.fnir_by_size,
+            *(normalise(X[ODD[:20]]), WHO[ODD[:20]], normalise(X[40:])),
+            *(normalise(X[FIRST]), WHO[FIRST]),
+            sizes=[5],
+            depths=[1],
+        ),
+        "fpirs",
+    ),
     "trillion": (partial(trillion.evaluate, X, PARTED), "fars"),
     "trillion, fpir": (partial(trillion.evaluate, X, PARTED, fars="0.1"), "fpir"),
     "trillion, one set": (partial(trillion.evaluate_one_set, X, WHO), "fars"),

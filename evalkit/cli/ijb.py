@@ -136,7 +136,7 @@ def command(
     if probe is not None:
         known = [files.read_enrolled(each) for each in (*galleries, probe)]
         comparisons = known[:-1], known[-1]
-        protocol = partial(ijb.identify, fpirs=fpirs, insightface=compat)
+        protocol = partial(ijb.identify, fpirs=fpirs, insightface=compat, engine=engine)
     report = templates.evaluate(
         protocol,
         _vectors(source, listed),
@@ -146,7 +146,6 @@ def command(
         groups=groups,
         known=known,
         threshold=given.of({}),
-        engine=engine,
         set_name=output.set_name(media),
         file=pairs or probe,
         provenance={**source.how.scored_by(), **given.provenance()},
