@@ -245,12 +245,12 @@ def _new_axes() -> Any:
 
 def save(figure: Any, path: str | os.PathLike[str]) -> None:
     """Write a figure as .png, .svg or .pdf, by the name's ending: equal bytes for equal figures."""
-    from matplotlib import rc_context
-
     path = as_path(path)
     kind = path.suffix.lower().lstrip(".")
     if kind not in ("png", "svg", "pdf"):
         raise ReportError(f"{path.name} ends in {path.suffix!r}", "pictures are .png, .svg or .pdf")
+    from matplotlib import rc_context
+
     out = io.BytesIO()
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     with rc_context({"svg.hashsalt": kind}):
