@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -394,3 +395,26 @@ def test_auto_takes_the_gpu_for_work_that_is_worth_it(screen, on_gpu, monkeypatc
     monkeypatch.setattr(choice, "_WORTH_GPU", 1e30)  # too small a job asks no GPU
     monkeypatch.setattr(choice, "_of_gpu", lambda: pytest.fail("the GPU was asked"))
     allpairs.verify(x, subject, fars=["1e-2", "0.2"], engine=Engine())
+
+
+def test_a_trial_prices_the_encoding_of_all_rows(monkeypatch):
+    """By a clock that encoding alone moves on, a second a row."""
+    from evalkit.protocols.allpairs.screening import choice
+
+    x, subject = on_small_tiles(monkeypatch)
+    encode, trial, now, prices = Screen.encode, choice._trial, [0], []
+
+    def slow(screen, side, start, stop, **how):
+        now[0] += stop - start
+        return encode(screen, side, start, stop, **how)
+
+    def priced(scan, screen, collectors):
+        prices.append(trial(scan, screen, collectors) * scan.scores.pairs)
+        return prices[-1]
+
+    clock = SimpleNamespace(thread_time=lambda: now[0], perf_counter=lambda: now[0])
+    monkeypatch.setattr(choice, "time", clock)
+    monkeypatch.setattr(choice, "_trial", priced)
+    monkeypatch.setattr(Screen, "encode", slow)
+    allpairs.verify(x, subject, fars=["1e-2"], engine=Engine(screen="cpu", threads=1))
+    assert len(prices) > 1 and prices == pytest.approx([600] * len(prices))  # 300 on each side
