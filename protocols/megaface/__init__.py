@@ -163,7 +163,8 @@ def evaluate(
                 p, d = clean(probe, subject, x, noises.probe, noises.distractor[name], rule)
                 label = f"{name},cleaned={rule}"
             search = _searches(*_sides(p, d, model, engine), subject, fars, given, engine)
-            searched[label] = search
+            if groups:
+                searched[label] = search
             kept |= to_arrays(search.outcomes, label)
             counted = _ranks(search.rank, label, depths)
             counted |= {f"tpr@far={far},{label}": m for far, m in search.tpr.items()}
@@ -212,7 +213,7 @@ def evaluate(
             set_name,
         ),
     )
-    for label, search in searched.items() if groups else ():
+    for label, search in searched.items():
         report = _by_group(report, search, label, subject, failed(probe), groups, seed)
     return report
 
