@@ -309,9 +309,10 @@ def mean_of_trials(trials: Sequence[Estimate]) -> Estimate:
     """Mean over T trials of an error at one threshold; None where one has no value."""
     values = [m.value for m in trials if m.value is not None]
     n, mean = sum(m.n for m in trials), float(np.mean(values)) if values else None
-    doubt = next((m.note for m in trials if m.note), "")
     if len(values) < len(trials):
-        return Estimate(value=None, n=n, threshold=trials[0].threshold, note=doubt)
+        why = next(m.note for m in trials if m.value is None)
+        return Estimate(value=None, n=n, threshold=trials[0].threshold, note=why)
+    doubt = next((m.note for m in trials if m.note), "")
     counted = [m.false_accepts for m in trials if m.false_accepts is not None]
     return Estimate(
         value=mean,

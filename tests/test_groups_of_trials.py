@@ -155,3 +155,20 @@ def test_ijb_a_by_its_own_columns_is_the_mean_of_what_loops_count(
         assert m["folds"] == [found[rate, cell] for found in each]
         assert m["low"] <= m["value"] <= m["high"]
     assert {name.partition("=")[0] for name in metrics if "FACE_YAW-max" in name}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_cell_that_one_trial_lacks_has_no_value_in_any_order(turned: bool) -> None:
+    groups = ["near"] * 48 + ["far"] * 48
+    groups[1] = "far"  # the one person in both, who is in the first trial alone
+    trials = [
+        blufr.Trial(
+            np.arange(n, 96), np.arange(n, 96, 4), np.setdiff1d(np.arange(n, 96), range(n, 96, 4))
+        )
+        for n in (0, 4)
+    ]
+    of_groups = {"far": "0.1", "fpir": "0.1", "groups": [Grouping.of("light", groups)]}
+    found = blufr.evaluate(X, WHO, trials[::-1] if turned else trials, **of_groups)  # type: ignore[arg-type]
+    lacking = found["fnmr@far=0.1,light=far+near"]
+    assert (lacking.value, lacking.n, lacking.note) == (None, 3, "a trial has no such comparison")
+    assert found["fmr@far=0.1,light=far+near"].value is not None

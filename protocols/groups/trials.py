@@ -37,6 +37,13 @@ class TrialRate:
     people: Ints
 
 
+_LACKING = TrialRate(
+    estimate=Estimate(value=None, note="a trial has no such comparison"),
+    drawn=None,
+    people=np.empty(0, np.int64),
+)
+
+
 def trial_rates(
     metrics: Mapping[str, Estimate],
     outcomes: PairOutcomes | SetOutcomes | SearchOutcomes,
@@ -111,11 +118,11 @@ def over_trials(
 ) -> dict[str, Estimate]:
     """Average each rate over the trials, with the interval of its draws; TPR beside each FNMR.
 
-    mean : of the estimates of all trials.
+    mean : of the estimates of all trials; a rate that some trial lacks has no value.
     """
     found: dict[str, Estimate] = {}
-    for name in trials[0]:
-        each = [trial[name] for trial in trials]
+    for name in dict.fromkeys(name for trial in trials for name in trial):
+        each = [trial.get(name, _LACKING) for trial in trials]
         m = replace(mean([rate.estimate for rate in each]), threshold=None)
         ends = [rate.drawn for rate in each if rate.drawn is not None]
         if m.value is not None and len(ends) == len(each):
