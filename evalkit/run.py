@@ -42,7 +42,7 @@ from evalkit.keys import subjects_of as subjects_by_folder
 from evalkit.protocols import catalogue
 from evalkit.protocols.catalogue import Protocol
 from evalkit.protocols.groups import By
-from evalkit.protocols.metrics.unit import named_by_unit, score_unit
+from evalkit.protocols.metrics.score_unit import named_by_unit, score_unit
 from evalkit.protocols.recipes.recipe import recipe_of
 from evalkit.types import Manifest, PairSet, Report
 from evalkit.vectors import matching

@@ -10,7 +10,7 @@ import pytest
 from evalkit.cli import run
 from evalkit.errors import ProtocolError
 from evalkit.protocols import score
-from evalkit.protocols.metrics.unit import MINUS_DISTANCE, as_given
+from evalkit.protocols.metrics.score_unit import MINUS_DISTANCE, as_given
 from evalkit.types import Report
 
 pytestmark = pytest.mark.once

@@ -24,7 +24,7 @@ from evalkit.datasets import lfw_images
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError, ReportError
 from evalkit.images.landmarks import Landmarks
 from evalkit.protocols import lfw as of_lfw
-from evalkit.protocols.metrics.unit import of_score
+from evalkit.protocols.metrics.score_unit import of_score
 from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.report import card as cards

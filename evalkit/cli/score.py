@@ -23,7 +23,7 @@ from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.identity import digest
 from evalkit.protocols import score
-from evalkit.protocols.metrics.unit import MINUS_DISTANCE
+from evalkit.protocols.metrics.score_unit import MINUS_DISTANCE
 
 
 @click.command(

@@ -18,7 +18,7 @@ from evalkit.cli.parameters import Readable, rate_of_part
 from evalkit.cli.terminal import say, show
 from evalkit.errors import ReportError
 from evalkit.protocols.metrics import threshold_text
-from evalkit.protocols.metrics.unit import in_unit, score_unit
+from evalkit.protocols.metrics.score_unit import in_unit, score_unit
 from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.uncertainty.deployed_threshold import (
     deployed_threshold,

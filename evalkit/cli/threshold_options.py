@@ -17,7 +17,7 @@ from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold import operating_point
 from evalkit.errors import ReportError
 from evalkit.protocols.metrics import threshold_text
-from evalkit.protocols.metrics.unit import in_unit, score_unit
+from evalkit.protocols.metrics.score_unit import in_unit, score_unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from evalkit.errors import ReportError, WrongTypeError
 from evalkit.escaping import printable
-from evalkit.protocols.metrics.unit import as_given
+from evalkit.protocols.metrics.score_unit import as_given
 from evalkit.protocols.metrics.vocabulary import read
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import Outcomes, PairOutcomes, SetOutcomes, parts_of

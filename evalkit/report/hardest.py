@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import EvalkitError
-from evalkit.protocols.metrics.unit import SCORE, in_unit, score_unit
+from evalkit.protocols.metrics.score_unit import SCORE, in_unit, score_unit
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes, parts_of
 from evalkit.report import outcomes_of_strangers
 from evalkit.types import Floats, Ints, Report

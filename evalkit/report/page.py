@@ -11,7 +11,7 @@ from typing import Any
 from evalkit import __version__
 from evalkit.errors import MissingPackageError, ReportError
 from evalkit.escaping import printable
-from evalkit.protocols.metrics.unit import score_unit
+from evalkit.protocols.metrics.score_unit import score_unit
 from evalkit.protocols.metrics.vocabulary import METRICS
 from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.hardest import Hardest, hardest

@@ -18,7 +18,7 @@ import numpy as np
 from evalkit.errors import MissingPackageError, ReportError, WrongTypeError
 from evalkit.escaping import printable
 from evalkit.files import as_path, whole_file
-from evalkit.protocols.metrics.unit import score_unit
+from evalkit.protocols.metrics.score_unit import score_unit
 from evalkit.report import (
     calibration_plots,
     geometry_plots,

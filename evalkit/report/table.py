@@ -7,7 +7,7 @@ from dataclasses import replace
 from html import escape
 
 from evalkit.escaping import WIDTH, laid_out, printable
-from evalkit.protocols.metrics.unit import SCORE, as_given, score_unit
+from evalkit.protocols.metrics.score_unit import SCORE, as_given, score_unit
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.protocols.uncertainty.intervals import WITHOUT_PEOPLE
 from evalkit.report import group_table, quality_table, size_table

@@ -25,7 +25,7 @@ from evalkit.identity import (
 )
 from evalkit.protocols.groups.paired import differences_by_group
 from evalkit.protocols.groups.partition import partitions_in
-from evalkit.protocols.metrics.unit import SCORE, in_unit, score_unit
+from evalkit.protocols.metrics.score_unit import SCORE, in_unit, score_unit
 from evalkit.protocols.metrics.vocabulary import better, part_of
 from evalkit.protocols.uncertainty.intervals import LEVEL, affordable
 from evalkit.protocols.uncertainty.outcomes import (

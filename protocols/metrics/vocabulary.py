@@ -18,7 +18,7 @@ from evalkit.protocols.metrics import (
     search_records,
 )
 from evalkit.protocols.metrics.record import Better, Metric, Reading, Resampling, reading
-from evalkit.protocols.metrics.unit import of_score
+from evalkit.protocols.metrics.score_unit import of_score
 
 __all__ = [
     "METRICS",

@@ -1,4 +1,4 @@
-"""The unit of scores: distances, whose scores are minus them, are shown as distances.
+"""The unit that scores are shown in: minus a distance is shown as the distance.
 
 Reports hold scores.  What a person reads has the unit that the scores came in: thresholds, their
 histogram, and the names of rates at a given threshold, `fmr@distance=0.738` for the score -0.738.
