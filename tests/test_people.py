@@ -11,6 +11,7 @@ from evalkit.protocols.metrics import auc, dir_at_fpir, eer, tpr_at_far
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.uncertainty.deployed_threshold import safe_threshold
 from evalkit.protocols.uncertainty.outcomes import parts_of
+from evalkit.verdict.compare import compare
 
 pytestmark = pytest.mark.once
 
@@ -143,6 +144,15 @@ def test_beyond_the_limit_auc_and_eer_are_of_random_impostors() -> None:
     assert {n: some.flat()[n] for n in exact} == {n: whole.flat()[n] for n in exact}
     kept = parts_of(some.outcomes or {})[""]
     assert len(kept.sampled_score) == 500_000 and len(kept.impostor_score) < impostors
+    for name in ("auc", "eer"):
+        whole_one, one = whole[name], some[name]
+        assert one.low < one.value < one.high and one.people == whole_one.people
+        assert one.high - one.low == pytest.approx(whole_one.high - whole_one.low, rel=0.1)
+        assert one.interval.endswith("of a random sample of impostors")
+    moved = {"keys": range(len(x)), "set_name": "same", "longest": impostors // 2}
+    worse = x + np.random.default_rng(1).normal(scale=0.3, size=x.shape)
+    pair = [people.evaluate(v, subject, **moved) for v in (x, worse.astype(x.dtype))]
+    assert set(compare(*pair).differences) == set(whole.metrics)
 
 
 def test_only_supported_fars_are_reported() -> None:

@@ -50,10 +50,12 @@ _WHOLE = 1 << 24  # a share of 1: whole numbers have sums that are exact in any 
 
 
 def reaching(sample: ComparisonSample, name: str) -> ComparisonSample:
-    """Return the sample, or the random part of it where the metric's FAR lies beyond the tail."""
+    """Return the sample, or its random part where the metric needs impostors below the tail."""
     kind, at = resampling_of(name)
     if sample.thinned is None:
         return sample
+    if kind in ("auc", "eer"):
+        return sample if _lists_all(sample) else sample.thinned
     if kind == "fmr":
         return sample if accepted_at(sample, at) is not None else sample.thinned
     far = _far(name)

@@ -51,8 +51,8 @@ class ComparisonSample:
     decided, fold : (P,) in list order, whether cross-validation decided the pair rightly; its fold.
     rank, rank_subject : (Q,) rank of each probe's mate (0 = failed) and the probe's subject.
     searches : of each gallery.
-    thinned : the same with some of all impostors at random, for FARs that the stored ones do not
-    reach.
+    thinned : the same with some of all impostors at random, for AUC, EER and FARs that the stored
+    ones do not reach.
     drawn : metric -> (draws,) drawn already, where the comparisons are too many to keep.
     subjects : S.  unit : what is drawn; "comparison" where nobody knows who is in them, so that
     each is of people of its own.
