@@ -1,16 +1,12 @@
 """The one pipeline: a list, the vectors of its images, a protocol, and the report of all three.
 
-Every command ends in `evaluate`, and so does `evalkit.evaluate`.  `finished` puts the provenance
-into the report.  In it "manifest" is the digest of what was listed: of the images and subjects of a
-list of pairs (`pairs_of`, `Manifest.digest`) or of rows taken by name (`vectors.matching`);
-commands with lists of their own (megaface, trillion, ijb, geometry, score) give `identity.digest`
-of those.
+Every command ends in `evaluate`, and so does `evalkit.evaluate`.
 
->>> import numpy as np
+>>> import evalkit, numpy as np
 >>> from evalkit import run
 >>> x = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
 >>> report = run.evaluate("all-vs-all", x, [0, 0, 1, 1], fars=["0.5"])
->>> report.metrics["rank-1"].value, report.provenance["evalkit"] == run.__version__
+>>> report.metrics["rank-1"].value, report.provenance["evalkit"] == evalkit.__version__
 (1.0, True)
 """
 
@@ -25,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit import __version__, adapters
+from evalkit import adapters
 from evalkit.arrays import identities
 from evalkit.arrays import vectors as vectors_of
 from evalkit.datasets import group_table, lfw, pair_list_layouts
@@ -42,8 +38,8 @@ from evalkit.keys import subjects_of as subjects_by_folder
 from evalkit.protocols import catalogue
 from evalkit.protocols.catalogue import Protocol
 from evalkit.protocols.groups import By
-from evalkit.protocols.metrics.score_unit import named_by_unit, score_unit
 from evalkit.protocols.recipes.recipe import recipe_of
+from evalkit.provenance import with_provenance
 from evalkit.types import Manifest, PairSet, Report
 from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
@@ -118,7 +114,7 @@ def evaluate(
     )
     if compares == "pairs" and made.keys is not None:
         report = _with_names(report, made.keys)
-    return finished(report, made, told, file)
+    return with_provenance(report, made, told, file)
 
 
 def _with_names(report: Report, keys: Names) -> Report:
@@ -127,21 +123,6 @@ def _with_names(report: Report, keys: Names) -> Report:
     The page shows the hardest pairs by them, `compare` the pairs whose decision changed.
     """
     return replace(report, outcomes={**(report.outcomes or {}), "keys": np.array(keys)})
-
-
-def finished(
-    report: Report, vectors: Vectors, listed: Mapping[str, Any], file: Path | None = None
-) -> Report:
-    """Keep in a report what made it: evalkit, the lists, the protocol's own account, the vectors.
-
-    listed : of the lists; where two of these say the same, it wins, then the vectors.
-    file : that the list of comparisons was read from.  Where scores are minus distances, metrics at
-    a given threshold are named by the distance.
-    """
-    made = {"evalkit": __version__, **listed, **report.provenance, **vectors.provenance, **listed}
-    identity = report.identity if file is None else replace(report.identity, file=file.name)
-    metrics = named_by_unit(report.metrics, score_unit(made))
-    return replace(report, metrics=metrics, provenance=made, identity=identity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

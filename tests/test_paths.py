@@ -25,7 +25,7 @@ PLUMBING = {
     "evalkit.keys.people_of",
     "evalkit.locks",
     "evalkit.report.replaced_together",
-    "evalkit.run.finished",
+    "evalkit.provenance.with_provenance",
     "evalkit.run.Compared",
     "evalkit.run.groups_of",
     "evalkit.embedding.reuse",
