@@ -3,10 +3,13 @@
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from fractions import Fraction
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -535,13 +538,15 @@ def test_mates_are_not_scored_to_find_the_highest_impostors(monkeypatch):
     assert not any((subject[i] == subject[j]).any() for i, j in pairs)
 
 
-@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("single", ["", "by the environment", "by threadpoolctl"])
 def test_tiles_go_side_by_side_only_where_blas_does_not(single, monkeypatch, small_tiles):
     small_tiles(8, 8)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    if single:
+    if single == "by the environment":
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    installed = single == "by threadpoolctl" or None
+    monkeypatch.setattr("evalkit.protocols.blas.find_spec", lambda name: installed)
     seen, examine = set(), scan.Scan.examine
 
     def watched(self, *rest):
@@ -553,4 +558,51 @@ def test_tiles_go_side_by_side_only_where_blas_does_not(single, monkeypatch, sma
     x, a = people(60, 9, 1)
     found = allpairs.verify(x, a, fars=FARS, engine=Engine(screen="float32", threads=3))
     assert told(found) == brute(x, a, None, None)
-    assert (len(seen) > 1) == single
+    assert (len(seen) > 1) == bool(single)
+
+
+@pytest.mark.skipif(not find_spec("torch"), reason="torch multiplies int8")
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux counts threads there")
+def test_a_thread_of_the_engine_starts_no_others_for_its_products():
+    """OpenMP's number of threads is each thread's own: two took sixteen on eight cores."""
+    code = """
+import os
+import numpy as np
+from evalkit.protocols.allpairs import Engine, verify
+
+x = np.random.default_rng(0).standard_normal((2000, 128), np.float32)
+running = []
+count = lambda done, all_: running.append(len(os.listdir("/proc/self/task")))
+engine = Engine(screen="int8", threads=2, compiled=False)
+verify(x, np.arange(2000) // 4, fars=["1e-4"], progress=count, engine=engine)
+print(max(running))
+"""
+    many = {**os.environ, "OMP_NUM_THREADS": "8", "OPENBLAS_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=many, capture_output=True, text=True, check=True
+    )
+    assert int(run.stdout) < 8  # this one, two of tiles, one conducts, one encodes, one spare
+
+
+def test_a_question_gives_blas_one_thread_and_gives_all_back():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    during = []
+
+    def threads() -> list[int]:
+        info = threadpoolctl.threadpool_info()
+        return [one["num_threads"] for one in info if one["user_api"] == "blas"]
+
+    with threadpoolctl.threadpool_limits(limits=2, user_api="blas"):
+        before = threads()
+        if 2 not in before:
+            pytest.skip("this BLAS has no number of threads that can be set")
+        x = np.random.default_rng(0).standard_normal((300, 16), np.float32)
+        allpairs.verify(
+            x,
+            np.arange(300) // 3,
+            fars=["1e-2"],
+            progress=lambda done, all_: during.append(threads()),
+            engine=Engine(threads=2),
+        )
+        assert threads() == before
+    assert during and all(set(each) == {1} for each in during)

@@ -19,8 +19,8 @@ from evalkit.cli.terminal import say
 from evalkit.identity import file_digest
 from evalkit.images import ImageSource
 from evalkit.images.landmarks import Landmarks
+from evalkit.protocols.blas import can_be_one_thread
 from evalkit.protocols.metrics.flip_fusion import Flip
-from evalkit.protocols.recipes.blas import can_be_one_thread
 from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import InputSpec, Manifest

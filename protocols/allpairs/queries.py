@@ -27,10 +27,12 @@ from evalkit.protocols.allpairs.order_statistics import Impostors
 from evalkit.protocols.allpairs.pilot import row_levels
 from evalkit.protocols.allpairs.results import Histogram, Pairs, Search, Verification, bin_edges
 from evalkit.protocols.allpairs.screening.choice import choose_screen
+from evalkit.protocols.blas import one_thread
 from evalkit.protocols.metrics import Rates
 from evalkit.types import Floats, Ints, Progress
 
 
+@one_thread()  # in each tile: tiles run side by side
 def verify(
     x: Rows,
     subject: Ints,
@@ -63,6 +65,7 @@ def verify(
     return job.verification()
 
 
+@one_thread()
 def top_impostors(
     x: Rows,
     subject: Ints,
@@ -79,6 +82,7 @@ def top_impostors(
     ).top
 
 
+@one_thread()
 def histogram(
     x: Rows,
     subject: Ints,
@@ -113,6 +117,7 @@ def histogram(
     )
 
 
+@one_thread()
 def search(
     probe: Rows,
     gallery: Rows,
@@ -180,6 +185,7 @@ def search(
     )
 
 
+@one_thread()
 def ranks(
     probe: Rows,
     gallery: Rows,

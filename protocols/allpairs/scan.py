@@ -8,10 +8,9 @@ order of tiles nor the screen can change it.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing, nullcontext
 from itertools import groupby, pairwise
@@ -27,6 +26,7 @@ from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.resume import digest
 from evalkit.protocols.allpairs.screening.screens import Codes, Each, Screen
 from evalkit.protocols.allpairs.screening.tiles import Tile
+from evalkit.protocols.blas import can_be_one_thread
 from evalkit.types import Progress
 
 GIB = 1 << 30
@@ -104,10 +104,10 @@ class Scan:
                 if self.progress is not None:
                     self.progress(pairs_done, self.scores.pairs)
 
-        threads = self.threads if by_torch or _blas_is_single() else 1
+        threads = self.threads if by_torch or can_be_one_thread() else 1
         with (
             one_torch_thread(by_torch),
-            ThreadPoolExecutor(threads) as pool,
+            ThreadPoolExecutor(threads, initializer=_one_thread_here(by_torch)) as pool,
             closing(self._coded(screen, blocks, done, pool.map)) as coded,
             # A GPU does one thing at a time.
             closing(coded if screen.on_gpu else one_ahead(coded)) as ready,
@@ -249,11 +249,6 @@ def _drain(pool: ThreadPoolExecutor, calls: Iterator[tuple[Any, ...]], ahead: in
         one.result()
 
 
-def _blas_is_single() -> bool:
-    """Whether numpy's products are set to one thread: then tiles run in parallel."""
-    return any(os.environ.get(n) == "1" for n in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
-
-
 def uses_torch(screen: Screen) -> bool:
     """Whether a screen multiplies by torch."""
     return screen.arithmetic not in ("float32", "float64")
@@ -266,3 +261,11 @@ def one_torch_thread(wanted: bool) -> Any:
     from evalkit.protocols.allpairs.kernels import by_torch
 
     return by_torch.one_thread()
+
+
+def _one_thread_here(wanted: bool) -> Callable[[], None] | None:
+    if not wanted:
+        return None
+    from evalkit.protocols.allpairs.kernels import by_torch
+
+    return by_torch.one_thread_here

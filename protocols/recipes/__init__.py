@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from evalkit.arrays import identities
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics
+from evalkit.protocols.blas import one_thread
 from evalkit.protocols.metrics.flip_fusion import fuse
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 from evalkit.protocols.metrics.similarity import (
@@ -37,7 +38,6 @@ from evalkit.protocols.metrics.similarity import (
     normalise,
 )
 from evalkit.protocols.recipes import joint_bayesian
-from evalkit.protocols.recipes.blas import one_thread
 from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.sample import people_of_pairs

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
-from evalkit.protocols.recipes.blas import one_thread
+from evalkit.protocols.blas import one_thread
 from evalkit.types import Floats
 
 TOLERANCE, ITERATIONS = 1e-6, 500

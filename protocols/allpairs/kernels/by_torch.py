@@ -73,11 +73,17 @@ def trusted(arithmetic: str) -> bool:
     return True
 
 
+def one_thread_here() -> None:
+    """Let torch use one thread inside this thread; OpenMP's number is each thread's own."""
+    torch.set_num_threads(1)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Context in which torch uses one thread, while tiles run in parallel, and float32 is float32.
 
-    The caller's program may allow TF32 or bfloat16 for its own products.
+    Threads that are started meanwhile call `one_thread_here`.  The caller's program may allow TF32
+    or bfloat16 for its own products.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

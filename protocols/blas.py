@@ -1,8 +1,9 @@
-"""One thread for the linear algebra of small matrices.
+"""One thread for the linear algebra of small matrices, and inside tiles that run side by side.
 
 BLAS splits even a product of 128 x 128 matrices over all cores.  Beside other work its threads
-mostly wait for each other: Joint Bayesian on LFW took 259 s of processor time on two busy cores,
-and 6 s on one thread.  One thread also makes the result the same for every number of threads.
+mostly wait for each other, and they wait busily: Joint Bayesian on LFW took 259 s of processor time
+on two busy cores, and 6 s on one thread.  One thread also makes the result the same for every
+number of threads.
 """
 
 from __future__ import annotations
