@@ -157,6 +157,23 @@ def test_ijb_a_by_its_own_columns_is_the_mean_of_what_loops_count(
     assert {name.partition("=")[0] for name in metrics if "FACE_YAW-max" in name}
 
 
+def test_another_seed_draws_other_people_of_a_group_and_changes_no_value() -> None:
+    """Rates of pairs, of searches and of failures to enrol alike, and each interval names it."""
+    x = X.copy()
+    x[::7] = np.nan
+    trials = [blufr.Trial(np.arange(96), np.arange(0, 80, 4), np.arange(n, 96, 4)) for n in (1, 2)]
+    asked = {"far": "0.1", "fpir": "0.3", "groups": [BY]}
+    zero, one = (blufr.evaluate(x, WHO, trials, **asked, seed=s).metrics for s in (0, 1))  # type: ignore[arg-type]
+    uncertain = {n for n, m in one.items() if ",sex=" in n or n.startswith("fte@sex=")}
+    uncertain = {n for n in uncertain if 0 < (one[n].value or 0.0) < 1}
+    assert {n.partition("@")[0] for n in uncertain} == {"fmr", "fnmr", "fpir", "tpir", "fte", "tpr"}
+    for name in uncertain:
+        was, m = zero[name], one[name]
+        assert (m.value, m.folds) == (was.value, was.folds)
+        assert (m.low, m.high) != (was.low, was.high), name
+        assert "seed 0" in (was.interval or "") and "seed 1" in (m.interval or ""), name
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_cell_that_one_trial_lacks_has_no_value_in_any_order(turned: bool) -> None:
     groups = ["near"] * 48 + ["far"] * 48
