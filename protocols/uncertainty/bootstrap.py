@@ -201,19 +201,19 @@ def excess_of_difference(
 
 def _quotient(per_subject: Floats, shared: float) -> float:
     """Return c of S_i and sum E_b^2."""
-    squares = per_subject**2
+    squares = np.sort(per_subject**2)  # one order, however people are numbered
     total = float(squares.sum())
     if total <= 0:
         return 1.0
     c2 = max((total - shared) / (total + shared), 1 / 3)
-    freedom = max(total**2 / float(squares @ squares), 5.0)
+    freedom = max(total**2 / float((squares**2).sum()), 5.0)
     return float(np.sqrt(c2) * stdtrit(freedom, 0.975) / ndtri(0.975))
 
 
 def _sums(subjects: int, left: Ints, right: Ints, e: Floats) -> tuple[Floats, float]:
     """S_i of every subject and sum E_b^2, of listed pairs."""
     per_block = np.bincount(_blocks(left, right, subjects), e)
-    return _by_subject(subjects, left, right, e), float(per_block @ per_block)
+    return _by_subject(subjects, left, right, e), float(np.sort(per_block**2).sum())
 
 
 def _tail_excess(sample: ComparisonSample, accepted: int) -> tuple[Floats, float]:
@@ -239,7 +239,8 @@ def _tail_excess(sample: ComparisonSample, accepted: int) -> tuple[Floats, float
     # Blocks without an accepted pair have E = -far * size: their squares in closed form.
     both = a * b
     all_sizes = scale**2 * ((a @ a) * (b @ b) + both.sum() ** 2 - 2 * float(both @ both))
-    shared = float(((hits - far * size) ** 2 - (far * size) ** 2).sum() + far**2 * all_sizes)
+    listed = np.sort((hits - far * size) ** 2 - (far * size) ** 2)
+    shared = float(listed.sum() + far**2 * all_sizes)
     return per_subject, shared
 
 
