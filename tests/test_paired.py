@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from evalkit.protocols.uncertainty.paired import (
     differences,
     holm,
     mcnemar,
+    of_decisions,
 )
 from evalkit.protocols.uncertainty.power import Spread
 from evalkit.protocols.uncertainty.resampling import paired_draws
@@ -111,6 +112,7 @@ def test_few_people_are_no_certainty_however_many_pairs(people: int) -> None:
     name = "tpr@far=1e-1"
     d = differences(a, b, [name], {name: -0.5}, draws=100)[name]
     assert d.p == (2.0 ** (1 - people) if people < 40 else pytest.approx(0, abs=1e-11))
+    assert d.freedom == max(people - 1, 1) and d.people == people
     assert -1 <= d.low < d.value < d.high
     assert (d.high < 0) == (people > 5)
 
@@ -149,6 +151,96 @@ def test_the_error_of_draws_has_the_freedom_of_both_sides(people: int) -> None:
     part = min(1, change.variance / d.error**2)
     expected = (part * change.freedom**-0.5 + (1 - part) * mine**-0.5) ** -2
     assert d.freedom == pytest.approx(min(people - 1, expected)) and d.freedom < people - 1
+    assert d.spread.thresholds == pytest.approx(1 - part)  # what people's own pairs do not make
+    seen = max(0.0, 0.01 - d.error**2 / 0.01)
+    rest = max(0.0, d.error**2 - d.spread.added(seen))
+    assert d.spread.equal == pytest.approx(rest / d.spread.growth(seen))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.04])
+def test_a_difference_of_impostors_alone_varies_as_its_draws_and_person_by_person(
+    value: float,
+) -> None:
+    """FMR has no genuine side: half of the people compared are counted, two to a pair."""
+    rng, name, n, people = np.random.default_rng(3), "fmr@threshold=1", 800, 40
+    genuine, left = np.arange(n) % 2 == 0, np.arange(n) // 2 % people
+    right = np.where(genuine, left, (left + 1 + rng.integers(0, people - 1, n)) % people)
+    listed = {"genuine": genuine, "left": left, "right": right}
+    listed |= {"left_subject": left, "right_subject": right}
+    shared = 2 * genuine + rng.normal(size=n)
+    a, b = (sample_of(listed | {"score": shared + rng.normal(0, 0.4, n)}) for _ in range(2))
+    d = differences(a, b, [name], {name: value}, draws=200)[name]
+    spread = paired_draws(a, b, [name], 200)[name].std(ddof=1)
+    assert d.error == pytest.approx(max(spread * np.sqrt(21 * 19) / 18, value / 20))
+    assert (d.people, d.freedom, d.test) == (20, 19, "subject bootstrap")
+    assert (d.lost, d.gained, d.mcnemar) == (None, None, None)
+    beyond = max(0.0, value - d.error**2 / value) if value else 0.0  # of what is seen
+    expected = {"equal": max(0.0, d.error**2 - beyond / 20), "freedom": 19, "per_change": 1 / 20}
+    expected |= {"per_error": 0, "error": 0, "thresholds": 0}
+    assert asdict(d.spread) == pytest.approx(expected)
+
+
+# Of 100 people with four searches each: five lose all of theirs, or four lose one each.
+ALL_FOUR = (5 * 3.8**2 + 95 * 0.2**2) * 100 / 99 / 400**2
+ONE_EACH = (4 * 0.96**2 + 96 * 0.04**2) * 100 / 99 / 400**2
+BEYOND = 0.01 - ONE_EACH / 0.01  # of the drop seen, by its own error
+
+
+@pytest.mark.parametrize(
+    ("errs", "changes", "equal", "per_change", "per_error"),
+    [
+        (False, False, 0, 1 / 100, 0),  # nothing is known: person by person
+        (True, False, 0, ALL_FOUR / 0.05, 0),  # changes are taken to come as the errors do
+        (False, True, 0, ONE_EACH / 0.01, 1 / 100 - ONE_EACH / 0.01),
+        (True, True, None, ONE_EACH / 0.01, ALL_FOUR / 0.05 - ONE_EACH / 0.01),
+    ],
+)
+def test_what_a_drop_adds_is_learned_from_the_changes_and_the_errors_of_the_base(
+    errs: bool, changes: bool, equal: float | None, per_change: float, per_error: float
+) -> None:
+    who, rank = np.repeat(np.arange(100), 4), np.ones(400, int)
+    rank[:20] += errs
+    after = rank.copy()
+    after[40:56:4] += changes
+    a, b = (sample_of({"rank": r, "rank_subject": who}) for r in (rank, after))
+    value, error = (-0.01, ONE_EACH) if changes else (0.0, 0.0)
+    d = differences(a, b, ["rank-1"], {"rank-1": value})["rank-1"]
+    assert (d.test, d.people, d.lost, d.gained) == ("subject t test", 100, 4 * changes, 0)
+    assert d.error**2 == pytest.approx(error)
+    if equal is None:
+        equal = ONE_EACH - BEYOND * (per_change + BEYOND / (0.1 + BEYOND) * per_error)
+    expected = {"equal": equal, "freedom": 4 if changes else 1, "error": 0.05 * errs}
+    expected |= {"per_change": per_change, "per_error": per_error, "thresholds": 0}
+    assert asdict(d.spread) == pytest.approx(expected, abs=1e-15)
+
+
+def test_decisions_lost_and_gained_are_those_that_changed() -> None:
+    who = np.arange(10)
+    before, after = (
+        Influence(left=who, right=who, added=np.array(right), count=np.ones(10), subjects=10)
+        for right in ([1.0, 1, 1, 0, 0, 1, 1, 0, 1, 1], [0.0, 0, 0, 1, 0, 1, 1, 0, 1, 1])
+    )
+    d = of_decisions(before, after, -0.2, "subject", 0.1)
+    assert (d.lost, d.gained, d.people, d.alpha) == (3, 1, 10, 0.1)
+    assert d.error == pytest.approx(math.sqrt((4 - 10 * 0.2**2) / 9 / 10))
+    assert d.test == "subject t test" and d.mcnemar is None
+
+
+def test_what_one_of_two_samples_lacks_is_not_compared() -> None:
+    base, other = (sample_of(o) for o in models(0, 0.0))
+    ranked = replace(base, rank=np.ones(9, int), rank_subject=np.arange(9))
+    values = {"rank-1": 0.0, "auc": 0.0}
+    assert set(differences(ranked, other, values, values, draws=9)) == {"auc"}
+    assert set(differences(other, ranked, values, values, draws=9)) == {"auc"}
+
+
+def test_at_the_least_p_that_so_few_people_can_have_nothing_is_proven() -> None:
+    equal = Spread(equal=1e-6, freedom=4, per_change=0, per_error=0, error=0.1)
+    d = Difference(value=-0.5, error=1e-3, freedom=4, people=5, test="", spread=equal)
+    assert d.p == 1 / 16 and d.interval(1 / 16)[1] == 0.0
+    assert d.interval(1 / 15)[1] < 0
+    assert replace(d, value=-0.999, error=0.1).interval(0.1)[0] == -1
+    assert replace(d, value=0.999, error=0.1).interval(0.1)[1] == 1
 
 
 def by_hand(left: list[int], right: list[int], change: list[float]) -> float:
@@ -374,7 +466,7 @@ def test_holm_rejects_what_its_steps_reject(p: list[float]) -> None:
                 break
             rejected_.add(k)
         assert {k for k, value in enumerate(adjusted) if value < alpha} == rejected_
-    assert all(a >= b for a, b in zip(adjusted, p, strict=True))
+    assert all(1 >= a >= b for a, b in zip(adjusted, p, strict=True))
 
 
 def test_what_cannot_be_paired_is_refused() -> None:
