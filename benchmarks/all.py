@@ -2,7 +2,7 @@
 
     python benchmarks/all.py                      all of it, and the tables of docs/speed.md anew
     python benchmarks/all.py --only peers,lfw     some, and their tables
-    python benchmarks/all.py --full FOLDER        the trillion pairs, IJB-C, Dask at full size
+    python benchmarks/all.py --full FOLDER        trillion pairs, MegaFace, IJB-C, Dask: full size
     python benchmarks/all.py --quick              small sets: that it runs, not what things cost
 
 Every part stands alone: one that lacks a package or a model, or fails, is a line that says so.
@@ -30,7 +30,9 @@ from typing import Any
 
 import numpy as np
 from allpairs import EVERY, LOW, TAIL, bare, faces, paired_runs, peer_works, stages_timed
-from processes import command, done
+from ijb_size import measured as ijbc_sized
+from megaface_size import measured as megaface_sized
+from processes import Run, command, done
 from trillion import halved
 
 from evalkit.protocols.allpairs import Engine, search, verify
@@ -266,15 +268,31 @@ def same_after_kill(
     )
 
 
+def megaface(o: argparse.Namespace) -> Figures:
+    """MegaFace with 3,530 probes and a million distractors, by `megaface_size.py`."""
+    if not o.full:
+        yield Figure(name="MegaFace with a million distractors", bound="with --full")
+        return
+    with tempfile.TemporaryDirectory(dir=o.full) as folder:
+        yield from costs("MegaFace with a million distractors", megaface_sized(Path(folder)))
+
+
 def ijbc(o: argparse.Namespace) -> Figures:
     """IJB-C 1:1 at its counts, by `ijb_size.py`."""
     if not o.full:
         yield Figure(name="IJB-C at its counts", bound="with --full")
         return
-    begun, words = time.perf_counter(), [sys.executable, str(HERE / "ijb_size.py"), f"{o.full}/ijb"]
-    subprocess.run(words, check=True, capture_output=True)
-    wall = time.perf_counter() - begun
-    yield Figure(name="IJB-C at its counts, wall", measured=wall, unit=" s", bound="made anew")
+    with tempfile.TemporaryDirectory(dir=o.full) as folder:
+        yield from costs("IJB-C at its counts", ijbc_sized(Path(folder)))
+
+
+def costs(name: str, run: Run) -> Figures:
+    """What a command took: processor time, cores, memory beside the map."""
+    bound = f"intervals included; {run.wall:.0f} s wall"
+    yield Figure(name=f"{name}: processor time", measured=run.used, unit=" s", bound=bound)
+    yield Figure(name=f"{name}: cores busy", measured=run.used / run.wall)
+    beside = run.anonymous / GIB
+    yield Figure(name=f"{name}: beside the map", measured=beside, at_most=1, unit=" GiB")
 
 
 def cluster(o: argparse.Namespace) -> Figures:
@@ -301,7 +319,7 @@ def cluster(o: argparse.Namespace) -> Figures:
 
 PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     part.__name__: part
-    for part in (products, peers, lfw, commands, pipeline, trillion, ijbc, cluster)
+    for part in (products, peers, lfw, commands, pipeline, trillion, megaface, ijbc, cluster)
 }
 
 

@@ -41,14 +41,17 @@ EVERY = ["1e-1", "1e-2", "1e-3", *TAIL]
 Rows = np.ndarray[Any, Any]
 
 
-def faces(n: int, dim: int, seed: int, people: int = 2500) -> tuple[Rows, Rows]:
-    """n unit rows of `people` and their subjects; other seeds are other images of them."""
+def faces(n: int, dim: int, seed: int, people: int = 2500, world: int = 99) -> tuple[Rows, Rows]:
+    """n unit rows of `people` and their subjects; other seeds are other images of them.
+
+    Other worlds have other people.
+    """
     held = files("evalkit.datasets") / "data" / "face_spectrum512.txt"
     spectrum = np.loadtxt(held.read_text().splitlines())[:dim]
     rng = np.random.default_rng(seed)
     subject = rng.integers(0, people, n)
     deviation = np.sqrt(spectrum).astype(np.float32)
-    centre = np.random.default_rng(99).standard_normal((people, dim), np.float32) * deviation
+    centre = np.random.default_rng(world).standard_normal((people, dim), np.float32) * deviation
     x = np.empty((n, dim), np.float32)
     for o in range(0, n, 8192):
         part = subject[o : o + 8192]

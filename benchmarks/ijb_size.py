@@ -1,4 +1,4 @@
-"""IJB-C's true counts with synthetic faces: time and peak memory of 1:1, from image features.
+"""IJB-C's true counts with synthetic faces: time and memory of 1:1, from image features.
 
     python benchmarks/ijb_size.py FOLDER
 
@@ -6,14 +6,11 @@ FOLDER gets features of 469,375 images (0.96 GB) and the two lists; then `evalki
 with the intervals of every number, and once more with InsightFace's rule beside.
 """
 
-import os
-import resource
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
+from processes import Run, command, done
 
 IMAGES, TEMPLATES, GENUINE, IMPOSTOR, GALLERY, DIM = 469_375, 23_124, 19_557, 15_638_932, 3_531, 512
 
@@ -48,22 +45,22 @@ def make(folder: Path) -> None:
     )
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
-    folder.mkdir(exist_ok=True)
+def measured(folder: Path, *more: str) -> Run:
+    """Run the command on the set, which is made where it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "pairs.txt").exists():
         make(folder)
-    options = ["--features", "features.npy", "--media", "media.txt", "--pairs", "pairs.txt"]
+    files = {"--features": "features.npy", "--media": "media.txt", "--pairs": "pairs.txt"}
+    words = [word for option, name in files.items() for word in (option, str(folder / name))]
+    return done(command(["ijb", *words, *more], shown=True))
+
+
+def main() -> None:
     for more in ([], ["--compat"]):
-        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-m", "evalkit", "ijb", *options, *more], cwd=folder, check=True
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        took = measured(Path(sys.argv[1]), *more)
         print(
-            f"evalkit ijb {' '.join(more)}: {time.perf_counter() - start:.1f} s, {used:.1f} s of "
-            f"processor time, {after.ru_maxrss / 2**20:.2f} GiB, load {os.getloadavg()[0]:.1f}\n"
+            f"evalkit ijb {' '.join(more)}: {took.wall:.1f} s, {took.used:.1f} s of processor "
+            f"time, {took.anonymous / 2**30:.2f} GiB beside the map\n"
         )
 
 
