@@ -61,8 +61,8 @@ def embed(adapter: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     def forward(some: NDArray[np.uint8]) -> NDArray[np.float32]:
         with users_code.blamed(name(adapter), f"failed on {len(some)} images"):
-            made = np.asarray(adapter.embed(some))
-        return vectors(made, len(some), name(adapter), adapter.dim)
+            output = np.asarray(adapter.embed(some))
+        return vectors(output, len(some), name(adapter), adapter.dim)
 
     return in_batches(forward, images, getattr(adapter, "batch", None))
 
@@ -81,14 +81,14 @@ def vectors(
     (N, D, 1, 1) is (N, D) too, and so is (D,) of one image.  dim : the D that it must be.
     """
     made = made[None] if made.ndim == 1 and images == 1 else made
-    given = f"{name} returned {made.dtype} of shape {made.shape} for {images} images"
+    message = f"{name} returned {made.dtype} of shape {made.shape} for {images} images"
     if made.ndim < 2 or len(made) != images:
-        raise ModelError(given, "rows out must equal rows in: export it with a free batch, or 1")
+        raise ModelError(message, "rows out must equal rows in: export it with a free batch, or 1")
     if made.size != images * max(made.shape[1:]):
         hint = "a feature map is not an embedding: pool or flatten it in the model, or take another"
-        raise ModelError(given, f"{hint} output; one vector per image, (N, D), is wanted")
+        raise ModelError(message, f"{hint} output; one vector per image, (N, D), is wanted")
     if made.dtype.kind not in "fiu" or made.size == 0 or (dim or made[0].size) != made[0].size:
-        raise ModelError(given, f"expected real numbers of shape ({images}, {dim or 'D'})")
+        raise ModelError(message, f"expected real numbers of shape ({images}, {dim or 'D'})")
     return made.reshape(images, -1).astype(np.float32, copy=False)
 
 

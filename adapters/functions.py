@@ -36,5 +36,5 @@ class FunctionModel:
     def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         check_images(images, self.spec)
         with users_code.blamed(self.name, f"failed on {len(images)} images"):
-            made = self._function(images)
-        return vectors(array(made, f"output of {self.name}"), len(images), self.name)
+            output = self._function(images)
+        return vectors(array(output, f"output of {self.name}"), len(images), self.name)

@@ -46,8 +46,8 @@ def driver() -> Driver:
         return Driver(cuda, (), f"an NVIDIA driver is installed, but {named}")
     count = ctypes.c_int()
     library.cuDeviceGetCount(ctypes.byref(count))
-    found = tuple(_gpu(library, number) for number in range(count.value))
-    return Driver(cuda, found, "" if found else "CUDA_VISIBLE_DEVICES lets no GPU through")
+    devices = tuple(_gpu(library, number) for number in range(count.value))
+    return Driver(cuda, devices, "" if devices else "CUDA_VISIBLE_DEVICES lets no GPU through")
 
 
 def name_of(number: int) -> str:

@@ -187,12 +187,12 @@ def described(text: str) -> InputSpec | None:
     """
     numbers = r"([-+.\de]+|\([-+.\de, ]+\))"
     form = rf"(\d+)x(\d+) (\w+) (\w+), \(pixel - {numbers}\) / {numbers}, (.+)"
-    found = re.fullmatch(form, text)
-    if found is None:
+    match = re.fullmatch(form, text)
+    if match is None:
         return None
-    parts: dict[str, Any] = dict(zip(("color", "layout"), found.group(3, 4), strict=True))
-    parts |= {"size": (int(found[1]), int(found[2])), "crop": found[7]}
-    for name, values in (("mean", found[5]), ("std", found[6])):
+    parts: dict[str, Any] = dict(zip(("color", "layout"), match.group(3, 4), strict=True))
+    parts |= {"size": (int(match[1]), int(match[2])), "crop": match[7]}
+    for name, values in (("mean", match[5]), ("std", match[6])):
         each = [float(value) for value in values.strip("()").split(", ")]
         parts[name] = each if len(each) > 1 else each[0]
     return build(parts)
@@ -244,12 +244,12 @@ def _short(values: tuple[float, ...]) -> tuple[float, ...]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        held = tomllib.loads(decoded(path.read_bytes()))
+        document = tomllib.loads(decoded(path.read_bytes()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ModelError(f"{path} is not TOML: {e}") from e
-    spec = held.get("input")
-    if not isinstance(spec, dict) or set(held) != {"input"}:
+    spec = document.get("input")
+    if not isinstance(spec, dict) or set(document) != {"input"}:
         raise ModelError(
-            f"{path} must hold one table, [input], and has {', '.join(held) or 'none'}"
+            f"{path} must hold one table, [input], and has {', '.join(document) or 'none'}"
         )
     return spec

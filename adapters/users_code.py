@@ -57,9 +57,9 @@ def factory(target: str, what: str = "factory") -> Any:
             hint = "give module:function, importable here"
             raise ModelError(f"no {what} {target}: {e}", hint) from e
         if not callable(make):
-            held = f"no {attribute}" if make is None else f"a {type(make).__name__} {attribute}"
+            problem = f"no {attribute}" if make is None else f"a {type(make).__name__} {attribute}"
             hint = "give module:function"
-            raise ModelError(f"no {what} {target}: {name} has {held} to call", hint)
+            raise ModelError(f"no {what} {target}: {name} has {problem} to call", hint)
         return make()
 
 

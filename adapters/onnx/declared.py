@@ -23,8 +23,8 @@ def metadata(path: Path) -> dict[str, Any]:
     The keys are `evalkit.preset`, `evalkit.size` ("112x96"), `evalkit.color`, `evalkit.mean` and
     `evalkit.std` ("127.5", or three with commas), `evalkit.layout` and `evalkit.crop`.
     """
-    held = _opened(path).get_modelmeta().custom_metadata_map
-    named = {k.removeprefix(PREFIX): v for k, v in held.items() if k.startswith(PREFIX)}
+    entries = _opened(path).get_modelmeta().custom_metadata_map
+    named = {k.removeprefix(PREFIX): v for k, v in entries.items() if k.startswith(PREFIX)}
     return {name: _value(name, text, path.name) for name, text in named.items()}
 
 

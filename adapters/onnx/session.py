@@ -170,20 +170,20 @@ def image_input(session: Any, spec: InputSpec, name: str) -> Any:
             others = ", ".join(i.name for i in inputs if i is not images[0])
             hint = f"evalkit feeds images alone: keep {others} in the file as an initializer"
         raise ModelError(f"{name} has input {listed}", hint)
-    given = images[0]
-    if given.type not in INPUTS:
+    image = images[0]
+    if image.type not in INPUTS:
         hint = f"export it with one of {', '.join(INPUTS)}; evalkit normalises the pixels"
         raise ModelError(f"{name} has input {listed}", hint)
-    if INPUTS[given.type] is np.uint8 and (*spec.mean, *spec.std) != (0, 0, 0, 1, 1, 1):
+    if INPUTS[image.type] is np.uint8 and (*spec.mean, *spec.std) != (0, 0, 0, 1, 1, 1):
         hint = "--mean 0 --std 1: a network of whole numbers normalises them itself"
         raise ModelError(f"{name} has input {listed}", hint)
-    if hint := _misfit(given.shape[1:], spec):
+    if hint := _misfit(image.shape[1:], spec):
         c = spec.channels
         shape = (c, *spec.size) if spec.layout == "nchw" else (*spec.size, c)
         raise ModelError(
             f"{name} has input {listed}, but is to be fed (N, {', '.join(map(str, shape))})", hint
         )
-    return given
+    return image
 
 
 def training_switches(session: Any) -> dict[str, Any]:
@@ -191,13 +191,13 @@ def training_switches(session: Any) -> dict[str, Any]:
 
     FaceNet's `phase_train` is false, a `dropout` 0, TensorFlow's `keep_prob` 1.
     """
-    found = {}
-    for given in session.get_inputs():
-        keeps = bool(_KEPT.search(given.name))
-        named = keeps or _SWITCH.search(given.name)
-        if named and given.type in _SCALARS and len(given.shape) <= 1:
-            found[given.name] = np.full([1] * len(given.shape), keeps, _SCALARS[given.type])
-    return found
+    switches = {}
+    for node in session.get_inputs():
+        keeps = bool(_KEPT.search(node.name))
+        named = keeps or _SWITCH.search(node.name)
+        if named and node.type in _SCALARS and len(node.shape) <= 1:
+            switches[node.name] = np.full([1] * len(node.shape), keeps, _SCALARS[node.type])
+    return switches
 
 
 def _misfit(shape: list[Any], spec: InputSpec) -> str:

@@ -168,7 +168,7 @@ def as_it_was(module: Any, device: Any, weights: bool = False) -> Iterator[list[
     torch = import_torch()
     modes = [(layer, layer.training) for layer in module.modules()]
     layers = [layer for layer, _ in modes if not isinstance(layer, torch.jit.ScriptModule)]
-    held = [(one, copy.copy(one)) for layer in layers for one in _filled(layer)]
+    copies = [(one, copy.copy(one)) for layer in layers for one in _filled(layer)]
     tensors = _tensors(module) if weights else module.buffers()
     values = [(tensor, tensor.data, tensor.detach().clone()) for tensor in tensors]
     drawn = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's)
@@ -189,7 +189,7 @@ def as_it_was(module: Any, device: Any, weights: bool = False) -> Iterator[list[
     finally:
         random.setstate(drawn[0])
         np.random.set_state(drawn[1])  # noqa: NPY002
-        for one, before in held:
+        for one, before in copies:
             one.clear()
             (one.extend if isinstance(one, list | deque) else one.update)(before)
         for layer, training in modes:

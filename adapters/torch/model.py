@@ -115,8 +115,8 @@ class TorchModel:
             self._stream(),
             self._cast(),
         ):
-            made = self._network(feed(images, self.spec, self._device).to(self._weights))
-            y = chosen(made, self._output, self.name)
+            output = self._network(feed(images, self.spec, self._device).to(self._weights))
+            y = chosen(output, self._output, self.name)
             rows: NDArray[np.float32] = y.float().cpu().numpy()
         return vectors(rows, len(images), self.name)
 
@@ -175,8 +175,8 @@ def chosen(made: Any, output: str | None, name: str) -> Any:
 
 def kind_of_weights(network: Any) -> Any:
     """Kind of real numbers that a network holds, and so takes; float32 where it holds none."""
-    held = chain(network.parameters(), network.buffers())
-    return next((t.dtype for t in held if t.is_floating_point()), import_torch().float32)
+    tensors = chain(network.parameters(), network.buffers())
+    return next((t.dtype for t in tensors if t.is_floating_point()), import_torch().float32)
 
 
 def feed(images: NDArray[np.uint8], spec: InputSpec, device: Any) -> Any:

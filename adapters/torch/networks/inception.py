@@ -29,8 +29,8 @@ class _Branches(nn.Module):
         self.count = len(branches)
 
     def forward(self, x: Tensor) -> Tensor:
-        made = [self.get_submodule(f"branch{i}")(x) for i in range(self.count)]
-        return cat(made, 1)
+        branches = [self.get_submodule(f"branch{i}")(x) for i in range(self.count)]
+        return cat(branches, 1)
 
 
 class _Residual(_Branches):
