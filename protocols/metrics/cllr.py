@@ -74,11 +74,11 @@ def cllr_min(genuine: ArrayLike, impostor: ArrayLike) -> float:
     0.8113
     """
     g, i = checked_scores(genuine, "genuine"), checked_scores(impostor, "impostor")
-    held = [s[np.isfinite(s)] for s in (g, i)]
-    if not len(held[0]) or not len(held[1]):
+    both = [s[np.isfinite(s)] for s in (g, i)]
+    if not len(both[0]) or not len(both[1]):
         return cllr(np.zeros(len(g)), np.zeros(len(i)))
-    score, ratio = isotonic_llr(*held)
+    score, ratio = isotonic_llr(*both)
     best = [np.zeros(len(s)) for s in (g, i)]
-    for llr, s, finite in zip(best, (g, i), held, strict=True):
+    for llr, s, finite in zip(best, (g, i), both, strict=True):
         llr[np.isfinite(s)] = ratio[np.searchsorted(score, finite)]
     return cllr(*best)

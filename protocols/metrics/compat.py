@@ -235,17 +235,17 @@ def nearest_fars(
         keep = np.concatenate([[True, True], corner, [True]])
         fp, tp, threshold = fp[keep], tp[keep], threshold[keep]
     realised = fp / (n or np.nan)
-    found = {}
+    estimates = {}
     for far in rate_texts(fars):
         k = len(fp) - 1 - int(np.argmin(np.abs(realised[::-1] - float(exact_rate(far)))))
-        found[far] = Estimate(
+        estimates[far] = Estimate(
             value=float(tp[k] / mates) if mates else None,
             n=mates + n,
             threshold=float(threshold[k]),
             far=float(realised[k]),
             false_accepts=int(fp[k]),
         )
-    return found
+    return estimates
 
 
 def blufr(genuine: ArrayLike, impostor: ArrayLike, far: str | float | Fraction) -> Estimate:

@@ -253,10 +253,12 @@ def threshold_text(threshold: float) -> str:
 
 def given_thresholds(threshold: Thresholds) -> tuple[float, ...]:
     """Return thresholds, one alone or none as floats; ProtocolError unless all are finite."""
-    given = np.atleast_1d(numbers([] if threshold is None else threshold, "threshold"))
-    if not np.isfinite(given).all():
-        raise ProtocolError(f"a threshold is {given[~np.isfinite(given)][0]}", "give a number")
-    return tuple((given.ravel() + 0.0).tolist())
+    thresholds = np.atleast_1d(numbers([] if threshold is None else threshold, "threshold"))
+    if not np.isfinite(thresholds).all():
+        raise ProtocolError(
+            f"a threshold is {thresholds[~np.isfinite(thresholds)][0]}", "give a number"
+        )
+    return tuple((thresholds.ravel() + 0.0).tolist())
 
 
 def errors_at(genuine: ArrayLike, impostor: ArrayLike, threshold: float) -> dict[str, Estimate]:

@@ -134,10 +134,10 @@ class Reading:
 
 def reading(metric: Metric, name: str) -> Reading | None:
     """Read a name by one metric's grammar; None where it does not fit."""
-    found = _pattern(metric.grammar).fullmatch(name)
-    if found is None:
+    match = _pattern(metric.grammar).fullmatch(name)
+    if match is None:
         return None
-    *values, rest = found.groups(default="")
+    *values, rest = match.groups(default="")
     return Reading(metric, dict(zip(_CAPITALS.findall(metric.grammar), values, strict=True)), rest)
 
 

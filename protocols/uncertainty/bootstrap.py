@@ -68,8 +68,8 @@ def shares(part: Any, whole: Any, unseen: Any) -> Floats:
     He adds as much to the part, too, where he succeeds in everything.
     part, whole, unseen : (D, F), or (D,) where F is 1.
     """
-    found: Floats = np.array([part, whole, unseen], np.float64)
-    return found.transpose(1, 2, 0) if found.ndim == 3 else found.T[:, np.newaxis]
+    sums: Floats = np.array([part, whole, unseen], np.float64)
+    return sums.transpose(1, 2, 0) if sums.ndim == 3 else sums.T[:, np.newaxis]
 
 
 def weigh(
@@ -171,8 +171,8 @@ def shrinkage_of_difference(
 
     Arguments and None as `excess_of_difference` has them.
     """
-    found = excess_of_difference(base, other, in_base, in_other)
-    return None if found is None else _quotient(*_sums(base.subjects, *found))
+    excesses = excess_of_difference(base, other, in_base, in_other)
+    return None if excesses is None else _quotient(*_sums(base.subjects, *excesses))
 
 
 def excess_of_difference(

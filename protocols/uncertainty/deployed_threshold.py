@@ -114,9 +114,9 @@ def safe_threshold(
     threshold = threshold_above(sample.impostor[count] if count < stored else -np.inf)
     accepts = int(np.count_nonzero(sample.impostor >= threshold))
     true = int(np.count_nonzero(sample.genuine >= threshold))
-    found = error_estimates(threshold, true, accepts, len(sample.genuine), sample.impostors)
+    errors = error_estimates(threshold, true, accepts, len(sample.genuine), sample.impostors)
     name = f"fnmr@threshold={threshold_text(threshold)}"
-    fnmr = with_intervals({name: found[name]}, outcomes, draws=draws)[name]
+    fnmr = with_intervals({name: errors[name]}, outcomes, draws=draws)[name]
     return SafeThreshold(
         confidence=confidence,
         threshold=threshold,
@@ -159,8 +159,8 @@ def measured_at(outcomes: Outcomes, far: str) -> Estimate | None:
     sample = sample_of(outcomes)
     if false_accepts_allowed(far, sample.impostors) >= len(sample.impostor):
         return None
-    found = tpr_of_highest(far, sample.genuine, sample.impostor, sample.impostors)
-    return with_intervals({f"tpr@far={far}": found}, outcomes)[f"tpr@far={far}"]
+    tpr = tpr_of_highest(far, sample.genuine, sample.impostor, sample.impostors)
+    return with_intervals({f"tpr@far={far}": tpr}, outcomes)[f"tpr@far={far}"]
 
 
 def deployed_threshold(
@@ -215,6 +215,6 @@ def _interval_of_threshold(sample: ComparisonSample, far: str) -> tuple[float, f
 
 def _far_at(sample: ComparisonSample, m: Estimate, threshold: float) -> Estimate:
     """Give the FAR of a threshold that stays its interval, as `fmr@threshold` has it."""
-    name, found = f"fmr@threshold={threshold_text(threshold)}", Estimate(value=m.far)
+    name, estimate = f"fmr@threshold={threshold_text(threshold)}", Estimate(value=m.far)
     drawn = metric_ends(sample, [name], DRAWS).get(name)
-    return found if drawn is None else bounded(found, drawn, independent(sample, name))
+    return estimate if drawn is None else bounded(estimate, drawn, independent(sample, name))

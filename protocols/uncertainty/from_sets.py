@@ -58,7 +58,7 @@ def set_outcomes(
     if genuine is None:
         genuine = i, j, exact(x, i, x if y is None else y, j, engine)
     first, second, score = genuine
-    found = SetOutcomes(
+    outcomes = SetOutcomes(
         genuine_score=score,
         genuine_subject=a[first].astype(np.int32),
         impostor_score=top.score,
@@ -72,10 +72,10 @@ def set_outcomes(
         searches=None if ranks is None else _searches(a, ranks, searches),
     )
     if max(_needed(fars, impostors), default=0) <= longest:
-        return found
+        return outcomes
     p, q = _random_impostors(a, None if y is None else b, sampled)
     return replace(
-        found,
+        outcomes,
         sampled_score=exact(x, p, x if y is None else y, q, engine),
         sampled_left=a[p].astype(np.int32),
         sampled_right=b[q].astype(np.int32),
@@ -111,12 +111,12 @@ def _searches(
 ) -> SearchOutcomes:
     """Name the subject of each search by its row."""
     subject = subject.astype(np.int64)
-    found = SearchOutcomes(rank=ranks[0], rank_subject=subject[ranks[1]])
+    outcomes = SearchOutcomes(rank=ranks[0], rank_subject=subject[ranks[1]])
     if searches is None:
-        return found
+        return outcomes
     mate, mate_row, nonmate, nonmate_row = searches
     return replace(
-        found,
+        outcomes,
         mate_score=mate,
         mate_subject=subject[mate_row],
         nonmate_score=nonmate,

@@ -95,8 +95,8 @@ class Influence:
     def _by_person(self, values: Floats | Bools) -> Floats:
         """Sum by person, on both sides where these are two."""
         apart = self.left != self.right
-        who, held = np.append(self.left, self.right[apart]), np.append(values, values[apart])
-        return np.bincount(who, held).astype(np.float64)
+        who, amounts = np.append(self.left, self.right[apart]), np.append(values, values[apart])
+        return np.bincount(who, amounts).astype(np.float64)
 
     def _by_pair(self, values: Floats | Bools) -> Floats:
         """Sum by unordered pair of people."""
@@ -152,10 +152,10 @@ def of_impostors(base: ComparisonSample, other: ComparisonSample, name: str) -> 
     Of tails those that one model alone accepts.  None where nothing differs, or none count.
     """
     a, b = reaching(base, name), reaching(other, name)
-    found = excess_of_difference(a, b, excess(a, name), excess(b, name))
-    if found is None or not found[2].any():
+    excesses = excess_of_difference(a, b, excess(a, name), excess(b, name))
+    if excesses is None or not excesses[2].any():
         return None
-    left, right, e = found
+    left, right, e = excesses
     return Influence(left=left, right=right, added=e, count=np.ones(len(e)), subjects=a.subjects)
 
 

@@ -50,7 +50,7 @@ def with_intervals(
     sample = sample_of(outcomes)
     draws = affordable(draws, sample, WORK if sample.unit == "subject" else WORK // 10)
     open_ = [n for n, m in metrics.items() if m.value is not None and m.low is None]
-    found = dict(metrics)
+    estimates = dict(metrics)
     for name, drawn in metric_ends(sample, open_, draws, seed).items():
         n = independent(sample, name)
         folds = resampling_of(name)[0] == "accuracy"
@@ -58,8 +58,8 @@ def with_intervals(
         m = replace(m, people=n if sample.unit == "subject" else None)
         if reaching(sample, name) is not sample:
             m = replace(m, interval=f"{m.interval}, of a random sample of impostors")
-        found[name] = m
-    return rising(found)
+        estimates[name] = m
+    return rising(estimates)
 
 
 def rising(metrics: Mapping[str, Estimate]) -> dict[str, Estimate]:
@@ -72,13 +72,13 @@ def rising(metrics: Mapping[str, Estimate]) -> dict[str, Estimate]:
         if far is not None and m.low is not None and m.high is not None:
             curve = curves.setdefault(name.replace(f"far={x}", ""), [])
             curve.append((far, name, m.low, m.high))
-    found = dict(metrics)
+    estimates = dict(metrics)
     for curve in curves.values():
         _, names, lows, highs = zip(*sorted(curve), strict=True)
         least, most = np.minimum.accumulate(lows[::-1])[::-1], np.maximum.accumulate(highs)
         for name, low, high in zip(names, least, most, strict=True):
-            found[name] = replace(found[name], low=float(low), high=float(high))
-    return found
+            estimates[name] = replace(estimates[name], low=float(low), high=float(high))
+    return estimates
 
 
 def affordable(draws: int, sample: ComparisonSample, work: int) -> int:

@@ -122,24 +122,24 @@ Outcomes = PairOutcomes | SetOutcomes | SearchOutcomes | DrawnOutcomes
 
 def to_arrays(outcomes: Outcomes, part: str = "") -> dict[str, NDArray[Any]]:
     """Give every array its name in report.npz; of a part, "PART/array"."""
-    found: dict[str, NDArray[Any]] = {}
+    by_name: dict[str, NDArray[Any]] = {}
     for f in fields(outcomes):
         value = getattr(outcomes, f.name)
         if isinstance(value, SearchOutcomes):
-            found |= to_arrays(value)
+            by_name |= to_arrays(value)
         elif isinstance(value, Mapping):
-            found |= {f"{_DRAWN}{metric}": drawn for metric, drawn in value.items()}
+            by_name |= {f"{_DRAWN}{metric}": drawn for metric, drawn in value.items()}
         elif value is not None:
-            found[f.name] = np.asarray(value)
-    return {f"{part}/{name}": array for name, array in found.items()} if part else found
+            by_name[f.name] = np.asarray(value)
+    return {f"{part}/{name}": array for name, array in by_name.items()} if part else by_name
 
 
 def from_arrays(arrays: Arrays) -> Outcomes:
     """Read the arrays of one part; ProtocolError where they are of no kind, or one is missing."""
-    found = _read(arrays)
-    if found is None:
+    outcomes = _read(arrays)
+    if outcomes is None:
         raise ProtocolError(f"outcomes hold {', '.join(arrays) or 'nothing'}: nothing to resample")
-    return found
+    return outcomes
 
 
 def parts_of(arrays: Arrays) -> dict[str, Outcomes]:
@@ -153,8 +153,8 @@ def parts_of(arrays: Arrays) -> dict[str, Outcomes]:
     for name, array in arrays.items():
         part, _, alone = name.rpartition("/")
         by_part.setdefault(part, {})[alone] = array
-    read = {part: _read(held) for part, held in by_part.items()}
-    return {part: found for part, found in read.items() if found is not None}
+    read = {part: _read(of_part) for part, of_part in by_part.items()}
+    return {part: outcomes for part, outcomes in read.items() if outcomes is not None}
 
 
 def holds_searches(outcomes: Outcomes) -> bool:
@@ -166,14 +166,14 @@ def holds_searches(outcomes: Outcomes) -> bool:
 
 def shared(outcomes: Outcomes) -> dict[str, NDArray[Any]]:
     """Arrays that say which comparisons were made, whichever model made them, by name."""
-    found: dict[str, NDArray[Any]] = {}
+    by_name: dict[str, NDArray[Any]] = {}
     for f in fields(outcomes):
         value = getattr(outcomes, f.name)
         if isinstance(value, SearchOutcomes):
-            found |= shared(value)
+            by_name |= shared(value)
         elif f.metadata.get("shared") and value is not None:
-            found[f.name] = np.asarray(value)
-    return found
+            by_name[f.name] = np.asarray(value)
+    return by_name
 
 
 def _read(arrays: Arrays) -> Outcomes | None:
@@ -182,8 +182,10 @@ def _read(arrays: Arrays) -> Outcomes | None:
         return PairOutcomes(**_fields(PairOutcomes, arrays))
     searches = SearchOutcomes(**_fields(SearchOutcomes, arrays)) if "rank" in arrays else None
     if "genuine_score" in arrays:
-        held = _fields(SetOutcomes, arrays)
-        return SetOutcomes(**{**held, "impostors": int(held["impostors"]), "searches": searches})
+        columns = _fields(SetOutcomes, arrays)
+        return SetOutcomes(
+            **{**columns, "impostors": int(columns["impostors"]), "searches": searches}
+        )
     drawn = {n.removeprefix(_DRAWN): array for n, array in arrays.items() if n.startswith(_DRAWN)}
     if searches is None and drawn and "subject" in arrays:
         return DrawnOutcomes(

@@ -174,9 +174,9 @@ def _difference(
     impostors = None if drawn is None or kept else of_impostors(base, other, name)
     error, freedom = _error(change, impostors, drawn, people, kept=kept)
     lost, gained, exact = _flipped(base, other, name)
-    found = _made(before, change, value, (error, freedom), people, base.unit, alpha)
+    difference = _made(before, change, value, (error, freedom), people, base.unit, alpha)
     return replace(
-        found,
+        difference,
         test=f"{base.unit} t test" if drawn is None else f"{base.unit} bootstrap",
         lost=lost,
         gained=gained,
@@ -193,9 +193,9 @@ def of_decisions(
     """
     change = after.minus(before)
     moments = _error(change, None, None, change.people, kept=True)
-    found = _made(before, change, value, moments, change.people, unit, alpha)
+    difference = _made(before, change, value, moments, change.people, unit, alpha)
     lost, gained = (int(np.count_nonzero(of)) for of in (change.added < 0, change.added > 0))
-    return replace(found, lost=lost, gained=gained)
+    return replace(difference, lost=lost, gained=gained)
 
 
 def _made(

@@ -58,8 +58,8 @@ class _Decisions:
         """Sum the weights of the first N comparisons, (D, N), by fold: (D, F)."""
         draws, n = weight.shape
         cell = self.fold[:n] + self.folds * np.arange(draws)[:, np.newaxis]
-        found = np.bincount(cell.ravel(), weight.ravel(), draws * self.folds)
-        return found.reshape(draws, self.folds).astype(np.float64)
+        counts = np.bincount(cell.ravel(), weight.ravel(), draws * self.folds)
+        return counts.reshape(draws, self.folds).astype(np.float64)
 
 
 def accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic | None:
@@ -98,5 +98,5 @@ def best_accuracy_statistic(sample: ComparisonSample, c: float) -> Statistic:
 def _middle(good: Bools) -> Ints:
     """Of equally good cuts, (..., C), the middle one, of two middle ones the higher threshold."""
     before = (np.count_nonzero(good, axis=-1) - 1) // 2
-    found: Ints = (good.cumsum(axis=-1) > before[..., np.newaxis]).argmax(axis=-1)
-    return found
+    middle: Ints = (good.cumsum(axis=-1) > before[..., np.newaxis]).argmax(axis=-1)
+    return middle

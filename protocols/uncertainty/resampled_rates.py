@@ -208,8 +208,8 @@ def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draws], In
     def of_draws(draws: Draws) -> Ints:
         if (far, c) not in draws.borders:
             bound = x * (plain * sample.impostors + c * draws.products) * (1 + 1e-12)
-            found = np.array([*map(of_draw, draws.product, bound.tolist())], np.int64)
-            draws.borders[far, c] = found
+            borders = np.array([*map(of_draw, draws.product, bound.tolist())], np.int64)
+            draws.borders[far, c] = borders
         return draws.borders[far, c]
 
     return of_draws
@@ -287,8 +287,8 @@ def _eer_statistic(sample: ComparisonSample, c: float) -> Statistic:
         every = draws.genuine[:, -1] + unseen
 
         def far(k: Ints) -> Floats:
-            found: Floats = (plain * i[k] + c * draws.product[draw, i[k]]) / impostors
-            return found
+            rate: Floats = (plain * i[k] + c * draws.product[draw, i[k]]) / impostors
+            return rate
 
         def gap(k: Ints) -> Floats:
             found: Floats = far(k) + (draws.genuine[draw, g[k]] + accepted) / every - 1

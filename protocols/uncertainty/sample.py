@@ -193,10 +193,12 @@ def _impostors(outcomes: SetOutcomes, kind: str) -> dict[str, Any]:
 def _of_searches(outcomes: SearchOutcomes) -> ComparisonSample:
     """Give the people of the searches numbers from 0, and sort each gallery's by score."""
     names = ("rank_subject", "mate_subject", "nonmate_subject")
-    held = {name: getattr(outcomes, name) for name in names if getattr(outcomes, name) is not None}
-    seen, ids = np.unique(np.concatenate([*held.values()]), return_inverse=True)
-    parts = np.split(ids, np.cumsum([len(who) for who in held.values()])[:-1])
-    new: dict[str, Any] = dict(zip(held, parts, strict=True))
+    subjects = {
+        name: getattr(outcomes, name) for name in names if getattr(outcomes, name) is not None
+    }
+    seen, ids = np.unique(np.concatenate([*subjects.values()]), return_inverse=True)
+    parts = np.split(ids, np.cumsum([len(who) for who in subjects.values()])[:-1])
+    new: dict[str, Any] = dict(zip(subjects, parts, strict=True))
     renamed = replace(outcomes, **new)
     return _without_comparisons(
         len(seen),
@@ -217,12 +219,12 @@ def _by_gallery(outcomes: SearchOutcomes) -> tuple[Searches, ...]:
         np.broadcast_to(one if gallery is None else gallery, score.shape)
         for gallery, score in ((outcomes.mate_gallery, mates), (outcomes.nonmate_gallery, nonmates))
     )
-    found = []
+    galleries = []
     for gallery in np.unique(np.concatenate([mate, non])):
         m, r = np.flatnonzero(mate == gallery), np.flatnonzero(non == gallery)
         m = m[np.argsort(-mates[m], kind="stable")]
         r = r[np.argsort(-nonmates[r], kind="stable")]
-        found.append(
+        galleries.append(
             Searches(
                 mate=mates[m],
                 mate_subject=mate_of[m],
@@ -230,7 +232,7 @@ def _by_gallery(outcomes: SearchOutcomes) -> tuple[Searches, ...]:
                 nonmate_subject=nonmate_of[r],
             )
         )
-    return tuple(found)
+    return tuple(galleries)
 
 
 def renumbered(sample: ComparisonSample, order: Ints) -> ComparisonSample:

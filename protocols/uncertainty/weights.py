@@ -86,8 +86,8 @@ def canonical_order(*samples: ComparisonSample) -> Ints:
         for side in impostor[1:]:
             np.maximum.at(highest, side, sample.impostor)
     sizes = [np.bincount(who, minlength=people) for _, who, _ in _alone(samples[0])[:2]]
-    found: Ints = np.lexsort((whole, -highest, own, *(-size for size in sizes[::-1])))
-    return found
+    order: Ints = np.lexsort((whole, -highest, own, *(-size for size in sizes[::-1])))
+    return order
 
 
 Sided = tuple[Floats, Ints, Ints]  # scores, and the subject on each side
