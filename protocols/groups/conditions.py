@@ -73,13 +73,13 @@ class Condition:
     def between(self, first: Floats, second: Floats) -> Ints:
         """Condition of comparisons of these numbers, broadcast; -1 where one is unknown."""
         if self.rule == "min":
-            held = np.minimum(first, second)
+            values = np.minimum(first, second)
         elif self.rule == "max":
-            held = np.maximum(abs(first), abs(second))
+            values = np.maximum(abs(first), abs(second))
         else:
-            held = abs(first - second)
-        found: Ints = np.searchsorted(self.edges, held, "left")
-        return np.where(np.isnan(held), -1, found)
+            values = abs(first - second)
+        bins: Ints = np.searchsorted(self.edges, values, "left")
+        return np.where(np.isnan(values), -1, bins)
 
     def partners(self, rows: Ints, others: Ints) -> Ints:
         """Count the other rows with which each row is compared in each condition: (C, N).
@@ -93,12 +93,12 @@ class Condition:
                 f"column {self.column!r} has {max(len(seen), len(met)):,} different numbers",
                 f"round them: at most {MOST_NUMBERS:,} are held against each other",
             )
-        found = np.zeros((len(self.names), len(seen)), np.int64)
+        counts = np.zeros((len(self.names), len(seen)), np.int64)
         for u, number in enumerate(seen):
             condition = self.between(number, met)
             known = condition >= 0
-            found[:, u] = np.bincount(condition[known], count[known], len(self.names))
-        return found[:, place]
+            counts[:, u] = np.bincount(condition[known], count[known], len(self.names))
+        return counts[:, place]
 
 
 @dataclass(frozen=True, slots=True)

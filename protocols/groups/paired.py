@@ -56,7 +56,7 @@ def differences_by_group(
     shared = [column for column in of_base if column in of_other]
     unlike = [c for c in shared if not _alike(of_base[c], of_other[c], listed=listed)]
     sample, sampled = (sample_of(outcomes) for outcomes in (a, b)) if shared else (None, None)
-    found: dict[str, Difference] = {}
+    differences: dict[str, Difference] = {}
     for column in shared:
         if column in unlike or sample is None or sampled is None:
             continue
@@ -69,8 +69,8 @@ def differences_by_group(
                 continue
             side = _impostors if name.startswith("fmr@") else _genuine
             decided = side(models, cell, (m.threshold, n.threshold))
-            found[name] = of_decisions(*decided, n.value - m.value, sample.unit, alpha)
-    return found, [f"column {column!r} parts them otherwise" for column in unlike]
+            differences[name] = of_decisions(*decided, n.value - m.value, sample.unit, alpha)
+    return differences, [f"column {column!r} parts them otherwise" for column in unlike]
 
 
 def _of_column(
@@ -115,9 +115,9 @@ def _model(
 
 
 def _unsorted(values: Ints, order: Ints) -> Ints:
-    found = np.empty_like(values)
-    found[order] = values
-    return found
+    out = np.empty_like(values)
+    out[order] = values
+    return out
 
 
 def _genuine(

@@ -56,22 +56,22 @@ class Partition:
 
     def arrays(self, part: str = "") -> dict[str, NDArray[Any]]:
         """Give every array its name in report.npz: "by:COLUMN/array", of a part "PART/by:..."."""
-        held = {name: getattr(self, name) for name in self.__slots__ if name != "column"}
+        fields = {name: getattr(self, name) for name in self.__slots__ if name != "column"}
         start = f"{part}/" * bool(part) + f"{_PREFIX}{self.column}/"
-        return {start + name: np.asarray(v) for name, v in held.items() if v is not None}
+        return {start + name: np.asarray(v) for name, v in fields.items() if v is not None}
 
 
 def partitions_in(arrays: Mapping[str, NDArray[Any]], part: str = "") -> dict[str, Partition]:
     """Read the partitions of a report's arrays, or of one part of them, by column."""
     start = f"{part}/{_PREFIX}" if part else _PREFIX
-    held: dict[str, dict[str, Any]] = {}
+    by_column: dict[str, dict[str, Any]] = {}
     for name, array in arrays.items():
         if name.startswith(start):
             column, _, alone = name.removeprefix(start).partition("/")
-            held.setdefault(column, {})[alone] = array
+            by_column.setdefault(column, {})[alone] = array
     return {
         column: Partition(**{**of, "column": column, "names": tuple(of["names"].tolist())})
-        for column, of in held.items()
+        for column, of in by_column.items()
     }
 
 
@@ -99,8 +99,12 @@ def parted(
         return _one_sided(outcomes, by, sides, people)
     rows = _rows(outcomes, sides)
     if isinstance(by, Condition):
-        found = _apart(by, *(by.between(by.value[a], by.value[b]) for a, b in rows))
-        return found if isinstance(outcomes, PairOutcomes) else _met(found, by, outcomes, sides)
+        partition = _apart(by, *(by.between(by.value[a], by.value[b]) for a, b in rows))
+        return (
+            partition
+            if isinstance(outcomes, PairOutcomes)
+            else _met(partition, by, outcomes, sides)
+        )
     ordered = len(sides) > 1 and isinstance(outcomes, SetOutcomes)
     n = len(by.names)
     side = [(a, b) for a in range(n) for b in range(0 if ordered else a, n)]
@@ -109,7 +113,7 @@ def parted(
         cell[a, b] = c
     genuine, impostor = ((by.code[a], by.code[b]) for a, b in rows)
     turned = (impostor[0] > impostor[1]) & (impostor[1] >= 0) & (not ordered)
-    found = Partition(
+    partition = Partition(
         column=by.column,
         names=tuple(by.names[a] if a == b else f"{by.names[a]}+{by.names[b]}" for a, b in side),
         genuine=cell[_ascending(*genuine)],  # within one set, also where two are compared
@@ -117,12 +121,12 @@ def parted(
         turned=turned,
     )
     if isinstance(outcomes, PairOutcomes):
-        return found
+        return partition
     left, right = (_images(by, held, people) for held in (sides[0], sides[-1]))
     crossed = [int(left[a].sum()) * int(right[b].sum()) - int(left[a] @ right[b]) for a, b in side]
     twice = np.array([1 if ordered or a != b else 2 for a, b in side])
     impostors = np.array(crossed, np.int64) // twice
-    return replace(found, impostors=impostors, left=left, right=right, side=np.array(side))
+    return replace(partition, impostors=impostors, left=left, right=right, side=np.array(side))
 
 
 def _one_sided(
@@ -166,10 +170,10 @@ def _of_list(
     whole, place = parted(unscored, by, (side,), people), outcomes.impostor_place
     if place is None:
         raise ProtocolError("outcomes without places in the list are of no group")
-    found = replace(whole, impostor=whole.impostor[place], turned=whole.turned[place])
+    partition = replace(whole, impostor=whole.impostor[place], turned=whole.turned[place])
     if outcomes.left_images is None:
-        return found
-    n, known = len(found.names), whole.impostor >= 0
+        return partition
+    n, known = len(partition.names), whole.impostor >= 0
     who = np.zeros(int(side.row.max()) + 1, np.int64)
     who[side.row] = side.person
     cell = whole.impostor[known]
@@ -177,7 +181,7 @@ def _of_list(
     left, right = turn(whole.turned[known], *ends)
     images = [np.bincount(cell * people + p, minlength=n * people) for p in (left, right)]
     return replace(
-        found,
+        partition,
         impostors=np.bincount(cell, minlength=n),
         left=images[0].reshape(n, people),
         right=images[1].reshape(n, people),

@@ -56,12 +56,12 @@ def rates_at(
     """Measure every cell at every threshold; thresholds stay where they are in the draws."""
     texts = {t: threshold_text(t) for t in thresholds}
     names = [f"{rate}@threshold={text}" for text in texts.values() for rate in ("fmr", "fnmr")]
-    found: dict[float, list[CellRates]] = {t: [] for t in thresholds}
+    by_threshold: dict[float, list[CellRates]] = {t: [] for t in thresholds}
     for cell in cells:
         drawn = cell.draws(subject_draws(whole, draws, seed), names)
         for t, text in texts.items():
-            found[t].append(_rates(cell, t, text, drawn, seed))
-    return found
+            by_threshold[t].append(_rates(cell, t, text, drawn, seed))
+    return by_threshold
 
 
 def _rates(
@@ -75,8 +75,8 @@ def _rates(
     )
     most = np.unique(sample.genuine_subject, return_counts=True)[1]
     if most.max(initial=0) > max(DOMINANT * fnmr.n, most.min(initial=fnmr.n)):
-        told = f"one person has {most.max() / fnmr.n:.0%} of the {fnmr.n:,} genuine pairs"
-        fnmr = replace(fnmr, note="; ".join(filter(None, (told, fnmr.note))))
+        note = f"one person has {most.max() / fnmr.n:.0%} of the {fnmr.n:,} genuine pairs"
+        fnmr = replace(fnmr, note="; ".join(filter(None, (note, fnmr.note))))
     return CellRates(
         cell=cell,
         fmr=fmr,

@@ -74,29 +74,29 @@ def with_groups(
         return report
     if probes is None and not isinstance(outcomes, PairOutcomes | SetOutcomes):
         raise ProtocolError("searches alone have no pairs of groups", "give the list of pairs")
-    found: Metrics = {}
-    told: dict[str, Any] = {}
+    estimates: Metrics = {}
+    counts: dict[str, Any] = {}
     parts: dict[str, NDArray[Any]] = {}
     known = [side for side in sides if side.row.max(initial=-1) >= 0]
     for by in groups:
         require(by, By, "a column of groups", "a Grouping; a file goes to evalkit.run.evaluate")
         if known and not isinstance(by, PairCondition):
-            told[by.column] = group_counts(by, known)
+            counts[by.column] = group_counts(by, known)
         if isinstance(outcomes, PairOutcomes | SetOutcomes):
             whole = sample_of(outcomes)
             partition = parted(outcomes, by, sides, whole.subjects, listed)
             cells = list(cells_of(partition, outcomes, whole))
-            found |= _of_column(report.metrics, by.column, cells, whole, part, seed)
+            estimates |= _of_column(report.metrics, by.column, cells, whole, part, seed)
             parts |= partition.arrays(part)
         searches = outcomes.searches if isinstance(outcomes, SetOutcomes) else outcomes
         if probes is not None and isinstance(searches, SearchOutcomes):
-            found |= searches_by_group(report.metrics, searches, probes, by, part, seed)
+            estimates |= searches_by_group(report.metrics, searches, probes, by, part, seed)
         if known and isinstance(by, Grouping):
-            found |= failures_to_enrol(by, known, seed)
+            estimates |= failures_to_enrol(by, known, seed)
     return replace(
         report,
-        metrics={**report.metrics, **found},
-        provenance={**report.provenance, "groups": told},
+        metrics={**report.metrics, **estimates},
+        provenance={**report.provenance, "groups": counts},
         outcomes={**(report.outcomes or {}), **parts},
     )
 
@@ -120,18 +120,18 @@ def _of_column(
             points[f"far-of-each={far}"] = threshold
     draws = affordable(DRAWS, whole, WORK if whole.unit == "subject" else WORK // 10)
     rates = rates_at(cells, whole, list(dict.fromkeys(points.values())), draws, seed)
-    found: Metrics = {}
+    estimates: Metrics = {}
     for point, threshold in points.items():
         of_each = point.startswith("far-of-each")
         shown = [r for r in rates[threshold] if r.cell.within or not of_each]
-        found |= _spelled(shown, point, column)
+        estimates |= _spelled(shown, point, column)
         if not of_each:
-            found |= _unequal([r for r in shown if r.cell.within], point, column)
+            estimates |= _unequal([r for r in shown if r.cell.within], point, column)
     for point, note in refused.items():
         missing = Estimate(value=None, note=note)
-        found |= {f"{r}@{point},{column}={c.name}": missing for c in within for r in _RATES}
+        estimates |= {f"{r}@{point},{column}={c.name}": missing for c in within for r in _RATES}
     end = f",{part}" if part else ""
-    return {name + end: m for name, m in _adjusted(found).items()}
+    return {name + end: m for name, m in _adjusted(estimates).items()}
 
 
 _RATES = "fmr", "fnmr"
@@ -139,17 +139,17 @@ _RATES = "fmr", "fnmr"
 
 def _spelled(rates: Sequence[CellRates], point: str, column: str) -> Metrics:
     """Name the rates of every cell; FNMR, and at a FAR TPR, of cells with genuine comparisons."""
-    found: Metrics = {}
+    estimates: Metrics = {}
     for r in rates:
         at = f"@{point},{column}={r.cell.name}"
-        found[f"fmr{at}"] = r.fmr
+        estimates[f"fmr{at}"] = r.fmr
     for r in rates:
         if r.fnmr.n or r.cell.within:
-            found[f"fnmr@{point},{column}={r.cell.name}"] = r.fnmr
+            estimates[f"fnmr@{point},{column}={r.cell.name}"] = r.fnmr
     for r in rates:
         if point.startswith("far=") and r.fnmr.value is not None:
-            found[f"tpr@{point},{column}={r.cell.name}"] = _complement(r.fnmr)
-    return found
+            estimates[f"tpr@{point},{column}={r.cell.name}"] = _complement(r.fnmr)
+    return estimates
 
 
 def _complement(m: Estimate) -> Estimate:
@@ -163,27 +163,27 @@ def _complement(m: Estimate) -> Estimate:
 def _unequal(within: Sequence[CellRates], point: str, column: str) -> Metrics:
     """Ratios, indices and tests of equality of the rates within groups at one threshold."""
     every = f"@{point},by={column}"
-    found: Metrics = {}
+    estimates: Metrics = {}
     reasons = {rate: _too_few(within, rate) for rate in _RATES}
     values = {rate: np.array([getattr(r, rate).value or 0.0 for r in within]) for rate in _RATES}
     for rate in _RATES:
         n = sum(getattr(r, rate).n for r in within)
         if reasons[rate]:
             missing = Estimate(value=None, n=n, note=reasons[rate])
-            found |= {f"{rate}-ratio@{point},{column}={r.cell.name}": missing for r in within}
+            estimates |= {f"{rate}-ratio@{point},{column}={r.cell.name}": missing for r in within}
             names = (f"{rate}-worst/best", f"gini-{rate}", f"{rate}-equality")
-            found |= {f"{name}{every}": missing for name in names}
+            estimates |= {f"{name}{every}": missing for name in names}
             continue
         drawn = np.stack([getattr(r, f"{rate}_drawn") for r in within])
         for name, m in _ratios(within, values[rate], drawn, n).items():
-            found[f"{rate}-ratio@{point},{column}={name}"] = m
+            estimates[f"{rate}-ratio@{point},{column}={name}"] = m
         smallest = min(getattr(r, rate).people for r in within)
         measured = {
             f"{rate}-worst/best": indices.worst_over_best(values[rate]),
             f"gini-{rate}": indices.gini(values[rate]),
             f"{rate}-equality": indices.equality(drawn, values[rate], smallest),
         }
-        found |= {f"{name}{every}": Estimate(value=v, n=n) for name, v in measured.items()}
+        estimates |= {f"{name}{every}": Estimate(value=v, n=n) for name, v in measured.items()}
     both: dict[str, Callable[[Floats, Floats], float]] = {
         "fdr": indices.fdr,
         "ineq": indices.ineq,
@@ -193,8 +193,8 @@ def _unequal(within: Sequence[CellRates], point: str, column: str) -> Metrics:
     for name, index in both.items():
         value = None if reason else index(values["fmr"], values["fnmr"])
         n = sum(r.fmr.n + r.fnmr.n for r in within)
-        found[f"{name}{every}"] = Estimate(value=value, n=n, note=reason)
-    return found
+        estimates[f"{name}{every}"] = Estimate(value=value, n=n, note=reason)
+    return estimates
 
 
 def _too_few(within: Sequence[CellRates], rate: str) -> str:
@@ -247,13 +247,13 @@ def _adjusted(found: Metrics) -> Metrics:
 
 def failures_to_enrol(by: Grouping, sides: Sequence[ComparedRows], seed: int) -> Metrics:
     """Share of each group's images without a template, by subject."""
-    found = {}
+    shares = {}
     for place, group in enumerate(by.names):
         mine = [by.code[side.row] == place for side in sides]
         lost = np.concatenate([side.lost[m] for side, m in zip(sides, mine, strict=True)])
         who = np.concatenate([side.person[m] for side, m in zip(sides, mine, strict=True)])
-        found[f"fte@{by.column}={group}"] = _share_lost(lost, who, seed)
-    return found
+        shares[f"fte@{by.column}={group}"] = _share_lost(lost, who, seed)
+    return shares
 
 
 def _share_lost(lost: Any, who: Any, seed: int) -> Estimate:

@@ -47,11 +47,11 @@ def searches_by_group(
     subject, the thresholds stay.  part : whose metrics and outcomes these are.
     ProtocolError where a column is of two images.
     """
-    found: dict[str, Estimate] = {}
+    estimates: dict[str, Estimate] = {}
     for decided in decided_searches(metrics, outcomes, probes, of_probes(by), part):
         measured = with_intervals(decided.counted, decided.outcomes, seed=seed)
-        found |= {decided.names[name]: m for name, m in measured.items()}
-    return found
+        estimates |= {decided.names[name]: m for name, m in measured.items()}
+    return estimates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +74,13 @@ def decided_searches(
     part: str = "",
 ) -> Iterator[DecidedSearches]:
     """Give the searches of each group's probes, at each point that a report's metrics have."""
-    asked = [resampling_of_part(name, part) for name in metrics]
-    points = {f"fpir={x}": _thresholds(outcomes, x) for kind, x in asked if kind == "tpir"}
-    given = {t: float(t) for kind, t in asked if kind == "dir"}
+    kinds = [resampling_of_part(name, part) for name in metrics]
+    points = {f"fpir={x}": _thresholds(outcomes, x) for kind, x in kinds if kind == "tpir"}
+    given = {t: float(t) for kind, t in kinds if kind == "dir"}
     points |= {f"threshold={t}": dict.fromkeys(_galleries(outcomes), v) for t, v in given.items()}
     for place, group in enumerate(by.names):
         own = _chosen(outcomes, by.code[probes.mated] == place, by.code[probes.other] == place)
-        ranks = {f"rank-{k}": rank_within(own.rank, int(k)) for kind, k in asked if kind == "rank"}
+        ranks = {f"rank-{k}": rank_within(own.rank, int(k)) for kind, k in kinds if kind == "rank"}
         of = f"{by.column}={group}" + (f",{part}" if part else "")
         names = {name: f"{name}@{of}" for name in ranks}
         yield DecidedSearches(outcomes=own, counted=ranks, names=names)
@@ -113,8 +113,8 @@ def mean_of_galleries(of: Sequence[Estimate]) -> Estimate:
 
 
 def _galleries(outcomes: SearchOutcomes) -> list[int]:
-    held = [g for g in (outcomes.mate_gallery, outcomes.nonmate_gallery) if g is not None]
-    return [int(g) for g in np.unique(np.concatenate(held))] if held else [0]
+    numbers = [g for g in (outcomes.mate_gallery, outcomes.nonmate_gallery) if g is not None]
+    return [int(g) for g in np.unique(np.concatenate(numbers))] if numbers else [0]
 
 
 def _of_gallery(gallery: Ints | None, number: int, count: int) -> Bools:

@@ -86,8 +86,8 @@ def _of_pairs(
             for rate, m, who in zip(("fmr", "fnmr"), rates, shown, strict=True):
                 if rate == "fmr" or m.n or cell.within:
                     ends = drawn.get(f"{rate}@threshold={text}")
-                    found = TrialRate(estimate=m, drawn=ends, people=people[who])
-                    yield f"{rate}@{point},{by.column}={cell.name}", found
+                    of_cell = TrialRate(estimate=m, drawn=ends, people=people[who])
+                    yield f"{rate}@{point},{by.column}={cell.name}", of_cell
 
 
 def _of_searches(
@@ -107,8 +107,8 @@ def _of_searches(
         for name, m in decided.counted.items():
             others = held.nonmate_subject if name.startswith("fpir") else None
             shown = held.rank_subject if others is None else others
-            found = TrialRate(estimate=m, drawn=drawn.get(name), people=np.unique(shown))
-            yield decided.names[name], found
+            of_cell = TrialRate(estimate=m, drawn=drawn.get(name), people=np.unique(shown))
+            yield decided.names[name], of_cell
 
 
 def over_trials(
@@ -120,7 +120,7 @@ def over_trials(
 
     mean : of the estimates of all trials; a rate that some trial lacks has no value.
     """
-    found: dict[str, Estimate] = {}
+    means: dict[str, Estimate] = {}
     for name in dict.fromkeys(name for trial in trials for name in trial):
         each = [trial.get(name, _LACKING) for trial in trials]
         m = replace(mean([rate.estimate for rate in each]), threshold=None)
@@ -128,10 +128,10 @@ def over_trials(
         if m.value is not None and len(ends) == len(each):
             people = len(np.unique(np.concatenate([rate.people for rate in each])))
             m = replace(bounded(m, np.mean(ends, axis=0), people, seed), people=people)
-        found[name] = m
+        means[name] = m
         if name.startswith("fnmr@far=") and m.value is not None:
-            found[name.replace("fnmr", "tpr", 1)] = _complement(m)
-    return found
+            means[name.replace("fnmr", "tpr", 1)] = _complement(m)
+    return means
 
 
 def _complement(m: Estimate) -> Estimate:
@@ -144,8 +144,8 @@ def rows_by_group(
     groups: Sequence[By], side: ComparedRows, seed: int
 ) -> tuple[dict[str, Estimate], dict[str, Any]]:
     """Failures to enrol by group, and counts for the provenance, of the rows of all trials."""
-    told = {
+    counts = {
         by.column: group_counts(by, [side]) for by in groups if not isinstance(by, PairCondition)
     }
     lost = [failures_to_enrol(by, [side], seed) for by in groups if isinstance(by, Grouping)]
-    return {name: m for of in lost for name, m in of.items()}, told
+    return {name: m for of in lost for name, m in of.items()}, counts
