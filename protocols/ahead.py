@@ -15,7 +15,7 @@ def one_ahead(items: Iterator[T]) -> Generator[T, None, None]:
     Closing this iterator waits for the one in the making; what making one raises is raised here.
     """
     with ThreadPoolExecutor(1) as pool:
-        made = pool.submit(next, items, None)
-        while (one := made.result()) is not None:
-            made = pool.submit(next, items, None)
+        future = pool.submit(next, items, None)
+        while (one := future.result()) is not None:
+            future = pool.submit(next, items, None)
             yield one

@@ -81,14 +81,14 @@ def evaluate(
     features, fars = vectors(features), rate_texts(fars)
     seed, galleries = whole_number(seed, "seed"), whole_number(galleries, "galleries")
     engine = allpairs.reporting(engine, progress)
-    given = identities(subject, len(features))
+    subjects = identities(subject, len(features))
     identity = of_rows(
-        {"subject": numbered(given)}, len(given), keys=keys, images=images, set_name=set_name
+        {"subject": numbered(subjects)}, len(subjects), keys=keys, images=images, set_name=set_name
     )
     order = rows_by_key(keys)
     x, subject = (
         engine.unit_rows(features, flip, rows=order),
-        given if order is None else given[order],
+        subjects if order is None else subjects[order],
     )
     lost = allpairs.lost_rows(x)
     mated = allpairs.genuine_pairs(subject)[0]
@@ -191,16 +191,16 @@ def closed_set_ranks(
     probes = np.setdiff1d(known, enrolled)
     if not len(probes):
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    found = allpairs.search(
+    result = allpairs.search(
         x.take(probes, axis=0),
         x.take(enrolled, axis=0),
         probe_subject=subject[probes],
         gallery_subject=subject[enrolled],
         engine=engine,
     )
-    if found.mate_above is None or found.mate_score is None:
+    if result.mate_above is None or result.mate_score is None:
         raise ProtocolError("a search without subjects has no ranks")
-    rank = np.where(np.isfinite(found.mate_score), found.mate_above + 1, 0)
+    rank = np.where(np.isfinite(result.mate_score), result.mate_above + 1, 0)
     return rank, probes
 
 

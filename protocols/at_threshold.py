@@ -57,8 +57,8 @@ def errors_of_sets(
 ) -> dict[str, Estimate]:
     """FMR and FNMR at each threshold, of which so many false accepts were counted."""
     genuine = outcomes.genuine_score
-    found: dict[str, Estimate] = {}
+    errors: dict[str, Estimate] = {}
     for t, count in zip(thresholds, counts, strict=True):
         true = int(np.count_nonzero(genuine >= t))
-        found |= error_estimates(t, true, count, len(genuine), outcomes.impostors)
-    return found
+        errors |= error_estimates(t, true, count, len(genuine), outcomes.impostors)
+    return errors

@@ -117,15 +117,15 @@ def evaluate(
     subject = identities(subject, len(features))
     validate(features, subject, trials)
     far, fpir = metrics.rate_text(far), metrics.rate_text(fpir)
-    given, engine = metrics.given_thresholds(threshold), allpairs.reporting(engine, progress)
+    thresholds, engine = metrics.given_thresholds(threshold), allpairs.reporting(engine, progress)
     x = engine.unit_rows(features, flip)
     who = np.unique(subject, return_inverse=True)[1]
     weights = people_weights(who, DRAWS, seed)
-    each = [_of_trial(x, who, t, (far, fpir), given, groups, weights, engine) for t in trials]
-    found = {name: _over_trials(name, [one.found[name] for one in each]) for name in each[0].found}
-    drawn = {name: _drawn_over_trials(name, [one.drawn[name] for one in each]) for name in found}
+    each = [_of_trial(x, who, t, (far, fpir), thresholds, groups, weights, engine) for t in trials]
+    rates = {name: _over_trials(name, [one.found[name] for one in each]) for name in each[0].found}
+    drawn = {name: _drawn_over_trials(name, [one.drawn[name] for one in each]) for name in rates}
     drawn_of = {name: d for name, d in drawn.items() if d is not None}
-    with_intervals, kept = with_drawn_intervals(found, drawn_of, who, _digest(trials), seed)
+    with_intervals, kept = with_drawn_intervals(rates, drawn_of, who, _digest(trials), seed)
     lost = allpairs.lost_rows(x)
     side = ComparedRows(row=np.arange(len(x)), person=who, lost=lost)
     enrolled, counts = rows_by_group(groups, side, seed)

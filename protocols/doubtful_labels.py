@@ -96,12 +96,12 @@ def _closest_strangers(
     )  # few searches, none much deeper than needed
     for images_at_most in np.unique(depth).tolist():
         chosen = known[depth == images_at_most]
-        found = allpairs.search(
+        result = allpairs.search(
             x.take(chosen, axis=0), x, k=min(images_at_most + 1, len(x)), engine=engine
         )
-        other = (found.row >= 0) & (subject[found.row] != subject[chosen][:, None])
+        other = (result.row >= 0) & (subject[result.row] != subject[chosen][:, None])
         first = other.argmax(axis=1)
         there = other.any(axis=1)
-        row[chosen[there]] = found.row[there, first[there]]
-        score[chosen[there]] = found.score[there, first[there]]
+        row[chosen[there]] = result.row[there, first[there]]
+        score[chosen[there]] = result.score[there, first[there]]
     return row, score

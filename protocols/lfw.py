@@ -106,9 +106,9 @@ def _without(
 ) -> Estimate:
     columns = {name: getattr(pairs, name)[~errata] for name in ("left", "right", "genuine", "fold")}
     kept = PairSet(**columns)
-    found = recipes.scored(how, features, kept, subject)
+    scores = recipes.scored(how, features, kept, subject)
     note = f"{np.count_nonzero(errata)} pairs that the LFW site lists as wrong are left out"
-    without = verification.accuracy(found.by_fold, kept.genuine, kept.fold, how.rule)
+    without = verification.accuracy(scores.by_fold, kept.genuine, kept.fold, how.rule)
     without = replace(without, note=note)
-    outcomes = verification.outcomes(found.score, kept, kept.fold, subject)
+    outcomes = verification.outcomes(scores.score, kept, kept.fold, subject)
     return with_intervals({"accuracy": without}, outcomes, seed=seed)["accuracy"]

@@ -15,10 +15,10 @@ from evalkit.types import Estimate
 
 def fused(features: ArrayLike, flip: Flip, what: str = "features") -> NDArray[Any]:
     """Fuse the views of (N, V, D) features as `fuse` does; one view stays as it is, and mapped."""
-    given = vectors(features, what)
+    rows = vectors(features, what)
     if flip == "none":
-        return given if given.ndim == 2 else given[:, 0]
-    return fuse(given, flip)
+        return rows if rows.ndim == 2 else rows[:, 0]
+    return fuse(rows, flip)
 
 
 def fusion(flip: Flip) -> dict[str, str]:

@@ -106,14 +106,14 @@ def evaluate(
     if np.unique(who, return_counts=True)[1].max(initial=0) < 2:
         raise ProtocolError("no subject has two images, so there is no genuine pair")
     chosen = _enrolled(subject, stranger, enrolled, keys)
-    found = _search(x, subject, stranger, chosen, template, sizes, seed, engine)
+    searches = _search(x, subject, stranger, chosen, template, sizes, seed, engine)
     of_known = x.take(known, axis=0)
     pairs, outcomes = _verified(of_known, who, fars, longest, engine)
-    given = given_thresholds(threshold)
-    measured = with_subject_means(pairs, outcomes) | found.metrics(given) | found.by_size
-    outcomes = found.kept(outcomes, subject, known)
-    counts = false_accepts(given, of_known, who, engine=engine)
-    measured |= errors_of_sets(given, counts, outcomes)
+    thresholds = given_thresholds(threshold)
+    measured = with_subject_means(pairs, outcomes) | searches.metrics(thresholds) | searches.by_size
+    outcomes = searches.kept(outcomes, subject, known)
+    counts = false_accepts(thresholds, of_known, who, engine=engine)
+    measured |= errors_of_sets(thresholds, counts, outcomes)
     if keys is not None and key_count(keys) == len(x):
         outcomes = replace(outcomes, keys=np.array([str(keys[row]) for row in known.tolist()]))
     lost = allpairs.lost_rows(of_known)
@@ -130,7 +130,7 @@ def evaluate(
             "template": template,
             "flip": flip,
         },
-        curves=curves_of(of_known, who, cmc(found.rank, DEPTH), engine),
+        curves=curves_of(of_known, who, cmc(searches.rank, DEPTH), engine),
         outcomes=to_arrays(outcomes),
         identity=of_rows(
             {"subject": numbered(subject), "unknown": stranger.astype(np.int8), "enrolled": chosen},
@@ -188,13 +188,13 @@ class _Searches:
 
     def metrics(self, thresholds: Sequence[float] = ()) -> dict[str, Estimate]:
         """Rank-k, and TPIR@FPIR and the errors at thresholds where there are unknowns."""
-        found = {f"rank-{k}": rank_within(self.rank, k) for k in RANKS}
+        estimates = {f"rank-{k}": rank_within(self.rank, k) for k in RANKS}
         if len(self.stranger):
             for x in FPIRS:
-                found[f"tpir@fpir={x}"] = dir_at_fpir(self.mate, self.rank, self.best, x)
+                estimates[f"tpir@fpir={x}"] = dir_at_fpir(self.mate, self.rank, self.best, x)
             for t in thresholds:
-                found |= search_errors_at(self.mate, self.rank, self.best, t)
-        return found
+                estimates |= search_errors_at(self.mate, self.rank, self.best, t)
+        return estimates
 
     def kept(self, outcomes: SetOutcomes, subject: Ints, known: Ints) -> SetOutcomes:
         """Put the searches beside the outcomes of the pairs; unknowns are people of their own."""
@@ -265,7 +265,7 @@ def _verified(
     needed = [*rates, _EVERY]
     tail = tail_length(needed, impostors, longest)
     seen = allpairs.verify(x, subject, fars=rates, count=tail, engine=engine)
-    found = {
+    estimates = {
         f"tpr@far={p.far}": tpr_estimate(
             p.far, p.threshold, p.true_accepts or 0, seen.n_genuine, p.false_accepts or 0, impostors
         )
@@ -281,5 +281,5 @@ def _verified(
     for metric in METRICS:
         if metric.of_scores is not None:
             m = metric.of_scores(outcomes.genuine_score, score)
-            found[metric.grammar] = replace(m, note="; ".join(n for n in (m.note, note) if n))
-    return found, outcomes
+            estimates[metric.grammar] = replace(m, note="; ".join(n for n in (m.note, note) if n))
+    return estimates, outcomes

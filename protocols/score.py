@@ -90,14 +90,14 @@ def evaluate(
         del measured["accuracy"]
     measured[BEST] = best_accuracy(score, genuine)
     outcomes: Outcomes = PairOutcomes(score=score, genuine=genuine, fold=fold)
-    told, curves = {}, dict(verification.pictures(score, genuine))
+    provenance, curves = {}, dict(verification.pictures(score, genuine))
     if claims is not None:
-        found = scored_claims.searches(score, claims)
-        outcomes = scored_claims.outcomes(score, claims, found)
-        told = {"searches": TWICE if found is None else len(np.unique(claims.probe))}
-        if found is not None:
-            measured |= scored_claims.measures(found, threshold)
-            curves["cmc"] = scored_claims.cmc_columns(found)
+        searches = scored_claims.searches(score, claims)
+        outcomes = scored_claims.outcomes(score, claims, searches)
+        provenance = {"searches": TWICE if searches is None else len(np.unique(claims.probe))}
+        if searches is not None:
+            measured |= scored_claims.measures(searches, threshold)
+            curves["cmc"] = scored_claims.cmc_columns(searches)
     if pairs is not None:
         if subject is not None:
             subject = identities(subject, max(_rows(pairs), len(subject)), "images")
@@ -111,7 +111,7 @@ def evaluate(
             "pairs": len(score),
             "genuine": int(genuine.sum()),
             "folds": "none" if fold is None else verification.FOLDS_OF_LIST,
-            **told,
+            **provenance,
         },
         curves=curves,
         outcomes=to_arrays(outcomes),

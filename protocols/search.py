@@ -162,9 +162,9 @@ def _rows(given: Ints, name: str, count: int) -> NDArray[np.int64]:
 def alone(subject: Ints, among: Ints) -> NDArray[np.int64]:
     """Give everybody below 0 a number of their own, above all `among`."""
     nobody = subject < 0
-    made = subject.astype(np.int64)
-    made[nobody] = among.max(initial=-1) + 1 + np.arange(np.count_nonzero(nobody))
-    return made
+    numbers = subject.astype(np.int64)
+    numbers[nobody] = among.max(initial=-1) + 1 + np.arange(np.count_nonzero(nobody))
+    return numbers
 
 
 def templates(
@@ -207,7 +207,7 @@ def ranks(
     if not len(x):
         return np.empty(0, np.int64), np.empty(0)
     most = int(np.unique(of, return_counts=True)[1].max())
-    found = allpairs.search(
+    result = allpairs.search(
         x,
         gallery,
         k=1 if depth is None else min(depth * most, len(gallery)),
@@ -215,15 +215,15 @@ def ranks(
         gallery_subject=of,
         engine=engine,
     )
-    if found.mate_score is None or found.mate_above is None:
+    if result.mate_score is None or result.mate_above is None:
         raise ProtocolError("a search without subjects has no ranks")
     if depth is None:
-        return np.where(np.isfinite(found.mate_score), found.mate_above + 1, 0), found.mate_score
+        return np.where(np.isfinite(result.mate_score), result.mate_above + 1, 0), result.mate_score
     rank = np.zeros(len(x), np.int64)
-    for q in np.flatnonzero(np.isfinite(found.mate_score)):
-        above = found.row[q, found.score[q] > found.mate_score[q]]
+    for q in np.flatnonzero(np.isfinite(result.mate_score)):
+        above = result.row[q, result.score[q] > result.mate_score[q]]
         rank[q] = 1 + len(np.unique(of[above]))
-    return rank, found.mate_score
+    return rank, result.mate_score
 
 
 def fnir_by_size(
@@ -262,7 +262,7 @@ def fnir_by_size(
             f"a gallery of {wrong[0]:,} people cannot be drawn", f"{len(people):,} are enrolled"
         )
     orders = [rng.permutation(people) for _ in range(GALLERIES * (len(sizes) > 0))]
-    found: dict[str, Estimate] = {}
+    estimates: dict[str, Estimate] = {}
     for size in sizes:
         every: list[dict[str, Estimate]] = []
         for order in orders[: None if size < len(people) else 1]:
@@ -277,8 +277,8 @@ def fnir_by_size(
                     name = f"fnir@fpir={fpir},rank={k}"
                     every[-1][name] = dir_at_fpir(mate, rank, best, fpir, k)
         for name in every[0]:
-            found[f"{name},gallery={size}"] = _missed([m[name] for m in every], seed)
-    return found
+            estimates[f"{name},gallery={size}"] = _missed([m[name] for m in every], seed)
+    return estimates
 
 
 def _missed(found: Sequence[Estimate], seed: int) -> Estimate:

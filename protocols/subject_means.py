@@ -35,17 +35,17 @@ def with_subject_means(measured: Mapping[str, Estimate], outcomes: Outcomes) -> 
     if pairs.max(initial=0) <= max(DOMINANT * len(who), pairs.min(initial=len(who))):
         return dict(measured)
     most = f"one person has {pairs.max() / len(who):.0%} of the {len(who):,} genuine pairs"
-    found: dict[str, Estimate] = {}
+    estimates: dict[str, Estimate] = {}
     for name, m in measured.items():
-        found[name] = m
+        estimates[name] = m
         reading = read(name)
         if reading is None or reading.metric.grammar != POOLED or reading.rest:
             continue
         if m.value is not None and m.threshold is not None:
             shares = np.bincount(of, score >= m.threshold) / pairs
-            found[MEAN.format(reading.values["FAR"])] = replace(
+            estimates[MEAN.format(reading.values["FAR"])] = replace(
                 m,
                 value=math.fsum(shares) / len(shares),
                 note="; ".join(filter(None, (most, m.note))),
             )
-    return found
+    return estimates

@@ -110,10 +110,10 @@ def evaluate(
     i, j = ordered_genuine_pairs(who)
     score = mate_scores(probe, probe, i, j, engine)
     nobody = np.full(len(gallery), -1, np.int32)
-    given = given_thresholds(threshold)
-    counts = false_accepts(given, probe, who, gallery, nobody, engine=engine)
+    thresholds = given_thresholds(threshold)
+    counts = false_accepts(thresholds, probe, who, gallery, nobody, engine=engine)
     reached = with_counts(fars, counts, len(probe) * len(gallery))
-    found = allpairs.search(
+    result = allpairs.search(
         probe,
         gallery,
         probe_subject=who,
@@ -122,7 +122,7 @@ def evaluate(
         count=tail_length(reached, len(probe) * len(gallery)),
         engine=engine,
     )
-    seen, best = found.verification, found.score[:, 0]
+    seen, best = result.verification, result.score[:, 0]
     first = np.isfinite(score) & (score >= best[i])
     rank, hit = first.astype(np.int64), np.where(first, score, -np.inf)
     measured = {f"tpr@far={far}": m for far, m in tpr_by_far(score[i < j], seen).items()}
@@ -142,8 +142,8 @@ def evaluate(
         engine=engine,
     )
     measured = with_subject_means(measured, outcomes)
-    measured |= errors_of_sets(given, counts, outcomes)
-    for t in given:
+    measured |= errors_of_sets(thresholds, counts, outcomes)
+    for t in thresholds:
         measured |= metrics.search_errors_at(hit, rank, best, t)
     lost = allpairs.lost_rows(probe), allpairs.lost_rows(gallery)
     report = Report(
@@ -202,8 +202,8 @@ def evaluate_one_set(
     lost = allpairs.lost_rows(x)
     i, j = ordered_genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))
     i, j = i[i < j], j[i < j]
-    given, impostors = given_thresholds(threshold), len(x) * (len(x) - 1) // 2 - len(i)
-    counts = false_accepts(given, x, subject, engine=engine)
+    thresholds, impostors = given_thresholds(threshold), len(x) * (len(x) - 1) // 2 - len(i)
+    counts = false_accepts(thresholds, x, subject, engine=engine)
     reached = with_counts(fars, counts, impostors)
     tail = tail_length(reached, impostors)
     seen = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
@@ -213,7 +213,7 @@ def evaluate_one_set(
         x, subject, fars=reached, genuine=(i, j, genuine), top=seen.top, engine=engine
     )
     measured = with_subject_means(measured, outcomes)
-    measured |= errors_of_sets(given, counts, outcomes)
+    measured |= errors_of_sets(thresholds, counts, outcomes)
     report = Report(
         protocol=NAME,
         protocol_version=VERSION,

@@ -124,20 +124,20 @@ def evaluate(
     subject = None if subject is None else identities(subject, len(features))
     fold = pairs.fold if pairs.fold is not None else folds_by_position(pairs.genuine)
     how = recipe_of(flip, recipe)
-    found = recipes.scored(how, features, replace(pairs, fold=fold), subject)
-    kept = outcomes(found.score, pairs, fold, subject)
+    scores = recipes.scored(how, features, replace(pairs, fold=fold), subject)
+    kept = outcomes(scores.score, pairs, fold, subject)
     used = np.union1d(pairs.left, pairs.right)
     lost = used[failed(recipes.fused(how, features[used]))]  # a view not fused may be missing
     if recipe is not None and fold is not None:
-        decided = decisions(found.by_fold, pairs.genuine, fold, how.rule)
+        decided = decisions(scores.by_fold, pairs.genuine, fold, how.rule)
         kept = replace(kept, decided=decided)
     measured = measures(
-        found.score,
+        scores.score,
         pairs.genuine,
         fold,
         fars,
         threshold=threshold,
-        by_fold=found.by_fold,
+        by_fold=scores.by_fold,
         rule=how.rule,
     )
     report = Report(
@@ -145,7 +145,7 @@ def evaluate(
         protocol_version=VERSION,
         metrics=with_intervals(with_subject_means(measured, kept), kept, seed=seed),
         failures=count_failures(
-            np.isneginf(found.score),
+            np.isneginf(scores.score),
             pairs.genuine,
             images=len(lost),
             keys=() if keys is None else [str(keys[row]) for row in lost[:100]],
@@ -156,9 +156,9 @@ def evaluate(
             "flip": how.fusion,
             "folds": FOLDS_OF_LIST if pairs.fold is not None else FOLDS_BY_POSITION,
             **({} if recipe is None else recipe.provenance()),
-            **found.learned,
+            **scores.learned,
         },
-        curves=pictures(found.score, pairs.genuine),
+        curves=pictures(scores.score, pairs.genuine),
         outcomes=to_arrays(kept),
         identity=of_pairs(
             pairs, fold, subject, len(features), keys=keys, images=images, set_name=set_name

@@ -112,8 +112,8 @@ class Engine:
         """
         if collectors and scan.scores.pairs:
             begun = resume.screen_of(scan.checkpoint)
-            asked = self.screen if begun is None else going_on(begun, scan.x.dim)
-            screen, no_gpu = choose_screen(scan, asked, late or collectors)
+            request = self.screen if begun is None else going_on(begun, scan.x.dim)
+            screen, no_gpu = choose_screen(scan, request, late or collectors)
             self.tally.update(screen=screen.name, passes=self.tally.get("passes", 0) + 1)
             if no_gpu:
                 self.tally["no_gpu"] = no_gpu

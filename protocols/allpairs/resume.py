@@ -42,14 +42,14 @@ def save(
 
 def screen_of(path: Path | None) -> str | None:
     """Read the name of the screen of the job that left the checkpoint; None without one."""
-    held = _part(path, "screen")
-    return None if held is None or str(held) == "float64" else str(held)
+    screen = _part(path, "screen")
+    return None if screen is None or str(screen) == "float64" else str(screen)
 
 
 def blocks_of(path: Path | None) -> list[list[int]] | None:
     """Read the blocks, (i0, i1, j0, j1) each, of the job that left the checkpoint; None without."""
-    held = _part(path, "blocks")
-    return None if held is None else held.tolist()
+    blocks = _part(path, "blocks")
+    return None if blocks is None else blocks.tolist()
 
 
 def _part(path: Path | None, name: str) -> Any:

@@ -67,9 +67,9 @@ class Side:
 
     def marks(self) -> tuple[NDArray[Any], ...]:
         """Arrays that tell this set from another, short of all its values."""
-        held = [self.norm] if isinstance(self.vectors, np.ndarray) else [*self.vectors.columns]
+        arrays = [self.norm] if isinstance(self.vectors, np.ndarray) else [*self.vectors.columns]
         chosen = [self.rows, getattr(self.vectors, "rows", None)]
-        return *held, *(rows for rows in chosen if isinstance(rows, np.ndarray))
+        return *arrays, *(rows for rows in chosen if isinstance(rows, np.ndarray))
 
     def longest(self) -> float:
         """Upper bound of the rows' lengths; 0 without rows."""

@@ -85,8 +85,8 @@ def across_folds(score: Floats, genuine: np.ndarray, fold: Ints, fit: Fit) -> Fl
     llr = np.empty(len(score))
     for k in np.unique(fold):
         own, others = fold == k, fold != k
-        made = fitted(score[others & genuine], score[others & ~genuine], fit)
-        llr[own] = made.of(score[own])
+        calibration = fitted(score[others & genuine], score[others & ~genuine], fit)
+        llr[own] = calibration.of(score[own])
     return llr
 
 
@@ -153,13 +153,13 @@ def reliability(llr: Floats, genuine: np.ndarray, prior: float) -> Mapping[str, 
 
 def _joined(place: Ints) -> Ints:
     """Join neighbouring bins until each holds FEWEST comparisons, numbered from 0."""
-    number, held = [], 0
-    found = 0
+    number, size = [], 0
+    bins = 0
     for count in np.bincount(place, minlength=BINS).tolist():
-        number.append(found)
-        held += count
-        if held >= FEWEST:
-            found, held = found + 1, 0
-    last = max(found - 1, 0) if held < FEWEST else found
+        number.append(bins)
+        size += count
+        if size >= FEWEST:
+            bins, size = bins + 1, 0
+    last = max(bins - 1, 0) if size < FEWEST else bins
     joined: Ints = np.minimum(np.array(number), last)[place]
     return joined

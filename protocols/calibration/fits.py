@@ -47,12 +47,12 @@ class Calibration:
         """Log likelihood ratio of each score; 0, which says nothing, of a failed one (-inf)."""
         s = numbers(score, "score")
         known = np.isfinite(s)
-        found = np.zeros(s.shape)
+        llr = np.zeros(s.shape)
         if self.fit == "logistic":
-            found[known] = self.slope * s[known] + self.offset
+            llr[known] = self.slope * s[known] + self.offset
         else:
-            found[known] = np.interp(s[known], self.score, self.llr)
-        return found
+            llr[known] = np.interp(s[known], self.score, self.llr)
+        return llr
 
     def posterior(self, score: ArrayLike, prior: float) -> Floats:
         """Probability that each comparison is genuine, where a share `prior` of all is.
@@ -101,8 +101,8 @@ def _logistic(g: Floats, i: Floats) -> Calibration:
 
     from scipy.optimize import minimize  # takes longer to import than numpy
 
-    found = minimize(cost, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-9})
-    a, b = (float(v) for v in found.x)
+    optimum = minimize(cost, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-9})
+    a, b = (float(v) for v in optimum.x)
     return Calibration(fit="logistic", slope=a / scale, offset=b - a * middle / scale)
 
 
@@ -117,34 +117,39 @@ def _isotonic(g: Floats, i: Floats) -> Calibration:
 def write(calibration: Calibration, path: str | os.PathLike[str]) -> None:
     """Write the file that another program applies."""
     file = as_path(path)
-    held: dict[str, Any] = {"format": FORMAT, "version": VERSION, "fit": calibration.fit}
+    document: dict[str, Any] = {"format": FORMAT, "version": VERSION, "fit": calibration.fit}
     if calibration.fit == "logistic":
-        held |= {"slope": calibration.slope, "offset": calibration.offset}
+        document |= {"slope": calibration.slope, "offset": calibration.offset}
     else:
-        held |= {"score": list(calibration.score), "llr": list(calibration.llr)}
+        document |= {"score": list(calibration.score), "llr": list(calibration.llr)}
     with whole_file(file) as f:
-        f.write(f"{json.dumps(held)}\n".encode())
+        f.write(f"{json.dumps(document)}\n".encode())
 
 
 def read(path: str | os.PathLike[str]) -> Calibration:
     """Read such a file; DataError where it is none."""
     file = as_path(path)
     try:
-        held = json.loads(read_text(file))
-        if held.pop("format") != FORMAT or held.pop("version") != VERSION:
+        document = json.loads(read_text(file))
+        if document.pop("format") != FORMAT or document.pop("version") != VERSION:
             raise ValueError
         columns: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in held.items()
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in document.items()
         }
-        made = Calibration(**columns)
-        points = np.array([made.score, made.llr], np.float64)
-        numeric = np.isfinite([made.slope, made.offset]).all() and np.isfinite(points).all()
-        rising = bool((np.diff(points) >= 0).all()) and (made.fit == "logistic" or points.size)
-        if made.fit not in FITS or not numeric or not rising:
+        calibration = Calibration(**columns)
+        points = np.array([calibration.score, calibration.llr], np.float64)
+        numeric = (
+            np.isfinite([calibration.slope, calibration.offset]).all() and np.isfinite(points).all()
+        )
+        rising = bool((np.diff(points) >= 0).all()) and (
+            calibration.fit == "logistic" or points.size
+        )
+        if calibration.fit not in FITS or not numeric or not rising:
             raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise DataError(
             f"{file.name} is not a calibration of evalkit's, version {VERSION}",
             "write one with evalkit calibrate REPORT --save FILE.json",
         ) from e
-    return made
+    return calibration

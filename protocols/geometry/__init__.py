@@ -71,14 +71,14 @@ def evaluate(
     region-samples-correlation@space=S; and norm@quantile=q, norm-variation, norm-auc@errors=rank-1,
     participation-ratio, entropy-dimension, hubness-skewness@k=k, antihubs@k=k.
     """
-    given, engine = fuse(features, flip), allpairs.reporting(engine, progress)
+    rows, engine = fuse(features, flip), allpairs.reporting(engine, progress)
     k = whole_number(k, "k", least=1)
-    who = identities(subject, len(given)).astype(np.int64)
+    who = identities(subject, len(rows)).astype(np.int64)
     made_on = of_rows(
-        {"subject": numbered(who)}, len(given), keys=keys, images=images, set_name=set_name
+        {"subject": numbered(who)}, len(rows), keys=keys, images=images, set_name=set_name
     )
-    bad = failed(given)
-    x, who = (given[~bad], who[~bad]) if bad.any() else (given, who)
+    bad = failed(rows)
+    x, who = (rows[~bad], who[~bad]) if bad.any() else (rows, who)
     if len(x) < 2:
         raise ProtocolError(f"{len(x)} rows have a template", "geometry needs at least two")
     pairs = allpairs.genuine_pairs(who)

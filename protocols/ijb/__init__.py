@@ -154,20 +154,20 @@ def verify(
     pairs = PairSet(templates.rows(left), templates.rows(right), genuine)
     genuine, fars, seed = pairs.genuine, rate_texts(fars), whole_number(seed, "seed")
     scored = pair_scores.screen(templates.vectors, pairs)
-    found = {f"tpr@far={far}": pair_scores.tpr_at_far(scored, far) for far in fars}
+    estimates = {f"tpr@far={far}": pair_scores.tpr_at_far(scored, far) for far in fars}
     if nearest:
         beside = compat.nearest_fars(scored.genuine, scored.impostor, fars)
-        found |= {f"tpr@far={far},rule=nearest-far": m for far, m in beside.items()}
-    given = metrics.given_thresholds(threshold)
-    counts = [pair_scores.false_accepts(scored, t) for t in given]
+        estimates |= {f"tpr@far={far},rule=nearest-far": m for far, m in beside.items()}
+    thresholds = metrics.given_thresholds(threshold)
+    counts = [pair_scores.false_accepts(scored, t) for t in thresholds]
     reached = with_counts(fars, counts, len(scored.impostor))
     outcomes = pair_scores.outcomes(scored, pairs, reached)
-    found |= errors_of_sets(given, counts, outcomes)
+    estimates |= errors_of_sets(thresholds, counts, outcomes)
     lost = failed(templates.vectors)
     report = Report(
         protocol=f"{NAME}-1:1",
         protocol_version=VERSION,
-        metrics=with_intervals(with_subject_means(found, outcomes), outcomes, seed=seed),
+        metrics=with_intervals(with_subject_means(estimates, outcomes), outcomes, seed=seed),
         failures=count_failures(
             lost[pairs.left] | lost[pairs.right], genuine, images=templates.failed_images
         ),
@@ -247,21 +247,21 @@ def identify(
     for gallery in galleries:
         y = templates.vectors[templates.rows(gallery.template)]
         who, mates = (np.searchsorted(people, e.subject) for e in (probe, gallery))
-        found = _search(x, y, who, mates, engine)
-        searched.append(found)
+        search = _search(x, y, who, mates, engine)
+        searched.append(search)
         for t in metrics.given_thresholds(threshold):
-            at = metrics.search_errors_at(found.mate, found.rank, found.nonmate, t)
+            at = metrics.search_errors_at(search.mate, search.rank, search.nonmate, t)
             for name, m in at.items():
                 at_threshold.setdefault(name, []).append(m)
         for fpir in fpirs:
             by_fpir.setdefault(f"tpir@fpir={fpir}", []).append(
-                metrics.dir_at_fpir(found.mate, found.rank, found.nonmate, fpir)
+                metrics.dir_at_fpir(search.mate, search.rank, search.nonmate, fpir)
             )
             if insightface:
                 by_fpir.setdefault(f"tpir@fpir={fpir},rule=insightface", []).append(
-                    insightface_tpir(found.mate, found.impostor, found.nonmate, fpir)
+                    insightface_tpir(search.mate, search.impostor, search.nonmate, fpir)
                 )
-    rank = np.concatenate([found.rank for found in searched])
+    rank = np.concatenate([search.rank for search in searched])
     measured = {f"rank-{k}": metrics.rank_within(rank, k) for k in depths}
     measured |= {name: mean_of_galleries(of) for name, of in by_fpir.items()}
     measured |= {

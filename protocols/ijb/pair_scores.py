@@ -100,8 +100,8 @@ def outcomes(scored: ScreenedPairs, pairs: PairSet, fars: Rates) -> SetOutcomes:
 def people_of(pairs: PairSet) -> NDArray[np.int64]:
     """Give each row up to the last one compared the number of its person, as in `outcomes`."""
     person = people_of_pairs(pairs.left, pairs.right, pairs.genuine)
-    found: NDArray[np.int64] = np.unique(person, return_inverse=True)[1]
-    return found
+    number: NDArray[np.int64] = np.unique(person, return_inverse=True)[1]
+    return number
 
 
 def _exact(scored: ScreenedPairs, k: NDArray[np.int64]) -> NDArray[np.float64]:

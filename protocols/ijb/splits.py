@@ -160,13 +160,15 @@ def evaluate(
 
 def _columns(split: Split) -> dict[str, Ints | Bools]:
     """Say what a split compares, by name."""
-    held: dict[str, Ints | Bools] = {n: getattr(split, n) for n in ("row", "template", "media")}
+    columns: dict[str, Ints | Bools] = {n: getattr(split, n) for n in ("row", "template", "media")}
     if split.pairs is not None:
-        held |= {name: getattr(split.pairs, name) for name in ("left", "right", "genuine")}
+        columns |= {name: getattr(split.pairs, name) for name in ("left", "right", "genuine")}
     for side in ("gallery", "probe"):
         if (enrolled := getattr(split, side)) is not None:
-            held |= {f"{side} {name}": getattr(enrolled, name) for name in ("template", "subject")}
-    return held
+            columns |= {
+                f"{side} {name}": getattr(enrolled, name) for name in ("template", "subject")
+            }
+    return columns
 
 
 def _digest(splits: Sequence[Split]) -> NDArray[np.uint8]:
@@ -277,9 +279,9 @@ def _searched(
     best = np.empty(0)
     if not mated.all():
         best = allpairs.search(x[~mated], y).score[:, 0]
-    found = {f"rank-{k}": rank_within(rank, k) for k in depths}
+    rates = {f"rank-{k}": rank_within(rank, k) for k in depths}
     return _Part(
-        found | {f"tpir@fpir={fpir}": dir_at_fpir(mate, rank, best, fpir) for fpir in fpirs},
+        rates | {f"tpir@fpir={fpir}": dir_at_fpir(mate, rank, best, fpir) for fpir in fpirs},
         SearchOutcomes(
             rank=rank,
             rank_subject=who[mated],

@@ -148,8 +148,8 @@ def evaluate(
             "the noise lists' rules are made for cosines, not for a Joint Bayesian model",
             "leave one of them out",
         )
-    given = given_thresholds(threshold)
-    found: dict[str, Estimate] = {}
+    thresholds = given_thresholds(threshold)
+    estimates: dict[str, Estimate] = {}
     curves: dict[str, Mapping[str, Sequence[float]]] = {}
     kept: dict[str, NDArray[Any]] = {}
     searched: dict[str, _Searches] = {}
@@ -162,7 +162,7 @@ def evaluate(
             if noises is not None and rule is not None:
                 p, d = clean(probe, subject, x, noises.probe, noises.distractor[name], rule)
                 label = f"{name},cleaned={rule}"
-            search = _searches(*_sides(p, d, model, engine), subject, fars, given, engine)
+            search = _searches(*_sides(p, d, model, engine), subject, fars, thresholds, engine)
             if groups:
                 searched[label] = search
             kept |= to_arrays(search.outcomes, label)
@@ -186,11 +186,11 @@ def evaluate(
             beside.append(counted)
         # A number and what cleaning makes of it stand next to each other.
         for same in zip(*(each.items() for each in beside), strict=True):
-            found |= dict(same)
+            estimates |= dict(same)
     report = Report(
         protocol=NAME,
         protocol_version=VERSION,
-        metrics=found,
+        metrics=estimates,
         failures=count_failures_of_sets(
             failed(probe),
             np.unique(subject, return_inverse=True)[1],

@@ -105,9 +105,9 @@ def evaluate(
     named = qualities(recipes.fused(recipe_of(flip, recipe), features), quality or {}, used, keys)
     shares = sorted(rate_texts(discard), key=float)
     discarded = [QualityCurves(name=n, ways=_ways(sample, pairs, q)) for n, q in named.items()]
-    found: dict[str, Estimate] = {}
+    estimates: dict[str, Estimate] = {}
     for far in fars:
-        found |= _at_far(sample, discarded, far, shares, seed)
+        estimates |= _at_far(sample, discarded, far, shares, seed)
     curves = {
         f"edc@far={far},{way}=x,quality={q.name}": columns
         for far in fars
@@ -119,7 +119,7 @@ def evaluate(
         report,
         protocol=NAME,
         protocol_version=VERSION,
-        metrics={**report.metrics, **found},
+        metrics={**report.metrics, **estimates},
         provenance={
             **report.provenance,
             "qualities": {n: _quantiles(q[used]) for n, q in named.items()},
@@ -140,32 +140,32 @@ def qualities(
     """
     length: Floats = np.linalg.norm(features.astype(np.float64), axis=1)
     lost = failed(features)
-    found = {}
+    by_name = {}
     for name, column in given.items():
-        held = numbers(column, f"quality {name}")
-        if held.shape != (len(features),):
+        values = numbers(column, f"quality {name}")
+        if values.shape != (len(features),):
             raise ProtocolError(
-                f"quality {name!r} has shape {held.shape}, features {len(features)} rows"
+                f"quality {name!r} has shape {values.shape}, features {len(features)} rows"
             )
         if not name or any(sign in name for sign in ",@=+"):
             raise ProtocolError(f"a quality is called {name!r}", "leave , @ = + out of its name")
-        missing = used[np.isnan(held[used]) & ~lost[used]]
+        missing = used[np.isnan(values[used]) & ~lost[used]]
         if len(missing):
             one = f"row {missing[0]}" if keys is None else repr(str(keys[missing[0]]))
             raise ProtocolError(
                 f"{len(missing):,} of {len(used):,} images have no quality {name!r}, such as {one}",
                 "give one for every image of the list",
             )
-        found[name] = np.where(np.isnan(held), -np.inf, held)
+        by_name[name] = np.where(np.isnan(values), -np.inf, values)
     known = length[used][~lost[used]]
-    if NORM not in found and len(known) and np.ptp(known) > _SAME_LENGTH * known.mean():
-        found[NORM] = np.where(lost, -np.inf, length)
-    if not found:
+    if NORM not in by_name and len(known) and np.ptp(known) > _SAME_LENGTH * known.mean():
+        by_name[NORM] = np.where(lost, -np.inf, length)
+    if not by_name:
         raise ProtocolError(
             "there is no quality, and all vectors are of one length",
             "give a quality of each image",
         )
-    return found
+    return by_name
 
 
 def _quantiles(quality: Floats) -> dict[str, float]:
@@ -203,17 +203,17 @@ def _at_far(
     draws = affordable(DRAWS, sample, WORK // (10 * len(discarded)))
     points: list[EdcPoint] = [(kind, share) for kind in ("before", "anew") for share in shares]
     points.append(("area", shares[-1]))
-    found, areas = {}, {}
+    estimates, areas = {}, {}
     for q in discarded:
         for way, of in q.ways.items():
             drawn = edc_draws(sample, of, far, points, draws, seed)
             for point, ends in drawn.items():
                 name, m = _measured(sample, of, far, point, way, q.name)
                 m = bounded(m, ends[:, :2], people, seed, unit=sample.unit)
-                found[name] = replace(m, people=people) if m.low is not None else m
+                estimates[name] = replace(m, people=people) if m.low is not None else m
                 if point[0] == "area":
-                    areas[way, q.name] = found[name], ends[:, 2]
-    return found | _tests(areas, discarded, far, shares[-1], people, seed)
+                    areas[way, q.name] = estimates[name], ends[:, 2]
+    return estimates | _tests(areas, discarded, far, shares[-1], people, seed)
 
 
 def _measured(
@@ -235,13 +235,13 @@ def _tests(
     seed: int,
 ) -> dict[str, Estimate]:
     """Difference of the areas of each two qualities, and p, adjusted over all of them."""
-    found, raw = {}, {}
+    estimates, raw = {}, {}
     for way, base, other in _couples(discarded):
         (m, drawn), (n, drew) = areas[way, base], areas[way, other]
         at = f"@far={far},{way}={share},quality={other},from={base}"
-        found[f"edc-area-difference{at}"], p = difference(m, n, drew - drawn, people, seed)
+        estimates[f"edc-area-difference{at}"], p = difference(m, n, drew - drawn, people, seed)
         raw[f"edc-area-equality{at}"] = p
-    return found | adjusted(raw)
+    return estimates | adjusted(raw)
 
 
 def _couples(discarded: Sequence[QualityCurves]) -> Iterator[tuple[str, str, str]]:

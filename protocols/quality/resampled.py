@@ -50,7 +50,7 @@ def edc_draws(
     plain, x = _shrinkage(sample, everything, far), float(Fraction(far))
     shares = np.array([float(Fraction(share)) for _, share in points])
     size = unseen_genuine(sample)
-    found = np.empty((draws, len(points), 3))
+    ends = np.empty((draws, len(points), 3))
     for d, (weight, unseen) in enumerate(subject_draws(sample, draws, seed)):
         own = weight[sample.genuine_subject]
         product = weight[sample.left] * weight[sample.right]
@@ -68,8 +68,8 @@ def edc_draws(
                 weights, kept = impostor_weight(c[point], 1, product), discarding.impostor >= k
                 at = _border(sample.impostor, weights, kept, x)
                 misses = own[(discarding.genuine >= k) & (sample.genuine <= at)].sum()
-            found[d, n] = _ends(misses, pairs, more, width)
-    return {point: found[:, n] for n, point in enumerate(points)}
+            ends[d, n] = _ends(misses, pairs, more, width)
+    return {point: ends[:, n] for n, point in enumerate(points)}
 
 
 def _ends(misses: Any, pairs: Any, more: float, width: Floats | None) -> tuple[float, ...]:
@@ -141,8 +141,8 @@ def difference(
 def adjusted(values: Mapping[str, float]) -> dict[str, Estimate]:
     """Estimates of p-values, adjusted together [Holm 1979]; the one alone stands in the note."""
     known = {name: p for name, p in values.items() if not math.isnan(p)}
-    found = {}
+    estimates = {}
     for (name, p), by_holm in zip(known.items(), holm(list(known.values())), strict=True):
         note = f"one of {len(known)} tests, alone p = {p:.2g}" if len(known) > 1 else ""
-        found[name] = Estimate(value=by_holm, note=note)
-    return found
+        estimates[name] = Estimate(value=by_holm, note=note)
+    return estimates

@@ -38,16 +38,16 @@ def side_by_side(
         same = _capped(applied, views * features.shape[-1]).digest()
         if same not in known:
             known[same] = recipes.figure(applied, features, pairs, subject)
-        found = known[same]
+        estimate = known[same]
         cells = list(row(recipe))
         if applied != recipe:
             cells[1] += " (one view)"
-        here = "-" if found.value is None else f"{100 * found.value:.2f}"
-        if found.standard_error is not None:
-            here += f" ± {100 * found.standard_error:.2f}"
+        here = "-" if estimate.value is None else f"{100 * estimate.value:.2f}"
+        if estimate.standard_error is not None:
+            here += f" ± {100 * estimate.standard_error:.2f}"
         lines.append((*cells, here))
-        if found.value is not None and recipe.figure == "accuracy":
-            values.append(100 * found.value)
+        if estimate.value is not None and recipe.figure == "accuracy":
+            values.append(100 * estimate.value)
         if progress is not None:
             progress(done, len(compared))
     spread = f"accuracy {min(values):.2f} to {max(values):.2f}: "

@@ -120,14 +120,14 @@ def _of_gpu() -> tuple[list[str], str]:
 
     if by_torch.GPU is None:
         return [], ""
-    found, why = dict[str, str](), ""
+    ways, why = dict[str, str](), ""
     for way in GPU_SCREENS:
-        if (codes := way.rpartition("-")[2]) not in found:
+        if (codes := way.rpartition("-")[2]) not in ways:
             if failed := problem(way):
                 why = f"{way}: {failed}"
             else:
-                found[codes] = way
-    return list(found.values()), why
+                ways[codes] = way
+    return list(ways.values()), why
 
 
 def _candidates(scores: PairScores, on_gpu: Sequence[str]) -> list[Screen]:
@@ -136,11 +136,11 @@ def _candidates(scores: PairScores, on_gpu: Sequence[str]) -> list[Screen]:
     )
     low = [a for a in ("int8", "bfloat16") if at_hand and not problem(a)]
     fit = partial(_fitting, scores, *principal_directions(scores))
-    found = fit(["torch-float32" if at_hand else "float32"], low)
+    screens = fit(["torch-float32" if at_hand else "float32"], low)
     if on_gpu:
         plain, low = ([a for a in on_gpu if a.endswith(codes)] for codes in ("float32", "int8"))
-        found += fit(plain, low)
-    return found
+        screens += fit(plain, low)
+    return screens
 
 
 def _fitting(

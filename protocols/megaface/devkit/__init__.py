@@ -118,13 +118,13 @@ def _scan(
     def tile(work: tuple[int, int]) -> None:
         p, d = work
         s = scores(probe[p : p + 64], distractor[d : d + block])
-        for r, found in enumerate(s, start=p):
-            top[r] = _best(top[r], np.arange(d, d + len(found)), found)
-            found.sort()
+        for r, row in enumerate(s, start=p):
+            top[r] = _best(top[r], np.arange(d, d + len(row)), row)
+            row.sort()
             q = order[first[r] : first[r + 1]]
-            above[q] += len(found) - np.searchsorted(found, threshold[q], "right")
+            above[q] += len(row) - np.searchsorted(row, threshold[q], "right")
             if r < ROC_PROBES:
-                over[p // 64] += len(found) - np.searchsorted(found, genuine, "right")
+                over[p // 64] += len(row) - np.searchsorted(row, genuine, "right")
 
     def column(d: int) -> Iterator[tuple[int, int]]:
         return ((p, d) for p in range(0, len(probe), 64))

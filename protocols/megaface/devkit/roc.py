@@ -45,11 +45,11 @@ def read_off(
     at, tpr = roc_counts(above, impostors)
     people = len(np.unique(subject[:ROC_PROBES]))
     note = f"the devkit's curve: its first {len(first)} probes, of {people} people: no interval"
-    found = {}
+    estimates = {}
     for far, k in allowed.items():
         last = int(np.searchsorted(at, k, "right")) - 1
         false = int(at[last])
-        found[far] = Estimate(
+        estimates[far] = Estimate(
             value=float(tpr[last]),
             n=len(genuine),
             far=false / impostors,
@@ -58,7 +58,7 @@ def read_off(
         )
     known = at <= count - 1 if count < impostors else at <= impostors
     far_of = at[known].astype(np.float32) / np.float32(impostors)
-    return found, (far_of.tolist(), tpr[known].tolist())
+    return estimates, (far_of.tolist(), tpr[known].tolist())
 
 
 def highest(x: Projected, y: Projected, count: int) -> NDArray[np.float32]:
