@@ -106,8 +106,8 @@ def _group(kinds: Sequence[Kind], names: Sequence[str] | None) -> list[int]:
     """Find the largest group of columns whose names count from 0 or 1; empty where none does."""
     groups: dict[str, dict[int, str]] = {}
     for c, name in enumerate(names or ()):
-        if (found := _NUMBERED.fullmatch(name)) and kinds[c] not in ("text", "list"):
-            groups.setdefault(found[1], {})[c] = found[2]
+        if (match := _NUMBERED.fullmatch(name)) and kinds[c] not in ("text", "list"):
+            groups.setdefault(match[1], {})[c] = match[2]
     counted = [[*g] for g in groups.values() if len(g) > 1 and counts([*g.values()])]
     counted.sort(key=len, reverse=True)
     if len(counted) > 1 and len(counted[0]) == len(counted[1]):

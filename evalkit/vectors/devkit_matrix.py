@@ -49,18 +49,18 @@ def _layout(header: bytes, room: int, where: str) -> tuple[int, int, int, np.dty
 
 def read_matrices(data: bytes, count: int, where: str) -> list[NDArray[Any]]:
     """Read `count` matrices that follow each other; bytes left over are an error."""
-    found, at = [], 0
+    matrices, at = [], 0
     for _ in range(count):
         header = data[at : at + HEADER.size]
         at += HEADER.size
         rows, columns, stride, dtype = _layout(header, len(data) - at, where)
         raw = np.frombuffer(data, np.uint8, rows * stride, at).reshape(rows, stride)
         used = np.ascontiguousarray(raw[:, : columns * dtype.itemsize])
-        found.append(used.view(dtype).reshape(rows, columns))
+        matrices.append(used.view(dtype).reshape(rows, columns))
         at += rows * stride
     if at != len(data):
         raise DataError(f"{where} has {len(data) - at} bytes after its last matrix")
-    return found
+    return matrices
 
 
 def read_matrix(path: str | os.PathLike[str]) -> NDArray[Any]:

@@ -53,8 +53,8 @@ def read(
     """
     path = as_path(path)
     keys = None if keys is None else as_path(keys)
-    features, held, told = readers.read(path)
-    names = held if keys is None else read_keys(keys)
+    features, own_keys, told = readers.read(path)
+    names = own_keys if keys is None else read_keys(keys)
     if names is None and numbered:
         names = [str(row) for row in range(len(features))]
     if names is None:
@@ -90,9 +90,9 @@ def without_zeros(features: NDArray[Any]) -> NDArray[Any]:
     empty = unwritten(features)
     if not len(empty):
         return features
-    made = np.array(features)
-    made[empty] = np.nan
-    return made
+    rows = np.array(features)
+    rows[empty] = np.nan
+    return rows
 
 
 def refuse_failures(features: NDArray[Any], keys: Sequence[str], name: str) -> None:

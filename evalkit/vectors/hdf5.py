@@ -41,19 +41,19 @@ def refuse_damaged_heap(path: Path) -> None:
     """
     if not path.stat().st_size:
         return
-    with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as held:
-        at = held.find(_TABLE)
+    with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        at = content.find(_TABLE)
         while at >= 0:
-            end = at + (int.from_bytes(held[at + 8 : at + 16], "little") or 1)
+            end = at + (int.from_bytes(content[at + 8 : at + 16], "little") or 1)
             here = at + 16
             while here + 16 <= end:
-                number = int.from_bytes(held[here : here + 2], "little")
-                size = int.from_bytes(held[here + 8 : here + 16], "little")
+                number = int.from_bytes(content[here : here + 2], "little")
+                size = int.from_bytes(content[here + 8 : here + 16], "little")
                 width = 16 + size + -size % 8 if number else size
-                if width < 16 or here + width > min(end, len(held)):
+                if width < 16 or here + width > min(end, len(content)):
                     raise DataError(f"{path.name} is a damaged HDF5 file: a text of {size} bytes")
                 here += width
-            at = held.find(_TABLE, at + 8)
+            at = content.find(_TABLE, at + 8)
 
 
 def dataset(file: h5py.File, name: str, *, plain: bool = False) -> h5py.Dataset:
@@ -63,14 +63,14 @@ def dataset(file: h5py.File, name: str, *, plain: bool = False) -> h5py.Dataset:
     lies on this machine; a shape of which the file holds next to nothing fills the memory.
     plain : it must lie in the file as it is, in one piece, so that it can be mapped.
     """
-    held = _own(file, name)
-    if held.dtype.hasobject:
+    array = _own(file, name)
+    if array.dtype.hasobject:
         raise DataError(f"{name!r} holds texts or lists, expected numbers")
     if plain:
-        offset, size = held.id.get_offset(), file.id.get_filesize()
-        if held.chunks is not None or offset is None or offset + held.nbytes > size:
-            raise DataError(f"{name!r} of shape {held.shape} is not in the file in one piece")
-    return held
+        offset, size = array.id.get_offset(), file.id.get_filesize()
+        if array.chunks is not None or offset is None or offset + array.nbytes > size:
+            raise DataError(f"{name!r} of shape {array.shape} is not in the file in one piece")
+    return array
 
 
 def names(file: h5py.File) -> list[str]:
@@ -80,19 +80,19 @@ def names(file: h5py.File) -> list[str]:
     """
     import h5py
 
-    found: list[str] = []
+    paths: list[str] = []
     total = 0
 
     def note(name: str, held: Any) -> None:
         nonlocal total
         if isinstance(held, h5py.Dataset):
-            found.append(name)
+            paths.append(name)
             total += int(held.nbytes)
 
     file.visititems(note)
     if total > _room(file):
-        raise DataError(f"its {len(found)} datasets have {total} bytes in a smaller file")
-    return found
+        raise DataError(f"its {len(paths)} datasets have {total} bytes in a smaller file")
+    return paths
 
 
 def _own(file: h5py.File, name: str) -> h5py.Dataset:
@@ -100,17 +100,17 @@ def _own(file: h5py.File, name: str) -> h5py.Dataset:
 
     if name not in file or not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise DataError(f"no dataset {name!r} (links to other files are not followed)")
-    held = file[name]
-    if not isinstance(held, h5py.Dataset):
+    array = file[name]
+    if not isinstance(array, h5py.Dataset):
         raise DataError(f"{name!r} is not a dataset")
-    if held.is_virtual or held.external:
+    if array.is_virtual or array.external:
         raise DataError(f"{name!r} keeps its data in other files")
-    if held.nbytes > _room(file):
+    if array.nbytes > _room(file):
         size = file.id.get_filesize()
-        raise DataError(f"{name!r} has shape {held.shape} in a file of {size} bytes")
-    if held.chunks is not None:
-        _refuse_bomb(held, name)
-    return held
+        raise DataError(f"{name!r} has shape {array.shape} in a file of {size} bytes")
+    if array.chunks is not None:
+        _refuse_bomb(array, name)
+    return array
 
 
 def _room(file: h5py.File) -> int:
@@ -145,15 +145,15 @@ def _refuse_bomb(held: h5py.Dataset, name: str) -> None:
 
 
 def _filters(held: h5py.Dataset) -> list[int]:
-    made = held.id.get_create_plist()
-    return [made.get_filter(k)[0] for k in range(made.get_nfilters())]
+    properties = held.id.get_create_plist()
+    return [properties.get_filter(k)[0] for k in range(properties.get_nfilters())]
 
 
 def _chunks(held: h5py.Dataset) -> list[Any]:
     """List the chunks that are in the file; one by one by number, libhdf5 would count each time."""
-    found: list[Any] = []
-    held.id.chunk_iter(found.append)
-    return found
+    chunks: list[Any] = []
+    held.id.chunk_iter(chunks.append)
+    return chunks
 
 
 def _inflated(raw: bytes, most: int) -> int:
@@ -193,13 +193,13 @@ def texts(file: h5py.File, name: str) -> list[str]:
     libhdf5 makes room for as long a text as its reference says, up to 4 GiB, before it looks for
     it; so the lengths are read first, as they lie in the file.
     """
-    held = _own(file, name)
-    said, size = held.nbytes, file.id.get_filesize()
-    if held.dtype.kind == "O":
-        said = sum(int(lengths.sum(dtype=np.int64)) for lengths in _lengths(held))
-    if said + held.size * _KEY > _room(file):
-        raise DataError(f"{name!r} names {held.size} texts of {said} bytes in a file of {size}")
-    return [str(text) for text in held.asstr()[:]]
+    array = _own(file, name)
+    said, size = array.nbytes, file.id.get_filesize()
+    if array.dtype.kind == "O":
+        said = sum(int(lengths.sum(dtype=np.int64)) for lengths in _lengths(array))
+    if said + array.size * _KEY > _room(file):
+        raise DataError(f"{name!r} names {array.size} texts of {said} bytes in a file of {size}")
+    return [str(text) for text in array.asstr()[:]]
 
 
 def _lengths(held: h5py.Dataset) -> Iterator[np.ndarray[Any, np.dtype[np.uint32]]]:
@@ -231,10 +231,10 @@ def attribute(file: h5py.File, name: str) -> Any:
 
     if name not in file.attrs:
         return None
-    held = file.attrs.get_id(name)
-    text = h5py.check_string_dtype(held.dtype)
-    lists = held.dtype.hasobject and (text is None or held.dtype.kind != "O")
-    if held.shape != () or held.get_storage_size() > _TEXT or lists:
+    entry = file.attrs.get_id(name)
+    text = h5py.check_string_dtype(entry.dtype)
+    lists = entry.dtype.hasobject and (text is None or entry.dtype.kind != "O")
+    if entry.shape != () or entry.get_storage_size() > _TEXT or lists:
         raise DataError(f"the attribute {name!r} is not a single value")
     if text is not None and text.length is None:
         said, size = _text_length(file, name), file.id.get_filesize()
@@ -291,12 +291,12 @@ def _messages(file: h5py.File) -> Iterator[tuple[int, bytes]]:
             if offset in seen:
                 continue
             seen.add(offset)
-            held, at = read(offset, size), 0
-            while at + head <= len(held):
-                kind = held[at] if new else int.from_bytes(held[at : at + 2], "little")
+            block, at = read(offset, size), 0
+            while at + head <= len(block):
+                kind = block[at] if new else int.from_bytes(block[at : at + 2], "little")
                 place = at + 1 if new else at + 2
-                long = int.from_bytes(held[place : place + 2], "little")
-                body = held[at + head : at + head + long]
+                long = int.from_bytes(block[place : place + 2], "little")
+                body = block[at + head : at + head + long]
                 at += head + long
                 if kind == _CONTINUED and len(body) >= 16:
                     offset, size = struct.unpack_from("<QQ", body)

@@ -35,12 +35,12 @@ def open_source(
     path = as_path(path)
     if shape is not None:
         return row_blocks.of_array(readers.read_raw(path, shape))
-    held = readers.in_blocks(path, ending)
-    first = held.whole
+    blocks = readers.in_blocks(path, ending)
+    first = blocks.whole
     if first is None:
-        first = next(held.blocks(1), np.empty((0, *held.shape), np.float32))
+        first = next(blocks.blocks(1), np.empty((0, *blocks.shape), np.float32))
     embeddings.check(first, path)
-    return held
+    return blocks
 
 
 def places(keys: Sequence[str], wanted: Sequence[str] | None, subset: bool) -> NDArray[np.int64]:

@@ -37,8 +37,8 @@ class Vectors:
     subject: NDArray[np.int32] | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        made = np.asarray(self.features, dtype)
-        return made.copy() if copy and np.may_share_memory(made, self.features) else made
+        array = np.asarray(self.features, dtype)
+        return array.copy() if copy and np.may_share_memory(array, self.features) else array
 
     def __repr__(self) -> str:
         n, *views, dim = np.shape(self.features)
@@ -57,18 +57,18 @@ def found_by_name(vectors: Vectors, manifest: Manifest) -> Vectors:
     in the order of pairs.  Folders that differ are told in "names" of the provenance.
     """
     names, features, images = vectors.keys, vectors.features, vectors.images
-    told = {**vectors.provenance, "manifest": manifest.digest()}
+    provenance = {**vectors.provenance, "manifest": manifest.digest()}
     if names is None:
         return vectors
     if tuple(names) != manifest.keys:
         have = [str(name) for name in names]
         rows = rows_of(manifest.keys, have, equal=lambda a, b: _equal(features[a], features[b]))
         if other := other_folders(manifest.keys, have, rows):
-            told["names"] = other
+            provenance["names"] = other
         if len(rows) != len(names) or not np.array_equal(rows, np.arange(len(rows))):
             features = vectors_of(features)[rows]
             images = None if images is None else np.asarray(images)[rows]
-    return Vectors(features, told, images, manifest.keys, manifest.subject)
+    return Vectors(features, provenance, images, manifest.keys, manifest.subject)
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -93,19 +93,19 @@ def from_embeddings(
     provenance = {"features": path.name, "features_sha256": read.digest}
     if read.told:
         provenance["features_columns"] = read.told
-    made, version = Vectors(read.features, provenance, keys=read.keys), None
+    vectors, version = Vectors(read.features, provenance, keys=read.keys), None
     if hdf5.is_feature_file(path):
         with FeatureStore.open(path, check=False) as store:
-            made = replace(made, images=_images(store), subject=store.manifest.subject)
+            vectors = replace(vectors, images=_images(store), subject=store.manifest.subject)
             version = store.version
     if manifest is None:
-        return made
-    made = found_by_name(made, manifest)
+        return vectors
+    vectors = found_by_name(vectors, manifest)
     if version is None:
-        refuse_unwritten(made.features, path.name, manifest.keys)
+        refuse_unwritten(vectors.features, path.name, manifest.keys)
     if version != 1:
-        return made
-    return made.with_provenance(
+        return vectors
+    return vectors.with_provenance(
         {"rows": f"by name: {path.name} is of version 1 and knows no images"}
     )
 
@@ -119,8 +119,8 @@ def by_position(path: str | os.PathLike[str]) -> Vectors:
     provenance = {"features": path.name}
     if path.suffix.lower() in hdf5.SUFFIXES:
         store = FeatureStore.open(path)
-        held = store.manifest
-        return Vectors(store.features, provenance, store.images, held.keys, held.subject)
+        manifest = store.manifest
+        return Vectors(store.features, provenance, store.images, manifest.keys, manifest.subject)
     features = readers.read(path)[0]
     embeddings.check(features, path)
     refuse_unwritten(features, path.name)
@@ -130,8 +130,8 @@ def by_position(path: str | os.PathLike[str]) -> Vectors:
 def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:
     """Take vectors that evalkit embedded or imported."""
     provenance = {"features": store.path.name, **store.key}
-    made = Vectors(store.features, provenance, _images(store), store.manifest.keys)
-    return found_by_name(made, manifest).with_provenance({"made": store.provenance})
+    vectors = Vectors(store.features, provenance, _images(store), store.manifest.keys)
+    return found_by_name(vectors, manifest).with_provenance({"made": store.provenance})
 
 
 def embedded(store: FeatureStore, manifest: Manifest, crop: str) -> Vectors:
@@ -139,11 +139,11 @@ def embedded(store: FeatureStore, manifest: Manifest, crop: str) -> Vectors:
 
     crop : that the model declares; said is how evalkit aligned the images, where it did.
     """
-    made = from_store(store, manifest)
-    told = {"crop": crop_of(store.key["decoder"], crop)}
+    vectors = from_store(store, manifest)
+    provenance = {"crop": crop_of(store.key["decoder"], crop)}
     if n := store.reused:
-        told[CACHE] = f"{n:,} vectors from the cache, {len(store.done) - n:,} embedded"
-    return made.with_provenance(told)
+        provenance[CACHE] = f"{n:,} vectors from the cache, {len(store.done) - n:,} embedded"
+    return vectors.with_provenance(provenance)
 
 
 def crop_of(decoder: str, declared: str) -> str:

@@ -59,7 +59,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None:
         raise DataError(f"{path.name} is not a MATLAB file of version 5 to 7")
-    found: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     room = min(_LARGEST, max(_ROOM, _PACKED * len(data)))
     try:
         for element in _elements(memoryview(data)[128:], order):
@@ -70,10 +70,10 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
             if element.kind == _MATRIX:
                 name, value = _matrix(element.data, order, 0)
                 if value is not None:
-                    found[name] = value
+                    variables[name] = value
     except (_DamagedError, zlib.error, UnicodeDecodeError, StopIteration) as e:
         raise DataError(f"{path.name} is a damaged MATLAB file: {e}") from e
-    return found
+    return variables
 
 
 def _decompressed(data: memoryview, room: int) -> memoryview:
@@ -146,16 +146,16 @@ def _complex(
 
 def _take(parts: Iterator[_Element], count: int, name: str) -> list[_Element]:
     """Take the `count` matrices that a cell or struct should hold."""
-    found: list[_Element] = []
+    elements: list[_Element] = []
     for part in parts:
-        if len(found) == count:
+        if len(elements) == count:
             break
         if part.kind != _MATRIX:
             raise _DamagedError(f"{name!r} holds an element of kind {part.kind}")
-        found.append(part)
-    if len(found) != count:
-        raise _DamagedError(f"{name!r} holds {len(found)} of {count} entries")
-    return found
+        elements.append(part)
+    if len(elements) != count:
+        raise _DamagedError(f"{name!r} holds {len(elements)} of {count} entries")
+    return elements
 
 
 def _numbers(element: _Element, order: str) -> np.ndarray[Any, np.dtype[Any]]:

@@ -37,12 +37,12 @@ class _Compact:
 
     def struct(self) -> dict[int, Any]:
         """Read fields by number."""
-        held, field = dict[int, Any](), 0
+        fields, field = dict[int, Any](), 0
         while head := self._byte():
             field = field + (head >> 4) if head >> 4 else self._whole()
             kind = head & 15
-            held[field] = kind == 1 if kind in (1, 2) else self._value(kind)
-        return held
+            fields[field] = kind == 1 if kind in (1, 2) else self._value(kind)
+        return fields
 
     def _value(self, kind: int) -> Any:
         if kind in (1, 2, 3):  # within lists a truth takes a byte too

@@ -90,8 +90,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         import h5py
 
         hdf5.refuse_damaged_heap(path)
-        with h5py.File(path, "r") as held:
-            return {name: np.asarray(hdf5.dataset(held, name)) for name in hdf5.names(held)}
+        with h5py.File(path, "r") as file:
+            return {name: np.asarray(hdf5.dataset(file, name)) for name in hdf5.names(file)}
 
 
 def _refuse_bomb(path: Path) -> None:
@@ -127,7 +127,7 @@ def read_torch(path: str | os.PathLike[str]) -> Held:
     try:
         mapped = is_zipfile(path)  # what torch writes since 1.6
         (_refuse_program if mapped else _refuse_large)(path)
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except DataError:
         raise
     except pickle.UnpicklingError as e:
@@ -137,7 +137,7 @@ def read_torch(path: str | os.PathLike[str]) -> Held:
         ) from e
     except DAMAGED as e:
         raise DataError(f"{path.name} is not a usable tensor file: {e}") from e
-    arrays = held if isinstance(held, dict) else {"features": held}
+    arrays = content if isinstance(content, dict) else {"features": content}
     if "features" not in arrays and all(isinstance(name, str) for name in arrays):
         arrays = _by_key(arrays, path)
     name, keys, told = _chosen(arrays, path)
@@ -319,12 +319,12 @@ def read(path: str | os.PathLike[str]) -> Held:
     Also the columns or arrays that were left out, "" where none was.  DataError, in one line, for
     whatever is wrong with the file.
     """
-    held = in_blocks(path)
-    keys = None if held.keys is None else list(held.keys)
-    if held.whole is not None:
-        return held.whole, keys, held.told
-    blocks = list(held.blocks(65536)) or [np.empty((0, *held.shape), np.float32)]
-    return np.concatenate(blocks), keys, held.told
+    rows = in_blocks(path)
+    keys = None if rows.keys is None else list(rows.keys)
+    if rows.whole is not None:
+        return rows.whole, keys, rows.told
+    blocks = list(rows.blocks(65536)) or [np.empty((0, *rows.shape), np.float32)]
+    return np.concatenate(blocks), keys, rows.told
 
 
 def in_blocks(path: str | os.PathLike[str], ending: str | None = None) -> RowBlocks:
@@ -353,16 +353,16 @@ def in_blocks(path: str | os.PathLike[str], ending: str | None = None) -> RowBlo
     with _as_data_error(path, what):
         if suffix == ".npz":
             _refuse_bomb(path)
-        held = None if hdf5.is_feature_file(path) else reader(path)
-    if held is None:
+        rows = None if hdf5.is_feature_file(path) else reader(path)
+    if rows is None:
         store = FeatureStore.open(path)
         return row_blocks.of_array(store.features, store.manifest.keys)
 
     def blocks(size: int) -> Iterator[NDArray[Any]]:
         with _as_data_error(path, what):
-            yield from held.blocks(size)
+            yield from rows.blocks(size)
 
-    return replace(held, blocks=blocks)
+    return replace(rows, blocks=blocks)
 
 
 @contextmanager

@@ -153,10 +153,10 @@ def _lists(column: Any, dim: int) -> Rows:
     lengths = compute.unique(compute.list_value_length(column)).to_pylist()
     if {*lengths} - {None} - {dim}:
         raise ValueError(f"its lists have {lengths} numbers, expected the same everywhere")
-    made = np.full((len(column), dim), np.nan, np.float32)
+    rows = np.full((len(column), dim), np.nan, np.float32)
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    made[column.is_valid().to_numpy(zero_copy_only=False)] = flat.reshape(-1, dim)
-    return made
+    rows[column.is_valid().to_numpy(zero_copy_only=False)] = flat.reshape(-1, dim)
+    return rows
 
 
 def of_npz(path: Path) -> RowBlocks:
@@ -220,16 +220,16 @@ def of_hdf5(path: Path) -> RowBlocks:
         vectors, key, told = _arrays_of(f)
         if not vectors:
             return _of_datasets(f)
-        held = hdf5.dataset(f, vectors)
+        array = hdf5.dataset(f, vectors)
         keys = hdf5.texts(f, key) if key is not None else None
-        shape = held.shape
-        cache = hdf5.row_of_chunks(held) if held.chunks else None
+        shape = array.shape
+        cache = hdf5.row_of_chunks(array) if array.chunks else None
 
     def blocks(size: int) -> Iterator[Rows]:
         with h5py.File(path, "r", rdcc_nbytes=cache) as f:
-            held = hdf5.dataset(f, vectors)
+            array = hdf5.dataset(f, vectors)
             for o in range(0, shape[0], size):
-                yield held[o : o + size]
+                yield array[o : o + size]
 
     return RowBlocks(keys, shape[0] if shape else 0, shape[1:], blocks, told)
 
@@ -238,26 +238,26 @@ def _arrays_of(f: Any) -> tuple[str, str | None, str]:
     """Choose the datasets of vectors and names; none where each is the vectors of a person."""
     import h5py
 
-    held = {
+    arrays = {
         name: (f[name].shape, "U" if h5py.check_string_dtype(f[name].dtype) else f[name].dtype.kind)
         for name in f
         if isinstance(f.get(name, getlink=True), h5py.HardLink)
         and isinstance(f[name], h5py.Dataset)
     }
-    if "features" in f and "features" not in held:
+    if "features" in f and "features" not in arrays:
         return "features", None, ""  # which `hdf5.dataset` refuses
-    if "features" in held or any(kind == "U" for _, kind in held.values()):
-        return choose_arrays(held)
+    if "features" in arrays or any(kind == "U" for _, kind in arrays.values()):
+        return choose_arrays(arrays)
     return "", None, ""
 
 
 def _of_datasets(f: Any) -> RowBlocks:
     names = hdf5.names(f)
-    found = [np.asarray(hdf5.dataset(f, name)) for name in names]
-    rows = [np.atleast_2d(x) for x in found]
+    arrays = [np.asarray(hdf5.dataset(f, name)) for name in names]
+    rows = [np.atleast_2d(x) for x in arrays]
     if not rows or any(x.ndim != 2 or x.dtype.kind != "f" for x in rows):
         shown = ", ".join(
-            f"{n!r} {x.dtype} {x.shape}" for n, x in zip(names[:3], found, strict=False)
+            f"{n!r} {x.dtype} {x.shape}" for n, x in zip(names[:3], arrays, strict=False)
         )
         raise ValueError(
             f"it holds no dataset 'features' but {shown or 'none'}; expected features (N, D) and "

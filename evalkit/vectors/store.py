@@ -323,17 +323,17 @@ class FeatureStore:
         if attributes["manifest"] != self.manifest.digest():
             raise FeatureStoreError(f"{self.path}: its list of images is damaged", _AGAIN)
         names = ("features", "crc", "done", *(["image"] if self.version > 1 else []))
-        held = {n: hdf5.dataset(file, n, plain=True) for n in names}
-        rows = held["features"]
+        datasets = {n: hdf5.dataset(file, n, plain=True) for n in names}
+        rows = datasets["features"]
         if rows.dtype.str not in _DTYPES or rows.ndim != 3 or len(rows) != len(keys):
             raise FeatureStoreError(f"{self.path}: {rows.dtype} {rows.shape} for {len(keys)} keys")
-        self._place = {name: each.id.get_offset() for name, each in held.items()}
-        raw, self._crc = held["done"][()], held["crc"][()]
+        self._place = {name: each.id.get_offset() for name, each in datasets.items()}
+        raw, self._crc = datasets["done"][()], datasets["crc"][()]
         if not raw.shape == self._crc.shape == rows.shape[:1]:
             raise FeatureStoreError(f"{self.path}: {len(rows)} rows, {len(raw)} done bytes")
         self.taken, self.done = raw >= TAKEN, raw & ~TAKEN
         self.images = np.zeros((len(rows), DIGEST), np.uint8)
-        if "image" in held:
+        if "image" in datasets:
             hdf5.dataset(file, "image").read_direct(self.images)
         self.answers = hdf5.dataset(file, "answers")[()] if "answers" in file else None
         if self.answers is not None and (self.answers.dtype.str, self.answers.ndim) != ("<f4", 2):
@@ -384,8 +384,8 @@ def answers_in(path: str | os.PathLike[str]) -> NDArray[np.float32] | None:
     path = as_path(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
-            held = hdf5.dataset(file, "answers")
-            return held[()] if (held.dtype.str, held.ndim) == ("<f4", 2) else None
+            answers = hdf5.dataset(file, "answers")
+            return answers[()] if (answers.dtype.str, answers.ndim) == ("<f4", 2) else None
     except (OSError, DataError):
         return None
 
