@@ -108,8 +108,8 @@ def _chunk(path: Path, layout: _Layout, number: int) -> NDArray[Any]:
     try:
         packed = path.read_bytes()[_HEADER:]
         # Blosc's own header says how much it will write: compared before memory is taken.
-        told, held = (int.from_bytes(packed[o : o + 4], "little") for o in (4, 12))
-        if held != len(packed) or not need * layout.dtype.itemsize <= told <= (
+        unpacked_size, packed_size = (int.from_bytes(packed[o : o + 4], "little") for o in (4, 12))
+        if packed_size != len(packed) or not need * layout.dtype.itemsize <= unpacked_size <= (
             layout.rows * math.prod(layout.shape[1:]) * layout.dtype.itemsize
         ):
             raise ValueError("its size is not what the array needs")

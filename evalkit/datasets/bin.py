@@ -80,9 +80,9 @@ def _kind(of: Any) -> str:
 def _from_buffer(data: Any, kind: Any, *_: Any) -> _Array:
     if not isinstance(data, bytes | bytearray):
         raise pickle.UnpicklingError("an array has no bytes")
-    made = _Array()
-    made.data, made.kind = bytes(data), _kind(kind)
-    return made
+    array = _Array()
+    array.data, array.kind = bytes(data), _kind(kind)
+    return array
 
 
 def _scalar(kind: Any, data: Any) -> bool:
@@ -137,8 +137,8 @@ def _content(path: Path) -> tuple[list[memoryview], list[bool]]:
         for opcode, _, _ in pickletools.genops(data):
             if opcode.name in _REFUSED:
                 raise pickle.UnpicklingError(f"it wants to build by {opcode.name}")
-        held = _OnlyArrays(io.BytesIO(data), encoding="bytes").load()
-        images, same = held
+        content = _OnlyArrays(io.BytesIO(data), encoding="bytes").load()
+        images, same = content
         images = [_buffer(image) for image in images]
         same = [_flag(each) for each in same]
     except DataError:

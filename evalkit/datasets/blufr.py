@@ -28,17 +28,17 @@ class Config:
 def read_config(path: str | os.PathLike[str]) -> Config:
     """Read imageList, labels, testIndex, galIndex and probIndex; the file counts from 1."""
     path = as_path(path)
-    held = matlab.read(path)
-    names = held.get("imageList")
+    variables = matlab.read(path)
+    names = variables.get("imageList")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise DataError(f"{path.name} has no 'imageList' of texts", "is it BLUFR's configuration?")
     if len(set(names)) != len(names):
         raise DataError(f"'imageList' in {path.name} names an image twice")
-    labels = held.get("labels")
+    labels = variables.get("labels")
     if not isinstance(labels, np.ndarray) or labels.size != len(names):
         raise DataError(f"'labels' in {path.name} are not one for each of {len(names)} images")
     columns = [
-        _rows(held, name, len(names), path) for name in ("testIndex", "galIndex", "probIndex")
+        _rows(variables, name, len(names), path) for name in ("testIndex", "galIndex", "probIndex")
     ]
     if len({len(c) for c in columns}) != 1:
         raise DataError(f"the indices in {path.name} have {[len(c) for c in columns]} trials")

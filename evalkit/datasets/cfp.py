@@ -50,13 +50,13 @@ def person(key: str) -> str:
 def _images(path: Path) -> dict[int, str]:
     images: dict[int, str] = {}
     for number, line in numbered_lines(read_text(path)):
-        found = _IMAGE.match(line)
-        parts = found[2].replace("\\", "/").split("/") if found else []
-        if found is None or len(parts) < 3:
+        match = _IMAGE.match(line)
+        parts = match[2].replace("\\", "/").split("/") if match else []
+        if match is None or len(parts) < 3:
             raise wrong_line(str(path), number, "'number folder/person/pose/image'", line)
-        if int(found[1]) in images:
+        if int(match[1]) in images:
             raise wrong_line(str(path), number, "a number that is not given twice", line)
-        images[int(found[1])] = "/".join(parts[-3:])
+        images[int(match[1])] = "/".join(parts[-3:])
     return images
 
 
@@ -65,10 +65,10 @@ def _fold(folder: Path, left: dict[int, str], right: dict[int, str]) -> PairList
         for name, genuine in (("same.txt", True), ("diff.txt", False)):
             source = str(folder / name)
             for number, line in numbered_lines(read_text(folder / name)):
-                found = _PAIR.match(line)
-                if found is None:
+                match = _PAIR.match(line)
+                if match is None:
                     raise wrong_line(source, number, "'i,j'", line)
-                i, j = int(found[1]), int(found[2])
+                i, j = int(match[1]), int(match[2])
                 if i not in left or j not in right:
                     raise wrong_line(source, number, "numbers of listed images", line)
                 if (person(left[i]) == person(right[j])) != genuine:

@@ -103,17 +103,17 @@ class GroupTable:
         if len(line) < len(self.names):
             raise DataError(f"{self.source} names a pair twice", "leave one of the lines out")
         if self.named_by == "pair":
-            found = [line.get(str(k), -1) for k in range(1, len(pairs) + 1)]
+            lines = [line.get(str(k), -1) for k in range(1, len(pairs) + 1)]
         else:
             names = [canonical(key) for key in keys or ()]
             sides = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
-            found = [
+            lines = [
                 line.get(_joined(names[a], names[b]), line.get(_joined(names[b], names[a]), -1))
                 for a, b in sides
             ]
-        if max(found, default=-1) < 0:
+        if max(lines, default=-1) < 0:
             raise DataError(f"{self.source} names none of the {len(pairs):,} pairs of the list")
-        return _made(self.used(by), self.source, self.columns, np.array(found), pairs=True)
+        return _made(self.used(by), self.source, self.columns, np.array(lines), pairs=True)
 
     def used(self, by: Sequence[str] = ()) -> dict[str, Use]:
         """Read `--by`: name of each grouping -> its column, the rule for two images, and edges.
@@ -122,9 +122,9 @@ class GroupTable:
         numbers, "quality-min:0.5" the lower and "yaw-max:30,60" the higher one by magnitude,
         "camera-same" whether two words are the same.  () is every column, as words.
         """
-        found: dict[str, Use] = {}
+        uses: dict[str, Use] = {}
         for text in by or self.columns:
-            name, _, given = text.partition(":") if by else (text, "", "")
+            name, _, edges = text.partition(":") if by else (text, "", "")
             column, _, rule = name.rpartition("-")
             if name in self.columns:
                 column, rule = name, ""
@@ -136,8 +136,8 @@ class GroupTable:
                 )
             if rule and self.of_pairs:
                 raise DataError(f"{name!r} is of two images, and {self.source} names pairs")
-            found[name] = column, rule, _edges(name, rule, given)
-        return found
+            uses[name] = column, rule, _edges(name, rule, edges)
+        return uses
 
 
 def _edges(name: str, rule: str, given: str) -> tuple[float, ...]:
@@ -164,17 +164,17 @@ def _made(
     pairs: bool = False,
 ) -> tuple[By, ...]:
     """Group rows, or pairs, by the line that each has."""
-    found: list[By] = []
+    groups: list[By] = []
     for name, (column, rule, edges) in used.items():
         cells = [columns[column][k] if k >= 0 else "" for k in line.tolist()]
         if rule in ("", "same"):
             words = _binned(name, source, cells, edges) if edges else cells
             make = Condition.alike if rule else PairCondition.of if pairs else Grouping.of
-            found.append(make(name, words))
+            groups.append(make(name, words))
         else:
             values = _numbers(name, source, cells)
-            found.append(Condition.of(name, values, cast(PairRule, rule), edges))
-    return tuple(found)
+            groups.append(Condition.of(name, values, cast(PairRule, rule), edges))
+    return tuple(groups)
 
 
 def number_of(cell: str, where: str) -> float:

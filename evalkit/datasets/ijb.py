@@ -75,12 +75,12 @@ def find(folder: str | os.PathLike[str]) -> MetaLists | None:
 
 
 def _only(folder: Path, ending: str) -> Path | None:
-    found = sorted(folder.glob(f"*{ending}"))
-    if len(found) > 1:
+    paths = sorted(folder.glob(f"*{ending}"))
+    if len(paths) > 1:
         raise DataError(
-            f"{folder} has two sets: {found[0].name}, {found[1].name}", "give each its own folder"
+            f"{folder} has two sets: {paths[0].name}, {paths[1].name}", "give each its own folder"
         )
-    return found[0] if found else None
+    return paths[0] if paths else None
 
 
 @dataclass(frozen=True, slots=True)

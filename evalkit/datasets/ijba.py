@@ -44,8 +44,10 @@ class SplitLists:
             if all(column in of.columns for of in self.faces):
                 cells = [cell for of in self.faces for cell in of.columns[column]]
                 columns[column] = tuple(cells[line] for line in first.values())
-                held = zip(names, cells, strict=True)
-                other[column] = len({name for name, cell in held if cell != cells[first[name]]})
+                named_cells = zip(names, cells, strict=True)
+                other[column] = len(
+                    {name for name, cell in named_cells if cell != cells[first[name]]}
+                )
         return GroupTable("the lists", "key", tuple(first), columns), other
 
 
@@ -61,11 +63,11 @@ def read(folder: str | os.PathLike[str]) -> SplitLists:
     for path in sorted(folder.rglob("*.csv")):
         if named := re.fullmatch(r"(verify|search)_([a-z]+)_([0-9]{1,3})", path.stem):
             found.setdefault(int(named[3]), {})[f"{named[1]}_{named[2]}"] = path
-    for number, held in found.items():
+    for number, files in found.items():
         for both in (_VERIFY, _SEARCH):
-            if len(missing := [name for name in both if name not in held]) == 1:
+            if len(missing := [name for name in both if name not in files]) == 1:
                 raise DataError(f"split {number} in {folder} lacks {missing[0]}_{number}.csv")
-    complete = {k: held for k, held in sorted(found.items()) if {*_VERIFY, *_SEARCH} & {*held}}
+    complete = {k: files for k, files in sorted(found.items()) if {*_VERIFY, *_SEARCH} & {*files}}
     if not complete:
         raise DataError(
             f"{folder} holds no split of IJB-A",
@@ -73,10 +75,10 @@ def read(folder: str | os.PathLike[str]) -> SplitLists:
             "with search_probe_1.csv",
         )
     faces = {
-        (number, name): ijb.read_faces(held[name])
-        for number, held in complete.items()
+        (number, name): ijb.read_faces(files[name])
+        for number, files in complete.items()
         for name in ("verify_metadata", *_SEARCH)
-        if name in held
+        if name in files
     }
     subject: dict[str, int] = {}
     for (number, _), of in faces.items():
@@ -87,8 +89,8 @@ def read(folder: str | os.PathLike[str]) -> SplitLists:
                 )
     row = {name: n for n, name in enumerate(subject)}
     splits = tuple(
-        _split(held, {name: of for (k, name), of in faces.items() if k == number}, row)
-        for number, held in complete.items()
+        _split(files, {name: of for (k, name), of in faces.items() if k == number}, row)
+        for number, files in complete.items()
     )
     manifest = Manifest(tuple(row), np.array([*subject.values()], np.int32))
     return SplitLists(manifest, splits, tuple(complete), tuple(faces.values()))

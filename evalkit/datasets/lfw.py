@@ -66,8 +66,8 @@ def development_pairs() -> PairList:
 
 @cache  # a command asks several times, and nobody changes a list
 def _shipped(name: str, source: str) -> PairList:
-    held = files("evalkit.datasets") / "data" / name
-    return parse_pairs(gzip.decompress(held.read_bytes()).decode(), source)
+    file = files("evalkit.datasets") / "data" / name
+    return parse_pairs(gzip.decompress(file.read_bytes()).decode(), source)
 
 
 def errata(pairs: PairList) -> NDArray[np.bool_]:

@@ -26,8 +26,8 @@ _RETRIES = 2
 
 
 def _table() -> tuple[list[str], NDArray[np.uint8], NDArray[np.float32]]:
-    held = files("evalkit.datasets") / "data" / "lfw_deepfunneled.npz"
-    with held.open("rb") as f, np.load(f, allow_pickle=False) as z:
+    file = files("evalkit.datasets") / "data" / "lfw_deepfunneled.npz"
+    with file.open("rb") as f, np.load(f, allow_pickle=False) as z:
         return z["keys"].tobytes().decode().split("\n"), z["sha256"], z["landmarks"]
 
 

@@ -116,8 +116,8 @@ def read(
         return VerificationSet(of_table(_table(path, (), columns), str(path)), None, TABLE)
     layout = layout or _of_file(path)
     if layout == TABLE:
-        held, layout = _any_table(path)
-        return VerificationSet(of_table(held, str(path)), None, layout)
+        table, layout = _any_table(path)
+        return VerificationSet(of_table(table, str(path)), None, layout)
     if layout in _LISTS:
         return VerificationSet(_LISTS[layout](path), None, layout)
     images, pairs = _SETS[layout](path)
@@ -136,8 +136,8 @@ def recognise(path: str | os.PathLike[str]) -> str:
 def _any_table(path: Path) -> tuple[tables.ReadTable, str]:
     """Read a table whose layout is not known, and name that."""
     known = {row: name for name, rows in _TABLES.items() for row in rows}
-    held = _table(path, list(known), numbers_name=False)
-    return held, known.get(held.layout, TABLE)
+    table = _table(path, list(known), numbers_name=False)
+    return table, known.get(table.layout, TABLE)
 
 
 def _of_file(path: Path) -> str:

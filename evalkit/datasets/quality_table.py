@@ -26,8 +26,8 @@ def read(path: str | os.PathLike[str]) -> GroupTable:
     """Read a table of qualities; DataError where it is none, or a cell is no number."""
     table = group_table.read(path)
     if table.named_by != "key":
-        told = f"{table.source} names a {table.named_by} a line"
-        raise DataError(told, "a quality is of an image: name its key")
+        problem = f"{table.source} names a {table.named_by} a line"
+        raise DataError(problem, "a quality is of an image: name its key")
     for column, cells in table.columns.items():
         for line, cell in enumerate(cells):
             group_table.number_of(cell, f"{column} of {table.names[line]!r} in {table.source}")
@@ -39,13 +39,13 @@ def of_rows(tables: Sequence[GroupTable], keys: Sequence[str]) -> dict[str, Floa
 
     DataError where two columns are of one name, or a table names none of the rows.
     """
-    found: dict[str, Floats] = {}
+    qualities: dict[str, Floats] = {}
     for table in tables:
         line = group_table.lines_of_rows(table, keys)
         for column, cells in table.columns.items():
             name = as_path(table.source).stem if column.lower() in _UNNAMED else column
-            if name in found:
+            if name in qualities:
                 raise DataError(f"two qualities are called {name!r}", "rename a column of one")
             values = np.array([*(group_table.number_of(cell, name) for cell in cells), np.nan])
-            found[name] = values[line]
-    return found
+            qualities[name] = values[line]
+    return qualities

@@ -93,7 +93,7 @@ def read(
     text = read_text(path)
     if not text.strip():
         raise DataError(f"{path} holds no scores", "expected lines of 'label score'")
-    held = tables.read(
+    table = tables.read(
         text,
         str(path),
         (*_LAYOUTS, *(() if labelled else _UNLABELLED)),
@@ -102,19 +102,19 @@ def read(
         columns=columns,
         accept=_plain,
     )
-    if "score" not in held.columns or (labelled and not {"label", "claimed"} & {*held.columns}):
+    if "score" not in table.columns or (labelled and not {"label", "claimed"} & {*table.columns}):
         raise DataError(
             f"{path} needs a column of scores and one of labels", "--columns label=NAME"
         )
-    score = _checked(held.columns["score"], distance, allow_failures, f"{path} line", held.line)
-    claims = _claims(held) if "claimed" in held.columns else None
-    label, fold = held.columns.get("label"), held.columns.get("fold")
+    score = _checked(table.columns["score"], distance, allow_failures, f"{path} line", table.line)
+    claims = _claims(table) if "claimed" in table.columns else None
+    label, fold = table.columns.get("label"), table.columns.get("fold")
     return ScoreList(
         score,
         claims.genuine if claims else None if label is None else np.array(label, np.bool_),
         None if fold is None else np.array(fold, np.int16),
         claims,
-        told=held.told,
+        told=table.told,
     )
 
 
@@ -153,14 +153,14 @@ def _checked(
 
 
 def _of_arrays(path: Path, distance: bool, allow_failures: bool) -> ScoreList:
-    held = readers.read_arrays(path)
-    if held.keys() == {*_OF_PROBES}:
-        return _of_probes(path, [held[name] for name in _OF_PROBES], distance, allow_failures)
-    named = dict(zip(roles_of(list(held), (), {*ROLES}), held.values(), strict=True))
-    score = held[""] if "" in held else named.get("score")
+    arrays = readers.read_arrays(path)
+    if arrays.keys() == {*_OF_PROBES}:
+        return _of_probes(path, [arrays[name] for name in _OF_PROBES], distance, allow_failures)
+    named = dict(zip(roles_of(list(arrays), (), {*ROLES}), arrays.values(), strict=True))
+    score = arrays[""] if "" in arrays else named.get("score")
     if score is None or score.dtype.kind not in "fiu" or score.ndim != 1:
         raise DataError(
-            f"{path.name} holds {_shapes(held)}",
+            f"{path.name} holds {_shapes(arrays)}",
             "expected scores, (P,), called score beside label; a matrix of (N, N) needs --subjects",
         )
     label, fold = named.get("label"), named.get("fold")
@@ -187,7 +187,7 @@ def _of_probes(
         shown = _shapes(dict(zip(_OF_PROBES, held, strict=True)))
         raise DataError(f"{path.name} holds {shown}", "expected a row a probe in both")
     (n, own), (_, others) = (x.shape for x in held)
-    given = np.hstack(held).ravel()
+    scores = np.hstack(held).ravel()
     probe = np.repeat(np.arange(n), own + others)
     model = np.tile(np.arange(own + others), n)
     mine = model < own
@@ -197,7 +197,7 @@ def _of_probes(
         model=np.where(mine, n + others + probe * own + model, model),
         probe=probe,
     )
-    score = _checked(given, distance, allow_failures, f"{path.name} number", range(len(given)))
+    score = _checked(scores, distance, allow_failures, f"{path.name} number", range(len(scores)))
     told = (
         f"{n:,} probes, each taken for a person of its own, as the file does not say who they are: "
         "intervals are too short where people recur"
@@ -218,25 +218,25 @@ def read_matrix(
     diagonal.
     """
     path = as_path(path)
-    held = readers.read_npy(path)[0]
-    square = held.shape == (len(subject),) * 2
+    matrix = readers.read_npy(path)[0]
+    square = matrix.shape == (len(subject),) * 2
     if (
-        held.dtype.kind not in "fiu"
-        or held.ndim != 2
-        or not (square or sum(held.shape) == len(subject))
+        matrix.dtype.kind not in "fiu"
+        or matrix.ndim != 2
+        or not (square or sum(matrix.shape) == len(subject))
     ):
         raise DataError(
-            f"{path.name} holds {held.dtype} of shape {held.shape}, and there are {len(subject)} "
-            "subjects",
+            f"{path.name} holds {matrix.dtype} of shape {matrix.shape}, and there are "
+            f"{len(subject)} subjects",
             "a matrix (N, N) has N of them, one of (P, G) has those of its rows, then its columns",
         )
-    taken: NDArray[Any] = np.ones(held.shape, np.bool_)
+    mask: NDArray[Any] = np.ones(matrix.shape, np.bool_)
     if square:
-        once = np.array_equal(held, held.T, equal_nan=True)
-        taken = np.triu(taken, 1) if once else ~np.eye(len(held), dtype=np.bool_)
-    left, right = np.nonzero(taken)
-    score = _checked(held[left, right], distance, allow_failures, path.name, range(len(left)))
-    right = right if square else right + held.shape[0]
+        once = np.array_equal(matrix, matrix.T, equal_nan=True)
+        mask = np.triu(mask, 1) if once else ~np.eye(len(matrix), dtype=np.bool_)
+    left, right = np.nonzero(mask)
+    score = _checked(matrix[left, right], distance, allow_failures, path.name, range(len(left)))
+    right = right if square else right + matrix.shape[0]
     genuine = (subject[left] == subject[right]) & (subject[left] >= 0)
     return ScoreList(score, genuine, pairs=PairSet(left, right, genuine), subject=subject)
 
@@ -251,8 +251,8 @@ def read_labels(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
 
 def labels_of(cells: Sequence[str], source: str) -> NDArray[np.bool_]:
     """Read labels of one kind, see `tables`: (P,) bool."""
-    held = tables.read("\n".join(cells), source, [("label",)], ("label",))
-    return np.array(held.columns["label"], np.bool_)
+    table = tables.read("\n".join(cells), source, [("label",)], ("label",))
+    return np.array(table.columns["label"], np.bool_)
 
 
 def _claims(held: ReadTable) -> Claims:

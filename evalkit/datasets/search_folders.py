@@ -32,12 +32,12 @@ _LISTS = {
 def find(root: str | os.PathLike[str]) -> dict[str, tuple[Path, Path, Path | None]]:
     """Name the searches whose folders lie below `root`: gallery, probes, distractors if any."""
     root = as_path(root)
-    found: dict[str, tuple[Path, Path, Path | None]] = {}
+    folders: dict[str, tuple[Path, Path, Path | None]] = {}
     for name, (gallery, probe, more) in LAYOUTS.items():
         if (root / gallery).is_dir() and (root / probe).is_dir():
             aside = root / more if more and (root / more).is_dir() else None
-            found[name] = (root / gallery, root / probe, aside)
-    return found
+            folders[name] = (root / gallery, root / probe, aside)
+    return folders
 
 
 def read(
@@ -57,20 +57,20 @@ def read(
         who, by = _by_list(listed, *_LISTS[folder.name][1:]), listed.name
         if unknown := [key for key in keys if key.rpartition("/")[2] not in who]:
             raise DataError(f"{listed.name} does not name {unknown[0]}")
-        found = {key: who[key.rpartition("/")[2]] for key in keys}
+        people = {key: who[key.rpartition("/")[2]] for key in keys}
     elif all("/" in key for key in keys) and not folder.name.startswith(_CAMERAS):
-        found, by = {key: key.split("/")[0] for key in keys}, "folders"
+        people, by = {key: key.split("/")[0] for key in keys}, "folders"
     else:
-        found = {key: Path(key).stem.split("_")[0] for key in keys}
+        people = {key: Path(key).stem.split("_")[0] for key in keys}
         by = "image names up to the first _"
-    return {(start / key).as_posix(): name for key, name in found.items()}, by
+    return {(start / key).as_posix(): name for key, name in people.items()}, by
 
 
 def _by_list(path: Path, names: str, ids: str) -> dict[str, str]:
-    held = matlab.read(path)
+    variables = matlab.read(path)
     try:
-        who = np.asarray(held[ids]).astype(np.int64).ravel().tolist()
-        cells = [held[names]] if isinstance(held[names], str) else held[names]
+        who = np.asarray(variables[ids]).astype(np.int64).ravel().tolist()
+        cells = [variables[names]] if isinstance(variables[names], str) else variables[names]
         return dict(zip(cells, map(str, who), strict=True))
     except (KeyError, TypeError, ValueError) as e:
         raise DataError(f"{path.name} is not a list of TinyFace", f"expected {names}, {ids}") from e

@@ -61,23 +61,23 @@ def read(
     Or folders, see `search_folders.read`: keys are paths below `root`, or below the folder that
     holds all that are given.
     """
-    given = [as_path(path) for path in (gallery, probe, distractors) if path is not None]
+    paths = [as_path(path) for path in (gallery, probe, distractors) if path is not None]
     if root is None:
-        folders = [str(path.absolute().parent) for path in given if path.is_dir()]
+        folders = [str(path.absolute().parent) for path in paths if path.is_dir()]
         root = os.path.commonpath(folders or [""])
     top = as_path(root)
-    held, by = zip(*(_side(path, top) for path in given), strict=True)
-    enrolled = dict(held[0])
-    for more in held[2:]:
+    sides, by = zip(*(_side(path, top) for path in paths), strict=True)
+    enrolled = dict(sides[0])
+    for more in sides[2:]:
         if both := enrolled.keys() & more.keys():
             raise DataError(f"{min(both)} is in the gallery and among the distractors")
         enrolled |= dict.fromkeys(more, NOBODY)
-    return SearchLists(enrolled, held[1], "; ".join(dict.fromkeys(filter(None, by[:2]))))
+    return SearchLists(enrolled, sides[1], "; ".join(dict.fromkeys(filter(None, by[:2]))))
 
 
 def below(root: str | os.PathLike[str]) -> dict[str, SearchLists]:
     """Read the searches whose folders lie below `root`, by name; see `search_folders.find`."""
-    return {name: read(*held, root) for name, held in search_folders.find(root).items()}
+    return {name: read(*folders, root) for name, folders in search_folders.find(root).items()}
 
 
 def _side(path: Path, root: Path) -> tuple[dict[str, str], str]:
@@ -89,14 +89,14 @@ def _read(path: Path) -> dict[str, str]:
     text = read_text(path)
     first = next((line for _, line in numbered_lines(text)), "")
     layout = ("image", "person")[: len(fields_of(first))]
-    held = tables.read(text, str(path), [layout], ("image",), ("person",))
-    found: dict[str, str] = {}
-    who = held.columns.get("person", held.columns["image"])
-    for number, image, name in zip(held.line, held.columns["image"], who, strict=True):
-        shown = name if "person" in held.columns else canonical(image).rpartition("/")[0] or NOBODY
-        if found.setdefault(image, shown) != shown:
+    table = tables.read(text, str(path), [layout], ("image",), ("person",))
+    people: dict[str, str] = {}
+    who = table.columns.get("person", table.columns["image"])
+    for number, image, name in zip(table.line, table.columns["image"], who, strict=True):
+        shown = name if "person" in table.columns else canonical(image).rpartition("/")[0] or NOBODY
+        if people.setdefault(image, shown) != shown:
             raise DataError(f"line {number} of {path.name} names {image} again, as {shown}")
-    return found
+    return people
 
 
 def _of_lfw(keys: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -106,7 +106,7 @@ def _of_lfw(keys: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     for key in sorted(keys):
         of.setdefault(key.rpartition("/")[0], []).append(key)
     wanted = {name: of[name] for name in text.split()}
-    return wanted, [held[0] for held in of.values() if len(held) == 1]
+    return wanted, [images[0] for images in of.values() if len(images) == 1]
 
 
 def lfw_closed(keys: Sequence[str], others: int | None = None) -> SearchLists:
@@ -118,8 +118,8 @@ def lfw_closed(keys: Sequence[str], others: int | None = None) -> SearchLists:
     if others is not None:
         rows = np.random.default_rng(0).permutation(len(single))[:others]
         single = [single[row] for row in np.sort(rows).tolist()]
-    first = {held[0]: name for name, held in wanted.items()}
-    probe = {key: name for name, held in wanted.items() for key in held[1:]}
+    first = {images[0]: name for name, images in wanted.items()}
+    probe = {key: name for name, images in wanted.items() for key in images[1:]}
     return SearchLists(first | dict.fromkeys(single, NOBODY), probe)
 
 
@@ -130,13 +130,13 @@ def lfw_open(keys: Sequence[str], *, one_image: bool = True) -> SearchLists:
     probe and all others, 3,143, are enrolled.
     """
     wanted, _ = _of_lfw(keys)
-    first = {held[0]: name for name, held in wanted.items()}
+    first = {images[0]: name for name, images in wanted.items()}
     if one_image:
-        gallery, mated = first, {held[1]: name for name, held in wanted.items()}
+        gallery, mated = first, {images[1]: name for name, images in wanted.items()}
     else:
-        gallery = {key: name for name, held in wanted.items() for key in held[1:]}
+        gallery = {key: name for name, images in wanted.items() for key in images[1:]}
         mated = first
-    used = {key for held in wanted.values() for key in held}
+    used = {key for images in wanted.values() for key in images}
     return SearchLists(gallery, mated | {k: NOBODY for k in sorted(keys) if k not in used})
 
 

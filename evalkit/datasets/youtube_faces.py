@@ -32,10 +32,10 @@ def with_people(pairs: PairList) -> PairList:
 
 def splits_of(held: dict[str, Any]) -> NDArray[np.int64] | None:
     """Find the array of splits among a file's variables: (P, 3, splits); None where none is."""
-    found = [x for x in held.values() if isinstance(x, np.ndarray) and x.ndim == 3]
-    if len(found) != 1 or found[0].shape[1] != 3 or found[0].dtype.kind not in "fiu":
+    arrays = [x for x in held.values() if isinstance(x, np.ndarray) and x.ndim == 3]
+    if len(arrays) != 1 or arrays[0].shape[1] != 3 or arrays[0].dtype.kind not in "fiu":
         return None
-    return np.asarray(found[0], np.int64) if np.isfinite(found[0]).all() else None
+    return np.asarray(arrays[0], np.int64) if np.isfinite(arrays[0]).all() else None
 
 
 def read_splits(path: str | os.PathLike[str]) -> PairList:
@@ -44,14 +44,14 @@ def read_splits(path: str | os.PathLike[str]) -> PairList:
     Beside `Youtube_splits.mat` lies the list `Youtube_names.txt`.  Folds are from 0.
     """
     path = as_path(path)
-    held = matlab.read(path)
-    splits = splits_of(held)
+    variables = matlab.read(path)
+    splits = splits_of(variables)
     if splits is None:
         raise DataError(
-            f"{path.name} has no array of splits but {', '.join(held) or 'nothing'}",
+            f"{path.name} has no array of splits but {', '.join(variables) or 'nothing'}",
             "expected (500, 3, 10): the numbers of two videos, and 1 where they show one person",
         )
-    videos = held.get("video_names")
+    videos = variables.get("video_names")
     if videos is None:
         if not (beside := path.with_name(_NAMES)).is_file():
             raise DataError(
@@ -79,8 +79,8 @@ def videos_of(keys: Sequence[str], videos: Sequence[str]) -> NDArray[np.int64]:
 
     DataError names videos that have no frame at all.
     """
-    found = ending_in(map(folder_of, keys), videos)
-    missing = np.setdiff1d(np.arange(len(videos)), found).tolist()
+    video = ending_in(map(folder_of, keys), videos)
+    missing = np.setdiff1d(np.arange(len(videos)), video).tolist()
     if missing:
         raise DataError(
             f"{len(missing)} of {len(videos)} videos have no frame: "
@@ -88,4 +88,4 @@ def videos_of(keys: Sequence[str], videos: Sequence[str]) -> NDArray[np.int64]:
             "a frame's key has its video's name for folder, as Sadie_Frost/1/0.12.jpg; a frame "
             "without a face is a row of NaN with --allow-failures",
         )
-    return found
+    return video
