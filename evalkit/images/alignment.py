@@ -111,10 +111,10 @@ def detected(
 
     def step(row: int, image: Picture) -> Picture:
         key = source.keys[row]
-        found = finder.find(image, key)
-        if len(found) > 1 and faces != "only":
+        points = finder.find(image, key)
+        if len(points) > 1 and faces != "only":
             several(key)
-        return _placed(image, chosen(found, image, faces, key), template, key)
+        return _placed(image, chosen(points, image, faces, key), template, key)
 
     which = {"centre": "face at the centre", "largest": "largest face", "only": "only face"}
     return source.then(step, f"aligned to {crop} by {finder.fingerprint}, {which[faces]}")
@@ -203,8 +203,8 @@ def eyes_in_mean(mean: NDArray[np.floating[Any]], crop: str) -> tuple[float, flo
         x, y = np.rint(eye).astype(int)
         cheek_x, cheek_y = np.rint((eye + corner) / 2).astype(int)
         near = mean[y - _REACH : y + _REACH + 1, x - _REACH : x + _REACH + 1]
-        found = np.array(np.unravel_index(near.argmin(), near.shape)) - _REACH
-        offset = max(offset, float(np.hypot(*found)))
+        shift = np.array(np.unravel_index(near.argmin(), near.shape)) - _REACH
+        offset = max(offset, float(np.hypot(*shift)))
         eyes, cheeks = eyes + mean[y, x] / 2, cheeks + mean[cheek_y, cheek_x] / 2
     return offset, cheeks - eyes
 

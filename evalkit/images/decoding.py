@@ -58,9 +58,9 @@ def decode(data: bytes) -> Picture:
     if is_lfs_pointer(data):
         raise DataError("it is a Git LFS pointer, not the image itself", LFS_HINT)
     if data.count(b"\xff\xda") > _MAX_SCANS and data[:2] == b"\xff\xd8":
-        found = jpeg.scans(data)
-        if found > _MAX_SCANS:
-            raise DataError(f"its {found} scans are more than any program writes")
+        scans = jpeg.scans(data)
+        if scans > _MAX_SCANS:
+            raise DataError(f"its {scans} scans are more than any program writes")
     usual = jpeg.decode(data, _MAX_PIXELS, _room)
     if usual is not None:
         return usual

@@ -112,14 +112,14 @@ def load(name: str) -> Detector:
         )
     if name in offered:
         with contextlib.redirect_stdout(sys.stderr), users_code.blamed(f"detector {name}"):
-            made = offered[name].load()()
+            detector = offered[name].load()()
     else:
-        made = users_code.factory(BUILT_IN.get(name, name), "detector")
-    if not isinstance(made, Detector):
+        detector = users_code.factory(BUILT_IN.get(name, name), "detector")
+    if not isinstance(detector, Detector):
         raise ModelError(
-            f"detector {name} gave a {type(made).__name__} without detect, fingerprint"
+            f"detector {name} gave a {type(detector).__name__} without detect, fingerprint"
         )
-    return made
+    return detector
 
 
 @functools.cache

@@ -60,11 +60,11 @@ class ImageDigests:
         own = self.own if rows is None else self.own[rows]
         if not any(step.of_row for step in self.source.steps):
             return own
-        made = np.zeros_like(own)
+        digests = np.zeros_like(own)
         for i, row in enumerate(range(len(own)) if rows is None else rows.tolist()):
             if own[i].any():
-                made[i] = np.frombuffer(self.source.named(row, own[i].tobytes()), np.uint8)
-        return made
+                digests[i] = np.frombuffer(self.source.named(row, own[i].tobytes()), np.uint8)
+        return digests
 
     def read(self, rows: NDArray[np.int64], workers: int) -> None:
         """Read the images of these rows; the digest of one that cannot be read stays unknown."""
@@ -85,13 +85,13 @@ class ImageDigests:
 
     def keep(self) -> None:
         """Keep stamps and digests for the next run; where there is no cache, it reads again."""
-        held = dict(self._kept)
+        digests = dict(self._kept)
         for row in np.flatnonzero(self.known).tolist() if self._stamps else ():
             if self._stamps[row]:
-                held[self._stamps[row]] = self.own[row].tobytes()
-        if held == self._kept:
+                digests[self._stamps[row]] = self.own[row].tobytes()
+        if digests == self._kept:
             return
-        newest = list(held.items())[-max(_MOST, len(self._stamps)) :]
+        newest = list(digests.items())[-max(_MOST, len(self._stamps)) :]
         with suppress(OSError, EvalkitError):
             path = _index(self.source.place)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,10 +119,10 @@ def _index(place: str) -> Path:
 def _read(place: str) -> dict[bytes, bytes]:
     """Stamp -> digest; empty where there is no cache or file of them, or a damaged one."""
     try:
-        with _index(place).open("rb") as f, np.load(f, allow_pickle=False) as held:
-            if str(held["format"]) != _FORMAT:
+        with _index(place).open("rb") as f, np.load(f, allow_pickle=False) as arrays:
+            if str(arrays["format"]) != _FORMAT:
                 return {}
-            stamps, digests = held["stamps"], held["digests"]
+            stamps, digests = arrays["stamps"], arrays["digests"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, EvalkitError):
         return {}
     if stamps.ndim != 2 or digests.shape != (len(stamps), DIGEST) or digests.dtype != np.uint8:

@@ -71,9 +71,9 @@ def _folder(root: Path) -> ImageSource:
     if containers:
         what = counted(containers, "container of images is", "containers of images are")
         left_out = (*left_out, f"{what} beside the images and not opened: {shown(containers)}")
-    found = {_name(name): root / name for name in names}
-    keys = sorted(found)
-    return replace(_of_files(keys, [found[key] for key in keys]), left_out=by_links + left_out)
+    paths = {_name(name): root / name for name in names}
+    keys = sorted(paths)
+    return replace(_of_files(keys, [paths[key] for key in keys]), left_out=by_links + left_out)
 
 
 def _name(path: str) -> str:
@@ -95,8 +95,8 @@ def _list(path: Path) -> ImageSource:
     names, labels = lines, list[str]()
     missing = [name for name in names if not _is_there(path.parent, name)]
     rows = lines[is_header(fields_of(lines[0])) :] if lines else []
-    if len(missing) == len(lines) and (found := _with_labels(path.parent, rows)):
-        names, labels = [name for name, _ in found], [label for _, label in found]
+    if len(missing) == len(lines) and (with_labels := _with_labels(path.parent, rows)):
+        names, labels = [name for name, _ in with_labels], [label for _, label in with_labels]
         missing = []
     if missing:
         raise DataError(
@@ -106,8 +106,8 @@ def _list(path: Path) -> ImageSource:
         )
     paths = [_path(path.parent, name) for name in names]
     slashed = [n for n, p in zip(names, paths, strict=True) if "\\" in n and "\\" not in p.name]
-    told = f"{counted(slashed, 'path is', 'paths are')} read with / for \\: {shown(slashed)}"
-    return _of_files(_under_labels(names, labels), paths).telling(told if slashed else "")
+    note = f"{counted(slashed, 'path is', 'paths are')} read with / for \\: {shown(slashed)}"
+    return _of_files(_under_labels(names, labels), paths).telling(note if slashed else "")
 
 
 def _is_there(folder: Path, name: str) -> bool:

@@ -163,14 +163,14 @@ def _image_column(schema: Any, path: Path) -> str:
             return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
         return bool(arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind))
 
-    found = [f.name for f in schema if holds(f.type)]
-    if len(found) != 1:
+    columns = [f.name for f in schema if holds(f.type)]
+    if len(columns) != 1:
         raise DataError(
-            f"{path.name} has {len(found)} columns of encoded images among "
+            f"{path.name} has {len(columns)} columns of encoded images among "
             f"{', '.join(schema.names)}",
             "expected one, of bytes or of {bytes, path}",
         )
-    return str(found[0])
+    return str(columns[0])
 
 
 def _field(values: Any, name: str) -> Any:
@@ -183,8 +183,8 @@ def _field(values: Any, name: str) -> Any:
 def _class_names(schema: Any, label: str) -> Sequence[str]:
     """Read the names that Hugging Face's datasets keep of a `ClassLabel`; none elsewhere."""
     try:
-        held = json.loads((schema.metadata or {})[b"huggingface"])
-        names = held["info"]["features"][label]["names"]
+        document = json.loads((schema.metadata or {})[b"huggingface"])
+        names = document["info"]["features"][label]["names"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return ()
     return names if isinstance(names, list) and all(isinstance(n, str) for n in names) else ()

@@ -30,15 +30,15 @@ def scans(data: bytes) -> int:
 
     Each goes through all of its pixels again, and need not take more than some ten bytes.
     """
-    at, found = 2, 0
+    at, count = 2, 0
     while marker := _MARKER.search(data, at):
         code, at = marker[1][0], marker.end()
         if code == _END:
             break
         if code not in (_START, _ALONE):
             at += int.from_bytes(data[at : at + 2])
-        found += code == _SCAN
-    return found
+        count += code == _SCAN
+    return count
 
 
 def decode(

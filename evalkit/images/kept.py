@@ -23,10 +23,10 @@ class KeptImages:
         """Give what `ImageSource.decoded` gives; any thread may ask."""
         if row in self._held:
             return self._held[row]
-        made = self.source.decoded(row)
-        size = getattr(made[1], "nbytes", 0)
+        image = self.source.decoded(row)
+        size = getattr(image[1], "nbytes", 0)
         with self._lock:
             if size <= self._room and row not in self._held:
-                self._held[row] = made
+                self._held[row] = image
                 self._room -= size
-        return made
+        return image

@@ -161,11 +161,11 @@ def _median_off(points: NDArray[np.float32]) -> float:
 
 
 def _npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
-    held = readers.read_arrays(path)
-    keys, points = held.get("paths", held.get("keys")), held.get("landmarks")
+    arrays = readers.read_arrays(path)
+    keys, points = arrays.get("paths", arrays.get("keys")), arrays.get("landmarks")
     if keys is None or points is None:
         raise DataError(
-            f"{path.name} has arrays {', '.join(held)}",
+            f"{path.name} has arrays {', '.join(arrays)}",
             "expected landmarks (N, 5, 2) and paths (N names)",
         )
     if points.dtype.kind not in "fiu" or keys.ndim != 1:
@@ -175,15 +175,17 @@ def _npz(path: Path) -> tuple[list[str], NDArray[np.float32]]:
 
 def _json(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     try:
-        held = parsed(read_text(path))
+        document = parsed(read_text(path))
     except ValueError as e:
         raise DataError(f"{path.name} is not JSON: {str(e)[:100]}") from e
-    held = held.get("points", held) if isinstance(held, dict) else held
-    if not isinstance(held, dict):
+    document = document.get("points", document) if isinstance(document, dict) else document
+    if not isinstance(document, dict):
         raise DataError(
-            f"{path.name} holds a {type(held).__name__}", "expected {key: [[x, y] * 5]}"
+            f"{path.name} holds a {type(document).__name__}", "expected {key: [[x, y] * 5]}"
         )
-    return list(held), _stacked([(key, key, value) for key, value in held.items()], path.name)
+    return list(document), _stacked(
+        [(key, key, value) for key, value in document.items()], path.name
+    )
 
 
 def _lines(path: Path) -> tuple[list[str], NDArray[np.float32]]:

@@ -120,11 +120,11 @@ def _node(data: bytes, at: int) -> tuple[bytes, int, int, int]:
 
 def _root(f: IO[bytes]) -> tuple[int, int]:
     """Read the size of a page, and the root of the newer of the two trees."""
-    page, found = 0, list[tuple[int, int]]()
+    page, roots = 0, list[tuple[int, int]]()
     for number in range(2):
         f.seek(number * page)
         magic, version, page, root, edition = _META.unpack(f.read(_META.size))
         if (magic, version) != (_MAGIC, _VERSION) or page not in _SIZES:
             raise ValueError("it does not begin as one of version 0.9")
-        found.append((edition, root))
-    return page, max(found)[1]
+        roots.append((edition, root))
+    return page, max(roots)[1]

@@ -102,10 +102,10 @@ _FILTER = Image.Resampling.BILINEAR
 
 def _weights() -> list[Path]:
     try:
-        held = importlib.metadata.files(_PACKAGE) or ()
+        files = importlib.metadata.files(_PACKAGE) or ()
     except importlib.metadata.PackageNotFoundError as e:
         raise MissingPackageError(_PACKAGE, "align", "--align mtcnn") from e
-    of = {path.name: Path(str(path.locate())) for path in held}
+    of = {path.name: Path(str(path.locate())) for path in files}
     return [of[name] for name in _FILES]
 
 

@@ -49,8 +49,8 @@ def read(path: Path) -> ImageSource:
             at += _HEAD.size + -(-length // 4) * 4
     if len(set(names)) < len(names):  # ids that name nothing
         names = [labelled(f"{row:07d}", name.partition("/")[0]) for row, name in enumerate(names)]
-    fetch, told = lambda row: _image(path, offsets[row]), _unlike_property(path, names)
-    return of_container(path, names, fetch, offsets.__getitem__, told)
+    fetch, note = lambda row: _image(path, offsets[row]), _unlike_property(path, names)
+    return of_container(path, names, fetch, offsets.__getitem__, note)
 
 
 def _unlike_property(path: Path, names: Sequence[str]) -> tuple[str, ...]:
@@ -92,12 +92,12 @@ def _image(path: Path, at: int) -> bytes:
 
     Where the magic number is among its bytes, a record is parted there, and the number left out.
     """
-    parts, held = [], 0
+    parts, size = [], 0
     with path.open("rb", buffering=0) as f:
         while True:
             part, length = _head(f, at)
-            held += length
-            refuse_large(held)
+            size += length
+            refuse_large(size)
             parts.append(piece(f, at + _HEAD.size, length))
             if part in (_WHOLE, _LAST):
                 break

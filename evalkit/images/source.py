@@ -81,9 +81,9 @@ class ImageSource:
 
         data : what `raw` gave for this row, where it is at hand.
         """
-        held = self.raw(row) if data is None else data
+        content = self.raw(row) if data is None else data
         try:
-            picture = decode(held) if isinstance(held, bytes) else held
+            picture = decode(content) if isinstance(content, bytes) else content
         except DataError as e:
             raise self._unreadable(row, e) from e
         for step in self.steps:
@@ -121,8 +121,8 @@ class ImageSource:
 
         Outer folders that differ are told in `left_out`.
         """
-        found = rows_of(keys, self.keys, "images", same_folders=True)
-        other, rows = other_folders(keys, self.keys, found), found.tolist()
+        places = rows_of(keys, self.keys, "images", same_folders=True)
+        other, rows = other_folders(keys, self.keys, places), places.tolist()
         fetch, stamp = self.fetch, self.stamp
         return replace(
             self.telling(other and f"images are matched {other}"),

@@ -108,10 +108,10 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
         """Take a block of 512 bytes."""
-        made = super().frombuf(buf, encoding, errors)
-        if made.type in _HOLDS_NAMES and not 0 <= made.size <= _LONGEST_NAME:
-            raise DataError(f"a name in the archive has {made.size:,} bytes")
-        return made
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _HOLDS_NAMES and not 0 <= header.size <= _LONGEST_NAME:
+            raise DataError(f"a name in the archive has {header.size:,} bytes")
+        return header
 
 
 def _members(file: IO[bytes]) -> tuple[dict[str, _Member], list[str]]:
