@@ -49,12 +49,12 @@ def choose(source: ImageSource, manifest: Manifest, people: int) -> Development:
     DataError where there are two images of fewer than `FEWEST`.
     """
     named, tested = {_tail(key): key for key in source.keys}, {_tail(k) for k in manifest.keys}
-    found, of = _view_1(tested, named), _VIEW_1
-    if len(found) < FEWEST:
-        found, of = _subjects(manifest), "of the images at hand"
-    if len(found) < FEWEST:
-        raise DataError(f"there are two images of {len(found)} people", f"give {WANTED}")
-    keys = _spread(found, people, tested if of == _VIEW_1 else set())
+    pairs, of = _view_1(tested, named), _VIEW_1
+    if len(pairs) < FEWEST:
+        pairs, of = _subjects(manifest), "of the images at hand"
+    if len(pairs) < FEWEST:
+        raise DataError(f"there are two images of {len(pairs)} people", f"give {WANTED}")
+    keys = _spread(pairs, people, tested if of == _VIEW_1 else set())
     measured = frozenset(key for key in keys if of == _VIEW_1 and _tail(key) in tested)
     return Development(keys, of, measured)
 
@@ -107,15 +107,15 @@ def _view_1(
 
     named : spelling of the images that there are; None for all of LFW's.
     """
-    listed, found = lfw.development_pairs(), dict[str, tuple[str, str]]()
+    listed, by_person = lfw.development_pairs(), dict[str, tuple[str, str]]()
     for left, right, genuine in zip(listed.left, listed.right, listed.genuine, strict=True):
         a, b = (k if named is None else named.get(canonical(k)) for k in (left, right))
         if not genuine or a is None or b is None:
             continue
-        earlier = found.get(who := lfw.subject(left))
+        earlier = by_person.get(who := lfw.subject(left))
         if earlier is None or _tested((a, b), tested) < _tested(earlier, tested):
-            found[who] = a, b
-    return list(found.values())
+            by_person[who] = a, b
+    return list(by_person.values())
 
 
 def _tail(key: str) -> str:

@@ -72,8 +72,8 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> Floats:
         )
     u, v = unit(a), unit(b)
     there = u.any(axis=1) & v.any(axis=1)
-    found = np.einsum("nd,nd->n", u, v).clip(-1, 1)
-    return np.where(there, found, np.nan)
+    cosine = np.einsum("nd,nd->n", u, v).clip(-1, 1)
+    return np.where(there, cosine, np.nan)
 
 
 def cause(
@@ -101,11 +101,11 @@ def cause(
 
     def near(model: Fed, to: NDArray[np.float32]) -> Floats:
         try:
-            found = _nearness(to, model.vectors())
+            cosine = _nearness(to, model.vectors())
         except ModelError:
-            found = np.full(len(to), -1.0)
+            cosine = np.full(len(to), -1.0)
         progress(next(done), total)
-        return found
+        return cosine
 
     def misled(planted: Callable[[Fed, float], Fed], amount: float) -> Floats:
         return near(planted(first, amount), own)
@@ -116,14 +116,14 @@ def cause(
     for name, way in ways:
         tried.append((DriftCause(name, way.spec, 0.0, before), near(way, reference)))
     for name, planted, steps in _SOUGHT:
-        amount, found = _sought(partial(misled, planted), steps, at)
+        amount, closest = _sought(partial(misled, planted), steps, at)
         undone = planted(other, -amount)
-        back = np.median(near(undone, reference)) >= np.median(found) - SAME
+        back = np.median(near(undone, reference)) >= np.median(closest) - SAME
         spec = undone.spec if back else None
-        tried.append((DriftCause(name, spec, amount, before, cut=planted is _cut), found))
-    nearest, found = max(tried, key=lambda one: float(np.median(one[1])))
-    after = float(np.median(found))
-    if 1 - after > _LEFT * (1 - before) or np.mean(found > at) < _NEARER:
+        tried.append((DriftCause(name, spec, amount, before, cut=planted is _cut), closest))
+    nearest, closest = max(tried, key=lambda one: float(np.median(one[1])))
+    after = float(np.median(closest))
+    if 1 - after > _LEFT * (1 - before) or np.mean(closest > at) < _NEARER:
         return None
     return replace(nearest, after=after)
 
@@ -140,9 +140,9 @@ def _sought(
     amount = 0.0
     for step in steps:
         for other in (amount - step, amount + step):
-            found = near(other)
-            if np.median(found) > np.median(at):
-                amount, at = other, found
+            cosine = near(other)
+            if np.median(cosine) > np.median(at):
+                amount, at = other, cosine
     return amount, at
 
 

@@ -134,14 +134,17 @@ class _New:
         """
         taken = earlier.rows_of(images)
         left = len(self.manifest.keys) - sum(len(t.rows) for t in taken)
-        made = dict(taken[0].store.provenance) if taken else self._refuse_random(say)
-        if left and made.get("batch difference") != 0.0:
-            batch = batch or made.get("batch") or best_batch(self.adapter, self.views * left)
-            made |= {"batch": batch, "batch difference": batch_difference(self.adapter, batch)}
+        provenance = dict(taken[0].store.provenance) if taken else self._refuse_random(say)
+        if left and provenance.get("batch difference") != 0.0:
+            batch = batch or provenance.get("batch") or best_batch(self.adapter, self.views * left)
+            provenance |= {
+                "batch": batch,
+                "batch difference": batch_difference(self.adapter, batch),
+            }
             if taken:
-                made["rows of an earlier run"] = len(self.manifest.keys) - left
-        if made.get("batch difference") == 0.0:
-            made.pop("batch", None)
+                provenance["rows of an earlier run"] = len(self.manifest.keys) - left
+        if provenance.get("batch difference") == 0.0:
+            provenance.pop("batch", None)
         partial_path = hidden(earlier.path, "new")
         partial_path.unlink(missing_ok=True)  # nobody else makes it: see `locks.exclusive`
         with FeatureStore.create(
@@ -150,7 +153,7 @@ class _New:
             dim=self.adapter.dim,
             key=self.key,
             views=self.views,
-            provenance=made,
+            provenance=provenance,
             answers=self.answered,
         ) as store:
             for some in taken:

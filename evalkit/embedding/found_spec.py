@@ -46,8 +46,8 @@ class FoundSpec:
 def recall(key: str) -> FoundSpec | None:
     """Give what an earlier trial found under a key; None where there was none, or it is damaged."""
     try:
-        held = parsed(_place(key).read_text(encoding="utf-8"))
-        return FoundSpec(presets.build(held["spec"]), str(held["told"]))
+        document = parsed(_place(key).read_text(encoding="utf-8"))
+        return FoundSpec(presets.build(document["spec"]), str(document["told"]))
     except (OSError, ValueError, KeyError, TypeError, ModelError):
         return None
 
@@ -119,16 +119,16 @@ def best(trials: Sequence[SpecTrial], model: str, on: str) -> FoundSpec:
             "a trained face model and aligned images? --preset NAME declares it without a trial",
         )
     chosen = preferred(trials)
-    told = f"found by trial: {presets.name(chosen.spec)}, d' {chosen.d_prime:.2f}"
+    text = f"found by trial: {presets.name(chosen.spec)}, d' {chosen.d_prime:.2f}"
     equal = [t for t in trials if t.verdict in ("best", "as good") and t is not chosen]
     tried = [t for t in rest if t.d_prime is not None]
     if equal:
         names = ", ".join(_beside(chosen, t) for t in equal)
-        told += f", which cannot be told from {names}"
+        text += f", which cannot be told from {names}"
     elif tried:
-        told += f", {tried[0].behind:.2f} ± {tried[0].error:.2f} ahead of "
-        told += presets.name(tried[0].spec)
-    return FoundSpec(chosen.spec, f"{told}; {on}")
+        text += f", {tried[0].behind:.2f} ± {tried[0].error:.2f} ahead of "
+        text += presets.name(tried[0].spec)
+    return FoundSpec(chosen.spec, f"{text}; {on}")
 
 
 def _beside(chosen: SpecTrial, other: SpecTrial) -> str:

@@ -85,7 +85,7 @@ def embed(
             say(line)
     fed = FedModel(adapter, source, views, batch or 0, workers or READERS)
     if path is None:
-        made, lost = _in_memory(fed, progress, say)
+        vectors, lost = _in_memory(fed, progress, say)
     else:
         manifest = source.manifest()
         store = embedder.embed(
@@ -99,7 +99,7 @@ def embed(
             progress=progress,
             say=say,
         )
-        made, lost = matching.embedded(store, manifest, adapter.spec.crop), store.failed
+        vectors, lost = matching.embedded(store, manifest, adapter.spec.crop), store.failed
     failed = [source.keys[row] for row in np.flatnonzero(lost).tolist()]
     if len(failed) == len(source.keys):
         raise DataError(f"not one of {len(failed):,} images has a vector")
@@ -108,7 +108,7 @@ def embed(
         reason = source.why(int(np.flatnonzero(lost)[0]))
         named += f" ({reason})" if reason else ""
         say(f"{len(failed):,} of {len(source.keys):,} images have no vector: {named}")
-    return made if views == 2 else replace(made, features=made.features[:, 0])
+    return vectors if views == 2 else replace(vectors, features=vectors.features[:, 0])
 
 
 def source_of(
@@ -162,6 +162,6 @@ def _in_memory(
         say(f"warning: {doubt}")
     fed = replace(fed, batch=fed.batch or best_batch(adapter, fed.views * len(fed.images.keys)))
     change = batch_difference(adapter, fed.batch)
-    told = {"batch difference": change} | ({} if change == 0.0 else {"batch": fed.batch})
-    made = in_memory.embedded(fed, told | ({"warning": doubt} if doubt else {}), progress)
-    return made, np.asarray(~np.isfinite(made.features).all(axis=(1, 2)))
+    provenance = {"batch difference": change} | ({} if change == 0.0 else {"batch": fed.batch})
+    vectors = in_memory.embedded(fed, provenance | ({"warning": doubt} if doubt else {}), progress)
+    return vectors, np.asarray(~np.isfinite(vectors.features).all(axis=(1, 2)))

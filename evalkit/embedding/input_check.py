@@ -98,7 +98,7 @@ def behaviour(adapter: Adapter, images: Picture, seconds: float = 3.0) -> Behavi
 
 
 def _speed(adapter: Adapter, images: Picture, seconds: float) -> dict[int, float]:
-    found: dict[int, float] = {}
+    rates: dict[int, float] = {}
     end = time.perf_counter() + seconds
     for size in (1, 8, 32, 128):
         batch = np.resize(images, (size, *images.shape[1:]))
@@ -110,10 +110,10 @@ def _speed(adapter: Adapter, images: Picture, seconds: float) -> dict[int, float
                 times.append(time.perf_counter() - start)
         except MemoryError:
             break
-        found[size] = size / min(times)
+        rates[size] = size / min(times)
         if time.perf_counter() > end:
             break
-    return found
+    return rates
 
 
 def candidates(declared: InputSpec) -> list[InputSpec]:
@@ -122,7 +122,7 @@ def candidates(declared: InputSpec) -> list[InputSpec]:
     Mean and std go with the colours: for BGR they are ImageNet's turned round.  The declared spec
     is first.  A network of one channel has no order, and no mean by colour.
     """
-    found = [declared]
+    specs = [declared]
     grey = declared.color == "grey"
     colors: tuple[Literal["rgb", "bgr", "grey"], ...] = ("grey",) if grey else ("rgb", "bgr")
     for color in colors:
@@ -131,9 +131,9 @@ def candidates(declared: InputSpec) -> list[InputSpec]:
             if color == "bgr" and (mean, std) in NORMALISATIONS:
                 m, s = (m[2], m[1], m[0]), (s[2], s[1], s[0])
             spec = usual(replace(declared, color=color, mean=m, std=s))
-            if not any(alike(spec, other) for other in found):
-                found.append(spec)
-    return found
+            if not any(alike(spec, other) for other in specs):
+                specs.append(spec)
+    return specs
 
 
 def compare_specs(
@@ -164,21 +164,21 @@ def compare_specs(
     weights = np.random.default_rng(seed).multinomial(
         len(images) // 2, np.full(len(images) // 2, 2 / len(images)), DRAWS
     )
-    made: list[tuple[InputSpec, Floats | None]] = []
+    per_spec: list[tuple[InputSpec, Floats | None]] = []
     for spec in specs:
-        made.append((spec, _separations(load, spec, images, weights)))
-        progress(len(made), total)
-    taken = [(float(d[0]), k) for k, (_, d) in enumerate(made) if d is not None]
-    best = made[max(taken)[1]][0] if taken else declared
+        per_spec.append((spec, _separations(load, spec, images, weights)))
+        progress(len(per_spec), total)
+    d_primes = [(float(d[0]), k) for k, (_, d) in enumerate(per_spec) if d is not None]
+    best = per_spec[max(d_primes)[1]][0] if d_primes else declared
     for size in others:
         spec = replace(best, size=size, crop=CROPS.get(size, best.crop))
         try:
             brought = resized(images, size) if of_size is None else of_size(spec)
-            made.append((spec, _separations(load, spec, brought, weights)))
+            per_spec.append((spec, _separations(load, spec, brought, weights)))
         except DataError:
-            made.append((spec, None))
-        progress(len(made), total)
-    return _ranked(made)
+            per_spec.append((spec, None))
+        progress(len(per_spec), total)
+    return _ranked(per_spec)
 
 
 def _separations(

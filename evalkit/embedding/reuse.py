@@ -54,23 +54,23 @@ class Earlier:
 
         None where it holds other images, or one that has changed since.
         """
-        held = self.held
-        if held is None or held.version == 1 or held.manifest.digest() != manifest.digest():
+        store = self.held
+        if store is None or store.version == 1 or store.manifest.digest() != manifest.digest():
             return None
-        done = held.done != PENDING
-        return held if np.array_equal(held.images[done], images[done]) else None
+        done = store.done != PENDING
+        return store if np.array_equal(store.images[done], images[done]) else None
 
     def rows_of(self, images: NDArray[np.uint8]) -> list[Taken]:
         """Find the rows of earlier files made of these images, (N, 32) digests, failures too."""
         wanted: dict[bytes, list[int]] = defaultdict(list)
         for row in np.flatnonzero(images.any(axis=1)).tolist():
             wanted[images[row].tobytes()].append(row)
-        found = [] if self.held is None else [_matched(self.held, wanted)]
+        matches = [] if self.held is None else [_matched(self.held, wanted)]
         for path in self.others:
             if wanted:
                 with suppress(EvalkitError, OSError):
-                    found.append(_matched(FeatureStore.open(path, check=False), wanted))
-        return [taken for taken in found if len(taken.rows)]
+                    matches.append(_matched(FeatureStore.open(path, check=False), wanted))
+        return [taken for taken in matches if len(taken.rows)]
 
     def summary(self, store: FeatureStore, left: int) -> str:
         """Say how many vectors were there and how many are to be made."""
@@ -109,10 +109,10 @@ def find(
 
 def _cached(stem: Path, answered: NDArray[np.float32], say: Say) -> Earlier:
     """Look in the folder of a key for files of this model; another's stay, and it is said."""
-    held = [e.path for e in cache.entries() if e.path.parent == stem.parent]
-    same = [path for path in held if _agrees(path, answered)]
+    paths = [e.path for e in cache.entries() if e.path.parent == stem.parent]
+    same = [path for path in paths if _agrees(path, answered)]
     mine = next((path for path in same if path.name.startswith(stem.name)), None)
-    if held and not same:
+    if paths and not same:
         say(f"this model answers differently than the one that filled the cache: {_AGAIN}")
     mark = hashlib.sha256(answered.tobytes()).hexdigest()[:16]
     path = mine or stem.with_name(f"{stem.name}-{mark}.h5")
