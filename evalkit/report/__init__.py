@@ -124,15 +124,15 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
     refuse_unwritable(beside)
     if is_stream(beside):
         raise ReportError(f"{beside} is not a regular file", "outcomes go there: give another name")
-    with partial_file(beside) as held, partial_file(path) as f:
+    with partial_file(beside) as outcomes_file, partial_file(path) as f:
         stamps = (outcomes.FORMAT, outcomes.VERSION, _spelled_identity(report.identity))
         named = {**report.outcomes, **dict(zip(_STAMPS, map(np.array, stamps), strict=True))}
-        np.savez_compressed(held, **named)  # type: ignore[arg-type]
-        held.flush()
-        with Path(held.name).open("rb") as written:
+        np.savez_compressed(outcomes_file, **named)  # type: ignore[arg-type]
+        outcomes_file.flush()
+        with Path(outcomes_file.name).open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         f.write(spelled({**to_json(report), "outcomes_sha256": digest}).encode())
-        put_together(held, digest, f, path)
+        put_together(outcomes_file, digest, f, path)
 
 
 def read(path: str | os.PathLike[str]) -> Report:
@@ -177,14 +177,14 @@ def _with_outcomes(report: Report, arrays: dict[str, NDArray[Any]] | None, path:
     if arrays is None:
         return report
     early = (outcomes.FORMAT, 1, _spelled_identity(SetIdentity()))  # of files without stamps
-    form, version, held = (str(arrays.pop(*of)) for of in zip(_STAMPS, early, strict=True))
+    form, version, identity = (str(arrays.pop(*of)) for of in zip(_STAMPS, early, strict=True))
     if form != outcomes.FORMAT or version not in map(str, outcomes.READ):
         raise ReportError(
             f"{outcomes_path(path)} is {form} version {version}, this evalkit reads "
             f"{' and '.join(map(str, outcomes.READ))} of {outcomes.FORMAT}",
             "use the evalkit that wrote it, or a newer one",
         )
-    if held != _spelled_identity(report.identity):
+    if identity != _spelled_identity(report.identity):
         raise _not_its_outcomes(path)
     return dataclasses.replace(report, outcomes=arrays)
 
@@ -226,10 +226,10 @@ def _outcomes(path: Path, digest: str) -> dict[str, NDArray[Any]] | None:
             continue
         with suppress(FileNotFoundError), place.open("rb") as f:
             if digest in ("", hashlib.file_digest(f, "sha256").hexdigest()):
-                held = _arrays(f, place)
+                arrays = _arrays(f, place)
                 if place == waiting:
                     finish(path)
-                return held
+                return arrays
             other = True
     if other:
         raise _not_its_outcomes(path)

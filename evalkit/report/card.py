@@ -48,9 +48,9 @@ class CardResult:
 def made_of(report: Report) -> dict[str, str]:
     """Say what a report's numbers rest on: "list", "images", "file" and `MADE`, where known."""
     identity = report.identity
-    held = {"list": identity.list, "images": identity.images, "file": identity.file}
-    held |= {name: report.provenance.get(name) for name in MADE}
-    return {name: _line(value) for name, value in held.items() if value is not None}
+    values = {"list": identity.list, "images": identity.images, "file": identity.file}
+    values |= {name: report.provenance.get(name) for name in MADE}
+    return {name: _line(value) for name, value in values.items() if value is not None}
 
 
 def parts_of_runtime(runtime: str) -> dict[str, str]:
@@ -63,13 +63,13 @@ def parts_of_runtime(runtime: str) -> dict[str, str]:
     name, *words = first.split() or [""]
     precision = words.pop() if words and _PRECISION.fullmatch(words[-1]) else ""
     version = words.pop(0) if words and words[0][0].isdigit() else ""
-    found = {
+    parts = {
         "library": f"{name} {version}".strip(),
         "provider": " ".join(words),
         "precision": precision,
         "output": more,
     }
-    return {part: text for part, text in found.items() if text}
+    return {part: text for part, text in parts.items() if text}
 
 
 def read(path: str | os.PathLike[str]) -> list[CardResult]:
@@ -80,15 +80,19 @@ def read(path: str | os.PathLike[str]) -> list[CardResult]:
     path = as_path(path)
     if path.is_dir() or path.suffix.lower() == ".json":
         return [_of_report(report, name) for name, report in several.read(path).items()]
-    held = _yaml(path)
+    document = _yaml(path)
     try:
-        found = _of_entries(held) if isinstance(held, list) else _of_index(held["model-index"])
+        results = (
+            _of_entries(document)
+            if isinstance(document, list)
+            else _of_index(document["model-index"])
+        )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
         raise ReportError(f"{path} is not a model card of evalkit's: {type(e).__name__} {e}") from e
-    if not found:
+    if not results:
         hint = "evalkit report REPORT --model-card, or --eval-results, writes one"
         raise ReportError(f"{path} has no result that evalkit wrote", hint)
-    return found
+    return results
 
 
 def _of_report(report: Report, name: str) -> CardResult:
@@ -122,7 +126,7 @@ def _of_index(index: Any) -> list[CardResult]:
 
 def _of_entries(entries: list[Any]) -> list[CardResult]:
     """Take evalkit's entries of `.eval_results/*.yaml`, which have the rest in their notes."""
-    found = []
+    results = []
     for entry in entries:
         if entry.get("evaluation_framework") != "evalkit":
             continue
@@ -135,7 +139,7 @@ def _of_entries(entries: list[Any]) -> list[CardResult]:
             for name in names
             if note.startswith(f"{name} ")
         }
-        found.append(
+        results.append(
             CardResult(
                 model="",
                 set_name=str(entry["dataset"]["task_id"]),
@@ -145,7 +149,7 @@ def _of_entries(entries: list[Any]) -> list[CardResult]:
                 made=said,
             )
         )
-    return found
+    return results
 
 
 def _yaml(path: Path) -> Any:

@@ -95,8 +95,8 @@ class Model:
             if allowed < len(sample.impostor):
                 value = float(np.mean(sample.genuine > sample.impostor[allowed]))
                 points[f"tpr@far={far:.3e}"] = Estimate(value=value, far=far)
-        found = with_intervals(points, outcomes, draws=BAND_DRAWS).values()
-        ends = [(m.far, m.low, m.high) for m in found if m.low is not None]
+        estimates = with_intervals(points, outcomes, draws=BAND_DRAWS).values()
+        ends = [(m.far, m.low, m.high) for m in estimates if m.low is not None]
         return np.array(ends, float).reshape(-1, 3)
 
     @cached_property
@@ -104,7 +104,9 @@ class Model:
         """TPR@FAR=x of the part that is drawn, without further parameters, with x."""
         rest = f",{self.part[0]}" if self.part[0] else ""
         named = ((read(name), m) for name, m in self.report.metrics.items())
-        points = [(found.resampling(), m) for found, m in named if found and found.rest == rest]
+        points = [
+            (reading.resampling(), m) for reading, m in named if reading and reading.rest == rest
+        ]
         return [(far, m) for (kind, far), m in points if kind == "tpr" and rate_of(far) is not None]
 
 
@@ -115,12 +117,16 @@ def models_of(reports: Report | Sequence[Report], names: Sequence[str] | None) -
     ReportError for another number of names; WrongTypeError for what is no report.
     """
     several = isinstance(reports, Iterable) and not isinstance(reports, Report)
-    held: list[Report] = [*reports] if several else [reports]  # type: ignore[list-item]
-    for report in held:
+    all_reports: list[Report] = [*reports] if several else [reports]  # type: ignore[list-item]
+    for report in all_reports:
         if not isinstance(report, Report):
             kind = type(report).__name__
             raise WrongTypeError(f"a {kind} where a report belongs", "read a file by Report.load")
-    called = [str(n) for n in range(1, len(held) + 1)] if names is None else list(names)
-    if len(called) != len(held):
-        raise ReportError(f"{len(called)} names for {len(held)} reports", "give each report one")
-    return [Model(printable(called[n]), as_given(report), n) for n, report in enumerate(held)]
+    called = [str(n) for n in range(1, len(all_reports) + 1)] if names is None else list(names)
+    if len(called) != len(all_reports):
+        raise ReportError(
+            f"{len(called)} names for {len(all_reports)} reports", "give each report one"
+        )
+    return [
+        Model(printable(called[n]), as_given(report), n) for n, report in enumerate(all_reports)
+    ]

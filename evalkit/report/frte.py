@@ -75,12 +75,12 @@ def _identification(report: Report) -> list[SubTable]:
     """Lay out FNIR of all who are enrolled by rank and FPIR, then by how many are."""
     cells = [["T", "R", "threshold", "FNIR", "95 % interval", "searches", "people"]]
     for name, m in report.metrics.items():
-        found = read(name)
-        if found is None or found.rest or found.metric.resampled not in ("rank", "tpir"):
+        reading = read(name)
+        if reading is None or reading.rest or reading.metric.resampled not in ("rank", "tpir"):
             continue
-        fpir = found.values.get("FPIR")
+        fpir = reading.values.get("FPIR")
         r = row(name, _missed(m))
-        at = ["0", found.values["K"]] if fpir is None else [f"FPIR {fpir}", "1"]
+        at = ["0", reading.values["K"]] if fpir is None else [f"FPIR {fpir}", "1"]
         cells.append([*at, r.threshold, r.value, r.interval, r.n, r.people])
     title = "Identification, 1:N: FNIR(N, R, T) of all who are enrolled"
     every = SubTable(title=title, cells=cells, left=(0, 4), below=["T = 0: no threshold"])

@@ -59,14 +59,19 @@ def distances_angle(axes: Any, models: Sequence[Model]) -> None:
 def regions(axes: Any, models: Sequence[Model]) -> None:
     """One point a class: mean angle between two of its images, against its images."""
     for model in models:
-        held = model.report.curves["regions-angle"]
+        curve = model.report.curves["regions-angle"]
         r = model.report.metrics["region-samples-correlation@space=angle"]
         text = "" if r.value is None else f"rank correlation {round(r.value, 2) + 0.0:.2f}"
         if r.low is not None and r.high is not None:
             text += f" [{r.low:.2f}, {r.high:.2f}]"
         label = ", ".join(part for part in (model.short, text) if part)
         points = axes.scatter(
-            *(held["samples"], held["size"]), s=7, alpha=0.35, lw=0, color=model.colour, label=label
+            *(curve["samples"], curve["size"]),
+            s=7,
+            alpha=0.35,
+            lw=0,
+            color=model.colour,
+            label=label,
         )
         points.set_gid(model.group)
     axes.set_xscale("log")

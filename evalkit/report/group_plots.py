@@ -21,11 +21,11 @@ def shown_points(model: Model) -> list[Point]:
 
     Else its first threshold; [] where a report has no rates by group.
     """
-    held: dict[str, list[Point]] = {}
+    by_column: dict[str, list[Point]] = {}
     for point in points_of(model.report.metrics):
         if "fmr" in point.rates and _drawn(point):
-            held.setdefault(point.column, []).append(point)
-    return [next((p for p in reversed(of) if _counted(p)), of[0]) for of in held.values()]
+            by_column.setdefault(point.column, []).append(point)
+    return [next((p for p in reversed(of) if _counted(p)), of[0]) for of in by_column.values()]
 
 
 def _counted(point: Point) -> bool:

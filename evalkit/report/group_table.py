@@ -32,14 +32,14 @@ class Point:
     @property
     def threshold(self) -> float | None:
         """The threshold of all its rates."""
-        held = (m.threshold for of in self.rates.values() for m in of.values())
-        return next((t for t in held if t is not None), None)
+        thresholds = (m.threshold for of in self.rates.values() for m in of.values())
+        return next((t for t in thresholds if t is not None), None)
 
 
 def is_by_group(name: str) -> bool:
     """Tell whether a metric is of a group, or of all groups of a column."""
-    found = read(name)
-    return found is not None and found.group is not None
+    reading = read(name)
+    return reading is not None and reading.group is not None
 
 
 def points_of(metrics: Mapping[str, Estimate]) -> list[Point]:
@@ -50,10 +50,10 @@ def points_of(metrics: Mapping[str, Estimate]) -> list[Point]:
     """
     points: dict[tuple[str, str], Point] = {}
     for name, m in metrics.items():
-        found = read(name)
-        if found is None or found.group is None:
+        reading = read(name)
+        if reading is None or reading.group is None:
             continue
-        column, group = found.group
+        column, group = reading.group
         base, _, parameters = name.partition("@")
         of = f"{column}={group}" if group else f"by={column}"
         label = ",".join(each for each in parameters.split(",") if each != of)
@@ -69,15 +69,15 @@ def points_of(metrics: Mapping[str, Estimate]) -> list[Point]:
 
 def tables(report: Report) -> list[SubTable]:
     """Lay out a report's error rates by group; nothing where it has none."""
-    found = []
-    held = points_of(report.metrics)
-    of_all = {(p.column, p.label): p for p in held}
-    for point in held:
+    sub_tables = []
+    points = points_of(report.metrics)
+    of_all = {(p.column, p.label): p for p in points}
+    for point in points:
         pooled = of_all.get((point.column, point.label.replace("far-of-each", "far")), point)
-        found.append(SubTable(title=_title(point, report)))
-        found += [_rates(point, r, pooled) for r in point.rates if r not in ("tpr", "fnir")]
-        found.append(SubTable(below=_unequal(point)))
-    return with_mark(found, f"fewer than {FEW_ERRORS} errors: unreliable")
+        sub_tables.append(SubTable(title=_title(point, report)))
+        sub_tables += [_rates(point, r, pooled) for r in point.rates if r not in ("tpr", "fnir")]
+        sub_tables.append(SubTable(below=_unequal(point)))
+    return with_mark(sub_tables, f"fewer than {FEW_ERRORS} errors: unreliable")
 
 
 def _title(point: Point, report: Report) -> str:
@@ -144,7 +144,7 @@ def _unequal(point: Point) -> list[str]:
         "ineq": "INEQ",
         "garbe": "GARBE",
     }
-    given = [(named[n], m) for n, m in point.every.items() if n in named]
-    said = [f"{what} {m.value:.3g}" for what, m in given if m.value is not None]
-    notes = dict.fromkeys(m.note for _, m in given if m.value is None)
+    measures = [(named[n], m) for n, m in point.every.items() if n in named]
+    said = [f"{what} {m.value:.3g}" for what, m in measures if m.value is not None]
+    notes = dict.fromkeys(m.note for _, m in measures if m.value is None)
     return [", ".join(said)] * bool(said) + [f"no index: {note}" for note in notes]

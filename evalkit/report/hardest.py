@@ -97,13 +97,13 @@ def _extreme(
 ) -> tuple[HardPair, ...]:
     scored = np.flatnonzero(np.isfinite(score))
     best = scored[np.argsort(sign * score[scored], kind="stable")[:most]]
-    found = []
+    pairs = []
     for k in best:
         a, b = (int(r) for r in rows[k])
-        found.append(
+        pairs.append(
             HardPair(in_unit(float(score[k]), unit), str(keys[a]), str(keys[b]), look(a), look(b))
         )
-    return tuple(found)
+    return tuple(pairs)
 
 
 class _Thumbnails:

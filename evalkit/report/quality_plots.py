@@ -14,7 +14,7 @@ _WAY = "pairs-discarded"
 
 def held(model: Model) -> dict[str, Mapping[str, Sequence[float]]]:
     """Find a report's curves by the name of the quality, at its first FAR."""
-    found: dict[str, Mapping[str, Sequence[float]]] = {}
+    curves: dict[str, Mapping[str, Sequence[float]]] = {}
     first = ""
     for name, curve in model.report.curves.items():
         kind, _, parameters = name.partition("@")
@@ -23,8 +23,8 @@ def held(model: Model) -> dict[str, Mapping[str, Sequence[float]]]:
         far, _, rest = parameters.partition(f",{_WAY}=")
         first = first or far
         if far == first:
-            found[printable(rest.partition("quality=")[2])] = curve
-    return found
+            curves[printable(rest.partition("quality=")[2])] = curve
+    return curves
 
 
 def edc(axes: Any, models: Sequence[Model]) -> None:

@@ -26,12 +26,12 @@ def tables(report: Report) -> list[SubTable]:
     for name, m in report.metrics.items():
         if is_of_quality(name):
             base, _, parameters = name.partition("@")
-            held = dict(part.partition("=")[::2] for part in parameters.split(","))
-            way = next(way for way in _OF if way in held)
-            far = held.get("far", held.get("far-of-kept", ""))
-            held_by.setdefault((far, way), []).append((base, held, m))
-    found = [_table(far, way, of) for (far, way), of in held_by.items()]
-    return with_mark(found, f"fewer than {FEW_ERRORS} misses: unreliable")
+            values = dict(part.partition("=")[::2] for part in parameters.split(","))
+            way = next(way for way in _OF if way in values)
+            far = values.get("far", values.get("far-of-kept", ""))
+            held_by.setdefault((far, way), []).append((base, values, m))
+    sub_tables = [_table(far, way, of) for (far, way), of in held_by.items()]
+    return with_mark(sub_tables, f"fewer than {FEW_ERRORS} misses: unreliable")
 
 
 def _table(far: str, way: str, of: list[tuple[str, dict[str, str], Estimate]]) -> SubTable:
@@ -40,16 +40,16 @@ def _table(far: str, way: str, of: list[tuple[str, dict[str, str], Estimate]]) -
     cells = [["quality", "discarded", "before", "95 % interval", "after", "95 % interval", "of"]]
     rates: dict[tuple[str, str], dict[str, Estimate]] = {}
     below, reasons = [], []
-    for base, held, m in of:
-        at = held["quality"], held[way]
+    for base, values, m in of:
+        at = values["quality"], values[way]
         if base == "edc-area":
-            rates[held["quality"], f"mean to {held[way]}"] = {"far": m}
+            rates[values["quality"], f"mean to {values[way]}"] = {"far": m}
         elif base == "fnmr":
-            rates.setdefault(at, {})["far" if "far" in held else "far-of-kept"] = m
+            rates.setdefault(at, {})["far" if "far" in values else "far-of-kept"] = m
         elif base == "edc-area-difference":
-            below += _difference(held, way, m, of)
+            below += _difference(values, way, m, of)
         reasons += [f"{at[0]} {at[1]}: {m.note}"] * (m.value is None)
-    cells += [_cells(*at, held) for at, held in rates.items()]
+    cells += [_cells(*at, values) for at, values in rates.items()]
     return SubTable(title=title, cells=cells, left=(0, 3, 5), below=[*reasons, *below])
 
 

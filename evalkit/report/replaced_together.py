@@ -68,7 +68,7 @@ def _finish(path: Path) -> None:
 def _named(path: Path) -> str:
     """Read the digest of outcomes that a report names; "" where there is none."""
     try:
-        held = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError, RecursionError):
         return ""
-    return str(held.get("outcomes_sha256") or "") if isinstance(held, dict) else ""
+    return str(document.get("outcomes_sha256") or "") if isinstance(document, dict) else ""

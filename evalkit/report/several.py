@@ -34,7 +34,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Report]:
     document = None if is_stream(path) else reports.load_document(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         return {"": reports.read(path)}
-    held = document.get("reports")
-    if document.get("version") != VERSION or not isinstance(held, dict) or not held:
+    entries = document.get("reports")
+    if document.get("version") != VERSION or not isinstance(entries, dict) or not entries:
         raise ReportError(f"{path} is not {FORMAT} of version {VERSION}, or is empty")
-    return {name: reports.from_json(each, f"{path}: {name}") for name, each in held.items()}
+    return {name: reports.from_json(each, f"{path}: {name}") for name, each in entries.items()}

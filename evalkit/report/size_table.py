@@ -21,28 +21,28 @@ _DRAWN = "N people enrolled, mean of galleries drawn ± deviation; T = 0: no thr
 
 def is_by_size(name: str) -> bool:
     """Tell whether a metric is FNIR of galleries of some size."""
-    found = read(name)
-    if found is None or found.metric.grammar not in _GRAMMARS:
+    reading = read(name)
+    if reading is None or reading.metric.grammar not in _GRAMMARS:
         return False
-    return re.fullmatch("[0-9]{1,15}", found.values["N"]) is not None and not found.rest
+    return re.fullmatch("[0-9]{1,15}", reading.values["N"]) is not None and not reading.rest
 
 
 def tables(report: Report) -> list[SubTable]:
     """Lay out a report's FNIR by gallery size; nothing where it has none."""
-    held: dict[tuple[str, str], dict[int, Estimate]] = {}
+    by_rank: dict[tuple[str, str], dict[int, Estimate]] = {}
     for name, m in report.metrics.items():
-        if is_by_size(name) and (found := read(name)):
-            fpir = found.values.get("FPIR")
+        if is_by_size(name) and (reading := read(name)):
+            fpir = reading.values.get("FPIR")
             bar = "0" if fpir is None else f"FPIR {fpir}"
-            held.setdefault((bar, found.values["K"]), {})[int(found.values["N"])] = m
-    sizes = sorted({size for of in held.values() for size in of})
+            by_rank.setdefault((bar, reading.values["K"]), {})[int(reading.values["N"])] = m
+    sizes = sorted({size for of in by_rank.values() for size in of})
     found_tables = []
     for n in range(0, len(sizes), _BESIDE):
         block = sizes[n : n + _BESIDE]
         cells = [["T", "R", *(f"N = {size:,}" for size in block)]]
-        for (bar, rank), of in held.items():
+        for (bar, rank), of in by_rank.items():
             cells.append(_cells(bar, rank, [of.get(size, _NOTHING) for size in block]))
-        lacking = (of[size] for of in held.values() for size in block if size in of)
+        lacking = (of[size] for of in by_rank.values() for size in block if size in of)
         below = [m.note for m in lacking if m.value is None]
         found_tables.append(SubTable(title="" if n else _TITLE, cells=cells, below=below))
     if found_tables:

@@ -27,13 +27,13 @@ class SubTable:
 
 def lines(tables: Sequence[SubTable]) -> list[str]:
     """Lay tables out as text of at most 80 columns."""
-    found: list[str] = []
+    text_lines: list[str] = []
     for table in tables:
-        found += ["", *wrapped(table.title, 2, 0)] if table.title else []
-        found += [f"  {line}" for line in laid_out(table.cells, left=table.left)]
-        found += [line for text in dict.fromkeys(table.below) for line in wrapped(text, 4, 2)]
-        found += ["", f"* {table.mark}"] if table.mark else []
-    return [*map(printable, found)]
+        text_lines += ["", *wrapped(table.title, 2, 0)] if table.title else []
+        text_lines += [f"  {line}" for line in laid_out(table.cells, left=table.left)]
+        text_lines += [line for text in dict.fromkeys(table.below) for line in wrapped(text, 4, 2)]
+        text_lines += ["", f"* {table.mark}"] if table.mark else []
+    return [*map(printable, text_lines)]
 
 
 def with_mark(tables: Sequence[SubTable], meaning: str) -> list[SubTable]:

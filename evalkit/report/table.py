@@ -56,8 +56,8 @@ def table(report: Report, title: str = "") -> str:
 
 def is_in_sub_table(name: str) -> bool:
     """Tell whether a metric stands in one of `sub_tables`, and not among the others."""
-    held = group_table.is_by_group, quality_table.is_of_quality, size_table.is_by_size
-    return any(is_one(name) for is_one in held)
+    kinds = group_table.is_by_group, quality_table.is_of_quality, size_table.is_by_size
+    return any(is_one(name) for is_one in kinds)
 
 
 def sub_tables(report: Report) -> list[SubTable]:
@@ -129,13 +129,13 @@ def notes(reports: Mapping[str, Report], *, counted: bool = False) -> list[str]:
     reports : by the name that tells one from the others.  counted : false accepts are shown beside
     the values.  Any table of several reports ends with these.
     """
-    found: dict[str, list[str]] = {}
+    by_note: dict[str, list[str]] = {}
     for label, report in reports.items():
         for name, m in report.metrics.items():
             if m.note and m.value is not None:
                 note = row(name, m, counted=counted).note
-                found.setdefault(note, []).append(printable(f"{label} {name}".strip()))
-    return [f"{_listed(names)}: {note}" for note, names in found.items()]
+                by_note.setdefault(note, []).append(printable(f"{label} {name}".strip()))
+    return [f"{_listed(names)}: {note}" for note, names in by_note.items()]
 
 
 def support(reports: Mapping[str, Report], names: Collection[str]) -> tuple[str, ...]:
@@ -148,12 +148,12 @@ def support(reports: Mapping[str, Report], names: Collection[str]) -> tuple[str,
         label: replace(report, metrics={n: m for n, m in report.metrics.items() if n in names})
         for label, report in reports.items()
     }
-    found: dict[str, dict[str, None]] = {}
+    by_support: dict[str, dict[str, None]] = {}
     for report in shown.values():
         for name, m in report.metrics.items():
             if m.value is not None and (rests := _rests_on(row(name, m))):
-                found.setdefault(rests, {}).setdefault(printable(name))
-    return (*(f"{rests}: {', '.join(of)}" for rests, of in found.items()), *notes(shown))
+                by_support.setdefault(rests, {}).setdefault(printable(name))
+    return (*(f"{rests}: {', '.join(of)}" for rests, of in by_support.items()), *notes(shown))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -163,10 +163,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def glossary(names: Iterable[str], most: int = _MOST_MEANINGS) -> list[str]:
     """Say what each metric is, one line each, or where that is said if there are more than most."""
-    found = {metric.grammar: metric.means for name in names if (metric := metric_of(name))}
-    if len(found) > most:
+    meanings = {metric.grammar: metric.means for name in names if (metric := metric_of(name))}
+    if len(meanings) > most:
         return ["what each of these is: evalkit list --metrics"]
-    return [f"{grammar}: {means}" for grammar, means in found.items()]
+    return [f"{grammar}: {means}" for grammar, means in meanings.items()]
 
 
 def failures(report: Report) -> str:
