@@ -175,28 +175,28 @@ def compare(
     a, b = base.flat(), other.flat()
     values = {n: (a[n], b[n]) for n in (a if names is None else names) if n in a and n in b}
     gaps = {n: y - x for n, (x, y) in values.items()}
-    found: dict[str, Difference] = {}
+    by_metric: dict[str, Difference] = {}
     flips: list[Changed] = []
     with outcomes_of_strangers():
         pairable, why = _pairable(base, other)
-        searched = [part for part, held in pairable.items() if holds_searches(held[0])]
-        for part, held in pairable.items():
-            samples = sample_of(held[0]), sample_of(held[1])
+        searched = [part for part, both in pairable.items() if holds_searches(both[0])]
+        for part, both in pairable.items():
+            samples = sample_of(both[0]), sample_of(both[1])
             of_part = [n for n in values if part_of(n, pairable, searched) == part]
             times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
-            found |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
+            by_metric |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
             of_groups, unlike = differences_by_group(
                 *(
                     (o, partitions_in(r.outcomes or {}, part), {n: r.metrics[n] for n in of_part})
-                    for o, r in zip(held, (base, other), strict=True)
+                    for o, r in zip(both, (base, other), strict=True)
                 ),
                 alpha=alpha,
             )
-            found |= of_groups
+            by_metric |= of_groups
             why = "; ".join(filter(None, (why, *unlike)))
-            flips += _flips(held, (samples[0].decided, samples[1].decided))
+            flips += _flips(both, (samples[0].decided, samples[1].decided))
     said = support(dict(zip(SIDES, (base, other), strict=True)), values)
-    paired = {n: found[n] for n in values if n in found}
+    paired = {n: by_metric[n] for n in values if n in by_metric}
     missing = why if len(paired) < len(values) else ""
     unit = score_unit(base.provenance)
     return Comparison(values, paired, tuple(flips), missing, said, unit)
@@ -311,7 +311,7 @@ def _pairable(base: Report, other: Report) -> tuple[dict[str, tuple[Outcomes, Ou
     one, two = ([part for part in held if ",rule=" not in part] for held in (a, b))
     if len(one) == len(two) == 1:
         b = {one[0] if part == two[0] else part: held for part, held in b.items()}
-    found, why = {}, []
+    pairable, why = {}, []
     for part in dict.fromkeys([*a, *b]):
         where = f" of {part}" if part else ""
         if part not in a or part not in b:
@@ -323,8 +323,8 @@ def _pairable(base: Report, other: Report) -> tuple[dict[str, tuple[Outcomes, Ou
         if name := _first_difference(_compared(x, not same), _compared(y, not same)):
             why.append(f"the outcomes{where} are of different comparisons: {name!r} differs")
         else:
-            found[part] = x, y
-    return found, "; ".join(why)
+            pairable[part] = x, y
+    return pairable, "; ".join(why)
 
 
 def _by_appearance(a: PairOutcomes, b: PairOutcomes) -> tuple[PairOutcomes, PairOutcomes]:

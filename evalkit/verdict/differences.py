@@ -22,19 +22,19 @@ def differences(reports: Sequence[Report]) -> list[Differences]:
 
 def _differences(base: Report, other: Report) -> Differences:
     try:
-        found = compare(base, other)
+        comparison = compare(base, other)
     except ReportError as e:
         return Differences(refused=f"Not compared: {e.message}.")
     changed = ""
-    if found.flips:
-        lost = sum(f.lost for f in found.flips)
-        changed = f"{lost} decisions lost, {len(found.flips) - lost} gained."
-    adjusted = found.holm
+    if comparison.flips:
+        lost = sum(f.lost for f in comparison.flips)
+        changed = f"{lost} decisions lost, {len(comparison.flips) - lost} gained."
+    adjusted = comparison.holm
     rows = tuple(
-        _row(name, b - a, found.differences.get(name), adjusted.get(name))
-        for name, (a, b) in found.values.items()
+        _row(name, b - a, comparison.differences.get(name), adjusted.get(name))
+        for name, (a, b) in comparison.values.items()
     )
-    return Differences(rows=rows, unpaired=found.why_unpaired, changed=changed)
+    return Differences(rows=rows, unpaired=comparison.why_unpaired, changed=changed)
 
 
 def _row(name: str, gap: float, paired: Difference | None, holm: float | None) -> DifferenceRow:

@@ -101,15 +101,15 @@ def default_rules(found: Comparison) -> tuple[Rule, ...]:
 
 
 def _told_twice(name: str) -> bool:
-    found = read(name)
-    return found is not None and found.group is not None and name.startswith("tpr@")
+    reading = read(name)
+    return reading is not None and reading.group is not None and name.startswith("tpr@")
 
 
 def _lost(report: Report, baseline: Report) -> tuple[Rule, ...]:
     """Rules that fail: of metrics with an interval in the baseline and no value in the report."""
     measured = report.flat()
-    held = (n for n, m in baseline.metrics.items() if m.value is not None and m.interval)
-    gone = (n for n in held if n not in measured and metric_of(n) is not None)
+    names = (n for n, m in baseline.metrics.items() if m.value is not None and m.interval)
+    gone = (n for n in names if n not in measured and metric_of(n) is not None)
     return tuple(Rule(metric=n) for n in gone if not _told_twice(n))
 
 
@@ -132,23 +132,23 @@ def check(
     report, baseline = opened(report), opened(baseline)
     held = _given(rules)
     if held is None:
-        found = compare(baseline, report, ignore=ignore)
-        held = (*default_rules(found), *_lost(report, baseline))
-        why = found.why_unpaired or "no outcomes to pair"
+        comparison = compare(baseline, report, ignore=ignore)
+        held = (*default_rules(comparison), *_lost(report, baseline))
+        why = comparison.why_unpaired or "no outcomes to pair"
     else:
         for rule in held:
             _known_metric(rule, report, baseline)
         names = list(dict.fromkeys(r.metric for r in held if r.allowed is not None))
-        found = compare(baseline, report, names=names, ignore=ignore)
+        comparison = compare(baseline, report, names=names, ignore=ignore)
         why = "no rule"
-    adjusted = _adjusted(held, found)
+    adjusted = _adjusted(held, comparison)
     rulings = tuple(
-        _ruling(rule, report, baseline, found, (p, len(adjusted) - adjusted.count(None)))
+        _ruling(rule, report, baseline, comparison, (p, len(adjusted) - adjusted.count(None)))
         for rule, p in zip(held, adjusted, strict=True)
     )
     said = support({"baseline": baseline, "now": report}, {rule.metric for rule in held})
     not_held = _not_held(held, report, baseline, why)
-    return Verdict(rulings, not_held, (*said, *rough(found.differences.values())))
+    return Verdict(rulings, not_held, (*said, *rough(comparison.differences.values())))
 
 
 def _given(rules: Any) -> Sequence[Rule] | None:
@@ -310,14 +310,14 @@ def verdict_table(verdict: Verdict) -> str:
     lines += shared_level(verdict)
     lines += [part for line in verdict.support for part in wrapped(line, 2, 0)]
     count, broken = len(verdict.rulings), sum(not r.passed for r in verdict.rulings)
-    told = f"gate passed: {count} of {count} rules kept"
+    summary = f"gate passed: {count} of {count} rules kept"
     if not verdict.passed:
-        told = f"gate failed: {broken} of {count} rules broken"
+        summary = f"gate failed: {broken} of {count} rules broken"
     if verdict.not_held:
-        told += f", {len(verdict.not_held)} metrics not held"
+        summary += f", {len(verdict.not_held)} metrics not held"
     for why, names in unheld(verdict).items():
         lines += wrapped(f"not held, {why}: {', '.join(names)}", 2, 0)
-    lines.append(told)
+    lines.append(summary)
     return "\n".join(lines)
 
 

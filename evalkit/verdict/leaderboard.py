@@ -110,26 +110,26 @@ def leaderboard(
     called = [report.identity.set or "" for report in reports] if sets is None else sets
     if len(set(names)) == len(names):
         called = [""] * len(names)
-    held: dict[tuple[str, str], Report] = {}
+    cells: dict[tuple[str, str], Report] = {}
     for name, of_set, report in zip(names, called, reports, strict=True):
-        if (name, of_set) in held:
+        if (name, of_set) in cells:
             which = f" of {of_set}" if of_set else ""
             raise ReportError(f"two reports{which} are called {name!r}", "give each its own --name")
-        held[name, of_set] = report
-    asked = [_known(metric, reports) for metric in metrics]
+        cells[name, of_set] = report
+    wanted = [_known(metric, reports) for metric in metrics]
     columns: list[Column] = []
     estimates: dict[Cell, Estimate] = {}
     standings: dict[Cell, Standing] = {}
     refusals: dict[Cell, str] = {}
     for of_set in dict.fromkeys(called):
-        group = {name: report for (name, of), report in held.items() if of == of_set}
-        for metric, column in ((m, (of_set, m)) for m in asked or _shared([*group.values()])):
+        group = {name: report for (name, of), report in cells.items() if of == of_set}
+        for metric, column in ((m, (of_set, m)) for m in wanted or _shared([*group.values()])):
             columns.append(column)
             estimates |= {(n, column): r[metric] for n, r in group.items() if metric in r}
         if not ranked:
             continue
-        found, why = _standings(group, [metric for of, metric in columns if of == of_set])
-        standings |= {(name, (of_set, metric)): s for (name, metric), s in found.items()}
+        of_group, why = _standings(group, [metric for of, metric in columns if of == of_set])
+        standings |= {(name, (of_set, metric)): s for (name, metric), s in of_group.items()}
         refusals |= {(name, (of_set, metric)): text for (name, metric), text in why.items()}
     return Leaderboard(
         names=tuple(dict.fromkeys(names)),
@@ -137,19 +137,19 @@ def leaderboard(
         estimates=estimates,
         standings=standings,
         refusals=refusals,
-        cautions=_cautions(held),
+        cautions=_cautions(cells),
     )
 
 
 def _cautions(held: Mapping[tuple[str, str], Report]) -> dict[str, tuple[str, ...]]:
     """Say of each row what no column says: intervals that are too short, failed images."""
-    found: dict[str, tuple[str, ...]] = {}
+    cautions: dict[str, tuple[str, ...]] = {}
     for (name, of_set), report in held.items():
         of = f" of {of_set}" if of_set else ""
         short = f"95 % intervals{of} {caveat(report)}" if caveat(report) else ""
         failed = f"{failures(report)}{of}" if failures(report) else ""
-        found[name] = (*found.get(name, ()), *filter(None, (short, failed)))
-    return found
+        cautions[name] = (*cautions.get(name, ()), *filter(None, (short, failed)))
+    return cautions
 
 
 def _known(metric: str, reports: Sequence[Report]) -> str:
@@ -220,11 +220,15 @@ def _best(reports: Mapping[str, Report], metric: str) -> str | None:
 def _paired(base: Report, other: Report, metrics: Sequence[str]) -> tuple[dict[str, float], str]:
     """Give the p of each metric with a paired test, and why others have none."""
     try:
-        found = compare(base, other, names=metrics)
+        comparison = compare(base, other, names=metrics)
     except ReportError as e:
         return {}, e.message
-    p = {metric: found.differences[metric].p for metric in metrics if metric in found.differences}
-    return p, found.why_unpaired or "it cannot be resampled"
+    p = {
+        metric: comparison.differences[metric].p
+        for metric in metrics
+        if metric in comparison.differences
+    }
+    return p, comparison.why_unpaired or "it cannot be resampled"
 
 
 def _rests_on(name: str, m: Estimate) -> str:

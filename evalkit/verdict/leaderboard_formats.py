@@ -58,15 +58,15 @@ def csv_text(board: Leaderboard) -> str:
     Values are fractions of 1, empty where there is none.  Before a text that a spreadsheet would
     compute stands an apostrophe.
     """
-    made = io.StringIO()
-    table = csv.writer(made, lineterminator="\n")
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
     names = [heading(column) for column in board.columns]
     fields = [f"{name} {field}".strip() for name in names for field in ("", *_OF_A_CELL)]
     table.writerow(map(_safe, ["name", *fields, "note"]))
     for name in board.names:
         cells = (value for column in board.columns for value in _plain(board, name, column))
         table.writerow([_safe(name), *cells, _safe("; ".join(board.cautions[name]))])
-    return made.getvalue().rstrip("\n")
+    return buffer.getvalue().rstrip("\n")
 
 
 def html(board: Leaderboard) -> str:
@@ -101,8 +101,10 @@ FORMATS: dict[str, Callable[[Leaderboard], str]] = {
 
 def legend(board: Leaderboard) -> list[str]:
     """Say what the brackets and marks mean that the leaderboard has."""
-    found = set(board.standings.values())
-    lines = [f"{MARKS[standing]} {MEANING[standing]}" for standing in MARKS if standing in found]
+    standings = set(board.standings.values())
+    lines = [
+        f"{MARKS[standing]} {MEANING[standing]}" for standing in MARKS if standing in standings
+    ]
     intervals = any(m.low is not None for m in board.estimates.values())
     return ["[ ] 95 % interval", *lines] if intervals else lines
 
