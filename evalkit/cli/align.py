@@ -70,27 +70,29 @@ def command(
     source, finder = images.find(photos), detectors.finder(name)
     say(*source.left_out)
     names = _names(source, out)
-    made = list[tuple[str, detectors.FacePoints]]()
+    rows = list[tuple[str, detectors.FacePoints]]()
     failed = dict[str, str]()
     with bar("aligning", "image") as progress:
         for row, (key, at) in enumerate(zip(source.keys, names, strict=True)):
             progress(row, len(names))
             try:
-                found = _cut(source, row, finder, faces, crop, at)
+                points_of_faces = _cut(source, row, finder, faces, crop, at)
             except (NoFaceError, SeveralFacesError) as e:
                 failed[key] = e.message
-                made.append((key, np.full((5, 2), np.nan, np.float32)))
+                rows.append((key, np.full((5, 2), np.nan, np.float32)))
             except DataError as e:
                 failed[key] = e.message
             else:
-                several = faces == "all" and len(found) > 1
-                made += [(f"{key}-{n}" if several else key, p) for n, p in enumerate(found, 1)]
+                several = faces == "all" and len(points_of_faces) > 1
+                rows += [
+                    (f"{key}-{n}" if several else key, p) for n, p in enumerate(points_of_faces, 1)
+                ]
     say(*list(failed.values())[:_NAMED])
     if len(failed) > _NAMED:
         say(f"{len(failed) - _NAMED:,} more like these")
     if len(failed) == len(names):
         raise DataError(f"not one of {len(names):,} images gave a face")
-    keys, points = zip(*made, strict=True)
+    keys, points = zip(*rows, strict=True)
     landmarks.write(out / _POINTS, Landmarks(keys, np.stack(points)))
     crops = sum(not np.isnan(p).any() for p in points)
     show(f"{out}: {crops:,} crops ({crop}) of {len(names):,} images, {len(failed):,} failed")
@@ -106,10 +108,10 @@ def _cut(
 ) -> detectors.FacePoints:
     """Write the crops of an image, and return their points, (F, 5, 2)."""
     key, image = source.keys[row], source.read(row)
-    found = finder.find(image, key)
+    points_of_faces = finder.find(image, key)
     if faces != "all":
-        found = detectors.chosen(found, image, faces, key)[None]
-    cuts = [alignment.cut(image, points, crop, key) for points in found]
+        points_of_faces = detectors.chosen(points_of_faces, image, faces, key)[None]
+    cuts = [alignment.cut(image, points, crop, key) for points in points_of_faces]
     at.parent.mkdir(parents=True, exist_ok=True)
     for n, one in enumerate(cuts, 1):
         path = at if len(cuts) == 1 else at.with_stem(f"{at.stem}-{n}")
@@ -118,7 +120,7 @@ def _cut(
         png = io.BytesIO()
         Image.fromarray(one).save(png, "PNG")
         path.write_bytes(png.getvalue())
-    return found
+    return points_of_faces
 
 
 def _names(source: ImageSource, out: Path) -> list[Path]:

@@ -56,11 +56,11 @@ def command(
     """
     asked = read_config(config)
     manifest = Manifest(asked.keys, asked.subject)
-    made = source.vectors(manifest)
-    x = recipes.without_folds(source.how, made.features)
+    vectors = source.vectors(manifest)
+    x = recipes.without_folds(source.how, vectors.features)
     report = run.evaluate(
         "blufr",
-        replace(made, features=x),
+        replace(vectors, features=x),
         manifest.subject,
         asked.trials,
         far=far,

@@ -25,13 +25,13 @@ def command() -> None:
 @command.command("list", cls=Command, examples=["evalkit cache list"])
 def list_() -> None:
     """List the feature files of the cache, the one used last first."""
-    held = cache.entries()
-    for entry in held:
+    entries = cache.entries()
+    for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         name = entry.path.relative_to(cache_folder())
         show(f"{_size(entry.size):>8}  {used}  {entry.describe()}  {name}")
-    total = sum(entry.size for entry in held)
-    show(f"{len(held):,} feature files, {_size(total)} in {cache_folder()}")
+    total = sum(entry.size for entry in entries)
+    show(f"{len(entries):,} feature files, {_size(total)} in {cache_folder()}")
 
 
 @command.command(

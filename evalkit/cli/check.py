@@ -70,8 +70,8 @@ def command(
         faces = spec_trial.faces(choice, source.select(chosen.keys))(adapter.spec)
     noise = np.random.default_rng(0).integers(0, 256, (32, *size, 3), dtype=np.uint8)
     seen = input_check.behaviour(adapter, noise if faces is None else faces[:64])
-    found = bool(trials)
-    if faces is not None and not found:
+    by_trial = bool(trials)
+    if faces is not None and not by_trial:
         with bar("trying", "spec") as progress:
             trials = input_check.compare_specs(
                 lambda spec: spec_trial.adapter_for(choice.model, spec),
@@ -79,7 +79,7 @@ def command(
                 faces,
                 progress,
             )
-    verdict, fine = _verdict(adapter, seen, trials, found)
+    verdict, fine = _verdict(adapter, seen, trials, by_trial)
     if json_path is not None:
         document = _document(adapter, seen, trials, faces, verdict, fine)
         write_json(json.dumps(document, indent=1), json_path)
@@ -180,10 +180,10 @@ def _lines(
         lines.append(f"trial      {sample}")
     for t in trials:
         behind = f"{t.behind:.2f} ± {t.error:.2f} behind, " if t.error else ""
-        found = "refused" if t.d_prime is None else f"d' {t.d_prime:.2f}  {behind}{t.verdict}"
+        result = "refused" if t.d_prime is None else f"d' {t.d_prime:.2f}  {behind}{t.verdict}"
         own = "*" if t.spec == adapter.spec else " "
         preset = presets.name(t.spec) if t.spec in presets.PRESETS.values() else ""
-        lines.append(f" {own} {preset:<13} {describe(t.spec):<92}  {found}")
+        lines.append(f" {own} {preset:<13} {describe(t.spec):<92}  {result}")
     return lines
 
 

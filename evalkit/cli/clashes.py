@@ -20,16 +20,16 @@ def refuse_clashes(read: Sequence[Named], written: Sequence[Named]) -> None:
 
     What one option both reads and writes is its own matter; devices and pipes take anything.
     """
-    for number, (made, option) in enumerate(written):
-        if is_stream(made):
+    for number, (output, option) in enumerate(written):
+        if is_stream(output):
             continue
         for path, other in read:
-            if (option != other and (over := _same(made, path))) or _among(made, path):
+            if (option != other and (over := _same(output, path))) or _among(output, path):
                 how = "over" if over else "among"
-                _refuse(f"{option}: {made} would be written {how} what {other} reads")
+                _refuse(f"{option}: {output} would be written {how} what {other} reads")
         for path, other in written[:number]:
-            if _same(made, path):
-                _refuse(f"{option}: {made} is what {other} writes")
+            if _same(output, path):
+                _refuse(f"{option}: {output} is what {other} writes")
 
 
 def _refuse(clash: str) -> None:

@@ -58,11 +58,11 @@ def command(
     Interval, p and the detectable drop of a row are by subject, of one standard error; Holm's p is
     adjusted for the number of rows. Then the pairs that only one of the two decides rightly.
     """
-    found = compare(reports.read(base), reports.read(other), ignore=ignore, draws=draws)
+    comparison = compare(reports.read(base), reports.read(other), ignore=ignore, draws=draws)
     if json_path is not None:
-        write_json(json.dumps(_plain(found), indent=1, allow_nan=False), json_path)
+        write_json(json.dumps(_plain(comparison), indent=1, allow_nan=False), json_path)
     else:
-        show(*comparison_table(found, _titles(base, other)).split("\n"))
+        show(*comparison_table(comparison, _titles(base, other)).split("\n"))
 
 
 def _titles(base: Path, other: Path) -> tuple[str, str]:

@@ -88,6 +88,6 @@ def together(official: Report, every: Report) -> Report:
 
 def _of_pairs(name: str) -> bool:
     """Tell whether a metric of everybody is one of pairs, as LFW's own are."""
-    found = read(name)
-    by_group = found is not None and found.metric.by_group and "@" in name
+    reading = read(name)
+    by_group = reading is not None and reading.metric.by_group and "@" in name
     return by_group or resampling_of(name)[0] in ("tpr", "mean tpr")

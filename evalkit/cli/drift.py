@@ -101,25 +101,25 @@ def command(choice: EmbeddingChoice, other: str, pairs: Path | None, json_path: 
         )
         for of, adapter in ((choice, first), (others, second))
     ]
-    a, b = (np.asarray(made.features)[:, 0] for made in vectors)
-    found = drift.cosines(a, b)
-    if np.isnan(found).all():
+    a, b = (np.asarray(side.features)[:, 0] for side in vectors)
+    cosines = drift.cosines(a, b)
+    if np.isnan(cosines).all():
         raise DataError("no image has a vector by both models", "see the reasons above")
     reports = [bench.measured(one, vectors[0])]
     reports.append(bench.measured(one, vectors[1], threshold=_thresholds(reports[0])))
     rates = _rates(*reports)
-    rows = np.flatnonzero(~np.isnan(found))
+    rows = np.flatnonzero(~np.isnan(cosines))
     rows = rows[np.linspace(0, len(rows) - 1, min(_TRIED, len(rows))).astype(int)]
     source = one.images.select([one.manifest.keys[row] for row in rows])
     with bar("seeking the cause", "trial") as progress:
         fed = (_fed(choice, first, source, one), _fed(others, second, source, one))
         cause = drift.cause(*fed, progress)
     if json_path is not None:
-        document = _document((first, second), one, found, rates, cause)
+        document = _document((first, second), one, cosines, rates, cause)
         write_json(json.dumps(document, indent=1, allow_nan=False), json_path)
     else:
-        show(*_lines((Path(choice.model.model or "").name, Path(other).name), one, found, rates))
-        show(*_verdict(found, rates, cause))
+        show(*_lines((Path(choice.model.model or "").name, Path(other).name), one, cosines, rates))
+        show(*_verdict(cosines, rates, cause))
     return EXIT_GATE_FAILED if cause or any(r.worse for r in rates) else EXIT_DONE
 
 
@@ -137,8 +137,8 @@ def _other(
 
 def _thresholds(report: Report) -> list[float]:
     """Thresholds of a report's TPR@FAR."""
-    found = [m.threshold for name, m in report.metrics.items() if name.startswith("tpr@far=")]
-    return sorted({float(t) for t in found if t is not None})
+    thresholds = [m.threshold for name, m in report.metrics.items() if name.startswith("tpr@far=")]
+    return sorted({float(t) for t in thresholds if t is not None})
 
 
 def _rates(first: Report, second: Report) -> list[RateDrift]:

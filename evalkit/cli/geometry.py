@@ -56,23 +56,25 @@ def command(
             "geometry has no outcomes to pair: keep it with --out, and hold it by rules with "
             'test = "plain" in evalkit gate --rules'
         )
-    made = matching.from_embeddings(path, keys, allow_failures=allow_failures)
-    who = run.subjects_of(made) if subjects is None else read_subjects(subjects)
-    if len(who) != len(made.features):
-        raise DataError(f"{path.name} has {len(made.features)} rows, the list {len(who)} subjects")
+    vectors = matching.from_embeddings(path, keys, allow_failures=allow_failures)
+    who = run.subjects_of(vectors) if subjects is None else read_subjects(subjects)
+    if len(who) != len(vectors.features):
+        raise DataError(
+            f"{path.name} has {len(vectors.features)} rows, the list {len(who)} subjects"
+        )
     if len(np.unique(who[who >= 0])) == np.count_nonzero(who >= 0):
         say("no two images share a subject: give --subjects, or keys like PERSON/IMAGE.jpg")
     with bar("pairs", "pair") as progress:
         report = run.evaluate(
             "geometry",
-            made,
+            vectors,
             who,
             flip=flip,
             progress=progress,
             engine=engine,
             set_name=output.set_name(subjects),
             file=subjects,
-            provenance={"manifest": digest([*map(str, made.keys or ())], who)},
+            provenance={"manifest": digest([*map(str, vectors.keys or ())], who)},
         )
     n, known = len(who), report.provenance["subjects"]
     title = f"Geometry: {n:,} images of {known:,} subjects, {path.name}"

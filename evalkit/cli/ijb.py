@@ -160,11 +160,11 @@ def _vectors(source: VectorSource, listed: ListedImages) -> Vectors:
     """
     names, path = listed.media.names, source.features
     if path is not None and source.keys is None and path.suffix == ".npy":
-        held = matching.by_position(path)
-        if len(held.features) != len(names):
+        vectors = matching.by_position(path)
+        if len(vectors.features) != len(names):
             raise DataError(
-                f"{path.name} has {len(held.features)} rows, the list {len(names)} images",
+                f"{path.name} has {len(vectors.features)} rows, the list {len(names)} images",
                 "without --keys, row i is image i of the list",
             )
-        return held.with_provenance(input_provenance(source.recipe, path))
+        return vectors.with_provenance(input_provenance(source.recipe, path))
     return listed.in_order(source.vectors(listed.manifest, of_set=listed.landmarks))

@@ -55,13 +55,13 @@ def command(
     FACE_YAW-max:15,45, or of --groups.
     """
     listed = ijba.read(folder)
-    made = source.vectors(listed.manifest)
+    vectors = source.vectors(listed.manifest)
     pooling = Pooling(
         source.how.fusion, keep_norm, False, media_pooling, unit_views=source.how.unit_views
     )
     report = run.evaluate(
         "ijba",
-        made,
+        vectors,
         listed.splits,
         listed.manifest.subject,
         pooling=pooling,
@@ -89,8 +89,8 @@ def _grouped(listed: ijba.SplitLists, groups: GroupFile | tuple[str, ...]) -> tu
     else:
         table, other = listed.attributes()
     if table.of_pairs:
-        told = f"{table.source} names pairs, and IJB-A's are of templates"
-        raise DataError(told, "give a table of images, whose first column is key")
+        problem = f"{table.source} names pairs, and IJB-A's are of templates"
+        raise DataError(problem, "give a table of images, whose first column is key")
     for column in {column for column, _, _ in table.used(by).values()}:
         if count := other.get(column):
             say(f"{column}: {count} images have several values in the lists, the first is taken")

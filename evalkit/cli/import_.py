@@ -87,14 +87,14 @@ def command(
         raise click.UsageError("--subset leaves out what --list does not name: add --list LIST")
     if shape is not None and source.is_dir():
         raise click.UsageError("--shape is that of a file of bare numbers, and SOURCE is a folder")
-    held = importing.open_source(source, file_ending, shape)
-    if held.told:
-        say(f"{source.name}: columns {held.told}")
-    names = held.keys if keys is None else read_keys(keys)
+    blocks = importing.open_source(source, file_ending, shape)
+    if blocks.told:
+        say(f"{source.name}: columns {blocks.told}")
+    names = blocks.keys if keys is None else read_keys(keys)
     if names is None:
         raise DataError(f"{source.name} does not say which row is which image", "add --keys LIST")
-    if len(names) != held.rows:
-        raise DataError(f"{source.name} has {held.rows} rows, the list {len(names)} keys")
+    if len(names) != blocks.rows:
+        raise DataError(f"{source.name} has {blocks.rows} rows, the list {len(names)} keys")
     order = None if wanted is None else read_keys(wanted)
     at = importing.places(names, order, subset)
     if order is not None:
@@ -107,7 +107,7 @@ def command(
         raise DataError(f"there are {len(stored)} rows and {len(who)} subjects")
     with bar("importing", "row") as progress:
         importing.write(
-            held,
+            blocks,
             features,
             Manifest(stored, np.asarray(who, np.int32)),
             at,
@@ -116,5 +116,5 @@ def command(
             allow_failures=allow_failures,
             progress=progress,
         )
-    views, dim = (1, *held.shape)[-2:]
+    views, dim = (1, *blocks.shape)[-2:]
     show(f"{features}: {len(stored):,} rows, {views} x {dim}, {dtype}")

@@ -63,11 +63,11 @@ def _measured(
     compared = None
     if listed is not None and record.compares == "pairs":
         compared = run.read_pairs(listed)
-    made = source.vectors(None if compared is None else compared.manifest)
+    vectors = source.vectors(None if compared is None else compared.manifest)
     return run.evaluate(
         record,
-        replace(made, features=recipes.without_folds(source.how, made.features)),
-        *(given for given in (compared or listed,) if given is not None),
+        replace(vectors, features=recipes.without_folds(source.how, vectors.features)),
+        *(each for each in (compared or listed,) if each is not None),
         set_name=output.named,
         provenance=source.how.scored_by(),
     )

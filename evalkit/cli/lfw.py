@@ -77,11 +77,11 @@ def command(
         )
     warn_if_slow(source.recipe_name)
     data = source.choice.images.data
-    held, own = None, pairs
+    bin_images, own = None, pairs
     if data is not None and data.suffix.lower() == ".bin":
         if pairs is not None:
             raise click.UsageError(f"{data.name} holds its own pairs: leave --pairs out")
-        held, compared = _from_bin(data)
+        bin_images, compared = _from_bin(data)
         own = data
     else:
         compared = lists.official_pairs() if pairs is None else lists.read_pairs(pairs)
@@ -90,18 +90,18 @@ def command(
         adapter = source.choice.model.if_declared()
         tried = [] if adapter is not None else development.view_1(manifest.keys)
         own_images = fetched({*manifest.keys, *tried})
-        made = source.embed(adapter, own_images, manifest, lfw_images.landmarks())
+        vectors = source.embed(adapter, own_images, manifest, lfw_images.landmarks())
     else:
-        made = source.vectors(manifest, held)
+        vectors = source.vectors(manifest, bin_images)
     if every:
         with bar("recipes", "recipe") as progress:
-            lines, spread = side_by_side(made.features, comparisons, manifest.subject, progress)
+            lines, spread = side_by_side(vectors.features, comparisons, manifest.subject, progress)
         laid = narrow(lines, left=range(len(lines[0])))
         show(*(line for row in laid for line in row), spread)
         return EXIT_DONE
     report = run.evaluate(
         "lfw",
-        made,
+        vectors,
         comparisons,
         manifest.subject,
         flip=source.how.fusion,
@@ -119,7 +119,7 @@ def command(
 
 def _from_bin(path: Path) -> tuple[images.ImageSource, PairList]:
     """Read the images and pairs of an InsightFace .bin, in ten folds by position."""
-    held, compared = bin_sets.read(path)
+    bin_images, compared = bin_sets.read(path)
     folds = verification.folds_by_position(compared.genuine)
     if folds is None:
         n = int(compared.genuine.sum())
@@ -127,7 +127,7 @@ def _from_bin(path: Path) -> tuple[images.ImageSource, PairList]:
             f"{path.name} holds {n} genuine and {len(compared) - n} impostor pairs",
             "ten folds need ten of each",
         )
-    return held, replace(compared, fold=folds)
+    return bin_images, replace(compared, fold=folds)
 
 
 def fetched(wanted: Collection[str]) -> images.ImageSource:

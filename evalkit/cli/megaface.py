@@ -163,8 +163,8 @@ def command(
         take, other, provenance = _given(source, source.features, distractor_features, file_ending)
         provenance |= input_provenance(source.recipe, source.features)
     x, images_of_probes = take(probes.keys, "probe features")
-    taken = {name: other(each.keys, "distractor features") for name, each in lists.items()}
-    distractors = {name: features for name, (features, _) in taken.items()}
+    by_list = {name: other(each.keys, "distractor features") for name, each in lists.items()}
+    distractors = {name: features for name, (features, _) in by_list.items()}
     noises = _noises(rules, probes, lists, probe_noises, distractor_noises) if rules else None
     if noises is not None:
         say(_cleaned(noises))
@@ -185,7 +185,7 @@ def command(
         groups=groups,
         engine=engine,
         distractor_keys={name: each.keys for name, each in lists.items()},
-        distractor_images={name: d for name, (_, d) in taken.items() if d is not None},
+        distractor_images={name: d for name, (_, d) in by_list.items() if d is not None},
         set_name=output.set_name(probe_list),
         file=probe_list,
         provenance=names | source.how.scored_by() | given.provenance(),
@@ -245,11 +245,11 @@ def _read(
             return _fused(files.read_folder(path, wanted, ending), how), None
 
         return take, {"features": path.name}
-    made = matching.from_embeddings(path, keys, allow_failures=source.allow_failures)
-    views = made.features.shape[1] if made.features.ndim == 3 else 1
+    vectors = matching.from_embeddings(path, keys, allow_failures=source.allow_failures)
+    views = vectors.features.shape[1] if vectors.features.ndim == 3 else 1
     if how.fusion == "none" and views > 1 and not how.name:
         raise DataError(f"{path.name} holds {views} views per image", "say --flip sum or concat")
-    return _taker(made, how), dict(made.provenance)
+    return _taker(vectors, how), dict(vectors.provenance)
 
 
 def _taker(vectors: Vectors, how: Recipe) -> Take:
@@ -288,11 +288,11 @@ def _embedded(
     source = replace(source, choice=choice)
     takes: list[Take] = []
     provenance: dict[str, Any] = {}
-    for name, keys, found in (("probes", probes, own), ("distractors", distractors, other)):
+    for name, keys, source_images in (("probes", probes, own), ("distractors", distractors, other)):
         manifest = Manifest(tuple(keys), np.full(len(keys), -1, np.int32))
-        made = source.embed(adapter, found, manifest, cluster=cluster)
-        takes.append(_taker(made, source.how))
-        provenance |= {**made.provenance, f"{name}_features": made.provenance["features"]}
+        vectors = source.embed(adapter, source_images, manifest, cluster=cluster)
+        takes.append(_taker(vectors, source.how))
+        provenance |= {**vectors.provenance, f"{name}_features": vectors.provenance["features"]}
     return takes[0], takes[1], provenance
 
 
@@ -332,9 +332,9 @@ def _write_devkit(
 ) -> None:
     """Write cmc_ENDING and matches_ENDING, as the devkit does from these features."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = devkit.evaluate(
+    results = devkit.evaluate(
         devkit.project(probe, model), subject, devkit.project(distractor, model)
     )
-    for kind, content in (("cmc", found.curves()), ("matches", found.matches)):
+    for kind, content in (("cmc", results.curves()), ("matches", results.matches)):
         with whole_file(folder / f"{kind}_{ending}") as f:
             f.write(json.dumps(content).encode())

@@ -244,7 +244,7 @@ def _choice(
         raise click.UsageError("give --landmarks or --align, not both")
     if faces is not None and detector is None:
         raise click.UsageError("--faces chooses among those that --align NAME finds")
-    asked = {
+    options = {
         "device": device,
         "output": output_name,
         "allow_cpu": allow_cpu or None,
@@ -258,7 +258,7 @@ def _choice(
             model=model,
             preset=preset,
             given={"size": input_size, "color": color, "mean": mean, "std": std, "layout": layout},
-            options={name: value for name, value in asked.items() if value is not None},
+            options={name: value for name, value in options.items() if value is not None},
             trust=trust_model,
         ),
         images=ImageChoice(

@@ -108,13 +108,13 @@ def received_as(
 
     make : takes what is given by the parameters' names, whether added here or before.
     """
-    taken = tuple(signature(make).parameters)
+    parameters = tuple(signature(make).parameters)
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def with_made(*args: Any, **given: Any) -> Any:
-            made = make(**{each: given.pop(each) for each in taken if each in given})
-            return command(*args, **{name: made}, **given)
+            value = make(**{each: given.pop(each) for each in parameters if each in given})
+            return command(*args, **{name: value}, **given)
 
         decorated: Callable[..., Any] = with_made
         for option in reversed(options):

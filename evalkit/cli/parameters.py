@@ -116,10 +116,10 @@ class Writable(FileKind):
 
     def check(self, path: Path, name: str) -> None:
         """DataError before any work is done, rather than after it."""
-        for made in self.writes(path, {}):
+        for output in self.writes(path, {}):
             try:
-                if not self.parents or made.is_dir():
-                    refuse_unwritable(made)
+                if not self.parents or output.is_dir():
+                    refuse_unwritable(output)
             except OSError as e:
                 raise DataError(f"{name}: {e.strerror}: {e.filename}") from None
         if self.endings and path.suffix.lower() not in self.endings:
@@ -156,21 +156,21 @@ def check_files(ctx: click.Context) -> None:
 
     UsageError where a file would be written over one that is read or written too.
     """
-    held: list[tuple[FileKind, Path, str]] = []
+    files: list[tuple[FileKind, Path, str]] = []
     for param in ctx.command.params:
-        given = ctx.params.get(param.name or "")
-        if isinstance(param.type, FileKind) and given is not None:
+        value = ctx.params.get(param.name or "")
+        if isinstance(param.type, FileKind) and value is not None:
             name = param.opts[0] if isinstance(param, click.Option) else _spelled(param)
-            paths = given if isinstance(given, tuple) else (given,)
-            held += [(param.type, path, name) for path in paths]
+            paths = value if isinstance(value, tuple) else (value,)
+            files += [(param.type, path, name) for path in paths]
     refuse_clashes(
-        [(read, name) for kind, path, name in held for read in kind.reads(path)],
-        [(made, name) for kind, path, name in held for made in kind.writes(path, ctx.params)],
+        [(read, name) for kind, path, name in files for read in kind.reads(path)],
+        [(output, name) for kind, path, name in files for output in kind.writes(path, ctx.params)],
     )
-    for kind, path, name in held:
+    for kind, path, name in files:
         kind.check(path, name)
     pipes: set[int] = set()
-    for kind, path, name in held:
+    for kind, path, name in files:
         if isinstance(kind, Readable) and path.is_fifo():
             number = path.stat().st_ino
             if number in pipes:
@@ -185,10 +185,10 @@ class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Turn the text into bytes."""
-        found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)B?", str(value).strip(), re.I)
-        if found is None:
+        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)B?", str(value).strip(), re.I)
+        if match is None:
             self.fail(f"{value!r} is not a size, such as 500MB or 20GB", param, ctx)
-        return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))
+        return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
 
 
 def rate(_: click.Context, param: click.Parameter, value: Any) -> Any:

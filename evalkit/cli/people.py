@@ -279,8 +279,8 @@ def _embedder(source: VectorSource, root: Path, *, alone: bool) -> Callable[[Pat
     fed = replace(source, choice=choice)
 
     def embed(folder: Path) -> Vectors:
-        found = first if folder == root else images.find(folder)
-        return fed.embed(adapter, found, found.manifest())
+        source = first if folder == root else images.find(folder)
+        return fed.embed(adapter, source, source.manifest())
 
     return embed
 

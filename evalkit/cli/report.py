@@ -95,7 +95,7 @@ def command(
         names *= len(paths)
     called = [*names, *_labels(paths[len(names) :])]
     read = [several.read(path) for path in paths]
-    held = [report for each in read for report in each.values()]
+    all_reports = [report for each in read for report in each.values()]
     labels = [
         " ".join(filter(None, (name if len(paths) > 1 or not of_set else "", of_set)))
         for name, each in zip(called, read, strict=True)
@@ -105,10 +105,10 @@ def command(
         from evalkit.report.plots import draw, save
 
         for plot in plots:
-            save(draw(plot.stem, held, names=labels), plot)
+            save(draw(plot.stem, all_reports, names=labels), plot)
             say(f"{plot} drawn")
         if out is not None:
-            text = _card(held, labels) if frte else _page(held, data, labels)
+            text = _card(all_reports, labels) if frte else _page(all_reports, data, labels)
             with whole_file(out) as f:
                 f.write(text.encode())
             say(f"{out} written")
@@ -116,15 +116,15 @@ def command(
         from evalkit.report import markdown as words
 
         models = [name for name, each in zip(called, read, strict=True) for _ in each]
-        texts = [words.report_markdown(report) for report in held] if markdown else []
+        texts = [words.report_markdown(report) for report in all_reports] if markdown else []
         if model_card:
-            texts = [words.model_card(zip(models, held, strict=True))]
+            texts = [words.model_card(zip(models, all_reports, strict=True))]
         elif eval_results is not None:
-            texts = [words.eval_results(held, eval_results)]
+            texts = [words.eval_results(all_reports, eval_results)]
         for text in texts:
             show(*text.rstrip("\n").split("\n"))
     elif not plots and out is None:
-        for label, report in zip(labels, held, strict=True):
+        for label, report in zip(labels, all_reports, strict=True):
             show(*table(report, label).split("\n"))
 
 

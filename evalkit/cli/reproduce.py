@@ -69,15 +69,15 @@ def command(
     results = _of_model(cards.read(card), name)
     sets = _sets(results, paths, card, choice.images.data)
     adapter, choice = _loaded(choice, results[0], sets[0])
-    found = []
+    reproductions = []
     for number, (said, one) in enumerate(zip(results, sets, strict=True), 1):
         say(f"[{number}/{len(sets)}] {said.set_name}")
-        found.append(reproduction(said, _measured(said, one, adapter, choice)))
+        reproductions.append(reproduction(said, _measured(said, one, adapter, choice)))
         if json_path is None:
-            show(*str(found[-1]).split("\n"))
+            show(*str(reproductions[-1]).split("\n"))
     if json_path is not None:
-        write_json(json.dumps([one.plain() for one in found], indent=1), json_path)
-    return EXIT_DONE if all(one.same for one in found) else EXIT_GATE_FAILED
+        write_json(json.dumps([one.plain() for one in reproductions], indent=1), json_path)
+    return EXIT_DONE if all(one.same for one in reproductions) else EXIT_GATE_FAILED
 
 
 def _of_model(results: list[CardResult], name: str | None) -> list[CardResult]:
@@ -99,10 +99,10 @@ def _sets(
     results: Sequence[CardResult], paths: Sequence[Path], card: Path, data: Path | None
 ) -> list[BenchSet]:
     """Find the set of each result: of one name among those given, else beside the card, or here."""
-    given = bench.read_sets(paths, data)
-    if len(results) == len(given) == 1:
-        return given
-    by_name = {one.name: one for one in given}
+    sets = bench.read_sets(paths, data)
+    if len(results) == len(sets) == 1:
+        return sets
+    by_name = {one.name: one for one in sets}
     if over := by_name.keys() - {said.set_name for said in results}:
         say(f"not on the card: {', '.join(sorted(over))}")
     return [by_name.get(said.set_name) or _found(said, card, data) for said in results]

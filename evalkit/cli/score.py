@@ -104,54 +104,54 @@ def command(
     if roc and (named or columns or distance or allow_failures):
         raise click.UsageError("--roc reads a curve: leave lists, --columns and --distance out")
     if roc:
-        held = roc_curves.read(scores)
+        score_list = roc_curves.read(scores)
     elif subjects is not None:
-        held = score_lists.read_matrix(scores, read_subjects(subjects), **how)
+        score_list = score_lists.read_matrix(scores, read_subjects(subjects), **how)
     else:
-        held = score_lists.read(scores, labelled=not named, columns=columns, **how)
+        score_list = score_lists.read(scores, labelled=not named, columns=columns, **how)
     if labels is not None:
-        held = _with_labels(held, scores, score_lists.read_labels(labels), labels)
+        score_list = _with_labels(score_list, scores, score_lists.read_labels(labels), labels)
     if impostors is not None:
         other = score_lists.read(impostors, labelled=False, columns=columns, **how)
-        held = _joined(held, other)
-    fold, listed, subject, keys = held.fold, held.pairs, held.subject, None
-    if pairs is not None and held.claims is not None:
+        score_list = _joined(score_list, other)
+    fold, listed, subject, keys = score_list.fold, score_list.pairs, score_list.subject, None
+    if pairs is not None and score_list.claims is not None:
         raise click.UsageError(f"{scores.name} says who is compared: leave --pairs out")
     compared = None if pairs is None else pair_list_layouts.read(pairs).pairs
     if compared is not None:
-        held = _same_order(held, scores, compared)
-    if held.genuine is None:
+        score_list = _same_order(score_list, scores, compared)
+    if score_list.genuine is None:
         raise DataError(f"{scores.name} holds no labels", "add --labels LIST, or --pairs LIST")
-    names = {"manifest": digest(held.genuine, *([] if fold is None else [fold]))}
+    names = {"manifest": digest(score_list.genuine, *([] if fold is None else [fold]))}
     if pairs is not None and compared is not None:
         manifest, listed = compared.resolve()
         subject, fold = manifest.subject, listed.fold if fold is None else fold
         keys = manifest.keys
         names = {"list": pairs.name, "manifest": manifest.digest(), **compared.of_one_image()}
     unit = "minus the step of the curve" if roc else "as given"
-    made = {"scores": scores.name, "score": MINUS_DISTANCE if distance else unit}
-    if held.told:
-        say(f"{scores.name}: {held.told}")
-        names["columns"] = held.told
+    provenance = {"scores": scores.name, "score": MINUS_DISTANCE if distance else unit}
+    if score_list.told:
+        say(f"{scores.name}: {score_list.told}")
+        names["columns"] = score_list.told
     report = run.evaluate(
         "score",
-        held.score,
-        held.genuine,
+        score_list.score,
+        score_list.genuine,
         fold,
         pairs=listed,
         subject=subject,
-        claims=held.claims,
+        claims=score_list.claims,
         fars=fars,
-        threshold=given.of(made),
+        threshold=given.of(provenance),
         groups=groups,
         keys=keys,
         set_name=output.set_name(pairs or scores),
         file=pairs or scores,
-        provenance={**made, **names, **given.provenance()},
+        provenance={**provenance, **names, **given.provenance()},
     )
     turn = "leave --distance out" if distance else "for distances say --distance"
     warn_of_turned(report, turn)
-    title = f"{scores.name}: {len(held.score):,} scored pairs"
+    title = f"{scores.name}: {len(score_list.score):,} scored pairs"
     title += ", score = minus distance" if distance else ""
     return output.deliver(report, title)
 

@@ -102,18 +102,18 @@ def command(
     if lists is not None and (gallery or probe or distractors):
         raise click.UsageError("--lists names both: leave --gallery, --probe, ... out")
     if lists is not None:
-        held = search_lists.LFW[lists](lfw_images.landmarks().keys)
+        entries = search_lists.LFW[lists](lfw_images.landmarks().keys)
     elif gallery is not None and probe is not None:
-        held = search_lists.read(gallery, probe, distractors, source.choice.images.data)
+        entries = search_lists.read(gallery, probe, distractors, source.choice.images.data)
     else:
         raise click.UsageError("give --gallery LIST and --probe LIST, or --lists NAME")
-    if held.named_by:
-        say(f"who is on an image is told by: {held.named_by}")
-    manifest, enrolled, probes = held.resolve()
-    made = source.vectors(manifest)
+    if entries.named_by:
+        say(f"who is on an image is told by: {entries.named_by}")
+    manifest, enrolled, probes = entries.resolve()
+    vectors = source.vectors(manifest)
     report = run.evaluate(
         "search",
-        replace(made, features=recipes.without_folds(source.how, made.features)),
+        replace(vectors, features=recipes.without_folds(source.how, vectors.features)),
         manifest.subject,
         enrolled,
         probes,
@@ -128,7 +128,7 @@ def command(
         file=probe,
         provenance={
             "lists": lists or ", ".join(p.name for p in (gallery, probe, distractors) if p),
-            **({"people": held.named_by} if held.named_by else {}),
+            **({"people": entries.named_by} if entries.named_by else {}),
             "manifest": digest(manifest.keys, manifest.subject, enrolled, probes),
             **source.how.scored_by(),
             **given.provenance(),

@@ -140,8 +140,8 @@ def faces(
 
 def with_spec(model: ModelChoice, spec: InputSpec) -> ModelChoice:
     """Declare a spec; the model was loaded before, so the user was asked whether it may run."""
-    given = {**asdict(spec), "mean": list(spec.mean), "std": list(spec.std)}
-    return replace(model, preset=None, given=given, trust=True)
+    parts = {**asdict(spec), "mean": list(spec.mean), "std": list(spec.std)}
+    return replace(model, preset=None, given=parts, trust=True)
 
 
 def adapter_for(model: ModelChoice, spec: InputSpec) -> adapters.Adapter:

@@ -81,25 +81,25 @@ def command(
     if len(names) > len(paths):
         raise click.UsageError(f"{len(names)} names for {len(paths)} reports")
     called = [*names, *_called(paths)[len(names) :]]
-    held = [several.read(path) for path in paths]
-    if len(held) == 1 and "" not in held[0]:
-        board = SetReports(held[0]).board(metrics)
+    by_file = [several.read(path) for path in paths]
+    if len(by_file) == 1 and "" not in by_file[0]:
+        board = SetReports(by_file[0]).board(metrics)
     else:
         of = [
             (report, name, of_set or report.identity.set or path.stem)
-            for path, name, reports in zip(paths, called, held, strict=True)
+            for path, name, reports in zip(paths, called, by_file, strict=True)
             for of_set, report in reports.items()
         ]
         every, rows, sets = zip(*of, strict=True)
         board = leaderboard(every, rows, sets=sets, metrics=metrics)
     if first is not None:
         board = board.sorted_by(first)
-    made = FORMATS[kind or (_ENDINGS[out.suffix.lower()] if out else "text")](board)
+    text = FORMATS[kind or (_ENDINGS[out.suffix.lower()] if out else "text")](board)
     if out is None:
-        show(*made.split("\n"))
+        show(*text.split("\n"))
         return
     with whole_file(out) as f:
-        f.write(f"{made}\n".encode())
+        f.write(f"{text}\n".encode())
     say(f"{len(paths):,} reports written to {out}")
 
 

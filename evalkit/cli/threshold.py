@@ -120,13 +120,13 @@ def _threshold(
     threshold: float, unit: str, ends: tuple[float | None, float | None] = (None, None)
 ) -> str:
     """Spell a threshold of scores, and its interval, in the unit that they were given in."""
-    threshold, held = (
+    threshold, far_ends = (
         in_unit(threshold, unit),
         [in_unit(end, unit) for end in ends if end is not None],
     )
-    interval = f"  [{min(held):.6g}, {max(held):.6g}]" if len(held) == 2 else ""
-    told = "" if unit == "score" else f"  {unit}"
-    return f"{'threshold':<10} {threshold_text(threshold)}{interval}{told}"
+    interval = f"  [{min(far_ends):.6g}, {max(far_ends):.6g}]" if len(far_ends) == 2 else ""
+    unit_text = "" if unit == "score" else f"  {unit}"
+    return f"{'threshold':<10} {threshold_text(threshold)}{interval}{unit_text}"
 
 
 def _safe(safe: Mapping[str, Any], far: str, unit: str) -> list[str]:
@@ -206,9 +206,9 @@ def operating_row(report: Report, name: str, where: str = "the report") -> dict[
     if m.threshold is None:
         known = [n for n, each in report.metrics.items() if each.threshold is not None]
         raise ReportError(f"{where} has no threshold at {name!r}", near(name, known))
-    held = {k: v for k, v in asdict(m).items() if k not in ("folds", "standard_error")}
+    fields = {k: v for k, v in asdict(m).items() if k not in ("folds", "standard_error")}
     accept = accept_rule(report, m.threshold)
-    return {"metric": name, **held, "unit": score_unit(report.provenance), "accept": accept}
+    return {"metric": name, **fields, "unit": score_unit(report.provenance), "accept": accept}
 
 
 def accept_rule(report: Report, threshold: float) -> str:

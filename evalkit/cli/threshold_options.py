@@ -34,7 +34,7 @@ class GivenThresholds:
         ReportError where the report's scores are of another kind.
         """
         unit = score_unit(made)
-        given = [in_unit(t, unit) for t in self.typed]
+        thresholds = [in_unit(t, unit) for t in self.typed]
         if self.report is not None:
             chosen = reports.read(self.report)
             if (theirs := score_unit(chosen.provenance)) != unit:
@@ -43,15 +43,15 @@ class GivenThresholds:
                     "measure both with the same --recipe, or --distance",
                 )
             points = (operating_point(chosen, far, str(self.report)) for far in self.fars)
-            given += [point["threshold"] for point in points]
-        return tuple(dict.fromkeys(given))
+            thresholds += [point["threshold"] for point in points]
+        return tuple(dict.fromkeys(thresholds))
 
     def provenance(self) -> dict[str, str]:
         """Say in the report where the thresholds come from."""
-        told = [threshold_text(t) for t in self.typed]
+        sources = [threshold_text(t) for t in self.typed]
         if self.report is not None:
-            told += [f"{self.report.name} at FAR {far}" for far in self.fars]
-        return {"thresholds": ", ".join(told)} if told else {}
+            sources += [f"{self.report.name} at FAR {far}" for far in self.fars]
+        return {"thresholds": ", ".join(sources)} if sources else {}
 
 
 def _given(threshold: tuple[float, ...], threshold_from: Path | None) -> GivenThresholds:

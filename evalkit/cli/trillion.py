@@ -98,15 +98,15 @@ def command(
     With --model, the images of --data are embedded once; a person has a folder, distractors none,
     unless --subjects says who is who.
     """
-    asked = click.get_current_context().get_parameter_source("fpir")
-    if one_set and asked is not ParameterSource.DEFAULT:
+    fpir_source = click.get_current_context().get_parameter_source("fpir")
+    if one_set and fpir_source is not ParameterSource.DEFAULT:
         raise click.UsageError("--one-set compares pairs and searches nowhere: leave --fpir out")
     expected = None if expect is None else reports.read(expect)
     if source.features is None:
-        made = _embedded(source, subjects, cluster)
+        vectors = _embedded(source, subjects, cluster)
     else:
-        made = _read(source, source.features, subjects)
-    x, subject = made.features, run.subjects_of(made)
+        vectors = _read(source, source.features, subjects)
+    x, subject = vectors.features, run.subjects_of(vectors)
     if submission is not None:
         files.write_submission(submission, _unit(x), *x.shape)
         say(f"the submission of {len(x):,} rows is {submission}")
@@ -115,14 +115,16 @@ def command(
     else:
         wanted = fars or (trillion.FARS if expected is None else _fars_of(expected))
         protocol = partial(trillion.evaluate, fars=wanted, fpir=fpir)
-    if made.keys is None and output.named:
-        made = replace(made, keys=range(len(x)))
+    if vectors.keys is None and output.named:
+        vectors = replace(vectors, keys=range(len(x)))
     report = run.evaluate(
         protocol,
-        made,
+        vectors,
         subject,
         threshold=given.of({}),
-        groups=None if groups is None else run.groups_of(groups, made.keys, subjects, rows=len(x)),
+        groups=None
+        if groups is None
+        else run.groups_of(groups, vectors.keys, subjects, rows=len(x)),
         engine=engine,
         set_name=output.set_name(subjects),
         file=subjects,
@@ -153,18 +155,18 @@ def _embedded(source: VectorSource, subjects: Path | None, cluster: Cluster | No
         raise DataError(
             f"{source.choice.images.data} has {len(manifest.keys)} images, the list {len(who)}"
         )
-    made = source.vectors(manifest, images, cluster=cluster)
-    return replace(made, features=recipes.fused(source.how, made.features), subject=who)
+    vectors = source.vectors(manifest, images, cluster=cluster)
+    return replace(vectors, features=recipes.fused(source.how, vectors.features), subject=who)
 
 
 def _read(source: VectorSource, path: Path, subjects: Path | None) -> Vectors:
     """Take the rows of a file as they lie there, and whom each shows."""
     who = None if subjects is None else files.read_subjects(subjects)
-    made, how = matching.by_position(path), source.how
-    who = made.subject if who is None else who
+    vectors, how = matching.by_position(path), source.how
+    who = vectors.subject if who is None else who
     if who is None:
         raise click.UsageError(f"{path.name} does not say who is who: give --subjects")
-    x = made.features
+    x = vectors.features
     if len(who) != len(x):
         raise DataError(f"{path.name} has {len(x)} rows, the list {len(who)} subjects")
     if how.fusion == "none":  # stays in its file
@@ -174,7 +176,7 @@ def _read(source: VectorSource, path: Path, subjects: Path | None) -> Vectors:
         x = x if x.ndim == 2 else x[:, 0]
     else:
         x = recipes.fused(how, x)
-    return replace(made, features=x, subject=who).with_provenance(
+    return replace(vectors, features=x, subject=who).with_provenance(
         input_provenance(source.recipe, path)
     )
 
@@ -188,10 +190,10 @@ def _compare(report: Report, expected: Report) -> int:
     """Count the equal numbers; ReportError names the first that differs."""
     known = {name: m for name, m in expected.metrics.items() if m.value is not None}
     for name, m in known.items():
-        found = report.metrics.get(name)
-        if found is None or (found.value, found.threshold) != (m.value, m.threshold):
+        estimate = report.metrics.get(name)
+        if estimate is None or (estimate.value, estimate.threshold) != (m.value, m.threshold):
             raise ReportError(
-                f"{name} is {found and found.value} at threshold {found and found.threshold}, "
-                f"expected {m.value} at {m.threshold}"
+                f"{name} is {estimate and estimate.value} at threshold "
+                f"{estimate and estimate.threshold}, expected {m.value} at {m.threshold}"
             )
     return len(known)

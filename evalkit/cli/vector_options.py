@@ -75,27 +75,27 @@ class VectorSource:
         if self.features is not None:
             return self._read(self.features, manifest, numbered)
         adapter = self.choice.model.if_declared()
-        found = self.choice.images.find() if images is None else images
-        return self.embed(adapter, found, manifest or found.manifest(), of_set, cluster)
+        source = self.choice.images.find() if images is None else images
+        return self.embed(adapter, source, manifest or source.manifest(), of_set, cluster)
 
     def _read(self, path: Path, manifest: Manifest | None, numbered: bool) -> Vectors:
-        made = matching.from_embeddings(
+        vectors = matching.from_embeddings(
             path, self.keys, manifest, allow_failures=self.allow_failures, numbered=numbered
         )
-        taken = input_provenance(self.recipe, path)
-        if "rows" in made.provenance:
-            say(f"rows {made.provenance['rows']}")
-        if "features_columns" in made.provenance:
-            say(f"{path.name}: columns {made.provenance['features_columns']}")
-        if "names" in made.provenance:
-            say(f"warning: {path.name} is matched {made.provenance['names']}")
-        views = made.features.shape[1] if made.features.ndim == 3 else 1
+        provenance = input_provenance(self.recipe, path)
+        if "rows" in vectors.provenance:
+            say(f"rows {vectors.provenance['rows']}")
+        if "features_columns" in vectors.provenance:
+            say(f"{path.name}: columns {vectors.provenance['features_columns']}")
+        if "names" in vectors.provenance:
+            say(f"warning: {path.name} is matched {vectors.provenance['names']}")
+        views = vectors.features.shape[1] if vectors.features.ndim == 3 else 1
         if views > 1 and self.how.fusion == "none" and not self.how.name and not flip_given():
             say(
                 f"warning: {path.name} holds {views} views per image and the first "
                 "alone is taken: --flip sum or concat fuses them, --flip none is this"
             )
-        return made.with_provenance(taken)
+        return vectors.with_provenance(provenance)
 
     def embed(
         self,
@@ -112,20 +112,22 @@ class VectorSource:
         choice = self.choice
         if adapter is None:
             adapter, choice = spec_trial.by_trial(choice, images, manifest, of_set)
-        taken = input_provenance(self.recipe, adapter.spec)
+        provenance = input_provenance(self.recipe, adapter.spec)
         views = 1 if self.how.fusion == "none" else 2
         store = choice.embed(adapter, images, manifest, views, of_set=of_set, cluster=cluster)
         made = matching.embedded(store, manifest, adapter.spec.crop)
         if choice.found:
-            taken["spec"] = choice.found
+            provenance["spec"] = choice.found
         if choice.recalled:
             vectors = made.provenance.get(matching.CACHE, "")
-            taken[matching.CACHE] = "; ".join(filter(None, [vectors, "input spec found earlier"]))
+            provenance[matching.CACHE] = "; ".join(
+                filter(None, [vectors, "input spec found earlier"])
+            )
         marks = choice.images.landmarks
         if marks is not None:
-            taken["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"
-            taken["landmarks"] += ", mtcnn" if choice.images.order == "mtcnn" else ""
-        return made.with_provenance(taken)
+            provenance["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"
+            provenance["landmarks"] += ", mtcnn" if choice.images.order == "mtcnn" else ""
+        return made.with_provenance(provenance)
 
 
 def vector_options(
@@ -149,8 +151,10 @@ def vector_options(
         how = scoring(recipe_name, flip, folds=folds)
         return VectorSource(choice, features, keys, allow_failures, recipe_name, how)
 
-    held = features_options if by_key else rows_option
-    return received_as("source", source, (flip_option, recipe_option(*more), held, model_options))
+    features_option = features_options if by_key else rows_option
+    return received_as(
+        "source", source, (flip_option, recipe_option(*more), features_option, model_options)
+    )
 
 
 def one_of(choice: EmbeddingChoice, features: Path | None, *, data: bool) -> None:
@@ -166,8 +170,8 @@ def one_of(choice: EmbeddingChoice, features: Path | None, *, data: bool) -> Non
     section, other = ("Model", "--model") if features is not None else ("Embeddings", "--features")
     if idle := _typed(section):
         verb, it = ("needs", "it has") if len(idle) == 1 else ("need", "they have")
-        given = "--model" if other == "--features" else "--features"
-        raise click.UsageError(f"{', '.join(idle)} {verb} {other}; {it} no effect with {given}")
+        instead = "--model" if other == "--features" else "--features"
+        raise click.UsageError(f"{', '.join(idle)} {verb} {other}; {it} no effect with {instead}")
 
 
 def _typed(section: str) -> list[str]:
@@ -234,16 +238,16 @@ def input_provenance(recipe: Recipe | None, images: InputSpec | Path) -> dict[st
         return {}
     if not recipe.input:
         return {"recipe_input": f"not stated by {recipe.name}"}
-    taken, given = _text(PRESETS[recipe.input]), _text(images)
-    if given == taken:
-        return {"recipe_input": f"as {recipe.name} takes them: {taken}"}
-    if given is None:
-        return {"recipe_input": f"not known: features computed elsewhere; {recipe.name}: {taken}"}
+    wanted, fed = _text(PRESETS[recipe.input]), _text(images)
+    if fed == wanted:
+        return {"recipe_input": f"as {recipe.name} takes them: {wanted}"}
+    if fed is None:
+        return {"recipe_input": f"not known: features computed elsewhere; {recipe.name}: {wanted}"}
     say(
-        f"warning: recipe {recipe.name!r} is of images {taken}; these are fed as {given}, "
+        f"warning: recipe {recipe.name!r} is of images {wanted}; these are fed as {fed}, "
         "so the figure is this model's by that recipe"
     )
-    return {"recipe_input": f"not as {recipe.name} takes them: {given}; {recipe.name}: {taken}"}
+    return {"recipe_input": f"not as {recipe.name} takes them: {fed}; {recipe.name}: {wanted}"}
 
 
 def _text(images: InputSpec | Path) -> str | None:

@@ -38,8 +38,8 @@ def apply_gate(
 
     talk : the verdict goes to stderr, because stdout holds another document.
     """
-    held = gate.read_rules(rules) if rules else None
-    verdict = gate.check(report, baseline, held, ignore=ignore)
+    gate_rules = gate.read_rules(rules) if rules else None
+    verdict = gate.check(report, baseline, gate_rules, ignore=ignore)
     terminal.show(*gate.verdict_table(verdict).split("\n"), talk=talk)
     _publish(verdict, f"evalkit gate {report.protocol}", junit, markdown, talk)
     return EXIT_DONE if verdict.passed else EXIT_GATE_FAILED

@@ -87,13 +87,13 @@ def command(
         video = youtube_faces.videos_of(names, manifest.keys)
         rows = ytf.drawn_frames(video, most, frames_seed, names)
         drawn = tuple(names[row] for row in rows.tolist())
-        made = source.vectors(Manifest(drawn, manifest.subject[video[rows]]), found)
+        vectors = source.vectors(Manifest(drawn, manifest.subject[video[rows]]), found)
     else:
-        made = source.vectors(None)
-    video = youtube_faces.videos_of([str(key) for key in made.keys or ()], manifest.keys)
+        vectors = source.vectors(None)
+    video = youtube_faces.videos_of([str(key) for key in vectors.keys or ()], manifest.keys)
     report = run.evaluate(
         "ytf",
-        replace(made, features=recipes.without_folds(source.how, made.features)),
+        replace(vectors, features=recipes.without_folds(source.how, vectors.features)),
         video,
         compared,
         manifest.subject,
