@@ -27,18 +27,18 @@ def vectors(
     have a gradient or be bfloat16.  ProtocolError for other shapes (a feature map (N, C, H, W) is
     no embedding), vectors of no length, complex numbers, truths and text.
     """
-    given = _read(values, what)
-    if given.ndim not in dimensions or 0 in given.shape[1:]:
+    x = _read(values, what)
+    if x.ndim not in dimensions or 0 in x.shape[1:]:
         expected = "expected (N, D) or (N, V, D)" if 3 in dimensions else "expected (N, D)"
-        if given.ndim > 3:
+        if x.ndim > 3:
             expected += "; a feature map is pooled or flattened by the model's head"
-        raise ProtocolError(f"{what} have shape {given.shape}", expected)
-    if given.dtype.kind not in "iuf":
-        raise ProtocolError(f"{what} hold {given.dtype}", "expected real numbers, such as float32")
-    if isinstance(given, np.ma.MaskedArray):
-        wide = given.astype(np.promote_types(given.dtype, np.float32))
-        given = np.asarray(np.ma.filled(wide, np.nan))
-    return np.asarray(given)
+        raise ProtocolError(f"{what} have shape {x.shape}", expected)
+    if x.dtype.kind not in "iuf":
+        raise ProtocolError(f"{what} hold {x.dtype}", "expected real numbers, such as float32")
+    if isinstance(x, np.ma.MaskedArray):
+        wide = x.astype(np.promote_types(x.dtype, np.float32))
+        x = np.asarray(np.ma.filled(wide, np.nan))
+    return np.asarray(x)
 
 
 def require(value: object, kind: type | UnionType, what: str, expected: str) -> None:
@@ -60,13 +60,13 @@ def array(values: ArrayLike, what: str) -> NDArray[Any]:
 
     An array of objects becomes one of what they are, if that is one type.
     """
-    given = _read(values, what)
-    if np.ma.is_masked(given):
-        masked = int(np.count_nonzero(np.ma.getmaskarray(given)))
+    x = _read(values, what)
+    if np.ma.is_masked(x):
+        masked = int(np.count_nonzero(np.ma.getmaskarray(x)))
         raise ProtocolError(
-            f"{what!r} masks {masked} of its {given.size} values", "leave their rows out"
+            f"{what!r} masks {masked} of its {x.size} values", "leave their rows out"
         )
-    return np.asarray(given)
+    return np.asarray(x)
 
 
 def _read(values: Any, what: str) -> NDArray[Any]:
@@ -78,42 +78,44 @@ def _read(values: Any, what: str) -> NDArray[Any]:
             return values
         if isinstance(values, list | tuple) and any(map(np.ma.isMaskedArray, values)):
             return np.ma.array(values)
-        given = np.asarray(values)
-        return np.array(given.tolist()) if given.dtype == object else given
+        x = np.asarray(values)
+        return np.array(x.tolist()) if x.dtype == object else x
     except (TypeError, ValueError, RuntimeError, OverflowError) as e:
         reason = str(e).split("\n")[0][:120]
         raise ProtocolError(f"{what!r} is {type(values).__name__}, not an array: {reason}") from e
 
 
 def _of_tensor(tensor: Any) -> NDArray[Any]:
-    held = tensor.detach().cpu()
+    on_cpu = tensor.detach().cpu()
     try:
-        return np.asarray(held.numpy())
+        return np.asarray(on_cpu.numpy())
     except TypeError:
-        if not held.is_floating_point():
+        if not on_cpu.is_floating_point():
             raise
-        return np.asarray(held.float().numpy())  # bfloat16, which NumPy lacks, is exact in float32
+        return np.asarray(
+            on_cpu.float().numpy()
+        )  # bfloat16, which NumPy lacks, is exact in float32
 
 
 def numbers(values: ArrayLike, what: str) -> NDArray[np.float64]:
     """Read real numbers as float64; ProtocolError for truths, complex numbers and text."""
-    given = array(values, what)
-    if given.dtype.kind not in "iuf":
-        raise ProtocolError(f"{what!r} holds {given.dtype}", "expected real numbers")
-    return given.astype(np.float64, copy=False)
+    x = array(values, what)
+    if x.dtype.kind not in "iuf":
+        raise ProtocolError(f"{what!r} holds {x.dtype}", "expected real numbers")
+    return x.astype(np.float64, copy=False)
 
 
 def labels(values: ArrayLike, what: str = "genuine") -> NDArray[np.bool_]:
     """Read one label per comparison, booleans or 0 and 1: (P,) bool; ProtocolError for all else."""
-    given = array(values, what)
-    if given.dtype == np.bool_:
-        return given
-    if given.dtype.kind not in "iuf" or not np.isin(given, (0, 1)).all():
+    x = array(values, what)
+    if x.dtype == np.bool_:
+        return x
+    if x.dtype.kind not in "iuf" or not np.isin(x, (0, 1)).all():
         raise ProtocolError(
-            f"{what!r} must be boolean or 0/1, got {given.dtype} with other values",
+            f"{what!r} must be boolean or 0/1, got {x.dtype} with other values",
             "one boolean a comparison: label == 1",
         )
-    return given.astype(np.bool_)
+    return x.astype(np.bool_)
 
 
 def whole_numbers(values: ArrayLike, what: str, hint: str = "") -> NDArray[np.integer[Any]]:
@@ -122,16 +124,16 @@ def whole_numbers(values: ArrayLike, what: str, hint: str = "") -> NDArray[np.in
     Signed integers stay as they are; unsigned ones and floats without a fraction become int64.
     A number beyond int64, or beyond what its float type counts by ones, is refused.
     """
-    given = array(values, what)
-    if given.dtype.kind == "i":
-        return given
-    if given.dtype.kind == "u" and given.max(initial=0) <= np.iinfo(np.int64).max:
-        return given.astype(np.int64)
-    if given.dtype.kind == "f":
-        counted = np.abs(given) <= 2 / np.finfo(given.dtype).eps
-        if (counted & (given == np.trunc(given))).all():
-            return given.astype(np.int64)
-    raise ProtocolError(f"{what!r} holds {given.dtype} that are not all whole numbers", hint)
+    x = array(values, what)
+    if x.dtype.kind == "i":
+        return x
+    if x.dtype.kind == "u" and x.max(initial=0) <= np.iinfo(np.int64).max:
+        return x.astype(np.int64)
+    if x.dtype.kind == "f":
+        counted = np.abs(x) <= 2 / np.finfo(x.dtype).eps
+        if (counted & (x == np.trunc(x))).all():
+            return x.astype(np.int64)
+    raise ProtocolError(f"{what!r} holds {x.dtype} that are not all whole numbers", hint)
 
 
 def identities(subject: ArrayLike, rows: int, what: str = "features") -> NDArray[np.integer[Any]]:
@@ -140,13 +142,13 @@ def identities(subject: ArrayLike, rows: int, what: str = "features") -> NDArray
     Hashes beyond int64 are numbered in their order, from 0.
     ProtocolError for names, which have to be numbered, and for another number of rows.
     """
-    given = array(subject, "subject")
-    if given.shape != (rows,):
-        raise ProtocolError(f"{rows} {what} have subjects of shape {given.shape}")
-    if given.dtype.kind == "u" and given.max(initial=0) > np.iinfo(np.int64).max:
-        return np.unique(given, return_inverse=True)[1]
+    who = array(subject, "subject")
+    if who.shape != (rows,):
+        raise ProtocolError(f"{rows} {what} have subjects of shape {who.shape}")
+    if who.dtype.kind == "u" and who.max(initial=0) > np.iinfo(np.int64).max:
+        return np.unique(who, return_inverse=True)[1]
     hint = "number names by numpy.unique(names, return_inverse=True)[1]; -1 is unlabelled"
-    return whole_numbers(given, "subject", hint)
+    return whole_numbers(who, "subject", hint)
 
 
 def run(rows: NDArray[np.integer[Any]]) -> slice | NDArray[np.integer[Any]]:
@@ -178,6 +180,6 @@ def unwritten(features: NDArray[Any]) -> NDArray[np.int64]:
     """Row numbers of (N, ...) that are all zero; maps are read a block at a time."""
     empty = [np.empty(0, np.int64)]
     for o in range(0, len(features), _BLOCK):
-        held = np.any(features[o : o + _BLOCK], axis=tuple(range(1, features.ndim)))
-        empty.append(o + np.flatnonzero(~held))
+        nonzero = np.any(features[o : o + _BLOCK], axis=tuple(range(1, features.ndim)))
+        empty.append(o + np.flatnonzero(~nonzero))
     return np.concatenate(empty)

@@ -152,9 +152,9 @@ def opened(
     data: str | os.PathLike[str] | None = None,
 ) -> list[BenchSet]:
     """Read the sets that are given by their paths; see `evaluate`."""
-    given = [*sets] if isinstance(sets, Sequence) and not isinstance(sets, str) else [sets]
-    read = [one for one in given if isinstance(one, BenchSet)]
-    return read + read_sets([one for one in given if not isinstance(one, BenchSet)], data)
+    entries = [*sets] if isinstance(sets, Sequence) and not isinstance(sets, str) else [sets]
+    read = [one for one in entries if isinstance(one, BenchSet)]
+    return read + read_sets([one for one in entries if not isinstance(one, BenchSet)], data)
 
 
 def embed_sets(
@@ -172,8 +172,8 @@ def embed_sets(
     share, progress : see `in_memory.embedded`.  ModelError where the model is random.
     """
     doubt = answers.refuse_random(adapter, answers.answers(adapter))
-    made = {"batch": batch} | ({"warning": doubt} if doubt else {})
-    views, found = 1 if flip == "none" else 2, dict[str, Vectors]()
+    provenance = {"batch": batch} | ({"warning": doubt} if doubt else {})
+    views, by_set = 1 if flip == "none" else 2, dict[str, Vectors]()
     for one in sets:
         source = one.images if one.kept else one.images.select(one.manifest.keys)
         if one.landmarks is not None:
@@ -183,13 +183,13 @@ def embed_sets(
             say(f"{one.name}: {line}")
         decode = None if one.kept is None else one.kept.decoded
         fed = FedModel(adapter, source, views, batch, READERS, decode)
-        vectors = found[one.name] = in_memory.embedded(fed, made, progress, share)
+        vectors = by_set[one.name] = in_memory.embedded(fed, provenance, progress, share)
         lost = int((~np.isfinite(vectors.features).all(axis=(1, 2))).sum())
         if lost:
             say(f"{one.name}: {lost:,} of {len(source.keys):,} images have no vector")
     if doubt:
         say(f"warning: {doubt}")
-    return found
+    return by_set
 
 
 def measured(
@@ -239,30 +239,30 @@ def grouped(
 
     Those are told, with the reason.  What is wrong where no set is named is raised.
     """
-    found: dict[str, GroupFile | None] = {one.name: groups for one in sets}
+    files: dict[str, GroupFile | None] = {one.name: groups for one in sets}
     wrong: list[DataError | ProtocolError] = []
     for one in sets:
         try:
             if groups is not None:
                 _refuse_unfit(one, groups)
         except (DataError, ProtocolError) as e:
-            found[one.name] = None
+            files[one.name] = None
             wrong.append(e)
             say(f"{one.name} is not measured by group: {e.message}")
     if wrong and len(wrong) == len(sets):
         raise wrong[0]
-    return found
+    return files
 
 
 def _refuse_unfit(one: BenchSet, groups: GroupFile) -> None:
     """Raise DataError or ProtocolError where a table of groups does not fit a set."""
-    held, keys = one.comparisons, one.manifest.keys
-    if isinstance(held, PooledPairs):
-        templates.groups_of(groups, held.listed.media)
+    comparisons, keys = one.comparisons, one.manifest.keys
+    if isinstance(comparisons, PooledPairs):
+        templates.groups_of(groups, comparisons.listed.media)
         return
-    pairs = held.arguments[0] if isinstance(held, Compared) else None
+    pairs = comparisons.arguments[0] if isinstance(comparisons, Compared) else None
     for by in run.groups_of(groups, keys, None, rows=len(keys), pairs=pairs):
-        if isinstance(held, SearchLists):
+        if isinstance(comparisons, SearchLists):
             of_probes(by)
 
 
@@ -291,8 +291,10 @@ def _searched(
 ) -> Report:
     manifest, gallery, probe = lists.resolve()
     made = replace(made, features=recipes.without_folds(how, made.features))
-    told = {"people": lists.named_by, **how.scored_by()}
-    return run.evaluate("search", made, manifest.subject, gallery, probe, provenance=told, **common)
+    provenance = {"people": lists.named_by, **how.scored_by()}
+    return run.evaluate(
+        "search", made, manifest.subject, gallery, probe, provenance=provenance, **common
+    )
 
 
 def _vectors(one: BenchSet, given: Vectors | adapters.Adapter, how: Recipe) -> Vectors:

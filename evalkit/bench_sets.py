@@ -79,13 +79,13 @@ def read_sets(
     DataError for the first set that cannot be measured, and where two have one name.
     """
     root = None if data is None else as_path(data)
-    found = [one for path in paths for one in _sets_at(as_path(path), root)]
-    for name, count in Counter(one.name for one in found).items():
+    sets = [one for path in paths for one in _sets_at(as_path(path), root)]
+    for name, count in Counter(one.name for one in sets).items():
         if count > 1:
-            where = " and ".join(str(one.path) for one in found if one.name == name)
+            where = " and ".join(str(one.path) for one in sets if one.name == name)
             hint = f'give each its own: [[set]] with path and name = "..." in a {LIST}'
             raise DataError(f"{count} sets are called {name!r}: {where}", hint)
-    return found
+    return sets
 
 
 def _sets_at(path: Path, data: Path | None) -> list[BenchSet]:

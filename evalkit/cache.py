@@ -45,12 +45,12 @@ def feature_folder(key_digest: str) -> Path:
 
 def entries() -> list[Entry]:
     """List the feature files in the cache, the one used last first."""
-    found = []
+    files = []
     for path in (cache_folder() / _FEATURES).glob("**/*.h5"):
         with suppress(OSError):  # another command may clear it meanwhile
             about = path.stat()
-            found.append(Entry(path, about.st_size, about.st_mtime))
-    return sorted(found, key=lambda e: (-e.used, e.path))
+            files.append(Entry(path, about.st_size, about.st_mtime))
+    return sorted(files, key=lambda e: (-e.used, e.path))
 
 
 def clear(*, keep: int = 0, unused_s: float = 0.0, spare: Path | None = None) -> list[Entry]:
@@ -60,13 +60,13 @@ def clear(*, keep: int = 0, unused_s: float = 0.0, spare: Path | None = None) ->
     used for so many seconds.  spare : a file that stays whatever it takes.
     A file that another command is writing stays.
     """
-    gone, held, now = [], 0, time.time()
+    gone, total, now = [], 0, time.time()
     for entry in entries():
-        held += entry.size
+        total += entry.size
         if entry.path == spare or now - entry.used < unused_s:
             continue
-        if held > keep and _delete(entry.path):
-            held -= entry.size
+        if total > keep and _delete(entry.path):
+            total -= entry.size
             gone.append(entry)
     return gone
 

@@ -86,18 +86,20 @@ class Cluster:
         try:
             for n, item in items.items():
                 path = job_path.with_suffix(f".{n}")
-                given = str(job_path), item, str(path)
-                future = client.submit(_piece, *given, key=str(path), pure=False, retries=_RETRIES)
+                arguments = str(job_path), item, str(path)
+                future = client.submit(
+                    _piece, *arguments, key=str(path), pure=False, retries=_RETRIES
+                )
                 futures[future] = n, path
             for future in as_completed(futures):
                 number, path = futures[future]
                 if future.status in ("error", "cancelled"):
                     future.result()
                 # What has been written stays, whether its worker still lives or not.
-                done, held = pickle.loads(path.read_bytes())  # noqa: S301 - our own worker's
+                done, result = pickle.loads(path.read_bytes())  # noqa: S301 - our own worker's
                 if not done:
-                    raise EvalkitError(*held)
-                yield number, held
+                    raise EvalkitError(*result)
+                yield number, result
                 path.unlink(missing_ok=True)
                 future.release()
         except KilledWorker as e:
@@ -261,18 +263,18 @@ def _job(path: str) -> Callable[[Any], Any]:
         ) from e
     if version != __version__:
         raise DataError(f"a worker has evalkit {__version__}, not {version}")
-    made: Callable[[Any], Any] = job
-    return made
+    function: Callable[[Any], Any] = job
+    return function
 
 
 def _piece(job: str, item: Any, path: str) -> None:
     """Do one piece in a worker: (True, result) to a file, or (False, what evalkit raised)."""
     try:
-        found: tuple[bool, Any] = True, _job(job)(item)
+        outcome: tuple[bool, Any] = True, _job(job)(item)
     except EvalkitError as e:
-        found = False, (e.message, e.hint)
+        outcome = False, (e.message, e.hint)
     with whole_file(Path(path)) as f:
-        pickle.dump(found, f, protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.dump(outcome, f, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 async def _forget() -> None:  # what is not waited for must be a coroutine

@@ -332,15 +332,15 @@ def _remove_leftovers(folder: Path) -> None:
 def _take_after(partial: Path, target: Path) -> None:
     """Give a new file the mode and owner of the one it is to replace, as far as is permitted."""
     try:
-        held = target.stat()
+        status = target.stat()
     except FileNotFoundError:
         return
     if hasattr(os, "chown"):
-        for owner in ((held.st_uid, -1), (-1, held.st_gid)):
+        for owner in ((status.st_uid, -1), (-1, status.st_gid)):
             with suppress(PermissionError):
                 os.chown(partial, *owner)
     with suppress(PermissionError):
-        partial.chmod(stat.S_IMODE(held.st_mode))
+        partial.chmod(stat.S_IMODE(status.st_mode))
 
 
 def _opened(path: Path) -> IO[bytes]:

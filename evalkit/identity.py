@@ -131,13 +131,13 @@ def _images(images: ArrayLike | None, rows: int, chosen: NDArray[np.int64]) -> s
     """SHA-256 of the digests of the chosen rows' images, or None where one is not known."""
     if images is None:
         return None
-    given = np.asarray(images)
-    if given.shape != (rows, DIGEST) or given.dtype != np.uint8:
+    digests = np.asarray(images)
+    if digests.shape != (rows, DIGEST) or digests.dtype != np.uint8:
         raise ProtocolError(
-            f"'images' of {rows} rows are {given.dtype} of shape {given.shape}",
+            f"'images' of {rows} rows are {digests.dtype} of shape {digests.shape}",
             f"one SHA-256 a row: ({rows}, {DIGEST}) uint8",
         )
-    return known_images(given[chosen])
+    return known_images(digests[chosen])
 
 
 def by_appearance(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -171,7 +171,7 @@ def difference(a: SetIdentity, b: SetIdentity, ignore: Collection[str] = ()) -> 
         return COMPARISONS
     by_image = IMAGES not in ignore and (a.images is not None or b.images is not None)
     for field in (LIST, IMAGES) if by_image else (LIST, KEYS, SET):
-        held = getattr(a, field)
-        if field not in ignore and (held is None or held != getattr(b, field)):
+        value = getattr(a, field)
+        if field not in ignore and (value is None or value != getattr(b, field)):
             return field
     return ""

@@ -127,11 +127,11 @@ def by_last_parts(
             others = (r for r in again.get(tail, ()) if equal is None or not equal(row[tail], r))
             if (other := next(others, None)) is not None:
                 twice[tail] = row[tail], other
-        found = [-1 if tail in twice else row.get(tail, -1) for tail in tails]
-        count = len(found) - found.count(-1)
+        places = [-1 if tail in twice else row.get(tail, -1) for tail in tails]
+        count = len(places) - places.count(-1)
         if (now := (count, 0 if count else len(twice))) > rank:
-            best, rank = (np.array(found, np.int64), tails, twice), now
-        if count == len(found):
+            best, rank = (np.array(places, np.int64), tails, twice), now
+        if count == len(places):
             break
     return best
 
@@ -164,12 +164,12 @@ def other_folders(wanted: Sequence[str], have: Sequence[str], rows: NDArray[np.i
     >>> other_folders(["lfw/0.jpg", "lfw/1.jpg"], ["agedb/0.png", "1"], np.array([0, 1]))
     'by name without folders, which differ for 1 of 2 images: lfw/0.jpg is taken for agedb/0.png'
     """
-    found = _elsewhere(wanted, [have[r] for r in rows.tolist()])
-    if not found:
+    pairs = _elsewhere(wanted, [have[r] for r in rows.tolist()])
+    if not pairs:
         return ""
     return (
-        f"by name without folders, which differ for {len(found)} of {len(rows)} images: "
-        f"{found[0][0]} is taken for {found[0][1]}"
+        f"by name without folders, which differ for {len(pairs)} of {len(rows)} images: "
+        f"{pairs[0][0]} is taken for {pairs[0][1]}"
     )
 
 
@@ -233,11 +233,11 @@ def json_lists(path: str | os.PathLike[str], *names: str) -> dict[str, list[str]
     """Read lists of texts, of one length, in MegaFace's JSON: {"path": [...], "id": [...]}."""
     path = as_path(path)
     try:
-        held = parsed(read_text(path))
+        document = parsed(read_text(path))
     except ValueError as e:
         raise DataError(f"{path} is not a MegaFace list: {e}") from e
     lists: dict[str, Any] = {
-        name: held.get(name) if isinstance(held, dict) else None for name in names
+        name: document.get(name) if isinstance(document, dict) else None for name in names
     }
     for name, values in lists.items():
         if not isinstance(values, list) or not all(isinstance(v, str) for v in values):

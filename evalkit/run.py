@@ -143,12 +143,12 @@ class Compared:
 def pairs_of(listed: PairList) -> Compared:
     """Compare the pairs of a list."""
     manifest, pairs = listed.resolve()
-    told = {"manifest": manifest.digest(), **listed.of_one_image()}
+    provenance = {"manifest": manifest.digest(), **listed.of_one_image()}
     if listed.told:
-        told["columns"] = listed.told
+        provenance["columns"] = listed.told
     if listed.fold_rule:
-        told["folds"] = listed.fold_rule
-    return Compared(manifest=manifest, arguments=(pairs, manifest.subject), provenance=told)
+        provenance["folds"] = listed.fold_rule
+    return Compared(manifest=manifest, arguments=(pairs, manifest.subject), provenance=provenance)
 
 
 def read_pairs(
@@ -159,10 +159,12 @@ def read_pairs(
     layout, columns : as `pair_list_layouts.read` takes them.
     """
     file = as_path(path)
-    held = pair_list_layouts.read(file, layout, columns)
-    made = pairs_of(held.pairs)
-    told = {"list": file.name, "layout": held.layout, **made.provenance}
-    return replace(made, provenance=told, set_name=file.stem, file=file, images=held.images)
+    contents = pair_list_layouts.read(file, layout, columns)
+    compared = pairs_of(contents.pairs)
+    provenance = {"list": file.name, "layout": contents.layout, **compared.provenance}
+    return replace(
+        compared, provenance=provenance, set_name=file.stem, file=file, images=contents.images
+    )
 
 
 def _listed(protocol: Any, compares: str, given: tuple[Any, ...]) -> Compared | None:
@@ -194,12 +196,12 @@ def _vectors(
     if isinstance(given, _FILE):
         return matching.from_embeddings(Path(given), _path(keys), manifest)
     names = read_keys(Path(keys)) if isinstance(keys, _FILE) else keys
-    made = Vectors(given, {}, pictures, names)
+    vectors = Vectors(given, {}, pictures, names)
     if manifest is None:
-        return made
+        return vectors
     if names is None:
         raise DataError("a list names images, and the rows have no names", "add keys=NAMES")
-    return matching.found_by_name(made, manifest)
+    return matching.found_by_name(vectors, manifest)
 
 
 def _embedded(
@@ -211,8 +213,8 @@ def _embedded(
     source = alignment.narrowed(from_images.source_of(pictures), model.spec.size)
     wanted = manifest or source.manifest()
     if getattr(model, "transient", False):
-        made = from_images.embed(model, source.select(wanted.keys), views=views)
-        return matching.found_by_name(made, wanted)
+        vectors = from_images.embed(model, source.select(wanted.keys), views=views)
+        return matching.found_by_name(vectors, wanted)
     store = embedder.embed(model, source.select(wanted.keys), wanted, views=views)
     return matching.embedded(store, wanted, model.spec.crop)
 

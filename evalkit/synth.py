@@ -77,8 +77,8 @@ class FaceSet:
     @cached_property
     def deviation(self) -> NDArray[np.float32]:
         """Standard deviation of each dimension, (dim,): the real spectrum in a random order."""
-        held = np.loadtxt(_SPECTRUM)
-        spectrum = held[np.minimum(np.arange(self.dim), len(held) - 1)]
+        table = np.loadtxt(_SPECTRUM)
+        spectrum = table[np.minimum(np.arange(self.dim), len(table) - 1)]
         order = self._random(_ORDER).permutation(self.dim)
         return np.sqrt(spectrum[order]).astype(np.float32)
 

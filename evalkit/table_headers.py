@@ -62,8 +62,8 @@ def roles_of(head: Sequence[str], second: Sequence[str], wanted: set[str]) -> tu
     meant = {name: role for role in wanted for name in _NAMES.get(role, "").split()}
     roles = [meant.get(word, "-") for word in words]
     roles = [role if roles.count(role) == 1 else "-" for role in roles]
-    if "left" in wanted and (found := _sides(words, second)) is not None:
-        roles[found[0]], roles[found[1]] = "left", "right"
+    if "left" in wanted and (sides := _sides(words, second)) is not None:
+        roles[sides[0]], roles[sides[1]] = "left", "right"
     return tuple(roles)
 
 
@@ -83,7 +83,7 @@ def _sides(words: Sequence[str], second: Sequence[str]) -> tuple[int, int] | Non
 
     Of several those whose cells look like paths; None where that leaves not one pair.
     """
-    found: list[tuple[int, int]] = []
+    pairs: list[tuple[int, int]] = []
     for one, two in _SIDES:
         for i, word in enumerate(words):
             for stem, other in (
@@ -91,10 +91,10 @@ def _sides(words: Sequence[str], second: Sequence[str]) -> tuple[int, int] | Non
                 (word.removeprefix(one), two + word.removeprefix(one)),
             ):
                 if stem != word and _SIDE.fullmatch(stem) and other in words:
-                    found.append((i, words.index(other)))
-    found = list(dict.fromkeys(found))
-    paths = [p for p in found if all(is_path(second[c]) for c in p if c < len(second))]
-    chosen = paths or found
+                    pairs.append((i, words.index(other)))
+    pairs = list(dict.fromkeys(pairs))
+    paths = [p for p in pairs if all(is_path(second[c]) for c in p if c < len(second))]
+    chosen = paths or pairs
     return chosen[0] if len(chosen) == 1 else None
 
 

@@ -106,9 +106,9 @@ class _Reading:
         head = self.header or [""] * len(self.layout)
         names = [name or f"column {c}" for c, name in enumerate(head, start=1)]
         left_out = [n for n, role in zip(names, self.layout, strict=True) if role == "-"]
-        told = [f"header {', '.join(self.header)}"] if self.header else []
-        told += [f"left out: {', '.join(left_out)}"] if left_out else []
-        return "; ".join(told)
+        notes = [f"header {', '.join(self.header)}"] if self.header else []
+        notes += [f"left out: {', '.join(left_out)}"] if left_out else []
+        return "; ".join(notes)
 
 
 def read(
@@ -133,9 +133,9 @@ def read(
     if not lines:
         raise DataError(f"{source} is empty", f"expected lines of {_spelled(layouts)}")
     wanted = {*required, *optional}
-    best, found, found_by = (0, None), list[ReadTable](), ""
+    best, tables, found_by = (0, None), list[ReadTable](), ""
     for reading in _readings(lines, layouts, required, wanted, columns, numbers_name):
-        if found and (found_by != reading.separator or reading.header is not None):
+        if tables and (found_by != reading.separator or reading.header is not None):
             break
         count, table = reading.read(lines[:_HEAD])
         headers = int(reading.header is not None)
@@ -143,14 +143,14 @@ def read(
             count, table = reading.read(lines)
         if count and count + headers == len(lines):
             if accept is None or accept(table):
-                found.append(table)
+                tables.append(table)
                 found_by = reading.separator
         elif best[1] is None or count > best[0]:
             best = (count, reading)  # type: ignore[assignment]
-    if not found:
+    if not tables:
         raise _refusal(lines, *best, source, layouts, required)
-    _refuse_two_labels(found, source)
-    return found[0]
+    _refuse_two_labels(tables, source)
+    return tables[0]
 
 
 def with_header(path: Path) -> tuple[list[str], list[list[str]], list[int]]:

@@ -49,17 +49,17 @@ class ListedImages:
     @property
     def landmarks(self) -> Landmarks | None:
         """Five points of each detected face."""
-        found = self.detections
-        return None if found is None else Landmarks(found.names, found.landmarks)
+        detections = self.detections
+        return None if detections is None else Landmarks(detections.names, detections.landmarks)
 
     def scores(self) -> NDArray[np.float32] | None:
         """Give the detection score of each line's image, (N,)."""
-        found = self.detections
-        if found is None or found.names == self.media.names:
-            return None if found is None else found.score
+        detections = self.detections
+        if detections is None or detections.names == self.media.names:
+            return None if detections is None else detections.score
         names = self.media.names
-        rows = rows_of(names, found.names, "detection scores", same_folders=True)
-        return found.score[rows]
+        rows = rows_of(names, detections.names, "detection scores", same_folders=True)
+        return detections.score[rows]
 
     def in_order(self, made: Vectors) -> Vectors:
         """Give every line the vectors of its image; `made` has those of `manifest`."""
@@ -92,9 +92,9 @@ class PooledPairs:
 
 def read_template_pairs(lists: files.MetaLists) -> PooledPairs:
     """Read the lists of 1:1; DataError where they do not fit together."""
-    found = None if lists.detections is None else files.read_detections(lists.detections)
+    detections = None if lists.detections is None else files.read_detections(lists.detections)
     media, pairs = files.read_media(lists.media), files.read_pairs(lists.pairs)
-    listed = ListedImages(file=lists.media.name, media=media, detections=found)
+    listed = ListedImages(file=lists.media.name, media=media, detections=detections)
     listed.scores()
     for ids in (pairs.left, pairs.right):
         if len(missing := np.setdiff1d(ids, media.template)):
@@ -133,17 +133,17 @@ def evaluate(
     templates = ijb.pool(
         made.features, listed.media.template, listed.media.media, listed.scores(), how
     )
-    told = {"pooling": how.name, "media": listed.file, "images": len(made.features)}
+    provenance = {"pooling": how.name, "media": listed.file, "images": len(made.features)}
     columns = [listed.media.template, listed.media.media, *_columns(comparisons)]
-    told |= options.pop("provenance", {})
+    provenance |= options.pop("provenance", {})
     if groups is not None:
         protocol = partial(protocol, groups=groups_of(groups, listed.media, known))
-        told["groups file"] = as_path(groups.path).name
+        provenance["groups file"] = as_path(groups.path).name
     return run.evaluate(
         protocol,
         replace(made, features=templates, keys=listed.media.names),
         *comparisons,
-        provenance={**told, "manifest": digest(listed.media.names, *columns)},
+        provenance={**provenance, "manifest": digest(listed.media.names, *columns)},
         **options,
     )
 
@@ -158,8 +158,8 @@ def groups_of(file: GroupFile, media: files.Media, known: Sequence[ijb.Enrolled]
     if table.of_pairs:
         raise DataError(f"{table.source} names pairs, and IJB's are of templates", _OF_IMAGES)
     if table.named_by == "subject" and not known:
-        told = f"{table.source} names subjects, and no list says whom a template shows"
-        raise DataError(told, f"add --subjects LIST.csv, or {_OF_IMAGES}")
+        problem = f"{table.source} names subjects, and no list says whom a template shows"
+        raise DataError(problem, f"add --subjects LIST.csv, or {_OF_IMAGES}")
     subject = {t: str(who) for each in known for t, who in zip(*_columns([each]), strict=True)}
     shown = [subject.get(t, "") for t in media.template.tolist()] if known else None
     of_images = table.of_rows(media.names, shown, file.by)

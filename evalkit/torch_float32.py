@@ -39,7 +39,7 @@ def _exact() -> tuple[list[tuple[Callable[[Any], None], Any]], list[tuple[Any, s
     """Set every switch; return the older ones' setters with what they were, and the newer ones."""
     from torch import backends, get_float32_matmul_precision, set_float32_matmul_precision
 
-    found = [(switch, switch.fp32_precision) for switch in _switches()]
+    precisions = [(switch, switch.fp32_precision) for switch in _switches()]
     older: list[tuple[Callable[[Any], None], Any]] = []
     # torch refuses products where its older and newer switches differ.
     with suppress(RuntimeError):  # they do: the program mixes them
@@ -48,9 +48,9 @@ def _exact() -> tuple[list[tuple[Callable[[Any], None], Any]], list[tuple[Any, s
     with suppress(RuntimeError):
         older.append((partial(setattr, backends.cudnn, "allow_tf32"), backends.cudnn.allow_tf32))
         backends.cudnn.allow_tf32 = False
-    for switch, _ in found:
+    for switch, _ in precisions:
         switch.fp32_precision = "ieee"
-    return older, found
+    return older, precisions
 
 
 def _give_back(

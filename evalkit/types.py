@@ -258,5 +258,5 @@ def _above(name: str) -> Callable[..., Any]:
     The rooms above import these nouns, so the nouns cannot import the rooms: they know them by
     name alone, as the front door does, and no room is loaded before somebody asks for a picture.
     """
-    found: Callable[..., Any] = resolve_name(name)
-    return found
+    function: Callable[..., Any] = resolve_name(name)
+    return function

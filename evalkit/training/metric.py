@@ -45,8 +45,8 @@ class VerificationMetric:
         keys : names of the images; one that comes twice, as a `DistributedSampler` pads its ranks,
         counts once.  They are given always or never.
         """
-        made = vectors(vectors_, dimensions=(2,))
-        self._held.append((np.array(made, np.float32), identities(subjects, len(made)), keys))
+        rows = vectors(vectors_, dimensions=(2,))
+        self._held.append((np.array(rows, np.float32), identities(subjects, len(rows)), keys))
 
     def compute(self) -> dict[str, float]:
         """Measure all that every rank was given: metric -> value, on every rank.
@@ -55,8 +55,8 @@ class VerificationMetric:
         """
         if self._ranks is None:
             self._ranks = Ranks(self._timeout)
-        held = [one for part in self._ranks.gather(lambda: self._held) for one in part]
-        return self._ranks.of_first(lambda: self._measured(held))
+        batches = [one for part in self._ranks.gather(lambda: self._held) for one in part]
+        return self._ranks.of_first(lambda: self._measured(batches))
 
     def reset(self) -> None:
         """Forget all vectors."""

@@ -42,18 +42,18 @@ class Ranks:
         """Give every rank what each of them makes; what one raises, all raise."""
         if self._group is None:
             return [make()]
-        told: list[Any] = [None] * self.size
-        self._waited("all_gather_object", told, _attempted(make))
-        return [self._unwrapped(one, rank) for rank, one in enumerate(told)]
+        attempts: list[Any] = [None] * self.size
+        self._waited("all_gather_object", attempts, _attempted(make))
+        return [self._unwrapped(one, rank) for rank, one in enumerate(attempts)]
 
     def of_first(self, make: Callable[[], Made]) -> Made:
         """Give every rank what the first of them makes; the others make nothing."""
         if self._group is None:
             return make()
-        told: list[Any] = [_attempted(make) if self.rank == 0 else None]
-        self._waited("broadcast_object_list", told, src=0)
-        made: Made = self._unwrapped(told[0], 0)
-        return made
+        attempts: list[Any] = [_attempted(make) if self.rank == 0 else None]
+        self._waited("broadcast_object_list", attempts, src=0)
+        value: Made = self._unwrapped(attempts[0], 0)
+        return value
 
     def _waited(self, name: str, *given: Any, **options: Any) -> None:
         """Call a collective function of torch; ModelError where a rank has ended or hangs."""
@@ -68,9 +68,9 @@ class Ranks:
             ) from e
 
     def _unwrapped(self, attempt: tuple[Any, EvalkitError | None], rank: int) -> Any:
-        made, error = attempt
+        value, error = attempt
         if error is None:
-            return made
+            return value
         if rank == self.rank:
             raise error
         raise ModelError(f"rank {rank}: {error.message}", error.hint)

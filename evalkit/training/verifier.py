@@ -117,9 +117,11 @@ class Verifier:
         return self._model[1]
 
     def _standing(self, vectors: dict[str, Any], step: int) -> Measurement:
-        made = {one.name: bench.measured(one, vectors[one.name], self._flip) for one in self._sets}
-        self.reports = SetReports(made)
-        name, report = next(iter(made.items()))
+        reports = {
+            one.name: bench.measured(one, vectors[one.name], self._flip) for one in self._sets
+        }
+        self.reports = SetReports(reports)
+        name, report = next(iter(reports.items()))
         metric = self._watch or next((m for m in _USUAL if m in report), next(iter(report)))
         value = report[metric].value
         improved, verdict = self._against_best(report, metric)
@@ -139,14 +141,14 @@ class Verifier:
         if value is None:
             return False, report[metric].note or "nothing to compare"
         try:
-            found = compare(self._best, report, names=[metric], alpha=self._alpha)
+            comparison = compare(self._best, report, names=[metric], alpha=self._alpha)
         except ReportError as e:
             return False, f"not compared: {e.message}"
         best, gap = f"{self._unit} {self.best}", value - before.value
         risen = gap > 0 if better(metric) == "higher" else gap < 0
-        if metric not in found.differences:
-            return risen and gap != 0, f"not tested against {best}: {found.why_unpaired}"
-        tested = found.differences[metric]
+        if metric not in comparison.differences:
+            return risen and gap != 0, f"not tested against {best}: {comparison.why_unpaired}"
+        tested = comparison.differences[metric]
         p = f"p {tested.p:.2g}"
         if tested.p >= self._alpha:
             return False, f"not distinguishable from {best} ({p})"
