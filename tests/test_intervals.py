@@ -320,6 +320,44 @@ def test_both_ends_of_a_draw_by_trying_every_threshold(seed: int, given_c: float
             assert drawn[name][d] == pytest.approx(ends), name
 
 
+def slow_folds(
+    o: dict[str, NDArray], s: ComparisonSample, weight: NDArray, unseen: float, c: float
+) -> tuple[float, float]:
+    """Accuracy of folds in a draw over all thresholds: the person unseen fails, and succeeds."""
+    assert s.order is not None
+    people = np.empty((2, len(s.order)), np.int64)
+    people[:, s.order] = np.hstack([[s.genuine_subject] * 2, [s.left, s.right]])
+    of_one, of_other = weight[people] / SCALE
+    w = np.where(o["genuine"], of_one, 1 - c + c * of_one * of_other)
+    cuts = sorted({*o["score"][np.isfinite(o["score"])].tolist(), 9.0}, reverse=True)
+    right = np.array([((o["score"] >= t) == o["genuine"]) * w for t in cuts])
+    folds, with_genuine = np.unique(o["fold"]), len(np.unique(s.genuine_subject))
+    own = unseen / SCALE * o["genuine"].sum() / with_genuine / len(folds)
+    ends = []
+    for here in (o["fold"] == k for k in folds):
+        train = right[:, ~here].sum(axis=1)
+        best = np.flatnonzero(train >= train.max() - 1e-9)
+        part, whole = right[best[(len(best) - 1) // 2], here].sum(), w[here].sum() + own
+        ends.append((part / whole, (part + own) / whole))
+    return tuple(np.clip(ends, 0, 1).mean(axis=0).tolist())
+
+
+@pytest.mark.parametrize("mates", [1, 6, 11])
+@pytest.mark.parametrize("c", [0.0, 0.5])
+def test_accuracy_of_folds_in_a_draw_by_trying_every_threshold(mates: int, c: float) -> None:
+    """Where nearly all pairs are of one kind, to accept none, or all but failures, is best."""
+    rng, o = np.random.default_rng(mates), pair_list(7)
+    genuine = np.arange(60) % 6 + 6 * (np.arange(60) >= 30) < mates  # of the 12 pairs of a fold
+    o["right_subject"] = np.where(
+        genuine, o["left_subject"], (o["left_subject"] + rng.integers(1, 12, 60)) % 12
+    )
+    o |= {"genuine": genuine, "left": np.arange(60), "right": 60 + np.arange(60)}
+    s, draws = sample_of(o), 12
+    found = metric_ends(s, ["accuracy"], draws, 1, c={"accuracy": c})["accuracy"]
+    for ends, (weight, unseen) in zip(found, subject_draws(s, draws, 1), strict=True):
+        assert ends == pytest.approx(slow_folds(o, s, weight, unseen, c))
+
+
 def test_the_crossing_at_the_first_threshold_and_at_none() -> None:
     """All scores tie: any threshold accepts all or nothing, whoever weighs what."""
     o = pair_list()
