@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from evalkit.datasets import lfw as lists
+from evalkit.errors import ProtocolError
 from evalkit.keys import rows_of
 from evalkit.protocols.metrics import compat, eer
 from evalkit.protocols.metrics.kfold import kfold_accuracy
@@ -105,14 +107,47 @@ def test_each_threshold_rule_decides_as_its_script_does(seed: int) -> None:
 def test_facenet_val_is_interpolation_on_nine_folds(seed: int) -> None:
     cosine, same, fold = drawn(seed)
     d = 2 - 2 * cosine
-    grid, expected = np.arange(0, 4, 0.001), []
+    grid, expected, realised = np.arange(0, 4, 0.001), [], []
     for k in range(10):
         train, test = fold != k, fold == k
         far = np.array([np.mean(d[train & ~same] < t) for t in grid])
         t = np.interp(0.01, far, grid) if far.max() >= 0.01 else 0.0
         expected.append(float(np.mean(d[test & same] < t)))
+        realised.append(float(np.mean(d[test & ~same] < t)))
     got = compat.facenet_val(-d, same, fold, "1e-2")
     assert got.folds == pytest.approx(expected, abs=1e-12)
+    assert got.value == pytest.approx(np.mean(expected)) and got.n == 200
+    assert got.far == pytest.approx(np.mean(realised))
+    assert got.note == f"deviation over folds (divisor F) {np.std(expected):.5f}"
+
+
+def test_facenets_val_is_zero_where_no_distance_of_its_grid_reaches_the_far() -> None:
+    """Squared distances beyond 3.999 are on no grid: FAR of the others ends at 1/2."""
+    same, fold = np.arange(80) % 2 == 0, np.arange(80) // 8
+    d = np.where(same, 0.5, np.where(np.arange(80) % 4 == 1, 2.0, 4.5))
+    at_half, beyond = (compat.facenet_val(-d, same, fold, far) for far in ("0.5", "0.51"))
+    assert (at_half.value, at_half.far) == (1.0, 0.5)
+    assert (beyond.value, beyond.far) == (0.0, 0.0)
+
+
+def test_scores_of_other_pairs_are_refused() -> None:
+    _, same, fold = drawn(0)
+    for rule in (compat.facenet_curve, lambda *of: compat.facenet_val(*of, "0.1")):
+        with pytest.raises(ProtocolError, match="200 pairs have 199 scores"):
+            rule(np.zeros(199), same, fold)
+
+
+def test_facex_zoos_range_is_that_of_the_finite_scores() -> None:
+    """Failures widen no range of thresholds, and where all fail nothing is accepted."""
+    cosine, same, _ = drawn(1)
+    order = np.argsort(cosine)
+    s, g = cosine[order], same[order]
+    failing = compat.facex_zoo(np.append([-np.inf] * 3, s), np.append([True, False, True], g))
+    assert failing == compat.facex_zoo(s, g)
+    assert compat.facex_zoo(np.full(4, -np.inf), np.arange(4) < 2) == np.finfo(np.float64).max
+    one = np.array([0.1, 0.2, 0.4, 0.9])  # of one class: the first step, which parts off the lowest
+    assert 0.1 < compat.facex_zoo(one, np.ones(4, bool)) <= 0.2
+    assert (one < compat.facex_zoo(one, np.zeros(4, bool))).all()
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -154,6 +189,44 @@ def test_nearest_far_is_scikit_learns_curve(seed: int, far: str, drop: bool) -> 
     at = int(np.argmin(np.abs(fpr - float(far))))
     got = compat.nearest_far(g, i, far, drop)
     assert (got.value, got.far) == (pytest.approx(tpr[at]), pytest.approx(fpr[at]))
+    assert got.threshold is not None and got.n == 100
+    assert (np.sum(i >= got.threshold), np.mean(g >= got.threshold)) == (
+        got.false_accepts,
+        pytest.approx(got.value),
+    )
+
+
+def test_failed_pairs_are_accepted_at_the_end_of_the_scripts_curve_alone() -> None:
+    """Two of three genuine and one of four impostors fail; the scripts' lowest score is -inf."""
+    g, i = [0.9, -np.inf, -np.inf], [0.5, 0.3, 0.1, -np.inf]
+    found = compat.nearest_fars(g, i, ["0.3", "0.375", "0.75", "0.9"])
+    counts = {far: (m.value, m.far, m.false_accepts, m.threshold) for far, m in found.items()}
+    lowest = float(np.finfo(np.float64).min)
+    assert counts["0.75"] == (pytest.approx(1 / 3), 0.75, 3, 0.1)
+    assert counts["0.9"] == (1.0, 1.0, 4, lowest)
+    assert counts["0.3"] == (pytest.approx(1 / 3), 0.0, 0, 0.9)  # 0.25 and 0.5 are in a run
+    every = compat.nearest_fars(g, i, ["0.3", "0.375"], drop=False)
+    assert [(m.far, m.threshold) for m in every.values()] == [(0.25, 0.5), (0.5, 0.3)]
+    assert compat.nearest_far(g, i, "0.75") == found["0.75"]
+    none = compat.nearest_far([], i, "0.75")
+    assert (none.value, none.n) == (None, 4)
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.5, -np.inf]), min_size=1, max_size=9),
+    st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.5, -np.inf]), min_size=1, max_size=9),
+    st.fractions(0, 1, max_denominator=20),
+)
+def test_blufr_accepts_the_k_highest_impostors_and_their_equals(
+    g: list[float], i: list[float], far: Fraction
+) -> None:
+    """k = x N rounded, half up; failures are never accepted."""
+    k = int(far * len(i) + Fraction(1, 2))
+    got, highest = compat.blufr(g, i, far), sorted(i, reverse=True)
+    taken = [s for s in i if k and s >= highest[k - 1] and s > -np.inf]
+    assert (got.false_accepts, got.far) == (len(taken), len(taken) / len(i))
+    right = [s for s in g if s > -np.inf and (s >= highest[k - 1] if k else s > highest[0])]
+    assert (got.value, got.n) == (pytest.approx(len(right) / len(g)), len(g) + len(i))
 
 
 def test_blufr_accepts_the_rounded_count() -> None:
@@ -163,8 +236,6 @@ def test_blufr_accepts_the_rounded_count() -> None:
 
 
 def test_minus_squared_distance_is_exact() -> None:
-    from fractions import Fraction
-
     rng = np.random.default_rng(0)
     x = rng.standard_normal((6, 5)).astype(np.float32)
     y = (x + 1e-4 * rng.standard_normal((6, 5))).astype(np.float32)
@@ -242,6 +313,11 @@ def test_the_equal_error_rates_of_others_lie_around_the_crossing(g, i):
         fmr, fnmr = np.mean([s >= t for s in i]), np.mean([s < t for s in g])
         points.append((fmr, fnmr))
     closest, upper = compat.eer_closest(g, i), compat.eer_upper(g, i)
+    for m in (closest, upper):
+        if m.value is not None:
+            at = (m.far, m.false_accepts, m.n)
+            accepted = sum(s >= m.threshold for s in i)
+            assert at == (pytest.approx(accepted / len(i)), accepted, len(g) + len(i))
     gaps = [abs(a - b) for a, b in points]
     near = [(a + b) / 2 for (a, b), gap in zip(points, gaps, strict=True) if gap < min(gaps) + 1e-9]
     assert closest.value == pytest.approx(near[0])
