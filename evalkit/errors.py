@@ -17,8 +17,12 @@ EvalkitError                 the message says what was given and expected; `hint
 The command line (`evalkit.cli.run`) prints `message` and `hint` on one line each and exits with 3,
 `EXIT_UNUSABLE`; so it does where memory ends (MemoryError), the system refuses a file (OSError), a
 model or a library ends the program (SystemExit), and after the traceback of an internal error.
+
+Messages and hints name options as the command line spells them; `str` of an error, which a program
+sees, names the same as keywords (`as_keywords`).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -28,6 +32,62 @@ EXIT_USAGE = 2
 EXIT_UNUSABLE = 3
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+
+
+_PROSE = "or|and|the|as|where|which|reads|writes|wrote|counts|leaves|only"  # no value of an option
+_OPTION = re.compile(rf"(?<![\w-])--([a-z][a-z-]*)(?: (?!(?:{_PROSE})\b)([^\s,;()]*[^\s,;():]))?")
+_COMMAND = re.compile(r"(?:evalkit|dask) [^,;()`]*")
+_FLAGS = {"allow-cpu", "allow-failures", "subset"}
+_RENAMED = {"landmark-order": "order", "format": "layout", "set": "set_name"}
+_OF_SPEC = {
+    "input-size": "size",
+    "color": "color",
+    "mean": "mean",
+    "std": "std",
+    "layout": "layout",
+}
+# What Python has instead of a keyword.
+_CALLED = {
+    "align": "evalkit.images.alignment.detected",
+    "landmarks": "evalkit.images.alignment.aligned",
+    "one-set": "trillion.evaluate_one_set",
+    "out": "Report.save",
+    "resize": "ImageSource.resized",
+}
+
+
+def as_keywords(text: str) -> str:
+    """Spell the options of the command line in a message as a program gives them.
+
+    Commands stay as they are.
+
+    >>> as_keywords("--preset NAME as a base, or --allow-cpu; `evalkit list --metrics` has all")
+    'preset=NAME as a base, or allow_cpu=True; `evalkit list --metrics` has all'
+    """
+    parts, end = [], 0
+    for command in _COMMAND.finditer(text):
+        parts += [_OPTION.sub(_keyword, text[end : command.start()]), command[0]]
+        end = command.end()
+    said = "".join([*parts, _OPTION.sub(_keyword, text[end:])])
+    return said.replace("} columns={", ", ").replace(") InputSpec(", ", ")
+
+
+def _keyword(option: re.Match[str]) -> str:
+    name, value = option[1], option[2]
+    if name in _CALLED:
+        return _CALLED[name]
+    if name in _FLAGS:
+        return f"{name.replace('-', '_')}=True" + (f" {value}" if value else "")
+    if name in _OF_SPEC:
+        part = _OF_SPEC[name]
+        return f"InputSpec({part}={value})" if value else f"InputSpec.{part}"
+    name = _RENAMED.get(name, name).replace("-", "_")
+    if value and "=" in value:
+        role, _, column = value.partition("=")
+        value = f'{{"{role}": {column}}}'
+    if value and name == "ignore":
+        value = f'["{value}"]'
+    return f"{name}={value}" if value else name
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:
@@ -61,7 +121,7 @@ class EvalkitError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message} ({self.hint})" if self.hint else self.message
+        return as_keywords(f"{self.message} ({self.hint})" if self.hint else self.message)
 
 
 class DataError(EvalkitError):

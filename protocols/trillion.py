@@ -101,7 +101,7 @@ def evaluate(
     if not other.any():
         raise ProtocolError(
             "there are no distractors",
-            "without them, compare all pairs of one set: --one-set (evaluate_one_set)",
+            "without them, compare all pairs of one set: --one-set",
         )
     probe, gallery = (
         engine.unit_rows(features, flip, rows=np.flatnonzero(side)) for side in (~other, other)

@@ -1,5 +1,6 @@
 """`import evalkit` as a newcomer uses it: every name from the package itself."""
 
+import ast
 import importlib
 import inspect
 import re
@@ -15,7 +16,7 @@ import pytest
 
 import evalkit
 from evalkit import Estimate, Report
-from evalkit.errors import EvalkitError, UnknownMetricError, WrongTypeError
+from evalkit.errors import EvalkitError, UnknownMetricError, WrongTypeError, as_keywords
 from evalkit.protocols import score
 from evalkit.report.table import table
 from evalkit.types import Failures
@@ -192,3 +193,65 @@ def test_a_rate_may_be_a_float_that_means_its_decimal_text() -> None:
     for wrong in (True, 2, float("nan"), None):
         with pytest.raises(EvalkitError):
             score.evaluate(scores, genuine, fars=[wrong])  # type: ignore[list-item]
+
+
+HERE = Path(evalkit.__file__).parent
+TOLD = re.compile(r"(?<![\w(-])--[a-z]")
+
+
+def _texts(of: type) -> list[tuple[str, ast.AST]]:
+    """Every node of a kind in the modules outside the command line, with its module's name."""
+    folders = [HERE, *(HERE / name for name in ("protocols", "adapters"))]
+    modules = {path.resolve() for folder in folders for path in folder.rglob("*.py")}
+    outside = [p for p in sorted(modules) if p.parent.name != "cli" and p.stem != "pytest_plugin"]
+    trees = [(path.name, ast.parse(path.read_text("utf-8"))) for path in outside]
+    return [(name, n) for name, tree in trees for n in ast.walk(tree) if isinstance(n, of)]
+
+
+def test_an_error_in_a_program_names_keywords_and_no_options() -> None:
+    functions = [n for _, n in _texts(ast.FunctionDef)]
+    known = {a.arg for f in functions for a in (*f.args.args, *f.args.kwonlyargs)}
+    known |= {n.target.id for _, n in _texts(ast.AnnAssign) if isinstance(n.target, ast.Name)}
+    calls = [(name, n) for name, n in _texts(ast.Call) if ast.unparse(n.func).endswith("Error")]
+    found = 0
+    for name, call in calls:
+        for given in call.args:
+            said = re.sub(r"\{[^{}]*\}", "VALUE", ast.unparse(given))
+            if TOLD.search(said) is None:
+                continue
+            found += 1
+            spelled = as_keywords(said)
+            rest = re.sub(r"(?:evalkit|dask) [^,;()`]*", "", spelled)
+            assert TOLD.search(rest) is None, (name, spelled)
+            assert {*re.findall(r"\b([a-z_]+)=[\w\[{]", rest)} <= known, (name, spelled)
+    assert found > 40
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("--device cpu here, --allow-cpu", "device=cpu here, allow_cpu=True"),
+        ("leave out --preset and the rest", "leave out preset and the rest"),
+        ("--input-size 112x112, and crops", "InputSpec(size=112x112), and crops"),
+        ("--mean 0 --std 1: so", "InputSpec(mean=0, std=1): so"),
+        ("--columns label=L --columns score=S", 'columns={"label": L, "score": S}'),
+        ("evalkit import --shape N D; --keys LIST", "evalkit import --shape N D; keys=LIST"),
+        ("--set NAME, or --ignore set", 'set_name=NAME, or ignore=["set"]'),
+        ("--resize only squashes", "ImageSource.resized only squashes"),
+    ],
+)
+def test_options_are_spelled_as_keywords(hint: str, told: str) -> None:
+    assert as_keywords(hint) == told
+    error = EvalkitError("it fails", hint)
+    assert str(error) == f"it fails ({told})" and error.hint == hint
+
+
+def test_photographs_handed_to_embed_are_told_the_functions_that_align() -> None:
+    def model(images: np.ndarray) -> np.ndarray:
+        return images.reshape(len(images), -1)[:, :8].astype(np.float32)
+
+    photographs = np.random.default_rng(0).integers(0, 256, (2, 250, 250, 3), dtype=np.uint8)
+    with pytest.raises(EvalkitError) as e:
+        evalkit.embed(model, photographs, preset="arcface")
+    assert "--align" in e.value.hint and "--" not in str(e.value)
+    assert "evalkit.images.alignment.detected" in str(e.value)

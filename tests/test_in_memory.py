@@ -71,7 +71,7 @@ def test_a_callable_declares_no_input() -> None:
     assert "spec=InputSpec(...) or preset=arcface|" in told.value.hint
     with pytest.raises(ModelError, match="colours stays where it lies, not on cuda"):
         evalkit.load_model(colours, spec=SPEC, device="cuda")
-    with pytest.raises(ModelError, match="colours takes no --precision"):
+    with pytest.raises(ModelError, match="colours takes no precision"):
         evalkit.load_model(colours, spec=SPEC, precision="float16")
 
 

@@ -159,7 +159,7 @@ def test_options_that_an_adapter_would_not_heed(capsys: pytest.CaptureFixture[st
     assert adapters.load(whole, preset="arcface").dim == 3
     with pytest.raises(IdleInputError, match="nets:whole brings its own input spec, 112x112 rgb"):
         adapters.load(whole, preset="magface")
-    with pytest.raises(ModelError, match="nets:whole takes no --device"):
+    with pytest.raises(ModelError, match="nets:whole takes no device"):
         adapters.load(whole, device="cuda")
     command = ["check", "--model", whole, "--trust-model"]
     assert run([*command, "--color", "bgr", "--preset", "arcface"]) == 3

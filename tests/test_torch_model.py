@@ -411,7 +411,7 @@ def test_what_is_no_model(tmp_path: Path) -> None:
 
 
 def test_options_it_does_not_have(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="takes no --weights"):
+    with pytest.raises(ModelError, match="takes no weights"):
         adapters.load(str(script(tmp_path)), spec=SPEC, weights="w.pth")
     with pytest.raises(ModelError, match="no precision 'int8'"):
         adapters.load(PLAIN, spec=SPEC, precision="int8")

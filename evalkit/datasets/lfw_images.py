@@ -71,7 +71,7 @@ def fetch(
     except (requests.RequestException, ValueError) as e:
         raise DataError(
             f"LFW is not on this machine and cannot be fetched from {site}: {_reason(e)}",
-            "pass --data FOLDER|ZIP with the images, or --features with embeddings",
+            "pass --data FOLDER|ZIP with the images, or --features FILE with embeddings",
         ) from e
     return Path(cache.abspath)
 

@@ -17,7 +17,7 @@ from evalkit.arrays import array
 from evalkit.embedding import embedder, in_memory
 from evalkit.embedding.batch_size import batch_difference, best_batch
 from evalkit.embedding.passes import READERS, FedModel
-from evalkit.errors import DataError, ModelError, first_few
+from evalkit.errors import DataError, ModelError, as_keywords, first_few
 from evalkit.escaping import printable
 from evalkit.images import ImageSource, Picture, alignment, find
 from evalkit.types import Progress
@@ -30,7 +30,7 @@ _SHOWN = 3  # images without a vector that are named
 
 def on_stderr(line: str) -> None:
     """Say a line to the user of a program."""
-    sys.stderr.write(f"{printable(line)}\n")
+    sys.stderr.write(f"{printable(as_keywords(line))}\n")
 
 
 def embed(

@@ -104,7 +104,7 @@ def _weights() -> list[Path]:
     try:
         files = importlib.metadata.files(_PACKAGE) or ()
     except importlib.metadata.PackageNotFoundError as e:
-        raise MissingPackageError(_PACKAGE, "align", "--align mtcnn") from e
+        raise MissingPackageError(_PACKAGE, "align", "the detector mtcnn") from e
     of = {path.name: Path(str(path.locate())) for path in files}
     return [of[name] for name in _FILES]
 

@@ -209,7 +209,7 @@ def load_document(path: str | os.PathLike[str]) -> Any:
         raise ReportError(f"{path} cannot be read: {e.strerror}") from e
     except ValueError as e:
         raise ReportError(
-            f"{path} is not a JSON document: {e}", "give the .json file that --out or --json wrote"
+            f"{path} is not a JSON document: {e}", "give the .json file that --out wrote"
         ) from e
 
 

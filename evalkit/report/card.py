@@ -90,7 +90,7 @@ def read(path: str | os.PathLike[str]) -> list[CardResult]:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
         raise ReportError(f"{path} is not a model card of evalkit's: {type(e).__name__} {e}") from e
     if not results:
-        hint = "evalkit report REPORT --model-card, or --eval-results, writes one"
+        hint = "evalkit report REPORT --model-card writes one"
         raise ReportError(f"{path} has no result that evalkit wrote", hint)
     return results
 

@@ -64,12 +64,11 @@ SAME_SET = {
     ),
     KEYS: (
         "their rows are not known to be the same images",
-        "give --keys, or --set NAME where row i is image i of that set; from Python "
-        "evaluate(..., keys=NAMES or range(N), set_name=NAME)",
+        "give --keys NAMES, or --set NAME where row i is image i of that set",
     ),
     SET: (
         "names alone do not say that the images are the same",
-        "name the set of both: --set NAME, from Python evaluate(..., set_name=NAME)",
+        "name the set of both: --set NAME",
     ),
 }
 IGNORABLE = (*MUST_AGREE, *SAME_SET)
@@ -141,7 +140,7 @@ def _unlike(field: str, a: Any, b: Any, meaning: str, remedy: str) -> ReportErro
         differ = f"neither report records {field!r}"
     return ReportError(
         f"{differ}; {meaning}",
-        f"{remedy}, or compare all the same: --ignore {field}, from Python ignore=[{field!r}]",
+        f"{remedy}, or compare all the same: --ignore {field}",
     )
 
 

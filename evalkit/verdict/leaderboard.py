@@ -114,7 +114,9 @@ def leaderboard(
     for name, of_set, report in zip(names, called, reports, strict=True):
         if (name, of_set) in cells:
             which = f" of {of_set}" if of_set else ""
-            raise ReportError(f"two reports{which} are called {name!r}", "give each its own --name")
+            raise ReportError(
+                f"two reports{which} are called {name!r}", "give each its own --name NAME"
+            )
         cells[name, of_set] = report
     wanted = [_known(metric, reports) for metric in metrics]
     columns: list[Column] = []
