@@ -358,6 +358,21 @@ def test_accuracy_of_folds_in_a_draw_by_trying_every_threshold(mates: int, c: fl
         assert ends == pytest.approx(slow_folds(o, s, weight, unseen, c))
 
 
+@pytest.mark.parametrize("far", ["0.02", "0.3", "0.99"])
+def test_the_threshold_of_a_draw_accepts_the_far_of_its_weights(far: str) -> None:
+    """Of 3,960 impostor pairs up to 3,920 are accepted: many more than small samples have."""
+    s = sample_of(all_pairs(5, people=45, images=2))
+    e = excess(s, f"tpr@far={far}")
+    thresholds = threshold_draws(s, far, 15, 2)
+    assert e is not None and thresholds is not None
+    c = shrinkage(s, e)
+    for threshold, (weight, _) in zip(thresholds, subject_draws(s, 15, 2), strict=True):
+        w = 1 - c + c * weight[s.left] * weight[s.right] / SCALE**2
+        accepted = np.cumsum(w) <= float(far) * w.sum()
+        k = len(w) if accepted.all() else int(np.argmin(accepted))
+        assert threshold == s.impostor[k]
+
+
 def test_the_crossing_at_the_first_threshold_and_at_none() -> None:
     """All scores tie: any threshold accepts all or nothing, whoever weighs what."""
     o = pair_list()
