@@ -301,6 +301,10 @@ def test_groups_and_sizes_stand_in_tables_of_their_own(
     odd = {f"fnir@rank=1,gallery={n}": grouped["rank-1"] for n in ("9" * 5000, "drawn", "4,x=5")}
     assert not size_table.tables(replace(grouped, metrics=odd))
     several = page([grouped, grouped], names=["a", "b"])
+    named = re.findall(r'<table aria-label="(.*?)"', several)
+    assert named == re.findall(r'role="region" aria-label="(.*?)"', several)
+    assert len(set(named)) == len(named) == several.count("<table")
+    assert any(re.fullmatch("b: FNMR … people: by sex, FAR 1e-2 of all pairs.*", n) for n in named)
     assert several.count("<summary>By group, quality or gallery size: ") == 2
 
 
