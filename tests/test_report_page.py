@@ -223,6 +223,9 @@ addEventListener("securitypolicyviolation", e => refused.push(e.blockedURI));
 PROBE = """<script>
 onload = () => setTimeout(() => {
   document.querySelector("[data-model='1']").click();
+  const wide = [...document.querySelectorAll(".scroll")].filter(b => b.scrollWidth > b.clientWidth);
+  wide.forEach(b => b.scrollLeft = 60);
+  const left = e => e.getBoundingClientRect().left;
   const shown = e => getComputedStyle(e).display != "none";
   const link = document.querySelector(".skip");
   link.focus();
@@ -230,6 +233,7 @@ onload = () => setTimeout(() => {
   parent.postMessage({
     width: document.documentElement.scrollWidth, window: innerWidth,
     hidden: ![...document.querySelectorAll(".m1")].some(shown),
+    wide: wide.length, pinned: wide.every(b => left(b.querySelector("tbody th")) == left(b)),
     paper: getComputedStyle(document.body).backgroundColor,
     ink: getComputedStyle(document.querySelector("svg text")).fill,
     svgs: [...document.querySelectorAll("figure svg")].map(s => s.getBoundingClientRect().height),
@@ -269,6 +273,8 @@ def test_the_page_in_a_browser(tmp_path: Path, hostile_page: str, width: int, da
     assert seen["window"] == width
     assert seen["width"] <= width  # nothing scrolls sideways but the tables
     assert seen["hidden"]  # the model's box hides its lines and columns, without a script
+    assert seen["pinned"]  # a table scrolled sideways keeps the names of its rows
+    assert bool(seen["wide"]) is (width == 390)
     assert seen["skip"] >= 0  # the first stop of the keyboard can be seen
     assert seen["requests"] == []
     assert all(h > 150 for h in seen["svgs"])
