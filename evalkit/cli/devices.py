@@ -7,8 +7,10 @@ from importlib.util import find_spec
 import click
 
 from evalkit.adapters import calling, gpus
+from evalkit.adapters.onnx import session
 from evalkit.cli.options import Command
 from evalkit.cli.terminal import show
+from evalkit.protocols.allpairs.screening import choice
 
 
 @click.command("devices", cls=Command, examples=["evalkit devices"])
@@ -36,8 +38,6 @@ def command() -> None:
 def _onnxruntime() -> str:
     if not find_spec("onnxruntime"):
         return "not installed; for ONNX models: pip install 'face-evalkit[gpu]', or [onnx]"
-    from evalkit.adapters.onnx import session
-
     version = session.import_onnxruntime().__version__
     why = session.gpu_problem()
     return f"{version}, {f'on the processor: {why}' if why else 'on the GPU'}"
@@ -54,8 +54,6 @@ def _torch() -> str:
 
 
 def _all_pairs() -> str:
-    from evalkit.protocols.allpairs.screening import choice
-
     tried = {way: choice.problem(way) for way in choice.GPU_SCREENS}
     usable = [way for way, why in tried.items() if not why]
     reasons = list(dict.fromkeys(why for why in tried.values() if why))

@@ -14,6 +14,7 @@ from evalkit.cli.options import cluster_option
 from evalkit.cli.parameters import Writable
 from evalkit.cli.terminal import say
 from evalkit.protocols.allpairs import Engine
+from evalkit.protocols.allpairs.screening.choice import SCREENS
 
 if TYPE_CHECKING:
     from evalkit.cli.vector_options import VectorSource
@@ -86,8 +87,6 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _known(_: click.Context, __: click.Parameter, name: str) -> str:
-    from evalkit.protocols.allpairs.screening.choice import SCREENS
-
     if not re.fullmatch(f"({'|'.join(SCREENS)})(/[0-9]+)?", name):
         raise click.BadParameter(f"{name!r} is not one of {', '.join(SCREENS)}")
     return name

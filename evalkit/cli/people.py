@@ -45,6 +45,7 @@ from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.search import Enrolment
 from evalkit.protocols.uncertainty.deployed_threshold import safe_threshold
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes, parts_of
+from evalkit.report.page import page as page_of
 from evalkit.types import Bools, Ints, Report
 from evalkit.vectors.matching import Vectors
 
@@ -155,8 +156,6 @@ def command(
             f.write(_csv(labels, made.keys).encode())
         say(f"{len(labels.row):,} labels written to {doubtful}, the most doubtful first")
     if page is not None:
-        from evalkit.report.page import page as page_of
-
         with whole_file(page) as f:
             f.write(page_of([report], folder, names=[source.name]).encode())
         say(f"{page} written")

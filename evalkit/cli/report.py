@@ -10,9 +10,14 @@ from evalkit.cli.options import Command, reports_argument
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
+from evalkit.report import markdown as words
 from evalkit.report import several
+from evalkit.report.frte import frte_card
+from evalkit.report.page import page
+from evalkit.report.plots import draw, save
 from evalkit.report.table import table
 from evalkit.types import Report
+from evalkit.verdict.differences import differences
 
 
 @click.command(
@@ -102,8 +107,6 @@ def command(
         for of_set in each
     ]
     if plots or out is not None:
-        from evalkit.report.plots import draw, save
-
         for plot in plots:
             save(draw(plot.stem, all_reports, names=labels), plot)
             say(f"{plot} drawn")
@@ -113,8 +116,6 @@ def command(
                 f.write(text.encode())
             say(f"{out} written")
     if markdown or model_card or eval_results is not None:
-        from evalkit.report import markdown as words
-
         models = [name for name, each in zip(called, read, strict=True) for _ in each]
         texts = [words.report_markdown(report) for report in all_reports] if markdown else []
         if model_card:
@@ -129,15 +130,10 @@ def command(
 
 
 def _page(held: list[Report], data: Path | None, names: list[str]) -> str:
-    from evalkit.report.page import page
-    from evalkit.verdict.differences import differences
-
     return page(held, data, names=names, differences=differences(held))
 
 
 def _card(held: list[Report], names: list[str]) -> str:
-    from evalkit.report.frte import frte_card
-
     if len(held) != 1:
         raise click.UsageError(f"--frte is of one report, not of {len(held)}")
     return frte_card(held[0], names[0])
