@@ -39,7 +39,8 @@ class Draws:
     weight : (D, S) w, in units of 1 / SCALE, as all weights here; unseen : (D,) of the person
     unseen.  who : (G,) subject of each genuine comparison.  product : (D, I+1) sum of w_i w_j over
     the k highest impostor scores, in 1 / SCALE^2; products : (D,) of all impostor pairs, stored or
-    not.  borders : (FAR, c) -> (D,) impostors accepted, which all metrics of a FAR share.
+    not.  borders : (FAR, c) -> (D,) impostors accepted, which all metrics of a FAR share; accepted
+    : the same -> (D, U) genuine comparisons accepted of each subject who has any.
     """
 
     weight: Counts
@@ -48,6 +49,7 @@ class Draws:
     product: Counts
     products: Floats
     borders: dict[tuple[str, float], Ints] = field(default_factory=dict)
+    accepted: dict[tuple[str, float], Counts] = field(default_factory=dict)
 
     @cached_property
     def genuine(self) -> Counts:

@@ -149,10 +149,11 @@ def _tpr_statistic(sample: ComparisonSample, far: str, c: float) -> Statistic | 
     if accepted is None:
         return None
     size, genuine = unseen_genuine(sample), AcceptedBySubject(sample.genuine_subject)
+    by_subject = _by_subject(genuine, accepted, (far, c))
 
     def tpr(draws: Draws) -> Floats:
         weight = draws.weight.take(genuine.subject, axis=1)
-        part = (weight * genuine.among(accepted(draws))).sum(axis=1)
+        part = (weight * by_subject(draws)).sum(axis=1)
         return shares(part, weight @ genuine.count, size * draws.unseen)
 
     def tpr_of_many(draws: Draws) -> Floats:
@@ -168,13 +169,30 @@ def _mean_tpr_statistic(sample: ComparisonSample, far: str, c: float) -> Statist
     if accepted is None:
         return None
     genuine = AcceptedBySubject(sample.genuine_subject)
+    by_subject = _by_subject(genuine, accepted, (far, c))
 
     def mean_tpr(draws: Draws) -> Floats:
         weight = draws.weight.take(genuine.subject, axis=1)
-        part = np.rint(_WHOLE * genuine.among(accepted(draws)) / genuine.count).astype(np.int64)
+        part = np.rint(_WHOLE * by_subject(draws) / genuine.count).astype(np.int64)
         return shares((weight * part).sum(axis=1) / _WHOLE, weight.sum(axis=1), draws.unseen)
 
     return mean_tpr
+
+
+def _by_subject(
+    genuine: AcceptedBySubject, accepted: Callable[[Draws], Ints], at: tuple[str, float]
+) -> Callable[[Draws], Counts]:
+    """Find how many genuine comparisons of each subject a draw accepts at a FAR and c: (D, U).
+
+    All metrics of these share them.
+    """
+
+    def of_draws(draws: Draws) -> Counts:
+        if at not in draws.accepted:
+            draws.accepted[at] = genuine.among(accepted(draws))
+        return draws.accepted[at]
+
+    return of_draws
 
 
 def _accepted(sample: ComparisonSample, far: str, c: float) -> Callable[[Draws], Ints] | None:
