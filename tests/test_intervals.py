@@ -288,6 +288,7 @@ def test_draws_are_the_same_to_the_bit_however_they_are_weighed(
     # One draw a block, a few with a rest, all; genuine pairs by subject, and one by one.
     for cells, few in ((1, 0), (400, 1 << 30), (1 << 16, 0)):
         monkeypatch.setattr(resampling, "CELLS", cells)
+        monkeypatch.setattr(resampling, "LARGEST", cells)
         monkeypatch.setattr(resampled_rates, "_FEW", few)
         drawn = {k: metric_ends(sample_of(o), names, 23) for k, (o, names) in of.items()}
         assert [[*drawn[k]] for k in of] == [names for _, names in of.values()]

@@ -34,7 +34,9 @@ from evalkit.protocols.uncertainty.weights import (
 from evalkit.types import Floats
 
 MANY = 50_000  # people: their weights are drawn while others are summed
-CELLS = 1 << 16  # comparisons weighed in a block of draws: they stay in the processor's cache
+CELLS = 1 << 18  # comparisons weighed in a block of draws: they stay in the processor's cache
+# Python's part of so many draws costs as much as of one; of long samples only where that is 16 MB.
+TOGETHER, LARGEST = 4, 1 << 21
 
 
 def metric_draws(
@@ -105,9 +107,11 @@ def _blocks(
 ) -> Iterator[Sequence[Draws]]:
     """Weigh the comparisons of every sample, a block of draws after the other.
 
-    A block is of CELLS comparisons, but one draw at least.
+    A block is of CELLS comparisons, but of TOGETHER draws where they are not above LARGEST, and of
+    one at least.
     """
-    size = max(1, CELLS // max(1, *map(_weighed, samples)))
+    cells = max(1, *map(_weighed, samples))
+    size = max(1, CELLS // cells, min(TOGETHER, LARGEST // cells))
     crossed = [None if s.left_images is None else crossing(s) for s in samples]
     rest = iter(weights)
     if max(s.subjects for s in samples) > MANY:
