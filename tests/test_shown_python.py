@@ -3,6 +3,7 @@
 Blocks that need a package of their own (a tracker, a detector, a runtime) are named with it.
 """
 
+import pkgutil
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -136,3 +137,20 @@ def test_the_reference_names_the_whole_front_door() -> None:
     if not page.is_file():
         pytest.skip("no documents beside the tests")
     assert set(evalkit.__all__) <= set(re.findall(r"`(\w+)`", page.read_text(encoding="utf-8")))
+
+
+def test_the_reference_is_made_of_what_there_is() -> None:
+    pages = sorted((ROOT / "docs" / "reference").glob("*.md"))
+    if not pages:
+        pytest.skip("no documents beside the tests")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    named = re.findall(r"^::: (evalkit\S+)(?:\n    options:\n      members: \[(.*)\])?", text, re.M)
+    for name, members in named:
+        found = pkgutil.resolve_name(name)
+        assert found.__doc__, name
+        assert all(hasattr(found, member) for member in members.split(", ") if member), name
+    shown = {name for name, _ in named}
+    assert {f"evalkit.protocols.{n}" for n in ("recipes.joint_bayesian", "megaface.devkit")} < shown
+    assert {"evalkit.datasets.score_lists", "evalkit.datasets.megaface"} < shown
+    listed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert all(f"reference/{page.name}" in listed for page in pages)
