@@ -353,7 +353,17 @@ def test_accuracy_of_folds_in_a_draw_by_trying_every_threshold(mates: int, c: fl
         genuine, o["left_subject"], (o["left_subject"] + rng.integers(1, 12, 60)) % 12
     )
     o |= {"genuine": genuine, "left": np.arange(60), "right": 60 + np.arange(60)}
-    s, draws = sample_of(o), 12
+    if not c:
+        o["score"] = o["score"].clip(-1)  # none failed
+    assert_folds_are_slow_ones(o, c, draws=12)
+
+
+def test_accuracy_of_a_long_list_in_a_draw_needs_no_threshold_far_from_the_best() -> None:
+    assert_folds_are_slow_ones(pair_list(9, people=40, pairs=600), 0.5, draws=4)
+
+
+def assert_folds_are_slow_ones(o: dict[str, NDArray], c: float, draws: int) -> None:
+    s = sample_of(o)
     found = metric_ends(s, ["accuracy"], draws, 1, c={"accuracy": c})["accuracy"]
     for ends, (weight, unseen) in zip(found, subject_draws(s, draws, 1), strict=True):
         assert ends == pytest.approx(slow_folds(o, s, weight, unseen, c))
