@@ -130,10 +130,28 @@ def test_decisions_are_counted_and_tested_by_subject(worse: float) -> None:
     assert d.mcnemar is None  # everybody is in many comparisons
 
 
-@pytest.mark.parametrize("people", [10, 40])
-def test_the_error_of_draws_has_the_freedom_of_both_sides(people: int) -> None:
+@pytest.mark.parametrize("people", [5, 200])
+def test_accuracy_varies_as_its_draws_or_as_its_decisions_whichever_is_more(people: int) -> None:
+    base, other = models(2, 0.3)
+    for o in (base, other):  # the same pairs, of fewer people
+        o["left_subject"] = o["left_subject"] % people
+        away = 1 + o["right_subject"] % (people - 1)
+        o["right_subject"] = np.where(o["genuine"], 0, away) + o["left_subject"]
+        o["right_subject"] %= people
+    a, b = sample_of(base), sample_of(other)
+    d = differences(a, b, ["accuracy"], {"accuracy": -0.01}, draws=200)["accuracy"]
+    before, after = influence(a, "accuracy"), influence(b, "accuracy")
+    assert before is not None and after is not None
+    change, drawn = after.minus(before), paired_draws(a, b, ["accuracy"], 200)["accuracy"]
+    of_draws = drawn.std(ddof=1) * math.sqrt((people + 1) * (people - 1)) / (people - 2)
+    assert d.error == pytest.approx(max(of_draws, math.sqrt(change.variance)))
+    assert d.freedom == min(change.freedom, people - 1) and d.people == people
+
+
+@pytest.mark.parametrize(("people", "accepts"), [(10, 6), (40, 6), (40, 300)])
+def test_the_error_of_draws_has_the_freedom_of_both_sides(people: int, accepts: int) -> None:
     """Few people, and few of them behind the accepts that one model alone has, count."""
-    rng, name, n = np.random.default_rng(people), "tpr@far=1e-2", 1200
+    rng, name, n = np.random.default_rng(people), f"tpr@far={accepts / 600}", 1200
     genuine, left = np.arange(n) % 2 == 0, rng.integers(0, people, n)
     right = np.where(genuine, left, (left + 1 + rng.integers(0, people - 1, n)) % people)
     listed = {"genuine": genuine, "left": left, "right": right}
@@ -145,8 +163,8 @@ def test_the_error_of_draws_has_the_freedom_of_both_sides(people: int) -> None:
     assert d.error == pytest.approx(spread * np.sqrt((people + 1) * (people - 1)) / (people - 2))
     before, after, apart = influence(a, name), influence(b, name), of_impostors(a, b, name)
     assert before is not None and after is not None and apart is not None
-    alone = set.symmetric_difference(*({*s.place[:6].tolist()} for s in (a, b)))
-    assert len(alone) == np.count_nonzero(apart.added)  # of 600 impostors six are accepted
+    alone = set.symmetric_difference(*({*s.place[:accepts].tolist()} for s in (a, b)))
+    assert len(alone) == np.count_nonzero(np.round(apart.added, 9))  # of 600 impostors
     mine, change = min(apart.freedom, people - 1), after.minus(before)
     part = min(1, change.variance / d.error**2)
     expected = (part * change.freedom**-0.5 + (1 - part) * mine**-0.5) ** -2
@@ -212,6 +230,17 @@ def test_what_a_drop_adds_is_learned_from_the_changes_and_the_errors_of_the_base
     expected = {"equal": equal, "freedom": 4 if changes else 1, "error": 0.05 * errs}
     expected |= {"per_change": per_change, "per_error": per_error, "thresholds": 0}
     assert asdict(d.spread) == pytest.approx(expected, abs=1e-15)
+
+
+def test_errors_that_come_more_singly_than_changes_add_nothing_to_them() -> None:
+    who, rank = np.repeat(np.arange(100), 4), np.ones(400, int)
+    rank[40:56:4] += 1
+    after = rank.copy()
+    after[:20] += 1
+    a, b = (sample_of({"rank": r, "rank_subject": who}) for r in (rank, after))
+    spread = differences(a, b, ["rank-1"], {"rank-1": -0.05})["rank-1"].spread
+    assert (spread.per_error, spread.error) == (0, pytest.approx(0.01))
+    assert spread.per_change == pytest.approx(ALL_FOUR / 0.05)
 
 
 def test_decisions_lost_and_gained_are_those_that_changed() -> None:
