@@ -14,6 +14,7 @@ from evalkit.cli import load
 from evalkit.cli.engine_options import memory_option
 from evalkit.protocols import all_vs_all, blufr, megaface, people, search, trillion
 from evalkit.protocols.allpairs import Engine, MadeRows
+from evalkit.protocols.allpairs.screening.screens import Screen
 from evalkit.protocols.doubtful_labels import doubtful_labels
 
 pytestmark = pytest.mark.once
@@ -130,6 +131,16 @@ def test_unit_rows_are_an_array_where_they_are_few() -> None:
     assert made.take(rows)[np.array([1, 2])].tobytes() == held[[3, 4000]].tobytes()
     with pytest.raises(TypeError, match="5,000 rows are made a band at a time"):
         np.asarray(made)
+
+
+def test_blocks_fit_memory_where_only_one_side_lies_in_it() -> None:
+    few, many = np.eye(8, 64, dtype=np.float32), np.ones((60_000, 64), np.float16)
+    engine, screen = Engine(memory=8 << 20), Screen("float32")
+    scan = engine.scan(few, engine.unit_rows(many))
+    assert isinstance(scan.y.vectors, MadeRows)
+    for block in scan.blocks(screen):
+        codes = (block.j1 - block.j0) * screen.bytes_per_row(scan.y)
+        assert codes <= engine.memory / 8  # two blocks are a quarter
 
 
 @pytest.mark.parametrize(

@@ -146,9 +146,10 @@ class Scan:
             return [Block(*block) for block in begun]
         rows, columns = screen.tile
         share = 4 if screen.on_gpu else 8
-        fit = max(1, screen.room(self.memory) // share // screen.bytes_per_row(self.x))
-        wide = max(columns, fit * 3 // 4 // columns * columns)
-        high = max(rows, fit // 4 // rows * rows)
+        room = screen.room(self.memory) // share
+        high, wide = (room // 4 // screen.bytes_per_row(side) for side in (self.x, self.y))
+        wide = max(columns, 3 * wide // columns * columns)
+        high = max(rows, high // rows * rows)
         # A block is also what an interrupt waits for and another machine does alone: seconds.
         most = _BLOCK * (100 if screen.on_gpu else 1)
         high = min(high, max(rows, most // max(1, min(wide, len(self.y))) // rows * rows))
