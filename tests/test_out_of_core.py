@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from evalkit.cli import load
 from evalkit.cli.engine_options import memory_option
 from evalkit.protocols import all_vs_all, blufr, megaface, people, search, trillion
-from evalkit.protocols.allpairs import Engine, MadeRows
+from evalkit.protocols.allpairs import Engine, MadeRows, verify
 from evalkit.protocols.allpairs.screening.screens import Screen
 from evalkit.protocols.doubtful_labels import doubtful_labels
 
@@ -141,6 +142,19 @@ def test_blocks_fit_memory_where_only_one_side_lies_in_it() -> None:
     for block in scan.blocks(screen):
         codes = (block.j1 - block.j0) * screen.bytes_per_row(scan.y)
         assert codes <= engine.memory / 8  # two blocks are a quarter
+
+
+def test_rows_are_digested_for_a_checkpoint_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    x, digested = faces("f4")[:50], list[Any]()
+    monkeypatch.setattr(
+        "evalkit.protocols.allpairs.scan.digest", lambda *a: digested.append(a) or ""
+    )
+    verify(x, WHO[:50], fars=["0.01"], engine=Engine())
+    assert not digested
+    verify(x, WHO[:50], fars=["0.01"], engine=Engine(checkpoint=tmp_path / "job"))
+    assert digested
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,12 @@ class Scan:
         ]
 
     def mark(self, blocks: list[Block], collectors: Sequence[Collector]) -> str:
-        """Digest the question, the rows and their blocks, which a checkpoint must match."""
+        """Digest the question, the rows and their blocks, which a checkpoint must match.
+
+        Without one nothing is read: "".
+        """
+        if self.checkpoint is None:
+            return ""
         job = (
             blocks,
             self.within,
