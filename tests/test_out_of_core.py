@@ -1,6 +1,7 @@
 """Protocols read features in bands, never whole, and give the same report to the bit."""
 
 import sys
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from evalkit.cli.engine_options import memory_option
 from evalkit.protocols import all_vs_all, blufr, megaface, people, search, trillion
 from evalkit.protocols.allpairs import Engine, MadeRows, verify
 from evalkit.protocols.allpairs.screening.screens import Screen
+from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.doubtful_labels import doubtful_labels
 
 pytestmark = pytest.mark.once
@@ -142,6 +144,22 @@ def test_blocks_fit_memory_where_only_one_side_lies_in_it() -> None:
     for block in scan.blocks(screen):
         codes = (block.j1 - block.j0) * screen.bytes_per_row(scan.y)
         assert codes <= engine.memory / 8  # two blocks are a quarter
+
+
+@pytest.mark.parametrize(("arithmetic", "each"), [("bfloat16", 2), ("float32", 4)])
+def test_codes_are_made_without_a_copy_of_all(arithmetic: str, each: int) -> None:
+    if arithmetic == "bfloat16":
+        pytest.importorskip("torch")
+    side, screen = Side(np.ones((40_000, 64), np.float16)), Screen(arithmetic)
+    screen.encode(side, 0, 1)  # which imports what it needs
+    tracemalloc.start()
+    try:
+        codes = screen.encode(side, 0, len(side))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(codes.code) == len(side)
+    assert peak < 1.2 * len(side) * screen.bytes_per_row(side) and each == codes.code.itemsize
 
 
 def test_rows_are_digested_for_a_checkpoint_alone(

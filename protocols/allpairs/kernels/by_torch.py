@@ -16,17 +16,30 @@ import torch
 from numpy.typing import NDArray
 
 from evalkit.torch_float32 import float32_is_float32
+from evalkit.types import Floats
 
 GPU = "cuda" if torch.cuda.is_available() else None
 _here = threading.local()
 _OUT = {"int8": torch.int32, "bfloat16": torch.bfloat16, "torch-float32": torch.float32}
 
 
-def tensor(x: NDArray[Any]) -> Any:
-    """Share an array's memory with torch; nothing is ever written through it."""
+def tensor(x: NDArray[Any], *, bfloat16: bool = False) -> Any:
+    """Share an array's memory with torch; nothing is ever written through it.
+
+    bfloat16 : the array, int16, holds its bits.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "the array is not writable"
-        return torch.from_numpy(x)
+        shared = torch.from_numpy(x)
+    return shared.view(torch.bfloat16) if bfloat16 else shared
+
+
+def to_bfloat16(x: NDArray[np.float32]) -> tuple[NDArray[np.int16], Floats]:
+    """Round rows to bfloat16: its bits, (n, k), and the length of what each row lost, (n,)."""
+    wide = tensor(x)
+    short = wide.bfloat16()
+    lost = (wide.double() - short.double()).norm(dim=1)
+    return short.view(torch.int16).numpy(), lost.numpy()
 
 
 def product(arithmetic: str, x: Any, y: Any) -> NDArray[Any]:

@@ -133,48 +133,32 @@ class Screen:
 
         A GPU encodes the rows of its tiles itself, and the codes stay there.
         """
-        if self.projection is None:
-            return self._encode_plain(side, a, b, each)
         p, n, step = self.projection, b - a, self.tile[1]
-        code = self._zeros((n, self.width(side.dim)))
-        scale, residual, norm, rest = np.ones(n), np.zeros(n), np.zeros(n), np.zeros(n)
+        scale, residual, norm, rest = np.ones(n), np.zeros(n), side.norm[a:b], np.zeros(n)
+        if self.in_place(side):
+            return Codes(self._stored(side.band(a, b)), scale, residual, norm, rest)
+        code, norm = self._zeros((n, self.width(side.dim))), np.array(norm)
 
         def fill(o: int) -> None:
             part = slice(o, min(o + step, n))
-            rows = slice(a + part.start, a + part.stop)
-            x = self._placed(side.band(rows.start, rows.stop))
-            v, rest[part], error = _project(p, x, side.norm[rows])
-            norm[part] = _length(v) * _UP + error
+            v = self._placed(side.band(a + part.start, a + part.stop))
+            error: Floats | float = 0.0
+            if p is not None:
+                v, rest[part], error = _project(p, v, norm[part])
+                norm[part] = _length(v) * _UP + error
             if self.codes == "int8":
-                code[part, : v.shape[1]], scale[part], left = _to_int8(v)
-                residual[part] = left + error
+                code[part, : v.shape[1]], scale[part], lost = _to_int8(v)
             else:
-                code[part], residual[part] = v, error
+                code[part], lost = self._rounded(v)
+            residual[part] = lost + error
 
         list((map if self.on_gpu else each)(fill, range(0, n, step)))
-        stored, residual = self._stored(code, residual)
-        return Codes(stored, scale, residual, norm, rest)
-
-    def _encode_plain(self, side: Side, a: int, b: int, each: Each) -> Codes:
-        norm, nothing, one = side.norm[a:b], np.zeros(b - a), np.ones(b - a)
-        if self.in_place(side):
-            x = side.band(a, b)
-        else:
-            x = np.empty((b - a, side.dim), self.key if self.codes == "float64" else np.float32)
-
-            def fill(o: int) -> None:
-                x[o - a : o - a + COLUMNS] = side.band(o, min(o + COLUMNS, b))
-
-            list(each(fill, range(a, b, COLUMNS)))
-        if self.codes == "float64":
-            return Codes(x, one, nothing, norm, nothing)
-        code, residual = self._stored(self._placed(x), nothing)
-        return Codes(code, one, residual, norm, nothing)
+        return Codes(self._stored(code), scale, residual, norm, rest)
 
     def _zeros(self, shape: tuple[int, int]) -> Any:
-        """Codes to be filled, on the device that multiplies them."""
+        """Codes to be filled, on the device that multiplies them; of bfloat16 its bits."""
         if not self.on_gpu:
-            return np.zeros(shape, np.int8 if self.codes == "int8" else np.float32)
+            return np.zeros(shape, np.int8 if self.codes == "int8" else self.key)
         from evalkit.protocols.allpairs.kernels import on_gpu
 
         return on_gpu.zeros(shape, self.codes)
@@ -187,24 +171,22 @@ class Screen:
 
         return on_gpu.placed(x)
 
-    def _stored(self, code: Any, residual: Floats) -> tuple[Any, Floats]:
-        """Make codes torch's, where it multiplies; bfloat16 adds its rounding to the residual."""
-        if self.on_gpu or self.arithmetic in ("float32", "float64"):
-            return code, residual
+    def _rounded(self, v: Any) -> tuple[Any, Floats]:
+        """Round rows to float codes: the codes, and at least the length of what each row lost."""
+        if self.codes != "bfloat16":
+            return v, np.zeros(len(v))
         from evalkit.protocols.allpairs.kernels import by_torch
 
-        tensor = by_torch.tensor(code)
-        if self.arithmetic == "bfloat16":
-            short = tensor.bfloat16()
-            step = range(0, len(code), COLUMNS)
-            lost = [
-                (tensor[o : o + COLUMNS].double() - short[o : o + COLUMNS].double())
-                .norm(dim=1)
-                .numpy()
-                for o in step
-            ]
-            tensor, residual = short, residual + np.concatenate([*lost, np.zeros(0)]) * _UP
-        return tensor, residual
+        bits, lost = by_torch.to_bfloat16(v)
+        return bits, lost * _UP
+
+    def _stored(self, code: Any) -> Any:
+        """Make codes torch's, where it multiplies."""
+        if self.on_gpu or self.arithmetic in ("float32", "float64"):
+            return code
+        from evalkit.protocols.allpairs.kernels import by_torch
+
+        return by_torch.tensor(code, bfloat16=self.codes == "bfloat16")
 
     def product(self, x: Any, y: Any) -> NDArray[Any]:
         """Multiply encoded rows into keys (m, n), which the thread's next product overwrites."""
