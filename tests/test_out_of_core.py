@@ -16,6 +16,7 @@ from evalkit.cli import load
 from evalkit.cli.engine_options import memory_option
 from evalkit.protocols import all_vs_all, blufr, megaface, people, search, trillion
 from evalkit.protocols.allpairs import Engine, MadeRows, verify
+from evalkit.protocols.allpairs.collectors.candidate_pool import CandidatePool
 from evalkit.protocols.allpairs.screening.screens import Screen
 from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.doubtful_labels import doubtful_labels
@@ -160,6 +161,25 @@ def test_codes_are_made_without_a_copy_of_all(arithmetic: str, each: int) -> Non
         tracemalloc.stop()
     assert len(codes.code) == len(side)
     assert peak < 1.2 * len(side) * screen.bytes_per_row(side) and each == codes.code.itemsize
+
+
+def test_candidates_are_joined_a_column_at_a_time() -> None:
+    pool, n = CandidatePool(), 10_000
+    tracemalloc.start()
+    try:
+        for part in range(20):
+            i = np.arange(part * n, part * n + n, dtype=np.int32)
+            pool.add(i, i + 1, i / 2)
+        tracemalloc.reset_peak()
+        i, j, score = pool.joined()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6 * (i.nbytes + j.nbytes + score.nbytes)
+    np.testing.assert_array_equal(i, np.arange(20 * n))
+    np.testing.assert_array_equal(score, np.arange(20 * n) / 2)
+    pool.keep(score < 10)
+    assert pool.size == 20 and pool.joined().j.tolist() == list(range(1, 21))
 
 
 def test_rows_are_digested_for_a_checkpoint_alone(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,27 +16,28 @@ class CandidatePool:
     """Candidate pairs (i, j, score) in order of arrival, joined into arrays on demand."""
 
     def __init__(self) -> None:
-        self._parts: list[Candidates] = []
+        self._columns: tuple[list[Any], ...] = ([], [], [])
         self.size = 0
 
     def add(self, i: Ints, j: Ints, score: Floats) -> None:
         """Append pairs."""
-        self._parts.append(Candidates(i.astype(np.int32), j.astype(np.int32), score))
+        part = i.astype(np.int32, copy=False), j.astype(np.int32, copy=False), score
+        for column, values in zip(self._columns, part, strict=True):
+            column.append(values)
         self.size += len(i)
 
     def joined(self) -> Candidates:
-        """Return all pairs as one set of arrays."""
-        if len(self._parts) != 1:
-            ends = np.empty(0, np.int32)
-            parts = [Candidates(ends, ends, np.empty(0)), *self._parts]
-            i, j, score = (np.concatenate([part[c] for part in parts]) for c in range(3))
-            self._parts = [Candidates(i, j, score)]
-        return self._parts[0]
+        """Return all pairs as one set of arrays, of which only one is there twice at a time."""
+        for column, kind in zip(self._columns, (np.int32, np.int32, np.float64), strict=True):
+            if len(column) != 1:
+                column[:] = [np.concatenate([np.empty(0, kind), *column])]
+        i, j, score = (column[0] for column in self._columns)
+        return Candidates(i, j, score)
 
     def keep(self, which: NDArray[np.bool_]) -> None:
         """Drop the pairs outside the mask."""
-        self._parts = [self.joined().at(which)]
-        self.size = len(self._parts[0].i)
+        kept = self.joined().at(which)
+        self._columns, self.size = tuple([values] for values in kept), len(kept.i)
 
 
 def settle(
