@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evalkit.bfloat16 import Bfloat16
 from evalkit.errors import DataError, ProtocolError, first_few
 
 _BLOCK = 65536  # rows of a map looked at together
@@ -23,11 +24,13 @@ def vectors(
 ) -> NDArray[Any]:
     """Read real vectors: (N, D), or (N, V, D) where `dimensions` has 3; memory maps stay mapped.
 
+    `Bfloat16` stays that, to be read as float32 in bands.
+
     A masked value becomes NaN, so that its row has no template.  Tensors may lie on any device,
     have a gradient or be bfloat16.  ProtocolError for other shapes (a feature map (N, C, H, W) is
     no embedding), vectors of no length, complex numbers, truths and text.
     """
-    x = _read(values, what)
+    x: Any = values if isinstance(values, Bfloat16) else _read(values, what)
     if x.ndim not in dimensions or 0 in x.shape[1:]:
         expected = "expected (N, D) or (N, V, D)" if 3 in dimensions else "expected (N, D)"
         if x.ndim > 3:
@@ -38,7 +41,7 @@ def vectors(
     if isinstance(x, np.ma.MaskedArray):
         wide = x.astype(np.promote_types(x.dtype, np.float32))
         x = np.asarray(np.ma.filled(wide, np.nan))
-    return np.asarray(x)
+    return x if isinstance(values, Bfloat16) else np.asarray(x)
 
 
 def require(value: object, kind: type | UnionType, what: str, expected: str) -> None:

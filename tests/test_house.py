@@ -154,7 +154,10 @@ def test_no_circle_of_imports() -> None:
 @pytest.mark.parametrize(
     ("room", "may_use"),
     [
-        ("protocols", "protocols types errors arrays keys files identity memory torch_float32"),
+        (
+            "protocols",
+            "protocols types errors arrays bfloat16 keys files identity memory torch_float32",
+        ),
         ("adapters", "adapters types errors arrays files memory torch_float32"),
     ],
 )

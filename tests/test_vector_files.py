@@ -1,4 +1,5 @@
 import io
+import json
 import pickle
 import sys
 import zipfile
@@ -39,6 +40,10 @@ def _write(folder: Path, kind: str) -> Path:
         pa = pytest.importorskip("pyarrow")
         parquet = pytest.importorskip("pyarrow.parquet")
         parquet.write_table(pa.table({"key": KEYS, "embedding": X.tolist()}), path)
+    elif kind == ".safetensors":
+        about = {"dtype": "F32", "shape": X.shape, "data_offsets": [0, X.nbytes]}
+        header = json.dumps({"features": about}).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header + X.tobytes())
     elif kind == ".pt":
         torch = pytest.importorskip("torch")
         torch.save({"features": torch.from_numpy(X), "keys": KEYS}, path)

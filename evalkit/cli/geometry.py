@@ -13,6 +13,7 @@ from evalkit.cli.options import Command, features_options, flip_option, subjects
 from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
+from evalkit.cli.vector_options import say_type
 from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.identity import digest
@@ -57,6 +58,7 @@ def command(
             'test = "plain" in evalkit gate --rules'
         )
     vectors = matching.from_embeddings(path, keys, allow_failures=allow_failures)
+    say_type(vectors.features, path)
     who = run.subjects_of(vectors) if subjects is None else read_subjects(subjects)
     if len(who) != len(vectors.features):
         raise DataError(

@@ -15,7 +15,7 @@ from evalkit.cli.options import Command, fars_option, groups_option, rates_optio
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
-from evalkit.cli.vector_options import VectorSource, input_provenance, vector_options
+from evalkit.cli.vector_options import VectorSource, input_provenance, say_type, vector_options
 from evalkit.datasets import ijb as files
 from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError
@@ -161,6 +161,7 @@ def _vectors(source: VectorSource, listed: ListedImages) -> Vectors:
     names, path = listed.media.names, source.features
     if path is not None and source.keys is None and path.suffix == ".npy":
         vectors = matching.by_position(path)
+        say_type(vectors.features, path)
         if len(vectors.features) != len(names):
             raise DataError(
                 f"{path.name} has {len(vectors.features)} rows, the list {len(names)} images",

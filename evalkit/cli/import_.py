@@ -11,6 +11,7 @@ from evalkit.cli.options import Command, quiet_option, subjects_option
 from evalkit.cli.output import bar
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
+from evalkit.cli.vector_options import say_type
 from evalkit.datasets import trillion
 from evalkit.errors import DataError
 from evalkit.keys import other_folders, read_keys, subjects_of
@@ -77,9 +78,9 @@ def command(
 ) -> None:
     """Put the embeddings of SOURCE into the feature file FEATURES (.h5), a block at a time.
 
-    SOURCE is .npy, .npz, .h5, .mat, .csv, .tsv, .parquet, .pt, a one-file .bin, a MegaFace folder
-    of .bin or a FaceX-Zoo tree of .npy. A LIST has a key per line, or is MegaFace's JSON. Only
-    .mat, and .pt of torch before 1.6, are read whole, up to 2 GiB.
+    SOURCE is .npy, .safetensors, .npz, .h5, .mat, .csv, .tsv, .parquet, .pt, a one-file .bin, a
+    MegaFace folder of .bin or a FaceX-Zoo tree of .npy. A LIST has a key per line, or is MegaFace's
+    JSON. Only .mat, and .pt of torch before 1.6, are read whole, up to 2 GiB.
     """
     if features.suffix.lower() not in (".h5", ".hdf5"):
         raise click.UsageError(f"{features} has no suffix .h5: a feature file is HDF5")
@@ -88,6 +89,7 @@ def command(
     if shape is not None and source.is_dir():
         raise click.UsageError("--shape is that of a file of bare numbers, and SOURCE is a folder")
     blocks = importing.open_source(source, file_ending, shape)
+    say_type(blocks.whole, source)
     if blocks.told:
         say(f"{source.name}: columns {blocks.told}")
     names = blocks.keys if keys is None else read_keys(keys)

@@ -20,7 +20,7 @@ from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Folder, Readable
 from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
-from evalkit.cli.vector_options import VectorSource, input_provenance, vector_options
+from evalkit.cli.vector_options import VectorSource, input_provenance, say_type, vector_options
 from evalkit.datasets import megaface as files
 from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 # From keys to their features, and the digests of their images where known.
 Take = Callable[[Sequence[str], str], tuple[NDArray[Any], NDArray[np.uint8] | None]]
-NAMELESS = (".npy", ".bin")  # files of embeddings that hold no keys
+NAMELESS = (".npy", ".safetensors", ".bin")  # files of embeddings that hold no keys
 
 
 @click.command(
@@ -246,6 +246,7 @@ def _read(
 
         return take, {"features": path.name}
     vectors = matching.from_embeddings(path, keys, allow_failures=source.allow_failures)
+    say_type(vectors.features, path)
     views = vectors.features.shape[1] if vectors.features.ndim == 3 else 1
     if how.fusion == "none" and views > 1 and not how.name:
         raise DataError(f"{path.name} holds {views} views per image", "say --flip sum or concat")

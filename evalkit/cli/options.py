@@ -253,7 +253,7 @@ rows_option = _of_embeddings(
     "--features",
     type=Readable(),
     metavar="FILE",
-    help="Vectors: a submission .bin, an .npy, or a feature file.",
+    help="Vectors: a submission .bin, an .npy, a .safetensors, or a feature file.",
 )
 
 
@@ -275,8 +275,8 @@ def features_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--features",
             type=Readable(folder=True),
             metavar="FILE",
-            help="Vectors made elsewhere: .npy with --keys, .npz, .h5, .mat, .csv, .parquet, .pt, "
-            "or a folder.",
+            help="Vectors made elsewhere: .npy or .safetensors with --keys, .npz, .h5, .mat, .csv, "
+            ".parquet, .pt, or a folder.",
         ),
     ):
         command = option(command)

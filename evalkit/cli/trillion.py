@@ -27,7 +27,7 @@ from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
-from evalkit.cli.vector_options import VectorSource, input_provenance, vector_options
+from evalkit.cli.vector_options import VectorSource, input_provenance, say_type, vector_options
 from evalkit.datasets import trillion as files
 from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError, ReportError
@@ -163,6 +163,7 @@ def _read(source: VectorSource, path: Path, subjects: Path | None) -> Vectors:
     """Take the rows of a file as they lie there, and whom each shows."""
     who = None if subjects is None else files.read_subjects(subjects)
     vectors, how = matching.by_position(path), source.how
+    say_type(vectors.features, path)
     who = vectors.subject if who is None else who
     if who is None:
         raise click.UsageError(f"{path.name} does not say who is who: give --subjects")

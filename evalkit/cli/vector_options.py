@@ -85,6 +85,7 @@ class VectorSource:
         provenance = input_provenance(self.recipe, path)
         if "rows" in vectors.provenance:
             say(f"rows {vectors.provenance['rows']}")
+        say_type(vectors.features, path)
         if "features_columns" in vectors.provenance:
             say(f"{path.name}: columns {vectors.provenance['features_columns']}")
         if "names" in vectors.provenance:
@@ -155,6 +156,12 @@ def vector_options(
     return received_as(
         "source", source, (flip_option, recipe_option(*more), features_option, model_options)
     )
+
+
+def say_type(features: Any, path: Path) -> None:
+    """Say where vectors of a file are of a type of which NumPy has none."""
+    for kind in matching.type_of(features, path).values():
+        say(f"{path.name}: the features are {kind}")
 
 
 def one_of(choice: EmbeddingChoice, features: Path | None, *, data: bool) -> None:

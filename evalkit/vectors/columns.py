@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from evalkit.bfloat16 import Bfloat16
 from evalkit.errors import DataError, first_few
 from evalkit.table_headers import INDEX, names_rows, word
 
@@ -94,6 +95,8 @@ def shape_and_kind(value: Any) -> tuple[tuple[int, ...], str] | None:
     """Tell an array's shape and its numpy kind; None of what is no array."""
     if isinstance(value, list):
         return (len(value),), "U" if all(isinstance(x, str) for x in value) else "O"
+    if isinstance(value, Bfloat16):
+        return value.shape, "f"
     if isinstance(value, np.ndarray):  # MATLAB's lists of numbers have a second axis, of 1
         flat = value.ndim == 2 and 1 in value.shape
         return (value.size,) if flat else value.shape, value.dtype.kind

@@ -42,6 +42,7 @@ def read(
     """Read embeddings, and their keys from the same file or from a text file with one line per row.
 
     .npy, .bin (a one-file submission) : (N, D) or (N, V, D) float, memory-mapped; need `keys`.
+    .safetensors : one tensor of vectors, mapped too; needs `keys`.
     .npz, .h5 : arrays `features` and `keys`, or the only ones of their shapes; .h5 also a dataset
     per person, or a feature file of evalkit's own.  .mat, .pt : `features` and `keys`.
     .csv, .tsv, .list, .txt, .parquet : a key and D numbers a row, see `columns`.
@@ -99,7 +100,8 @@ def refuse_failures(features: NDArray[Any], keys: Sequence[str], name: str) -> N
     """Raise DataError where rows, (N, ...), hold NaN or infinity.  name : of their file."""
     bad: list[int] = []
     for o in range(0, len(features), 65536):
-        block = features[o : o + 65536].reshape(len(features[o : o + 65536]), -1)
+        block = np.asarray(features[o : o + 65536])
+        block = block.reshape(len(block), -1)
         bad += (o + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist()
     if bad:
         raise DataError(

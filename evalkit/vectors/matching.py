@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from evalkit.arrays import refuse_unwritten
 from evalkit.arrays import vectors as vectors_of
+from evalkit.bfloat16 import Bfloat16
 from evalkit.files import as_path
 from evalkit.identity import Names
 from evalkit.keys import other_folders, rows_of
@@ -20,6 +22,7 @@ from evalkit.vectors import embeddings, hdf5, readers
 from evalkit.vectors.store import FeatureStore
 
 CACHE = "cache"  # what a run took from there, in a report's provenance
+TYPE = "features_type"  # of numbers of which NumPy has no type, in a report's provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def from_embeddings(
     provenance = {"features": path.name, "features_sha256": read.digest}
     if read.told:
         provenance["features_columns"] = read.told
+    provenance |= type_of(read.features, path)
     vectors, version = Vectors(read.features, provenance, keys=read.keys), None
     if hdf5.is_feature_file(path):
         with FeatureStore.open(path, check=False) as store:
@@ -124,7 +128,15 @@ def by_position(path: str | os.PathLike[str]) -> Vectors:
     features = readers.read(path)[0]
     embeddings.check(features, path)
     refuse_unwritten(features, path.name)
-    return Vectors(features, provenance)
+    return Vectors(features, provenance | type_of(features, path))
+
+
+def type_of(features: Any, path: Path) -> dict[str, str]:
+    """Say for a report that vectors are bfloat16, for which .npy has no name; {} for others."""
+    if not isinstance(features, Bfloat16):
+        return {}
+    taken = ", taken for what the file calls V2" if path.suffix.lower() == ".npy" else ""
+    return {TYPE: f"bfloat16{taken}"}
 
 
 def from_store(store: FeatureStore, manifest: Manifest) -> Vectors:

@@ -24,16 +24,17 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.bfloat16 import Bfloat16
 from evalkit.errors import DataError, first_few, needing
 from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.keys import IMAGES
-from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks, text_tables
+from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks, safetensors, text_tables
 from evalkit.vectors.columns import choose_arrays, shape_and_kind
 from evalkit.vectors.row_blocks import RowBlocks
 from evalkit.vectors.store import FeatureStore
 
-# An array, its keys where the file has them, and what is told of what else is there.
-Held = tuple[NDArray[Any], list[str] | None, str]
+# An array or `Bfloat16`, its keys where the file has them, and what is told of what else there is.
+Held = tuple[Any, list[str] | None, str]
 
 # What damaged input makes the libraries below raise.
 DAMAGED: tuple[type[Exception], ...] = (
@@ -71,6 +72,19 @@ def read_npy(path: str | os.PathLike[str]) -> Held:
                 "save numbers: np.save(FILE, np.stack(vectors).astype('float32'))",
             ) from e
         raise DataError(f"{path.name} is not a usable .npy array: {e}") from e
+
+
+def _read_vectors(path: Path) -> Held:
+    """Map an array; numbers of two bytes without a type (V2), as ml_dtypes writes, are bfloat16."""
+    x, keys, told = read_npy(path)
+    return (Bfloat16(x.view(np.uint16)) if x.dtype == "V2" else x), keys, told
+
+
+def _read_safetensors(path: Path) -> Held:
+    """Map the tensor of vectors: `features`, or the only one of its shape and type."""
+    tensors = safetensors.map_tensors(path)
+    name, _, told = _chosen(tensors, path)
+    return tensors[name], None, told
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -304,7 +318,8 @@ _IN_BLOCKS = {
     ".parquet": (row_blocks.of_parquet, "a usable parquet table"),
 }
 _AS_ARRAY: dict[str, Callable[[Path], Held]] = {
-    ".npy": read_npy,
+    ".npy": _read_vectors,
+    ".safetensors": _read_safetensors,
     ".mat": read_mat,
     ".pt": read_torch,
     ".pth": read_torch,
@@ -330,9 +345,9 @@ def read(path: str | os.PathLike[str]) -> Held:
 def in_blocks(path: str | os.PathLike[str], ending: str | None = None) -> RowBlocks:
     """Open a file of vectors, or a folder of one per file, to be read a block at a time.
 
-    A folder, .csv, .parquet, .npz and others' .h5 are; .npy, .bin, .pt and evalkit's own .h5 are
-    mapped; .mat (2 GiB at most) is unpacked whole.  ending : of the names in a folder, "_foam.bin".
-    DataError as for `read`, also from the blocks.
+    A folder, .csv, .parquet, .npz and others' .h5 are; .npy, .safetensors, .bin, .pt and evalkit's
+    own .h5 are mapped; .mat (2 GiB at most) is unpacked whole.  ending : of the names in a folder,
+    "_foam.bin".  DataError as for `read`, also from the blocks.
     """
     path = as_path(path)
     if path.is_dir():

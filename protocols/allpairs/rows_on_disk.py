@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.bfloat16 import Bfloat16
 from evalkit.errors import DataError
 
 
@@ -51,11 +52,15 @@ class Mapped(NamedTuple):
 
 def closed(x: Any) -> Any:
     """Replace a memory map by a reference to its file, for pickling; other arrays stay."""
+    if isinstance(x, Bfloat16):
+        return Bfloat16(closed(x.bits))
     return Mapped.of(x) or x
 
 
 def opened(x: Any) -> Any:
     """Map the rows of a reference that `closed` made; other arrays stay."""
+    if isinstance(x, Bfloat16):
+        return Bfloat16(opened(x.bits))
     return x.open() if isinstance(x, Mapped) else x
 
 

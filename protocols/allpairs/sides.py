@@ -67,7 +67,7 @@ class Side:
 
     def marks(self) -> tuple[NDArray[Any], ...]:
         """Arrays that tell this set from another, short of all its values."""
-        arrays = [self.norm] if isinstance(self.vectors, np.ndarray) else [*self.vectors.columns]
+        arrays = [*self.vectors.columns] if isinstance(self.vectors, MadeRows) else [self.norm]
         chosen = [self.rows, getattr(self.vectors, "rows", None)]
         return *arrays, *(rows for rows in chosen if isinstance(rows, np.ndarray))
 

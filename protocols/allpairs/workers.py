@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.bfloat16 import Bfloat16
 from evalkit.protocols.allpairs import resume
 from evalkit.protocols.allpairs.collectors import Collector, State
 from evalkit.protocols.allpairs.made_rows import MadeRows
@@ -110,8 +111,10 @@ class Listed:
 
 def placed(x: Any, cluster: Workers) -> Any:
     """Store rows, or the features that they are made of, where every worker can map them."""
+    if isinstance(x, Bfloat16):
+        return Bfloat16(cluster.place(x.bits))
     if isinstance(x, MadeRows):
-        return replace(x, features=cluster.place(x.features))
+        return replace(x, features=placed(x.features, cluster))
     return cluster.place(x)
 
 

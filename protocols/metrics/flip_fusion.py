@@ -22,7 +22,7 @@ def fuse(views: NDArray[Any], flip: Flip = "none", *, unit: bool = False) -> NDA
     or (N, V*D) float32.
     A single view fused by `sum` or `concat` is an error: the mirrored images were never embedded.
     """
-    x = vectors(views)
+    x = np.asarray(vectors(views))
     if flip not in get_args(Flip):
         raise ProtocolError(f"flip fusion {flip!r} is not one of {', '.join(get_args(Flip))}")
     if x.ndim == 2:

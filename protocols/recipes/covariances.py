@@ -51,7 +51,7 @@ def fit(
     by less than `tolerance` of its Frobenius norm, or after `iterations`.
     ProtocolError where the people with two images or more do not span the D dimensions.
     """
-    rows = vectors(x, dimensions=(2,)).astype(np.float64, copy=False)
+    rows = np.asarray(vectors(x, dimensions=(2,)), np.float64)
     subject = identities(subject, len(rows))
     mean = rows.mean(axis=0)
     statistics = _statistics(rows - mean, subject)
@@ -195,7 +195,7 @@ def closed_form(x: NDArray[Any], subject: NDArray[np.integer[Any]]) -> Covarianc
     the mean of all, which is right while this M is positive semidefinite [Searle, Casella,
     McCulloch, Variance Components, 1992].  ProtocolError where it is not, or counts differ.
     """
-    rows = vectors(x, dimensions=(2,)).astype(np.float64, copy=False)
+    rows = np.asarray(vectors(x, dimensions=(2,)), np.float64)
     subject = identities(subject, len(rows))
     mean = rows.mean(axis=0)
     statistics = _statistics(rows - mean, subject)
