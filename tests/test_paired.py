@@ -175,6 +175,22 @@ def test_the_error_of_draws_has_the_freedom_of_both_sides(people: int, accepts: 
     assert d.spread.equal == pytest.approx(rest / d.spread.growth(seen))
 
 
+def test_where_no_impostor_differs_freedom_is_that_of_the_genuine_side() -> None:
+    """Five of 40 people lose pairs; what draws of thresholds add is of all people."""
+    base, _ = models(3, 0.0)
+    people, name = base["left_subject"] % 40, "tpr@far=1e-1"
+    base |= {"left_subject": people, "right_subject": (people + ~base["genuine"] * 7) % 40}
+    lost = base["genuine"] & (people < 5) & (np.arange(2000) % 4 == 0)
+    a, b = sample_of(base), sample_of(base | {"score": base["score"] - 3 * lost})
+    d = differences(a, b, [name], {name: -0.03}, draws=200)[name]
+    before, after = influence(a, name), influence(b, name)
+    assert before is not None and after is not None and of_impostors(a, b, name) is None
+    change = after.minus(before)
+    part = min(1, change.variance / d.error**2)
+    expected = (part * change.freedom**-0.5 + (1 - part) * 39**-0.5) ** -2
+    assert part > 0.8 and d.freedom == pytest.approx(expected) and 4 < d.freedom < 8
+
+
 @pytest.mark.parametrize("value", [0.0, 0.04])
 def test_a_difference_of_impostors_alone_varies_as_its_draws_and_person_by_person(
     value: float,
@@ -267,6 +283,10 @@ def test_at_the_least_p_that_so_few_people_can_have_nothing_is_proven() -> None:
     equal = Spread(equal=1e-6, freedom=4, per_change=0, per_error=0, error=0.1)
     d = Difference(value=-0.5, error=1e-3, freedom=4, people=5, test="", spread=equal)
     assert d.p == 1 / 16 and d.interval(1 / 16)[1] == 0.0
+    of_many = replace(d, value=2e-3, people=50)
+    beyond = 1 - 5 * math.sqrt(2) / 8  # P(|t| > 2) at 4 degrees of freedom
+    assert of_many.p == pytest.approx(beyond)
+    assert of_many.interval(beyond)[0] == pytest.approx(0, abs=1e-8)
     assert d.interval(1 / 15)[1] < 0
     assert replace(d, value=-0.999, error=0.1).interval(0.1)[0] == -1
     assert replace(d, value=0.999, error=0.1).interval(0.1)[1] == 1
