@@ -93,28 +93,20 @@ def histogram(
     progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Histogram:
-    """Count genuine and impostor pairs per bin of the score, for plots.
-
-    Pairs are binned by a float32 score, so one may fall into the neighbouring bin.
-    """
+    """Count genuine and impostor pairs per bin of the exact score; the last holds its upper end."""
     x, subject, y, y_subject = _checked(x, subject, y, y_subject)
     engine = reporting(engine, progress)
-    scan = engine.scan(x, y)
-    bins_counter = Bins(bin_edges(bins))
+    scan, edges = engine.scan(x, y), bin_edges(bins)
+    binned = Bins(scan.scores, edges)
     if scan.scores.pairs:
-        scan.run(choose_screen(scan, "float32", []).screen, [bins_counter])
-    edges, all_counts = bin_edges(bins), bins_counter.count
+        scan.run(choose_screen(scan, "float32", []).screen, [binned])
     subjects = subjects_of(scan.scores, subject, y_subject)
-    genuine_scores = scan.scores.rough(
-        *genuine_pairs(*subjects[: 1 if scan.within else 2], together=True)
-    )
+    i, j = genuine_pairs(*subjects[: 1 if scan.within else 2], together=True)
+    genuine = binned.placed(i, j, scan.scores.rough(i, j), scan.scores.error)
     pairs = len(x) * (len(x) - 1) // 2 if y is None else len(x) * len(y)
     n_genuine = count_genuine(subject, y_subject)
-    genuine = np.histogram(genuine_scores, edges)[0]
     engine.finish()
-    return Histogram(
-        edges, genuine, np.maximum(all_counts - genuine, 0), n_genuine, pairs - n_genuine
-    )
+    return Histogram(edges, genuine, binned.count - genuine, n_genuine, pairs - n_genuine)
 
 
 @one_thread()

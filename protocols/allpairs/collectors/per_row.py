@@ -233,20 +233,22 @@ class Above:
 
 
 class Bins:
-    """Histogram of the screened score, for plots: a pair may fall into the neighbouring bin.
+    """Histogram of the exact score.
 
-    Scores are counted in cells much finer than bins; those of cells that an edge may touch are
-    placed one by one.
+    Screened scores are counted in cells much finer than bins; those of cells that an edge may touch
+    are placed one by one, and where the screen's error reaches an edge by the exact score.
     """
 
-    def __init__(self, edges: Floats) -> None:
-        self._edges, self.count = edges, np.zeros(len(edges) - 1, np.int64)
+    def __init__(self, scores: PairScores, edges: Floats) -> None:
+        self._scores, self._edges = scores, edges
+        self.count = np.zeros(len(edges) - 1, np.int64)
         low, high = float(edges[0]), float(edges[-1])
         self._low, self._scale = low, _CELLS / (high - low)
         ends = np.linspace(low, high, _CELLS + 1)
         bin_of = np.searchsorted(edges, ends, "right") - 1
-        # float32 errs by less than a cell, where the edges are not all far from nought.
-        near = 2.0**-21 * max(abs(low), abs(high)) * self._scale < 1
+        self._float32 = 2.0**-21 * max(abs(low), abs(high))  # what a product with the factor loses
+        # The screen errs by less than a cell, where the edges are not all far from nought.
+        near = (self._float32 + scores.rounding) * self._scale < 0.99
         clear = np.zeros(_CELLS, bool)
         clear[1:-1] = near & (bin_of[:-3] == bin_of[3:])
         # On either side a cell for what may lie outside, and one for what does.
@@ -271,14 +273,33 @@ class Bins:
                 cells += np.bincount(cell, minlength=len(cells))
                 unsure = np.flatnonzero(self._unsure.take(cell))
                 row, column = np.divmod(unsure, keys.shape[1])
-                score = np.asarray(keys[row, column] * of_row[row, 0], np.float32)
-                bins = np.searchsorted(self._edges, score, "right") - 1
-                bins[score == self._edges[-1]] = n - 1  # the last bin holds its upper end
-                ones += np.bincount(bins[(bins >= 0) & (bins < n)], minlength=n)
+                score = np.asarray(keys[row, column] * of_row[row, 0], np.float64)
+                row += rows.start + o
+                error = np.maximum(tile.up, tile.down)[row] + self._float32
+                ones += self.placed(tile.i0 + row, tile.j0 + column, score, error)
         sure = (self._bin >= 0) & ~self._unsure
         # Counts stay whole in float64.
         whole = np.bincount(self._bin[sure], weights=cells[sure], minlength=n)
         return ones + whole.astype(np.int64)
+
+    def placed(self, i: Ints, j: Ints, score: Floats, error: Floats | float) -> NDArray[np.int64]:
+        """Count pairs in each bin, of scores that are right within `error` and that this settles.
+
+        i, j, score : (P,), error : (P,) or one.
+        """
+        near = np.flatnonzero(self._gap(score) <= error)
+        score[near] = self._scores.score(i[near], j[near])
+        near = near[self._gap(score[near]) <= self._scores.error]
+        score[near] = self._scores.exact(i[near], j[near])
+        return np.histogram(score, self._edges)[0]
+
+    def _gap(self, score: Floats) -> Floats:
+        """Distance of each score from the nearest edge."""
+        above = np.clip(np.searchsorted(self._edges, score), 1, len(self.count))
+        gap: Floats = np.minimum(
+            np.abs(score - self._edges[above - 1]), np.abs(score - self._edges[above])
+        )
+        return gap
 
     def _cells(self, keys: NDArray[Any], factor: NDArray[np.float32]) -> NDArray[np.intp]:
         """Find the number of each score's cell, row after row, within one of the right one."""
