@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import expit, stdtrit
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.calibration.fits import FITS, Fit, fitted
 from evalkit.protocols.metrics.cllr import cllr, cllr_min, costs
+from evalkit.protocols.metrics.elementary import inner, log
 from evalkit.protocols.uncertainty.bootstrap import impostor_weight, shrinkage
 from evalkit.protocols.uncertainty.intervals import (
     DRAWS,
@@ -28,7 +29,7 @@ from evalkit.protocols.uncertainty.intervals import (
 )
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
-from evalkit.protocols.uncertainty.weights import SCALE, subject_draws
+from evalkit.protocols.uncertainty.weights import SCALE, canonical_order, subject_draws
 from evalkit.protocols.verification import FOLDS_BY_POSITION, FOLDS_OF_LIST, folds_by_position
 from evalkit.types import Estimate, Floats, Ints, Report
 
@@ -103,12 +104,14 @@ def _bounded(m: Estimate, llr: Floats, outcomes: PairOutcomes, seed: int) -> Est
     c = shrinkage(sample, of_i - of_i.mean())
     draws = affordable(DRAWS, sample, WORK)
     drawn = np.empty(draws)
-    for d, (weight, _) in enumerate(subject_draws(sample, draws, seed)):
+    # By the scores, which are exact: ratios are not, and the order decides who draws what.
+    order = canonical_order(sample_of(outcomes))
+    for d, (weight, _) in enumerate(subject_draws(sample, draws, seed, order)):
         w = weight[sample.genuine_subject] / SCALE
         pair = impostor_weight(c, 1, weight[sample.left] * weight[sample.right])
-        drawn[d] = (w @ of_g / w.sum() + pair @ of_i / pair.sum()) / 2
+        drawn[d] = (inner(w, of_g) / w.sum() + inner(pair, of_i) / pair.sum()) / 2
     people = len(np.unique(sample.genuine_subject))
-    error = spread(np.log(drawn)) * math.sqrt((people + 1) / max(people - 1, 1))
+    error = spread(log(drawn)) * math.sqrt((people + 1) / max(people - 1, 1))
     factor = math.exp(float(stdtrit(_freedom(sample, of_g, of_i), (1 + LEVEL) / 2)) * error)
     how = f"{LEVEL:.0%} by {sample.unit}, {draws:,} draws, seed {seed}, fits as they are"
     return replace(
@@ -128,7 +131,7 @@ def _freedom(sample: ComparisonSample, of_g: Floats, of_i: Floats) -> float:
         added += np.bincount(side, impostor, sample.subjects)
     squares = added**2
     total = float(squares.sum())
-    return max(2.0, total**2 / float(squares @ squares)) if total else 2.0
+    return max(2.0, total**2 / inner(squares, squares)) if total else 2.0
 
 
 def reliability(llr: Floats, genuine: np.ndarray, prior: float) -> Mapping[str, list[float]]:
@@ -138,7 +141,7 @@ def reliability(llr: Floats, genuine: np.ndarray, prior: float) -> Mapping[str, 
     genuine comparisons weigh `prior` in sum and impostors the rest.  genuine, impostor : counts.
     Bins are of equal width, neighbours joined until each holds FEWEST comparisons.
     """
-    posterior = 1 / (1 + np.exp(-np.clip(llr, -700, 700)) * (1 - prior) / prior)
+    posterior = expit(llr + math.log(prior / (1 - prior)))
     place = _joined(np.minimum((posterior * BINS).astype(np.int64), BINS - 1))
     weight = np.where(genuine, prior / genuine.sum(), (1 - prior) / (~genuine).sum())
     whole = np.bincount(place, weight)

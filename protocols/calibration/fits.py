@@ -22,6 +22,7 @@ from evalkit.arrays import numbers
 from evalkit.errors import DataError, ProtocolError
 from evalkit.files import as_path, read_text, whole_file
 from evalkit.protocols.metrics.cllr import costs, isotonic_llr
+from evalkit.protocols.metrics.elementary import rounded
 from evalkit.types import Floats
 
 Fit = Literal["logistic", "isotonic"]
@@ -102,7 +103,7 @@ def _logistic(g: Floats, i: Floats) -> Calibration:
     from scipy.optimize import minimize  # takes longer to import than numpy
 
     optimum = minimize(cost, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-9})
-    a, b = (float(v) for v in optimum.x)
+    a, b = (rounded(v) for v in optimum.x)  # as many digits as the optimum is found to
     return Calibration(fit="logistic", slope=a / scale, offset=b - a * middle / scale)
 
 

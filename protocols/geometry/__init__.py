@@ -36,6 +36,7 @@ from evalkit.protocols.geometry.vectors import (
     norms,
     spectrum,
 )
+from evalkit.protocols.metrics.elementary import inner
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.types import Estimate, Failures, Floats, Ints, Progress, Report
@@ -274,14 +275,13 @@ def spearman(a: NDArray[Any], b: NDArray[Any]) -> Estimate:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         what = "samples" if np.ptp(a) == 0 else "region sizes"
         return Estimate(value=None, n=n, note=f"all classes have equal {what}")
-    r = float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    x, y = (rank - rank.mean() for rank in (rankdata(a), rankdata(b)))
+    r = inner(x, y) / math.sqrt(inner(x, x) * inner(y, y))
     if abs(r) >= 1 - 1e-12:
         return Estimate(value=float(np.sign(r)), n=n, note="perfectly ranked: no interval")
-    half = 1.959963984540054 * np.sqrt((1 + r * r / 2) / (n - 3))
-    low, high = np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
-    return Estimate(
-        value=r, low=float(low), high=float(high), n=n, interval="Bonett and Wright, by class"
-    )
+    half = 1.959963984540054 * math.sqrt((1 + r * r / 2) / (n - 3))
+    low, high = math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+    return Estimate(value=r, low=low, high=high, n=n, interval="Bonett and Wright, by class")
 
 
 def _share(values: Floats) -> list[float]:

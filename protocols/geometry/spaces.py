@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
+from evalkit.protocols.metrics.elementary import arccos
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.types import Floats, Ints
 
@@ -65,10 +66,7 @@ class Space:
         return np.where(alone, np.inf, self.distance(np.where(alone, 0.0, score)))
 
     def impostor_shares(self, engine: allpairs.Engine | None = None) -> Floats:
-        """Share of all impostor pairs in each bin of `edges`, (B,); zeros without impostor pairs.
-
-        Pairs are binned by their float32 screen: one may fall into the neighbouring bin.
-        """
+        """Share of all impostor pairs in each bin of `edges`, (B,); zeros where there are none."""
         # Where the sides differ a row meets itself, and each pair counts twice: so that an
         # unlabelled row is no impostor of itself, each gets a subject of its own.
         alone = self.subject < 0
@@ -125,7 +123,7 @@ def angle(x: Matrix, subject: Ints) -> Space:
         left=unit,
         right=unit,
         edges=edges,
-        distance=lambda s: np.degrees(np.arccos(np.clip(s, -1, 1))),
+        distance=lambda s: np.degrees(arccos(np.clip(s, -1, 1))),
         score=lambda d: np.where(d < 180, np.cos(np.radians(d)), -1.001),
         squares=lambda d: 2 - 2 * np.cos(np.radians(d)),
         zero_rows=int(np.count_nonzero(~unit.any(axis=1))),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import fdtrc
 
+from evalkit.protocols.metrics.elementary import log, rounded
 from evalkit.types import Floats
 
 
@@ -77,7 +78,7 @@ def over_geometric_mean(rates: Floats) -> Floats:
     >>> over_geometric_mean(np.array([0.1, 0.4])).tolist()
     [0.5, 2.0]
     """
-    ratios: Floats = np.exp(np.log(rates) - np.log(rates).mean(axis=0))
+    ratios: Floats = np.exp(log(rates) - log(rates).mean(axis=0))
     return np.round(ratios, 12)
 
 
@@ -89,13 +90,13 @@ def equality(drawn: Floats, rates: Floats, people: int) -> float:
     covariance of the draws: T / (G - 1) is F with G - 1 and people - 1 degrees of freedom
     [Hotelling 1931].  1 where nothing varies.
     """
-    log = np.log(drawn[:, (drawn > 0).all(axis=0)])
-    if log.shape[1] < 2:
+    logs = log(drawn[:, (drawn > 0).all(axis=0)])
+    if logs.shape[1] < 2:
         return 1.0
-    covariance = np.atleast_2d(np.cov(log[1:] - log[0]))
-    gaps = np.log(rates[1:]) - np.log(rates[0])
+    covariance = np.atleast_2d(np.cov(logs[1:] - logs[0]))
+    gaps = log(rates[1:]) - log(rates[0])
     if not gaps.any():
         return 1.0
     of = len(gaps)
     statistic = float(gaps @ np.linalg.pinv(covariance) @ gaps) / of
-    return float(fdtrc(of, max(people - 1, 1), statistic))
+    return rounded(float(fdtrc(of, max(people - 1, 1), statistic)))

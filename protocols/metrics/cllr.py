@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from evalkit.arrays import numbers
 from evalkit.errors import ProtocolError
+from evalkit.protocols.metrics.elementary import log
 from evalkit.protocols.metrics.operating_point import checked_scores
 from evalkit.types import Floats
 
@@ -61,7 +62,7 @@ def isotonic_llr(genuine: ArrayLike, impostor: ArrayLike) -> tuple[Floats, Float
     blocks = isotonic_regression(of_g / count, weights=count).blocks
     g_in, i_in = (np.add.reduceat(c, blocks[:-1]) for c in (of_g, of_i))
     with np.errstate(divide="ignore"):
-        ratio = np.log(g_in / len(g)) - np.log(i_in / len(i))
+        ratio = log(g_in / len(g)) - log(i_in / len(i))
     return score, np.repeat(ratio, np.diff(blocks))
 
 

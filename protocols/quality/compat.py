@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from evalkit.arrays import numbers
 from evalkit.errors import ProtocolError
+from evalkit.protocols.metrics.elementary import inner
 from evalkit.types import Bools, Floats
 
 RATES = np.arange(0, 0.98, 0.05)  # MagFace and CR-FIQA: 0, 5 ... 95 %
@@ -140,7 +141,7 @@ def ofiq(
     first = np.flatnonzero(np.append(True, np.diff(quality[order]) > 0))
     fnmr = np.cumsum(missed[::-1])[::-1][first] / (n - first)
     ends = np.minimum(np.append(first, n) / n, limit)
-    return PublishedCurve(first / n, fnmr, float(np.diff(ends) @ fnmr))
+    return PublishedCurve(first / n, fnmr, inner(np.diff(ends), fnmr))
 
 
 def _published(points: Sequence[tuple[float, float]]) -> PublishedCurve:

@@ -14,6 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from evalkit.protocols.metrics import few_errors, tpr_at_far
+from evalkit.protocols.metrics.elementary import inner
 from evalkit.protocols.metrics.operating_point import threshold_at_far
 from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.types import Bools, Estimate, Floats, Ints
@@ -123,7 +124,7 @@ def partial_area(
         note = "no genuine pair is left before that share is discarded"
         return Estimate(value=None, n=len(sample.genuine), note=note)
     on = width > 0
-    return replace(m, value=float(width[on] @ (missed[on] / kept[on]) / width.sum()))
+    return replace(m, value=inner(width[on], missed[on] / kept[on]) / float(width.sum()))
 
 
 def left_at(discarding: Discarding, missed: Bools, weight: Ints) -> tuple[Floats, Floats]:

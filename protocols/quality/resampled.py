@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
+from evalkit.protocols.metrics.elementary import inner
 from evalkit.protocols.metrics.operating_point import false_accepts_allowed
 from evalkit.protocols.quality.discarding import Discarding, left_at, widths
 from evalkit.protocols.uncertainty.bootstrap import impostor_weight, shrinkage, unseen_genuine
@@ -83,7 +84,7 @@ def _ends(misses: Any, pairs: Any, more: float, width: Floats | None) -> tuple[f
     counts = (misses + unseen, pairs + unseen), (misses, pairs + unseen), (misses, pairs)
     if width is None:
         return tuple(float(m / n) for m, n in counts)
-    return tuple(float(width @ (m / n) / width.sum()) for m, n in counts)
+    return tuple(inner(width, m / n) / float(width.sum()) for m, n in counts)
 
 
 def _border(impostor: Floats, weight: Floats, kept: Bools, far: float) -> float:

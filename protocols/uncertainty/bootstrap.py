@@ -27,6 +27,7 @@ from scipy.special import ndtri, stdtrit
 
 from evalkit.arrays import run
 from evalkit.errors import ProtocolError
+from evalkit.protocols.metrics.elementary import inner
 from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.protocols.uncertainty.weights import SCALE, Counts
 from evalkit.types import Floats, Ints
@@ -124,7 +125,7 @@ def crossing(sample: ComparisonSample) -> Crossed:
 
         def of(weight: Any) -> float:
             left, right = weight * a, weight * b
-            return float(left.sum() * right.sum() - left @ right)
+            return float(left.sum() * right.sum() - (left * right).sum())
 
         return Crossed(of, of(everyone))
     left, right = _weight_of_images(a), _weight_of_images(b)
@@ -240,7 +241,7 @@ def _tail_excess(sample: ComparisonSample, accepted: int) -> tuple[Floats, float
     size = scale * (a[i] * b[j] + a[j] * b[i])
     # Blocks without an accepted pair have E = -far * size: their squares in closed form.
     both = a * b
-    all_sizes = scale**2 * ((a @ a) * (b @ b) + both.sum() ** 2 - 2 * float(both @ both))
+    all_sizes = scale**2 * (inner(a, a) * inner(b, b) + both.sum() ** 2 - 2 * inner(both, both))
     listed = np.sort((hits - far * size) ** 2 - (far * size) ** 2)
     shared = float(listed.sum() + far**2 * all_sizes)
     return per_subject, shared

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaincinv
 
+from evalkit.protocols.metrics.elementary import inner
 from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.types import Floats, Ints
 
@@ -52,7 +53,7 @@ def sharing(sample: ComparisonSample, accepted: int) -> Sharing:
     excess = accepts - count / sample.impostors * _comparisons(sample)
     low, high = np.minimum(left, right), np.maximum(left, right)
     _, together = np.unique(low.astype(np.int64) * sample.subjects + high, return_counts=True)
-    variance = float(excess @ excess - together @ together)
+    variance = inner(excess, excess) - float(together @ together)
     return Sharing(max(1.0, variance / count), int(accepts.max()))
 
 

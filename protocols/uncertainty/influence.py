@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evalkit.protocols.metrics import eer
+from evalkit.protocols.metrics.elementary import inner
 from evalkit.protocols.metrics.kfold import best_threshold
 from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.uncertainty.bootstrap import excess_of_difference
@@ -111,7 +112,7 @@ def _freedom(sums: Floats, changed: Floats) -> float:
     total = float(squares.sum())
     if total <= 0:
         return 1.0
-    ratio = total**2 / float(squares @ squares)
+    ratio = total**2 / inner(squares, squares)
     return max(1.0, min(3 * ratio - 2, float(np.count_nonzero(changed))))
 
 

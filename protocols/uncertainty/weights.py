@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.arrays import run
+from evalkit.protocols.metrics.elementary import log
 from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.types import Floats, Ints
 
@@ -33,7 +34,7 @@ def weight_draws(
     too.  The unseen person has every quantile of his weight once, in random order.
     """
     rng = np.random.default_rng(seed)
-    of_unseen = -np.log((rng.permutation(draws) + 0.5) / draws)
+    of_unseen = -log((rng.permutation(draws) + 0.5) / draws)
     groups: list[Any] = [slice(None)]
     if apart is not None:
         groups = [run(group) for group in (np.delete(np.arange(people), apart), apart)]
