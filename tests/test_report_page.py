@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -398,6 +399,7 @@ def test_of_several_sizes_the_largest_is_drawn_with_its_reported_points() -> Non
     assert probit.get_ylabel() == "FNMR (probit scale)"
     deviates = probit.transScale.transform([(0.5, 0.1), (0.158655, 0.9)])
     np.testing.assert_allclose(deviates, [(0, -1.281552), (-1, 1.281552)], atol=1e-5)
+    assert np.isfinite(probit.transScale.transform([(0, 1), (1, 0)])).all()  # ends of a band
     with pytest.raises(ReportError, match="no picture is called 'roc-probit'"):
         report.plot("roc", axes="probit")
     cmc = draw("cmc", [report, report]).axes[0].lines
@@ -475,6 +477,18 @@ def test_a_curve_ends_before_its_first_false_accept(two_reports: Two) -> None:
     (axes,) = draw("roc", two_reports[0]).axes
     drawn = [x for x in axes.lines[0].get_xdata() if x < least]
     assert drawn and min(drawn) == pytest.approx(least / BEFORE)
+
+
+def test_names_along_a_probit_axis_do_not_touch() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.normal(4.5, 1, 500), rng.normal(0, 1, 300_000)])
+    report = score.evaluate(scores, np.arange(len(scores)) < 500, fars=["1e-3"])
+    figure = draw("det-probit", report)
+    figure.canvas.draw()
+    names = [t for t in figure.axes[0].xaxis.get_ticklabels() if t.get_text()]
+    boxes = [t.get_window_extent() for t in names]
+    assert len(boxes) >= 4
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
 
 
 def test_shares_are_spelled_alike_on_every_axis() -> None:

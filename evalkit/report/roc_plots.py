@@ -10,7 +10,7 @@ import numpy as np
 from evalkit.escaping import printable
 from evalkit.protocols.metrics import exact_rate
 from evalkit.report.drawn_models import Model
-from evalkit.report.style import percent_ticks
+from evalkit.report.style import percent, percent_ticks
 from evalkit.types import Floats
 
 PROBITS = (*(10.0**-k for k in range(9, 1, -1)), 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -66,13 +66,31 @@ def det_probit(axes: Any, models: Sequence[Model]) -> None:
 def _probit(axes: Any, name: str, low: float, high: float) -> None:
     """Give an axis the scale of normal deviates, from one share to another."""
     from matplotlib.ticker import FixedLocator
-    from scipy.special import ndtr, ndtri
+    from scipy.special import ndtr
 
     axes.set(**{f"{name}lim": (low, high)})  # before the scale, which ends at 0 and 1
-    getattr(axes, f"set_{name}scale")("function", functions=(ndtri, ndtr))
+    getattr(axes, f"set_{name}scale")("function", functions=(_deviate, ndtr))
     axis = getattr(axes, f"{name}axis")
-    axis.set_major_locator(FixedLocator([x for x in PROBITS if low <= x <= high]))
+    axis.set_major_locator(FixedLocator(_apart(low, high) if name == "x" else PROBITS))
     percent_ticks(axis)
+
+
+def _deviate(share: Any) -> Any:
+    """Give the normal deviate of a share; of 0 and 1, infinitely far, one beyond every axis."""
+    from scipy.special import ndtri
+
+    return ndtri(np.clip(share, 1e-12, 1 - 1e-12))
+
+
+def _apart(low: float, high: float) -> list[float]:
+    """Choose shares along a horizontal axis of which no two names touch."""
+    held: list[float] = []
+    for share in (x for x in PROBITS if low <= x <= high):
+        letters = sum(len(percent(x)) for x in (*held[-1:], share)) / 2
+        away = _deviate(share) - _deviate(held[-1] if held else low)
+        if not held or away / (_deviate(high) - _deviate(low)) > 0.022 * letters:
+            held.append(share)
+    return held
 
 
 def _fnmr(tpr: Any) -> Any:
