@@ -248,11 +248,13 @@ FRAME = """<iframe src="page.html" style="border: 0; width: {}px; height: 900px"
 <script>onmessage = e => document.title = JSON.stringify(e.data)</script>"""
 
 
-def _seen_in_a_browser(folder: Path, text: str, width: int, dark: bool) -> dict[str, Any]:
+def _seen_in_a_browser(
+    folder: Path, text: str, width: int, dark: bool, probe: str = PROBE
+) -> dict[str, Any]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip(f"{NO_CHROMIUM} (Debian: apt-get install chromium)")
-    listening = text.replace('<meta charset="utf-8">', LISTEN).replace("</body>", PROBE)
+    listening = text.replace('<meta charset="utf-8">', LISTEN).replace("</body>", probe)
     listening = listening.replace("style-src", "script-src 'unsafe-inline'; style-src")
     (folder / "page.html").write_text(listening, encoding="utf-8")
     (folder / "frame.html").write_text(FRAME.format(width), encoding="utf-8")
@@ -337,6 +339,20 @@ def test_the_card_in_a_browser(
     switch = '<input data-model="1"><svg><text class="m1">x</text></svg></body>'
     seen = _seen_in_a_browser(tmp_path, chromium_page.replace("</body>", switch), 390, True)
     assert seen["width"] <= seen["window"] == 390 and seen["requests"] == []
+
+
+def test_axe_finds_no_fault_of_accessibility(tmp_path: Path, grouped: Report) -> None:
+    axe = (Path(pytest.importorskip("axe_core_python").__file__).parent / "axe.min.js").read_text()
+    ask = """document.querySelectorAll("details").forEach(d => d.open = true);
+    axe.run().then(r => parent.postMessage({
+      passed: r.passes.length, faults: r.violations.map(v => v.id + " " + v.nodes[0].html)}, "*"));
+    """
+    several = page([grouped, grouped], names=["a", "b"], differences=differences([grouped] * 2))
+    for text in (several, frte_card(grouped, "card")):
+        seen = _seen_in_a_browser(
+            tmp_path, text, 390, False, f"<script>{axe}\n{ask}</script></body>"
+        )
+        assert seen["passed"] > 15 and seen["faults"] == []
 
 
 def test_the_card_is_of_one_report(
