@@ -23,7 +23,7 @@ from evalkit.protocols.uncertainty.intervals import (
     independent,
     with_intervals,
 )
-from evalkit.protocols.uncertainty.outcomes import parts_of, to_arrays
+from evalkit.protocols.uncertainty.outcomes import DrawnOutcomes, parts_of, to_arrays
 from evalkit.protocols.uncertainty.resampled_rates import excess, reaching
 from evalkit.protocols.uncertainty.resampling import (
     metric_draws,
@@ -815,6 +815,11 @@ def test_a_sample_of_each_kind_of_outcomes_numbers_the_people() -> None:
         assert of_sets.subjects == 9 and of_sets.rank is not None and of_sets.searches == ()
         assert (of_sets.rank.tolist(), len(of_sets.impostor)) == ([1, 3], 20)
         assert (of_sets.left_images is not None) == images
+    nobody = {n: c[:0] for n, c in as_sets(all_pairs(), 20).items() if c.ndim and "images" not in n}
+    assert sample_of(nobody | {"impostors": np.array(0)}).subjects == 0
+    drawn = {"auc": np.array([0.5, 0.75])}
+    kept = sample_of(DrawnOutcomes(subject=np.array([4, 4, 7, 9]), drawn=drawn))
+    assert (kept.subjects, kept.impostors, kept.drawn) == (3, 0, drawn)
 
 
 def test_long_lists_are_drawn_less_often_but_two_hundred_times_at_least() -> None:

@@ -36,7 +36,7 @@ def test_a_row_is_divided_by_its_length_whatever_stands_around_it(d: int) -> Non
 def test_a_zero_row_stays_and_what_float32_cannot_hold_is_no_vector() -> None:
     """Doubles beyond float32's range, or all below it; small ones beside a large one are zeros."""
     x = np.array(
-        [[0, 0], [3, 4], [np.nan, 1], [np.inf, 1], [1e39, 1], [1e-60, -1e-60], [1e-60, 2]],
+        [[0, 0], [3, 4], [np.nan, 1], [np.inf, 1], [1e39, 1], [1e-60, 0], [1e-60, 2]],
         np.float64,
     )
     no_vector = np.array([False, False, True, True, True, True, False])
@@ -80,9 +80,12 @@ def test_a_rounding_is_unsure_as_near_to_a_tie_as_its_error_bound() -> None:
 
     Of 4 terms whose errors sum to 2^-40 in size the bound is 4 4 2^-53 2^-40.
     """
-    bound = 2.0**-89
-    error = np.array([2.0**-53, -(2.0**-54), 2.0**-53 - bound, 2.0**-53 - 2 * bound, 2.0**-60])
-    score, unsure = rounded_once(np.ones(5), error, np.full(5, 2.0**-40), 4)
-    assert unsure.tolist() == [True, True, True, False, False]
-    assert score.tolist() == [1.0] * 5
-    assert not rounded_once(np.ones(1), error[:1], np.zeros(1), 4)[1].any()  # nothing was lost
+    near, ties = 2.0**-89, np.array([2.0**-53, -(2.0**-54)])
+    size, one = np.full(2, 2.0**-40), np.ones(2)
+    for away, at_risk in ((0.0, True), (near, True), (1.125 * near, False)):
+        score, unsure = rounded_once(one, ties - np.sign(ties) * away, size, 4)
+        assert score.tolist() == [1.0, 1.0] and unsure.tolist() == [at_risk] * 2
+    assert not rounded_once(one, ties, 0 * size, 4)[1].any()  # nothing was lost
+    # Where the high part cancels, the errors exceed it: 1.75 + 3 2^-53 lies half way, too.
+    score, unsure = rounded_once(one[:1] * 0.75 + 2.0**-53, one[:1] + 2.0**-52, size[:1], 4)
+    assert (score.tolist(), unsure.tolist()) == ([1.75 + 2.0**-51], [True])
