@@ -86,6 +86,23 @@ def by_folds(
     return accuracy
 
 
+@pytest.mark.parametrize(
+    ("grid", "tried", "first", "last"),
+    [
+        (compat.DISTANCE_GRID, 400, 0, 3.99),
+        (compat.FACENET_VAL_GRID, 4000, 0, 3.999),
+        (compat.SPHEREFACE_GRID, 20_001, -1, 1),
+        (compat.CLCARWIN_GRID, 400, -1, 0.995),
+        (compat.XQLFW_GRID, 2000, 0, 1.999),
+    ],
+)
+def test_thresholds_tried_are_those_of_the_scripts(
+    grid: NDArray[np.float64], tried: int, first: float, last: float
+) -> None:
+    """Few scores lie between two of them, or beyond their ends, where a rule would show it."""
+    assert grid == pytest.approx(np.linspace(first, last, tried), abs=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_each_threshold_rule_decides_as_its_script_does(seed: int) -> None:
     cosine, same, fold = drawn(seed)
