@@ -32,7 +32,6 @@ from evalkit.protocols.metrics.kfold import (
     decisions,
     kfold_accuracy,
 )
-from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.recipes.recipe import Recipe, recipe_of
 from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.intervals import with_intervals
@@ -127,7 +126,7 @@ def evaluate(
     scores = recipes.scored(how, features, replace(pairs, fold=fold), subject)
     kept = outcomes(scores.score, pairs, fold, subject)
     used = np.union1d(pairs.left, pairs.right)
-    lost = used[failed(recipes.fused(how, features[used]))]  # a view not fused may be missing
+    lost = recipes.failed_rows(how, features, used)
     if recipe is not None and fold is not None:
         decided = decisions(scores.by_fold, pairs.genuine, fold, how.rule)
         kept = replace(kept, decided=decided)

@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.arrays import identities, require, vectors, whole_number, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_rows
-from evalkit.protocols import verification
+from evalkit.protocols import allpairs, verification
 from evalkit.protocols.all_vs_all import rows_by_key
 from evalkit.protocols.failures import count_failures
 from evalkit.protocols.metrics import Rates, Thresholds
-from evalkit.protocols.metrics.flip_fusion import Flip, fuse
-from evalkit.protocols.metrics.similarity import exact_scores, failed, normalise
+from evalkit.protocols.metrics.flip_fusion import Flip
+from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import to_arrays
@@ -33,6 +33,7 @@ NAME = "ytf"
 VERSION = 1
 FARS = verification.FARS
 FRAMES = 100
+MEMORY = 1 << 30  # bytes; unit frames that take more than a quarter are made when they are read
 COMPARISONS = ("mean-vector", "pairs-mean", "pairs-max", "pairs-top-K")
 _TOP = re.compile(r"pairs-top-([1-9][0-9]{0,5})\Z")
 _ROUNDOFF = 2.0**-24
@@ -80,7 +81,7 @@ def evaluate(
     verification.validate(np.empty((videos, 0)), pairs)
     subject = None if subject is None else identities(subject, videos, "videos")
     rows = drawn_frames(np.where(np.isin(video, ends), video, -1), frames, frames_seed, keys)
-    x = normalise(fuse(features[rows], flip))
+    x = allpairs.Engine(memory=MEMORY).unit_rows(features, flip, rows=rows)
     score = video_scores(x, video[rows], pairs, comparison)
     fold = pairs.fold if pairs.fold is not None else verification.folds_by_position(pairs.genuine)
     kept = verification.outcomes(score, pairs, fold, subject)
@@ -89,7 +90,9 @@ def evaluate(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(with_subject_means(measured, kept), kept, seed=seed),
-        failures=count_failures(np.isneginf(score), pairs.genuine, images=int(failed(x).sum())),
+        failures=count_failures(
+            np.isneginf(score), pairs.genuine, images=int(allpairs.lost_rows(x).sum())
+        ),
         provenance={
             "pairs": len(pairs),
             "videos": len(ends),
@@ -145,21 +148,21 @@ def drawn_frames(
 
 
 def video_scores(
-    x: NDArray[np.float32], video: Ints, pairs: PairSet, comparison: str = "mean-vector"
+    x: allpairs.Rows, video: Ints, pairs: PairSet, comparison: str = "mean-vector"
 ) -> NDArray[np.float64]:
     """Score each pair of videos, (P,) float64, by a named comparison of all their frames.
 
-    x : (N, D) frames of unit length, video : (N,), see `evaluate`.  -inf where a side has no frame
-    that is finite.
+    x : (N, D) frames of unit length, read a video at a time; video : (N,), see `evaluate`.  -inf
+    where a side has no frame that is finite.
     """
     top = _top(comparison)
-    fine = np.flatnonzero(~failed(x))
+    fine = np.flatnonzero(~allpairs.lost_rows(x))
     fine = fine[np.argsort(video[fine], kind="stable")]
     videos = 1 + int(np.union1d(pairs.left, pairs.right).max(initial=-1))
     ends = np.searchsorted(video[fine], np.arange(videos + 1))
-    frames = [x[fine[a:b]] for a, b in pairwise(ends.tolist())]
+    frames = [fine[a:b] for a, b in pairwise(ends.tolist())]
     there = np.diff(ends) > 0
-    total = np.array([of.astype(np.float64).sum(axis=0) for of in frames])
+    total = np.array([x[of].astype(np.float64).sum(axis=0) for of in frames])
     if comparison == "mean-vector":
         total[~there] = np.nan
         unit = normalise(total)
@@ -171,7 +174,7 @@ def video_scores(
             products = (total[a] * total[b]).tolist()
             score[k] = math.fsum(products) / (len(frames[a]) * len(frames[b]))
         else:
-            highest = _highest(frames[a], frames[b], top)
+            highest = _highest(x[frames[a]], x[frames[b]], top)
             score[k] = math.fsum(highest.tolist()) / len(highest)
     return score
 

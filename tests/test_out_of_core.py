@@ -3,6 +3,7 @@
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,23 @@ from click.testing import CliRunner
 
 from evalkit.cli import load
 from evalkit.cli.engine_options import memory_option
-from evalkit.protocols import all_vs_all, blufr, megaface, people, search, trillion
+from evalkit.protocols import (
+    all_vs_all,
+    blufr,
+    megaface,
+    people,
+    search,
+    trillion,
+    verification,
+    ytf,
+)
 from evalkit.protocols.allpairs import Engine, MadeRows, verify
 from evalkit.protocols.allpairs.collectors.candidate_pool import CandidatePool
 from evalkit.protocols.allpairs.screening.screens import Screen
 from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.doubtful_labels import doubtful_labels
+from evalkit.protocols.recipes.recipe import Recipe
+from evalkit.types import PairSet
 
 pytestmark = pytest.mark.once
 
@@ -114,6 +126,38 @@ def test_features_are_read_in_bands_to_the_same_bits(
     assert 0 < given.most[0] <= BAND
     assert found.metrics == held.metrics
     assert found.failures == held.failures
+    assert found.outcomes is not None and held.outcomes is not None
+    for array in held.outcomes:
+        np.testing.assert_array_equal(found.outcomes[array], held.outcomes[array])
+
+
+PAIRED = PairSet(
+    np.tile(np.arange(ROWS - 1), 2),
+    np.concatenate([np.arange(1, ROWS), np.arange(ROWS - 1)[::-1]]),
+    np.repeat([True, False], ROWS - 1),
+)
+VIDEOS = PairSet(np.arange(0, 1200, 2), np.arange(1, 1201, 2), np.arange(600) % 2 == 0)
+OF_PAIRS = {
+    "verification": partial(verification.evaluate, pairs=PAIRED),
+    "verification, unit views": partial(
+        verification.evaluate, pairs=PAIRED, recipe=replace(Recipe(), unit_views=True, name="own")
+    ),
+    "ytf": partial(ytf.evaluate, video=WHO, pairs=VIDEOS),
+    "ytf, frames": partial(ytf.evaluate, video=WHO, pairs=VIDEOS, comparison="pairs-top-2"),
+}
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_listed_pairs_are_scored_in_bands_to_the_same_bits(
+    name: str, watched: Callable[[np.ndarray], Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = faces("f2", views=2)
+    given, held = watched(x), OF_PAIRS[name](x)
+    monkeypatch.setattr("evalkit.protocols.recipes._BAND", 512)
+    monkeypatch.setattr("evalkit.protocols.ytf.MEMORY", LITTLE)
+    found = OF_PAIRS[name](given)
+    assert 0 < given.most[0] <= 1024
+    assert found.metrics == held.metrics and found.failures == held.failures
     assert found.outcomes is not None and held.outcomes is not None
     for array in held.outcomes:
         np.testing.assert_array_equal(found.outcomes[array], held.outcomes[array])

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.arrays import identities
+from evalkit.arrays import identities, vectors
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics
 from evalkit.protocols.blas import one_thread
@@ -41,7 +41,9 @@ from evalkit.protocols.recipes import joint_bayesian
 from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.sample import people_of_pairs
-from evalkit.types import Estimate, Ints, PairSet
+from evalkit.types import Estimate, Floats, Ints, PairSet
+
+_BAND = 1 << 15  # pairs, or rows, whose vectors are in memory together
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +156,17 @@ def scored(
     features : (N, D) or (N, V, D).  subject : (N,), below 0: unlabelled; without it, rows joined by
     genuine pairs are one person.  ProtocolError where a recipe learns and there are no folds.
     """
-    x = fused(recipe, features)
-    subject = None if subject is None else identities(subject, len(x))
+    features = vectors(features)
+    subject = None if subject is None else identities(subject, len(features))
     if not recipe.learned:
-        score = pair_scores(recipe, project(recipe, LearnedTransform(), x), pairs.left, pairs.right)
+        score = _without_learning(recipe, features, pairs)
         return Scored(score, score)
     if pairs.fold is None:
         raise ProtocolError(
             f"recipe {recipe.name!r} learns on training folds, and these pairs have none",
             "give a list with folds, or ten genuine and ten impostor pairs",
         )
-    subjects = people(pairs, subject)
+    x, subjects = fused(recipe, features), people(pairs, subject)
     score, by_fold, left_out, learned_from = np.empty(len(pairs)), [], 0, []
     for k in np.unique(pairs.fold):
         rows, dropped = training_rows(pairs, subjects, int(k))
@@ -176,6 +178,24 @@ def scored(
         left_out += dropped
         learned_from.append(len(np.unique(rows)))
     return Scored(score, np.array(by_fold), _how(recipe, learned_from, left_out))
+
+
+def _without_learning(recipe: Recipe, features: NDArray[Any], pairs: PairSet) -> Floats:
+    """Score pairs, a band of them at a time, so that features of any size stay in their file."""
+    score = np.empty(len(pairs))
+    for o in range(0, len(pairs), _BAND):
+        left, right = pairs.left[o : o + _BAND], pairs.right[o : o + _BAND]
+        rows, place = np.unique(np.concatenate([left, right]), return_inverse=True)
+        x = project(recipe, LearnedTransform(), fused(recipe, features[rows]))
+        score[o : o + _BAND] = pair_scores(recipe, x, place[: len(left)], place[len(left) :])
+    return score
+
+
+def failed_rows(recipe: Recipe, features: NDArray[Any], rows: Ints) -> Ints:
+    """Of these rows those without a vector as the recipe fuses it; a view not fused may lack."""
+    bands = (rows[o : o + _BAND] for o in range(0, len(rows), _BAND))
+    lost = [band[failed(fused(recipe, features[band]))] for band in bands]
+    return np.concatenate([rows[:0], *lost])
 
 
 def _how(recipe: Recipe, learned_from: list[int], left_out: int) -> dict[str, Any]:
