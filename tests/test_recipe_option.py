@@ -13,7 +13,8 @@ from evalkit.adapters.presets import PRESETS, describe
 from evalkit.cli import cli, run
 from evalkit.cli.terminal import be_quiet
 from evalkit.cli.vector_options import input_provenance, warn_if_slow
-from evalkit.protocols.recipes import RECIPES, blas
+from evalkit.protocols import blas
+from evalkit.protocols.recipes import RECIPES
 from evalkit.types import Manifest
 from evalkit.vectors.store import FeatureStore
 
