@@ -147,6 +147,14 @@ def test_facenets_val_is_zero_where_no_distance_of_its_grid_reaches_the_far() ->
     assert (beyond.value, beyond.far) == (0.0, 0.0)
 
 
+def test_to_sphereface_a_score_at_a_threshold_is_wrong_for_either_class() -> None:
+    """Of 0.3, 0.3001, ..., 0.5 the ends are not best, so that the mean is in the middle."""
+    s, genuine = np.array([0.3, 0.5]), np.array([False, True])
+    assert compat.sphereface(s, genuine) == pytest.approx(0.4, abs=1e-9)
+    assert compat.sphereface(s[:1], genuine[:1]) == pytest.approx((0.3001 + 1) / 2, abs=1e-9)
+    assert compat.sphereface(s[1:], genuine[1:]) == pytest.approx((0.4999 - 1) / 2, abs=1e-9)
+
+
 def test_scores_of_other_pairs_are_refused() -> None:
     _, same, fold = drawn(0)
     for rule in (compat.facenet_curve, lambda *of: compat.facenet_val(*of, "0.1")):
@@ -230,6 +238,7 @@ def test_failed_pairs_are_accepted_at_the_end_of_the_scripts_curve_alone() -> No
     assert compat.nearest_far(g, i, "0.75") == found["0.75"]
     whole = compat.nearest_far([0.9, 0.4], [0.5, 0.3, 0.1], "1")
     assert (whole.far, whole.threshold) == (1.0, 0.1)  # without failures there is no other end
+    assert compat.nearest_far([0.9, 0.05], [0.5, 0.1], "1").threshold == 0.05
     none = compat.nearest_far([], i, "0.75")
     assert (none.value, none.n) == (None, 4)
 

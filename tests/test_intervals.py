@@ -384,6 +384,13 @@ def test_the_threshold_of_a_draw_accepts_the_far_of_its_weights(far: str) -> Non
         assert threshold == s.impostor[k]
 
 
+def test_a_draw_that_would_accept_more_than_is_stored_ends_at_the_last_that_is() -> None:
+    s = sample_of(as_sets(all_pairs(), 33))  # FAR 0.1 of 324 impostors accepts 32
+    thresholds = threshold_draws(s, "0.1", 40)
+    assert thresholds is not None and thresholds.min() == s.impostor[-1]
+    assert 3 < (thresholds == s.impostor[-1]).sum() < 37
+
+
 def test_the_crossing_at_the_first_threshold_and_at_none() -> None:
     """All scores tie: any threshold accepts all or nothing, whoever weighs what."""
     o = pair_list()
