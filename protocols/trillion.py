@@ -109,7 +109,7 @@ def evaluate(
     who = subject[~other]
     i, j = ordered_genuine_pairs(who)
     score = mate_scores(probe, probe, i, j, engine)
-    nobody = np.full(len(gallery), -1, np.int32)
+    nobody = np.broadcast_to(np.int32(-1), len(gallery))
     thresholds = given_thresholds(threshold)
     counts = false_accepts(thresholds, probe, who, gallery, nobody, engine=engine)
     reached = with_counts(fars, counts, len(probe) * len(gallery))
