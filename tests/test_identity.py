@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -471,3 +472,16 @@ def test_a_feature_file_brings_the_digests_of_its_images(
         assert run(["compare", a, a]) == 0
         assert run(["compare", a, b]) == 3
         assert "differ in 'images'" in capsys.readouterr().err
+
+
+def test_a_column_is_digested_without_a_copy_of_it() -> None:
+    column = np.arange(1 << 20, dtype=np.int32)
+    wide = f"{column.shape}".encode() + column.astype("<i8").tobytes()
+    tracemalloc.start()
+    try:
+        found = digest(column)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == sha256(wide).hexdigest()
+    assert peak < column.nbytes / 2
