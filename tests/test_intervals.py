@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics, verification
+from evalkit.protocols.metrics import vocabulary
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 from evalkit.protocols.metrics.vocabulary import part_of
 from evalkit.protocols.score import best_accuracy
@@ -382,6 +383,37 @@ def test_the_threshold_of_a_draw_accepts_the_far_of_its_weights(far: str) -> Non
         accepted = np.cumsum(w) <= float(far) * w.sum()
         k = len(w) if accepted.all() else int(np.argmin(accepted))
         assert threshold == s.impostor[k]
+
+
+def half_total_error(genuine: NDArray, impostor: NDArray) -> Estimate:
+    """Mean of FMR and FNMR at 0.45; None where nobody is compared with himself."""
+    if not len(genuine):
+        return Estimate(value=None)
+    return Estimate(value=(np.mean(genuine < 0.45) + np.mean(impostor >= 0.45)) / 2)
+
+
+def test_a_function_of_scores_is_drawn_with_each_comparison_twice_as_often_as_it_weighs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A metric of one record: no statistic of its own, and no `shrinkage`."""
+    monkeypatch.setattr(vocabulary, "METRICS", [*vocabulary.METRICS])
+    record = {"grammar": "hter", "means": "half total error rate", "better": "lower"}
+    vocabulary.register(
+        vocabulary.Metric(**record, resampled="scores", of_scores=half_total_error)  # type: ignore[arg-type]
+    )
+    s = sample_of(pair_list(4))
+    size = len(s.genuine) / len(np.unique(s.genuine_subject))
+    ends = metric_ends(s, ["hter"], 8, 3)["hter"]
+    for found, (weight, unseen) in zip(ends, subject_draws(s, 8, 3), strict=True):
+        w, of_unseen = weight / SCALE, round(2 * size * unseen / SCALE)
+        often = [round(2 * w[who]) for who in s.genuine_subject]
+        pairs = [round(2 * w[i] * w[j]) for i, j in zip(s.left, s.right, strict=True)]
+        fmr = np.average(s.impostor >= 0.45, weights=pairs)
+        missed, every = np.dot(often, s.genuine < 0.45), sum(often) + of_unseen
+        fails, succeeds = (missed + of_unseen) / every, missed / every
+        assert found == pytest.approx([(fmr + fails) / 2, (fmr + succeeds) / 2])
+    nobody = [(np.zeros(s.subjects, np.int64), 0)]
+    assert np.isnan(metric_ends(s, ["hter"], weights=nobody)["hter"]).all()
 
 
 def test_a_draw_that_would_accept_more_than_is_stored_ends_at_the_last_that_is() -> None:
