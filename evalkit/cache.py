@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,17 +52,17 @@ def entries() -> list[Entry]:
     return sorted(files, key=lambda e: (-e.used, e.path))
 
 
-def clear(*, keep: int = 0, unused_s: float = 0.0, spare: Path | None = None) -> list[Entry]:
+def clear(*, keep: int = 0, spare: Path | None = None) -> list[Entry]:
     """Delete feature files from the cache, those unused longest first; returns them.
 
-    keep : bytes that may stay, as much as fits of the ones used last.  unused_s : only those not
-    used for so many seconds.  spare : a file that stays whatever it takes.
+    keep : bytes that may stay, as much as fits of the ones used last.  spare : a file that stays
+    whatever it takes.
     A file that another command is writing stays.
     """
-    gone, total, now = [], 0, time.time()
+    gone, total = [], 0
     for entry in entries():
         total += entry.size
-        if entry.path == spare or now - entry.used < unused_s:
+        if entry.path == spare:
             continue
         if total > keep and _delete(entry.path):
             total -= entry.size

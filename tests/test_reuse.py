@@ -240,7 +240,7 @@ def test_the_commands_tell_what_the_cache_gave(
     assert "1 feature files" in out and "5 images, sha256:" in out
     evalkit(*given, "--cache-size", "1KB")  # its own file stays
     assert len(list(cache.glob("features/*/*.h5"))) == 1
-    out, _ = evalkit("cache", "clear", "--unused", "1")
+    out, _ = evalkit("cache", "clear", "--keep", "1GB")
     assert "0 feature files deleted" in out
     out, _ = evalkit("cache", "clear")
     assert "1 feature files deleted" in out and not list(cache.glob("stamps/*"))

@@ -44,21 +44,14 @@ def list_() -> None:
     default="0",
     help="Size of what may stay, as 10GB; what was used last stays.",
 )
-@click.option(
-    "--unused",
-    type=click.FloatRange(min=0),
-    metavar="DAYS",
-    default=0,
-    help="Clear only what was not used for this many days.",
-)
-def clear(keep: int, unused: float) -> None:
+def clear(keep: int) -> None:
     """Delete feature files from the cache, those unused longest first.
 
-    A file that a command is writing stays. Without options what is known of images goes too, and
+    A file that a command is writing stays. Without --keep what is known of images goes too, and
     every one is read again; so do the input specs that were found by trial.
     """
-    gone = cache.clear(keep=keep, unused_s=86400 * unused)
-    if not keep and not unused:
+    gone = cache.clear(keep=keep)
+    if not keep:
         cache.clear_known()
     freed = sum(entry.size for entry in gone)
     show(f"{len(gone):,} feature files deleted, {_size(freed)}")
