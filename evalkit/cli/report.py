@@ -26,6 +26,7 @@ from evalkit.verdict.differences import differences
     examples=[
         "evalkit report base.json new.json -o report.html",
         "evalkit report report.json --plot roc.png",
+        "evalkit report report.json --frte -o card.html",
     ],
 )
 @reports_argument
@@ -86,6 +87,8 @@ def command(
 
     The page is one file without network: numbers with intervals, ROC and DET, score histograms,
     CMC, folds, the hardest pairs, provenance; several models overlaid, with paired differences.
+    With --frte it is a card of one report in the form of NIST's FRTE reports and under its names:
+    FNMR at each FMR, FNIR of searches, DET, groups, images without a template.
     REPORT may be the folder that bench --out wrote.
     """
     if len(names) > len(paths):
