@@ -1,8 +1,10 @@
 """The page of published figures is what its table makes, and every command in it is one."""
 
 import importlib.util
+import json
 import shlex
 import tomllib
+from importlib.resources import as_file, files
 from pathlib import Path
 from types import ModuleType
 
@@ -10,7 +12,7 @@ import click
 import pytest
 from scipy.stats import binomtest, chi2_contingency
 
-from evalkit.cli import cli
+from evalkit.cli import cli, run
 
 pytestmark = pytest.mark.once
 
@@ -65,3 +67,34 @@ def test_the_p_of_two_accuracies(a: float, b: float) -> None:
     assert MADE.unpaired_p(right[0] / n, right[1] / n) == pytest.approx(p, rel=1e-9)
     gap = abs(right[0] - right[1])
     assert MADE.best_paired_p(a, b) == pytest.approx(binomtest(gap, gap).pvalue if gap else 1.0)
+
+
+def geometry_said(metrics: dict[str, dict[str, float]]) -> list[str]:
+    """What the page says of the geometry of the demo's vectors, of a report's metrics."""
+    m = {name: held["value"] for name, held in metrics.items()}
+    median = {k: m[f"{k}@space=angle,quantile=0.5"] for k in ("within", "between")}
+    far = {space: m[f"farther-than-nearest-impostor@space={space}"] for space in ("l2", "angle")}
+    region = metrics["region-samples-correlation@space=angle"]
+    low, high = region["low"], region["high"]
+    return [
+        f"median angle {median['within']:.1f} degrees within, {median['between']:.1f} between",
+        f"within/between of squared distances {m['within/between@space=l2']:.3f}",
+        f"separation-ratio {m['separation-ratio@space=angle']:.2f}",
+        f"{far['angle']:.2%} of genuine pairs are farther".replace("%", " %"),
+        f"yes, in one pair of {1 / far['angle']:.0f};",
+        f"region and images {region['value']:.2f} [{low:.2f}, {high:.2f}], by angle",
+        f"L2 and cosine disagree | {far['l2']:.2%} by both".replace("%", " %"),
+        f"ratio {m['participation-ratio']:.0f}, entropy dimension {m['entropy-dimension']:.0f}, of",
+        f"skewness of the 10-occurrence {m['hubness-skewness@k=10']:.1f};",
+        f"{m['antihubs@k=10']:.1%} of images are in no other".replace("%", " %"),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_geometry_of_the_page_is_that_of_the_demos_vectors(tmp_path: Path) -> None:
+    with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
+        assert run(["geometry", str(path), "--json", str(tmp_path / "g.json"), "--quiet"]) == 0
+    held = json.loads((tmp_path / "g.json").read_text(encoding="utf-8"))
+    page = MADE.PAGE.read_text(encoding="utf-8")
+    assert [said for said in geometry_said(held["metrics"]) if said not in page] == []
