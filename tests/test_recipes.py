@@ -1,6 +1,7 @@
 """Recipes: each as its own script computes it, in loops; nothing is learned on a test fold."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.resources import as_file, files
@@ -312,6 +313,23 @@ def test_what_lapack_learns_on_real_embeddings(name: str, right: int) -> None:
     recipe = replace(RECIPES[name], fusion="none")
     got = recipes.figure(recipe, *shipped_vectors())
     assert got.value == pytest.approx(right / 6000, abs=ONE_PAIR)
+
+
+@pytest.mark.slow
+def test_the_column_of_the_page_is_what_recipe_all_prints() -> None:
+    from evalkit.protocols.recipes.side_by_side import side_by_side
+
+    page = Path(__file__).resolve().parents[1] / "docs" / "recipes.md"
+    if not page.is_file():
+        pytest.skip("no documents beside the tests")
+    table = page.read_text(encoding="utf-8").partition("| published | here |")[2]
+    shown = dict(re.findall(r"^\| ([\w-]+) \|.*\| ([\d.]+) \|$", table.partition("\n\n")[0], re.M))
+    assert shown.keys() == RECIPES.keys()
+    lines, _ = side_by_side(*shipped_vectors())
+    made = {line[0].split()[0]: " ".join(line) for line in lines if line[0].split()}
+    for name, figure in shown.items():
+        found = re.findall(r"\d\d\.\d\d", made[name].partition(" ± ")[0])[-1]
+        assert float(found) == pytest.approx(float(figure), abs=100 * ONE_PAIR), name
 
 
 @pytest.mark.parametrize("name", GOLDEN)
