@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,8 +130,9 @@ def by_position(path: str | os.PathLike[str]) -> Vectors:
     return Vectors(features, provenance | type_of(features, path))
 
 
-def type_of(features: Any, path: Path) -> dict[str, str]:
+def type_of(features: Any, path: str | os.PathLike[str]) -> dict[str, str]:
     """Say for a report that vectors are bfloat16, for which .npy has no name; {} for others."""
+    path = as_path(path)
     if not isinstance(features, Bfloat16):
         return {}
     taken = ", taken for what the file calls V2" if path.suffix.lower() == ".npy" else ""
