@@ -3,6 +3,8 @@
 import io
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -241,3 +243,28 @@ def test_two_networks_are_not_two_exports(folder: Path, capsys: pytest.CaptureFi
     assert drifted(folder, "narrow.onnx") == 3
     assert "vectors of 16 and of 12 numbers have no cosine" in capsys.readouterr().err
     assert run(["drift", str(folder / "a.onnx"), str(folder / "a.onnx")]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_table_of_exports_is_of_the_benchmark(
+    shared_data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(__file__).resolve().parents[1]
+    script, page = root / "benchmarks" / "drift_exports.py", root / "docs" / "drift.md"
+    if not script.is_file():
+        pytest.skip("benchmarks are not in a source distribution")
+    model = shared_data / "models" / "mobilefacenet_foamliu.onnx"
+    crops = shared_data / "lfw" / "lfw_pairs_aligned112_q90.zip"
+    subprocess.run([sys.executable, script, model, crops], check=True)
+
+    def rows(text: str) -> dict[str, list[str]]:
+        lines = [line for line in text.splitlines() if line.startswith("| ") and "[" in line]
+        return {name: held for name, *held in (line.strip("| ").split(" | ") for line in lines)}
+
+    shown, made = rows(page.read_text(encoding="utf-8")), rows(capfd.readouterr().out)
+    assert shown.keys() == made.keys() and len(made) == 4
+    for name, (cosines, *_, cause) in made.items():  # kernels of processors differ in int8
+        median = float(shown[name][0].rpartition(", ")[2])
+        assert float(cosines.rpartition(", ")[2]) == pytest.approx(median, abs=2e-3), name
+        assert cause.partition(",")[0] == shown[name][-1].partition(",")[0], name
