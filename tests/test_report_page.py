@@ -190,6 +190,30 @@ def test_hardest_pairs_are_the_extreme_ones_with_thumbnails(
     assert genuine.pairs[0].right_image == ""  # not there: no picture, no failure
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_missing_picture_leaves_its_place_in_the_pair_empty(
+    tmp_path: Path, two_reports: Two, side: str
+) -> None:
+    pair = hardest(two_reports[0], most=1)[0].pairs[0]
+    path = tmp_path / getattr(pair, side)
+    path.parent.mkdir()
+    Image.new("RGB", (30, 20), "red").save(path)
+    text = page(two_reports[0], tmp_path)
+    shown = re.findall(r'<div class="images">(.*?)</div>', text)[0]
+    tags = re.findall(r"<(img|span)", shown)
+    assert tags == (["img", "span"] if side == "left" else ["span", "img"])
+    assert "no image" in shown
+    assert 'class="missing"' not in page(two_reports[0])  # without images there are no places
+
+
+def test_an_empty_list_of_the_provenance_reads_none(two_reports: Two) -> None:
+    r = two_reports[0]
+    text = page(replace(r, provenance={"data check": [], "seed": 0, "fars": ["1e-3"]}))
+    assert "<dt>data check</dt><dd>none</dd>" in text
+    assert "<dt>seed</dt><dd>0</dd>" in text
+    assert "<dt>fars</dt><dd>[&#34;1e-3&#34;]</dd>" in text
+
+
 def test_reports_that_may_not_be_compared_say_so_on_the_page(two_reports: Two) -> None:
     other = replace(two_reports[1], provenance={**two_reports[1].provenance, "crop": "loose"})
     held = [two_reports[0], other]

@@ -170,6 +170,8 @@ def _flat(provenance: Mapping[str, Any], prefix: str = "") -> list[tuple[str, An
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple) and not value:
+        return "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -202,9 +204,8 @@ def _pairs(group: Hardest) -> dict[str, Any]:
                 "left": p.left,
                 "right": p.right,
                 "images": [
-                    {"data": data, "key": key}
-                    for key, data in ((p.left, p.left_image), (p.right, p.right_image))
-                    if data
+                    {"data": p.left_image, "key": p.left},
+                    {"data": p.right_image, "key": p.right},
                 ],
             }
             for p in group.pairs
