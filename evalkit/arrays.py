@@ -1,5 +1,7 @@
 """Validate and convert the array arguments of the public functions.
 
+The arrays of a report's .npz are described in `evalkit.protocols.uncertainty.outcomes`.
+
 A label of 0 or 1 that is no boolean would index scores instead of choosing among them; NumPy alone
 would score what lies under a mask and the real part of a complex number, and read text as numbers.
 """

@@ -112,8 +112,10 @@ class Estimate:
     threshold : accept if and only if score >= threshold, where the number has one.
     far, false_accepts : what was realised at that threshold.
 
-    A new field also needs its kind in `evalkit.report` (`_check_kinds`), its place in
-    report/schema-2.json and, where people should see it, in report/table.py.
+    A new field also needs its property in evalkit/report/schema-2.json and its row in
+    docs/report-format.md; in `_check_kinds` of evalkit/report/__init__.py, its kind, unless it is
+    a number or None; and to be shown, a field of `Row` and a line of `row` in
+    evalkit/report/spelling.py and its heading in `HEADINGS` of evalkit/report/table.py.
     """
 
     value: float | None

@@ -1,7 +1,8 @@
 """The result as a file: REPORT.json, and REPORT.npz with the outcomes beside it.
 
-What lies in the .npz is said by `evalkit.protocols.uncertainty.outcomes`, and `identity` with it:
-the `SetIdentity` of its comparisons as JSON.  Both files are replaced together
+REPORT.npz holds the arrays of `evalkit.protocols.uncertainty.outcomes` (`PairOutcomes` and its
+like), and beside them `format`, `version` and `identity`, the `SetIdentity` of the comparisons as
+JSON.  docs/report-format.md describes both files, field by field.  Both are replaced together
 (`replaced_together`).
 """
 
