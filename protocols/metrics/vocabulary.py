@@ -276,7 +276,7 @@ METRICS: list[Metric] = [
     ),
     Metric(
         grammar="antihubs@k=K",
-        means="share of images that are among the K nearest of nobody",
+        means="share of images that are not among the K nearest of any image",
         better="lower",
         counts="images",
     ),
