@@ -207,7 +207,7 @@ def test_codes_are_made_without_a_copy_of_all(arithmetic: str, each: int) -> Non
     assert peak < 1.2 * len(side) * screen.bytes_per_row(side) and each == codes.code.itemsize
 
 
-def test_candidates_are_joined_a_column_at_a_time() -> None:
+def test_candidates_lie_in_three_arrays_and_joining_them_takes_nothing() -> None:
     pool, n = CandidatePool(), 10_000
     tracemalloc.start()
     try:
@@ -215,11 +215,14 @@ def test_candidates_are_joined_a_column_at_a_time() -> None:
             i = np.arange(part * n, part * n + n, dtype=np.int32)
             pool.add(i, i + 1, i / 2)
         tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
         i, j, score = pool.joined()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 1.6 * (i.nbytes + j.nbytes + score.nbytes)
+    whole = i.nbytes + j.nbytes + score.nbytes
+    assert before < 2.2 * whole and peak - before < 0.01 * whole
+    assert len({id(column.base) for column in (i, j, score)}) == 3
     np.testing.assert_array_equal(i, np.arange(20 * n))
     np.testing.assert_array_equal(score, np.arange(20 * n) / 2)
     pool.keep(score < 10)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,33 +9,40 @@ from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.screening.tiles import Candidates
 from evalkit.types import Floats, Ints
 
+_FEWEST = 1 << 14  # pairs that a column begins with room for
+
 
 class CandidatePool:
-    """Candidate pairs (i, j, score) in order of arrival, joined into arrays on demand."""
+    """Candidate pairs (i, j, score) in order of arrival.
+
+    Each column is one array that doubles: many small ones, kept among the large ones that a tile
+    takes and gives back, hold the memory of these.
+    """
 
     def __init__(self) -> None:
-        self._columns: tuple[list[Any], ...] = ([], [], [])
+        self._columns = [np.empty(0, kind) for kind in (np.int32, np.int32, np.float64)]
         self.size = 0
 
     def add(self, i: Ints, j: Ints, score: Floats) -> None:
         """Append pairs."""
-        part = i.astype(np.int32, copy=False), j.astype(np.int32, copy=False), score
-        for column, values in zip(self._columns, part, strict=True):
-            column.append(values)
-        self.size += len(i)
+        begin, self.size = self.size, self.size + len(i)
+        for place, values in enumerate((i, j, score)):
+            column = self._columns[place]
+            if len(column) < self.size:
+                column = np.empty(max(_FEWEST, 2 * begin, self.size), column.dtype)
+                column[:begin] = self._columns[place][:begin]
+                self._columns[place] = column
+            column[begin : self.size] = values
 
     def joined(self) -> Candidates:
-        """Return all pairs as one set of arrays, of which only one is there twice at a time."""
-        for column, kind in zip(self._columns, (np.int32, np.int32, np.float64), strict=True):
-            if len(column) != 1:
-                column[:] = [np.concatenate([np.empty(0, kind), *column])]
-        i, j, score = (column[0] for column in self._columns)
+        """Give all pairs, as views that further pairs leave as they are."""
+        i, j, score = (column[: self.size] for column in self._columns)
         return Candidates(i, j, score)
 
     def keep(self, which: NDArray[np.bool_]) -> None:
         """Drop the pairs outside the mask."""
-        kept = self.joined().at(which)
-        self._columns, self.size = tuple([values] for values in kept), len(kept.i)
+        self._columns = list(self.joined().at(which))
+        self.size = len(self._columns[0])
 
 
 def settle(
