@@ -241,7 +241,7 @@ OWN = (
     Protocol(
         name="score",
         version=1,
-        title="Numbers of plain scores: a label and a score a line.",
+        title="Numbers of plain scores: a label and a score per line.",
         summary="AUC, EER, TPR@FAR, best accuracy; 10-fold accuracy where folds are given",
         needs="a text file of 'label score' lines; the pair list for intervals by people",
         where="any program that compares faces",

@@ -36,7 +36,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Vectors": {
         "align": ("evalkit.cli.align", "Aligned crops of photographs, by a face detector."),
-        "check": ("evalkit.cli.check", "Is a model fed properly? The likely mistakes, tried."),
+        "check": (
+            "evalkit.cli.check",
+            "Is the input spec right? The likely mistakes, tried.",
+        ),
         "devices": ("evalkit.cli.devices", "The GPUs here, what can use them, what is missing."),
         "drift": ("evalkit.cli.drift", "Two exports of one network: how far apart, and why."),
         "embed": ("evalkit.cli.embed", "The vectors of any images, kept in a feature file."),
@@ -75,10 +78,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "evalkit.cli.reproduce",
             "A model card run again: the same numbers, or what differs.",
         ),
-        "report": ("evalkit.cli.report", "A page, pictures, Markdown or a model card of reports."),
+        "report": ("evalkit.cli.report", "Reports as a page, pictures, Markdown or a model card."),
     },
     "Look up": {
-        "cache": ("evalkit.cli.cache", "The vectors that were kept: list them, or make room."),
+        "cache": ("evalkit.cli.cache", "The cached vectors: list them, or make room."),
         "recipes": ("evalkit.cli.recipes", "How each published system gets its figure."),
         "schema": ("evalkit.cli.schema", "The JSON schema of the report file."),
     },
@@ -150,11 +153,11 @@ def _installed() -> dict[str, str]:
 def cli() -> None:
     """Measure face recognition: exact, reproducible numbers for a model or its embeddings.
 
-    A report kept with --out is what compare, gate, threshold and report read.
+    A report kept with --out is read by compare, gate, threshold and report.
 
     Exit codes: 0 done or gate passed, 1 gate failed, 2 wrong usage, 3 data or model cannot be
-    used, 130 interrupted (143 by SIGTERM). An option may also be given by a variable, as
-    EVALKIT_LFW_MODEL.
+    used, 130 interrupted (143 by SIGTERM). An option may also be given by an environment variable,
+    as EVALKIT_LFW_MODEL.
     """
 
 

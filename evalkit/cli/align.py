@@ -47,14 +47,14 @@ _NAMED = 5  # images without a crop
     type=click.Choice([*detectors.CHOICES, "all"]),
     default="centre",
     show_default=True,
-    help="Of several faces in an image: the one nearest the centre, the largest, none, or all.",
+    help="Face to take of several in an image: nearest the centre, largest, none (only), or all.",
 )
 @click.option(
     "--crop",
     type=click.Choice(list(alignment.TEMPLATES)),
     default="arcface-112",
     show_default=True,
-    help="Template of the crops: the one that the model wants.",
+    help="Alignment template of the crops: the one that the model expects.",
 )
 @quiet_option()
 def command(
@@ -63,7 +63,7 @@ def command(
     """Find the face in each of PHOTOS, and write the aligned crops into the new folder OUT.
 
     OUT/landmarks.csv holds the five points found in each photograph, for --landmarks. An image
-    without a face has none there, and stays a failure to every command that reads it.
+    without a face has no points there, and counts as a failure in every command that reads it.
     """
     if out.exists() and any(out.iterdir()):
         raise DataError(f"{out} is not empty", "give a new folder")

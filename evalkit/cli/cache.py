@@ -15,16 +15,16 @@ from evalkit.files import cache_folder
 
 @click.group("cache")
 def command() -> None:
-    """List what commands keep in the cache, or make room there.
+    """List the vectors that commands keep in the cache, or make room there.
 
-    Vectors are kept under their model and images and taken again only where both are the same; all
-    of it can be made again. EVALKIT_CACHE names another folder, EVALKIT_CACHE_SIZE bounds it.
+    Vectors are reused only where model and images are the same, and all can be made again.
+    EVALKIT_CACHE names another folder, EVALKIT_CACHE_SIZE limits its size.
     """
 
 
 @command.command("list", cls=Command, examples=["evalkit cache list"])
 def list_() -> None:
-    """List the feature files of the cache, the one used last first."""
+    """List the feature files of the cache, the most recently used first."""
     entries = cache.entries()
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
@@ -45,7 +45,7 @@ def list_() -> None:
     help="Size of what may stay, as 10GB; what was used last stays.",
 )
 def clear(keep: int) -> None:
-    """Delete feature files from the cache, those unused longest first.
+    """Delete feature files from the cache, the least recently used first.
 
     A file that a command is writing stays. Without --keep what is known of images goes too, and
     every one is read again; so do the input specs that were found by trial.

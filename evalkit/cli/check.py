@@ -50,7 +50,7 @@ def command(
     """Check how a model is fed: norms, batches, speed, and the likely mistakes tried on faces.
 
     The trial compares channel order, normalisation and size by how well they separate two images
-    of one person from those of two. Exit code 1 says that another way is better than the declared
+    of one person from two of different people. Exit code 1 says that another way is better than the declared
     one, that no way works, or that vectors depend on their batch; without --data there is no trial.
     Where nothing is declared, the best way is found and named.
     """

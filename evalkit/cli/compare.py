@@ -36,7 +36,7 @@ from evalkit.verdict.compare import IGNORABLE, Comparison, compare, comparison_t
     multiple=True,
     type=click.Choice(IGNORABLE),
     metavar="FIELD",
-    help=f"Compare although the reports differ in this field, of {', '.join(IGNORABLE)}, where "
+    help=f"Compare although the reports differ in this field, one of {', '.join(IGNORABLE)}, where "
     "comparisons is the last four; may be repeated.",
 )
 @click.option(
@@ -53,10 +53,11 @@ def command(
     draws: int | None,
     json_path: Path | None,
 ) -> None:
-    """Tell whether report OTHER is better or worse than BASE, on the same comparisons.
+    """Test whether report OTHER is better or worse than BASE, on the same comparisons.
 
-    Interval, p and the detectable drop of a row are by subject, of one standard error; Holm's p is
-    adjusted for the number of rows. Then the pairs that only one of the two decides rightly.
+    The interval, p and detectable drop of a row come from one standard error, by subject; Holm's p
+    is adjusted for the number of rows. Below them are the pairs that only one of the two decides
+    correctly.
     """
     comparison = compare(reports.read(base), reports.read(other), ignore=ignore, draws=draws)
     if json_path is not None:

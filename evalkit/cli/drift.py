@@ -75,13 +75,14 @@ class RateDrift:
 @json_option
 @quiet_option()
 def command(choice: EmbeddingChoice, other: str, pairs: Path | None, json_path: Path | None) -> int:
-    """Tell how far OTHER, an export of the network MODEL, is from it, and the likely cause.
+    """Measure how far OTHER, an export of the network MODEL, is from it, and find the likely cause.
 
-    Cosine of each image's two vectors; at each FMR the shift of the threshold, TPR of both with
-    the paired interval, and the FMR of OTHER at MODEL's threshold. Where vectors differ, OTHER is
-    fed otherwise (channel order, scale, zero point) to see what brings them back. --data is a .bin
-    set, a folder with a folder per person, or the images of --pairs. The options hold for both;
-    without them each is fed as its side-car or metadata says, and OTHER else as MODEL.
+    Gives the cosine of each image's two vectors; at each FMR the shift of the threshold, TPR of
+    both with the paired interval, and the FMR of OTHER at MODEL's threshold. Where vectors differ,
+    OTHER is fed in other ways (channel order, scale, zero point) to find one that makes them agree.
+    --data is a .bin set, a folder with a folder per person, or the images of --pairs. The options
+    apply to both models; without them each is fed as its side-car or metadata says, and OTHER, if
+    it has neither, as MODEL.
     Exit code 1 says that a cause was found, or that TPR is significantly lower at some FMR.
     """
     data = choice.images.data

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.argument("features", type=Writable(parents=True))
 @quiet_option()
 def command(choice: EmbeddingChoice, cluster: Cluster | None, views: int, features: Path) -> None:
-    """Embed the images of --data into the feature file FEATURES; an interrupted run goes on."""
+    """Embed the images of --data into the feature file FEATURES, and resume an interrupted run."""
     if features.suffix.lower() not in (".h5", ".hdf5"):
         raise click.UsageError(f"{features} has no suffix .h5: a feature file is HDF5")
     source = choice.images.find()

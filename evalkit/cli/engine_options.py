@@ -28,7 +28,7 @@ _memory = click.option(
     metavar="GIB",
     default=1,
     show_default=True,
-    help="GiB for comparing all pairs, beside the features. No number depends on it.",
+    help="GiB of memory for comparing all pairs, beside the features. No number depends on it.",
 )
 
 

@@ -42,7 +42,7 @@ from evalkit.verdict.compare import IGNORABLE
     multiple=True,
     type=click.Choice(IGNORABLE),
     metavar="FIELD",
-    help=f"Hold although the reports differ in this field, of {', '.join(IGNORABLE)}, where "
+    help=f"Compare although the reports differ in this field, one of {', '.join(IGNORABLE)}, where "
     "comparisons is the last four; may be repeated.",
 )
 @click.option(

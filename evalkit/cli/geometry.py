@@ -45,7 +45,7 @@ def command(
 ) -> int:
     """Distances within and between classes, norms, regions, spectrum and hubs.
 
-    FEATURES.h5 is a feature file of evalkit's, or give --features FILE with embeddings made
+    FEATURES.h5 is a feature file made by evalkit; or give --features FILE, with embeddings made
     elsewhere. Vectors are measured as they are, not normalised.
     """
     path = file or features

@@ -110,7 +110,7 @@ def command(
 ) -> int:
     """IJB-B and IJB-C: TPR@FAR of template pairs, or rank-k and TPIR@FPIR of searches.
 
-    FILE holds an embedding per image, named by --keys, or in the order of --media without.
+    FILE holds an embedding per image, named by --keys or, without it, in the order of --media.
     --flip sum is F1. --detections multiplies each by its face's detection score (D1). With
     --model, the images of --data are aligned by the landmarks of --detections and embedded once.
     """

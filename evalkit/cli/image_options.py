@@ -109,7 +109,7 @@ placing_options = (
     _of_model(
         "--faces",
         type=click.Choice(detectors.CHOICES),
-        help="Of several faces: that nearest the centre (default), the largest, or none.",
+        help="Face to take of several: nearest the centre (default), largest, or none (only).",
     ),
     _of_model(
         "--verify-data",

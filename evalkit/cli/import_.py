@@ -40,7 +40,7 @@ from evalkit.vectors import importing
     help="Names of the rows to take, in this order.",
 )
 @click.option("--subset", is_flag=True, help="Leave out rows that --list does not name.")
-@subjects_option("; else a key's folder is", "each row of FEATURES")
+@subjects_option("; else the folder of its key", "each row of FEATURES")
 @click.option(
     "--shape",
     nargs=2,

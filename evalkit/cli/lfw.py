@@ -66,8 +66,8 @@ def command(
 
     --recipe all shows every published system's recipe on the same vectors.
     With a model and no --data, LFW is fetched once from its site (68 MB) and aligned.
-    Where nothing declares how the model is fed, it is tried on View 1, and the line that declares
-    it is printed.
+    Where the input spec is not declared, it is found by trial on View 1, and the options that
+    declare it are printed.
     """
     every = source.recipe_name == ALL
     kept = output.out or output.gate or output.json_path or groups

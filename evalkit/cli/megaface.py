@@ -143,7 +143,7 @@ def command(
 ) -> int:
     """MegaFace challenge 1: rank-1, rank-10 and TPR@FAR at each number of distractors.
 
-    FILE is embeddings with a key for each row, or the devkit's folder of one .bin per image.
+    FILE holds embeddings with a key for each row, or the devkit's folder of one .bin per image.
     With --model, the listed images of --data and --distractor-data are embedded once.
     """
     if bool(rules) != bool(probe_noises or distractor_noises):

@@ -283,7 +283,8 @@ cache_size_option = _of_model(
     type=Size(),
     envvar="EVALKIT_CACHE_SIZE",
     metavar="SIZE",
-    help="Limit of the cache, as 20GB: vectors unused longest go. [default: none]",
+    help="Size limit of the cache, as 20GB: the least recently used vectors are deleted. "
+    "[default: none]",
 )
 
 _OPTIONS = (
@@ -298,7 +299,7 @@ _OPTIONS = (
         "--preset",
         type=Preset(list(presets.PRESETS)),
         metavar="NAME",
-        help=f"How the model wants to be fed: {', '.join(presets.PRESETS)}.",
+        help=f"Input spec that the model expects: {', '.join(presets.PRESETS)}.",
     ),
     _of_model(
         "--input-size",
@@ -310,7 +311,7 @@ _OPTIONS = (
         "--color",
         type=click.Choice([*presets.COLORS, "gray"]),
         metavar="|".join(presets.COLORS),
-        help="Channel order that the model wants, or one grey channel.",
+        help="Channel order that the model expects, or one grey channel.",
     ),
     _of_model(
         "--mean", callback=_numbers, metavar="M[,M,M]", help="Mean to subtract (0-255 scale)."
@@ -372,7 +373,7 @@ _OPTIONS = (
         "--workers",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Threads that decode images.  [default: processors, at most 8]",
+        help="Threads that decode images.  [default: one per CPU, at most 8]",
     ),
     _of_model("--trust-model", is_flag=True, help="Run models that contain code without asking."),
     *placing_options,

@@ -242,7 +242,7 @@ def subjects_option(otherwise: str = "", rows: str = "each row") -> Callable[...
         "--subjects",
         type=Readable(),
         metavar="LIST",
-        help=f"Subject of {rows}, one per line, - for nobody{otherwise}.",
+        help=f"Subject of {rows}, one per line, - for none{otherwise}.",
     )
 
 
@@ -263,7 +263,7 @@ def features_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _of_embeddings(
             "--allow-failures",
             is_flag=True,
-            help="Count a row with NaN or of zeros as an image without a template.",
+            help="Count a row of NaN or zeros as an image without a template.",
         ),
         _of_embeddings(
             "--keys",
@@ -304,14 +304,14 @@ _GROUP_OPTIONS = [
         type=Readable(),
         metavar="FILE.csv",
         help="Add error rates by group: a table with a header such as key,sex or subject,sex; "
-        "of pairs, pair,weather or left,right,weather.",
+        "for pairs, pair,weather or left,right,weather.",
     ),
     click.option(
         "--by",
         multiple=True,
         metavar="COLUMN",
-        help="Column of the table to take alone: sex, or age:20,40 in bins; of both images "
-        "age-gap:5,10, quality-min:0.5, yaw-max:30,60, camera-same; may be repeated.",
+        help="Column of the table to use, instead of all: sex, or age:20,40 in bins; of both "
+        "images age-gap:5,10, quality-min:0.5, yaw-max:30,60, camera-same; may be repeated.",
     ),
 ]
 # The command receives a `GroupFile`, or None.

@@ -153,7 +153,7 @@ output_options = received_as(
             "--set",
             "named",
             metavar="NAME",
-            help="Name of the set, by which reports are compared.  [default: its list's]",
+            help="Name of the set, by which reports are compared.  [default: that of its list]",
         ),
         quiet_option("Result"),
     ),

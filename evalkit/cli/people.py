@@ -82,7 +82,7 @@ CONFIDENCE = 0.95
     type=click.Choice(["max", "mean"]),
     default="max",
     show_default=True,
-    help="Several images of a person: the best score, or the mean vector.",
+    help="How to combine several images of a person: best score, or mean vector.",
 )
 @vector_options(data=False)
 @rates_option(
@@ -123,9 +123,9 @@ def command(
 ) -> int:
     """How good a model is on your own people, and which threshold to deploy.
 
-    FOLDER has a folder per person; images beside these folders are unknown people. Every two images
-    are compared, every image is searched for among the enrolled, and the labels that look wrong are
-    listed.
+    FOLDER has a folder per person; images outside these folders are of unknown people. Every two
+    images are compared, every image is searched for among the enrolled, and the labels that look
+    wrong are listed.
     """
     made = _gathered(source, folder, subjects, unknown, gallery)
     say(*made.check()[len(made.faces) :])

@@ -62,9 +62,9 @@ def command(
     """FNMR without the images of lowest quality: error versus discard, with intervals.
 
     PAIRS is a list as verify takes it. A quality is a column of numbers, higher is better; the
-    lengths of the vectors are one that costs nothing ("norm"), where they are not all the same.
-    The threshold is fixed before discarding, on all pairs, and after it, on the pairs left. Two
-    qualities are compared by a paired test.
+    lengths of the vectors ("norm") are one too, where they are not all the same. The threshold is
+    chosen twice: before discarding, on all pairs, and after it, on the pairs left. Two qualities
+    are compared by a paired test.
     """
     warn_if_slow(source.recipe_name)
     compared = run.read_pairs(pairs, None, columns)

@@ -15,7 +15,7 @@ from evalkit.report.spelling import wrapped
 def command() -> None:
     """Show how each published system turns vectors into its LFW figure, and where that is read.
 
-    "learned" is learned on the training folds only.  Use one with --recipe NAME.
+    "learned" means on the training folds only.  Use one with --recipe NAME.
     """
     table = narrow([COLUMNS, *map(row, RECIPES.values())], left=range(len(COLUMNS)))
     show(*(line for lines in table for line in lines))

@@ -45,7 +45,7 @@ _PROTOCOLS = ("lfw", "verification", "people", "ijb")  # those of `evalkit bench
 )
 @click.argument("card", type=Readable(folder=True, beside=".npz"))
 @click.argument("paths", metavar="[SET]...", type=Readable(folder=True), nargs=-1)
-@click.option("--name", metavar="NAME", help="Which model of the card, where it is of several.")
+@click.option("--name", metavar="NAME", help="Model to reproduce, where the card has several.")
 @model_options
 @json_option
 @quiet_option("Result")
@@ -60,9 +60,10 @@ def command(
 
     CARD is a README.md with the block that evalkit report --model-card writes,
     .eval_results/*.yaml, a report, or the folder of bench --out. SET is as evalkit bench takes it;
-    without one, the sets are looked for beside the card and here, and LFW is fetched. Exits with 1
-    where a number differs, and says which of list, images, crop, decoder, input spec, precision,
-    provider, library and model does. The vectors are made again, whatever the cache has.
+    without one, the sets are looked for beside the card and in the current folder, and LFW is
+    fetched. Exits with 1 where a number differs, and says which of list, images, crop, decoder,
+    input spec, precision, provider, library and model differs too. The vectors are made again,
+    whatever the cache holds.
     """
     if choice.model.model is None:
         raise click.UsageError("give --model MODEL")

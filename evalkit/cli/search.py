@@ -34,13 +34,13 @@ from evalkit.protocols.allpairs import Engine
     "--gallery",
     type=Readable(folder=True),
     metavar="LIST",
-    help="List or folder of images to enrol: a key and who it shows, per line.",
+    help="List or folder of images to enrol: a key and whom it shows, per line.",
 )
 @click.option(
     "--probe",
     type=Readable(folder=True),
     metavar="LIST",
-    help="List or folder of images to search with: a key and who it shows, - for nobody enrolled.",
+    help="List or folder of images to search with: a key and whom it shows, - if not enrolled.",
 )
 @click.option(
     "--distractors",
@@ -58,7 +58,7 @@ from evalkit.protocols.allpairs import Engine
     type=click.Choice(["image", "max", "mean"]),
     default="max",
     show_default=True,
-    help="Several images of a person: each alone, the best score, or the mean vector.",
+    help="How to combine several images of a person: each alone, best score, or mean vector.",
 )
 @click.option(
     "--rank",
@@ -94,10 +94,10 @@ def command(
 ) -> int:
     """Search a gallery: rank-k of people enrolled, TPIR@FPIR where some probes are of others.
 
-    A line of a LIST is an image's key and, behind a tab, a comma or a blank, who it shows; without
-    that the key's folder. Or it is a folder below --data: with a folder per person, or with images
-    whose names begin with whom they show, as 001_cam1.jpg. Probes of people who are not in
-    --gallery are the false alarms.
+    A line of a LIST is an image's key and, after a tab, a comma or a blank, whom it shows; without
+    that, the key's folder. Or LIST is a folder below --data: with a folder per person, or with
+    images whose names begin with whom they show, as 001_cam1.jpg. Probes of people who are not in
+    --gallery measure the false alarms.
     """
     if lists is not None and (gallery or probe or distractors):
         raise click.UsageError("--lists names both: leave --gallery, --probe, ... out")

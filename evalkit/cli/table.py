@@ -73,10 +73,10 @@ def command(
 ) -> None:
     """Put any number of reports into one table: a row per model, a column per metric.
 
-    A report is called by its file, or by its folder where two files have one name: the reports of
-    a model on several sets, MODEL/SET.json, are one row, and so is the folder MODEL that bench
-    --out wrote. One such folder alone has a row per set. In each column the best is marked, and all
-    that a paired test on the same comparisons does not tell from it.
+    A report is named after its file, or after its folder where two files have one name: the
+    reports of a model on several sets, MODEL/SET.json, are one row, and so is the folder MODEL that
+    bench --out wrote. One such folder alone has a row per set. In each column the best is marked,
+    with all that a paired test on the same comparisons cannot tell from it.
     """
     if len(names) > len(paths):
         raise click.UsageError(f"{len(names)} names for {len(paths)} reports")

@@ -95,8 +95,8 @@ def command(
 ) -> int:
     """Trillion pairs: TPR@FAR to 1e-9, and search at FPIR 1e-3, of a labelled set.
 
-    With --model, the images of --data are embedded once; a person has a folder, distractors none,
-    unless --subjects says who is who.
+    With --model, the images of --data are embedded once; each person has a folder, distractors
+    have none, unless --subjects says who is who.
     """
     fpir_source = click.get_current_context().get_parameter_source("fpir")
     if one_set and fpir_source is not ParameterSource.DEFAULT:
