@@ -50,9 +50,9 @@ def command(
     """Check how a model is fed: norms, batches, speed, and the likely mistakes tried on faces.
 
     The trial compares channel order, normalisation and size by how well they separate two images
-    of one person from two of different people. Exit code 1 says that another way is better than the declared
-    one, that no way works, or that vectors depend on their batch; without --data there is no trial.
-    Where nothing is declared, the best way is found and named.
+    of one person from two of different people. Exit code 1 says that another way is better than
+    the declared one, that no way works, or that vectors depend on their batch; without --data there
+    is no trial. Where nothing is declared, the best way is found and named.
     """
     adapter = choice.model.if_declared()
     sample = None if choice.images.data is None else _sample(choice, choice.images.data, people)
