@@ -1,16 +1,21 @@
-"""docs/ci is run here, step by step, against the demo's own report."""
+"""docs/ci and action.yml are run here, step by step: on the demo's own report, on a small model."""
 
+import os
+import re
 import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from evalkit import report as reports
-from evalkit.cli import run
+from evalkit.cli import COMMANDS, load, run
 from evalkit.errors import ReportError
 from evalkit.report.markdown import eval_results, model_card
 
@@ -68,6 +73,108 @@ def test_every_step_of_the_example_does_what_it_says(
     if name == "gitlab.yml":
         kept = [*job["artifacts"]["paths"], job["artifacts"]["reports"]["junit"]]
         assert all((tmp_path / path).is_file() for path in kept)
+
+
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+SHELL = [step for step in ACTION["runs"]["steps"] if "run" in step]
+EXPRESSION = re.compile(r"\$\{\{ *([\w.-]+) *\}\}")
+
+
+def test_the_action_uses_every_input_and_pins_every_action() -> None:
+    steps = ACTION["runs"]["steps"]
+    assert set(re.findall(r"inputs\.([\w-]+)", str(steps))) == set(ACTION["inputs"])
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used and all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name) for name in used)
+    assert not [step["name"] for step in SHELL if "${{" in step["run"]]  # nothing is spliced in
+
+
+def test_every_command_of_the_action_is_understood() -> None:
+    text = "\n".join(step["run"] for step in SHELL)
+    lines = re.findall(r"\bevalkit ([a-z]+)\b(.*)", text)
+    assert {name for name, _ in lines} == {"lfw", "bench", "report", "gate"}
+    # `options+=(--preset "$PRESET")` belongs to both that measure
+    added = " ".join(re.findall(r"options\+?=\((.*)\)", text))
+    for name, words in lines:
+        assert name in COMMANDS
+        known = {opt for param in load(name).params for opt in param.opts}
+        shown = words + (added if "options" in words else "")
+        assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", shown.replace("+--", "+ --"))) <= known
+
+
+def _action(names: tuple[str, ...], inputs: dict[str, str], where: Path) -> dict[str, int]:
+    """Exit codes of the named shell steps in order, run as GitHub runs them."""
+    values = {f"inputs.{name}": one.get("default", "") for name, one in ACTION["inputs"].items()}
+    values |= {f"inputs.{name}": value for name, value in inputs.items()}
+    values |= {"runner.temp": str(where), "steps.measure.outputs.folder": f"{where}/evalkit-report"}
+    output = where / "output"
+    codes: dict[str, int] = {}
+    for step in (step for step in SHELL if step["name"] in names):
+        env = {
+            name: EXPRESSION.sub(lambda found: values[found[1]], value)
+            for name, value in step["env"].items()
+        }
+        output.write_text("")
+        env |= {"GITHUB_OUTPUT": str(output), "PATH": f"{where}{os.pathsep}{os.environ['PATH']}"}
+        line = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+        codes[step["name"]] = subprocess.run(line, env={**os.environ, **env}).returncode
+        told = dict(row.split("=", 1) for row in output.read_text().splitlines())
+        if step["name"] == "Name the cache":
+            assert re.fullmatch("[0-9a-f]{64}", told["key"])
+        if step["name"] == "Measure":
+            assert told["folder"] == values["steps.measure.outputs.folder"]
+    return codes
+
+
+@pytest.mark.skipif(not shutil.which("bash") or os.name == "nt", reason="no bash")
+def test_the_steps_of_the_action_measure_and_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    for needed in ("onnxruntime", "matplotlib", "jinja2"):
+        pytest.importorskip(needed)
+    runner = tmp_path / "runner"
+    runner.mkdir()
+    monkeypatch.chdir(tmp_path)
+    shim = f'#!/bin/sh\nexec {sys.executable} -c "import evalkit.cli as c; c.main()" "$@"\n'
+    (runner / "evalkit").write_text(shim)
+    (runner / "evalkit").chmod(0o755)
+    h, kind = onnx.helper, onnx.TensorProto.FLOAT
+    pool = h.make_node("AveragePool", ["x"], ["p"], kernel_shape=[28, 28], strides=[28, 28])
+    graph = h.make_graph(
+        [pool, h.make_node("Flatten", ["p"], ["y"])],
+        "means",
+        [h.make_tensor_value_info("x", kind, ["n", 3, 112, 112])],
+        [h.make_tensor_value_info("y", kind, ["n", 48])],
+    )
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, "my model.onnx")
+    rng = np.random.default_rng(0)
+    for person in range(6):
+        face = np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((28, 28, 1)))
+        Path(f"FACES/{person}").mkdir(parents=True)
+        for image in range(3):
+            light = rng.normal(0, 90, (4, 4, 1)).repeat(28, 0).repeat(28, 1)
+            pixels = np.clip(face + light + rng.normal(0, 30, face.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(f"FACES/{person}/{image}.png")
+    inputs = {"model": "my model.onnx", "sets": "\nFACES/\n", "preset": "arcface"}
+    steps = ("Name the cache", "Measure", "Write the page")
+    assert _action(steps, inputs, runner) == dict.fromkeys(steps, 0)
+    folder = runner / "evalkit-report"
+    assert {p.name for p in folder.iterdir()} == {"FACES.json", "FACES.npz", "report.html"}
+
+    shutil.copytree(folder, tmp_path / "base")
+    held = {**inputs, "baseline": "base"}
+    assert _action(("Gate",), held, runner) == {"Gate": 0}
+    verdict = (folder / "verdict.md").read_text(encoding="utf-8")
+    assert verdict.startswith("<!-- evalkit -->\n**FACES**") and "people: passed" in verdict
+
+    Path("gates.toml").write_text('[[rule]]\nmetric = "tpr@far=1e-1"\nfloor = 1.0\n')
+    assert _action(("Gate",), {**held, "rules": "gates.toml"}, runner) == {"Gate": 1}
+    assert "people: failed" in (folder / "verdict.md").read_text(encoding="utf-8")
+    shutil.rmtree("base")
+    (folder / "FACES.md").unlink()
+    assert _action(("Gate",), held, runner) == {"Gate": 3}
+    assert "not decided" in (folder / "verdict.md").read_text(encoding="utf-8")
 
 
 def test_the_model_card_is_what_the_hub_reads() -> None:
