@@ -124,9 +124,11 @@ def _from_memory(
 ) -> Adapter:
     name = getattr(model, "__qualname__", type(model).__qualname__)
     if isinstance(model, type):
-        raise ModelError(f"{name} is a class, no model", f"make one of it: {name}(...)")
+        raise ModelError(f"{name} is a class, not a model", f"make a model of it: {name}(...)")
     if device != "auto":
-        raise ModelError(f"{name} stays where it lies, not on {device}", "move it there yourself")
+        raise ModelError(
+            f"{name} stays on its own device, not on {device}", "move it there yourself"
+        )
     if is_module(model):
         _refuse_others(in_memory.ModuleInMemory, options, name)
         return in_memory.ModuleInMemory(model, _declared(spec, name, True), **options)
@@ -164,7 +166,7 @@ def _built_in(name: str, spec: InputSpec | None, options: dict[str, Any]) -> str
     size = presets.PRESETS[usual].size
     if spec is None:
         raise UndeclaredInputError(
-            f"nothing says what {name} wants to be fed",
+            f"the input spec of {name} is not declared",
             f"its published weights take --preset {usual}",
         )
     if spec.size != size and name not in _ANY_SIZE:
@@ -196,7 +198,7 @@ def _declared(spec: InputSpec | None, model: str, in_memory: bool = False) -> In
         return spec
     names = "|".join(presets.PRESETS)
     raise UndeclaredInputError(
-        f"nothing says what {Path(model).name} wants to be fed",
+        f"the input spec of {Path(model).name} is not declared",
         f"add spec=InputSpec(...) or preset={names}"
         if in_memory
         else f"add --preset {names}, or --input-size, --color, --mean and --std,"
@@ -211,10 +213,10 @@ def _checked(adapter: Any, model: str) -> Adapter:
         raise ModelError(f"{model} gave a {kind} without {', '.join(lacks)}")
     batch = getattr(adapter, "batch", None)
     if not isinstance(adapter.spec, InputSpec):
-        raise ModelError(f"{model} gave a {kind} whose spec is {adapter.spec!r}, no InputSpec")
+        raise ModelError(f"{model} gave a {kind} whose spec is {adapter.spec!r}, not an InputSpec")
     for word, n in (("dim", adapter.dim), ("batch", 1 if batch is None else batch)):
         if not isinstance(n, int | np.integer) or n < 1:
-            raise ModelError(f"{model} gave a {kind} whose {word} is {n!r}, no number from 1")
+            raise ModelError(f"{model} gave a {kind} whose {word} is {n!r}, not a number from 1 up")
     return adapter
 
 

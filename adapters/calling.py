@@ -28,7 +28,7 @@ def check_images(images: NDArray[np.uint8], spec: InputSpec) -> None:
     if images.dtype != np.uint8 or images.shape[1:] != (*spec.size, 3):
         raise ModelError(
             f"images of {images.dtype} {images.shape}",
-            f"the model wants (N, {spec.size[0]}, {spec.size[1]}, 3) uint8",
+            f"the model expects (N, {spec.size[0]}, {spec.size[1]}, 3) uint8",
         )
 
 
@@ -86,7 +86,7 @@ def vectors(
         raise ModelError(message, "rows out must equal rows in: export it with a free batch, or 1")
     if made.size != images * max(made.shape[1:]):
         hint = "a feature map is not an embedding: pool or flatten it in the model, or take another"
-        raise ModelError(message, f"{hint} output; one vector per image, (N, D), is wanted")
+        raise ModelError(message, f"{hint} output; one vector per image, (N, D), is expected")
     if made.dtype.kind not in "fiu" or made.size == 0 or (dim or made[0].size) != made[0].size:
         raise ModelError(message, f"expected real numbers of shape ({images}, {dim or 'D'})")
     return made.reshape(images, -1).astype(np.float32, copy=False)

@@ -118,7 +118,7 @@ def labels(values: ArrayLike, what: str = "genuine") -> NDArray[np.bool_]:
     if x.dtype.kind not in "iuf" or not np.isin(x, (0, 1)).all():
         raise ProtocolError(
             f"{what!r} must be boolean or 0/1, got {x.dtype} with other values",
-            "one boolean a comparison: label == 1",
+            "one boolean per comparison: label == 1",
         )
     return x.astype(np.bool_)
 

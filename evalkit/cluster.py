@@ -81,7 +81,9 @@ class Cluster:
             with whole_file(job_path) as f:
                 cloudpickle.dump((__version__, job), f)
         except (TypeError, pickle.PicklingError) as e:
-            raise DataError(f"workers cannot be told the job: {e}", "do without --cluster") from e
+            raise DataError(
+                f"the job cannot be sent to the workers: {e}", "leave --cluster out"
+            ) from e
         futures = {}
         try:
             for n, item in items.items():

@@ -139,7 +139,7 @@ def _images(images: ArrayLike | None, rows: int, chosen: NDArray[np.int64]) -> s
     if digests.shape != (rows, DIGEST) or digests.dtype != np.uint8:
         raise ProtocolError(
             f"'images' of {rows} rows are {digests.dtype} of shape {digests.shape}",
-            f"one SHA-256 a row: ({rows}, {DIGEST}) uint8",
+            f"one SHA-256 per row: ({rows}, {DIGEST}) uint8",
         )
     return known_images(digests[chosen])
 

@@ -263,5 +263,5 @@ def subjects_of(made: Vectors) -> NDArray[np.int32]:
     if made.subject is not None:
         return made.subject
     if made.keys is None:
-        raise DataError("nothing says whom the rows show", "give their subjects, or keys=NAMES")
+        raise DataError("it is not known whom the rows show", "give their subjects, or keys=NAMES")
     return subjects_by_folder([str(key) for key in made.keys])

@@ -327,5 +327,5 @@ def test_scface_is_a_search_for_each_distance_and_equals_the_searchs_command(
     shown = capsys.readouterr()
     alone, beside = json.loads(shown.out), json.loads((root / "runs/scface-2.json").read_text())
     assert alone["metrics"] == beside["metrics"]
-    assert "told by: image names up to the first _" in shown.err
+    assert "read from: image names up to the first _" in shown.err
     assert beside["provenance"]["people"] == "image names up to the first _"

@@ -69,7 +69,7 @@ class Hostile:
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, call: Any) -> None:
     told = tmp_path / "ran"
     path = written(tmp_path / "set.bin", (IMAGES[:2], [Hostile(call, f"touch {told}")]))
-    with pytest.raises(DataError, match=r"set\.bin is not a \.bin set: it wants to load"):
+    with pytest.raises(DataError, match=r"set\.bin is not a \.bin set: it asks to load"):
         bin_sets.read(path)
     assert not told.exists()
 

@@ -233,7 +233,7 @@ def test_what_h5py_packs_is_read(tmp_path: Path, packing: dict[str, Any], chunks
 def test_a_tensor_of_one_value_for_all_rows(tmp_path: Path, shape: tuple[int, ...]) -> None:
     torch = pytest.importorskip("torch")
     torch.save(torch.ones(1).expand(shape), tmp_path / "x.pt")
-    with pytest.raises(DataError, match="of 4 bytes: its rows lie on each other"):
+    with pytest.raises(DataError, match="of 4 bytes: its rows overlap"):
         readers.read(tmp_path / "x.pt")
     torch.save(torch.ones(4, 6)[::2, 1:3], tmp_path / "y.pt")
     assert readers.read(tmp_path / "y.pt")[0].shape == (2, 2)

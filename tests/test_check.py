@@ -194,7 +194,7 @@ def test_too_few_people_are_one_line(
     model: list[str], photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["check", *model, "--data", str(photographs / "P01")]) == 3
-    assert "there are two images of 0 people" in capsys.readouterr().err
+    assert "0 people have two images" in capsys.readouterr().err
 
 
 def test_without_a_spec_it_is_found_and_declared(
@@ -209,7 +209,7 @@ def test_without_a_spec_it_is_found_and_declared(
     assert run(["check", *bare, *declared]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("fine")
     assert run(["check", *bare[:2]]) == 3
-    assert "nothing says what small.onnx wants to be fed" in capsys.readouterr().err
+    assert "the input spec of small.onnx is not declared" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("to", ["toml", "onnx"])
@@ -266,7 +266,7 @@ def test_an_adapter_of_its_own_spec_is_fed_another_or_refuses() -> None:
         assert heeding.spec == replace(TRUE, color="rgb")
     swapped = spec_trial.Refed(deaf, TRUE).embed(faces())
     np.testing.assert_array_equal(swapped, Projection(TRUE).embed(faces()))
-    with pytest.raises(ModelError, match="heeds no other"):
+    with pytest.raises(ModelError, match="takes no other"):
         spec_trial.Refed(deaf, grey).embed(faces())
 
 

@@ -81,7 +81,7 @@ def test_trillion(data: Path, capsys: pytest.CaptureFixture[str], flip: str) -> 
     assert of_model["tpr@far=1e-1"]
     other = "sum" if flip == "none" else "none"
     assert run([*words[:-1], other, "--features", "x.h5"]) == 3
-    told = {"none": "hold one view an image", "sum": "say --flip sum or concat"}
+    told = {"none": "hold one view per image", "sum": "say --flip sum or concat"}
     assert told["none" if flip == "none" else "sum"] in capsys.readouterr().err
 
 

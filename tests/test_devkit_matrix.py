@@ -64,9 +64,9 @@ def test_features_come_back_as_written(tmp_path: Path) -> None:
     ("data", "message"),
     [
         (b"short", "within its 16-byte header"),
-        (struct.pack("<4i", -1, 1, 4, 5), "no devkit matrix"),
-        (struct.pack("<4i", 1, 1, 4, 0), "no devkit matrix"),
-        (struct.pack("<4i", 1, 2, 4, 5) + bytes(9), "4 bytes a row for 2 columns"),
+        (struct.pack("<4i", -1, 1, 4, 5), "not a devkit matrix"),
+        (struct.pack("<4i", 1, 1, 4, 0), "not a devkit matrix"),
+        (struct.pack("<4i", 1, 2, 4, 5) + bytes(9), "4 bytes per row for 2 columns"),
         (struct.pack("<4i", 2**31 - 1, 1, 2**31 - 4, 5), "after its header and has 0"),
         (struct.pack("<4i", 1, 1, 4, 5) + bytes(5), "1 bytes after its last"),
     ],

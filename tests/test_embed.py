@@ -158,7 +158,7 @@ def test_a_random_model_is_refused_in_memory_too() -> None:
         (PIXELS[0], r"images are uint8 of shape \(8, 8, 3\)"),
         (PIXELS.transpose(0, 3, 1, 2), r"images are uint8 of shape \(12, 3, 8, 8\)"),
         (PIXELS[:0], r"images are uint8 of shape \(0, 8, 8, 3\)"),
-        (PIXELS[:, :4], "0000000 is 4x8, the model wants 8x8"),
+        (PIXELS[:, :4], "0000000 is 4x8, the model expects 8x8"),
         ("nowhere", "no images at nowhere"),
     ],
 )

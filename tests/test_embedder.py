@@ -130,7 +130,7 @@ def test_an_unreadable_image_is_a_counted_failure(faces: Path, tmp_path: Path) -
 
 def test_an_image_of_another_size_is_refused_and_nothing_left(faces: Path, tmp_path: Path) -> None:
     Image.new("RGB", (16, 16)).save(faces / "P0" / "00.png")
-    with pytest.raises(DataError, match=r"P0/00.png is 16x16, the model wants 8x8"):
+    with pytest.raises(DataError, match=r"P0/00.png is 16x16, the model expects 8x8"):
         embedded(faces, tmp_path / "f.h5")
     assert not (tmp_path / "f.h5").exists()
 

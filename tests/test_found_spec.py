@@ -115,7 +115,7 @@ def test_a_model_that_tells_nobody_apart_stops() -> None:
             return np.ones((len(images), 12), np.float32)
 
     trials = found_spec.try_specs(Collapsed, of_size, (None, None), (SIZE, SIZE))
-    with pytest.raises(ModelError, match=r"in none of \d+ ways tried does it tell people apart"):
+    with pytest.raises(ModelError, match=r"in none of \d+ ways tried does it separate people"):
         found_spec.best(trials, "m", "faces")
 
 
@@ -138,7 +138,7 @@ def test_view_1_goes_before_the_people_at_hand() -> None:
     at_hand = development.choose(own, own.manifest(), 25)
     assert at_hand.of == "of the images at hand" and len(at_hand.keys) == 50
     assert str(at_hand).startswith("25 genuine and 1,200 impostor pairs of 25 people")
-    with pytest.raises(DataError, match="two images of 2 people"):
+    with pytest.raises(DataError, match="2 people have two images"):
         few = encoded(own.keys[:6], lambda row: b"")
         development.choose(few, few.manifest(), 25)
 
@@ -234,7 +234,7 @@ def test_a_bare_model_that_separates_nobody_is_one_line(
     onnx.save(model, at / "m.onnx")
     assert run(verify(at)) == 3
     said = capsys.readouterr().err.splitlines()
-    assert "in none of 8 ways tried does it tell people apart" in said[0] and len(said) == 2
+    assert "in none of 8 ways tried does it separate people" in said[0] and len(said) == 2
 
 
 def test_with_too_few_people_it_is_to_be_declared(
@@ -242,9 +242,7 @@ def test_with_too_few_people_it_is_to_be_declared(
 ) -> None:
     (at / "pairs.txt").write_text("P00/0.png P00/1.png 1\nP00/0.png P01/2.png 0\n")
     assert run(verify(at)) == 3
-    assert "wants to be fed, and to try it there are two images of 1 people" in (
-        capsys.readouterr().err
-    )
+    assert "is not declared; for a trial 1 people have two images" in (capsys.readouterr().err)
 
 
 def test_a_spec_is_spelled_by_its_nearest_preset() -> None:

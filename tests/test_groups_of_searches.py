@@ -124,7 +124,7 @@ def test_megaface_by_group_stays_pooled_and_is_compared(among_distractors: Repor
     found = compare(among_distractors, among_distractors, ignore=["keys", "set"]).differences
     assert found["fmr@far=5e-2,sex=male,distractors=40"].p == 1
     assert "fnmr@threshold=0.7,sex=female,distractors=80" in found
-    with pytest.raises(ProtocolError, match="nobody knows those of one side"):
+    with pytest.raises(ProtocolError, match="those of one side are not known"):
         megaface.evaluate(X, WHO, sets, groups=[AGE_GAP])
 
 

@@ -317,7 +317,7 @@ def test_a_pickle_that_hashes_for_ever_is_refused(tmp_path: Path) -> None:
         nested = (nested, nested)
     path = tmp_path / "set.bin"
     path.write_bytes(b"\x80\x04}" + pickle.dumps(nested, 4)[2:-1] + b"K\x01s.")
-    with pytest.raises(DataError, match="it wants to build by EMPTY_DICT"):
+    with pytest.raises(DataError, match="it asks to build by EMPTY_DICT"):
         bin_sets.read(path)
 
 

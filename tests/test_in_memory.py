@@ -56,7 +56,7 @@ def broken(x: NDArray[np.uint8]) -> None:
         (broken, ModelError, "broken failed on 1 images: KeyError"),
         (lambda x: colours(x).T, ModelError, "rows out must equal rows in"),
         (lambda x: "text", EvalkitError, "returned <U4 of shape"),
-        (dict, ModelError, "dict is a class, no model"),
+        (dict, ModelError, "dict is a class, not a model"),
         (3, WrongTypeError, "a int where a model belongs"),
     ],
 )
@@ -66,10 +66,10 @@ def test_what_is_no_model_is_named(model: Any, error: type[Exception], says: str
 
 
 def test_a_callable_declares_no_input() -> None:
-    with pytest.raises(UndeclaredInputError, match="what colours wants to be fed") as told:
+    with pytest.raises(UndeclaredInputError, match="input spec of colours is not declared") as told:
         evalkit.load_model(colours)
     assert "spec=InputSpec(...) or preset=arcface|" in told.value.hint
-    with pytest.raises(ModelError, match="colours stays where it lies, not on cuda"):
+    with pytest.raises(ModelError, match="colours stays on its own device, not on cuda"):
         evalkit.load_model(colours, spec=SPEC, device="cuda")
     with pytest.raises(ModelError, match="colours takes no precision"):
         evalkit.load_model(colours, spec=SPEC, precision="float16")

@@ -176,7 +176,7 @@ def test_a_joint_bayesian_model_of_the_devkit(small: Set) -> None:
 def test_views_and_lists_that_do_nothing_are_told(small: Set) -> None:
     """Features of one view are not fused, and a noise list that names nobody says so."""
     done = small.run("--flip", "sum")
-    assert "these features hold one view an image" in str(done.exception)
+    assert "these features hold one view per image" in str(done.exception)
     (small.folder / "fn.txt").write_text("Someone_1.png\n")
     done = small.run("--clean", "facex", "--probe-noises", "fn.txt")
     assert (

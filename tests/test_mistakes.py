@@ -152,7 +152,7 @@ MISTAKES = {
             3,
             "x.npy does not say which row is which image",
         ),
-        ("report base.json --markdown --model-card", 2, "not both"),
+        ("report base.json --markdown --model-card", 2, "only one of"),
         (f"import {X} f.h5 --keys keys.txt --subset", 2, "add --list LIST"),
     ],
     "in the place of something else": [

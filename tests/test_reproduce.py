@@ -150,7 +150,7 @@ def test_what_is_no_card_is_refused(tmp_path: Path, text: str, says: str) -> Non
 def test_mistakes_of_the_line(held: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (held / "agedb_30.bin").rename(held / "moved.bin")
     assert run(["reproduce", "runs/agedb_30.json", *_model()]) == 3
-    assert "the set 'agedb_30' of the card is nowhere here" in capsys.readouterr().err
+    assert "the set 'agedb_30' of the card is not found here" in capsys.readouterr().err
     assert run(["reproduce", "runs/agedb_30.json"]) == 2
     two = (held / "README.md").read_text().replace("results:", "results:", 1)
     (held / "README.md").write_text(two.replace("---\n# Mine", '- name: "b"\n  results: []\n---\n'))

@@ -201,7 +201,7 @@ def test_folders_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert run(words) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["provenance"]["probes"] == {"mated": 2, "others": 1}
-    assert "told by: folders; image names up to the first _" in shown.err
+    assert "read from: folders; image names up to the first _" in shown.err
     with pytest.raises(DataError, match="probe is not below "):
         search_lists.read(tmp_path / "gallery", tmp_path / "probe", root=tmp_path / "gallery")
 

@@ -374,7 +374,7 @@ def test_two_tables_of_the_same_weights_are_no_question(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made, adapters.load(PLAIN, spec=SPEC).embed(images(2)))
     with pytest.raises(ModelError, match="lacks 7 of the network's 9"):
         adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "w.pth"), weights_table="ema")
-    with pytest.raises(ModelError, match="a table 'ema' of no file"):
+    with pytest.raises(ModelError, match="weights_table='ema' without a file"):
         adapters.load(PLAIN, spec=SPEC, weights_table="ema")
 
 

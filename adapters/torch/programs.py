@@ -84,7 +84,7 @@ def network(
     weights_table : which of several tables in it, such as "ema", where more than one fits.
     """
     if weights_table is not None and weights is None:
-        raise ModelError(f"a table {weights_table!r} of no file", "add --weights FILE")
+        raise ModelError(f"--weights-table {weights_table!r} without a file", "add --weights FILE")
     if weights is not None:
         fill(net, Path(weights), weights_table)
     with users_code.blamed(model):

@@ -85,7 +85,7 @@ def command(
         title = f"{path.name}: {len(outcomes.score):,} scores calibrated across folds"
         show(*table(made, title).split("\n"))
     if failed := made.provenance["failed"]:
-        say(f"{failed:,} failed comparisons say nothing: llr 0, a bit each")
+        say(f"{failed:,} failed comparisons say nothing: llr 0, one bit each")
     if out is not None:
         reports.write(made, out)
         say(f"report written to {out}")

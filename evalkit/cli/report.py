@@ -96,9 +96,11 @@ def command(
     if data is not None and out is None:
         raise click.UsageError("--data shows images on the page: add -o FILE.html")
     if frte and (out is None or data is not None):
-        raise click.UsageError("--frte is of the page, and has no images: -o FILE.html, no --data")
+        raise click.UsageError(
+            "--frte makes a page without images: give -o FILE.html, and no --data"
+        )
     if markdown + model_card + (eval_results is not None) > 1:
-        raise click.UsageError("give --markdown, --model-card or --eval-results, not both")
+        raise click.UsageError("give only one of --markdown, --model-card and --eval-results")
     if model_card and len(names) == 1:  # a card is of one model
         names *= len(paths)
     called = [*names, *_labels(paths[len(names) :])]

@@ -125,7 +125,7 @@ def _found(said: CardResult, card: Path, data: Path | None) -> BenchSet:
         if path.exists() and path.resolve() != card.resolve():
             (one,) = bench.read_sets([path], data)
             return replace(one, name=said.set_name)
-    raise DataError(f"the set {said.set_name!r} of the card is nowhere here", "add SET to the line")
+    raise DataError(f"the set {said.set_name!r} of the card is not found here", "give it as SET")
 
 
 def _loaded(

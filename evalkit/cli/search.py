@@ -108,7 +108,7 @@ def command(
     else:
         raise click.UsageError("give --gallery LIST and --probe LIST, or --lists NAME")
     if entries.named_by:
-        say(f"who is on an image is told by: {entries.named_by}")
+        say(f"who an image shows is read from: {entries.named_by}")
     manifest, enrolled, probes = entries.resolve()
     vectors = source.vectors(manifest)
     report = run.evaluate(

@@ -56,7 +56,7 @@ def by_trial(
         sample = chosen(choice, source, manifest, development.PEOPLE, of_set)
     except DataError as e:
         raise UndeclaredInputError(
-            f"nothing says what {Path(model).name} wants to be fed, and to try it {e.message}",
+            f"the input spec of {Path(model).name} is not declared; for a trial {e.message}",
             f"add --preset {'|'.join(presets.PRESETS)}, or {e.hint.removeprefix('give ')}",
         ) from e
     key = _key(choice, source, sample, of_set)
@@ -177,4 +177,4 @@ class Refed:
         finally:
             with contextlib.suppress(AttributeError):
                 self.adapter.spec = own
-        raise ModelError("the adapter brings its own input spec and heeds no other")
+        raise ModelError("the adapter brings its own input spec and takes no other")

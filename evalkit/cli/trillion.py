@@ -100,7 +100,7 @@ def command(
     """
     fpir_source = click.get_current_context().get_parameter_source("fpir")
     if one_set and fpir_source is not ParameterSource.DEFAULT:
-        raise click.UsageError("--one-set compares pairs and searches nowhere: leave --fpir out")
+        raise click.UsageError("--one-set compares pairs and has no searches: leave --fpir out")
     expected = None if expect is None else reports.read(expect)
     if source.features is None:
         vectors = _embedded(source, subjects, cluster)

@@ -37,7 +37,7 @@ class _OnlyArrays(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
-            raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+            raise pickle.UnpicklingError(f"it asks to load {module}.{name}")
         return _STAND_INS[module, name]
 
 
@@ -94,7 +94,7 @@ def _scalar(kind: Any, data: Any) -> bool:
 def _encode(text: str, encoding: str) -> bytes:
     """Python 2 wrote its strings as latin-1 text; no other codec is let in."""
     if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it wants the codec {encoding}")
+        raise pickle.UnpicklingError(f"it asks for the codec {encoding}")
     return text.encode("latin-1")
 
 
@@ -136,7 +136,7 @@ def _content(path: Path) -> tuple[list[memoryview], list[bool]]:
     try:
         for opcode, _, _ in pickletools.genops(data):
             if opcode.name in _REFUSED:
-                raise pickle.UnpicklingError(f"it wants to build by {opcode.name}")
+                raise pickle.UnpicklingError(f"it asks to build by {opcode.name}")
         content = _OnlyArrays(io.BytesIO(data), encoding="bytes").load()
         images, same = content
         images = [_buffer(image) for image in images]

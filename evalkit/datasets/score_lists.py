@@ -185,7 +185,7 @@ def _of_probes(
     """
     if any(x.ndim != 2 or x.dtype.kind not in "fiu" or len(x) != len(held[0]) for x in held):
         shown = _shapes(dict(zip(_OF_PROBES, held, strict=True)))
-        raise DataError(f"{path.name} holds {shown}", "expected a row a probe in both")
+        raise DataError(f"{path.name} holds {shown}", "expected a row per probe in both")
     (n, own), (_, others) = (x.shape for x in held)
     scores = np.hstack(held).ravel()
     probe = np.repeat(np.arange(n), own + others)

@@ -53,7 +53,7 @@ def choose(source: ImageSource, manifest: Manifest, people: int) -> Development:
     if len(pairs) < FEWEST:
         pairs, of = _subjects(manifest), "of the images at hand"
     if len(pairs) < FEWEST:
-        raise DataError(f"there are two images of {len(pairs)} people", f"give {WANTED}")
+        raise DataError(f"{len(pairs)} people have two images", f"give {WANTED}")
     keys = _spread(pairs, people, tested if of == _VIEW_1 else set())
     measured = frozenset(key for key in keys if of == _VIEW_1 and _tail(key) in tested)
     return Development(keys, of, measured)
@@ -90,7 +90,9 @@ def readable(source: ImageSource, sample: Development) -> Development:
         else:
             keys += sample.keys[row : row + 2]
     if len(keys) < 2 * FEWEST:
-        raise DataError(f"of {len(keys) // 2} people two images can be used ({reason})", WANTED)
+        raise DataError(
+            f"{len(keys) // 2} people have two images that can be used ({reason})", WANTED
+        )
     return replace(sample, keys=tuple(keys))
 
 
@@ -139,7 +141,8 @@ def pixels(source: ImageSource, spec: InputSpec) -> Picture:
         image, size = source.read(row), spec.size
         if image.shape[:2] != size:
             raise DataError(
-                f"{key} is {image.shape[0]}x{image.shape[1]}, the model wants {size[0]}x{size[1]}",
+                f"{key} is {image.shape[0]}x{image.shape[1]}, "
+                f"the model expects {size[0]}x{size[1]}",
                 "give aligned crops, or --landmarks, --align, or --resize, which only squashes",
             )
         faces.append(image)

@@ -114,8 +114,8 @@ def best(trials: Sequence[SpecTrial], model: str, on: str) -> FoundSpec:
     first, *rest = trials
     if not separates(trials):
         raise ModelError(
-            f"nothing says what {model} wants to be fed, and in none of {len(trials)} ways tried "
-            f"does it tell people apart (best d' {first.d_prime or 0:.2f}; {on})",
+            f"the input spec of {model} is not declared, and in none of {len(trials)} ways tried "
+            f"does it separate people (best d' {first.d_prime or 0:.2f}; {on})",
             "a trained face model and aligned images? --preset NAME declares it without a trial",
         )
     chosen = preferred(trials)

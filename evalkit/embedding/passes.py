@@ -112,7 +112,7 @@ def _read(
         if picture.shape[:2] != size:
             raise DataError(
                 f"{images.keys[row]} is {picture.shape[0]}x{picture.shape[1]}, "
-                f"the model wants {size[0]}x{size[1]} crops aligned as {adapter.spec.crop}",
+                f"the model expects {size[0]}x{size[1]} crops aligned as {adapter.spec.crop}",
                 "give aligned crops, or --landmarks or --align; --resize only squashes",
             )
         stack[i] = picture

@@ -95,7 +95,7 @@ def _values(f: IO[bytes]) -> Iterator[_Value]:
             raise ValueError(f"page {number} is not one of a tree")
         nodes = [_node(data, at) for at in places]
         if sum(len(key) for key, _, _, _ in nodes) > page:
-            raise ValueError(f"the keys of page {number} lie on each other")
+            raise ValueError(f"the keys of page {number} overlap")
         if kind & _BRANCH:
             waiting += [child | flags << 32 for _, flags, child, _ in reversed(nodes)]
             continue

@@ -168,7 +168,7 @@ def outcomes_of_strangers() -> Iterator[None]:
         yield
     except (ArithmeticError, LookupError, TypeError, ValueError) as e:
         raise ReportError(
-            f"the outcomes beside the report fit nothing: {type(e).__name__}: {e}",
+            f"the outcomes beside the report cannot be used: {type(e).__name__}: {e}",
             "measure again with --out, or delete them to do without",
         ) from e
 

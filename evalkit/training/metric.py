@@ -78,7 +78,9 @@ class VerificationMetric:
         keys = [str(key) for one in held for key in one[2] or ()]
         if any(named):
             if not all(named) or len(keys) != len(x):
-                raise ProtocolError(f"{len(x)} vectors have {len(keys)} keys", "one name a vector")
+                raise ProtocolError(
+                    f"{len(x)} vectors have {len(keys)} keys", "one name per vector"
+                )
             rows = list({key: row for row, key in reversed([*enumerate(keys)])}.values())
             rows.sort()
             x, subjects, keys = x[rows], subjects[rows], [keys[row] for row in rows]

@@ -62,7 +62,7 @@ class Ranks:
             call(*given, group=self._group, **options)
         except RuntimeError as e:
             raise ModelError(
-                f"rank {self.rank} waited for another in vain: it has ended, or did not answer "
+                f"rank {self.rank} waited for another rank, which has ended, or did not answer "
                 f"within {self._timeout:g} s",
                 "what the other rank printed says why; timeout= is how long to wait",
             ) from e

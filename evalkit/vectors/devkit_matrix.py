@@ -33,7 +33,7 @@ def _layout(header: bytes, room: int, where: str) -> tuple[int, int, int, np.dty
         return 0, 0, 0, _TYPES[5]
     if rows < 0 or columns < 0 or kind not in _TYPES:
         raise DataError(
-            f"{where} starts with {rows}, {columns}, {stride}, {kind}: no devkit matrix",
+            f"{where} starts with {rows}, {columns}, {stride}, {kind}: not a devkit matrix",
             "expected rows, columns, row stride in bytes, and type 5 (float32) or 6 (float64)",
         )
     dtype = _TYPES[kind]
@@ -41,7 +41,7 @@ def _layout(header: bytes, room: int, where: str) -> tuple[int, int, int, np.dty
     if stride == columns * 4 and rows * width == room:
         stride = width  # the devkit's own writer says 4 bytes a column for float64 too
     if stride < width or stride % dtype.itemsize:
-        raise DataError(f"{where} has {stride} bytes a row for {columns} columns of {dtype.name}")
+        raise DataError(f"{where} has {stride} bytes per row for {columns} columns of {dtype.name}")
     if rows * stride > room:
         raise DataError(f"{where} needs {rows * stride} bytes after its header and has {room}")
     return rows, columns, stride, dtype

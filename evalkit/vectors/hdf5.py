@@ -132,7 +132,7 @@ def _refuse_bomb(held: h5py.Dataset, name: str) -> None:
     if row_of_chunks(held) > _room(held.file):
         raise DataError(f"{name!r} has chunks of shape {held.chunks} in a file of {size} bytes")
     if held.id.get_storage_size() > size:
-        raise DataError(f"the chunks of {name!r} lie on each other")
+        raise DataError(f"the chunks of {name!r} overlap")
     width = math.prod(held.chunks) * _width(held)
     for chunk in _chunks(held) if packed else ():
         by = [code for k, code in enumerate(packed) if not chunk.filter_mask >> k & 1]

@@ -159,7 +159,7 @@ def read_torch(path: str | os.PathLike[str]) -> Held:
     if not features.is_sparse and features.untyped_storage().nbytes() < features.nbytes:
         raise DataError(
             f"{path.name} says {tuple(features.shape)} of {features.untyped_storage().nbytes()} "
-            "bytes: its rows lie on each other",
+            "bytes: its rows overlap",
             "save features.contiguous()",
         )
     features = features.detach()  # still in the file, where numpy has its type

@@ -33,7 +33,7 @@ def map_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any] | Bfloat
     with path.open("rb") as f:
         length = int.from_bytes(f.read(_LENGTH), "little")
         if not 2 <= length <= min(size - _LENGTH, _HEADER):
-            raise DataError(f"{path.name} is no safetensors file, or cut within its header")
+            raise DataError(f"{path.name} is not a safetensors file, or is cut within its header")
         try:
             header = json.loads(f.read(length))
             held = {name: v for name, v in header.items() if name != "__metadata__"}

@@ -128,7 +128,7 @@ def search(
     the highest impostor pairs, as in `verify`.
     """
     if k < 1:
-        raise ProtocolError(f"the top {k} of every probe are none", "k is at least 1")
+        raise ProtocolError(f"the top {k} of every probe are no matches", "k is at least 1")
     if (probe_subject is None) != (gallery_subject is None):
         raise ProtocolError("probe_subject and gallery_subject belong together")
     probe, probe_subject, gallery, gallery_subject = _checked(

@@ -135,7 +135,7 @@ def _one_sided(
     """Part by the groups of the first set alone, each with all of the second."""
     if isinstance(by, Condition):
         raise ProtocolError(
-            f"column {by.column!r} is of two images, and nobody knows those of one side",
+            f"column {by.column!r} is of two images, and those of one side are not known",
             "name the column alone, numbers in bins, as --by yaw:15,45",
         )
     if outcomes.genuine_rows is None or outcomes.impostor_rows is None:
@@ -237,7 +237,7 @@ def _rows(
         left, right = outcomes.left, outcomes.right
         if left is None or right is None:
             raise ProtocolError(
-                "who is compared is not known, so nobody is of a group", "give the list of pairs"
+                "who is compared is not known, so no group is either", "give the list of pairs"
             )
         is_genuine = outcomes.genuine.astype(bool)
         return (left[is_genuine], right[is_genuine]), (left[~is_genuine], right[~is_genuine])

@@ -33,7 +33,7 @@ def fuse(views: NDArray[Any], flip: Flip = "none", *, unit: bool = False) -> NDA
         return single(x[:, 0])
     if x.shape[1] < 2:
         raise ProtocolError(
-            f"flip fusion {flip!r} needs the mirrored view, these features hold one view an image",
+            f"flip fusion {flip!r} needs the mirrored view, these features hold one view per image",
             "embed with the same --flip, or score with --flip none",
         )
     if flip == "concat":

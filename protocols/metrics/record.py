@@ -83,7 +83,7 @@ class Metric:
     def __post_init__(self) -> None:
         if self.resampled == "scores" and (self.of_scores is None or self.unit != "fraction"):
             raise ProtocolError(
-                f"{self.grammar} is to be resampled by its scores, and is no rate of them",
+                f"{self.grammar} is to be resampled by its scores, and is not a rate of them",
                 "give of_scores, and fractions of 1",
             )
 

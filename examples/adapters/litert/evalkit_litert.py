@@ -22,7 +22,7 @@ class LiteRT:
 
     def __init__(self, model: str, *, spec: InputSpec | None, device: str = "auto") -> None:
         if spec is None:
-            raise UndeclaredInputError(f"nothing says what {model} wants to be fed", "add --preset")
+            raise UndeclaredInputError(f"the input spec of {model} is not declared", "add --preset")
         if device not in ("auto", "cpu"):
             raise ModelError(f"{model} runs on the processor, not on {device}")
         self._network = Interpreter(model_path=model, num_threads=1)
