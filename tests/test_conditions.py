@@ -185,13 +185,13 @@ def test_columns_of_a_table_by_rule(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("by", "message"),
     [
-        ("sex", "a.csv has no column 'sex' for --by"),
+        ("sex", "a.csv has no column 'sex' for by"),
         ("age-mean:3", "no column 'age-mean'"),
-        ("age-gap", "--by age-gap has no edges that ascend"),
+        ("age-gap", "by=age-gap has no edges that ascend"),
         ("age-gap:3,1", "no edges that ascend"),
         ("age:x", "no edges that ascend"),
         ("camera-same:3", "no edges that ascend"),
-        ("camera-gap:3", "a cell of a.csv for --by camera-gap is 'a'"),
+        ("camera-gap:3", "a cell of a.csv for by=camera-gap is 'a'"),
     ],
 )
 def test_a_mistaken_column_is_refused(tmp_path: Path, by: str, message: str) -> None:

@@ -57,7 +57,7 @@ def test_another_projects_rule_gives_no_threshold_to_deploy(two_reports: Two) ->
     report = two_reports[0]
     name = "tpr@far=1e-1,rule=nearest-far"
     held = replace(report, metrics={**report.metrics, name: report.metrics["tpr@far=1e-1"]})
-    with pytest.raises(ReportError, match=r"another project's rule \(deploy that of --far 1e-1\)"):
+    with pytest.raises(ReportError, match=r"another project's rule \(deploy that of far=1e-1\)"):
         operating_point(held, "1e-1,rule=nearest-far")
 
 
