@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,8 @@ class CandidatePool:
     """
 
     def __init__(self) -> None:
-        self._columns = [np.empty(0, kind) for kind in (np.int32, np.int32, np.float64)]
+        kinds = np.int32, np.int32, np.float64
+        self._columns: list[NDArray[Any]] = [np.empty(0, kind) for kind in kinds]
         self.size = 0
 
     def add(self, i: Ints, j: Ints, score: Floats) -> None:
