@@ -92,13 +92,13 @@ CALLS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("views", [0, 2])
-@pytest.mark.parametrize("name", CALLS)
+# That recipe fuses two views.
+@pytest.mark.parametrize(
+    ("name", "views"), [(c, v) for c in CALLS for v in (0, 2) if v or "recipe" not in c]
+)
 def test_every_protocol_gives_the_numbers_of_the_widened_vectors(name: str, views: int) -> None:
     held = bits(views)
     options = {"flip": "sum"} if views and "recipe" not in name else {}
-    if "recipe" in name and not views:
-        pytest.skip("this recipe fuses views")
     found = CALLS[name](Bfloat16(held), **options)
     assert found.metrics == CALLS[name](wide(held), **options).metrics
 

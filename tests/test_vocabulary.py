@@ -361,7 +361,7 @@ def test_a_function_of_scores_gets_intervals_paired_tests_and_a_gate(
     assert drawn.tolist() == [zero_by_loops(o, draw) for draw in range(5)]
     assert compare(*made, draws=40).differences["zero"].test == "subject bootstrap"
     assert "zero" in {r.rule.metric for r in check(made[1], made[0]).rulings}
-    with pytest.raises(ProtocolError, match="no rate of them"):
+    with pytest.raises(ProtocolError, match="not a rate of them"):
         replace(record, of_scores=None)
 
 
