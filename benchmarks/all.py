@@ -270,20 +270,21 @@ def same_after_kill(
 
 def megaface(o: argparse.Namespace) -> Figures:
     """MegaFace with 3,530 probes and a million distractors, by `megaface_size.py`."""
-    if not o.full:
-        yield Figure(name="MegaFace with a million distractors", bound="with --full")
-        return
-    with tempfile.TemporaryDirectory(dir=o.full) as folder:
-        yield from costs("MegaFace with a million distractors", megaface_sized(Path(folder)))
+    return at_size(o, "MegaFace with a million distractors", megaface_sized)
 
 
 def ijbc(o: argparse.Namespace) -> Figures:
     """IJB-C 1:1 at its counts, by `ijb_size.py`."""
+    return at_size(o, "IJB-C at its counts", ijbc_sized)
+
+
+def at_size(o: argparse.Namespace, name: str, run: Callable[[Path], Run]) -> Figures:
+    """What a command takes on a set that is made for it, with --full alone."""
     if not o.full:
-        yield Figure(name="IJB-C at its counts", bound="with --full")
+        yield Figure(name=name, bound="with --full")
         return
     with tempfile.TemporaryDirectory(dir=o.full) as folder:
-        yield from costs("IJB-C at its counts", ijbc_sized(Path(folder)))
+        yield from costs(name, run(Path(folder)))
 
 
 def costs(name: str, run: Run) -> Figures:
