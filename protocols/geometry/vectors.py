@@ -82,7 +82,7 @@ def dimensions(values: Floats) -> dict[str, Estimate]:
     p = values[values > 0] / total
     return {
         "participation-ratio": Estimate(value=float(1 / np.sum(p * p)), n=len(values)),
-        "entropy-dimension": Estimate(value=float(np.exp(-np.sum(p * log(p)))), n=len(values)),
+        "entropy-dimension": Estimate(value=math.exp(-np.sum(p * log(p))), n=len(values)),
     }
 
 
