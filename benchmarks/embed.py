@@ -5,9 +5,9 @@
 
 Every round runs all of them, in turning order; a ratio is the median over the rounds of the ratio
 within a round. "bare" is the network alone on a normalised batch that already lies on the device,
-bound once, at the batch that is fastest so: the better of two ways, the runtime's own threads and a
-thread pinned to every core that passes on one. What evalkit does once before the first image (it
-measures what the batch changes) does not count.
+bound once, at the batch that is fastest so, in the runtime's own settings: its threads or a thread
+pinned to every core, layout, fused layers, denormals; the best is the one whose median is. What
+evalkit does once before the first image (it measures what the batch changes) does not count.
 
 An input is what passes the network: with --flip, each image and its mirror image. --side makes the
 JPEG files larger than the input, and evalkit aligns them by five points. "reading" is what an input
@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -54,6 +55,7 @@ class Done:
 
 Loop = Callable[[], Any]  # gives a Done, where it is timed
 Caller = Callable[[], Loop]  # what a thread does first, and then calls for each pass
+Passes = tuple[int, Caller]  # how many threads do so at once, and what
 
 
 def crops(data: Path | None, n: int, size: tuple[int, int], folder: Path) -> Path:
@@ -89,35 +91,57 @@ def together(start: Caller, n: int, threads: int) -> None:
         list(pool.map(some, range(threads)))
 
 
-def torch_forwards(net: Any, spec: InputSpec, batch: int, device: str) -> dict[int, Caller]:
-    """Threads that call it -> forward passes on a resident batch."""
+def torch_forwards(net: Any, spec: InputSpec, batch: int, device: str) -> dict[str, Passes]:
+    """Forward passes on a resident batch by torch's settings: threads, layout, fused layers."""
     import torch
 
     place, cores = torch.device(device), os.cpu_count() or 1
-    net = net.to(place, memory_format=torch.channels_last).eval()
-    x = torch.rand(batch, 3, *spec.size, device=place).to(memory_format=torch.channels_last)
+    last, plain = torch.channels_last, torch.contiguous_format
+    net = net.to(place, memory_format=last).eval()
+    x = torch.rand(batch, 3, *spec.size, device=place).to(memory_format=last)
 
-    def forward() -> None:
-        with torch.inference_mode():
-            net(x)
-            if place.type == "cuda":
-                torch.cuda.synchronize()
+    def calling(net: Any, x: Any, threads: int) -> Caller:
+        def forward() -> None:
+            with torch.inference_mode():
+                net(x)
+                if place.type == "cuda":
+                    torch.cuda.synchronize()
 
-    def start(threads: int) -> Loop:
-        torch.set_num_threads(threads)
-        return forward
+        def start() -> Loop:
+            torch.set_num_threads(threads)
+            return forward
 
-    own: dict[int, Caller] = {1: lambda: start(cores)}
-    return own if place.type == "cuda" else own | {cores: lambda: start(1)}
+        return start
+
+    made = {"bare, 1 thread calling": (1, calling(net, x, cores))}
+    if place.type == "cuda":
+        return made
+    made[f"bare, {cores} threads calling"] = cores, calling(net, x, 1)
+    if not isinstance(net, torch.jit.ScriptModule):
+        other = deepcopy(net).to(memory_format=plain)
+        made["bare, contiguous"] = cores, calling(other, x.to(memory_format=plain), 1)
+        with torch.no_grad():
+            fused = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(net, x)))
+        made["bare, frozen and fused"] = cores, calling(fused, x, 1)
+    return made
 
 
-def onnx_forwards(path: str, spec: InputSpec, batch: int, device: str) -> dict[int, Caller]:
+def onnx_forwards(path: str, spec: InputSpec, batch: int, device: str) -> dict[str, Passes]:
+    """Forward passes on a resident batch by ONNX Runtime's settings: threads, denormals.
+
+    Its graph optimisation is at its highest, which is its default; lower takes twice the time.
+    """
     import onnxruntime as ort
 
-    cores, made = os.cpu_count() or 1, dict[int, Caller]()
-    for callers, threads in ((1, 0), (cores, 1)):
+    cores, made = os.cpu_count() or 1, dict[str, Passes]()
+    for name, callers, threads, zero in (
+        ("bare, 1 thread calling", 1, 0, "0"),
+        (f"bare, {cores} threads calling", cores, 1, "0"),
+        ("bare, denormals as zero", cores, 1, "1"),
+    ):
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.set_denormal_as_zero", zero)
         provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
         session = ort.InferenceSession(path, options, providers=[provider])
         x = np.random.default_rng(0).random((batch, 3, *spec.size), np.float32)
@@ -129,18 +153,18 @@ def onnx_forwards(path: str, spec: InputSpec, batch: int, device: str) -> dict[i
             binding.bind_output(session.get_outputs()[0].name, device)
             return lambda: session.run_with_iobinding(binding)
 
-        made[callers] = start
+        made[name] = callers, start
     return made
 
 
-def fastest(forwards: Callable[[int], dict[int, Caller]], fixed: int | None) -> int:
+def fastest(forwards: Callable[[int], dict[str, Passes]], fixed: int | None) -> int:
     """Find the batch of the fastest bare pass, whoever calls it: three tries of powers of two.
 
     Ends at passes of a second or more: no network was seen to gain from longer ones.
     """
     seconds: dict[int, float] = {}
     for batch in [fixed] if fixed else [1 << k for k in range(8)]:
-        for callers, start in forwards(batch).items():
+        for callers, start in forwards(batch).values():
             together(start, callers, callers)
             tries = list[float]()
             for _ in range(3):
@@ -197,8 +221,7 @@ def compare(name: str, args: argparse.Namespace, folder: Path) -> tuple[float, f
     else:
         forwards = partial(torch_forwards, adapter._network, preset, device=device)
     each = fastest(forwards, adapter.batch)
-    for callers, start in forwards(each).items():
-        title = f"bare, {callers} thread(s) calling"
+    for title, (callers, start) in forwards(each).items():
         loops[title] = partial(bare, start, args.images, each, callers)
     views = 1 + args.flip
     if args.peers and args.side == preset.size[0] and not args.flip:
@@ -326,15 +349,17 @@ def tell(made: dict[str, list[tuple[float, float]]], read: float) -> tuple[float
     And the most that is to be had where the same cores read and compute.
     """
     ours = made["evalkit"]
-    bare = list(zip(*(made[name] for name in made if "bare" in name), strict=True))
+    bare = [rates for name, rates in made.items() if "bare" in name]
+    quickest = max(bare, key=lambda rates: statistics.median(rate for rate, _ in rates))
+    cheapest = min(bare, key=lambda rates: statistics.median(cpu for _, cpu in rates))
     print("  inputs/s       evalkit / it   processor ms an input")
     for name, rates in made.items():
         ratio = statistics.median(o[0] / r[0] for o, r in zip(ours, rates, strict=True))
         rate, cpu = (statistics.median(column) for column in zip(*rates, strict=True))
         print(f"  {rate:8.1f} {ratio:17.2f} {cpu * 1e3:15.2f}   {name}")
-    faster = [o[0] / max(r for r, _ in b) for o, b in zip(ours, bare, strict=True)]
-    cheaper = [min(c for _, c in b) / o[1] for o, b in zip(ours, bare, strict=True)]
-    least = statistics.median(min(c for _, c in b) for b in bare)
+    faster = [o[0] / b[0] for o, b in zip(ours, quickest, strict=True)]
+    cheaper = [b[1] / o[1] for o, b in zip(ours, cheapest, strict=True)]
+    least = statistics.median(cpu for _, cpu in cheapest)
     load = " ".join(f"{x:.1f}" for x in os.getloadavg())
     for what, over in (("inputs/s", faster), ("processor time", cheaper)):
         spread = f"({min(over):.3f}..{max(over):.3f})"
