@@ -258,6 +258,7 @@ def blufr_config(path: Path) -> None:
 ALIASES = {
     "LFW": ("lfw", "images", "lfw_deepfunneled", "loose_crop"),
     "model.onnx": ("new.onnx", "MobileFaceNet.onnx", "mobilefacenet_foamliu.onnx"),
+    "scores.txt": ("scores-dev.txt", "scores-eval.txt"),
     "LFW112.zip": ("lfw_pairs_aligned112_q90.zip",),
     "F.npy": ("new.npy", "embeddings.npy", "lfw_mobilefacenet_flipsum_l2.npy"),
     "K.txt": ("keys.txt", "lfw_paths.txt"),
