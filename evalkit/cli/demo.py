@@ -33,7 +33,7 @@ next:  evalkit lfw --model model.onnx --preset arcface     your model, LFW fetch
 @groups_option
 @output_options
 def command(groups: GroupFile | None, output: Output) -> int:
-    """Run LFW, all 87.5 million pairs and the closed-set search on embedded features."""
+    """Run LFW, all 87.5 million pairs and the closed-set search on shipped embeddings."""
     say(*WHAT.split("\n"))
     with bar("pairs", "pair") as progress:
         report = measure(progress, groups)
@@ -44,7 +44,7 @@ def command(groups: GroupFile | None, output: Output) -> int:
 
 
 def measure(progress: Progress | None = None, groups: GroupFile | None = None) -> Report:
-    """Score the embedded features: LFW's own protocol, then everybody against everybody.
+    """Score the shipped embeddings: LFW's own protocol, then everybody against everybody.
 
     groups : a table of groups, whose error rates are those of all pairs.
     """

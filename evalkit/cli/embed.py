@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 2),
     metavar="N",
     default=1,
+    show_default=True,
     help="Views per image: 2 adds the mirror image.",
 )
 @click.argument("features", type=Writable(parents=True))

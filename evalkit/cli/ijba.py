@@ -32,6 +32,7 @@ from evalkit.protocols.ijb import Pooling, splits
 @click.option(
     "--media-pooling/--no-media-pooling",
     default=True,
+    show_default=True,
     help="Average the frames of a video before pooling a template.",
 )
 @fars_option(splits.FARS)
