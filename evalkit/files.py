@@ -39,7 +39,7 @@ def cache_folder() -> Path:
         user = None
     named = os.environ.get("EVALKIT_CACHE") or (user and Path(user) / "evalkit")
     if not named:
-        raise DataError("there is no home folder to keep a cache in", hint)
+        raise DataError("no home folder to keep a cache in", hint)
     try:
         Path(named).mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -90,7 +90,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not a text file: {not_text(e)}") from e
     except FileNotFoundError:
-        raise DataError(f"there is no {path}") from None
+        raise DataError(f"no such file: {path}") from None
     except OSError as e:
         raise DataError(f"{path} cannot be read: {e.strerror}") from e
 
@@ -165,7 +165,7 @@ def refuse_unwritable(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, "a file cannot be written over a folder", str(path))
     if not is_stream(path) and not (folder := real_path(path).parent).is_dir():
         shown = path.parent if not path.is_symlink() else folder
-        raise FileNotFoundError(errno.ENOENT, "there is no folder", str(shown))
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(shown))
 
 
 def real_path(path: Path) -> Path:

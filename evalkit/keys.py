@@ -76,7 +76,7 @@ def rows_of(
     if missing := list(compress(wanted, absent)):
         raise DataError(
             f"{what} are missing for {len(missing)} of {len(wanted)} images: {first_few(missing)}",
-            f"the first row here is called {have[0]!r}" if have else "there are no rows at all",
+            f"the first row here is called {have[0]!r}" if have else "the file has no rows",
         )
     for tail, (a, b) in twice.items():
         raise DataError(

@@ -209,7 +209,7 @@ def _embedded(
 ) -> Vectors:
     """Embed the images of the manifest, or all that are there."""
     if pictures is None:
-        raise DataError("a model embeds images, and there are none", "add images=FOLDER")
+        raise DataError("a model needs images to embed", "add images=FOLDER")
     source = alignment.narrowed(from_images.source_of(pictures), model.spec.size)
     wanted = manifest or source.manifest()
     if getattr(model, "transient", False):

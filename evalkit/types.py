@@ -29,7 +29,7 @@ _SHOWN = 3  # metrics in the short form of a report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """What a network wants to be fed; declared, or found by a trial that is said.
+    """The input that a network expects: declared by the user, or found by a trial.
 
     Images are always handed over as RGB uint8; the adapter computes ``(pixel - mean) / std`` on the
     0..255 scale, in the network's own channel order.

@@ -104,7 +104,7 @@ def evaluate(
     known = np.flatnonzero(~stranger)
     who = subject[known]
     if np.unique(who, return_counts=True)[1].max(initial=0) < 2:
-        raise ProtocolError("no subject has two images, so there is no genuine pair")
+        raise ProtocolError("no subject has two images, so no pair is genuine")
     chosen = _enrolled(subject, stranger, enrolled, keys)
     searches = _search(x, subject, stranger, chosen, template, sizes, seed, engine)
     of_known = x.take(known, axis=0)

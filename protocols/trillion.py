@@ -61,7 +61,7 @@ def validate(features: NDArray[Any], subject: NDArray[np.integer[Any]]) -> None:
             "expected (N, D) or (N, V, D) and (N,), -1 for a distractor",
         )
     if np.unique(subject[subject >= 0], return_counts=True)[1].max(initial=0) < 2:
-        raise ProtocolError("no subject has two images, so there is no genuine pair")
+        raise ProtocolError("no subject has two images, so no pair is genuine")
 
 
 def evaluate(
@@ -100,7 +100,7 @@ def evaluate(
     other = subject < 0
     if not other.any():
         raise ProtocolError(
-            "there are no distractors",
+            "no distractors are given",
             "without them, compare all pairs of one set: --one-set",
         )
     probe, gallery = (

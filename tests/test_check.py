@@ -194,7 +194,7 @@ def test_too_few_people_are_one_line(
     model: list[str], photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["check", *model, "--data", str(photographs / "P01")]) == 3
-    assert "0 people have two images" in capsys.readouterr().err
+    assert "20 people with two images are needed, 0 found" in capsys.readouterr().err
 
 
 def test_without_a_spec_it_is_found_and_declared(

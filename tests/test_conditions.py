@@ -209,7 +209,7 @@ def test_pairs_by_their_place_and_by_their_names(tmp_path: Path) -> None:
         (weather,) = held.of_list(pairs, KEYS, ["weather"])
         assert isinstance(weather, PairCondition)
         assert (weather.names, weather.code.tolist()) == (("rain",), [-1, 0])
-    with pytest.raises(DataError, match="names pairs of a list, and there is none"):
+    with pytest.raises(DataError, match="is a table of pairs, but no list of pairs is given"):
         place.of_list(None, KEYS)
     with pytest.raises(DataError, match="names none of the 1 pairs"):
         place.of_list(PairSet(LEFT[:1], RIGHT[:1], PAIRS.genuine[:1]), KEYS)

@@ -177,7 +177,7 @@ WRONG = {
     "ends in the record at byte": ("b.rec", WHOLE[:-9]),
     "is shorter than its labels": ("c.rec", WHOLE[:8] + b"\xff" * 2 + WHOLE[10:]),
     "not a whole LMDB file: it does not begin": ("a.lmdb", bytes(4096)),
-    "not a whole LMDB file: there is no page": ("b.lmdb", CUT),
+    "not a whole LMDB file: no page": ("b.lmdb", CUT),
     "of 4 bytes has no header": ("d.rec", struct.pack("<III", MAGIC, 4, 0)),
 }
 

@@ -86,7 +86,7 @@ def test_a_link_stays_and_leads_to_the_new_file(tmp_path: Path) -> None:
         assert not (tmp_path / target).is_symlink()
     link.unlink()
     link.symlink_to("nowhere/x")
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
         put(link, b"")
 
 

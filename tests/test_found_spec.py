@@ -138,7 +138,7 @@ def test_view_1_goes_before_the_people_at_hand() -> None:
     at_hand = development.choose(own, own.manifest(), 25)
     assert at_hand.of == "of the images at hand" and len(at_hand.keys) == 50
     assert str(at_hand).startswith("25 genuine and 1,200 impostor pairs of 25 people")
-    with pytest.raises(DataError, match="2 people have two images"):
+    with pytest.raises(DataError, match="20 people with two images are needed, 2 found"):
         few = encoded(own.keys[:6], lambda row: b"")
         development.choose(few, few.manifest(), 25)
 
@@ -242,7 +242,9 @@ def test_with_too_few_people_it_is_to_be_declared(
 ) -> None:
     (at / "pairs.txt").write_text("P00/0.png P00/1.png 1\nP00/0.png P01/2.png 0\n")
     assert run(verify(at)) == 3
-    assert "is not declared; for a trial 1 people have two images" in (capsys.readouterr().err)
+    assert "cannot be found by trial: 20 people with two images are needed, 1 found" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_spec_is_spelled_by_its_nearest_preset() -> None:

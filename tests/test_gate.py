@@ -352,7 +352,7 @@ def test_the_first_baseline_is_made_by_accept(
     assert "make the first baseline: evalkit gate REPORT" in capsys.readouterr().err
     elsewhere = [*line[:-1], str(tmp_path / "kept" / "base.json"), "--accept"]
     assert run(elsewhere) == 3
-    assert f"error: there is no folder: {tmp_path / 'kept'}\n" in capsys.readouterr().err
+    assert f"error: no such folder: {tmp_path / 'kept'}\n" in capsys.readouterr().err
     assert run([*line, "--accept"]) == 0
     assert run(line) == 0
 

@@ -482,7 +482,7 @@ def test_matches_of_nist_are_genuine_where_both_templates_show_one_subject(tmp_p
     with pytest.raises(DataError, match=r"template 6 in meta\.csv has two subjects"):
         files.read_faces(tmp_path / "meta.csv")
     (tmp_path / "meta.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match="has no column of template but a, b"):
+    with pytest.raises(DataError, match="has no template column; its columns are a, b"):
         files.read_faces(tmp_path / "meta.csv")
 
 

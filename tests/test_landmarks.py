@@ -235,7 +235,7 @@ def save_model(folder: Path) -> Path:
     [
         (["--align", "uniface2"], 3, "no detector is called 'uniface2'"),
         (["--align", "a", "--landmarks", __file__], 2, "--landmarks or --align, not both"),
-        (["--landmarks", "absent.npz"], 3, "--landmarks: there is no absent.npz"),
+        (["--landmarks", "absent.npz"], 3, "--landmarks: no such file or folder: absent.npz"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(

@@ -307,7 +307,7 @@ def test_verify_asks_for_what_it_lacks(own_list: Path, capsys: pytest.CaptureFix
     assert verify(own_list / "own.txt", "--model", "m.onnx") == 2
     assert "holds no images: add --data" in capsys.readouterr().err
     assert verify(own_list / "none.txt", "--features", own_list / "x.npy") == 3
-    assert "PAIRS: there is no" in capsys.readouterr().err
+    assert "PAIRS: no such file or folder" in capsys.readouterr().err
 
 
 def test_a_pair_is_not_genuine_and_impostor() -> None:
@@ -426,7 +426,7 @@ def test_youtube_faces_as_text_and_as_matlab_has_it(tmp_path: Path) -> None:
     (tmp_path / "splits.txt").write_text("1, 1, A/0, A/1, 1\n2, 1, A/1, B/0, 0\n")
     splits = np.array([[[1, 2], [2, 3], [1, 0]]], np.uint16)
     savemat(tmp_path / "alone.mat", {"m": splits})
-    with pytest.raises(DataError, match=r"there is no .*Youtube_names\.txt to name them"):
+    with pytest.raises(DataError, match=r"the list of names, .*Youtube_names\.txt, is missing"):
         youtube_faces.read_splits(tmp_path / "alone.mat")
     (tmp_path / "Youtube_names.txt").write_text("A/0\nA/1\nB/0\n")
     names = np.array(["A/0", "A/1", "B/0"], object)[:, None]

@@ -162,7 +162,7 @@ def test_a_joint_bayesian_model_scores_by_its_own_rule() -> None:
         (np.ones((3, 2)), np.zeros(2), np.ones((4, 2)), "have subjects of shape"),
         (np.ones((3, 2)), np.zeros(3), np.ones((4, 3)), "for probes of shape"),
         (np.ones((3, 2)), np.zeros(3), np.ones((0, 2)), "for probes of shape"),
-        (np.ones((3, 2)), np.arange(3), np.ones((4, 2)), "no genuine pair"),
+        (np.ones((3, 2)), np.arange(3), np.ones((4, 2)), "no pair is genuine"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(

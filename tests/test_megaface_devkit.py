@@ -77,7 +77,7 @@ def test_a_model_of_another_width_is_refused() -> None:
 
 def test_without_a_genuine_pair_there_is_no_answer() -> None:
     x = devkit.project(np.eye(3))
-    with pytest.raises(ProtocolError, match="no genuine pair"):
+    with pytest.raises(ProtocolError, match="no pair is genuine"):
         devkit.evaluate(x, np.arange(3), x)
 
 

@@ -236,7 +236,7 @@ def test_ten_false_accepts_are_enough_and_nine_are_few(far, few):
 
 
 def test_no_answer_is_none_with_a_reason():
-    assert metrics.tpr_at_far([], [0.1] * 20, "0.5").note == "there are no genuine comparisons"
+    assert metrics.tpr_at_far([], [0.1] * 20, "0.5").note == "no genuine comparisons"
     assert metrics.auc([], [1.0]).value is None
     assert "impostor" in metrics.eer([1.0], []).note
     e = metrics.tpr_at_far([1.0], [0.1] * 999, "1e-3")
@@ -274,7 +274,7 @@ def test_ranks_cmc_and_open_set():
     none = metrics.dir_at_fpir(own, rank, best, "1e-3")
     assert none.note == "FPIR 1e-3 needs at least 1,000 searches without a mate, there are 200"
     nobody = metrics.dir_at_fpir([], [], best, "0.1")
-    assert (nobody.value, nobody.note) == (None, "there are no searches with a mate")
+    assert (nobody.value, nobody.note) == (None, "no searches with a mate")
     assert math.isnan(metrics.cmc([], 1)[0])
 
 

@@ -63,10 +63,10 @@ def test_errors_at_a_threshold_with_and_without_comparisons() -> None:
     }
     assert errors_at([], [], 0.5) == {
         "fmr@threshold=0.5": Estimate(
-            value=None, n=0, threshold=0.5, false_accepts=0, note="there are no impostors"
+            value=None, n=0, threshold=0.5, false_accepts=0, note="no impostor comparisons"
         ),
         "fnmr@threshold=0.5": Estimate(
-            value=None, n=0, threshold=0.5, note="there are no genuine comparisons"
+            value=None, n=0, threshold=0.5, note="no genuine comparisons"
         ),
     }
 
@@ -91,14 +91,14 @@ def test_errors_of_searches_with_and_without_mates() -> None:
     }
     within_two = search_errors_at(*SEARCHED, [0.5, 0.4, 0.1], 0.5, within=2)
     assert within_two["tpir@threshold=0.5"].value == 2 / 4
-    nobody = "there are no searches with a mate"
+    nobody = "no searches with a mate"
     assert search_errors_at([], [], [], 0.5) == {
         "fpir@threshold=0.5": Estimate(
             value=None,
             n=0,
             threshold=0.5,
             false_accepts=0,
-            note="there are no searches without a mate",
+            note="no searches without a mate",
         ),
         "fnir@threshold=0.5": Estimate(value=None, n=0, threshold=0.5, note=nobody),
         "tpir@threshold=0.5": Estimate(value=None, n=0, threshold=0.5, note=nobody),

@@ -248,7 +248,9 @@ def test_qualities_that_cannot_be_used() -> None:
     lost[5] = np.nan  # no template, so no quality is needed
     made = quality.evaluate(lost, PAIRS, WHO, quality={"q": few}, fars=[FAR], discard=["0.1"])
     assert list(made.provenance["qualities"]) == ["q", "norm"]
-    with pytest.raises(ProtocolError, match="no quality, and all vectors are of one length"):
+    with pytest.raises(
+        ProtocolError, match="no quality is given, and all vectors have the same length"
+    ):
         quality.evaluate(normalise(X), PAIRS, WHO)
     for wrong in ({"a=b": GOOD}, {"a": GOOD[:-1]}):
         with pytest.raises(ProtocolError, match="quality"):

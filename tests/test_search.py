@@ -119,7 +119,7 @@ def test_fnir_of_drawn_galleries_is_what_loops_give(
 def test_a_gallery_that_cannot_be_drawn_or_says_nothing() -> None:
     how: Any = {"depths": (1,), "fpirs": "1e-2", "sizes": (1,)}
     report = search.evaluate(FEATURES, SUBJECT, GALLERY, PROBE, **how)
-    assert report["fnir@rank=1,gallery=1"].note == "there are no searches with a mate"
+    assert report["fnir@rank=1,gallery=1"].note == "no searches with a mate"
     needs = "FPIR 1e-2 needs at least 100 searches without a mate, there are 16"
     assert report["fnir@fpir=1e-2,rank=1,gallery=1"].note == needs
     closed = search.evaluate(FEATURES, SUBJECT, GALLERY, PROBE[WHO[PROBE] < 12], sizes=(20,))

@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_refused(small: Path, tmp_path: Path) -> None:
     assert _run(small, "--features", "features.npy")[0] == 2
     with pytest.raises(ProtocolError, match="no distractors"):
         trillion.evaluate(np.ones((2, 2)), np.zeros(2, int))
-    with pytest.raises(ProtocolError, match="no genuine pair"):
+    with pytest.raises(ProtocolError, match="no pair is genuine"):
         trillion.evaluate(np.ones((2, 2)), np.array([0, -1]))
     with pytest.raises(ProtocolError, match="have subjects of shape"):
         trillion.evaluate(np.ones((2, 2)), np.zeros(3, int))

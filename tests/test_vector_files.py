@@ -94,7 +94,7 @@ def test_arrays_of_other_names_are_told_by_their_shapes(
     if names[0] != "features":
         arrays["other"] = X
         write()
-        with pytest.raises(DataError, match="holds no array called 'features' but"):
+        with pytest.raises(DataError, match="no array is called 'features'; it holds"):
             embeddings.read(path)
 
 
@@ -270,7 +270,9 @@ def test_arrays_of_matlab_and_torch_are_told_by_their_shapes(tmp_path: Path) -> 
     assert keys == KEYS and told == "left out: y"
     np.testing.assert_array_equal(made, X)
     torch.save({"a": torch.zeros(5, 2), "b": torch.zeros(5, 3), "names": KEYS}, tmp_path / "x.pt")
-    with pytest.raises(DataError, match=r"no array called 'features' but 'a' \(5, 2\), 'b'"):
+    with pytest.raises(
+        DataError, match=r"no array is called 'features'; it holds 'a' \(5, 2\), 'b'"
+    ):
         readers.read(tmp_path / "x.pt")
 
 

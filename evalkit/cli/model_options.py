@@ -1,4 +1,4 @@
-"""The options that say which model embeds which images, and how it wants to be fed."""
+"""The options that choose the model, its images and its input spec."""
 
 from __future__ import annotations
 

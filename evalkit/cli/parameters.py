@@ -65,7 +65,7 @@ class Readable(FileKind):
             near = difflib.get_close_matches(path.name, _beside(path), n=1, cutoff=0.8)
             where = "" if path.is_absolute() else f"looked in {Path.cwd()}"
             hint = f"did you mean {path.with_name(near[0])}?" if near else where
-            raise DataError(f"{name}: there is no {path}", hint)
+            raise DataError(f"{name}: no such file or folder: {path}", hint)
         if path.is_dir() and not self.folder:
             raise DataError(f"{name}: {path} is a folder", "give the file itself")
         if path.is_dir() or (self.stream and not path.is_file()):

@@ -56,7 +56,8 @@ def by_trial(
         sample = chosen(choice, source, manifest, development.PEOPLE, of_set)
     except DataError as e:
         raise UndeclaredInputError(
-            f"the input spec of {Path(model).name} is not declared; for a trial {e.message}",
+            f"the input spec of {Path(model).name} is not declared, and cannot be found by trial: "
+            f"{e.message}",
             f"add --preset {'|'.join(presets.PRESETS)}, or {e.hint.removeprefix('give ')}",
         ) from e
     key = _key(choice, source, sample, of_set)

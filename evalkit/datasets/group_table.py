@@ -98,7 +98,7 @@ class GroupTable:
         table names none of its pairs.
         """
         if pairs is None or (self.named_by == "left" and keys is None):
-            raise DataError(f"{self.source} names pairs of a list, and there is none")
+            raise DataError(f"{self.source} is a table of pairs, but no list of pairs is given")
         line = {name: k for k, name in enumerate(self.names)}
         if len(line) < len(self.names):
             raise DataError(f"{self.source} names a pair twice", "leave one of the lines out")
@@ -263,7 +263,7 @@ def lines_of_rows(table: GroupTable, rows: Sequence[str]) -> NDArray[np.int64]:
             f"{table.source} names none of the {len(rows):,} rows",
             f"its first line is of {table.names[0]!r}, the first row is {rows[0]!r}"
             if table.names and len(rows)
-            else "there are no lines, or no rows",
+            else "the table has no lines, or the vectors no rows",
         )
     named = (line >= 0).tolist() if table.named_by != "subject" else [False] * len(line)
     if both := sharing(compress(wanted, named), compress(tails, named)):

@@ -220,7 +220,7 @@ def read_faces(path: str | os.PathLike[str]) -> Faces:
     at = {role: place_of(role, header) for role in ("template", "subject", "media", "file")}
     if absent := [role for role, place in at.items() if place < 0]:
         raise DataError(
-            f"{path.name} has no column of {absent[0]} but {first_few(header, 8) or 'nothing'}",
+            f"{path.name} has no {absent[0]} column; its columns are {first_few(header, 8)}",
             "NIST's metadata begins TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID",
         )
     columns = list(zip(*rows, strict=True)) or [()] * len(header)

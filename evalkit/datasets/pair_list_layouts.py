@@ -111,7 +111,7 @@ def read(
     """
     path = as_path(path)
     if not path.exists():
-        raise DataError(f"there is no pair list {path}")
+        raise DataError(f"no pair list at {path}")
     if columns is not None:
         return VerificationSet(of_table(_table(path, (), columns), str(path)), None, TABLE)
     layout = layout or _of_file(path)

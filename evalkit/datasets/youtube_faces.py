@@ -48,14 +48,15 @@ def read_splits(path: str | os.PathLike[str]) -> PairList:
     splits = splits_of(variables)
     if splits is None:
         raise DataError(
-            f"{path.name} has no array of splits but {', '.join(variables) or 'nothing'}",
+            f"{path.name} has no array of splits; it holds {', '.join(variables) or 'no arrays'}",
             "expected (500, 3, 10): the numbers of two videos, and 1 where they show one person",
         )
     videos = variables.get("video_names")
     if videos is None:
         if not (beside := path.with_name(_NAMES)).is_file():
             raise DataError(
-                f"{path.name} numbers the videos, and there is no {beside} to name them"
+                f"{path.name} names its videos by number only; "
+                f"the list of names, {beside}, is missing"
             )
         videos = read_keys(beside)
     if not isinstance(videos, list) or not all(isinstance(name, str) for name in videos):

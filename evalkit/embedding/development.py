@@ -53,7 +53,9 @@ def choose(source: ImageSource, manifest: Manifest, people: int) -> Development:
     if len(pairs) < FEWEST:
         pairs, of = _subjects(manifest), "of the images at hand"
     if len(pairs) < FEWEST:
-        raise DataError(f"{len(pairs)} people have two images", f"give {WANTED}")
+        raise DataError(
+            f"{FEWEST} people with two images are needed, {len(pairs)} found", f"give {WANTED}"
+        )
     keys = _spread(pairs, people, tested if of == _VIEW_1 else set())
     measured = frozenset(key for key in keys if of == _VIEW_1 and _tail(key) in tested)
     return Development(keys, of, measured)
@@ -91,7 +93,8 @@ def readable(source: ImageSource, sample: Development) -> Development:
             keys += sample.keys[row : row + 2]
     if len(keys) < 2 * FEWEST:
         raise DataError(
-            f"{len(keys) // 2} people have two images that can be used ({reason})", WANTED
+            f"{FEWEST} people with two usable images are needed, {len(keys) // 2} found ({reason})",
+            WANTED,
         )
     return replace(sample, keys=tuple(keys))
 

@@ -97,7 +97,7 @@ def try_specs(
         return compare_specs(
             load, presets.usual(start), images, progress, of_size=faces, sizes=others
         )
-    raise reason or DataError("there is no size to try")
+    raise reason or DataError("no input size to try")
 
 
 def preferred(trials: Sequence[SpecTrial]) -> SpecTrial:

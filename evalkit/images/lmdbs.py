@@ -87,7 +87,7 @@ def _values(f: IO[bytes]) -> Iterator[_Value]:
             continue
         seen.add(number)
         if number >= pages:
-            raise ValueError(f"there is no page {number}")
+            raise ValueError(f"no page {number}")
         data = piece(f, number * page, page)
         said, kind, lower = _PAGE.unpack_from(data)
         places = struct.unpack_from(f"<{(lower - _PAGE.size) // 2}H", data, _PAGE.size)

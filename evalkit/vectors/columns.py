@@ -79,7 +79,7 @@ def choose_arrays(
     wide = [n for n, (shape, kind) in held.items() if kind == "f" and len(shape) in (2, 3)]
     vectors = ["features"] if "features" in held else wide
     if len(vectors) != 1:
-        raise DataError(f"it holds no array called 'features' but {shown or 'none'}")
+        raise DataError(f"no array is called 'features'; it holds {shown or 'no arrays'}")
     rows = held[vectors[0]][0][:1]
     texts = [n for n, (shape, kind) in held.items() if kind in ("S", "U") and shape == rows]
     names = ["keys"] if "keys" in held else texts

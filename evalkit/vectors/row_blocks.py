@@ -260,8 +260,8 @@ def _of_datasets(f: Any) -> RowBlocks:
             f"{n!r} {x.dtype} {x.shape}" for n, x in zip(names[:3], arrays, strict=False)
         )
         raise ValueError(
-            f"it holds no dataset 'features' but {shown or 'none'}; expected features (N, D) and "
-            "keys, or a vector per dataset"
+            f"no dataset is called 'features'; it holds {shown or 'no datasets'}; expected "
+            "features (N, D) and keys, or a vector per dataset"
         )
     keys = [
         name if len(x) == 1 else f"{name}/{n}"

@@ -46,7 +46,7 @@ VERSION = 1
 K = 10
 
 NO_GENUINE = "no subject has two images"
-NO_IMPOSTOR = "there are no impostor pairs"
+NO_IMPOSTOR = "no impostor pairs"
 
 
 def evaluate(

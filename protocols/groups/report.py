@@ -260,7 +260,7 @@ def _share_lost(lost: Any, who: Any, seed: int) -> Estimate:
     """Share of images lost, drawn as the FNMR of comparisons that are lost or score 1."""
     n, failed = len(lost), int(np.count_nonzero(lost))
     if not n:
-        return Estimate(value=None, note="there are no images")
+        return Estimate(value=None, note="no images")
     nobody, nothing = np.empty(0, np.int64), np.empty(0)
     sample = sample_of(
         SetOutcomes(

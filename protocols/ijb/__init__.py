@@ -227,7 +227,7 @@ def identify(
     seed, depths = whole_number(seed, "seed"), metrics.rank_depths(depths)
     require(galleries, Sequence, "galleries", "a list of evalkit.protocols.ijb.Enrolled")
     if not galleries:
-        raise ProtocolError("there is no gallery")
+        raise ProtocolError("no gallery is given")
     for side in (*galleries, probe):
         require(side, Enrolled, "a gallery or probe", "evalkit.protocols.ijb.Enrolled")
     enrolled, times = np.unique(
@@ -378,7 +378,7 @@ def insightface_tpir(
     A mate must also score strictly above all others.  Where floor(x N) is 0, the best is taken.
     """
     if not len(nonmate) or not len(mate):
-        return Estimate(value=None, note="there are no searches with, or none without, a mate")
+        return Estimate(value=None, note="no searches with a mate, or none without")
     k = max(metrics.false_accepts_allowed(fpir, len(nonmate)) - 1, 0)
     bar = float(np.sort(nonmate)[::-1][k])
     hits = np.count_nonzero((mate > impostor) & (mate > bar))

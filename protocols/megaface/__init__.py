@@ -86,9 +86,9 @@ def validate(
                 f"{name}: distractors of shape {x.shape} for probes of shape {probe.shape}"
             )
     if not distractors:
-        raise ProtocolError("there are no distractors")
+        raise ProtocolError("no distractors are given")
     if np.unique(subject, return_counts=True)[1].max(initial=0) < 2:
-        raise ProtocolError("no subject has two probes, so there is no genuine pair")
+        raise ProtocolError("no subject has two probes, so no pair is genuine")
 
 
 def evaluate(

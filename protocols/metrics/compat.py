@@ -37,7 +37,7 @@ FACENET_VAL_GRID = np.arange(0, 4, 0.001)
 SPHEREFACE_GRID = np.arange(-10_000, 10_001) / 10_000
 CLCARWIN_GRID = np.arange(-1.0, 1.0, 0.005)
 XQLFW_GRID = np.arange(0, 2, 0.001)
-_ONE_CLASS = "there are no genuine, or no impostor comparisons"
+_ONE_CLASS = "no genuine, or no impostor comparisons"
 
 
 def _above(t: Scores) -> Scores:

@@ -178,7 +178,7 @@ def eer(genuine: ArrayLike, impostor: ArrayLike) -> Estimate:
 
 def _empty(genuine: int, impostor: int) -> Estimate:
     missing = "genuine" if not genuine else "impostor"
-    return Estimate(value=None, n=genuine + impostor, note=f"there are no {missing} comparisons")
+    return Estimate(value=None, n=genuine + impostor, note=f"no {missing} comparisons")
 
 
 # Measured of every scored pair list, in this order (`verification.measures`).

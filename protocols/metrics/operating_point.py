@@ -238,7 +238,7 @@ def tpr_estimate(
         false_accepts=false_accepts,
         note=few_errors(false_accepts=false_accepts, misses=genuine - true_accepts)
         if genuine
-        else f"there are no {mates}",
+        else f"no {mates}",
     )
 
 
@@ -290,13 +290,13 @@ def error_estimates(
             threshold=threshold,
             far=false_accepts / impostor if impostor else None,
             false_accepts=false_accepts,
-            note=few_false_accepts(false_accepts) if impostor else "there are no impostors",
+            note=few_false_accepts(false_accepts) if impostor else "no impostor comparisons",
         ),
         f"fnmr@threshold={text}": Estimate(
             value=missed / genuine if genuine else None,
             n=genuine,
             threshold=threshold,
-            note=few_errors(misses=missed) if genuine else "there are no genuine comparisons",
+            note=few_errors(misses=missed) if genuine else "no genuine comparisons",
         ),
     }
 
@@ -326,8 +326,8 @@ def search_errors_at(
     (t,) = given_thresholds(threshold)
     hits = int(np.count_nonzero((s >= t) & (r >= 1) & (r <= within)))
     false, text = int(np.count_nonzero(best >= t)), threshold_text(t)
-    few = few_false_accepts(false) if len(best) else "there are no searches without a mate"
-    missed = few_errors(misses=len(s) - hits) if len(s) else "there are no searches with a mate"
+    few = few_false_accepts(false) if len(best) else "no searches without a mate"
+    missed = few_errors(misses=len(s) - hits) if len(s) else "no searches with a mate"
     fpir = false / len(best) if len(best) else None
     return {
         f"fpir@threshold={text}": Estimate(

@@ -68,5 +68,5 @@ def rank_within(rank: ArrayLike, k: int) -> Estimate:
     n = len(whole_numbers(rank, "rank"))
     value = float(cmc(rank, k)[k - 1])
     if not n:
-        return Estimate(value=None, n=0, note="there are no searches with a mate")
+        return Estimate(value=None, n=0, note="no searches with a mate")
     return Estimate(value=value, n=n, note=few_errors(misses=round((1 - value) * n)))

@@ -162,7 +162,7 @@ def qualities(
         by_name[NORM] = np.where(lost, -np.inf, length)
     if not by_name:
         raise ProtocolError(
-            "there is no quality, and all vectors are of one length",
+            "no quality is given, and all vectors have the same length",
             "give a quality of each image",
         )
     return by_name

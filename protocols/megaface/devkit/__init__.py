@@ -78,7 +78,7 @@ def evaluate(
     np.fill_diagonal(mate, False)
     i, j = np.nonzero(mate)
     if not len(i):
-        raise ProtocolError("no subject has two probes, so there is no genuine pair")
+        raise ProtocolError("no subject has two probes, so no pair is genuine")
     genuine = np.sort(own[np.triu(mate)])
     trial_row, place, trial_threshold = random_galleries(own, subject)
     row = np.concatenate([i, trial_row])
