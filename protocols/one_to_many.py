@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.arrays import vectors
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
-from evalkit.types import Estimate
+from evalkit.types import Estimate, Ints
+
+_TOGETHER = 4096  # rows whose mates are listed together
 
 
 def fused(features: ArrayLike, flip: Flip, what: str = "features") -> NDArray[Any]:
@@ -26,24 +28,33 @@ def fusion(flip: Flip) -> dict[str, str]:
     return {} if flip == "none" else {"flip": flip}
 
 
-def ordered_genuine_pairs(
-    subject: NDArray[np.integer[Any]],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def ordered_genuine_pairs(subject: Ints) -> tuple[Ints, Ints]:
     """Return all ordered pairs (i, j), i != j, of one subject, by i, then j.
 
     subject : (N,); -1 is a subject as every other (`allpairs.genuine_pairs`: in no genuine pair).
+    int32 where that is enough: of 274,000 images of 5,700 people there are 13 million.
     """
-    one, other = allpairs.genuine_pairs(np.unique(subject, return_inverse=True)[1])
-    i, j = np.concatenate([one, other]), np.concatenate([other, one])
-    order = np.lexsort((j, i))
-    return i[order], j[order]
+    kind: Any = np.int32 if len(subject) < 2**31 else np.int64
+    subject = np.unique(subject, return_inverse=True)[1]
+    order = np.argsort(subject, kind="stable").astype(kind)  # a subject's rows lie together
+    count = np.bincount(subject)
+    first, others = (np.cumsum(count) - count)[subject], count[subject] - 1
+    ends = np.cumsum(others)
+    i, j = (np.empty(ends[-1] if len(ends) else 0, kind) for _ in range(2))
+    for a in range(0, len(subject), _TOGETHER):
+        rows = slice(a, a + _TOGETHER)
+        some, of_some = others[rows], slice(ends[a] - others[a], ends[rows][-1])
+        row = np.repeat(np.arange(a, a + len(some)), some)
+        mate = np.arange(len(row)) - np.repeat(np.cumsum(some) - some - first[rows], some)
+        i[of_some], j[of_some] = row, order[mate + (order[mate] >= row)]
+    return i, j
 
 
 def mate_scores(
     probe: allpairs.Rows,
     mate: allpairs.Rows,
-    i: NDArray[np.int64],
-    j: NDArray[np.int64],
+    i: Ints,
+    j: Ints,
     engine: allpairs.Engine | None,
 ) -> NDArray[np.float64]:
     """Score `ordered_genuine_pairs` (probe[i], mate[j]), each unordered pair once.

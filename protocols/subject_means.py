@@ -31,9 +31,10 @@ def with_subject_means(measured: Mapping[str, Estimate], outcomes: Outcomes) -> 
     value.  outcomes : of the comparisons that `measured` is of.
     """
     score, who = genuine_by_subject(outcomes)
-    _, of, pairs = np.unique(who, return_inverse=True, return_counts=True)
+    pairs = np.unique(who, return_counts=True)[1]
     if pairs.max(initial=0) <= max(DOMINANT * len(who), pairs.min(initial=len(who))):
         return dict(measured)
+    of = np.unique(who, return_inverse=True)[1]
     most = f"one person has {pairs.max() / len(who):.0%} of the {len(who):,} genuine pairs"
     estimates: dict[str, Estimate] = {}
     for name, m in measured.items():

@@ -107,8 +107,6 @@ def evaluate(
         engine.unit_rows(features, flip, rows=np.flatnonzero(side)) for side in (~other, other)
     )
     who = subject[~other]
-    i, j = ordered_genuine_pairs(who)
-    score = mate_scores(probe, probe, i, j, engine)
     nobody = np.broadcast_to(np.int32(-1), len(gallery))
     thresholds = given_thresholds(threshold)
     counts = false_accepts(thresholds, probe, who, gallery, nobody, engine=engine)
@@ -123,19 +121,23 @@ def evaluate(
         engine=engine,
     )
     seen, best = result.verification, result.score[:, 0]
+    i, j = ordered_genuine_pairs(who)
+    score = mate_scores(probe, probe, i, j, engine)
+    once = i < j
+    genuine = i[once], j[once], score[once]
     first = np.isfinite(score) & (score >= best[i])
-    rank, hit = first.astype(np.int64), np.where(first, score, -np.inf)
-    measured = {f"tpr@far={far}": m for far, m in tpr_by_far(score[i < j], seen).items()}
+    rank, hit = first.astype(np.int8), score
+    hit[~first] = -np.inf
+    measured = {f"tpr@far={far}": m for far, m in tpr_by_far(genuine[2], seen).items()}
     measured[f"tpir@fpir={fpir}"] = metrics.dir_at_fpir(hit, rank, best, fpir)
     measured[f"rank-1@distractors={len(gallery)}"] = metrics.rank_within(rank, 1)
-    once = i < j
     outcomes = set_outcomes(
         probe,
         who,
         gallery,
         nobody,
         fars=reached,
-        genuine=(i[once], j[once], score[once]),
+        genuine=genuine,
         ranks=(rank, i),
         searches=(hit, i, best, np.arange(len(probe))),
         top=seen.top,
@@ -146,6 +148,7 @@ def evaluate(
     for t in thresholds:
         measured |= metrics.search_errors_at(hit, rank, best, t)
     lost = allpairs.lost_rows(probe), allpairs.lost_rows(gallery)
+    del i, j, score, first, once, genuine  # what the outcomes do not keep, before people are drawn
     report = Report(
         protocol=NAME,
         protocol_version=VERSION,

@@ -313,9 +313,9 @@ def _sides(
 class _Searches:
     """Ordered genuine pairs (probe, mate), the ranks of their mates, and TPR by FAR."""
 
-    probe: NDArray[np.int64]
-    mate: NDArray[np.int64]
-    rank: NDArray[np.int64]  # from 1; 0 = failed
+    probe: Ints
+    mate: Ints
+    rank: Ints  # from 1; 0 = failed
     distractors: int
     tpr: dict[str, Estimate]
     errors: dict[str, Estimate]  # at given thresholds, by name

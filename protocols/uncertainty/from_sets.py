@@ -48,7 +48,7 @@ def set_outcomes(
     """
     a, b = numbered_people(subject, None if y is None else y_subject)
     people = int(max(a.max(initial=-1), b.max(initial=-1))) + 1
-    left_images, right_images = (np.bincount(s, minlength=people) for s in (a, b))
+    left_images, right_images = (np.bincount(s, minlength=people).astype(np.int32) for s in (a, b))
     i, j = genuine_pairs(subject, None if y is None else y_subject)
     pairs = len(a) * (len(a) - 1) // 2 if y is None else len(a) * len(b)
     impostors = pairs - len(i)
@@ -60,11 +60,11 @@ def set_outcomes(
     first, second, score = genuine
     outcomes = SetOutcomes(
         genuine_score=score,
-        genuine_subject=a[first].astype(np.int32),
+        genuine_subject=a[first].astype(np.int32, copy=False),
         impostor_score=top.score,
         impostor_left=a[top.i].astype(np.int32),
         impostor_right=b[top.j].astype(np.int32),
-        genuine_rows=np.stack([first, second], axis=1).astype(np.int32),
+        genuine_rows=np.stack([first, second], axis=1).astype(np.int32, copy=False),
         impostor_rows=np.stack([top.i, top.j], axis=1).astype(np.int32),
         left_images=left_images,
         right_images=right_images,
@@ -110,7 +110,6 @@ def _searches(
     subject: Ints, ranks: tuple[Ints, Ints], searches: tuple[Floats, Ints, Floats, Ints] | None
 ) -> SearchOutcomes:
     """Name the subject of each search by its row."""
-    subject = subject.astype(np.int64)
     outcomes = SearchOutcomes(rank=ranks[0], rank_subject=subject[ranks[1]])
     if searches is None:
         return outcomes
@@ -118,7 +117,7 @@ def _searches(
     return replace(
         outcomes,
         mate_score=mate,
-        mate_subject=subject[mate_row],
+        mate_subject=outcomes.rank_subject if mate_row is ranks[1] else subject[mate_row],
         nonmate_score=nonmate,
         nonmate_subject=subject[nonmate_row],
     )
