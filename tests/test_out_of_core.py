@@ -30,13 +30,19 @@ from evalkit.protocols.allpairs.collectors.candidate_pool import CandidatePool
 from evalkit.protocols.allpairs.screening.screens import Screen
 from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.doubtful_labels import doubtful_labels
+from evalkit.protocols.one_to_many import ordered_genuine_pairs
 from evalkit.protocols.recipes.recipe import Recipe
-from evalkit.types import PairSet
+from evalkit.protocols.uncertainty.intervals import with_intervals
+from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes
+from evalkit.protocols.uncertainty.sample import sample_of
+from evalkit.protocols.uncertainty.weights import canonical_order
+from evalkit.types import Estimate, PairSet
 
 pytestmark = pytest.mark.once
 
 ROWS, DIM = 5000, 4
 BAND = 4096  # rows of a tile: the most that anything reads together
+BYTES_PER_SEARCH = 45  # that intervals hold at most, beside the outcomes
 LITTLE = 1 << 18  # bytes: a unit copy of the features is more than a quarter of it
 
 
@@ -258,3 +264,60 @@ def test_memory_is_given_in_gib() -> None:
     assert CliRunner().invoke(asked, ["--memory", "0.25"]).stdout == f"{1 << 28}\n"
     assert CliRunner().invoke(asked, []).stdout == f"{1 << 30}\n"
     assert CliRunner().invoke(asked, ["--memory", "0"]).exit_code == 2
+
+
+def test_intervals_hold_few_bytes_per_search() -> None:
+    people, images = 100, 64
+    rows = np.arange(people * images)
+    i, j = ordered_genuine_pairs(rows // images)
+    rng, once = np.random.default_rng(0), i < j
+    score, best = rng.random(len(i)), rng.random(len(rows))
+    found = score >= best[i] / 2
+    outcomes = SetOutcomes(
+        genuine_score=score[once],
+        genuine_subject=(i[once] // images).astype(np.int32),
+        impostor_score=np.linspace(1, 0, 500),
+        impostor_left=np.arange(500) % people,
+        impostor_right=np.full(500, people),
+        left_images=np.append(np.full(people, images), 0),
+        right_images=np.append(np.zeros(people, np.int32), 10**6),
+        impostors=len(rows) * 10**6,
+        searches=SearchOutcomes(
+            rank=found.astype(np.int8),
+            rank_subject=(i // images).astype(np.int32),
+            mate_score=np.where(found, score, -np.inf),
+            mate_subject=(i // images).astype(np.int32),
+            nonmate_score=best,
+            nonmate_subject=(rows // images).astype(np.int32),
+        ),
+    )
+    names = ("rank-1", "tpir@fpir=1e-2", "tpr@far=1e-8")
+    measured = {name: Estimate(value=0.9, n=1) for name in names}
+    with_intervals(measured, outcomes, draws=2)  # which imports what it needs
+    tracemalloc.start()
+    try:
+        with_intervals(measured, outcomes, draws=2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < BYTES_PER_SEARCH * len(i)
+
+
+def test_ordered_genuine_pairs_are_those_of_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evalkit.protocols.one_to_many._TOGETHER", 7)
+    who = np.random.default_rng(3).integers(-1, 9, 50)
+    pairs = [(i, j) for i in range(50) for j in range(50) if i != j and who[i] == who[j]]
+    i, j = ordered_genuine_pairs(who)
+    assert [*zip(i.tolist(), j.tolist(), strict=True)] == pairs
+    assert i.dtype == j.dtype == np.int32
+    assert [len(side) for side in ordered_genuine_pairs(np.empty(0, int))] == [0, 0]
+
+
+def test_people_are_ordered_alike_whatever_is_mixed_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    report = trillion.evaluate(faces("f4"), TAIL, fars=["0.5"])
+    sample = sample_of(report.outcomes or {})
+    order = canonical_order(sample)
+    monkeypatch.setattr("evalkit.protocols.uncertainty.weights._BAND", 7)
+    np.testing.assert_array_equal(canonical_order(sample), order)

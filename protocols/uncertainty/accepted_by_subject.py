@@ -19,7 +19,8 @@ class AcceptedBySubject:
         count = np.bincount(who)
         self.subject = np.flatnonzero(count)
         self.count = count[self.subject]
-        self._of = (np.cumsum(count > 0) - 1)[who]
+        place = np.cumsum(count > 0) - 1
+        self._of = who if count.all() else place.astype(np.int32)[who]
         self._highest, self._accepted = 0, np.zeros(len(self.subject), np.int64)
 
     def among(self, highest: Ints) -> Counts:

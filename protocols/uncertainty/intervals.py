@@ -17,9 +17,9 @@ from evalkit.protocols.metrics.vocabulary import read, resampling_of
 from evalkit.protocols.uncertainty.outcomes import Arrays, Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
 from evalkit.protocols.uncertainty.resampled_searches import rate_of
-from evalkit.protocols.uncertainty.resampling import metric_ends
+from evalkit.protocols.uncertainty.resampling import in_order_of_draws, metric_ends, own_draws
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
-from evalkit.types import Estimate, Floats
+from evalkit.types import Estimate, Floats, Ints
 
 LEVEL = 0.95
 DRAWS = 1000
@@ -47,11 +47,11 @@ def with_intervals(
     Very long pair lists get fewer draws (`affordable`), as `interval` says too.
     Coverage is measured by `benchmarks/interval_coverage.py`.
     """
-    sample = sample_of(outcomes)
+    sample = in_order_of_draws(sample_of(outcomes))  # the other is not kept
     draws = affordable(draws, sample, WORK if sample.unit == "subject" else WORK // 10)
     open_ = [n for n, m in metrics.items() if m.value is not None and m.low is None]
     estimates = dict(metrics)
-    for name, drawn in metric_ends(sample, open_, draws, seed).items():
+    for name, drawn in metric_ends(sample, open_, weights=own_draws(sample, draws, seed)).items():
         n = independent(sample, name)
         folds = resampling_of(name)[0] == "accuracy"
         m = bounded(metrics[name], drawn, n, seed, level, sample.unit, expanded=folds)
@@ -94,14 +94,22 @@ def independent(sample: ComparisonSample, name: str) -> int:
         return sample.subjects
     kind, _ = resampling_of(name)
     if kind == "rank" and sample.rank_subject is not None:
-        return len(np.unique(sample.rank_subject))
+        return _distinct(sample.rank_subject)
     if kind == "fmr":  # two people an impostor pair
-        return max(1, len(np.unique(np.concatenate([sample.left, sample.right]))) // 2)
+        return max(1, _distinct(sample.left, sample.right) // 2)
     if kind == "fpir":
-        return len(np.unique(np.concatenate([s.nonmate_subject for s in sample.searches])))
+        return _distinct(*(s.nonmate_subject for s in sample.searches))
     if kind in ("tpir", "fnir", "dir"):
-        return len(np.unique(np.concatenate([s.mate_subject for s in sample.searches])))
-    return len(np.unique(sample.genuine_subject))
+        return _distinct(*(s.mate_subject for s in sample.searches))
+    return _distinct(sample.genuine_subject)
+
+
+def _distinct(*people: Ints) -> int:
+    """Count those who are there, of numbers from 0."""
+    there = np.zeros(max(int(who.max(initial=-1)) for who in people) + 1, bool)
+    for who in people:
+        there[who] = True
+    return int(np.count_nonzero(there))
 
 
 def spread(drawn: Floats) -> float:

@@ -20,8 +20,10 @@ def rank_statistic(sample: ComparisonSample, k: str) -> Statistic | None:
     if not k.isdigit() or sample.rank is None or sample.rank_subject is None:
         return None
     hit = (sample.rank >= 1) & (sample.rank <= int(k))
-    subject, of, searches = np.unique(sample.rank_subject, return_inverse=True, return_counts=True)
-    hits = np.bincount(of[hit], minlength=len(subject))
+    every = np.bincount(sample.rank_subject)
+    subject = np.flatnonzero(every)
+    hits = np.bincount(sample.rank_subject[hit], minlength=len(every))[subject]
+    searches = every[subject]
 
     def rank_k(draws: Draws) -> Floats:
         w = draws.weight.take(subject, axis=1)
@@ -84,7 +86,7 @@ class _Found:
         self.nonmate_subject = searches.nonmate_subject
         self.mates = AcceptedBySubject(searches.mate_subject)
         borders = np.append(searches.nonmate, -np.inf)
-        self.above = np.searchsorted(-searches.mate, -borders, "left")
+        self.above = len(searches.mate) - np.searchsorted(searches.mate[::-1], borders, "right")
 
 
 def rate_of(text: str) -> Fraction | None:

@@ -56,6 +56,16 @@ def metric_draws(
     return drawn | {name: sample.drawn[name] for name in names if name in sample.drawn}
 
 
+def in_order_of_draws(sample: ComparisonSample) -> ComparisonSample:
+    """Give people the numbers by which `own_draws` weighs them, whatever theirs were."""
+    return renumbered(sample, canonical_order(sample))
+
+
+def own_draws(sample: ComparisonSample, draws: int, seed: int) -> Iterator[Weights]:
+    """Draw the weights of the people of a sample that is `in_order_of_draws`."""
+    return weight_draws(sample.subjects, draws, seed, distractors(sample.left_images))
+
+
 def metric_ends(
     sample: ComparisonSample,
     names: Sequence[str],
@@ -76,13 +86,11 @@ def metric_ends(
     `subject_draws`.
     unseen : False leaves that person out.
     """
-    weighed = sample
-    if weights is None:  # whose weights then lie as they are drawn
-        weighed = renumbered(sample, canonical_order(sample))
-        apart = distractors(weighed.left_images)
-        weights = weight_draws(weighed.subjects, draws, seed, apart)
-    parts: list[tuple[ComparisonSample, dict[str, Statistic]]] = [(weighed, {})]
-    parts += [] if weighed.thinned is None else [(weighed.thinned, {})]
+    if weights is None:
+        sample = in_order_of_draws(sample)
+        weights = own_draws(sample, draws, seed)
+    parts: list[tuple[ComparisonSample, dict[str, Statistic]]] = [(sample, {})]
+    parts += [] if sample.thinned is None else [(sample.thinned, {})]
     for name in names:
         source = reaching(sample, name)
         e = excess(source, name)

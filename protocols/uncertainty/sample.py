@@ -214,53 +214,63 @@ def _by_gallery(outcomes: SearchOutcomes) -> tuple[Searches, ...]:
     mate_of, nonmate_of = outcomes.mate_subject, outcomes.nonmate_subject
     if mates is None or nonmates is None or mate_of is None or nonmate_of is None:
         return ()
-    one = np.zeros(1, np.int64)
-    mate, non = (
-        np.broadcast_to(one if gallery is None else gallery, score.shape)
-        for gallery, score in ((outcomes.mate_gallery, mates), (outcomes.nonmate_gallery, nonmates))
-    )
-    galleries = []
-    for gallery in np.unique(np.concatenate([mate, non])):
-        m, r = np.flatnonzero(mate == gallery), np.flatnonzero(non == gallery)
-        m = m[np.argsort(-mates[m], kind="stable")]
-        r = r[np.argsort(-nonmates[r], kind="stable")]
-        galleries.append(
-            Searches(
-                mate=mates[m],
-                mate_subject=mate_of[m],
-                nonmate=nonmates[r],
-                nonmate_subject=nonmate_of[r],
-            )
+    mate, non = outcomes.mate_gallery, outcomes.nonmate_gallery
+    if mate is None and non is None:
+        return (
+            (_falling(mates, mate_of, nonmates, nonmate_of),) if len(mates) + len(nonmates) else ()
         )
-    return tuple(galleries)
+    mate, non = (
+        np.zeros(len(score), np.int8) if gallery is None else gallery
+        for gallery, score in ((mate, mates), (non, nonmates))
+    )
+    each = ((mate == g, non == g) for g in np.unique(np.concatenate([mate, non])))
+    return tuple(_falling(mates[m], mate_of[m], nonmates[r], nonmate_of[r]) for m, r in each)
+
+
+def _falling(mate: Floats, mate_of: Ints, nonmate: Floats, nonmate_of: Ints) -> Searches:
+    """Sort the searches of one gallery by descending score."""
+    m, r = (np.argsort(-score, kind="stable") for score in (mate, nonmate))
+    return Searches(
+        mate=mate[m], mate_subject=mate_of[m], nonmate=nonmate[r], nonmate_subject=nonmate_of[r]
+    )
 
 
 def renumbered(sample: ComparisonSample, order: Ints) -> ComparisonSample:
-    """Give the people other numbers: `order`, (S,), lists the present ones by the new."""
-    number = np.empty_like(order)
+    """Give the people other numbers: `order`, (S,), lists the present ones by the new.
+
+    The random part shares all but its impostors with the sample, before and after.
+    """
+    number: Ints = np.empty_like(order)
     number[order] = np.arange(len(order))
-
-    def images(counted: Floats | None) -> Floats | None:
-        return None if counted is None else counted[order]
-
-    return replace(
+    short = number.astype(np.int32) if len(number) < 2**31 else number  # of searches, often most
+    new = replace(
         sample,
         genuine_subject=number[sample.genuine_subject],
         left=number[sample.left],
         right=number[sample.right],
-        left_images=images(sample.left_images),
-        right_images=images(sample.right_images),
-        rank_subject=None if sample.rank_subject is None else number[sample.rank_subject],
+        left_images=None if sample.left_images is None else sample.left_images[order],
+        right_images=None if sample.right_images is None else sample.right_images[order],
+        rank_subject=None if sample.rank_subject is None else short[sample.rank_subject],
         searches=tuple(
-            replace(
-                s,
-                mate_subject=number[s.mate_subject],
-                nonmate_subject=number[s.nonmate_subject],
-            )
+            replace(s, mate_subject=short[s.mate_subject], nonmate_subject=short[s.nonmate_subject])
             for s in sample.searches
         ),
-        thinned=None if sample.thinned is None else renumbered(sample.thinned, order),
     )
+    some = sample.thinned
+    if some is None:
+        return new
+    whole = replace(
+        new,
+        impostor=some.impostor,
+        left=number[some.left],
+        right=number[some.right],
+        impostors=some.impostors,
+        left_images=None,
+        right_images=None,
+        place=some.place,
+        thinned=None,
+    )
+    return replace(new, thinned=whole)
 
 
 def people_of_pairs(left: Ints, right: Ints, genuine: Bools) -> NDArray[np.int64]:

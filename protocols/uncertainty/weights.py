@@ -22,6 +22,7 @@ from evalkit.types import Floats, Ints
 
 Counts = NDArray[np.int64]
 Weights = tuple[Counts, int]  # of the subjects, and of the unseen person
+_BAND = 1 << 16  # scores whose bits are mixed together, in the processor's cache
 SCALE = 1024  # a weight of 1: whole weights have sums that are exact in any order
 
 
@@ -91,14 +92,14 @@ def canonical_order(*samples: ComparisonSample) -> Ints:
     return order
 
 
-Sided = tuple[Floats, Ints, Ints]  # scores, and the subject on each side
+Sided = tuple[NDArray[Any], Ints, Ints]  # scores, and the subject on each side
 
 
 def _alone(sample: ComparisonSample) -> list[Sided]:
     """Genuine comparisons, ranks and open-set searches, which are of one subject each."""
-    kinds = [(sample.genuine, sample.genuine_subject)]
+    kinds: list[tuple[NDArray[Any], Ints]] = [(sample.genuine, sample.genuine_subject)]
     if sample.rank is not None and sample.rank_subject is not None:
-        kinds.append((sample.rank.astype(np.float64), sample.rank_subject))
+        kinds.append((sample.rank, sample.rank_subject))
     for s in sample.searches:
         kinds += [(s.mate, s.mate_subject), (s.nonmate, s.nonmate_subject)]
     return [(score, who, who) for score, who in kinds]
@@ -117,9 +118,16 @@ def _fingerprints(kinds: list[Sided], person: NDArray[np.uint64]) -> NDArray[np.
     for _ in range(2):
         known, person = person, person.copy()
         for kind, (score, left, right) in enumerate(kinds):
-            bits = _mixed((score + 0.0).view(np.uint64) + np.uint64(kind))
-            for one, other in ((left, right), (right, left)):
-                np.add.at(person, one, _mixed(bits ^ known[other]))
+            for o in range(0, len(score), _BAND):
+                of = slice(o, o + _BAND)
+                exact = np.asarray(score[of], np.float64) + 0.0
+                bits = _mixed(exact.view(np.uint64) + np.uint64(kind))
+                a, b = left[of], right[of]
+                if left is right:  # both sides are one
+                    np.add.at(person, a, _mixed(bits ^ known[a]) << np.uint64(1))
+                    continue
+                np.add.at(person, a, _mixed(bits ^ known[b]))
+                np.add.at(person, b, _mixed(bits ^ known[a]))
     return person
 
 
