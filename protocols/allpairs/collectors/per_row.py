@@ -18,8 +18,9 @@ from evalkit.protocols.allpairs.sides import Subjects, same_subject
 from evalkit.types import Floats, Ints
 
 _SPARE = 1000
-_CELLS = 1 << 14
-_TOGETHER = 64  # rows whose scores stay in the cache
+_CELLS = 1 << 15
+_TOGETHER = 128  # rows whose scores stay in the cache
+_PLACED = 1 << 16  # pairs that are placed one by one at once
 
 
 class Best:
@@ -266,21 +267,29 @@ class Bins:
         """Count the screened scores of a tile; masked pairs have the lowest key, and no bin."""
         n, factor = len(self.count), tile.factor[:, None].astype(np.float32)
         cells, ones = np.zeros(len(self._bin), np.int64), np.zeros(n, np.int64)
+        waiting = list[tuple[NDArray[Any], ...]]()  # row, column, score; placed together
         for rows, band in tile.bands():
             for o in range(0, len(band), _TOGETHER):
                 keys, of_row = band[o : o + _TOGETHER], factor[rows][o : o + _TOGETHER]
                 cell = self._cells(keys, of_row)
                 cells += np.bincount(cell, minlength=len(cells))
-                unsure = np.flatnonzero(self._unsure.take(cell))
-                row, column = np.divmod(unsure, keys.shape[1])
-                score = np.asarray(keys[row, column] * of_row[row, 0], np.float64)
-                row += rows.start + o
-                error = np.maximum(tile.up, tile.down)[row] + self._float32
-                ones += self.placed(tile.i0 + row, tile.j0 + column, score, error)
+                row, column = np.divmod(np.flatnonzero(self._unsure.take(cell)), keys.shape[1])
+                waiting.append((row + rows.start + o, column, keys[row, column] * of_row[row, 0]))
+                if sum(len(row) for row, *_ in waiting) > _PLACED:
+                    ones += self._placed(tile, waiting)
+                    waiting.clear()
+        if waiting:
+            ones += self._placed(tile, waiting)
         sure = (self._bin >= 0) & ~self._unsure
         # Counts stay whole in float64.
         whole = np.bincount(self._bin[sure], weights=cells[sure], minlength=n)
         return ones + whole.astype(np.int64)
+
+    def _placed(self, tile: Tile, waiting: Sequence[tuple[NDArray[Any], ...]]) -> NDArray[np.int64]:
+        """Count pairs of a tile, given in parts by row, column and screened score, in each bin."""
+        row, column, score = map(np.concatenate, zip(*waiting, strict=True))
+        error = np.maximum(tile.up, tile.down)[row] + self._float32
+        return self.placed(tile.i0 + row, tile.j0 + column, score.astype(np.float64), error)
 
     def placed(self, i: Ints, j: Ints, score: Floats, error: Floats | float) -> NDArray[np.int64]:
         """Count pairs in each bin, of scores that are right within `error` and that this settles.
