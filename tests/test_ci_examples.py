@@ -101,6 +101,38 @@ def test_every_command_of_the_action_is_understood() -> None:
         assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", shown.replace("+--", "+ --"))) <= known
 
 
+HOOKS = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_hook_takes_good_rules_and_refuses_bad_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pre-commit runs `entry` with the changed files whose paths `files` is found in."""
+    (hook,) = HOOKS
+    monkeypatch.chdir(tmp_path)
+    for folder, changed in (("good", ""), ("bad", "max_drop = 0.1\n")):
+        Path(folder).mkdir()
+        text = (ROOT / "docs" / "ci" / "gates.toml").read_text(encoding="utf-8")
+        Path(folder, "gates.toml").write_text(text + changed)
+    Path("navigates.toml").touch()
+    paths = ["bad/gates.toml", "gates.toml", "gates.toml.orig", "good/gates.toml", "navigates.toml"]
+    found = [path for path in paths if re.search(hook["files"], path)]
+    assert found == ["bad/gates.toml", "gates.toml", "good/gates.toml"]
+    program, *words = shlex.split(hook["entry"])
+    assert program == "evalkit" and hook["language"] == "python"
+    assert run([*words, "good/gates.toml", "good/gates.toml"]) == 0
+    assert "good/gates.toml: 3 rules" in capsys.readouterr().out
+    assert run([*words, "good/gates.toml", "bad/gates.toml"]) == 3
+    assert "bad/gates.toml, rule 3: unknown key 'max_drop'" in capsys.readouterr().err
+
+
+def test_the_shown_hook_is_one_of_ours() -> None:
+    text = (ROOT / "docs" / "gates.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(repos:.*?)```", text, re.DOTALL)
+    ((repo,),) = yaml.safe_load(shown).values()
+    assert {hook["id"] for hook in repo["hooks"]} <= {hook["id"] for hook in HOOKS}
+
+
 def _action(names: tuple[str, ...], inputs: dict[str, str], where: Path) -> dict[str, int]:
     """Exit codes of the named shell steps in order, run as GitHub runs them."""
     values = {f"inputs.{name}": one.get("default", "") for name, one in ACTION["inputs"].items()}

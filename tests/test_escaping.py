@@ -168,6 +168,7 @@ def test_a_hostile_report_through_every_command(
         *("report a.json", "report a.json --markdown", "report a.json --model-card"),
         "report a.json --eval-results a/b",
         *("compare a.json b.json", "gate b.json --baseline a.json --rules g.toml"),
+        "rules g.toml",
         *(
             "threshold a.json --far 1e-1",
             "compare a.json b.json --json -",

@@ -1,4 +1,5 @@
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
@@ -250,6 +251,38 @@ def test_nonsense_in_gates_toml_is_one_clear_line(tmp_path: Path, text: str, mes
     with pytest.raises(ReportError, match=message) as e:
         read_rules(path)
     assert "\n" not in str(e.value)
+
+
+GOOD = '[[rule]]\nmetric = "auc"\n[[rule]]\nmetric = "eer"\nceiling = 0.1\n'
+UNHELD = [
+    ("[[rule]]\nmetric = 'acuracy'", "no record says which way 'acuracy' is better"),
+    ("[[rule]]\nmetric = 'norm-variation'", "neither better nor worse when higher"),
+    ("[[rule]]\nmetric = 'eer'\nbetter = 'higher'", "leave better out of its rule"),
+]
+
+
+def test_rules_are_checked_without_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, one = tmp_path / "good.toml", tmp_path / "one.toml"
+    good.write_text(GOOD)
+    one.write_text('[[rule]]\nmetric = "hter"\nbetter = "lower"\n')
+    assert run(["rules", str(good), str(one)]) == 0
+    held = capsys.readouterr().out
+    assert held == f"{good}: 2 rules: auc, eer\n{one}: 1 rule: hter\n"
+
+
+@pytest.mark.parametrize(("text", "message"), [*NONSENSE[1:], *UNHELD])
+def test_rules_that_no_report_could_be_held_to_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    good, bad = tmp_path / "good.toml", tmp_path / "gates.toml"
+    good.write_text(GOOD)
+    bad.write_text(text)
+    assert run(["rules", str(good), str(bad)]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith(f"evalkit: error: {bad}") and re.search(message, said)
+    assert said.count("\n") <= 2  # the error, and perhaps a hint
 
 
 @given(st.text(max_size=60))

@@ -71,6 +71,7 @@ MISTAKES = {
             3,
             "--rules: no such file or folder: no.toml",
         ),
+        ("rules no.toml", 3, "RULES: no such file or folder: no.toml"),
         ("threshold no.json --far 1e-2", 3, "REPORT: no such file or folder: no.json"),
         ("report base.json no.json", 3, "REPORT: no such file or folder: no.json"),
         ("report base.json -o r.html --data no", 3, "--data: no such file or folder: no"),

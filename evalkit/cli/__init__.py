@@ -62,6 +62,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "Is one model better than another? Paired, with p-values.",
         ),
         "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
+        "rules": ("evalkit.cli.rules", "A gate's rules checked, before there is a report."),
         "table": (
             "evalkit.cli.table",
             "Any number of reports in one table, ties with the best marked.",

@@ -17,7 +17,7 @@ from evalkit.report.spelling import points, spelled, wrapped
 from evalkit.report.table import support
 from evalkit.types import Report
 from evalkit.verdict.compare import Comparison, compare, rough
-from evalkit.verdict.rules import ALPHA, Rule, near, read_rules
+from evalkit.verdict.rules import ALPHA, Rule, near, read_rules, refuse_unheld
 
 __all__ = [
     "Rule",
@@ -371,21 +371,4 @@ def _known_metric(rule: Rule, report: Report, baseline: Report) -> None:
         raise ReportError(
             f"no such metric: neither report has {rule.metric!r}", near(rule.metric, names)
         )
-    metric = metric_of(rule.metric)
-    if metric is None and rule.better is None:
-        raise ReportError(
-            f"no record says which way {rule.metric!r} is better, so no rule can hold it",
-            'add better = "higher" or "lower" to its [[rule]], or register a Metric '
-            "(evalkit.protocols.metrics.vocabulary); known are those of evalkit list --metrics",
-        )
-    if metric is not None and metric.better is None:
-        raise ReportError(
-            f"{rule.metric!r} is neither better nor worse when higher: no rule can hold it",
-            "evalkit list --metrics says which have a direction",
-        )
-    if metric is not None and rule.better not in (None, metric.better):
-        raise ReportError(
-            f"the rule says that {rule.metric!r} is better when {rule.better}: it is when "
-            f"{metric.better}",
-            "leave better out of its rule",
-        )
+    refuse_unheld(rule)

@@ -135,6 +135,31 @@ def _rule(table: Any, where: str) -> Rule:
     return rule
 
 
+def refuse_unheld(rule: Rule, where: str = "") -> None:
+    """ReportError where no report could be held to a rule: which way its metric is better is open.
+
+    where : what the message begins with.
+    """
+    metric = metric_of(rule.metric)
+    if metric is None and rule.better is None:
+        raise ReportError(
+            f"{where}no record says which way {rule.metric!r} is better, so no rule can hold it",
+            'add better = "higher" or "lower" to its [[rule]], or register a Metric '
+            "(evalkit.protocols.metrics.vocabulary); known are those of evalkit list --metrics",
+        )
+    if metric is not None and metric.better is None:
+        raise ReportError(
+            f"{where}{rule.metric!r} is neither better nor worse when higher: no rule can hold it",
+            "evalkit list --metrics says which have a direction",
+        )
+    if metric is not None and rule.better not in (None, metric.better):
+        raise ReportError(
+            f"{where}the rule says that {rule.metric!r} is better when {rule.better}: it is when "
+            f"{metric.better}",
+            "leave better out of its rule",
+        )
+
+
 def near(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     """Suggest the known name nearest to a mistyped one, or list them all."""
     close = difflib.get_close_matches(name, list(known), n=1)
