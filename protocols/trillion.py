@@ -148,17 +148,18 @@ def evaluate(
     for t in thresholds:
         measured |= metrics.search_errors_at(hit, rank, best, t)
     lost = allpairs.lost_rows(probe), allpairs.lost_rows(gallery)
-    del i, j, score, first, once, genuine  # what the outcomes do not keep, before people are drawn
+    made_of = {"probes": len(probe), "subjects": len(np.unique(who)), "distractors": len(gallery)}
+    pairs = len(probe) * len(gallery)
+    # What the outcomes do not keep goes before people are drawn.
+    del i, j, score, first, once, genuine, probe, gallery, result
     report = Report(
         protocol=NAME,
         protocol_version=VERSION,
         metrics=with_intervals(measured, outcomes, seed=seed),
         failures=count_failures_of_sets(lost[0], who, lost[1]),
         provenance={
-            "probes": len(probe),
-            "subjects": len(np.unique(who)),
-            "distractors": len(gallery),
-            "impostor_pairs": len(probe) * len(gallery),
+            **made_of,
+            "impostor_pairs": pairs,
             **fusion(flip),
         },
         outcomes=to_arrays(outcomes),

@@ -30,12 +30,13 @@ from evalkit.protocols.allpairs.collectors.candidate_pool import CandidatePool
 from evalkit.protocols.allpairs.screening.screens import Screen
 from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.doubtful_labels import doubtful_labels
+from evalkit.protocols.metrics.elementary import log
 from evalkit.protocols.one_to_many import ordered_genuine_pairs
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes
 from evalkit.protocols.uncertainty.sample import sample_of
-from evalkit.protocols.uncertainty.weights import canonical_order
+from evalkit.protocols.uncertainty.weights import canonical_order, weight_draws
 from evalkit.types import Estimate, PairSet
 
 pytestmark = pytest.mark.once
@@ -321,3 +322,31 @@ def test_people_are_ordered_alike_whatever_is_mixed_together(
     order = canonical_order(sample)
     monkeypatch.setattr("evalkit.protocols.uncertainty.weights._BAND", 7)
     np.testing.assert_array_equal(canonical_order(sample), order)
+
+
+@pytest.mark.parametrize("apart", [None, np.arange(40, 100), np.arange(0, 100, 3)])
+def test_weights_are_made_in_bands_to_the_same_bits(
+    apart: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evalkit.protocols.uncertainty.weights._BAND", 7)
+    rng = np.random.default_rng(5)
+    unseen = -log((rng.permutation(9) + 0.5) / 9)
+    others = np.arange(100) if apart is None else np.setdiff1d(np.arange(100), apart)
+    for (found, of_unseen), once in zip(weight_draws(100, 9, 5, apart), unseen, strict=True):
+        drawn, scale = rng.standard_exponential(100), {}
+        for part in [others] if apart is None else [others, apart]:
+            scale[part[0]] = 1024 * len(part) / drawn[part].sum()
+            drawn[part] *= scale[part[0]]
+        assert found.tolist() == [max(1, round(w)) for w in drawn]
+        assert of_unseen == round(once * scale[others[0]])
+
+
+def test_a_draw_of_weights_holds_eight_bytes_per_person() -> None:
+    people = 1_000_000
+    tracemalloc.start()
+    try:
+        [*map(len, weight_draws(people, 1, 0))]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * people

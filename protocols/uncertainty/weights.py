@@ -22,7 +22,7 @@ from evalkit.types import Floats, Ints
 
 Counts = NDArray[np.int64]
 Weights = tuple[Counts, int]  # of the subjects, and of the unseen person
-_BAND = 1 << 16  # scores whose bits are mixed together, in the processor's cache
+_BAND = 1 << 16  # scores or weights that are made together, in the processor's cache
 SCALE = 1024  # a weight of 1: whole weights have sums that are exact in any order
 
 
@@ -41,14 +41,21 @@ def weight_draws(
         groups = [run(group) for group in (np.delete(np.arange(people), apart), apart)]
     for unseen in of_unseen:
         weight, scales = rng.standard_exponential(people), list[float]()
+        whole = weight.view(np.int64)  # lies where the weights do
         for group in groups:
             if len(own := weight[group]):
                 scales.append(SCALE * len(own) / own.sum())
-                own *= scales[-1]
-                if not isinstance(group, slice):
-                    weight[group] = own
-        whole = np.maximum(np.rint(weight, out=weight), 1, out=weight).astype(np.int64)
+                whole[group] = _whole(own, scales[-1])
         yield whole, round(unseen * scales[0])
+
+
+def _whole(weight: Floats, scale: float) -> Counts:
+    """Scale weights (N,) to whole numbers of at least 1, which take their place in memory."""
+    whole = weight.view(np.int64)
+    for o in range(0, len(weight), _BAND):
+        part = weight[o : o + _BAND] * scale
+        whole[o : o + _BAND] = np.maximum(np.rint(part, out=part), 1, out=part)
+    return whole
 
 
 def subject_draws(
@@ -88,7 +95,8 @@ def canonical_order(*samples: ComparisonSample) -> Ints:
         for side in impostor[1:]:
             np.maximum.at(highest, side, sample.impostor)
     sizes = [np.bincount(who, minlength=people) for _, who, _ in _alone(samples[0])[:2]]
-    order: Ints = np.lexsort((whole, -highest, own, *(-size for size in sizes[::-1])))
+    keys = (np.negative(key, out=key) for key in (highest, *sizes[::-1]))
+    order: Ints = np.lexsort((whole, next(keys), own, *keys))
     return order
 
 
