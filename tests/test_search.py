@@ -264,12 +264,32 @@ def test_lfws_lists_have_the_counts_of_the_papers(
     assert len(people) == 596 and people <= {*manifest.subject[enrolled].tolist()}
 
 
+@pytest.mark.parametrize(
+    ("lists", "metric", "value", "row"),
+    [
+        ("lfw-closed", "rank-1", 3081 / 3143, "closed, rank-1, 4,665 enrolled"),
+        ("lfw-closed-4249", "rank-1", 3083 / 3143, "closed, rank-1, 4,249 enrolled"),
+        ("lfw-open", "tpir@fpir=1e-2", 570 / 596, "open, DIR at FAR 1 %, one image"),
+        ("lfw-open-3143", "tpir@fpir=1e-2", 577 / 596, "open, DIR at FAR 1 %, 3,143 images"),
+    ],
+)
 def test_lfw_searched_by_a_real_model(
-    shared_data: Path, capsys: pytest.CaptureFixture[str]
+    shared_data: Path,
+    capsys: pytest.CaptureFixture[str],
+    lists: str,
+    metric: str,
+    value: float,
+    row: str,
 ) -> None:
     held = shared_data / "features"
-    words = ["search", "--lists", "lfw-closed", "--features"]
+    words = ["search", "--lists", lists, "--features"]
     words += [str(held / "lfw_mobilefacenet_flipsum_l2.npy"), "--keys", str(held / "lfw_paths.txt")]
     assert run([*words, "--quiet", "--json", "-"]) == 0
-    rank = json.loads(capsys.readouterr().out)["metrics"]["rank-1"]["value"]
-    assert rank == pytest.approx(3081 / 3143, abs=1e-9)
+    found = json.loads(capsys.readouterr().out)["metrics"][metric]
+    assert found["value"] == pytest.approx(value, abs=1e-9)
+    page = Path(__file__).resolve().parents[1] / "docs" / "protocols" / "search.md"
+    if page.is_file():
+        shown = "{value:.2f} [{low:.2f}, {high:.2f}]".format(
+            **{name: 100 * found[name] for name in ("value", "low", "high")}
+        )
+        assert f"| {row} | {shown} |" in page.read_text("utf-8")
