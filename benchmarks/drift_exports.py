@@ -4,10 +4,12 @@
 
 CROPS.zip has a folder per person.  The first people with two images are measured, as many after
 them calibrate the int8 file.  Needs onnx and onnxruntime; prints a row for each
-export, as Markdown.
+export, as Markdown.  Where openvino and `examples/adapters/openvino` are installed, files of
+OpenVINO in float32 and float16 have rows too.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import tempfile
@@ -91,6 +93,20 @@ def exports(
     return found
 
 
+def of_openvino(model: Path, folder: Path) -> dict[str, Path]:
+    """Write the network for OpenVINO; nothing where it or its adapter is not installed."""
+    if not all(map(importlib.util.find_spec, ("openvino", "evalkit_openvino"))):
+        return {}
+    import openvino
+
+    network = openvino.convert_model(model)
+    found = {}
+    for kind in ("float32", "float16"):
+        found[f"{kind}, OpenVINO"] = path = folder / f"openvino_{kind}.xml"
+        openvino.save_model(network, path, compress_to_fp16=kind == "float16")
+    return found
+
+
 def row(name: str, held: dict[str, Any]) -> str:
     """A row of the table, of what `evalkit drift --json -` prints."""
     cosine = ", ".join(f"{held['cosine'][q]:.5f}" for q in ("lowest", "1 %", "median"))
@@ -124,7 +140,8 @@ def main() -> None:
             for images in others
             for name in images
         ]
-        files = exports(given.model, calibrating, PRESETS[given.preset], Path(work))
+        files = of_openvino(given.model, Path(work))
+        files |= exports(given.model, calibrating, PRESETS[given.preset], Path(work))
         print(f"{sum(map(len, measured))} images of {len(measured)} people", flush=True)
         for name, path in files.items():
             line = ["drift", given.model, path, "--preset", given.preset, "--device", "cpu"]

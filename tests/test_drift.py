@@ -263,7 +263,8 @@ def test_the_table_of_exports_is_of_the_benchmark(
         return {name: held for name, *held in (line.strip("| ").split(" | ") for line in lines)}
 
     shown, made = rows(page.read_text(encoding="utf-8")), rows(capfd.readouterr().out)
-    assert shown.keys() == made.keys() and len(made) == 4
+    assert shown.keys() - made.keys() <= {"float32, OpenVINO", "float16, OpenVINO"}
+    assert made.keys() <= shown.keys() and len(made) >= 4
     for name, (cosines, *_, cause) in made.items():  # kernels of processors differ in int8
         median = float(shown[name][0].rpartition(", ")[2])
         assert float(cosines.rpartition(", ")[2]) == pytest.approx(median, abs=2e-3), name
