@@ -283,3 +283,12 @@ def test_the_real_model_is_fed_as_imagenet(
     trials = json.loads(capsys.readouterr().out)["trials"]
     assert trials[0]["spec"].startswith("112x112 rgb nchw, (pixel - (123.675, 116.28, 103.53))")
     assert code == (0 if preset in ("imagenet", "arcface") else 1)  # 0.23 ± 0.09 behind
+    page = Path(__file__).resolve().parents[1] / "docs" / "check.md"
+    text = page.read_text("utf-8").partition("\n| fed as |")[2] if page.is_file() else ""
+    rows = [line.strip("|").split("|") for line in text.partition("\n\n")[0].splitlines()[2:]]
+    for (_, d_prime, behind, verdict), made in zip(rows, trials, strict=False):
+        assert float(d_prime) == pytest.approx(made["d_prime"], abs=0.02)
+        assert float(behind.split()[0] if behind.strip() else 0) == pytest.approx(
+            made["behind"], abs=0.02
+        )
+        assert verdict.strip() == made["verdict"]
