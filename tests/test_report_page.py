@@ -342,6 +342,15 @@ def test_groups_and_sizes_stand_in_tables_of_their_own(
     assert several.count("<summary>By group, quality or gallery size: ") == 2
 
 
+def test_a_reason_stands_once_below_a_table(
+    grouped: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each rank and size without an answer repeated it: eight times below one table."""
+    monkeypatch.setattr("evalkit.report.page.PICTURES", {})
+    below = re.findall('<p class="soft">(FPIR .*? needs .*?)</p>', page(grouped))
+    assert below and len(below) == len(set(below))
+
+
 def test_the_card_says_what_the_report_holds(grouped: Report) -> None:
     text = frte_card(grouped, HOSTILE)
     tpr, rank, fpir = (grouped[n] for n in ("tpr@far=1e-2", "rank-1", "tpir@fpir=1e-1"))
