@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from evalkit import __version__
@@ -133,7 +136,16 @@ def rendered(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
         finalize=_shown,
     )
-    return environment.get_template(template).render(version=__version__, **values)
+    return environment.get_template(template).render(
+        version=__version__, sorting=_sorting(), **values
+    )
+
+
+def _sorting() -> dict[str, str]:
+    """Give the page's one script, and the hash by which its policy lets that run and no other."""
+    script = files("evalkit.report").joinpath("sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {"script": script, "hash": f"sha256-{digest}"}
 
 
 def _shown(value: Any) -> Any:
