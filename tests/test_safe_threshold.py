@@ -178,6 +178,27 @@ def test_it_is_the_lowest_threshold_whose_bound_is_kept() -> None:
     assert surer.threshold is not None and surer.threshold > found.threshold
 
 
+def test_a_threshold_safe_at_a_lower_far_is_safe_at_a_higher_one() -> None:
+    """One person has most of the false accepts at 1e-2, and none of those at 1e-3."""
+    rng, pairs = np.random.default_rng(6), 40_000
+    o = crowd(rng, pairs=pairs)
+    wolf = ((o.left_subject == 0) | (o.right_subject == 0)) & ~o.genuine
+    o = replace(o, score=np.where(wolf, rng.uniform(2.7, 2.9, pairs + 4), o.score))
+    alone = sharing(sample_of(o), 400)
+    assert upper_mean(0, alone, 0.95) > 400  # no bound at 1e-2 itself
+    low, high = safe_threshold(o, "1e-3"), safe_threshold(o, "1e-2")
+    assert low.threshold is not None and low.bounded_at == "1e-3" and low.note == ""
+    kept = ("threshold", "far", "far_high", "false_accepts", "largest", "fnmr", "bounded_at")
+    assert [getattr(high, name) for name in kept] == [getattr(low, name) for name in kept]
+    assert high.note == (
+        f"that of FAR 1e-3: one person has part in {alone.largest} of the 400 false accepts at "
+        "1e-2, too many for a bound there"
+    )
+    found = [safe_threshold(o, far, draws=2).threshold for far in ("1e-4", "1e-3", "1e-2", "0.1")]
+    assert found[:3] == [None, low.threshold, low.threshold]
+    assert found[3] is not None and found[3] < low.threshold
+
+
 def test_people_who_are_taken_for_others_are_counted_once() -> None:
     rng = np.random.default_rng(2)
     same, wolves = crowd(rng), crowd(rng, wolves=6)

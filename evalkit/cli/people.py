@@ -290,7 +290,7 @@ def _thresholds(report: Report) -> list[str]:
     if not isinstance(outcomes, SetOutcomes):
         return []
     rows = [("FAR", "measured", f"safe at {CONFIDENCE:.0%}", "FNMR there", "95 % interval")]
-    missing = ""
+    notes = list[str]()
     for name, m in report.metrics.items():
         kind, far = resampling_of(name)
         if kind != "tpr" or m.threshold is None:
@@ -298,10 +298,11 @@ def _thresholds(report: Report) -> list[str]:
         safe = safe_threshold(outcomes, far, CONFIDENCE)
         at = ("none", "", "")  # the data do not support one
         if safe.threshold is None:
-            missing = missing or safe.note
+            notes += [f"none: {safe.note}"] * (rows[-1][2] != "none")
         elif safe.fnmr is not None and safe.fnmr_low is not None and safe.fnmr_high is not None:
             ends = f"[{100 * safe.fnmr_low:.2f}, {100 * safe.fnmr_high:.2f}]"
             at = (threshold_text(safe.threshold), f"{100 * safe.fnmr:.2f} %", ends)
+            notes += [f"safe at {far}: {safe.note}"] * bool(safe.note)
         rows.append((far, threshold_text(m.threshold), *at))
     if len(rows) == 1:
         return []
@@ -310,8 +311,9 @@ def _thresholds(report: Report) -> list[str]:
         "Thresholds to deploy: accept if and only if score >= threshold",
         *(f"  {line}" for line in laid_out(rows, left=(0,))),
         *(
-            wrap(f"none: {missing}", 80, initial_indent="  ", subsequent_indent="    ")
-            * bool(missing)
+            line
+            for note in notes
+            for line in wrap(note, 80, initial_indent="  ", subsequent_indent="    ")
         ),
     ]
 

@@ -71,8 +71,9 @@ class SafeThreshold:
 
     threshold : None where the comparisons support none, `note` says why.  far, false_accepts :
     measured there; far_high : the upper bound of the FAR.  fnmr : there, with its 95 % interval.
-    largest : the most false accepts at the FAR asked for that one person has part in.
-    people, impostors : about how many are needed, where there are too few.
+    bounded_at : the FAR, as text, at which the bound was kept: the one asked for or a lower one.
+    largest : the most false accepts at that FAR that one person has part in.  people, impostors :
+    about how many are needed, where there are too few.
     """
 
     confidence: float
@@ -80,6 +81,7 @@ class SafeThreshold:
     far: float | None = None
     far_high: float | None = None
     false_accepts: int | None = None
+    bounded_at: str | None = None
     largest: int = 1
     fnmr: float | None = None
     fnmr_low: float | None = None
@@ -97,8 +99,10 @@ def safe_threshold(
     outcomes : of one set of comparisons.  far : x, decimal text.  confidence : one-sided, how often
     the FAR of such a threshold is at most x among samples of other people; draws : of people, for
     the interval of FNMR.  How people share false accepts is measured at the FAR asked for, so the
-    bound rises with the accepts, and the threshold falls as x rises.  It holds for people such as
-    these: of a kind that is less than 3 in N of all people, N may hold none.
+    bound rises with the accepts; where one person has part in too many of them, a threshold that is
+    safe at x / 10, x / 100, ... is safe at x too, and the lowest of these is taken, so that the
+    threshold falls as x rises.  It holds for people such as these: of a kind that is less than 3 in
+    N of all people, N may hold none.
     ProtocolError unless 0.5 <= confidence < 1, or where the outcomes end before.
     """
     if not 0.5 <= confidence < 1:
@@ -107,10 +111,11 @@ def safe_threshold(
     allowed, stored = false_accepts_allowed(far, sample.impostors), len(sample.impostor)
     if allowed >= stored < sample.impostors:
         raise ProtocolError(f"the outcomes end before FAR {far}")
-    shared, most = sharing(sample, allowed), float(Fraction(far) * sample.impostors)
-    if upper_mean(0, shared, confidence) > most:
-        return _unsupported(sample, far, confidence, shared)
-    count = bisect_right(range(allowed), most, key=lambda k: upper_mean(k + 1, shared, confidence))
+    found = [_lowest(sample, each, confidence) for each in _and_lower(far, sample.impostors)]
+    if not (kept := [each for each in found if each.accepts is not None]):
+        return _unsupported(sample, far, confidence, found[0].shared)
+    lowest = max(kept, key=lambda each: each.accepts or 0)  # the first of equals
+    count, shared = lowest.accepts or 0, lowest.shared
     threshold = threshold_above(sample.impostor[count] if count < stored else -np.inf)
     accepts = int(np.count_nonzero(sample.impostor >= threshold))
     true = int(np.count_nonzero(sample.genuine >= threshold))
@@ -123,18 +128,58 @@ def safe_threshold(
         far=accepts / sample.impostors,
         far_high=min(1.0, upper_mean(accepts, shared, confidence) / sample.impostors),
         false_accepts=accepts,
+        bounded_at=lowest.far,
         largest=shared.largest,
         fnmr=fnmr.value,
         fnmr_low=fnmr.low,
         fnmr_high=fnmr.high,
-        note="" if sample.unit == "subject" else ALONE,
+        note=_note(sample, far, lowest, found[0].shared),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """The most false accepts whose upper bound is at most a FAR, None where zero is above it."""
+
+    far: str
+    shared: Sharing
+    accepts: int | None
+
+
+def _lowest(sample: ComparisonSample, far: str, confidence: float) -> _Bound:
+    """Find how many false accepts keep the bound at one FAR."""
+    allowed = false_accepts_allowed(far, sample.impostors)
+    most = float(Fraction(far) * sample.impostors)
+    shared = sharing(sample, allowed)
+    if upper_mean(0, shared, confidence) > most:
+        return _Bound(far, shared, None)
+    count = bisect_right(range(allowed), most, key=lambda k: upper_mean(k + 1, shared, confidence))
+    return _Bound(far, shared, count)
+
+
+def _and_lower(far: str, impostors: int) -> list[str]:
+    """List a FAR and the powers of ten below it at which a comparison may be accepted."""
+    x = Fraction(far)
+    powers = [f"1e-{k}" for k in range(1, len(str(impostors)))]
+    return [far, *(each for each in powers if Fraction(each) < x)]
+
+
+def _note(sample: ComparisonSample, far: str, kept: _Bound, shared: Sharing) -> str:
+    """Say at which lower FAR the bound is kept, and what else limits it."""
+    told = "" if sample.unit == "subject" else ALONE
+    if kept.far != far:
+        told = (
+            f"that of FAR {kept.far}: one person has part in {shared.largest:,} of the "
+            f"{false_accepts_allowed(far, sample.impostors):,} false accepts at {far}, too many "
+            f"for a bound there{'; ' if told else ''}{told}"
+        )
+    return told
 
 
 def _unsupported(
     sample: ComparisonSample, far: str, confidence: float, shared: Sharing
 ) -> SafeThreshold:
-    """Say what is missing where the bound is above the FAR even without a false accept."""
+    """Say what is missing where the bound is above any FAR even without a false accept."""
     n, least = sample.impostors, upper_mean(0, shared, confidence)
     needed = math.ceil(least / Fraction(far))
     note = (
