@@ -88,6 +88,17 @@ def test_the_action_uses_every_input_and_pins_every_action() -> None:
     assert not [step["name"] for step in SHELL if "${{" in step["run"]]  # nothing is spliced in
 
 
+def test_two_uses_of_the_action_in_a_workflow_share_neither_artifact_nor_comment() -> None:
+    steps = {
+        step.get("name", step.get("uses", "").partition("@")[0]): step
+        for step in ACTION["runs"]["steps"]
+    }
+    assert steps["actions/upload-artifact"]["with"]["name"] == "${{ inputs.name }}"
+    for name in ("Gate", "Comment"):
+        assert steps[name]["env"]["NAME"] == "${{ inputs.name }}"
+        assert "<!-- evalkit" not in steps[name]["run"]
+
+
 def test_every_command_of_the_action_is_understood() -> None:
     text = "\n".join(step["run"] for step in SHELL)
     lines = re.findall(r"\bevalkit ([a-z]+)\b(.*)", text)
@@ -198,7 +209,7 @@ def test_the_steps_of_the_action_measure_and_hold(
     held = {**inputs, "baseline": "base"}
     assert _action(("Gate",), held, runner) == {"Gate": 0}
     verdict = (folder / "verdict.md").read_text(encoding="utf-8")
-    assert verdict.startswith("<!-- evalkit -->\n**FACES**") and "people: passed" in verdict
+    assert verdict.startswith("<!-- evalkit-report -->\n**FACES**") and "people: passed" in verdict
 
     Path("gates.toml").write_text('[[rule]]\nmetric = "tpr@far=1e-1"\nfloor = 1.0\n')
     assert _action(("Gate",), {**held, "rules": "gates.toml"}, runner) == {"Gate": 1}
