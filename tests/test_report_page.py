@@ -199,6 +199,9 @@ def test_a_missing_picture_leaves_its_place_in_the_pair_empty(
     tags = re.findall(r"<(img|span)", shown)
     assert tags == (["img", "span"] if side == "left" else ["span", "img"])
     assert "no image" in shown
+    pairs, pictures = text.count('<div class="images">'), text.count("<img ")
+    assert pairs == sum(len(group.pairs) for group in hardest(two_reports[0]))
+    assert text.count('class="missing"') == 2 * pairs - pictures  # of pairs without any too
     assert 'class="missing"' not in page(two_reports[0])  # without images there are no places
 
 

@@ -99,6 +99,7 @@ def page(
         glossary=glossary((name for m in models for name in m.report.metrics), most=len(METRICS)),
         differences=list(zip(called[1:], differences, strict=False)),
         hardest=[_pairs(h) for h in hardest(first, images)],
+        illustrated=images is not None,
     )
 
 
