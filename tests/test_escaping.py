@@ -208,7 +208,9 @@ def test_a_warning_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
         "import warnings; from evalkit.cli import terminal; terminal.open_streams();"
         "warnings.warn('a\\n::error::b\\x1b')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stderr == "warning: a\\n::error::b\\x1b\n"
 
 

@@ -295,7 +295,7 @@ WRITER = """
 
 def test_twenty_kills_lose_nothing(tmp_path: Path) -> None:
     path, moments = tmp_path / "x.h5", random.Random(3)
-    command = [sys.executable, "-c", textwrap.dedent(WRITER), str(path)]
+    command = [sys.executable, "-P", "-c", textwrap.dedent(WRITER), str(path)]
     left = []
     for _ in range(20):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:

@@ -198,7 +198,7 @@ def test_a_folder_that_may_not_be_read_is_told(people: Path, folder: str, mode: 
     program = f"from evalkit.images import find; print(find({str(people)!r}).keys)"
     try:
         process = subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, "-P", "-c", program],
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

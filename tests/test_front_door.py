@@ -27,7 +27,7 @@ MODULES = ("ijb", "lfw", "megaface", "trillion", "verification")
 
 def python(code: str) -> str:
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     ).stdout.strip()
 
 

@@ -35,7 +35,9 @@ PROTOCOLS = sorted(module.name for module in pkgutil.iter_modules(protocols.__pa
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_protocol_imports_nothing_heavy(name: str) -> None:
     code = f"import sys, evalkit.protocols.{name}; print([m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

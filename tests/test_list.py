@@ -66,5 +66,7 @@ def test_the_index_of_the_documents_has_every_protocol() -> None:
 
 def test_the_catalogue_is_read_without_numpy() -> None:
     code = "import sys, evalkit.cli; print([m for m in ('numpy', 'scipy') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -509,6 +509,7 @@ def test_onnx_runtime_keeps_no_record_of_this_machine(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             sys.executable,
+            "-P",
             "-c",
             "from evalkit.adapters.onnx import session as s; s.import_onnxruntime()",
         ],

@@ -53,7 +53,7 @@ def faces(tmp_path: Path) -> Path:
 def evalkit_with(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     roots = [str(site), str(Path(evalkit.__file__).parents[1])]
     return subprocess.run(
-        [sys.executable, "-m", "evalkit", *map(str, arguments)],
+        [sys.executable, "-P", "-m", "evalkit", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(roots)},
         capture_output=True,
         text=True,

@@ -45,7 +45,7 @@ def given(tmp_path: Path) -> list[Path | str]:
 def python(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     roots = [str(site), str(Path(evalkit.__file__).parents[1])]
     return subprocess.run(
-        [sys.executable, *map(str, arguments)],
+        [sys.executable, "-P", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(roots)},
         capture_output=True,
         text=True,
