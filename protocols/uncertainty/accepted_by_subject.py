@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from evalkit.protocols.uncertainty.columns import counts_of, named
 from evalkit.protocols.uncertainty.weights import Counts
 from evalkit.types import Ints
 
@@ -16,11 +17,11 @@ class AcceptedBySubject:
 
     def __init__(self, who: Ints) -> None:
         """Take the subject of each comparison by descending score, (N,)."""
-        count = np.bincount(who)
+        count = counts_of(who)
         self.subject = np.flatnonzero(count)
         self.count = count[self.subject]
         place = np.cumsum(count > 0) - 1
-        self._of = who if count.all() else place.astype(np.int32)[who]
+        self._of = who if count.all() else named(place.astype(np.int32), who)
         self._highest, self._accepted = 0, np.zeros(len(self.subject), np.int64)
 
     def among(self, highest: Ints) -> Counts:

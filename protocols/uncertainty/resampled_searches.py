@@ -10,6 +10,7 @@ from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import exact_rate
 from evalkit.protocols.uncertainty.accepted_by_subject import AcceptedBySubject
 from evalkit.protocols.uncertainty.bootstrap import Draws, Statistic, shares
+from evalkit.protocols.uncertainty.columns import counts_of
 from evalkit.protocols.uncertainty.resampled_at_threshold import reaching_threshold
 from evalkit.protocols.uncertainty.sample import ComparisonSample, Searches
 from evalkit.types import Floats, Ints
@@ -20,9 +21,9 @@ def rank_statistic(sample: ComparisonSample, k: str) -> Statistic | None:
     if not k.isdigit() or sample.rank is None or sample.rank_subject is None:
         return None
     hit = (sample.rank >= 1) & (sample.rank <= int(k))
-    every = np.bincount(sample.rank_subject)
+    every = counts_of(sample.rank_subject)
     subject = np.flatnonzero(every)
-    hits = np.bincount(sample.rank_subject[hit], minlength=len(every))[subject]
+    hits = counts_of(sample.rank_subject, hit, len(every))[subject]
     searches = every[subject]
 
     def rank_k(draws: Draws) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.metrics.kfold import decisions
+from evalkit.protocols.uncertainty.columns import falling, named
 from evalkit.protocols.uncertainty.outcomes import (
     Arrays,
     Outcomes,
@@ -152,12 +153,12 @@ def _of_sets(outcomes: SetOutcomes) -> ComparisonSample:
         [outcomes.genuine_subject, outcomes.impostor_left, outcomes.impostor_right]
     )
     subjects = int(listed.max(initial=-1)) + 1
-    g = np.argsort(-outcomes.genuine_score, kind="stable")
+    genuine, who = falling(outcomes.genuine_score, outcomes.genuine_score, outcomes.genuine_subject)
     ranked = outcomes.searches
     stored = ComparisonSample(
         subjects=subjects if left_images is None else len(left_images),
-        genuine=outcomes.genuine_score[g],
-        genuine_subject=outcomes.genuine_subject[g].astype(np.intp),
+        genuine=genuine,
+        genuine_subject=who,
         **_impostors(outcomes, "impostor"),
         impostors=outcomes.impostors,
         left_images=left_images,
@@ -229,10 +230,9 @@ def _by_gallery(outcomes: SearchOutcomes) -> tuple[Searches, ...]:
 
 def _falling(mate: Floats, mate_of: Ints, nonmate: Floats, nonmate_of: Ints) -> Searches:
     """Sort the searches of one gallery by descending score."""
-    m, r = (np.argsort(-score, kind="stable") for score in (mate, nonmate))
-    return Searches(
-        mate=mate[m], mate_subject=mate_of[m], nonmate=nonmate[r], nonmate_subject=nonmate_of[r]
-    )
+    mate, mate_of = falling(mate, mate, mate_of)
+    nonmate, nonmate_of = falling(nonmate, nonmate, nonmate_of)
+    return Searches(mate=mate, mate_subject=mate_of, nonmate=nonmate, nonmate_subject=nonmate_of)
 
 
 def renumbered(sample: ComparisonSample, order: Ints) -> ComparisonSample:
@@ -245,14 +245,18 @@ def renumbered(sample: ComparisonSample, order: Ints) -> ComparisonSample:
     short = number.astype(np.int32) if len(number) < 2**31 else number  # of searches, often most
     new = replace(
         sample,
-        genuine_subject=number[sample.genuine_subject],
+        genuine_subject=named(number, sample.genuine_subject),
         left=number[sample.left],
         right=number[sample.right],
         left_images=None if sample.left_images is None else sample.left_images[order],
         right_images=None if sample.right_images is None else sample.right_images[order],
-        rank_subject=None if sample.rank_subject is None else short[sample.rank_subject],
+        rank_subject=None if sample.rank_subject is None else named(short, sample.rank_subject),
         searches=tuple(
-            replace(s, mate_subject=short[s.mate_subject], nonmate_subject=short[s.nonmate_subject])
+            replace(
+                s,
+                mate_subject=named(short, s.mate_subject),
+                nonmate_subject=named(short, s.nonmate_subject),
+            )
             for s in sample.searches
         ),
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from evalkit.arrays import run
 from evalkit.protocols.metrics.elementary import log
+from evalkit.protocols.uncertainty.columns import counts_of
 from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.types import Floats, Ints
 
@@ -94,7 +95,7 @@ def canonical_order(*samples: ComparisonSample) -> Ints:
         whole += _fingerprints([*alone, impostor], _images(sample))
         for side in impostor[1:]:
             np.maximum.at(highest, side, sample.impostor)
-    sizes = [np.bincount(who, minlength=people) for _, who, _ in _alone(samples[0])[:2]]
+    sizes = [counts_of(who, people=people) for _, who, _ in _alone(samples[0])[:2]]
     keys = (np.negative(key, out=key) for key in (highest, *sizes[::-1]))
     order: Ints = np.lexsort((whole, next(keys), own, *keys))
     return order
