@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evalkit.protocols.uncertainty.columns import counts_of, falling, named
+from evalkit.protocols.uncertainty.columns import above, counts_of, falling, named
 
 RNG = np.random.default_rng(5)
 SPREAD = RNG.standard_normal(1000).round(2)
@@ -33,6 +33,13 @@ def test_columns_fall_as_one_stable_sort_has_them(name: str) -> None:
     np.testing.assert_array_equal(rows, order)
     assert by_score.tobytes() == score[order].tobytes()
     assert rows.dtype == np.int32 and by_score.dtype == score.dtype
+
+
+@pytest.mark.parametrize("name", ["spread", "not found", "one value", "none found", "nothing"])
+def test_scores_above_borders_are_counted_in_any_order(name: str) -> None:
+    borders = np.append(-np.sort(-RNG.choice(SPREAD, 40)), -np.inf)
+    expected = [np.count_nonzero(SCORES[name] > border) for border in borders]
+    assert above(borders, SCORES[name]).tolist() == expected
 
 
 def test_people_are_counted_as_bincount_does() -> None:

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.once
 
 ROWS, DIM = 5000, 4
 BAND = 4096  # rows of a tile: the most that anything reads together
-BYTES_PER_SEARCH = 45  # that intervals hold at most, beside the outcomes
+BYTES_PER_SEARCH = 32  # that intervals hold at most, beside the outcomes
 LITTLE = 1 << 18  # bytes: a unit copy of the features is more than a quarter of it
 
 

@@ -40,9 +40,17 @@ def falling(score: Floats, *columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     new, done = tuple(np.empty_like(column) for column in columns), 0
     for rows in _falling_parts(score):
         for column, of in zip(columns, new, strict=True):
-            of[done : done + len(rows)] = column[rows]
+            column.take(rows, out=of[done : done + len(rows)], mode="clip")
         done += len(rows)
     return new
+
+
+def above(borders: Floats, score: Floats) -> NDArray[np.int64]:
+    """Count the scores, (N,) in any order, above each of the borders, (B,) descending."""
+    rising, count = borders[::-1], np.zeros(len(borders) + 1, np.int64)
+    for band in _bands(len(score), max(_BAND, len(borders))):
+        count += np.bincount(np.searchsorted(rising, score[band]), minlength=len(count))
+    return np.cumsum(count[::-1])[:-1]
 
 
 def _falling_parts(score: Floats) -> Iterator[Ints]:
@@ -56,10 +64,15 @@ def _falling_parts(score: Floats) -> Iterator[Ints]:
     for border in borders:
         reached = score >= border if border > -np.inf else np.ones(len(score), bool)
         rows = np.flatnonzero(reached & ~before)
-        before, part = reached, score[rows]
-        if len(part) and not (part == part[0]).all():
-            rows = rows[np.argsort(-part, kind="stable")]
-        yield rows
+        before = reached
+        yield _by_score(rows, score[rows])
+
+
+def _by_score(rows: Ints, score: Floats) -> Ints:
+    """Sort rows by the descending score of each, where these differ."""
+    if len(score) and (score == score[0]).all():
+        return rows
+    return rows[np.argsort(-score, kind="stable")]
 
 
 def _bands(rows: int, size: int) -> Iterator[slice]:

@@ -64,8 +64,14 @@ def fnmr_statistic(sample: ComparisonSample, threshold: str) -> Statistic | None
 
 def reaching_threshold(descending: Floats, threshold: str) -> int | None:
     """Count the scores at or above the threshold of a metric's name; None where it is no number."""
+    t = threshold_of(threshold)
+    return None if t is None else int(np.searchsorted(-descending, -t, "right"))
+
+
+def threshold_of(text: str) -> float | None:
+    """Read the threshold in a metric's name; None where it is no number."""
     try:
-        t = float(threshold)
+        t = float(text)
     except ValueError:
         return None
-    return None if np.isnan(t) else int(np.searchsorted(-descending, -t, "right"))
+    return None if np.isnan(t) else t

@@ -10,8 +10,8 @@ from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import exact_rate
 from evalkit.protocols.uncertainty.accepted_by_subject import AcceptedBySubject
 from evalkit.protocols.uncertainty.bootstrap import Draws, Statistic, shares
-from evalkit.protocols.uncertainty.columns import counts_of
-from evalkit.protocols.uncertainty.resampled_at_threshold import reaching_threshold
+from evalkit.protocols.uncertainty.columns import above, counts_of, falling
+from evalkit.protocols.uncertainty.resampled_at_threshold import threshold_of
 from evalkit.protocols.uncertainty.sample import ComparisonSample, Searches
 from evalkit.types import Floats, Ints
 
@@ -60,21 +60,28 @@ def search_error_statistic(sample: ComparisonSample, kind: str, threshold: str) 
         (s.nonmate, s.nonmate_subject) if kind == "fpir" else (s.mate, s.mate_subject)
         for s in sample.searches
     ]
-    counts = [reaching_threshold(score, threshold) for score, _ in sides]
-    if not sides or None in counts or not all(len(score) for score, _ in sides):
+    t = threshold_of(threshold)
+    if not sides or t is None or not all(len(score) for score, _ in sides):
         return None
+    galleries = [_reaching(score, who, t) for score, who in sides]
 
-    def of_gallery(subject: Ints, count: int | None, draws: Draws) -> Floats:
+    def of_gallery(subject: Ints, every: Ints, reached: Ints, draws: Draws) -> Floats:
         weight = draws.weight.take(subject, axis=1)
-        every, reached = weight.sum(axis=1), weight[:, :count].sum(axis=1)
-        unseen = draws.unseen * len(subject) / len(np.unique(subject))
-        return shares(every - reached if kind == "fnir" else reached, every, unseen)
+        part = every - reached if kind == "fnir" else reached
+        unseen = draws.unseen * every.sum() / len(subject)
+        return shares(weight @ part, weight @ every, unseen)
 
     def of_draws(draws: Draws) -> Floats:
-        of = [of_gallery(who, n, draws) for (_, who), n in zip(sides, counts, strict=True)]
-        return np.concatenate(of, axis=1)
+        return np.concatenate([of_gallery(*gallery, draws) for gallery in galleries], axis=1)
 
     return of_draws
+
+
+def _reaching(score: Floats, who: Ints, threshold: float) -> tuple[Ints, Ints, Ints]:
+    """Who has searches, (U,) each: the subject, how many, and how many reach the threshold."""
+    every = counts_of(who)
+    subject = np.flatnonzero(every)
+    return subject, every[subject], counts_of(who, score >= threshold, len(every))[subject]
 
 
 class _Found:
@@ -85,9 +92,8 @@ class _Found:
 
     def __init__(self, searches: Searches) -> None:
         self.nonmate_subject = searches.nonmate_subject
-        self.mates = AcceptedBySubject(searches.mate_subject)
-        borders = np.append(searches.nonmate, -np.inf)
-        self.above = len(searches.mate) - np.searchsorted(searches.mate[::-1], borders, "right")
+        self.mates = AcceptedBySubject(*falling(searches.mate, searches.mate_subject))
+        self.above = above(np.append(searches.nonmate, -np.inf), searches.mate)
 
 
 def rate_of(text: str) -> Fraction | None:

@@ -24,11 +24,11 @@ from evalkit.types import Bools, Floats, Ints
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searches:
-    """Open-set searches of one gallery, both kinds by descending score.
+    """Open-set searches of one gallery.
 
     mate : (Q,) score of each probe's mate, -inf where it was outranked or failed; mate_subject :
-    (Q,) the probe's subject.  nonmate : (R,) best score of each probe without a mate enrolled;
-    nonmate_subject : (R,).
+    (Q,) the probe's subject; both as outcomes hold them, without a copy.  nonmate : (R,) best score
+    of each probe without a mate enrolled, descending; nonmate_subject : (R,).
     """
 
     mate: Floats
@@ -210,7 +210,7 @@ def _of_searches(outcomes: SearchOutcomes) -> ComparisonSample:
 
 
 def _by_gallery(outcomes: SearchOutcomes) -> tuple[Searches, ...]:
-    """Sort the open-set searches of each gallery by descending score; () without any."""
+    """Part the open-set searches by gallery, nonmates by descending score; () without any."""
     mates, nonmates = outcomes.mate_score, outcomes.nonmate_score
     mate_of, nonmate_of = outcomes.mate_subject, outcomes.nonmate_subject
     if mates is None or nonmates is None or mate_of is None or nonmate_of is None:
@@ -229,8 +229,7 @@ def _by_gallery(outcomes: SearchOutcomes) -> tuple[Searches, ...]:
 
 
 def _falling(mate: Floats, mate_of: Ints, nonmate: Floats, nonmate_of: Ints) -> Searches:
-    """Sort the searches of one gallery by descending score."""
-    mate, mate_of = falling(mate, mate, mate_of)
+    """Sort the nonmates of one gallery by descending score."""
     nonmate, nonmate_of = falling(nonmate, nonmate, nonmate_of)
     return Searches(mate=mate, mate_subject=mate_of, nonmate=nonmate, nonmate_subject=nonmate_of)
 
@@ -243,6 +242,7 @@ def renumbered(sample: ComparisonSample, order: Ints) -> ComparisonSample:
     number: Ints = np.empty_like(order)
     number[order] = np.arange(len(order))
     short = number.astype(np.int32) if len(number) < 2**31 else number  # of searches, often most
+    ranked = None if sample.rank_subject is None else named(short, sample.rank_subject)
     new = replace(
         sample,
         genuine_subject=named(number, sample.genuine_subject),
@@ -250,11 +250,13 @@ def renumbered(sample: ComparisonSample, order: Ints) -> ComparisonSample:
         right=number[sample.right],
         left_images=None if sample.left_images is None else sample.left_images[order],
         right_images=None if sample.right_images is None else sample.right_images[order],
-        rank_subject=None if sample.rank_subject is None else named(short, sample.rank_subject),
+        rank_subject=ranked,
         searches=tuple(
             replace(
                 s,
-                mate_subject=named(short, s.mate_subject),
+                mate_subject=ranked
+                if ranked is not None and s.mate_subject is sample.rank_subject
+                else named(short, s.mate_subject),
                 nonmate_subject=named(short, s.nonmate_subject),
             )
             for s in sample.searches
