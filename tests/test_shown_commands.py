@@ -48,6 +48,9 @@ NOT_RUN = {
     "evalkit people FACES/ --model model.onnx --align mtcnn --page people.html": (
         "stand-ins have no faces"
     ),
+    "evalkit people FACES/ --model model.onnx --preset imagenet --align mtcnn --page people.html": (
+        "stand-ins have no faces"
+    ),
     "evalkit people FACES/ --model model.onnx --align mtcnn --page people.html --out people.json": (
         "stand-ins have no faces"
     ),
