@@ -100,6 +100,16 @@ def test_every_part_is_read_from_a_file(
         equal(found[part], outcomes)
 
 
+def test_outcomes_are_packed_quickly_into_few_more_bytes(tmp_path: Path) -> None:
+    rng, path = np.random.default_rng(0), tmp_path / "r.json"
+    rows = np.stack(np.triu_indices(300, 1), axis=1).astype(np.int32)
+    held = {"genuine_score": rng.random(len(rows)), "genuine_rows": rows}
+    reports.write(Report(protocol="p", protocol_version=1, metrics={}, outcomes=held), path)
+    np.savez_compressed(tmp_path / "slow.npz", **held)
+    packed, slow = (f.stat().st_size for f in (path.with_suffix(".npz"), tmp_path / "slow.npz"))
+    assert slow < packed < 1.1 * slow  # a quicker level of zlib
+
+
 def test_what_is_shared_does_not_tell_one_model_from_another() -> None:
     rng = np.random.default_rng(0)
     subject = np.repeat(np.arange(30), 3)

@@ -128,12 +128,23 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
     with partial_file(beside) as outcomes_file, partial_file(path) as f:
         stamps = (outcomes.FORMAT, outcomes.VERSION, _spelled_identity(report.identity))
         named = {**report.outcomes, **dict(zip(_STAMPS, map(np.array, stamps), strict=True))}
-        np.savez_compressed(outcomes_file, **named)  # type: ignore[arg-type]
+        _pack(outcomes_file, named)
         outcomes_file.flush()
         with Path(outcomes_file.name).open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         f.write(spelled({**to_json(report), "outcomes_sha256": digest}).encode())
         put_together(outcomes_file, digest, f, path)
+
+
+def _pack(file: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an .npz as `np.savez_compressed` does, at zlib's quickest level.
+
+    13 million searches: a third of the time that level 6 takes, and 3 % more bytes.
+    """
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as pack:
+        for name, array in arrays.items():
+            with pack.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array)
 
 
 def read(path: str | os.PathLike[str]) -> Report:
