@@ -131,6 +131,7 @@ def faces(folder: Path) -> None:
     x = RNG.normal(size=(len(subjects), 1, 24))[who] + RNG.normal(0, 0.4, (len(KEYS), 2, 24))
     np.save("F.npy", x[:, 0].astype(np.float32))
     Path("K.txt").write_text("\n".join(KEYS))
+    np.save("L.npy", who)
     sexes = (f"{key},{('female', 'male')[k // 6 % 2]}" for k, key in enumerate(KEYS))
     Path("groups.csv").write_text("\n".join(["key,sex", *sexes]))
     shot = (f"{key},{10 * (k % 3)},{'ab'[k % 2]}" for k, key in enumerate(KEYS))

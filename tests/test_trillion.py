@@ -129,6 +129,41 @@ def test_subjects_are_numbered_as_they_come(tmp_path: Path) -> None:
         files.read_subjects(path)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([7, -1, 3, 7, -1]),
+        np.array([7, 2**64 - 1, 3, 7, 3], np.uint64),
+        np.array(["Bo", "-", "Al", "Bo", "-1"]),
+        np.array([b"Bo", b"-", b"Al", b"Bo", b"-1"]),
+    ],
+    ids=lambda labels: labels.dtype.str,
+)
+def test_labels_in_an_array_are_subjects(tmp_path: Path, labels: np.ndarray) -> None:
+    np.save(tmp_path / "s.npy", labels)
+    (tmp_path / "s.txt").write_text("\n".join(labels.astype(str)))
+    read = files.read_subjects(tmp_path / "s.npy").tolist()
+    assert read == files.read_subjects(tmp_path / "s.txt").tolist() and len(read) == 5
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        (np.zeros(3), r"s\.npy holds float64 of shape \(3,\)"),
+        (np.zeros((3, 1), int), r"s\.npy holds int64 of shape \(3, 1\)"),
+        (np.array(["a", 1], object), "never unpickled"),
+        (np.array(["a", ""]), "line 2 of .* is empty"),
+        (np.array([b"\xff"]), "not an array of texts"),
+    ],
+)
+def test_an_array_of_anything_else_holds_no_labels(
+    tmp_path: Path, labels: np.ndarray, reason: str
+) -> None:
+    np.save(tmp_path / "s.npy", labels)
+    with pytest.raises(DataError, match=reason):
+        files.read_subjects(tmp_path / "s.npy")
+
+
 def test_what_does_not_fit_is_refused(small: Path, tmp_path: Path) -> None:
     (small / "short.txt").write_text("a\na\n")
     _, _, error = _run(small, "--features", "features.npy", "--subjects", "short.txt")

@@ -242,7 +242,7 @@ def subjects_option(otherwise: str = "", rows: str = "each row") -> Callable[...
         "--subjects",
         type=Readable(),
         metavar="LIST",
-        help=f"Subject of {rows}, one per line, - for none{otherwise}.",
+        help=f"Subject of {rows}, one per line or an .npy, - or -1 for none{otherwise}.",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
@@ -16,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError
-from evalkit.files import as_path, each_line, read_text, whole_file
+from evalkit.files import BLANKS, as_path, each_line, read_text, whole_file
+from evalkit.keys import texts_of
 from evalkit.vectors import devkit_matrix
+from evalkit.vectors.readers import read_npy
 
 
 def write_submission(
@@ -38,18 +41,36 @@ def write_submission(
 
 
 def read_subjects(path: str | os.PathLike[str]) -> NDArray[np.int32]:
-    """Read the subject of each row, one line per row: (N,) int32, -1 for a distractor (- or -1).
+    """Read the subject of each row: (N,) int32, -1 for a distractor (- or -1).
 
+    path : text, one line per row, or an .npy of (N,) whole numbers or texts, never unpickled.
     Names are numbered in the order of their first appearance.
     """
     path = as_path(path)
     number: dict[str, int] = {"-": -1, "-1": -1}
 
     def subjects() -> Iterator[int]:
-        for row, line in enumerate(each_line(read_text(path)), 1):
-            name = normalize("NFC", line)
+        labels = _labels(path) if path.suffix.lower() == ".npy" else each_line(read_text(path))
+        for row, label in enumerate(labels, 1):
+            name = normalize("NFC", label)
             if not name:
                 raise DataError(f"line {row} of {path} is empty", "write - for a distractor")
             yield number.setdefault(name, len(number) - 2)
 
     return np.fromiter(subjects(), np.int32)
+
+
+def _labels(path: Path) -> Iterable[str]:
+    """Read an .npy of (N,) whole numbers or texts as texts."""
+    labels = read_npy(path)[0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iuSU":
+        raise DataError(
+            f"{path.name} holds {labels.dtype} of shape {labels.shape}",
+            "expected (N,) whole numbers or texts, one per row",
+        )
+    if labels.dtype.kind in "iu":
+        return map(str, labels.tolist())
+    try:
+        return (text.strip(BLANKS) for text in texts_of(labels))
+    except ValueError as e:
+        raise DataError(f"{path.name} is not an array of texts: {e}") from e
