@@ -278,6 +278,7 @@ def _verified(
         note = f"of {len(score):,} of {impostors:,} impostor pairs, at random"
     elif len(score) < impostors:  # failed rows are never in the tail
         score = np.append(score, np.full(impostors - len(score), -np.inf))
+        note = "no interval: pairs of images without a template cannot be drawn"
     for metric in METRICS:
         if metric.of_scores is not None:
             m = metric.of_scores(outcomes.genuine_score, score)

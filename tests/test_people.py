@@ -125,6 +125,8 @@ def test_a_failed_row_is_rejected_and_counted() -> None:
     expected = brute_force(x, subject, np.zeros(len(x), bool), first)
     for name in ("auc", "eer", "tpr@far=1e-2"):
         assert report[name].value == pytest.approx(expected[name], abs=1e-12), name
+    bare = [name for name, m in report.metrics.items() if m.low is None]
+    assert bare == ["auc", "eer"] and all("no interval" in report[name].note for name in bare)
     ranks = people.evaluate(np.delete(x, failing, 0), np.delete(subject, failing))
     hits = ranks["rank-1"].value * ranks["rank-1"].n
     assert report["rank-1"].value == pytest.approx(hits / (ranks["rank-1"].n + 1))
