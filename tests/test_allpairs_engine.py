@@ -605,7 +605,7 @@ print(max(running))
 """
     many = {**os.environ, "OMP_NUM_THREADS": "8", "OPENBLAS_NUM_THREADS": "1"}
     run = subprocess.run(
-        [sys.executable, "-c", code], env=many, capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code], env=many, capture_output=True, text=True, check=True
     )
     assert int(run.stdout) < 8  # this one, two of tiles, one conducts, one encodes, one spare
 

@@ -254,7 +254,7 @@ def test_two_blocks_of_the_kernel_share_a_multiprocessor(codes, card, shared, tm
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     env["TRITON_CACHE_DIR"] = str(tmp_path)
     made = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", COMPILE, str(card), codes],
+        [sys.executable, "-P", "-W", "ignore", "-c", COMPILE, str(card), codes],
         env=env, capture_output=True, text=True,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr

@@ -50,7 +50,7 @@ def told(path: Path) -> tuple[str, int]:
     import evalkit
 
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(path)],
+        [sys.executable, "-P", "-c", PEAK, str(path)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -247,7 +247,7 @@ def test_a_stranger_on_this_machine_is_not_heard(two: Cluster) -> None:
     ):
         tries = "from distributed import Client, Security\n"
         tries += f"Client({where!r}, security={security}, timeout=3)"
-        done = subprocess.run([sys.executable, "-c", tries], capture_output=True, timeout=60)
+        done = subprocess.run([sys.executable, "-P", "-c", tries], capture_output=True, timeout=60)
         assert done.returncode == 1
         assert re.search(rb"Timed out|reset by peer|certificate", done.stderr), done.stderr
     assert two._folder.stat().st_mode & 0o077 == 0

@@ -358,7 +358,9 @@ def test_after_twenty_kills_the_file_is_that_of_an_unbroken_run(
 
     moments, left = random.Random(7), 400
     for _ in range(20):
-        process = subprocess.Popen([sys.executable, "-c", slow, *map(str, given), str(killed)])
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", slow, *map(str, given), str(killed)]
+        )
         while process.poll() is None and (not killed.exists() or pending() == left):
             time.sleep(0.01)  # until this run has written rows of its own
         time.sleep(moments.uniform(0, 0.3))
@@ -381,7 +383,7 @@ def test_a_kill_at_any_moment_from_the_start_leaves_nothing_wrong(
     moments = random.Random(8)
     for k in range(20):
         path = tmp_path / f"{k}.h5"
-        command = [sys.executable, "-m", "evalkit", *map(str, given), str(path)]
+        command = [sys.executable, "-P", "-m", "evalkit", *map(str, given), str(path)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         time.sleep(moments.uniform(0, 2))
         process.kill()
@@ -396,7 +398,7 @@ def test_ctrl_c_exits_with_130_and_resumes(faces: Path, model: Path, tmp_path: P
     slow += "e = M.embed; M.embed = lambda s, x: (time.sleep(0.1), e(s, x))[1]\n"
     slow += "from evalkit.cli import main; main()"
     arguments = ["embed", "--model", model, *FED, "--data", faces, tmp_path / "f.h5", "--batch", 1]
-    process = subprocess.Popen([sys.executable, "-c", slow, *map(str, arguments)])
+    process = subprocess.Popen([sys.executable, "-P", "-c", slow, *map(str, arguments)])
     while not (tmp_path / "f.h5").exists():
         time.sleep(0.02)
     time.sleep(0.5)
@@ -422,7 +424,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(faces: Path, model: Path) ->
     target = model.parent / "f.h5"
     given = ["embed", "--model", model, *FED, "--data", faces, target]
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, given)], capture_output=True, text=True
+        [sys.executable, "-P", "-c", code, *map(str, given)], capture_output=True, text=True
     )
     assert (soft, hard) == resource.getrlimit(resource.RLIMIT_FSIZE)
     assert done.returncode == 3, done.stderr

@@ -41,7 +41,7 @@ FULL = (
 
 
 def command(*given: object, before: str = "") -> list[str]:
-    return [sys.executable, "-c", before + MAIN, *map(str, given)]
+    return [sys.executable, "-P", "-c", before + MAIN, *map(str, given)]
 
 
 def environment(**changed: str) -> dict[str, str]:
@@ -345,7 +345,7 @@ def test_hdf5_of_others_that_is_being_written(tmp_path: Path) -> None:
     writer = "import h5py, sys, time\nf = h5py.File(sys.argv[1], 'w')\nf['keys'] = ['a']\n"
     writer += "f['features'] = [[1.0]]\nf.flush()\nprint(1, flush=True)\ntime.sleep(60)"
     with subprocess.Popen(
-        [sys.executable, "-c", writer, str(path)], stdout=subprocess.PIPE
+        [sys.executable, "-P", "-c", writer, str(path)], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()

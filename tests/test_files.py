@@ -137,7 +137,13 @@ def test_an_open_handle_is_written_into_where_it_stands(
     if not Path(name).parent.exists():
         pytest.skip("this system has no such names")
     (tmp_path / "stdout").symlink_to("/dev/fd/1")
-    given = [sys.executable, "-c", f"print('before', flush=True)\n{WRITE}\nprint('after')", name]
+    given = [
+        sys.executable,
+        "-P",
+        "-c",
+        f"print('before', flush=True)\n{WRITE}\nprint('after')",
+        name,
+    ]
     how: dict[str, Any] = {"check": True, "cwd": tmp_path, "env": ENVIRONMENT}
     if into == "file":
         with (tmp_path / "got").open("wb") as out:
@@ -295,7 +301,7 @@ def test_the_partial_file_of_a_living_writer_is_left_alone(tmp_path: Path) -> No
     with whole_file(tmp_path / "slow") as f:
         f.write(b"slow")
         put(tmp_path / "quick", b"quick")
-        given = [sys.executable, "-c", WRITE, str(tmp_path / "other")]
+        given = [sys.executable, "-P", "-c", WRITE, str(tmp_path / "other")]
         subprocess.run(given, check=True, env=ENVIRONMENT)
     assert {p.name for p in tmp_path.iterdir()} == {"slow", "quick", "other"}
 

@@ -45,7 +45,7 @@ def bounded(code: str, *arguments: object, gib: float = 2) -> subprocess.Complet
     root = str(Path(evalkit.__file__).parents[1])
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({int(gib * GIB)},) * 2)\n"
     return subprocess.run(
-        [sys.executable, "-c", limit + code, *map(str, arguments)],
+        [sys.executable, "-P", "-c", limit + code, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -196,7 +196,17 @@ def test_an_installed_detector_aligns_as_its_landmarks_would(faces: Path, tmp_pa
     roots = [str(install(tmp_path / "site")), str(Path(evalkit.__file__).parents[1])]
     given = ["--model", model, "--preset", "arcface", "--data", faces]
     done = subprocess.run(
-        [sys.executable, "-m", "evalkit", "embed", *given, "--align", "dots", tmp_path / "d.h5"],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "evalkit",
+            "embed",
+            *given,
+            "--align",
+            "dots",
+            tmp_path / "d.h5",
+        ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(roots)},
         capture_output=True,
         text=True,

@@ -46,7 +46,7 @@ for report in reports:
 
 def told(**switched_off: str) -> list[str]:
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", REPORTS],
+        [sys.executable, "-P", "-W", "ignore", "-c", REPORTS],
         env={**os.environ, **switched_off},
         capture_output=True,
         text=True,

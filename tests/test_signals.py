@@ -92,7 +92,7 @@ def start(
     if ":" not in model:  # a factory's model brings its own
         call += ["--preset", "arcface", "--input-size", "8x8"]
     return subprocess.Popen(
-        [sys.executable, "-c", before, *call, "--trust-model", "--model", model, *given],
+        [sys.executable, "-P", "-c", before, *call, "--trust-model", "--model", model, *given],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{folder}", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

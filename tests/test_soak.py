@@ -175,7 +175,7 @@ def test_many_runs_of_the_command(tmp_path: Path) -> None:
     answers, codes, before = set[bytes](), list[int](), None
     for n in range(RUNS):
         more = ["--far", "nonsense"] if n % 10 == 9 else []
-        command = [sys.executable, "-m", "evalkit", *given, *more]
+        command = [sys.executable, "-P", "-m", "evalkit", *given, *more]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True)
         codes.append(done.returncode)
         answers.add((tmp_path / "out.json").read_bytes())

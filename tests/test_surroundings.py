@@ -122,7 +122,7 @@ json.dump(codes, open("codes.json", "w"))
 
 def forked(states: list[list[str]], lines: list[str], *more: str) -> dict[str, tuple[int, str]]:
     given = [json.dumps(states), json.dumps(lines), *more]
-    subprocess.run([sys.executable, "-c", FORKS, *given], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-P", "-c", FORKS, *given], check=True, capture_output=True)
     found: dict[str, tuple[int, str]] = json.loads(Path("codes.json").read_text())
     for where, (_, stderr) in found.items():
         assert "Traceback" not in stderr, (where, stderr)
@@ -213,7 +213,7 @@ def test_scores_reports_and_rules_come_through_pipes(
 
 def test_a_dash_is_stdin(folder: Path) -> None:
     code = "from evalkit.cli import main; main()"
-    given = [sys.executable, "-c", code, "score", "-"]
+    given = [sys.executable, "-P", "-c", code, "score", "-"]
     done = subprocess.run(given, input=SCORES, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.startswith("stdin: 4 scored pairs")
 

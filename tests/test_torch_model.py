@@ -507,7 +507,7 @@ def test_what_a_layer_frees_is_kept_for_the_next_one(user: dict[str, str]) -> No
     spec = "from evalkit.adapters.presets import PRESETS\nSPEC = PRESETS['arcface']\n"
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_T"))}
     made = subprocess.run(
-        [sys.executable, "-c", spec + FAULTS],
+        [sys.executable, "-P", "-c", spec + FAULTS],
         capture_output=True,
         text=True,
         env=inherited | user,
