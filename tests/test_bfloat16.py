@@ -251,5 +251,5 @@ def test_rows_are_refused_imported_and_named_as_others_are(tmp_path: Path) -> No
     assert matching.from_embeddings(features, keys).provenance["features_type"] == "bfloat16"
     held[5, 2] = 0x7FC0  # not a number
     saved(tmp_path / "x.npy", held)
-    with pytest.raises(DataError, match="1 rows hold NaN or infinity, the first is 'p1/5'"):
+    with pytest.raises(DataError, match="1 row holds NaN or infinity, the first is 'p1/5'"):
         embeddings.read(tmp_path / "x.npy", keys)

@@ -111,7 +111,7 @@ def test_nan_embeddings_are_refused_or_counted_as_failures(
     x[0] = np.nan
     np.save(tmp_path / "x.npy", x)
     given = ["--features", tmp_path / "x.npy", "--keys", made / "keys.txt", "--json", "-"]
-    assert "1 rows hold NaN or infinity, the first is" in refused(capsys, *given)
+    assert "1 row holds NaN or infinity, the first is" in refused(capsys, *given)
     assert lfw(*given, "--allow-failures") == 0
     failures = json.loads(capsys.readouterr().out)["failures"]
     assert failures["images"] == 1 and failures["genuine"] + failures["impostor"] >= 1

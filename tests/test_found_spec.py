@@ -90,7 +90,7 @@ def test_of_equal_specs_one_with_a_name_is_taken() -> None:
     ]
     found = found_spec.best(trials, "m", "faces")
     assert found.spec == PRESETS["adaface"]
-    behind = "(0.05 ± 0.10 ahead), arcface; faces"
+    behind = "(0.05 ± 0.10 ahead), arcface; a preset is preferred; faces"
     assert found.told.startswith("found by trial: adaface, d' 5.15, which cannot be told from 112")
     assert found.told.endswith(behind)
     alone = [trials[0], *(replace(t, verdict="worse") for t in trials[1:])]

@@ -61,6 +61,25 @@ def test_a_folder_gives_numbers_thresholds_and_a_page(
     assert "<html" in page.read_text() and "Hardest genuine pairs" in page.read_text()
 
 
+def test_a_report_of_embeddings_without_a_name_says_that_it_stands_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, who = np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) // 4
+    np.save(tmp_path / "x.npy", x + 3 * np.eye(10)[who, :8])
+    np.save(tmp_path / "who.npy", who)
+    files = ["--features", str(tmp_path / "x.npy"), "--subjects", str(tmp_path / "who.npy")]
+    told = "without --set NAME it can be compared with no other report"
+    paths = [str(tmp_path / f"{k}.json") for k in range(2)]
+    for named, expected in (([], True), (["--set", "mine"], False)):
+        for path in paths:
+            assert run(["people", *files, *named, "--out", path]) == 0
+        assert (told in capsys.readouterr().err) == expected
+        assert (run(["compare", *paths]) != 0) == expected
+        capsys.readouterr()
+    assert run(["people", *files]) == 0  # what is not kept is not compared
+    assert told not in capsys.readouterr().err
+
+
 def test_an_exchanged_label_and_a_copy_are_named(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

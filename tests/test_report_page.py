@@ -220,6 +220,17 @@ def test_reports_that_may_not_be_compared_say_so_on_the_page(two_reports: Two) -
     assert "Not compared: the reports differ in &#39;crop&#39;" in text
 
 
+def test_reports_that_may_not_be_compared_say_so_in_the_terminal(
+    tmp_path: Path, two_reports: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = replace(two_reports[1], provenance={**two_reports[1].provenance, "crop": "loose"})
+    paths = [str(tmp_path / name) for name in ("a.json", "b.json", "c.json")]
+    for report, path in zip((two_reports[0], other, other), paths, strict=True):
+        reports.write(report, Path(path))
+    assert run(["report", *paths, "-o", str(tmp_path / "r.html")]) == 0
+    assert capsys.readouterr().err.count("Not compared: the reports differ in 'crop'") == 1
+
+
 def test_report_on_the_command_line(
     tmp_path: Path, two_reports: Two, capsys: pytest.CaptureFixture[str]
 ) -> None:

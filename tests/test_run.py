@@ -87,7 +87,7 @@ def test_a_model_embeds_the_images_of_the_list(
     made = run.evaluate("verification", Grey(), files / "pairs.txt", images=files / "images")
     assert made.identity.images is not None
     assert made.provenance["crop"] == "arcface-112" and made.provenance["list"] == "pairs.txt"
-    with pytest.raises(DataError, match="a model embeds images"):
+    with pytest.raises(DataError, match="a model needs images to embed"):
         run.evaluate("verification", Grey(), files / "pairs.txt")
 
 

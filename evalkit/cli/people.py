@@ -148,6 +148,8 @@ def command(
     )
     title = f"People: {len(x):,} images of {report.provenance['subjects']:,}, {source.name}"
     done = output.deliver(report, title)
+    if output.out is not None and not (report.identity.images or report.identity.set):
+        say("without --set NAME it can be compared with no other report")
     labels = doubtful_labels(x, np.where(made.unknown, -1, made.subject), engine=engine)
     if output.json_path is None:
         show(*_thresholds(report), *_doubts(labels, made.keys))
@@ -231,7 +233,9 @@ def _gathered(
     count = len(parts[0].keys or ())
     who: Any = None if subjects is None else read_subjects(subjects)
     if who is not None and len(who) != count:
-        raise DataError(f"{subjects} has {len(who)} lines for {count} images")
+        raise DataError(
+            f"{subjects} has {len(who)} lines for {count} images", "a subject per row, in order"
+        )
     if embed is not None:
         parts += [embed(path) for path in (unknown, gallery) if path is not None]
     names = [str(key) for part in parts for key in part.keys or ()]

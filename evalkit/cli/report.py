@@ -135,7 +135,9 @@ def command(
 
 
 def _page(held: list[Report], data: Path | None, names: list[str]) -> str:
-    return page(held, data, names=names, differences=differences(held))
+    found = differences(held)
+    say(*dict.fromkeys(each.refused for each in found if each.refused))
+    return page(held, data, names=names, differences=found)
 
 
 def _card(held: list[Report], names: list[str]) -> str:

@@ -125,6 +125,7 @@ def best(trials: Sequence[SpecTrial], model: str, on: str) -> FoundSpec:
     if equal:
         names = ", ".join(_beside(chosen, t) for t in equal)
         text += f", which cannot be told from {names}"
+        text += "" if chosen.verdict == "best" else "; a preset is preferred"
     elif tried:
         text += f", {tried[0].behind:.2f} ± {tried[0].error:.2f} ahead of "
         text += presets.name(tried[0].spec)

@@ -62,7 +62,10 @@ def read(
         raise DataError(f"{path.name} does not say which row is which image", "add --keys LIST.txt")
     check(features, path)
     if len(features) != len(names):
-        raise DataError(f"{path.name} has {len(features)} rows, the list has {len(names)} keys")
+        raise DataError(
+            f"{path.name} has {len(features)} rows, the list has {len(names)} keys",
+            "line i names row i: both of one run, in one order?",
+        )
     if not hdf5.is_feature_file(path):
         if allow_failures:
             features = without_zeros(features)
@@ -104,8 +107,9 @@ def refuse_failures(features: NDArray[Any], keys: Sequence[str], name: str) -> N
         block = block.reshape(len(block), -1)
         bad += (o + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist()
     if bad:
+        what = "1 row holds" if len(bad) == 1 else f"{len(bad):,} rows hold"
         raise DataError(
-            f"{name}: {len(bad)} rows hold NaN or infinity, the first is {keys[bad[0]]!r}",
+            f"{name}: {what} NaN or infinity, the first is {keys[bad[0]]!r}",
             "--allow-failures counts them as images without a template",
         )
 
