@@ -188,7 +188,8 @@ def _refuse_others(adapter: type, options: dict[str, Any], model: str, *more: st
 def _file(model: str) -> Path:
     path = Path(model)
     if not path.is_file():
-        raise ModelError(f"no model at {path}")
+        where = "" if path.is_absolute() else f"looked in {Path.cwd()}"
+        raise ModelError(f"no model at {path}", where)
     refuse_lfs_pointer(path, ModelError)
     return path
 

@@ -53,7 +53,7 @@ MISTAKES = {
     "missing": [
         ("lfw --features no.npy", 3, "--features: no such file or folder: no.npy"),
         (f"lfw --features {X} --keys key.txt", 3, "--keys: no such file or folder: key.txt"),
-        (f"lfw {MODEL}", 3, "no model at m.onnx"),
+        (f"lfw {MODEL}", 3, "no model at m.onnx\nhint: looked in "),
         ("lfw --model m.pt --preset arcface", 3, "no model at m.pt"),
         (f"verify no.txt --features {X}", 3, "PAIRS: no such file or folder: no.txt"),
         (f"embed f.h5 {MODEL} --data no", 3, "--data: no such file or folder: no"),

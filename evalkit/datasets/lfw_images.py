@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,4 +78,4 @@ def fetch(
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:120]
+    return shorten(str(error).splitlines()[0], 200, placeholder=" ...")

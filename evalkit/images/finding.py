@@ -102,7 +102,8 @@ def _list(path: Path) -> ImageSource:
         raise DataError(
             f"{path.name} names {len(missing)} of {len(names)} images that are not there, "
             f"first {missing[0]!r}",
-            f"its paths are relative to {path.parent}; of labels one stands before or behind each",
+            f"paths are relative to {path.parent}, with one label or none before or after each; "
+            "a list of pairs is for evalkit verify",
         )
     paths = [_path(path.parent, name) for name in names]
     slashed = [n for n, p in zip(names, paths, strict=True) if "\\" in n and "\\" not in p.name]
