@@ -69,7 +69,7 @@ def read_npy(path: str | os.PathLike[str]) -> Held:
         if "Object arrays" in str(e) or "Python objects" in str(e):
             raise DataError(
                 f"{path.name} holds Python objects, which are never unpickled",
-                "save numbers: np.save(FILE, np.stack(vectors).astype('float32'))",
+                "save numbers, np.save(FILE, np.stack(vectors)), or texts, np.array(labels, str)",
             ) from e
         raise DataError(f"{path.name} is not a usable .npy array: {e}") from e
 
