@@ -102,7 +102,11 @@ MISTAKES = {
         (f"{MEGAFACE} base.json --distractor-list base.json", 3, "is not a MegaFace list"),
     ],
     "swapped": [
-        (f"trillion --features who.txt --subjects {X}", 3, f"{X} is not a text file"),
+        (
+            f"trillion --features who.txt --subjects {X}",
+            3,
+            "x.npy holds float32 of shape (12, 4)\nhint: expected (N,) whole numbers or texts",
+        ),
         (f"verify {X} --features keys.txt", 3, f"{X} is not a text file"),
         (f"import f.h5 {X}", 3, "SOURCE: no such file or folder: f.h5"),
         (f"import {X} keys.txt", 2, "keys.txt has no suffix .h5: a feature file is HDF5"),
