@@ -29,6 +29,7 @@ _WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
 _WORTH_TRIAL = 2e10
 _WORTH_GPU = 2e12  # below, a GPU is done before its kernels are compiled
 _SAMPLES = 4, 16  # tiles of a trial: of short jobs and long ones
+_SHARE = 1000  # of a long job's pairs, a screen's trial takes one in so many
 
 
 class Choice(NamedTuple):
@@ -88,10 +89,12 @@ def going_on(screen: str, dim: int) -> str:
 def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float:
     """Seconds per pair for this screen on this machine: the median of a few sampled tiles."""
     rng, (m, n) = np.random.default_rng(1), (len(scan.x), len(scan.y))
-    high, wide = screen.tile[0] // (4 if screen.on_gpu else 16), screen.tile[1]
-    samples = _SAMPLES[0]
+    samples, (tall, wide) = _SAMPLES[0], screen.tile
+    high = tall // 4
     if not screen.on_gpu:
         samples = int(np.clip(scan.scores.pairs // 10**8, *_SAMPLES))
+        # Low tiles cost more per pair, so that screens look alike; whole ones suit a long job.
+        high = int(np.clip(scan.scores.pairs // (wide * _SHARE * samples), tall // 16, tall))
     i0 = int(rng.integers(0, max(1, m - samples * high)))
     j0 = int(rng.integers(0, max(1, n - wide)))
     block = Block(i0, min(m, i0 + samples * high), j0, min(n, j0 + wide))
