@@ -1,8 +1,10 @@
-"""Errors that mean: out of memory, in the words of each library that has no type for it."""
+"""Errors that mean: out of memory; and memory that was freed, given back to the system."""
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 
 # Python and torch on a processor; CUDA; cuBLAS and cuDNN (8 and 9); ONNX Runtime's arena.
 _WORDS = re.compile(
@@ -16,3 +18,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a processor's or a GPU's memory ran out: fewer images or a smaller tile may do."""
     named = type(error).__name__ == "OutOfMemoryError"  # torch's, without importing it
     return isinstance(error, MemoryError) or named or bool(_WORDS.search(str(error)))
+
+
+def give_back() -> None:
+    """Return freed memory to the system, which glibc keeps between pieces that are still in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # musl has none
+        trim(0)

@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
+from evalkit.memory import give_back
 from evalkit.protocols.metrics.vocabulary import read, resampling_of
 from evalkit.protocols.uncertainty.outcomes import Arrays, Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
@@ -47,6 +48,7 @@ def with_intervals(
     Very long pair lists get fewer draws (`affordable`), as `interval` says too.
     Coverage is measured by `benchmarks/interval_coverage.py`.
     """
+    give_back()  # what was compared is gone, and the draws need its memory
     sample = in_order_of_draws(sample_of(outcomes))  # the other is not kept
     draws = affordable(draws, sample, WORK if sample.unit == "subject" else WORK // 10)
     open_ = [n for n, m in metrics.items() if m.value is not None and m.low is None]
