@@ -35,6 +35,7 @@ from evalkit.datasets.trillion import read_subjects
 from evalkit.errors import DataError
 from evalkit.escaping import laid_out, printable
 from evalkit.files import whole_file
+from evalkit.identity import SET, difference
 from evalkit.images.kinds import counted
 from evalkit.keys import people_of, subjects_of
 from evalkit.protocols import recipes
@@ -148,7 +149,7 @@ def command(
     )
     title = f"People: {len(x):,} images of {report.provenance['subjects']:,}, {source.name}"
     done = output.deliver(report, title)
-    if output.out is not None and not (report.identity.images or report.identity.set):
+    if output.out is not None and difference(report.identity, report.identity) == SET:
         say("without --set NAME it can be compared with no other report")
     labels = doubtful_labels(x, np.where(made.unknown, -1, made.subject), engine=engine)
     if output.json_path is None:

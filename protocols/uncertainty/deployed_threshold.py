@@ -11,6 +11,7 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import attrgetter
 
 import numpy as np
 
@@ -112,10 +113,10 @@ def safe_threshold(
     if allowed >= stored < sample.impostors:
         raise ProtocolError(f"the outcomes end before FAR {far}")
     found = [_lowest(sample, each, confidence) for each in _and_lower(far, sample.impostors)]
-    if not (kept := [each for each in found if each.accepts is not None]):
+    lowest = max(found, key=attrgetter("accepts"))  # the first of equals
+    count, shared = lowest.accepts, lowest.shared
+    if count < 0:
         return _unsupported(sample, far, confidence, found[0].shared)
-    lowest = max(kept, key=lambda each: each.accepts or 0)  # the first of equals
-    count, shared = lowest.accepts or 0, lowest.shared
     threshold = threshold_above(sample.impostor[count] if count < stored else -np.inf)
     accepts = int(np.count_nonzero(sample.impostor >= threshold))
     true = int(np.count_nonzero(sample.genuine >= threshold))
@@ -139,11 +140,11 @@ def safe_threshold(
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """The most false accepts whose upper bound is at most a FAR, None where zero is above it."""
+    """The most false accepts whose upper bound is at most a FAR, -1 where that of none is above."""
 
     far: str
     shared: Sharing
-    accepts: int | None
+    accepts: int
 
 
 def _lowest(sample: ComparisonSample, far: str, confidence: float) -> _Bound:
@@ -152,7 +153,7 @@ def _lowest(sample: ComparisonSample, far: str, confidence: float) -> _Bound:
     most = float(Fraction(far) * sample.impostors)
     shared = sharing(sample, allowed)
     if upper_mean(0, shared, confidence) > most:
-        return _Bound(far, shared, None)
+        return _Bound(far, shared, -1)
     count = bisect_right(range(allowed), most, key=lambda k: upper_mean(k + 1, shared, confidence))
     return _Bound(far, shared, count)
 
