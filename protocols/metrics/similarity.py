@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.arrays import vectors
+from evalkit.float16 import widened
 
 _UNIT_ROUNDOFF = 2.0**-53
 _BLOCK = 1 << 17  # products that are summed together
@@ -24,7 +25,7 @@ def single(x: NDArray[Any]) -> NDArray[np.float32]:
     The first have infinities, the others become NaN.
     """
     with np.errstate(over="ignore", under="ignore"):
-        rounded = np.ascontiguousarray(x, dtype=np.float32)
+        rounded = widened(x) if x.dtype == np.float16 else np.ascontiguousarray(x, np.float32)
     if x.dtype.itemsize > rounded.dtype.itemsize:
         lost = ~rounded.any(axis=1) & x.any(axis=1)
         rounded[lost] = np.nan
