@@ -33,7 +33,7 @@ from figures import HEAD, Figure, Figures, machine, with_table
 from ijb_size import measured as ijbc_sized
 from megaface_size import measured as megaface_sized
 from processes import Run, command, done
-from trillion import halved
+from trillion import halved, same_fars
 
 from evalkit.protocols.allpairs import Engine, search, verify
 from evalkit.vectors.store import FeatureStore
@@ -201,8 +201,8 @@ def trillion(o: argparse.Namespace) -> Figures:
         half_way = [*words, "--checkpoint", str(folder / "resume")]
         command(half_way, kill_after=run.wall / 2)
         yield same_after_kill(half_way, folder / "features.json", f"{name}, float32")
-        run = done(command(trillion_words(folder, "float16")))
-        yield from costs(f"{name}, float16", run, goal, "rows unpacked band by band")
+        run = done(command(trillion_words(folder, "float16", *same_fars(folder / "answer.json"))))
+        yield from costs(f"{name}, float16", run, goal, "rows widened band by band")
 
 
 def outofcore(o: argparse.Namespace) -> Figures:

@@ -8,13 +8,14 @@ FOLDER gets the set, made once by `evalkit synth` (3.8 GB at the real size), and
 Printed are, for the making of the set and for `evalkit trillion`, intervals included: seconds by
 the clock and of the processor, cores kept busy, and the most memory that was held beside the mapped
 features (RssAnon).  float32 numbers are held to those that the set is known to have.
---float16 writes the features once more, as float16 (half the disk), and runs on these; their
-numbers are those of the rounded rows, so that nothing is expected of them.
+--float16 writes the features once more, as float16 (half the disk), and runs on these at the same
+FARs; their numbers are those of the rounded rows, so that nothing is expected of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -44,6 +45,17 @@ def halved(features: Path) -> Path:
     return made
 
 
+def same_fars(report: Path) -> list[str]:
+    """Options that ask for the FARs of a report which have a value: `--expect` asks for these."""
+    metrics = json.loads(report.read_text())["metrics"]
+    fars = (
+        name.removeprefix("tpr@far=")
+        for name, m in metrics.items()
+        if name.startswith("tpr@far=") and m["value"] is not None
+    )
+    return [word for far in fars for word in ("--far", far)]
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("folder", type=Path)
@@ -66,7 +78,7 @@ def main() -> None:
         run("synth", str(o.folder), *sizes)
     options = ["--expect", str(o.folder / "answer.json")]
     if o.float16:
-        features, options = halved(features), []
+        features, options = halved(features), same_fars(o.folder / "answer.json")
     who, out = str(o.folder / "subjects.txt"), str(o.folder / f"{features.stem}.json")
     run("trillion", "--features", str(features), "--subjects", who, "--out", out, *options)
 
