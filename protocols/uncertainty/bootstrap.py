@@ -62,6 +62,7 @@ class Draws:
 # one); or (D, 2), where the person unseen fails in everything, and where he succeeds.
 Statistic = Callable[[Draws], Floats]
 
+_BAND = 1 << 16  # comparisons weighed together, in the processor's cache
 _ALL_STORED = "a sample without image counts lists every impostor pair"
 
 
@@ -95,10 +96,15 @@ def _running(weight: Counts, who: Ints, other: Ints | None = None) -> Counts:
     sums = np.empty((len(weight), len(who) + 1), np.int64)
     sums[:, 0] = 0
     for w, of_draw in zip(weight, sums, strict=True):
-        w.take(who, out=of_draw[1:], mode="clip")
-        if other is not None:
-            of_draw[1:] *= w.take(other)
-    return np.cumsum(sums, axis=1, out=sums)
+        for o in range(0, len(who), _BAND):
+            band = slice(o, o + _BAND)
+            sum_of = of_draw[1:][band]
+            w.take(who[band], out=sum_of, mode="clip")
+            if other is not None:
+                sum_of *= w.take(other[band])
+            sum_of[0] += of_draw[o]
+            np.cumsum(sum_of, out=sum_of)
+    return sums
 
 
 class Crossed(NamedTuple):

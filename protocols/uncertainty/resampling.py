@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from evalkit.protocols.ahead import one_ahead
+from evalkit.protocols.ahead import each_ahead, one_ahead
 from evalkit.protocols.uncertainty.bootstrap import (
     Draws,
     Statistic,
@@ -34,6 +34,7 @@ from evalkit.protocols.uncertainty.weights import (
 from evalkit.types import Floats
 
 MANY = 50_000  # people: their weights are drawn while others are summed
+MOST = 1 << 22  # people: beyond, no two draws are summed side by side
 CELLS = 1 << 18  # comparisons weighed in a block of draws: they stay in the processor's cache
 # Python's part of so many draws costs as much as of one; of long samples only where that is 16 MB.
 TOGETHER, LARGEST = 4, 1 << 21
@@ -124,12 +125,20 @@ def _blocks(
     rest = iter(weights)
     if max(s.subjects for s in samples) > MANY:
         rest = one_ahead(rest)
-    while block := list(islice(rest, size)):
+
+    def weighed(block: list[Weights]) -> list[Draws]:
         seen = [weight for weight, _ in block]
         of_seen = seen[0][np.newaxis] if len(seen) == 1 else np.array(seen)
         of_unseen = np.array([one for _, one in block]) * unseen
         each = zip(samples, crossed, strict=True)
-        yield [weigh(s, of_seen, of_unseen, c) for s, c in each]
+        return [weigh(s, of_seen, of_unseen, c) for s, c in each]
+
+    blocks = iter(lambda: list(islice(rest, size)), [])
+    return (
+        map(weighed, blocks)
+        if max(s.subjects for s in samples) > MOST
+        else each_ahead(weighed, blocks)
+    )
 
 
 def _weighed(sample: ComparisonSample) -> int:
