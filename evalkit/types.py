@@ -80,19 +80,21 @@ class Manifest:
 class PairSet:
     """Comparisons for verification: P pairs of manifest rows.
 
-    left, right : (P,) int64 rows.  genuine : (P,) bool.  fold : (P,) int16 from 0, or None.
+    left, right : (P,) rows, int32 or int64.  genuine : (P,) bool.  fold : (P,) int16 from 0, or
+    None.
     Lists, other widths and labels of 0 and 1 are converted; ProtocolError for what has no meaning.
     """
 
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
+    left: Ints
+    right: Ints
     genuine: NDArray[np.bool_]
     fold: NDArray[np.int16] | None = None
 
     def __post_init__(self) -> None:
         for name in ("left", "right"):
-            rows = whole_numbers(getattr(self, name), name).astype(np.int64, copy=False)
-            object.__setattr__(self, name, rows)
+            rows = whole_numbers(getattr(self, name), name)
+            kept = rows if rows.dtype == np.int32 else rows.astype(np.int64, copy=False)
+            object.__setattr__(self, name, kept)
         object.__setattr__(self, "genuine", labels(self.genuine))
         if self.fold is not None:
             object.__setattr__(self, "fold", whole_numbers(self.fold, "fold"))

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -304,6 +305,37 @@ def test_a_template_without_images_is_named() -> None:
     templates, galleries, _ = _searched()
     with pytest.raises(ProtocolError, match="1 templates have no images, the first is 7"):
         ijb.identify(templates, galleries, ijb.Enrolled(np.array([3, 7]), np.array([0, 1])))
+
+
+@pytest.mark.parametrize("far_apart", [1, 10**12])
+def test_templates_are_found_by_a_table_and_without(
+    far_apart: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates, "_BAND", 7)
+    rng = np.random.default_rng(0)
+    ids = far_apart * np.unique(rng.integers(-500, 500, 100))
+    made = ijb.Templates(ids, np.empty((len(ids), 2), np.float32), 0)
+    row = rng.integers(0, len(ids), 50)
+    assert made.rows(ids[row]).tolist() == row.tolist()
+    for missing in (ids[0] - 1, ids[-1] + 1, *np.setdiff1d(ids + 1, ids)[:3]):
+        with pytest.raises(ProtocolError, match=f"2 templates .* the first is {missing}"):
+            made.rows(np.insert(ids[row], [20, 30], missing))
+
+
+def test_a_long_list_of_pairs_holds_few_bytes_per_pair() -> None:
+    rng, pairs = np.random.default_rng(0), 400_000
+    x = normalise(rng.normal(size=(300, 8)))
+    left, right = rng.integers(0, 300, (2, pairs)).astype(np.int32)
+    held = ijb.Templates(np.arange(300), x, 0)
+    how = {"fars": ["1e-2", "1e-4"], "threshold": 0.9}
+    ijb.verify(held, left[:99], right[:99], (left % 30 == right % 30)[:99], **how)  # imports
+    tracemalloc.start()
+    try:
+        ijb.verify(held, left, right, left % 30 == right % 30, **how)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 45 * pairs
 
 
 def test_a_gallery_given_twice_is_refused() -> None:

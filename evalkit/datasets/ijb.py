@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from evalkit.files import as_path, numbered_lines, open_text, read_text, words_o
 from evalkit.protocols.ijb import Enrolled
 from evalkit.table_headers import place_of
 
-_BLOCK = 1 << 24
+_BLOCK, _LINES = 1 << 24, 4096  # read together: bytes, lines
 _MEDIA, _PAIRS = "_face_tid_mid.txt", "_template_pair_label.txt"
 _DETECTIONS = "_name_5pts_score.txt"
 
@@ -115,22 +116,35 @@ def read_detections(path: str | os.PathLike[str]) -> Detections:
 
 def _columns(path: Path, width: int, dtype: Any) -> tuple[tuple[str, ...], NDArray[Any]]:
     """Read lines of a name and `width` numbers."""
-    names, numbers = list[str](), []
-    for number, line in numbered_lines(read_text(path)):
-        name, *values = words_of(line)
-        if len(values) != width:
-            raise DataError(
-                f"line {number} of {path.name} has {len(values)} numbers after the name, expected "
-                f"{width}"
-            )
-        names.append(name)
+    names, blocks = list[str](), []
+    lines = iter(numbered_lines(read_text(path)))
+    while some := [(number, words_of(line)) for number, line in islice(lines, _LINES)]:
+        names += [words[0] for _, words in some]
         try:
-            numbers.append(np.array(values, dtype))
-        except (ValueError, OverflowError) as e:
-            raise DataError(f"cannot read line {number} of {path.name}: {e}") from e
+            block = np.array([words[1:] for _, words in some], dtype)
+        except (ValueError, OverflowError):
+            block = np.empty(0)
+        if block.shape != (len(some), width):  # one of the lines is not read
+            block = np.stack(
+                [_numbers(path, number, words, width, dtype) for number, words in some]
+            )
+        blocks.append(block)
     if not names:
         raise DataError(f"{path} is empty")
-    return tuple(names), np.stack(numbers)
+    return tuple(names), np.concatenate(blocks)
+
+
+def _numbers(path: Path, line: int, words: Sequence[str], width: int, dtype: Any) -> NDArray[Any]:
+    """Read the numbers after the name in a line."""
+    if len(words) != width + 1:
+        raise DataError(
+            f"line {line} of {path.name} has {len(words) - 1} numbers after the name, expected "
+            f"{width}"
+        )
+    try:
+        return np.array(words[1:], dtype)
+    except (ValueError, OverflowError) as e:
+        raise DataError(f"cannot read line {line} of {path.name}: {e}") from e
 
 
 _PAIR = "expected: template template 0-or-1"
@@ -139,8 +153,8 @@ _PAIR = "expected: template template 0-or-1"
 def read_pairs(path: str | os.PathLike[str]) -> TemplatePairs:
     """Read `ijbc_template_pair_label.txt`: two template ids and 0 or 1 per line."""
     path = as_path(path)
-    left, right, label = _numbers(path, 3, _PAIR).T
-    if not np.isin(label, (0, 1)).all():
+    left, right, label = _columns_of(path, 3, _PAIR)
+    if label.max() > 1:
         raise DataError(f"a label in {path.name} is neither 0 nor 1")
     return TemplatePairs(left, right, label == 1)
 
@@ -152,7 +166,7 @@ def read_matches(path: str | os.PathLike[str], templates: Sequence[Enrolled]) ->
     subject; DataError where a template is not among them.
     """
     path = as_path(path)
-    left, right = _numbers(path, 2, "expected: template,template").T
+    left, right = _columns_of(path, 2, "expected: template,template")
     ids, place = np.unique(np.concatenate([t.template for t in templates]), return_index=True)
     subject = np.concatenate([t.subject for t in templates])[place]
     sides = []
@@ -167,16 +181,21 @@ def read_matches(path: str | os.PathLike[str], templates: Sequence[Enrolled]) ->
     return TemplatePairs(left, right, sides[0] == sides[1])
 
 
-def _numbers(path: Path, width: int, expected: str) -> NDArray[np.int32]:
-    """Read (P, width) ids."""
+def _columns_of(path: Path, width: int, expected: str) -> list[NDArray[np.int32]]:
+    """Read `width` columns of ids, (P,) each."""
     blocks = list(_blocks(path, width, expected))
     if not blocks:
         raise DataError(f"{path} holds no pairs")
-    return np.concatenate(blocks)
+    columns = [[block[c] for block in blocks] for c in range(width)]
+    del blocks
+    return [np.concatenate(columns.pop(0)) for _ in range(width)]
 
 
-def _blocks(path: Path, width: int, expected: str) -> Iterator[NDArray[np.int32]]:
-    """Yield (n, width) ids of some megabytes of text at a time, between blanks or commas."""
+def _blocks(path: Path, width: int, expected: str) -> Iterator[list[NDArray[np.int32]]]:
+    """Yield `width` columns of ids, (n,) each, of some megabytes of text at a time.
+
+    Between ids stand blanks or commas.
+    """
     line = 0
     try:
         with open_text(path) as f:
@@ -188,7 +207,7 @@ def _blocks(path: Path, width: int, expected: str) -> Iterator[NDArray[np.int32]
                 if len(numbers) != width * lines or not _are_ids(numbers):
                     raise DataError(f"{path.name} is not a pair list after line {line}", expected)
                 line += lines
-                yield numbers.reshape(-1, width).astype(np.int32)
+                yield [column.astype(np.int32) for column in numbers.reshape(-1, width).T]
     except OSError as e:
         raise DataError(f"cannot read the pairs in {path}: {e}") from e
     except (ValueError, DeprecationWarning) as e:

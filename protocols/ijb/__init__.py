@@ -164,6 +164,7 @@ def verify(
     outcomes = pair_scores.outcomes(scored, pairs, reached)
     estimates |= errors_of_sets(thresholds, counts, outcomes)
     lost = failed(templates.vectors)
+    del scored  # what the outcomes do not keep goes before people are drawn
     report = Report(
         protocol=f"{NAME}-1:1",
         protocol_version=VERSION,

@@ -7,6 +7,7 @@ is within twice that of the wanted order statistic are scored exactly.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
+from evalkit.protocols import allpairs
 from evalkit.protocols.metrics import (
     Rates,
     false_accepts_allowed,
@@ -21,11 +23,12 @@ from evalkit.protocols.metrics import (
     threshold_above,
     tpr_estimate,
 )
-from evalkit.protocols.metrics.similarity import exact_scores, failed
+from evalkit.protocols.metrics.similarity import failed
+from evalkit.protocols.uncertainty.columns import counts_of
 from evalkit.protocols.uncertainty.from_sets import SAMPLED
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes
 from evalkit.protocols.uncertainty.sample import people_of_pairs
-from evalkit.types import Estimate, PairSet
+from evalkit.types import Estimate, Ints, PairSet
 
 _CHUNK = 1024  # pairs whose rows stay in cache
 _PAGE = 1 << 18  # pairs a thread takes at a time
@@ -37,14 +40,15 @@ class ScreenedPairs:
     """A pair list: exact scores of the genuine pairs, screened ones of the impostors.
 
     genuine : (G,) float64.  impostor : (I,) float32, each within `error` of the exact score.
-    left, right : (I,) rows of x of the impostor pairs.
+    rising : (I,) the same, sorted.  left, right : (I,) rows of x of the impostor pairs.
     """
 
     x: NDArray[np.float32]
     genuine: NDArray[np.float64]
     impostor: NDArray[np.float32]
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
+    rising: NDArray[np.float32]
+    left: Ints
+    right: Ints
     error: float
 
 
@@ -63,12 +67,9 @@ def outcomes(scored: ScreenedPairs, pairs: PairSet, fars: Rates) -> SetOutcomes:
     needed = [min(2 * false_accepts_allowed(far, n) + 100, n) for far in rate_texts(fars)]
     count = max((k for k in needed if k <= LONGEST_TAIL), default=0)
     # All that may be among the `count` highest: within twice the screen's error of the last.
-    bar = np.partition(scored.impostor, n - count)[n - count] if count else np.inf
-    near = np.flatnonzero(scored.impostor >= bar - 2 * scored.error)
-    parts = np.array_split(near, max(1, len(near) // _PAGE))
-    with ThreadPoolExecutor(2) as pool:
-        exact = list(pool.map(lambda k: _exact(scored, k), parts))
-    score = np.concatenate(exact)
+    bar = float(scored.rising[n - count]) if count else np.inf
+    near = np.flatnonzero(scored.impostor >= np.float32(bar - 2.01 * scored.error))
+    score = _exact(scored, near)
     top = np.argsort(-score, kind="stable")[:count]
     kept, score = near[top], score[top]
     found = SetOutcomes(
@@ -90,11 +91,15 @@ def outcomes(scored: ScreenedPairs, pairs: PairSet, fars: Rates) -> SetOutcomes:
             sampled_place=some,
         )
     if count < n:
-        left, right = (
-            np.bincount(who[rows], minlength=who.max() + 1) for rows in (scored.left, scored.right)
-        )
+        left, right = (_images(who, rows) for rows in (scored.left, scored.right))
         found = replace(found, left_images=left, right_images=right)
     return found
+
+
+def _images(who: NDArray[np.int64], rows: Ints) -> NDArray[np.int64]:
+    """Count how often each person stands in a column of rows: (S,)."""
+    count = counts_of(rows, people=len(who))
+    return np.bincount(who, count).astype(np.int64)
 
 
 def people_of(pairs: PairSet) -> NDArray[np.int64]:
@@ -105,23 +110,25 @@ def people_of(pairs: PairSet) -> NDArray[np.int64]:
 
 
 def _exact(scored: ScreenedPairs, k: NDArray[np.int64]) -> NDArray[np.float64]:
-    score = exact_scores(scored.x, scored.left[k], scored.x, scored.right[k])
+    score = allpairs.exact(scored.x, scored.left[k], scored.x, scored.right[k])
     score[np.isneginf(scored.impostor[k])] = -np.inf
     return score
 
 
-def screen(x: NDArray[np.float32], pairs: PairSet, threads: int = 2) -> ScreenedPairs:
+def screen(x: NDArray[np.float32], pairs: PairSet, threads: int | None = None) -> ScreenedPairs:
     """Score genuine pairs exactly, impostor pairs in float32; x : (N, D) unit rows.
 
-    A pair with a failed row scores -inf.  Memory: the pair list, and 4 bytes a pair.
+    A pair with a failed row scores -inf.  threads : those of the screen; None: all cores.
+    Memory: the impostor pairs, and 8 bytes for each.
     """
     lost = failed(x)
     norms = np.einsum("ij,ij->i", x, x)[~lost]
     if len(norms) and not np.all((norms < 1.001) & ((norms > 0.999) | (norms == 0))):
         raise ProtocolError("the rows are not of unit length", "normalise them first")
-    x = np.where(lost[:, None], np.float32(0), x)
+    if lost.any():
+        x = np.where(lost[:, None], np.float32(0), x)
     mates = np.flatnonzero(pairs.genuine)
-    genuine = exact_scores(x, pairs.left[mates], x, pairs.right[mates])
+    genuine = allpairs.exact(x, pairs.left[mates], x, pairs.right[mates])
     genuine[lost[pairs.left[mates]] | lost[pairs.right[mates]]] = -np.inf
     left, right = pairs.left[~pairs.genuine], pairs.right[~pairs.genuine]
     impostor = np.empty(len(left), np.float32)
@@ -131,12 +138,12 @@ def screen(x: NDArray[np.float32], pairs: PairSet, threads: int = 2) -> Screened
             part = slice(o, min(o + _CHUNK, start + _PAGE))
             a, b = np.take(x, left[part], axis=0), np.take(x, right[part], axis=0)
             np.einsum("ij,ij->i", a, b, out=impostor[part])
+            impostor[part][lost[left[part]] | lost[right[part]]] = -np.inf
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         list(pool.map(page, range(0, len(left), _PAGE)))
-    impostor[lost[left] | lost[right]] = -np.inf
     error = 1.01 * x.shape[1] * _ROUNDOFF
-    return ScreenedPairs(x, genuine, impostor, left, right, error)
+    return ScreenedPairs(x, genuine, impostor, np.sort(impostor), left, right, error)
 
 
 def tpr_at_far(scored: ScreenedPairs, far: str | float) -> Estimate:
@@ -152,19 +159,27 @@ def tpr_at_far(scored: ScreenedPairs, far: str | float) -> Estimate:
 
 def false_accepts(scored: ScreenedPairs, threshold: float) -> int:
     """Count the impostor pairs whose exact score is at or above a threshold."""
-    away = scored.impostor.astype(np.float64) - threshold
-    surely, near = int((away > scored.error).sum()), np.flatnonzero(np.abs(away) <= scored.error)
+    surely, near = _around(scored, threshold, scored.error)
     return surely + int((_exact(scored, near) >= threshold).sum())
 
 
 def _threshold(scored: ScreenedPairs, k: int) -> tuple[float, int]:
     """Next float64 above the exact (k+1)-th highest impostor score, and the accepts there."""
     n = len(scored.impostor)
-    middle = -np.inf if k >= n else float(np.partition(scored.impostor, n - k - 1)[n - k - 1])
+    middle = -np.inf if k >= n else float(scored.rising[n - k - 1])
     if middle == -np.inf:  # all but the failures are accepted
         return threshold_above(middle), int((scored.impostor > middle).sum())
-    away = scored.impostor.astype(np.float64) - middle
-    surely, near = int((away > 2 * scored.error).sum()), np.abs(away) <= 2 * scored.error
-    exact = exact_scores(scored.x, scored.left[near], scored.x, scored.right[near])
+    surely, near = _around(scored, middle, 2 * scored.error)
+    exact = _exact(scored, near)
     value = float(np.sort(exact)[::-1][k - surely])
     return threshold_above(value), surely + int((exact > value).sum())
+
+
+def _around(scored: ScreenedPairs, middle: float, within: float) -> tuple[int, NDArray[np.int64]]:
+    """Count the impostors screened further above a score, and find those about it."""
+    surely, near = 0, [np.empty(0, np.int64)]
+    for o in range(0, len(scored.impostor), _PAGE):
+        away = scored.impostor[o : o + _PAGE].astype(np.float64) - middle
+        surely += int(np.count_nonzero(away > within))
+        near.append(o + np.flatnonzero(np.abs(away) <= within))
+    return surely, np.concatenate(near)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from evalkit.arrays import numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import digest
+from evalkit.protocols.ahead import each_ahead
 from evalkit.protocols.groups import Condition, Grouping
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.types import Ints
 
-_IMAGES = 16384  # pooled at a time
+_IMAGES = 4096  # pooled at a time
+_BAND, _TABLE = 1 << 18, 1 << 24  # ids looked up together; numbers that a table is made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +64,18 @@ class Templates:
     images: int = 0
     pooled: str = ""
 
-    def rows(self, ids: Ints) -> NDArray[np.int64]:
-        """Row of each template id; ProtocolError names one that has no image."""
+    def rows(self, ids: Ints) -> NDArray[np.int32]:
+        """Row of each template id, (P,); ProtocolError names one that has no image."""
         ids = whole_numbers(ids, "template")
-        rows = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        missing = np.flatnonzero(self.ids[rows] != ids)
-        if len(missing):
-            raise ProtocolError(
-                f"{len(missing)} templates have no images, the first is {ids[missing[0]]}"
-            )
+        rows, missing = np.empty(ids.shape, np.int32), [ids[:0]]
+        place = _place_among(self.ids)
+        for o in range(0, len(ids), _BAND):  # there are millions of pairs
+            some = ids[o : o + _BAND].astype(np.int64)
+            rows[o : o + _BAND] = at = place(some)
+            missing.append(some[self.ids[at] != some])
+        absent = np.concatenate(missing)
+        if len(absent):
+            raise ProtocolError(f"{len(absent)} templates have no images, the first is {absent[0]}")
         return rows
 
 
@@ -119,28 +125,42 @@ def pool(
     ids = np.unique(template)
     pooled = np.full((len(ids), _width(features, how.flip)), np.nan, np.float32)
     lost = 0
-    for chosen in _whole_templates(template, media):
-        x = fuse(features[chosen], how.flip, unit=how.unit_views)
-        ok = ~failed(x)
-        lost += int((~ok).sum())
-        chosen, x = chosen[ok], x[ok]
-        if not len(x):
-            continue
-        if not how.keep_norm:
-            x = normalise(x)
-        if how.detector_score and detector_score is not None:
-            x = x * detector_score[chosen, None].astype(np.float32)
-        total = x.astype(np.float64)
-        of, medium = template[chosen], media[chosen]
-        if how.media:
-            first = _firsts(of, medium)
-            counts = np.diff(np.append(first, len(of)))
-            total = np.add.reduceat(total, first, axis=0) / counts[:, None]
-            of = of[first]
-        first = _firsts(of)
-        total = np.add.reduceat(total, first, axis=0)
-        pooled[np.searchsorted(ids, of[first])] = normalise(total)
+    made = partial(_pooled, features, template, media, detector_score, how)
+    for failures, of, vector in each_ahead(made, _whole_templates(template, media)):
+        pooled[np.searchsorted(ids, of)] = vector
+        lost += failures
     return Templates(ids.astype(np.int64), pooled, lost, n, digest(template, media))
+
+
+def _pooled(
+    features: NDArray[Any],
+    template: Ints,
+    media: Ints,
+    detector_score: NDArray[np.floating[Any]] | None,
+    how: Pooling,
+    chosen: NDArray[np.int64],
+) -> tuple[int, Ints, NDArray[np.float32]]:
+    """Pool the images of whole templates: how many failed, and the others' ids and vectors."""
+    x = fuse(features[chosen], how.flip, unit=how.unit_views)
+    ok = ~failed(x)
+    if not ok.all():
+        chosen, x = chosen[ok], x[ok]
+    if not len(x):
+        return len(ok), template[:0], x
+    if not how.keep_norm:
+        x = normalise(x)
+    if how.detector_score and detector_score is not None:
+        x = x * detector_score[chosen, None].astype(np.float32)
+    total = x.astype(np.float64)
+    of, medium = template[chosen], media[chosen]
+    if how.media:
+        first = _firsts(of, medium)
+        counts = np.diff(np.append(first, len(of)))
+        total = np.add.reduceat(total, first, axis=0) / counts[:, None]
+        of = of[first]
+    first = _firsts(of)
+    total = np.add.reduceat(total, first, axis=0)
+    return len(ok) - len(x), of[first], normalise(total)
 
 
 def of_templates(by: Grouping | Condition, template: Ints) -> Grouping | Condition:
@@ -173,6 +193,16 @@ def of_templates(by: Grouping | Condition, template: Ints) -> Grouping | Conditi
 def _width(features: NDArray[Any], flip: Flip) -> int:
     one: NDArray[np.float32] = fuse(np.zeros((1, *features.shape[1:]), np.float32), flip)
     return len(one[0])
+
+
+def _place_among(ids: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Ints]:
+    """Find where numbers lie among ascending ids; one that is not among them lies anywhere."""
+    low, high = int(ids[0]), int(ids[-1])
+    if high - low >= _TABLE:
+        return lambda some: np.minimum(np.searchsorted(ids, some), len(ids) - 1)
+    table = np.zeros(high - low + 1, np.int32)
+    table[ids - low] = np.arange(len(ids))
+    return lambda some: table[some.clip(low, high) - low]
 
 
 def _whole_templates(template: Ints, media: Ints) -> Iterator[NDArray[np.int64]]:

@@ -36,7 +36,7 @@ from evalkit.protocols.recipes.recipe import Recipe, recipe_of
 from evalkit.protocols.uncertainty.intervals import DRAWS, WORK, affordable, bounded
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, from_arrays
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
-from evalkit.types import Estimate, Floats, PairSet, Report
+from evalkit.types import Estimate, Floats, Ints, PairSet, Report
 
 NAME = "quality"
 VERSION = 1
@@ -131,7 +131,7 @@ def evaluate(
 def qualities(
     features: NDArray[Any],
     given: Mapping[str, ArrayLike],
-    used: NDArray[np.int64],
+    used: Ints,
     keys: Names | None,
 ) -> dict[str, Floats]:
     """Return every quality by name: (N,) float64, -inf for a row without a template and without it.
