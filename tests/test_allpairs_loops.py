@@ -11,7 +11,8 @@ import pytest
 from evalkit.protocols.allpairs import Engine, kernels, pilot
 from evalkit.protocols.allpairs.kernels import by_numpy
 from evalkit.protocols.allpairs.kernels.by_numpy import ANY, Level
-from evalkit.protocols.allpairs.sides import Side
+from evalkit.protocols.allpairs.made_rows import unit_rows
+from evalkit.protocols.allpairs.sides import Side, distinct
 from evalkit.protocols.metrics.similarity import normalise
 
 WAYS = ["by_numpy", pytest.param("by_numba", marks=pytest.mark.skipif(
@@ -159,3 +160,22 @@ def test_what_a_search_keeps_late_in_a_pass_is_about_its_k(k):
     assert (level.late_impostor >= level.impostor).all()
     assert k / 2 < (score >= level.late_kth[:, None]).mean() * 5000 < 2 * k
     assert (score >= level.kth[:, None]).mean() * 5000 > 5 * k
+
+
+@pytest.mark.parametrize("among", [1, 40, 5000])
+@pytest.mark.parametrize("pairs", [0, 1, 700, 20_000])
+def test_made_rows_that_return_are_scored_as_resident_ones(loops, among, pairs):
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(9000, 5)).astype(np.float32)
+    resident, made = Side(normalise(features)), Side(unit_rows(features, memory=0))
+    i, j = rng.integers(2000, 2000 + among, (2, pairs))
+    for score in (loops.products, loops.exact):
+        assert score(made, i, made, j).tolist() == score(resident, i, resident, j).tolist()
+
+
+@pytest.mark.parametrize("i", [[], [7], [7, 3, 7, 4], [0, 1 << 40, 0], [5, 5, 5]])
+def test_distinct_positions_and_the_place_of_each(i):
+    values, place = distinct(np.array(i, np.int64))
+    assert values[place].tolist() == i
+    near = len(i) > 0 and max(i) - min(i) < 4 * len(i)
+    assert values.tolist() == (sorted(set(i)) if near else i)

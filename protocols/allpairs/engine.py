@@ -24,7 +24,7 @@ from evalkit.protocols.allpairs.made_rows import Rows, unit_rows
 from evalkit.protocols.allpairs.pair_scores import MANY, PairScores, loops
 from evalkit.protocols.allpairs.scan import GIB, Scan
 from evalkit.protocols.allpairs.screening.choice import choose_screen, going_on
-from evalkit.protocols.allpairs.sides import Side
+from evalkit.protocols.allpairs.sides import Side, distinct
 from evalkit.protocols.allpairs.workers import placed
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import exact_scores
@@ -171,8 +171,8 @@ def exact(x: Rows, i: Ints, y: Rows, j: Ints, engine: Engine | None = None) -> F
 
     def score(o: int) -> None:
         part = slice(o, min(o + _LISTED, len(i)))
-        a, b, place = x[i[part]], y[j[part]], np.arange(part.stop - o)
-        out[part] = rows(np.asarray(a), place, np.asarray(b), place)
+        (left, a), (right, b) = distinct(i[part]), distinct(j[part])
+        out[part] = rows(np.asarray(x[left]), a, np.asarray(y[right]), b)
 
     with ThreadPoolExecutor(engine.worker_threads) as pool:
         list(pool.map(score, range(0, len(i), _LISTED)))

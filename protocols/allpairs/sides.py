@@ -61,6 +61,14 @@ class Side:
         """Read the rows at these positions, (P, D) float32."""
         return np.asarray(self.vectors[self.row(i)], np.float32)
 
+    def distinct(self, i: Ints) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        """Read the rows at these positions, each once where they lie near each other.
+
+        i : (P,).  Returns (R, D) rows, R <= P, and the place of each position among them, (P,).
+        """
+        positions, place = distinct(i)
+        return self.pick(positions), place
+
     def row(self, i: Ints) -> NDArray[np.int64]:
         """Rows of `vectors` at these positions."""
         return np.asarray(i if isinstance(self.rows, slice) else self.rows[i], np.int64)
@@ -74,6 +82,20 @@ class Side:
     def longest(self) -> float:
         """Upper bound of the rows' lengths; 0 without rows."""
         return float(self.norm.max(initial=0.0))
+
+
+def distinct(i: Ints) -> tuple[Ints, NDArray[np.intp]]:
+    """Give each of the whole numbers (P,) once, rising, and the place of each among them.
+
+    Where they lie too far apart for a table of all between, they are given as they are.
+    """
+    first, last = (int(i.min()), int(i.max())) if len(i) else (0, 0)
+    if last - first >= 4 * len(i):
+        return i, np.arange(len(i))
+    there = np.zeros(last - first + 1, bool)
+    there[i - first] = True
+    place = np.cumsum(there, dtype=np.intp) - 1
+    return np.flatnonzero(there) + first, place[i - first]
 
 
 def same_subject(a: Any, b: Any) -> NDArray[np.bool_]:

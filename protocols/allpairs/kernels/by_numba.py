@@ -21,6 +21,7 @@ from evalkit.types import Floats, Ints
 
 _PIECE = 512  # columns processed together: they stay in the nearest cache
 _GATHERED = 512  # pairs whose rows are read together: they stay in a cache
+_NEAR = 1 << 12  # rows, as those of a tile: where pairs are of no more, rows return often
 _ONE, _NOUGHT = np.float32(1), np.float32(0)
 # Sums may be taken in any order, which lets the compiler use wide registers.
 _any_order = {"reassoc", "nsz", "contract"}
@@ -83,15 +84,16 @@ def _read(
 ) -> Iterator[tuple[slice, NDArray[np.float32], Ints, NDArray[np.float32], Ints]]:
     """Yield parts of the pairs, and for both sides rows and the places of the part among them.
 
-    Resident rows are used where they lie, others read into the cache.
+    Resident rows are used where they lie, others read into the cache, each of a part once.
     """
     if x.resident and y.resident:
         yield slice(None), x.band(0, len(x)), i, y.band(0, len(y)), j
         return
-    for o in range(0, len(i), _GATHERED):
-        part = slice(o, min(o + _GATHERED, len(i)))
-        place = np.arange(part.stop - o)
-        yield part, x.pick(i[part]), place, y.pick(j[part]), place
+    near = max(np.ptp(r) if len(r) else 0 for r in (i, j)) < _NEAR
+    together = 4 * _NEAR if near else _GATHERED
+    for o in range(0, len(i), together):
+        part = slice(o, min(o + together, len(i)))
+        yield part, *x.distinct(i[part]), *y.distinct(j[part])
 
 
 @njit(nogil=True, cache=True, fastmath=_any_order)

@@ -68,9 +68,7 @@ def exact(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
     out = np.empty(len(i))
     for o in range(0, len(i), _PICKED):
         part = slice(o, o + _PICKED)
-        a, b = x.pick(i[part]), y.pick(j[part])
-        rows = np.arange(len(a))
-        out[part] = exact_scores(a, rows, b, rows)
+        out[part] = exact_scores(*x.distinct(i[part]), *y.distinct(j[part]))
     return out
 
 
