@@ -37,13 +37,14 @@ def canonical(key: str) -> str:
     In Unicode's form C: file systems and lists compose "é" in different ways.
     """
     text = normalize("NFC", key.strip(BLANKS)).replace("\\", "/")
-    parts = [part for part in text.split("/") if part not in ("", ".")]
-    if parts:
-        stem, _, suffix = parts[-1].rpartition(".")
-        parts[-1] = stem if stem and suffix.lower() in _SUFFIXES else parts[-1]
-    slashes = len(text) - len(text.lstrip("/"))
-    root = "/" * min(slashes, 2 if slashes == 2 else 1)  # POSIX leaves two to each system
-    return root + "/".join(parts) or "."
+    root = ""
+    if text[:1] in "/." or text[-1] in "/." or "//" in text or "/./" in text:
+        slashes = len(text) - len(text.lstrip("/"))
+        root = "/" * min(slashes, 2 if slashes == 2 else 1)  # POSIX leaves two to each system
+        text = "/".join(part for part in text.split("/") if part not in ("", "."))
+    stem, _, suffix = text.rpartition(".")
+    named = stem and stem[-1] != "/" and suffix.lower() in _SUFFIXES
+    return root + (stem if named else text) or "."
 
 
 def last_parts(key: str, depth: int) -> str:
@@ -115,13 +116,13 @@ def by_last_parts(
     best, rank = (np.full(len(wanted), -1), [*wanted], dict[str, tuple[int, int]]()), (-1, 0)
     deepest, whole = (max((k.count("/") + 1 for k in n), default=1) for n in (wanted, have))
     for depth in dict.fromkeys([max(deepest, whole), *range(deepest, 0, -1)]):
-        row: dict[str, int] = {}
+        known = have if depth >= whole else [last_parts(k, depth) for k in have]
+        tails = wanted if depth >= deepest else [last_parts(k, depth) for k in wanted]
+        row = dict(zip(reversed(known), range(len(known) - 1, -1, -1), strict=True))  # the first
         again: dict[str, list[int]] = {}
-        for r, key in enumerate(have):
-            tail = last_parts(key, depth)
-            if row.setdefault(tail, r) != r:
+        for r, tail in enumerate(known) if len(row) < len(known) else ():
+            if row[tail] != r:
                 again.setdefault(tail, []).append(r)
-        tails = [last_parts(k, depth) for k in wanted]
         twice: dict[str, tuple[int, int]] = {}
         for tail in dict.fromkeys(tails) if again else ():
             others = (r for r in again.get(tail, ()) if equal is None or not equal(row[tail], r))
