@@ -44,7 +44,7 @@ def _halving_sum(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return p[..., 0]
 
 
-def normalise(x: NDArray[Any], chunk: int = 8192) -> NDArray[np.float32]:
+def normalise(x: NDArray[Any], chunk: int = 1024) -> NDArray[np.float32]:
     """Rows of unit L2 length: (N, D) float -> (N, D) float32.
 
     Squares are exact in float64, their sum has a fixed order, the quotient is rounded once to

@@ -133,8 +133,11 @@ def project(recipe: Recipe, by: LearnedTransform, x: NDArray[np.float32]) -> NDA
         y = y @ by.basis.T
     if by.model is not None:
         return joint_bayesian.project(y, by.model)
-    single = y.astype(np.float32)
-    return normalise(single) if recipe.unit_length else single
+    return _unit(recipe, y.astype(np.float32))
+
+
+def _unit(recipe: Recipe, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return normalise(x) if recipe.unit_length else x
 
 
 def pair_scores(
@@ -186,7 +189,7 @@ def _without_learning(recipe: Recipe, features: NDArray[Any], pairs: PairSet) ->
     for o in range(0, len(pairs), _BAND):
         left, right = pairs.left[o : o + _BAND], pairs.right[o : o + _BAND]
         rows, place = np.unique(np.concatenate([left, right]), return_inverse=True)
-        x = project(recipe, LearnedTransform(), fused(recipe, features[rows]))
+        x = _unit(recipe, fused(recipe, features[rows]))
         score[o : o + _BAND] = pair_scores(recipe, x, place[: len(left)], place[len(left) :])
     return score
 
