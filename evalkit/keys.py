@@ -117,7 +117,7 @@ def by_last_parts(
     deepest, whole = (max((k.count("/") + 1 for k in n), default=1) for n in (wanted, have))
     for depth in dict.fromkeys([max(deepest, whole), *range(deepest, 0, -1)]):
         known = have if depth >= whole else [last_parts(k, depth) for k in have]
-        tails = wanted if depth >= deepest else [last_parts(k, depth) for k in wanted]
+        tails = [*wanted] if depth >= deepest else [last_parts(k, depth) for k in wanted]
         row = dict(zip(reversed(known), range(len(known) - 1, -1, -1), strict=True))  # the first
         again: dict[str, list[int]] = {}
         for r, tail in enumerate(known) if len(row) < len(known) else ():
