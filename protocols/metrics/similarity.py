@@ -95,10 +95,10 @@ def exact_scores(
     x : (N, D), y : (M, D) float32; i, j : (P,) rows.  Returns (P,) float64.
     A pair with a failed row scores -inf: it can neither be accepted nor raise FAR.
 
-    The product of two float32 is exact in float64.  The sum runs as a tree of error-free
-    additions [Ogita, Rump, Oishi 2005]: high part s and the exact errors e_k of all d-1 additions,
-    so the true sum is s + sum(e_k), and adding the e_k naively errs by at most d u sum|e_k|.
-    Where that bound could move the final rounding, `math.fsum` decides.
+    The product of two float32 is exact in float64.  It is parted so that the high parts have an
+    exact sum, and that of the low ones errs by at most d^2 u^2 of a bound of all such sums.  Where
+    this could move the final rounding, and low parts have bits that their sum may not hold,
+    `math.fsum` decides.
     """
     out = np.empty(len(i), np.float64)
     for part in _blocks(len(i), x.shape[1]):
@@ -131,29 +131,41 @@ def _blocks(pairs: int, width: int) -> Iterator[slice]:
 
 
 def _exact_block(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    bad = failed(a) | failed(b)
-    p = a.astype(np.float64) * b
-    p[bad] = 0.0
-    products, d = p, p.shape[1]
-    error = np.zeros(len(p))
-    size = np.zeros(len(p))  # sum of |e_k|
-    while p.shape[1] > 1:
-        if p.shape[1] % 2:
-            p = np.concatenate([p, np.zeros((len(p), 1))], axis=1)
-        half = p.shape[1] // 2
-        u, v = p[:, :half], p[:, half:]
-        s = u + v
-        t = s - u
-        e = (u - (s - t)) + (v - t)
-        error += e.sum(axis=1)
-        size += np.abs(e).sum(axis=1)
-        p = s
-    high = p[:, 0] if d else np.zeros(len(p))
-    score, unsure = rounded_once(high, error, size, d)
-    for k in np.flatnonzero(unsure):
-        score[k] = math.fsum(products[k].tolist())
+    d = a.shape[1]
+    largest = _largest(a) * _largest(b)
+    bad = ~np.isfinite(largest)
+    largest[bad] = 0.0
+    products = a.astype(np.float64) * b
+    products[bad] = 0.0
+    power = np.ldexp(np.sign(largest), np.frexp(largest)[1] + d.bit_length())
+    high, low = _parted(products, power)
+    size = d * _UNIT_ROUNDOFF * power
+    score, unsure = rounded_once(high.sum(axis=1), low.sum(axis=1), size, d)
+    rows = np.flatnonzero(unsure)
+    _, rest = _parted(low[rows], np.ldexp(_UNIT_ROUNDOFF * power[rows], d.bit_length()))
+    for k in rows[rest.any(axis=1)]:  # of the others the low parts have an exact sum too
+        score[k] = math.fsum([*high[k].tolist(), *low[k].tolist()])
     score[bad] = -np.inf
     return score
+
+
+def _parted(
+    x: NDArray[np.float64], power: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Part numbers (P, D) exactly in high and low [Rump, Ogita, Oishi 2008, ExtractVector].
+
+    power : (P,) of two, at least D times each number of the row.  The high parts are multiples of
+    2^-53 of it, so that their sums are exact in any order; no low part exceeds that.
+    """
+    high = x + power[:, None]
+    high -= power[:, None]
+    return high, x - high
+
+
+def _largest(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Largest magnitude in each row, not finite where a value is not: (N,)."""
+    largest: NDArray[np.float32] = np.abs(x).max(axis=1, initial=0)
+    return largest.astype(np.float64)
 
 
 def rounded_once(
