@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
 from evalkit import report as reports
 from evalkit.cli.options import Option, quiet_option, received_as
 from evalkit.cli.parameters import STDOUT, Baseline, Writable
 from evalkit.cli.terminal import document, is_quiet, say, show
-from evalkit.cli.verdict import apply_gate, read_baseline
 from evalkit.datasets.pair_list import OF_ONE_IMAGE
 from evalkit.errors import EXIT_DONE
 from evalkit.escaping import printable
@@ -63,6 +61,8 @@ def bar(what: str, unit: str) -> Iterator[Progress]:
     Into a file or the log of a CI system a line per minute goes instead, none with --quiet.
     Yields the function to call with (done, total).
     """
+    from tqdm import tqdm  # takes longer to import than most commands talk
+
     watched = sys.stderr.isatty()
     last = time.monotonic()
     with tqdm(
@@ -123,13 +123,19 @@ class Output:
                 say(f"report written to {self.out}")
         if self.gate is None:
             return EXIT_DONE
+        from evalkit.cli.verdict import apply_gate  # most reports are held against none
+
         return apply_gate(report, self.gate, talk=self.json_path == STDOUT)
 
 
 def _output(
     json_path: Path | None, out: Path | None, gate: Path | None, named: str | None
 ) -> Output:
-    return Output(json_path, out, None if gate is None else read_baseline(gate), named)
+    if gate is None:
+        return Output(json_path, out, None, named)
+    from evalkit.cli.verdict import read_baseline
+
+    return Output(json_path, out, read_baseline(gate), named)
 
 
 output_options = received_as(
