@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import importlib.util
 import os
@@ -168,6 +169,7 @@ def main(args: list[str] | None = None) -> None:
     terminal.open_streams()
     code = run(args)
     terminal.close_streams()
+    gc.freeze()  # else Python looks for garbage among all objects before it ends
     sys.exit(code)
 
 
