@@ -126,7 +126,7 @@ def crossing(sample: ComparisonSample) -> Crossed:
     a, b = sample.left_images, sample.right_images
     if a is None or b is None:
         raise ProtocolError(_ALL_STORED)
-    everyone = np.ones(sample.subjects, np.int8)
+    everyone = np.ones(sample.subjects, np.int8) if sample.alike is None else sample.alike
     if ((a > 0) & (b > 0)).any():
 
         def of(weight: Any) -> float:
@@ -166,8 +166,9 @@ def shrinkage(sample: ComparisonSample, excess: Floats | int) -> float:
     excess : (I,) e of every impostor pair, all stored; or how many of the stored tail are accepted.
     """
     if isinstance(excess, int):
-        return _quotient(*_tail_excess(sample, excess))
-    return _quotient(*_sums(sample.subjects, sample.left, sample.right, excess))
+        return _quotient(*_tail_excess(sample, excess), sample.alike)
+    sums = _sums(sample.subjects, sample.left, sample.right, excess)
+    return _quotient(*sums, sample.alike)
 
 
 def shrinkage_of_difference(
@@ -208,14 +209,20 @@ def excess_of_difference(
     return left, right, np.bincount(pair.reshape(-1), values).astype(np.float64)
 
 
-def _quotient(per_subject: Floats, shared: float) -> float:
-    """Return c of S_i and sum E_b^2."""
-    squares = np.sort(per_subject**2)  # one order, however people are numbered
+def _quotient(per_subject: Floats, shared: float, alike: Ints | None = None) -> float:
+    """Return c of S_i and sum E_b^2; alike : how many people have each S_i, else one."""
+    squares = per_subject**2
+    if alike is None:
+        squares.sort()  # one order, however people are numbered
+    else:
+        order = np.argsort(squares)
+        squares = np.repeat(squares[order], alike[order])
     total = float(squares.sum())
     if total <= 0:
         return 1.0
     c2 = max((total - shared) / (total + shared), 1 / 3)
-    freedom = max(total**2 / float((squares**2).sum()), 5.0)
+    np.square(squares, out=squares)
+    freedom = max(total**2 / float(squares.sum()), 5.0)
     return float(np.sqrt(c2) * stdtrit(freedom, 0.975) / ndtri(0.975))
 
 
@@ -235,7 +242,8 @@ def _tail_excess(sample: ComparisonSample, accepted: int) -> tuple[Floats, float
         return np.zeros(sample.subjects), 0.0
     scale = sample.impostors / crossed
     left, right = sample.left[:accepted], sample.right[:accepted]
-    pairs_of_subject = scale * (a * (b.sum() - b) + b * (a.sum() - a))
+    every_a, every_b = (n if sample.alike is None else sample.alike * n for n in (a, b))
+    pairs_of_subject = scale * (a * (every_b.sum() - b) + b * (every_a.sum() - a))
     per_subject = (
         _by_subject(sample.subjects, left, right, np.ones(accepted)) - far * pairs_of_subject
     )
@@ -246,8 +254,9 @@ def _tail_excess(sample: ComparisonSample, accepted: int) -> tuple[Floats, float
     i, j = left[first], right[first]
     size = scale * (a[i] * b[j] + a[j] * b[i])
     # Blocks without an accepted pair have E = -far * size: their squares in closed form.
-    both = a * b
-    all_sizes = scale**2 * (inner(a, a) * inner(b, b) + both.sum() ** 2 - 2 * inner(both, both))
+    both = a * b  # of people taken together 0
+    squares = inner(every_a, a) * inner(every_b, b)
+    all_sizes = scale**2 * (squares + both.sum() ** 2 - 2 * inner(both, both))
     listed = np.sort((hits - far * size) ** 2 - (far * size) ** 2)
     shared = float(listed.sum() + far**2 * all_sizes)
     return per_subject, shared

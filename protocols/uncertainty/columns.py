@@ -27,6 +27,23 @@ def counts_of(who: Ints, of: Bools | None = None, people: int = 0) -> NDArray[np
     return count
 
 
+def images_of(who: Ints, people: int) -> NDArray[np.int32]:
+    """Count the rows of each person, (people,): 4 bytes for each of millions."""
+    count = np.zeros(people, np.int32)
+    for band in _bands(len(who), _BAND):
+        np.add.at(count, who[band], 1)
+    return count
+
+
+def there(*columns: Ints, people: int = 0) -> Bools:
+    """Tell which of the people, numbers from 0, any of the columns, (N,) each, names: (people,)."""
+    seen = np.zeros(max(people, *(int(who.max(initial=-1)) + 1 for who in columns)), bool)
+    for who in columns:
+        for band in _bands(len(who), _BAND):
+            seen[who[band]] = True
+    return seen
+
+
 def named(number: Ints, who: Ints) -> Ints:
     """Name each person of a column (N,) by its number, as small as these are."""
     new = np.empty(len(who), number.dtype)

@@ -15,6 +15,7 @@ from scipy.special import ndtr, stdtrit
 
 from evalkit.memory import give_back
 from evalkit.protocols.metrics.vocabulary import read, resampling_of
+from evalkit.protocols.uncertainty.columns import there
 from evalkit.protocols.uncertainty.outcomes import Arrays, Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
 from evalkit.protocols.uncertainty.resampled_searches import rate_of
@@ -49,7 +50,8 @@ def with_intervals(
     Coverage is measured by `benchmarks/interval_coverage.py`.
     """
     give_back()  # what was compared is gone, and the draws need its memory
-    sample = in_order_of_draws(sample_of(outcomes))  # the other is not kept
+    # The sample as it was read is not kept.
+    sample = in_order_of_draws(sample_of(outcomes, together=True))
     draws = affordable(draws, sample, WORK if sample.unit == "subject" else WORK // 10)
     open_ = [n for n, m in metrics.items() if m.value is not None and m.low is None]
     estimates = dict(metrics)
@@ -108,10 +110,7 @@ def independent(sample: ComparisonSample, name: str) -> int:
 
 def _distinct(*people: Ints) -> int:
     """Count those who are there, of numbers from 0."""
-    there = np.zeros(max(int(who.max(initial=-1)) for who in people) + 1, bool)
-    for who in people:
-        there[who] = True
-    return int(np.count_nonzero(there))
+    return int(np.count_nonzero(there(*people)))
 
 
 def spread(drawn: Floats) -> float:

@@ -19,6 +19,7 @@ from evalkit.protocols.uncertainty.outcomes import (
     SetOutcomes,
     from_arrays,
 )
+from evalkit.protocols.uncertainty.uncompared import taken_together
 from evalkit.types import Bools, Floats, Ints
 
 
@@ -55,6 +56,8 @@ class ComparisonSample:
     thinned : the same with some of all impostors at random, for AUC, EER and FARs that the stored
     ones do not reach.
     drawn : metric -> (draws,) drawn already, where the comparisons are too many to keep.
+    alike : (S,) how many people each number stands for, who are in no comparison and have as many
+    images (`uncompared`); None where everybody has a number.
     subjects : S.  unit : what is drawn; "comparison" where nobody knows who is in them, so that
     each is of people of its own.
     """
@@ -78,16 +81,20 @@ class ComparisonSample:
     searches: tuple[Searches, ...] = ()
     thinned: ComparisonSample | None = None
     drawn: Mapping[str, Floats] = field(default_factory=dict)
+    alike: Ints | None = None
     unit: Literal["subject", "comparison"] = "subject"
 
 
-def sample_of(outcomes: Outcomes | Arrays) -> ComparisonSample:
-    """Sort outcomes, or the arrays of a report with one part, for resampling."""
+def sample_of(outcomes: Outcomes | Arrays, *, together: bool = False) -> ComparisonSample:
+    """Sort outcomes, or the arrays of a report with one part, for resampling.
+
+    together : people in no comparison have one number for many of them, where that changes no draw.
+    """
     held = from_arrays(outcomes) if isinstance(outcomes, Mapping) else outcomes
     if isinstance(held, PairOutcomes):
         return _of_pairs(held)
     if isinstance(held, SetOutcomes):
-        return _of_sets(held)
+        return _of_sets(*(taken_together(held) if together else (held, None)))
     if isinstance(held, SearchOutcomes):
         return _of_searches(held)
     return _without_comparisons(len(np.unique(held.subject)), drawn=held.drawn)
@@ -143,16 +150,14 @@ def _people(outcomes: PairOutcomes, genuine: Bools) -> tuple[Ints, Ints]:
     return np.where(left < 0, -1 - a, left), np.where(right < 0, -1 - b, right)
 
 
-def _of_sets(outcomes: SetOutcomes) -> ComparisonSample:
+def _of_sets(outcomes: SetOutcomes, alike: Ints | None) -> ComparisonSample:
     """Sort genuine and impostor pairs by score; those drawn at random as `thinned`."""
     left_images, right_images = (
         None if images is None else np.asarray(images, np.float64)
         for images in (outcomes.left_images, outcomes.right_images)
     )
-    listed = np.concatenate(
-        [outcomes.genuine_subject, outcomes.impostor_left, outcomes.impostor_right]
-    )
-    subjects = int(listed.max(initial=-1)) + 1
+    listed = outcomes.genuine_subject, outcomes.impostor_left, outcomes.impostor_right
+    subjects = 1 + max(int(who.max(initial=-1)) for who in listed)
     genuine, who = falling(outcomes.genuine_score, outcomes.genuine_score, outcomes.genuine_subject)
     ranked = outcomes.searches
     stored = ComparisonSample(
@@ -163,6 +168,7 @@ def _of_sets(outcomes: SetOutcomes) -> ComparisonSample:
         impostors=outcomes.impostors,
         left_images=left_images,
         right_images=right_images,
+        alike=alike,
         rank=None if ranked is None else ranked.rank,
         rank_subject=None if ranked is None else ranked.rank_subject,
         searches=() if ranked is None else _by_gallery(ranked),
@@ -250,6 +256,7 @@ def renumbered(sample: ComparisonSample, order: Ints) -> ComparisonSample:
         right=number[sample.right],
         left_images=None if sample.left_images is None else sample.left_images[order],
         right_images=None if sample.right_images is None else sample.right_images[order],
+        alike=None if sample.alike is None else sample.alike[order],
         rank_subject=ranked,
         searches=tuple(
             replace(

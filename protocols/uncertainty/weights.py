@@ -10,6 +10,8 @@ each subject is compared once, they are Clopper and Pearson's.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from evalkit.arrays import run
 from evalkit.protocols.metrics.elementary import log
 from evalkit.protocols.uncertainty.columns import counts_of
 from evalkit.protocols.uncertainty.sample import ComparisonSample
-from evalkit.types import Floats, Ints
+from evalkit.types import Bools, Floats, Ints
 
 Counts = NDArray[np.int64]
 Weights = tuple[Counts, int]  # of the subjects, and of the unseen person
@@ -48,6 +50,72 @@ def weight_draws(
                 scales.append(SCALE * len(own) / own.sum())
                 whole[group] = _whole(own, scales[-1])
         yield whole, round(unseen * scales[0])
+
+
+def weight_draws_together(
+    alike: Ints, draws: int, seed: int, apart: Ints | None = None
+) -> Iterator[Weights]:
+    """Draw as `weight_draws` does for `alike.sum()` people, but sum those who have one number.
+
+    alike : (S,) how many people, who follow each other, each number stands for.  apart : numbers.
+    Memory: 8 bytes per person, in which the next draw follows the sums of this one.
+    """
+    rng = np.random.default_rng(seed)
+    of_unseen = -log((rng.permutation(draws) + 0.5) / draws)
+    group = np.zeros(len(alike), np.int8)
+    group[[] if apart is None else apart] = 1
+    people, first = np.empty(int(alike.sum())), np.cumsum(alike) - alike
+    members = [_members(alike, first, group == g) for g in (0, 1)]
+    bands = [slice(o, min(o + _BAND, len(people))) for o in range(0, len(people), _BAND)]
+    summed = Semaphore(len(bands))
+
+    def draw() -> None:
+        for band in bands:
+            summed.acquire()
+            rng.standard_exponential(out=people[band])
+
+    with ThreadPoolExecutor(1) as pool:
+        drawn = pool.submit(draw)
+        try:
+            for d, unseen in enumerate(of_unseen, 1):
+                drawn.result()
+                scales = np.array([_scale(people[some]) for some in members])
+                scale = scales[group]
+                drawn = pool.submit(draw) if d < draws else drawn
+                weight = np.zeros(len(alike), np.int64)
+                for band in bands:
+                    _add(weight, people, band, first, scale)
+                    summed.release()
+                yield weight, round(unseen * scales[scales > 0][0])
+        finally:
+            summed.release(len(bands))  # a draw that is not wanted any more ends
+
+
+def _members(alike: Ints, first: Ints, mine: Bools) -> Any:
+    """Find the places of the people who have some of the numbers: a slice, or (N,)."""
+    numbers = run(np.flatnonzero(mine))
+    if isinstance(numbers, slice):
+        last = numbers.stop - 1
+        return slice(int(first[numbers.start]), int(first[last] + alike[last]))
+    return np.flatnonzero(np.repeat(mine, alike))
+
+
+def _add(weight: Counts, people: Floats, band: slice, first: Ints, scale: Floats) -> None:
+    """Add the whole weights of a band of people to those of their numbers, (S,).
+
+    first : (S,) each number's first of the people.  scale : (S,).
+    """
+    low, high = (int(k) for k in np.searchsorted(first, [band.start + 1, band.stop]) - [1, 0])
+    begin = np.maximum(first[low:high] - band.start, 0)
+    of, size = scale[low:high], np.diff(begin, append=band.stop - band.start)
+    whole = people[band] * (of[0] if (of == of[0]).all() else np.repeat(of, size))
+    np.maximum(np.rint(whole, out=whole), 1, out=whole)
+    weight[low:high] += np.add.reduceat(whole, begin).astype(np.int64)  # of whole numbers: exact
+
+
+def _scale(weight: Floats) -> float:
+    """Find what makes SCALE of the average of weights (N,); 0 of none."""
+    return SCALE * len(weight) / float(weight.sum()) if len(weight) else 0.0
 
 
 def _whole(weight: Floats, scale: float) -> Counts:
