@@ -114,12 +114,12 @@ def of_rows(
     require(set_name, str | None, "set_name", "the name of the set")
     if keys is not None and (count := key_count(keys)) not in (0, rows):
         raise ProtocolError(f"{rows} rows have {count} keys", "one name per row")
-    chosen = np.arange(rows) if named is None else named
+    chosen = range(rows) if named is None else named
     said = [part for name, c in columns.items() if c is not None for part in ([name], c)]
     spelled = None if keys is None or not len(keys) else [canonical(str(keys[r])) for r in chosen]
     return SetIdentity(
         list=digest(np.array(len(chosen)), *said),
-        images=_images(images, rows, chosen),
+        images=_images(images, rows, named),
         keys=None if spelled is None else digest(spelled),
         set=set_name or None,
     )
@@ -131,8 +131,8 @@ def key_count(keys: Names) -> int:
     return len(keys)
 
 
-def _images(images: ArrayLike | None, rows: int, chosen: NDArray[np.int64]) -> str | None:
-    """SHA-256 of the digests of the chosen rows' images, or None where one is not known."""
+def _images(images: ArrayLike | None, rows: int, chosen: NDArray[np.int64] | None) -> str | None:
+    """SHA-256 of the digests of the chosen rows' images, else of all; None where one is unknown."""
     if images is None:
         return None
     digests = np.asarray(images)
@@ -141,7 +141,7 @@ def _images(images: ArrayLike | None, rows: int, chosen: NDArray[np.int64]) -> s
             f"'images' of {rows} rows are {digests.dtype} of shape {digests.shape}",
             f"one SHA-256 per row: ({rows}, {DIGEST}) uint8",
         )
-    return known_images(digests[chosen])
+    return known_images(digests if chosen is None else digests[chosen])
 
 
 def by_appearance(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -158,8 +158,21 @@ def by_appearance(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]
 
 
 def numbered(subject: NDArray[Any]) -> NDArray[np.int64]:
-    """Assign numbers to (N,) subjects in order of appearance; below 0 becomes -1, unlabelled."""
-    return np.where(subject < 0, -1, by_appearance(subject)[1])
+    """Assign numbers to (N,) subjects in order of appearance; below 0 becomes -1, unlabelled.
+
+    >>> numbered(np.array([7, -1, 7, 5])).tolist()
+    [0, -1, 0, 2]
+    """
+    named = subject >= 0
+    lowest = int(subject.min(initial=0))
+    if lowest == -1:
+        named[np.argmin(named)] = True  # the first without a label has a number, which is not used
+    elif lowest < -1:
+        named[:] = True
+    number = np.full(len(subject), -1, np.int64)
+    number[named] = by_appearance(subject[named])[1]
+    number[subject < 0] = -1
+    return number
 
 
 def difference(a: SetIdentity, b: SetIdentity, ignore: Collection[str] = ()) -> str:

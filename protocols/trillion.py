@@ -171,6 +171,8 @@ def evaluate(
             set_name=set_name,
         ),
     )
+    if not groups:
+        return report
     a, b = numbered_people(who, nobody)
     sides = (
         ComparedRows(row=np.flatnonzero(~other), person=a, lost=lost[0]),
@@ -233,5 +235,7 @@ def evaluate_one_set(
             set_name=set_name,
         ),
     )
+    if not groups:
+        return report
     side = ComparedRows(row=np.arange(len(x)), person=numbered_people(subject)[0], lost=lost)
     return with_groups(report, outcomes, groups, sides=[side], seed=seed)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import ProtocolError, ReportError
-from evalkit.identity import FIELDS, difference, digest
+from evalkit.identity import FIELDS, difference, digest, numbered
 from evalkit.protocols import (
     all_vs_all,
     blufr,
@@ -485,3 +485,13 @@ def test_a_column_is_digested_without_a_copy_of_it() -> None:
         tracemalloc.stop()
     assert found == sha256(wide).hexdigest()
     assert peak < column.nbytes / 2
+
+
+@pytest.mark.parametrize("lowest", [0, -1, -3])
+def test_subjects_are_numbered_as_they_appear(lowest: int) -> None:
+    rng = np.random.default_rng(-lowest)
+    for rows in range(12):
+        who = rng.integers(lowest, 4, rows)
+        met = list(dict.fromkeys(who.tolist()))
+        expected = [met.index(s) if s >= 0 else -1 for s in who.tolist()]
+        assert numbered(who).tolist() == expected

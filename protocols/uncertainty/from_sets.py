@@ -10,6 +10,7 @@ import numpy as np
 
 from evalkit.protocols.allpairs import Engine, Pairs, Rows, exact, genuine_pairs, top_impostors
 from evalkit.protocols.metrics import false_accepts_allowed
+from evalkit.protocols.uncertainty.columns import images_of
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes
 from evalkit.types import Floats, Ints
 
@@ -48,7 +49,7 @@ def set_outcomes(
     """
     a, b = numbered_people(subject, None if y is None else y_subject)
     people = int(max(a.max(initial=-1), b.max(initial=-1))) + 1
-    left_images, right_images = (np.bincount(s, minlength=people).astype(np.int32) for s in (a, b))
+    left_images, right_images = (images_of(s, people) for s in (a, b))
     i, j = genuine_pairs(subject, None if y is None else y_subject)
     pairs = len(a) * (len(a) - 1) // 2 if y is None else len(a) * len(b)
     impostors = pairs - len(i)
