@@ -1,6 +1,12 @@
 """What a long command says where nobody looks, and what an interrupted one leaves."""
 
+import io
+import re
+import sys
+from pathlib import Path
+
 import click
+import numpy as np
 import pytest
 
 from evalkit.cli import COMMANDS, load, output, run
@@ -19,6 +25,43 @@ def test_a_line_a_minute_goes_into_a_log(
             progress(done, 7701)
     told = capsys.readouterr().err.splitlines()
     assert told == ["embedding: 300 of 7,701 images", "embedding: 1,500 of 7,701 images"]
+
+
+class Terminal(io.StringIO):
+    """A stderr that somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_is_gone_when_its_task_is_done_and_the_next_has_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stderr", seen := Terminal())
+    with output.bar("pairs", "pair") as progress:
+        assert seen.getvalue() == ""
+        for done in (10, 20, 40):
+            progress(done, 40)
+        first = seen.getvalue()
+        progress(300, 900)  # goes on from a checkpoint
+    assert "pairs:  25%" in first and first.endswith("\r")
+    assert re.findall(r"pairs: +(\d+)%", seen.getvalue().removeprefix(first)) == ["33"]
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+@pytest.mark.parametrize(("command", "known"), [("trillion", 300), ("people", 900)])
+def test_comparing_all_pairs_shows_how_far_it_is(
+    command: str, known: int, quiet: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(0).normal(size=(900, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    who = [str(i // 2) if i < known else "-" for i in range(len(x))]
+    (tmp_path / "who.txt").write_text("\n".join(who), encoding="utf-8")
+    monkeypatch.setattr(sys, "stderr", seen := Terminal())
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    given = ["--features", str(tmp_path / "x.npy"), "--subjects", str(tmp_path / "who.txt")]
+    assert run([command, *given, *quiet]) == 0
+    assert ("pairs: " in seen.getvalue()) is (not quiet)
 
 
 @pytest.mark.parametrize(

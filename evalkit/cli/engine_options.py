@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli.options import cluster_option
+from evalkit.cli.output import bar
 from evalkit.cli.parameters import Writable
 from evalkit.cli.terminal import say
 from evalkit.protocols.allpairs import Engine
@@ -37,7 +38,9 @@ def memory_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_engine(*args: Any, memory: float, **given: Any) -> Any:
-        return command(*args, engine=Engine(memory=int(memory * GIB)), **given)
+        with bar("pairs", "pair") as progress:
+            engine = Engine(memory=int(memory * GIB), progress=progress)
+            return command(*args, engine=engine, **given)
 
     return _memory(with_engine)
 
@@ -60,14 +63,16 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if source.choice.model.options.get("device") == "cpu" and screen == "auto":
             screen = "cpu"
-        engine = Engine(
-            screen=screen,
-            memory=int(memory * GIB),
-            cluster=cluster,
-            checkpoint=checkpoint,
-            keep=True,
-        )
-        done = command(*args, source=source, cluster=cluster, engine=engine, **given)
+        with bar("pairs", "pair") as progress:
+            engine = Engine(
+                screen=screen,
+                memory=int(memory * GIB),
+                cluster=cluster,
+                checkpoint=checkpoint,
+                keep=True,
+                progress=progress,
+            )
+            done = command(*args, source=source, cluster=cluster, engine=engine, **given)
         if why := engine.tally.get("no_gpu"):
             say(f"all pairs were compared on the processor, not the GPU: {why}")
         return done

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +24,9 @@ from evalkit.files import whole_file
 from evalkit.report.table import table
 from evalkit.types import Progress, Report
 from evalkit.vectors.matching import CACHE
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _MINUTE = 60.0  # seconds between lines where nobody is looking
 _of_result = functools.partial(click.option, cls=Option, section="Result")
@@ -59,31 +63,49 @@ def bar(what: str, unit: str) -> Iterator[Progress]:
     """Draw progress on stderr, with rate and time left, where somebody is looking.
 
     Into a file or the log of a CI system a line per minute goes instead, none with --quiet.
-    Yields the function to call with (done, total).
+    Yields the function to call with (done, total), in any thread; what is done leaves no trace, and
+    a task that follows has a bar of its own.
     """
-    from tqdm import tqdm  # takes longer to import than most commands talk
-
-    watched = sys.stderr.isatty()
+    watched, quiet = sys.stderr.isatty(), is_quiet()
     last = time.monotonic()
-    with tqdm(
-        desc=printable(what),
-        unit=unit,
-        unit_scale=True,
-        disable=is_quiet() or not watched,
-        leave=False,
-    ) as drawn:
+    drawn: tqdm[Any] | None = None
 
-        def progress(done: int, total: int) -> None:
-            nonlocal last
-            if not watched and time.monotonic() - last >= _MINUTE:
+    def progress(done: int, total: int) -> None:
+        nonlocal last, drawn
+        if quiet:
+            return
+        if not watched:
+            if time.monotonic() - last >= _MINUTE:
                 last = time.monotonic()
                 say(f"{what}: {done:,} of {total:,} {unit}s")
-            if drawn.total is None:  # what an earlier run did is not this run's speed
-                drawn.initial = drawn.n = done
-            drawn.total = total
-            drawn.update(done - drawn.n)
+            return
+        if drawn is None:  # what an earlier run did is not this run's speed
+            drawn = _drawn(printable(what), unit, done, total)
+        drawn.update(done - drawn.n)
+        if done >= total:
+            drawn.close()
+            drawn = None
 
+    try:
         yield progress
+    finally:
+        if drawn is not None:
+            drawn.close()
+
+
+def _drawn(what: str, unit: str, done: int, total: int) -> tqdm[Any]:
+    """Open a bar whose time left follows from the speed of the whole."""
+    from tqdm import tqdm  # takes longer to import than most commands talk
+
+    return tqdm(
+        desc=what,
+        unit=unit,
+        unit_scale=True,
+        initial=done,
+        total=total,
+        smoothing=0,
+        leave=False,
+    )
 
 
 @dataclass(frozen=True, slots=True)
