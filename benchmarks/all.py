@@ -196,8 +196,9 @@ def trillion(o: argparse.Namespace) -> Figures:
         name = f"trillion, {people * images * others:.2g} pairs"
         goal = 559.0 if o.full else None
         words = trillion_words(folder, "features", "--expect", str(folder / "answer.json"))
-        run = done(command(words))
+        run = done(command(words, watched=True))
         yield from costs(f"{name}, float32", run, goal, "all 7 numbers exact")
+        yield time_left(f"{name}, float32", run)
         half_way = [*words, "--checkpoint", str(folder / "resume")]
         command(half_way, kill_after=run.wall / 2)
         yield same_after_kill(half_way, folder / "features.json", f"{name}, float32")
@@ -225,8 +226,21 @@ def made(folder: Path, people: int, images: int, others: int, *more: str) -> Non
 
 def trillion_words(folder: Path, features: str, *more: str) -> list[str]:
     """Words of the trillion-pair test on one file of a folder; its report is named like it."""
-    words = ["trillion", "--features", f"{folder}/{features}.npy", "--quiet", *more]
+    words = ["trillion", "--features", f"{folder}/{features}.npy", *more]
     return [*words, "--subjects", f"{folder}/subjects.txt", "--out", f"{folder}/{features}.json"]
+
+
+def time_left(name: str, run: Run) -> Figure:
+    """How far the end that a bar foretold, from its first tenth on, lay from that of the command.
+
+    As a share of the whole command, which begins before the bar and goes on after it.
+    """
+    name = f"{name}: end as foretold, off by at most"
+    last = run.left[-1][0] if run.left else 0.0
+    ends = [at + left for at, left in run.left if at > run.left[0][0] + 0.1 * last]
+    off = max((abs(end - run.wall) / run.wall for end in ends), default=None)
+    bound = f"the bar was gone {run.wall - last:.0f} s before the end"
+    return Figure(name=name, measured=off, at_most=0.1, bound=bound)
 
 
 def same_after_kill(resumed: Sequence[str], report: Path, name: str) -> Figure:
