@@ -22,6 +22,7 @@ import numpy as np
 from evalkit.protocols.ahead import one_ahead
 from evalkit.protocols.allpairs import resume
 from evalkit.protocols.allpairs.collectors import Collector
+from evalkit.protocols.allpairs.collectors.per_row import Best
 from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.resume import digest
 from evalkit.protocols.allpairs.screening.screens import Codes, Each, Screen
@@ -114,7 +115,7 @@ class Scan:
         ):
             for number, x, y in ready:
                 block = blocks[number]
-                calls = ((work, x, y, block, t) for t in self.tiles(screen, block))
+                calls = ((work, x, y, block, t) for t in self.tiles(screen, block, collectors))
                 _drain(pool, calls, screen.in_flight or 2 * threads)
                 del x, y  # before others are made
                 if stop.is_set() and self.checkpoint is None:
@@ -160,15 +161,20 @@ class Scan:
             if not self.within or min(j + wide, len(self.y)) > i + 1
         ]
 
-    def tiles(self, screen: Screen, b: Block) -> Iterator[Block]:
+    def tiles(
+        self, screen: Screen, b: Block, collectors: Sequence[Collector] = ()
+    ) -> Iterator[Block]:
         """Cut a block into tiles; those of a GPU, which are many times as wide, begin narrow.
 
         The first tiles of a job find the cuts: what comes before these are known is all candidates.
+        So they are narrow on a processor too where each row has a cut of its own.
         """
         rows, columns = screen.tile
+        by_row = any(isinstance(c, Best) for c in collectors)
+        widths = screen.widths if screen.on_gpu or by_row else []
         for start in range(b.j0, b.j1, columns):
             end = min(start + columns, b.j1)
-            narrow = [start + w for w in screen.widths if start == b.j0 and start + w < end]
+            narrow = [start + w for w in widths if start == b.j0 and start + w < end]
             for j, j1 in pairwise([start, *narrow, end]):
                 for i in range(b.i0, b.i1, rows):
                     tile = Block(i, min(i + rows, b.i1), j, j1)

@@ -70,7 +70,7 @@ class Blocks:
         with one_torch_thread(uses_torch(screen)):
             x = screen.encode(scan.x, block.i0, block.i1)
             y = self._encoded(screen, block)
-            for tile in scan.tiles(screen, block):
+            for tile in scan.tiles(screen, block, collectors):
                 results = scan.examine(screen, collectors, x, y, block, tile)
                 for c, f in zip(collectors, results, strict=True):
                     c.absorb(f)

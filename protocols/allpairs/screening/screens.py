@@ -80,8 +80,8 @@ class Screen:
 
     @property
     def widths(self) -> list[int]:
-        """Columns of a block, from its first, after which early tiles end; none on a processor."""
-        return [COLUMNS << n for n in range(4)] if self.on_gpu else []
+        """Columns of a block, from its first, after which narrow early tiles end."""
+        return [COLUMNS << n for n in range(4)] if self.on_gpu else [COLUMNS // 8, COLUMNS // 2]
 
     @property
     def in_flight(self) -> int | None:
