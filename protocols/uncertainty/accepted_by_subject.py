@@ -30,7 +30,7 @@ class AcceptedBySubject:
 
     def _among(self, highest: int) -> Counts:
         low, high = sorted([self._highest, highest])
-        change = np.bincount(self._of[low:high], minlength=len(self.subject))
+        change = counts_of(self._of[low:high], people=len(self.subject))
         self._accepted = self._accepted + (change if highest == high else -change)
         self._highest = highest
         return self._accepted

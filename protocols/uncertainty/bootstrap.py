@@ -28,6 +28,7 @@ from scipy.special import ndtri, stdtrit
 from evalkit.arrays import run
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.elementary import inner
+from evalkit.protocols.uncertainty.columns import there
 from evalkit.protocols.uncertainty.sample import ComparisonSample
 from evalkit.protocols.uncertainty.weights import SCALE, Counts
 from evalkit.types import Floats, Ints
@@ -284,7 +285,7 @@ def impostor_weight(c: float, pairs: Any, product: Any) -> Any:
 
 def unseen_genuine(sample: ComparisonSample) -> float:
     """How many genuine comparisons the unseen person has: as many as people have on average."""
-    people = np.count_nonzero(np.bincount(sample.genuine_subject))
+    people = np.count_nonzero(there(sample.genuine_subject))
     return len(sample.genuine) / people if people else 0.0
 
 

@@ -72,17 +72,20 @@ def above(borders: Floats, score: Floats) -> NDArray[np.int64]:
 
 def _falling_parts(score: Floats) -> Iterator[Ints]:
     """Rows by descending score, those of the highest scores first."""
-    borders: Any = [-np.inf]
-    if len(score) > _BAND:
-        some = score[:: len(score) // _LOOKED_AT]
-        some = np.sort(some[np.isfinite(some)])
-        borders = np.append(np.unique(some[:: _LOOKED_AT // _PARTS])[::-1], [_LEAST, -np.inf])
+    if len(score) <= _BAND:
+        yield _by_score(np.arange(len(score)), score)
+        return
+    some = score[:: len(score) // _LOOKED_AT]
+    some = np.sort(some[np.isfinite(some)])
     before = np.zeros(len(score), bool)
-    for border in borders:
-        reached = score >= border if border > -np.inf else np.ones(len(score), bool)
+    for border in np.append(np.unique(some[:: _LOOKED_AT // _PARTS])[::-1], _LEAST):
+        reached = score >= border
         rows = np.flatnonzero(reached & ~before)
         before = reached
         yield _by_score(rows, score[rows])
+    for band in _bands(len(score), _BAND):  # often many
+        yield band.start + np.flatnonzero(np.isneginf(score[band]))
+    yield np.flatnonzero(np.isnan(score))
 
 
 def _by_score(rows: Ints, score: Floats) -> Ints:

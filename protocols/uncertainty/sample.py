@@ -247,11 +247,12 @@ def renumbered(sample: ComparisonSample, order: Ints) -> ComparisonSample:
     """
     number: Ints = np.empty_like(order)
     number[order] = np.arange(len(order))
-    short = number.astype(np.int32) if len(number) < 2**31 else number  # of searches, often most
+    # Short, since genuine pairs and searches are many; other pairs as what gathers fastest.
+    short = number.astype(np.int32) if len(number) < 2**31 else number
     ranked = None if sample.rank_subject is None else named(short, sample.rank_subject)
     new = replace(
         sample,
-        genuine_subject=named(number, sample.genuine_subject),
+        genuine_subject=named(short, sample.genuine_subject),
         left=number[sample.left],
         right=number[sample.right],
         left_images=None if sample.left_images is None else sample.left_images[order],
