@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 from evalkit import tables
 from evalkit.errors import DataError, first_few
 from evalkit.files import as_path, numbered_lines, open_text, read_text, words_of
+from evalkit.memory import give_back
+from evalkit.protocols.ahead import each_ahead
 from evalkit.protocols.ijb import Enrolled
 from evalkit.table_headers import place_of
 
-_BLOCK, _LINES = 1 << 24, 4096  # read together: bytes, lines
+_BLOCK, _LINES = 1 << 22, 4096  # read together: bytes, lines
 _MEDIA, _PAIRS = "_face_tid_mid.txt", "_template_pair_label.txt"
 _DETECTIONS = "_name_5pts_score.txt"
 
@@ -188,7 +191,9 @@ def _columns_of(path: Path, width: int, expected: str) -> list[NDArray[np.int32]
         raise DataError(f"{path} holds no pairs")
     columns = [[block[c] for block in blocks] for c in range(width)]
     del blocks
-    return [np.concatenate(columns.pop(0)) for _ in range(width)]
+    whole = [np.concatenate(columns.pop(0)) for _ in range(width)]
+    give_back()  # the text and its numbers took twice as much
+    return whole
 
 
 def _blocks(path: Path, width: int, expected: str) -> Iterator[list[NDArray[np.int32]]]:
@@ -198,20 +203,28 @@ def _blocks(path: Path, width: int, expected: str) -> Iterator[list[NDArray[np.i
     """
     line = 0
     try:
-        with open_text(path) as f:
-            while text := (f.read(_BLOCK) + f.readline()).replace(",", " "):
-                with warnings.catch_warnings():
-                    warnings.simplefilter("error")  # numpy's only word about text that is no number
-                    numbers = np.fromstring(text, np.int64, sep=" ")
-                lines = _lines_of(text.encode("ascii"), width)
-                if len(numbers) != width * lines or not _are_ids(numbers):
+        with open_text(path) as f, warnings.catch_warnings():
+            warnings.simplefilter("error")  # numpy's only word about text that is no number
+            texts = iter(lambda: f.read(_BLOCK) + f.readline(), "")
+            for lines, numbers in each_ahead(partial(_parsed, width), texts):
+                if lines < 0:
                     raise DataError(f"{path.name} is not a pair list after line {line}", expected)
                 line += lines
-                yield [column.astype(np.int32) for column in numbers.reshape(-1, width).T]
+                yield numbers
     except OSError as e:
         raise DataError(f"cannot read the pairs in {path}: {e}") from e
     except (ValueError, DeprecationWarning) as e:
         raise DataError(f"{path.name} is not a pair list after line {line}", expected) from e
+
+
+def _parsed(width: int, text: str) -> tuple[int, list[NDArray[np.int32]]]:
+    """Count the lines of a text and read its columns; -1 where it is no list of ids."""
+    text = text.replace(",", " ")
+    numbers = np.fromstring(text, np.int64, sep=" ")
+    lines = _lines_of(text.encode("ascii"), width)
+    if len(numbers) != width * lines or not _are_ids(numbers):
+        return -1, []
+    return lines, [column.astype(np.int32) for column in numbers.reshape(-1, width).T]
 
 
 def _lines_of(text: bytes, width: int) -> int:
