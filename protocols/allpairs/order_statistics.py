@@ -67,9 +67,10 @@ class Impostors:
         if (self.ranks or self.tail) and self.live > 100_000:
             # What a bracket saves by being narrow is worth a larger sample.
             sample = Pilot(scores, self.subjects, 3 if self.bulk else 1)
+            # From the last rank on, whose sorted scores hold those of the others.
+            self.bulk |= {r: sample.bracket(r / self.live) for r in reversed(self.bulk)}
             if self.tail:
                 self._start = sample.reached_by(self.tail / self.live)
-            self.bulk = {r: sample.bracket(r / self.live) for r in self.bulk}
 
     @cached_property
     def genuine(self) -> Genuine:

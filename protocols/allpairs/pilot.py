@@ -23,15 +23,17 @@ class Pilot:
     Shuffled rows and columns are cut into 256 groups each, and each group of rows is paired with
     `turns` groups of columns along shifted diagonals: what a row or a column adds to its scores,
     most of the variance of one large block, cancels where all of them are in the sample.
+    With one turn, which tells no bracket, as many scores come from half of the rows.
     """
 
     def __init__(self, scores: PairScores, subjects: Subjects, turns: int) -> None:
         rng = np.random.default_rng(_SEED)
         self.error, self._covered = scores.rounding, []
-        groups = min(_GROUPS, len(scores.x), len(scores.y))
+        fewer = 2 if turns == 1 else 1
+        groups = min(_GROUPS // fewer**2, len(scores.x), len(scores.y))
         rows = []
         for side in (scores.x, scores.y):
-            count = min(len(side), _ROWS) // groups
+            count = max(1, min(len(side), _ROWS) // fewer // groups)
             rows.append(rng.permutation(len(side))[: count * groups].reshape(groups, count))
             self._covered.append(count * groups / max(1, len(side)))
         self._columns = (np.arange(groups) + (groups // turns) * np.arange(turns)[:, None]) % groups
@@ -56,7 +58,7 @@ class Pilot:
         if place >= n:
             return -np.inf
         if place >= len(self._sorted):
-            part = min(n, max(2 * (place + 1), n // 6))
+            part = min(n, place + place // 4 + 100)
             self._sorted = np.sort(np.partition(self._scores, n - part)[n - part :])
         return float(self._sorted[len(self._sorted) - 1 - place])
 
