@@ -73,5 +73,6 @@ def principal_directions(scores: PairScores) -> tuple[Floats, Floats]:
 
 def _second_moment(side: Side) -> Floats:
     rng = np.random.default_rng(_SEED)
-    rows = side.pick(np.sort(rng.permutation(len(side))[:4096]))
+    some = min(max(len(side) // 8, 1024), 4096)
+    rows = side.pick(np.sort(rng.permutation(len(side))[:some]))
     return np.asarray(rows.T @ rows, np.float64) / max(1, len(rows))
