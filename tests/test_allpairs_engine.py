@@ -384,7 +384,7 @@ def test_bins_are_numpy_s(edges):
         factor=np.ones(200), bands=lambda: bands, up=zeros, down=zeros, i0=0, j0=0
     )
     exact = lambda i, j: score.reshape(200, 100)[i, j].astype(np.float64)  # noqa: E731
-    scores = SimpleNamespace(rounding=0.0, error=0.0, score=exact, exact=exact)
+    scores = SimpleNamespace(rounding=0.0, settled=0.0, approximate=exact, exact=exact)
     counts = per_row.Bins(scores, edges).examine(tile, [])
     assert np.array_equal(counts, np.histogram(score, edges)[0])
 

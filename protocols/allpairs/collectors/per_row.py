@@ -297,8 +297,8 @@ class Bins:
         i, j, score : (P,), error : (P,) or one.
         """
         near = np.flatnonzero(self._gap(score) <= error)
-        score[near] = self._scores.score(i[near], j[near])
-        near = near[self._gap(score[near]) <= self._scores.error]
+        score[near] = self._scores.approximate(i[near], j[near])
+        near = near[self._gap(score[near]) <= self._scores.settled]
         score[near] = self._scores.exact(i[near], j[near])
         return np.histogram(score, self._edges)[0]
 
