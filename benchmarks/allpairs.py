@@ -208,14 +208,23 @@ def _alone(o: argparse.Namespace, one: str) -> str:
 
 
 STAGES = {
-    "norms": "sides.Side.__init__",
+    "norms": "sides.Side.__init__ sides._lengths",
+    "levels of rows": "queries.row_levels",
     "sample": "pilot.Pilot.__init__ pilot.Pilot.reached_by pilot.Pilot.bracket",
-    "genuine pairs": "genuine.Genuine.__init__",
+    "genuine pairs": "genuine.Genuine.__init__ order_statistics.genuine_pairs",
+    "directions": "screening.choice.principal_directions screening.choice._projected",
     "choice of the screen": "queries.choose_screen engine.choose_screen",
-    "encoding": "screening.screens.Screen.encode",
+    "encoding": "screening.screens.Screen.encode screening.screens._project"
+    " screening.screens._to_int8 screening.screens.Screen._rounded",
     "products": "screening.screens.Screen.product",
     "comparing": "screening.tiles.Tile._sift",
     "scores of candidates": "screening.tiles.Tile._scored",
+    "collecting": " ".join(
+        f"collectors.{name}.{work}"
+        for name in ("per_row.Best", "per_row.Above", "highest.Highest", "bracket.Bracket")
+        for work in ("examine", "absorb", "answer", "ranked")
+    ),
+    "bounds and cuts of tiles": "scan.Scan.examine screening.tiles.Tile.sift",
     "exact scores": "pair_scores.PairScores.exact",
 }
 
