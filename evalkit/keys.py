@@ -47,6 +47,10 @@ def canonical(key: str) -> str:
     return root + (stem if named else text) or "."
 
 
+class Spelled(list[str]):
+    """Names that `canonical` has spelled already: those of a file, where several lists ask."""
+
+
 def last_parts(key: str, depth: int) -> str:
     """Cut a key to its last `depth` parts."""
     return "/".join(key.split("/")[-depth:])
@@ -67,11 +71,12 @@ def rows_of(
     "A/A_0001.jpg".  DataError lists what is missing, the two rows that claim one key, or the two
     keys that would share a row.
     equal : whether two rows hold the same, so that a name may stand twice and its first row serves.
+    Names in `have` that are `Spelled` stay as they are.
     same_folders : refuse a key and a row whose folders differ, as those of two sets whose images
     are numbered; a name without a folder matches any.
     """
     asked, wanted = wanted, [canonical(k) for k in wanted]
-    have = [canonical(k) for k in have]
+    have = have if isinstance(have, Spelled) else [canonical(k) for k in have]
     row, tails, twice = by_last_parts(wanted, have, equal)
     absent = [t not in twice and r < 0 for t, r in zip(tails, row.tolist(), strict=True)]
     if missing := list(compress(wanted, absent)):

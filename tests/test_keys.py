@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from evalkit import load_model
 from evalkit.adapters.presets import build
 from evalkit.bench import BenchSet, embed_sets
+from evalkit.cli.megaface import _taker
 from evalkit.datasets import ijb, lfw, megaface, pair_list_layouts
 from evalkit.datasets.lfw import parse_pairs
 from evalkit.datasets.trillion import read_subjects
@@ -16,11 +17,13 @@ from evalkit.errors import DataError
 from evalkit.identity import digest
 from evalkit.images import find, landmarks
 from evalkit.images.landmarks import Landmarks
-from evalkit.keys import canonical, other_folders, read_keys, rows_of, subjects_of
+from evalkit.keys import Spelled, canonical, other_folders, read_keys, rows_of, subjects_of
+from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.run import Compared
 from evalkit.templates import ListedImages
 from evalkit.types import Manifest
 from evalkit.vectors import readers
+from evalkit.vectors.matching import Vectors
 
 PARTS = st.sampled_from(["/", ".", "\\", "a", "b", ".jpg", ".JPG", ".npy", ".x", " ", "é", ".."])
 
@@ -72,6 +75,28 @@ def test_the_deepest_match_wins_over_a_shared_file_name() -> None:
 def test_missing_keys_are_listed() -> None:
     with pytest.raises(DataError, match="missing for 1 of 2 images: B/B_0001"):
         rows_of(["A/A_0001.jpg", "B/B_0001.jpg"], ["A/A_0001.jpg"])
+
+
+def test_names_are_spelled_once_for_several_lists() -> None:
+    have = ["p/A/1.jpg.png", "p/B/2.jpg", "C\\\\3"]
+    spelled = Spelled(map(canonical, have))
+    assert spelled == ["p/A/1.jpg", "p/B/2", "C/3"]
+    for wanted in (["A/1.jpg.jpeg", "B/2.png"], ["2.jpg"], ["3", "1.jpg.jpg", "2"]):
+        assert rows_of(wanted, spelled).tolist() == rows_of(wanted, have).tolist()
+    with pytest.raises(DataError, match="missing for 1 of 1 images"):
+        rows_of(["1.jpg"], spelled)  # which is 1: the name in the file is 1.jpg, without its .png
+
+
+def test_megaface_spells_the_names_of_a_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[str]()
+    monkeypatch.setattr("evalkit.keys.canonical", lambda key: told.append(key) or canonical(key))
+    take = _taker(Vectors(np.eye(3), {}, keys=["a", "b", "c"]), Recipe())
+    told.clear()
+    for wanted in (["a"], ["a", "b"], ["a", "b", "c"]):
+        assert len(take(wanted, "features")[0]) == len(wanted)
+    assert len(told) == 6
 
 
 def test_two_rows_for_one_key_are_named() -> None:

@@ -26,7 +26,7 @@ from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError
 from evalkit.files import whole_file
 from evalkit.identity import digest
-from evalkit.keys import ending_in, rows_of
+from evalkit.keys import Spelled, canonical, ending_in, rows_of
 from evalkit.protocols import megaface, recipes
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.megaface import devkit
@@ -255,7 +255,7 @@ def _read(
 
 def _taker(vectors: Vectors, how: Recipe) -> Take:
     """Give a function from keys to their fused features; no copy of one view in one run of rows."""
-    have = [str(key) for key in vectors.keys or ()]
+    have = Spelled(canonical(str(key)) for key in vectors.keys or ())
     features, digests = vectors.features, vectors.images
 
     def take(wanted: Sequence[str], what: str) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
