@@ -384,7 +384,8 @@ def test_auto_takes_the_gpu_for_work_that_is_worth_it(screen, on_gpu, monkeypatc
     trial = choice._trial
 
     def slow_processor(scan, screen, collectors):
-        return trial(scan, screen, collectors) + (0 if screen.on_gpu else 1)
+        for price in trial(scan, screen, collectors):
+            yield price + (0 if screen.on_gpu else 1)
 
     monkeypatch.setattr(choice, "_trial", slow_processor)
     engine = Engine(screen=screen)
@@ -409,8 +410,9 @@ def test_a_trial_prices_the_encoding_of_all_rows(monkeypatch):
         return encode(screen, side, start, stop, **how)
 
     def priced(scan, screen, collectors):
-        prices.append(trial(scan, screen, collectors) * scan.scores.pairs)
-        return prices[-1]
+        for price in trial(scan, screen, collectors):
+            prices.append(price * scan.scores.pairs)
+            yield price
 
     clock = SimpleNamespace(thread_time=lambda: now[0], perf_counter=lambda: now[0])
     monkeypatch.setattr(choice, "time", clock)
@@ -418,3 +420,24 @@ def test_a_trial_prices_the_encoding_of_all_rows(monkeypatch):
     monkeypatch.setattr(Screen, "encode", slow)
     allpairs.verify(x, subject, fars=["1e-2"], engine=Engine(screen="cpu", threads=1))
     assert len(prices) > 1 and prices == pytest.approx([600] * len(prices))  # 300 on each side
+
+
+def test_a_hopeless_screen_is_tried_no_further(monkeypatch):
+    """By prices that are known: what is half as dear again as the best is left after its first."""
+    from evalkit.protocols.allpairs.screening import choice
+
+    x, subject = on_small_tiles(monkeypatch)
+    first, tried = {"int8": 4.0, "float32": 2.0, "bfloat16": 2.9}, []
+
+    def priced(scan, screen, collectors):
+        for turn in range(3):
+            tried.append(screen.codes)
+            yield first[screen.codes] - (turn if screen.codes == "bfloat16" else 0)
+
+    screens = [Screen(arithmetic) for arithmetic in ("int8", "torch-float32", "bfloat16")]
+    monkeypatch.setattr(choice, "_trial", priced)
+    monkeypatch.setattr(choice, "_candidates", lambda scores, on_gpu: screens)
+    engine = Engine(screen="cpu", threads=1)
+    allpairs.verify(x, subject, fars=["1e-2"], engine=engine)
+    assert engine.tally["screen"] == "bfloat16"
+    assert [tried.count(codes) for codes in first] == [1, 3, 3]

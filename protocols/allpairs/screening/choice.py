@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
-from operator import itemgetter
+from itertools import islice
 from statistics import median
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ _WORTH_TORCH = 2e11  # products: below, importing torch costs more than it saves
 _WORTH_TRIAL = 2e10
 _WORTH_GPU = 2e12  # below, a GPU is done before its kernels are compiled
 _SAMPLES = 4, 16  # tiles of a trial: of short jobs and long ones
+_HOPELESS = 1.5  # times the lowest price after a tile: such a screen is tried no further
 _SHARE = 1000  # of a long job's pairs, a screen's trial takes one in so many
 
 
@@ -60,17 +61,30 @@ def choose_screen(scan: Scan, request: str, collectors: Sequence[Collector]) -> 
         return Choice(Screen("float32"))
     worth_gpu = arithmetic == "auto" and products >= _WORTH_GPU
     on_gpu, no_gpu = _of_gpu() if worth_gpu else ([], "")
-    prices: list[tuple[float, Screen]] = []
     screens = _candidates(scan.scores, on_gpu)
-    for screen in screens if screens[1:] else ():
-        try:
-            prices.append((_trial(scan, screen, collectors), screen))
-        except Exception as e:  # of CUDA, Triton or the compiler that it starts
-            if not screen.on_gpu:
-                raise
-            no_gpu = f"{screen.name}: {e}"
-    screen = min(prices, key=itemgetter(0))[1] if prices else screens[0]
-    return Choice(screen, "" if screen.on_gpu else no_gpu)
+    screen, failed = _fastest(scan, screens, collectors) if screens[1:] else (screens[0], "")
+    return Choice(screen, "" if screen.on_gpu else failed or no_gpu)
+
+
+def _fastest(
+    scan: Scan, screens: Sequence[Screen], collectors: Sequence[Collector]
+) -> tuple[Screen, str]:
+    """Find the screen of the lowest price, and why a GPU failed; hopeless ones get two tiles."""
+    trials = [_trial(scan, screen, collectors) for screen in screens]
+    prices, failed = [np.inf] * len(screens), ""
+    for tiles in (1, None):
+        hopeless = _HOPELESS * min(prices)
+        for k, screen in enumerate(screens):
+            if prices[k] > hopeless:
+                continue
+            try:
+                for price in islice(trials[k], tiles):
+                    prices[k] = price
+            except Exception as e:  # of CUDA, Triton or the compiler that it starts
+                if not screen.on_gpu:
+                    raise
+                prices[k], failed = np.inf, f"{screen.name}: {e}"
+    return screens[int(np.argmin(prices))], failed
 
 
 def going_on(screen: str, dim: int) -> str:
@@ -86,8 +100,11 @@ def going_on(screen: str, dim: int) -> str:
     return "float32" + (f"/{directions}" if directions and int(directions) < dim else "")
 
 
-def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float:
-    """Seconds per pair for this screen on this machine: the median of a few sampled tiles."""
+def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> Iterator[float]:
+    """Yield seconds per pair for this screen on this machine: the median of the tiles so far.
+
+    The first tile warms up, and counts only where there is no other.
+    """
     rng, (m, n) = np.random.default_rng(1), (len(scan.x), len(scan.y))
     samples, (tall, wide) = _SAMPLES[0], screen.tile
     high = tall // 4
@@ -97,22 +114,25 @@ def _trial(scan: Scan, screen: Screen, collectors: Sequence[Collector]) -> float
         high = int(np.clip(scan.scores.pairs // (wide * _SHARE * samples), tall // 16, tall))
     i0 = int(rng.integers(0, max(1, m - samples * high)))
     j0 = int(rng.integers(0, max(1, n - wide)))
-    block = Block(i0, min(m, i0 + samples * high), j0, min(n, j0 + wide))
+    i1, j1 = min(m, i0 + samples * high), min(n, j0 + wide)
     # A GPU works while this thread waits.
     clock = time.perf_counter if screen.on_gpu else time.thread_time
     seconds = []
-    with one_torch_thread(uses_torch(screen)):
-        x = screen.encode(scan.x, block.i0, block.i1)  # and loads what an encoding needs
-        start = clock()
-        y = screen.encode(scan.y, block.j0, block.j1)
-        coded = (clock() - start) / (block.j1 - block.j0) * (m + n) / scan.scores.pairs
-        for i in range(block.i0, block.i1, high):
-            tile = block._replace(i0=i, i1=min(i + high, block.i1))
+    y, coded = None, 0.0
+    for i in range(i0, i1, high):
+        tile = Block(i, min(i + high, i1), j0, j1)
+        with one_torch_thread(uses_torch(screen)):
+            x = screen.encode(scan.x, tile.i0, tile.i1)  # and loads what an encoding needs
+            if y is None:
+                start = clock()
+                y = screen.encode(scan.y, j0, j1)
+                coded = (clock() - start) / (j1 - j0) * (m + n) / scan.scores.pairs
             start = clock()
-            scan.examine(screen, collectors, x, y, block, tile)
-            seconds.append((clock() - start) / ((tile.i1 - tile.i0) * (tile.j1 - tile.j0)))
-    tile_seconds = median(seconds[1:] or seconds)  # the first warms up
-    return (coded + tile_seconds) / (1 if screen.on_gpu else scan.threads)
+            scan.examine(screen, collectors, x, y, tile, tile)
+            seconds.append((clock() - start) / ((tile.i1 - tile.i0) * (j1 - j0)))
+        if len(seconds) > 1 or tile.i1 == i1:
+            price = coded + median(seconds[1:] or seconds)
+            yield price / (1 if screen.on_gpu else scan.threads)
 
 
 def _of_gpu() -> tuple[list[str], str]:
