@@ -13,6 +13,9 @@ _WORDS = re.compile(
     re.IGNORECASE,
 )
 
+# Looked up now: a reader of files, which gives memory back, opens no library.  musl has none.
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a processor's or a GPU's memory ran out: fewer images or a smaller tile may do."""
@@ -22,6 +25,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def give_back() -> None:
     """Return freed memory to the system, which glibc keeps between pieces that are still in use."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:  # musl has none
-        trim(0)
+    if _trim is not None:
+        _trim(0)
