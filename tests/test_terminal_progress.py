@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -46,6 +47,15 @@ def test_a_bar_is_gone_when_its_task_is_done_and_the_next_has_its_own(
         progress(300, 900)  # goes on from a checkpoint
     assert "pairs:  25%" in first and first.endswith("\r")
     assert re.findall(r"pairs: +(\d+)%", seen.getvalue().removeprefix(first)) == ["33"]
+
+
+def test_a_task_that_grows_is_measured_by_its_new_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", seen := Terminal())
+    with output.bar("trying", "spec") as progress:
+        progress(0, 4)
+        time.sleep(0.15)  # a bar is drawn ten times a second
+        progress(2, 8)
+    assert re.findall(r"trying: +(\d+)%", seen.getvalue()) == ["0", "25"]
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])

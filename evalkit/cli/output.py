@@ -81,6 +81,7 @@ def bar(what: str, unit: str) -> Iterator[Progress]:
             return
         if drawn is None:  # what an earlier run did is not this run's speed
             drawn = _drawn(printable(what), unit, done, total)
+        drawn.total = total
         drawn.update(done - drawn.n)
         if done >= total:
             drawn.close()
