@@ -28,11 +28,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from allpairs import EVERY, LOW, TAIL, bare, faces, paired_runs, peer_works, stages_timed
+from allpairs import EVERY, LOW, TAIL, bare, faces, paired_runs, peer_works
 from figures import HEAD, Figure, Figures, machine, with_table
 from ijb_size import measured as ijbc_sized
 from megaface_size import measured as megaface_sized
 from processes import Run, command, done
+from stages_of_pairs import stages_timed
 from trillion import halved, same_fars
 
 from evalkit.protocols.allpairs import Engine, search, verify
