@@ -286,8 +286,9 @@ def test_draws_are_the_same_to_the_bit_however_they_are_weighed(
     of = {"list": (pair_list(), [*NAMES[:4], MEAN, BEST]), "tail": (tail, far)}
     of["searches"] = (searches(2, 0), ["rank-1", "tpir@fpir=0.2", "fnir@threshold=0.5"])
     found = []
-    # One draw a block, a few with a rest, all; genuine pairs by subject, and one by one.
-    for cells, few in ((1, 0), (400, 1 << 30), (1 << 16, 0)):
+    # One draw a block, a few with a rest, all; genuine pairs by subject, and one by one; threads.
+    for cells, few, worth in ((1, 0, 1), (400, 1 << 30, 1 << 30), (1 << 16, 0, 1 << 30)):
+        monkeypatch.setattr(resampling, "WORTH_THREADS", worth)
         monkeypatch.setattr(resampling, "CELLS", cells)
         monkeypatch.setattr(resampling, "LARGEST", cells)
         monkeypatch.setattr(resampled_rates, "_FEW", few)

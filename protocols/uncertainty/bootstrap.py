@@ -63,7 +63,7 @@ class Draws:
 # one); or (D, 2), where the person unseen fails in everything, and where he succeeds.
 Statistic = Callable[[Draws], Floats]
 
-_BAND = 1 << 16  # comparisons weighed together, in the processor's cache
+_BAND = 1 << 18  # comparisons weighed together: less would have threads wait for Python's lock
 _ALL_STORED = "a sample without image counts lists every impostor pair"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -34,8 +35,10 @@ from evalkit.protocols.uncertainty.weights import (
 )
 from evalkit.types import Floats
 
+T = TypeVar("T")
 MANY = 50_000  # people: their weights are drawn while others are summed
 MOST = 1 << 22  # people: beyond, no two draws are summed side by side
+WORTH_THREADS = 1 << 19  # comparisons: threads wait for Python's lock longer than they sum fewer
 CELLS = 1 << 18  # comparisons weighed in a block of draws: they stay in the processor's cache
 # Python's part of so many draws costs as much as of one; of long samples only where that is 16 MB.
 TOGETHER, LARGEST = 4, 1 << 21
@@ -107,21 +110,27 @@ def metric_ends(
     parts = [(source, statistics) for source, statistics in parts if statistics]
     if not parts:
         return {}
-    drawn: dict[str, list[Floats]] = {name: [] for _, part in parts for name in part}
-    for block in _blocks([source for source, _ in parts], weights, unseen=unseen):
-        for drawn_of_part, (_, statistics) in zip(block, parts, strict=True):
-            for name, of_draws in statistics.items():
-                drawn[name].append(of_draws(drawn_of_part))
-    return {name: _ends(np.concatenate(drawn[name])) for name in names if name in drawn}
+
+    def measured(block: Sequence[Draws]) -> dict[str, Floats]:
+        each = zip(block, parts, strict=True)
+        return {name: of(draws) for draws, (_, found) in each for name, of in found.items()}
+
+    blocks = [*_of_blocks(measured, [source for source, _ in parts], weights, unseen=unseen)]
+    known = [name for name in names if any(name in statistics for _, statistics in parts)]
+    return {name: _ends(np.concatenate([block[name] for block in blocks])) for name in known}
 
 
-def _blocks(
-    samples: Sequence[ComparisonSample], weights: Iterable[Weights], *, unseen: bool = True
-) -> Iterator[Sequence[Draws]]:
-    """Weigh the comparisons of every sample, a block of draws after the other.
+def _of_blocks(
+    measure: Callable[[Sequence[Draws]], T],
+    samples: Sequence[ComparisonSample],
+    weights: Iterable[Weights],
+    *,
+    unseen: bool = True,
+) -> Iterator[T]:
+    """Weigh the comparisons of every sample, a block of draws after the other, and measure each.
 
-    A block is of CELLS comparisons, but of TOGETHER draws where they are not above LARGEST, and of
-    one at least.
+    Those of many comparisons are measured side by side.  A block is of CELLS comparisons, but of
+    TOGETHER draws where they are not above LARGEST, and of one at least.
     """
     cells = max(1, *map(_weighed, samples))
     size = max(1, CELLS // cells, min(TOGETHER, LARGEST // cells))
@@ -131,19 +140,16 @@ def _blocks(
     if people > MANY:
         rest = one_ahead(rest)
 
-    def weighed(block: list[Weights]) -> list[Draws]:
+    def measured(block: list[Weights]) -> T:
         seen = [weight for weight, _ in block]
         of_seen = seen[0][np.newaxis] if len(seen) == 1 else np.array(seen)
         of_unseen = np.array([one for _, one in block]) * unseen
         each = zip(samples, crossed, strict=True)
-        return [weigh(s, of_seen, of_unseen, c) for s, c in each]
+        return measure([weigh(s, of_seen, of_unseen, c) for s, c in each])
 
     blocks = iter(lambda: list(islice(rest, size)), [])
-    return (
-        map(weighed, blocks)
-        if max(s.subjects for s in samples) > MOST
-        else each_ahead(weighed, blocks)
-    )
+    side_by_side = cells >= WORTH_THREADS and max(s.subjects for s in samples) <= MOST
+    return each_ahead(measured, blocks) if side_by_side else map(measured, blocks)
 
 
 def _weighed(sample: ComparisonSample) -> int:
@@ -203,7 +209,7 @@ def threshold_draws(
         return None
     c = shrinkage(sample, e)
     at_border = border(sample, far, c)
-    blocks = _blocks([sample], subject_draws(sample, draws, seed))
-    borders = np.concatenate([at_border(block) for (block,) in blocks])
+    drawn = subject_draws(sample, draws, seed)
+    borders = np.concatenate([*_of_blocks(lambda of: at_border(of[0]), [sample], drawn)])
     thresholds: Floats = np.append(sample.impostor, -np.inf)[borders]
     return thresholds
