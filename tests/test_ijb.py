@@ -112,6 +112,28 @@ def test_long_lists_settle_what_float32_cannot_tell() -> None:
         assert pair_scores.tpr_at_far(scored, far) == tpr_at_far(s[genuine], s[~genuine], far)
 
 
+@pytest.mark.parametrize("rows", [2, 30, 200])
+def test_a_screen_of_all_products_is_one_of_each_pair(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pair_scores, "_CELLS", 1000)  # several bands
+    monkeypatch.setattr(pair_scores, "_MOST", 1 << 20)
+    rng = np.random.default_rng(rows)
+    x = normalise(rng.normal(size=(rows, 64)))
+    x[rows // 2] = np.nan
+    left, right = rng.integers(0, rows // 2 + 1, 5000), rng.integers(rows // 3, rows, 5000)
+    pairs = PairSet(left, right, rng.random(5000) < 0.1)
+    of_all, of_each = (pair_scores.screen(x, pairs, 2, by_pair=each) for each in (False, True))
+    assert np.isneginf(of_all.impostor).any()
+    np.testing.assert_array_equal(np.isneginf(of_all.impostor), np.isneginf(of_each.impostor))
+    same = np.isfinite(of_each.impostor)
+    off = np.abs(of_all.impostor[same] - of_each.impostor[same]).max(initial=0)
+    assert off <= 2 * of_all.error
+    for of in (of_all, of_each):
+        k = [1, 7, len(of.impostor)]
+        assert [of.highest(i) for i in k] == np.sort(of.impostor)[::-1][np.array(k) - 1].tolist()
+
+
 def _listed(seed: int = 0) -> tuple[np.ndarray, PairSet]:
     rng = np.random.default_rng(seed)
     subject = np.repeat(np.arange(40), 5)

@@ -153,7 +153,8 @@ def verify(
     """
     pairs = PairSet(templates.rows(left), templates.rows(right), genuine)
     genuine, fars, seed = pairs.genuine, rate_texts(fars), whole_number(seed, "seed")
-    scored = pair_scores.screen(templates.vectors, pairs)
+    # That rule's numbers are screened scores, whose bits are those of one way to sum.
+    scored = pair_scores.screen(templates.vectors, pairs, by_pair=nearest)
     estimates = {f"tpr@far={far}": pair_scores.tpr_at_far(scored, far) for far in fars}
     if nearest:
         beside = compat.nearest_fars(scored.genuine, scored.impostor, fars)
