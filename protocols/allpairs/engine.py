@@ -171,9 +171,19 @@ def exact(x: Rows, i: Ints, y: Rows, j: Ints, engine: Engine | None = None) -> F
 
     def score(o: int) -> None:
         part = slice(o, min(o + _LISTED, len(i)))
-        (left, a), (right, b) = distinct(i[part]), distinct(j[part])
-        out[part] = rows(np.asarray(x[left]), a, np.asarray(y[right]), b)
+        out[part] = rows(*_listed(x, i[part]), *_listed(y, j[part]))
 
     with ThreadPoolExecutor(engine.worker_threads) as pool:
         list(pool.map(score, range(0, len(i), _LISTED)))
     return out
+
+
+def _listed(x: Rows, i: Ints) -> tuple[NDArray[np.float32], Ints]:
+    """Give rows, and the places among them of those that are listed: in memory all where they lie.
+
+    What is mapped from a file is read, each row once.
+    """
+    if isinstance(x, np.ndarray) and x.dtype == np.float32 and x.flags.carray:
+        return x, np.asarray(i, np.intp)
+    rows, place = distinct(i)
+    return np.asarray(x[rows]), place
