@@ -36,27 +36,39 @@ from evalkit.types import Floats, Ints
 
 @dataclass(frozen=True)
 class Draws:
-    """A block of D draws: subject weights and their running sums, by descending score.
+    """A block of D draws: subject weights; sums of them that a metric asks for are made once.
 
     weight : (D, S) w, in units of 1 / SCALE, as all weights here; unseen : (D,) of the person
-    unseen.  who : (G,) subject of each genuine comparison.  product : (D, I+1) sum of w_i w_j over
-    the k highest impostor scores, in 1 / SCALE^2; products : (D,) of all impostor pairs, stored or
-    not.  borders : (FAR, c) -> (D,) impostors accepted, which all metrics of a FAR share; accepted
-    : the same -> (D, U) genuine comparisons accepted of each subject who has any.
+    unseen.  sample : the comparisons, by descending score; crossed : `crossing` of it, where it has
+    image counts.  borders : (FAR, c) -> (D,) impostors accepted, which all metrics of a FAR share;
+    accepted : the same -> (D, U) genuine comparisons accepted of each subject who has any.
     """
 
     weight: Counts
     unseen: Counts
-    who: Ints
-    product: Counts
-    products: Floats
+    sample: ComparisonSample
+    crossed: Crossed | None
     borders: dict[tuple[str, float], Ints] = field(default_factory=dict)
     accepted: dict[tuple[str, float], Counts] = field(default_factory=dict)
 
     @cached_property
     def genuine(self) -> Counts:
         """Sum of w over the k highest genuine scores, (D, G+1)."""
-        return _running(self.weight, self.who)
+        return _running(self.weight, self.sample.genuine_subject)
+
+    @cached_property
+    def product(self) -> Counts:
+        """Sum of w_i w_j over the k highest impostor scores, (D, I+1) in 1 / SCALE^2."""
+        return _running(self.weight, self.sample.left, self.sample.right)
+
+    @cached_property
+    def products(self) -> Floats:
+        """Sum of w_i w_j over all impostor pairs, stored or not, (D,)."""
+        if self.crossed is None:
+            return self.product[:, -1].astype(np.float64)
+        full = self.crossed.full
+        of_all = np.array([self.crossed.of(w) for w in self.weight])
+        return self.sample.impostors * of_all / full if full else np.zeros(len(of_all))
 
 
 # A metric in a block of draws: (D, F, 3) of `shares`, whose mean it is (of folds, of galleries, or
@@ -75,21 +87,6 @@ def shares(part: Any, whole: Any, unseen: Any) -> Floats:
     """
     sums: Floats = np.array([part, whole, unseen], np.float64)
     return sums.transpose(1, 2, 0) if sums.ndim == 3 else sums.T[:, np.newaxis]
-
-
-def weigh(
-    sample: ComparisonSample, weight: Counts, unseen: Counts, crossed: Crossed | None
-) -> Draws:
-    """Sum the weights of draws over the sample's comparisons.
-
-    weight : (D, S); unseen : (D,).  crossed : `crossing` of the sample, where it has image counts.
-    """
-    product = _running(weight, sample.left, sample.right)
-    products = product[:, -1].astype(np.float64)
-    if crossed is not None:
-        of_all = np.array([crossed.of(w) for w in weight])
-        products = sample.impostors * of_all / crossed.full if crossed.full else 0 * products
-    return Draws(weight, unseen, sample.genuine_subject, product, products)
 
 
 def _running(weight: Counts, who: Ints, other: Ints | None = None) -> Counts:

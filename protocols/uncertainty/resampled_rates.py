@@ -270,11 +270,10 @@ def _wins(sample: ComparisonSample) -> tuple[Floats, Ints, Ints]:
 
 def _auc_statistic(sample: ComparisonSample, c: float) -> Statistic:
     _, above, not_below = _wins(sample)
-    left, right, size = sample.left, sample.right, unseen_genuine(sample)
+    size = unseen_genuine(sample)
 
     def auc(draws: Draws) -> Floats:
-        product = draws.weight.take(left, axis=1) * draws.weight.take(right, axis=1)
-        weight = impostor_weight(c, 1, product)
+        weight = impostor_weight(c, 1, np.diff(draws.product, axis=1))
         wins = (draws.genuine.take(above, axis=1) + draws.genuine.take(not_below, axis=1)) / 2
         part = (weight * wins).sum(axis=1) / weight.sum(axis=1)
         return shares(part, draws.genuine[:, -1], size * draws.unseen)

@@ -15,7 +15,6 @@ from evalkit.protocols.uncertainty.bootstrap import (
     crossing,
     shrinkage,
     shrinkage_of_difference,
-    weigh,
 )
 from evalkit.protocols.uncertainty.resampled_rates import (
     accepts,
@@ -145,7 +144,7 @@ def _of_blocks(
         of_seen = seen[0][np.newaxis] if len(seen) == 1 else np.array(seen)
         of_unseen = np.array([one for _, one in block]) * unseen
         each = zip(samples, crossed, strict=True)
-        return measure([weigh(s, of_seen, of_unseen, c) for s, c in each])
+        return measure([Draws(of_seen, of_unseen, s, c) for s, c in each])
 
     blocks = iter(lambda: list(islice(rest, size)), [])
     side_by_side = cells >= WORTH_THREADS and max(s.subjects for s in samples) <= MOST
