@@ -1,6 +1,9 @@
 """Detectors: which of several faces, no face as a failure, `evalkit align`, and the real MTCNN."""
 
 import importlib.metadata
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image
 from small_detectors import TEMPLATE, Noses
 
 from evalkit import report as reports
+from evalkit.adapters import users_sources
 from evalkit.cli import run
 from evalkit.errors import MissingPackageError, NoFaceError, SeveralFacesError
 from evalkit.images import find, landmarks
@@ -226,3 +230,52 @@ def test_mtcnn_finds_the_points_of_aligned_faces(mtcnn: FaceFinder, shared_data:
         points = chosen(mtcnn.find(image, crops.keys[row]), image, "centre", crops.keys[row])
         off.append(np.linalg.norm(points - TEMPLATE, axis=1).mean())
     assert np.mean(off) < 5  # faces differ from the template by about three
+
+
+CODE = {
+    "finds.py": "class Found:\n    fingerprint = 'the same'\n    def detect(self, image):\n"
+    "        from parts import eyes\n        return eyes.found()\n",
+    "parts/__init__.py": "import numpy.linalg\n",
+    "parts/eyes.py": "from . import nose\nfrom small_detectors import TEMPLATE\n"
+    "def found():\n    return (TEMPLATE + nose.BY)[None]\n",
+    "parts/nose.py": "BY = 0\n",
+    "other.py": "BY = 0\n",
+}
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A detector's code in three files, and a file that it does not import."""
+    for name, text in CODE.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("file", CODE)
+def test_the_digest_of_code_is_that_of_every_file_it_imports(code: Path, file: str) -> None:
+    before = users_sources.digest("finds")
+    with (code / file).open("a") as f:
+        f.write("import os, json.decoder, not_installed_here_at_all\n")
+    assert (users_sources.digest("finds") == before) == (file == "other.py")
+
+
+def test_vectors_of_a_detectors_former_code_are_not_taken(
+    photos: Path, model: Path, code: Path
+) -> None:
+    """Its fingerprint did not change, nor did its own file."""
+    line = [*(sys.executable, "-m", "evalkit", "embed", "f.h5", "--data", "P", *FED)]
+    line += ["--model", model.name, "--align", "finds:Found"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+    def embed() -> tuple[int, str]:
+        done = subprocess.run(
+            line, check=False, cwd=code, env=environment, capture_output=True, text=True
+        )
+        return done.returncode, done.stderr
+
+    assert embed()[0] == 0
+    (code / "parts" / "nose.py").write_text("BY = 9\n")
+    status, said = embed()
+    assert status == 3 and "f.h5 holds other features: decoder" in said

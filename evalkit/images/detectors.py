@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.adapters import users_code
+from evalkit.adapters import users_code, users_sources
 from evalkit.errors import ModelError, NoFaceError, SeveralFacesError
 from evalkit.images import Picture
 
@@ -29,7 +29,8 @@ _REMEMBERED = 20_000  # pictures, whose faces a trial, a check and a run would a
 class Detector(Protocol):
     """What a package offers, as a callable without arguments, in the group `evalkit.detectors`.
 
-    fingerprint : name and version of the detector and its weights; features are kept under it.
+    fingerprint : name and version of the detector and its weights; features are kept under it, and
+    those of `module:Class` under its code too.
     """
 
     fingerprint: str
@@ -42,11 +43,11 @@ class Detector(Protocol):
 class FaceFinder:
     """A detector asked once for each picture, by one thread at a time, its answers checked.
 
-    fingerprint : the detector's.
+    fingerprint : the detector's, and the digest of its code where that is given.
     """
 
-    def __init__(self, detector: Detector) -> None:
-        self.fingerprint = detector.fingerprint
+    def __init__(self, detector: Detector, code: str = "") -> None:
+        self.fingerprint = detector.fingerprint + (code and f", code {code}")
         self._detector, self._alone = detector, Lock()  # it may keep state
         self._known: dict[bytes, FacePoints] = {}
 
@@ -67,7 +68,7 @@ class FaceFinder:
         return faces
 
     def _asked(self, image: Picture, key: str) -> FacePoints:
-        who = f"detector {self.fingerprint}"
+        who = f"detector {self._detector.fingerprint}"
         with users_code.blamed(who, f"failed on {key}"):
             faces = np.asarray(self._detector.detect(image))
         if faces.size == 0:
@@ -124,5 +125,9 @@ def load(name: str) -> Detector:
 
 @functools.cache
 def finder(name: str) -> FaceFinder:
-    """Make a detector once, with what it found so far."""
-    return FaceFinder(load(name))
+    """Make a detector once, with what it found so far.
+
+    Of `module:Class` the code counts too: who changes it seldom thinks of its fingerprint.
+    """
+    module = name.partition(":")[0]
+    return FaceFinder(load(name), users_sources.digest(module) if ":" in name else "")
