@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evalkit.cli.threshold import operating_point
 from evalkit.errors import ProtocolError, ReportError
 from evalkit.protocols import megaface
 from evalkit.protocols.megaface import devkit
@@ -20,6 +19,7 @@ from evalkit.protocols.uncertainty.outcomes import parts_of, to_arrays
 from evalkit.types import Report
 from evalkit.verdict.compare import compare
 from evalkit.verdict.gate import Rule, check
+from evalkit.verdict.threshold import operating_point
 
 pytestmark = pytest.mark.once
 

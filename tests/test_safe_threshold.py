@@ -12,7 +12,6 @@ from scipy.stats import chi2, norm
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.cli.threshold import operating_point, operating_row
 from evalkit.errors import ProtocolError, ReportError
 from evalkit.protocols import score
 from evalkit.protocols.uncertainty.deployed_threshold import (
@@ -31,6 +30,7 @@ from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SetOutcomes
 from evalkit.protocols.uncertainty.resampling import threshold_draws
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.types import Estimate, Report
+from evalkit.verdict.threshold import operating_point, operating_row
 
 pytestmark = pytest.mark.once
 

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from scipy.stats import binomtest
 
 from evalkit import cli
-from evalkit.cli.threshold import operating_point
 from evalkit.datasets import score_lists
 from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import score
@@ -20,6 +19,7 @@ from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report.markdown import report_markdown
 from evalkit.report.table import table
 from evalkit.verdict.compare import compare
+from evalkit.verdict.threshold import operating_point
 
 
 def metrics(*words: object) -> dict[str, dict]:

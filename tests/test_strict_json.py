@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.cli.threshold import operating_point
 from evalkit.errors import EvalkitError
 from evalkit.report.markdown import model_card, report_markdown
 from evalkit.report.plots import draw
@@ -20,6 +19,7 @@ from evalkit.strict_json import parsed
 from evalkit.types import Estimate, Report
 from evalkit.verdict.compare import compare, comparison_table
 from evalkit.verdict.gate import Rule, check, verdict_table
+from evalkit.verdict.threshold import operating_point
 
 pytestmark = pytest.mark.once
 

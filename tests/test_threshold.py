@@ -8,13 +8,13 @@ import pytest
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.cli.threshold import operating_point
-from evalkit.errors import ReportError
+from evalkit.errors import ProtocolError, ReportError
 from evalkit.protocols.metrics import threshold_at_far
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.types import Estimate, Report
 from evalkit.verdict.compare import compare
 from evalkit.verdict.gate import read_rules
+from evalkit.verdict.threshold import operating_point
 
 Two = tuple[Report, Report]
 GOLDEN = Path(__file__).parent / "golden" / "report-1.json"
@@ -37,6 +37,13 @@ def test_the_threshold_is_that_of_the_definition(two_reports: Two) -> None:
         (given,) = with_intervals(fmr, o).values()
         assert (point["far_low"], point["far_high"]) == (given.low, given.high)
         assert point["tpr_low"] < point["tpr"] <= point["tpr_high"]
+
+
+def test_a_far_is_text_or_a_float_and_nothing_else(two_reports: Two) -> None:
+    point = operating_point(two_reports[0], "0.1")
+    assert operating_point(two_reports[0], 0.1) == point
+    with pytest.raises(ProtocolError, match="outside"):
+        operating_point(two_reports[0], 10.0)
 
 
 def test_without_outcomes_the_report_speaks(two_reports: Two) -> None:

@@ -14,10 +14,10 @@ from click.core import ParameterSource
 from evalkit import report as reports
 from evalkit.cli.options import received_as
 from evalkit.cli.parameters import Readable
-from evalkit.cli.threshold import operating_point
 from evalkit.errors import ReportError
 from evalkit.protocols.metrics import threshold_text
 from evalkit.protocols.metrics.score_unit import in_unit, score_unit
+from evalkit.verdict.threshold import operating_point
 
 
 @dataclass(frozen=True, slots=True)
