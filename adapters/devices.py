@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,7 @@ def _ended(process: Any, device: str) -> ModelError:
 def _serve(make: Callable[[str], Any], device: str, pipes: list[Connection]) -> None:
     """Embed the images sent through the pipes, one thread per pipe, until the sender is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
+    sys.stdout = sys.stderr  # a result alone goes there, whatever the model prints
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         adapter = make(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 import sysconfig
 import traceback
@@ -44,12 +45,13 @@ def blamed(
 def factory(target: str, what: str = "factory") -> Any:
     """Import `package.module:callable` and call it; modules beside the user's shell count.
 
-    What the user's code raises is a ModelError that names it; what it prints goes to stderr.
+    What the user's code raises is a ModelError that names it; what it prints, and the programs that
+    it starts, goes to stderr, and the working folder stays.
     """
     name, _, attribute = target.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    with contextlib.redirect_stdout(sys.stderr), blamed(target):
+    with _as_it_was(), blamed(target):
         try:
             module = importlib.import_module(name)
             make = getattr(module, attribute, None)
@@ -61,6 +63,24 @@ def factory(target: str, what: str = "factory") -> Any:
             hint = "give module:function"
             raise ModelError(f"no {what} {target}: {name} has {problem} to call", hint)
         return make()
+
+
+@contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Come back to the working folder, and send to stderr what is printed meanwhile.
+
+    What programs print that the code starts goes there too, where both streams are the process's.
+    """
+    here, stack = Path.cwd(), contextlib.ExitStack()
+    with stack:
+        stack.callback(os.chdir, here)
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        with contextlib.suppress(OSError):
+            stdout = os.dup(1)
+            stack.callback(os.close, stdout)
+            stack.callback(os.dup2, stdout, 1)
+            os.dup2(2, 1)
+        yield
 
 
 def reason(error: BaseException) -> str:

@@ -158,3 +158,37 @@ def test_what_is_left_out_is_said_once_and_kept(
     assert run(["embed", *model, "new.h5"]) == 0
     told = capsys.readouterr()
     assert all(line in told.err for line in lines)
+
+
+TALKS = """import os
+from evalkit.types import InputSpec
+print("imported")
+
+class Talks:
+    spec = InputSpec(size=(8, 8), color="rgb", mean=(0,) * 3, std=(1,) * 3)
+    dim = 12
+
+    def __init__(self):
+        os.makedirs("elsewhere")
+        os.chdir("elsewhere")
+        os.system("echo of a program")
+        print("made")
+
+    def embed(self, images):
+        print("embedded")
+        return images[:, ::4, ::4].reshape(len(images), -1).astype("float32")
+"""
+
+
+def test_what_a_model_prints_is_no_result_and_its_folder_is_not_the_commands(
+    data: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "talks.py").write_text(TALKS)
+    monkeypatch.syspath_prepend(data)
+    model = ["--model", "talks:Talks", "--trust-model", "--out", "r.json", "--json", "-"]
+    assert run(["people", "probes", *model]) == 0
+    printed = capfd.readouterr()
+    assert json.loads(printed.out)["protocol"] == "people"
+    assert (data / "r.json").is_file()
+    for line in ("imported", "of a program", "made", "embedded"):
+        assert line in printed.err.splitlines()

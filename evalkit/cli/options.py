@@ -18,7 +18,7 @@ import click
 from click.core import augment_usage_errors
 
 from evalkit.cli.parameters import Readable, check_files, rate
-from evalkit.cli.terminal import be_quiet, say
+from evalkit.cli.terminal import be_quiet, results_alone, say
 from evalkit.datasets.group_table import GroupFile
 
 
@@ -72,7 +72,8 @@ class Command(click.Command):
         with augment_usage_errors(ctx):
             check_files(ctx)
         try:
-            return super().invoke(ctx)
+            with results_alone():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             say(*_resumed(ctx.params))
             raise

@@ -6,6 +6,8 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
@@ -14,12 +16,27 @@ import click
 from evalkit.escaping import printable
 
 _QUIET = "evalkit.quiet"
+_results: list[TextIO] = []  # stdout, while a command has it to itself
 
 
 def show(*lines: str, talk: bool = False) -> None:
     """Print a result on stdout, or where it is talk on stderr; a line each, whatever it holds."""
     if lines:
         _put("\n".join(map(printable, lines)), talk)
+
+
+@contextmanager
+def results_alone() -> Iterator[None]:
+    """Keep stdout for results; what models, detectors and libraries print goes to stderr."""
+    if _results:
+        yield
+        return
+    _results.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _results.clear()
 
 
 def be_quiet(quiet: bool) -> None:
@@ -77,6 +94,7 @@ def close_streams() -> None:
             stream.flush()
         except OSError:
             _abandon(stream)
+    sys.stdout = sys.stderr  # what a model prints as the process ends is no result
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
@@ -85,14 +103,15 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 def _put(text: str | bytes, talk: bool) -> None:
     """Print; a reader that left (`| head -1`) wants no more, and talk that fails stops no work."""
+    stream = sys.stderr if talk else (*_results, sys.stdout)[0]
     try:
-        click.echo(text, err=talk)
+        click.echo(text, stream)
     except BrokenPipeError:
-        _abandon(sys.stderr if talk else sys.stdout)
+        _abandon(stream)
     except OSError:
         if not talk:
             raise
-        _abandon(sys.stderr)
+        _abandon(stream)
 
 
 def _abandon(stream: TextIO) -> None:
