@@ -57,6 +57,7 @@ def evaluate(
     threshold: Thresholds = None,
     galleries: int = 0,
     groups: Sequence[By] = (),
+    curves: bool = True,
     flip: Flip = "none",
     seed: int = 0,
     progress: Progress | None = None,
@@ -75,6 +76,7 @@ def evaluate(
     galleries : draw so many at random too, and add rank-k@gallery=drawn, the mean over them with
     its spread.
     groups : columns of groups or conditions: adds error rates by group (`with_groups`).
+    curves : False leaves out histogram and CMC, for which every pair is compared once more.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together.
     """
@@ -118,7 +120,7 @@ def evaluate(
             "flip": flip,
             "gallery": f"first image of each subject by {'row' if order is None else 'key'}",
         },
-        curves=curves_of(x, subject, cmc(rank, max(RANKS)), engine),
+        curves=curves_of(x, subject, cmc(rank, max(RANKS)), engine) if curves else {},
         outcomes=to_arrays(outcomes if order is None else _with_rows(outcomes, order)),
         identity=identity,
     )

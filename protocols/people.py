@@ -67,6 +67,7 @@ def evaluate(
     threshold: Thresholds = None,
     sizes: Sequence[int] = (),
     groups: Sequence[By] = (),
+    curves: bool = True,
     longest: int = LONGEST_TAIL,
     flip: Flip = "none",
     seed: int = 0,
@@ -93,6 +94,7 @@ def evaluate(
     sizes : numbers of people enrolled: adds FNIR(N, R, T) of galleries drawn (`fnir_by_size`).
     groups : columns of groups or conditions: adds error rates of the known by group
     (`with_groups`).
+    curves : False leaves out histogram and CMC, for which every pair is compared once more.
     flip, seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`.
     ProtocolError where the arrays do not fit together, or no subject has two images.
     """
@@ -130,7 +132,7 @@ def evaluate(
             "template": template,
             "flip": flip,
         },
-        curves=curves_of(of_known, who, cmc(searches.rank, DEPTH), engine),
+        curves=curves_of(of_known, who, cmc(searches.rank, DEPTH), engine) if curves else {},
         outcomes=to_arrays(outcomes),
         identity=of_rows(
             {"subject": numbered(subject), "unknown": stranger.astype(np.int8), "enrolled": chosen},

@@ -476,7 +476,7 @@ def test_the_demos_gate_closes_too(
 ) -> None:
     reports.write(two_reports[0], tmp_path / "base.json")
     for made, code in zip(two_reports, (0, 1), strict=True):
-        monkeypatch.setattr("evalkit.cli.demo.measure", lambda *_, made=made: made)
+        monkeypatch.setattr("evalkit.cli.demo.measure", lambda *_, made=made, **__: made)
         assert run(["demo", "--gate", str(tmp_path / "base.json")]) == code
 
 

@@ -4,13 +4,14 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from evalkit.cli import run
-from evalkit.protocols import people
+from evalkit.protocols import allpairs, people
 
 pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
 
@@ -198,3 +199,30 @@ def test_subjects_need_no_names_of_rows(
     assert metrics[0] == metrics[1]
     assert run(["people", "--features", "f.npy"]) == 3
     assert "add --keys LIST.txt" in capsys.readouterr().err
+
+
+def test_a_table_alone_takes_no_pass_for_plots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, who = np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) // 4
+    np.save(tmp_path / "x.npy", x + 3 * np.eye(10)[who, :8])
+    np.save(tmp_path / "who.npy", who)
+    files = ["--features", str(tmp_path / "x.npy"), "--subjects", str(tmp_path / "who.npy")]
+    passes = list[str]()
+    histogram = allpairs.histogram
+
+    def seen(*arguments: Any, **options: Any) -> allpairs.Histogram:
+        passes.append("histogram")
+        return histogram(*arguments, **options)
+
+    monkeypatch.setattr(allpairs, "histogram", seen)
+    tables = list[str]()
+    out, page = tmp_path / "r.json", tmp_path / "p.html"
+    ways = ([], ["--out", str(out)], ["--page", str(page)], ["--json"])
+    for words, count in zip(ways, (0, 1, 1, 1), strict=True):
+        passes.clear()
+        assert run(["people", *files, *words]) == 0
+        assert len(passes) == count
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1] == tables[2]
+    assert json.loads(out.read_text())["curves"] == json.loads(tables[3])["curves"] != {}

@@ -36,17 +36,20 @@ def command(groups: GroupFile | None, output: Output) -> int:
     """Run LFW, all 87.5 million pairs and the closed-set search on shipped embeddings."""
     say(*WHAT.split("\n"))
     with bar("pairs", "pair") as progress:
-        report = measure(progress, groups)
+        report = measure(progress, groups, curves=output.kept)
     title = "LFW: the 6,000 pairs of View 2; all 87,549,528 pairs; 7,484 searches"
     done = output.deliver(report, title)
     say(*NEXT.split("\n"))
     return done
 
 
-def measure(progress: Progress | None = None, groups: GroupFile | None = None) -> Report:
+def measure(
+    progress: Progress | None = None, groups: GroupFile | None = None, *, curves: bool = True
+) -> Report:
     """Score the shipped embeddings: LFW's own protocol, then everybody against everybody.
 
-    groups : a table of groups, whose error rates are those of all pairs.
+    groups : a table of groups, whose error rates are those of all pairs.  curves : False leaves out
+    what plots alone need of these.
     """
     with as_file(files("evalkit.datasets") / "data" / "lfw_mobilefacenet.h5") as path:
         store = FeatureStore.open(path)
@@ -58,6 +61,7 @@ def measure(progress: Progress | None = None, groups: GroupFile | None = None) -
             groups=()
             if groups is None
             else run.groups_of(groups, who.keys, None, rows=len(who.keys)),
+            curves=curves,
             keys=who.keys,
             progress=progress,
         )

@@ -121,6 +121,11 @@ class Output:
     gate: Report | None = None
     named: str | None = None
 
+    @property
+    def kept(self) -> bool:
+        """Whether more of the result is wanted than its table shows."""
+        return self.json_path is not None or self.out is not None
+
     def set_name(self, path: Path | None) -> str | None:
         """Name the set that a report is of: by `--set`, else as the file of its list, if any."""
         return self.named or (None if path is None else path.stem)

@@ -142,6 +142,7 @@ def command(
         threshold=given.of({}),
         sizes=sizes,
         groups=groups,
+        curves=output.kept or page is not None,
         engine=engine,
         set_name=output.set_name(folder),
         file=subjects,
