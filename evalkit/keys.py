@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from itertools import compress
+from itertools import repeat
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -42,13 +42,35 @@ def canonical(key: str) -> str:
         slashes = len(text) - len(text.lstrip("/"))
         root = "/" * min(slashes, 2 if slashes == 2 else 1)  # POSIX leaves two to each system
         text = "/".join(part for part in text.split("/") if part not in ("", "."))
-    stem, _, suffix = text.rpartition(".")
-    named = stem and stem[-1] != "/" and suffix.lower() in _SUFFIXES
-    return root + (stem if named else text) or "."
+    dot = text.rfind(".")
+    if dot > 0 and text[dot - 1] != "/" and text[dot + 1 :].lower() in _SUFFIXES:
+        text = text[:dot]
+    return root + text or "."
 
 
 class Spelled(list[str]):
-    """Names that `canonical` has spelled already: those of a file, where several lists ask."""
+    """Names that `canonical` has spelled already: those of a file, where several lists ask.
+
+    Their rows are found at once where they were last looked for by as many parts.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        super().__init__(names)
+        self.deepest = _deepest(self)
+        self._depth, self._rows = 0, (dict[str, int](), dict[str, list[int]]())
+
+    def rows(self, depth: int) -> tuple[dict[str, int], dict[str, list[int]]]:
+        """Find the first row of each name's last `depth` parts, and all further ones."""
+        depth = min(depth, self.deepest)
+        if depth != self._depth:
+            known = self if depth == self.deepest else [last_parts(k, depth) for k in self]
+            row = dict(zip(reversed(known), range(len(known) - 1, -1, -1), strict=True))
+            again: dict[str, list[int]] = {}
+            for r, tail in enumerate(known) if len(row) < len(known) else ():
+                if row[tail] != r:
+                    again.setdefault(tail, []).append(r)
+            self._depth, self._rows = depth, (row, again)
+        return self._rows
 
 
 def last_parts(key: str, depth: int) -> str:
@@ -76,10 +98,10 @@ def rows_of(
     are numbered; a name without a folder matches any.
     """
     asked, wanted = wanted, [canonical(k) for k in wanted]
-    have = have if isinstance(have, Spelled) else [canonical(k) for k in have]
+    have = have if isinstance(have, Spelled) else Spelled(map(canonical, have))
     row, tails, twice = by_last_parts(wanted, have, equal)
-    absent = [t not in twice and r < 0 for t, r in zip(tails, row.tolist(), strict=True)]
-    if missing := list(compress(wanted, absent)):
+    unfound = np.flatnonzero(row < 0).tolist()
+    if missing := [wanted[k] for k in unfound if tails[k] not in twice]:
         raise DataError(
             f"{what} are missing for {len(missing)} of {len(wanted)} images: {first_few(missing)}",
             f"the first row here is called {have[0]!r}" if have else "the file has no rows",
@@ -92,7 +114,7 @@ def rows_of(
             if what == "features"
             else "leave one of them out, or rename it",
         )
-    if both := sharing(asked, tails):
+    if np.bincount(row).max(initial=0) > 1 and (both := sharing(asked, tails)):
         raise DataError(
             f"{both[0]!r} and {both[1]!r} would share the one row of {what} called {both[2]!r}",
             "name the rows as the list names its images, with their folders",
@@ -119,27 +141,30 @@ def by_last_parts(
     compared; and of these the ones that two rows claim which are not `equal`, with those rows.
     """
     best, rank = (np.full(len(wanted), -1), [*wanted], dict[str, tuple[int, int]]()), (-1, 0)
-    deepest, whole = (max((k.count("/") + 1 for k in n), default=1) for n in (wanted, have))
-    for depth in dict.fromkeys([max(deepest, whole), *range(deepest, 0, -1)]):
-        known = have if depth >= whole else [last_parts(k, depth) for k in have]
+    have = have if isinstance(have, Spelled) else Spelled(have)
+    deepest = _deepest(wanted)
+    for depth in dict.fromkeys([max(deepest, have.deepest), *range(deepest, 0, -1)]):
         tails = [*wanted] if depth >= deepest else [last_parts(k, depth) for k in wanted]
-        row = dict(zip(reversed(known), range(len(known) - 1, -1, -1), strict=True))  # the first
-        again: dict[str, list[int]] = {}
-        for r, tail in enumerate(known) if len(row) < len(known) else ():
-            if row[tail] != r:
-                again.setdefault(tail, []).append(r)
+        row, again = have.rows(depth)
         twice: dict[str, tuple[int, int]] = {}
         for tail in dict.fromkeys(tails) if again else ():
             others = (r for r in again.get(tail, ()) if equal is None or not equal(row[tail], r))
             if (other := next(others, None)) is not None:
                 twice[tail] = row[tail], other
-        places = [-1 if tail in twice else row.get(tail, -1) for tail in tails]
+        places = [*map(row.get, tails, repeat(-1))]
+        if twice:
+            places = [-1 if t in twice else r for t, r in zip(tails, places, strict=True)]
         count = len(places) - places.count(-1)
         if (now := (count, 0 if count else len(twice))) > rank:
             best, rank = (np.array(places, np.int64), tails, twice), now
         if count == len(places):
             break
     return best
+
+
+def _deepest(names: Sequence[str]) -> int:
+    """Count the parts of the longest name; 1 without names."""
+    return max((name.count("/") for name in names), default=0) + 1
 
 
 def sharing(names: Iterable[str], tails: Iterable[str]) -> tuple[str, str, str] | None:

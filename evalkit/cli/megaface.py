@@ -164,6 +164,7 @@ def command(
         provenance |= input_provenance(source.recipe, source.features)
     x, images_of_probes = take(probes.keys, "probe features")
     by_list = {name: other(each.keys, "distractor features") for name, each in lists.items()}
+    del take, other  # and their names, a million
     distractors = {name: features for name, (features, _) in by_list.items()}
     noises = _noises(rules, probes, lists, probe_noises, distractor_noises) if rules else None
     if noises is not None:
