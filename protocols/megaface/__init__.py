@@ -155,7 +155,7 @@ def evaluate(
     searched: dict[str, _Searches] = {}
     for name, x in distractors.items():
         beside: list[dict[str, Estimate]] = []
-        lengths = lengths_as_given(probe, x) if model is None else ""
+        lengths = ""
         rules: Sequence[CleaningRule] = noises.rules if noises else ()
         for rule in (None, *rules):
             p, d, label = probe, x, name
@@ -171,8 +171,10 @@ def evaluate(
             counted |= {f"{name_at},{label}": m for name_at, m in search.errors.items()}
             counted = with_intervals(counted, search.outcomes, seed=seed)
             curves |= _curves(search, label)
-            read, curve = roc.read_off(project(p, model), subject, project(d, model), fars)
-            more = lengths_as_given(p, d) if model is None else ""
+            sides = project(p, model), project(d, model)
+            read, curve = roc.read_off(sides[0], subject, sides[1], fars)
+            more = lengths_as_given(*sides) if model is None else ""
+            lengths = more if rule is None else lengths
             counted |= {
                 f"tpr@far={far},{label},rule=devkit": replace(m, note=m.note + more)
                 for far, m in read.items()

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols import allpairs
-from evalkit.protocols.megaface.devkit import project
+from evalkit.protocols.megaface.devkit import Projected, project
 from evalkit.protocols.metrics.similarity import single
 from evalkit.protocols.one_to_many import mate_scores, ordered_genuine_pairs
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes
 
 
-def lengths_as_given(probe: NDArray[Any], distractor: NDArray[Any]) -> str:
+def lengths_as_given(probe: Projected, distractor: Projected) -> str:
     """Warn where the devkit's distances, of vectors as given, are not cosines: lengths differ."""
-    square = -np.concatenate([project(x).constant for x in (probe, distractor)])
+    square = -np.concatenate([probe.constant, distractor.constant])
     square = square[np.isfinite(square) & (square > 0)]
     low, high = np.sqrt([square.min(initial=np.inf), square.max(initial=0)])
     if high - low <= 1e-3 * high:

@@ -8,14 +8,17 @@ of the product's; what may be among the highest is then scored as the devkit doe
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.protocols.ahead import each_ahead
+from evalkit.protocols.blas import can_be_one_thread, one_thread
 from evalkit.protocols.megaface.devkit import ROC_PROBES, Points, Projected, pair_scores, roc_counts
 from evalkit.protocols.metrics import Rates, false_accepts_allowed, rate_texts
-from evalkit.types import Estimate
+from evalkit.types import Estimate, Ints
 
 _ROUNDOFF = 2.0**-24
 _BLOCK = 4096  # distractors at a time
@@ -65,8 +68,11 @@ def highest(x: Projected, y: Projected, count: int) -> NDArray[np.float32]:
     """Give the `count` highest scores of all x with all y, ascending, as `scores` makes them."""
     i, j = np.empty(0, np.int64), np.empty(0, np.int64)
     low, high = np.empty(0, np.float32), np.empty(0, np.float32)
-    bar = np.float32(-np.inf)
-    for o in range(0, len(y), _BLOCK):
+    bar = np.float32(-np.inf)  # rises while parts are made: what an older one lets in, goes below
+    lost = _lost(x)
+
+    def above(o: int) -> tuple[Ints, Ints, NDArray[np.float32], NDArray[np.float32]]:
+        """Find what may reach the bar in a part of y: places, and the least and most it scores."""
         part = y[o : o + _BLOCK]
         with np.errstate(invalid="ignore", over="ignore"):
             s = 2 * (x.vector @ part.vector.T) + np.add.outer(x.constant, part.constant)
@@ -74,14 +80,20 @@ def highest(x: Projected, y: Projected, count: int) -> NDArray[np.float32]:
             least, most = s - error, s + error
         unknown = np.isnan(least) | np.isnan(most)  # an overflow, or no template at all
         least[unknown], most[unknown] = -np.inf, np.inf
-        most[_lost(x)], most[:, _lost(part)] = -np.inf, -np.inf
+        most[lost], most[:, _lost(part)] = -np.inf, -np.inf
         p, q = np.nonzero((most >= bar) & (most > -np.inf))
-        i, j = np.append(i, p), np.append(j, q + o)
-        low, high = np.append(low, least[p, q]), np.append(high, most[p, q])
-        if len(low) > count:
-            bar = np.partition(low, len(low) - count)[len(low) - count]
-            keep = high >= bar
-            i, j, low, high = i[keep], j[keep], low[keep], high[keep]
+        return p, q + o, least[p, q], most[p, q]
+
+    with one_thread():  # in each part: parts are made side by side
+        threads = (os.cpu_count() or 1) if can_be_one_thread() else 1
+        for found in each_ahead(above, range(0, len(y), _BLOCK), threads):
+            p, q, least, most = found
+            i, j = np.append(i, p), np.append(j, q)
+            low, high = np.append(low, least), np.append(high, most)
+            if len(low) > count:
+                bar = np.partition(low, len(low) - count)[len(low) - count]
+                keep = high >= bar
+                i, j, low, high = i[keep], j[keep], low[keep], high[keep]
     score = np.append(np.full(count, -np.inf, np.float32), pair_scores(x, i, y, j))
     return np.sort(score)[len(i) :]
 
