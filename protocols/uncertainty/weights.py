@@ -64,9 +64,10 @@ def weight_draws_together(
     of_unseen = -log((rng.permutation(draws) + 0.5) / draws)
     group = np.zeros(len(alike), np.int8)
     group[[] if apart is None else apart] = 1
-    people, first = np.empty(int(alike.sum())), np.cumsum(alike) - alike
+    people, first = np.empty(int(alike.sum())), np.append(0, np.cumsum(alike))
     members = [_members(alike, first, group == g) for g in (0, 1)]
     bands = [slice(o, min(o + _BAND, len(people))) for o in range(0, len(people), _BAND)]
+    numbers = [_numbers(band, first) for band in bands]
     summed = Semaphore(len(bands))
 
     def draw() -> None:
@@ -80,11 +81,14 @@ def weight_draws_together(
             for d, unseen in enumerate(of_unseen, 1):
                 drawn.result()
                 scales = np.array([_scale(people[some]) for some in members])
-                scale = scales[group]
                 drawn = pool.submit(draw) if d < draws else drawn
                 weight = np.zeros(len(alike), np.int64)
-                for band in bands:
-                    _add(weight, people, band, first, scale)
+                for band, of in zip(bands, numbers, strict=True):
+                    some, ends = group[of], first[of.start + 1 : of.stop + 1] - band.start
+                    scale = scales[some[0]]
+                    if (some != some[0]).any():
+                        scale = np.repeat(scales[some], np.diff(ends.clip(0, _BAND), prepend=0))
+                    weight[of] += _sums(people[band] * scale, ends)
                     summed.release()
                 yield weight, round(unseen * scales[scales > 0][0])
         finally:
@@ -100,17 +104,19 @@ def _members(alike: Ints, first: Ints, mine: Bools) -> Any:
     return np.flatnonzero(np.repeat(mine, alike))
 
 
-def _add(weight: Counts, people: Floats, band: slice, first: Ints, scale: Floats) -> None:
-    """Add the whole weights of a band of people to those of their numbers, (S,).
+def _numbers(band: slice, first: Ints) -> slice:
+    """Find the numbers of a band of people.  first : (S+1,) each number's first of the people."""
+    low, high = np.searchsorted(first, [band.start + 1, band.stop])
+    return slice(int(low) - 1, int(high))
 
-    first : (S,) each number's first of the people.  scale : (S,).
-    """
-    low, high = (int(k) for k in np.searchsorted(first, [band.start + 1, band.stop]) - [1, 0])
-    begin = np.maximum(first[low:high] - band.start, 0)
-    of, size = scale[low:high], np.diff(begin, append=band.stop - band.start)
-    whole = people[band] * (of[0] if (of == of[0]).all() else np.repeat(of, size))
-    np.maximum(np.rint(whole, out=whole), 1, out=whole)
-    weight[low:high] += np.add.reduceat(whole, begin).astype(np.int64)  # of whole numbers: exact
+
+def _sums(weight: Floats, ends: Ints) -> Counts:
+    """Make weights (B,) whole and sum those up to each end, from the one before: (E,)."""
+    sums = np.zeros(len(weight) + 1, np.int64)
+    whole = sums[1:]
+    whole[:] = np.rint(weight, out=weight)
+    np.cumsum(np.maximum(whole, 1, out=whole), out=whole)
+    return np.diff(sums.take(ends, mode="clip"), prepend=0)
 
 
 def _scale(weight: Floats) -> float:
