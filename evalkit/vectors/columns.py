@@ -41,9 +41,13 @@ def choose(
     """Choose among columns by what they hold and how they are called.
 
     kinds : of each: text, lists, whole numbers, zeros alone, or numbers of which some are broken.
-    names : None without a header.  distinct : whether the cells of a column all differ.
+    names : None without a header; names that only count the columns say nothing of a label.
+    distinct : whether the cells of a column all differ.
     DataError that names the columns where several could be meant.
     """
+    counted = names is not None and all(name.isdecimal() for name in names if name)
+    if counted and names is not None and all(names):
+        names = None
     key = _key(kinds, names, distinct)
     lists = [c for c, kind in enumerate(kinds) if kind == "list"]
     vector = lists[:1] if len(lists) == 1 else _group(kinds, names)
@@ -53,17 +57,25 @@ def choose(
         vector = [c for c, kind in enumerate(kinds) if kind not in ("text", "list") and c != key]
         if names is not None:
             vector = [c for c in vector if word(names[c]) not in INDEX]
-        whole = [c for c in vector if kinds[c] == "whole"]
-        if whole and any(kinds[c] == "number" for c in vector):
-            raise DataError(
-                f"{_shown(whole, names)} of whole numbers among columns of fractions is not a "
-                "coordinate, but a label, a fold or the like",
-                _HINT,
-            )
+        _refuse_labels(vector, kinds, names)
+    elif counted:
+        _refuse_labels(vector, kinds, names)
     if key in vector:
         key = None
     rest = [c for c in range(len(kinds)) if c != key and c not in vector]
     return Columns(key, tuple(vector), f"left out: {_shown(rest, names)}" if rest else "")
+
+
+def _refuse_labels(
+    vector: Sequence[int], kinds: Sequence[Kind], names: Sequence[str] | None
+) -> None:
+    whole = [c for c in vector if kinds[c] == "whole"]
+    if whole and any(kinds[c] == "number" for c in vector):
+        raise DataError(
+            f"{_shown(whole, names)} of whole numbers among columns of fractions is not a "
+            "coordinate, but a label, a fold or the like",
+            _HINT,
+        )
 
 
 def choose_arrays(
