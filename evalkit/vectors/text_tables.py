@@ -87,6 +87,8 @@ def _lines(f: IO[str]) -> Iterator[str]:
     for number, line in enumerate(iter(lambda: f.readline(_LINE), "")):
         if len(line) == _LINE:
             raise ValueError(f"a line is longer than {_LINE} characters")
+        if not number:
+            line = line.removeprefix("# ")  # as numpy.savetxt begins a header
         if number or not names_separator(line.strip()):
             yield line.rstrip(" \r\n") + "\n"  # a blank there would part off one column more
 
