@@ -197,6 +197,7 @@ TEXT_TABLES = {
     "counted columns": ("0,1,2,3,4", "{key},{x}", ""),
     "pandas": (",path,0,1,2,3", "{n},{key},{x}", "left out: column 1"),
     "lists": ("path,embedding,label", '{key},"[{x}]",{n}', "left out: label"),
+    "savetxt's header": ("# path,e0,e1,e2,e3", "{key},{x}", ""),
     "quotes": ('"path","0","1","2","3"', '"{key}",{x}', ""),
     "two names": ("person,path,e0,e1,e2,e3", "Ann,{key},{x}", "left out: person"),
 }
@@ -231,6 +232,30 @@ def test_a_label_without_a_name_is_refused(tmp_path: Path, line: str, wrong: str
     rows = zip(KEYS, _NUMBERS, strict=True)
     lines = [line.format(key=key, x=x, n=n % 2) for n, (key, x) in enumerate(rows)]
     (tmp_path / "x.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=f"{wrong} of whole numbers among columns of fractions"):
+        embeddings.read(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("head", "line", "wrong"),
+    [
+        ("0,1,2,3,4,5", "{key},{n},{x}", "column 2"),
+        ("0,1,2,3,4,5", "{key},{x},{n}", "column 6"),
+        (",0,1,2,3,4,5", "{n},{key},{x},{n}", "5"),
+        ("0,1,2,3,4", "{n},{x}", ""),  # a number per row is its key
+    ],
+)
+def test_names_that_only_count_the_columns_hide_no_label(
+    tmp_path: Path, head: str, line: str, wrong: str
+) -> None:
+    rows = zip(KEYS, _NUMBERS, strict=True)
+    lines = [line.format(key=key, x=x, n=n) for n, (key, x) in enumerate(rows)]
+    (tmp_path / "x.csv").write_text("\n".join([head, *lines]))
+    if not wrong:
+        x, keys, _ = readers.read(tmp_path / "x.csv")
+        assert keys == ["0", "1", "2", "3", "4"]
+        np.testing.assert_array_equal(x, X)
+        return
     with pytest.raises(DataError, match=f"{wrong} of whole numbers among columns of fractions"):
         embeddings.read(tmp_path / "x.csv")
 
@@ -285,11 +310,14 @@ def test_a_table_of_numbers_alone_has_no_key(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made.features, X)
 
 
+@pytest.mark.parametrize("head", [["path,e0,e1,e2,e3"], []])
 @pytest.mark.parametrize("cell", ["", "NaN", "None"])
-def test_an_empty_cell_is_an_image_without_a_template(tmp_path: Path, cell: str) -> None:
+def test_an_empty_cell_is_an_image_without_a_template(
+    tmp_path: Path, cell: str, head: list[str]
+) -> None:
     lines = [f"{key},{x}" for key, x in zip(KEYS, _NUMBERS, strict=True)]
     lines[0] = ",".join([KEYS[0], *[cell] * 4])
-    (tmp_path / "x.csv").write_text("\n".join(["path,e0,e1,e2,e3", *lines]))
+    (tmp_path / "x.csv").write_text("\n".join([*head, *lines]))
     with pytest.raises(DataError, match=f"the first is '{KEYS[0]}'"):
         embeddings.read(tmp_path / "x.csv")
     made = embeddings.read(tmp_path / "x.csv", allow_failures=True)

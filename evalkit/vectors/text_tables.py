@@ -121,7 +121,7 @@ def _has_header(head: Sequence[Sequence[str]]) -> bool:
     first, others = head[0], head[1:]
     columns = range(min(map(len, head)))
     numeric = [c for c in columns if any(_is_vector(row[c]) for row in others)]
-    if any(not _is_vector(first[c]) and first[c] for c in numeric):
+    if any(not _is_vector(first[c]) and not _is_missing(first[c]) for c in numeric):
         return True
     counted = [first[c] for c in numeric if first[c]]  # pandas' index has no name
     broken = any(_kind(row[c], "zero") == "number" for row in others for c in numeric)
