@@ -15,6 +15,7 @@ from evalkit.protocols.allpairs.sides import Side
 from evalkit.types import Floats, Ints
 
 MANY = 1 << 18  # listed pairs, about two seconds of exact scores: worth sending to workers
+_PART = 1 << 14  # pairs that a thread scores at a time
 _U64 = 2.0**-53
 _WORTH_NUMBA = 2e11  # products: below, importing numba costs more than it saves
 
@@ -25,7 +26,7 @@ class PairScores:
     error : |score - exact score| of `rough` and `score`, and of a tile's candidates.
     rounding : error bound of any float32 product, `settled` of any float64 product, for any order
     of sums.
-    threads : of `rough`.
+    threads : of `rough` and `exact`.
     shared : function (x, i, y, j) that scores many pairs exactly on workers; None: this process.
     compiled : use numba's loops; None: where numba is installed and the job is large enough.
     """
@@ -61,15 +62,7 @@ class PairScores:
 
     def rough(self, i: Ints, j: Ints) -> Floats:
         """Score pairs within `error` of the exact score, fast."""
-        out = np.empty(len(i))
-
-        def score(o: int) -> None:
-            part = slice(o, o + (1 << 14))
-            out[part] = self.score(i[part], j[part])
-
-        with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(score, range(0, len(i), 1 << 14)))
-        return out
+        return self._in_threads(self.score, i, j)
 
     def score(self, i: Ints, j: Ints) -> Floats:
         """Score pairs within `error` of the exact score, in this thread."""
@@ -95,8 +88,20 @@ class PairScores:
             x, y = self.x, self.y
             return self._shared(x.vectors, x.row(i), y.vectors, y.row(j))
         loops = self.loops if self.fine else by_numpy
-        scores: Floats = loops.exact(self.x, i, self.y, j)
-        return scores
+        return self._in_threads(lambda i, j: loops.exact(self.x, i, self.y, j), i, j)
+
+    def _in_threads(self, score: Callable[[Ints, Ints], Floats], i: Ints, j: Ints) -> Floats:
+        """Score pairs in parts, side by side."""
+        if len(i) <= _PART:
+            return score(i, j)
+        out = np.empty(len(i))
+
+        def one(o: int) -> None:
+            out[o : o + _PART] = score(i[o : o + _PART], j[o : o + _PART])
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(one, range(0, len(i), _PART)))
+        return out
 
     @property
     def loops(self) -> ModuleType:
