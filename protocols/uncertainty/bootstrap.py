@@ -40,14 +40,16 @@ class Draws:
 
     weight : (D, S) w, in units of 1 / SCALE, as all weights here; unseen : (D,) of the person
     unseen.  sample : the comparisons, by descending score; crossed : `crossing` of it, where it has
-    image counts.  borders : (FAR, c) -> (D,) impostors accepted, which all metrics of a FAR share;
-    accepted : the same -> (D, U) genuine comparisons accepted of each subject who has any.
+    image counts.  highest : what `product_of` has summed.  borders : (FAR, c) -> (D,) impostors
+    accepted, which all metrics of a FAR share; accepted : the same -> (D, U) genuine comparisons
+    accepted of each subject who has any.
     """
 
     weight: Counts
     unseen: Counts
     sample: ComparisonSample
     crossed: Crossed | None
+    highest: list[Counts] = field(default_factory=list)
     borders: dict[tuple[str, float], Ints] = field(default_factory=dict)
     accepted: dict[tuple[str, float], Counts] = field(default_factory=dict)
 
@@ -56,10 +58,17 @@ class Draws:
         """Sum of w over the k highest genuine scores, (D, G+1)."""
         return _running(self.weight, self.sample.genuine_subject)
 
-    @cached_property
+    @property
     def product(self) -> Counts:
         """Sum of w_i w_j over the k highest impostor scores, (D, I+1) in 1 / SCALE^2."""
-        return _running(self.weight, self.sample.left, self.sample.right)
+        return self.product_of(len(self.sample.impostor))
+
+    def product_of(self, most: int) -> Counts:
+        """Sum of w_i w_j over the k highest impostor scores, of k up to `most` at least."""
+        if not self.highest or self.highest[-1].shape[1] <= most:
+            left, right = self.sample.left[:most], self.sample.right[:most]
+            self.highest[:] = [_running(self.weight, left, right)]
+        return self.highest[-1]
 
     @cached_property
     def products(self) -> Floats:

@@ -212,22 +212,28 @@ def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draws], In
 
     The next one's score is the border.
     """
-    x, stored = float(Fraction(far)), len(sample.impostor)
-    # Draws rarely need more than twice the observed number of false accepts.
-    reach = range(min(stored, 2 * (accepts(sample, far) or 0) + 100))
-    beyond = stored if len(reach) == sample.impostors else len(reach) - 1
+    x, stored, observed = float(Fraction(far)), len(sample.impostor), accepts(sample, far) or 0
+    # Draws rarely need more than twice the observed number of false accepts, most a little more.
+    reach = min(stored, 2 * observed + 100)
+    beyond = stored if reach == sample.impostors else reach - 1
     plain = impostor_weight(c, 1, 0)  # of a pair of people who are not drawn
 
-    def of_draw(product: Counts, bound: float) -> int:
-        item = product.item  # one by one, Python's numbers are five times as fast
-        k = bisect_right(reach, bound, key=lambda k: plain * (k + 1) + c * item(k + 1))
-        return k if k < len(reach) else beyond
+    def among(most: int, draws: Draws, bounds: list[float]) -> list[int]:
+        def of_draw(product: Counts, bound: float) -> int:
+            item = product.item  # one by one, Python's numbers are five times as fast
+            return bisect_right(range(most), bound, key=lambda k: plain * (k + 1) + c * item(k + 1))
+
+        return [*map(of_draw, draws.product_of(most), bounds)]
 
     def of_draws(draws: Draws) -> Ints:
         if (far, c) not in draws.borders:
-            bound = x * (plain * sample.impostors + c * draws.products) * (1 + 1e-12)
-            borders = np.array([*map(of_draw, draws.product, bound.tolist())], np.int64)
-            draws.borders[far, c] = borders
+            bounds = x * (plain * sample.impostors + c * draws.products) * (1 + 1e-12)
+            # Above c = 1 sums may fall, and where the bisection ends depends on its range.
+            most = reach if c > 1 else min(reach, observed + observed // 4 + 100)
+            found = among(most, draws, bounds.tolist())
+            if most < reach and most in found:
+                found = among(reach, draws, bounds.tolist())
+            draws.borders[far, c] = np.array([k if k < reach else beyond for k in found])
         return draws.borders[far, c]
 
     return of_draws
