@@ -9,6 +9,7 @@ from scipy.stats import norm, t
 from evalkit.errors import ProtocolError
 from evalkit.protocols.uncertainty import resampling, weights
 from evalkit.protocols.uncertainty.bootstrap import (
+    Draws,
     crossing,
     shrinkage,
     shrinkage_of_difference,
@@ -16,6 +17,7 @@ from evalkit.protocols.uncertainty.bootstrap import (
     unseen_impostor,
 )
 from evalkit.protocols.uncertainty.intervals import spread
+from evalkit.protocols.uncertainty.resampled_rates import border
 from evalkit.protocols.uncertainty.resampling import metric_ends
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
 from evalkit.protocols.uncertainty.weights import SCALE, canonical_order, weight_draws
@@ -118,6 +120,34 @@ def test_weights_drawn_in_another_thread_are_the_same(monkeypatch: pytest.Monkey
     here = metric_ends(sample, [name], 50)[name]
     monkeypatch.setattr(resampling, "MANY", 0)
     np.testing.assert_array_equal(metric_ends(sample, [name], 50)[name], here)
+
+
+@pytest.mark.parametrize("c", [0.6, 1.0, 1.5])
+def test_borders_are_the_first_beyond_the_bound_also_far_from_the_observed(c: float) -> None:
+    images = np.ones(60)
+    rng = np.random.default_rng(3)
+    who = np.sort(rng.integers(0, 60, (4000, 2)), axis=1)
+    who[:700, 0], who[:, 1] = 0, np.maximum(who[:, 1], 1)  # one man in all of the highest
+    pairs = [(a, b if a != b else (b + 1) % 60) for a, b in who.tolist()]
+    sizes = {"subjects": 60, "left_images": images, "right_images": images}
+    s = impostors(pairs, impostors=200_000, **sizes)
+    drawn = [*weight_draws(60, 300, 0)]
+    weight = np.array([w for w, _ in drawn])
+    far, crossed = "0.0035", crossing(s)
+    found = border(s, far, c)(Draws(weight, np.zeros(300, np.int64), s, crossed))
+    plain, reach = (1 - c) * SCALE**2, 1500
+    for w, k in zip(weight.tolist(), found.tolist(), strict=True):
+        sums, total = [0.0], 0
+        for a, b in pairs[:reach]:
+            total += w[a] * w[b]
+            sums.append(plain * len(sums) + c * total)
+        every = c * 200_000 * crossed.of(np.array(w)) / crossed.full + plain * 200_000
+        bound = 0.0035 * every * (1 + 1e-12)
+        if c <= 1:
+            assert k == next((k for k in range(reach) if sums[k + 1] > bound), reach - 1)
+        elif k < reach - 1:  # sums may fall: an upward crossing, one of several
+            assert sums[k + 1] > bound and (k == 0 or sums[k] <= bound)
+    assert (found > 700 * 1.25 + 100).any() and (found < 700).any()
 
 
 def test_ends_of_a_draw_are_shares_with_the_unseen_failing_and_succeeding() -> None:
