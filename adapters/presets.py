@@ -6,6 +6,7 @@ A new preset is its entry in PRESETS; `--preset` follows.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import tomllib
@@ -18,6 +19,9 @@ from evalkit.adapters.onnx import declared
 from evalkit.errors import ModelError
 from evalkit.files import as_path, decoded, whole_file
 from evalkit.types import InputSpec
+
+# A mean or deviation is not beyond it, a deviation not below its inverse: float32 holds the rest.
+_LARGEST = 1e6
 
 
 def _spec(
@@ -37,10 +41,15 @@ def _spec(
 
 
 def _three(value: Any) -> tuple[float, float, float]:
-    values = (value,) * 3 if isinstance(value, int | float) else tuple(value)
-    if len(values) != 3 or not all(isinstance(v, int | float) for v in values):
+    values = value if isinstance(value, list | tuple) else [value] * 3
+    if len(values) != 3 or not all(map(_is_number, values)):
         raise ModelError(f"mean and std are one number or three, not {value!r}")
     return tuple(map(float, values))  # type: ignore[return-value]
+
+
+def _is_number(value: Any) -> bool:
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    return real and math.isfinite(value) and abs(value) <= _LARGEST
 
 
 # mean and std are on the 0..255 scale and in the network's channel order.
@@ -111,7 +120,10 @@ def resolve(model: str, preset: str | None = None, **given: Any) -> InputSpec | 
     if preset is not None:
         changes = {"preset": preset, **changes}
     elif beside.is_file():
-        changes = {**_read(beside), **changes}
+        try:
+            return build({**_read(beside), **changes})
+        except ModelError as e:
+            raise ModelError(f"{beside.name}: {e.message}", e.hint) from e
     elif not changes.keys() >= {*_NEEDED} and _is_onnx(model):
         changes = {**declared.metadata(Path(model)), **changes}
     return build(changes) if changes else None
@@ -125,6 +137,8 @@ def build(parts: Mapping[str, Any]) -> InputSpec:
     """Build an InputSpec from its fields as plain values, over a `preset` where one is named."""
     parts = dict(parts)
     name = parts.pop("preset", None)
+    if name is not None and not isinstance(name, str):
+        raise ModelError(f"a preset is named by a text, not {name!r}")
     name = FORMER.get(name, name)
     unknown = set(parts) - {field.name for field in fields(InputSpec)}
     if unknown:
@@ -138,7 +152,7 @@ def build(parts: Mapping[str, Any]) -> InputSpec:
         )
     for field in {"mean", "std"} & set(parts):
         parts[field] = _three(parts[field])
-    if "size" in parts:
+    if isinstance(parts.get("size"), list):
         parts["size"] = tuple(parts["size"])
     if parts.get("color") == "gray":
         parts["color"] = "grey"
@@ -148,22 +162,28 @@ def build(parts: Mapping[str, Any]) -> InputSpec:
 
 
 def _check(spec: InputSpec) -> None:
-    good = (
-        len(spec.size) == 2
-        and all(isinstance(n, int) and 0 < n <= 4096 for n in spec.size)
-        and spec.color in COLORS
-        and spec.layout in ("nchw", "nhwc")
-        and all(s > 0 for s in spec.std)
-    )
-    if not good:
+    size = spec.size
+    good = {
+        "size": isinstance(size, tuple) and len(size) == 2 and all(map(_is_side, size)),
+        "color": spec.color in COLORS,
+        "layout": spec.layout in ("nchw", "nhwc"),
+        "std": all(s >= 1 / _LARGEST for s in spec.std),
+        "crop": isinstance(spec.crop, str) and spec.crop.isprintable() and bool(spec.crop),
+    }
+    for part in (part for part, is_good in good.items() if not is_good):
         raise ModelError(
-            f"not an input spec: {describe(spec)}",
-            "size is height and width, color rgb, bgr or grey, layout nchw or nhwc, std above 0",
+            f"not an input spec: its {part} is {getattr(spec, part)!r}",
+            "size is height and width, color rgb, bgr or grey, layout nchw or nhwc, std above 0, "
+            "crop a name",
         )
     if spec.channels == 1 and not len({*spec.mean}) == len({*spec.std}) == 1:
         raise ModelError(
             f"a grey channel has one mean and one std: {describe(spec)}", "--mean M --std S"
         )
+
+
+def _is_side(n: Any) -> bool:
+    return isinstance(n, int) and not isinstance(n, bool) and 0 < n <= 4096
 
 
 def describe(spec: InputSpec) -> str:
@@ -246,10 +266,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(decoded(path.read_bytes()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ModelError(f"{path} is not TOML: {e}") from e
+        raise ModelError(f"it is not TOML: {e}") from e
     spec = document.get("input")
     if not isinstance(spec, dict) or set(document) != {"input"}:
         raise ModelError(
-            f"{path} must hold one table, [input], and has {', '.join(document) or 'none'}"
+            f"it must hold one table, [input], and has {', '.join(document) or 'none'}"
         )
     return spec

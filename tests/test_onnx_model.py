@@ -335,12 +335,29 @@ def test_metadata_that_say_nothing_are_refused(tmp_path: Path, key: str, text: s
         ("[input]\nsize = [8, 8]\n", "lacks color, mean, std"),
         ('[input]\npreset = "nosuch"\n', "no preset 'nosuch'"),
         ('[input]\npreset = "arcface"\nsice = 3\n', "an input spec has no sice"),
-        ('[input]\npreset = "arcface"\nstd = 0\n', "not an input spec"),
+        ("[input]\npreset = 3\n", "a preset is named by a text, not 3"),
+        ('[input]\npreset = ["arcface"]\n', "a preset is named by a text, not"),
+        *[
+            (f'[input]\npreset = "arcface"\n{part} = {value}\n', f"not an input spec: its {part}")
+            for part, values in {
+                "std": ("0", "1e-300", "-1"),
+                "size": ("112", '"112"', "[112]", "[112.0, 112]", "[true, true]", "[0, 112]"),
+                "color": ("3", '["rgb"]'),
+                "layout": ("true",),
+                "crop": ("3", '""', '"a\\nb"'),
+            }.items()
+            for value in values
+        ],
+        *[
+            (f'[input]\npreset = "arcface"\n{part} = {value}\n', "mean and std are one number")
+            for part in ("mean", "std")
+            for value in ("nan", "inf", "1e400", "true", '"1"', "[1, 2]", "[1, nan, 1]", "{a = 1}")
+        ],
     ],
 )
 def test_a_wrong_side_car_is_told(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "m.evalkit.toml").write_text(text)
-    with pytest.raises(ModelError, match=says):
+    with pytest.raises(ModelError, match=rf"^m\.evalkit\.toml: .*{says}"):
         resolve(str(tmp_path / "m.onnx"))
 
 
