@@ -26,7 +26,7 @@ from evalkit.adapters.onnx.model import OnnxModel
 from evalkit.adapters.torch import in_memory, programs
 from evalkit.adapters.torch.model import TorchModel, import_torch
 from evalkit.errors import IdleInputError, ModelError, UndeclaredInputError, WrongTypeError
-from evalkit.files import as_path, refuse_lfs_pointer
+from evalkit.files import LINK_HINT, as_path, leads_nowhere, refuse_lfs_pointer
 from evalkit.types import InputSpec
 
 __all__ = ["GROUP", "NETWORKS", "Adapter", "fingerprint", "is_module", "load", "runs_code"]
@@ -74,6 +74,8 @@ def load(
             spec = presets.build({"preset": preset})
         return _from_memory(model, spec, device, options)
     model = model if isinstance(model, str) else str(as_path(model))
+    if link := leads_nowhere(Path(model)):
+        raise ModelError(link, LINK_HINT)
     spec = spec or presets.resolve(model, preset)
     if "," in device:
         return OnDevices(partial(_load_on, model, spec, options), device.split(","))

@@ -22,6 +22,7 @@ from evalkit.errors import DataError, EvalkitError, WrongTypeError
 _HANDLES = re.compile(r"/dev/fd|/proc/\d+(/task/\d+)?/fd")
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LFS_HINT = "fetch it: git lfs install, then git lfs pull, in the repository that it came with"
+LINK_HINT = "fetch what it stands for (git annex get, dvc pull), or give the file itself"
 _LINKS = 40  # that a system follows
 _LOOK = 1 << 16  # bytes of a text that show how its lines end
 _PATIENCE_S = 1.0  # a shell's `flock FOLDER evalkit ...` holds the lock until evalkit is done
@@ -159,6 +160,13 @@ def words_of(line: str) -> list[str]:
     return re.split(f"[{BLANKS}]+", line)
 
 
+def leads_nowhere(path: Path) -> str:
+    """Tell of a link whose file is not there, as git-annex leaves one; "" for all else."""
+    if not path.is_symlink() or path.exists():
+        return ""
+    return f"{path} is a link that leads nowhere, to {path.readlink()}"
+
+
 def refuse_unwritable(path: Path) -> None:
     """Raise OSError where a file's folder is missing, or a folder has its name."""
     if path.is_dir():
@@ -199,16 +207,22 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """
     refuse_unwritable(path)
     if is_stream(path):
-        try:
-            with _opened(path) as f:
-                yield f
-        except OSError as e:
-            e.filename = e.filename or str(path)
-            raise
+        with named(path), _opened(path) as f:
+            yield f
     else:
         with partial_file(path) as f:
             yield f
             put(f, path)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Name the file in an OSError that names none, such as that of a full disk."""
+    try:
+        yield
+    except OSError as e:
+        e.filename = e.filename or str(path)
+        raise
 
 
 @contextmanager
@@ -232,7 +246,7 @@ def partial_file(path: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             lock(f.fileno())
     try:
-        with f:
+        with named(path), f:
             _take_after(partial, target)
             yield f
     finally:

@@ -185,7 +185,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     if free and process.returncode in (0, 1):
         pytest.skip("a page is enough for it")
     assert process.returncode == 3, process.stderr
-    assert "No space left on device" in process.stderr
+    assert f"No space left on device: {out}" in process.stderr
     assert "Traceback" not in process.stderr
     if name == "checkpoint" and (kept := out / "half.npz").exists():
         with np.load(kept) as held:  # of a question that was answered while there was room: whole
@@ -209,7 +209,8 @@ def test_a_file_that_may_not_grow_is_one_line_and_leaves_nothing(
     out = tmp_path / "out"
     out.mkdir()
     process = done(*writes(inputs, out)[name], before=FULL.format(100))
-    assert process.returncode == 3 and "File too large" in process.stderr, process.stderr
+    assert process.returncode == 3, process.stderr
+    assert f"File too large: {out}" in process.stderr
     assert "Traceback" not in process.stderr and list(out.iterdir()) == []
 
 
@@ -217,7 +218,8 @@ def test_embedding_on_a_full_disk(model: Path, tmp_path: Path, small_disk: Path)
     (small_disk / "filler").write_bytes(bytes(2044 << 10))
     given = ["embed", "--model", model, *FED, "--data", faces(tmp_path / "faces")]
     process = done(*given, small_disk / "f.h5")
-    assert process.returncode == 3 and "No space left on device" in process.stderr
+    assert process.returncode == 3
+    assert f"No space left on device: {small_disk / 'f.h5'}" in process.stderr
     assert [p.name for p in small_disk.iterdir()] == ["filler"]
 
 

@@ -33,6 +33,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("D.json_8_1").write_text(json.dumps({"path": keys[4:]}))
     np.savez("x.npz", features=np.load(X), keys=keys)
     assert run([*TRILLION.split(), "--out", "base.json", "--quiet"]) == 0
+    for name in ("gone.txt", "gone.onnx"):
+        (tmp_path / name).symlink_to(".git/annex/objects/gone")
+    (tmp_path / "round.txt").symlink_to("round.txt")
     for name in ("empty.npy", "empty.txt", "empty.json", "empty.toml", "empty.h5"):
         Path(name).touch()
     for name in ("text.npy", "text.npz", "text.zip", "text.json", "text.toml", "text.onnx"):
@@ -84,6 +87,16 @@ MISTAKES = {
         ("score faces", 3, "SCORES: faces is a folder"),
         ("gate base.json --baseline faces", 3, "faces cannot be read: Is a directory"),
         (f"{TRILLION} --out faces", 3, "--out: a file cannot be written over a folder: faces"),
+    ],
+    "a link that leads nowhere": [
+        (f"lfw --features {X} --keys gone.txt", 3, "--keys: gone.txt is a link that leads nowhere"),
+        (
+            f"embed f.h5 {MODEL} --data gone.txt",
+            3,
+            "gone.txt is a link that leads nowhere, to .git",
+        ),
+        ("check --model gone.onnx --preset arcface", 3, "gone.onnx is a link that leads nowhere"),
+        ("score round.txt", 3, "SCORES: round.txt is a link that leads nowhere, to round.txt"),
     ],
     "empty": [
         (f"lfw --features {X} --keys empty.txt", 3, "--keys: empty.txt is empty"),

@@ -12,7 +12,7 @@ import click
 
 from evalkit.cli.clashes import refuse_clashes
 from evalkit.errors import DataError, ProtocolError
-from evalkit.files import refuse_lfs_pointer, refuse_unwritable
+from evalkit.files import LINK_HINT, leads_nowhere, refuse_lfs_pointer, refuse_unwritable
 from evalkit.protocols.metrics import false_accepts_allowed
 
 # How files of these kinds begin; their readers would complain about what follows.
@@ -61,6 +61,8 @@ class Readable(FileKind):
 
     def check(self, path: Path, name: str) -> None:
         """DataError says which option names what is missing, empty, a folder or another kind."""
+        if link := leads_nowhere(path):
+            raise DataError(f"{name}: {link}", LINK_HINT)
         if not path.exists():
             near = difflib.get_close_matches(path.name, _beside(path), n=1, cutoff=0.8)
             where = "" if path.is_absolute() else f"looked in {Path.cwd()}"

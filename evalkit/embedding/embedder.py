@@ -20,7 +20,7 @@ from evalkit.embedding import reuse
 from evalkit.embedding.batch_size import batch_difference, best_batch
 from evalkit.embedding.passes import READERS, Embedded, FedModel, Passes
 from evalkit.errors import DataError
-from evalkit.files import as_path, hidden
+from evalkit.files import as_path, hidden, named
 from evalkit.images import ImageSource
 from evalkit.images.digests import ImageDigests
 from evalkit.types import Manifest, Progress
@@ -147,15 +147,17 @@ class _New:
             provenance.pop("batch", None)
         partial_path = hidden(earlier.path, "new")
         partial_path.unlink(missing_ok=True)  # nobody else makes it: see `locks.exclusive`
-        with FeatureStore.create(
-            partial_path,
-            self.manifest,
-            dim=self.adapter.dim,
-            key=self.key,
-            views=self.views,
-            provenance=provenance,
-            answers=self.answered,
-        ) as store:
+        with named(earlier.path):
+            store = FeatureStore.create(
+                partial_path,
+                self.manifest,
+                dim=self.adapter.dim,
+                key=self.key,
+                views=self.views,
+                provenance=provenance,
+                answers=self.answered,
+            )
+        with store:
             for some in taken:
                 store.take(some.rows, some.store, some.at)
             if not len(store.pending()):

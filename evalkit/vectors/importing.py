@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evalkit import locks
 from evalkit.arrays import refuse_unwritten
 from evalkit.errors import DataError, first_few
-from evalkit.files import as_path, hidden
+from evalkit.files import as_path, hidden, named
 from evalkit.keys import rows_of
 from evalkit.types import Manifest, Progress
 from evalkit.vectors import embeddings, readers, row_blocks
@@ -89,9 +89,11 @@ def write(
         locks.take(left, path)
         partial.unlink()
     try:
-        with FeatureStore.create(
-            partial, manifest, dim=dim, views=views, key=key, dtype=dtype, provenance={}
-        ) as store:
+        with named(path):
+            store = FeatureStore.create(
+                partial, manifest, dim=dim, views=views, key=key, dtype=dtype, provenance={}
+            )
+        with store:
             for rows, x in _blocks(source, at):
                 if allow_failures:
                     x = embeddings.without_zeros(x)
