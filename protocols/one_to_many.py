@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.arrays import vectors
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
-from evalkit.types import Estimate, Ints
+from evalkit.protocols.uncertainty.columns import counts_of
+from evalkit.types import Estimate, Floats, Ints
 
 _TOGETHER = 4096  # rows whose mates are listed together
+_SCORED = 1 << 21  # ordered pairs scored together
 
 
 def fused(features: ArrayLike, flip: Flip, what: str = "features") -> NDArray[Any]:
@@ -62,11 +64,26 @@ def mate_scores(
     The exact score of (i, j) is that of (j, i): for one set with itself, and for the two forms of a
     Joint Bayesian model too.
     """
-    once, score = i < j, np.empty(len(i))
-    score[once] = allpairs.exact(probe, i[once], mate, j[once], engine)
-    back = np.flatnonzero(~once)
-    score[back[np.lexsort((i[back], j[back]))]] = score[once]
+    score, mates = np.empty(len(i)), counts_of(i)
+    first = np.cumsum(mates) - mates  # of the pairs of each row
+    before = counts_of(i, i > j, len(mates))  # of the mates of each row, those before it
+    for o in range(0, len(i), _SCORED):
+        part = slice(o, o + _SCORED)
+        once = i[part] < j[part]
+        a, b = i[part][once], j[part][once]
+        scored = allpairs.exact(probe, a, mate, b, engine)
+        score[part][once] = scored
+        score[first[b] + before[a]] = scored
     return score
+
+
+def found_first(score: Floats, best: Floats, i: Ints) -> NDArray[np.bool_]:
+    """Whether each mate's score, (M,), reaches the best other score, (Q,), of its probe, i."""
+    found = np.isfinite(score)
+    for o in range(0, len(score), _SCORED):
+        part = slice(o, o + _SCORED)
+        found[part] &= score[part] >= best[i[part]]
+    return found
 
 
 def tpr_by_far(genuine: NDArray[np.float64], seen: allpairs.Verification) -> dict[str, Estimate]:

@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.arrays import identities, vectors, whole_number
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
+from evalkit.memory import give_back
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
@@ -35,6 +36,7 @@ from evalkit.protocols.groups import By, ComparedRows, with_groups
 from evalkit.protocols.metrics import Rates, Thresholds, given_thresholds, rate_text, rate_texts
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.one_to_many import (
+    found_first,
     fusion,
     mate_scores,
     ordered_genuine_pairs,
@@ -121,14 +123,16 @@ def evaluate(
         engine=engine,
     )
     seen, best = result.verification, result.score[:, 0]
+    give_back()  # the pass is over, and the pairs of one subject need its memory
     i, j = ordered_genuine_pairs(who)
     score = mate_scores(probe, probe, i, j, engine)
     once = i < j
-    genuine = i[once], j[once], score[once]
-    first = np.isfinite(score) & (score >= best[i])
+    genuine = np.stack([i[once], j[once]], axis=1), score[once]
+    first = found_first(score, best, i)
     rank, hit = first.astype(np.int8), score
     hit[~first] = -np.inf
-    measured = {f"tpr@far={far}": m for far, m in tpr_by_far(genuine[2], seen).items()}
+    del j, once, first
+    measured = {f"tpr@far={far}": m for far, m in tpr_by_far(genuine[1], seen).items()}
     measured[f"tpir@fpir={fpir}"] = metrics.dir_at_fpir(hit, rank, best, fpir)
     measured[f"rank-1@distractors={len(gallery)}"] = metrics.rank_within(rank, 1)
     outcomes = set_outcomes(
@@ -143,6 +147,7 @@ def evaluate(
         top=seen.top,
         engine=engine,
     )
+    del i, score, genuine, result  # what the outcomes do not keep
     measured = with_subject_means(measured, outcomes)
     measured |= errors_of_sets(thresholds, counts, outcomes)
     for t in thresholds:
@@ -150,8 +155,7 @@ def evaluate(
     lost = allpairs.lost_rows(probe), allpairs.lost_rows(gallery)
     made_of = {"probes": len(probe), "subjects": len(np.unique(who)), "distractors": len(gallery)}
     pairs = len(probe) * len(gallery)
-    # What the outcomes do not keep goes before people are drawn.
-    del i, j, score, first, once, genuine, probe, gallery, result
+    del probe, gallery  # before people are drawn
     report = Report(
         protocol=NAME,
         protocol_version=VERSION,
@@ -207,16 +211,16 @@ def evaluate_one_set(
     x = engine.unit_rows(features, flip)
     lost = allpairs.lost_rows(x)
     i, j = ordered_genuine_pairs(np.where(subject < 0, -1 - np.arange(len(subject)), subject))
-    i, j = i[i < j], j[i < j]
-    thresholds, impostors = given_thresholds(threshold), len(x) * (len(x) - 1) // 2 - len(i)
+    rows = np.stack([i, j], axis=1)[i < j]
+    thresholds, impostors = given_thresholds(threshold), len(x) * (len(x) - 1) // 2 - len(rows)
     counts = false_accepts(thresholds, x, subject, engine=engine)
     reached = with_counts(fars, counts, impostors)
     tail = tail_length(reached, impostors)
     seen = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
-    genuine = allpairs.exact(x, i, x, j, engine)
+    genuine = allpairs.exact(x, rows[:, 0], x, rows[:, 1], engine)
     measured = {f"tpr@far={far}": m for far, m in tpr_by_far(genuine, seen).items()}
     outcomes = set_outcomes(
-        x, subject, fars=reached, genuine=(i, j, genuine), top=seen.top, engine=engine
+        x, subject, fars=reached, genuine=(rows, genuine), top=seen.top, engine=engine
     )
     measured = with_subject_means(measured, outcomes)
     measured |= errors_of_sets(thresholds, counts, outcomes)

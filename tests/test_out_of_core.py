@@ -25,13 +25,14 @@ from evalkit.protocols import (
     verification,
     ytf,
 )
-from evalkit.protocols.allpairs import Engine, MadeRows, verify
+from evalkit.protocols.allpairs import Engine, MadeRows, exact, verify
 from evalkit.protocols.allpairs.collectors.candidate_pool import CandidatePool
 from evalkit.protocols.allpairs.screening.screens import Screen
 from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.doubtful_labels import doubtful_labels
 from evalkit.protocols.metrics.elementary import log
-from evalkit.protocols.one_to_many import ordered_genuine_pairs
+from evalkit.protocols.metrics.similarity import normalise
+from evalkit.protocols.one_to_many import found_first, mate_scores, ordered_genuine_pairs
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes
@@ -43,7 +44,7 @@ pytestmark = pytest.mark.once
 
 ROWS, DIM = 5000, 4
 BAND = 4096  # rows of a tile: the most that anything reads together
-BYTES_PER_SEARCH = 32  # that intervals hold at most, beside the outcomes
+BYTES_PER_SEARCH = 24  # that intervals hold at most, beside the outcomes
 LITTLE = 1 << 18  # bytes: a unit copy of the features is more than a quarter of it
 
 
@@ -312,6 +313,19 @@ def test_ordered_genuine_pairs_are_those_of_brute_force(monkeypatch: pytest.Monk
     assert [*zip(i.tolist(), j.tolist(), strict=True)] == pairs
     assert i.dtype == j.dtype == np.int32
     assert [len(side) for side in ordered_genuine_pairs(np.empty(0, int))] == [0, 0]
+
+
+def test_mates_are_scored_in_parts_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evalkit.protocols.one_to_many._SCORED", 7)
+    rng = np.random.default_rng(4)
+    who, x = rng.integers(0, 6, 40), normalise(rng.standard_normal((40, 5), np.float32))
+    x[3], best = np.nan, rng.random(40)
+    i, j = ordered_genuine_pairs(who)
+    score = mate_scores(x, x, i, j, None)
+    expected = [exact(x, i[k : k + 1], x, j[k : k + 1])[0] for k in range(len(i))]
+    assert score.tolist() == expected and np.isneginf(score).any()
+    first = [np.isfinite(s) and s >= best[row] for s, row in zip(score, i, strict=True)]
+    assert found_first(score, best, i).tolist() == first
 
 
 def test_people_are_ordered_alike_whatever_is_mixed_together(

@@ -66,7 +66,7 @@ def test_a_far_that_needs_too_many_pairs_has_some_of_them_at_random(sets: int) -
     two = () if sets == 1 else (normalise(rng.normal(size=(150, 12))), np.full(150, -1))
     if sets == 2:  # whose genuine pairs are those of x alone
         i, j = np.nonzero(np.triu(np.equal.outer(subject, subject), 1))
-        genuine = {"genuine": (i, j, exact_scores(x, i, x, j))}
+        genuine = {"genuine": (np.stack([i, j], axis=1), exact_scores(x, i, x, j))}
     else:
         genuine = {}
     whole = set_outcomes(x, subject, *two, fars=["1"], **genuine)
@@ -114,7 +114,7 @@ def test_searches_share_the_people_of_the_pairs() -> None:
 def test_genuine_pairs_of_one_side_are_kept_as_given() -> None:
     x, y = features(6), features(5, 1)
     subject = np.array([0, 0, 1, 1, 2, 2])
-    genuine = np.array([0, 2]), np.array([1, 3]), np.array([0.9, 0.8])
+    genuine = np.array([[0, 1], [2, 3]]), np.array([0.9, 0.8])
     o = set_outcomes(x, subject, y, np.full(5, -1), fars=["0.1"], genuine=genuine)
     assert o.genuine_score.tolist() == [0.9, 0.8]
     assert o.impostors == 30

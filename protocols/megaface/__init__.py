@@ -342,7 +342,7 @@ def _searches(
     tail = tail_length(reached, len(probe) * len(distractor))
     seen = allpairs.verify(probe, subject, distractor, nobody, fars=fars, count=tail, engine=engine)
     rank, once = np.where(np.isfinite(score), above + 1, 0), i < j
-    genuine = i[once], j[once], score[once]
+    genuine = np.stack([i[once], j[once]], axis=1), score[once]
     hit = np.where(rank == 1, score, -np.inf)
     best = allpairs.search(probe, distractor, engine=engine).score[:, 0] if thresholds else None
     outcomes = set_outcomes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,11 +51,16 @@ def cmc(rank: ArrayLike, depth: int) -> NDArray[np.float64]:
     >>> cmc([1, 1, 3, 0], 3).tolist()
     [0.5, 0.5, 0.75]
     """
+    r = _ranks(rank)
+    hits = np.bincount(r[(r >= 1) & (r <= depth)], minlength=depth + 1)[1 : depth + 1]
+    return np.cumsum(hits) / (len(r) or np.nan)
+
+
+def _ranks(rank: ArrayLike) -> NDArray[np.integer[Any]]:
     r = whole_numbers(rank, "rank")
     if r.ndim != 1:
         raise ProtocolError(f"ranks have shape {r.shape}", "expected one dimension")
-    hits = np.bincount(r[(r >= 1) & (r <= depth)], minlength=depth + 1)[1 : depth + 1]
-    return np.cumsum(hits) / (len(r) or np.nan)
+    return r
 
 
 def rank_within(rank: ArrayLike, k: int) -> Estimate:
@@ -65,8 +71,9 @@ def rank_within(rank: ArrayLike, k: int) -> Estimate:
     >>> rank_within([1, 1, 3, 0], 3).note
     'only 1 miss: unreliable (fewer than 10)'
     """
-    n = len(whole_numbers(rank, "rank"))
-    value = float(cmc(rank, k)[k - 1])
+    r = _ranks(rank)
+    n, within = len(r), int(np.count_nonzero((r >= 1) & (r <= k)))
     if not n:
         return Estimate(value=None, n=0, note="no searches with a mate")
+    value = within / n
     return Estimate(value=value, n=n, note=few_errors(misses=round((1 - value) * n)))

@@ -6,15 +6,17 @@ NumPy indexes by int64 alone: of 13 million int32 people it would copy 100 MB ea
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.protocols.ahead import each_ahead
 from evalkit.types import Bools, Floats, Ints
 
 _BAND = 1 << 18  # comparisons read together
-_PARTS, _LOOKED_AT = 16, 4096  # that scores are sorted in, and scores that tell their borders
+_PARTS, _LOOKED_AT = 64, 4096  # that scores are sorted in at most, and scores that tell borders
 _LEAST = np.nextafter(-np.inf, 0)  # above the score of a search that found nothing
 
 
@@ -52,40 +54,60 @@ def named(number: Ints, who: Ints) -> Ints:
     return new
 
 
+def shortly_named(number: Ints, who: Ints) -> Ints:
+    """Name each person of a column (N,) by its number, in the shortest type that holds these."""
+    most = int(number[np.flatnonzero(there(who))].max(initial=0))
+    kind: Any = next(k for k in (np.int16, np.int32, np.int64) if most <= np.iinfo(k).max)
+    return named(number.astype(kind), who)  # beyond it, only numbers that nobody here has
+
+
 def falling(score: Floats, *columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     """Sort columns, (N,) each, by descending score; rows of one score stay in order."""
-    new, done = tuple(np.empty_like(column) for column in columns), 0
-    for rows in _falling_parts(score):
+    if len(score) <= _BAND:
+        rows = np.argsort(-score, kind="stable")
+        return tuple(column[rows] for column in columns)
+    new = tuple(np.empty_like(column) for column in columns)
+
+    def place(part: tuple[int, Ints]) -> None:
+        begin, rows = part
+        rows = _by_score(rows, score[rows])
         for column, of in zip(columns, new, strict=True):
-            column.take(rows, out=of[done : done + len(rows)], mode="clip")
-        done += len(rows)
+            column.take(rows, out=of[begin : begin + len(rows)], mode="clip")
+
+    for _ in each_ahead(place, _falling_parts(score)):
+        pass
     return new
 
 
 def above(borders: Floats, score: Floats) -> NDArray[np.int64]:
     """Count the scores, (N,) in any order, above each of the borders, (B,) descending."""
-    rising, count = borders[::-1], np.zeros(len(borders) + 1, np.int64)
-    for band in _bands(len(score), max(_BAND, len(borders))):
-        count += np.bincount(np.searchsorted(rising, score[band]), minlength=len(count))
-    return np.cumsum(count[::-1])[:-1]
+
+    def count(band: slice) -> Any:
+        some = np.sort(score[band])
+        return len(some) - np.searchsorted(some, borders, "right")
+
+    bands = _bands(len(score), max(_BAND, len(borders)))
+    return sum(each_ahead(count, bands), np.zeros(len(borders), np.int64))
 
 
-def _falling_parts(score: Floats) -> Iterator[Ints]:
-    """Rows by descending score, those of the highest scores first."""
-    if len(score) <= _BAND:
-        yield _by_score(np.arange(len(score)), score)
-        return
-    some = score[:: len(score) // _LOOKED_AT]
-    some = np.sort(some[np.isfinite(some)])
-    before = np.zeros(len(score), bool)
-    for border in np.append(np.unique(some[:: _LOOKED_AT // _PARTS])[::-1], _LEAST):
-        reached = score >= border
-        rows = np.flatnonzero(reached & ~before)
-        before = reached
-        yield _by_score(rows, score[rows])
-    for band in _bands(len(score), _BAND):  # often many
-        yield band.start + np.flatnonzero(np.isneginf(score[band]))
-    yield np.flatnonzero(np.isnan(score))
+def _falling_parts(score: Floats) -> Iterator[tuple[int, Ints]]:
+    """Rows in parts, those of the highest scores first, each with the place of its first row."""
+    some = np.sort(score[:: len(score) // _LOOKED_AT + 1])
+    some = some[np.isfinite(some)]
+    step = len(some) // min(4 * len(score) // _BAND, _PARTS) + 1
+    # A search that found nothing is below the first border, what is no number above the last.
+    borders = np.concatenate([[_LEAST], np.unique(some[::step]), [np.nan]])
+    part = np.empty(len(score), np.uint8)
+    for band in _bands(len(score), _BAND):
+        part[band] = np.searchsorted(borders, score[band], "right")
+    last = len(borders)
+    found = (np.flatnonzero(part == number) for number in range(last - 1, 0, -1))
+    bands = ((number, band) for number in (0, last) for band in _bands(len(score), _BAND))
+    others = (band.start + np.flatnonzero(part[band] == number) for number, band in bands)
+    begin = 0
+    for rows in chain(found, others):
+        yield begin, rows
+        begin += len(rows)
 
 
 def _by_score(rows: Ints, score: Floats) -> Ints:

@@ -10,7 +10,7 @@ import numpy as np
 
 from evalkit.protocols.allpairs import Engine, Pairs, Rows, exact, genuine_pairs, top_impostors
 from evalkit.protocols.metrics import false_accepts_allowed
-from evalkit.protocols.uncertainty.columns import images_of
+from evalkit.protocols.uncertainty.columns import images_of, named
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes
 from evalkit.types import Floats, Ints
 
@@ -27,7 +27,7 @@ def set_outcomes(
     y_subject: Ints | None = None,
     *,
     fars: Sequence[str],
-    genuine: tuple[Ints, Ints, Floats] | None = None,
+    genuine: tuple[Ints, Floats] | None = None,
     ranks: tuple[Ints, Ints] | None = None,
     searches: tuple[Floats, Ints, Floats, Ints] | None = None,
     top: Pairs | None = None,
@@ -40,12 +40,12 @@ def set_outcomes(
     x : (N, D) unit rows with subject : (N,), -1 = unlabelled; y the same, or None for x with
     itself.  fars : those reported.  Kept are every genuine pair's score and the impostors down to
     about twice the false accepts that the highest FAR allows; where one needs more than `longest`,
-    also `sampled` impostor pairs at random, the same for every model.  genuine : rows i and j of x
-    and their scores, where genuine pairs are not those between x and y.  ranks : (Q,) rank of each
-    probe's mate and the probe's row of x, where searches were made too.  searches : where these
-    are open-set, score of each mate (-inf where it was outranked) and its probe's row of x, best
-    score of each probe without one and its row.  top : the `tail_length` highest impostor pairs,
-    where a pass has found them already.  engine : options of `evalkit.protocols.allpairs`.
+    also `sampled` impostor pairs at random, the same for every model.  genuine : (G, 2) rows
+    of x and (G,) scores, where genuine pairs are not those between x and y.  ranks : (Q,) rank of
+    each probe's mate and the probe's row of x, where searches were made too.  searches : where
+    these are open-set, score of each mate (-inf where it was outranked) and its probe's row of x,
+    best score of each probe without one and its row.  top : the `tail_length` highest impostor
+    pairs, where a pass has found them already.  engine : options of `evalkit.protocols.allpairs`.
     """
     a, b = numbered_people(subject, None if y is None else y_subject)
     people = int(max(a.max(initial=-1), b.max(initial=-1))) + 1
@@ -57,15 +57,16 @@ def set_outcomes(
         tail = tail_length(fars, impostors, longest)
         top = top_impostors(x, subject, y, y_subject, count=tail, engine=engine)
     if genuine is None:
-        genuine = i, j, exact(x, i, x if y is None else y, j, engine)
-    first, second, score = genuine
+        score = exact(x, i, x if y is None else y, j, engine)
+        genuine = np.stack([i, j], axis=1), score
+    rows, score = genuine
     outcomes = SetOutcomes(
         genuine_score=score,
-        genuine_subject=a[first].astype(np.int32, copy=False),
+        genuine_subject=named(a, rows[:, 0]).astype(np.int32, copy=False),
         impostor_score=top.score,
         impostor_left=a[top.i].astype(np.int32),
         impostor_right=b[top.j].astype(np.int32),
-        genuine_rows=np.stack([first, second], axis=1).astype(np.int32, copy=False),
+        genuine_rows=rows.astype(np.int32, copy=False),
         impostor_rows=np.stack([top.i, top.j], axis=1).astype(np.int32),
         left_images=left_images,
         right_images=right_images,
@@ -111,14 +112,14 @@ def _searches(
     subject: Ints, ranks: tuple[Ints, Ints], searches: tuple[Floats, Ints, Floats, Ints] | None
 ) -> SearchOutcomes:
     """Name the subject of each search by its row."""
-    outcomes = SearchOutcomes(rank=ranks[0], rank_subject=subject[ranks[1]])
+    outcomes = SearchOutcomes(rank=ranks[0], rank_subject=named(subject, ranks[1]))
     if searches is None:
         return outcomes
     mate, mate_row, nonmate, nonmate_row = searches
     return replace(
         outcomes,
         mate_score=mate,
-        mate_subject=outcomes.rank_subject if mate_row is ranks[1] else subject[mate_row],
+        mate_subject=outcomes.rank_subject if mate_row is ranks[1] else named(subject, mate_row),
         nonmate_score=nonmate,
         nonmate_subject=subject[nonmate_row],
     )

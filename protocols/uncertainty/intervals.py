@@ -52,6 +52,7 @@ def with_intervals(
     give_back()  # what was compared is gone, and the draws need its memory
     # The sample as it was read is not kept.
     sample = in_order_of_draws(sample_of(outcomes, together=True))
+    give_back()
     draws = affordable(draws, sample, WORK if sample.unit == "subject" else WORK // 10)
     open_ = [n for n, m in metrics.items() if m.value is not None and m.low is None]
     estimates = dict(metrics)

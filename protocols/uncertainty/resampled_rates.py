@@ -201,8 +201,11 @@ def _accepted(sample: ComparisonSample, far: str, c: float) -> Callable[[Draws],
         return None
     at_border = border(sample, far, c)
     stored = len(sample.impostor)
-    above = np.searchsorted(-sample.genuine, -sample.impostor, "left")
-    finite = int(np.searchsorted(-sample.genuine, np.inf, "left"))
+    # Backwards, so that no copy is made of many genuine scores.
+    genuine = sample.genuine[::-1]
+    above, finite = (
+        len(genuine) - np.searchsorted(genuine, at, "right") for at in (sample.impostor, -np.inf)
+    )
     above = np.append(above, finite if stored == sample.impostors else above[-1])
     return lambda draws: above[at_border(draws)]
 

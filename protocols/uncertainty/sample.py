@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.metrics.kfold import decisions
-from evalkit.protocols.uncertainty.columns import falling, named
+from evalkit.protocols.uncertainty.columns import falling, shortly_named
 from evalkit.protocols.uncertainty.outcomes import (
     Arrays,
     Outcomes,
@@ -247,12 +247,12 @@ def renumbered(sample: ComparisonSample, order: Ints) -> ComparisonSample:
     """
     number: Ints = np.empty_like(order)
     number[order] = np.arange(len(order))
-    # Short, since genuine pairs and searches are many; other pairs as what gathers fastest.
-    short = number.astype(np.int32) if len(number) < 2**31 else number
-    ranked = None if sample.rank_subject is None else named(short, sample.rank_subject)
+    # Genuine pairs and searches are many, of people with low numbers; other pairs as what gathers
+    # fastest.
+    ranked = None if sample.rank_subject is None else shortly_named(number, sample.rank_subject)
     new = replace(
         sample,
-        genuine_subject=named(short, sample.genuine_subject),
+        genuine_subject=shortly_named(number, sample.genuine_subject),
         left=number[sample.left],
         right=number[sample.right],
         left_images=None if sample.left_images is None else sample.left_images[order],
@@ -264,8 +264,8 @@ def renumbered(sample: ComparisonSample, order: Ints) -> ComparisonSample:
                 s,
                 mate_subject=ranked
                 if ranked is not None and s.mate_subject is sample.rank_subject
-                else named(short, s.mate_subject),
-                nonmate_subject=named(short, s.nonmate_subject),
+                else shortly_named(number, s.mate_subject),
+                nonmate_subject=shortly_named(number, s.nonmate_subject),
             )
             for s in sample.searches
         ),
