@@ -74,7 +74,7 @@ def test_in_memory_it_writes_nothing_and_a_file_holds_the_same(crops: Path) -> N
         assert np.array_equal(store.features[:, 0], x.features)
     told: list[str] = []
     embed(Grey(), crops, crops.parent / "x.h5", say=told.append)
-    assert told == ["12 vectors from x.h5, 0 embedded"]
+    assert told == ["12 vectors from x.h5, 0 to embed"]
 
 
 @pytest.mark.parametrize("path", [None, "x.h5"])

@@ -256,7 +256,7 @@ def test_the_command_embeds_a_zip(
     assert run([str(a) for a in [*given, tmp_path / "faces.zip"]]) == 0
     assert "30 images, 1 x 4, 0 failed" in capsys.readouterr().out
     assert run([str(a) for a in [*given, faces]]) == 0  # other names, the same bytes
-    assert "30 vectors from f.h5, 0 embedded" in capsys.readouterr().err
+    assert "30 vectors from f.h5, 0 to embed" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(

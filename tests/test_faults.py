@@ -337,7 +337,7 @@ def test_two_processes_on_one_feature_file(model: Path, tmp_path: Path) -> None:
             go.touch()
             rest = second.stderr.read() if second.stderr else ""
     assert told == "waiting for another evalkit that is making f.h5\n"
-    assert second.returncode == 0 and "40 vectors from f.h5, 0 embedded" in rest
+    assert second.returncode == 0 and "40 vectors from f.h5, 0 to embed" in rest
     assert unfinished.returncode == 3 and "images are not embedded" in unfinished.stderr
     assert first.returncode == 0
 

@@ -229,13 +229,13 @@ def test_the_commands_tell_what_the_cache_gave(
     one, talk = evalkit(*given, "--json", "-", "--out", tmp_path / "a.json")
     assert "cache" not in talk
     again, talk = evalkit(*given, "--json", "-", "--out", tmp_path / "b.json")
-    assert "5 vectors from the cache, 0 embedded" in talk
+    assert "5 vectors from the cache, 0 to embed" in talk
     assert again == one
     assert reports.read(tmp_path / "b.json").provenance["cache"].startswith("5 vectors from")
     assert "cache" not in reports.read(tmp_path / "a.json").provenance
     (faces / "P1" / "2.png").write_bytes((faces / "P1" / "3.png").read_bytes())
     changed, talk = evalkit(*given, "--json", "-", "--verify-data")
-    assert "4 vectors from the cache, 1 embedded" in talk and changed != one
+    assert "4 vectors from the cache, 1 to embed" in talk and changed != one
     out, _ = evalkit("cache", "list")
     assert "1 feature files" in out and "5 images, sha256:" in out
     evalkit(*given, "--cache-size", "1KB")  # its own file stays

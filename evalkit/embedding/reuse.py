@@ -74,7 +74,7 @@ class Earlier:
 
     def summary(self, store: FeatureStore, left: int) -> str:
         """Say how many vectors were there and how many are to be made."""
-        line = f"{len(store.done) - left:,} vectors from {self.name}, {left:,} embedded"
+        line = f"{len(store.done) - left:,} vectors from {self.name}, {left:,} to embed"
         held = self.held
         if held is not None and held.path == store.path and held.damaged:
             line += f" ({held.damaged:,} of them damaged on the disk)"
