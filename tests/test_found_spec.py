@@ -242,8 +242,17 @@ def test_with_too_few_people_it_is_to_be_declared(
 ) -> None:
     (at / "pairs.txt").write_text("P00/0.png P00/1.png 1\nP00/0.png P01/2.png 0\n")
     assert run(verify(at)) == 3
-    assert "cannot be found by trial: 20 people with two images are needed, 1 found" in (
-        capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cannot be found by trial: 20 people with two images are needed, 1 found" in said
+    assert "|sphereface, or give two images or more of at least 20 people" in said
+
+
+def test_images_that_are_missing_are_no_matter_of_the_spec(
+    at: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["lfw", *verify(at)[2:]]) == 3
+    assert capsys.readouterr().err.startswith(
+        "evalkit: error: images are missing for 7701 of 7701 images: AJ_Lamas/"
     )
 
 

@@ -48,17 +48,20 @@ def by_trial(
 ) -> tuple[adapters.Adapter, EmbeddingChoice]:
     """Load the model, fed by the spec that a trial on the images finds, and say so on stderr.
 
-    of_set : landmarks that come with the images.  UndeclaredInputError where too few people are
-    among the images, ModelError where no spec separates them.
+    of_set : landmarks that come with the images.  DataError where an image of the manifest is
+    missing, UndeclaredInputError where too few people are among them, ModelError where no spec
+    separates these.
     """
     model = str(choice.model.model)
+    source.select(manifest.keys)  # images that are missing are no matter of the spec
     try:
         sample = chosen(choice, source, manifest, development.PEOPLE, of_set)
     except DataError as e:
+        joint = ", or " if e.hint.startswith("give ") else "; "
         raise UndeclaredInputError(
             f"the input spec of {Path(model).name} is not declared, and cannot be found by trial: "
             f"{e.message}",
-            f"add --preset {'|'.join(presets.PRESETS)}, or {e.hint.removeprefix('give ')}",
+            joint.join(filter(None, [f"add --preset {'|'.join(presets.PRESETS)}", e.hint])),
         ) from e
     key = _key(choice, source, sample, of_set)
     earlier = found_spec.recall(key) if key else None

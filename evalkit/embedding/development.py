@@ -94,7 +94,7 @@ def readable(source: ImageSource, sample: Development) -> Development:
     if len(keys) < 2 * FEWEST:
         raise DataError(
             f"{FEWEST} people with two usable images are needed, {len(keys) // 2} found ({reason})",
-            WANTED,
+            f"give {WANTED}",
         )
     return replace(sample, keys=tuple(keys))
 
