@@ -45,6 +45,7 @@ NETWORKS = {
     "inception_resnet_v1": "facenet",
 }
 _ANY_SIZE = ("inception_resnet_v1",)
+_OF_IMAGES = {"align", "landmarks", "resize"}  # options of commands, not of a model
 _WEIGHTS = (".pth", ".ckpt", ".safetensors", ".tar", ".pkl", ".weights")
 
 
@@ -109,7 +110,8 @@ def load(
             "module:factory",
         )
     if Path(model).exists():
-        hint = "install the plug-in that reads it, or give module:factory"
+        hint = "install the plug-in that reads it, or give module:factory; images go to --data, "
+        hint += "vectors to --features"
         kind = "folders" if Path(model).is_dir() else f"{suffix or 'such'} files"
         raise ModelError(f"no adapter reads {kind}: {model}", hint)
     raise ModelError(f"no model at {model}", _ways(plugins))
@@ -182,6 +184,11 @@ def _built_in(name: str, spec: InputSpec | None, options: dict[str, Any]) -> str
 
 def _refuse_others(adapter: type, options: dict[str, Any], model: str, *more: str) -> None:
     others = set(options) - set(inspect.signature(adapter).parameters) - set(more)
+    if of_images := sorted(others & _OF_IMAGES):
+        raise ModelError(
+            f"{model} takes no {', '.join(of_images)}: images are aligned before they come to it",
+            "use " + " or ".join(f"--{name}" for name in of_images),
+        )
     if others:
         names = ", ".join("--" + name.replace("_", "-") for name in sorted(others))
         raise ModelError(f"{model} takes no {names}")

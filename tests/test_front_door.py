@@ -255,3 +255,17 @@ def test_photographs_handed_to_embed_are_told_the_functions_that_align() -> None
         evalkit.embed(model, photographs, preset="arcface")
     assert "--align" in e.value.hint and "--" not in str(e.value)
     assert "evalkit.images.alignment.detected" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "function"), [("align", "detected"), ("landmarks", "aligned"), ("resize", "resized")]
+)
+def test_options_of_images_are_told_their_functions(option: str, function: str) -> None:
+    def model(images: np.ndarray) -> np.ndarray:
+        return images.reshape(len(images), -1)[:, :8].astype(np.float32)
+
+    crops = np.zeros((2, 112, 112, 3), np.uint8)
+    with pytest.raises(EvalkitError) as e:
+        evalkit.embed(model, crops, preset="arcface", **{option: "mtcnn"})
+    assert f"takes no {option}: images are aligned before they come to it (use " in str(e.value)
+    assert str(e.value).endswith(f".{function})")

@@ -157,7 +157,11 @@ def test_a_gallery_of_its_own_is_enrolled(
     ("options", "said", "code"),
     [
         (["--model", "m.onnx"], "give the FOLDER of the people", 2),
-        (["--features", "f.npy", "--keys", "k.txt", "FACES"], "folders of images need --model", 2),
+        (
+            ["--features", "f.npy", "--keys", "k.txt", "FACES"],
+            "--features holds vectors: give one kind",
+            2,
+        ),
         (["FACES", "--model", "m.onnx", *FED, "--unknown", "FACES"], "of a person who is known", 3),
         (["FACES", "--model", "m.onnx", *FED, "--subjects", "few.txt"], "2 lines for 30 images", 3),
         (["FACES/p0", "--model", "m.onnx", *FED], "FACES/p0 has no folder per person", 3),

@@ -223,7 +223,10 @@ def _gathered(
 ) -> _Gathered:
     """Embed the folders, or take the rows of a file, and say who is who."""
     if source.features is not None and (folder or unknown or gallery):
-        raise click.UsageError("folders of images need --model; of embeddings, - in --subjects")
+        raise click.UsageError(
+            "FOLDER, --unknown and --gallery hold images, --features holds vectors: give one kind "
+            "(a vector of nobody known has - in --subjects)"
+        )
     root = folder or source.choice.images.data
     if source.features is None and root is None:
         raise click.UsageError("give the FOLDER of the people")
