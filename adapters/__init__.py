@@ -57,13 +57,14 @@ def load(
     device: str = "auto",
     **options: Any,
 ) -> Adapter:
-    """Load a model by its file's suffix, as `module:factory`, by a plug-in, or from memory.
+    """Load a model by its file's suffix, as a factory, by a plug-in, or from memory.
 
     model : `x.onnx`, `x.ort`; TorchScript `x.pt`; `torch.export` program `x.pt2`; one of NETWORKS,
-    with weights=FILE; `package.module:factory`, a callable that returns a `torch.nn.Module` or an
-    Adapter; a plug-in's name or `name:rest`.  From memory: a `torch.nn.Module`, used where it lies
-    and given back as it was (`torch.in_memory`); any callable from (N, H, W, 3) RGB uint8 to N
-    vectors (`functions`); an Adapter.  Of these no vector is kept in the cache.
+    with weights=FILE; `package.module:factory` or `folder/file.py:factory`, a callable without
+    arguments that returns a `torch.nn.Module` or an Adapter; a plug-in's name or `name:rest`.  From
+    memory: a `torch.nn.Module`, used where it lies and given back as it was (`torch.in_memory`);
+    any callable from (N, H, W, 3) RGB uint8 to N vectors (`functions`); an Adapter.  Of these no
+    vector is kept in the cache.
     spec : the input that the model needs; else `preset`, else the side-car `x.evalkit.toml`, else
     an ONNX file's metadata.  A model without any of them is an UndeclaredInputError.
     device : auto, cpu, cuda, cuda:1; "auto" takes a GPU where one starts, else the processor, which
@@ -98,6 +99,11 @@ def load(
             return _checked(adapter, model)
     if ":" in model and not Path(model).exists():
         adapter = users_code.factory(model)
+        if isinstance(adapter, type):
+            raise ModelError(
+                f"{model} gave a class, {adapter.__name__}, not a model",
+                f"name the class itself, or return {adapter.__name__}()",
+            )
         if not hasattr(adapter, "state_dict"):
             _refuse_others(object, options, model)
             return _as_it_is(_checked(adapter, model), model, spec, device)

@@ -137,9 +137,10 @@ def build(parts: Mapping[str, Any]) -> InputSpec:
     """Build an InputSpec from its fields as plain values, over a `preset` where one is named."""
     parts = dict(parts)
     name = parts.pop("preset", None)
-    if name is not None and not isinstance(name, str):
-        raise ModelError(f"a preset is named by a text, not {name!r}")
-    name = FORMER.get(name, name)
+    if name is not None:
+        if not isinstance(name, str):
+            raise ModelError(f"a preset is named by a text, not {name!r}")
+        name = FORMER.get(name, name)
     unknown = set(parts) - {field.name for field in fields(InputSpec)}
     if unknown:
         raise ModelError(f"an input spec has no {', '.join(sorted(unknown))}")

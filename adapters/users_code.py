@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
 import sys
 import sysconfig
@@ -19,6 +20,7 @@ _LIBRARIES = (
     *(sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<"),
     str(Path(__file__).parent),
 )
+_NO_ARGUMENTS = "it is called without any: name a function that calls it with its arguments"
 _LONGEST = 300  # characters of an exception's own message
 
 
@@ -43,26 +45,61 @@ def blamed(
 
 
 def factory(target: str, what: str = "factory") -> Any:
-    """Import `package.module:callable` and call it; modules beside the user's shell count.
+    """Import `package.module:callable` or `folder/file.py:callable` and call it.
 
+    Modules beside the user's shell count, and those beside the file.
     What the user's code raises is a ModelError that names it; what it prints, and the programs that
     it starts, goes to stderr, and the working folder stays.
     """
-    name, _, attribute = target.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    _, _, attribute = target.rpartition(":")
+    folder, name = _place_of(target)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     with _as_it_was(), blamed(target):
         try:
             module = importlib.import_module(name)
             make = getattr(module, attribute, None)
         except ImportError as e:
-            hint = "give module:function, importable here"
-            raise ModelError(f"no {what} {target}: {e}", hint) from e
+            missing = f"{name}.".startswith(f"{getattr(e, 'name', None)}.")
+            hint = "give module:function, importable here, or file.py:function"
+            hint = hint if missing else f"it was raised in {place(e) or _first(e)}"
+            problem = f"no such file in {folder}" if name.endswith(".py") else str(e)
+            raise ModelError(f"no {what} {target}: {problem}", hint) from e
+        found = getattr(module, "__file__", None)
+        if (file := folder / f"{name}.py").is_file() and not (found and file.samefile(found)):
+            other = f"{found or 'of Python'}, is called {name} too"
+            raise ModelError(f"no {what} {target}: another module, {other}", "rename the file")
         if not callable(make):
             problem = f"no {attribute}" if make is None else f"a {type(make).__name__} {attribute}"
-            hint = "give module:function"
+            hint = _NO_ARGUMENTS if "(" in attribute else "give module:function"
             raise ModelError(f"no {what} {target}: {name} has {problem} to call", hint)
+        _refuse_arguments(make, target)
         return make()
+
+
+def module_of(target: str) -> str:
+    """Name the module of `package.module:callable` or `folder/file.py:callable`."""
+    return _place_of(target)[1]
+
+
+def _place_of(target: str) -> tuple[Path, str]:
+    """Folder to import from, and the module's name there."""
+    name = target.rpartition(":")[0]
+    if name.endswith(".py") and Path(name).is_file():
+        return Path(name).resolve().parent, Path(name).stem
+    return Path.cwd(), name
+
+
+def _refuse_arguments(make: Any, target: str) -> None:
+    """ModelError for what cannot be called without arguments."""
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):  # of code that is not Python's
+        return
+    try:
+        signature.bind()
+    except TypeError as e:
+        raise ModelError(f"{target} takes arguments: {e}", _NO_ARGUMENTS) from e
 
 
 @contextmanager

@@ -178,11 +178,11 @@ def test_a_feature_map_is_no_embedding() -> None:
     [
         ("def make(): assert False, 'set it'", "net:make failed: AssertionError: set it", "line 1"),
         ("def make():\n  return open('w.pth')", "net:make failed: FileNotFoundError", "line 2"),
-        ("def make(depth): pass", "net:make failed: TypeError: make() missing 1", "users_code.py"),
+        ("def make(depth): pass", "net:make takes arguments: missing a required", "without any"),
         ("def make(): raise SystemExit(1)", "net:make failed: SystemExit: 1", "line 1"),
         ("x = 1 / 0", "net:make failed: ZeroDivisionError: division by zero", "net.py, line 1"),
         ("def make(: pass", "net:make failed: SyntaxError", "net.py, line 1"),
-        ("import nosuch", "no factory net:make: No module named 'nosuch'", "importable"),
+        ("import nosuch", "no factory net:make: No module named 'nosuch'", "net.py, line 1"),
         ("make = 3", "no factory net:make: net has a int make to call", "module:function"),
     ],
 )

@@ -44,7 +44,7 @@ class Preset(click.Choice[str]):
 
 
 class ModelFile(FileKind):
-    """A model, as text: a file, `module:factory`, a network or a plug-in by its name."""
+    """A model, as text: a file, a factory, a network or a plug-in by its name."""
 
     def __init__(self) -> None:
         super().__init__(path_type=str)
@@ -53,7 +53,7 @@ class ModelFile(FileKind):
         """Name the model, its side-car, its weights and its program, as far as they are there."""
         name, _, rest = str(model).partition(":")
         beside = (f"{model}.data", f"{model}_data", presets.sidecar(Path(model)))
-        program = f"{name.replace('.', '/')}.py"
+        program = name if name.endswith(".py") else f"{name.replace('.', '/')}.py"
         return tuple(p for p in map(Path, (model, *beside, rest or ".", program)) if p.is_file())
 
 

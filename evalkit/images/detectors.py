@@ -129,5 +129,6 @@ def finder(name: str) -> FaceFinder:
 
     Of `module:Class` the code counts too: who changes it seldom thinks of its fingerprint.
     """
-    module = name.partition(":")[0]
-    return FaceFinder(load(name), users_sources.digest(module) if ":" in name else "")
+    detector = load(name)  # first: it makes the module's folder known
+    code = users_sources.digest(users_code.module_of(name)) if ":" in name else ""
+    return FaceFinder(detector, code)
