@@ -242,6 +242,6 @@ def test_one_place_prints() -> None:
     constant = [text for text in found if text.startswith("moved.py: warnings.warn(f'{spec.name}")]
     assert len(constant) == 1  # names of evalkit's own modules, which a table holds
     assert set(found) - {*constant} == {
-        "terminal.py: click.echo(text, err=talk)",
+        "terminal.py: click.echo(text, stream)",
         "from_images.py: sys.stderr.write(f'{printable(as_keywords(line))}\\n')",
     }
