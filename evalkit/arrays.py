@@ -144,14 +144,31 @@ def whole_numbers(values: ArrayLike, what: str, hint: str = "") -> NDArray[np.in
 def identities(subject: ArrayLike, rows: int, what: str = "features") -> NDArray[np.integer[Any]]:
     """Read the subject of each of N rows: (N,) whole numbers, below 0: unlabelled.
 
-    Hashes beyond int64 are numbered in their order, from 0.
+    Hashes beyond int64 are numbered in their order, from 0; those of several arrays by
+    `identities_of_all`.
     ProtocolError for names, which have to be numbered, and for another number of rows.
     """
+    return identities_of_all([(subject, rows)], what)[0]
+
+
+def identities_of_all(
+    sets: Sequence[tuple[ArrayLike, int]], what: str = "features"
+) -> list[NDArray[np.integer[Any]]]:
+    """Read the subjects of several sets of rows, each as `identities` does, numbered together."""
+    read = [_subjects(subject, rows, what) for subject, rows in sets]
+    if all(who.dtype.kind == "i" for who in read):
+        return read
+    hashes = np.unique(np.concatenate([who[who >= 0].astype(np.uint64) for who in read]))
+    return [np.where(who >= 0, np.searchsorted(hashes, who.astype(np.uint64)), -1) for who in read]
+
+
+def _subjects(subject: ArrayLike, rows: int, what: str) -> NDArray[np.integer[Any]]:
+    """Read the subjects of N rows, (N,): unsigned where they are hashes beyond int64."""
     who = array(subject, "subject")
     if who.shape != (rows,):
         raise ProtocolError(f"{rows} {what} have subjects of shape {who.shape}")
     if who.dtype.kind == "u" and who.max(initial=0) > np.iinfo(np.int64).max:
-        return np.unique(who, return_inverse=True)[1]
+        return who
     hint = "number names by numpy.unique(names, return_inverse=True)[1]; -1 is unlabelled"
     return whole_numbers(who, "subject", hint)
 

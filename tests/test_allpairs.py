@@ -95,6 +95,23 @@ def test_verify_is_the_definition():
         assert outcome(allpairs.verify(*args, fars=fars)) == brute_verify(*args, fars)
 
 
+def test_a_hash_is_one_person_on_both_sides():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 6)), rng.standard_normal((15, 6))
+    hashes = np.array([2**63 + 5, 7, 2**64 - 2, 2**63 - 1, 2**40], np.uint64)
+    a, b = rng.integers(0, 4, 20), rng.integers(1, 5, 15)
+    few = np.where(b == 2, -1, np.where(b == 3, 2**63 - 1, np.where(b == 4, 2**40, 7)))
+    cases = ((hashes[a], hashes[b], b), (hashes[a], few, np.where(b == 2, -1, b)))
+    for left, right, plain in cases:
+        found = allpairs.verify(x, left, y, right, fars=["0.1"])
+        assert outcome(found) == outcome(allpairs.verify(x, a, y, plain, fars=["0.1"]))
+        found, wanted = (
+            allpairs.search(x, y, probe_subject=p, gallery_subject=g)
+            for p, g in ((left, right), (a, plain))
+        )
+        assert np.array_equal(found.mate_above, wanted.mate_above)
+
+
 def test_lists_are_taken_and_what_cannot_be_meant_is_refused():
     x, subject = (
         np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.arrays import identities, numbers, vectors, whole_numbers
+from evalkit.arrays import identities_of_all, numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols.allpairs.collectors import Collector
 from evalkit.protocols.allpairs.collectors.per_row import Above, Bars, Best, Bins
@@ -237,6 +237,7 @@ def _checked(
     )
     if y is not None and y.shape[1] != x.shape[1]:
         raise ProtocolError(f"x has {x.shape[1]} dimensions, y has {y.shape[1]}")
-    own = None if subject is None else identities(subject, len(x))
-    others = None if y_subject is None else identities(y_subject, len(y))
-    return x, own, y, others
+    sides = ("x", subject, x), ("y", y_subject, y)
+    given = {name: (s, len(rows)) for name, s, rows in sides if s is not None}
+    who = dict(zip(given, identities_of_all([*given.values()]), strict=True))
+    return x, who.get("x"), y, who.get("y")
