@@ -65,6 +65,26 @@ def test_tensors_and_mistakes() -> None:
         metric.update(X[:, None], WHO)
 
 
+def test_hashes_are_one_person_in_every_batch() -> None:
+    hashes = np.random.default_rng(0).integers(2**62, 2**64, 15, dtype=np.uint64, endpoint=False)
+    expected = people.evaluate(X, WHO, fars=FARS).flat()
+    metric = VerificationMetric(fars=FARS)
+    for size in (7, 1, 60):
+        for o in range(0, 60, size):
+            metric.update(X[o : o + size], hashes[WHO[o : o + size]])
+        assert metric.compute() == expected
+        metric.reset()
+
+
+def test_buffers_may_be_filled_again_after_an_update() -> None:
+    metric, rows, who, names = VerificationMetric(fars=FARS), X[:20].copy(), WHO[:20].copy(), [""]
+    for o in range(0, 60, 20):
+        rows[:], who[:], names[:] = X[o : o + 20], WHO[o : o + 20], map(str, range(o, o + 20))
+        metric.update(rows, who, names)
+    expected = people.evaluate(X, WHO, fars=FARS, keys=[*map(str, range(60))])
+    assert metric.compute() == expected.flat()
+
+
 def test_it_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     metric = VerificationMetric(fars=FARS)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors
+from evalkit.arrays import array, identities, identities_of_all, vectors
 from evalkit.errors import ProtocolError
 from evalkit.protocols import people
 from evalkit.training.ranks import Ranks
@@ -46,7 +46,10 @@ class VerificationMetric:
         counts once.  They are given always or never.
         """
         rows = vectors(vectors_, dimensions=(2,))
-        self._held.append((np.array(rows, np.float32), identities(subjects, len(rows)), keys))
+        identities(subjects, len(rows))  # refused here, and numbered with those of all batches
+        who = array(subjects, "subject").copy()
+        names = None if keys is None else [*keys]
+        self._held.append((np.array(rows, np.float32), who, names))
 
     def compute(self) -> dict[str, float]:
         """Measure all that every rank was given: metric -> value, on every rank.
@@ -73,7 +76,8 @@ class VerificationMetric:
     ) -> dict[str, float]:
         if not held:
             raise ProtocolError("a metric of no vectors", "call update(vectors, subjects) first")
-        x, subjects = (np.concatenate([one[i] for one in held]) for i in (0, 1))
+        x = np.concatenate([one[0] for one in held])
+        subjects = np.concatenate(identities_of_all([(one[1], len(one[0])) for one in held]))
         named = [one[2] is not None for one in held]
         keys = [str(key) for one in held for key in one[2] or ()]
         if any(named):
