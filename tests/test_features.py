@@ -80,6 +80,16 @@ def test_rows_in_any_order_make_the_same_features(tmp_path: Path) -> None:
         assert np.array_equal(store.features, X)
 
 
+def test_subjects_of_any_whole_number(tmp_path: Path) -> None:
+    for n, kind in enumerate((np.int8, np.uint32, np.int64)):
+        who = np.array([np.iinfo(kind).max, 1], kind)
+        path, manifest = tmp_path / f"{n}.h5", Manifest(("a", "b"), who)
+        with FeatureStore.create(path, manifest, dim=2, key=KEY) as store:
+            store.write(np.arange(2), np.ones((2, 1, 2), np.float32))
+        with FeatureStore.open(path) as store:
+            assert store.manifest.subject.tolist() == who.tolist()
+
+
 def test_half_precision(tmp_path: Path) -> None:
     with create(tmp_path / "x.h5", "<f2") as store:
         store.write(ALL, X)

@@ -9,7 +9,7 @@ Format "evalkit-features" version 2:
                an earlier file; written after all else of the row
     crc        (N,) uint32: zlib.crc32 of done byte (TAKEN left out), digest and row
     keys       the manifest's keys joined by newlines, as UTF-8 bytes
-    subject    (N,) int32
+    subject    (N,) int32, or int64 where a number needs it
     answers    (4, D) float32: what the model answered to four fixed images; absent where the
                vectors are not evalkit's own (see `adapters.answers`)
     attributes `format`, `version`; `key` and `provenance` as JSON text
@@ -84,7 +84,8 @@ def lay_out(
             fill = "never" if name == "features" else "alloc"
             file.create_dataset(name, size, kind, dcpl=place.copy(), fill_time=fill)
         file["keys"] = np.frombuffer("\n".join(manifest.keys).encode(), np.uint8)
-        file["subject"] = manifest.subject.astype("<i4")
+        narrow = np.array_equal(manifest.subject, manifest.subject.astype("<i4"))
+        file["subject"] = manifest.subject.astype("<i4" if narrow else "<i8")
         if answers is not None:
             file["answers"] = answers.astype("<f4")
         file.attrs.update(
