@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.bfloat16 import Bfloat16
 from evalkit.errors import DataError, ProtocolError, first_few
 
-_BLOCK = 65536  # rows of a map looked at together
+_BLOCK = 8192  # rows of a map looked at together
+_BEGIN = 16  # values of a row that are looked at first
 
 
 def vectors(
@@ -199,9 +200,15 @@ def refuse_unwritten(features: NDArray[Any], name: str, keys: Sequence[str] = ()
 
 
 def unwritten(features: NDArray[Any]) -> NDArray[np.int64]:
-    """Row numbers of (N, ...) that are all zero; maps are read a block at a time."""
+    """Row numbers of (N, ...) that are all zero; maps are read a block at a time.
+
+    A row is read whole only where it begins with zeros, as few do.
+    """
+    each = tuple(range(1, features.ndim))
+    begin = [slice(1)] * (features.ndim - 2) + [slice(_BEGIN)]
     empty = [np.empty(0, np.int64)]
     for o in range(0, len(features), _BLOCK):
-        nonzero = np.any(features[o : o + _BLOCK], axis=tuple(range(1, features.ndim)))
-        empty.append(o + np.flatnonzero(~nonzero))
+        some = np.any(features[(slice(o, o + _BLOCK), *begin)], axis=each)
+        rows = o + np.flatnonzero(~some)
+        empty.append(rows[~np.any(features[rows], axis=each)])
     return np.concatenate(empty)

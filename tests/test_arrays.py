@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evalkit import run
-from evalkit.arrays import array, identities, labels, numbers, vectors, whole_numbers
+from evalkit.arrays import array, identities, labels, numbers, unwritten, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols import (
     all_vs_all,
@@ -439,3 +439,16 @@ def test_a_fusion_that_is_none_is_refused() -> None:
 def test_what_is_no_such_thing_is_named(call: Callable[[], object], told: str) -> None:
     with pytest.raises(ProtocolError, match=told):
         call()
+
+
+@pytest.mark.parametrize("shape", [(60, 40), (60, 2, 40), (60, 3)])
+def test_rows_that_only_begin_with_zeros_were_written(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evalkit.arrays._BLOCK", 7)
+    x = np.zeros(shape, np.float32)
+    x[::3, ..., -1] = 1
+    x[1::6, ..., 0] = np.nan
+    x[2] = -0.0
+    expected = [row for row in range(60) if not x[row].any()]
+    assert unwritten(x).tolist() == expected and len(expected) > 20

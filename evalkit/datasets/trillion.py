@@ -48,14 +48,17 @@ def read_subjects(path: str | os.PathLike[str]) -> NDArray[np.int32]:
     """
     path = as_path(path)
     number: dict[str, int] = {"-": -1, "-1": -1}
+    spelled = dict[str, int]()  # number of each label as it is written
 
     def subjects() -> Iterator[int]:
         labels = _labels(path) if path.suffix.lower() == ".npy" else each_line(read_text(path))
         for row, label in enumerate(labels, 1):
-            name = normalize("NFC", label)
-            if not name:
-                raise DataError(f"line {row} of {path} is empty", "write - for a distractor")
-            yield number.setdefault(name, len(number) - 2)
+            if label not in spelled:
+                name = normalize("NFC", label)
+                if not name:
+                    raise DataError(f"line {row} of {path} is empty", "write - for a distractor")
+                spelled[label] = number.setdefault(name, len(number) - 2)
+            yield spelled[label]
 
     return np.fromiter(subjects(), np.int32)
 
