@@ -297,6 +297,35 @@ def test_a_pair_list_in_another_order_is_refused(tmp_path: Path) -> None:
             raise done.exception
 
 
+LISTED = "a/1.jpg a/2.jpg 1\na/1.jpg b/1.jpg 0\nb/1.jpg b/2.jpg 1\nb/2.jpg c/1.jpg 0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a/1 a/2 .9\nb/1 a/1 .1\nb/1 b/2 .8\nb/2 c/1 .2\n", ""),  # no suffix, one pair turned
+        ("x/a/1.png a/2.jpg .9\na/1 b/1 .1\nb/1 b/2 .8\nb/2 c/1 .2\n", ""),
+        ("t1 t2 .9\nt1 t3 .1\nt3 t4 .8\nt4 t5 .2\n", ""),  # numbers of templates
+        (
+            "a/1.jpg a/2.jpg .9\nb/1.jpg b/2.jpg .8\nb/2.jpg c/1.jpg .2\na/1.jpg b/1.jpg .1\n",
+            "score 2 of s.txt is of b/1.jpg and b/2.jpg, the pair on line 2 of ",
+        ),
+        ("img1,img2,score\na/1,a/2,.9\na/1,z/1,.1\nb/1,b/2,.8\nb/2,c/1,.2\n", "of a/1 and z/1"),
+    ],
+)
+def test_scores_that_name_other_pairs_than_the_list_are_refused(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "s.txt").write_text(text)
+    (tmp_path / "p.txt").write_text(LISTED)
+    if not told:
+        assert metrics(tmp_path / "s.txt", "--pairs", tmp_path / "p.txt")["auc"]["value"] == 1
+        return
+    words = ["score", str(tmp_path / "s.txt"), "--pairs", str(tmp_path / "p.txt")]
+    done = CliRunner().invoke(cli.cli, words)
+    assert isinstance(done.exception, DataError) and told in str(done.exception)
+
+
 @pytest.mark.parametrize(
     ("name", "best"),
     [

@@ -182,6 +182,14 @@ def _same_order(held: ScoreList, scores: Path, compared: PairList) -> ScoreList:
             f"{scores.name} has {len(held.score)} scores, {compared.source} {len(compared)} pairs",
             "line i of the one belongs to pair i of the other",
         )
+    at = score_lists.other_pair(held, compared)
+    if held.names is not None and at >= 0:
+        raise DataError(
+            f"score {at + 1} of {scores.name} is of {held.names[0][at]} and {held.names[1][at]}, "
+            f"the pair on line {compared.line[at]} of {compared.source} of {compared.left[at]} and "
+            f"{compared.right[at]}",
+            "both must have the same pairs in the same order",
+        )
     if held.genuine is None:
         return replace(held, genuine=compared.genuine)
     other = np.flatnonzero(held.genuine != compared.genuine)

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import tables
+from evalkit.datasets.pair_list import PairList
 from evalkit.errors import DataError
 from evalkit.files import as_path, read_text
-from evalkit.keys import read_keys
+from evalkit.keys import by_last_parts, canonical, read_keys
 from evalkit.protocols.claims import Claims
 from evalkit.table_headers import roles_of
 from evalkit.tables import ReadTable, Roles
@@ -55,6 +56,7 @@ class ScoreList:
     fold : (P,) int16, or None where the file has no such column.
     claims : who is in them, where the file says it.  pairs, subject : the same of a matrix.
     told : the header and the columns left out, see `tables.ReadTable`.
+    names : the two images of each pair, (P,) texts each, where the file names them.
     """
 
     score: NDArray[np.float64]
@@ -64,6 +66,7 @@ class ScoreList:
     pairs: PairSet | None = None
     subject: NDArray[np.int32] | None = None
     told: str = ""
+    names: tuple[Sequence[str], Sequence[str]] | None = None
 
 
 def read(
@@ -115,7 +118,30 @@ def read(
         None if fold is None else np.array(fold, np.int16),
         claims,
         told=table.told,
+        names=(table.columns["left"], table.columns["right"])
+        if {"left", "right"} <= {*table.columns}
+        else None,
     )
+
+
+def other_pair(held: ScoreList, compared: PairList) -> int:
+    """Place of the first score whose file names other images than the list does; -1 for none.
+
+    Names match by their last parts (`keys.by_last_parts`), either way round.  A file none of whose
+    names the list knows has names of another kind, such as numbers of templates: -1 too.
+    """
+    if held.names is None:
+        return -1
+    asked = [*dict.fromkeys(name for side in held.names for name in side)]
+    have = [*dict.fromkeys((*compared.left, *compared.right))]
+    rows = by_last_parts([*map(canonical, asked)], [*map(canonical, have)])[0]
+    if (rows < 0).all():
+        return -1
+    row, place = dict(zip(asked, rows.tolist(), strict=True)), {k: r for r, k in enumerate(have)}
+    for k, (a, b, c, d) in enumerate(zip(*held.names, compared.left, compared.right, strict=True)):
+        if {row[a], row[b]} != {place[c], place[d]}:
+            return k
+    return -1
 
 
 def _plain(held: ReadTable) -> bool:
