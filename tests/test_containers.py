@@ -5,6 +5,7 @@ import json
 import lzma
 import struct
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,14 @@ def test_links_are_told_and_a_later_member_holds(tmp_path: Path) -> None:
     tarred(path, {"A/a1.png": png(99)}, "a")
     assert red(path) == {"A/a1.png": 99, "A/a2.png": 10, "B/b1.png": 20}
     assert find(path).left_out == ("1 link in the archive is not followed: A/linked.png",)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_in_a_zip_a_later_member_holds_as_in_a_tar(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "I.zip", "w") as archive:
+        for name, content in [*FILES.items(), ("A/a1.png", png(98)), ("./A/a1.png", png(99))]:
+            archive.writestr(name, content)
+    assert red(tmp_path / "I.zip") == {"A/a1.png": 99, "A/a2.png": 10, "B/b1.png": 20}
 
 
 def test_shards_of_webdataset_with_their_labels(tmp_path: Path) -> None:

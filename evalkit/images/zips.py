@@ -11,7 +11,7 @@ from pathlib import Path
 
 from evalkit.errors import DataError
 from evalkit.images.kinds import chosen
-from evalkit.images.members import refuse_large
+from evalkit.images.members import as_key, refuse_large
 from evalkit.images.source import ImageSource, Stamp, encoded
 
 ENDINGS = (".zip",)
@@ -25,18 +25,18 @@ class _Archive(zipfile.ZipFile):
 
 
 def read(path: Path) -> ImageSource:
-    """Open a zip archive: its images under their names, sorted.  Links are not followed."""
+    """Open a zip archive: its images under their names, sorted.
+
+    Of two members of one name the later holds, as where it is unpacked.  Links are not followed.
+    """
     try:
         archive = _Archive(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as e:
         raise DataError(f"{path} is not a whole zip archive: {e}") from e
-    members = [entry for entry in archive.infolist() if not entry.is_dir()]
-    links = [entry.filename for entry in members if stat.S_ISLNK(entry.external_attr >> 16)]
-    images, left_out = chosen({entry.filename for entry in members}, links)
-    wanted = set(images)
-    entries = sorted(
-        (entry for entry in members if entry.filename in wanted), key=lambda e: e.filename
-    )
+    members = {as_key(entry.filename): entry for entry in archive.infolist() if not entry.is_dir()}
+    links = [name for name, entry in members.items() if stat.S_ISLNK(entry.external_attr >> 16)]
+    images, left_out = chosen(members, links)
+    entries = [members[name] for name in images]
     if any(entry.flag_bits & 1 for entry in entries):
         raise DataError(f"{path} is encrypted", "unpack it and give the folder")
 
@@ -49,5 +49,5 @@ def read(path: Path) -> ImageSource:
         name = hashlib.sha256(entry.filename.encode()).digest()[:28]
         return struct.pack("<Iq", entry.CRC, entry.file_size) + name, 0
 
-    source = encoded([entry.filename for entry in entries], fetch)
+    source = encoded(images, fetch)
     return replace(source, stamp=stamp, left_out=left_out)
