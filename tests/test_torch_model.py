@@ -321,6 +321,24 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     assert bomb.mark.exists()  # it does work where pickles are run
 
 
+def test_a_checkpoint_that_was_cut_is_not_blamed_for_code(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(small_networks.plain().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ModelError, match=r"no file of torch.save \(\w+\)") as told:
+        adapters.load(PLAIN, spec=SPEC, weights=str(path))
+    assert told.value.hint.startswith("is it whole?")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_script_in_place_of_weights_is_told(tmp_path: Path) -> None:
+    torch.jit.script(small_networks.plain()).save(str(tmp_path / "w.pth"))
+    with pytest.raises(ModelError, match="it is TorchScript, a whole network") as told:
+        adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "w.pth"))
+    assert told.value.hint == f"--model {tmp_path / 'w.pt'}"
+
+
 def other_weights() -> dict[str, torch.Tensor]:
     return {k: v + 1 for k, v in small_networks.plain().state_dict().items()}
 
@@ -394,6 +412,18 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(ModelError, match=reason):
             adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / name))
+
+
+def test_torch_keeps_its_tracebacks_and_guesses(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(small_networks.plain().state_dict(), tmp_path / "state.pt")
+    (tmp_path / "cut.pt2").write_bytes((tmp_path / "state.pt").read_bytes()[:500])
+    for name, says in (("cut.pt2", "is not a zip file"), ("state.pt", "constants.pkl")):
+        with pytest.raises(ModelError, match=says) as told:
+            adapters.load(str(tmp_path / name), spec=SPEC)
+        assert len(told.value.message) < 200
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:

@@ -258,8 +258,9 @@ def _place(device: Any) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Last line of torch's message, which names the mistake."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    """Last line of torch's message, which names the mistake, without torch's guesses at it."""
+    text = str(error).partition(" This is an internal miniz error.")[0]
+    lines = [line for line in text.splitlines() if line.strip()]
     kind = type(error).__name__
     last = lines[-1].strip()[:_LONGEST] if lines else kind
     return last if last.startswith(kind) else f"{kind}: {last}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import os
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +44,13 @@ def program(path: str | os.PathLike[str], spec: InputSpec, **options: Any) -> To
     path = as_path(path)
     torch = import_torch()
     try:
-        exported = torch.export.load(str(path))
+        with _silent("torch.export"):
+            exported = torch.export.load(str(path))
     except Exception as e:  # it raises what its zip, JSON and schema readers raise
-        raise ModelError(f"{path.name} is not an exported program: {reason(e)}") from e
+        raise ModelError(
+            f"{path.name} is not an exported program: {reason(e)}",
+            "is it whole? compare its size with the original's",
+        ) from e
     inputs = list(exported.example_inputs[0]) if exported.example_inputs else []
     if len(inputs) != 1 or inputs[0].ndim != 4:
         shapes = [tuple(one.shape) for one in inputs]
@@ -61,6 +67,17 @@ def program(path: str | os.PathLike[str], spec: InputSpec, **options: Any) -> To
         copy=False,
         **options,
     )
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keep a logger from telling what is raised too, with a traceback."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def on_device(exported: Any, device: Any) -> Any:

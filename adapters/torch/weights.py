@@ -77,14 +77,19 @@ def _read(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # pickle, zip and storage readers raise many kinds
         program = re.search(r"GLOBAL (\S+)", str(e))
-        reason = re.search(r"WeightsUnpickler error: (.*)", str(e))
+        reason = re.search(r"WeightsUnpickler error: (.+)", str(e))
         problem = f"no file of torch.save ({reason[1] if reason else type(e).__name__})"
+        hint = "evalkit runs no code of a checkpoint; save its state_dict, best as safetensors"
         if program:
             problem = f"it names {program[1]}"
-        raise ModelError(
-            f"{path.name} cannot be read as weights alone: {problem}",
-            "evalkit runs no code of a checkpoint; save its state_dict, best as safetensors",
-        ) from e
+        elif "TorchScript archive" in str(e):
+            problem, hint = (
+                "it is TorchScript, a whole network",
+                f"--model {path.with_suffix('.pt')}",
+            )
+        elif not reason:
+            hint = "is it whole? compare its size with the original's"
+        raise ModelError(f"{path.name} cannot be read as weights alone: {problem}", hint) from e
 
 
 class _OfNumpy:
