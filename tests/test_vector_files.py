@@ -283,6 +283,18 @@ def test_one_number_more_than_vectors_have_is_told(tmp_path: Path) -> None:
     assert readers.read(tmp_path / "v.csv")[2] == ""
 
 
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_doubles_that_float32_cannot_hold_are_refused(tmp_path: Path, scale: float) -> None:
+    np.save(
+        tmp_path / "x.npy", X.astype(np.float64) * np.where(np.arange(5) < 3, 1, scale)[:, None]
+    )
+    (tmp_path / "k.txt").write_text("\n".join(KEYS))
+    with pytest.raises(
+        DataError, match=f"2 rows hold numbers that float32 cannot.*{KEYS[3]}.*scale"
+    ):
+        embeddings.read(tmp_path / "x.npy", tmp_path / "k.txt")
+
+
 def test_arrays_of_matlab_and_torch_are_told_by_their_shapes(tmp_path: Path) -> None:
     held = {"emb": X, "paths": np.array(KEYS, object), "label": np.arange(5.0)}
     savemat(tmp_path / "x.mat", held)

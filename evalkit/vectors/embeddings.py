@@ -19,6 +19,7 @@ from evalkit.arrays import unwritten
 from evalkit.errors import DataError
 from evalkit.files import as_path
 from evalkit.keys import read_keys
+from evalkit.protocols.metrics.similarity import failed
 from evalkit.vectors import hdf5, readers
 
 
@@ -100,17 +101,23 @@ def without_zeros(features: NDArray[Any]) -> NDArray[Any]:
 
 
 def refuse_failures(features: NDArray[Any], keys: Sequence[str], name: str) -> None:
-    """Raise DataError where rows, (N, ...), hold NaN or infinity.  name : of their file."""
+    """Raise DataError where rows, (N, ...), hold NaN or infinity, as float32.  name : of the file.
+
+    A double beyond float32 is infinity there, and a row of doubles all below it is no vector.
+    """
     bad: list[int] = []
     for o in range(0, len(features), 65536):
         block = np.asarray(features[o : o + 65536])
-        block = block.reshape(len(block), -1)
-        bad += (o + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist()
+        bad += (o + np.flatnonzero(failed(block.reshape(len(block), -1)))).tolist()
     if bad:
         what = "1 row holds" if len(bad) == 1 else f"{len(bad):,} rows hold"
+        finite = np.isfinite(np.asarray(features[bad[0]])).all()
+        held = "numbers that float32 cannot hold" if finite else "NaN or infinity"
         raise DataError(
-            f"{name}: {what} NaN or infinity, the first is {keys[bad[0]]!r}",
-            "--allow-failures counts them as images without a template",
+            f"{name}: {what} {held}, the first is {keys[bad[0]]!r}",
+            "scale the vectors: directions alone are compared"
+            if finite
+            else "--allow-failures counts them as images without a template",
         )
 
 
