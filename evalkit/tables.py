@@ -204,10 +204,18 @@ def _readings(
             if len(layout) == len(head):
                 if not counted:
                     yield _Reading(separator, layout, None, numbers_name)
-                if has_header:
+                if has_header and _agree(layout, named, head):
                     yield _Reading(separator, layout, head, numbers_name)
-            if index and len(layout) + 1 == len(head):
+            elif index and len(layout) + 1 == len(head) and _agree(("-", *layout), named, head):
                 yield _Reading(separator, ("-", *layout), head, numbers_name)
+
+
+def _agree(layout: Roles, named: Roles, head: Sequence[str]) -> bool:
+    """Whether roles by place are none but what the header names, where that is words."""
+    return all(
+        cell.isdecimal() or name == role or (name == "-" and role != "fold")
+        for role, name, cell in zip(layout, named, head, strict=True)
+    )
 
 
 def separator_of(line: str) -> str:
@@ -281,6 +289,7 @@ def _label_reader() -> Callable[[str], bool]:
 
 
 def _fold(cell: str) -> int:
+    cell = cell.removesuffix(".0")  # as pandas writes a column in which one is missing
     if not (cell.isascii() and cell.isdecimal() and len(cell) < 5):
         raise ValueError("expected a fold from 0 to 9999")
     return int(cell)
@@ -339,7 +348,7 @@ def _refusal(
     layouts: Sequence[Roles],
     required: Roles,
 ) -> DataError:
-    if reading is not None and (count or len(layouts) == 1):
+    if reading is not None and (count or len(layouts) == 1 or reading.header is not None):
         at, line = lines[min((reading.header is not None) + count, len(lines) - 1)]
         return wrong_line(source, at, _spelled([reading.layout]), line)
     (at, line), options = lines[0], " ".join(f"--columns {role}=COLUMN" for role in required)

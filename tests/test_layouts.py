@@ -378,6 +378,34 @@ def test_tables_of_pairs_as_people_have_them(tmp_path: Path, table: str) -> None
     assert held.line.tolist() == [len(head) + n for n in (1, 2, 3)]
 
 
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        ("img1,img2,label,fold", r"line 2: expected 'path path 0\|1 fold'"),  # "x" is no fold
+        ("one,two,glasses,label", "say which columns"),
+        ("one,two,label,race", "say which columns"),
+    ],
+)
+def test_columns_are_never_other_than_the_header_says(tmp_path: Path, head: str, told: str) -> None:
+    rows = [
+        ("a/1.jpg", "a/2.jpg", 1, 0),
+        ("c/1.jpg", "b/1.jpg", 0, 1),
+        ("c/1.jpg", "d/1.jpg", 0, 0),
+    ]
+    path = tmp_path / "list.csv"
+    last = "x" if "fold" in head else "1"
+    lines = [f"{a},{b},{y},{last}" for a, b, y, _ in rows]
+    path.write_text("\n".join([head, *lines]))
+    with pytest.raises(DataError, match=told):
+        pair_list_layouts.read(path)
+    path.write_text(
+        "\n".join(["img1,img2,label,fold", *(f"{a},{b},{y},{f}.0" for a, b, y, f in rows)])
+    )
+    held = pair_list_layouts.read(path).pairs
+    assert held.genuine.tolist() == [True, False, False]
+    assert held.fold is not None and held.fold.tolist() == [0, 1, 0]
+
+
 def test_where_two_columns_may_be_the_labels_the_user_says_which(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("0 a/1.jpg b/2.jpg 1\n1 c/1.jpg d/2.jpg 0\n")

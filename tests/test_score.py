@@ -117,6 +117,13 @@ def test_one_of_many_models_is_chosen_by_its_column(tmp_path: Path) -> None:
         assert held.told.endswith("left out: p1, p2, vgg16")
 
 
+def test_a_second_score_is_no_fold(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("label,score,pred\n1,0.5,1\n0,0.25,0\n")
+    with pytest.raises(DataError, match=r"got 'label,score,pred'.*columns={.*\"score\": COLUMN"):
+        score_lists.read(path)
+
+
 def test_labels_from_elsewhere(tmp_path: Path) -> None:
     scores, truth = scored()
     np.save(tmp_path / "s.npy", scores)
