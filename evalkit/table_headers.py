@@ -9,6 +9,10 @@ from evalkit.keys import IMAGES
 
 MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})  # no number, case folded
 INDEX = ("", "unnamed0", "index", "id", "idx", "pair", "pairid", "no")  # columns that number rows
+TURNED = frozenset(  # labels that are 1 where faces differ, as contrastive losses have them
+    {"different", "isdifferent", "diff", "dissimilar", "isdissimilar", "mismatch", "notsame"}
+    | {"impostor", "isimpostor", "imposter", "nonmatch", "nonmated"}
+)
 # What headers call a role, as `word` spells them; the two images of a pair: `_sides`.
 _NAMES = {
     "label": "label labels same issame issameperson sameperson match ismatch matched genuine mated "

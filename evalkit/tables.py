@@ -21,7 +21,7 @@ from typing import Any
 from evalkit.errors import DataError
 from evalkit.files import BLANKS, numbered_lines, read_text, words_of
 from evalkit.keys import IMAGES
-from evalkit.table_headers import INDEX, MISSING, is_header, roles_of, word
+from evalkit.table_headers import INDEX, MISSING, TURNED, is_header, roles_of, word
 
 Roles = tuple[str, ...]
 _HEAD = 1000  # lines that tell which readings are worth trying on all
@@ -43,6 +43,7 @@ _LABELS = tuple(
         ),
     )
 )
+_NO_ROLE = ("-", "index")
 _SHOWN = {"left": "path", "right": "path", "label": "0|1", "-": "..."}
 
 Lines = Sequence[tuple[int, str]]
@@ -94,8 +95,8 @@ class _Reading:
 
     def _value(self, role: str) -> Callable[[str], Any]:
         """Give what reads a cell of this role; ValueError for one that cannot stand there."""
-        if role == "label":
-            return _label_reader()
+        if role in ("label", "index"):
+            return _label_reader() if role == "label" else _index_reader()
         if role == "fold":
             return _fold
         if role == "score":  # a comma where nothing is parted may part two columns
@@ -105,7 +106,7 @@ class _Reading:
     def _note(self) -> str:
         head = self.header or [""] * len(self.layout)
         names = [name or f"column {c}" for c, name in enumerate(head, start=1)]
-        left_out = [n for n, role in zip(names, self.layout, strict=True) if role == "-"]
+        left_out = [n for n, role in zip(names, self.layout, strict=True) if role in _NO_ROLE]
         notes = [f"header {', '.join(self.header)}"] if self.header else []
         notes += [f"left out: {', '.join(left_out)}"] if left_out else []
         return "; ".join(notes)
@@ -132,6 +133,8 @@ def read(
     lines = numbered_lines(text)
     if not lines:
         raise DataError(f"{source} is empty", f"expected lines of {_spelled(layouts)}")
+    if columns is None and "label" in required and len(lines) > 1:
+        _refuse_turned(lines, source)
     wanted = {*required, *optional}
     best, tables, found_by = (0, None), list[ReadTable](), ""
     for reading in _readings(lines, layouts, required, wanted, columns, numbers_name):
@@ -288,6 +291,20 @@ def _label_reader() -> Callable[[str], bool]:
     return label
 
 
+def _index_reader() -> Callable[[str], int]:
+    """Read numbers that count the rows, from 0 or 1."""
+    may_be = {"0", "1"}
+
+    def index(cell: str) -> int:
+        if cell not in may_be:
+            raise ValueError("expected the number of the row")
+        may_be.clear()
+        may_be.add(str(int(cell) + 1))
+        return int(cell)
+
+    return index
+
+
 def _fold(cell: str) -> int:
     cell = cell.removesuffix(".0")  # as pandas writes a column in which one is missing
     if not (cell.isascii() and cell.isdecimal() and len(cell) < 5):
@@ -328,11 +345,23 @@ def number(text: str) -> float:
     return float(text.replace(",", ".") if text.count(",") == 1 else text)
 
 
+def _refuse_turned(lines: Lines, source: str) -> None:
+    """Raise DataError where a header calls numbers or truths as what they are of impostors."""
+    mark = separator_of(lines[0][1])
+    for name, cell in zip(*(parted(line, mark, 1) for _, line in lines[:2]), strict=False):
+        if word(name) in TURNED and any(word(cell) in kind for kind in _LABELS[:2]):
+            raise DataError(
+                f"{source} has labels called {name!r}: 1 where faces differ?",
+                "labels are 1 where they are the same: turn them round; if they are so already, "
+                f"--columns label={name}, and the others",
+            )
+
+
 def _refuse_two_labels(found: Sequence[ReadTable], source: str) -> None:
     """Raise DataError where other columns could as well be the labels, as folds of 0 and 1."""
     places = {t.layout.index("label"): t for t in found if "label" in t.layout}
     if len(places) > 1:
-        one, other = list(places)[:2]
+        one, other = sorted(places)[:2]
         raise DataError(
             f"{source} has labels in column {one + 1}, or in column {other + 1}: "
             f"{_spelled([t.layout for t in places.values()])}",

@@ -340,6 +340,7 @@ TABLES = {
     "blanks in names": "Jo {a} Jo {b} {y}",
     "semicolons and folds": "{a};{b};{y};{f}",
     "fold first": "{f} {a} {b} {y}",
+    "an index": "{n},{a},{b},{y}",
     "YouTube Faces": "{f}, {n}, {a}, {b}, {y}",
     "words": "{a}\t{b}\t{same}",
     "a header": "label,img1,img2\n{y},{a},{b}",
@@ -404,6 +405,19 @@ def test_columns_are_never_other_than_the_header_says(tmp_path: Path, head: str,
     held = pair_list_layouts.read(path).pairs
     assert held.genuine.tolist() == [True, False, False]
     assert held.fold is not None and held.fold.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["different", "is_different", "Dissimilar", "impostor"])
+def test_labels_of_impostors_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"img1,img2,{name}\na/1.jpg,b/1.jpg,1\na/1.jpg,a/2.jpg,0\n")
+    with pytest.raises(DataError, match=rf"labels called '{name}'.*turn them round.*label.*{name}"):
+        pair_list_layouts.read(path)
+    chosen = {"left": "img1", "right": "img2", "label": name}
+    held = pair_list_layouts.read(path, columns=chosen)
+    assert held.pairs.genuine.tolist() == [True, False]
+    path.write_text("Ann Bob different\nAnn Amy same\n")
+    assert pair_list_layouts.read(path).pairs.genuine.tolist() == [False, True]
 
 
 def test_where_two_columns_may_be_the_labels_the_user_says_which(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class VerificationSet:
 
 # Tables of names by the role of each column.
 _TABLES: dict[str, tuple[Roles, ...]] = {
-    "labelled": (LABELLED, (*LABELLED, "fold")),
+    "labelled": (LABELLED, (*LABELLED, "fold"), ("index", *LABELLED)),
     "label-first": (LABEL_FIRST, (*LABEL_FIRST, "fold")),
     # YouTube Faces' splits.txt, and others that give the fold first.
     "fold-first": (
