@@ -304,6 +304,33 @@ def test_a_pair_list_in_another_order_is_refused(tmp_path: Path) -> None:
             raise done.exception
 
 
+@pytest.mark.parametrize(
+    ("scores", "option", "other", "told"),
+    [
+        ("0 .9\n1 .1\n", "--labels", "1\n0\n", "score 1 of s.txt is impostor there, genuine in o"),
+        ("1 .9\n0 .1\n", "--impostors", ".2\n", "score 2 of s.txt is labelled impostor, and with"),
+        ("1 .9\n1 .8\n", "--impostors", "1 .1\n", "score 1 of o.txt is labelled genuine, and wit"),
+    ],
+)
+def test_labels_that_two_sources_contradict_are_refused(
+    tmp_path: Path, scores: str, option: str, other: str, told: str
+) -> None:
+    (tmp_path / "s.txt").write_text(scores)
+    (tmp_path / "o.txt").write_text(other)
+    done = CliRunner().invoke(
+        cli.cli, ["score", str(tmp_path / "s.txt"), option, str(tmp_path / "o.txt")]
+    )
+    assert isinstance(done.exception, DataError) and told in str(done.exception)
+
+
+def test_folds_of_two_files_are_joined(tmp_path: Path) -> None:
+    (tmp_path / "g.txt").write_text("1 .9 0\n1 .2 1\n")
+    (tmp_path / "i.txt").write_text("0 .1 0\n0 .3 1\n")
+    (tmp_path / "both.txt").write_text("1 .9 0\n1 .2 1\n0 .1 0\n0 .3 1\n")
+    joined = metrics(tmp_path / "g.txt", "--impostors", tmp_path / "i.txt")
+    assert joined == metrics(tmp_path / "both.txt") and "accuracy" in joined
+
+
 LISTED = "a/1.jpg a/2.jpg 1\na/1.jpg b/1.jpg 0\nb/1.jpg b/2.jpg 1\nb/2.jpg c/1.jpg 0\n"
 
 

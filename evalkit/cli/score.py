@@ -25,6 +25,8 @@ from evalkit.identity import digest
 from evalkit.protocols import score
 from evalkit.protocols.metrics.score_unit import MINUS_DISTANCE
 
+_CLASSES = {True: "genuine", False: "impostor"}
+
 
 @click.command(
     "score",
@@ -113,6 +115,8 @@ def command(
         score_list = _with_labels(score_list, scores, score_lists.read_labels(labels), labels)
     if impostors is not None:
         other = score_lists.read(impostors, labelled=False, columns=columns, **how)
+        _refuse_labels(score_list, scores, genuine=True)
+        _refuse_labels(other, impostors, genuine=False)
         score_list = _joined(score_list, other)
     fold, listed, subject, keys = score_list.fold, score_list.pairs, score_list.subject, None
     if pairs is not None and score_list.claims is not None:
@@ -164,14 +168,35 @@ def _with_labels(
             f"{scores.name} has {len(held.score)} scores, {labels.name} {len(genuine)} labels",
             "line i of the one belongs to line i of the other",
         )
+    other = [] if held.genuine is None else np.flatnonzero(held.genuine != genuine).tolist()
+    if other:
+        raise DataError(
+            f"score {other[0] + 1} of {scores.name} is {_CLASSES[not genuine[other[0]]]} there, "
+            f"{_CLASSES[bool(genuine[other[0]])]} in {labels.name}",
+            "leave --labels out, or the column of labels",
+        )
     return replace(held, genuine=genuine)
+
+
+def _refuse_labels(held: ScoreList, path: Path, *, genuine: bool) -> None:
+    """Raise DataError where a file of one class has labels of its own that say the other."""
+    other = [] if held.genuine is None else np.flatnonzero(held.genuine != genuine).tolist()
+    if other:
+        raise DataError(
+            f"score {other[0] + 1} of {path.name} is labelled {_CLASSES[not genuine]}, and with "
+            f"--impostors the file is of {_CLASSES[genuine]} pairs alone",
+            "leave --impostors out where one file holds both",
+        )
 
 
 def _joined(genuine: ScoreList, impostor: ScoreList) -> ScoreList:
     """Join the scores of genuine pairs and those of impostor pairs, each in a file of its own."""
     count = len(genuine.score), len(impostor.score)
+    folds = [held.fold for held in (genuine, impostor) if held.fold is not None]
     return ScoreList(
-        np.concatenate([genuine.score, impostor.score]), np.repeat([True, False], count)
+        np.concatenate([genuine.score, impostor.score]),
+        np.repeat([True, False], count),
+        np.concatenate(folds) if len(folds) == 2 else None,
     )
 
 
@@ -195,10 +220,9 @@ def _same_order(held: ScoreList, scores: Path, compared: PairList) -> ScoreList:
     other = np.flatnonzero(held.genuine != compared.genuine)
     if len(other):
         k = int(other[0])
-        classes = {True: "genuine", False: "impostor"}
         raise DataError(
-            f"score {k + 1} of {scores.name} is {classes[bool(held.genuine[k])]}, the pair on line "
-            f"{compared.line[k]} of {compared.source} {classes[bool(compared.genuine[k])]}",
+            f"score {k + 1} of {scores.name} is {_CLASSES[bool(held.genuine[k])]}, the pair on "
+            f"line {compared.line[k]} of {compared.source} {_CLASSES[bool(compared.genuine[k])]}",
             "both must have the same pairs in the same order",
         )
     return held
