@@ -79,6 +79,7 @@ def vectors(
     """Convert a model's output for N images to (N, D) float32; ModelError for anything else.
 
     (N, D, 1, 1) is (N, D) too, and so is (D,) of one image.  dim : the D that it must be.
+    Always a copy: runtimes answer the next images in the same memory.
     """
     made = made[None] if made.ndim == 1 and images == 1 else made
     message = f"{name} returned {made.dtype} of shape {made.shape} for {images} images"
@@ -89,7 +90,7 @@ def vectors(
         raise ModelError(message, f"{hint} output; one vector per image, (N, D), is expected")
     if made.dtype.kind not in "fiu" or made.size == 0 or (dim or made[0].size) != made[0].size:
         raise ModelError(message, f"expected real numbers of shape ({images}, {dim or 'D'})")
-    return made.reshape(images, -1).astype(np.float32, copy=False)
+    return made.reshape(images, -1).astype(np.float32)
 
 
 def in_batches(

@@ -142,6 +142,24 @@ def test_batches_and_progress_change_no_bit() -> None:
     assert seen == [(5, 12), (10, 12), (12, 12)]
 
 
+@pytest.mark.parametrize("fixed", [None, 4])
+def test_a_model_may_answer_in_the_same_memory_each_time(fixed: int | None) -> None:
+    """As runtimes do that bind their output once."""
+
+    class Bound(Grey):
+        batch, answer = fixed, np.zeros((256, 64), np.float32)
+
+        def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            self.answer[: len(images)] = super().embed(images)
+            return self.answer[: len(images)]
+
+    expected = embed(Grey(), PIXELS).features
+    assert np.array_equal(embed(Bound(), PIXELS, batch=5).features, expected)
+    if fixed is None:
+        function = embed(Bound().embed, PIXELS, batch=5, spec=Grey.spec)
+        assert np.array_equal(function.features, expected)
+
+
 def test_a_random_model_is_refused_in_memory_too() -> None:
     class Random(Grey):
         def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
