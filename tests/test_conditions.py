@@ -146,6 +146,36 @@ def test_a_condition_of_each_pair() -> None:
         score.evaluate(SCORE, PAIRS.genuine, groups=[PairCondition.of("weather", ["a", "b"])])
 
 
+@pytest.mark.parametrize(
+    ("edges", "told"),
+    [
+        ([], "expected one finite number"),
+        ([np.nan], "expected one finite number"),
+        ([1, np.inf], "expected one finite number"),
+        ([2, 1], "ascending order"),
+        ([1, 1], "ascending order"),
+        (["5"], "'edges' holds <U1"),
+    ],
+)
+def test_edges_that_part_nothing_are_refused(edges: list[float], told: str) -> None:
+    with pytest.raises(ProtocolError, match=told):
+        Condition.of("age", AGE, "gap", edges)
+
+
+def test_rules_and_codes_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(ProtocolError, match="no rule 'mean' for column 'age'"):
+        Condition.of("age", AGE, "mean", [1])  # type: ignore[arg-type]
+    for code in ([0, 2], [-2, 0], [0.5, 1], [[0, 1]]):
+        with pytest.raises(ProtocolError, match=r"group"):
+            PairCondition("weather", ("rain", "sun"), np.array(code))
+
+
+def test_no_two_bins_are_called_alike() -> None:
+    names = Condition.of("date", AGE, "gap", [20240101, 20240102, 20240103, 20240103.25]).names
+    assert names[1:3] == ("20240101 to 20240102", "20240102 to 20240103")
+    assert len(set(names)) == 5
+
+
 def test_too_many_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conditions, "MOST_NUMBERS", 5)
     with pytest.raises(ProtocolError, match="different numbers"):

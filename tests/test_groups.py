@@ -259,6 +259,47 @@ def test_a_group_whose_name_would_be_misread_is_refused(name: str) -> None:
         Grouping.of("sex", [name])
 
 
+@pytest.mark.parametrize(
+    ("values", "names", "code"),
+    [
+        ([0, 1, 0], ("0", "1"), [0, 1, 0]),
+        ([True, False, None], ("False", "True"), [1, 0, -1]),
+        (["m", math.nan, "f"], ("f", "m"), [1, -1, 0]),
+        (np.array(["m", "", "f"]), ("f", "m"), [1, -1, 0]),
+        (np.array([1.5, np.nan], np.float32), ("1.5",), [0, -1]),
+        (np.ma.masked_array([1, 2, 3], [0, 1, 0]), ("1", "3"), [0, -1, 1]),
+    ],
+)
+def test_a_group_is_any_plain_value(values: Any, names: tuple[str, ...], code: list[int]) -> None:
+    found = Grouping.of("sex", values)
+    assert (found.names, found.code.tolist()) == (names, code)
+
+
+def test_groups_from_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    words, numbers = ["m", None, "f"], [1, None, 0]
+    for column in (
+        pandas.Series(words),
+        pandas.Series(words, dtype="string"),
+        pandas.Categorical(words),
+    ):
+        found = Grouping.of("sex", column)
+        assert (found.names, found.code.tolist()) == (("f", "m"), [1, -1, 0])
+    found = Grouping.of("sex", pandas.array(numbers, dtype="Int64"))
+    assert (found.names, found.code.tolist()) == (("0", "1"), [1, -1, 0])
+
+
+@pytest.mark.parametrize("values", ["mf", [b"m"], np.array([["m"], ["f"]]), 3, [["m"], ["f"]]])
+def test_what_is_no_group_is_refused(values: Any) -> None:
+    with pytest.raises(ProtocolError, match="given as"):
+        Grouping.of("sex", values)
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    with pytest.raises(ProtocolError, match="two columns of groups are called 'sex'"):
+        people.evaluate(X, WHO, groups=[BY, Grouping.of("sex", ["a", "b"] * 60)])
+
+
 def test_a_column_of_names_is_no_grouping() -> None:
     with pytest.raises(ProtocolError, match="column 'name' has 21 groups"):
         Grouping.of("name", [f"p{k}" for k in range(21)])

@@ -6,16 +6,16 @@ magnitude (yaw), or whether their values are the same (camera).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from evalkit.arrays import numbers
 from evalkit.errors import ProtocolError
-from evalkit.protocols.groups.grouping import checked_names, coded
+from evalkit.protocols.groups.grouping import checked_codes, checked_names, coded
 from evalkit.types import Floats, Ints
 
 PairRule = Literal["gap", "min", "max", "same"]
@@ -41,11 +41,16 @@ class Condition:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", numbers(self.value, "value"))
+        object.__setattr__(self, "edges", checked_edges(self.edges))
         checked_names(self.column, self.names)
-        if len(self.names) != len(self.edges) + 1 or sorted(set(self.edges)) != [*self.edges]:
+        if len(self.names) != len(self.edges) + 1:
             raise ProtocolError(
                 f"{len(self.names)} conditions of column {self.column!r} have edges {self.edges}",
-                "give one edge fewer, in ascending order",
+                "give one edge fewer",
+            )
+        if self.rule not in RULES:
+            raise ProtocolError(
+                f"no rule {self.rule!r} for column {self.column!r}", f"known: {', '.join(RULES)}"
             )
 
     @classmethod
@@ -57,11 +62,12 @@ class Condition:
         >>> found.names, found.between(age[:2], age[1:]).tolist()
         (('up to 5', 'over 5'), [0, 1])
         """
-        return cls(column, bin_names(edges), values, rule, tuple(edges))
+        edges = checked_edges(edges)
+        return cls(column, bin_names(edges), values, rule, edges)
 
     @classmethod
-    def alike(cls, column: str, values: Sequence[str | None]) -> Condition:
-        """Tell comparisons of one value from those of two; "" or None where it is not known."""
+    def alike(cls, column: str, values: Iterable[Any]) -> Condition:
+        """Tell comparisons of one value from those of two, of values as `Grouping.of` has them."""
         code = np.array(coded(values)[1], np.float64)
         code[code < 0] = np.nan
         return cls(column, ("same", "different"), code, "same", (0.0,))
@@ -115,19 +121,36 @@ class PairCondition:
 
     def __post_init__(self) -> None:
         checked_names(self.column, self.names)
+        object.__setattr__(self, "code", checked_codes(self.code, self.names))
 
     @classmethod
-    def of(cls, column: str, values: Sequence[str | None]) -> PairCondition:
-        """Take the condition of each pair as a word, "" or None where it is not known."""
+    def of(cls, column: str, values: Iterable[Any]) -> PairCondition:
+        """Take the condition of each pair as a value, as `Grouping.of` takes the groups."""
         return cls(column, *coded(values))
+
+
+def checked_edges(edges: Sequence[float]) -> tuple[float, ...]:
+    """Read the edges of bins; ProtocolError unless they are finite numbers in ascending order."""
+    given = numbers(edges, "edges")
+    if given.ndim != 1 or not (len(given) and np.isfinite(given).all()):
+        raise ProtocolError(f"edges given as {edges!r:.80}", "expected one finite number or more")
+    if (np.diff(given) <= 0).any():
+        raise ProtocolError(f"edges given as {edges!r:.80}", "give them in ascending order")
+    return tuple(given.tolist())
 
 
 def bin_names(edges: Sequence[float]) -> tuple[str, ...]:
     """Name the bins between edges.
 
-    >>> bin_names([5, 10])
-    ('up to 5', '5 to 10', 'over 10')
+    >>> bin_names([5, 10]), bin_names([20240131, 20240229])[1]
+    (('up to 5', '5 to 10', 'over 10'), '20240131 to 20240229')
     """
-    texts = [f"{edge:g}" for edge in edges]
+    texts = [*map(_edge_text, edges)]
     between = (f"{a} to {b}" for a, b in pairwise(texts))
     return (f"up to {texts[0]}", *between, f"over {texts[-1]}")
+
+
+def _edge_text(edge: float) -> str:
+    """Spell an edge so that no other one is spelled alike."""
+    short = f"{edge:g}"
+    return short if float(short) == edge else repr(float(edge)).removesuffix(".0")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from evalkit.arrays import whole_numbers
 from evalkit.errors import ProtocolError
@@ -33,17 +35,17 @@ class Grouping:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
-        object.__setattr__(self, "code", whole_numbers(self.code, "group"))
         checked_names(self.column, self.names)
-        if len(self.code) and not -1 <= self.code.min() <= self.code.max() < len(self.names):
-            raise ProtocolError(f"codes of {len(self.names)} groups are outside -1 .. last")
+        object.__setattr__(self, "code", checked_codes(self.code, self.names))
 
     @classmethod
-    def of(cls, column: str, values: Sequence[str | None]) -> Grouping:
-        """Group rows by a value each, "" or None where it is not known.
+    def of(cls, column: str, values: Iterable[Any]) -> Grouping:
+        """Group rows by a value each, a text, number or truth; "", None or NaN is not known.
 
         >>> Grouping.of("sex", ["male", "", "female", "male"]).code.tolist()
         [1, -1, 0, 1]
+        >>> Grouping.of("glasses", [True, False, float("nan")]).code.tolist()
+        [1, 0, -1]
         """
         return cls(column, *coded(values))
 
@@ -52,12 +54,33 @@ class Grouping:
         return replace(self, code=self.code[rows])
 
 
-def coded(values: Sequence[str | None]) -> tuple[tuple[str, ...], Ints]:
+def coded(values: Iterable[Any]) -> tuple[tuple[str, ...], Ints]:
     """Names of the values in ascending order, and the place of each row's; -1 where not known."""
-    names = sorted({str(value) for value in values if value})
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ProtocolError(f"groups given as {values!r:.80}", "expected a value for each row")
+    spelled = [*map(_name, values)]
+    names = sorted({name for name in spelled if name})
     place = {name: k for k, name in enumerate(names)}
-    codes = [place[value] if value else -1 for value in values]
-    return tuple(names), np.array(codes, np.int64)
+    return tuple(names), np.array([place.get(name, -1) for name in spelled], np.int64)
+
+
+def _name(value: Any) -> str:
+    """Name a value, "" where it is missing: None, NaN, pandas's NA, or masked."""
+    if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
+        return ""
+    if isinstance(value, str | int | float | np.bool_ | np.number | np.datetime64):
+        return "" if value != value else str(value)
+    raise ProtocolError(
+        f"a group is given as {value!r:.80}", "expected a text, a number or a truth for each row"
+    )
+
+
+def checked_codes(code: ArrayLike, names: Sequence[str]) -> Ints:
+    """Read the group of each row, (N,), a place among the names or -1; ProtocolError for others."""
+    codes = whole_numbers(code, "group")
+    if codes.ndim != 1 or (len(codes) and not -1 <= codes.min() <= codes.max() < len(names)):
+        raise ProtocolError(f"codes of {len(names)} groups are outside -1 .. last")
+    return codes
 
 
 def checked_names(column: str, names: Sequence[str]) -> None:

@@ -78,8 +78,12 @@ def with_groups(
     counts: dict[str, Any] = {}
     parts: dict[str, NDArray[Any]] = {}
     known = [side for side in sides if side.row.max(initial=-1) >= 0]
+    columns: set[str] = set()
     for by in groups:
         require(by, By, "a column of groups", "a Grouping; a file goes to evalkit.run.evaluate")
+        if by.column in columns:
+            raise ProtocolError(f"two columns of groups are called {by.column!r}", "rename one")
+        columns.add(by.column)
         if known and not isinstance(by, PairCondition):
             counts[by.column] = group_counts(by, known)
         if isinstance(outcomes, PairOutcomes | SetOutcomes):
