@@ -100,7 +100,7 @@ def of_the_image(features: np.ndarray) -> dict[str, Row]:
         "the same": told(by_rule(report, "insightface"), True),
         "clcarwin": told(by_rule(report, "clcarwin"), True),
         "FaceX-Zoo": told(by_rule(report, "facex-zoo"), None),
-        "Light CNN": told(lightcnn["accuracy"]),
+        "Light CNN": (f"{100 * (1 - (lightcnn['eer'].value or 0)):.2f}",),
     }
 
 
