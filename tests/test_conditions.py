@@ -241,10 +241,32 @@ def test_pairs_by_their_place_and_by_their_names(tmp_path: Path) -> None:
         assert (weather.names, weather.code.tolist()) == (("rain",), [-1, 0])
     with pytest.raises(DataError, match="is a table of pairs, but no list of pairs is given"):
         place.of_list(None, KEYS)
-    with pytest.raises(DataError, match="names none of the 1 pairs"):
+    with pytest.raises(DataError, match="names pair '2', and the list has pairs 1 to 1"):
         place.of_list(PairSet(LEFT[:1], RIGHT[:1], PAIRS.genuine[:1]), KEYS)
     with pytest.raises(DataError, match="'weather-same' is of two images"):
         place.of_list(pairs, KEYS, ["weather-same"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["01,rain", "2.0,sun"], ""),
+        (["0,rain", "1,sun"], "names pair '0', and the list has pairs 1 to 2"),
+        (["1,rain", "3,sun"], "names pair '3', and the list has pairs 1 to 2"),
+        (["1,rain", "first,sun"], "names pair 'first', and"),
+        (["1,rain", "01,sun"], "names a pair twice"),
+    ],
+)
+def test_a_place_is_a_number_from_1(tmp_path: Path, lines: list[str], told: str) -> None:
+    pairs = PairSet(np.array([0, 3]), np.array([1, 6]), np.array([True, False]))
+    held = group_table.read(_table(tmp_path / "p.csv", "pair,weather", lines))
+    if told:
+        with pytest.raises(DataError, match=told):
+            held.of_list(pairs, KEYS)
+        return
+    (weather,) = held.of_list(pairs, KEYS)
+    assert isinstance(weather, PairCondition)
+    assert [weather.names[code] for code in weather.code] == ["rain", "sun"]
 
 
 def test_the_command_takes_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

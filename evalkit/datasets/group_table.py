@@ -99,11 +99,14 @@ class GroupTable:
         """
         if pairs is None or (self.named_by == "left" and keys is None):
             raise DataError(f"{self.source} is a table of pairs, but no list of pairs is given")
-        line = {name: k for k, name in enumerate(self.names)}
+        line: dict[str | int, int] = {
+            self._place(name, len(pairs)) if self.named_by == "pair" else name: k
+            for k, name in enumerate(self.names)
+        }
         if len(line) < len(self.names):
             raise DataError(f"{self.source} names a pair twice", "leave one of the lines out")
         if self.named_by == "pair":
-            lines = [line.get(str(k), -1) for k in range(1, len(pairs) + 1)]
+            lines = [line.get(k, -1) for k in range(1, len(pairs) + 1)]
         else:
             names = [canonical(key) for key in keys or ()]
             sides = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
@@ -114,6 +117,19 @@ class GroupTable:
         if max(lines, default=-1) < 0:
             raise DataError(f"{self.source} names none of the {len(pairs):,} pairs of the list")
         return _made(self.used(by), self.source, self.columns, np.array(lines), pairs=True)
+
+    def _place(self, name: str, count: int) -> int:
+        """Read the place of a pair, from 1 to `count`, in any spelling: "7", "007", "7.0"."""
+        try:
+            place = tables.number(name)
+        except ValueError:
+            place = math.nan
+        if not (1 <= place <= count and place.is_integer()):
+            raise DataError(
+                f"{self.source} names pair {name!r}, and the list has pairs 1 to {count}",
+                "a pair is its place in the list, from 1",
+            )
+        return int(place)
 
     def used(self, by: Sequence[str] = ()) -> dict[str, Use]:
         """Read `--by`: name of each grouping -> its column, the rule for two images, and edges.
