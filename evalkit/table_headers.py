@@ -36,6 +36,11 @@ _NAMES = {
 _KEY = re.compile(
     "(image|img|face|photo|file|sample)?(path|file|filename|filepath|name|key|id)s?|image|img|face"
 )
+_VECTORS = re.compile(
+    "(face|image|img)?(feature|feat|embedding|emb|embed|vector|vec|descriptor|representation|"
+    "encoding)s?"
+)
+_POINTS = re.compile("(face|facial)?(landmark|lmk|lm|kps|kpt|keypoint|bbox|box|rect|pose).*")
 _SIDES = (
     *(("1", "2"), ("0", "1"), ("a", "b"), ("x", "y"), ("left", "right"), ("l", "r")),
     *(("first", "second"), ("probe", "gallery"), ("probe", "reference"), ("query", "reference")),
@@ -80,6 +85,16 @@ def place_of(role: str, head: Sequence[str]) -> int:
 def names_rows(name: str) -> bool:
     """Whether a column, or an array, is called as what names each row of vectors."""
     return _KEY.fullmatch(word(name)) is not None
+
+
+def names_vectors(name: str) -> bool:
+    """Whether a column, or an array, is called as vectors are."""
+    return _VECTORS.fullmatch(word(name)) is not None
+
+
+def names_points(name: str) -> bool:
+    """Whether columns are called as what a detector finds: a box, its points, a pose."""
+    return _POINTS.fullmatch(word(name)) is not None
 
 
 def _sides(words: Sequence[str], second: Sequence[str]) -> tuple[int, int] | None:

@@ -91,7 +91,7 @@ def test_arrays_of_other_names_are_told_by_their_shapes(
     write()
     with pytest.raises(DataError, match="people, set could each name the rows"):
         embeddings.read(path)
-    if names[0] != "features":
+    if names[0] == "arr_0":
         arrays["other"] = X
         write()
         with pytest.raises(DataError, match="no array is called 'features'; it holds"):
@@ -199,6 +199,12 @@ TEXT_TABLES = {
     "lists": ("path,embedding,label", '{key},"[{x}]",{n}', "left out: label"),
     "savetxt's header": ("# path,e0,e1,e2,e3", "{key},{x}", ""),
     "quotes": ('"path","0","1","2","3"', '"{key}",{x}', ""),
+    "a box and points": (
+        "path,bbox_0,bbox_1,lm_0,lm_1,lm_2,lm_3,lm_4,e0,e1,e2,e3",
+        "{key},.5,.5,.5,.5,.5,.5,.5,{x}",
+        "left out: bbox_0, bbox_1, lm_0, lm_1, lm_2, lm_3, lm_4",
+    ),
+    "two lists": ("path,bbox,emb", '{key},"[.5, .5]","[{x}]"', "left out: bbox"),
     "two names": ("person,path,e0,e1,e2,e3", "Ann,{key},{x}", "left out: person"),
 }
 
@@ -207,7 +213,7 @@ TEXT_TABLES = {
 @pytest.mark.parametrize("table", TEXT_TABLES)
 def test_tables_of_vectors_as_people_have_them(tmp_path: Path, table: str, separator: str) -> None:
     head, line, told = TEXT_TABLES[table]
-    if table == "lists" or (separator == " " and head.startswith(",")):
+    if table.endswith("lists") or (separator == " " and head.startswith(",")):
         separator = ","
     rows = zip(KEYS, _NUMBERS, strict=True)
     lines = [line.format(key=key, x=x, n=n) for n, (key, x) in enumerate(rows)]
@@ -295,6 +301,24 @@ def test_doubles_that_float32_cannot_hold_are_refused(tmp_path: Path, scale: flo
         embeddings.read(tmp_path / "x.npy", tmp_path / "k.txt")
 
 
+def test_vectors_beside_other_arrays_are_told_by_their_name(tmp_path: Path) -> None:
+    held = {
+        "landmarks": np.ones((5, 10), "f4"),
+        "image_embeddings": X,
+        "emb_flip": X,
+        "paths": KEYS,
+    }
+    np.savez(tmp_path / "x.npz", **held)
+    made = embeddings.read(tmp_path / "x.npz")
+    assert list(made.keys) == KEYS and made.told == "left out: landmarks, emb_flip"
+    np.testing.assert_array_equal(made.features, X)
+    np.savez(tmp_path / "x.npz", a=X, b=X, paths=KEYS)
+    with pytest.raises(
+        DataError, match=r"^x\.npz: no array is called 'features'.*call the vectors"
+    ):
+        embeddings.read(tmp_path / "x.npz")
+
+
 def test_arrays_of_matlab_and_torch_are_told_by_their_shapes(tmp_path: Path) -> None:
     held = {"emb": X, "paths": np.array(KEYS, object), "label": np.arange(5.0)}
     savemat(tmp_path / "x.mat", held)
@@ -346,6 +370,32 @@ def test_lists_and_other_columns_of_parquet(tmp_path: Path) -> None:
     assert list(made.keys) == KEYS and made.told == "left out: label"
     assert np.isnan(made.features[0]).all()
     np.testing.assert_array_equal(made.features[1:], X[1:])
+
+
+def test_parquet_without_a_column_of_vectors_is_told(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for held, kind in (
+        ([str(x.tolist()) for x in X], "string"),
+        ([x.tobytes() for x in X], "binary"),
+        ([[x.tolist()] for x in X], "list<"),
+        ([{"v": x.tolist()} for x in X], "struct<"),
+    ):
+        parquet.write_table(pa.table({"path": KEYS, "embedding": held}), tmp_path / "x.parquet")
+        with pytest.raises(
+            DataError, match=rf"^x\.parquet: no column.*'embedding' of {kind}.*save a"
+        ):
+            readers.read(tmp_path / "x.parquet")
+    named = pa.table({"path": [key.encode() for key in KEYS], "embedding": X.tolist()})
+    parquet.write_table(named, tmp_path / "x.parquet")
+    assert readers.read(tmp_path / "x.parquet")[1] == KEYS
+
+
+def test_a_sparse_tensor_is_told(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(torch.from_numpy(X).to_sparse(), tmp_path / "x.pt")
+    with pytest.raises(DataError, match=r"x\.pt holds a sparse tensor.*to_dense"):
+        readers.read(tmp_path / "x.pt")
 
 
 def test_a_vector_per_name(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from evalkit.bfloat16 import Bfloat16
 from evalkit.errors import DataError, first_few
-from evalkit.table_headers import INDEX, names_rows, word
+from evalkit.table_headers import INDEX, names_points, names_rows, names_vectors, word
 
 Kind = Literal["text", "whole", "number", "zero", "list"]
 _NUMBERED = re.compile(r"(.*?)(\d+)\D?")
@@ -50,9 +50,13 @@ def choose(
         names = None
     key = _key(kinds, names, distinct)
     lists = [c for c, kind in enumerate(kinds) if kind == "list"]
+    if len(lists) > 1 and names is not None:
+        lists = [c for c in lists if names_vectors(names[c])] or lists
     vector = lists[:1] if len(lists) == 1 else _group(kinds, names)
     if len(lists) > 1:
-        raise DataError(f"{_shown(lists, names)} hold lists, and one is the vector")
+        raise DataError(
+            f"{_shown(lists, names)} hold lists, and one is the vector", "call it features"
+        )
     if not vector:
         vector = [c for c, kind in enumerate(kinds) if kind not in ("text", "list") and c != key]
         if names is not None:
@@ -85,13 +89,18 @@ def choose_arrays(
 
     held : shape and kind of dtype ("f", "U", ...) of each.  "features" and "keys" are these; else
     the only array of fractions, (N, D) or (N, V, D), and the only texts (N,), or those of several
-    that are called as names are.  DataError where several could be meant, or none is there.
+    that are called as vectors and names are.  DataError where several could be meant, or none is.
     """
     shown = ", ".join(f"{name!r} {shape}" for name, (shape, _) in list(held.items())[:8])
     wide = [n for n, (shape, kind) in held.items() if kind == "f" and len(shape) in (2, 3)]
+    if len(wide) > 1:
+        wide = [n for n in wide if names_vectors(n)]
     vectors = ["features"] if "features" in held else wide
     if len(vectors) != 1:
-        raise DataError(f"no array is called 'features'; it holds {shown or 'no arrays'}")
+        raise DataError(
+            f"no array is called 'features'; it holds {shown or 'no arrays'}",
+            "call the vectors, (N, D), features, and the names of their rows keys",
+        )
     rows = held[vectors[0]][0][:1]
     texts = [n for n, (shape, kind) in held.items() if kind in ("S", "U") and shape == rows]
     names = ["keys"] if "keys" in held else texts
@@ -121,7 +130,8 @@ def _group(kinds: Sequence[Kind], names: Sequence[str] | None) -> list[int]:
     """Find the largest group of columns whose names count from 0 or 1; empty where none does."""
     groups: dict[str, dict[int, str]] = {}
     for c, name in enumerate(names or ()):
-        if (match := _NUMBERED.fullmatch(name)) and kinds[c] not in ("text", "list"):
+        match = _NUMBERED.fullmatch(name)
+        if match and kinds[c] not in ("text", "list") and not names_points(match[1]):
             groups.setdefault(match[1], {})[c] = match[2]
     counted = [[*g] for g in groups.values() if len(g) > 1 and counts([*g.values()])]
     counted.sort(key=len, reverse=True)

@@ -156,7 +156,9 @@ def read_torch(path: str | os.PathLike[str]) -> Held:
         arrays = _by_key(arrays, path)
     name, keys, told = _chosen(arrays, path)
     features = arrays[name]
-    if not features.is_sparse and features.untyped_storage().nbytes() < features.nbytes:
+    if features.layout is not torch.strided:
+        raise DataError(f"{path.name} holds a sparse tensor", "save features.to_dense()")
+    if features.untyped_storage().nbytes() < features.nbytes:
         raise DataError(
             f"{path.name} says {tuple(features.shape)} of {features.untyped_storage().nbytes()} "
             "bytes: its rows overlap",
@@ -388,4 +390,6 @@ def _as_data_error(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except damaged as e:
+        if isinstance(e, DataError) and e.hint:  # whole, and not what is wanted
+            raise DataError(f"{path.name}: {e.message}", e.hint) from e
         raise DataError(f"{path.name} is not {what}: {e!s:.200}") from e

@@ -17,12 +17,13 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.errors import needing
+from evalkit.errors import DataError, needing
 from evalkit.keys import texts_of
 from evalkit.vectors import hdf5, parquet_footer
 from evalkit.vectors.columns import Kind, choose, choose_arrays
 
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+_SAVE = "save a list of float32 per row, (D,), or a column per coordinate"
 _PACKED = 64  # bytes that one byte of a table may become, and
 _ROOM = 16 << 20  # these in any case
 _KEY = 64  # bytes that Python takes for a text, however short
@@ -74,6 +75,9 @@ def of_parquet(path: Path) -> RowBlocks:
 
     names = [_PANDAS_INDEX.sub("index", name) for name in schema.names]
     chosen = choose([_kind(field.type) for field in schema], names, distinct)
+    if not chosen.coordinates:
+        held = ", ".join(f"{field.name!r} of {field.type}" for field in list(schema)[:8])
+        raise DataError(f"no column holds numbers or lists of them; it holds {held}", _SAVE)
     keys = None
     if chosen.key is not None:
         keys = _column_of_texts(path, schema.names[chosen.key], room)
@@ -99,7 +103,8 @@ def _kind(type_: Any) -> Kind:
     import pyarrow.types as kinds
 
     if kinds.is_list(type_) or kinds.is_large_list(type_) or kinds.is_fixed_size_list(type_):
-        return "list"
+        number = kinds.is_floating(type_.value_type) or kinds.is_integer(type_.value_type)
+        return "list" if number else "text"
     if kinds.is_floating(type_):
         return "number"
     return "whole" if kinds.is_integer(type_) else "text"
@@ -131,7 +136,8 @@ def _column_of_texts(path: Path, name: str, room: int) -> list[str]:
                 room -= compute.sum(lengths.take(column.indices)).as_py() or 0
                 if room < 0:
                     raise ValueError(f"the texts of {name!r} would unpack to far more than it is")
-            keys += [str(k) for k in column.to_pylist()]
+            texts = column.to_pylist()
+            keys += [k.decode() if isinstance(k, bytes) else str(k) for k in texts]
     return keys
 
 
