@@ -29,10 +29,19 @@ from evalkit.errors import IdleInputError, ModelError, UndeclaredInputError, Wro
 from evalkit.files import LINK_HINT, as_path, leads_nowhere, refuse_lfs_pointer
 from evalkit.types import InputSpec
 
-__all__ = ["GROUP", "NETWORKS", "Adapter", "fingerprint", "is_module", "load", "runs_code"]
+__all__ = [
+    "GROUP",
+    "NETWORKS",
+    "PROGRAMS",
+    "Adapter",
+    "fingerprint",
+    "is_module",
+    "load",
+    "runs_code",
+]
 
 GROUP = "evalkit.adapters"
-_PROGRAMS = (".pt", ".pt2", ".torchscript")
+PROGRAMS = (".pt", ".pt2", ".torchscript")
 # functions of evalkit.adapters.torch.networks, and the preset of the weights published for each
 NETWORKS = {
     "mobilefacenet": "imagenet",
@@ -85,7 +94,7 @@ def load(
     if suffix in presets.ONNX_FILES:
         _refuse_others(OnnxModel, options, model)
         return OnnxModel(_file(model), _declared(spec, model), device=device, **options)
-    if suffix in _PROGRAMS:
+    if suffix in PROGRAMS:
         _refuse_others(TorchModel, options, model)
         read = programs.program if suffix == ".pt2" else programs.script
         return read(_file(model), _declared(spec, model), device=device, **options)
@@ -162,7 +171,7 @@ def runs_code(model: str) -> bool:
     A TorchScript file, an exported program and `module:factory` are programs; an ONNX graph is
     data, and an installed plug-in was trusted when it was installed.
     """
-    if Path(model).suffix.lower() in _PROGRAMS:
+    if Path(model).suffix.lower() in PROGRAMS:
         return True
     plugins = {plugin.name for plugin in importlib.metadata.entry_points(group=GROUP)}
     return ":" in model and model.partition(":")[0] not in plugins and not Path(model).exists()

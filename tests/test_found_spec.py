@@ -15,7 +15,7 @@ from evalkit.cli import run
 from evalkit.datasets import lfw
 from evalkit.embedding import development, found_spec
 from evalkit.embedding.input_check import SpecTrial
-from evalkit.errors import DataError, ModelError
+from evalkit.errors import DataError, ModelError, UndeclaredInputError
 from evalkit.images import encoded
 from evalkit.keys import subjects_of
 from evalkit.types import InputSpec, Manifest
@@ -219,6 +219,41 @@ def test_a_found_spec_is_remembered_for_this_model_and_these_images(
     assert "found earlier" not in line()
     assert run(["cache", "clear"]) == 0 and not [*(at / "cache" / "specs").iterdir()]
     assert "found earlier" not in line()
+
+
+def test_the_spec_of_a_plug_ins_model_is_found_anew(
+    at: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plug-in reads a second file, which nobody but itself knows of."""
+
+    class TwoFiles(Blue):
+        name = "twofiles"
+
+        def __init__(self, model: str, spec: InputSpec | None, **_: object) -> None:
+            if spec is None:
+                raise UndeclaredInputError("not declared")
+            super().__init__(spec)
+            self.first = Path(model).with_suffix(".weights").read_text() == "first channel"
+
+        def embed(self, images: np.ndarray) -> np.ndarray:
+            return super().embed(images if self.first else images[..., ::-1])
+
+    class Entry:
+        name = "twofiles"
+
+        def load(self) -> type:
+            return TwoFiles
+
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Entry()])
+    (at / "m.twofiles").write_text("the network alone")
+    given = ["--data", str(at / "faces"), "--json", str(at / "r.json")]
+    fed = []
+    for weights in ("first channel", "last channel"):
+        (at / "m.weights").write_text(weights)
+        line = ["verify", str(at / "pairs.txt"), "--model", str(at / "m.twofiles"), *given]
+        assert run(line) == 0, capsys.readouterr().err
+        fed.append(json.loads((at / "r.json").read_text())["provenance"]["input spec"])
+    assert "8x8 bgr nhwc" in fed[0] and "8x8 rgb nhwc" in fed[1]
 
 
 def test_a_bare_model_that_separates_nobody_is_one_line(

@@ -84,9 +84,13 @@ def _key(
     sample: development.Development,
     of_set: Landmarks | None,
 ) -> str:
-    """Name all that a trial depends on, as a hex digest; empty for a model that is no file."""
+    """Name all that a trial depends on, as a hex digest; empty where nobody can tell.
+
+    So it is of factories, and of the files of plug-ins, which may read others beside them.
+    """
     model, options = Path(str(choice.model.model)), choice.model.options
-    if not model.is_file():
+    known = (*presets.ONNX_FILES, *adapters.PROGRAMS)
+    if model.suffix.lower() not in known or not model.is_file():
         return ""
     digest = of_onnx_files(model) if model.suffix.lower() in presets.ONNX_FILES else ""
     fitted = choice.images.fitted(source.select(sample.keys), presets.PRESETS["arcface"], of_set)
