@@ -26,7 +26,7 @@ _LONGEST = 300  # characters of an exception's own message
 
 @contextmanager
 def blamed(
-    who: str, doing: str = "failed", but: type[Exception] | tuple[()] = ()
+    who: str, doing: str = "failed", but: type[Exception] | tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
     """Turn what the code inside raises into a ModelError that names `who`, the kind and the line.
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,13 @@ def program(tmp_path: Path, free: bool) -> Path:
     made = torch.export.export(net, (torch.zeros(2, 3, 8, 8),), dynamic_shapes=shapes)
     torch.export.save(made, tmp_path / "m.pt2")
     return tmp_path / "m.pt2"
+
+
+def test_a_program_of_another_size_says_what_it_was_fed(tmp_path: Path) -> None:
+    other = replace(SPEC, size=(6, 9))
+    with pytest.raises(ModelError, match=r"m\.pt2 fails on 1 images: .*[Gg]uard") as told:
+        adapters.load(str(program(tmp_path, free=True)), spec=other)
+    assert told.value.hint == "it was fed 6x9 nchw; is that what it wants?"
 
 
 def test_a_program_takes_the_tensors_it_makes_to_its_device() -> None:

@@ -141,10 +141,11 @@ class TorchModel:
 def translated(name: str, images: int, spec: InputSpec) -> Iterator[None]:
     """Turn what a network raises into a ModelError that names it, or a MemoryError."""
     torch, doing = import_torch(), f"fails on {images} images"
+    told = RuntimeError, AssertionError  # the latter of an exported program's guards
     try:
-        with users_code.blamed(name, doing, RuntimeError):
+        with users_code.blamed(name, doing, told):
             yield
-    except RuntimeError as e:
+    except told as e:
         if is_out_of_memory(e):
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
