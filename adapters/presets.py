@@ -148,8 +148,10 @@ def build(parts: Mapping[str, Any]) -> InputSpec:
         raise ModelError(f"no preset {name!r}", f"known: {', '.join(PRESETS)}")
     missing = [field for field in _NEEDED if field not in parts]
     if name is None and missing:
+        options = ", ".join("--input-size" if f == "size" else f"--{f}" for f in missing)
         raise ModelError(
-            f"the input spec lacks {', '.join(missing)}", "give them, or --preset NAME as a base"
+            f"the input spec lacks {', '.join(missing)}",
+            f"give {options}, or --preset NAME as a base",
         )
     for field in {"mean", "std"} & set(parts):
         parts[field] = _three(parts[field])

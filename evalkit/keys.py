@@ -104,7 +104,7 @@ def rows_of(
     if missing := [wanted[k] for k in unfound if tails[k] not in twice]:
         raise DataError(
             f"{what} are missing for {len(missing)} of {len(wanted)} images: {first_few(missing)}",
-            f"the first row here is called {have[0]!r}" if have else "the file has no rows",
+            f"the first one here is called {have[0]!r}" if have else "the file has no rows",
         )
     for tail, (a, b) in twice.items():
         raise DataError(

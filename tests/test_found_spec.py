@@ -291,6 +291,13 @@ def test_images_that_are_missing_are_no_matter_of_the_spec(
     )
 
 
+def test_the_options_that_a_spec_lacks_are_named() -> None:
+    with pytest.raises(ModelError) as e:
+        presets.build({"mean": 127.5})
+    assert e.value.message == "the input spec lacks size, color, std"
+    assert e.value.hint == "give --input-size, --color, --std, or --preset NAME as a base"
+
+
 def test_a_spec_is_spelled_by_its_nearest_preset() -> None:
     for name, spec in presets.PRESETS.items():
         assert presets.name(spec) == name and presets.options(spec) == f"--preset {name}"
