@@ -204,6 +204,9 @@ TEXT_TABLES = {
         "{key},.5,.5,.5,.5,.5,.5,.5,{x}",
         "left out: bbox_0, bbox_1, lm_0, lm_1, lm_2, lm_3, lm_4",
     ),
+    "tuples": ("path,embedding", '{key},"({x})"', ""),
+    "NumPy's own words": ("path,embedding", '{key},"array([{x}], dtype=float32)"', ""),
+    "torch's": ("path,embedding", "{key},\"tensor([{x}], device='cuda:0')\"", ""),
     "two lists": ("path,bbox,emb", '{key},"[.5, .5]","[{x}]"', "left out: bbox"),
     "two names": ("person,path,e0,e1,e2,e3", "Ann,{key},{x}", "left out: person"),
 }
@@ -213,7 +216,7 @@ TEXT_TABLES = {
 @pytest.mark.parametrize("table", TEXT_TABLES)
 def test_tables_of_vectors_as_people_have_them(tmp_path: Path, table: str, separator: str) -> None:
     head, line, told = TEXT_TABLES[table]
-    if table.endswith("lists") or (separator == " " and head.startswith(",")):
+    if ("embedding" in head or "emb" in head) or (separator == " " and head.startswith(",")):
         separator = ","
     rows = zip(KEYS, _NUMBERS, strict=True)
     lines = [line.format(key=key, x=x, n=n) for n, (key, x) in enumerate(rows)]
@@ -344,6 +347,37 @@ def test_a_table_of_numbers_alone_has_no_key(tmp_path: Path) -> None:
         embeddings.read(tmp_path / "x.csv")
     made = embeddings.read(tmp_path / "x.csv", tmp_path / "k.txt")
     np.testing.assert_array_equal(made.features, X)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_vectors_between_blanks_after_another_mark(tmp_path: Path, mark: str) -> None:
+    numbers = [" ".join(f"{v:.8f}" for v in x) for x in X]
+    rows = [f"{key}{mark}{x}" for key, x in zip(KEYS, numbers, strict=True)]
+    (tmp_path / "x.list").write_text("\n".join(rows))
+    x, keys, _ = readers.read(tmp_path / "x.list")
+    assert keys == KEYS
+    np.testing.assert_allclose(x, X, atol=1e-7)
+
+
+def test_a_list_that_is_empty_is_an_image_without_a_template(tmp_path: Path) -> None:
+    lists = [[], *X[1:].tolist()]
+    rows = [f'{key},"{x}"' for key, x in zip(KEYS, lists, strict=True)]
+    (tmp_path / "x.csv").write_text("\n".join(["path,embedding", *rows]))
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"path": KEYS, "embedding": lists}), tmp_path / "x.parquet")
+    for name in ("x.csv", "x.parquet"):
+        x, keys, _ = readers.read(tmp_path / name)
+        assert keys == KEYS and np.isnan(x[0]).all()
+        np.testing.assert_array_equal(x[1:], X[1:])
+
+
+def test_a_word_among_numbers_is_told_with_its_row(tmp_path: Path) -> None:
+    rows = [f"{key},{x}" for key, x in zip(KEYS, _NUMBERS, strict=True)]
+    rows[3] = f"{KEYS[3]},no face,,,"
+    (tmp_path / "x.csv").write_text("\n".join(["path,e0,e1,e2,e3", *rows]))
+    with pytest.raises(DataError, match=f"'no face' in the row of '{KEYS[3]}' is not a number"):
+        readers.read(tmp_path / "x.csv")
 
 
 @pytest.mark.parametrize("head", [["path,e0,e1,e2,e3"], []])

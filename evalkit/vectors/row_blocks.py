@@ -153,15 +153,16 @@ def _list_length(batch: Any) -> int:
 
 
 def _lists(column: Any, dim: int) -> Rows:
-    """Give the lists of a column as rows; NaN for one that is null."""
+    """Give the lists of a column as rows; NaN for one that is null or empty."""
     import pyarrow.compute as compute
 
-    lengths = compute.unique(compute.list_value_length(column)).to_pylist()
-    if {*lengths} - {None} - {dim}:
+    length = compute.fill_null(compute.list_value_length(column), 0)
+    if {*compute.unique(length).to_pylist()} - {0, dim}:
+        lengths = sorted(compute.unique(length).to_pylist())
         raise ValueError(f"its lists have {lengths} numbers, expected the same everywhere")
     rows = np.full((len(column), dim), np.nan, np.float32)
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    rows[column.is_valid().to_numpy(zero_copy_only=False)] = flat.reshape(-1, dim)
+    rows[length.to_numpy(zero_copy_only=False) == dim] = flat.reshape(-1, dim)
     return rows
 
 

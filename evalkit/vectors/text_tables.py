@@ -23,6 +23,9 @@ _LINE = 1 << 24  # characters: a line is in memory whole
 _HEAD = 100  # rows that tell the separator and the header
 _SEPARATORS = "\t;, "
 _NONE = "it holds no rows of a key and numbers"
+# [0.5, 1], (0.5, 1), array([0.5, 1]) or 0.5 1
+_LIST = re.compile(r"\s*(?:[\w.]*\()?[\[(]|\s*[-+]?\d*\.\d+(?:e[-+]?\d+)?\s+[-+.\d]", re.IGNORECASE)
+_AROUND = re.compile(r"[\w.]*\(|\s*,\s*(?:dtype|device|grad_fn)=.*", re.DOTALL)
 _DECIMALS = re.compile(r"\d+ +[+-]?\d+")
 _BROKEN = re.compile(r"-0|[+-]?0\d+")  # what a decimal comma leaves on its either side
 
@@ -64,7 +67,7 @@ def of_text(path: Path) -> RowBlocks:
 
     def blocks(size: int) -> Iterator[Rows]:
         rows = _rows(path, separator, skipped)
-        vectors = (_vector([row[c] for c in chosen.coordinates], dim, is_list) for row in rows)
+        vectors = (_vector(row, chosen.coordinates, dim, is_list) for row in rows)
         while block := list(islice(vectors, size)):
             yield np.stack(block)
 
@@ -129,11 +132,11 @@ def _has_header(head: Sequence[Sequence[str]]) -> bool:
 
 
 def _is_vector(cell: str) -> bool:
-    return cell.startswith("[") or (is_number(_point(cell)) and not _is_missing(cell))
+    return _LIST.match(cell) is not None or (is_number(_point(cell)) and not _is_missing(cell))
 
 
 def _is_missing(cell: str) -> bool:
-    return cell.strip().lower() in MISSING
+    return cell.strip("[] \t").lower() in MISSING
 
 
 def _point(cell: str) -> str:
@@ -186,7 +189,7 @@ def _looked_at(
 def _kind(cell: str, before: Kind) -> Kind:
     if before == "text" or _is_missing(cell):
         return before
-    if cell.startswith("["):
+    if _LIST.match(cell):
         return "list"
     if not is_number(plain := _point(cell)):
         return "text"
@@ -197,14 +200,19 @@ def _kind(cell: str, before: Kind) -> Kind:
 
 
 def _listed(cell: str) -> list[str]:
-    return re.split(r"[\s,]+", cell.strip("[] \t\r\n,"))
+    return re.split(r"[\s,]+", _AROUND.sub("", cell).strip("[]() \t\r\n,"))
 
 
-def _vector(cells: Sequence[str], dim: int, is_list: bool) -> Rows:
+def _vector(row: Sequence[str], coordinates: Sequence[int], dim: int, is_list: bool) -> Rows:
+    cells = [row[c] for c in coordinates]
     if is_list:
         cells = ["nan"] * dim if _is_missing(cells[0]) else _listed(cells[0])
     if len(cells) != dim:
         raise ValueError(f"a list has {len(cells)} numbers, the first {dim}")
     numbers = ["nan" if _is_missing(cell) else _point(cell) for cell in cells]
-    with np.errstate(over="ignore"):  # beyond float32 is infinity, which is refused as such
-        return np.array(numbers, np.float32)
+    try:
+        with np.errstate(over="ignore"):  # beyond float32 is infinity, which is refused as such
+            return np.array(numbers, np.float32)
+    except ValueError:
+        wrong = next(cell for cell in numbers if not is_number(cell))
+        raise ValueError(f"{wrong!r} in the row of {row[0]!r} is not a number") from None
