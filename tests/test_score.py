@@ -176,6 +176,46 @@ def test_a_matrix_of_scores_has_each_pair_once(tmp_path: Path) -> None:
         score_lists.read_matrix(path, who[:3])
 
 
+@pytest.mark.parametrize("fill", [0.0, np.nan, -1.0])
+@pytest.mark.parametrize("lower", [False, True])
+def test_a_half_of_a_matrix_that_is_filled_is_no_comparison(
+    tmp_path: Path, fill: float, lower: bool
+) -> None:
+    who = np.repeat(np.arange(4), 2)
+    matrix = np.random.default_rng(0).normal(size=(8, 8)) + 2 * (who[:, None] == who)
+    matrix = np.triu(matrix) + np.triu(matrix, 1).T
+    (tmp_path / "who.txt").write_text("\n".join(map(str, who)))
+    np.save(tmp_path / "whole.npy", matrix)
+    matrix[np.triu_indices(8, 1)[::-1] if not lower else np.triu_indices(8, 1)] = fill
+    np.save(tmp_path / "half.npy", matrix)
+    whole, half = (
+        metrics(tmp_path / name, "--subjects", tmp_path / "who.txt")
+        for name in ("whole.npy", "half.npy")
+    )
+    assert half["auc"]["n"] == 28
+    assert half["auc"]["value"] == whole["auc"]["value"]
+
+
+def test_a_matrix_in_another_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "who.txt").write_text("a\nb\n")
+    np.savez(tmp_path / "m.npz", m=np.eye(2))
+    words = ["score", str(tmp_path / "m.npz"), "--subjects", str(tmp_path / "who.txt")]
+    done = CliRunner().invoke(cli.cli, words)
+    assert isinstance(done.exception, DataError) and "m.npz is no .npy" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    "fold",
+    [[0, 65_536, 0, 65_537], [0.1, 0.2, 0.1, 0.2], [0, 1, 0, np.nan], list("abab"), [-1] * 4],
+)
+def test_folds_that_are_no_small_whole_numbers_are_refused(
+    tmp_path: Path, fold: list[object]
+) -> None:
+    np.savez(tmp_path / "s.npz", score=[0.9, 0.8, 0.1, 0.2], label=[1, 1, 0, 0], fold=fold)
+    with pytest.raises(DataError, match=r"s\.npz has folds .* no number from 0"):
+        score_lists.read(tmp_path / "s.npz")
+
+
 def test_the_best_accuracy_is_that_of_every_threshold_tried() -> None:
     rng = np.random.default_rng(3)
     for _ in range(50):

@@ -193,8 +193,19 @@ def _of_arrays(path: Path, distance: bool, allow_failures: bool) -> ScoreList:
     return ScoreList(
         _checked(score, distance, allow_failures, f"{path.name} row", range(len(score))),
         None if label is None else labels_of([str(x) for x in label.ravel()], path.name),
-        None if fold is None else fold.astype(np.int16),
+        None if fold is None else _folds_of(fold, path.name),
     )
+
+
+def _folds_of(fold: NDArray[Any], source: str) -> NDArray[np.int16]:
+    """Take folds of a file of arrays; DataError unless each is a whole number from 0 to 9999."""
+    whole = fold.dtype.kind in "biuf" and bool(np.all((fold >= 0) & (fold < 10_000)))
+    if not whole or np.any(fold % 1):
+        raise DataError(
+            f"{source} has folds {fold.dtype} {fold.shape}, and one is no number from 0 to 9999",
+            "number them, a whole number for each score",
+        )
+    return fold.astype(np.int16)
 
 
 def _shapes(held: Mapping[str, NDArray[Any]]) -> str:
@@ -240,10 +251,12 @@ def read_matrix(
 ) -> ScoreList:
     """Read a matrix of scores, .npy, (N, N) of N subjects, or (P, G) of P and then G subjects.
 
-    Of a square one each pair is taken once where it is symmetric, else both ways, and never the
-    diagonal.
+    Of a square one each pair is taken once where it is symmetric, or where one of its halves holds
+    one value throughout, as `numpy.triu` leaves it; else both ways, and never the diagonal.
     """
     path = as_path(path)
+    if path.suffix.lower() != ".npy":
+        raise DataError(f"{path.name} is no .npy", "a matrix with --subjects is one: numpy.save")
     matrix = readers.read_npy(path)[0]
     square = matrix.shape == (len(subject),) * 2
     if (
@@ -256,15 +269,30 @@ def read_matrix(
             f"{len(subject)} subjects",
             "a matrix (N, N) has N of them, one of (P, G) has those of its rows, then its columns",
         )
-    mask: NDArray[Any] = np.ones(matrix.shape, np.bool_)
-    if square:
-        once = np.array_equal(matrix, matrix.T, equal_nan=True)
-        mask = np.triu(mask, 1) if once else ~np.eye(len(matrix), dtype=np.bool_)
+    mask, told = _compared(matrix) if square else (np.ones(matrix.shape, np.bool_), "")
     left, right = np.nonzero(mask)
-    score = _checked(matrix[left, right], distance, allow_failures, path.name, range(len(left)))
+    score = _checked(
+        matrix[left, right], distance, allow_failures, f"{path.name} comparison", range(len(left))
+    )
     right = right if square else right + matrix.shape[0]
     genuine = (subject[left] == subject[right]) & (subject[left] >= 0)
-    return ScoreList(score, genuine, pairs=PairSet(left, right, genuine), subject=subject)
+    pairs = PairSet(left, right, genuine)
+    return ScoreList(score, genuine, pairs=pairs, subject=subject, told=told)
+
+
+def _compared(matrix: NDArray[Any]) -> tuple[NDArray[np.bool_], str]:
+    """Which entries of a square matrix are comparisons, (N, N) bool, and what to say of the others.
+
+    A half of three entries or more that are all one value, or NaN, holds none.
+    """
+    upper = np.triu(np.ones(matrix.shape, np.bool_), 1)
+    if np.array_equal(matrix, matrix.T, equal_nan=True):
+        return upper, ""
+    for half, name in ((upper, "above"), (upper.T, "below")):
+        entries = matrix[half]
+        if len(entries) > 2 and (np.all(entries == entries[0]) or np.isnan(entries).all()):
+            return half.T, f"{entries[0]:g} everywhere {name} the diagonal: not comparisons"
+    return upper | upper.T, ""
 
 
 def read_labels(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
