@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.errors import EvalkitError
+from evalkit.errors import EvalkitError, ReportError
 from evalkit.report.markdown import model_card, report_markdown
 from evalkit.report.plots import draw
 from evalkit.report.table import table
@@ -62,6 +62,14 @@ def test_what_no_number_can_be_is_refused_in_one_line(text: str) -> None:
             parsed(document)
         assert len(str(e.value)) < 100
     assert parsed(f"[{2**63 - 1}, {-(2**63)}, 1e308]") == [2**63 - 1, -(2**63), 1e308]
+
+
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    text = TEXT.replace('"value": ', '"value": 0.75, "value": ', 1)
+    (tmp_path / "r.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ReportError, match="an object has 'value' twice"):
+        reports.read(tmp_path / "r.json")
+    assert parsed('[{"a": 1}, {"a": 2}]') == [{"a": 1}, {"a": 2}]
 
 
 def use(path: Path, kinds: list[str]) -> None:
