@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evalkit.arrays import whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics import Thresholds, cmc, dir_at_fpir, given_thresholds, rank_within
 from evalkit.protocols.metrics import search_errors_at as errors_at
@@ -28,12 +29,24 @@ class Claims:
 
     claimed, real : people, numbered alike.  model : what was enrolled of the claimed person.
     probe : what was compared with it, of one real person.
+    ProtocolError where they are not whole numbers from 0, or not as many.
     """
 
     claimed: Ints
     real: Ints
     model: Ints
     probe: Ints
+
+    def __post_init__(self) -> None:
+        for name in ("claimed", "real", "model", "probe"):
+            column = whole_numbers(getattr(self, name), name, "number names from 0, all alike")
+            if column.ndim != 1 or column.shape != np.shape(self.claimed):
+                raise ProtocolError(
+                    f"{len(self.claimed)} claims have {name!r} of shape {column.shape}"
+                )
+            if column.min(initial=0) < 0:
+                raise ProtocolError(f"{name!r} of a claim is {column.min()}", "number from 0")
+            object.__setattr__(self, name, column)
 
     @property
     def genuine(self) -> Bools:
@@ -46,14 +59,19 @@ def searches(score: Floats, claims: Claims) -> SearchOutcomes | None:
     """Group the comparisons by probe; None where one meets a model twice, so that it has no rank.
 
     score : (P,), -inf where the comparison failed.  Mates have a score where they are first.
+    ProtocolError where a probe is of two people.
     """
     if score.shape != claims.probe.shape:
         raise ProtocolError(f"{len(score)} scores have claims of shape {claims.probe.shape}")
+    _, first, of = np.unique(claims.probe, return_index=True, return_inverse=True)
+    genuine, who, n = claims.genuine, claims.real[first], len(first)
+    if (another := np.flatnonzero(who[of] != claims.real)).size:
+        raise ProtocolError(
+            f"probe {claims.probe[another[0]]} is of two people", "give each of them its own"
+        )
     met = np.unique(np.stack([claims.probe, claims.model]), axis=1)
     if met.shape[1] < len(score):
         return None
-    _, first, of = np.unique(claims.probe, return_index=True, return_inverse=True)
-    genuine, who, n = claims.genuine, claims.real[first], len(first)
     mate, other = np.full(n, -np.inf), np.full(n, -np.inf)
     np.maximum.at(mate, of[genuine], score[genuine])
     np.maximum.at(other, of[~genuine], score[~genuine])

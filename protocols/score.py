@@ -82,7 +82,7 @@ def evaluate(
     """
     score, genuine = numbers(score, "score"), labels(genuine)
     seed = whole_number(seed, "seed")
-    require(claims, Claims | None, "claims", "an evalkit.protocols.claims.Claims")
+    _refuse_other_comparisons(genuine, pairs, claims)
     fold = None if fold is None else array(fold, "fold")
     validate(score, genuine, fold)
     measured = verification.measures(score, genuine, fold, fars, threshold=threshold)
@@ -118,6 +118,27 @@ def evaluate(
         identity=_identity(genuine, fold, pairs, subject, claims, keys, images, set_name),
     )
     return with_groups(report, outcomes, groups, seed=seed)
+
+
+def _refuse_other_comparisons(
+    genuine: NDArray[np.bool_], pairs: PairSet | None, claims: Claims | None
+) -> None:
+    """Raise ProtocolError unless pairs and claims are of as many comparisons, labelled alike."""
+    require(claims, Claims | None, "claims", "an evalkit.protocols.claims.Claims")
+    require(pairs, PairSet | None, "pairs", "an evalkit.PairSet(left, right, genuine)")
+    for name, given in (("pairs", pairs), ("claims", claims)):
+        if given is None or np.array_equal(given.genuine, genuine):
+            continue
+        if given.genuine.shape != genuine.shape:
+            n = given.genuine.shape
+            raise ProtocolError(f"labels of shape {genuine.shape} have {name} of shape {n}")
+        other = np.count_nonzero(given.genuine != genuine)
+        raise ProtocolError(
+            f"{other:,} of {len(genuine):,} labels are not those of the {name}",
+            f"score, genuine and {name} are in one order",
+        )
+    if pairs is not None:
+        verification.validate(np.empty((_rows(pairs), 0)), pairs)
 
 
 def _identity(

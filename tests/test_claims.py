@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from evalkit.cli import run
 from evalkit.datasets import score_lists
-from evalkit.errors import DataError
+from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import score
+from evalkit.protocols.claims import Claims
 from evalkit.protocols.metrics import eer, tpr_at_far
+from evalkit.types import PairSet
 
 pytestmark = pytest.mark.once
 
@@ -127,3 +130,46 @@ def test_the_score_files_of_bob(shared_data: Path) -> None:
     held = score_lists.read(folder / "scores-nonorm-openset-dev", distance=True)
     opened = score.evaluate(held.score, held.genuine, claims=held.claims)
     assert opened.metrics["tpir@fpir=1e-1"].value is not None
+
+
+COLUMNS = {"claimed": [0, 1, 0, 1], "real": [0, 0, 1, 1], "model": [0, 1, 0, 1]}
+GIVEN = {**COLUMNS, "probe": [0, 0, 1, 1]}
+SCORES, SAME = [0.9, 0.1, 0.2, 0.8], [True, False, False, True]
+
+
+def test_claims_take_lists() -> None:
+    lists: dict[str, Any] = GIVEN
+    report = score.evaluate(SCORES, SAME, claims=Claims(**lists))  # type: ignore[arg-type]
+    arrays = Claims(**{name: np.array(column) for name, column in GIVEN.items()})
+    assert dict(report.metrics) == dict(
+        score.evaluate(np.array(SCORES), np.array(SAME), claims=arrays).metrics
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"real": ["a", "a", "b", "b"]}, "'real' holds <U1.*number names from 0"),
+        ({"real": [0, 0, 1]}, r"4 claims have 'real' of shape \(3,\)"),
+        ({"real": [0, 0, -1, -1]}, "'real' of a claim is -1"),
+        ({"probe": [0, 0, 0, 0], "model": [0, 1, 2, 3]}, "probe 0 is of two people"),
+        ({"claimed": [1, 1, 0, 1]}, "1 of 4 labels are not those of the claims"),
+    ],
+)
+def test_claims_that_contradict_themselves_are_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ProtocolError, match=told):
+        score.evaluate(np.array(SCORES), np.array(SAME), claims=Claims(**{**GIVEN, **wrong}))
+
+
+@pytest.mark.parametrize(
+    ("left", "genuine", "told"),
+    [
+        ([0, 1, 2, 3], [False, True, True, False], "4 of 4 labels are not those of the pairs"),
+        ([0, 1, 2], [True, False, False], r"labels of shape \(4,\) have pairs of shape \(3,\)"),
+        ([0, -1, 2, 3], SAME, "a pair names row -1"),
+    ],
+)
+def test_scores_of_other_pairs_are_refused(left: Any, genuine: Any, told: str) -> None:
+    pairs, who = PairSet(left, left, genuine), np.arange(4)
+    with pytest.raises(ProtocolError, match=told):
+        score.evaluate(np.array(SCORES), np.array(SAME), pairs=pairs, subject=who)
