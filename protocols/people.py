@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors, whole_number
+from evalkit.arrays import array, identities, vectors, whole_number
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, key_count, numbered, of_rows
 from evalkit.protocols import allpairs
@@ -147,7 +147,7 @@ def evaluate(
 
 
 def _mask(given: ArrayLike | None, rows: int, name: str) -> Bools:
-    mask = np.zeros(rows, bool) if given is None else np.asarray(given)
+    mask = np.zeros(rows, bool) if given is None else array(given, name)
     if mask.shape != (rows,) or mask.dtype != bool:
         raise ProtocolError(
             f"{name} is {mask.dtype} of shape {mask.shape}", f"expected ({rows},) booleans"

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import identities, vectors, whole_number, whole_numbers
+from evalkit.arrays import identities, require, vectors, whole_number, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
@@ -257,6 +257,8 @@ def fnir_by_size(
     """
     fpirs, people = rate_texts(fpirs), np.unique(of)
     rng = np.random.default_rng(seed)
+    require(sizes, Sequence | np.ndarray, "sizes", "a list of numbers of people enrolled")
+    sizes = [whole_number(size, "people of a gallery") for size in sizes]
     if wrong := [size for size in sizes if not 1 <= size <= len(people)]:
         raise ProtocolError(
             f"a gallery of {wrong[0]:,} people cannot be drawn", f"{len(people):,} are enrolled"

@@ -14,7 +14,7 @@ from evalkit.protocols import calibration
 from evalkit.protocols.calibration import fits
 from evalkit.protocols.calibration.fits import Calibration, fitted
 from evalkit.protocols.metrics.cllr import cllr, cllr_min, isotonic_llr
-from evalkit.protocols.uncertainty.outcomes import PairOutcomes
+from evalkit.protocols.uncertainty.outcomes import PairOutcomes, to_arrays
 
 pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
 
@@ -226,3 +226,10 @@ def test_the_command(
     assert run_command(["score", "bare.txt", "--far", "0.5", "--out", "b.json", "--quiet"]) == 0
     assert run_command(["calibrate", "b.json"]) == 3
     assert "fewer than 10 pairs of a class" in capsys.readouterr().err
+
+
+def test_what_is_no_outcome_and_no_prior_is_told() -> None:
+    outcomes = PairOutcomes(score=np.arange(4.0), genuine=np.array([True, False] * 2))
+    for wrong, prior, told in ((to_arrays(outcomes), 0.5, "outcomes"), (outcomes, "0.1", "prior")):
+        with pytest.raises(ProtocolError, match=f"{told} given as"):
+            calibration.evaluate(wrong, prior=prior)  # type: ignore[arg-type]

@@ -169,6 +169,10 @@ def test_only_supported_fars_are_reported() -> None:
     [
         ({"subject": np.arange(60)}, "no subject has two images"),
         ({"unknown": np.zeros(3, bool)}, "unknown is bool of shape (3,)"),
+        ({"unknown": np.ma.masked_array([True] * 60, [True] * 60)}, "'unknown' masks 60"),
+        ({"sizes": ["3"]}, "people of a gallery given as '3'"),
+        ({"sizes": [3.0]}, "people of a gallery given as 3.0"),
+        ({"sizes": 3}, "sizes given as 3"),
         ({"enrolled": np.zeros(60)}, "enrolled is float64 of shape (60,)"),
         ({"enrolled": np.ones(60, bool), "unknown": np.arange(60) == 4}, "row 4 is both"),
         ({"template": "median"}, "no template 'median'"),

@@ -292,3 +292,25 @@ def test_the_picture(report: Any) -> None:
     pytest.importorskip("matplotlib")
     axes = report.plot("edc").axes[0]
     assert [line.get_label() for line in axes.lines] == ["good", "poor", "norm"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"quality": GOOD}, "quality given as array"),
+        ({"quality": {3: GOOD}}, "a quality is called 3"),
+        ({"discard": []}, "no share to discard is given"),
+    ],
+)
+def test_qualities_that_mean_nothing_are_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ProtocolError, match=told):
+        quality.evaluate(X, PAIRS, WHO, **wrong)
+
+
+def test_a_share_may_be_a_fraction() -> None:
+    shares = [
+        quality.evaluate(X, PAIRS, WHO, fars=[FAR], quality={"good": GOOD}, discard=[share])
+        for share in ("0.5", "1/2")
+    ]
+    values = [[m.value for m in report.metrics.values()] for report in shares]
+    assert values[0] == values[1]

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import expit, stdtrit
 
+from evalkit.arrays import require
 from evalkit.errors import ProtocolError
 from evalkit.protocols.calibration.fits import FITS, Fit, fitted
 from evalkit.protocols.metrics.cllr import cllr, cllr_min, costs
@@ -48,6 +49,8 @@ def evaluate(outcomes: PairOutcomes, *, prior: float = 0.5, seed: int = 0) -> Re
     cllr-min.  Intervals draw people; the fits stay as they are.  A comparison that failed says
     nothing (llr 0) and costs one bit.  ProtocolError where there is a class too few.
     """
+    require(outcomes, PairOutcomes, "outcomes", "the PairOutcomes of a report (`from_arrays`)")
+    require(prior, float, "prior", "a share of 1, as 0.01")
     if not 0 < prior < 1:
         raise ProtocolError(f"prior {prior} is outside (0, 1)", "a share of 1, as 0.01")
     score, genuine = outcomes.score, outcomes.genuine

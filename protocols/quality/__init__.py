@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit.arrays import numbers, vectors
+from evalkit.arrays import numbers, require, vectors
 from evalkit.errors import ProtocolError
 from evalkit.identity import Names
 from evalkit.protocols import recipes, verification
-from evalkit.protocols.metrics import Rates, rate_texts
+from evalkit.protocols.metrics import Rates, exact_rate, rate_texts
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.quality.discarding import (
@@ -86,6 +86,10 @@ def evaluate(
     ProtocolError where there is no quality, or an image that is compared has none.
     """
     features, fars = vectors(features), rate_texts(fars)
+    require(quality, Mapping | None, "quality", 'qualities by name, {"sharpness": values}')
+    shares = sorted(rate_texts(discard), key=exact_rate)
+    if not shares:
+        raise ProtocolError("no share to discard is given", 'give discard=["0.1"]')
     report = verification.evaluate(
         features,
         pairs,
@@ -103,7 +107,6 @@ def evaluate(
         raise ProtocolError("qualities are of pairs of images", "give a list of pairs")
     sample, used = sample_of(outcomes), np.union1d(pairs.left, pairs.right)
     named = qualities(recipes.fused(recipe_of(flip, recipe), features), quality or {}, used, keys)
-    shares = sorted(rate_texts(discard), key=float)
     discarded = [QualityCurves(name=n, ways=_ways(sample, pairs, q)) for n, q in named.items()]
     estimates: dict[str, Estimate] = {}
     for far in fars:
@@ -147,7 +150,7 @@ def qualities(
             raise ProtocolError(
                 f"quality {name!r} has shape {values.shape}, features {len(features)} rows"
             )
-        if not name or any(sign in name for sign in ",@=+"):
+        if not isinstance(name, str) or not name or any(sign in name for sign in ",@=+"):
             raise ProtocolError(f"a quality is called {name!r}", "leave , @ = + out of its name")
         missing = used[np.isnan(values[used]) & ~lost[used]]
         if len(missing):
