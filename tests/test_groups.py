@@ -380,6 +380,24 @@ def test_a_mistaken_table_is_refused(
         group_table.read(_table(tmp_path / "g.csv", header, lines)).of_rows(KEYS)
 
 
+def test_words_for_a_missing_value_are_no_group(tmp_path: Path) -> None:
+    path = tmp_path / "g.csv"
+    words = ["NaN", "null", "N/A", "<NA>", "Unknown", "", "none", "F"]
+    path.write_text("key,sex\n" + "\n".join(f"a/{k}.jpg,{w}" for k, w in enumerate(words)))
+    (sex,) = group_table.read(path).of_rows([f"a/{k}.jpg" for k in range(len(words))])
+    assert isinstance(sex, Grouping)
+    assert sex.names == ("F", "none") and sex.code.tolist() == [-1] * 6 + [1, 0]
+
+
+def test_groups_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "g.csv"
+    path.write_text("key,sex,camera\na/1.jpg,F,b\na/2.jpg,f,b\n")
+    keys = ["a/1.jpg", "a/2.jpg"]
+    with pytest.raises(DataError, match=r"sex in g\.csv has the groups 'F' and 'f'"):
+        group_table.read(path).of_rows(keys)
+    assert len(group_table.read(path).of_rows(keys, by=["camera"])) == 1
+
+
 def test_one_line_does_not_serve_two_images(tmp_path: Path) -> None:
     held = group_table.read(_table(tmp_path / "g.csv", "key,sex", ["0001.jpg,male"]))
     with pytest.raises(DataError, match="would share line"):

@@ -4,9 +4,9 @@
     Ann_Lee/Ann_Lee_0001.jpg,female,40   Ann_Lee,female     1,rain
     Bo_Wu/Bo_Wu_0001.jpg,male,           Bo_Wu,male         2,
 
-An empty cell is an unknown group, and so is a row that no line names.  A subject is the folder of a
-row's key, or the line of a list of subjects.  A pair is its place in the list from 1, or the names
-of both images, `left,right`, as a list of pairs with a header has them.
+An empty cell is an unknown group, as are `_UNKNOWN` and a row that no line names.  A subject is
+the folder of a row's key, or the line of a list of subjects.  A pair is its place in the list from
+1, or the names of both images, `left,right`, as a list of pairs with a header has them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from evalkit.types import Floats, PairSet
 
 Use = tuple[str, str, tuple[float, ...]]  # a column, the rule for two images, and edges
 
+_UNKNOWN = frozenset({"nan", "null", "n/a", "<na>", "unknown"})  # in any case; none may be a group
 NAMED_BY = ("key", "subject", "pair", "left")  # the first column, or another word for it
 
 
@@ -185,12 +186,25 @@ def _made(
         cells = [columns[column][k] if k >= 0 else "" for k in line.tolist()]
         if rule in ("", "same"):
             words = _binned(name, source, cells, edges) if edges else cells
+            _refuse_spellings(name, source, words)
             make = Condition.alike if rule else PairCondition.of if pairs else Grouping.of
             groups.append(make(name, words))
         else:
             values = _numbers(name, source, cells)
             groups.append(Condition.of(name, values, cast(PairRule, rule), edges))
     return tuple(groups)
+
+
+def _refuse_spellings(name: str, source: str, words: Sequence[str]) -> None:
+    """Raise DataError where two groups differ in case alone, as "F" and "f" do."""
+    first: dict[str, str] = {}
+    for group in dict.fromkeys(words):
+        other = first.setdefault(group.casefold(), group)
+        if other != group:
+            raise DataError(
+                f"{name} in {source} has the groups {other!r} and {group!r}",
+                "spell each group one way: they would be two groups",
+            )
 
 
 def number_of(cell: str, where: str) -> float:
@@ -235,7 +249,8 @@ def read(path: str | os.PathLike[str]) -> GroupTable:
     for number, row in zip(numbers, rows, strict=True):
         if not all(row[:names]):
             raise DataError(f"line {number} of {path.name} names nothing")
-    lines = [[normalize("NFC", cell) for cell in row] for row in rows]
+    lines = [[*row[:names], *map(_group, row[names:])] for row in rows]
+    lines = [[normalize("NFC", cell) for cell in row] for row in lines]
     columns = list(zip(*lines, strict=True)) if lines else [()] * len(header)
     named = columns[0]
     if names == 2:
@@ -245,6 +260,10 @@ def read(path: str | os.PathLike[str]) -> GroupTable:
     return GroupTable(
         path.name, first, named, dict(zip(header[names:], columns[names:], strict=True))
     )
+
+
+def _group(cell: str) -> str:
+    return "" if cell.casefold() in _UNKNOWN else cell
 
 
 def _named_by(header: Sequence[str], line: Sequence[str]) -> str:
