@@ -49,6 +49,12 @@ def of_people() -> Names:
     return {"features": features, "subject": subject, "names": names}
 
 
+def of_groups() -> Names:
+    subject = np.repeat(np.arange(20), 4)
+    sex = np.where(subject % 2, "female", "male")
+    return {**of_people(), "sex": sex, "age": 20 + subject}
+
+
 def of_pairs() -> Names:
     """Write what `evalkit lfw --out sum.json` keeps of every pair."""
     manifest, pairs = lists.official_pairs().resolve()
@@ -114,6 +120,7 @@ STAND_INS = {"alignment.md": ('"mtcnn"', '"small_detectors:Noses"')}
 GRANTED: dict[str, Callable[[], Names]] = {
     "README.md": of_lfw,
     "all-vs-all.md": of_people,
+    "groups.md": of_groups,
     "people.md": of_people,
     "published-figures.md": of_pairs,
     "adapters.md": of_onnx,
