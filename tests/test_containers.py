@@ -1,8 +1,10 @@
 """Containers of images: tar, packed and not, WebDataset's shards, InsightFace's records."""
 
+import errno
 import io
 import json
 import lzma
+import os
 import struct
 import tarfile
 import zipfile
@@ -89,6 +91,22 @@ def test_links_are_told_and_a_later_member_holds(tmp_path: Path) -> None:
     tarred(path, {"A/a1.png": png(99)}, "a")
     assert red(path) == {"A/a1.png": 99, "A/a2.png": 10, "B/b1.png": 20}
     assert find(path).left_out == ("1 link in the archive is not followed: A/linked.png",)
+
+
+def test_no_room_to_unpack_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tarred(tmp_path / "I.tar.gz", FILES, "w:gz")
+
+    class Full(io.BytesIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", Full)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "full"))
+    with pytest.raises(
+        DataError, match=r"no room to unpack .*I\.tar\.gz in .*full: No space"
+    ) as told:
+        find(path)
+    assert "TMPDIR" in told.value.hint
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -89,7 +89,14 @@ class _Unpacked:
             while some := packed.read(_STEP):
                 if self.file.tell() + len(some) > most:
                     raise DataError(f"{path} unpacks to more than {most >> 20:,} MiB")
-                self.file.write(some)
+                try:
+                    self.file.write(some)
+                    self.file.flush()
+                except OSError as e:
+                    raise DataError(
+                        f"no room to unpack {path} in {tempfile.gettempdir()}: {e.strerror}",
+                        "set TMPDIR to a folder with more, or unpack it and give the folder",
+                    ) from e
 
     def __call__(self, offset: int, size: int) -> bytes:
         with self._alone:
