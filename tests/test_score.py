@@ -363,6 +363,19 @@ def test_labels_that_two_sources_contradict_are_refused(
     assert isinstance(done.exception, DataError) and told in str(done.exception)
 
 
+def test_distances_and_thresholds_below_0_are_doubted(tmp_path: Path) -> None:
+    path = tmp_path / "d.txt"
+    path.write_text("1 .2\n1 .3\n0 .9\n0 .7\n1 -1\n")
+    done = CliRunner().invoke(cli.cli, ["score", str(path), "--distance"])
+    assert "warning: 1 of 5 distances lie below 0, the first is -1: of a" in done.stderr
+    path.write_text("1 .2\n1 -1e-7\n0 .9\n0 .7\n")
+    words = ["score", str(path), "--distance", "--threshold"]
+    done = CliRunner().invoke(cli.cli, [*words, "0.5"])
+    assert done.exit_code == 0 and "warning" not in done.stderr
+    done = CliRunner().invoke(cli.cli, [*words, "-0.5"])
+    assert done.exit_code == 2 and "accepts nobody: give the distance itself, 0.5" in done.stderr
+
+
 def test_folds_of_two_files_are_joined(tmp_path: Path) -> None:
     (tmp_path / "g.txt").write_text("1 .9 0\n1 .2 1\n")
     (tmp_path / "i.txt").write_text("0 .1 0\n0 .3 1\n")

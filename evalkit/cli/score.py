@@ -134,6 +134,8 @@ def command(
         names = {"list": pairs.name, "manifest": manifest.digest(), **compared.of_one_image()}
     unit = "minus the step of the curve" if roc else "as given"
     provenance = {"scores": scores.name, "score": MINUS_DISTANCE if distance else unit}
+    if distance:
+        _look_at_distances(-score_list.score, given.typed)
     if score_list.told:
         say(f"{scores.name}: {score_list.told}")
         names["columns"] = score_list.told
@@ -158,6 +160,25 @@ def command(
     title = f"{scores.name}: {len(score_list.score):,} scored pairs"
     title += ", score = minus distance" if distance else ""
     return output.deliver(report, title)
+
+
+def _look_at_distances(distances: NDArray[np.float64], thresholds: tuple[float, ...]) -> None:
+    """Doubt the few distances, (P,), that are below 0, and refuse a threshold there without them.
+
+    Scripts write -1 where they found no face, and it would be the nearest of all.
+    """
+    below = distances < -1e-6  # a cosine distance of one image with itself may miss 0 by rounding
+    count = int(np.count_nonzero(below))
+    if 0 < count <= len(distances) // 2:
+        say(
+            f"warning: {count:,} of {len(distances):,} distances lie below 0, the first is "
+            f"{distances[below][0]:g}: of a comparison that failed write inf"
+        )
+    if not count and (wrong := [t for t in thresholds if t < 0]):
+        raise click.UsageError(
+            f"no distance is below 0, so --threshold {wrong[0]:g} accepts nobody: give the "
+            f"distance itself, {-wrong[0]:g}"
+        )
 
 
 def _with_labels(
