@@ -124,9 +124,21 @@ def test_subjects_are_numbered_as_they_come(tmp_path: Path) -> None:
     path = tmp_path / "s.txt"
     path.write_text("Bo\n-\nAl\nBo\n-1\n")
     assert files.read_subjects(path).tolist() == [0, -1, 1, 0, -1]
-    path.write_text("Bo\n\nAl\n")
-    with pytest.raises(DataError, match="line 2 of"):
-        files.read_subjects(path)
+    for wrong in ("Bo\n\nAl\n", "1.0\nnan\n"):
+        path.write_text(wrong)
+        with pytest.raises(DataError, match="line 2 of"):
+            files.read_subjects(path)
+
+
+@pytest.mark.parametrize("spelled", ["%.18e", "%d", "%.1f", "%g"])
+def test_numbers_below_0_are_distractors_however_they_are_spelled(
+    tmp_path: Path, spelled: str
+) -> None:
+    labels = np.array([7, -1, 3, 7, -1, -2, 0])
+    np.savetxt(tmp_path / "s.txt", labels, spelled)
+    np.save(tmp_path / "s.npy", labels)
+    for path in tmp_path.iterdir():
+        assert files.read_subjects(path).tolist() == [0, -1, 1, 0, -1, -1, 2]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ own.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from evalkit.files import BLANKS, as_path, each_line, read_text, whole_file
 from evalkit.keys import texts_of
 from evalkit.vectors import devkit_matrix
 from evalkit.vectors.readers import read_npy
+
+_BELOW_0 = re.compile(r"-[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?\Z")
 
 
 def write_submission(
@@ -41,13 +44,13 @@ def write_submission(
 
 
 def read_subjects(path: str | os.PathLike[str]) -> NDArray[np.int32]:
-    """Read the subject of each row: (N,) int32, -1 for a distractor (- or -1).
+    """Read the subject of each row: (N,) int32, -1 for a distractor (- or a number below 0).
 
     path : text, one line per row, or an .npy of (N,) whole numbers or texts, never unpickled.
     Names are numbered in the order of their first appearance.
     """
     path = as_path(path)
-    number: dict[str, int] = {"-": -1, "-1": -1}
+    number: dict[str, int] = {}
     spelled = dict[str, int]()  # number of each label as it is written
 
     def subjects() -> Iterator[int]:
@@ -55,12 +58,18 @@ def read_subjects(path: str | os.PathLike[str]) -> NDArray[np.int32]:
         for row, label in enumerate(labels, 1):
             if label not in spelled:
                 name = normalize("NFC", label)
-                if not name:
-                    raise DataError(f"line {row} of {path} is empty", "write - for a distractor")
-                spelled[label] = number.setdefault(name, len(number) - 2)
+                if not name or name.lower() == "nan":
+                    what = repr(label) if name else "empty"
+                    raise DataError(f"line {row} of {path} is {what}", "write - for a distractor")
+                spelled[label] = -1 if _is_nobody(name) else number.setdefault(name, len(number))
             yield spelled[label]
 
     return np.fromiter(subjects(), np.int32)
+
+
+def _is_nobody(name: str) -> bool:
+    """Whether a label is - or a number below 0, as `numpy.savetxt` spells it too."""
+    return name == "-" or (_BELOW_0.match(name) is not None and float(name) < 0)
 
 
 def _labels(path: Path) -> Iterable[str]:
