@@ -563,3 +563,20 @@ def test_any_bytes_give_lists_or_one_clear_error(tmp_path: Path, data: bytes) ->
     for read in (*of_media, files.read_enrolled, files.read_faces):
         with contextlib.suppress(DataError):
             read(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TEMPLATE_ID,SUBJECT_ID,FILENAME\n5,1,a\n6,2,b\n6,2,c\n",
+        "SUBJECT_ID,TEMPLATE_ID,FILENAME\n1,5,a\n2,6,b\n",
+        ",TEMPLATE_ID,SUBJECT_ID,FILENAME\n0,5,1,a\n1,6,2,b\n",
+        "tid,sid\n5,1\n6,2\n",
+    ],
+)
+def test_the_columns_of_a_gallery_stand_where_its_header_names_them(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "g.csv").write_text(text)
+    found = files.read_enrolled(tmp_path / "g.csv")
+    assert (found.template.tolist(), found.subject.tolist()) == ([5, 6], [1, 2])

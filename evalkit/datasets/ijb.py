@@ -267,7 +267,8 @@ def read_faces(path: str | os.PathLike[str]) -> Faces:
 def read_enrolled(path: str | os.PathLike[str]) -> Enrolled:
     """Read `ijbc_1N_gallery_G1.csv` and its like: a header, then template, subject, ... a line.
 
-    A template has a line per image; each is listed once.
+    The columns stand where the header names them, else first.  A template has a line per image;
+    each is listed once.
     """
     path = as_path(path)
     header, rows, _ = tables.with_header(path)
@@ -277,7 +278,9 @@ def read_enrolled(path: str | os.PathLike[str]) -> Enrolled:
         raise DataError(f"cannot read {path} as template, subject, ...")
     if not rows:
         raise DataError(f"{path} lists no template")
-    template, subject = (_ids([row[c] for row in rows], path) for c in (0, 1))
+    named = [place_of(role, header) for role in ("template", "subject")]
+    places = (0, 1) if min(named) < 0 else named
+    template, subject = (_ids([row[c] for row in rows], path) for c in places)
     _refuse_two_subjects(template, subject, path)
     first = np.sort(np.unique(template, return_index=True)[1])
     return Enrolled(template[first], subject[first])
