@@ -43,6 +43,16 @@ def test_both_kinds_of_item_in_every_pickle_protocol(
     assert [int(source.read(k)[0, 0, 0]) for k in range(6)] == list(range(6))
 
 
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int8, np.int32, np.int64, object])
+def test_labels_in_an_array(tmp_path: Path, kind: Any) -> None:
+    for labels in (np.array([1, 0, 1], kind), list(np.array([1, 0, 1], kind))):
+        _, pairs = bin_sets.read(written(tmp_path / "set.bin", (IMAGES, labels)))
+        assert pairs.genuine.tolist() == [True, False, True]
+    wrong = np.array([1, 0, -1], np.int64)
+    with pytest.raises(DataError, match=r"a label of the \.bin set is a int"):
+        bin_sets.read(written(tmp_path / "set.bin", (IMAGES, wrong)))
+
+
 def test_python_2_strings(tmp_path: Path) -> None:
     # Protocol 2 as Python 2 wrote it: str is BINSTRING, here \x80..\xff kept as they are.
     body = b"".join(b"T" + len(i).to_bytes(4, "little") + i for i in IMAGES[:2])

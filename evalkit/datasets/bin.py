@@ -58,6 +58,8 @@ class _Array:
     def __iter__(self) -> Iterator[Any]:
         if self.kind == _BOOL:
             return (byte == 1 for byte in self.data)
+        if self.kind in _WHOLE and isinstance(self.data, bytes):
+            return iter(np.frombuffer(self.data, self.kind).tolist())
         return iter(self.data if isinstance(self.data, list) else ())
 
 
@@ -86,9 +88,10 @@ def _from_buffer(data: Any, kind: Any, *_: Any) -> _Array:
 
 
 def _scalar(kind: Any, data: Any) -> bool:
-    if _kind(kind) != _BOOL or data not in (b"\0", b"\1"):
+    truths = _kind(kind) in (_BOOL, *_WHOLE) and isinstance(data, bytes)
+    if not truths or not data or max(data[1:], default=0) or data[0] > 1:
         raise pickle.UnpicklingError("a label is not a truth value")
-    return bool(data == b"\1")
+    return bool(data[0] == 1)
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -99,6 +102,7 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 _BYTE, _BOOL = "u1", "b1"
+_WHOLE = (_BYTE, "i1", "i4", "i8")  # of labels
 # What stands for all that an array of numbers or a text of Python 2 needs; else code could run.
 _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _Array,
