@@ -161,7 +161,7 @@ def screen(
         part = slice(o, o + _PAGE)
         impostor[part][lost[left[part]] | lost[right[part]]] = -np.inf
     least = max(0, len(left) - LONGEST_TAIL)
-    rising = np.partition(impostor, least)[least:] if least else impostor.copy()
+    rising = (np.partition(impostor, least) if least else impostor)[least:].copy()
     rising.sort()
     error = 1.01 * x.shape[1] * _ROUNDOFF
     return ScreenedPairs(x, genuine, impostor, rising, left, right, error)
