@@ -112,6 +112,15 @@ def test_long_lists_settle_what_float32_cannot_tell() -> None:
         assert pair_scores.tpr_at_far(scored, far) == tpr_at_far(s[genuine], s[~genuine], far)
 
 
+def test_rows_of_a_template_are_summed_in_one_order() -> None:
+    rng = np.random.default_rng(0)
+    for width in (1, 3, 64):
+        count = np.append(rng.integers(1, 12, 300), [40, 200, 1])
+        x = rng.normal(size=(count.sum(), width)) / 3
+        first = np.cumsum(count) - count
+        np.testing.assert_array_equal(templates._sums(x, first), np.add.reduceat(x, first))
+
+
 @pytest.mark.parametrize("rows", [2, 30, 200])
 def test_a_screen_of_all_products_is_one_of_each_pair(
     rows: int, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.types import Ints
 
 _IMAGES = 4096  # pooled at a time
+_IN_ORDER = 8  # rows that NumPy sums one after the other; more in several sums beside each other
 _BAND, _TABLE = 1 << 18, 1 << 24  # ids looked up together; numbers that a table is made of
 
 
@@ -156,11 +158,26 @@ def _pooled(
     if how.media:
         first = _firsts(of, medium)
         counts = np.diff(np.append(first, len(of)))
-        total = np.add.reduceat(total, first, axis=0) / counts[:, None]
+        total = _sums(total, first) / counts[:, None]
         of = of[first]
     first = _firsts(of)
-    total = np.add.reduceat(total, first, axis=0)
+    total = _sums(total, first)
     return len(ok) - len(x), of[first], normalise(total)
+
+
+def _sums(x: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sum the rows from each of `first` to before the next: (R, D).
+
+    In the order of `np.add.reduceat`, which goes down one column after another and takes four times
+    as long: the first row, and to it the sum of the others.
+    """
+    sums = np.empty((len(first), x.shape[1]))
+    for total, (a, b) in zip(sums, pairwise([*first.tolist(), len(x)]), strict=True):
+        if b - a <= _IN_ORDER:
+            np.add(x[a], np.add.reduce(x[a + 1 : b], axis=0), out=total)
+        else:
+            np.add.reduceat(x[a:b], [0], axis=0, out=total[np.newaxis])
+    return sums
 
 
 def of_templates(by: Grouping | Condition, template: Ints) -> Grouping | Condition:
