@@ -49,6 +49,7 @@ def cache_folder() -> Path:
 
 
 BLANKS = " \t"  # around and between names; any other character may be part of one
+_AT_BLANKS = re.compile(f"[{BLANKS}]+")
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:
@@ -157,7 +158,7 @@ def names_separator(line: str) -> bool:
 
 def words_of(line: str) -> list[str]:
     """Part a line that `lines_of` gave at its blanks and tabs alone."""
-    return re.split(f"[{BLANKS}]+", line)
+    return _AT_BLANKS.split(line)
 
 
 def leads_nowhere(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -123,18 +124,23 @@ def _columns(path: Path, width: int, dtype: Any) -> tuple[tuple[str, ...], NDArr
     lines = iter(numbered_lines(read_text(path)))
     while some := [(number, words_of(line)) for number, line in islice(lines, _LINES)]:
         names += [words[0] for _, words in some]
-        try:
-            block = np.array([words[1:] for _, words in some], dtype)
-        except (ValueError, OverflowError):
-            block = np.empty(0)
-        if block.shape != (len(some), width):  # one of the lines is not read
-            block = np.stack(
-                [_numbers(path, number, words, width, dtype) for number, words in some]
-            )
-        blocks.append(block)
+        blocks.append(_block(path, some, width, dtype))
     if not names:
         raise DataError(f"{path} is empty")
     return tuple(names), np.concatenate(blocks)
+
+
+def _block(
+    path: Path, some: Sequence[tuple[int, list[str]]], width: int, dtype: Any
+) -> NDArray[Any]:
+    """Read the numbers after the names in some lines, (L, width)."""
+    if all(len(words) == width + 1 for _, words in some):
+        read = int if dtype is np.int64 else float
+        with suppress(ValueError, OverflowError):  # the line of which is told below
+            return np.array([read(n) for _, words in some for n in words[1:]], dtype).reshape(
+                -1, width
+            )
+    return np.stack([_numbers(path, number, words, width, dtype) for number, words in some])
 
 
 def _numbers(path: Path, line: int, words: Sequence[str], width: int, dtype: Any) -> NDArray[Any]:
