@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,16 @@ def read(
             f"{path.name} has {len(features)} rows, the list has {len(names)} keys",
             "line i names row i: both of one run, in one order?",
         )
-    if not hdf5.is_feature_file(path):
-        if allow_failures:
-            features = without_zeros(features)
-        else:
-            refuse_failures(features, names, path.name)
     files = [path] if keys is None else [path, keys]
-    digest = _digest_rows(features, names) if path.is_dir() else _digest(files)
-    return Embeddings(tuple(names), features, digest, told)
+    with ThreadPoolExecutor(1) as pool:  # a file is digested while its rows are looked at
+        digest = None if path.is_dir() else pool.submit(_digest, files)
+        if not hdf5.is_feature_file(path):
+            if allow_failures:
+                features = without_zeros(features)
+            else:
+                refuse_failures(features, names, path.name)
+    of_all = _digest_rows(features, names) if digest is None else digest.result()
+    return Embeddings(tuple(names), features, of_all, told)
 
 
 def check(features: NDArray[Any], path: str | os.PathLike[str]) -> None:
