@@ -94,16 +94,22 @@ def unit_rows(
         features, rows = features[chosen], None
     count = len(features) if rows is None else len(rows)
     dim = fuse(features[:1], flip).shape[1]
-    if 4 * count * dim <= memory // 4:
-        return normalise(fuse(features if rows is None else features[rows], flip))
-    divisor = np.full(len(features), np.nan)
+    kept = 4 * count * dim <= memory // 4
+    unit = np.empty((count if kept else 0, dim), np.float32)
+    divisor = np.full(0 if kept else len(features), np.nan)
 
-    def measure(o: int) -> None:
+    def band(o: int) -> None:
         at = slice(o, o + BAND) if rows is None else rows[o : o + BAND]
-        divisor[at] = divisors(fuse(features[at], flip))
+        some = fuse(features[at], flip)
+        if kept:
+            unit[o : o + BAND] = normalise(some)
+        else:
+            divisor[at] = divisors(some)
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(measure, range(0, count, BAND)))
+        list(pool.map(band, range(0, count, BAND)))
+    if kept:
+        return unit
     return MadeRows(features, partial(_unit, flip), (divisor,), dim, rows, UNIT)
 
 
