@@ -153,6 +153,8 @@ def evaluate(
     curves: dict[str, Mapping[str, Sequence[float]]] = {}
     kept: dict[str, NDArray[Any]] = {}
     searched: dict[str, _Searches] = {}
+    own = project(probe, model)
+    genuine = roc.genuine_scores(own, subject)
     for name, x in distractors.items():
         beside: list[dict[str, Estimate]] = []
         lengths = ""
@@ -171,9 +173,11 @@ def evaluate(
             counted |= {f"{name_at},{label}": m for name_at, m in search.errors.items()}
             counted = with_intervals(counted, search.outcomes, seed=seed)
             curves |= _curves(search, label)
-            sides = project(p, model), project(d, model)
-            read, curve = roc.read_off(sides[0], subject, sides[1], fars)
-            more = lengths_as_given(*sides) if model is None else ""
+            of_p = own if rule is None else project(p, model)
+            of_d = project(d, model)
+            known = genuine if rule is None else None
+            read, curve = roc.read_off(of_p, subject, of_d, fars, known)
+            more = lengths_as_given(of_p, of_d) if model is None else ""
             lengths = more if rule is None else lengths
             counted |= {
                 f"tpr@far={far},{label},rule=devkit": replace(m, note=m.note + more)

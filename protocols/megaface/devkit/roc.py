@@ -24,11 +24,18 @@ _ROUNDOFF = 2.0**-24
 _BLOCK = 4096  # distractors at a time
 
 
+def genuine_scores(probe: Projected, subject: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    """Score all pairs of probes of one subject, (G,), once for all lists of distractors."""
+    i, j = np.nonzero(np.triu(np.equal.outer(subject, subject), 1))
+    return pair_scores(probe, i, probe, j)
+
+
 def read_off(
     probe: Projected,
     subject: NDArray[np.integer[Any]],
     distractor: Projected,
     fars: Rates,
+    genuine: NDArray[np.float32] | None = None,
 ) -> tuple[dict[str, Estimate], Points]:
     """TPR at each FAR as published tables read it, and the curve's points ([FAR], [TPR]) to there.
 
@@ -36,14 +43,14 @@ def read_off(
     1 %; read is the last point at or below x [InsightFace, issue 409].  There is no interval: the
     people of 100 probes are too few to draw from (FaceScrub's list: three).  Unlike
     evalkit's own rule, the devkit always has a point: its first, with no false accept.
+    genuine : `genuine_scores`, where they are known.
     """
     first = probe[:ROC_PROBES]
     impostors = len(first) * len(distractor)
     allowed = {far: false_accepts_allowed(far, impostors) for far in rate_texts(fars)}
     count = min(max(allowed.values(), default=0) + 1, impostors)
     top = highest(first, distractor, count)
-    i, j = np.nonzero(np.triu(np.equal.outer(subject, subject), 1))
-    genuine = pair_scores(probe, i, probe, j)
+    genuine = genuine_scores(probe, subject) if genuine is None else genuine
     above = count - np.searchsorted(top, genuine, "right")  # exact below `count`
     at, tpr = roc_counts(above, impostors)
     people = len(np.unique(subject[:ROC_PROBES]))
