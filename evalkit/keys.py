@@ -257,7 +257,10 @@ def read_keys(path: str | os.PathLike[str]) -> list[str]:
         return _array_of_keys(path)
     if ".json" in path.name:
         return json_lists(path, "path")["path"]
-    return [line for _, line in numbered_lines(read_text(path))]
+    try:
+        return [line for _, line in numbered_lines(read_text(path))]
+    except DataError as e:
+        raise DataError(e.message, e.hint or "a list has a key per line, or is an .npy") from e
 
 
 def json_lists(path: str | os.PathLike[str], *names: str) -> dict[str, list[str]]:

@@ -425,6 +425,31 @@ def test_parquet_without_a_column_of_vectors_is_told(tmp_path: Path) -> None:
     assert readers.read(tmp_path / "x.parquet")[1] == KEYS
 
 
+def test_keys_and_rows_that_do_not_match_are_told_why(tmp_path: Path) -> None:
+    names, path = tmp_path / "k.txt", tmp_path / "x.npy"
+    names.write_text("\n".join(KEYS))
+    for x, told in (
+        (X.T, r"4 rows, the list has 5 keys \(its shape is \(4, 5\): transpose it"),
+        (X[None], r"1 rows, the list has 5 keys \(its shape is \(1, 5, 4\): transpose it"),
+        (X[:, :, None], r"of shape \(5, 4, 1\)"),
+    ):
+        np.save(path, x)
+        with pytest.raises(DataError, match=told):
+            embeddings.read(path, names)
+    np.save(path, X)
+    names.write_text("\n".join(["path", *KEYS]))
+    with pytest.raises(DataError, match="is the first line, 'path', a header"):
+        embeddings.read(path, names)
+    np.savez(tmp_path / "k.npz", keys=np.array(KEYS))
+    with pytest.raises(
+        DataError, match=r"k\.npz is not a text file.*a key per line, or is an \.npy"
+    ):
+        embeddings.read(path, tmp_path / "k.npz")
+    np.savez(tmp_path / "x.npz", features=X, paths=np.array(KEYS, object))
+    with pytest.raises(DataError, match=r"which row is which image \(left out: paths\)"):
+        embeddings.read(tmp_path / "x.npz")
+
+
 def test_a_sparse_tensor_is_told(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     torch.save(torch.from_numpy(X).to_sparse(), tmp_path / "x.pt")

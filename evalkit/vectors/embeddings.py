@@ -21,6 +21,7 @@ from evalkit.errors import DataError
 from evalkit.files import as_path
 from evalkit.keys import read_keys
 from evalkit.protocols.metrics.similarity import failed
+from evalkit.table_headers import is_header
 from evalkit.vectors import hdf5, readers
 
 
@@ -61,12 +62,19 @@ def read(
     if names is None and numbered:
         names = [str(row) for row in range(len(features))]
     if names is None:
-        raise DataError(f"{path.name} does not say which row is which image", "add --keys LIST.txt")
+        besides = f" ({told})" if told else ""
+        raise DataError(
+            f"{path.name} does not say which row is which image{besides}", "add --keys LIST.txt"
+        )
     check(features, path)
     if len(features) != len(names):
+        hint = "line i names row i: both of one run, in one order?"
+        if len(names) == len(features) + 1 and is_header([names[0]]):
+            hint = f"is the first line, {names[0]!r}, a header? leave it out"
+        elif len(names) in features.shape[1:]:
+            hint = f"its shape is {features.shape}: transpose it, a row per key"
         raise DataError(
-            f"{path.name} has {len(features)} rows, the list has {len(names)} keys",
-            "line i names row i: both of one run, in one order?",
+            f"{path.name} has {len(features)} rows, the list has {len(names)} keys", hint
         )
     files = [path] if keys is None else [path, keys]
     with ThreadPoolExecutor(1) as pool:  # a file is digested while its rows are looked at
@@ -83,7 +91,8 @@ def read(
 def check(features: NDArray[Any], path: str | os.PathLike[str]) -> None:
     """Raise DataError unless an array can hold embeddings."""
     path = as_path(path)
-    if features.ndim not in (2, 3) or features.dtype.kind != "f" or 0 in features.shape[1:]:
+    no_vectors = 0 in features.shape[1:] or (features.ndim == 3 and features.shape[2] == 1)
+    if features.ndim not in (2, 3) or features.dtype.kind != "f" or no_vectors:
         raise DataError(
             f"{path.name} holds {features.dtype} of shape {features.shape}",
             "expected floating point of shape (N, D) or (N, V, D)",
