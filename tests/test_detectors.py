@@ -1,5 +1,6 @@
 """Detectors: which of several faces, no face as a failure, `evalkit align`, and the real MTCNN."""
 
+import errno
 import importlib.metadata
 import os
 import subprocess
@@ -159,6 +160,19 @@ def test_every_face_of_an_image_is_cut_out(photos: Path) -> None:
     assert run(["align", str(photos), str(out), "--detector", ALIGN[1], "--faces", "all"]) == 0
     assert sorted(path.name for path in (out / "p1").iterdir()) == ["0.png", "1-1.png", "1-2.png"]
     assert "p1/1.png-2" in landmarks.read(out / "landmarks.csv").keys
+
+
+def test_a_crop_that_finds_no_room_is_named_and_not_left_half(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run(["align", str(photos), str(photos.parent / "C"), "--detector", ALIGN[1]]) == 3
+    crop = photos.parent / "C" / "p0" / "0.png"
+    assert f"No space left on device: {crop}" in capsys.readouterr().err
+    assert [*crop.parent.iterdir()] == []
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -16,6 +15,7 @@ from evalkit.cli.output import bar
 from evalkit.cli.parameters import Folder, Readable
 from evalkit.cli.terminal import say, show
 from evalkit.errors import DataError, NoFaceError, SeveralFacesError
+from evalkit.files import whole_file
 from evalkit.images import ImageSource, alignment, detectors, landmarks
 from evalkit.images.landmarks import Landmarks
 
@@ -117,9 +117,8 @@ def _cut(
         path = at if len(cuts) == 1 else at.with_stem(f"{at.stem}-{n}")
         if path.exists():
             raise DataError(f"{path} is there already, of another image: {key}")
-        png = io.BytesIO()
-        Image.fromarray(one).save(png, "PNG")
-        path.write_bytes(png.getvalue())
+        with whole_file(path) as f:
+            Image.fromarray(one).save(f, "PNG")
     return points_of_faces
 
 
