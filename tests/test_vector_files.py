@@ -467,6 +467,11 @@ def test_a_vector_per_name(tmp_path: Path) -> None:
     torch.save({"state": {"a": 1}}, tmp_path / "y.pt")
     with pytest.raises(DataError, match=r"y\.pt: it holds no array but 'state': dict"):
         readers.read(tmp_path / "y.pt")
+    for rows in (X, X[:, None]):
+        np.savez(tmp_path / "x.npz", **dict(zip(KEYS, rows, strict=True)))
+        x, keys, _ = readers.read(tmp_path / "x.npz")
+        assert keys == KEYS
+        np.testing.assert_array_equal(x, X)
     with h5py.File(tmp_path / "x.h5", "w") as f:
         f.update({key: x for key, x in zip(KEYS[:4], X, strict=False)})
         f["B/array"] = X[3:]

@@ -170,6 +170,7 @@ def of_npz(path: Path) -> RowBlocks:
     """Read the arrays of vectors and of names, stored or packed; columns first, whole.
 
     They are called `features` and `keys`, or told by their shapes (`columns.choose_arrays`).
+    Several arrays of one vector each, (D,) or (1, D), are called as they are.
     """
     arrays = dict[str, tuple[tuple[int, ...], bool, np.dtype[Any]]]()
     with ZipFile(path) as archive:
@@ -177,6 +178,12 @@ def of_npz(path: Path) -> RowBlocks:
             with archive.open(name) as member:
                 arrays[name.removesuffix(".npy")] = _npy_header(member)
     about = {name: (shape, dtype.kind) for name, (shape, _, dtype) in arrays.items()}
+    lengths = {max(shape, default=0) for shape, _ in about.values()}
+    single = all(
+        kind == "f" and shape in ((n,), (1, n)) for shape, kind in about.values() for n in lengths
+    )
+    if single and len(lengths) == 1 < len(about) and "features" not in about:
+        return _of_members(path, list(about), lengths.pop())
     vectors, key, told = choose_arrays(about)
     names = None
     if key is not None:
@@ -200,6 +207,15 @@ def of_npz(path: Path) -> RowBlocks:
                 yield np.frombuffer(member.read(rows * width), dtype).reshape(rows, *shape[1:])
 
     return RowBlocks(names, shape[0], shape[1:], blocks, told)
+
+
+def _of_members(path: Path, names: list[str], dim: int) -> RowBlocks:
+    def blocks(size: int) -> Iterator[Rows]:
+        with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
+            for o in range(0, len(names), size):
+                yield np.stack([held[name].ravel() for name in names[o : o + size]])
+
+    return RowBlocks(names, len(names), (dim,), blocks)
 
 
 def _npy_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
