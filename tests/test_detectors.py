@@ -81,6 +81,20 @@ def test_a_picture_is_searched_once(photos: Path) -> None:
     assert detector.asked == len(set(rows))
 
 
+def test_a_detector_that_draws_into_its_image_changes_no_crop(photos: Path) -> None:
+    class Drawing(Noses):
+        def detect(self, image: np.ndarray) -> np.ndarray:
+            faces = super().detect(image)
+            image[:] = 255
+            return faces
+
+    crops = [
+        detected(find(photos), FaceFinder(one), "arcface-112").read(0)
+        for one in (Drawing(), Noses())
+    ]
+    assert np.array_equal(*crops)
+
+
 FED = ["--input-size", "112", "--color", "rgb", "--mean", "0", "--std", "255", "--device", "cpu"]
 
 

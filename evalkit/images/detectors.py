@@ -47,7 +47,7 @@ class FaceFinder:
     """
 
     def __init__(self, detector: Detector, code: str = "") -> None:
-        self.fingerprint = detector.fingerprint + (code and f", code {code}")
+        self.fingerprint = f"{detector.fingerprint}, code {code}" if code else detector.fingerprint
         self._detector, self._alone = detector, Lock()  # it may keep state
         self._known: dict[bytes, FacePoints] = {}
 
@@ -70,7 +70,7 @@ class FaceFinder:
     def _asked(self, image: Picture, key: str) -> FacePoints:
         who = f"detector {self._detector.fingerprint}"
         with users_code.blamed(who, f"failed on {key}"):
-            faces = np.asarray(self._detector.detect(image))
+            faces = np.asarray(self._detector.detect(image.copy()))  # some draw what they found
         if faces.size == 0:
             return np.empty((0, 5, 2), np.float32)
         real = faces.shape[1:] == (5, 2) and faces.dtype.kind in "fiu"
