@@ -233,3 +233,17 @@ def test_what_is_no_outcome_and_no_prior_is_told() -> None:
     for wrong, prior, told in ((to_arrays(outcomes), 0.5, "outcomes"), (outcomes, "0.1", "prior")):
         with pytest.raises(ProtocolError, match=f"{told} given as"):
             calibration.evaluate(wrong, prior=prior)  # type: ignore[arg-type]
+
+
+def test_scores_turned_round_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(calibration, "DRAWS", 50)
+    for sign, told in ((-1, True), (1, False)):
+        lines = (f"{k % 2} {sign * (k % 2) + k % 7 / 5}" for k in range(60))
+        Path("s.txt").write_text("\n".join(lines))
+        assert run_command(["score", "s.txt", "--far", "0.5", "--out", "r.json", "--quiet"]) == 0
+        capsys.readouterr()
+        assert run_command(["calibrate", "r.json"]) == 0
+        assert ("warning: genuine pairs score below" in capsys.readouterr().err) == told

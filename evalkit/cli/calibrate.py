@@ -9,7 +9,7 @@ import click
 
 from evalkit import report as reports
 from evalkit.cli.options import Command
-from evalkit.cli.output import json_option, write_json
+from evalkit.cli.output import json_option, warn_of_turned, write_json
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
 from evalkit.errors import ReportError
@@ -84,6 +84,8 @@ def command(
     else:
         title = f"{path.name}: {len(outcomes.score):,} scores calibrated across folds"
         show(*table(made, title).split("\n"))
+    if "auc" in report.metrics:
+        warn_of_turned(report, "a logistic fit turns them round, measure them right first")
     if failed := made.provenance["failed"]:
         say(f"{failed:,} failed comparisons say nothing: llr 0, one bit each")
     if out is not None:
