@@ -61,7 +61,7 @@ def embed(adapter: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     def forward(some: NDArray[np.uint8]) -> NDArray[np.float32]:
         with users_code.blamed(name(adapter), f"failed on {len(some)} images"):
-            output = np.asarray(adapter.embed(some))
+            output = np.asarray(adapter.embed(some.copy()))  # some write into what they are fed
         return vectors(output, len(some), name(adapter), adapter.dim)
 
     return in_batches(forward, images, getattr(adapter, "batch", None))

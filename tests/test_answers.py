@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evalkit.adapters import answers
+from evalkit.adapters import answers, calling
+from evalkit.adapters.functions import FunctionModel
 from evalkit.adapters.presets import PRESETS
 from evalkit.errors import ModelError
 from evalkit.types import InputSpec
@@ -98,6 +100,23 @@ def test_a_model_that_answers_by_chance_is_refused() -> None:
     with pytest.raises(ModelError, match="Network answers differently to the same image") as told:
         answers.refuse_random(model, answers.answers(model))
     assert "eval()" in told.value.hint
+
+
+def flipped(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    images[:] = images[..., ::-1]
+    return project(images.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["adapter", "function"])
+def test_what_a_model_writes_into_its_images_is_its_own(kind: str) -> None:
+    images = answers.pictures(SPEC)
+    model: Any = FunctionModel(flipped, SPEC)
+    if kind == "adapter":
+        model = Network(project)
+        model.embed = flipped
+    for _ in range(2):
+        made = calling.embed(model, images)
+        np.testing.assert_allclose(made, project(images[..., ::-1].astype(np.float32)), rtol=1e-5)
 
 
 def test_statistics_of_the_batch_are_refused() -> None:
