@@ -174,6 +174,12 @@ def test_arrays_that_do_not_fit_are_refused(
         megaface.evaluate(np.ones((2, 2)), np.zeros(2, int), {})
 
 
+def test_probes_of_nobody_known_are_refused() -> None:
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    with pytest.raises(ProtocolError, match="of 2 of 4 probes the subject is below 0"):
+        megaface.evaluate(x[:4], np.array([0, 0, -1, -1]), {"distractors=2": x[4:]})
+
+
 def test_a_joint_bayesian_model_is_not_cleaned() -> None:
     x, subject, d = _small()
     noises = megaface.Noises(["facex"], np.arange(20) == 3, {"d": np.zeros(200, bool)})

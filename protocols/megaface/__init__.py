@@ -87,6 +87,11 @@ def validate(
             )
     if not distractors:
         raise ProtocolError("no distractors are given")
+    if unknown := int(np.count_nonzero(subject < 0)):
+        raise ProtocolError(
+            f"of {unknown:,} of {len(subject):,} probes the subject is below 0: not known",
+            "leave them out; a distractor belongs among the distractors",
+        )
     if np.unique(subject, return_counts=True)[1].max(initial=0) < 2:
         raise ProtocolError("no subject has two probes, so no pair is genuine")
 
