@@ -100,6 +100,11 @@ def test_the_page_calls_worse_what_holm_calls_worse(
         assert row.holm == f"{found.holm[row.name]:.2g}" != row.p
 
 
+def test_one_name_is_a_list_of_one(two_reports: Two) -> None:
+    one, several = (compare(*two_reports, names=names) for names in ("auc", ["auc"]))
+    assert one.values == several.values and [*one.values] == ["auc"]
+
+
 def test_without_outcomes_there_are_values_and_a_reason(two_reports: Two) -> None:
     base, other = two_reports
     found = compare(replace(base, outcomes=None), other)

@@ -322,6 +322,11 @@ def test_without_rules_what_is_no_longer_measured_fails(base_report: Report) -> 
     assert check(base_report, none).passed  # what the baseline never measured is not held
 
 
+def test_a_gate_without_any_rule_does_not_pass(base_report: Report) -> None:
+    with pytest.raises(ReportError, match="no rules are given"):
+        check(base_report, base_report, [])
+
+
 def test_a_misspelt_metric_gets_the_nearest(base_report: Report) -> None:
     with pytest.raises(ReportError, match=r"no such metric: .*did you mean 'tpr@far=1e-1'"):
         check(base_report, base_report, [Rule(metric="tpr@fa=1e-1")])

@@ -148,7 +148,7 @@ def compare(
     base: Report | str | os.PathLike[str],
     other: Report | str | os.PathLike[str],
     *,
-    names: Iterable[str] | None = None,
+    names: str | Iterable[str] | None = None,
     ignore: Collection[str] = (),
     alpha: float = 0.05,
     draws: int | None = None,
@@ -158,6 +158,7 @@ def compare(
 
     Paired where both reports have outcomes of the same comparisons; otherwise values alone, with
     the reason.  base, other : reports, or the paths of some.
+    names : one or several; what one of the reports lacks is left out.
     alpha : 1 - alpha is the level of intervals, and alpha that of the test whose detectable drop is
     given.
     draws : 500 (a spread known to 3 %), or fewer where those take long.
@@ -172,7 +173,8 @@ def compare(
         raise ProtocolError(f"alpha given as {alpha}", "expected a level above 0 and below 1")
     check_comparable(base, other, ignore)
     a, b = base.flat(), other.flat()
-    values = {n: (a[n], b[n]) for n in (a if names is None else names) if n in a and n in b}
+    asked = a if names is None else [names] if isinstance(names, str) else names
+    values = {n: (a[n], b[n]) for n in asked if n in a and n in b}
     gaps = {n: y - x for n, (x, y) in values.items()}
     by_metric: dict[str, Difference] = {}
     flips: list[Changed] = []

@@ -154,6 +154,8 @@ def check(
 def _given(rules: Any) -> Sequence[Rule] | None:
     """Take rules, None for the default ones, or read the gates.toml at a path."""
     if rules is None or (isinstance(rules, Sequence) and all(isinstance(r, Rule) for r in rules)):
+        if rules is not None and not rules:
+            raise ReportError("no rules are given", "None holds what both reports have")
         return rules
     return read_rules(rules)
 
