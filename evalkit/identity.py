@@ -127,7 +127,8 @@ def of_rows(
 
 def key_count(keys: Names) -> int:
     """Count the names of rows; ProtocolError where they are no list."""
-    require(keys, Sized, "keys", "a list of names, one per row")
+    if not isinstance(keys, Sized) or isinstance(keys, str | bytes):
+        raise ProtocolError(f"keys given as {keys!r:.80}", "expected a list of names, one per row")
     return len(keys)
 
 

@@ -61,7 +61,10 @@ class Manifest:
     subject: NDArray[np.int32]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keys", tuple(self.keys))
+        keys = tuple(self.keys)
+        if isinstance(self.keys, str) or not all(isinstance(key, str) for key in keys):
+            raise ProtocolError(f"keys given as {self.keys!r:.80}", "expected a name for each row")
+        object.__setattr__(self, "keys", keys)
         object.__setattr__(self, "subject", identities(self.subject, len(self.keys), "keys"))
         if len(set(self.keys)) != len(self.keys):
             seen: set[str] = set()

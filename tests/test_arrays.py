@@ -95,6 +95,17 @@ def test_a_manifest_takes_lists() -> None:
     assert made.keys == ("a", "b") and made.digest() == Manifest(("a", "b"), np.arange(2)).digest()
 
 
+@pytest.mark.parametrize("keys", ["abc", [1, 2, 3], [b"a", b"b", b"c"]])
+def test_names_are_texts(keys: Any) -> None:
+    with pytest.raises(ProtocolError, match="keys given as"):
+        Manifest(keys, np.arange(3))
+
+
+def test_one_text_is_no_list_of_names() -> None:
+    with pytest.raises(ProtocolError, match="keys given as 'xxx"):
+        verification.evaluate(X, PAIRS, WHO, keys="x" * 120)
+
+
 def test_labels_of_0_and_1_give_the_numbers_of_booleans() -> None:
     as_int: Any = GENUINE.astype(int)
     assert same(score.evaluate(SCORE, as_int, FOLD), score.evaluate(SCORE, GENUINE, FOLD))
