@@ -186,7 +186,8 @@ def _readings(
 ) -> Iterator[_Reading]:
     """Yield what may be tried on the lines, the likeliest first."""
     for separator in _SEPARATORS:
-        head = parted(lines[0][1], separator, 1)
+        width = len(parted(lines[1][1], separator, 1)) if len(lines) > 1 else 1
+        head = parted(lines[0][1], separator, width)  # its last cell may be a missing score
         if len(head) == 1 and all(len(layout) > 1 for layout in layouts):
             continue
         if columns is not None:

@@ -153,6 +153,10 @@ def test_missing_scores_are_failures_where_they_may_be(tmp_path: Path) -> None:
         score_lists.read(path)
     held = score_lists.read(path, allow_failures=True)
     assert held.score.tolist() == [0.5, -np.inf, -np.inf, 0.25]
+    path.write_text("1,\n0,0.5\n1,0.25\n")  # the first line may be the one
+    with pytest.raises(DataError, match=r"line 1: expected a finite number.*allow_failures=True"):
+        score_lists.read(path)
+    assert score_lists.read(path, allow_failures=True).score.tolist() == [-np.inf, 0.5, 0.25]
 
 
 def test_a_matrix_of_scores_has_each_pair_once(tmp_path: Path) -> None:
