@@ -124,6 +124,17 @@ def test_a_second_score_is_no_fold(tmp_path: Path) -> None:
         score_lists.read(path)
 
 
+def test_pairs_that_several_models_score_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    pairs = [("a/1.jpg,a/2.jpg,1", 0.9), ("a/1.jpg,b/1.jpg,0", 0.1)]
+    for models, told in (("AB", "2 lines give a pair another score: split"), ("A", "")):
+        rows = [f"{m},{pair},{s + n}" for n, m in enumerate(models) for pair, s in pairs]
+        path.write_text("\n".join(["model,img1,img2,label,score", *rows]))
+        held = score_lists.read(path)
+        assert "left out: model" in held.told and (told in held.told)
+        assert ("another" in held.told) == bool(told)
+
+
 def test_labels_from_elsewhere(tmp_path: Path) -> None:
     scores, truth = scored()
     np.save(tmp_path / "s.npy", scores)

@@ -112,16 +112,27 @@ def read(
     score = _checked(table.columns["score"], distance, allow_failures, f"{path} line", table.line)
     claims = _claims(table) if "claimed" in table.columns else None
     label, fold = table.columns.get("label"), table.columns.get("fold")
+    named = {"left", "right"} <= {*table.columns}
+    names = (table.columns["left"], table.columns["right"]) if named else None
+    again = _scored_again(names, score) if names and "-" in table.layout else ""
     return ScoreList(
         score,
         claims.genuine if claims else None if label is None else np.array(label, np.bool_),
         None if fold is None else np.array(fold, np.int16),
         claims,
-        told=table.told,
-        names=(table.columns["left"], table.columns["right"])
-        if {"left", "right"} <= {*table.columns}
-        else None,
+        told="; ".join(filter(None, (table.told, again))),
+        names=names,
     )
+
+
+def _scored_again(names: tuple[Sequence[str], Sequence[str]], score: NDArray[np.float64]) -> str:
+    """Say how many lines score a pair that has another score already; "" where none does."""
+    first: dict[tuple[str, str], float] = {}
+    scored = zip(zip(*names, strict=True), score.tolist(), strict=True)
+    count = sum(first.setdefault(pair, value) != value for pair, value in scored)
+    if not count:
+        return ""
+    return f"{count:,} lines give a pair another score: split the file if several models are in it"
 
 
 def other_pair(held: ScoreList, compared: PairList) -> int:
