@@ -198,6 +198,11 @@ TEXT_TABLES = {
     "pandas": (",path,0,1,2,3", "{n},{key},{x}", "left out: column 1"),
     "lists": ("path,embedding,label", '{key},"[{x}]",{n}', "left out: label"),
     "savetxt's header": ("# path,e0,e1,e2,e3", "{key},{x}", ""),
+    "pairs of names": (
+        "path,\"('e', 0)\",\"('e', 1)\",\"('e', 2)\",\"('e', 3)\"",
+        "{key},{x}",
+        "",
+    ),
     "quotes": ('"path","0","1","2","3"', '"{key}",{x}', ""),
     "a box and points": (
         "path,bbox_0,bbox_1,lm_0,lm_1,lm_2,lm_3,lm_4,e0,e1,e2,e3",
@@ -216,7 +221,7 @@ TEXT_TABLES = {
 @pytest.mark.parametrize("table", TEXT_TABLES)
 def test_tables_of_vectors_as_people_have_them(tmp_path: Path, table: str, separator: str) -> None:
     head, line, told = TEXT_TABLES[table]
-    if ("embedding" in head or "emb" in head) or (separator == " " and head.startswith(",")):
+    if "emb" in head or "('e', 0)" in head or (separator == " " and head.startswith(",")):
         separator = ","
     rows = zip(KEYS, _NUMBERS, strict=True)
     lines = [line.format(key=key, x=x, n=n) for n, (key, x) in enumerate(rows)]

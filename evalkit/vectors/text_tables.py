@@ -24,7 +24,10 @@ _HEAD = 100  # rows that tell the separator and the header
 _SEPARATORS = "\t;, "
 _NONE = "it holds no rows of a key and numbers"
 # [0.5, 1], (0.5, 1), array([0.5, 1]) or 0.5 1
-_LIST = re.compile(r"\s*(?:[\w.]*\()?[\[(]|\s*[-+]?\d*\.\d+(?:e[-+]?\d+)?\s+[-+.\d]", re.IGNORECASE)
+_LIST = re.compile(
+    r"\s*(?:[\w.]*\()?\[|\s*\(\s*[-+]?\d*\.\d|\s*[-+]?\d*\.\d+(?:e[-+]?\d+)?\s+[-+.\d]",
+    re.IGNORECASE,
+)
 _AROUND = re.compile(r"[\w.]*\(|\s*,\s*(?:dtype|device|grad_fn)=.*", re.DOTALL)
 _DECIMALS = re.compile(r"\d+ +[+-]?\d+")
 _BROKEN = re.compile(r"-0|[+-]?0\d+")  # what a decimal comma leaves on its either side
