@@ -87,6 +87,19 @@ def test_a_network_is_fed_its_own_kind_of_numbers(kind: str, apart: float) -> No
     assert model.runtime.endswith(f"float32, weights of {weights}")
 
 
+@pytest.mark.parametrize(
+    ("kind", "made"), [("complex64", lambda y: y + 1j), ("bool", lambda y: y > 0)]
+)
+def test_an_embedding_is_of_real_numbers(kind: str, made: Any) -> None:
+    class Network(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            answer: torch.Tensor = made(x.flatten(1)[:, :5])
+            return answer
+
+    with pytest.raises(ModelError, match=f"returned torch.{kind}"):
+        adapters.load(Network(), spec=build(FIELDS))
+
+
 def test_quantised_layers_have_a_digest() -> None:
     one, other = made("Quantised"), made("coarse")
     assert one.fingerprint == made("Quantised").fingerprint != other.fingerprint

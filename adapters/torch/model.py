@@ -157,9 +157,12 @@ def translated(name: str, images: int, spec: InputSpec) -> Iterator[None]:
 
 def chosen(made: Any, output: str | None, name: str) -> Any:
     """Choose the tensor that a network made, or of several the output that was asked for."""
+    torch = import_torch()
     if isinstance(made, list | tuple):
         made = {str(i): one for i, one in enumerate(made)}
-    if isinstance(made, import_torch().Tensor):
+    if isinstance(made, torch.Tensor):
+        if made.is_complex() or made.dtype == torch.bool:
+            raise ModelError(f"{name} returned {made.dtype}", "an embedding is of real numbers")
         return made
     if not isinstance(made, Mapping) or not made:
         raise ModelError(
