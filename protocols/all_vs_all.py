@@ -125,7 +125,7 @@ def evaluate(
         identity=identity,
     )
     rows = np.arange(len(x)) if order is None else order
-    side = ComparedRows(row=rows, person=numbered_people(subject)[0], lost=lost)
+    side = ComparedRows(row=rows, person=numbered_people(subject)[0], lost=lost, total=len(x))
     return with_groups(report, outcomes, groups, sides=[side], seed=seed)
 
 

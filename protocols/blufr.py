@@ -127,7 +127,7 @@ def evaluate(
     drawn_of = {name: d for name, d in drawn.items() if d is not None}
     with_intervals, kept = with_drawn_intervals(rates, drawn_of, who, _digest(trials), seed)
     lost = allpairs.lost_rows(x)
-    side = ComparedRows(row=np.arange(len(x)), person=who, lost=lost)
+    side = ComparedRows(row=np.arange(len(x)), person=who, lost=lost, total=len(x))
     enrolled, counts = rows_by_group(groups, side, seed)
     of_groups = over_trials([one.by_group for one in each], mean_of_trials, seed)
     rejected = [count_failures_of_sets(lost[t.test], who[t.test]) for t in trials]

@@ -142,7 +142,7 @@ def evaluate(
             set_name=set_name,
         ),
     )
-    side = ComparedRows(row=known, person=numbered_people(who)[0], lost=lost)
+    side = ComparedRows(row=known, person=numbered_people(who)[0], lost=lost, total=len(x))
     return with_groups(report, outcomes, groups, sides=[side], seed=seed)
 
 

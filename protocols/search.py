@@ -147,7 +147,9 @@ def evaluate(
             set_name=set_name,
         ),
     )
-    side = ComparedRows(row=probe, person=alone(subject[probe], subject), lost=lost[probe])
+    side = ComparedRows(
+        row=probe, person=alone(subject[probe], subject), lost=lost[probe], total=len(features)
+    )
     rows = ProbeRows(mated=known, other=unknown)
     return with_groups(report, outcomes, groups, sides=[side], probes=rows, seed=seed)
 

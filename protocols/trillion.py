@@ -179,8 +179,8 @@ def evaluate(
         return report
     a, b = numbered_people(who, nobody)
     sides = (
-        ComparedRows(row=np.flatnonzero(~other), person=a, lost=lost[0]),
-        ComparedRows(row=np.flatnonzero(other), person=b, lost=lost[1]),
+        ComparedRows(row=np.flatnonzero(~other), person=a, lost=lost[0], total=len(features)),
+        ComparedRows(row=np.flatnonzero(other), person=b, lost=lost[1], total=len(features)),
     )
     return with_groups(report, outcomes, groups, sides=sides, seed=seed)
 
@@ -241,5 +241,7 @@ def evaluate_one_set(
     )
     if not groups:
         return report
-    side = ComparedRows(row=np.arange(len(x)), person=numbered_people(subject)[0], lost=lost)
+    side = ComparedRows(
+        row=np.arange(len(x)), person=numbered_people(subject)[0], lost=lost, total=len(x)
+    )
     return with_groups(report, outcomes, groups, sides=[side], seed=seed)

@@ -164,7 +164,10 @@ def evaluate(
         ),
     )
     side = ComparedRows(
-        row=used, person=used if subject is None else subject[used], lost=np.isin(used, lost)
+        row=used,
+        person=used if subject is None else subject[used],
+        lost=np.isin(used, lost),
+        total=len(features),
     )
     return with_groups(report, kept, groups, sides=[side], seed=seed)
 

@@ -38,6 +38,7 @@ SEX = [("female", "male", "male", "")[w % 4] for w in WHO]
 SEX[6], SEX[7] = "female", "male"  # of one person: genuine pairs between groups
 BY = Grouping.of("sex", SEX)
 LEFT, RIGHT = np.triu_indices(N, 1)
+ALL_PAIRS = PairSet(LEFT, RIGHT, WHO[LEFT] == WHO[RIGHT], np.arange(len(LEFT)) % 10)
 PAIRS = PairSet(LEFT, RIGHT, WHO[LEFT] == WHO[RIGHT])
 SCORE = exact_scores(normalise(X), LEFT, normalise(X), RIGHT)
 
@@ -311,7 +312,7 @@ def test_scores_of_nobody_knows_whom_have_no_groups() -> None:
 
 
 def test_a_column_of_other_rows_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="groups 3 rows, and row 119 is compared"):
+    with pytest.raises(ProtocolError, match="groups 3 rows, and there are 120"):
         people.evaluate(X, WHO, groups=[Grouping.of("sex", ["a", "b", "a"])])
     with pytest.raises(ProtocolError, match="knows the group of no image"):
         people.evaluate(X, WHO, groups=[Grouping("sex", (), np.full(N, -1))])
@@ -552,3 +553,19 @@ def test_a_gate_holds_groups(models: dict[str, tuple[Report, Report]]) -> None:
     unpaired = compare(base, regrouped)
     assert f"fnmr@far={FAR},sex=male" not in unpaired.differences
     assert "column 'sex' parts them otherwise" in unpaired.why_unpaired
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda by: people.evaluate(X, WHO, fars=FAR, groups=[by]),
+        lambda by: all_vs_all.evaluate(X, WHO, fars=FAR, groups=[by]),
+        lambda by: trillion.evaluate_one_set(X, WHO, fars=FAR, groups=[by]),
+        lambda by: verification.evaluate(X, ALL_PAIRS, WHO, fars=FAR, groups=[by]),
+    ],
+    ids=["people", "all_vs_all", "trillion", "verification"],
+)
+def test_a_column_has_a_value_for_each_row(measure: Callable[[Grouping], Report], off: int) -> None:
+    with pytest.raises(ProtocolError, match=f"'sex' groups {N + off} rows, and there are {N}"):
+        measure(Grouping.of("sex", (SEX + SEX)[: N + off]))

@@ -25,12 +25,13 @@ class ComparedRows:
 
     row : (N,) place of each in a grouping; of a side whose groups nobody knows -1.  person : (N,)
     who it shows, numbered as the outcomes number people (`from_sets.numbered_people`).  lost : (N,)
-    bool, no template.
+    bool, no template.  total : how many rows a grouping has; None is not held to any number.
     """
 
     row: Ints
     person: Ints
     lost: Bools
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -288,6 +288,11 @@ def group_counts(
     """Images and people of each group, and of none; of a condition, those with a number."""
     of_rows = by.code if isinstance(by, Grouping) else np.where(np.isnan(by.value), -1, 0)
     names = by.names if isinstance(by, Grouping) else ("known",)
+    for total in (side.total for side in sides if side.total not in (None, len(of_rows))):
+        raise ProtocolError(
+            f"column {by.column!r} groups {len(of_rows):,} rows, and there are {total:,}",
+            "give a value for each row of the features, in their order",
+        )
     if (last := max(int(side.row.max(initial=-1)) for side in sides)) >= len(of_rows):
         raise ProtocolError(
             f"column {by.column!r} groups {len(of_rows)} rows, and row {last} is compared"
