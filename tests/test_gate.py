@@ -232,7 +232,10 @@ NONSENSE = [
     ("[[rule]]\nmetric = 'auc'\nmax-drop = '1'", "is not a number"),
     ("[[rule]]\nmetric = 'auc'\nmax-drop = true", "is not a number"),
     ("[[rule]]\nmetric = 'auc'\nmax-drop = 2", "outside .0, 1."),
-    ("[[rule]]\nmetric = 'auc'\nalpha = nan", "outside .0, 1."),
+    ("[[rule]]\nmetric = 'auc'\nalpha = nan", "alpha = nan is outside .0, 1."),
+    ("[[rule]]\nmetric = 'auc'\nalpha = 0", "alpha = 0 tests nothing"),
+    ("[[rule]]\nmetric = 'auc'\nalpha = 1.0", "alpha = 1 tests nothing"),
+    ("[[rule]]\nmetric = 'auc'\n" * 2, "rules 1 and 2 are both paired tests of 'auc'"),
     ("[[rule]]\nmetric = 'auc'\ntest = 'pared'", "did you mean 'paired'"),
     ("[[rule]]\nmetric = 'eer'\nfloor = 0.1", "use ceiling"),
     ("[[rule]]\nmetric = 'auc'\nceiling = 0.1", "use floor"),
@@ -253,7 +256,16 @@ def test_nonsense_in_gates_toml_is_one_clear_line(tmp_path: Path, text: str, mes
     assert "\n" not in str(e.value)
 
 
+def test_rules_of_one_metric_that_share_no_level_stand_together(tmp_path: Path) -> None:
+    (tmp_path / "gates.toml").write_text(TWO_OF_ONE)
+    assert len(read_rules(tmp_path / "gates.toml")) == 4
+
+
 GOOD = '[[rule]]\nmetric = "auc"\n[[rule]]\nmetric = "eer"\nceiling = 0.1\n'
+TWO_OF_ONE = (
+    "[[rule]]\nmetric = 'auc'\nfloor = 0.1\n[[rule]]\nmetric = 'auc'\n"
+    "[[rule]]\nmetric = 'auc'\nalpha = 0.01\n[[rule]]\nmetric = 'auc'\ntest = 'plain'\n"
+)
 UNHELD = [
     ("[[rule]]\nmetric = 'acuracy'", "no record says which way 'acuracy' is better"),
     ("[[rule]]\nmetric = 'norm-variation'", "neither better nor worse when higher"),

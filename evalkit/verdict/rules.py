@@ -81,7 +81,22 @@ def read_rules(path: str | os.PathLike[str]) -> tuple[Rule, ...]:
     tables = document.get("rule")
     if not isinstance(tables, list) or not tables:
         raise ReportError(f"{path} has no rules", "write [[rule]] and below it a metric")
-    return tuple(_rule(t, f"{path}, rule {n}") for n, t in enumerate(tables, 1))
+    rules = tuple(_rule(t, f"{path}, rule {n}") for n, t in enumerate(tables, 1))
+    _refuse_twice(rules, str(path))
+    return rules
+
+
+def _refuse_twice(rules: Sequence[Rule], where: str) -> None:
+    """Raise ReportError where two paired rules of one metric would halve the level they share."""
+    first: dict[str, int] = {}
+    for n, rule in enumerate(rules, 1):
+        if rule.test != "paired" or rule.alpha is not None or rule.allowed is None:
+            continue
+        if (other := first.setdefault(rule.metric, n)) != n:
+            raise ReportError(
+                f"{where}, rules {other} and {n} are both paired tests of {rule.metric!r}",
+                "leave one out: two share the level between them, so that each finds less",
+            )
 
 
 _NUMBERS = {"max-drop": (0.0, 1.0), "alpha": (0.0, 1.0), "floor": (0.0, 1.0), "ceiling": (0.0, 1.0)}
@@ -109,8 +124,11 @@ def _rule(table: Any, where: str) -> Rule:
                 raise ReportError(f"{where}: {key} of type {type(value).__name__} is not a number")
             if (record is None or record.unit != "fraction") and key != "alpha":
                 high = sys.float_info.max
+            if key == "alpha" and value in (0, 1):
+                hint = "at 0 a rule never fails, at 1 always: 0.05 is usual"
+                raise ReportError(f"{where}: alpha = {value:g} tests nothing", hint)
             if not low <= value <= high:
-                shown = f"{value:g}" if abs(value) < 1e9 else "a huge number"
+                shown = "a huge number" if abs(value) >= 1e9 else f"{value:g}"
                 hint = "values are fractions: 0.002 is 0.2 points"
                 if high > 1:
                     raise ReportError(f"{where}: {key} = {shown} is not 0 or more, and finite")
