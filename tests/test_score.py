@@ -451,15 +451,6 @@ def test_the_curves_on_lfws_site_as_scores(shared_data: Path, name: str, best: f
     assert value is not None and round(value, 4) == pytest.approx(best, abs=2e-4)
 
 
-@pytest.mark.parametrize(("least", "warned"), [("-1", True), ("-1e-7", False), ("0", False)])
-def test_a_distance_below_0_is_doubted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], least: str, warned: bool
-) -> None:
-    (tmp_path / "d.txt").write_text(f"1 {least}\n1 0.3\n0 0.8\n0 inf\n")
-    assert cli.run(["score", str(tmp_path / "d.txt"), "--distance"]) == 0
-    assert ("warning: the least distance is -1: if" in capsys.readouterr().err) == warned
-
-
 def test_scores_that_fall_where_faces_are_alike_are_doubted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

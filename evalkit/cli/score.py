@@ -25,7 +25,6 @@ from evalkit.identity import digest
 from evalkit.protocols import score
 from evalkit.protocols.metrics.score_unit import MINUS_DISTANCE
 
-_ROUNDED = -1e-3  # a cosine distance may be a little below 0
 _CLASSES = {True: "genuine", False: "impostor"}
 
 
@@ -156,11 +155,6 @@ def command(
         file=pairs or scores,
         provenance={**provenance, **names, **given.provenance()},
     )
-    if distance and (least := -float(score_list.score.max())) < _ROUNDED:
-        say(
-            f"warning: the least distance is {least:g}: if that stands for a comparison that "
-            "failed, it counts as the best match: write inf"
-        )
     turn = "leave --distance out" if distance else "for distances say --distance"
     warn_of_turned(report, turn)
     title = f"{scores.name}: {len(score_list.score):,} scored pairs"
