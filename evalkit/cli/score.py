@@ -189,22 +189,28 @@ def _with_labels(
             f"{scores.name} has {len(held.score)} scores, {labels.name} {len(genuine)} labels",
             "line i of the one belongs to line i of the other",
         )
-    other = [] if held.genuine is None else np.flatnonzero(held.genuine != genuine).tolist()
-    if other:
+    if (at := _otherwise(held, genuine)) >= 0:
         raise DataError(
-            f"score {other[0] + 1} of {scores.name} is {_CLASSES[not genuine[other[0]]]} there, "
-            f"{_CLASSES[bool(genuine[other[0]])]} in {labels.name}",
+            f"score {at + 1} of {scores.name} is {_CLASSES[not genuine[at]]} there, "
+            f"{_CLASSES[bool(genuine[at])]} in {labels.name}",
             "leave --labels out, or the column of labels",
         )
     return replace(held, genuine=genuine)
 
 
+def _otherwise(held: ScoreList, genuine: NDArray[np.bool_] | bool) -> int:
+    """Find the first score whose own label is another; -1 where none is, or none has a label."""
+    if held.genuine is None:
+        return -1
+    other = np.flatnonzero(held.genuine != genuine)
+    return int(other[0]) if len(other) else -1
+
+
 def _refuse_labels(held: ScoreList, path: Path, *, genuine: bool) -> None:
     """Raise DataError where a file of one class has labels of its own that say the other."""
-    other = [] if held.genuine is None else np.flatnonzero(held.genuine != genuine).tolist()
-    if other:
+    if (at := _otherwise(held, genuine)) >= 0:
         raise DataError(
-            f"score {other[0] + 1} of {path.name} is labelled {_CLASSES[not genuine]}, and with "
+            f"score {at + 1} of {path.name} is labelled {_CLASSES[not genuine]}, and with "
             f"--impostors the file is of {_CLASSES[genuine]} pairs alone",
             "leave --impostors out where one file holds both",
         )
@@ -236,14 +242,10 @@ def _same_order(held: ScoreList, scores: Path, compared: PairList) -> ScoreList:
             f"{compared.right[at]}",
             "both must have the same pairs in the same order",
         )
-    if held.genuine is None:
-        return replace(held, genuine=compared.genuine)
-    other = np.flatnonzero(held.genuine != compared.genuine)
-    if len(other):
-        k = int(other[0])
+    if (at := _otherwise(held, compared.genuine)) >= 0:
         raise DataError(
-            f"score {k + 1} of {scores.name} is {_CLASSES[bool(held.genuine[k])]}, the pair on "
-            f"line {compared.line[k]} of {compared.source} {_CLASSES[bool(compared.genuine[k])]}",
+            f"score {at + 1} of {scores.name} is {_CLASSES[not compared.genuine[at]]}, the pair on "
+            f"line {compared.line[at]} of {compared.source} {_CLASSES[bool(compared.genuine[at])]}",
             "both must have the same pairs in the same order",
         )
-    return held
+    return replace(held, genuine=compared.genuine)
