@@ -28,12 +28,13 @@ from evalkit.files import as_path
 from evalkit.keys import by_last_parts, canonical, sharing
 from evalkit.protocols.groups import By, Condition, Grouping, PairCondition
 from evalkit.protocols.groups.conditions import RULES, PairRule, bin_names
-from evalkit.table_headers import is_path, roles_of, word
+from evalkit.table_headers import MISSING, is_path, roles_of, word
 from evalkit.types import Floats, PairSet
 
 Use = tuple[str, str, tuple[float, ...]]  # a column, the rule for two images, and edges
 
-_UNKNOWN = frozenset({"nan", "null", "n/a", "<na>", "unknown"})  # in any case; none may be a group
+# In any case of letters; "none" (of glasses) and "NA" (a country) may be groups.
+_UNKNOWN = (MISSING | {"unknown"}) - {"none", "na"}
 NAMED_BY = ("key", "subject", "pair", "left")  # the first column, or another word for it
 
 
