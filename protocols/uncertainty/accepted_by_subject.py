@@ -8,7 +8,7 @@ from evalkit.protocols.uncertainty.columns import counts_of, named
 from evalkit.protocols.uncertainty.weights import Counts
 from evalkit.types import Ints
 
-_LEAST = 1 << 10  # comparisons that are counted as soon as their borders are found
+_LEAST = 1 << 10  # comparisons, at least, from one place whose count is kept to the next
 
 
 class AcceptedBySubject:
