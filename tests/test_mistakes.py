@@ -87,6 +87,8 @@ MISTAKES = {
         ("score faces", 3, "SCORES: faces is a folder"),
         ("gate base.json --baseline faces", 3, "faces cannot be read: Is a directory"),
         (f"{TRILLION} --out faces", 3, "--out: a file cannot be written over a folder: faces"),
+        (f"{TRILLION} --out .", 3, "--out: a file cannot be written over a folder: ."),
+        ("compare base.json .", 3, "OTHER: . is a folder"),
     ],
     "a link that leads nowhere": [
         (f"lfw --features {X} --keys gone.txt", 3, "--keys: gone.txt is a link that leads nowhere"),
@@ -110,7 +112,14 @@ MISTAKES = {
         ("import text.npz f.h5", 3, "SOURCE: text.npz is not a .npz file"),
         (f"embed f.h5 {MODEL} --data text.zip", 3, "--data: text.zip is not a .zip file"),
         ("compare text.json base.json", 3, "text.json is not a JSON document"),
-        ("compare base.npz base.json", 3, "base.npz is not a JSON document"),
+        (
+            "compare base.npz base.json",
+            3,
+            "base.npz is not a JSON document: it is a zip archive, as .npz files are\n"
+            "hint: give base.json",
+        ),
+        (f"report {X}", 3, f"{X} is not a JSON document: it is an .npy array"),
+        ("threshold x.npz --far 1e-1", 3, "x.npz is not a JSON document: it is a zip archive"),
         ("gate base.json --baseline base.json --rules text.toml", 3, "text.toml is not TOML"),
         (f"{MEGAFACE} base.json --distractor-list base.json", 3, "is not a MegaFace list"),
     ],

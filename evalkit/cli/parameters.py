@@ -57,7 +57,7 @@ class Readable(FileKind):
 
     def reads(self, path: Path) -> tuple[Path, ...]:
         """Name the file, and the one beside it."""
-        return (path, path.with_suffix(self.beside)) if self.beside else (path,)
+        return _with_beside(path, self.beside)
 
     def check(self, path: Path, name: str) -> None:
         """DataError says which option names what is missing, empty, a folder or another kind."""
@@ -131,8 +131,7 @@ class Writable(FileKind):
         """Name the file, and the one beside it."""
         if self.allow_dash and path == STDOUT:
             return ()
-        beside = path.with_suffix(self.beside) if self.beside else path
-        return (path, beside) if beside != path else (path,)
+        return _with_beside(path, self.beside)
 
 
 class Folder(FileKind):
@@ -215,6 +214,12 @@ def rate_of_part(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 def _spelled(argument: click.Parameter) -> str:
     return argument.human_readable_name.strip("[].")
+
+
+def _with_beside(path: Path, suffix: str) -> tuple[Path, ...]:
+    """Name a file, and the one of that suffix next to it, if any; `.` and `/` have no names."""
+    beside = path.with_suffix(suffix) if suffix and path.name else path
+    return (path, beside) if beside != path else (path,)
 
 
 def _beside(path: Path) -> list[str]:

@@ -39,6 +39,12 @@ _STAMPS = ("format", "version", "identity")  # among the outcomes: of which comp
 _FIELDS = {field.name for field in dataclasses.fields(Estimate)}
 _COUNTS = ("n", "people", "false_accepts")
 _LARGEST = 256 << 20
+_BINARY = (  # how files begin that are given in place of a report
+    (b"PK", "a zip archive, as .npz files are"),
+    (b"\x93NUMPY", "an .npy array"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x89PNG", "a picture"),
+)
 _LARGEST_OUTCOMES = 4 << 30
 
 
@@ -115,8 +121,8 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
         with whole_file(path) as f:
             f.write(dumps(report).encode())
         return
-    beside = outcomes_path(path)
     refuse_unwritable(path)
+    beside = outcomes_path(path)
     if report.outcomes is None:
         with whole_file(path) as f:
             f.write(spelled({**to_json(report), "outcomes_sha256": None}).encode())
@@ -214,11 +220,18 @@ def load_document(path: str | os.PathLike[str]) -> Any:
     try:
         if path.stat().st_size > _LARGEST:
             raise ReportError(f"{path} is larger than any report")
-        return parsed(decoded(path.read_bytes()))
+        data = path.read_bytes()
+        return parsed(decoded(data))
     except FileNotFoundError as e:
         raise ReportError(f"no report at {path}") from e
     except OSError as e:
         raise ReportError(f"{path} cannot be read: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        kind = next((of for begins, of in _BINARY if data.startswith(begins)), "no text")
+        outcomes_of = path.with_suffix(".json") if path.suffix == ".npz" else path
+        named = outcomes_of != path and outcomes_of.is_file()
+        hint = f"give {outcomes_of}" if named else "give the .json file that --out wrote"
+        raise ReportError(f"{path} is not a JSON document: it is {kind}", hint) from e
     except ValueError as e:
         raise ReportError(
             f"{path} is not a JSON document: {e}", "give the .json file that --out wrote"
