@@ -93,6 +93,31 @@ def test_links_are_told_and_a_later_member_holds(tmp_path: Path) -> None:
     assert find(path).left_out == ("1 link in the archive is not followed: A/linked.png",)
 
 
+def test_a_link_in_a_zip_is_no_image(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("A/linked.png")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "I.zip", "w") as archive:
+        for name, content in FILES.items():
+            archive.writestr(name, content)
+        archive.writestr(link, "a1.png")
+    found = find(tmp_path / "I.zip")
+    assert found.keys == NAMES
+    assert found.left_out == ("1 link in the archive is not followed: A/linked.png",)
+
+
+def test_a_tar_that_ends_too_soon_or_too_late(tmp_path: Path) -> None:
+    whole = tarred(tmp_path / "I.tar", FILES).read_bytes()
+    assert find(tmp_path / "I.tar").left_out == ()
+    (tmp_path / "cut.tar").write_bytes(whole[: 4 * tarfile.BLOCKSIZE])  # behind its second image
+    cut = find(tmp_path / "cut.tar")
+    assert cut.keys == NAMES[:2]
+    assert cut.left_out == ("the tar archive has no end: was it cut short?",)
+    more = tarred(tmp_path / "more.tar", {"C/c1.png": png(30)}).read_bytes()
+    (tmp_path / "both.tar").write_bytes(whole + more)
+    with pytest.raises(DataError, match=r"both\.tar is not a whole .* follows behind its end"):
+        find(tmp_path / "both.tar")
+
+
 def test_no_room_to_unpack_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tarred(tmp_path / "I.tar.gz", FILES, "w:gz")
 

@@ -51,6 +51,7 @@ def read(path: Path) -> ImageSource:
 
     Of two members of one name the later holds, as in tar.  Links are not followed.  Where each
     image has a `.cls` beside it, as in WebDataset, that is its subject: `17/000001.jpg`.
+    DataError where a second archive follows the first, as `cat a.tar b.tar` makes it.
     """
     try:
         with path.open("rb") as f:
@@ -59,10 +60,10 @@ def read(path: Path) -> ImageSource:
         bytes_at: Callable[[int, int], bytes] = partial(piece_of, path)
         if unpack is None:
             with path.open("rb") as f:
-                members, links = _members(f)
+                members, links, cut = _members(f)
         else:
             bytes_at = unpacked = _Unpacked(path, unpack)
-            members, links = _members(unpacked.file)
+            members, links, cut = _members(unpacked.file)
     except _DAMAGED as e:
         raise DataError(f"{path} is not a whole tar archive: {e}") from e
     images, left_out = chosen(members, links)
@@ -74,7 +75,7 @@ def read(path: Path) -> ImageSource:
         names,
         lambda row: bytes_at(places[row].offset, places[row].size),
         lambda row: places[row].offset,
-        left_out,
+        (*left_out, *cut),
     )
 
 
@@ -121,8 +122,8 @@ class _Header(tarfile.TarInfo):
         return header
 
 
-def _members(file: IO[bytes]) -> tuple[dict[str, _Member], list[str]]:
-    """List the regular files of an archive, and its links."""
+def _members(file: IO[bytes]) -> tuple[dict[str, _Member], list[str], list[str]]:
+    """List the regular files of an archive, its links, and that it lacks its end where it does."""
     members, links = dict[str, _Member](), list[str]()
     file.seek(0)
     with tarfile.open(
@@ -135,9 +136,12 @@ def _members(file: IO[bytes]) -> tuple[dict[str, _Member], list[str]]:
             elif entry.isreg() and not entry.issparse():
                 members[as_key(entry.name)] = _Member(entry.offset_data, entry.size)
         file.seek(archive.offset)
-        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        end = file.read(tarfile.BLOCKSIZE)
+        if end.strip(b"\0"):
             raise tarfile.ReadError(f"no header at byte {archive.offset:,}")
-    return members, links
+        if file.read(_STEP).strip(b"\0"):
+            raise tarfile.ReadError("more follows behind its end, as where two are joined by cat")
+    return members, links, [] if end else ["the tar archive has no end: was it cut short?"]
 
 
 def _labels(

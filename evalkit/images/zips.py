@@ -35,7 +35,7 @@ def read(path: Path) -> ImageSource:
         raise DataError(f"{path} is not a whole zip archive: {e}") from e
     members = {as_key(entry.filename): entry for entry in archive.infolist() if not entry.is_dir()}
     links = [name for name, entry in members.items() if stat.S_ISLNK(entry.external_attr >> 16)]
-    images, left_out = chosen(members, links)
+    images, left_out = chosen(members.keys() - set(links), links)
     entries = [members[name] for name in images]
     if any(entry.flag_bits & 1 for entry in entries):
         raise DataError(f"{path} is encrypted", "unpack it and give the folder")
