@@ -183,6 +183,42 @@ def test_a_property_file_that_counts_other_people_is_told(tmp_path: Path) -> Non
     assert find(path).left_out == ("property says '85742' people, the records of train.rec have 2",)
 
 
+def test_an_index_that_names_other_records_is_told(tmp_path: Path) -> None:
+    records = [record(png(n), n, (float(n // 2),)) for n in range(4)]
+    starts = np.cumsum([0, *map(len, records)]).tolist()
+    (tmp_path / "a.rec").write_bytes(b"".join(records))
+    for rows, told in [
+        ([3, 1, 0, 2], []),
+        ([0, 2, 3], ["3 of the 4 images in a.rec"]),
+        ([0, 1, 4], ["2 of the 4 images in a.rec, and 1 more of which the file has none"]),
+    ]:
+        lines = [f"{number}\t{starts[row]}\n" for number, row in enumerate(rows)]
+        (tmp_path / "a.idx").write_text("".join(lines))
+        found = find(tmp_path / "a.rec")
+        assert len(found.keys) == 4
+        assert found.left_out == tuple(f"a.idx names {line}: all are read" for line in told)
+
+
+def test_labels_of_nobody_are_no_person(tmp_path: Path) -> None:
+    """A label of -1, NaN or nothing is that of no person, and so not of one and the same."""
+    labels = (3.0, -1.0, 3.0, float("nan"), -1.0)
+    records = [record(png(row), row, (label,)) for row, label in enumerate(labels)]
+    (tmp_path / "a.rec").write_bytes(b"".join(records))
+    files = {}
+    for row, label in enumerate(("3", "-1", "3", "nan", "-1\n")):
+        files |= {f"{row:07d}.png": png(row), f"{row:07d}.cls": label.encode()}
+        (tmp_path / f"{row}.png").write_bytes(png(row))
+    tarred(tmp_path / "a.tar", files)
+    (tmp_path / "a.txt").write_text("0.png 3\n1.png -1\n2.png 3\n3.png nan\n4.png -1\n")
+    for name in ("a.rec", "a.tar", "a.txt"):
+        found = find(tmp_path / name)
+        assert found.manifest().subject.tolist() == [0, -1, 0, -1, -1], name
+        assert (
+            "3 images have no label (-1, nan or none), and are of nobody known: "
+            in (found.left_out[0])
+        )
+
+
 def test_records_without_ids_are_numbered(tmp_path: Path) -> None:
     (tmp_path / "a.rec").write_bytes(b"".join(record(png(v)) for v in (1, 2)))
     assert red(tmp_path / "a.rec") == {"7/0000000": 1, "7/0000001": 2}
@@ -230,6 +266,7 @@ WRONG = {
     "is shorter than its labels": ("c.rec", WHOLE[:8] + b"\xff" * 2 + WHOLE[10:]),
     "not a whole LMDB file: it does not begin": ("a.lmdb", bytes(4096)),
     "not a whole LMDB file: no page": ("b.lmdb", CUT),
+    "e.rec ends in the record at byte": ("e.rec", WHOLE + b"\n"),
     "of 4 bytes has no header": ("d.rec", struct.pack("<III", MAGIC, 4, 0)),
 }
 
@@ -304,6 +341,12 @@ def test_tables_of_hugging_face(tmp_path: Path, name: str, flat: bool) -> None:
     plain = keep(table(None, ["x/1.png", "x/2.png", "y/3.png"], flat), tmp_path / f"plain_{name}")
     keys = ["0000000", "0000001", "0000002"] if flat else ["x/1.png", "x/2.png", "y/3.png"]
     assert list(red(plain)) == keys
+
+
+def test_rows_of_a_table_without_a_label_are_of_nobody(tmp_path: Path) -> None:
+    found = find(keep(table([0, -1, -1], None), tmp_path / "a.parquet"))
+    assert found.keys == ("Ann_e/0000000", "0000001", "0000002")
+    assert "2 images have no label" in found.left_out[0]
 
 
 def test_shards_of_tables_are_one_set(tmp_path: Path) -> None:

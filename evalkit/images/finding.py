@@ -14,7 +14,7 @@ from evalkit.files import as_path, numbered_lines, read_text, refuse_lfs_pointer
 from evalkit.images import image_tables, lmdbs, record_io, tars, zips
 from evalkit.images.folders import files_below
 from evalkit.images.kinds import chosen, counted, shown
-from evalkit.images.members import file_stamp, labelled, piece_of, together
+from evalkit.images.members import NOBODY, file_stamp, labelled, of_nobody, piece_of, together
 from evalkit.images.source import ImageSource, encoded
 from evalkit.keys import IMAGES, folder_of
 from evalkit.table_headers import is_header
@@ -108,7 +108,9 @@ def _list(path: Path) -> ImageSource:
     paths = [_path(path.parent, name) for name in names]
     slashed = [n for n, p in zip(names, paths, strict=True) if "\\" in n and "\\" not in p.name]
     note = f"{counted(slashed, 'path is', 'paths are')} read with / for \\: {shown(slashed)}"
-    return _of_files(_under_labels(names, labels), paths).telling(note if slashed else "")
+    keys = _under_labels(names, labels)
+    source = _of_files(keys, paths).telling(note if slashed else "")
+    return replace(source, left_out=source.left_out + of_nobody(keys)) if labels else source
 
 
 def _is_there(folder: Path, name: str) -> bool:
@@ -146,7 +148,8 @@ def _under_labels(names: Sequence[str], labels: Sequence[str]) -> list[str]:
     """
     folders = [folder_of(name) for name in names]
     both = set(zip(folders, labels, strict=False))
-    if not labels or ("" not in folders and len(both) == len({*folders}) == len({*labels})):
+    known = not NOBODY & {*labels} and "" not in folders
+    if not labels or (known and len(both) == len({*folders}) == len({*labels})):
         return list(names)
     return list(map(labelled, names, labels))
 

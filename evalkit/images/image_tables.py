@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from evalkit.errors import DataError, EvalkitError, needing
-from evalkit.images.members import labelled, of_container, refuse_large
+from evalkit.images.members import labelled, of_container, of_nobody, refuse_large
 from evalkit.images.source import ImageSource
 from evalkit.table_headers import place_of
 
@@ -29,7 +29,8 @@ def read(path: Path) -> ImageSource:
     class) is its subject, by the names of a `ClassLabel`: `17/0000001`.
     """
     table = _as_data_error(path, lambda: _Table(path))
-    return of_container(path, _as_data_error(path, table.names), table.image, int)
+    names, notes = _as_data_error(path, table.names)
+    return of_container(path, names, table.image, int, notes)
 
 
 class _Table:
@@ -59,22 +60,23 @@ class _Table:
             refuse_large(data.size)
             return bytes(data)
 
-    def names(self) -> list[str]:
-        """Name every image, under its label where the table has one."""
+    def names(self) -> tuple[list[str], tuple[str, ...]]:
+        """Name every image, under its label where the table has one; tell how many have none."""
         total = self._starts[-1]
         paths = [str(p) for p in self._values(f"{self._column}.path")] if self._has_path() else []
         names = [f"{row:07d}" for row in range(total)]
         if len(set(paths)) == total and "None" not in paths:
             names = paths
         if (place := place_of("class", self.schema.names)) < 0:
-            return names
+            return names, ()
         label = self.schema.names[place]
         known = _class_names(self.schema, label)
         labels = [
             str(known[v] if isinstance(v, int) and 0 <= v < len(known) else v)
             for v in self._values(label)
         ]
-        return list(map(labelled, names, labels))
+        names = list(map(labelled, names, labels))
+        return names, of_nobody(names)
 
     def _has_path(self) -> bool:
         kind = self.schema.field(self._column).type

@@ -12,9 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from evalkit.errors import DataError
+from evalkit.images.kinds import counted, shown
 from evalkit.images.source import Encoded, ImageSource, Stamp, encoded
 
 MOST_BYTES = 256 << 20  # of an image
+NOBODY = frozenset(("", "-1", "-1.0", "nan", "None"))  # labels that say who is not known
 
 
 def file_stamp(path: Path) -> Stamp:
@@ -68,12 +70,21 @@ def piece_of(path: Path, offset: int, size: int) -> bytes:
 
 
 def labelled(name: str, label: str) -> str:
-    """Name an image under its label, which so is its subject.
+    """Name an image under its label, which so is its subject; a label of `NOBODY` is none.
 
-    >>> labelled("train/000001.jpg", "17")
-    '17/train_000001.jpg'
+    >>> labelled("train/000001.jpg", "17"), labelled("train/000002.jpg", "-1")
+    ('17/train_000001.jpg', 'train_000002.jpg')
     """
-    return "/".join(part.replace("\\", "/").replace("/", "_") for part in (label, name))
+    parts = (name,) if label in NOBODY else (label, name)
+    return "/".join(part.replace("\\", "/").replace("/", "_") for part in parts)
+
+
+def of_nobody(names: Sequence[str]) -> tuple[str, ...]:
+    """Tell in a line how many images named by `labelled` have no label; none where all have one."""
+    without = [name for name in names if "/" not in name]
+    images = counted(without, "image has", "images have")
+    line = f"{images} no label (-1, nan or none), and are of nobody known: {shown(without)}"
+    return (line,) if without else ()
 
 
 def as_key(name: str) -> str:

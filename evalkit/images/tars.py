@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from evalkit.errors import DataError
 from evalkit.images.kinds import chosen
-from evalkit.images.members import as_key, labelled, of_container, piece, piece_of
+from evalkit.images.members import as_key, labelled, of_container, of_nobody, piece, piece_of
 from evalkit.images.source import ImageSource
 
 ENDINGS = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
@@ -75,7 +75,7 @@ def read(path: Path) -> ImageSource:
         names,
         lambda row: bytes_at(places[row].offset, places[row].size),
         lambda row: places[row].offset,
-        (*left_out, *cut),
+        (*left_out, *cut, *(() if labels is None else of_nobody(names))),
     )
 
 
