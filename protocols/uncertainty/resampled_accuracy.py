@@ -28,36 +28,45 @@ class _Decisions:
         """Take the fold of each genuine, then of each impostor comparison: (G+I,)."""
         score = np.concatenate([sample.genuine, sample.impostor])
         pool = np.argsort(-score, kind="stable")
-        self.c = c
-        self.genuine, score = pool < len(sample.genuine), score[pool]
+        genuine, score = pool < len(sample.genuine), score[pool]
+        self.c, self.sign = c, np.where(genuine, 1, -1)
         self.fold, self.folds = fold[pool], int(fold.max()) + 1
         self.left = np.concatenate([sample.genuine_subject, sample.left])[pool]
-        self.right = np.concatenate([sample.genuine_subject, sample.right])[pool]
+        self.impostor = np.flatnonzero(~genuine)
+        self.right = sample.right[pool[self.impostor] - len(sample.genuine)]
         # Accepting the n highest is right for their genuine pairs; n may not part equal scores.
-        gain = np.concatenate([[0], np.cumsum(np.where(self.genuine, 1, -1))])
+        gain = np.concatenate([[0], np.cumsum(self.sign)])
         may = np.concatenate([[True], score[1:] != score[:-1], [True]])
         may &= np.arange(len(may)) <= np.count_nonzero(np.isfinite(score))
-        errors = np.count_nonzero(self.genuine) - int(gain[may].max())
+        errors = len(sample.genuine) - int(gain[may].max())
         near = np.flatnonzero(may & (gain >= gain[may].max() - 8 * np.sqrt(errors + 1)))
         self.low, self.high = int(near[0]), int(near[-1])
         self.near = near - self.low
 
     def correct(self, draws: Draws) -> tuple[Floats, Floats]:
-        """Weight of right decisions, by fold and cut: (D, F, C), and of each fold: (D, F)."""
+        """Weight of right decisions, by fold and cut: (D, F, C), and of each fold: (D, F).
+
+        Few arrays of all comparisons: memory that is freed and taken again costs more than sums.
+        """
         low, inside = self.low, slice(self.low, self.high)
         one = draws.weight.take(self.left, axis=1)
-        both = impostor_weight(self.c, 1, one * draws.weight.take(self.right, axis=1)) / SCALE
-        weight = np.where(self.genuine, one, both)
-        signed = np.where(self.genuine, weight, -weight)
+        product = draws.weight.take(self.right, axis=1)
+        product *= one.take(self.impostor, axis=1)
+        both = impostor_weight(self.c, 1, product) / SCALE
+        weight = one.astype(np.float64)
+        weight[:, self.impostor] = both
+        total = self._by_fold(self.fold, weight)
+        weight *= self.sign
         gained = np.zeros((len(weight), self.folds, self.high - low + 1))
-        gained[..., 0] = self._by_fold(signed[:, :low]) + self._by_fold(weight * ~self.genuine)
-        gained[:, self.fold[inside], np.arange(self.high - low) + 1] = signed[:, inside]
-        return np.cumsum(gained, axis=2)[..., self.near], self._by_fold(weight)
+        gained[..., 0] = self._by_fold(self.fold[:low], weight[:, :low])
+        gained[..., 0] += self._by_fold(self.fold[self.impostor], both)
+        gained[:, self.fold[inside], np.arange(self.high - low) + 1] = weight[:, inside]
+        return np.cumsum(gained, axis=2)[..., self.near], total
 
-    def _by_fold(self, weight: Floats) -> Floats:
-        """Sum the weights of the first N comparisons, (D, N), by fold: (D, F)."""
-        draws, n = weight.shape
-        cell = self.fold[:n] + self.folds * np.arange(draws)[:, np.newaxis]
+    def _by_fold(self, fold: Ints, weight: Floats) -> Floats:
+        """Sum the weights of comparisons, (D, N), by fold, (N,): (D, F)."""
+        draws = len(weight)
+        cell = fold + self.folds * np.arange(draws)[:, np.newaxis]
         counts = np.bincount(cell.ravel(), weight.ravel(), draws * self.folds)
         return counts.reshape(draws, self.folds).astype(np.float64)
 
