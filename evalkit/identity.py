@@ -112,17 +112,32 @@ def of_rows(
     ProtocolError where keys or images are not as many as the rows.
     """
     require(set_name, str | None, "set_name", "the name of the set")
-    if keys is not None and (count := key_count(keys)) not in (0, rows):
-        raise ProtocolError(f"{rows} rows have {count} keys", "one name per row")
+    refuse_other_names(keys, images, rows)
     chosen = range(rows) if named is None else named
     said = [part for name, c in columns.items() if c is not None for part in ([name], c)]
     spelled = None if keys is None or not len(keys) else [canonical(str(keys[r])) for r in chosen]
     return SetIdentity(
         list=digest(np.array(len(chosen)), *said),
-        images=_images(images, rows, named),
+        images=_images(images, named),
         keys=None if spelled is None else digest(spelled),
         set=set_name or None,
     )
+
+
+def refuse_other_names(
+    keys: Names | None, images: ArrayLike | None, rows: int, what: str = "rows"
+) -> None:
+    """ProtocolError where keys, unless there are none, or images are not as many as the rows."""
+    if keys is not None and (count := key_count(keys)) not in (0, rows):
+        raise ProtocolError(f"{rows} {what} have {count} keys", "one name per row")
+    if images is None:
+        return
+    digests = np.asarray(images)
+    if digests.shape != (rows, DIGEST) or digests.dtype != np.uint8:
+        raise ProtocolError(
+            f"'images' of {rows} {what} are {digests.dtype} of shape {digests.shape}",
+            f"one SHA-256 per row: ({rows}, {DIGEST}) uint8",
+        )
 
 
 def key_count(keys: Names) -> int:
@@ -132,16 +147,11 @@ def key_count(keys: Names) -> int:
     return len(keys)
 
 
-def _images(images: ArrayLike | None, rows: int, chosen: NDArray[np.int64] | None) -> str | None:
+def _images(images: ArrayLike | None, chosen: NDArray[np.int64] | None) -> str | None:
     """SHA-256 of the digests of the chosen rows' images, else of all; None where one is unknown."""
     if images is None:
         return None
     digests = np.asarray(images)
-    if digests.shape != (rows, DIGEST) or digests.dtype != np.uint8:
-        raise ProtocolError(
-            f"'images' of {rows} rows are {digests.dtype} of shape {digests.shape}",
-            f"one SHA-256 per row: ({rows}, {DIGEST}) uint8",
-        )
     return known_images(digests if chosen is None else digests[chosen])
 
 

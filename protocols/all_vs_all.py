@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import identities, vectors, whole_number
 from evalkit.errors import ProtocolError
-from evalkit.identity import Names, key_count, numbered, of_rows
+from evalkit.identity import Names, key_count, numbered, of_rows, refuse_other_names
 from evalkit.protocols import allpairs
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
@@ -87,7 +87,7 @@ def evaluate(
     identity = of_rows(
         {"subject": numbered(subjects)}, len(subjects), keys=keys, images=images, set_name=set_name
     )
-    order = rows_by_key(keys)
+    order = rows_by_key(keys, len(subjects))
     x, subject = (
         engine.unit_rows(features, flip, rows=order),
         subjects if order is None else subjects[order],
@@ -129,8 +129,9 @@ def evaluate(
     return with_groups(report, outcomes, groups, sides=[side], seed=seed)
 
 
-def rows_by_key(keys: Names | None) -> NDArray[np.intp] | None:
+def rows_by_key(keys: Names | None, rows: int) -> NDArray[np.intp] | None:
     """Rows in the order of their keys, as text; None without keys: how a gallery is enrolled."""
+    refuse_other_names(keys, None, rows)
     if keys is None or not key_count(keys):
         return None
     return np.argsort(np.array([str(key) for key in keys]), kind="stable")

@@ -27,7 +27,7 @@ from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.groups import By, ComparedRows, ProbeRows
+from evalkit.protocols.groups import By, ComparedRows, ProbeRows, refuse_other_rows
 from evalkit.protocols.groups.trials import TrialRate, over_trials, rows_by_group, trial_rates
 from evalkit.protocols.metrics import Thresholds, compat
 from evalkit.protocols.metrics.flip_fusion import Flip
@@ -116,6 +116,7 @@ def evaluate(
     features, seed = vectors(features), whole_number(seed, "seed")
     subject = identities(subject, len(features))
     validate(features, subject, trials)
+    refuse_other_rows(groups, len(features))
     far, fpir = metrics.rate_text(far), metrics.rate_text(fpir)
     thresholds, engine = metrics.given_thresholds(threshold), allpairs.reporting(engine, progress)
     x = engine.unit_rows(features, flip)
@@ -127,7 +128,7 @@ def evaluate(
     drawn_of = {name: d for name, d in drawn.items() if d is not None}
     with_intervals, kept = with_drawn_intervals(rates, drawn_of, who, _digest(trials), seed)
     lost = allpairs.lost_rows(x)
-    side = ComparedRows(row=np.arange(len(x)), person=who, lost=lost, total=len(x))
+    side = ComparedRows(row=np.arange(len(x)), person=who, lost=lost)
     enrolled, counts = rows_by_group(groups, side, seed)
     of_groups = over_trials([one.by_group for one in each], mean_of_trials, seed)
     rejected = [count_failures_of_sets(lost[t.test], who[t.test]) for t in trials]

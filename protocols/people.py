@@ -166,7 +166,7 @@ def _enrolled(
                 f"row {np.flatnonzero(chosen & stranger)[0]} is both unknown and enrolled"
             )
         return np.flatnonzero(chosen)
-    order = rows_by_key(keys)
+    order = rows_by_key(keys, len(subject))
     rows = np.arange(len(subject)) if order is None else order
     known = rows[~stranger[rows]]
     return np.sort(known[np.unique(subject[known], return_index=True)[1]])

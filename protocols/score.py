@@ -21,7 +21,7 @@ from evalkit.protocols import claims as scored_claims
 from evalkit.protocols import verification
 from evalkit.protocols.claims import Claims
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.groups import By, with_groups
+from evalkit.protocols.groups import By, refuse_other_rows, with_groups
 from evalkit.protocols.metrics import Rates, Thresholds, checked_scores, few_errors
 from evalkit.protocols.metrics.kfold import best_threshold, check_folds
 from evalkit.protocols.subject_means import with_subject_means
@@ -102,6 +102,7 @@ def evaluate(
         if subject is not None:
             subject = identities(subject, max(_rows(pairs), len(subject)), "images")
         outcomes = verification.outcomes(score, pairs, fold, subject)
+        refuse_other_rows(groups, _images(pairs, subject, keys), "images")
     report = Report(
         protocol=NAME,
         protocol_version=VERSION,
@@ -155,8 +156,14 @@ def _identity(
     if pairs is None:
         columns = {"genuine": genuine, "fold": fold, **({} if claims is None else asdict(claims))}
         return of_rows(columns, len(genuine), keys=range(len(genuine)), set_name=set_name)
-    rows = _rows(pairs) if keys is None else max(_rows(pairs), key_count(keys))
+    rows = _images(pairs, subject, keys)
     return of_pairs(pairs, fold, subject, rows, keys=keys, images=images, set_name=set_name)
+
+
+def _images(pairs: PairSet, subject: NDArray[np.integer[Any]] | None, keys: Names | None) -> int:
+    """Count the images that pairs may name: as many as have a subject, else as have a key."""
+    known = len(subject) if subject is not None else 0 if keys is None else key_count(keys)
+    return max(_rows(pairs), known)
 
 
 def _rows(pairs: PairSet) -> int:

@@ -133,7 +133,7 @@ def drawn_frames(
     """
     frames = None if frames is None else whole_number(frames, "frames of a video", least=1)
     frames_seed = whole_number(frames_seed, "frames_seed")
-    order = rows_by_key(keys)
+    order = rows_by_key(keys, len(video))
     order = np.arange(len(video)) if order is None else order
     order = order[np.argsort(video[order], kind="stable")]
     order = order[video[order] >= 0]

@@ -29,6 +29,7 @@ from evalkit.protocols import (
     ytf,
 )
 from evalkit.protocols.catalogue import KEYWORDS, OWN
+from evalkit.protocols.groups import Grouping
 from evalkit.protocols.ijb import splits
 from evalkit.protocols.metrics import quality_records
 from evalkit.protocols.metrics.vocabulary import metric_of
@@ -238,6 +239,25 @@ def test_keys_and_set_name_are_of_the_comparisons(name: str) -> None:
         )
     )
     assert made.identity.set == "mine" and made.identity.keys is not None
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+@pytest.mark.parametrize(
+    ("name", "keyword"), [(n, k) for k in ("keys", "images", "groups") for n in having(k)]
+)
+def test_what_is_of_each_row_is_as_long_as_the_rows(name: str, keyword: str, off: int) -> None:
+    """One value too many or too few is refused, in words, by every protocol."""
+    count = (30 if name == "megaface" else N) + off
+    given: dict[str, Any] = {
+        "keys": [f"{row}.jpg" for row in range(count)],
+        "images": np.zeros((count, 32), np.uint8),
+        "groups": [Grouping.of("sex", ["f", "m"] * count).take(np.arange(count))],
+    }
+    subjects = {"subject": WHO} if name == "score" else {}
+    with pytest.raises(
+        ProtocolError, match=rf"\b{count - off} \w+ (have|are)\b|there are {count - off}\b"
+    ):
+        CALLS[name](**{keyword: given[keyword]}, **subjects)
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, "demo"])

@@ -14,7 +14,7 @@ both into a protocol's report.  `searches` has identification, by group of the p
 
 from evalkit.protocols.groups.conditions import Condition, PairCondition
 from evalkit.protocols.groups.grouping import Grouping
-from evalkit.protocols.groups.partition import By, ComparedRows
+from evalkit.protocols.groups.partition import By, ComparedRows, refuse_other_rows
 from evalkit.protocols.groups.report import with_groups
 from evalkit.protocols.groups.searches import ProbeRows
 
@@ -25,5 +25,6 @@ __all__ = [
     "Grouping",
     "PairCondition",
     "ProbeRows",
+    "refuse_other_rows",
     "with_groups",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.arrays import require
 from evalkit.errors import ProtocolError
 from evalkit.protocols.groups.conditions import Condition, PairCondition
 from evalkit.protocols.groups.grouping import Grouping
@@ -74,6 +75,20 @@ def partitions_in(arrays: Mapping[str, NDArray[Any]], part: str = "") -> dict[st
         column: Partition(**{**of, "column": column, "names": tuple(of["names"].tolist())})
         for column, of in by_column.items()
     }
+
+
+def refuse_other_rows(groups: Iterable[By], rows: int, what: str = "rows") -> None:
+    """ProtocolError where a column has not one value for each of the rows; of pairs it may."""
+    require(groups, Iterable, "groups", "a list of Groupings, one a column")
+    for by in groups:
+        if not isinstance(by, Grouping | Condition):
+            continue
+        count = len(by.code if isinstance(by, Grouping) else by.value)
+        if count != rows:
+            raise ProtocolError(
+                f"column {by.column!r} groups {count:,} {what}, and there are {rows:,}",
+                f"give a value for each of the {what}, in their order",
+            )
 
 
 def parted(

@@ -15,7 +15,7 @@ from evalkit.protocols.groups import indices
 from evalkit.protocols.groups.cells import GroupCell, cells_of
 from evalkit.protocols.groups.conditions import Condition, PairCondition
 from evalkit.protocols.groups.grouping import Grouping
-from evalkit.protocols.groups.partition import By, ComparedRows, parted
+from evalkit.protocols.groups.partition import By, ComparedRows, parted, refuse_other_rows
 from evalkit.protocols.groups.rates import CellRates, points_of, rates_at, threshold_of_each
 from evalkit.protocols.groups.searches import ProbeRows, searches_by_group
 from evalkit.protocols.metrics.operating_point import FEW_ERRORS, few_errors
@@ -288,11 +288,8 @@ def group_counts(
     """Images and people of each group, and of none; of a condition, those with a number."""
     of_rows = by.code if isinstance(by, Grouping) else np.where(np.isnan(by.value), -1, 0)
     names = by.names if isinstance(by, Grouping) else ("known",)
-    for total in (side.total for side in sides if side.total not in (None, len(of_rows))):
-        raise ProtocolError(
-            f"column {by.column!r} groups {len(of_rows):,} rows, and there are {total:,}",
-            "give a value for each row of the features, in their order",
-        )
+    for total in (side.total for side in sides if side.total is not None):
+        refuse_other_rows([by], total)
     if (last := max(int(side.row.max(initial=-1)) for side in sides)) >= len(of_rows):
         raise ProtocolError(
             f"column {by.column!r} groups {len(of_rows)} rows, and row {last} is compared"

@@ -24,7 +24,7 @@ from evalkit.identity import Names, of_rows
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.at_threshold import errors_of_sets, with_counts
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.groups import By, ComparedRows, ProbeRows, with_groups
+from evalkit.protocols.groups import By, ComparedRows, ProbeRows, refuse_other_rows, with_groups
 from evalkit.protocols.groups.searches import mean_of_galleries
 from evalkit.protocols.ijb import pair_scores
 from evalkit.protocols.ijb.templates import Enrolled, Pooling, Templates, of_templates, pool
@@ -190,6 +190,7 @@ def verify(
     )
     if not groups:
         return report
+    refuse_other_rows(groups, len(templates.ids), "templates")
     rows = np.unique(np.append(pairs.left, pairs.right))
     side = ComparedRows(row=rows, person=pair_scores.people_of(pairs)[rows], lost=lost[rows])
     return with_groups(report, outcomes, groups, sides=[side], listed=pairs, seed=seed)
@@ -295,6 +296,7 @@ def identify(
             set_name=set_name,
         ),
     )
+    refuse_other_rows(groups, len(templates.ids), "templates")
     compared = ComparedRows(row=rows, person=probe.subject, lost=failed(x))
     probes = ProbeRows(
         mated=rows[np.concatenate([f.mated for f in searched])],

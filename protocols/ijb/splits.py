@@ -18,7 +18,13 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, digest, of_rows
 from evalkit.protocols import allpairs, ijb
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.groups import ComparedRows, Condition, Grouping, ProbeRows
+from evalkit.protocols.groups import (
+    ComparedRows,
+    Condition,
+    Grouping,
+    ProbeRows,
+    refuse_other_rows,
+)
 from evalkit.protocols.groups.trials import TrialRate, over_trials, rows_by_group, trial_rates
 from evalkit.protocols.ijb.templates import Pooling, Templates, of_templates, pool
 from evalkit.protocols.metrics import (
@@ -102,6 +108,7 @@ def evaluate(
     fars, fpirs, depths = rate_texts(fars), rate_texts(fpirs), rank_depths(depths)
     require(pooling, Pooling, "pooling", "evalkit.protocols.ijb.Pooling")
     seed = whole_number(seed, "seed")
+    refuse_other_rows(groups, len(features), "faces")
     who, weights = np.zeros(len(features), np.int64), list[Weights]()
     if subject is not None:
         who = np.unique(identities(subject, len(features)), return_inverse=True)[1]

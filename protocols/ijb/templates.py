@@ -15,7 +15,7 @@ from evalkit.arrays import numbers, vectors, whole_numbers
 from evalkit.errors import ProtocolError
 from evalkit.identity import digest
 from evalkit.protocols.ahead import each_ahead
-from evalkit.protocols.groups import Condition, Grouping
+from evalkit.protocols.groups import Condition, Grouping, refuse_other_rows
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.types import Ints
@@ -191,6 +191,7 @@ def of_templates(by: Grouping | Condition, template: Ints) -> Grouping | Conditi
     [1, -1]
     """
     ids, place = np.unique(whole_numbers(template, "template"), return_inverse=True)
+    refuse_other_rows([by], len(place), "images")
     if isinstance(by, Condition) and by.rule != "same":
         known = ~np.isnan(by.value)
         count = np.bincount(place[known], minlength=len(ids))

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import identities, require, whole_number
 from evalkit.errors import ProtocolError
-from evalkit.identity import Names, numbered, of_rows
+from evalkit.identity import Names, numbered, of_rows, refuse_other_names
 from evalkit.protocols import allpairs
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
@@ -243,7 +243,7 @@ def _by_group(
     probe, distractor = numbered_people(subject, np.full(search.distractors, -1))
     none = np.full(search.distractors, -1)
     sides = (
-        ComparedRows(row=every, person=probe, lost=lost),
+        ComparedRows(row=every, person=probe, lost=lost, total=len(every)),
         ComparedRows(row=none, person=distractor, lost=none >= 0),
     )
     return with_groups(
@@ -268,6 +268,10 @@ def _identity(
 
     keys, images : of the probes, and of each set's distractors.
     """
+    refuse_other_names(keys[0], images[0], len(subject), "probes")
+    for name, size in sizes.items():
+        named, imaged = (keys[1] or {}).get(name), (images[1] or {}).get(name)
+        refuse_other_names(named, imaged, size, f"rows of {name!r}")
     names, digests = (_joined(of, sizes) for of in (keys, images))
     return of_rows(
         {
