@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from evalkit.datasets.search_lists import SearchLists
 from evalkit.errors import DataError
 from evalkit.files import as_path, read_text
 from evalkit.images import ImageSource
+from evalkit.images.folders import people_in_doubt
 from evalkit.images.kept import KeptImages
 from evalkit.images.landmarks import Landmarks
 from evalkit.keys import people_of
@@ -140,6 +141,7 @@ def _templates(
 def _people(path: Path, name: str = "") -> BenchSet:
     source = images.find(path)
     subject = people_of(source.keys, path, "give a folder per person, or of .bin sets")
+    source = replace(source, left_out=(*source.left_out, *people_in_doubt(source.keys)))
     return BenchSet(name=name or path.resolve().name, path=path, images=source, comparisons=subject)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evalkit.bench import read_sets
 from evalkit.cli import run
 from evalkit.protocols import allpairs, people
 
@@ -97,6 +98,38 @@ def test_an_exchanged_label_and_a_copy_are_named(
     assert {rows[0]["image"], rows[1]["image"]} == {"p1/wrong.png", "p3/copy.png"}
     assert len(rows) == 32
     assert "p1/wrong.png" in shown.out.partition("Doubtful labels")[2]
+
+
+def test_folders_that_may_be_no_people_are_named_and_a_list_says_who_they_are(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces, out = folders / "FACES", folders / "r.json"
+    who = []
+    for face in sorted(faces.glob("*/*.png")):
+        session = face.parent / f"session{int(face.stem) % 2}"
+        session.mkdir(exist_ok=True)
+        shutil.move(face, session / face.name)
+        who.append(f"FACES/{face.parent.name}/{session.name}/{face.name} {face.parent.name}")
+    shutil.move(faces / "p0" / "session0" / "0.png", faces / "p0" / "0.png")
+    who[0] = "FACES/p0/0.png p0"
+    assert _run(folders, "--out", str(out)) == 0
+    expected = [
+        "2 folders are inside others' and count as people: p0/session0, p0/session1 (if not",
+        "12 folders share their names and count as people: p0/session0, p1/session0, p2/session0, ",
+    ]
+    said, kept = capsys.readouterr().err, json.loads(out.read_text())["provenance"]
+    assert kept["subjects"] == 13
+    for line, of_report in zip(expected, kept["data check"], strict=False):
+        assert line in said and of_report.startswith(line)
+    (of_bench,) = read_sets([faces])
+    assert list(of_bench.images.left_out) == kept["data check"][:2]
+    listed = folders / "who.txt"
+    listed.write_text("\n".join(who))
+    model = ["--model", str(folders / "m.onnx"), *FED]
+    assert run(["people", str(listed), *model, "--out", str(out)]) == 0
+    assert "count as people" not in capsys.readouterr().err
+    provenance = json.loads(out.read_text())["provenance"]
+    assert (provenance["subjects"], provenance["data check"]) == (6, [])
 
 
 def test_embeddings_give_what_the_model_gives(

@@ -36,6 +36,7 @@ from evalkit.errors import DataError
 from evalkit.escaping import laid_out, printable
 from evalkit.files import whole_file
 from evalkit.identity import SET, difference
+from evalkit.images.folders import people_in_doubt
 from evalkit.images.kinds import counted
 from evalkit.keys import people_of, subjects_of
 from evalkit.protocols import recipes
@@ -170,7 +171,8 @@ def command(
 class _Gathered:
     """Vectors of the people, the unknown and the gallery, one after the other.
 
-    faces : what a detector did not find in their images, or found twice, told already.
+    by_folder : whether the folder of an image says who it shows.  faces : what a detector did not
+    find in their images, or found twice, told already.
     """
 
     vectors: Vectors
@@ -178,12 +180,15 @@ class _Gathered:
     subject: Ints
     unknown: Bools
     enrolled: Bools
+    by_folder: bool
     faces: Sequence[str]
 
     def check(self) -> list[str]:
-        """Say what is odd about the data: faces, people with one image, the same image twice."""
+        """Say what is odd about the data: faces, folders, lone images, the same image twice."""
         lines = list(self.faces)
         known = ~self.unknown & ~self.enrolled
+        if self.by_folder:
+            lines += people_in_doubt(self.keys[row] for row in np.flatnonzero(known).tolist())
         images_of = Counter(self.subject[known].tolist())
         alone = sum(n == 1 for n in images_of.values())
         if alone:
@@ -271,6 +276,7 @@ def _gathered(
         subject=subject,
         unknown=away | (subject < 0),
         enrolled=kind == "enrolled",
+        by_folder=who is None,
         faces=[line for part in parts for line in part.provenance.get("made", {}).get("faces", ())],
     )
 

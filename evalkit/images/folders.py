@@ -1,15 +1,16 @@
-"""Every file below a folder, through symbolic links too."""
+"""Every file below a folder, through symbolic links too; folders that may be nobody's own."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from evalkit.errors import DataError
 from evalkit.images.kinds import counted, shown
-from evalkit.keys import IMAGES
+from evalkit.keys import IMAGES, folder_of
 
 
 def files_below(root: Path) -> tuple[list[str], tuple[str, ...]]:
@@ -66,3 +67,30 @@ def _exists(link: os.DirEntry[str]) -> bool:
             return False
         raise
     return True
+
+
+def people_in_doubt(keys: Iterable[str]) -> list[str]:
+    r"""Say in a line each which folders may not be people of their own, where each counts as one.
+
+    Those inside another person's, and those that have one name in several places.
+
+    >>> people_in_doubt(["ada/1.jpg", "ada/old/2.jpg"])[0].partition(":")[0]
+    "1 folder is inside another person's and counts as a person"
+    >>> people_in_doubt(["train/ada/1.jpg", "test/ada/2.jpg"])[0].partition(":")[0]
+    '2 folders share their names and count as people'
+    """
+    folders = sorted({folder_of(key) for key in keys} - {""})
+    known, places = set(folders), dict[str, list[str]]()
+    for folder in folders:
+        places.setdefault(folder.rpartition("/")[2], []).append(folder)
+    inside = [f for f in folders if any(f[:k] in known for k, c in enumerate(f) if c == "/")]
+    alike = [f for of_name in places.values() if len(of_name) > 1 for f in of_name]
+    one, many = "folder is inside another person's and counts as", "folders are inside others' and"
+    lines = []
+    if inside:
+        what = "a person" if len(inside) == 1 else "count as people"
+        lines.append(f"{counted(inside, one, many)} {what}: {shown(inside)}")
+    if alike:
+        shared = f"{len(alike):,} folders share their names and count as people"
+        lines.append(f"{shared}: {shown(alike)}")
+    return [f"{line} (if not, give a list with 'path person' on each line)" for line in lines]
