@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from evalkit import cli
-from evalkit.errors import ReportError
+from evalkit.errors import DataError, ReportError
 from evalkit.vectors import devkit_matrix
 
 pytestmark = pytest.mark.once
@@ -60,15 +60,50 @@ def test_embeddings_from_elsewhere_give_one_json_document(small: Set) -> None:
 
 
 def test_the_devkits_folder_gives_the_same(small: Set) -> None:
-    pairs = zip(small.probes + small.distractors, np.concatenate([small.x, small.d]), strict=True)
-    for key, row in pairs:
-        path = small.folder / "bins" / f"{key}_foam.bin"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        devkit_matrix.write_feature(path, row)
+    _written(small, np.concatenate([small.x, small.d]))
     of_file = json.loads(small.run("--json", "-").stdout)
     done = small.run("--json", "-", "--file-ending", "_foam.bin", features=("bins",))
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["metrics"] == of_file["metrics"]
+
+
+def _written(small: Set, x: np.ndarray) -> None:
+    for key, row in zip(small.probes + small.distractors, x, strict=True):
+        path = small.folder / "bins" / f"{key}_foam.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        devkit_matrix.write_feature(path, row)
+
+
+@pytest.mark.parametrize("empty", [0.0, np.nan])
+def test_an_image_without_a_template_is_refused_or_fails(small: Set, empty: float) -> None:
+    """A probe of zeros has the score 0 with all, and so no distractor above its mates."""
+    x = np.concatenate([small.x, small.d])
+    x[3] = empty
+    _written(small, x)
+    (small.folder / "K2.txt").write_text("\n".join(small.probes + small.distractors))
+    np.save(small.folder / "F2.npy", x)
+    rates = []
+    for features in (("bins", "--file-ending", "_foam.bin"), ("F2.npy", "--keys", "K2.txt")):
+        refused = small.run(features=features)
+        assert isinstance(refused.exception, DataError)
+        assert "P_0/P_0_3.png" in refused.exception.message
+        assert "--allow-failures" in refused.exception.hint
+        done = small.run("--json", "-", "--allow-failures", features=features)
+        rates.append(json.loads(done.stdout)["metrics"]["rank-1@distractors=30"]["value"])
+    x[3] = np.nan
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    score = np.nan_to_num(unit @ unit.T, nan=-9)
+    subject = np.repeat(np.arange(4), 5)
+    mates = [(i, j) for i in range(20) for j in range(20) if i != j and subject[i] == subject[j]]
+    right = [3 not in (i, j) and score[i, j] >= score[i, 20:].max() for i, j in mates]
+    assert rates == [pytest.approx(np.mean(right))] * 2
+
+
+def test_a_probe_among_the_distractors_is_refused(small: Set) -> None:
+    listed = {"path": [*small.distractors[:-1], small.probes[0]]}
+    (small.folder / "D.json_30_1").write_text(json.dumps(listed))
+    done = small.run()
+    assert "D.json_30_1 lists 1 probes as distractors: P_0/P_0_0.png" in str(done.exception)
 
 
 def test_the_devkits_json_is_written(small: Set) -> None:

@@ -78,6 +78,9 @@ def test_the_algorithm_is_named_as_the_devkit_does() -> None:
         ('{"path": ["a"], "id": []}', r"have \[0, 1\] entries"),
         ('{"path": [], "id": []}', r"have \[0\] entries"),
         ('{"path": ["a", "a"], "id": ["x", "x"]}', "lists 'a' twice"),
+        ('{"path": ["p/a", "./p/a"], "id": ["x", "x"]}', "lists 'p/a' twice"),
+        (r'{"path": ["p/a", "p\\\\a"], "id": ["x", "x"]}', "lists 'p/a' twice"),
+        ('{"path": ["a", "b"], "id": ["x", " "]}', "gives no id for 1 of 2 images: b"),
     ],
 )
 def test_what_is_no_list_is_refused(tmp_path: Path, document: str, message: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import images, run
+from evalkit.arrays import refuse_unwritten
 from evalkit.cli import spec_trial
 from evalkit.cli.engine_options import engine_options
 from evalkit.cli.options import Command, fars_option, groups_option
@@ -36,6 +37,7 @@ from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Manifest
 from evalkit.vectors import matching
+from evalkit.vectors.embeddings import refuse_failures, without_zeros
 from evalkit.vectors.matching import Vectors
 
 if TYPE_CHECKING:
@@ -154,6 +156,8 @@ def command(
     model = None if jb_model is None else files.read_model(jb_model)
     probes = files.read_probe_list(probe_list)
     lists = {_name(each): each for each in map(files.read_distractor_list, distractor_lists)}
+    for path, each in zip(distractor_lists, lists.values(), strict=False):
+        files.refuse_probes(probes, each, path)
     if len(lists) != len(distractor_lists):
         raise click.UsageError("two distractor lists have one size and set")
     if source.features is None:
@@ -243,7 +247,13 @@ def _read(
             )
 
         def take(wanted: Sequence[str], _: str) -> tuple[NDArray[Any], None]:
-            return _fused(files.read_folder(path, wanted, ending), how), None
+            x: NDArray[Any] = files.read_folder(path, wanted, ending)
+            if source.allow_failures:
+                x = without_zeros(x)
+            else:
+                refuse_failures(x, wanted, path.name)
+                refuse_unwritten(x, path.name, wanted)
+            return _fused(x, how), None
 
         return take, {"features": path.name}
     vectors = matching.from_embeddings(path, keys, allow_failures=source.allow_failures)

@@ -20,6 +20,8 @@ from evalkit.keys import canonical, json_lists
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.vectors import devkit_matrix
 
+_SPELLED = re.compile(r"\\|//|(^|/)\./")  # one image's path in several ways
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeList:
@@ -42,9 +44,19 @@ class DistractorList:
 
 
 def read_probe_list(path: str | os.PathLike[str]) -> ProbeList:
-    """Read a list of probes: a JSON object with "path" and, of the same length, "id"."""
+    """Read a list of probes: a JSON object with "path" and, of the same length, "id".
+
+    DataError where it lists an image twice, or does not say whom one shows.
+    """
     path = as_path(path)
     lists = json_lists(path, "path", "id")
+    unnamed = [key for key, who in zip(lists["path"], lists["id"], strict=True) if not who.strip()]
+    if unnamed:
+        raise DataError(
+            f"{path.name} gives no id for {len(unnamed)} of {len(lists['id'])} images: "
+            f"{first_few(unnamed)}",
+            "a probe is searched for by another image of its person: leave them out",
+        )
     number = {name: k for k, name in enumerate(sorted(set(lists["id"])))}
     subject = np.array([number[name] for name in lists["id"]], np.int32)
     return ProbeList(_unique(lists["path"], path), subject)
@@ -65,10 +77,28 @@ def read_distractor_list(path: str | os.PathLike[str]) -> DistractorList:
     return DistractorList(keys, size, number)
 
 
+def refuse_probes(
+    probes: ProbeList, distractors: DistractorList, path: str | os.PathLike[str]
+) -> None:
+    """Raise DataError where an image is a probe and a distractor: it is most like itself.
+
+    path : of the list of distractors.
+    """
+    both = sorted({*probes.keys} & {*distractors.keys})
+    if both:
+        raise DataError(
+            f"{as_path(path).name} lists {len(both):,} probes as distractors: {first_few(both)}",
+            "a distractor shows nobody among the probes",
+        )
+
+
 def _unique(keys: list[str], path: Path) -> tuple[str, ...]:
-    if len(set(keys)) != len(keys):
+    names = [
+        str(PurePosixPath(key.replace("\\", "/"))) if _SPELLED.search(key) else key for key in keys
+    ]
+    if len(set(names)) != len(names):
         seen: set[str] = set()
-        twice = next(k for k in keys if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+        twice = next(k for k in names if k in seen or seen.add(k))  # type: ignore[func-returns-value]
         raise DataError(f"{path} lists {twice!r} twice")
     return tuple(keys)
 

@@ -87,7 +87,7 @@ def from_embeddings(
 ) -> Vectors:
     """Take vectors made elsewhere (see `embeddings.read`), those of a manifest or all of them.
 
-    A row of zeros of a manifest was never written: DataError, unless `allow_failures`.
+    A row of zeros was never written: DataError, unless `allow_failures`.
     """
     path = as_path(path)
     keys = None if keys is None else as_path(keys)
@@ -101,11 +101,12 @@ def from_embeddings(
         with FeatureStore.open(path, check=False) as store:
             vectors = replace(vectors, images=_images(store), subject=store.manifest.subject)
             version = store.version
+    if manifest is not None:
+        vectors = found_by_name(vectors, manifest)
+    if version is None:
+        refuse_unwritten(vectors.features, path.name, [str(key) for key in vectors.keys or ()])
     if manifest is None:
         return vectors
-    vectors = found_by_name(vectors, manifest)
-    if version is None:
-        refuse_unwritten(vectors.features, path.name, manifest.keys)
     if version != 1:
         return vectors
     return vectors.with_provenance(
