@@ -82,6 +82,27 @@ def test_a_report_of_embeddings_without_a_name_says_that_it_stands_alone(
     assert told not in capsys.readouterr().err
 
 
+def test_where_most_images_have_no_template_thresholds_are_none_and_say_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, who = np.random.default_rng(0).normal(size=(80, 8)), np.arange(80) // 4
+    x[np.arange(80) % 4 > 1] = np.nan  # 760 of 3,040 impostor pairs have two templates: a quarter
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "who.npy", who)
+    files = ["--features", str(tmp_path / "x.npy"), "--subjects", str(tmp_path / "who.npy")]
+    fars = ["--far", "0.3", "--far", "0.05"]
+    out = str(tmp_path / "r.json")
+    assert run(["people", *files, "--allow-failures", *fars, "--out", out]) == 0
+    table = " ".join(capsys.readouterr().out.partition("Thresholds to deploy")[2].split())
+    why = "at FAR 0.3 every comparison of two templates is accepted: give a lower FAR"
+    assert f"none: {why}" in table and "0.05 0." in table
+    assert run(["threshold", out, "--far", "0.3"]) == 0
+    shown = capsys.readouterr().out
+    assert "far        0.25" in shown and shown.endswith(f"confidence\n{why}\n")
+    assert run(["threshold", out, "--far", "0.05"]) == 0
+    assert "safe: FAR <= 0.05 at 0.95 confidence\n" in capsys.readouterr().out
+
+
 def test_an_exchanged_label_and_a_copy_are_named(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

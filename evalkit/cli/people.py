@@ -45,11 +45,11 @@ from evalkit.protocols.doubtful_labels import DoubtfulLabels, doubtful_labels
 from evalkit.protocols.metrics import threshold_text
 from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.search import Enrolment
-from evalkit.protocols.uncertainty.deployed_threshold import safe_threshold
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes, parts_of
 from evalkit.report.page import page as page_of
 from evalkit.types import Bools, Ints, Report
 from evalkit.vectors.matching import Vectors
+from evalkit.verdict.threshold import safe_at
 
 _SHOWN = 10  # doubtful labels below the table, and names in a warning
 CONFIDENCE = 0.95
@@ -310,7 +310,7 @@ def _thresholds(report: Report) -> list[str]:
         kind, far = resampling_of(name)
         if kind != "tpr" or m.threshold is None:
             continue
-        safe = safe_threshold(outcomes, far, CONFIDENCE)
+        safe = safe_at(outcomes, far, m.threshold, CONFIDENCE)
         at = ("none", "", "")  # the data do not support one
         if safe.threshold is None:
             notes += [f"none: {safe.note}"] * (rows[-1][2] != "none")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from evalkit import report as reports
 from evalkit.errors import ReportError
-from evalkit.protocols.metrics import rate_text, threshold_text
+from evalkit.protocols.metrics import rate_text, threshold_above, threshold_text
 from evalkit.protocols.metrics.score_unit import in_unit, score_unit
 from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.uncertainty.deployed_threshold import (
+    SafeThreshold,
     deployed_threshold,
     measured_at,
     safe_threshold,
@@ -54,7 +57,7 @@ def operating_point(
     sample = None if outcomes is None else sample_of(outcomes)
     point = deployed_threshold(m, m.threshold, far, sample)
     point = replace(point, note="; ".join(filter(None, [m.note, caveat(report)])))
-    safe = None if outcomes is None else safe_threshold(outcomes, far, confidence)
+    safe = None if outcomes is None else safe_at(outcomes, far, point.threshold, confidence)
     return {
         **asdict(point),
         "unit": score_unit(report.provenance),
@@ -64,6 +67,21 @@ def operating_point(
         else asdict(safe)
         | {"accept": None if safe.threshold is None else accept_rule(report, safe.threshold)},
     }
+
+
+def safe_at(
+    outcomes: PairOutcomes | SetOutcomes, far: str, measured: float, confidence: float = 0.95
+) -> SafeThreshold:
+    """Find the safe threshold beside the measured one; none where that accepts all it can.
+
+    So it is at a FAR above the share of impostor comparisons that have two templates: of all pairs
+    of a set the others are not among the outcomes.
+    """
+    of_all = isinstance(outcomes, SetOutcomes) and len(outcomes.impostor_score) < outcomes.impostors
+    if of_all and measured <= threshold_above(-np.inf):
+        note = f"at FAR {far} every comparison of two templates is accepted: give a lower FAR"
+        return SafeThreshold(confidence=confidence, note=note)
+    return safe_threshold(outcomes, far, confidence)
 
 
 def operating_row(report: Report, name: str, where: str = "the report") -> dict[str, Any]:
