@@ -49,8 +49,20 @@ def test_labels_in_an_array(tmp_path: Path, kind: Any) -> None:
         _, pairs = bin_sets.read(written(tmp_path / "set.bin", (IMAGES, labels)))
         assert pairs.genuine.tolist() == [True, False, True]
     wrong = np.array([1, 0, -1], np.int64)
-    with pytest.raises(DataError, match=r"a label of the \.bin set is a int"):
+    with pytest.raises(DataError, match=r"a label of the \.bin set is -1"):
         bin_sets.read(written(tmp_path / "set.bin", (IMAGES, wrong)))
+
+
+def test_labels_that_no_array_of_truths_holds_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the labels of the \.bin set are an array of 'f8'"):
+        bin_sets.read(written(tmp_path / "set.bin", (IMAGES, np.array([1.0, 0, 1]))))
+    by_columns = np.asfortranarray(np.array([[1, 0], [0, 1], [1, 1]], bool))
+    with pytest.raises(DataError, match=r"an array of the \.bin set has the shape \(3, 2\)"):
+        bin_sets.read(written(tmp_path / "set.bin", (IMAGES * 2, by_columns)))
+    (tmp_path / "set.bin").write_bytes(b"PK\3\4 what torch.save writes")
+    with pytest.raises(DataError) as told:
+        bin_sets.read(tmp_path / "set.bin")
+    assert told.value.hint == "expected a pickle"
 
 
 def test_python_2_strings(tmp_path: Path) -> None:

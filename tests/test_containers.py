@@ -241,6 +241,19 @@ def test_an_lmdb_of_anything_but_images_is_refused(tmp_path: Path) -> None:
         find(tmp_path / "a.lmdb")
 
 
+def test_a_broken_image_in_an_lmdb_is_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.lmdb"
+    path.write_bytes(lzma.decompress(GOLDEN.read_bytes()))
+    image = find(path).raw(0)
+    assert isinstance(image, bytes)
+    path.write_bytes(path.read_bytes().replace(image, b"\x80\4nd" + image[4:]))
+    found = find(path)
+    assert len(found.keys) == 49
+    assert "2 entries are not images: " in found.left_out[0]
+    broken = [row for row in range(49) if found.why(row)]
+    assert len(broken) == 1 and found.keys[broken[0]] in found.left_out[0]
+
+
 def test_what_changed_in_a_container_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,20 @@ def test_a_bcolz_folder_made_by_bcolz() -> None:
     assert pair_list_layouts.read(GOLDEN / "toy").layout == "bcolz"
 
 
+def test_a_bcolz_folder_of_pixels_from_0_to_1_is_refused(tmp_path: Path) -> None:
+    """As ToTensor without Normalize makes it: read as -1..1 all is bright."""
+    blosc = pytest.importorskip("numcodecs").blosc
+    toy = shutil.copytree(GOLDEN, tmp_path / "x") / "toy"
+    for path in (toy / "data").glob("*.blp"):
+        data = path.read_bytes()
+        pixels = (np.frombuffer(blosc.decompress(data[16:]), "f4") + 1) / 2
+        path.write_bytes(data[:16] + blosc.compress(pixels.tobytes(), b"lz4", 5))
+    source, _ = bcolz.read(toy)
+    for row in (0, 5):
+        with pytest.raises(DataError, match=r"are in 0\.\.1, not in -1\.\.1"):
+            source.read(row)
+
+
 def test_a_broken_bcolz_folder_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("numcodecs")
     toy = tmp_path / "toy"

@@ -60,11 +60,20 @@ def read(folder: str | os.PathLike[str]) -> tuple[ImageSource, PairList]:
     def chunk(number: int) -> NDArray[Any]:
         return _chunk(folder / "data" / f"__{number}.blp", layout, number)
 
+    @lru_cache(maxsize=1)
+    def darkest() -> float:
+        try:
+            return float(chunk(0).min())
+        except DataError:  # told of its own images
+            return -1.0
+
     def picture(row: int) -> NDArray[np.uint8]:
         number, place = divmod(row, layout.rows)
         values = chunk(number)[place].astype(np.float64)
         if not (np.abs(values) <= 1).all():
             raise DataError(f"image {row} of {folder} has values outside -1..1")
+        if darkest() >= 0:  # no pixel of several images is below the middle
+            raise DataError(f"the pixels of {folder} are in 0..1, not in -1..1 as bcolz sets' are")
         bgr = np.rint((values + 1) * 127.5).astype(np.uint8)
         return np.ascontiguousarray(bgr[::-1].transpose(1, 2, 0))
 

@@ -30,6 +30,7 @@ _REFUSED = (
     "NEXT_BUFFER",
 )
 _LARGEST = 4 << 30
+_TRUTHS = "expected True or False"
 
 
 class _OnlyArrays(pickle._Unpickler):
@@ -52,15 +53,21 @@ class _Array:
         self.kind, self.data = "", b""
 
     def __setstate__(self, state: Any) -> None:
-        _, _, kind, _, self.data = state
+        _, shape, kind, by_columns, self.data = state
         self.kind = _kind(kind)
+        if by_columns and len(shape) > 1:
+            raise DataError(
+                f"an array of the .bin set has the shape {shape!r:.40}", "expected (N,)"
+            )
 
     def __iter__(self) -> Iterator[Any]:
         if self.kind == _BOOL:
             return (byte == 1 for byte in self.data)
         if self.kind in _WHOLE and isinstance(self.data, bytes):
             return iter(np.frombuffer(self.data, self.kind).tolist())
-        return iter(self.data if isinstance(self.data, list) else ())
+        if not isinstance(self.data, list):
+            raise DataError(f"the labels of the .bin set are {_shown(self)}", _TRUTHS)
+        return iter(self.data)
 
 
 class _Type:
@@ -148,7 +155,9 @@ def _content(path: Path) -> tuple[list[memoryview], list[bool]]:
     except DataError:
         raise
     except Exception as e:  # a damaged pickle raises anything at all
-        cut = "" if data.endswith(pickle.STOP) else "its end is missing: was it cut short?"
+        begins = data[:1] in (b"\x80", b"(", b"]")  # as pickles of a tuple or list do
+        cut = "its end is missing: was it cut short?" if begins else "expected a pickle"
+        cut = "" if data.endswith(pickle.STOP) else cut
         raise DataError(f"{path.name} is not a .bin set: {_first_line(e)}", cut) from e
     if len(images) != 2 * len(same) or not same:
         raise DataError(f"{path.name} holds {len(images)} images for {len(same)} pairs")
@@ -167,13 +176,15 @@ def _buffer(image: Any) -> memoryview:
 def _flag(value: Any) -> bool:
     if isinstance(value, int) and value in (0, 1):
         return bool(value)
-    raise DataError(f"a label of the .bin set is {_shown(value)}", "expected True or False")
+    raise DataError(f"a label of the .bin set is {_shown(value)}", _TRUTHS)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, _Array):
         return f"an array of {value.kind!r:.20}"
-    return f"{value!r:.40}" if isinstance(value, str | float) else f"a {type(value).__name__}"
+    if isinstance(value, int) and abs(value) > 2**63:  # whose digits might be millions
+        return "an int"
+    return f"{value!r:.40}" if isinstance(value, str | float | int) else f"a {type(value).__name__}"
 
 
 def _first_line(error: Exception) -> str:

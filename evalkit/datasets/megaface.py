@@ -84,10 +84,11 @@ def refuse_probes(
 
     path : of the list of distractors.
     """
+    path = as_path(path)
     both = sorted({*probes.keys} & {*distractors.keys})
     if both:
         raise DataError(
-            f"{as_path(path).name} lists {len(both):,} probes as distractors: {first_few(both)}",
+            f"{path.name} lists {len(both):,} probes as distractors: {first_few(both)}",
             "a distractor shows nobody among the probes",
         )
 

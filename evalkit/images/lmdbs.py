@@ -10,14 +10,16 @@ from __future__ import annotations
 import io
 import struct
 from array import array
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from evalkit.errors import DataError
 from evalkit.images.kinds import counted, shown
 from evalkit.images.members import as_key, of_container, piece, piece_of
 from evalkit.images.source import ImageSource
+from evalkit.keys import IMAGES
 
 ENDINGS = (".lmdb", "data.mdb")
 # Magic, version, the size of a page, the root, and how many times the file was written.
@@ -38,37 +40,45 @@ _Value = tuple[bytes, int, int]  # key, and where the value begins and how many 
 def read(path: Path) -> ImageSource:
     """Open an LMDB file, or the `data.mdb` of its folder: images under their keys, in that order.
 
-    Entries that begin as no image, such as `__len__`, are left out and told.  DataError where all
-    are so: arrays and pickles are not read.
+    Entries that begin as no image, such as `__len__`, are left out and told; one that is named as
+    an image is one, and its reading will tell.  DataError where all are so (arrays and pickles are
+    not read), and where two entries have one name.
     """
-    names, offsets, sizes, others = list[str](), array("Q"), array("Q"), list[str]()
+    names, offsets, sizes, whole = list[str](), array("Q"), array("Q"), bytearray()
     try:
         with path.open("rb", buffering=0) as f:
             for key, at, size in _values(f):
-                name = as_key(key.decode("utf-8", "surrogateescape"))
+                names.append(as_key(key.decode("utf-8", "surrogateescape")))
+                offsets.append(at)
+                sizes.append(size)
                 f.seek(at)
-                if f.read(_LOOK).startswith(_IMAGES):
-                    names.append(name)
-                    offsets.append(at)
-                    sizes.append(size)
-                else:
-                    others.append(name)
+                whole.append(f.read(_LOOK).startswith(_IMAGES))
     except (struct.error, ValueError, IndexError) as e:
         raise DataError(f"{path} is not a whole LMDB file: {e}") from e
+    images = [name for name, is_whole in zip(names, whole, strict=True) if is_whole]
+    others = [name for name, is_whole in zip(names, whole, strict=True) if not is_whole]
     left_out: tuple[str, ...] = ()
     if others:
         several = "entries are not images"
         left_out = (f"{counted(others, 'entry is not an image', several)}: {shown(others)}",)
-    if others and not names:
+    if others and not images:
         raise DataError(
             f"{path} holds no encoded image; {left_out[0]}",
             "put the bytes of a JPEG or PNG file under each key, not an array or a pickle",
         )
+    if len(set(images)) < len(images):
+        twice = next(name for name, n in Counter(images).items() if n > 1)
+        raise DataError(
+            f"{path} has {len(images):,} images of {len(set(images)):,} names, {twice!r} twice",
+            "put each of its databases into a file of its own",
+        )
+    broken = {n for n in others if PurePosixPath(n).suffix.lower() in IMAGES} - {*images}
+    rows = [row for row, name in enumerate(names) if whole[row] or name in broken]
     return of_container(
         path,
-        names,
-        lambda row: piece_of(path, offsets[row], sizes[row]),
-        offsets.__getitem__,
+        [names[row] for row in rows],
+        lambda k: piece_of(path, offsets[rows[k]], sizes[rows[k]]),
+        lambda k: offsets[rows[k]],
         left_out,
     )
 
