@@ -219,17 +219,13 @@ def excess_of_difference(
 def _quotient(per_subject: Floats, shared: float, alike: Ints | None = None) -> float:
     """Return c of S_i and sum E_b^2; alike : how many people have each S_i, else one."""
     squares = per_subject**2
-    if alike is None:
-        squares.sort()  # one order, however people are numbered
-    else:
-        order = np.argsort(squares)
-        squares = np.repeat(squares[order], alike[order])
-    total = float(squares.sum())
+    order = np.argsort(squares)  # one order, however people are numbered
+    people, squares = 1 if alike is None else alike[order], squares[order]
+    total = float((squares * people).sum())
     if total <= 0:
         return 1.0
     c2 = max((total - shared) / (total + shared), 1 / 3)
-    np.square(squares, out=squares)
-    freedom = max(total**2 / float(squares.sum()), 5.0)
+    freedom = max(total**2 / float((squares**2 * people).sum()), 5.0)
     return float(np.sqrt(c2) * stdtrit(freedom, 0.975) / ndtri(0.975))
 
 

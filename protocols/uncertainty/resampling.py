@@ -30,7 +30,6 @@ from evalkit.protocols.uncertainty.weights import (
     distractors,
     subject_draws,
     weight_draws,
-    weight_draws_together,
 )
 from evalkit.types import Floats
 
@@ -68,9 +67,7 @@ def in_order_of_draws(sample: ComparisonSample) -> ComparisonSample:
 def own_draws(sample: ComparisonSample, draws: int, seed: int) -> Iterator[Weights]:
     """Draw the weights of the people of a sample that is `in_order_of_draws`."""
     apart = distractors(sample.left_images)
-    if sample.alike is not None:
-        return weight_draws_together(sample.alike, draws, seed, apart)
-    return weight_draws(sample.subjects, draws, seed, apart)
+    return weight_draws(sample.subjects, draws, seed, apart, sample.alike)
 
 
 def metric_ends(
@@ -135,8 +132,7 @@ def _of_blocks(
     size = max(1, CELLS // cells, min(TOGETHER, LARGEST // cells))
     crossed = [None if s.left_images is None else crossing(s) for s in samples]
     rest = iter(weights)
-    people = max(s.subjects if s.alike is None else int(s.alike.sum()) for s in samples)
-    if people > MANY:
+    if max(s.subjects for s in samples) > MANY:
         rest = one_ahead(rest)
 
     def measured(block: list[Weights]) -> T:

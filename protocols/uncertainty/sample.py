@@ -88,7 +88,7 @@ class ComparisonSample:
 def sample_of(outcomes: Outcomes | Arrays, *, together: bool = False) -> ComparisonSample:
     """Sort outcomes, or the arrays of a report with one part, for resampling.
 
-    together : people in no comparison have one number for many of them, where that changes no draw.
+    together : people in no comparison have one number for many of them (`uncompared`).
     """
     held = from_arrays(outcomes) if isinstance(outcomes, Mapping) else outcomes
     if isinstance(held, PairOutcomes):

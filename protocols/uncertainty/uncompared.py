@@ -1,7 +1,7 @@
-"""People in no stored comparison, taken together where their numbers follow each other.
+"""People in no stored comparison, one number for all who have as many images.
 
 Of 20 million distractors a few thousand are in a stored comparison.  The others enter a draw by the
-sum of their weights alone, so that one number stands for all between two of these.
+sum of their weights alone, which has a distribution of its own (`weights`): none of them is drawn.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.uncertainty.columns import named, there
+from evalkit.protocols.uncertainty.columns import counts_of, named, there
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes
 from evalkit.types import Ints
 
@@ -22,25 +22,32 @@ _SIDES = ("_subject", "_left", "_right")  # ends of the names of columns of peop
 
 
 def taken_together(outcomes: SetOutcomes) -> tuple[SetOutcomes, Ints | None]:
-    """Give neighbours in no comparison, with as many images, one number; return `alike`, (S,), too.
+    """Give people in no comparison, with as many images, one number; return `alike`, (S,), too.
 
-    That is how many people each number stands for; their order stays.  None, and the outcomes as
-    they are, of `FEW` people, where that leaves over half of the numbers, or where somebody has
-    images on both sides, whose weights multiply each other.
+    That is how many people each number stands for; those in comparisons come first, in their order.
+    None, and the outcomes as they are, of `FEW` people, where that leaves over half of the numbers,
+    or where somebody has images on both sides, whose weights multiply each other.
     """
     left, right = outcomes.left_images, outcomes.right_images
     if left is None or right is None or len(left) <= FEW or ((left > 0) & (right > 0)).any():
         return outcomes, None
-    first = there(*_people(outcomes), people=len(left))  # in a comparison: a number of his own
-    first[1:] |= first[:-1] | (left[1:] != left[:-1]) | (right[1:] != right[:-1])
-    first[:1] = True
-    begin = np.flatnonzero(first)
-    if 2 * len(begin) > len(left):
+    compared = there(*_people(outcomes), people=len(left))
+    few, images = np.count_nonzero(compared), left - right  # below 0 those on the right side
+    least = images.min()
+    images -= least
+    count = counts_of(images, ~compared)
+    size = np.flatnonzero(count)
+    del images
+    if 2 * (few + len(size)) > len(left):
         return outcomes, None
-    number = np.cumsum(first, dtype=np.int32) - np.int32(1)
+    number = np.cumsum(compared, dtype=np.int32) - np.int32(1)
     renamed = _renamed(outcomes, lambda who: named(number, who))
-    together = replace(renamed, left_images=left[begin], right_images=right[begin])
-    return together, np.diff(begin, append=len(left))
+    together = replace(
+        renamed,
+        left_images=np.append(left[compared], (size + least).clip(min=0)),
+        right_images=np.append(right[compared], (-size - least).clip(min=0)),
+    )
+    return together, np.append(np.ones(few, np.int64), count[size])
 
 
 def _people(outcomes: SetOutcomes | SearchOutcomes) -> list[Ints]:

@@ -10,8 +10,6 @@ each subject is compared once, they are Clopper and Pearson's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from threading import Semaphore
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from evalkit.arrays import run
 from evalkit.protocols.metrics.elementary import log
 from evalkit.protocols.uncertainty.columns import counts_of
 from evalkit.protocols.uncertainty.sample import ComparisonSample
-from evalkit.types import Bools, Floats, Ints
+from evalkit.types import Floats, Ints
 
 Counts = NDArray[np.int64]
 Weights = tuple[Counts, int]  # of the subjects, and of the unseen person
@@ -30,98 +28,33 @@ SCALE = 1024  # a weight of 1: whole weights have sums that are exact in any ord
 
 
 def weight_draws(
-    people: int, draws: int, seed: int, apart: Ints | None = None
+    people: int, draws: int, seed: int, apart: Ints | None = None, alike: Ints | None = None
 ) -> Iterator[Weights]:
     """Draw the weights of people `draws` times: (people,), SCALE on average, and the unseen one's.
 
     apart : numbers of those who are drawn among themselves, so that they weigh SCALE on average
     too.  The unseen person has every quantile of his weight once, in random order.
+    alike : (people,) how many people each number stands for, else one: it weighs what they do, and
+    the sum of n exponential weights is a gamma variate of shape n.
     """
     rng = np.random.default_rng(seed)
     of_unseen = -log((rng.permutation(draws) + 0.5) / draws)
     groups: list[Any] = [slice(None)]
     if apart is not None:
         groups = [run(group) for group in (np.delete(np.arange(people), apart), apart)]
+    counts = np.broadcast_to(np.int8(1), people) if alike is None else alike
+    sizes = [int(counts[group].sum()) for group in groups]
+    many = np.flatnonzero(counts > 1)
     for unseen in of_unseen:
         weight, scales = rng.standard_exponential(people), list[float]()
+        weight[many] = rng.standard_gamma(counts[many])
         whole = weight.view(np.int64)  # lies where the weights do
-        for group in groups:
-            if len(own := weight[group]):
-                scales.append(SCALE * len(own) / own.sum())
+        for group, size in zip(groups, sizes, strict=True):
+            if size:
+                own = weight[group]
+                scales.append(SCALE * size / own.sum())
                 whole[group] = _whole(own, scales[-1])
         yield whole, round(unseen * scales[0])
-
-
-def weight_draws_together(
-    alike: Ints, draws: int, seed: int, apart: Ints | None = None
-) -> Iterator[Weights]:
-    """Draw as `weight_draws` does for `alike.sum()` people, but sum those who have one number.
-
-    alike : (S,) how many people, who follow each other, each number stands for.  apart : numbers.
-    Memory: 8 bytes per person, in which the next draw follows the sums of this one.
-    """
-    rng = np.random.default_rng(seed)
-    of_unseen = -log((rng.permutation(draws) + 0.5) / draws)
-    group = np.zeros(len(alike), np.int8)
-    group[[] if apart is None else apart] = 1
-    people, first = np.empty(int(alike.sum())), np.append(0, np.cumsum(alike))
-    members = [_members(alike, first, group == g) for g in (0, 1)]
-    bands = [slice(o, min(o + _BAND, len(people))) for o in range(0, len(people), _BAND)]
-    numbers = [_numbers(band, first) for band in bands]
-    summed = Semaphore(len(bands))
-
-    def draw() -> None:
-        for band in bands:
-            summed.acquire()
-            rng.standard_exponential(out=people[band])
-
-    with ThreadPoolExecutor(1) as pool:
-        drawn = pool.submit(draw)
-        try:
-            for d, unseen in enumerate(of_unseen, 1):
-                drawn.result()
-                scales = np.array([_scale(people[some]) for some in members])
-                drawn = pool.submit(draw) if d < draws else drawn
-                weight = np.zeros(len(alike), np.int64)
-                for band, of in zip(bands, numbers, strict=True):
-                    some, ends = group[of], first[of.start + 1 : of.stop + 1] - band.start
-                    scale = scales[some[0]]
-                    if (some != some[0]).any():
-                        scale = np.repeat(scales[some], np.diff(ends.clip(0, _BAND), prepend=0))
-                    weight[of] += _sums(people[band] * scale, ends)
-                    summed.release()
-                yield weight, round(unseen * scales[scales > 0][0])
-        finally:
-            summed.release(len(bands))  # a draw that is not wanted any more ends
-
-
-def _members(alike: Ints, first: Ints, mine: Bools) -> Any:
-    """Find the places of the people who have some of the numbers: a slice, or (N,)."""
-    numbers = run(np.flatnonzero(mine))
-    if isinstance(numbers, slice):
-        last = numbers.stop - 1
-        return slice(int(first[numbers.start]), int(first[last] + alike[last]))
-    return np.flatnonzero(np.repeat(mine, alike))
-
-
-def _numbers(band: slice, first: Ints) -> slice:
-    """Find the numbers of a band of people.  first : (S+1,) each number's first of the people."""
-    low, high = np.searchsorted(first, [band.start + 1, band.stop])
-    return slice(int(low) - 1, int(high))
-
-
-def _sums(weight: Floats, ends: Ints) -> Counts:
-    """Make weights (B,) whole and sum those up to each end, from the one before: (E,)."""
-    sums = np.zeros(len(weight) + 1, np.int64)
-    whole = sums[1:]
-    whole[:] = np.rint(weight, out=weight)
-    np.cumsum(np.maximum(whole, 1, out=whole), out=whole)
-    return np.diff(sums.take(ends, mode="clip"), prepend=0)
-
-
-def _scale(weight: Floats) -> float:
-    """Find what makes SCALE of the average of weights (N,); 0 of none."""
-    return SCALE * len(weight) / float(weight.sum()) if len(weight) else 0.0
 
 
 def _whole(weight: Floats, scale: float) -> Counts:
