@@ -40,35 +40,31 @@ class Draws:
 
     weight : (D, S) w, in units of 1 / SCALE, as all weights here; unseen : (D,) of the person
     unseen.  sample : the comparisons, by descending score; crossed : `crossing` of it, where it has
-    image counts.  highest : what `product_of` has summed.  borders : (FAR, c) -> (D,) impostors
-    accepted, which all metrics of a FAR share; accepted : the same -> (D, U) genuine comparisons
-    accepted of each subject who has any.
+    image counts.  borders : (FAR, c) -> (D,) impostors accepted, which all metrics of a FAR share;
+    accepted : the same -> (D, U) genuine comparisons accepted of each subject who has any.
     """
 
     weight: Counts
     unseen: Counts
     sample: ComparisonSample
     crossed: Crossed | None
-    highest: list[Counts] = field(default_factory=list)
     borders: dict[tuple[str, float], Ints] = field(default_factory=dict)
     accepted: dict[tuple[str, float], Counts] = field(default_factory=dict)
 
     @cached_property
     def genuine(self) -> Counts:
         """Sum of w over the k highest genuine scores, (D, G+1)."""
-        return _running(self.weight, self.sample.genuine_subject)
+        return RunningSums(self.weight, self.sample.genuine_subject).whole()
+
+    @cached_property
+    def highest(self) -> RunningSums:
+        """Sum of w_i w_j over the k highest impostor scores, in 1 / SCALE^2."""
+        return RunningSums(self.weight, self.sample.left, self.sample.right)
 
     @property
     def product(self) -> Counts:
-        """Sum of w_i w_j over the k highest impostor scores, (D, I+1) in 1 / SCALE^2."""
-        return self.product_of(len(self.sample.impostor))
-
-    def product_of(self, most: int) -> Counts:
-        """Sum of w_i w_j over the k highest impostor scores, of k up to `most` at least."""
-        if not self.highest or self.highest[-1].shape[1] <= most:
-            left, right = self.sample.left[:most], self.sample.right[:most]
-            self.highest[:] = [_running(self.weight, left, right)]
-        return self.highest[-1]
+        """Sum of w_i w_j over the k highest impostor scores, of every k: (D, I+1)."""
+        return self.highest.whole()
 
     @cached_property
     def products(self) -> Floats:
@@ -98,20 +94,37 @@ def shares(part: Any, whole: Any, unseen: Any) -> Floats:
     return sums.transpose(1, 2, 0) if sums.ndim == 3 else sums.T[:, np.newaxis]
 
 
-def _running(weight: Counts, who: Ints, other: Ints | None = None) -> Counts:
-    """Sum the weights of the first k comparisons, of `who` and `other`, for every k: (D, N+1)."""
-    sums = np.empty((len(weight), len(who) + 1), np.int64)
-    sums[:, 0] = 0
-    for w, of_draw in zip(weight, sums, strict=True):
-        for o in range(0, len(who), _BAND):
-            band = slice(o, o + _BAND)
-            sum_of = of_draw[1:][band]
-            w.take(who[band], out=sum_of, mode="clip")
-            if other is not None:
-                sum_of *= w.take(other[band])
-            sum_of[0] += of_draw[o]
+class RunningSums:
+    """Weights of the first k comparisons summed, for every k, as far as each draw asks for them.
+
+    of : (D, N+1), in which draw d has the sums of k = 0 to made[d].
+    """
+
+    def __init__(self, weight: Counts, who: Ints, other: Ints | None = None) -> None:
+        """Take the weights of people, (D, S), and who is compared, with whom: (N,) each."""
+        self.of = np.empty((len(weight), len(who) + 1), np.int64)
+        self.of[:, 0] = 0
+        self.made = [0] * len(weight)
+        self._weight, self._who, self._other = weight, who, other
+
+    def make(self, draw: int, most: int) -> None:
+        """Make the sums of one draw, of k up to `most` at least."""
+        w, sums = self._weight[draw], self.of[draw]
+        for o in range(self.made[draw], most, _BAND):
+            band = slice(o, min(o + _BAND, most))
+            sum_of = sums[1:][band]
+            w.take(self._who[band], out=sum_of, mode="clip")
+            if self._other is not None:
+                sum_of *= w.take(self._other[band])
+            sum_of[0] += sums[o]
             np.cumsum(sum_of, out=sum_of)
-    return sums
+            self.made[draw] = band.stop
+
+    def whole(self) -> Counts:
+        """All sums: (D, N+1)."""
+        for draw in range(len(self.of)):
+            self.make(draw, len(self._who))
+        return self.of
 
 
 class Crossed(NamedTuple):

@@ -21,6 +21,7 @@ from evalkit.protocols.metrics.vocabulary import metric_of, resampling_of
 from evalkit.protocols.uncertainty.accepted_by_subject import AcceptedBySubject
 from evalkit.protocols.uncertainty.bootstrap import (
     Draws,
+    RunningSums,
     Statistic,
     impostor_weight,
     shares,
@@ -221,12 +222,21 @@ def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draws], In
     beyond = stored if reach == sample.impostors else reach - 1
     plain = impostor_weight(c, 1, 0)  # of a pair of people who are not drawn
 
-    def among(most: int, draws: Draws, bounds: list[float]) -> list[int]:
-        def of_draw(product: Counts, bound: float) -> int:
-            item = product.item  # one by one, Python's numbers are five times as fast
-            return bisect_right(range(most), bound, key=lambda k: plain * (k + 1) + c * item(k + 1))
+    def of_draw(sums: RunningSums, draw: int, most: int, bound: float) -> int:
+        item = sums.of[draw].item  # one by one, Python's numbers are five times as fast
 
-        return [*map(of_draw, draws.product_of(most), bounds)]
+        def weighed(k: int) -> Any:
+            return plain * (k + 1) + c * item(k + 1)
+
+        low, high = 0, most
+        while high > sums.made[draw]:  # sums are made as far as the bisection looks
+            middle = (low + high) // 2
+            sums.make(draw, middle + 1)
+            low, high = (low, middle) if bound < weighed(middle) else (middle + 1, high)
+        return bisect_right(range(most), bound, low, high, key=weighed)
+
+    def among(most: int, draws: Draws, bounds: list[float]) -> list[int]:
+        return [of_draw(draws.highest, draw, most, bound) for draw, bound in enumerate(bounds)]
 
     def of_draws(draws: Draws) -> Ints:
         if (far, c) not in draws.borders:
