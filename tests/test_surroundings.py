@@ -218,6 +218,14 @@ def test_a_dash_is_stdin(folder: Path) -> None:
     assert done.returncode == 0 and done.stdout.startswith("stdin: 4 scored pairs")
 
 
+def test_garbage_is_looked_for_once_a_command_is_imported(folder: Path) -> None:
+    code = "import atexit, gc, os; atexit.register(lambda: os._exit(10 + gc.isenabled()))\n"
+    code += "from evalkit.cli import main; main()"
+    for line, found in (["score", "s.txt"], 11), (["--version"], 10):
+        given = [sys.executable, "-P", "-c", code, *line]
+        assert subprocess.run(given, capture_output=True, check=False).returncode == found
+
+
 def test_one_pipe_is_not_two_reports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo("p")
     assert run(["compare", "p", "p"]) == 3

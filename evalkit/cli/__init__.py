@@ -161,10 +161,14 @@ def cli() -> None:
     used, 130 interrupted (143 by SIGTERM). An option may also be given by an environment variable,
     as EVALKIT_LFW_MODEL.
     """
+    if not gc.isenabled():  # by `main`; the command is imported now
+        gc.freeze()
+        gc.enable()
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; exit codes are those of `evalkit.errors`."""
+    gc.disable()  # imports make what stays: Python would look for garbage among it
     signals.heed()
     terminal.open_streams()
     code = run(args)
