@@ -16,6 +16,7 @@ from evalkit.errors import ReportError
 from evalkit.protocols import calibration
 from evalkit.protocols.calibration import fits
 from evalkit.protocols.uncertainty.outcomes import PairOutcomes, parts_of
+from evalkit.replacing import CALIBRATION, REPORT
 from evalkit.report.table import table
 from evalkit.types import Report
 
@@ -46,13 +47,13 @@ from evalkit.types import Report
 )
 @click.option(
     "--save",
-    type=Writable(),
+    type=Writable(mark=CALIBRATION),
     metavar="FILE.json",
     help="Write the fit to all pairs, for another program to apply.",
 )
 @click.option(
     "--out",
-    type=Writable(endings=(".json",)),
+    type=Writable(endings=(".json",), mark=REPORT),
     metavar="FILE.json",
     help="Keep the report in FILE.json.",
 )

@@ -12,6 +12,7 @@ from evalkit.cli.parameters import Baseline, Readable, Writable
 from evalkit.cli.terminal import say
 from evalkit.cli.verdict import apply_gate, read_baseline
 from evalkit.errors import EXIT_DONE, ReportError
+from evalkit.replacing import VERDICT
 from evalkit.types import Report
 from evalkit.verdict.compare import IGNORABLE
 
@@ -46,10 +47,16 @@ from evalkit.verdict.compare import IGNORABLE
     "comparisons is the last four; may be repeated.",
 )
 @click.option(
-    "--junit", type=Writable(), metavar="FILE.xml", help="Also write the verdict as JUnit XML."
+    "--junit",
+    type=Writable(mark=VERDICT),
+    metavar="FILE.xml",
+    help="Also write the verdict as JUnit XML.",
 )
 @click.option(
-    "--markdown", type=Writable(), metavar="FILE.md", help="Also write the verdict as Markdown."
+    "--markdown",
+    type=Writable(mark=VERDICT),
+    metavar="FILE.md",
+    help="Also write the verdict as Markdown.",
 )
 @click.option("--accept", is_flag=True, help="Make REPORT the new baseline, whatever the verdict.")
 def command(

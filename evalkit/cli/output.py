@@ -21,6 +21,7 @@ from evalkit.datasets.pair_list import OF_ONE_IMAGE
 from evalkit.errors import EXIT_DONE
 from evalkit.escaping import printable
 from evalkit.files import whole_file
+from evalkit.replacing import DOCUMENT, REPORT
 from evalkit.report.table import table
 from evalkit.types import Progress, Report
 from evalkit.vectors.matching import CACHE
@@ -34,7 +35,7 @@ _of_result = functools.partial(click.option, cls=Option, section="Result")
 json_option = _of_result(
     "--json",
     "json_path",
-    type=Writable(allow_dash=True),
+    type=Writable(allow_dash=True, mark=DOCUMENT),
     is_flag=False,
     flag_value="-",
     metavar="FILE",
@@ -173,7 +174,7 @@ output_options = received_as(
         json_option,
         _of_result(
             "--out",
-            type=Writable(endings=(".json",), beside=".npz"),
+            type=Writable(endings=(".json",), beside=".npz", mark=REPORT),
             metavar="FILE.json",
             help="Keep the report in FILE.json, its outcomes in FILE.npz.",
         ),

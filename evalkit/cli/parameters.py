@@ -14,6 +14,7 @@ from evalkit.cli.clashes import refuse_clashes
 from evalkit.errors import DataError, ProtocolError
 from evalkit.files import LINK_HINT, leads_nowhere, refuse_lfs_pointer, refuse_unwritable
 from evalkit.protocols.metrics import false_accepts_allowed
+from evalkit.replacing import OUTCOMES, refuse_replacing
 
 # How files of these kinds begin; their readers would complain about what follows.
 _BEGINNINGS = {".npy": b"\x93NUMPY", ".npz": b"PK", ".zip": b"PK", ".parquet": b"PAR1"}
@@ -101,8 +102,9 @@ class Baseline(Readable):
 class Writable(FileKind):
     """A file that can be made: its folder is there, and it is no folder itself.
 
-    endings : of the name, the only ones allowed.  beside : suffix of a file written next to it.
-    parents : its folder is made where it is not there.
+    endings : of the name, the only ones allowed.  beside : suffix of the outcomes written next to
+    it.  parents : its folder is made where it is not there.  mark : of `replacing`, of its kind;
+    None leaves it to who writes.
     """
 
     def __init__(
@@ -112,9 +114,10 @@ class Writable(FileKind):
         endings: tuple[str, ...] = (),
         beside: str = "",
         parents: bool = False,
+        mark: bytes | None = None,
     ) -> None:
         super().__init__(path_type=Path, allow_dash=allow_dash)
-        self.endings, self.beside, self.parents = endings, beside, parents
+        self.endings, self.beside, self.parents, self.mark = endings, beside, parents, mark
 
     def check(self, path: Path, name: str) -> None:
         """DataError before any work is done, rather than after it."""
@@ -126,6 +129,13 @@ class Writable(FileKind):
                 raise DataError(f"{name}: {e.strerror}: {e.filename}") from None
         if self.endings and path.suffix.lower() not in self.endings:
             raise DataError(f"{name}: {path} does not end in {' or '.join(self.endings)}")
+        if self.mark is None:
+            return
+        for output, mark in zip(self.writes(path, {}), (self.mark, OUTCOMES), strict=False):
+            try:
+                refuse_replacing(output, mark)
+            except DataError as e:
+                raise DataError(f"{name}: {e.message}", e.hint) from None
 
     def writes(self, path: Path, options: Mapping[str, Any]) -> tuple[Path, ...]:
         """Name the file, and the one beside it."""

@@ -46,6 +46,7 @@ from evalkit.protocols.metrics import threshold_text
 from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.protocols.search import Enrolment
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes, parts_of
+from evalkit.replacing import DOUBTFUL_LABELS, PAGE
 from evalkit.report.page import page as page_of
 from evalkit.types import Bools, Ints, Report
 from evalkit.vectors.matching import Vectors
@@ -95,13 +96,13 @@ CONFIDENCE = 0.95
 @groups_option
 @click.option(
     "--doubtful",
-    type=Writable(endings=(".csv",)),
+    type=Writable(endings=(".csv",), mark=DOUBTFUL_LABELS),
     metavar="FILE.csv",
     help="Write all images as CSV, the most doubtful label first.",
 )
 @click.option(
     "--page",
-    type=Writable(endings=(".html", ".htm")),
+    type=Writable(endings=(".html", ".htm"), mark=PAGE),
     metavar="FILE.html",
     help="Write the report as an HTML page, with pictures of the hardest pairs.",
 )

@@ -10,6 +10,7 @@ from evalkit.cli.options import Command, reports_argument
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
+from evalkit.replacing import PAGE, PICTURE
 from evalkit.report import markdown as words
 from evalkit.report import several
 from evalkit.report.frte import frte_card
@@ -33,7 +34,7 @@ from evalkit.verdict.differences import differences
 @click.option(
     "-o",
     "--out",
-    type=Writable(endings=(".html", ".htm")),
+    type=Writable(endings=(".html", ".htm"), mark=PAGE),
     metavar="FILE.html",
     help="HTML page to write.",
 )
@@ -53,7 +54,7 @@ from evalkit.verdict.differences import differences
 @click.option(
     "--plot",
     "plots",
-    type=Writable(endings=(".png", ".svg", ".pdf")),
+    type=Writable(endings=(".png", ".svg", ".pdf"), mark=PICTURE),
     multiple=True,
     metavar="KIND.png",
     help="Picture to write, as FOLDER/roc.png (.svg, .pdf), of roc, det, det-probit, histogram, "

@@ -46,13 +46,12 @@ def command(
 ) -> None:
     """Make a face-like feature set whose exact numbers are known, to try any number of pairs.
 
-    FOLDER gets features.npy (or .bin, the one-file submission), subjects.txt and answer.json, the
-    report that `evalkit trillion` must give on them, wherever its answer is known.
+    FOLDER, a new one, gets features.npy (or .bin, the one-file submission), subjects.txt and
+    answer.json, the report that `evalkit trillion` must give on them, wherever its answer is known.
     """
-    if (folder / f"features.{kind}").exists():
-        raise DataError(
-            f"{folder / f'features.{kind}'} exists already", "give another folder, or delete it"
-        )
+    held = folder.iterdir() if folder.exists() else ()
+    if not all(each.name.startswith(".evalkit-") for each in held):  # a broken-off write's
+        raise DataError(f"{folder} is not empty", "give a new folder")
     faces = FaceSet(subjects, images, distractors, dim, seed)
     pairs = faces.probes * faces.distractors
     with bar("making faces", "row") as progress:

@@ -13,6 +13,7 @@ from evalkit.cli.options import Command, reports_argument
 from evalkit.cli.parameters import Writable
 from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
+from evalkit.replacing import TABLE
 from evalkit.report import several
 from evalkit.verdict.leaderboard import leaderboard
 from evalkit.verdict.leaderboard_formats import FORMATS
@@ -59,7 +60,7 @@ _ENDINGS = {".txt": "text", ".md": "markdown", ".csv": "csv", ".html": "html", "
 @click.option(
     "-o",
     "--out",
-    type=Writable(endings=tuple(_ENDINGS)),
+    type=Writable(endings=tuple(_ENDINGS), mark=TABLE),
     metavar="FILE",
     help="File to write: .txt, .md, .csv or .html.  [default: stdout]",
 )

@@ -36,6 +36,7 @@ from evalkit.protocols import recipes, trillion
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.metrics.similarity import failed, normalise
 from evalkit.protocols.metrics.vocabulary import resampling_of
+from evalkit.replacing import SUBMISSION
 from evalkit.types import Report
 from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
 @groups_option
 @click.option(
     "--submission",
-    type=Writable(),
+    type=Writable(mark=SUBMISSION),
     metavar="OUT.bin",
     help="Also write the one-file submission: unit vectors in the order of the images.",
 )

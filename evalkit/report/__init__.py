@@ -28,6 +28,7 @@ from evalkit.errors import ReportError
 from evalkit.files import as_path, decoded, is_stream, partial_file, refuse_unwritable, whole_file
 from evalkit.protocols.metrics.vocabulary import canonical
 from evalkit.protocols.uncertainty import outcomes
+from evalkit.replacing import OUTCOMES, REPORT, refuse_replacing
 from evalkit.report.replaced_together import finish, outcomes_path, put_together, waiting_path
 from evalkit.strict_json import parsed
 from evalkit.types import Estimate, Failures, Report, SetIdentity
@@ -122,6 +123,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
             f.write(dumps(report).encode())
         return
     refuse_unwritable(path)
+    refuse_replacing(path, REPORT)
     beside = outcomes_path(path)
     if report.outcomes is None:
         with whole_file(path) as f:
@@ -129,6 +131,7 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
         finish(path)
         return
     refuse_unwritable(beside)
+    refuse_replacing(beside, OUTCOMES)
     if is_stream(beside):
         raise ReportError(f"{beside} is not a regular file", "outcomes go there: give another name")
     with partial_file(beside) as outcomes_file, partial_file(path) as f:

@@ -1,0 +1,47 @@
+"""What a result may replace: an earlier one of its kind, and nobody else's file.
+
+A run in CI writes over the report of the last one; `--out vectors.json` would write its outcomes
+over vectors.npz.  Each kind of file that evalkit writes has a mark, a regular expression of bytes
+that its first or last 64 KiB hold.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from evalkit.errors import DataError
+from evalkit.files import is_stream
+
+REPORT = rb'"evalkit-report"'
+OUTCOMES = rb"format\.npy.*identity\.npy"
+# Reports, one or several; then what `check` and `drift`, `compare`, `threshold`, `reproduce` print.
+DOCUMENT = rb'"(evalkit-reports?|evalkit|why_unpaired|threshold_low|unsaid)"'
+CALIBRATION = rb'"evalkit-calibration"'
+VERDICT = rb"evalkit gate"
+PAGE = rb"evalkit"
+PICTURE = rb"Matplotlib"
+TABLE = rb"95 % interval|of its column|not told|not compared| standing|evalkit|n=\d"
+DOUBTFUL_LABELS = rb"^image,doubt,"
+SUBMISSION = rb"\A.{12}\x05\0\0\0"  # the header of a devkit matrix of float32
+_ENDS = 1 << 16
+
+
+def refuse_replacing(path: Path, mark: bytes) -> None:
+    """Raise DataError where a file is there, not empty, that lacks the mark of its kind.
+
+    Devices and pipes are written into, and what cannot be read is told by who writes.
+    """
+    held = b""
+    with suppress(OSError):
+        if path.is_file() and not is_stream(path):
+            with path.open("rb") as f:
+                held = f.read(_ENDS)
+                f.seek(max(f.tell(), path.stat().st_size - _ENDS))
+                held += f.read()
+    if held and not re.search(mark, held, re.DOTALL):
+        raise DataError(
+            f"{path} is there already, and is no earlier result of this kind",
+            "give another name, or delete it",
+        )
