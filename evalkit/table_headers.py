@@ -41,6 +41,15 @@ _VECTORS = re.compile(
     "encoding)s?"
 )
 _POINTS = re.compile("(face|facial)?(landmark|lmk|lm|kps|kpt|keypoint|bbox|box|rect|pose).*")
+_ASIDE = re.compile(
+    "(det|detect|detection|detector|face|facial|image|img)?(score|conf|confidence|prob|probability|"
+    "quality|qualityscore|blur|sharpness|brightness|illumination|occlusion)s?|"
+    "age|gender|sex|race|ethnicity|yaw|pitch|roll|norm|featurenorm|embeddingnorm|magnitude"
+)
+_MODELS = re.compile(
+    "(model|network|net|backbone|method|algorithm|algo|system|matcher|arch|architecture|run|"
+    "checkpoint|ckpt|epoch|step|version|recipe|dataset|benchmark|testset)(id|name)?s?"
+)
 _SIDES = (
     *(("1", "2"), ("0", "1"), ("a", "b"), ("x", "y"), ("left", "right"), ("l", "r")),
     *(("first", "second"), ("probe", "gallery"), ("probe", "reference"), ("query", "reference")),
@@ -95,6 +104,28 @@ def names_vectors(name: str) -> bool:
 def names_points(name: str) -> bool:
     """Whether columns are called as what a detector finds: a box, its points, a pose."""
     return _POINTS.fullmatch(word(name)) is not None
+
+
+def names_scores(name: str) -> bool:
+    """Whether a column is called as what says how alike, or how far apart, two faces are."""
+    return word(name) in (*_NAMES["score"].split(), "dissimilarity", "difference")
+
+
+def names_models(name: str) -> bool:
+    """Whether a column is called as what tells several networks' lines apart."""
+    return _MODELS.fullmatch(word(name)) is not None
+
+
+def stands_beside(name: str) -> bool:
+    """Whether a column is called as a number that stands beside vectors: a score, a label, an age.
+
+    >>> [stands_beside(name) for name in ("det_score", "fold", "yaw", "a", "y")]
+    [True, True, True, False, False]
+    """
+    spelled = word(name)
+    roles = " ".join(_NAMES[role] for role in ("label", "fold", "score")).split()
+    called = len(spelled) > 1 and spelled in roles
+    return called or names_points(name) or _ASIDE.fullmatch(spelled) is not None
 
 
 def _sides(words: Sequence[str], second: Sequence[str]) -> tuple[int, int] | None:

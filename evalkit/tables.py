@@ -62,6 +62,7 @@ class ReadTable:
     line: Sequence[int]
     layout: Roles
     told: str
+    header: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ class _Reading:
             for (_, column, _), cell in zip(values, row, strict=True):
                 column.append(cell)
             count += 1
-        return count, ReadTable(columns, [n for n, _ in data[:count]], self.layout, self._note())
+        numbers = [n for n, _ in data[:count]]
+        return count, ReadTable(columns, numbers, self.layout, self._note(), self.header or ())
 
     def _value(self, role: str) -> Callable[[str], Any]:
         """Give what reads a cell of this role; ValueError for one that cannot stand there."""
@@ -276,8 +278,7 @@ def _chosen(head: Sequence[str], columns: Mapping[str, str]) -> tuple[Roles, boo
 
 def _label_reader() -> Callable[[str], bool]:
     """Read labels of one kind: that of the first."""
-    kind: dict[str, bool] = {}
-    seen: dict[str, bool] = {}
+    kind, seen = dict[str, bool](), dict[str, bool]()
 
     def label(cell: str) -> bool:
         if cell not in seen:
@@ -294,13 +295,12 @@ def _label_reader() -> Callable[[str], bool]:
 
 def _index_reader() -> Callable[[str], int]:
     """Read numbers that count the rows, from 0 or 1."""
-    may_be = {"0", "1"}
+    may_be = ["0", "1"]
 
     def index(cell: str) -> int:
         if cell not in may_be:
             raise ValueError("expected the number of the row")
-        may_be.clear()
-        may_be.add(str(int(cell) + 1))
+        may_be[:] = [str(int(cell) + 1)]
         return int(cell)
 
     return index

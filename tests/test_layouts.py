@@ -64,6 +64,20 @@ def test_cplfw_has_no_folds_and_calfw_those_of_its_genuine_pairs() -> None:
             parse_two_line(broken, "x")
 
 
+@pytest.mark.parametrize("name", ["distance", "Prediction", "cos_sim", "dissimilarity"])
+def test_labels_that_are_called_as_scores_are_refused(tmp_path: Path, name: str) -> None:
+    """Of distances 0 is the nearest, and predictions of 0 and 1 are a model's."""
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"img1,img2,{name}\na.jpg,b.jpg,1\na.jpg,c.jpg,0\n")
+    with pytest.raises(DataError, match=f"no labels but a column called '{name}'") as told:
+        pair_list_layouts.read(path)
+    assert f"--columns label={name}" in told.value.hint
+    columns = {"left": "img1", "right": "img2", "label": name}
+    assert pair_list_layouts.read(path, None, columns).pairs.genuine.tolist() == [True, False]
+    path.write_text(f"img1,img2,{name},label\na.jpg,b.jpg,0,1\na.jpg,c.jpg,1,0\n")
+    assert pair_list_layouts.read(path).pairs.genuine.tolist() == [True, False]
+
+
 def cfp_folder(root: Path, folds: int = 10) -> Path:
     protocol = root / "Protocol"
     protocol.mkdir()

@@ -191,6 +191,34 @@ def test_a_matrix_of_scores_has_each_pair_once(tmp_path: Path) -> None:
         score_lists.read_matrix(path, who[:3])
 
 
+@pytest.mark.parametrize("column", ["model", "Backbone", "epoch"])
+def test_lines_of_several_models_are_told(tmp_path: Path, column: str) -> None:
+    lines = [f"{m},{k % 2},{k / 8 + (m == 'B')}" for m in "AB" for k in range(8)]
+    path = tmp_path / "s.csv"
+    path.write_text("\n".join([f"{column},label,score", *lines]))
+    told = score_lists.read(path).told
+    assert f"lines of 2 values of {column!r} are taken together, A, B: split the file" in told
+    path.write_text("\n".join([f"{column},label,score", *lines[:8]]))
+    assert "together" not in score_lists.read(path).told
+
+
+def test_halves_that_differ_by_rounding_are_one_comparison(tmp_path: Path) -> None:
+    who = np.array([0, 0, 1, 1], np.int32)
+    scores = np.random.default_rng(0).random((4, 4))
+    scores += scores.T
+    scores[0, 1] += 1e-9
+    scores[2, 3] = scores[3, 2] = -np.inf
+    np.save(tmp_path / "m.npy", scores)
+    held = score_lists.read_matrix(tmp_path / "m.npy", who, allow_failures=True)
+    assert held.score.tolist() == scores[np.triu_indices(4, 1)].tolist()
+    assert held.told == "symmetric to within 1e-09: the half above the diagonal is compared"
+    scores[0, 1] += 0.1
+    np.save(tmp_path / "m.npy", scores)
+    held = score_lists.read_matrix(tmp_path / "m.npy", who, allow_failures=True)
+    assert len(held.score) == 12
+    assert held.told == "not symmetric: both halves are compared, each pair in two ways"
+
+
 @pytest.mark.parametrize("fill", [0.0, np.nan, -1.0])
 @pytest.mark.parametrize("lower", [False, True])
 def test_a_half_of_a_matrix_that_is_filled_is_no_comparison(

@@ -194,6 +194,11 @@ TEXT_TABLES = {
     "a label": ("path,label,e0,e1,e2,e3", "{key},{n},{x}", "left out: label"),
     "a label and the key last": ("e1,e2,e3,e4,y,file", "{x},1,{key}", "left out: y"),
     "a score": ("img_path,det_score,0,1,2,3", "{key},0.5,{x}", "left out: det_score"),
+    "names of no group": (
+        "name,a,b,c,d,det_score,yaw,age",
+        "{key},{x},0.5,-3.5,31",
+        "left out: det_score, yaw, age",
+    ),
     "counted columns": ("0,1,2,3,4", "{key},{x}", ""),
     "pandas": (",path,0,1,2,3", "{n},{key},{x}", "left out: column 1"),
     "lists": ("path,embedding,label", '{key},"[{x}]",{n}', "left out: label"),

@@ -28,7 +28,7 @@ from evalkit.datasets.pair_list import (
 from evalkit.errors import DataError
 from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.images import ImageSource
-from evalkit.table_headers import is_header
+from evalkit.table_headers import is_header, names_scores
 from evalkit.tables import Roles, fields_of
 from evalkit.vectors import matlab
 
@@ -74,7 +74,22 @@ def _table(
         ("fold",),
         columns=columns,
         numbers_name=numbers_name,
+        accept=partial(_labels_are_no_scores, str(path)) if columns is None else None,
     )
+
+
+def _labels_are_no_scores(source: str, held: tables.ReadTable) -> bool:
+    """Raise DataError where the header calls the labels as scores, of which 0 may be the nearest.
+
+    Predictions are so too: 1 where a model, not the list, says that the faces are the same.
+    """
+    name = held.header[held.layout.index("label")] if held.header else ""
+    if names_scores(name):
+        raise DataError(
+            f"{source} has no labels but a column called {name!r}, of two values",
+            f"if it is 1 where faces are the same: --columns label={name}, and the others",
+        )
+    return True
 
 
 def _in_layout(path: Path, layouts: Sequence[Roles]) -> PairList:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from evalkit import tables
 from evalkit.datasets.pair_list import PairList
-from evalkit.errors import DataError
-from evalkit.files import as_path, read_text
+from evalkit.errors import DataError, first_few
+from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.keys import by_last_parts, canonical, read_keys
 from evalkit.protocols.claims import Claims
-from evalkit.table_headers import roles_of
+from evalkit.table_headers import names_models, roles_of
 from evalkit.tables import ReadTable, Roles
 from evalkit.types import PairSet
 from evalkit.vectors import readers
@@ -44,6 +44,7 @@ _UNLABELLED: tuple[Roles, ...] = (
     ("left", "right", "score", "-"),  # NIST's match.log
 )
 _MOST_FOLDS = 20  # of 0 and 1 as scores
+_ROUNDING = 1e-5  # of the largest score: what two halves of a symmetric matrix may differ by
 _OF_PROBES = ("data-pos", "data-neg")  # as bob calls its matrices
 
 
@@ -120,7 +121,7 @@ def read(
         claims.genuine if claims else None if label is None else np.array(label, np.bool_),
         None if fold is None else np.array(fold, np.int16),
         claims,
-        told="; ".join(filter(None, (table.told, again))),
+        told="; ".join(filter(None, (table.told, again, _of_models(table, text)))),
         names=names,
     )
 
@@ -133,6 +134,22 @@ def _scored_again(names: tuple[Sequence[str], Sequence[str]], score: NDArray[np.
     if not count:
         return ""
     return f"{count:,} lines give a pair another score: split the file if several models are in it"
+
+
+def _of_models(table: ReadTable, text: str) -> str:
+    """Say that lines of several models, or sets, are taken together; "" where none are."""
+    for place, (name, role) in enumerate(zip(table.header, table.layout, strict=False)):
+        if role != "-" or not names_models(name):
+            continue
+        lines = [line for _, line in numbered_lines(text)]
+        mark, width = tables.separator_of(lines[0]), len(table.header)
+        cells = dict.fromkeys(tables.parted(line, mark, width)[place] for line in lines[1:])
+        if len(cells) > 1:
+            return (
+                f"lines of {len(cells):,} values of {name!r} are taken together, "
+                f"{first_few([*cells], 3)}: split the file if each is a model, or a set, of its own"
+            )
+    return ""
 
 
 def other_pair(held: ScoreList, compared: PairList) -> int:
@@ -294,16 +311,23 @@ def read_matrix(
 def _compared(matrix: NDArray[Any]) -> tuple[NDArray[np.bool_], str]:
     """Which entries of a square matrix are comparisons, (N, N) bool, and what to say of the others.
 
-    A half of three entries or more that are all one value, or NaN, holds none.
+    A half of three entries or more that are all one value, or NaN, holds none.  One that repeats
+    the other but for rounding, as products of matrices do, is no second comparison.
     """
     upper = np.triu(np.ones(matrix.shape, np.bool_), 1)
     if np.array_equal(matrix, matrix.T, equal_nan=True):
         return upper, ""
+    above, below = (m[upper].astype(np.float64) for m in (matrix, matrix.T))
+    with np.errstate(invalid="ignore"):  # infinity less itself
+        apart = np.where((above == below) | (np.isnan(above) & np.isnan(below)), 0, above - below)
+    most = float(np.abs(apart).max(initial=0))
+    if most <= _ROUNDING * np.abs(above[np.isfinite(above)]).max(initial=0):
+        return upper, f"symmetric to within {most:.2g}: the half above the diagonal is compared"
     for half, name in ((upper, "above"), (upper.T, "below")):
         entries = matrix[half]
         if len(entries) > 2 and (np.all(entries == entries[0]) or np.isnan(entries).all()):
             return half.T, f"{entries[0]:g} everywhere {name} the diagonal: not comparisons"
-    return upper | upper.T, ""
+    return upper | upper.T, "not symmetric: both halves are compared, each pair in two ways"
 
 
 def read_labels(path: str | os.PathLike[str]) -> NDArray[np.bool_]:

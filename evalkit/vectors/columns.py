@@ -2,7 +2,8 @@
 
 A label, a fold or a detection score beside the coordinates would be one of them by its numbers
 alone.  So the names decide where there are any: the largest group of numbered names, e0 e1 ... or
-0 1 ..., or the one column of lists, are the vector.
+0 1 ..., or the one column of lists, are the vector; without such, all that is called as nothing
+else (`table_headers.stands_beside`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ import numpy as np
 
 from evalkit.bfloat16 import Bfloat16
 from evalkit.errors import DataError, first_few
-from evalkit.table_headers import INDEX, names_points, names_rows, names_vectors, word
+from evalkit.table_headers import (
+    INDEX,
+    names_points,
+    names_rows,
+    names_vectors,
+    stands_beside,
+    word,
+)
 
 Kind = Literal["text", "whole", "number", "zero", "list"]
 _NUMBERED = re.compile(r"(.*?)(\d+)\D?")
@@ -60,7 +68,9 @@ def choose(
     if not vector:
         vector = [c for c, kind in enumerate(kinds) if kind not in ("text", "list") and c != key]
         if names is not None:
-            vector = [c for c in vector if word(names[c]) not in INDEX]
+            vector = [
+                c for c in vector if word(names[c]) not in INDEX and not stands_beside(names[c])
+            ]
         _refuse_labels(vector, kinds, names)
     elif counted:
         _refuse_labels(vector, kinds, names)
