@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.bfloat16 import Bfloat16
 from evalkit.errors import DataError, ProtocolError, first_few
 
+_BAND = 1024  # vectors looked at together
+_ROUNDING = 1e-6  # of a unit vector
 _BLOCK = 8192  # rows of a map looked at together
 _BEGIN = 16  # values of a row that are looked at first
 
@@ -45,6 +47,29 @@ def vectors(
         wide = x.astype(np.promote_types(x.dtype, np.float32))
         x = np.asarray(np.ma.filled(wide, np.nan))
     return x if isinstance(values, Bfloat16) else np.asarray(x)
+
+
+def alike(rows: NDArray[Any]) -> bool:
+    """Whether all rows, (N, D) or (N, V, D), have one direction to 1e-6, or no length, N > 1.
+
+    So has what a model gives that answers the same to every image.  Rows that are not finite are
+    passed over.
+
+    >>> alike(np.array([[1, 2], [np.nan, 1], [2, 4]])), alike(np.array([[1, 2], [2, 1]]))
+    (True, False)
+    """
+    first, count = np.empty((0, 1)), 0
+    for start in range(0, len(rows), _BAND):
+        x = np.asarray(rows[start : start + _BAND], np.float64)
+        x = x.reshape(len(x), -1)
+        x = x[np.isfinite(x).all(axis=1)]
+        for length in (np.max, np.linalg.norm):  # of the first, so that squares are finite
+            by = length(np.abs(x), axis=1, keepdims=True)
+            x = np.divide(x, by, out=np.zeros_like(x), where=by > 0)
+        first, count = (first if len(first) else x[:1]), count + len(x)
+        if len(x) and np.abs(x - first).max() > _ROUNDING:
+            return False
+    return count > 1
 
 
 def require(value: object, kind: type | UnionType, what: str, expected: str) -> None:

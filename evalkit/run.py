@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evalkit import adapters
-from evalkit.arrays import identities
+from evalkit.arrays import alike, identities
 from evalkit.arrays import vectors as vectors_of
 from evalkit.datasets import group_table, lfw, pair_list_layouts
 from evalkit.datasets.group_table import GroupFile
@@ -112,9 +112,22 @@ def evaluate(
         set_name=set_name,
         **options,
     )
+    if isinstance(features, np.ndarray) and alike(features):
+        report = _noted(report, f"all {len(features):,} vectors are alike, and ties count as found")
     if compares == "pairs" and made.keys is not None:
         report = _with_names(report, made.keys)
     return with_provenance(report, made, told, file)
+
+
+def _noted(report: Report, note: str) -> Report:
+    """Say something of all numbers of a report, behind what each says itself."""
+    return replace(
+        report,
+        metrics={
+            name: m if m.value is None else replace(m, note="; ".join(filter(None, (m.note, note))))
+            for name, m in report.metrics.items()
+        },
+    )
 
 
 def _with_names(report: Report, keys: Names) -> Report:

@@ -100,3 +100,16 @@ def test_a_protocol_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(ProtocolError, match="no protocol is called 'lwf'") as told:
         run.evaluate("lwf", X)
     assert "lfw" in told.value.hint
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0], ids=["no length", "one vector"])
+def test_vectors_that_are_all_alike_are_said_beside_every_number(value: float) -> None:
+    x, who = np.full((8, 4), value, np.float32), np.arange(8) // 2
+    x[5] = np.nan  # a failed row hides nothing
+    report = run.evaluate("people", x * np.arange(1, 9)[:, None], who, fars=["0.1"])
+    assert report["rank-1"].value == 0.75  # every tie is found, as a rank has it: the failed is not
+    for name in ("rank-1", "auc", "tpr@far=0.1"):
+        assert report[name].note.endswith("all 8 vectors are alike, and ties count as found")
+    x[0] += [1, 0, 0, 0]
+    other = run.evaluate("people", x, who, fars=["0.1"])
+    assert not any("alike" in m.note for m in other.metrics.values())
