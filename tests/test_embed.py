@@ -194,3 +194,21 @@ def test_arguments_that_do_not_belong() -> None:
         embed(Grey(), PIXELS, preset="arcface")
     with pytest.raises(WrongTypeError, match="a int where a model belongs"):
         embed(3, PIXELS)  # type: ignore[arg-type]
+
+
+def test_paths_of_images_are_embedded_in_their_order(
+    crops: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(crops)
+    of_folder, chosen = embed(Grey(), crops), ["P1/6.png", "P0/1.png", "P1/4.png"]
+    rows = [of_folder.keys.index(key) for key in chosen]
+    for paths in (chosen, tuple(map(Path, chosen)), np.array(chosen)):
+        x = embed(Grey(), paths)
+        assert x.keys == tuple(chosen) and np.array_equal(x.subject, [1, 0, 1])
+        assert np.array_equal(x.features, of_folder.features[rows])
+        assert np.array_equal(x.images, of_folder.images[rows])
+    assert embed(Grey(), chosen, keys=["a", "b", "c"]).keys == ("a", "b", "c")
+    with pytest.raises(DataError, match=r"1 of 4 images are not there, first 'P9/9\.png'"):
+        embed(Grey(), [*chosen, "P9/9.png"])
+    with pytest.raises(DataError, match="3 images have 2 keys"):
+        embed(Grey(), chosen, keys=["a", "b"])

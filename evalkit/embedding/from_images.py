@@ -20,11 +20,13 @@ from evalkit.embedding.passes import READERS, FedModel
 from evalkit.errors import DataError, ModelError, as_keywords, first_few
 from evalkit.escaping import printable
 from evalkit.images import ImageSource, Picture, alignment, find
+from evalkit.images.finding import of_paths
 from evalkit.types import Progress
 from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
 
 File = str | os.PathLike[str]
+_FILE = (str, os.PathLike)
 _SHOWN = 3  # images without a vector that are named
 
 
@@ -51,11 +53,12 @@ def embed(
     model : a file such as "model.onnx", a `torch.nn.Module`, a function or what else
     `evalkit.load_model` takes, with its options in `loading` (preset="arcface", device="cuda",
     spec=InputSpec(...), ...); or a loaded model.
-    images : a folder, .zip or list of files; (N, H, W, 3) RGB uint8; or an `ImageSource`.
+    images : a folder, .zip or list of files, or the paths of some, ["1.jpg", ...]; (N, H, W, 3) RGB
+    uint8; or an `ImageSource`.
     path : feature file that keeps the vectors, and from which a later call takes those that still
     belong.  None keeps them in memory, and nothing is written.
-    keys : names of an array's rows, else "0000000", "0000001", ...; of a folder, archive or list
-    the images that are wanted, in this order, else all of them.
+    keys : names of paths, else these, or of an array's rows, else "0000000", "0000001", ...; of a
+    folder, archive or list file the images that are wanted, in this order, else all of them.
     views : 2 embeds the mirror image too.  batch, workers, progress : as `embedder.embed` has them.
     say : told which images are left out, fail or look unaligned; the default prints on stderr.
 
@@ -114,19 +117,23 @@ def embed(
 def source_of(
     given: ImageSource | ArrayLike | File, keys: Sequence[str] | None = None
 ) -> ImageSource:
-    """Find images in a folder, .zip or list, or take those of an array, (N, H, W, 3) RGB uint8.
+    """Find images in a folder, .zip or list, or take paths or an array, (N, H, W, 3) RGB uint8.
 
     keys : see `embed`.  DataError where there are none, or the array holds anything else.
     """
+    if isinstance(given, list | tuple) and given and all(isinstance(p, _FILE) for p in given):
+        return of_paths([*map(str, given)], keys)
     if isinstance(given, str | os.PathLike):
         given = find(given)
     if isinstance(given, ImageSource):
         return given if keys is None else given.select(keys)
     pixels = array(given, "images")
+    if pixels.dtype.kind == "U" and pixels.ndim == 1:
+        return of_paths(pixels.tolist(), keys)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or not len(pixels):
         raise DataError(
             f"images are {pixels.dtype} of shape {pixels.shape}",
-            "give (N, H, W, 3) RGB uint8, or the folder, .zip or list that holds them",
+            "give (N, H, W, 3) RGB uint8, paths, or the folder, .zip or list that holds them",
         )
     names = [f"{row:07d}" for row in range(len(pixels))] if keys is None else list(map(str, keys))
     if len(names) != len(pixels):

@@ -58,6 +58,25 @@ def find(path: str | os.PathLike[str]) -> ImageSource:
     return replace(source, place=str(path.resolve()))
 
 
+def of_paths(
+    paths: Sequence[str | os.PathLike[str]], keys: Sequence[str] | None = None
+) -> ImageSource:
+    """Open image files by their paths, in this order, called by these or by `keys`.
+
+    DataError where one is not there, or the keys are not one per path.
+    """
+    files = [as_path(path) for path in paths]
+    names = [_name(file.as_posix()) for file in files] if keys is None else [*map(str, keys)]
+    if len(names) != len(files):
+        raise DataError(f"{len(files)} images have {len(names)} keys", "one name per image")
+    if missing := [file for file in files if not _is_there(Path(), str(file))]:
+        raise DataError(
+            f"{len(missing)} of {len(files)} images are not there, first {str(missing[0])!r}",
+            f"looked in {Path.cwd()}",
+        )
+    return _of_files(names, files)
+
+
 def _opener(name: str) -> Callable[[Path], ImageSource] | None:
     return next((o for ends, o in CONTAINERS.items() if name.lower().endswith(ends)), None)
 
