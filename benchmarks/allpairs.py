@@ -229,7 +229,7 @@ def lfw(o: argparse.Namespace) -> None:
     fars = [f"1e-{k}" for k in range(1, 8)]
     begun, used = time.time(), time.process_time()
     found = verify(x, subject, fars=fars)
-    print(json.dumps({p.far: p.tpr for p in found.points}))
+    print(json.dumps({far: m.value for far, m in found.points.items()}))
     print(f"{time.time() - begun:.2f} s wall, {time.process_time() - used:.2f} s of processor time")
     scored, score = [0], Tile._scored
 

@@ -21,7 +21,6 @@ from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import to_arrays
-from evalkit.types import Estimate
 from evalkit.vectors.store import FeatureStore
 
 
@@ -36,7 +35,7 @@ def main() -> None:
         subject = store.manifest.subject
     points = allpairs.verify(x, subject, fars=FARS).points
     compared = set_outcomes(x, subject, fars=FARS)
-    pooled = {f"tpr@far={p.far}": Estimate(value=p.tpr, threshold=p.threshold) for p in points}
+    pooled = {f"tpr@far={far}": m for far, m in points.items()}
     metrics, outcomes = with_subject_means(pooled, compared), to_arrays(compared)
     kept = sum(column.nbytes for column in outcomes.values()) / 2**20
     genuine, tail = len(outcomes["genuine_score"]), len(outcomes["impostor_score"])

@@ -34,7 +34,6 @@ from evalkit.protocols.metrics import (
     given_thresholds,
     rank_within,
     rate_texts,
-    tpr_estimate,
 )
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.subject_means import with_subject_means
@@ -99,7 +98,7 @@ def evaluate(
     reached = with_counts(fars, counts, impostors)
     tail = tail_length(reached, impostors)
     verified = allpairs.verify(x, subject, fars=fars, count=tail, engine=engine)
-    points = {f"tpr@far={p.far}": _estimate(p, verified) for p in verified.points}
+    points = {f"tpr@far={far}": m for far, m in verified.points.items()}
     rank, probes = closed_set_ranks(x, subject, engine)
     searched = {f"rank-{k}": rank_within(rank, k) for k in RANKS}
     outcomes = set_outcomes(
@@ -205,17 +204,6 @@ def closed_set_ranks(
         raise ProtocolError("a search without subjects has no ranks")
     rank = np.where(np.isfinite(result.mate_score), result.mate_above + 1, 0)
     return rank, probes
-
-
-def _estimate(point: allpairs.OperatingPoint, seen: allpairs.Verification) -> Estimate:
-    return tpr_estimate(
-        point.far,
-        point.threshold,
-        point.true_accepts or 0,
-        seen.n_genuine,
-        point.false_accepts or 0,
-        seen.n_impostor,
-    )
 
 
 def curves_of(

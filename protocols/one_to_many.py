@@ -89,13 +89,13 @@ def found_first(score: Floats, best: Floats, i: Ints) -> NDArray[np.bool_]:
 def tpr_by_far(genuine: NDArray[np.float64], seen: allpairs.Verification) -> dict[str, Estimate]:
     """TPR of genuine scores at the thresholds that the engine found among the impostors."""
     return {
-        point.far: metrics.tpr_estimate(
-            point.far,
-            point.threshold,
-            0 if point.threshold is None else int(np.count_nonzero(genuine >= point.threshold)),
+        far: metrics.tpr_estimate(
+            far,
+            m.threshold,
+            0 if m.threshold is None else int(np.count_nonzero(genuine >= m.threshold)),
             len(genuine),
-            point.false_accepts or 0,
+            m.false_accepts or 0,
             seen.n_impostor,
         )
-        for point in seen.points
+        for far, m in seen.points.items()
     }

@@ -30,7 +30,6 @@ from evalkit.protocols.metrics import (
     rank_within,
     rate_texts,
     search_errors_at,
-    tpr_estimate,
 )
 from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.flip_fusion import Flip
@@ -267,12 +266,7 @@ def _verified(
     needed = [*rates, _EVERY]
     tail = tail_length(needed, impostors, longest)
     seen = allpairs.verify(x, subject, fars=rates, count=tail, engine=engine)
-    estimates = {
-        f"tpr@far={p.far}": tpr_estimate(
-            p.far, p.threshold, p.true_accepts or 0, seen.n_genuine, p.false_accepts or 0, impostors
-        )
-        for p in seen.points
-    }
+    estimates = {f"tpr@far={far}": m for far, m in seen.points.items()}
     outcomes = set_outcomes(x, subject, fars=needed, top=seen.top, longest=longest, engine=engine)
     score, note = outcomes.impostor_score, ""
     if outcomes.sampled_score is not None:

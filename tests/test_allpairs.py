@@ -36,7 +36,7 @@ def brute_verify(x, subject, y, y_subject, fars):
             continue
         rejected = impostor[allowed] if allowed < len(impostor) else -math.inf
         t = np.nextafter(rejected, np.inf)  # failures score -inf: never accepted
-        points.append((t, int((impostor >= t).sum()), int((genuine >= t).sum())))
+        points.append((t, int((impostor >= t).sum()), (genuine >= t).sum() / len(genuine)))
     return len(genuine), len(impostor), points
 
 
@@ -45,8 +45,8 @@ def outcome(v):
         v.n_genuine,
         v.n_impostor,
         [
-            None if p.threshold is None else (p.threshold, p.false_accepts, p.true_accepts)
-            for p in v.points
+            None if p.threshold is None else (p.threshold, p.false_accepts, p.value)
+            for p in v.points.values()
         ],
     )
 
@@ -56,18 +56,19 @@ def test_one_far_by_hand():
     x[3] = [0, 0.5, 0, 0]
     v = allpairs.verify(x, np.array([0, 0, 1, 2]), fars=["0.2", "1e-2"])
     assert (v.n_genuine, v.n_impostor) == (1, 5)
-    assert v.points[0].threshold == np.nextafter(0, 1)
-    assert (v.points[0].false_accepts, v.points[0].true_accepts, v.points[0].tpr) == (1, 1, 1.0)
-    assert v.points[0].note.startswith("only 1 false accept: unreliable (fewer than 10)")
+    first, second = v.points.values()
+    assert first.threshold == np.nextafter(0, 1)
+    assert (first.false_accepts, first.value) == (1, 1.0)
+    assert first.note.startswith("only 1 false accept: unreliable (fewer than 10)")
     why = "FAR 1e-2 needs at least 100 impostor comparisons, there are 5"
-    assert (v.points[1].threshold, v.points[1].note) == (None, why)
+    assert (second.threshold, second.note) == (None, why)
 
 
 @pytest.mark.parametrize(("far", "few"), [("0.26", True), ("0.29", False)])
 def test_ten_false_accepts_are_enough_and_nine_are_few(far, few):
     x = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
     y = np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32)
-    (point,) = allpairs.verify(x, np.arange(6), y, np.arange(6) + 5, fars=[far]).points  # 35, 1
+    (point,) = allpairs.verify(x, np.arange(6), y, np.arange(6) + 5, fars=[far]).points.values()
     assert point.false_accepts == (9 if few else 10)
     assert point.note.startswith("only 9") == few
 
@@ -80,8 +81,8 @@ def test_a_far_is_decimal_text(far):
 
 def test_a_far_as_a_float_means_its_decimal_text():
     x, who = np.eye(5, dtype=np.float32), np.arange(5)
-    (one,), (two,) = (allpairs.verify(x, who, fars=[far]).points for far in (0.1, "0.1"))
-    assert one == two and one.far == "0.1" and one.threshold is not None
+    one, two = (allpairs.verify(x, who, fars=[far]).points for far in (0.1, "0.1"))
+    assert one == two and one["0.1"].threshold is not None
 
 
 def test_verify_is_the_definition():

@@ -90,7 +90,7 @@ def told(v):
     return (
         v.n_genuine,
         v.n_impostor,
-        [(p.threshold, p.false_accepts, p.true_accepts) for p in v.points],
+        [(p.threshold, p.false_accepts, p.value) for p in v.points.values()],
     )
 
 
@@ -112,7 +112,8 @@ def brute(x, subject, y, y_subject, fars=FARS):
             points.append((None, None, None))
             continue
         t = np.nextafter(impostor[k] if k < len(impostor) else -np.inf, np.inf)
-        points.append((t, sum(s >= t for s in impostor), sum(s >= t for s in genuine)))
+        tpr = sum(s >= t for s in genuine) / len(genuine) if genuine else None
+        points.append((t, sum(s >= t for s in impostor), tpr))
     return len(genuine), len(impostor), points
 
 
@@ -394,7 +395,7 @@ def test_one_row_has_no_pairs(subject):
     v = allpairs.verify(np.ones((1, 4), np.float32), subject, fars=["1e-1"])
     assert told(v) == (0, 0, [(None, None, None)])
     why = "FAR 1e-1 needs at least 10 impostor comparisons, there are 0"
-    assert v.points[0].note == why
+    assert v.points["1e-1"].note == why
 
 
 def test_no_impostors_and_all_equal_scores():

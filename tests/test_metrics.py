@@ -12,7 +12,6 @@ from sklearn.metrics import det_curve, roc_auc_score, roc_curve
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols import metrics
-from evalkit.protocols.allpairs.results import operating_point
 from evalkit.protocols.metrics import similarity
 from evalkit.protocols.metrics.kfold import kfold_accuracy
 
@@ -216,8 +215,7 @@ def test_every_way_to_a_threshold_warns_below_ten_false_accepts_alike(count):
     with pytest.raises(ProtocolError, match=f"allows {count} false accepts"):
         metrics.tpr_of_highest(far, genuine, impostor[::-1][:count], 100)
     accepted = int((genuine >= whole.threshold).sum())
-    point = operating_point(far, 23, 100, whole.threshold, count, accepted)
-    assert (point.threshold, point.tpr, point.note) == (whole.threshold, whole.value, whole.note)
+    assert metrics.tpr_estimate(far, whole.threshold, accepted, 23, count, 100) == whole
 
 
 def test_all_may_be_accepted_but_failures():

@@ -13,19 +13,12 @@ from evalkit.protocols.allpairs.engine import Engine, exact, reporting
 from evalkit.protocols.allpairs.genuine import genuine_pairs
 from evalkit.protocols.allpairs.made_rows import MadeRows, Rows, lost_rows
 from evalkit.protocols.allpairs.queries import histogram, ranks, search, top_impostors, verify
-from evalkit.protocols.allpairs.results import (
-    Histogram,
-    OperatingPoint,
-    Pairs,
-    Search,
-    Verification,
-)
+from evalkit.protocols.allpairs.results import Histogram, Pairs, Search, Verification
 
 __all__ = [
     "Engine",
     "Histogram",
     "MadeRows",
-    "OperatingPoint",
     "Pairs",
     "Rows",
     "Search",

@@ -13,15 +13,16 @@ from evalkit.protocols.allpairs.collectors.highest import Highest
 from evalkit.protocols.allpairs.engine import Engine
 from evalkit.protocols.allpairs.genuine import Genuine, count_genuine, genuine_pairs, subjects_of
 from evalkit.protocols.allpairs.pilot import Pilot
-from evalkit.protocols.allpairs.results import (
-    OperatingPoint,
-    Verification,
-    none_found,
-    operating_point,
-)
+from evalkit.protocols.allpairs.results import Verification, none_found
 from evalkit.protocols.allpairs.scan import Scan
-from evalkit.protocols.metrics import Rates, false_accepts_allowed, rate_texts, threshold_above
-from evalkit.types import Ints
+from evalkit.protocols.metrics import (
+    Rates,
+    false_accepts_allowed,
+    rate_texts,
+    threshold_above,
+    tpr_estimate,
+)
+from evalkit.types import Estimate, Ints
 
 _TAIL_SHARE = 5e-4  # FARs up to here list all their false accepts, higher ones bracket the last
 
@@ -126,15 +127,15 @@ class Impostors:
         self.room *= 2
 
     def verification(self) -> Verification:
-        """Build the operating point of each FAR."""
-        points = [self._point(far, self.allowed[far]) for far in self.fars]
-        return Verification(self.n_genuine, self.n_impostor, tuple(points), self._top)
+        """Give TPR at each FAR."""
+        points = {far: self._tpr(far, self.allowed[far]) for far in self.fars}
+        return Verification(self.n_genuine, self.n_impostor, points, self._top)
 
-    def _point(self, far: str, allowed: int) -> OperatingPoint:
+    def _tpr(self, far: str, allowed: int) -> Estimate:
         if allowed < 1 or not self.n_impostor:
-            return operating_point(far, self.n_genuine, self.n_impostor)
+            return tpr_estimate(far, None, 0, self.n_genuine, 0, self.n_impostor)
         # Where all may be accepted, all but failures are.
         score, accepts = self.value.get(allowed + 1, (-np.inf, self.live))
         threshold = threshold_above(score)
         accepted = self.genuine.at_least(threshold)
-        return operating_point(far, self.n_genuine, self.n_impostor, threshold, accepts, accepted)
+        return tpr_estimate(far, threshold, accepted, self.n_genuine, accepts, self.n_impostor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,27 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics import tpr_estimate
-
-
-@dataclass(frozen=True, slots=True)
-class OperatingPoint:
-    """The lowest threshold whose measured FAR is at most `far`, and what it lets through.
-
-    far : the decimal text that was asked for.
-    threshold : accept if and only if score >= threshold; None where `note` says why.
-    false_accepts, true_accepts : impostor and genuine pairs accepted; None without a threshold.
-    realised_far : false_accepts / n_impostor.  tpr : true_accepts / n_genuine.
-    note : the reason for a None, or a warning; empty otherwise.
-    """
-
-    far: str
-    threshold: float | None = None
-    false_accepts: int | None = None
-    realised_far: float | None = None
-    true_accepts: int | None = None
-    tpr: float | None = None
-    note: str = ""
+from evalkit.types import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +24,15 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Every pair of two sets, counted, with one operating point a FAR, in the order asked for.
+    """Every pair of two sets, counted, and TPR at each FAR asked for.
 
+    points : by the decimal text of the FAR; None where `metrics.tpr_estimate` has no value.
     top : the highest impostor pairs, as many as were asked for.
     """
 
     n_genuine: int
     n_impostor: int
-    points: tuple[OperatingPoint, ...]
+    points: Mapping[str, Estimate]
     top: Pairs = field(compare=False)  # arrays have no truth of their own
 
 
@@ -77,7 +58,7 @@ class Search:
     mate_score: NDArray[np.float64] | None = None
     mate_above: NDArray[np.int64] | None = None
     impostor_score: NDArray[np.float64] | None = None
-    verification: Verification = field(default_factory=lambda: Verification(0, 0, (), none_found()))
+    verification: Verification = field(default_factory=lambda: Verification(0, 0, {}, none_found()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +74,6 @@ class Histogram:
     impostor: NDArray[np.int64]
     n_genuine: int
     n_impostor: int
-
-
-def operating_point(
-    far: str,
-    n_genuine: int,
-    n_impostor: int,
-    threshold: float | None = None,
-    false_accepts: int = 0,
-    true_accepts: int = 0,
-) -> OperatingPoint:
-    """Give one operating point as `metrics.tpr_estimate` states it; None where it has no value."""
-    m = tpr_estimate(far, threshold, true_accepts, n_genuine, false_accepts, n_impostor)
-    if m.threshold is None:
-        return OperatingPoint(far, note=m.note)
-    return OperatingPoint(
-        far=far,
-        threshold=m.threshold,
-        false_accepts=m.false_accepts,
-        realised_far=m.far,
-        true_accepts=true_accepts,
-        tpr=m.value,
-        note=m.note,
-    )
 
 
 def none_found() -> Pairs:
