@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import identities, vectors, whole_number
-from evalkit.errors import ProtocolError
 from evalkit.identity import Names, key_count, numbered, of_rows, refuse_other_names
 from evalkit.protocols import allpairs
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
@@ -200,10 +199,7 @@ def closed_set_ranks(
         gallery_subject=subject[enrolled],
         engine=engine,
     )
-    if result.mate_above is None or result.mate_score is None:
-        raise ProtocolError("a search without subjects has no ranks")
-    rank = np.where(np.isfinite(result.mate_score), result.mate_above + 1, 0)
-    return rank, probes
+    return result.mate_rank, probes
 
 
 def curves_of(

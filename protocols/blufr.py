@@ -273,14 +273,11 @@ def _searched(
         gallery_subject=enrolled,
         engine=engine,
     )
-    mated, mate, above = seen.mated, seen.mate_score, seen.mate_above
-    if mated is None or mate is None or above is None:
-        raise ProtocolError("a search needs the subjects of probes and gallery")
-    rank = np.where(np.isfinite(mate), above + 1, 0)[mated]
-    best = seen.score[~mated, 0]
-    hit = np.where(rank == 1, mate[mated], -np.inf)
+    mated = seen.mated
+    rank, mate, best = seen.mate_rank[mated], seen.mate_score[mated], seen.score[~mated, 0]
+    hit = np.where(rank == 1, mate, -np.inf)
     measured = {
-        f"dir@fpir={fpir},rank=1": metrics.dir_at_fpir(mate[mated], rank, best, fpir),
+        f"dir@fpir={fpir},rank=1": metrics.dir_at_fpir(mate, rank, best, fpir),
         f"dir@fpir={fpir},rank=1,rule=blufr": compat.blufr(hit, best, fpir),
     }
     for t in thresholds:

@@ -48,7 +48,7 @@ def doubtful_labels(
     engine : how all pairs are run.  Equal doubts stand by row.  Empty where fewer than two subjects
     have an image.  ProtocolError where the arrays do not fit together.
     """
-    engine = allpairs.reporting(engine, None)
+    engine = allpairs.reporting(engine)
     x = engine.unit_rows(vectors(features, dimensions=(2,)))
     subject = identities(subject, len(x))
     stranger, score = _closest_strangers(x, subject, engine)

@@ -217,10 +217,8 @@ def ranks(
         gallery_subject=of,
         engine=engine,
     )
-    if result.mate_score is None or result.mate_above is None:
-        raise ProtocolError("a search without subjects has no ranks")
     if depth is None:
-        return np.where(np.isfinite(result.mate_score), result.mate_above + 1, 0), result.mate_score
+        return result.mate_rank, result.mate_score
     rank = np.zeros(len(x), np.int64)
     for q in np.flatnonzero(np.isfinite(result.mate_score)):
         above = result.row[q, result.score[q] > result.mate_score[q]]

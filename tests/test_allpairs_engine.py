@@ -600,8 +600,8 @@ from evalkit.protocols.allpairs import Engine, verify
 x = np.random.default_rng(0).standard_normal((2000, 128), np.float32)
 running = []
 count = lambda done, all_: running.append(len(os.listdir("/proc/self/task")))
-engine = Engine(screen="int8", threads=2, compiled=False)
-verify(x, np.arange(2000) // 4, fars=["1e-4"], progress=count, engine=engine)
+engine = Engine(screen="int8", threads=2, compiled=False, progress=count)
+verify(x, np.arange(2000) // 4, fars=["1e-4"], engine=engine)
 print(max(running))
 """
     many = {**os.environ, "OMP_NUM_THREADS": "8", "OPENBLAS_NUM_THREADS": "1"}
@@ -628,8 +628,7 @@ def test_a_question_gives_blas_one_thread_and_gives_all_back():
             x,
             np.arange(300) // 3,
             fars=["1e-2"],
-            progress=lambda done, all_: during.append(threads()),
-            engine=Engine(threads=2),
+            engine=Engine(threads=2, progress=lambda done, all_: during.append(threads())),
         )
         assert threads() == before
     assert during and all(set(each) == {1} for each in during)

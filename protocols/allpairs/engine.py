@@ -143,7 +143,7 @@ class Engine:
         return path.with_name(f"{path.name}.{question}.{passed}")
 
 
-def reporting(engine: Engine | None, progress: Progress | None) -> Engine:
+def reporting(engine: Engine | None, progress: Progress | None = None) -> Engine:
     """Give the engine that was asked for, or the usual one; where given, `progress` is its own."""
     require(engine, Engine | None, "engine", "an evalkit.protocols.allpairs.Engine")
     if progress is not None and not callable(progress):

@@ -29,7 +29,7 @@ from evalkit.protocols.allpairs.results import Histogram, Pairs, Search, Verific
 from evalkit.protocols.allpairs.screening.choice import choose_screen
 from evalkit.protocols.blas import one_thread
 from evalkit.protocols.metrics import Rates
-from evalkit.types import Floats, Ints, Progress
+from evalkit.types import Floats, Ints
 
 
 @one_thread()  # in each tile: tiles run side by side
@@ -41,7 +41,6 @@ def verify(
     *,
     fars: Rates,
     count: int = 0,
-    progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Verification:
     """Find the threshold of each FAR and the TPR there, over all pairs of x and y.
@@ -55,7 +54,7 @@ def verify(
     appear.
     """
     x, subject, y, y_subject = _checked(x, subject, y, y_subject)
-    engine = reporting(engine, progress)
+    engine = reporting(engine)
     job = Impostors(engine, x, subject, y, y_subject, fars, count)
     while job.open():
         collectors = job.collectors()
@@ -73,13 +72,10 @@ def top_impostors(
     y_subject: Ints | None = None,
     *,
     count: int,
-    progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Pairs:
     """List the `count` highest impostor pairs, by (-score, i, j); failed rows never appear."""
-    return verify(
-        x, subject, y, y_subject, fars=(), count=count, progress=progress, engine=engine
-    ).top
+    return verify(x, subject, y, y_subject, fars=(), count=count, engine=engine).top
 
 
 @one_thread()
@@ -90,12 +86,11 @@ def histogram(
     y_subject: Ints | None = None,
     *,
     bins: int | Sequence[float] = 200,
-    progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Histogram:
     """Count genuine and impostor pairs per bin of the exact score; the last holds its upper end."""
     x, subject, y, y_subject = _checked(x, subject, y, y_subject)
-    engine = reporting(engine, progress)
+    engine = reporting(engine)
     scan, edges = engine.scan(x, y), bin_edges(bins)
     binned = Bins(scan.scores, edges)
     if scan.scores.pairs:
@@ -119,7 +114,6 @@ def search(
     gallery_subject: Ints | None = None,
     fars: Rates = (),
     count: int = 0,
-    progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Search:
     """Find the top k of every probe and, with subjects, the rank of its best mate, in one pass.
@@ -134,7 +128,7 @@ def search(
     probe, probe_subject, gallery, gallery_subject = _checked(
         probe, probe_subject, gallery, gallery_subject
     )
-    engine = reporting(engine, progress)
+    engine = reporting(engine)
     scan = engine.scan(probe, gallery)
     if probe_subject is None or gallery_subject is None:
         level = row_levels(scan.scores, k)
@@ -186,7 +180,6 @@ def ranks(
     *,
     probe_subject: Ints | None = None,
     gallery_subject: Ints | None = None,
-    progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count, for (probe row, score) pairs, the gallery entries strictly above and exactly equal.
@@ -197,7 +190,7 @@ def ranks(
         probe, probe_subject, gallery, gallery_subject
     )
     row, score = whole_numbers(row, "row"), numbers(score, "score")
-    engine = reporting(engine, progress)
+    engine = reporting(engine)
     scan = engine.scan(probe, gallery)
     place = np.full(len(probe), -1, np.int64)
     place[scan.x.rows] = np.arange(len(scan.x))

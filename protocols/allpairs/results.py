@@ -49,16 +49,21 @@ class Search:
     impostor_score : (P,) float64, the highest score among other subjects; -inf without one.
     verification : of all pairs of probe and gallery, for the FARs asked for.
 
-    The four before are None when no subjects were given, and `verification` counts no pairs.
+    The four before are empty when no subjects were given, and `verification` counts no pairs.
     """
 
     score: NDArray[np.float64]
     row: NDArray[np.int64]
-    mated: NDArray[np.bool_] | None = None
-    mate_score: NDArray[np.float64] | None = None
-    mate_above: NDArray[np.int64] | None = None
-    impostor_score: NDArray[np.float64] | None = None
+    mated: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
+    mate_score: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    mate_above: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    impostor_score: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     verification: Verification = field(default_factory=lambda: Verification(0, 0, {}, none_found()))
+
+    @property
+    def mate_rank(self) -> NDArray[np.int64]:
+        """Rank of each probe's best mate, (P,), 1 + `mate_above`; 0 where there is no score."""
+        return np.where(np.isfinite(self.mate_score), self.mate_above + 1, 0)
 
 
 @dataclass(frozen=True, slots=True)

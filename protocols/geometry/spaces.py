@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.errors import ProtocolError
 from evalkit.protocols import allpairs
 from evalkit.protocols.metrics.elementary import arccos
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
@@ -60,8 +59,6 @@ class Space:
             gallery_subject=self.subject,
             engine=engine,
         ).impostor_score
-        if score is None:
-            raise ProtocolError("a search without subjects has no impostors")
         alone = score == -np.inf
         return np.where(alone, np.inf, self.distance(np.where(alone, 0.0, score)))
 

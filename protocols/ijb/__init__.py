@@ -350,20 +350,12 @@ def _search(
     seen = allpairs.search(
         x, y, probe_subject=probe_subject, gallery_subject=gallery_subject, engine=engine
     )
-    mated, mate, above, impostor = (
-        seen.mated,
-        seen.mate_score,
-        seen.mate_above,
-        seen.impostor_score,
-    )
-    if mated is None or mate is None or above is None or impostor is None:
-        raise ProtocolError("a search needs the subjects of probes and gallery")
-    rank = np.where(np.isfinite(mate), above + 1, 0)
+    mated = seen.mated
     return _Found(
-        mate[mated],
-        impostor[mated],
-        rank[mated],
-        impostor[~mated],
+        seen.mate_score[mated],
+        seen.impostor_score[mated],
+        seen.mate_rank[mated],
+        seen.impostor_score[~mated],
         probe_subject[mated],
         probe_subject[~mated],
         np.flatnonzero(mated),
