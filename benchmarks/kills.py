@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 from evalkit import report as reports
-from evalkit.cli import COMMANDS, run
+from evalkit.cli import COMMANDS, load, run
 from evalkit.errors import EvalkitError
 from evalkit.vectors.layout import PENDING
 from evalkit.vectors.store import FeatureStore
@@ -325,8 +325,8 @@ def main() -> None:
     options = parser.parse_args()
     if shutil.which("strace") is None:
         raise SystemExit("strace is not installed")
-    for module, _ in COMMANDS.values():
-        __import__(module)
+    for name in COMMANDS:
+        load(name)
     total: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder).resolve()

@@ -25,71 +25,45 @@ from evalkit.errors import (
 )
 from evalkit.protocols import catalogue
 
-# section of --help -> name -> (module holding the click command `command`, its summary)
-SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+# section of --help -> name -> summary
+SECTIONS: dict[str, dict[str, str]] = {
     "Begin": {
-        "demo": ("evalkit.cli.demo", "See it work: real embeddings, offline, in seconds."),
-        "list": ("evalkit.cli.list", "Every protocol: what it measures, needs and follows."),
-        "synth": (
-            "evalkit.cli.synth",
-            "A face-like feature set of any size, with its exact answer.",
-        ),
+        "demo": "See it work: real embeddings, offline, in seconds.",
+        "list": "Every protocol: what it measures, needs and follows.",
+        "synth": "A face-like feature set of any size, with its exact answer.",
     },
     "Vectors": {
-        "align": ("evalkit.cli.align", "Aligned crops of photographs, by a face detector."),
-        "check": (
-            "evalkit.cli.check",
-            "Is the input spec right? The likely mistakes, tried.",
-        ),
-        "devices": ("evalkit.cli.devices", "The GPUs here, what can use them, what is missing."),
-        "drift": ("evalkit.cli.drift", "Two exports of one network: how far apart, and why."),
-        "embed": ("evalkit.cli.embed", "The vectors of any images, kept in a feature file."),
-        "import": ("evalkit.cli.import_", "Embeddings from anywhere into one feature file."),
+        "align": "Aligned crops of photographs, by a face detector.",
+        "check": "Is the input spec right? The likely mistakes, tried.",
+        "devices": "The GPUs here, what can use them, what is missing.",
+        "drift": "Two exports of one network: how far apart, and why.",
+        "embed": "The vectors of any images, kept in a feature file.",
+        "import": "Embeddings from anywhere into one feature file.",
     },
     "Measure": {
-        record.command: (f"evalkit.cli.{record.command}", record.title)
-        for record in catalogue.OWN
-        if record.command != "demo"
+        record.command: record.title for record in catalogue.OWN if record.command != "demo"
     },
     "Measure several": {
-        "bench": (
-            "evalkit.cli.bench",
-            "One model on several sets: one table, a report and a gate per set.",
-        ),
+        "bench": "One model on several sets: one table, a report and a gate per set.",
     },
     "Decide": {
-        "compare": (
-            "evalkit.cli.compare",
-            "Is one model better than another? Paired, with p-values.",
-        ),
-        "gate": ("evalkit.cli.gate", "May this report replace the baseline? Exit code 0 or 1."),
-        "rules": ("evalkit.cli.rules", "A gate's rules checked, before there is a report."),
-        "table": (
-            "evalkit.cli.table",
-            "Any number of reports in one table, ties with the best marked.",
-        ),
-        "threshold": (
-            "evalkit.cli.threshold",
-            "The threshold to deploy for a FAR, with intervals.",
-        ),
-        "calibrate": (
-            "evalkit.cli.calibrate",
-            "Scores as log likelihood ratios: how good, and a file that applies them.",
-        ),
-        "reproduce": (
-            "evalkit.cli.reproduce",
-            "A model card run again: the same numbers, or what differs.",
-        ),
-        "report": ("evalkit.cli.report", "Reports as a page, pictures, Markdown or a model card."),
+        "compare": "Is one model better than another? Paired, with p-values.",
+        "gate": "May this report replace the baseline? Exit code 0 or 1.",
+        "rules": "A gate's rules checked, before there is a report.",
+        "table": "Any number of reports in one table, ties with the best marked.",
+        "threshold": "The threshold to deploy for a FAR, with intervals.",
+        "calibrate": "Scores as log likelihood ratios: how good, and a file that applies them.",
+        "reproduce": "A model card run again: the same numbers, or what differs.",
+        "report": "Reports as a page, pictures, Markdown or a model card.",
     },
     "Look up": {
-        "cache": ("evalkit.cli.cache", "The cached vectors: list them, or make room."),
-        "recipes": ("evalkit.cli.recipes", "How each published system gets its figure."),
-        "schema": ("evalkit.cli.schema", "The JSON schema of the report file."),
+        "cache": "The cached vectors: list them, or make room.",
+        "recipes": "How each published system gets its figure.",
+        "schema": "The JSON schema of the report file.",
     },
 }
 _COMPLETION = "_EVALKIT_COMPLETE"  # set where a shell asks click to complete a line
-COMMANDS = {name: held for section in SECTIONS.values() for name, held in section.items()}
+COMMANDS = [name for section in SECTIONS.values() for name in section]
 
 
 class _Commands(click.Group):
@@ -115,10 +89,7 @@ class _Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # The summaries stand in SECTIONS, so that --help imports no command.
-        sections = {
-            title: [(name, summary) for name, (_, summary) in section.items()]
-            for title, section in SECTIONS.items()
-        }
+        sections = {title: [*section.items()] for title, section in SECTIONS.items()}
         if others := [(name, f"A protocol of {of}.") for name, of in _installed().items()]:
             sections["Measure, by installed packages"] = others
         width = max(len(name) for lines in sections.values() for name, _ in lines)
@@ -129,8 +100,8 @@ class _Commands(click.Group):
 
 def load(name: str) -> click.Command:
     """Import a command; ProtocolError where it is of another package's protocol and broken."""
-    module = COMMANDS[name][0] if name in COMMANDS else ""
-    if module and importlib.util.find_spec(module) is not None:
+    module = f"evalkit.cli.{'import_' if name == 'import' else name}"  # a word of Python's own
+    if name in COMMANDS and importlib.util.find_spec(module) is not None:
         command: click.Command = importlib.import_module(module).command
         return command
     from evalkit.cli.installed import command_of
