@@ -101,7 +101,7 @@ def first_few(names: Sequence[str], most: int = 5) -> str:
 
 @contextmanager
 def needing(package: str, extra: str, purpose: str) -> Iterator[None]:
-    """Raise MissingPackageError where an import in the block finds nothing."""
+    """Raise MissingPackageError where the package that the block needs is not found."""
     try:
         yield
     except ImportError:

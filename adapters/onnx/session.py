@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.errors import MissingPackageError, ModelError
+from evalkit.errors import ModelError, needing
 from evalkit.types import InputSpec
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -67,10 +67,8 @@ class _NoGpuError(Exception):
 def import_onnxruntime() -> Any:
     """Import ONNX Runtime with its telemetry off; MissingPackageError without it."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read as its library is loaded
-    try:
+    with needing("onnxruntime", "onnx", "an ONNX model"):
         import onnxruntime
-    except ImportError as e:
-        raise MissingPackageError("onnxruntime", "onnx", "an ONNX model") from e
     return onnxruntime
 
 

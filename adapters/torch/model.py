@@ -25,7 +25,7 @@ from evalkit.adapters.calling import (
     in_order,
     vectors,
 )
-from evalkit.errors import MissingPackageError, ModelError
+from evalkit.errors import ModelError, needing
 from evalkit.memory import is_out_of_memory
 from evalkit.torch_float32 import float32_is_float32
 from evalkit.types import InputSpec
@@ -209,10 +209,8 @@ def _mean_and_std(spec: InputSpec, device: Any) -> tuple[Any, Any]:
 
 def import_torch() -> Any:
     """Import PyTorch; MissingPackageError without it."""
-    try:
+    with needing("torch", "torch", "this model"):
         import torch
-    except ImportError as e:
-        raise MissingPackageError("torch", "torch", "this model") from e
     return torch
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evalkit.adapters.torch.model import import_torch
-from evalkit.errors import MissingPackageError, ModelError
+from evalkit.errors import ModelError, needing
 from evalkit.files import as_path, refuse_lfs_pointer
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")  # of numpy 1 and 2
@@ -63,11 +63,9 @@ def _read(path: Path) -> Any:
         raise ModelError(f"no weights at {path}")
     refuse_lfs_pointer(path, ModelError)
     if path.suffix == ".safetensors":
-        try:
+        with needing("safetensors", "torch", f"reading {path.name}"):
             from safetensors import SafetensorError
             from safetensors.torch import load_file
-        except ImportError as e:
-            raise MissingPackageError("safetensors", "torch", f"reading {path.name}") from e
         try:
             return load_file(path)
         except SafetensorError as e:

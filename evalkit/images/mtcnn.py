@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evalkit.adapters.onnx import session
-from evalkit.errors import MissingPackageError
+from evalkit.errors import needing
 from evalkit.images import Picture
 from evalkit.types import Floats
 
@@ -101,10 +101,8 @@ _FILTER = Image.Resampling.BILINEAR
 
 
 def _weights() -> list[Path]:
-    try:
+    with needing(_PACKAGE, "align", "the detector mtcnn"):
         files = importlib.metadata.files(_PACKAGE) or ()
-    except importlib.metadata.PackageNotFoundError as e:
-        raise MissingPackageError(_PACKAGE, "align", "the detector mtcnn") from e
     of = {path.name: Path(str(path.locate())) for path in files}
     return [of[name] for name in _FILES]
 

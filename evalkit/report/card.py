@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit.errors import MissingPackageError, ReportError
+from evalkit.errors import ReportError, needing
 from evalkit.escaping import printable
 from evalkit.files import as_path, read_text
 from evalkit.report import several
@@ -154,10 +154,8 @@ def _of_entries(entries: list[Any]) -> list[CardResult]:
 
 def _yaml(path: Path) -> Any:
     """Read the head of a Markdown file, or a file of YAML; nothing in it is run."""
-    try:
+    with needing("pyyaml", "report", f"reading {path.name}"):
         import yaml
-    except ImportError as e:
-        raise MissingPackageError("pyyaml", "report", f"reading {path.name}") from e
     if path.stat().st_size > _LARGEST:
         raise ReportError(f"{path} is larger than any model card")
     text = read_text(path)

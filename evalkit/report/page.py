@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from evalkit import __version__
-from evalkit.errors import MissingPackageError, ReportError
+from evalkit.errors import ReportError, needing
 from evalkit.escaping import printable
 from evalkit.protocols.metrics.score_unit import score_unit
 from evalkit.protocols.metrics.vocabulary import METRICS
@@ -127,10 +127,8 @@ def described(
 
 def rendered(template: str, **values: Any) -> str:
     """Fill in a template of this room, every text escaped; `version` is evalkit's."""
-    try:
+    with needing("jinja2", "report", "writing the report page"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as e:
-        raise MissingPackageError("jinja2", "report", "writing the report page") from e
     environment = Environment(
         loader=PackageLoader("evalkit", "report"),
         autoescape=True,

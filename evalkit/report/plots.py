@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.errors import MissingPackageError, ReportError, WrongTypeError
+from evalkit.errors import ReportError, WrongTypeError, needing
 from evalkit.escaping import printable
 from evalkit.files import as_path, whole_file
 from evalkit.protocols.metrics.score_unit import score_unit
@@ -207,11 +207,9 @@ def draw(
 
 def picture(kind: str, models: Sequence[Model], ax: Any = None) -> Any:
     """Draw one picture of the models that have the data for it; None where none has."""
-    try:
+    with needing("matplotlib", "plot", "drawing pictures"):
         from matplotlib import axes as matplotlib_axes
         from matplotlib import rc_context
-    except ImportError as e:
-        raise MissingPackageError("matplotlib", "plot", "drawing pictures") from e
     if not isinstance(ax, matplotlib_axes.Axes | None):
         raise WrongTypeError(f"ax is a {type(ax).__name__}", "give axes, as pyplot.subplots() does")
     with rc_context(_PLAIN if ax is not None else {**_LOOK, "svg.hashsalt": kind}):

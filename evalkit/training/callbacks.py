@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from evalkit.errors import MissingPackageError
+from evalkit.errors import needing
 from evalkit.training.verifier import Verifier
 
 Part = Callable[[Any], Any]
@@ -22,10 +22,8 @@ def lightning(verifier: Verifier, part: Part = _whole) -> Any:
     The numbers are logged under "SET/METRIC", where `EarlyStopping` and `ModelCheckpoint` find
     them, on every rank.
     """
-    try:
+    with needing("lightning", "torch", "this callback"):
         from lightning.pytorch import Callback
-    except ImportError as e:
-        raise MissingPackageError("lightning", "torch", "this callback") from e
 
     class LightningVerifier(Callback):
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -43,10 +41,8 @@ def trainer(verifier: Verifier, part: Part = _whole) -> Any:
     part : as in `lightning`.  What the Trainer's own evaluation returns has the numbers too, as
     "eval_SET/METRIC", so that `metric_for_best_model` and early stopping may name them.
     """
-    try:
+    with needing("transformers", "torch", "this callback"):
         from transformers import TrainerCallback
-    except ImportError as e:
-        raise MissingPackageError("transformers", "torch", "this callback") from e
 
     class TrainerVerifier(TrainerCallback):
         def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
