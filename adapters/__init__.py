@@ -89,7 +89,7 @@ def load(
         raise ModelError(link, LINK_HINT)
     spec = spec or presets.resolve(model, preset)
     if "," in device:
-        return OnDevices(partial(_load_on, model, spec, options), device.split(","))
+        return OnDevices(partial(load, model, spec=spec, **options), device.split(","))
     suffix = Path(model).suffix.lower()
     if suffix in presets.ONNX_FILES:
         _refuse_others(OnnxModel, options, model)
@@ -159,10 +159,6 @@ def _from_memory(
             f"a {name} where a model belongs", "give a path, a torch.nn.Module or a callable"
         )
     return FunctionModel(model, _declared(spec, name, True))
-
-
-def _load_on(model: str, spec: InputSpec | None, options: dict[str, Any], device: str) -> Adapter:
-    return load(model, spec=spec, device=device, **options)
 
 
 def runs_code(model: str) -> bool:

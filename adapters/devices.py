@@ -26,14 +26,14 @@ _LANES = 2  # passes at once on a device, if its adapter allows: one is copied, 
 class OnDevices:
     """An adapter that sends each pass to a free device.
 
-    make : device -> Adapter, picklable; called once in each process.
+    make : makes the adapter of a `device`, picklable; called once in each process.
     The devices must give the same vectors, so they must be of one kind: a ModelError otherwise.
     A process ends with the one that started it, however that ends.
     """
 
     fills_passes = True
 
-    def __init__(self, make: Callable[[str], Any], devices: Sequence[str]) -> None:
+    def __init__(self, make: Callable[..., Any], devices: Sequence[str]) -> None:
         context = multiprocessing.get_context("spawn")
         self._idle: queue.Queue[tuple[Any, str, Connection]] = queue.Queue()
         lanes = []
@@ -91,13 +91,13 @@ def _ended(process: Any, device: str) -> ModelError:
     )
 
 
-def _serve(make: Callable[[str], Any], device: str, pipes: list[Connection]) -> None:
+def _serve(make: Callable[..., Any], device: str, pipes: list[Connection]) -> None:
     """Embed the images sent through the pipes, one thread per pipe, until the sender is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
     sys.stdout = sys.stderr  # a result alone goes there, whatever the model prints
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        adapter = make(device)
+        adapter = make(device=device)
     except EvalkitError as e:
         pipes[0].send(("failed", (e.message, e.hint)))
         return
