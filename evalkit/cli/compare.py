@@ -13,9 +13,10 @@ from evalkit.cli.options import Command
 from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
+from evalkit.cli.verdict import ignore_option
 from evalkit.protocols.metrics.vocabulary import better
 from evalkit.protocols.uncertainty.paired import Difference
-from evalkit.verdict.compare import IGNORABLE, Comparison, compare, comparison_table
+from evalkit.verdict.compare import Comparison, compare, comparison_table
 
 
 @click.command(
@@ -31,14 +32,7 @@ from evalkit.verdict.compare import IGNORABLE, Comparison, compare, comparison_t
 )
 @click.argument("base", type=Readable(beside=".npz", stream=True))
 @click.argument("other", type=Readable(beside=".npz", stream=True))
-@click.option(
-    "--ignore",
-    multiple=True,
-    type=click.Choice(IGNORABLE),
-    metavar="FIELD",
-    help=f"Compare although the reports differ in this field, one of {', '.join(IGNORABLE)}, where "
-    "comparisons is the last four; may be repeated.",
-)
+@ignore_option
 @click.option(
     "--draws",
     type=click.IntRange(min=2),

@@ -10,11 +10,10 @@ from evalkit import report as reports
 from evalkit.cli.options import Command
 from evalkit.cli.parameters import Baseline, Readable, Writable
 from evalkit.cli.terminal import say
-from evalkit.cli.verdict import apply_gate, read_baseline
+from evalkit.cli.verdict import apply_gate, ignore_option, read_baseline
 from evalkit.errors import EXIT_DONE, ReportError
 from evalkit.replacing import VERDICT
 from evalkit.types import Report
-from evalkit.verdict.compare import IGNORABLE
 
 
 @click.command(
@@ -38,14 +37,7 @@ from evalkit.verdict.compare import IGNORABLE
     metavar="gates.toml",
     help="Rules to hold (see above).  [default: no metric significantly worse]",
 )
-@click.option(
-    "--ignore",
-    multiple=True,
-    type=click.Choice(IGNORABLE),
-    metavar="FIELD",
-    help=f"Compare although the reports differ in this field, one of {', '.join(IGNORABLE)}, where "
-    "comparisons is the last four; may be repeated.",
-)
+@ignore_option
 @click.option(
     "--junit",
     type=Writable(mark=VERDICT),

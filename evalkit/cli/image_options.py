@@ -75,10 +75,9 @@ def faces_told(failed: Mapping[str, str], several: Collection[str], total: int) 
     return lines
 
 
-_of_model = functools.partial(click.option, cls=Option, section="Model")
+of_model = functools.partial(click.option, cls=Option, section="Model")
 
-
-data_option = _of_model(
+data_option = of_model(
     "--data",
     type=Readable(folder=True),
     metavar="IMAGES",
@@ -86,32 +85,32 @@ data_option = _of_model(
 )
 
 placing_options = (
-    _of_model("--resize", is_flag=True, help="Scale images of any size to the model's."),
-    _of_model(
+    of_model("--resize", is_flag=True, help="Scale images of any size to the model's."),
+    of_model(
         "--landmarks",
         type=Readable(),
         metavar="FILE",
         help="Align by five points per face: .npz, .json or .csv.",
     ),
-    _of_model(
+    of_model(
         "--landmark-order",
         type=click.Choice(list(landmarks.ORDERS)),
         default="xy",
         show_default=True,
         help="Order in --landmarks: x1 y1 x2 ..., or MTCNN's x1 ... x5 y1 ... y5.",
     ),
-    _of_model(
+    of_model(
         "--align",
         "detector",
         metavar="NAME",
         help=f"Align by a detector: {', '.join(detectors.BUILT_IN)}, a plug-in or module:Class.",
     ),
-    _of_model(
+    of_model(
         "--faces",
         type=click.Choice(detectors.CHOICES),
         help="Face to take of several: nearest the centre (default), largest, or none (only).",
     ),
-    _of_model(
+    of_model(
         "--verify-data",
         is_flag=True,
         help="Read every image again, even where its file is unchanged.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 import sys
@@ -16,8 +15,14 @@ import numpy as np
 
 from evalkit import adapters, cache
 from evalkit.adapters import presets
-from evalkit.cli.image_options import ImageChoice, data_option, faces_told, placing_options
-from evalkit.cli.options import Option, received_as
+from evalkit.cli.image_options import (
+    ImageChoice,
+    data_option,
+    faces_told,
+    of_model,
+    placing_options,
+)
+from evalkit.cli.options import received_as
 from evalkit.cli.output import bar
 from evalkit.cli.parameters import FileKind, Readable, Size
 from evalkit.cli.terminal import say, show
@@ -276,9 +281,7 @@ def _choice(
     )
 
 
-_of_model = functools.partial(click.option, cls=Option, section="Model")
-
-cache_size_option = _of_model(
+cache_size_option = of_model(
     "--cache-size",
     type=Size(),
     envvar="EVALKIT_CACHE_SIZE",
@@ -288,50 +291,50 @@ cache_size_option = _of_model(
 )
 
 _OPTIONS = (
-    _of_model(
+    of_model(
         "--model",
         type=ModelFile(),
         metavar="MODEL",
         help="Model: a .onnx, .ort, .pt or .pt2 file, a network's name, or module:factory.",
     ),
     data_option,
-    _of_model(
+    of_model(
         "--preset",
         type=Preset(list(presets.PRESETS)),
         metavar="NAME",
         help=f"Input spec that the model expects: {', '.join(presets.PRESETS)}.",
     ),
-    _of_model(
+    of_model(
         "--input-size",
         callback=_size,
         metavar="HxW",
         help="Size of the model's images in pixels, as 112x96.",
     ),
-    _of_model(
+    of_model(
         "--color",
         type=click.Choice([*presets.COLORS, "gray"]),
         metavar="|".join(presets.COLORS),
         help="Channel order that the model expects, or one grey channel.",
     ),
-    _of_model(
+    of_model(
         "--mean", callback=_numbers, metavar="M[,M,M]", help="Mean to subtract (0-255 scale)."
     ),
-    _of_model(
+    of_model(
         "--std",
         callback=_deviation,
         metavar="S[,S,S]",
         help="Standard deviation to divide by (0-255 scale).",
     ),
-    _of_model(
+    of_model(
         "--layout", type=click.Choice(["nchw", "nhwc"]), help="Axis order of the model's input."
     ),
-    _of_model(
+    of_model(
         "--output",
         "output_name",
         metavar="NAME",
         help="Name of the output to use, where the model has several.",
     ),
-    _of_model(
+    of_model(
         "--device",
         callback=_devices,
         metavar="DEVICE[,DEVICE]",
@@ -339,43 +342,43 @@ _OPTIONS = (
         show_default=True,
         help="auto, cpu, cuda or cuda:1; several, with commas, get a process each.",
     ),
-    _of_model("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),
-    _of_model(
+    of_model("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),
+    of_model(
         "--weights",
         type=Readable(),
         metavar="FILE",
         help="Weights of a network or module:factory: .safetensors, .pt or .pth.",
     ),
-    _of_model(
+    of_model(
         "--weights-table",
         metavar="NAME",
         help="Name of the table of weights to use, where --weights has several.",
     ),
-    _of_model(
+    of_model(
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
         help="Number type that PyTorch computes in.  [default: float32]",
     ),
-    _of_model(
+    of_model(
         "--compile",
         "compile_for",
         type=click.IntRange(min=1),
         metavar="N",
         help="Compile the network (torch.compile) for passes of N images.",
     ),
-    _of_model(
+    of_model(
         "--batch",
         type=click.IntRange(min=1),
         metavar="N",
         help="Images per forward pass.  [default: found by trial]",
     ),
-    _of_model(
+    of_model(
         "--workers",
         type=click.IntRange(min=1),
         metavar="N",
         help="Threads that decode images.  [default: one per CPU, at most 8]",
     ),
-    _of_model("--trust-model", is_flag=True, help="Run models that contain code without asking."),
+    of_model("--trust-model", is_flag=True, help="Run models that contain code without asking."),
     *placing_options,
     cache_size_option,
 )

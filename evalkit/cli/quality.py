@@ -13,7 +13,7 @@ from evalkit.cli.options import Command, cluster_option, columns_option, fars_op
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
-from evalkit.cli.vector_options import VectorSource, vector_options, warn_if_slow
+from evalkit.cli.vector_options import VectorSource, of_pairs, vector_options
 from evalkit.datasets import quality_table
 from evalkit.protocols import quality
 
@@ -66,14 +66,8 @@ def command(
     chosen twice: before discarding, on all pairs, and after it, on the pairs left. Two qualities
     are compared by a paired test.
     """
-    warn_if_slow(source.recipe_name)
-    compared = run.read_pairs(pairs, None, columns)
-    data = source.choice.images.data
-    within = compared.images if data is None else None
-    if source.features is None and data is None and within is None:
-        raise click.UsageError(f"{pairs.name} holds no images: add --data IMAGES")
     read = [quality_table.read(path) for path in tables]  # before an hour of embedding
-    vectors = source.vectors(compared.manifest, within, cluster=cluster)
+    compared, vectors = of_pairs(source, pairs, columns, cluster)
     report = run.evaluate(
         "quality",
         vectors,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from evalkit import run
 from evalkit.adapters import Adapter
 from evalkit.adapters.presets import PRESETS, describe
 from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
 from evalkit.cli.options import features_options, flip_option, received_as, rows_option
 from evalkit.cli.terminal import say
+from evalkit.datasets import pair_list_layouts
 from evalkit.identity import file_digest
 from evalkit.images import ImageSource
 from evalkit.images.landmarks import Landmarks
@@ -156,6 +158,32 @@ def vector_options(
     return received_as(
         "source", source, (flip_option, recipe_option(*more), features_option, model_options)
     )
+
+
+layout_option = click.option(
+    "--format",
+    "set_format",
+    type=click.Choice(pair_list_layouts.LAYOUTS),
+    metavar="LAYOUT",
+    help=f"Layout of PAIRS: {', '.join(pair_list_layouts.LAYOUTS)}.  [default: recognised]",
+)
+
+
+def of_pairs(
+    source: VectorSource,
+    pairs: Path,
+    columns: Mapping[str, str] | None,
+    cluster: Cluster | None,
+    layout: str | None = None,
+) -> tuple[run.Compared, Vectors]:
+    """Read a list of pairs and take the vectors of its images; UsageError where none are given."""
+    warn_if_slow(source.recipe_name)
+    compared = run.read_pairs(pairs, layout, columns)
+    data = source.choice.images.data
+    within = compared.images if data is None else None
+    if source.features is None and data is None and within is None:
+        raise click.UsageError(f"{pairs.name} holds no images: add --data IMAGES")
+    return compared, source.vectors(compared.manifest, within, cluster=cluster)
 
 
 def say_type(features: Any, path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import click
+
 from evalkit import report as reports
 from evalkit.cli import terminal
 from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, ReportError
@@ -12,6 +14,16 @@ from evalkit.files import whole_file
 from evalkit.types import Report
 from evalkit.verdict import gate
 from evalkit.verdict.ci import github_annotations, verdict_junit, verdict_markdown
+from evalkit.verdict.compare import IGNORABLE
+
+ignore_option = click.option(
+    "--ignore",
+    multiple=True,
+    type=click.Choice(IGNORABLE),
+    metavar="FIELD",
+    help=f"Compare although the reports differ in this field, one of {', '.join(IGNORABLE)}, where "
+    "comparisons is the last four; may be repeated.",
+)
 
 
 def read_baseline(path: Path) -> Report:

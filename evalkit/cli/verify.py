@@ -19,8 +19,7 @@ from evalkit.cli.options import (
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
-from evalkit.cli.vector_options import VectorSource, vector_options, warn_if_slow
-from evalkit.datasets import pair_list_layouts
+from evalkit.cli.vector_options import VectorSource, layout_option, of_pairs, vector_options
 from evalkit.datasets.group_table import GroupFile
 from evalkit.protocols import verification
 
@@ -37,13 +36,7 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("pairs", type=Readable(folder=True))
-@click.option(
-    "--format",
-    "set_format",
-    type=click.Choice(pair_list_layouts.LAYOUTS),
-    metavar="LAYOUT",
-    help=f"Layout of PAIRS: {', '.join(pair_list_layouts.LAYOUTS)}.  [default: recognised]",
-)
+@layout_option
 @columns_option(("left", "right", "label", "fold"))
 @vector_options(data=False, folds=True)
 @fars_option(verification.FARS)
@@ -69,15 +62,10 @@ def command(
     with its images: InsightFace's .bin, a bcolz folder.
     A list without folds is split by a rule that the report states.
     """
-    warn_if_slow(source.recipe_name)
-    compared = run.read_pairs(pairs, set_format, columns)
-    data = source.choice.images.data
-    within = compared.images if data is None else None
-    if source.features is None and data is None and within is None:
-        raise click.UsageError(f"{pairs.name} holds no images: add --data IMAGES")
+    compared, vectors = of_pairs(source, pairs, columns, cluster, set_format)
     report = run.evaluate(
         "verification",
-        source.vectors(compared.manifest, within, cluster=cluster),
+        vectors,
         compared,
         flip=source.how.fusion,
         recipe=source.recipe,

@@ -12,7 +12,7 @@ from evalkit.cli.options import Command, fars_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
-from evalkit.cli.vector_options import VectorSource, vector_options
+from evalkit.cli.vector_options import VectorSource, layout_option, vector_options
 from evalkit.datasets import pair_list_layouts, youtube_faces
 from evalkit.identity import digest
 from evalkit.protocols import recipes, ytf
@@ -28,13 +28,7 @@ from evalkit.types import Manifest
     ],
 )
 @click.argument("pairs", type=Readable())
-@click.option(
-    "--format",
-    "set_format",
-    type=click.Choice(pair_list_layouts.LAYOUTS),
-    metavar="LAYOUT",
-    help=f"Layout of PAIRS: {', '.join(pair_list_layouts.LAYOUTS)}.  [default: recognised]",
-)
+@layout_option
 @click.option(
     "--comparison",
     default="mean-vector",
