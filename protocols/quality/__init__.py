@@ -9,8 +9,8 @@ rules by which papers draw it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,14 +45,6 @@ DISCARDED = ("0.05", "0.1", "0.2")
 NORM = "norm"
 WAYS = ("pairs-discarded", "images-discarded")
 _SAME_LENGTH = 1e-4  # lengths that vary by less, relative to their mean, say nothing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QualityCurves:
-    """What one quality discards, by way, and each of its numbers in the draws."""
-
-    name: str
-    ways: Mapping[str, Discarding]
 
 
 def evaluate(
@@ -107,15 +99,15 @@ def evaluate(
         raise ProtocolError("qualities are of pairs of images", "give a list of pairs")
     sample, used = sample_of(outcomes), np.union1d(pairs.left, pairs.right)
     named = qualities(recipes.fused(recipe_of(flip, recipe), features), quality or {}, used, keys)
-    discarded = [QualityCurves(name=n, ways=_ways(sample, pairs, q)) for n, q in named.items()]
+    discarded = {name: _ways(sample, pairs, q) for name, q in named.items()}
     estimates: dict[str, Estimate] = {}
     for far in fars:
         estimates |= _at_far(sample, discarded, far, shares, seed)
     curves = {
-        f"edc@far={far},{way}=x,quality={q.name}": columns
+        f"edc@far={far},{way}=x,quality={name}": columns
         for far in fars
-        for q in discarded
-        for way, of in q.ways.items()
+        for name, ways in discarded.items()
+        for way, of in ways.items()
         if (columns := curve(sample, of, far))
     }
     return replace(
@@ -196,27 +188,30 @@ def _ways(sample: ComparisonSample, pairs: PairSet, quality: Floats) -> dict[str
 
 def _at_far(
     sample: ComparisonSample,
-    discarded: Sequence[QualityCurves],
+    discarded: Mapping[str, Mapping[str, Discarding]],
     far: str,
     shares: Sequence[str],
     seed: int,
 ) -> dict[str, Estimate]:
-    """Measure every quality at one FAR, and the areas of each two against each other."""
+    """Measure every quality at one FAR, and the areas of each two against each other.
+
+    discarded : by quality and way.
+    """
     people = len(np.unique(sample.genuine_subject))
     draws = affordable(DRAWS, sample, WORK // (10 * len(discarded)))
     points: list[EdcPoint] = [(kind, share) for kind in ("before", "anew") for share in shares]
     points.append(("area", shares[-1]))
     estimates, areas = {}, {}
-    for q in discarded:
-        for way, of in q.ways.items():
+    for quality, ways in discarded.items():
+        for way, of in ways.items():
             drawn = edc_draws(sample, of, far, points, draws, seed)
             for point, ends in drawn.items():
-                name, m = _measured(sample, of, far, point, way, q.name)
+                name, m = _measured(sample, of, far, point, way, quality)
                 m = bounded(m, ends[:, :2], people, seed, unit=sample.unit)
                 estimates[name] = replace(m, people=people) if m.low is not None else m
                 if point[0] == "area":
-                    areas[way, q.name] = estimates[name], ends[:, 2]
-    return estimates | _tests(areas, discarded, far, shares[-1], people, seed)
+                    areas[way, quality] = estimates[name], ends[:, 2]
+    return estimates | _tests(areas, [*discarded], far, shares[-1], people, seed)
 
 
 def _measured(
@@ -231,7 +226,7 @@ def _measured(
 
 def _tests(
     areas: Mapping[tuple[str, str], tuple[Estimate, Floats]],
-    discarded: Sequence[QualityCurves],
+    qualities: Sequence[str],
     far: str,
     share: str,
     people: int,
@@ -239,15 +234,9 @@ def _tests(
 ) -> dict[str, Estimate]:
     """Difference of the areas of each two qualities, and p, adjusted over all of them."""
     estimates, raw = {}, {}
-    for way, base, other in _couples(discarded):
+    for way, (base, other) in itertools.product(WAYS, itertools.combinations(qualities, 2)):
         (m, drawn), (n, drew) = areas[way, base], areas[way, other]
         at = f"@far={far},{way}={share},quality={other},from={base}"
         estimates[f"edc-area-difference{at}"], p = difference(m, n, drew - drawn, people, seed)
         raw[f"edc-area-equality{at}"] = p
     return estimates | adjusted(raw)
-
-
-def _couples(discarded: Sequence[QualityCurves]) -> Iterator[tuple[str, str, str]]:
-    for way in WAYS:
-        for base, other in itertools.combinations([q.name for q in discarded], 2):
-            yield way, base, other
