@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,16 +45,6 @@ def distances(axes: Any, models: Sequence[Model], space: str, label: str) -> Non
     axes.set_ylabel("share of pairs")
     log_ticks(axes.yaxis, percent)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-
-
-def distances_l2(axes: Any, models: Sequence[Model]) -> None:
-    """Draw Euclidean distances of the vectors as they are."""
-    distances(axes, models, "l2", "L2 distance")
-
-
-def distances_angle(axes: Any, models: Sequence[Model]) -> None:
-    """Draw angles between vectors."""
-    distances(axes, models, "angle", "angle, degrees")
 
 
 def regions(axes: Any, models: Sequence[Model]) -> None:
@@ -118,9 +109,11 @@ def spectrum(axes: Any, models: Sequence[Model]) -> None:
         axes.legend(frameon=False)
 
 
+_distances_l2 = partial(distances, space="l2", label="L2 distance")
+_distances_angle = partial(distances, space="angle", label="angle, degrees")
 PICTURES: Mapping[str, tuple[Callable[[Any, Sequence[Model]], None], str]] = {
-    "distances-l2": (distances_l2, "L2 distances within and between classes"),
-    "distances-angle": (distances_angle, "Angles within and between classes"),
+    "distances-l2": (_distances_l2, "L2 distances within and between classes"),
+    "distances-angle": (_distances_angle, "Angles within and between classes"),
     "regions-angle": (regions, "Region of each class against its images"),
     "norms": (norms, "Lengths of the vectors"),
     "spectrum": (spectrum, "Spectrum; dotted, the participation ratio"),
