@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -87,38 +88,14 @@ def evaluate(
     seed, progress, engine, keys, images, set_name : see `catalogue.Protocol`, and `verify`.
     ProtocolError unless one of the two is asked for, and as both raise it.
     """
+    both: Any = {"threshold": threshold, "groups": groups, "seed": seed}
+    both |= {"keys": keys, "images": images, "set_name": set_name}
     if pairs is not None and probe is None and not galleries:
-        return verify(
-            templates,
-            pairs.left,
-            pairs.right,
-            pairs.genuine,
-            fars=fars,
-            threshold=threshold,
-            nearest=insightface,
-            groups=groups,
-            seed=seed,
-            keys=keys,
-            images=images,
-            set_name=set_name,
-        )
+        listed = pairs.left, pairs.right, pairs.genuine
+        return verify(templates, *listed, fars=fars, nearest=insightface, **both)
     if pairs is None and probe is not None and galleries:
-        return identify(
-            templates,
-            galleries,
-            probe,
-            depths=depths,
-            fpirs=fpirs,
-            threshold=threshold,
-            insightface=insightface,
-            groups=groups,
-            seed=seed,
-            progress=progress,
-            engine=engine,
-            keys=keys,
-            images=images,
-            set_name=set_name,
-        )
+        both |= {"depths": depths, "fpirs": fpirs, "insightface": insightface}
+        return identify(templates, galleries, probe, progress=progress, engine=engine, **both)
     raise ProtocolError(
         "IJB compares pairs or searches galleries, and one of the two is to be given",
         "pairs for 1:1; galleries=[...] and probe=... for 1:N",
