@@ -23,15 +23,15 @@ def shown_points(model: Model) -> list[Point]:
     """
     by_column: dict[str, list[Point]] = {}
     for point in points_of(model.report.metrics):
-        if "fmr" in point.rates and _drawn(point):
+        known = any(m.value is not None for m in point.fmr_within)
+        if known and not point.label.startswith("far-of-each"):
             by_column.setdefault(point.column, []).append(point)
     return [next((p for p in reversed(of) if _counted(p)), of[0]) for of in by_column.values()]
 
 
 def _counted(point: Point) -> bool:
     """Whether every group has ten false matches, at a FAR."""
-    within = [m for group, m in point.rates["fmr"].items() if "+" not in group]
-    enough = all((m.false_accepts or 0) >= FEW_ERRORS for m in within)
+    enough = all((m.false_accepts or 0) >= FEW_ERRORS for m in point.fmr_within)
     return enough and point.label.startswith("far=")
 
 
@@ -44,11 +44,6 @@ def _crossed(model: Model) -> Point | None:
 def drawable(kind: str, model: Model) -> bool:
     """Tell whether a report holds what one of `PICTURES` needs."""
     return _crossed(model) is not None if kind == "group-matrix" else bool(shown_points(model))
-
-
-def _drawn(point: Point) -> bool:
-    within = [m for group, m in point.rates["fmr"].items() if "+" not in group]
-    return not point.label.startswith("far-of-each") and any(m.value is not None for m in within)
 
 
 def rates(axes: Any, models: Sequence[Model]) -> None:

@@ -30,6 +30,11 @@ class Point:
     every: dict[str, Estimate] = field(default_factory=dict)
 
     @property
+    def fmr_within(self) -> list[Estimate]:
+        """FMR of each group, without those between groups."""
+        return [m for group, m in self.rates.get("fmr", {}).items() if "+" not in group]
+
+    @property
     def threshold(self) -> float | None:
         """The threshold of all its rates."""
         thresholds = (m.threshold for of in self.rates.values() for m in of.values())
