@@ -17,7 +17,7 @@ from evalkit.escaping import printable
 from evalkit.protocols.metrics.score_unit import score_unit
 from evalkit.protocols.metrics.vocabulary import METRICS
 from evalkit.report.drawn_models import Model, models_of
-from evalkit.report.hardest import Hardest, hardest
+from evalkit.report.hardest import hardest
 from evalkit.report.plots import PICTURES, inline_svg, picture
 from evalkit.report.spelling import row
 from evalkit.report.table import (
@@ -98,7 +98,7 @@ def page(
         table=_table(models),
         glossary=glossary((name for m in models for name in m.report.metrics), most=len(METRICS)),
         differences=list(zip(called[1:], differences, strict=False)),
-        hardest=[_pairs(h) for h in hardest(first, images)],
+        hardest=hardest(first, images),
         illustrated=images is not None,
     )
 
@@ -202,26 +202,6 @@ def _table(models: Sequence[Model]) -> dict[str, Any]:
         rows.append({"name": name, "cells": cells, **beside})
     filled = [f for f in support if any(r[f] for r in rows)]
     return {"rows": rows, "beside": {f: HEADINGS[f] for f in filled}}
-
-
-def _pairs(group: Hardest) -> dict[str, Any]:
-    return {
-        "id": group.kind,
-        "title": group.title,
-        "explanation": group.explanation,
-        "pairs": [
-            {
-                "score": f"{p.score:.4f}",
-                "left": p.left,
-                "right": p.right,
-                "images": [
-                    {"data": p.left_image, "key": p.left},
-                    {"data": p.right_image, "key": p.right},
-                ],
-            }
-            for p in group.pairs
-        ],
-    }
 
 
 def _label(title: str, names: Sequence[str]) -> str:
