@@ -64,17 +64,20 @@ def cells_of(
 
     outcomes : that were parted.  whole : all their comparisons (`sample_of`).
     """
-    if isinstance(outcomes, PairOutcomes):
-        is_genuine = outcomes.genuine.astype(bool)
-        scores = outcomes.score[is_genuine], outcomes.score[~is_genuine]
-    else:
-        scores = outcomes.genuine_score, outcomes.impostor_score
-    g, i = (np.argsort(-score, kind="stable") for score in scores)
+    g, i = (np.argsort(-score, kind="stable") for score in scores_of(outcomes))
     genuine, impostor, turned = partition.genuine[g], partition.impostor[i], partition.turned[i]
     for c, name in enumerate(partition.names):
         own = impostor == c
         sample = _counted(_cell(whole, genuine == c, own, turned[own]), partition, c)
         yield GroupCell(name=name, sample=sample, people=_people(sample, within="+" not in name))
+
+
+def scores_of(outcomes: PairOutcomes | SetOutcomes) -> tuple[Floats, Floats]:
+    """Scores of the genuine pairs and of the impostors kept, (G,) and (I,), in their order."""
+    if isinstance(outcomes, SetOutcomes):
+        return outcomes.genuine_score, outcomes.impostor_score
+    is_genuine = outcomes.genuine.astype(bool)
+    return outcomes.score[is_genuine], outcomes.score[~is_genuine]
 
 
 def _cell(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.protocols.groups.cells import scores_of
 from evalkit.protocols.groups.partition import Partition
 from evalkit.protocols.metrics.vocabulary import read
 from evalkit.protocols.uncertainty.influence import Influence
@@ -96,11 +97,7 @@ def _model(
     outcomes: PairOutcomes | SetOutcomes, sample: ComparisonSample, partition: Partition
 ) -> _Model:
     """Put the people of a sample, which are by descending score, back into the outcomes' order."""
-    if isinstance(outcomes, PairOutcomes):
-        is_genuine = outcomes.genuine.astype(bool)
-        genuine, impostor = outcomes.score[is_genuine], outcomes.score[~is_genuine]
-    else:
-        genuine, impostor = outcomes.genuine_score, outcomes.impostor_score
+    genuine, impostor = scores_of(outcomes)
     g, i = (np.argsort(-score, kind="stable") for score in (genuine, impostor))
     place = np.arange(len(i)) if sample.place is None else sample.place
     return _Model(
