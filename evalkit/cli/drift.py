@@ -270,9 +270,7 @@ def _document(
                 "tpr": r.tpr,
                 "threshold": r.threshold,
                 "kept fmr": r.kept_fmr,
-                "low": None if r.paired is None else r.paired.low,
-                "high": None if r.paired is None else r.paired.high,
-                "p": None if r.paired is None else r.paired.p,
+                **{name: getattr(r.paired, name, None) for name in ("low", "high", "p")},
                 "holm": r.holm,
             }
             for r in rates
