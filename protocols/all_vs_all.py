@@ -82,9 +82,8 @@ def evaluate(
     seed, galleries = whole_number(seed, "seed"), whole_number(galleries, "galleries")
     engine = allpairs.reporting(engine, progress)
     subjects = identities(subject, len(features))
-    identity = of_rows(
-        {"subject": numbered(subjects)}, len(subjects), keys=keys, images=images, set_name=set_name
-    )
+    columns = {"subject": numbered(subjects)}
+    identity = of_rows(columns, len(subjects), keys=keys, images=images, set_name=set_name)
     order = rows_by_key(keys, len(subjects))
     x, subject = (
         engine.unit_rows(features, flip, rows=order),

@@ -117,6 +117,8 @@ def evaluate(
     subject = identities(subject, len(features))
     validate(features, subject, trials)
     refuse_other_rows(groups, len(features))
+    columns: dict[str, Any] = {"subject": numbered(subject), "trials": _digest(trials)}
+    identity = of_rows(columns, len(features), keys=keys, images=images, set_name=set_name)
     far, fpir = metrics.rate_text(far), metrics.rate_text(fpir)
     thresholds, engine = metrics.given_thresholds(threshold), allpairs.reporting(engine, progress)
     x = engine.unit_rows(features, flip)
@@ -148,13 +150,7 @@ def evaluate(
             **({"groups": counts} if groups else {}),
         },
         outcomes=to_arrays(kept),
-        identity=of_rows(
-            {"subject": numbered(subject), "trials": _digest(trials)},
-            len(features),
-            keys=keys,
-            images=images,
-            set_name=set_name,
-        ),
+        identity=identity,
     )
 
 

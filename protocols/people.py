@@ -107,6 +107,12 @@ def evaluate(
     if np.unique(who, return_counts=True)[1].max(initial=0) < 2:
         raise ProtocolError("no subject has two images, so no pair is genuine")
     chosen = _enrolled(subject, stranger, enrolled, keys)
+    columns: dict[str, Any] = {
+        "subject": numbered(subject),
+        "unknown": stranger.astype(np.int8),
+        "enrolled": chosen,
+    }
+    identity = of_rows(columns, len(x), keys=keys, images=images, set_name=set_name)
     searches = _search(x, subject, stranger, chosen, template, sizes, seed, engine)
     of_known = x.take(known, axis=0)
     pairs, outcomes = _verified(of_known, who, fars, longest, engine)
@@ -133,13 +139,7 @@ def evaluate(
         },
         curves=curves_of(of_known, who, cmc(searches.rank, DEPTH), engine) if curves else {},
         outcomes=to_arrays(outcomes),
-        identity=of_rows(
-            {"subject": numbered(subject), "unknown": stranger.astype(np.int8), "enrolled": chosen},
-            len(x),
-            keys=keys,
-            images=images,
-            set_name=set_name,
-        ),
+        identity=identity,
     )
     side = ComparedRows(row=known, person=numbered_people(who)[0], lost=lost, total=len(x))
     return with_groups(report, outcomes, groups, sides=[side], seed=seed)

@@ -91,6 +91,8 @@ def evaluate(
     both = np.intersect1d(gallery, probe)
     if len(both):
         raise ProtocolError(f"row {both[0]} is in the gallery and among the probes")
+    columns = {"subject": numbered(subject), "gallery": gallery, "probe": probe}
+    identity = of_rows(columns, len(features), keys=keys, images=images, set_name=set_name)
     engine = allpairs.reporting(engine, progress)
     x = engine.unit_rows(features, flip)
     mated = np.isin(subject[probe], subject[gallery]) & (subject[probe] >= 0)
@@ -139,13 +141,7 @@ def evaluate(
             "flip": flip,
         },
         outcomes=to_arrays(outcomes),
-        identity=of_rows(
-            {"subject": numbered(subject), "gallery": gallery, "probe": probe},
-            len(features),
-            keys=keys,
-            images=images,
-            set_name=set_name,
-        ),
+        identity=identity,
     )
     side = ComparedRows(
         row=probe, person=alone(subject[probe], subject), lost=lost[probe], total=len(features)

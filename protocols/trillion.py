@@ -98,6 +98,8 @@ def evaluate(
     subject = identities(subject, len(features))
     validate(features, subject)
     fars, fpir = rate_texts(fars), rate_text(fpir)
+    columns = {"subject": numbered(subject)}
+    identity = of_rows(columns, len(features), keys=keys, images=images, set_name=set_name)
     engine = allpairs.reporting(engine, progress)
     other = subject < 0
     if not other.any():
@@ -167,13 +169,7 @@ def evaluate(
             **fusion(flip),
         },
         outcomes=to_arrays(outcomes),
-        identity=of_rows(
-            {"subject": numbered(subject)},
-            len(features),
-            keys=keys,
-            images=images,
-            set_name=set_name,
-        ),
+        identity=identity,
     )
     if not groups:
         return report
@@ -207,6 +203,8 @@ def evaluate_one_set(
     features, seed = vectors(features), whole_number(seed, "seed")
     subject = identities(subject, len(features))
     validate(features, subject)
+    columns = {"subject": numbered(subject)}
+    identity = of_rows(columns, len(features), keys=keys, images=images, set_name=set_name)
     fars, engine = rate_texts(fars), allpairs.reporting(engine, progress)
     x = engine.unit_rows(features, flip)
     lost = allpairs.lost_rows(x)
@@ -231,13 +229,7 @@ def evaluate_one_set(
         failures=count_failures_of_sets(lost, subject),
         provenance={"images": len(x), "impostor_pairs": seen.n_impostor, **fusion(flip)},
         outcomes=to_arrays(outcomes),
-        identity=of_rows(
-            {"subject": numbered(subject)},
-            len(features),
-            keys=keys,
-            images=images,
-            set_name=set_name,
-        ),
+        identity=identity,
     )
     if not groups:
         return report

@@ -81,9 +81,12 @@ def evaluate(
     verification.validate(np.empty((videos, 0)), pairs)
     subject = None if subject is None else identities(subject, videos, "videos")
     rows = drawn_frames(np.where(np.isin(video, ends), video, -1), frames, frames_seed, keys)
+    fold = pairs.fold if pairs.fold is not None else verification.folds_by_position(pairs.genuine)
+    columns: dict[str, Any] = {"video": video[rows], "left": pairs.left, "right": pairs.right}
+    columns |= {"genuine": pairs.genuine, "fold": fold}
+    identity = of_rows(columns, len(features), rows, keys=keys, images=images, set_name=set_name)
     x = allpairs.Engine(memory=MEMORY).unit_rows(features, flip, rows=rows)
     score = video_scores(x, video[rows], pairs, comparison)
-    fold = pairs.fold if pairs.fold is not None else verification.folds_by_position(pairs.genuine)
     kept = verification.outcomes(score, pairs, fold, subject)
     measured = verification.measures(score, pairs.genuine, fold, fars, threshold=threshold)
     return Report(
@@ -106,20 +109,7 @@ def evaluate(
         },
         curves=verification.pictures(score, pairs.genuine),
         outcomes=to_arrays(kept),
-        identity=of_rows(
-            {
-                "video": video[rows],
-                "left": pairs.left,
-                "right": pairs.right,
-                "genuine": pairs.genuine,
-                "fold": fold,
-            },
-            len(features),
-            rows,
-            keys=keys,
-            images=images,
-            set_name=set_name,
-        ),
+        identity=identity,
     )
 
 

@@ -228,6 +228,19 @@ def test_engine_runs_all_pairs_and_progress_is_told(name: str) -> None:
     assert len(told) > first
 
 
+@pytest.mark.parametrize("name", having("engine"))
+@pytest.mark.parametrize(
+    "given", [{"keys": ["one"]}, {"images": np.zeros((1, 3))}, {"set_name": 3}]
+)
+def test_names_that_do_not_fit_are_refused_before_anything_is_compared(
+    name: str, given: dict[str, object]
+) -> None:
+    told: list[tuple[int, int]] = []
+    with pytest.raises(ProtocolError):
+        CALLS[name](progress=lambda *n: told.append(n), **given)
+    assert told == []
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_keys_and_set_name_are_of_the_comparisons(name: str) -> None:
     keys = [f"{row}.jpg" for row in range(N)]

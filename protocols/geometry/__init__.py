@@ -75,9 +75,8 @@ def evaluate(
     rows, engine = fuse(features, flip), allpairs.reporting(engine, progress)
     k = whole_number(k, "k", least=1)
     who = identities(subject, len(rows)).astype(np.int64)
-    made_on = of_rows(
-        {"subject": numbered(who)}, len(rows), keys=keys, images=images, set_name=set_name
-    )
+    columns = {"subject": numbered(who)}
+    made_on = of_rows(columns, len(rows), keys=keys, images=images, set_name=set_name)
     bad = failed(rows)
     x, who = (rows[~bad], who[~bad]) if bad.any() else (rows, who)
     if len(x) < 2:

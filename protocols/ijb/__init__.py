@@ -130,6 +130,15 @@ def verify(
     """
     pairs = PairSet(templates.rows(left), templates.rows(right), genuine)
     genuine, fars, seed = pairs.genuine, rate_texts(fars), whole_number(seed, "seed")
+    columns: dict[str, Any] = {
+        "templates": [templates.pooled],
+        "left": pairs.left,
+        "right": pairs.right,
+        "genuine": genuine,
+    }
+    identity = of_rows(
+        columns, templates.images or len(templates.ids), keys=keys, images=images, set_name=set_name
+    )
     # That rule's numbers are screened scores, whose bits are those of one way to sum.
     scored = pair_scores.screen(templates.vectors, pairs, by_pair=nearest)
     estimates = {f"tpr@far={far}": pair_scores.tpr_at_far(scored, far) for far in fars}
@@ -152,18 +161,7 @@ def verify(
         ),
         provenance={"templates": len(templates.ids), "pairs": len(pairs)},
         outcomes=to_arrays(outcomes),
-        identity=of_rows(
-            {
-                "templates": [templates.pooled],
-                "left": pairs.left,
-                "right": pairs.right,
-                "genuine": genuine,
-            },
-            templates.images or len(templates.ids),
-            keys=keys,
-            images=images,
-            set_name=set_name,
-        ),
+        identity=identity,
     )
     if not groups:
         return report
@@ -218,6 +216,17 @@ def identify(
             f"subject {enrolled[times > 1][0]} is enrolled in {times.max()} galleries",
             "they share no subject; was one given twice?",
         )
+    columns: dict[str, Any] = {
+        "templates": [templates.pooled],
+        **{
+            f"{k} {name}": getattr(each, name)
+            for k, each in enumerate([probe, *galleries])
+            for name in ("template", "subject")
+        },
+    }
+    identity = of_rows(
+        columns, templates.images or len(templates.ids), keys=keys, images=images, set_name=set_name
+    )
     people = np.unique(np.concatenate([enrolled, probe.subject]))  # any ids, below 0 too
     rows = templates.rows(probe.template)
     x = templates.vectors[rows]
@@ -258,20 +267,7 @@ def identify(
         failures=count_failures(np.isneginf(score), mated, images=templates.failed_images),
         provenance={"probes": len(x), "galleries": [len(g.template) for g in galleries]},
         outcomes=to_arrays(outcomes),
-        identity=of_rows(
-            {
-                "templates": [templates.pooled],
-                **{
-                    f"{k} {name}": getattr(each, name)
-                    for k, each in enumerate([probe, *galleries])
-                    for name in ("template", "subject")
-                },
-            },
-            templates.images or len(templates.ids),
-            keys=keys,
-            images=images,
-            set_name=set_name,
-        ),
+        identity=identity,
     )
     refuse_other_rows(groups, len(templates.ids), "templates")
     compared = ComparedRows(row=rows, person=probe.subject, lost=failed(x))

@@ -109,6 +109,8 @@ def evaluate(
     require(pooling, Pooling, "pooling", "evalkit.protocols.ijb.Pooling")
     seed = whole_number(seed, "seed")
     refuse_other_rows(groups, len(features), "faces")
+    columns = {f"{k} {name}": c for k, s in enumerate(splits) for name, c in _columns(s).items()}
+    identity = of_rows(columns, len(features), keys=keys, images=images, set_name=set_name)
     who, weights = np.zeros(len(features), np.int64), list[Weights]()
     if subject is not None:
         who = np.unique(identities(subject, len(features)), return_inverse=True)[1]
@@ -155,13 +157,7 @@ def evaluate(
             **({"groups": counts} if groups else {}),
         },
         outcomes=to_arrays(kept) if weights else None,
-        identity=of_rows(
-            {f"{k} {name}": c for k, s in enumerate(splits) for name, c in _columns(s).items()},
-            len(features),
-            keys=keys,
-            images=images,
-            set_name=set_name,
-        ),
+        identity=identity,
     )
 
 

@@ -153,6 +153,13 @@ def evaluate(
             "the noise lists' rules are made for cosines, not for a Joint Bayesian model",
             "leave one of them out",
         )
+    identity = _identity(
+        subject,
+        {name: len(x) for name, x in sorted(distractors.items())},
+        (keys, distractor_keys),
+        (images, distractor_images),
+        set_name,
+    )
     thresholds = given_thresholds(threshold)
     estimates: dict[str, Estimate] = {}
     curves: dict[str, Mapping[str, Sequence[float]]] = {}
@@ -216,13 +223,7 @@ def evaluate(
         },
         curves=curves,
         outcomes=kept,
-        identity=_identity(
-            subject,
-            {name: len(x) for name, x in sorted(distractors.items())},
-            (keys, distractor_keys),
-            (images, distractor_images),
-            set_name,
-        ),
+        identity=identity,
     )
     for label, search in searched.items():
         report = _by_group(report, search, label, subject, failed(probe), groups, seed)
