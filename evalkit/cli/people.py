@@ -195,14 +195,11 @@ class _Gathered:
         if alone:
             lines.append(f"{alone:,} of {len(images_of):,} people have one image: no genuine pair")
         same = [rows for rows in self._copies() if len(rows) > 1]
-        within = [rows for rows in same if len(set(self.subject[rows].tolist())) == 1]
-        across = [rows for rows in same if len(set(self.subject[rows].tolist())) > 1]
-        if within:
-            what = counted(within, "image is", "images are")
-            lines.append(f"{what} there more than once: {self._named(within)}")
-        if across:
-            what = counted(across, "image is", "images are")
-            lines.append(f"{what} there as two people: {self._named(across)}")
+        for alike, how in ((True, "more than once"), (False, "as two people")):
+            copies = [r for r in same if (len(np.unique(self.subject[r])) == 1) == alike]
+            if copies:
+                what = counted(copies, "image is", "images are")
+                lines.append(f"{what} there {how}: {self._named(copies)}")
         return lines
 
     def _copies(self) -> Iterator[list[int]]:
