@@ -47,7 +47,9 @@ def worse_report(two_reports: Two) -> Report:
 
 
 def with_value(report: Report, name: str, value: float | None) -> Report:
-    return replace(report, metrics={**report.metrics, name: Estimate(value=value, note="why")})
+    """Give a report another value, without outcomes: they would contradict one that is a number."""
+    changed = {**report.metrics, name: Estimate(value=value, note="why")}
+    return replace(report, metrics=changed, outcomes=report.outcomes if value is None else None)
 
 
 def test_a_report_passes_against_itself_and_a_worse_one_does_not(
@@ -62,15 +64,37 @@ def test_a_report_passes_against_itself_and_a_worse_one_does_not(
     assert assert_no_regression(base_report, base_report).passed
 
 
-def test_plain_fails_on_the_drop_alone_and_paired_only_if_significant(base_report: Report) -> None:
+def test_plain_fails_on_the_drop_alone(base_report: Report) -> None:
     slightly = with_value(
         base_report, "accuracy", (base_report.metrics["accuracy"].value or 0) - 0.01
     )
     plain = check(slightly, base_report, [Rule(metric="accuracy", test="plain")])
-    paired = check(slightly, base_report, [Rule(metric="accuracy", test="paired")])
     assert not plain.passed
-    assert paired.passed  # the decisions are the same: nobody stands behind the drop
-    assert paired.rulings[0].p == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("auc", Rule(metric="auc")),
+        ("accuracy", Rule(metric="accuracy", test="plain")),
+        ("accuracy", Rule(metric="accuracy", floor=0.9)),
+        ("eer", Rule(metric="eer", ceiling=0.2)),
+    ],
+)
+def test_a_value_that_is_not_that_of_the_outcomes_is_refused(
+    base_report: Report, name: str, rule: Rule
+) -> None:
+    """As by an editor: nobody stands behind the difference, and a floor knows no outcomes."""
+    changed = {**base_report.metrics, name: replace(base_report.metrics[name], value=0.123)}
+    edited = replace(base_report, metrics=changed)
+    with pytest.raises(
+        ReportError, match=f"second report says {name} is 0.123, and by its outcome"
+    ):
+        check(edited, base_report, [rule])
+    with pytest.raises(ReportError, match=f"first report says {name} is 0.123, and by its outcom"):
+        compare(edited, base_report)
+    alone = replace(edited, outcomes=None)
+    assert check(alone, alone, [replace(rule, test="plain")]).rulings[0].value == 0.123
 
 
 @pytest.mark.parametrize(("allowed", "passes"), [(0.0009, False), (0.001, True), (0.0011, True)])
@@ -92,7 +116,7 @@ def test_more_errors_are_a_drop(base_report: Report) -> None:
     assert verdict.rulings[0].drop == pytest.approx(0.02)
     assert not verdict.passed
     assert check(base, now, [rule]).passed
-    assert not check(now, base, [Rule(metric="eer", max_drop=1, ceiling=0.02)]).passed
+    assert not check(now, base, [Rule(metric="eer", test="plain", max_drop=1, ceiling=0.02)]).passed
 
 
 def test_floor_and_missing_values(base_report: Report) -> None:
@@ -310,6 +334,7 @@ def test_any_text_as_rules_is_rules_or_a_report_error(text: str) -> None:
 
 def test_without_rules_only_what_can_be_paired_is_held(base_report: Report) -> None:
     more = with_value(base_report, "tpr@far=1e-6,pairs=all", 0.9)
+    more = replace(more, outcomes=base_report.outcomes)  # which are not of all pairs
     verdict = check(more, more)
     assert [r.rule.metric for r in verdict.rulings] == list(base_report.flat())
     assert verdict.not_held == {"tpr@far=1e-6,pairs=all": "no outcomes to pair"}

@@ -42,6 +42,7 @@ from evalkit.report import opened, outcomes_of_strangers
 from evalkit.report.spelling import interval_of_points, points, spelled, wrapped
 from evalkit.report.table import FEW_PEOPLE, support
 from evalkit.types import Bools, Report
+from evalkit.verdict.outcomes_held import refuse_contradicted
 
 # What must agree before two numbers may be subtracted: field -> what a difference would mean.
 MUST_AGREE = {
@@ -184,6 +185,8 @@ def compare(
         for part, both in pairable.items():
             samples = sample_of(both[0]), sample_of(both[1])
             of_part = [n for n in values if part_of(n, pairable, searched) == part]
+            for side, (which, sample) in enumerate(zip(SIDES, samples, strict=True)):
+                refuse_contradicted(which, {n: values[n][side] for n in of_part}, sample)
             times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
             by_metric |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
             of_groups, unlike = differences_by_group(

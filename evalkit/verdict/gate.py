@@ -17,6 +17,7 @@ from evalkit.report.spelling import points, spelled, wrapped
 from evalkit.report.table import support
 from evalkit.types import Report
 from evalkit.verdict.compare import Comparison, compare, rough
+from evalkit.verdict.outcomes_held import refuse_edited
 from evalkit.verdict.rules import ALPHA, Rule, near, read_rules, refuse_unheld
 
 __all__ = [
@@ -141,6 +142,8 @@ def check(
         names = list(dict.fromkeys(r.metric for r in held if r.allowed is not None))
         comparison = compare(baseline, report, names=names, ignore=ignore)
         why = "no rule"
+    unpaired = [r.metric for r in held if r.metric not in comparison.differences]
+    refuse_edited("second", report, unpaired)
     adjusted = _adjusted(held, comparison)
     rulings = tuple(
         _ruling(rule, report, baseline, comparison, (p, len(adjusted) - adjusted.count(None)))
