@@ -24,6 +24,7 @@ def test_a_row_is_divided_by_its_length_whatever_stands_around_it(d: int) -> Non
     rows = np.random.default_rng(d).normal(size=(9, d)).astype(np.float32)
     length = np.sqrt([float(sum(Fraction(float(v)) ** 2 for v in row)) for row in rows])
     np.testing.assert_array_max_ulp(divisors(rows), length, 2)
+    np.testing.assert_array_equal(divisors(np.tile(rows, (30, 1))), np.tile(divisors(rows), 30))
     unit = normalise(rows)
     assert unit.dtype == np.float32
     np.testing.assert_array_equal(unit, (rows / divisors(rows)[:, None]).astype(np.float32))

@@ -17,6 +17,7 @@ from evalkit.float16 import widened
 
 _UNIT_ROUNDOFF = 2.0**-53
 _BLOCK = 1 << 17  # products that are summed together
+_ROWS = 64  # whose squares are summed together, in the processor's cache
 
 
 def single(x: NDArray[Any]) -> NDArray[np.float32]:
@@ -30,18 +31,6 @@ def single(x: NDArray[Any]) -> NDArray[np.float32]:
         lost = ~rounded.any(axis=1) & x.any(axis=1)
         rounded[lost] = np.nan
     return rounded
-
-
-def _halving_sum(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over the last axis by repeated halving: elementwise adds, so one order everywhere."""
-    d = p.shape[-1]
-    n = 1 << max(d - 1, 0).bit_length()
-    if n != d:
-        p = np.concatenate([p, np.zeros((*p.shape[:-1], n - d))], axis=-1)
-    while n > 1:
-        n //= 2
-        p = p[..., :n] + p[..., n:]
-    return p[..., 0]
 
 
 def normalise(x: NDArray[Any], chunk: int = 1024) -> NDArray[np.float32]:
@@ -61,12 +50,30 @@ def normalise(x: NDArray[Any], chunk: int = 1024) -> NDArray[np.float32]:
 
 def divisors(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     """Lengths that `normalise` divides by, (N,): 1 of a zero row, NaN of one without a template."""
-    wide = rows.astype(np.float64)
+    square, room = np.empty(len(rows)), np.empty((min(len(rows), _ROWS), rows.shape[1]))
     with np.errstate(invalid="ignore", over="ignore"):
-        norm: NDArray[np.float64] = np.sqrt(_halving_sum(wide * wide))
+        for o in range(0, len(rows), _ROWS):
+            some = rows[o : o + _ROWS]
+            wide = room[: len(some)]
+            wide[:] = some
+            square[o : o + _ROWS] = _halving_sum(np.multiply(wide, wide, out=wide))
+        norm = np.sqrt(square, out=square)
     norm[norm == 0] = 1.0
     norm[~np.isfinite(norm)] = np.nan
     return norm
+
+
+def _halving_sum(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum squares over the last axis by repeated halving, in place.
+
+    Elementwise adds, so one order everywhere: as if zeros followed up to a power of two.
+    """
+    n = p.shape[1]
+    while n > 1:
+        half = 1 << (n - 1).bit_length() - 1
+        p[:, : n - half] += p[:, half:n]
+        n = half
+    return p[:, 0] if n else np.zeros(len(p))
 
 
 def over(rows: NDArray[np.float32], norm: NDArray[np.float64]) -> NDArray[np.float32]:
