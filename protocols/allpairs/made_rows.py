@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from evalkit.arrays import run
 from evalkit.protocols.allpairs.rows_on_disk import closed, opened
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
-from evalkit.protocols.metrics.similarity import divisors, failed, normalise, over
-from evalkit.types import Floats, Ints
+from evalkit.protocols.metrics.similarity import divisors, failed, normalise
+from evalkit.types import Bools, Floats, Ints
 
 BAND = 1024  # rows made together
 UNIT = 1 + 2.0**-23  # no unit row is longer: each value of it was rounded once to float32
@@ -27,7 +27,8 @@ class MadeRows:
 
     features : (M, D') or (M, V, D') array or memory map.  make : from a band of features and of
     each of `columns`, (M,) numbers of the rows, to (n, dim) float32.  rows : (N,) of the features,
-    None for all.  longest : no row is longer, where that is known.
+    None for all.  Of unit rows, failed : (M,) those without a template; sums : one of each band,
+    which tell the features from others, short of all their values.
     """
 
     features: Any
@@ -35,7 +36,8 @@ class MadeRows:
     columns: tuple[NDArray[Any], ...]
     dim: int
     rows: Ints | None = None
-    longest: float | None = None
+    failed: Bools | None = None
+    sums: Floats | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -43,11 +45,11 @@ class MadeRows:
         return len(self), self.dim
 
     @property
-    def lost(self) -> NDArray[np.bool_]:
+    def lost(self) -> Bools:
         """Unit rows without a template, (N,)."""
-        divisor = self.columns[0]
-        lost: NDArray[np.bool_] = np.isnan(divisor if self.rows is None else divisor[self.rows])
-        return lost
+        if self.failed is None:
+            raise TypeError("rows that are not of unit length have no template to lack")
+        return self.failed if self.rows is None else self.failed[self.rows]
 
     def __len__(self) -> int:
         return len(self.features) if self.rows is None else len(self.rows)
@@ -62,12 +64,12 @@ class MadeRows:
 
     def __getstate__(self) -> tuple[Any, ...]:
         """Pickle the features of a memory map as the name of their file."""
-        return (closed(self.features), self.make, self.columns, self.dim, self.rows, self.longest)
+        features, *others = (getattr(self, f.name) for f in fields(self))
+        return closed(features), *others
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        names = "features", "make", "columns", "dim", "rows", "longest"
-        for name, value in zip(names, (opened(state[0]), *state[1:]), strict=True):
-            object.__setattr__(self, name, value)
+        for f, value in zip(fields(self), (opened(state[0]), *state[1:]), strict=True):
+            object.__setattr__(self, f.name, value)
 
     def take(self, rows: Ints, axis: int = 0) -> MadeRows:
         """Select rows as numpy's `take` along axis 0; they are still made when they are read."""
@@ -88,7 +90,8 @@ def unit_rows(
     """Give the unit rows of (M, D) or (M, V, D) features, `normalise(fuse(features, flip))`.
 
     rows : (N,) of the features; None is all.  An array, where that takes at most a quarter of
-    `memory` bytes; else rows made when they are read, to the same bits, of which 8 bytes are kept.
+    `memory` bytes; else rows made whenever they are read, to the same bits, of which a byte each
+    is kept.
     """
     if rows is not None and isinstance(chosen := run(rows), slice):
         features, rows = features[chosen], None
@@ -96,7 +99,7 @@ def unit_rows(
     dim = fuse(features[:1], flip).shape[1]
     kept = 4 * count * dim <= memory // 4
     unit = np.empty((count if kept else 0, dim), np.float32)
-    divisor = np.full(0 if kept else len(features), np.nan)
+    no_template, sums = np.zeros(0 if kept else len(features), bool), np.zeros(-(-count // BAND))
 
     def band(o: int) -> None:
         at = slice(o, o + BAND) if rows is None else rows[o : o + BAND]
@@ -104,13 +107,15 @@ def unit_rows(
         if kept:
             unit[o : o + BAND] = normalise(some)
         else:
-            divisor[at] = divisors(some)
+            divisor = divisors(some)
+            no_template[at] = lost = np.isnan(divisor)
+            sums[o // BAND] = divisor[~lost].sum()
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(band, range(0, count, BAND)))
     if kept:
         return unit
-    return MadeRows(features, partial(_unit, flip), (divisor,), dim, rows, UNIT)
+    return MadeRows(features, partial(_unit, flip), (), dim, rows, no_template, sums)
 
 
 def lost_rows(x: Rows) -> NDArray[np.bool_]:
@@ -118,5 +123,5 @@ def lost_rows(x: Rows) -> NDArray[np.bool_]:
     return x.lost if isinstance(x, MadeRows) else failed(x)
 
 
-def _unit(flip: Flip, band: NDArray[Any], divisor: Floats) -> NDArray[np.float32]:
-    return over(fuse(band, flip), divisor)
+def _unit(flip: Flip, band: NDArray[Any]) -> NDArray[np.float32]:
+    return normalise(fuse(band, flip))

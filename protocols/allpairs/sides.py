@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.protocols.allpairs.made_rows import MadeRows
+from evalkit.protocols.allpairs.made_rows import UNIT, MadeRows
 from evalkit.protocols.allpairs.rows_on_disk import closed, opened
 from evalkit.types import Floats, Ints
 
@@ -30,8 +30,8 @@ class Side:
     def __init__(self, x: Any, threads: int = 1) -> None:
         self.total = len(x)  # failed rows included
         self.vectors = x
-        if isinstance(x, MadeRows) and x.longest is not None:
-            good, norm = ~x.lost, np.broadcast_to(x.longest, len(x))
+        if isinstance(x, MadeRows) and x.failed is not None:
+            good, norm = ~x.lost, np.broadcast_to(UNIT, len(x))
         else:
             norm = _measured(x, threads)
             good = np.isfinite(norm)
@@ -75,9 +75,9 @@ class Side:
 
     def marks(self) -> tuple[NDArray[Any], ...]:
         """Arrays that tell this set from another, short of all its values."""
-        arrays = [*self.vectors.columns] if isinstance(self.vectors, MadeRows) else [self.norm]
-        chosen = [self.rows, getattr(self.vectors, "rows", None)]
-        return *arrays, *(rows for rows in chosen if isinstance(rows, np.ndarray))
+        x = self.vectors
+        arrays = [*x.columns, x.sums, x.rows] if isinstance(x, MadeRows) else [self.norm]
+        return tuple(a for a in (*arrays, self.rows) if isinstance(a, np.ndarray))
 
     def longest(self) -> float:
         """Upper bound of the rows' lengths; 0 without rows."""
