@@ -13,7 +13,7 @@ from evalkit.protocols.allpairs.pair_scores import PairScores
 from evalkit.protocols.allpairs.resume import digest
 from evalkit.protocols.allpairs.screening.tiles import Candidates, Interval, Tile
 from evalkit.protocols.allpairs.sides import Subjects, same_subject
-from evalkit.types import Floats, Ints
+from evalkit.types import Bools, Floats, Ints
 
 
 class Bracket:
@@ -61,25 +61,28 @@ class Bracket:
             self._narrow()
 
     def _take(self, i: Ints, j: Ints, score: Floats) -> None:
+        inside = self._inside(score)
+        self._candidates.add(i[inside], j[inside], score[inside])
+
+    def _inside(self, score: Floats) -> Bools:
+        """Count the pairs surely above; mark those that may be inside."""
         e = self.scores.error
         over = score > self.high + e
         self._above += int(np.count_nonzero(over))
-        inside = (score >= self.low - e) & ~over
-        self._candidates.add(i[inside], j[inside], score[inside])
+        return (score >= self.low - e) & ~over
 
     def _narrow(self) -> None:
         """Halve the bracket around the rank's place among the pairs seen so far."""
-        i, j, score = self._candidates.joined()
+        score = self._candidates.joined().score
         place = (self._share + self._mated) * self._pairs - self._above
-        quarter = self._room // 4
-        first = int(np.clip(place - quarter, 0, len(score) - 2 * quarter - 1))
-        ordered = np.sort(score)[::-1]
-        self.high = min(self.high, float(ordered[first]))
-        self.low = max(self.low, float(ordered[first + 2 * quarter]))
+        half, last = self._room // 4 * 2, len(score) - 1
+        first = int(np.clip(place - half // 2, 0, last - half))
+        bounds = last - first, last - first - half
+        high, low = np.partition(score, bounds)[[*bounds]]
+        self.high, self.low = min(self.high, float(high)), max(self.low, float(low))
         if not self.low < self.high:  # ties fill the room: nothing to narrow
             self._room *= 2
-        self._candidates = CandidatePool()
-        self._take(i, j, score)
+        self._candidates.keep(self._inside(score))
 
     def ranked(self, rank: int, genuine: Genuine) -> tuple[float, int] | tuple[None, int]:
         """Exact score of the `rank`-th highest impostor pair and how many are strictly above it.
