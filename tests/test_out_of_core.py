@@ -26,6 +26,7 @@ from evalkit.protocols import (
     ytf,
 )
 from evalkit.protocols.allpairs import Engine, MadeRows, exact, verify
+from evalkit.protocols.allpairs.collectors.bracket import Bracket
 from evalkit.protocols.allpairs.collectors.candidate_pool import CandidatePool
 from evalkit.protocols.allpairs.screening.screens import Screen
 from evalkit.protocols.allpairs.sides import Side
@@ -187,6 +188,49 @@ def test_unit_rows_are_an_array_where_they_are_few() -> None:
     assert made.take(rows)[np.array([1, 2])].tobytes() == held[[3, 4000]].tobytes()
     with pytest.raises(TypeError, match="5,000 rows are made a band at a time"):
         np.asarray(made)
+
+
+def test_rows_that_are_made_keep_a_byte_each() -> None:
+    x = np.ones((400_000, 8), np.float16)
+    x[[5, 399_999]] = np.nan
+    Engine(memory=LITTLE).unit_rows(x[:9])  # which imports what it needs
+    tracemalloc.start()
+    try:
+        made = Engine(memory=LITTLE).unit_rows(x)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(made, MadeRows) and held < 1.2 * len(x)
+    assert np.flatnonzero(made.lost).tolist() == [5, 399_999]
+
+
+def test_rows_take_room_from_the_pass() -> None:
+    few, engine = np.eye(2, dtype=np.float32), Engine(memory=4 << 20)
+    memory = [engine.scan(few, np.ones((n, 2), np.float32)).memory for n in (2, 60_000, 600_000)]
+    assert engine.memory > memory[0] > memory[1] + 600_000 > memory[2] == engine.memory // 2
+
+
+def test_a_bracket_narrows_with_half_of_its_pairs_beside_them() -> None:
+    x, n = np.eye(2, dtype=np.float32), 400_000
+    scores = Engine().scan(x).scores
+    bracket = Bracket(scores, (np.arange(2), np.arange(2)), 0.5, -np.inf, np.inf, n)
+    order = np.random.default_rng(0).permutation(n)
+    bracket._pairs = n
+    bracket._take(np.arange(n, dtype=np.int32), np.zeros(n, np.int32), order / n)
+    held = sum(column.nbytes for column in bracket._candidates._columns)
+    tracemalloc.start()
+    try:
+        bracket._narrow()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.9 * held  # a sorted copy and a new pool take 1.6
+    assert (bracket.low, bracket.high) == (0.25 - 1 / n, 0.75 - 1 / n)
+    kept = bracket._candidates.joined()
+    inside = np.abs(order / n - 0.5 + 1 / n) <= 0.25 + scores.error
+    np.testing.assert_array_equal(kept.i, np.flatnonzero(inside))
+    np.testing.assert_array_equal(kept.score, (order / n)[inside])
+    assert bracket._above == np.count_nonzero(order / n > bracket.high + scores.error)
 
 
 def test_blocks_fit_memory_where_only_one_side_lies_in_it() -> None:

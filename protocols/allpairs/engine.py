@@ -31,6 +31,7 @@ from evalkit.protocols.metrics.similarity import exact_scores
 from evalkit.types import Floats, Ints, Progress
 
 _LISTED = 1024  # pairs that a thread scores together
+_PER_ROW = 12  # bytes beside the features: a row's subject, and whether it has no template
 _WORTH_NUMBA = 2e8  # products to be summed exactly: below, importing numba costs more than it saves
 
 
@@ -80,9 +81,10 @@ class Engine:
         return self._scan(scan.scores, passed)
 
     def _scan(self, scores: PairScores, passed: int) -> Scan:
+        rows = scores.x.total + (0 if scores.within else scores.y.total)
         return Scan(
             scores,
-            memory=self.memory,
+            memory=max(self.memory - _PER_ROW * rows, self.memory // 2),
             threads=self.worker_threads,
             progress=self.progress,
             checkpoint=self._file(self.tally["questions"], passed),

@@ -57,7 +57,7 @@ class Impostors:
         ranks = {k + 1 for k in self.allowed.values() if 1 <= k < self.n_impostor}
         self.value = {r: (-np.inf, self.live) for r in ranks if r > self.live}
         self.ranks = sorted(ranks - set(self.value))
-        room = engine.memory // 4 // 32
+        room = self.scan.memory // 4 // 32
         tail = [r for r in self.ranks if r <= min(_TAIL_SHARE * self.live, room)]
         few = self.ranks if self.live <= 100_000 else tail
         self.count = min(count, self.live)
