@@ -90,8 +90,8 @@ def evaluate(
         subjects if order is None else subjects[order],
     )
     lost = allpairs.lost_rows(x)
-    mated = allpairs.genuine_pairs(subject)[0]
-    thresholds, impostors = given_thresholds(threshold), len(x) * (len(x) - 1) // 2 - len(mated)
+    thresholds = given_thresholds(threshold)
+    impostors = len(x) * (len(x) - 1) // 2 - allpairs.count_genuine(subject)
     counts = false_accepts(thresholds, x, subject, engine=engine)
     reached = with_counts(fars, counts, impostors)
     tail = tail_length(reached, impostors)

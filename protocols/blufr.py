@@ -177,7 +177,7 @@ def _of_trial(
     (far, fpir), test = rates, who[trial.test]
     tested = x.take(trial.test, axis=0)
     counts = false_accepts(thresholds, tested, test, engine=engine)
-    impostors = len(test) * (len(test) - 1) // 2 - len(allpairs.genuine_pairs(test)[0])
+    impostors = len(test) * (len(test) - 1) // 2 - allpairs.count_genuine(test)
     reached = with_counts([far], counts, impostors)
     pairs = set_outcomes(tested, test, fars=reached, engine=engine)
     verified = _verified(pairs, far) | errors_of_sets(thresholds, counts, pairs)

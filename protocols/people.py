@@ -259,8 +259,7 @@ def _verified(
     engine: allpairs.Engine | None,
 ) -> tuple[dict[str, Estimate], SetOutcomes]:
     """Compare every two rows: TPR@FAR, AUC and EER, and the outcomes."""
-    mated = len(allpairs.genuine_pairs(subject)[0])
-    impostors = len(x) * (len(x) - 1) // 2 - mated
+    impostors = len(x) * (len(x) - 1) // 2 - allpairs.count_genuine(subject)
     supported = [far for far in FARS if false_accepts_allowed(far, impostors)]
     rates = supported if fars is None else rate_texts(fars)
     needed = [*rates, _EVERY]

@@ -10,7 +10,7 @@ pass over interrupts and processes.
 """
 
 from evalkit.protocols.allpairs.engine import Engine, exact, reporting
-from evalkit.protocols.allpairs.genuine import genuine_pairs
+from evalkit.protocols.allpairs.genuine import count_genuine, genuine_pairs
 from evalkit.protocols.allpairs.made_rows import MadeRows, Rows, lost_rows
 from evalkit.protocols.allpairs.queries import histogram, ranks, search, top_impostors, verify
 from evalkit.protocols.allpairs.results import Histogram, Pairs, Search, Verification
@@ -23,6 +23,7 @@ __all__ = [
     "Rows",
     "Search",
     "Verification",
+    "count_genuine",
     "exact",
     "genuine_pairs",
     "histogram",

@@ -77,7 +77,7 @@ def count_mates(probe_subject: Ints, gallery_subject: Ints) -> NDArray[np.int64]
     return np.searchsorted(ordered, own, "right") - np.searchsorted(ordered, own, "left")
 
 
-def count_genuine(subject: Ints, y_subject: Ints | None) -> int:
+def count_genuine(subject: Ints, y_subject: Ints | None = None) -> int:
     """Count the genuine pairs of two sets, or of one with itself, failures included."""
     own = np.asarray(subject, np.int64)
     if y_subject is not None:
