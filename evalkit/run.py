@@ -41,7 +41,7 @@ from evalkit.protocols.groups import By
 from evalkit.protocols.recipes.recipe import recipe_of
 from evalkit.provenance import with_provenance
 from evalkit.types import Manifest, PairSet, Report
-from evalkit.vectors import matching
+from evalkit.vectors import matching, shared
 from evalkit.vectors.matching import Vectors
 from evalkit.vectors.store import FeatureStore
 
@@ -104,6 +104,8 @@ def evaluate(
         )
         path = groups.path if isinstance(groups, GroupFile) else groups
         told = {**told, "groups file": as_path(path).name} if isinstance(path, _FILE) else told
+    if made.keys is not None and len(made.keys) == len(features):
+        told = {**shared.of_several_images(features, made.keys, made.images), **told}
     report = call(
         features,
         *comparisons,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ from evalkit.types import Manifest
 from evalkit.vectors import matching
 from evalkit.vectors.embeddings import refuse_failures, without_zeros
 from evalkit.vectors.matching import Vectors
+from evalkit.vectors.shared import of_several_images
 
 if TYPE_CHECKING:
     from evalkit.cluster import Cluster
@@ -156,10 +157,10 @@ def command(
     model = None if jb_model is None else files.read_model(jb_model)
     probes = files.read_probe_list(probe_list)
     lists = {_name(each): each for each in map(files.read_distractor_list, distractor_lists)}
-    for path, each in zip(distractor_lists, lists.values(), strict=False):
-        files.refuse_probes(probes, each, path)
     if len(lists) != len(distractor_lists):
         raise click.UsageError("two distractor lists have one size and set")
+    for path, each in zip(distractor_lists, lists.values(), strict=True):
+        files.refuse_probes(probes, each, path)
     if source.features is None:
         named = tuple(dict.fromkeys(k for each in lists.values() for k in each.keys))
         take, other, provenance = _embedded(source, distractor_data, probes.keys, named, cluster)
@@ -173,6 +174,7 @@ def command(
     noises = _noises(rules, probes, lists, probe_noises, distractor_noises) if rules else None
     if noises is not None:
         say(_cleaned(noises))
+    doubts = _doubts(distractors, lists)
     names = {
         "probe_list": probe_list.name,
         "distractor_lists": [p.name for p in distractor_lists],
@@ -193,7 +195,7 @@ def command(
         distractor_images={name: d for name, (_, d) in by_list.items() if d is not None},
         set_name=output.set_name(probe_list),
         file=probe_list,
-        provenance=names | source.how.scored_by() | given.provenance(),
+        provenance=names | doubts | source.how.scored_by() | given.provenance(),
     )
     if devkit_out is not None:
         algorithm = files.algorithm(file_ending or "evalkit")
@@ -212,6 +214,18 @@ def command(
     done = output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {source.name}")
     engine.forget()
     return done
+
+
+def _doubts(
+    distractors: Mapping[str, NDArray[Any]], lists: Mapping[str, files.DistractorList]
+) -> dict[str, str]:
+    """Warn of vectors that several distractors share, and say it for the report."""
+    doubts = {}
+    for name, each in lists.items():
+        for what, line in of_several_images(distractors[name], each.keys).items():
+            doubts[f"{what} of {name}"] = line
+            say(f"warning: {name}: {line}")
+    return doubts
 
 
 def _name(each: files.DistractorList) -> str:

@@ -25,6 +25,7 @@ from evalkit.replacing import DOCUMENT, REPORT
 from evalkit.report.table import table
 from evalkit.types import Progress, Report
 from evalkit.vectors.matching import CACHE
+from evalkit.vectors.shared import SHARED
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -138,8 +139,9 @@ class Output:
         Returns the exit code: that of the gate, where `--gate` names a baseline.
         """
         result = {k: v for k, v in report.provenance.items() if k != CACHE}
-        if same := report.provenance.get(OF_ONE_IMAGE):
-            say(f"warning: {same}")
+        for doubt in (OF_ONE_IMAGE, SHARED):
+            if same := report.provenance.get(doubt):
+                say(f"warning: {same}")
         try:
             if self.json_path is None:
                 show(*table(report, title).split("\n"))

@@ -1,0 +1,74 @@
+"""Vectors that several images have in common: one image twice, or what stands for no face."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.errors import first_few
+from evalkit.identity import Names
+from evalkit.keys import canonical
+from evalkit.types import Ints
+
+SHARED = "one vector"  # what a report's provenance calls `of_several_images`
+_ROWS, _BLOCK = 1 << 20, 1 << 16  # rows that are looked at, and together
+_VALUES = 16  # of a row, by which it is sought
+
+
+def of_several_images(
+    features: Any, names: Names, images: NDArray[np.uint8] | None = None
+) -> dict[str, str]:
+    """Say for a report which images of different bytes, or names, have equal vectors.
+
+    features : (N, ...).  names : (N,).  images : (N, 32) SHA-256, zeros where one is not known.
+    Failed rows (NaN) have none.  Of more than a million rows every n-th is looked at.  Empty where
+    all differ: no network gives two photographs equal vectors, but some scripts give one vector to
+    all faces that they did not find.
+    """
+    step = -(-len(features) // _ROWS) or 1
+    groups = [
+        rows
+        for rows in _equal_rows(features, step)
+        if len({_identity(row, names, images) for row in rows}) > 1
+    ]
+    if not groups:
+        return {}
+    largest = max(groups, key=len)
+    named = first_few([str(names[row]) for row in largest], 3)
+    looked = f"{-(-len(features) // step):,}"
+    return {
+        SHARED: f"{sum(map(len, groups)):,} of {looked} images share a vector with another, "
+        f"{len(largest):,} of them one, {named}: one image twice, or no face found?"
+    }
+
+
+def _identity(row: int, names: Names, images: NDArray[np.uint8] | None) -> bytes | str:
+    """Tell an image from others: by its bytes where these are known, else by its name."""
+    known = images is not None and images[row].any()
+    return images[row].tobytes() if known and images is not None else canonical(str(names[row]))
+
+
+def _equal_rows(features: Any, step: int) -> list[list[int]]:
+    """Group the rows that are equal to another, of every `step`-th row; none with NaN."""
+    if not len(features):
+        return []
+    width = int(np.prod(np.shape(features)[1:]))
+    places = np.unique(np.linspace(0, width - 1, min(width, _VALUES)).astype(np.int64))
+    odd = np.random.default_rng(0).integers(1, 1 << 62, len(places), np.uint64) | np.uint64(1)
+    sums, whole = list[NDArray[np.uint64]](), list[NDArray[np.bool_]]()
+    for o in range(0, len(features), _BLOCK * step):
+        some = np.asarray(features[o : o + _BLOCK * step : step])
+        seen = np.ascontiguousarray(some.reshape(len(some), -1)[:, places], np.float64)
+        whole.append(np.asarray(np.isfinite(seen).all(axis=1)))
+        sums.append((seen.view(np.uint64) * odd).sum(axis=1, dtype=np.uint64))
+    total = np.concatenate(sums)
+    rows: Ints = np.flatnonzero(np.concatenate(whole))
+    rows = rows[np.argsort(total[rows], kind="stable")]
+    again = np.zeros(len(rows) + 1, np.bool_)
+    again[1:-1] = total[rows[1:]] == total[rows[:-1]]
+    groups: dict[bytes, list[int]] = {}
+    for row in np.sort(rows[again[1:] | again[:-1]] * step).tolist():
+        groups.setdefault(np.asarray(features[row]).tobytes(), []).append(row)
+    return [group for group in groups.values() if len(group) > 1]

@@ -1,0 +1,68 @@
+"""Vectors that several images have in common are told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evalkit import cli, run
+from evalkit.vectors import shared
+from evalkit.vectors.shared import SHARED, of_several_images
+
+X = np.random.default_rng(0).normal(size=(12, 40)).astype(np.float32)
+KEYS = [f"P{k % 4}/{k}.jpg" for k in range(12)]
+
+
+def same(rows: list[int]) -> Any:
+    x = X.copy()
+    x[rows] = x[rows[0]]
+    return x
+
+
+def test_rows_that_are_equal_are_counted_and_named() -> None:
+    assert of_several_images(X, KEYS) == {}
+    x = same([2, 5, 7])
+    x[9] = x[0]
+    told = of_several_images(x, KEYS)[SHARED]
+    assert told.startswith("5 of 12 images share a vector with another, 3 of them one, P2/2.jpg, ")
+    views = np.stack([x, X], axis=1)
+    assert of_several_images(views, KEYS) == {}
+    x[[2, 5, 7, 9]] = np.nan  # failed
+    assert of_several_images(x, KEYS) == {}
+    assert of_several_images(X[:0], []) == {}
+
+
+def test_one_image_twice_has_one_vector() -> None:
+    """By its bytes where they are known, by its name else."""
+    x, digests = same([2, 5]), np.arange(12 * 32, dtype=np.uint8).reshape(12, 32)
+    assert of_several_images(x, KEYS, digests)
+    digests[5] = digests[2]
+    assert of_several_images(x, KEYS, digests) == {}
+    assert of_several_images(x, KEYS, np.zeros_like(digests))
+    assert of_several_images(x, [*KEYS[:5], f"./{KEYS[2]}", *KEYS[6:]]) == {}
+
+
+def test_of_many_rows_every_nth_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "_ROWS", 5)
+    monkeypatch.setattr(shared, "_BLOCK", 2)
+    told = of_several_images(np.zeros((12, 3)), KEYS)[SHARED]  # rows 0, 3, 6, 9
+    assert told.startswith("4 of 4 images share") and "P0/0.jpg, P3/3.jpg, P2/6.jpg" in told
+
+
+def test_it_is_in_the_report_and_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = same([2, 5, 7])
+    who = [k % 4 for k in range(12)]
+    report = run.evaluate("all-vs-all", x, who, keys=KEYS)
+    assert "3 of them one" in report.provenance[SHARED]
+    assert SHARED not in run.evaluate("all-vs-all", X, who, keys=KEYS).provenance
+    np.save(tmp_path / "F.npy", x)
+    (tmp_path / "K.txt").write_text("\n".join(KEYS))
+    options = ["--features", str(tmp_path / "F.npy"), "--keys", str(tmp_path / "K.txt")]
+    assert cli.run(["people", *options, "--json", str(tmp_path / "r.json")]) == 0
+    told = "warning: 3 of 12 images share a vector with another, 3 of them one, P2/2.jpg"
+    assert told in capsys.readouterr().err
+    assert SHARED in json.loads((tmp_path / "r.json").read_text())["provenance"]
