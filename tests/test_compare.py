@@ -105,6 +105,14 @@ def test_one_name_is_a_list_of_one(two_reports: Two) -> None:
     assert one.values == several.values and [*one.values] == ["auc"]
 
 
+def test_a_name_that_neither_report_has_is_refused(two_reports: Two) -> None:
+    with pytest.raises(ReportError, match=r"neither report has 'acuracy' \(did you mean 'accuracy"):
+        compare(*two_reports, names=["auc", "acuracy"])
+    base, other = two_reports
+    without = replace(other, metrics={n: m for n, m in other.metrics.items() if n != "auc"})
+    assert [*compare(base, without, names=("auc", "eer")).values] == ["eer"]
+
+
 def test_without_outcomes_there_are_values_and_a_reason(two_reports: Two) -> None:
     base, other = two_reports
     found = compare(replace(base, outcomes=None), other)

@@ -237,12 +237,12 @@ def test_the_commands_tell_what_the_cache_gave(
     changed, talk = evalkit(*given, "--json", "-", "--verify-data")
     assert "4 vectors from the cache, 1 to embed" in talk and changed != one
     out, _ = evalkit("cache", "list")
-    assert "1 feature files" in out and "5 images, sha256:" in out
+    assert "1 feature file, " in out and "5 images, sha256:" in out
     evalkit(*given, "--cache-size", "1KB")  # its own file stays
     assert len(list(cache.glob("features/*/*.h5"))) == 1
     out, _ = evalkit("cache", "clear", "--keep", "1GB")
     assert "0 feature files deleted" in out
     out, _ = evalkit("cache", "clear")
-    assert "1 feature files deleted" in out and not list(cache.glob("stamps/*"))
+    assert "1 feature file deleted" in out and not list(cache.glob("stamps/*"))
     assert run(["cache", "clear", "--keep", "lots"]) == 2
     assert "'lots' is not a size, such as 500MB or 20GB" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def list_() -> None:
         name = entry.path.relative_to(cache_folder())
         show(f"{_size(entry.size):>8}  {used}  {entry.describe()}  {name}")
     total = sum(entry.size for entry in entries)
-    show(f"{len(entries):,} feature files, {_size(total)} in {cache_folder()}")
+    show(f"{_files(len(entries))}, {_size(total)} in {cache_folder()}")
 
 
 @command.command(
@@ -55,7 +55,11 @@ def clear(keep: int) -> None:
     if not keep:
         cache.clear_known()
     freed = sum(entry.size for entry in gone)
-    show(f"{len(gone):,} feature files deleted, {_size(freed)}")
+    show(f"{_files(len(gone))} deleted, {_size(freed)}")
+
+
+def _files(count: int) -> str:
+    return f"{count:,} feature file" + "s" * (count != 1)
 
 
 def _size(size: float) -> str:

@@ -43,6 +43,7 @@ from evalkit.report.spelling import interval_of_points, points, spelled, wrapped
 from evalkit.report.table import FEW_PEOPLE, support
 from evalkit.types import Bools, Report
 from evalkit.verdict.outcomes_held import refuse_contradicted
+from evalkit.verdict.rules import near
 
 # What must agree before two numbers may be subtracted: field -> what a difference would mean.
 MUST_AGREE = {
@@ -159,7 +160,7 @@ def compare(
 
     Paired where both reports have outcomes of the same comparisons; otherwise values alone, with
     the reason.  base, other : reports, or the paths of some.
-    names : one or several; what one of the reports lacks is left out.
+    names : one or several; what one of the reports lacks is left out, what both lack refused.
     alpha : 1 - alpha is the level of intervals, and alpha that of the test whose detectable drop is
     given.
     draws : 500 (a spread known to 3 %), or fewer where those take long.
@@ -174,7 +175,12 @@ def compare(
         raise ProtocolError(f"alpha given as {alpha}", "expected a level above 0 and below 1")
     check_comparable(base, other, ignore)
     a, b = base.flat(), other.flat()
-    asked = a if names is None else [names] if isinstance(names, str) else names
+    asked = [*a] if names is None else [names] if isinstance(names, str) else [*names]
+    known = {**base.metrics, **other.metrics}
+    if unknown := [name for name in asked if name not in known]:
+        raise ReportError(
+            f"no such metric: neither report has {unknown[0]!r}", near(unknown[0], known)
+        )
     values = {n: (a[n], b[n]) for n in asked if n in a and n in b}
     gaps = {n: y - x for n, (x, y) in values.items()}
     by_metric: dict[str, Difference] = {}
