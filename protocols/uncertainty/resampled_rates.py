@@ -201,14 +201,11 @@ def _accepted(sample: ComparisonSample, far: str, c: float) -> Callable[[Draws],
     if rate_of(far) is None or accepts(sample, far) is None:
         return None
     at_border = border(sample, far, c)
-    stored = len(sample.impostor)
+    every = len(sample.impostor) == sample.impostors
+    score = np.append(sample.impostor, -np.inf if every else sample.impostor[-1])
     # Backwards, so that no copy is made of many genuine scores.
     genuine = sample.genuine[::-1]
-    above, finite = (
-        len(genuine) - np.searchsorted(genuine, at, "right") for at in (sample.impostor, -np.inf)
-    )
-    above = np.append(above, finite if stored == sample.impostors else above[-1])
-    return lambda draws: above[at_border(draws)]
+    return lambda draws: len(genuine) - genuine.searchsorted(score[at_border(draws)], "right")
 
 
 def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draws], Ints]:
