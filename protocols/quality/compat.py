@@ -8,7 +8,7 @@ discarded and FNMR there.  Ties of quality are broken by place (the projects lea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from evalkit.arrays import numbers
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.elementary import inner
-from evalkit.types import Bools, Floats
+from evalkit.types import Floats
 
 RATES = np.arange(0, 0.98, 0.05)  # MagFace and CR-FIQA: 0, 5 ... 95 %
 
@@ -31,17 +31,21 @@ class PublishedCurve:
     area: float
 
 
-def _pairs(
+def _kept(
     genuine: ArrayLike, impostor: ArrayLike, of_genuine: ArrayLike, of_impostor: ArrayLike
-) -> tuple[Floats, Bools, Floats]:
-    """Scores, labels and qualities of all pairs, genuine ones first."""
+) -> Iterator[tuple[float, Floats, Floats]]:
+    """Scores left at each of `RATES`: genuine ones, and impostor ones in ascending order."""
     g, i = numbers(genuine, "genuine"), numbers(impostor, "impostor")
     quality = np.concatenate([numbers(of_genuine, "quality"), numbers(of_impostor, "quality")])
     if len(quality) != len(g) + len(i) or not len(g) or not len(i):
         raise ProtocolError(
             f"{len(g)} genuine and {len(i)} impostor pairs, {len(quality)} qualities"
         )
-    return np.concatenate([g, i]), np.arange(len(quality)) < len(g), quality
+    order = np.argsort(quality, kind="stable")
+    score, same = np.concatenate([g, i])[order], order < len(g)
+    for rate in RATES:
+        left = int(rate * len(order))
+        yield rate, score[left:][same[left:]], np.sort(score[left:][~same[left:]])
 
 
 def magface(
@@ -54,16 +58,13 @@ def magface(
     impostors or fewer there is no point, which shifts the rest of the authors' curve.
     Reference: IrvingMeng/MagFace eval/eval_quality/eval_quality.py.
     """
-    score, same, quality = _pairs(genuine, impostor, of_genuine, of_impostor)
-    order, points = np.argsort(quality, kind="stable"), []
-    for rate in RATES:
-        kept = order[int(rate * len(order)) :]
-        g, i = score[kept][same[kept]], np.sort(score[kept][~same[kept]])[::-1]
+    points = []
+    for rate, g, i in _kept(genuine, impostor, of_genuine, of_impostor):
         place = len(i) - 1
         for _ in range(3):
             place = place // 10 if place > 0 else -1
         if place >= 0 and len(g):
-            points.append((rate, 1 - np.count_nonzero(g > i[place]) / len(g)))
+            points.append((rate, 1 - np.count_nonzero(g > i[-1 - place]) / len(g)))
     return _published(points)
 
 
@@ -80,14 +81,11 @@ def crfiqa(
     has to score strictly above it, though FMR counts those at it.  Area by trapezoids, not divided.
     Reference: fdbtrs/CR-FIQA ERC/erc.py, ERC/roc.py.
     """
-    score, same, quality = _pairs(genuine, impostor, of_genuine, of_impostor)
-    order, points = np.argsort(quality, kind="stable"), []
-    for rate in RATES:
-        kept = order[int(rate * len(order)) :]
-        g, i = score[kept][same[kept]], np.sort(score[kept][~same[kept]])
+    points = []
+    for rate, g, i in _kept(genuine, impostor, of_genuine, of_impostor):
         if not len(g) or not len(i):
             continue
-        tried = np.unique(score[kept])
+        tried = np.unique(np.append(g, i))
         accepted = (len(i) - np.searchsorted(i, tried, "left")) / len(i)
         threshold = tried[np.argmin(np.abs(accepted - fmr))]
         points.append((rate, 1 - np.count_nonzero(g > threshold) / len(g)))
