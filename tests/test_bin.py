@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pickled_calls import BYTES_AS_OBJECTS, Reduced
 from PIL import Image
 
 from evalkit.datasets import bin as bin_sets
@@ -79,38 +80,18 @@ def test_a_real_set(shared_data: Path) -> None:
     assert source.read(0).shape == (112, 112, 3)
 
 
-class Hostile:
-    def __init__(self, call: Any, *arguments: Any) -> None:
-        self.call, self.arguments = call, arguments
-
-    def __reduce__(self) -> Any:
-        return self.call, self.arguments
-
-
 @pytest.mark.parametrize("call", [os.system, eval, exec, Path.unlink, io.open])
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, call: Any) -> None:
     told = tmp_path / "ran"
-    path = written(tmp_path / "set.bin", (IMAGES[:2], [Hostile(call, f"touch {told}")]))
+    path = written(tmp_path / "set.bin", (IMAGES[:2], [Reduced(call, (f"touch {told}",))]))
     with pytest.raises(DataError, match=r"set\.bin is not a \.bin set: it asks to load"):
         bin_sets.read(path)
     assert not told.exists()
 
 
-class Reduced:
-    """What pickles as a call with a state."""
-
-    def __init__(self, *parts: Any) -> None:
-        self.parts = parts
-
-    def __reduce__(self) -> Any:
-        return self.parts
-
-
 def test_a_type_whose_flags_say_that_bytes_are_objects(tmp_path: Path) -> None:
-    """numpy takes the flags, and ends the process when such an array goes."""
-    kind = Reduced(np.dtype, ("u1", False, True), (3, "|", None, None, None, -1, -1, 63))
     rebuild, arguments, _ = np.zeros(1, np.uint8).__reduce__()
-    image = Reduced(rebuild, arguments, (1, (len(IMAGES[0]),), kind, False, IMAGES[0]))
+    image = Reduced(rebuild, arguments, (1, (len(IMAGES[0]),), BYTES_AS_OBJECTS, False, IMAGES[0]))
     source, _ = bin_sets.read(written(tmp_path / "set.bin", ([image, image], [True])))
     assert source.read(0).shape == (4, 4, 3)
 

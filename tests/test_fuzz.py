@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pickled_calls import Reduced
 
 from evalkit.datasets import bcolz
 from evalkit.datasets import bin as bin_sets
@@ -74,11 +75,8 @@ def test_a_pickle_of_a_few_bytes_takes_no_memory(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not a \.bin set"):
         bin_sets.read(path)
 
-    class Huge:
-        def __reduce__(self) -> tuple[object, ...]:
-            return np.ndarray, ((3 << 30,), np.dtype(np.uint8))
-
-    path.write_bytes(pickle.dumps(([Huge(), Huge()], [True])))
+    huge = [Reduced(np.ndarray, ((3 << 30,), np.dtype(np.uint8))) for _ in range(2)]
+    path.write_bytes(pickle.dumps((huge, [True])))
     with pytest.raises(DataError, match=r"an image of the \.bin set is an array"):
         bin_sets.read(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB

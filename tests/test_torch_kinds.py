@@ -16,6 +16,7 @@ from evalkit.errors import IdleInputError, ModelError
 pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parent))
 import torch
+from pickled_calls import BYTES_AS_OBJECTS, Reduced
 from PIL import Image
 
 pytestmark = pytest.mark.once
@@ -113,19 +114,7 @@ def test_one_channel_is_fed_grey() -> None:
     np.testing.assert_allclose(model.embed(X), expected, rtol=1e-4, atol=1e-5)
 
 
-class Reduced:
-    """What pickles as a call with a state."""
-
-    def __init__(self, *parts: Any) -> None:
-        self.parts = parts
-
-    def __reduce__(self) -> Any:
-        return self.parts
-
-
-# A type of bytes whose flags call them objects: numpy dies of such an array.
-_TYPE = Reduced(np.dtype, ("u1", False, True), (3, "|", None, None, None, -1, -1, 63))
-FLAGGED = Reduced(*np.zeros(1).__reduce__()[:2], (1, (8,), _TYPE, False, b"12345678"))
+FLAGGED = Reduced(*np.zeros(1).__reduce__()[:2], (1, (8,), BYTES_AS_OBJECTS, False, b"12345678"))
 
 
 @pytest.mark.parametrize(

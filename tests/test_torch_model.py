@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pickled_calls import Reduced
 from skipped_everywhere import A_GPU, NO_GPU
 
 from evalkit import adapters
@@ -302,18 +303,9 @@ def test_safetensors(tmp_path: Path) -> None:
         adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "cut.safetensors"))
 
 
-class Bomb:
-    """Touches a file when unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return Path.touch, (self.mark,)
-
-
 def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
-    bomb = Bomb(tmp_path / "exploded")
+    mark = tmp_path / "exploded"
+    bomb = Reduced(Path.touch, (mark,))
     for path, held in (("w.pth", {"a": bomb}), ("x.pth", bomb)):
         torch.save(held, tmp_path / path)
         with pytest.raises(ModelError, match=r"cannot be read as weights alone: it names "):
@@ -324,9 +316,9 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     (tmp_path / "y.pth").write_bytes(pickle.dumps(bomb))
     with pytest.raises(ModelError, match="cannot be read as weights alone"):
         adapters.load(PLAIN, spec=SPEC, weights=str(tmp_path / "y.pth"))
-    assert not bomb.mark.exists()
+    assert not mark.exists()
     pickle.loads(pickle.dumps(bomb))
-    assert bomb.mark.exists()  # it does work where pickles are run
+    assert mark.exists()  # it does work where pickles are run
 
 
 def test_a_checkpoint_that_was_cut_is_not_blamed_for_code(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pickled_calls import Reduced
 from scipy.io import savemat
 
 from evalkit.errors import DataError, EvalkitError, MissingPackageError
@@ -501,21 +502,16 @@ def test_objects_are_refused_with_what_to_save(tmp_path: Path) -> None:
         readers.read(tmp_path / "x.npy")
 
 
-class _Runs:
-    def __reduce__(self) -> tuple[object, ...]:
-        return (print, ("code ran",))
-
-
 def test_nothing_is_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
-    path = tmp_path / "x.pt"
+    path, runs = tmp_path / "x.pt", Reduced(print, ("code ran",))
     with zipfile.ZipFile(path, "w") as z:
-        z.writestr("x/data.pkl", pickle.dumps(_Runs(), protocol=2))
+        z.writestr("x/data.pkl", pickle.dumps(runs, protocol=2))
         z.writestr("x/version", "3")
     with pytest.raises(DataError):
         embeddings.read(path)
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.array([_Runs()], object), allow_pickle=True)
+    np.lib.format.write_array(buffer, np.array([runs], object), allow_pickle=True)
     for name in ("x.npy", "x.npz", "x.mat", "x.bin"):
         (tmp_path / name).write_bytes(buffer.getvalue())
         with pytest.raises(DataError):
