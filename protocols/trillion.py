@@ -100,6 +100,7 @@ def evaluate(
     fars, fpir = rate_texts(fars), rate_text(fpir)
     columns = {"subject": numbered(subject)}
     identity = of_rows(columns, len(features), keys=keys, images=images, set_name=set_name)
+    del columns  # 8 bytes per row
     engine = allpairs.reporting(engine, progress)
     other = subject < 0
     if not other.any():
@@ -205,6 +206,7 @@ def evaluate_one_set(
     validate(features, subject)
     columns = {"subject": numbered(subject)}
     identity = of_rows(columns, len(features), keys=keys, images=images, set_name=set_name)
+    del columns  # 8 bytes per row
     fars, engine = rate_texts(fars), allpairs.reporting(engine, progress)
     x = engine.unit_rows(features, flip)
     lost = allpairs.lost_rows(x)
