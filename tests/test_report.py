@@ -69,9 +69,34 @@ def test_other_documents_are_refused(tmp_path: Path) -> None:
         reports.from_json({**good, "version": 3})
     with pytest.raises(ReportError, match="lacks or misspells a field: 'metrics'"):
         reports.from_json({k: v for k, v in good.items() if k != "metrics"})
+    for version in (True, 2.0, "2", None):
+        with pytest.raises(ReportError, match="report version"):
+            reports.from_json({**good, "version": version})
+    for name in ("metrics", "failures", "curves", "provenance", "identity"):
+        for value in (None, [], "x"):
+            kind = type(value).__name__
+            with pytest.raises(ReportError, match=f"a field: {name} is a {kind}, not an object"):
+                reports.from_json({**good, name: value})
     (tmp_path / "r.json").write_text("{")
     with pytest.raises(ReportError, match="is not a JSON document"):
         reports.read(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ({"value": 0.5, "low": 0.9, "high": 0.1}, "begins above its end, 0.9 and 0.1"),
+        ({"value": 0.5, "far": 7}, "far of 'auc' is 7, not a share of 0 to 1"),
+        ({"value": 0.5, "valu": 1}, "'auc' has a field 'valu' that this evalkit does not know"),
+        (0.5, "'auc' is a float, not an object"),
+    ],
+)
+def test_a_metric_that_cannot_be_is_refused(metric: object, message: str) -> None:
+    if isinstance(metric, dict):
+        metric = {"n": 4, "note": "", **metric}
+    document = {**reports.to_json(REPORT), "metrics": {"auc": metric}}
+    with pytest.raises(ReportError, match=message):
+        reports.from_json(document)
 
 
 def test_nothing_half_written_is_left(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def from_json(document: Any, where: str = "report") -> Report:
     """Rebuild a report from `to_json`'s object; another format or version is refused."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ReportError(f"{where} is not an evalkit report", f'expected "format": "{FORMAT}"')
-    if document.get("version") not in READ:
+    if type(document.get("version")) is not int or document["version"] not in READ:
         raise ReportError(
             f"{where} is report version {document.get('version')!r}, this evalkit reads "
             f"{' and '.join(map(str, READ))}",
@@ -294,8 +294,16 @@ def _estimate_from_json(fields: Mapping[str, Any]) -> Estimate:
 
 
 def _check_kinds(document: Mapping[str, Any]) -> None:
-    """Raise TypeError where a field of a report holds what it cannot."""
+    """Raise TypeError or ValueError where a field of a report holds what it cannot."""
+    objects = ("metrics", "failures", "curves", "provenance", "identity")
+    for name in objects if document["version"] > 1 else objects[:-1]:
+        if not isinstance(document[name], dict):
+            raise TypeError(f"{name} is a {type(document[name]).__name__}, not an object")
     for name, m in document["metrics"].items():
+        if not isinstance(m, dict):
+            raise TypeError(f"{name!r} is a {type(m).__name__}, not an object")
+        if unknown := sorted(set(m) - _FIELDS):
+            raise ValueError(f"{name!r} has a field {unknown[0]!r} that this evalkit does not know")
         for field in set(m) & _FIELDS:
             value = m[field]
             kinds = (
@@ -310,11 +318,15 @@ def _check_kinds(document: Mapping[str, Any]) -> None:
                     raise ValueError(f"{field} of {name!r} is beyond every number")
             if field in _COUNTS and value is not None and not 0 <= value < 2**63:
                 raise ValueError(f"{field} of {name!r} is not a count")
+        low, high, far = (m.get(field) for field in ("low", "high", "far"))
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"the interval of {name!r} begins above its end, {low:g} and {high:g}")
+        if far is not None and not 0 <= far <= 1:
+            raise ValueError(f"far of {name!r} is {far:g}, not a share of 0 to 1")
     failures = document["failures"]
     if not all(0 <= failures[name] < 2**63 for name in ("images", "genuine", "impostor")):
         raise ValueError("a number of failures is not a count")
     plain = (
-        *((document[name], dict, name) for name in ("curves", "provenance")),
         *((failures[name], int, name) for name in ("images", "genuine", "impostor")),
         (document["protocol"], str, "protocol"),
         (document["protocol_version"], int, "protocol_version"),
