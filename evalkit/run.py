@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit import adapters
 from evalkit.arrays import alike, identities
 from evalkit.arrays import vectors as vectors_of
+from evalkit.bfloat16 import Bfloat16
 from evalkit.datasets import group_table, lfw, pair_list_layouts
 from evalkit.datasets.group_table import GroupFile
 from evalkit.datasets.pair_list import PairList
@@ -104,7 +105,8 @@ def evaluate(
         )
         path = groups.path if isinstance(groups, GroupFile) else groups
         told = {**told, "groups file": as_path(path).name} if isinstance(path, _FILE) else told
-    if made.keys is not None and len(made.keys) == len(features):
+    rows = len(features) if isinstance(features, np.ndarray | Bfloat16) else -1  # not of templates
+    if made.keys is not None and len(made.keys) == rows:
         told = {**shared.of_several_images(features, made.keys, made.images), **told}
     report = call(
         features,
