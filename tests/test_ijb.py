@@ -473,6 +473,35 @@ def test_rows_that_were_never_written_are_no_images(
     np.save("F.npy", x)
     with pytest.raises(DataError, match=r"1 of 40 rows of F.npy were never written: 7"):
         cli.cli(["ijb", *given, "--pairs", "pairs.txt"], standalone_mode=False)
+    done = CliRunner().invoke(cli.cli, ["ijb", *given, "--pairs", "pairs.txt", "--allow-failures"])
+    assert done.exit_code == 0, done.output
+
+
+def test_a_template_with_itself_is_told_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = _on_disk(tmp_path)
+    with (tmp_path / "pairs.txt").open("a") as f:
+        f.write("3 3 1\n")
+    done = CliRunner().invoke(cli.cli, ["ijb", *given, "--pairs", "pairs.txt"])
+    told = "1 pairs are a template with itself, first 3: their scores are the highest"
+    assert f"warning: {told}" in done.stderr
+    assert json.loads(done.stdout)["provenance"]["of one image"] == told
+    search = ["--gallery", "G1.csv", "--gallery", "G2.csv", "--probe", "P.csv"]
+    with (tmp_path / "P.csv").open("a") as f:
+        f.write("2,2,x\n")
+    with pytest.raises(DataError, match=r"P\.csv searches for 1 templates that are enrolled, .* 2"):
+        cli.cli(["ijb", *given, *search], standalone_mode=False)
+
+
+@pytest.mark.parametrize("score", ["-1", "57.3"])
+def test_a_detection_score_is_from_0_to_1(tmp_path: Path, score: str) -> None:
+    """A list with the score first ends in a coordinate, which would weigh the images."""
+    path = tmp_path / "det.txt"
+    path.write_text(f"1.jpg {' 5' * 10} 0.9\n2.jpg {' 5' * 10} {score}\n")
+    with pytest.raises(DataError, match=rf"det\.txt gives 2\.jpg the detection score {score}"):
+        files.read_detections(path)
 
 
 def test_a_gallery_in_place_of_the_pairs_is_told_what_pairs_look_like(tmp_path: Path) -> None:

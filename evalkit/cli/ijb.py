@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from evalkit import templates
 from evalkit.cli.engine_options import memory_option
@@ -18,6 +19,7 @@ from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, input_provenance, say_type, vector_options
 from evalkit.datasets import ijb as files
 from evalkit.datasets.group_table import GroupFile
+from evalkit.datasets.pair_list import OF_ONE_IMAGE
 from evalkit.errors import DataError
 from evalkit.protocols import ijb
 from evalkit.protocols.allpairs import Engine
@@ -130,14 +132,27 @@ def command(
     how = templates.pooling(listed, source.how, norm=keep_norm, media=media_pooling)
     protocol: Callable[..., Report]
     known: list[ijb.Enrolled] = []
+    doubts: dict[str, str] = {}
     if pairs is not None:
         known = [files.read_enrolled(each) for each in subjects]
         compared = files.read_matches(pairs, known) if known else files.read_pairs(pairs)
         comparisons: tuple[Any, ...] = compared.left, compared.right, compared.genuine
+        if len(own := compared.left[compared.left == compared.right]):
+            doubts[OF_ONE_IMAGE] = (
+                f"{len(own):,} pairs are a template with itself, first {own[0]}: their scores are "
+                "the highest"
+            )
         protocol = partial(ijb.verify, fars=fars, nearest=compat)
     if probe is not None:
         known = [files.read_enrolled(each) for each in (*galleries, probe)]
         comparisons = known[:-1], known[-1]
+        enrolled = np.concatenate([each.template for each in known[:-1]])
+        if len(both := np.intersect1d(enrolled, known[-1].template)):
+            raise DataError(
+                f"{probe.name} searches for {len(both):,} templates that are enrolled, "
+                f"first {both[0]}",
+                "a template is found by another of its subject: leave it out of one list",
+            )
         protocol = partial(ijb.identify, fpirs=fpirs, insightface=compat, engine=engine)
     report = templates.evaluate(
         protocol,
@@ -150,7 +165,7 @@ def command(
         threshold=given.of({}),
         set_name=output.set_name(media),
         file=pairs or probe,
-        provenance={**source.how.scored_by(), **given.provenance()},
+        provenance={**source.how.scored_by(), **given.provenance(), **doubts},
     )
     return output.deliver(report, f"IJB {report.protocol[4:]}, {how.name}, {source.name}")
 
@@ -162,7 +177,7 @@ def _vectors(source: VectorSource, listed: ListedImages) -> Vectors:
     """
     names, path = listed.media.names, source.features
     if path is not None and source.keys is None and path.suffix == ".npy":
-        vectors = matching.by_position(path)
+        vectors = matching.by_position(path, allow_failures=source.allow_failures)
         say_type(vectors.features, path)
         if len(vectors.features) != len(names):
             raise DataError(

@@ -111,9 +111,19 @@ def read_media(path: str | os.PathLike[str]) -> Media:
 
 
 def read_detections(path: str | os.PathLike[str]) -> Detections:
-    """Read `ijbc_name_5pts_score.txt`: image, five x y, detection score per line."""
+    """Read `ijbc_name_5pts_score.txt`: image, five x y, detection score per line.
+
+    DataError for a score outside 0..1: it weighs an image, and may be a coordinate.
+    """
     path = as_path(path)
     names, numbers = _columns(path, 11, np.float64)
+    wrong = np.flatnonzero((numbers[:, 10] < 0) | (numbers[:, 10] > 1))
+    if len(wrong):
+        raise DataError(
+            f"{path.name} gives {names[wrong[0]]} the detection score {numbers[wrong[0], 10]:g}, "
+            "expected 0 to 1",
+            "a line is: image x y x y x y x y x y score",
+        )
     landmarks = numbers[:, :10].reshape(-1, 5, 2).astype(np.float32)
     return Detections(names, landmarks, numbers[:, 10].astype(np.float32))
 

@@ -114,10 +114,10 @@ def from_embeddings(
     )
 
 
-def by_position(path: str | os.PathLike[str]) -> Vectors:
+def by_position(path: str | os.PathLike[str], *, allow_failures: bool = False) -> Vectors:
     """Take all vectors of a file whose rows need no names; a feature file knows its own.
 
-    A row of zeros was never written: DataError.
+    A row of zeros was never written: DataError, unless `allow_failures`.
     """
     path = as_path(path)
     provenance = {"features": path.name}
@@ -127,6 +127,8 @@ def by_position(path: str | os.PathLike[str]) -> Vectors:
         return Vectors(store.features, provenance, store.images, manifest.keys, manifest.subject)
     features = readers.read(path)[0]
     embeddings.check(features, path)
+    if allow_failures:
+        features = embeddings.without_zeros(features)
     refuse_unwritten(features, path.name)
     return Vectors(features, provenance | type_of(features, path))
 
