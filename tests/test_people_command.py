@@ -60,7 +60,13 @@ def test_a_folder_gives_numbers_thresholds_and_a_page(
     assert report["metrics"]["rank-1"]["n"] == 6 * 4
     assert "Thresholds to deploy" in shown.out and "safe at 95%" in shown.out
     assert "People: 40 images of 6" in shown.out
-    assert "<html" in page.read_text() and "Hardest genuine pairs" in page.read_text()
+    drawn = page.read_text()
+    assert "<html" in drawn and "Hardest genuine pairs" in drawn
+    _, _, table = shown.out.partition("Thresholds to deploy")
+    rows = [line.split() for line in table.splitlines() if line.startswith("  1e-")]
+    assert rows and "safe at 95%" in drawn
+    for far, *cells in rows:  # the page has the same thresholds, measured and safe
+        assert f'<th scope="row">{far}</th><td>{cells[0]}</td><td>{cells[1]}</td>' in drawn
 
 
 def test_a_report_of_embeddings_without_a_name_says_that_it_stands_alone(

@@ -156,14 +156,18 @@ def command(
         say("without --set NAME it can be compared with no other report")
     labels = doubtful_labels(x, np.where(made.unknown, -1, made.subject), engine=engine)
     if output.json_path is None:
-        show(*_thresholds(report), *_doubts(labels, made.keys))
+        show(*_threshold_lines(*_thresholds(report)), *_doubts(labels, made.keys))
     if doubtful is not None:
         with whole_file(doubtful) as f:
             f.write(_csv(labels, made.keys).encode())
         say(f"{len(labels.row):,} labels written to {doubtful}, the most doubtful first")
     if page is not None:
         with whole_file(page) as f:
-            f.write(page_of([report], folder, names=[source.name]).encode())
+            rows, notes = _thresholds(report)
+            text = page_of(
+                [report], folder, names=[source.name], thresholds=rows, threshold_notes=notes
+            )
+            f.write(text.encode())
         say(f"{page} written")
     return done
 
@@ -297,12 +301,17 @@ def _embedder(source: VectorSource, root: Path, *, alone: bool) -> Callable[[Pat
     return embed
 
 
-def _thresholds(report: Report) -> list[str]:
-    """Lay out, for each FAR, the measured threshold and the one that is safe."""
+def _thresholds(report: Report) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Find, for each FAR, the measured threshold and the one that is safe; and what to say of them.
+
+    The first row is of headings; without a threshold there is none.
+    """
     outcomes = parts_of(report.outcomes or {}).get("")
     if not isinstance(outcomes, SetOutcomes):
-        return []
-    rows = [("FAR", "measured", f"safe at {CONFIDENCE:.0%}", "FNMR there", "95 % interval")]
+        return [], []
+    rows: list[tuple[str, ...]] = [
+        ("FAR", "measured", f"safe at {CONFIDENCE:.0%}", "FNMR there", "95 % interval")
+    ]
     notes = list[str]()
     for name, m in report.metrics.items():
         kind, far = resampling_of(name)
@@ -317,7 +326,12 @@ def _thresholds(report: Report) -> list[str]:
             at = (threshold_text(safe.threshold), f"{100 * safe.fnmr:.2f} %", ends)
             notes += [f"safe at {far}: {safe.note}"] * bool(safe.note)
         rows.append((far, threshold_text(m.threshold), *at))
-    if len(rows) == 1:
+    return (rows, notes) if len(rows) > 1 else ([], [])
+
+
+def _threshold_lines(rows: Sequence[tuple[str, ...]], notes: Sequence[str]) -> list[str]:
+    """Lay out the thresholds to deploy as text; [] without any."""
+    if not rows:
         return []
     return [
         "",

@@ -75,12 +75,16 @@ def page(
     *,
     names: Sequence[str] | None = None,
     differences: Sequence[Differences] = (),
+    thresholds: Sequence[Sequence[str]] = (),
+    threshold_notes: Sequence[str] = (),
 ) -> str:
     """Write the page of one report, or of several beside each other; the first is the reference.
 
     images : folder, archive or list with the images that the outcomes name, for thumbnails.
     names : of the reports; None numbers them.
     differences : of each other report from the first, as `verdict.differences` finds them.
+    thresholds, threshold_notes : those to deploy, a row of headings and one per FAR, and what is to
+    be said of them.
     """
     models = models_of(reports, names)
     if not 1 <= len(models) <= MOST_MODELS:
@@ -98,6 +102,8 @@ def page(
         table=_table(models),
         glossary=glossary((name for m in models for name in m.report.metrics), most=len(METRICS)),
         differences=list(zip(called[1:], differences, strict=False)),
+        thresholds=thresholds,
+        threshold_notes=threshold_notes,
         hardest=hardest(first, images),
         illustrated=images is not None,
     )
