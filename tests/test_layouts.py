@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from evalkit import tables
 from evalkit.cli import run
-from evalkit.datasets import agedb, bcolz, cfp, pair_list_layouts, youtube_faces
+from evalkit.datasets import agedb, bcolz, cfp, lfw, pair_list_layouts, youtube_faces
 from evalkit.datasets.pair_list import (
     LABEL_FIRST,
     LABELLED,
@@ -51,6 +51,31 @@ def test_people_of_a_list_that_names_none_are_what_genuine_pairs_join() -> None:
 
 def two_line(tokens: list[int]) -> str:
     return "".join(f"P_{n}.jpg {t}\nQ_{n}.jpg {t}\n" for n, t in enumerate(tokens))
+
+
+@pytest.mark.parametrize(
+    ("lines", "people"),
+    [
+        ("A/1 A/2 1\nB/1 B/2 1\nA/3 B/3 0", [0, 0, 0, 1, 1, 1]),  # A/3 and B/3 in no genuine pair
+        ("x/A/1.jpg x/A/2.jpg 1\nx\\B\\1.jpg x/A/3.jpg 0", [0, 0, 0, 1]),
+        ("A/1 A/2 1\nA/3 A/4 0", [0, 0, 1, 2]),  # a folder of several people
+        ("left/1 right/1 1\nleft/1 right/2 0", [0, 0, 1]),  # a person in several folders
+        ("A/1 A/2 1\n3 A/2 0", [1, 0, 0]),
+    ],
+)
+def test_folders_say_who_is_on_an_image_where_they_agree_with_every_label(
+    lines: str, people: list[int]
+) -> None:
+    subject = labelled(lines).resolve()[0].subject
+    np.testing.assert_array_equal(np.equal.outer(subject, subject), np.equal.outer(people, people))
+
+
+def test_a_list_of_lfws_paths_has_lfws_people() -> None:
+    official = lfw.official_pairs()
+    manifest, _ = official.resolve()
+    lines = zip(official.left, official.right, official.genuine, strict=True)
+    again, _ = labelled("\n".join(f"{a} {b} {int(g)}" for a, b, g in lines)).resolve()
+    assert again.keys == manifest.keys and np.array_equal(again.subject, manifest.subject)
 
 
 def test_cplfw_has_no_folds_and_calfw_those_of_its_genuine_pairs() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import DataError
 from evalkit.files import numbered_lines
+from evalkit.keys import subjects_of
 from evalkit.table_headers import is_header
 from evalkit.tables import ReadTable, fields_of, wrong_line
 from evalkit.types import Manifest, PairSet
@@ -52,8 +54,9 @@ class PairList:
     def resolve(self) -> tuple[Manifest, PairSet]:
         """Each image once, in the order of its key, and the pairs as rows of that manifest.
 
-        Where the list does not say who is on an image, people are what its genuine pairs join:
-        two images of one such group show one person; two groups may show the same one.
+        Where the list does not say who is on an image, its folder does if every genuine pair lies
+        in one folder and every impostor pair in two.  Else people are what genuine pairs join: two
+        images of one such group show one person; two groups may show the same one.
         DataError where two lines call the same pair genuine and impostor.
         """
         keys = sorted({*self.left, *self.right})
@@ -62,18 +65,28 @@ class PairList:
         right = np.array([row[k] for k in self.right], np.int64)
         self._refuse_contradictions(left, right)
         if self.subject is None:
-            from scipy.sparse import coo_array  # most lists say who is on an image
-            from scipy.sparse.csgraph import connected_components
-
-            g = self.genuine
-            joined = coo_array((np.ones(g.sum()), (left[g], right[g])), shape=(len(keys),) * 2)
-            subject = connected_components(joined, directed=False)[1]
+            subject: NDArray[np.integer[Any]] = subjects_of(keys)
+            within = subject[left] == subject[right]
+            if (subject < 0).any() or not np.array_equal(within, self.genuine):
+                subject = self._joined(left, right, len(keys))
         else:
             people = [normalize("NFC", self.subject(k)) for k in keys]
             _, subject = np.unique(people, return_inverse=True)
         return Manifest(tuple(keys), subject.astype(np.int32)), PairSet(
             left, right, self.genuine, self.fold
         )
+
+    def _joined(
+        self, left: NDArray[np.int64], right: NDArray[np.int64], count: int
+    ) -> NDArray[np.int32]:
+        """Give each image, (count,), the number of the group that genuine pairs join."""
+        from scipy.sparse import coo_array  # most lists say who is on an image
+        from scipy.sparse.csgraph import connected_components
+
+        g = self.genuine
+        joined = coo_array((np.ones(g.sum()), (left[g], right[g])), shape=(count, count))
+        numbers: NDArray[np.int32] = connected_components(joined, directed=False)[1]
+        return numbers
 
     def of_one_image(self) -> dict[str, str]:
         """Say for the report which pairs are an image with itself, whose score is the highest.
