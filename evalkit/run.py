@@ -106,7 +106,7 @@ def evaluate(
         path = groups.path if isinstance(groups, GroupFile) else groups
         told = {**told, "groups file": as_path(path).name} if isinstance(path, _FILE) else told
     rows = len(features) if isinstance(features, np.ndarray | Bfloat16) else -1  # not of templates
-    if made.keys is not None and len(made.keys) == rows:
+    if made.keys is not None and len(made.keys) == rows and np.ndim(features) > 1:
         told = {**shared.of_several_images(features, made.keys, made.images), **told}
     report = call(
         features,
@@ -116,7 +116,7 @@ def evaluate(
         set_name=set_name,
         **options,
     )
-    if isinstance(features, np.ndarray) and alike(features):
+    if isinstance(features, np.ndarray) and features.ndim > 1 and alike(features):
         report = _noted(report, f"all {len(features):,} vectors are alike, and ties count as found")
     if compares == "pairs" and made.keys is not None:
         report = _with_names(report, made.keys)

@@ -113,3 +113,8 @@ def test_vectors_that_are_all_alike_are_said_beside_every_number(value: float) -
     x[0] += [1, 0, 0, 0]
     other = run.evaluate("people", x, who, fars=["0.1"])
     assert not any("alike" in m.note for m in other.metrics.values())
+
+
+def test_scores_are_no_vectors_that_are_alike() -> None:
+    report = run.evaluate("score", np.array([0.9, 0.8, 0.3, 0.1]), np.array([1, 1, 0, 0], bool))
+    assert report["auc"].value == 1 and "alike" not in report["auc"].note
