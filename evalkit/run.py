@@ -108,6 +108,8 @@ def evaluate(
     rows = len(features) if isinstance(features, np.ndarray | Bfloat16) else -1  # not of templates
     if made.keys is not None and len(made.keys) == rows and np.ndim(features) > 1:
         told = {**shared.of_several_images(features, made.keys, made.images), **told}
+        if compares == "subjects":
+            told |= shared.of_one_name(made.keys)
     report = call(
         features,
         *comparisons,

@@ -9,7 +9,7 @@ import pytest
 
 from evalkit import cli, run
 from evalkit.vectors import shared
-from evalkit.vectors.shared import SHARED, of_several_images
+from evalkit.vectors.shared import ONE_NAME, SHARED, of_one_name, of_several_images
 
 X = np.random.default_rng(0).normal(size=(12, 40)).astype(np.float32)
 KEYS = [f"P{k % 4}/{k}.jpg" for k in range(12)]
@@ -66,3 +66,18 @@ def test_it_is_in_the_report_and_on_stderr(
     told = "warning: 3 of 12 images share a vector with another, 3 of them one, P2/2.jpg"
     assert told in capsys.readouterr().err
     assert SHARED in json.loads((tmp_path / "r.json").read_text())["provenance"]
+
+
+def test_a_name_of_two_rows_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert of_one_name(KEYS) == {}
+    keys = [*KEYS[:4], KEYS[3], *KEYS[5:]]  # of another person's row
+    who = [k % 4 for k in range(12)]
+    told = run.evaluate("all-vs-all", X, who, keys=keys).provenance[ONE_NAME]
+    assert told.startswith(f"2 of 12 rows have the name of another, {KEYS[3]}: one image")
+    assert ONE_NAME not in run.evaluate("all-vs-all", X, who, keys=KEYS).provenance
+    np.save(tmp_path / "F.npy", X)
+    (tmp_path / "K.txt").write_text("\n".join(keys))
+    options = ["--features", str(tmp_path / "F.npy"), "--keys", str(tmp_path / "K.txt")]
+    assert cli.run(["people", *options, "--json", str(tmp_path / "r.json")]) == 0
+    assert "warning: 2 of 12 rows have the name of another" in capsys.readouterr().err
+    assert json.loads((tmp_path / "r.json").read_text())["provenance"][ONE_NAME] == told

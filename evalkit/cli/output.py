@@ -25,7 +25,7 @@ from evalkit.replacing import DOCUMENT, REPORT
 from evalkit.report.table import table
 from evalkit.types import Progress, Report
 from evalkit.vectors.matching import CACHE
-from evalkit.vectors.shared import SHARED
+from evalkit.vectors.shared import ONE_NAME, SHARED
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -139,7 +139,7 @@ class Output:
         Returns the exit code: that of the gate, where `--gate` names a baseline.
         """
         result = {k: v for k, v in report.provenance.items() if k != CACHE}
-        for doubt in (OF_ONE_IMAGE, SHARED):
+        for doubt in (OF_ONE_IMAGE, SHARED, ONE_NAME):
             if same := report.provenance.get(doubt):
                 say(f"warning: {same}")
         try:

@@ -1,7 +1,8 @@
-"""Vectors that several images have in common: one image twice, or what stands for no face."""
+"""Vectors that several images have in common, and names that several vectors have."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from evalkit.keys import canonical
 from evalkit.types import Ints
 
 SHARED = "one vector"  # what a report's provenance calls `of_several_images`
+ONE_NAME = "one name"  # and `of_one_name`
 _ROWS, _BLOCK = 1 << 20, 1 << 16  # rows that are looked at, and together
 _VALUES = 16  # of a row, by which it is sought
 
@@ -41,6 +43,17 @@ def of_several_images(
     return {
         SHARED: f"{sum(map(len, groups)):,} of {looked} images share a vector with another, "
         f"{len(largest):,} of them one, {named}: one image twice, or no face found?"
+    }
+
+
+def of_one_name(names: Names) -> dict[str, str]:
+    """Say for a report which names stand for several rows, (N,); empty where none does."""
+    if len(set(names)) == len(names):
+        return {}
+    several = {str(name): n for name, n in Counter(names).items() if n > 1}
+    return {
+        ONE_NAME: f"{sum(several.values()):,} of {len(names):,} rows have the name of another, "
+        f"{first_few([*several])}: one image counted twice, or two under one name?"
     }
 
 
