@@ -15,7 +15,11 @@ from evalkit.errors import DataError
 from evalkit.files import is_stream
 
 REPORT = rb'"evalkit-report"'
-OUTCOMES = rb"format\.npy.*identity\.npy"
+# Those of an early evalkit have no stamps, and are known by their arrays.
+OUTCOMES = (
+    rb"(format\.npy.*identity|genuine_score|rank_subject|genuine\.npy.*score|score\.npy.*genuine)"
+    rb"\.npy"
+)
 # Reports, one or several; then what `check` and `drift`, `compare`, `threshold`, `reproduce` print.
 DOCUMENT = rb'"(evalkit-reports?|evalkit|why_unpaired|threshold_low|unsaid)"'
 CALIBRATION = rb'"evalkit-calibration"'
