@@ -7,12 +7,12 @@ that its first or last 64 KiB hold.
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
-from pathlib import Path
 
 from evalkit.errors import DataError
-from evalkit.files import is_stream
+from evalkit.files import as_path, is_stream
 
 REPORT = rb'"evalkit-report"'
 # Those of an early evalkit have no stamps, and are known by their arrays.
@@ -32,12 +32,12 @@ SUBMISSION = rb"\A.{12}\x05\0\0\0"  # the header of a devkit matrix of float32
 _ENDS = 1 << 16
 
 
-def refuse_replacing(path: Path, mark: bytes) -> None:
+def refuse_replacing(path: str | os.PathLike[str], mark: bytes) -> None:
     """Raise DataError where a file is there, not empty, that lacks the mark of its kind.
 
     Devices and pipes are written into, and what cannot be read is told by who writes.
     """
-    held = b""
+    path, held = as_path(path), b""
     with suppress(OSError):
         if path.is_file() and not is_stream(path):
             with path.open("rb") as f:
