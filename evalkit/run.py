@@ -162,7 +162,7 @@ class Compared:
 def pairs_of(listed: PairList) -> Compared:
     """Compare the pairs of a list."""
     manifest, pairs = listed.resolve()
-    provenance = {"manifest": manifest.digest(), **listed.of_one_image()}
+    provenance = {"manifest": manifest.digest(), **listed.doubts()}
     if listed.told:
         provenance["columns"] = listed.told
     if listed.fold_rule:

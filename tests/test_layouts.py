@@ -376,14 +376,16 @@ def test_what_makes_a_list_doubtful_is_said_and_kept(
     np.savez(tmp_path / "x.npz", features=x, keys=["s/a", "s/b", "s/c", "s/d"])
     pairs, out = tmp_path / "p.txt", tmp_path / "r.json"
     words = ["verify", str(pairs), "--features", str(tmp_path / "x.npz"), "--out", str(out)]
-    pairs.write_text("t/a t/a 1\nt/a t/b 0\nt/c t/d 0\nt/b t/c 1\nt/a t/c 1\n")
+    pairs.write_text("t/a t/a 1\nt/a t/b 0\nt/c t/d 0\nt/b t/c 1\nt/a t/c 1\nt/c t/b 1\n")
     assert run(words) == 0
     said = capfd.readouterr().err
     assert "1 genuine and 0 impostor pairs are an image with itself, first t/a on line 1" in said
+    assert "1 of 6 pairs repeat an earlier one, first t/c and t/b on line 6: each" in said
     assert "names differ" not in said and "4 of 4 images: t/a is taken for s/a" in said
     assert "genuine pairs score below impostors" in said
     kept = json.loads(out.read_text())["provenance"]
     assert "t/a on line 1" in kept["of one image"] and "s/a" in kept["names"]
+    assert kept["listed twice"].startswith("1 of 6 pairs")
 
 
 TABLES = {

@@ -110,7 +110,7 @@ def command(
         fars=fars,
         threshold=given.of(source.how.provenance()),
         groups=groups,
-        provenance={**compared.of_one_image(), **given.provenance()},
+        provenance={**compared.doubts(), **given.provenance()},
         set_name=output.set_name(Path("lfw") if lists.is_official(compared) else own),
         file=own,
     )

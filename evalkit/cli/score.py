@@ -131,7 +131,7 @@ def command(
         manifest, listed = compared.resolve()
         subject, fold = manifest.subject, listed.fold if fold is None else fold
         keys = manifest.keys
-        names = {"list": pairs.name, "manifest": manifest.digest(), **compared.of_one_image()}
+        names = {"list": pairs.name, "manifest": manifest.digest(), **compared.doubts()}
     unit = "minus the step of the curve" if roc else "as given"
     provenance = {"scores": scores.name, "score": MINUS_DISTANCE if distance else unit}
     if distance:

@@ -23,7 +23,8 @@ from evalkit.tables import ReadTable, fields_of, wrong_line
 from evalkit.types import Manifest, PairSet
 
 _TOKEN = re.compile(r"([^ \t].*?)[ \t,;]+([0-9]{1,4})\Z")
-OF_ONE_IMAGE = "of one image"  # what a report's provenance calls `PairList.of_one_image`
+OF_ONE_IMAGE = "of one image"  # what a report's provenance calls `PairList.doubts`
+TWICE = "listed twice"
 LABELLED, LABEL_FIRST = ("left", "right", "label"), ("label", "left", "right")
 
 
@@ -88,20 +89,33 @@ class PairList:
         numbers: NDArray[np.int32] = connected_components(joined, directed=False)[1]
         return numbers
 
-    def of_one_image(self) -> dict[str, str]:
-        """Say for the report which pairs are an image with itself, whose score is the highest.
+    def doubts(self) -> dict[str, str]:
+        """Say for the report which pairs are an image with itself, and which stand twice.
 
-        Empty where none is.
+        Of two that are one pair, in either order, the second is named.  Empty where none is.
         """
+        told, seen, again = dict[str, str](), set[tuple[str, str]](), list[int]()
         same = [k for k, (a, b) in enumerate(zip(self.left, self.right, strict=True)) if a == b]
-        if not same:
-            return {}
-        genuine, first = int(np.count_nonzero(self.genuine[same])), same[0]
-        return {
-            OF_ONE_IMAGE: f"{genuine} genuine and {len(same) - genuine} impostor pairs are an "
-            f"image with itself, first {self.left[first]} on line {self.line[first]}: they lift "
-            "TPR, and the thresholds of FARs"
-        }
+        if same:
+            genuine, first = int(np.count_nonzero(self.genuine[same])), same[0]
+            told[OF_ONE_IMAGE] = (
+                f"{genuine} genuine and {len(same) - genuine} impostor pairs are an image with "
+                f"itself, first {self.left[first]} on line {self.line[first]}: they lift TPR, and "
+                "the thresholds of FARs"
+            )
+        for k, (a, b) in enumerate(zip(self.left, self.right, strict=True)):
+            pair = (a, b) if a < b else (b, a)
+            if pair in seen:
+                again.append(k)
+            seen.add(pair)
+        if again:
+            first = again[0]
+            told[TWICE] = (
+                f"{len(again):,} of {len(self):,} pairs repeat an earlier one, first "
+                f"{self.left[first]} and {self.right[first]} on line {self.line[first]}: each "
+                "counts as often as it stands there"
+            )
+        return told
 
     def _refuse_contradictions(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
         low, high = np.minimum(left, right), np.maximum(left, right)
