@@ -13,6 +13,7 @@ from PIL import Image
 from evalkit.bench import read_sets
 from evalkit.cli import run
 from evalkit.protocols import allpairs, people
+from evalkit.report import read
 
 pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
 
@@ -290,3 +291,18 @@ def test_a_table_alone_takes_no_pass_for_plots(
         tables.append(capsys.readouterr().out)
     assert tables[0] == tables[1] == tables[2]
     assert json.loads(out.read_text())["curves"] == json.loads(tables[3])["curves"] != {}
+
+
+def test_rows_without_names_are_enrolled_in_their_order(tmp_path: Path) -> None:
+    """Row 9 before row 10, as from Python, and as keys of the same order have it."""
+    x = np.random.default_rng(3).normal(size=(24, 4)).astype(np.float32)
+    who = np.arange(24) // 3
+    np.save(tmp_path / "F.npy", x)
+    (tmp_path / "S.txt").write_text("\n".join(f"p{n}" for n in who))
+    (tmp_path / "K.txt").write_text("\n".join(f"p{n}/{k:02}" for k, n in enumerate(who)))
+    expected = people.evaluate(x, who).metrics
+    for named in ("--subjects", str(tmp_path / "S.txt")), ("--keys", str(tmp_path / "K.txt")):
+        out = tmp_path / "r.json"
+        words = ["people", "--features", str(tmp_path / "F.npy"), *named, "--json", str(out)]
+        assert run(words) == 0
+        assert read(out).metrics == expected

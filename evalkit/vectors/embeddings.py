@@ -60,7 +60,8 @@ def read(
     features, own_keys, told = readers.read(path)
     names = own_keys if keys is None else read_keys(keys)
     if names is None and numbered:
-        names = [str(row) for row in range(len(features))]
+        width = len(str(len(features) - 1))  # in the order of their names rows keep theirs
+        names = [f"{row:0{width}d}" for row in range(len(features))]
     if names is None:
         besides = f" ({told})" if told else ""
         raise DataError(
