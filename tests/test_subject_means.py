@@ -12,6 +12,8 @@ from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SearchOutcomes,
 from evalkit.protocols.uncertainty.paired import differences
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.types import Estimate, PairSet, Report
+from evalkit.verdict.compare import compare
+from evalkit.verdict.gate import check
 
 pytestmark = pytest.mark.once
 
@@ -83,6 +85,16 @@ def test_every_person_counts_once_at_the_threshold_of_the_pairs(
         assert 0 <= mean.low <= mean.value <= mean.high <= 1
         names = list(report.metrics)
         assert names.index(f"tpr@far={far},mean=subject") == names.index(f"tpr@far={far}") + 1
+
+
+@pytest.mark.parametrize("measure", REPORTS)
+def test_its_value_is_that_of_the_outcomes_whose_shares_are_rounded(
+    measure: Callable[[], Report],
+) -> None:
+    report, ignored = measure(), ["comparisons"]
+    paired = compare(report, report, ignore=ignored, draws=2).differences
+    assert {f"tpr@far={far},mean=subject" for far in FARS} <= paired.keys()
+    assert check(report, report, ignore=ignored).passed
 
 
 AT = {"tpr@far=0.1": Estimate(value=0.5, threshold=0.5), "auc": Estimate(value=0.9)}

@@ -19,7 +19,7 @@ from evalkit.protocols.uncertainty.weights import SCALE
 from evalkit.report import outcomes_of_strangers
 from evalkit.types import Bools, Ints, Report
 
-_ROUNDING = 1e-9
+_ROUNDING = 2.0**-24  # of a mean over people, whose shares a draw rounds to this
 
 
 def of_outcomes(sample: ComparisonSample, names: Iterable[str]) -> dict[str, float]:
