@@ -2,7 +2,7 @@
 
 A new metric of genuine and impostor scores is a function and, below it, its record in METRICS of
 `curves`: that puts it into `lfw`, `verify` and `score`.  Any other is computed by its protocol, and
-its record stands in METRICS of `vocabulary`, or is registered by another package (`register`).
+its record is a row of `vocabulary.csv`, or is registered by another package (`register`).
 Tables, gates, intervals and `evalkit list --metrics` need nothing else.  What a report keeps of
 each number, its fields, is `evalkit.types.Estimate`; a new field's other places are listed there.
 """

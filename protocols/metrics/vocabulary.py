@@ -1,22 +1,20 @@
 """One vocabulary of metrics: the record of each, and what a metric's name says.
 
-Tables, pages, gates, comparisons, intervals and `evalkit list --metrics` read it; none of them
-looks at a name by itself.
+`vocabulary.csv` has a row per metric, with the fields of `record.Metric`; those that are computed
+of scores alone stand beside their functions, in `curves`.  Tables, pages, gates, comparisons,
+intervals and `evalkit list --metrics` read it; none of them looks at a name by itself.
 """
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
 
 from evalkit.errors import ProtocolError
-from evalkit.protocols.metrics import (
-    calibration_records,
-    curves,
-    group_records,
-    quality_records,
-    search_records,
-)
+from evalkit.protocols.metrics import curves
 from evalkit.protocols.metrics.record import Better, Metric, Reading, Resampling, reading
 from evalkit.protocols.metrics.score_unit import of_score
 
@@ -33,254 +31,19 @@ __all__ = [
     "resampling_of_part",
 ]
 
-METRICS: list[Metric] = [
-    Metric(
-        grammar="accuracy",
-        means="mean share of pairs decided rightly in each fold, threshold from the others",
-        better="higher",
-        percent=True,
-        resampled="accuracy",
-    ),
-    Metric(
-        grammar="accuracy@errata=excluded",
-        means="accuracy without the pairs that the list's authors know to be wrong",
-        better="higher",
-        percent=True,
-    ),
-    Metric(
-        grammar="accuracy@threshold=best",
-        means="share of pairs decided rightly by the threshold that is best on them: optimistic",
-        better="higher",
-        percent=True,
-        resampled="best accuracy",
-    ),
-    *curves.METRICS,
-    Metric(
-        grammar="tpr@far=FAR",
-        means="share of genuine pairs accepted at the lowest threshold with FAR at most FAR",
-        better="higher",
-        percent=True,
-        resampled="tpr",
-        of_parts=True,
-        by_group=True,
-    ),
-    Metric(
-        grammar="tpr@far=FAR,mean=subject",
-        means="mean over people of each one's TPR at that threshold: many images count once",
-        better="higher",
-        percent=True,
-        resampled="mean tpr",
-        of_parts=True,
-    ),
-    Metric(
-        grammar="fmr@threshold=THRESHOLD",
-        means="share of impostor pairs accepted at a threshold that was given",
-        better="lower",
-        resampled="fmr",
-        of_parts=True,
-        by_group=True,
-    ),
-    Metric(
-        grammar="fnmr@threshold=THRESHOLD",
-        means="share of genuine pairs rejected at a threshold that was given",
-        better="lower",
-        percent=True,
-        resampled="fnmr",
-        of_parts=True,
-        by_group=True,
-    ),
-    *group_records.METRICS,
-    *quality_records.METRICS,
-    *calibration_records.METRICS,
-    *search_records.METRICS,
-    Metric(
-        grammar="tpr@far=FAR,mean=split",
-        means="TPR at FAR, mean of the splits",
-        better="higher",
-        percent=True,
-    ),
-    Metric(
-        grammar="rank-K@mean=split",
-        means="rank-K, mean of the splits",
-        better="higher",
-        percent=True,
-        counts="searches",
-    ),
-    Metric(
-        grammar="tpir@fpir=FPIR,mean=split",
-        means="TPIR at FPIR, mean of the splits",
-        better="higher",
-        percent=True,
-        counts="searches",
-    ),
-    Metric(
-        grammar="fpir@threshold=THRESHOLD",
-        means="share of searches without a mate that reach a threshold that was given",
-        better="lower",
-        percent=True,
-        counts="searches",
-        resampled="fpir",
-        of_parts=True,
-        by_group=True,
-    ),
-    Metric(
-        grammar="fnir@threshold=THRESHOLD",
-        means="share of mated searches not found first, or below a threshold that was given",
-        better="lower",
-        percent=True,
-        counts="searches",
-        resampled="fnir",
-        of_parts=True,
-        by_group=True,
-    ),
-    Metric(
-        grammar="tpir@threshold=THRESHOLD",
-        means="DIR: share of mated searches found first at or above a threshold that was given",
-        better="higher",
-        percent=True,
-        counts="searches",
-        resampled="dir",
-        of_parts=True,
-        by_group=True,
-    ),
-    Metric(
-        grammar="vr@far=FAR",
-        means="BLUFR's verification rate: TPR at FAR, mean less deviation of the trials",
-        better="higher",
-        percent=True,
-    ),
-    Metric(
-        grammar="dir@fpir=FPIR,rank=K",
-        means="BLUFR's detection and identification rate, mean less deviation of the trials",
-        better="higher",
-        percent=True,
-        counts="searches",
-    ),
-    Metric(
-        grammar="within@space=angle,quantile=Q",
-        means="quantile of the angles of genuine pairs",
-        better="lower",
-        unit="degrees",
-    ),
-    Metric(
-        grammar="within@space=l2,quantile=Q",
-        means="quantile of the distances of genuine pairs",
-        better=None,
-        unit="length",
-    ),
-    Metric(
-        grammar="between@space=angle,quantile=Q",
-        means="quantile of the angles of impostor pairs",
-        better="higher",
-        unit="degrees",
-    ),
-    Metric(
-        grammar="between@space=l2,quantile=Q",
-        means="quantile of the distances of impostor pairs",
-        better=None,
-        unit="length",
-    ),
-    Metric(
-        grammar="within/between@space=SPACE",
-        means="mean squared distance of genuine pairs over that of impostor pairs",
-        better="lower",
-        unit="ratio",
-    ),
-    Metric(
-        grammar="farther-than-nearest-impostor@space=SPACE",
-        means="share of genuine pairs farther apart than the nearest impostor",
-        better="lower",
-    ),
-    Metric(
-        grammar="compactness@space=angle",
-        means="mean angle between two images of a class",
-        better="lower",
-        unit="degrees",
-        counts="classes",
-    ),
-    Metric(
-        grammar="compactness@space=l2",
-        means="mean distance between two images of a class",
-        better=None,
-        unit="length",
-        counts="classes",
-    ),
-    Metric(
-        grammar="separation@space=angle",
-        means="mean angle from an image with a mate to its nearest impostor",
-        better="higher",
-        unit="degrees",
-        counts="images",
-    ),
-    Metric(
-        grammar="separation@space=l2",
-        means="mean distance from an image with a mate to its nearest impostor",
-        better=None,
-        unit="length",
-        counts="images",
-    ),
-    Metric(
-        grammar="separation-ratio@space=SPACE",
-        means="separation over compactness",
-        better="higher",
-        unit="ratio",
-        counts="classes",
-    ),
-    Metric(
-        grammar="region-samples-correlation@space=SPACE",
-        means="rank correlation of a class's region and its samples",
-        better=None,
-        unit="correlation",
-        counts="classes",
-    ),
-    Metric(
-        grammar="norm@quantile=Q",
-        means="quantile of the lengths of the vectors",
-        better=None,
-        unit="length",
-        counts="images",
-    ),
-    Metric(
-        grammar="norm-variation",
-        means="standard deviation of the lengths over their mean",
-        better=None,
-        unit="ratio",
-        counts="images",
-    ),
-    Metric(
-        grammar="norm-auc@errors=rank-1",
-        means="chance that an image found rightly is longer than one that is not",
-        better=None,
-        counts="images",
-    ),
-    Metric(
-        grammar="participation-ratio",
-        means="effective dimension of the covariance: (sum v)^2 / sum v^2",
-        better=None,
-        unit="dimensions",
-        counts="images",
-    ),
-    Metric(
-        grammar="entropy-dimension",
-        means="effective dimension of the covariance: exp(-sum p ln p)",
-        better=None,
-        unit="dimensions",
-        counts="images",
-    ),
-    Metric(
-        grammar="hubness-skewness@k=K",
-        means="skewness of how often an image is among the K nearest of others",
-        better="lower",
-        unit="skewness",
-        counts="images",
-    ),
-    Metric(
-        grammar="antihubs@k=K",
-        means="share of images that are not among the K nearest of any image",
-        better="lower",
-        counts="images",
-    ),
-]
+
+def _read_table() -> Iterator[Metric]:
+    """Read the records of `vocabulary.csv`, whose unit "%" is a fraction in percent."""
+    table = Path(__file__).with_name("vocabulary.csv")
+    for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()):
+        fields: dict[str, Any] = {name: text or None for name, text in row.items()}
+        fields |= {flag: row[flag] == "yes" for flag in ("of_parts", "by_group")}
+        if row["unit"] == "%":
+            fields |= {"unit": "fraction", "percent": True}
+        yield Metric(**fields)
+
+
+METRICS = [*curves.METRICS, *_read_table()]
 
 
 def register(metric: Metric) -> None:
