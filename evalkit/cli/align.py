@@ -39,21 +39,18 @@ _NAMED = 5  # images without a crop
     "name",
     metavar="NAME",
     default="mtcnn",
-    show_default=True,
     help="Detector: mtcnn, a plug-in or module:Class.",
 )
 @click.option(
     "--faces",
     type=click.Choice([*detectors.CHOICES, "all"]),
     default="centre",
-    show_default=True,
     help="Face to take of several in an image: nearest the centre, largest, none (only), or all.",
 )
 @click.option(
     "--crop",
     type=click.Choice(list(alignment.TEMPLATES)),
     default="arcface-112",
-    show_default=True,
     help="Alignment template of the crops: the one that the model expects.",
 )
 @quiet_option()

@@ -42,7 +42,6 @@ def list_() -> None:
     type=Size(),
     metavar="SIZE",
     default="0",
-    show_default=True,
     help="Size of what may stay, as 10GB; what was used last stays.",
 )
 def clear(keep: int) -> None:

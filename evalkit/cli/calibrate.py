@@ -34,7 +34,6 @@ from evalkit.types import Report
     "--prior",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.5,
-    show_default=True,
     metavar="SHARE",
     help="Prior share of genuine comparisons, for posteriors.",
 )
@@ -42,7 +41,6 @@ from evalkit.types import Report
     "--fit",
     type=click.Choice(fits.FITS),
     default="logistic",
-    show_default=True,
     help="Fit that --save keeps.",
 )
 @click.option(

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 2),
     metavar="N",
     default=1,
-    show_default=True,
     help="Views per image: 2 adds the mirror image.",
 )
 @click.argument("features", type=Writable(parents=True))

@@ -28,7 +28,6 @@ _memory = click.option(
     type=click.FloatRange(min=0, min_open=True),
     metavar="GIB",
     default=1,
-    show_default=True,
     help="GiB of memory for comparing all pairs, beside the features. No number depends on it.",
 )
 
@@ -85,7 +84,6 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=_known,
         metavar="NAME",
         default="auto",
-        show_default=True,
         help="Arithmetic that screens all pairs; cpu: no GPU. No number depends on it.",
     )
     return cluster_option(resumed(sifted(_memory(with_engine))))

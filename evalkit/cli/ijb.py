@@ -78,13 +78,11 @@ from evalkit.vectors.matching import Vectors
 @click.option(
     "--keep-norm/--unit-images",
     default=True,
-    show_default=True,
     help="Pool vectors as they are (N1), or made unit length first (N0).",
 )
 @click.option(
     "--media-pooling/--no-media-pooling",
     default=True,
-    show_default=True,
     help="Average the frames of a video before pooling a template.",
 )
 @click.option("--compat", is_flag=True, help="Also give the numbers by InsightFace's rules.")

@@ -26,13 +26,11 @@ from evalkit.protocols.ijb import Pooling, splits
 @click.option(
     "--keep-norm/--unit-images",
     default=False,
-    show_default=True,
     help="Pool vectors as they are, or made unit length first.",
 )
 @click.option(
     "--media-pooling/--no-media-pooling",
     default=True,
-    show_default=True,
     help="Average the frames of a video before pooling a template.",
 )
 @fars_option(splits.FARS)

@@ -96,7 +96,6 @@ placing_options = (
         "--landmark-order",
         type=click.Choice(list(landmarks.ORDERS)),
         default="xy",
-        show_default=True,
         help="Order in --landmarks: x1 y1 x2 ..., or MTCNN's x1 ... x5 y1 ... y5.",
     ),
     of_model(

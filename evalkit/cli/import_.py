@@ -55,7 +55,6 @@ from evalkit.vectors import importing
     "--dtype",
     type=click.Choice(["float32", "float16"]),
     default="float32",
-    show_default=True,
     help="Number type of the vectors in FEATURES.",
 )
 @click.option(

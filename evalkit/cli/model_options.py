@@ -339,7 +339,6 @@ _OPTIONS = (
         callback=_devices,
         metavar="DEVICE[,DEVICE]",
         default="auto",
-        show_default=True,
         help="auto, cpu, cuda or cuda:1; several, with commas, get a process each.",
     ),
     of_model("--allow-cpu", is_flag=True, help="Run on the CPU where the GPU does not start."),

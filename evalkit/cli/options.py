@@ -46,8 +46,11 @@ class Command(click.Command):
         super().__init__(*args, **how)
         self.examples = examples
         self.removed = removed
-        for option in self.params:  # click itself would go by the name that the function has
-            if isinstance(option, click.Option) and option.envvar is None:
+        for option in self.params:
+            if not isinstance(option, click.Option):
+                continue
+            option.show_default = True
+            if option.envvar is None:  # click itself would go by the name that the function has
                 typed = max(option.opts, key=len).lstrip("-")
                 option.envvar = f"EVALKIT_{self.name}_{typed}".upper().replace("-", "_")
 
@@ -161,7 +164,6 @@ def rates_option(name: str, text: str, default: Sequence[str] = ()) -> Callable[
         callback=rate,
         multiple=True,
         default=default,
-        show_default=bool(default),
         metavar=name.lstrip("-").upper(),
         help=text,
     )
@@ -175,9 +177,7 @@ def fars_option(default: Sequence[str]) -> Callable[..., Any]:
 def rate_option(name: str, text: str, default: str) -> Callable[..., Any]:
     """Add an option that is one FAR or FPIR."""
     metavar = name.lstrip("-").upper()
-    return click.option(
-        name, callback=rate, metavar=metavar, default=default, show_default=True, help=text
-    )
+    return click.option(name, callback=rate, metavar=metavar, default=default, help=text)
 
 
 def columns_option(roles: Sequence[str]) -> Callable[..., Any]:
@@ -202,7 +202,7 @@ def columns_option(roles: Sequence[str]) -> Callable[..., Any]:
 def count_option(name: str, text: str, default: int, least: int = 1) -> Callable[..., Any]:
     """Add an option that is a whole number, `least` or more."""
     kind = click.IntRange(min=least)
-    return click.option(name, type=kind, metavar="N", default=default, show_default=True, help=text)
+    return click.option(name, type=kind, metavar="N", default=default, help=text)
 
 
 sizes_option = click.option(
@@ -288,7 +288,6 @@ flip_option = click.option(
     "--flip",
     type=click.Choice(["none", "sum", "concat"]),
     default="none",
-    show_default=True,
     help="Fusion of an image's vector with its mirror image's.",
 )
 

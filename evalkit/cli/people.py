@@ -84,7 +84,6 @@ CONFIDENCE = 0.95
     "--template",
     type=click.Choice(["max", "mean"]),
     default="max",
-    show_default=True,
     help="How to combine several images of a person: best score, or mean vector.",
 )
 @vector_options(data=False)

@@ -57,7 +57,6 @@ from evalkit.protocols.allpairs import Engine
     "--template",
     type=click.Choice(["image", "max", "mean"]),
     default="max",
-    show_default=True,
     help="How to combine several images of a person: each alone, best score, or mean vector.",
 )
 @click.option(
@@ -66,7 +65,6 @@ from evalkit.protocols.allpairs import Engine
     type=click.IntRange(min=1),
     multiple=True,
     default=search.DEPTHS,
-    show_default=True,
     metavar="K",
     help="k of rank-k; may be repeated.",
 )

@@ -31,7 +31,6 @@ from evalkit.synth import FaceSet, write
     "kind",
     type=click.Choice(["npy", "bin"]),
     default="npy",
-    show_default=True,
     help="File format of the set: .npy, or the challenge's .bin.",
 )
 @quiet_option()

@@ -43,7 +43,6 @@ ENOUGH = 30  # errors of which a rate is known within 30 %, nine times in ten: t
     "--confidence",
     type=click.FloatRange(0.5, 1, max_open=True),
     default=0.95,
-    show_default=True,
     metavar="SHARE",
     help="Confidence of the safe threshold: that the FAR on other people is at most --far.",
 )

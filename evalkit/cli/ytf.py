@@ -32,7 +32,6 @@ from evalkit.types import Manifest
 @click.option(
     "--comparison",
     default="mean-vector",
-    show_default=True,
     metavar="NAME",
     help=f"Score of two videos: {', '.join(ytf.COMPARISONS)}.",
 )
@@ -40,7 +39,6 @@ from evalkit.types import Manifest
     "--frames",
     type=click.IntRange(min=0),
     default=ytf.FRAMES,
-    show_default=True,
     metavar="N",
     help="Frames per video, drawn at random from longer ones; 0 takes all.",
 )
@@ -48,7 +46,6 @@ from evalkit.types import Manifest
     "--frames-seed",
     type=click.IntRange(min=0),
     default=0,
-    show_default=True,
     metavar="N",
     help="Random seed of the frames.",
 )
