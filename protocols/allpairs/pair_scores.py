@@ -42,7 +42,7 @@ class PairScores:
     ) -> None:
         self.x, self.y = x, x if y is None else y
         self.within = y is None
-        self._threads, self._shared, self.compiled = threads, shared, compiled
+        self.threads, self._shared, self.compiled = threads, shared, compiled
         longest, d = x.longest() * self.y.longest(), x.dim
         self.settled = 4 * d * _U64 * longest
         gamma = (d + 1) * 2.0**-24 / (1 - (d + 1) * 2.0**-24)
@@ -99,7 +99,7 @@ class PairScores:
         def one(o: int) -> None:
             out[o : o + _PART] = score(i[o : o + _PART], j[o : o + _PART])
 
-        with ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(one, range(0, len(i), _PART)))
         return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from evalkit.types import Floats
 _SEED = 0
 _GROUPS = 256
 _ROWS = 1 << 15
+_BAND = 4096  # rows compared with these together
 _COLUMNS = 256  # sampled columns, which show the high scores of a row
 _FEW = 3  # the place among them from which a score is high for its row
 
@@ -114,8 +116,9 @@ def row_levels(scores: PairScores, k: int, subjects: Subjects | None = None) -> 
     if not most:
         return RowLevels(kth, few_above, impostor, kth, impostor)
     y = scores.y.pick(j).T
-    for o in range(0, len(scores.x), 4096):
-        rows = slice(o, min(o + 4096, len(scores.x)))
+
+    def measure(o: int) -> None:
+        rows = slice(o, min(o + _BAND, len(scores.x)))
         score = scores.x.band(rows.start, rows.stop) @ y
         top = np.sort(np.partition(score, -most, axis=1)[:, -most:], axis=1)
         if k <= most:
@@ -124,6 +127,9 @@ def row_levels(scores: PairScores, k: int, subjects: Subjects | None = None) -> 
         if subjects is not None:
             score[same_subject(subjects[0][rows, None], subjects[1][None, j])] = -np.inf
         impostor[rows] = score.max(axis=1) - scores.rounding
+
+    with ThreadPoolExecutor(scores.threads) as pool:
+        list(pool.map(measure, range(0, len(scores.x), _BAND)))
     return RowLevels(
         kth,
         few_above,
