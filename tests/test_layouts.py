@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from evalkit import tables
 from evalkit.cli import run
-from evalkit.datasets import agedb, bcolz, cfp, lfw, pair_list_layouts, youtube_faces
+from evalkit.datasets import agedb, bcolz, cfp, lfw, pair_list, pair_list_layouts, youtube_faces
 from evalkit.datasets.pair_list import (
     LABEL_FIRST,
     LABELLED,
@@ -61,9 +61,16 @@ def two_line(tokens: list[int]) -> str:
         ("A/1 A/2 1\nA/3 A/4 0", [0, 0, 1, 2]),  # a folder of several people
         ("left/1 right/1 1\nleft/1 right/2 0", [0, 0, 1]),  # a person in several folders
         ("A/1 A/2 1\n3 A/2 0", [1, 0, 0]),
+        ("A_1 A_2 1\nA_3 B_3 0", [0, 0, 0, 1]),  # CPLFW, without folders
+        ("x/A-1 x/A-2 1\nx/A-3 x/B-3 0", [0, 0, 0, 1]),
+        ("A_1_1 A_2_2 1\nA_3_1 B_3_2 0", [0, 0, 0, 1]),  # MLFW
+        ("1_A_3_f 2_A_9_f 1\n4_A_5_f 5_B_6_m 0", [0, 0, 0, 1]),  # AgeDB
+        ("A_1 B_1 1\nA_2 B_2 0", [0, 1, 0, 2]),  # names of cameras
+        ("A_1 A_2 1\nA_3 A_4 1", [0, 0, 1, 1]),  # of one class, which says nothing of names
+        ("A/1/ A/2/ 1\nA/3/ B/1/ 0", [0, 0, 0, 1]),  # videos
     ],
 )
-def test_folders_say_who_is_on_an_image_where_they_agree_with_every_label(
+def test_folders_and_names_say_who_is_on_an_image_where_they_agree_with_every_label(
     lines: str, people: list[int]
 ) -> None:
     subject = labelled(lines).resolve()[0].subject
@@ -167,6 +174,8 @@ def test_agedb_is_read_out_of_matlabs_nesting(tmp_path: Path) -> None:
     savemat(tmp_path / "other.mat", {"splits": np.eye(3)})
     with pytest.raises(DataError, match="not an AgeDB protocol"):
         agedb.read(tmp_path / "other.mat")
+    with pytest.raises(DataError, match=r"no list of pairs: it holds 'splits' \(3, 3\)"):
+        pair_list_layouts.read(tmp_path / "other.mat")
 
 
 @settings(deadline=None)
@@ -388,6 +397,20 @@ def test_what_makes_a_list_doubtful_is_said_and_kept(
     assert kept["listed twice"].startswith("1 of 6 pairs")
 
 
+@pytest.mark.parametrize(("wrong", "told"), [(0, False), (1, True), (3, False)])
+def test_labels_that_contradict_nearly_all_names_are_told(wrong: int, told: bool) -> None:
+    genuine = [f"P{k}/1 P{k}/2 {int(k >= wrong)}" for k in range(20)]
+    listed = labelled("\n".join([*genuine, *(f"P{k}/3 P{k + 1}/3 0" for k in range(19))]))
+    doubts = listed.doubts()
+    assert (pair_list.OTHERS in doubts) == told
+    assert len({*listed.resolve()[0].subject.tolist()}) == (20 if wrong < 3 else 43)
+    if told:
+        assert doubts[pair_list.OTHERS] == (
+            "1 of 39 labels contradict the folders of the images, by which people are told apart: "
+            "first P0/1 and P0/2 on line 1, called impostors"
+        )
+
+
 TABLES = {
     "blanks": "{a} {b} {y}",
     "commas": "{a},{b},{y}",
@@ -504,6 +527,7 @@ def test_published_lists_are_read_whole(shared_data: Path) -> None:
     cplfw = pair_list_layouts.read(shared_data / "cplfw" / "pairs_CPLFW_with_header.txt")
     manifest, pairs = cplfw.pairs.resolve()
     assert (cplfw.layout, len(pairs), len(manifest.keys)) == ("two-line", 6000, 5984)
+    assert manifest.subject.max() + 1 == 2296
     assert pairs.genuine.sum() == 3000
     official, other = (
         pair_list_layouts.read(shared_data / "ytf" / name).pairs
@@ -532,7 +556,7 @@ def test_youtube_faces_as_text_and_as_matlab_has_it(tmp_path: Path) -> None:
     for name in ("splits.txt", "alone.mat", "meta_and_splits.mat"):
         made = pair_list_layouts.read(tmp_path / name).pairs
         assert rows_of_list(made) == expected
-        assert youtube_faces.with_people(made).resolve()[0].subject.tolist() == [0, 0, 1]
+        assert made.resolve()[0].subject.tolist() == [0, 0, 1]
     assert pair_list_layouts.recognise(tmp_path / "alone.mat") == "ytf"
     for wrong, said in ((4, "numbers other videos"), (0, "numbers other videos")):
         savemat(tmp_path / "alone.mat", {"m": np.where(splits == 3, wrong, splits)})
@@ -550,3 +574,8 @@ def test_the_three_published_lists_of_youtube_faces(shared_data: Path) -> None:
     )
     assert len({*text}) == 5000 and sorted(text) == sorted(matlab)
     assert sum(a == b for a, b in zip(text, other, strict=True)) == 4900
+    for name in ("splits.txt", "seqface_pairs.txt"):  # the second contradicts its own names
+        listed = pair_list_layouts.read(shared_data / "ytf" / name).pairs
+        assert len({*listed.resolve()[0].subject.tolist()}) == 1447
+        told = listed.doubts().get(pair_list.OTHERS, "")
+        assert told.startswith("100 of 5,000 labels") == (name == "seqface_pairs.txt")

@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ytf.evaluate(x, video, pairs, comparison="median")
     with pytest.raises(ProtocolError, match="have videos of shape"):
         ytf.evaluate(x, video[:-1], pairs)
-    with pytest.raises(DataError, match="1 of 2 videos have no frame: B/2"):
+    with pytest.raises(DataError, match=r"no frame: B/2; .* here is called 'x/A/1/0.1.jpg'"):
         youtube_faces.videos_of(["x/A/1/0.1.jpg"], ["A/1", "B/2"])
     found = youtube_faces.videos_of(["A/1/0.1.jpg", "z/B/2/9", "C/1/1.jpg"], ["A/1", "B/2"])
     assert found.tolist() == [0, 1, -1]
@@ -145,7 +145,7 @@ def test_the_official_list(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = shared_data / "ytf" / "splits.txt"
-    listed = youtube_faces.with_people(pair_list_layouts.read(path).pairs)
+    listed = pair_list_layouts.read(path).pairs
     manifest, pairs = listed.resolve()
     assert pairs.fold is not None and pairs.genuine.sum() == 2500
     assert np.bincount(pairs.fold)[-10:].tolist() == [500] * 10
@@ -154,7 +154,7 @@ def test_the_official_list(
     lines = path.read_text().splitlines()
     Path(tmp_path / "few.txt").write_text("\n".join(lines[::25]))
     listed = pair_list_layouts.read(tmp_path / "few.txt").pairs
-    few = youtube_faces.with_people(listed).resolve()[0]
+    few = listed.resolve()[0]
     rng = np.random.default_rng(0)
     who = np.repeat(few.subject, 3)
     x = rng.normal(size=(few.subject.max() + 1, 16))[who] + rng.normal(size=(len(who), 16))
@@ -170,6 +170,10 @@ def test_the_official_list(
         len(few.keys),
         2 * len(few.keys),
     )
-    assert told["frames a video"] == "at most 2, seed 3"
+    assert told["frames a video"] == "at most 2, seed 3" and "listed twice" not in told
     accuracy = made["metrics"]["accuracy"]
     assert len(accuracy["folds"]) == 10 and 0.9 < accuracy["value"] < 1
+    Path(tmp_path / "few.txt").write_text("\n".join([*lines[::25], lines[25]]))
+    assert run([*words, "--quiet", "--json", "-"]) == 0
+    told = json.loads(capsys.readouterr().out)["provenance"]
+    assert told["listed twice"].startswith("1 of 201 pairs repeat an earlier one")

@@ -17,7 +17,7 @@ from evalkit import report as reports
 from evalkit.cli.options import Option, quiet_option, received_as
 from evalkit.cli.parameters import STDOUT, Baseline, Writable
 from evalkit.cli.terminal import document, is_quiet, say, show
-from evalkit.datasets.pair_list import OF_ONE_IMAGE, TWICE
+from evalkit.datasets.pair_list import DOUBTS
 from evalkit.errors import EXIT_DONE
 from evalkit.escaping import printable
 from evalkit.files import whole_file
@@ -139,7 +139,7 @@ class Output:
         Returns the exit code: that of the gate, where `--gate` names a baseline.
         """
         result = {k: v for k, v in report.provenance.items() if k != CACHE}
-        for doubt in (OF_ONE_IMAGE, TWICE, SHARED, ONE_NAME):
+        for doubt in (*DOUBTS, SHARED, ONE_NAME):
             if same := report.provenance.get(doubt):
                 say(f"warning: {same}")
         try:

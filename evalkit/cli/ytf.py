@@ -69,7 +69,7 @@ def command(
     PAIRS names videos (splits.txt); the frames of one are the rows whose keys lie in its folder,
     as Sadie_Frost/1/0.12.jpg. With --model, only the frames that are drawn are embedded.
     """
-    listed = youtube_faces.with_people(pair_list_layouts.read(pairs, set_format).pairs)
+    listed = pair_list_layouts.read(pairs, set_format).pairs
     manifest, compared = listed.resolve()
     most = frames or None
     if source.features is None:
@@ -98,6 +98,7 @@ def command(
         provenance={
             "list": pairs.name,
             "manifest": digest(manifest.keys, compared.left, compared.right, compared.genuine),
+            **listed.doubts(),
             **source.how.scored_by(),
             **given.provenance(),
         },

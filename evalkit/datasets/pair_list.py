@@ -15,9 +15,9 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.datasets import names_of_people
 from evalkit.errors import DataError
 from evalkit.files import numbered_lines
-from evalkit.keys import subjects_of
 from evalkit.table_headers import is_header
 from evalkit.tables import ReadTable, fields_of, wrong_line
 from evalkit.types import Manifest, PairSet
@@ -25,6 +25,8 @@ from evalkit.types import Manifest, PairSet
 _TOKEN = re.compile(r"([^ \t].*?)[ \t,;]+([0-9]{1,4})\Z")
 OF_ONE_IMAGE = "of one image"  # what a report's provenance calls `PairList.doubts`
 TWICE = "listed twice"
+OTHERS = "labels against names"
+DOUBTS = (OF_ONE_IMAGE, TWICE, OTHERS)
 LABELLED, LABEL_FIRST = ("left", "right", "label"), ("label", "left", "right")
 
 
@@ -55,27 +57,31 @@ class PairList:
     def resolve(self) -> tuple[Manifest, PairSet]:
         """Each image once, in the order of its key, and the pairs as rows of that manifest.
 
-        Where the list does not say who is on an image, its folder does if every genuine pair lies
-        in one folder and every impostor pair in two.  Else people are what genuine pairs join: two
-        images of one such group show one person; two groups may show the same one.
+        Where the list does not say who is on an image, its folder or name does if the labels agree
+        (`names_of_people`).  Else people are what genuine pairs join: two images of one such group
+        show one person; two groups may show the same one.
         DataError where two lines call the same pair genuine and impostor.
         """
-        keys = sorted({*self.left, *self.right})
-        row = {key: r for r, key in enumerate(keys)}
-        left = np.array([row[k] for k in self.left], np.int64)
-        right = np.array([row[k] for k in self.right], np.int64)
+        keys, left, right = self._rows()
         self._refuse_contradictions(left, right)
         if self.subject is None:
-            subject: NDArray[np.integer[Any]] = subjects_of(keys)
-            within = subject[left] == subject[right]
-            if (subject < 0).any() or not np.array_equal(within, self.genuine):
-                subject = self._joined(left, right, len(keys))
+            named = names_of_people.find(keys, left, right, self.genuine)
+            subject: NDArray[np.integer[Any]] = (
+                self._joined(left, right, len(keys)) if named is None else named.subject
+            )
         else:
             people = [normalize("NFC", self.subject(k)) for k in keys]
             _, subject = np.unique(people, return_inverse=True)
         return Manifest(tuple(keys), subject.astype(np.int32)), PairSet(
             left, right, self.genuine, self.fold
         )
+
+    def _rows(self) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+        """Each image once, in the order of its key, and the rows of left and right among them."""
+        keys = sorted({*self.left, *self.right})
+        row = {key: r for r, key in enumerate(keys)}
+        left = np.array([row[k] for k in self.left], np.int64)
+        return keys, left, np.array([row[k] for k in self.right], np.int64)
 
     def _joined(
         self, left: NDArray[np.int64], right: NDArray[np.int64], count: int
@@ -92,7 +98,8 @@ class PairList:
     def doubts(self) -> dict[str, str]:
         """Say for the report which pairs are an image with itself, and which stand twice.
 
-        Of two that are one pair, in either order, the second is named.  Empty where none is.
+        Of two that are one pair, in either order, the second is named.  And which labels contradict
+        the names of their images, where nearly all agree.  Empty where none is.
         """
         told, seen, again = dict[str, str](), set[tuple[str, str]](), list[int]()
         same = [k for k, (a, b) in enumerate(zip(self.left, self.right, strict=True)) if a == b]
@@ -115,7 +122,22 @@ class PairList:
                 f"{self.left[first]} and {self.right[first]} on line {self.line[first]}: each "
                 "counts as often as it stands there"
             )
+        if self.subject is None and (contradicted := self._contradicted()):
+            told[OTHERS] = contradicted
         return told
+
+    def _contradicted(self) -> str:
+        """Say which labels contradict the names of their images; "" where none does."""
+        named = names_of_people.find(*self._rows(), self.genuine)
+        wrong = [] if named is None else np.flatnonzero(named.contradicted).tolist()
+        if named is None or not wrong:
+            return ""
+        first = wrong[0]
+        return (
+            f"{len(wrong):,} of {len(self):,} labels contradict {named.rule} of the images, by "
+            f"which people are told apart: first {self.left[first]} and {self.right[first]} on "
+            f"line {self.line[first]}, called {'genuine' if self.genuine[first] else 'impostors'}"
+        )
 
     def _refuse_contradictions(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
         low, high = np.minimum(left, right), np.maximum(left, right)

@@ -25,7 +25,7 @@ from evalkit.datasets.pair_list import (
     of_table,
     parse_two_line,
 )
-from evalkit.errors import DataError
+from evalkit.errors import DataError, first_few
 from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.images import ImageSource
 from evalkit.table_headers import is_header, names_scores
@@ -168,8 +168,21 @@ def _of_file(path: Path) -> str:
     if path.suffix.lower() == ".bin":
         return "bin"
     if path.suffix.lower() == ".mat":
-        return "agedb" if youtube_faces.splits_of(matlab.read(path)) is None else "ytf"
+        return _of_variables(matlab.read(path), path.name)
     return _of_lines([fields_of(line) for _, line in numbered_lines(read_text(path))[:3]])
+
+
+def _of_variables(held: Mapping[str, object], name: str) -> str:
+    """Tell the layout from what a MATLAB file holds."""
+    if youtube_faces.splits_of(dict(held)) is not None:
+        return "ytf"
+    if isinstance(held.get("splits"), list):
+        return "agedb"
+    shown = [f"{n!r} {getattr(value, 'shape', type(value).__name__)}" for n, value in held.items()]
+    raise DataError(
+        f"{name} has no list of pairs: it holds {first_few(shown) or 'no arrays'}",
+        "expected AgeDB's cell 'splits', or YouTube Faces' array of splits, (500, 3, 10)",
+    )
 
 
 def _of_lines(lines: list[list[str]]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,6 @@ from evalkit.keys import ending_in, folder_of, read_keys
 from evalkit.vectors import matlab
 
 _NAMES = "Youtube_names.txt"  # what bob's copy calls the list of videos
-
-
-def with_people(pairs: PairList) -> PairList:
-    """Take the folder of a video (Sadie_Frost/1) for its person, where all have one."""
-    named = all(map(folder_of, (*pairs.left, *pairs.right)))
-    return replace(pairs, subject=folder_of) if named else pairs
 
 
 def splits_of(held: dict[str, Any]) -> NDArray[np.int64] | None:
@@ -85,8 +78,10 @@ def videos_of(keys: Sequence[str], videos: Sequence[str]) -> NDArray[np.int64]:
     if missing:
         raise DataError(
             f"{len(missing)} of {len(videos)} videos have no frame: "
-            f"{first_few([videos[n] for n in missing])}",
+            f"{first_few([videos[n] for n in missing])}"
+            + (f"; the first frame here is called {keys[0]!r}" if keys else ""),
             "a frame's key has its video's name for folder, as Sadie_Frost/1/0.12.jpg; a frame "
-            "without a face is a row of NaN with --allow-failures",
+            "without a face is a row of NaN with --allow-failures; of one vector a video: "
+            "evalkit verify",
         )
     return video
