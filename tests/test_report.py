@@ -2,6 +2,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,10 @@ def test_other_documents_are_refused(tmp_path: Path) -> None:
     ("metric", "message"),
     [
         ({"value": 0.5, "low": 0.9, "high": 0.1}, "begins above its end, 0.9 and 0.1"),
-        ({"value": 0.5, "far": 7}, "far of 'auc' is 7, not a share of 0 to 1"),
+        ({"value": 0.5, "far": 7}, "'auc' has a far of 7, not a share of 0 to 1"),
+        ({"value": 78.33}, "'auc' is 78.33, not a share of 0 to 1"),
+        ({"value": -0.01}, "'auc' is -0.01, not a share of 0 to 1"),
+        ({"value": 0.5, "low": 0.6, "high": 0.7}, "outside its own interval of 0.6 to 0.7"),
         ({"value": 0.5, "valu": 1}, "'auc' has a field 'valu' that this evalkit does not know"),
         (0.5, "'auc' is a float, not an object"),
     ],
@@ -96,7 +100,24 @@ def test_a_metric_that_cannot_be_is_refused(metric: object, message: str) -> Non
         metric = {"n": 4, "note": "", **metric}
     document = {**reports.to_json(REPORT), "metrics": {"auc": metric}}
     with pytest.raises(ReportError, match=message):
-        reports.from_json(document)
+        reports.from_json(json.loads(json.dumps(document)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("value", np.nan), ("value", np.inf), ("value", "0.99"), ("threshold", np.nan)],
+)
+def test_a_report_made_in_python_that_cannot_be_is_refused(field: str, value: Any) -> None:
+    """A value of NaN is below no floor: it passed the gate."""
+    estimate = dataclasses.replace(REPORT.metrics["accuracy"], **{field: value})
+    made = dataclasses.replace(REPORT, metrics={"accuracy": estimate})
+    with pytest.raises(ReportError, match="'accuracy' "):
+        check(made, REPORT, Rule(metric="accuracy", floor=0.5))
+
+
+def test_a_difference_may_lie_below_zero() -> None:
+    one = dataclasses.replace(REPORT, metrics={"vr@far=1e-3": Estimate(value=-0.1)})
+    assert reports.from_json(json.loads(reports.dumps(one))).flat() == {"vr@far=1e-3": -0.1}
 
 
 def test_nothing_half_written_is_left(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from evalkit.files import as_path, decoded, is_stream, partial_file, refuse_unwr
 from evalkit.protocols.metrics.vocabulary import canonical
 from evalkit.protocols.uncertainty import outcomes
 from evalkit.replacing import OUTCOMES, REPORT, refuse_replacing
+from evalkit.report.possible import refuse_impossible
 from evalkit.report.replaced_together import finish, outcomes_path, put_together, waiting_path
 from evalkit.strict_json import parsed
 from evalkit.types import Estimate, Failures, Report, SetIdentity
@@ -77,7 +78,7 @@ def from_json(document: Any, where: str = "report") -> Report:
         )
     try:
         _check_kinds(document)
-        return Report(
+        report = Report(
             protocol=document["protocol"],
             protocol_version=document["protocol_version"],
             metrics=_metrics_from_json(document["metrics"]),
@@ -92,6 +93,7 @@ def from_json(document: Any, where: str = "report") -> Report:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise ReportError(f"{where} lacks or misspells a field: {e}") from e
+    return refuse_impossible(report, where)
 
 
 def dumps(report: Report) -> str:
@@ -183,8 +185,8 @@ def read(path: str | os.PathLike[str]) -> Report:
 
 
 def opened(report: Report | str | os.PathLike[str]) -> Report:
-    """Take a report as it is, or read the one at a path."""
-    return report if isinstance(report, Report) else read(report)
+    """Take a report, whose estimates must be possible, or read the one at a path."""
+    return refuse_impossible(report) if isinstance(report, Report) else read(report)
 
 
 @contextmanager
@@ -327,11 +329,6 @@ def _check_kinds(document: Mapping[str, Any]) -> None:
                     raise ValueError(f"{field} of {name!r} is beyond every number")
             if field in _COUNTS and value is not None and not 0 <= value < 2**63:
                 raise ValueError(f"{field} of {name!r} is not a count")
-        low, high, far = (m.get(field) for field in ("low", "high", "far"))
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"the interval of {name!r} begins above its end, {low:g} and {high:g}")
-        if far is not None and not 0 <= far <= 1:
-            raise ValueError(f"far of {name!r} is {far:g}, not a share of 0 to 1")
     failures = document["failures"]
     if not all(0 <= failures[name] < 2**63 for name in ("images", "genuine", "impostor")):
         raise ValueError("a number of failures is not a count")

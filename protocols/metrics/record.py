@@ -57,6 +57,7 @@ class Metric:
     grammar : its name, capitals for the values of parameters: "tpr@far=FAR".  A name may go on
     with further parameters, each after "," or "@": "tpr@far=1e-6,distractors=10".
     means : one line.  better : None where neither is.  unit : "fraction" of 1, or what else.
+    signed : whether a fraction may lie below 0: a difference, or a mean less a deviation.
     percent : whether tables multiply it by 100.
     counts : what it is a share of, or taken over.
     of_scores : what computes it of genuine and impostor scores, (G,) and (I,), -inf for failures;
@@ -73,6 +74,7 @@ class Metric:
     means: str
     better: Better | None
     unit: Unit = "fraction"
+    signed: bool = False
     percent: bool = False
     counts: Literal["pairs", "searches", "images", "classes"] = "pairs"
     resampled: Resampling | None = None

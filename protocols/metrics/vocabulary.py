@@ -37,7 +37,7 @@ def _read_table() -> Iterator[Metric]:
     table = Path(__file__).with_name("vocabulary.csv")
     for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()):
         fields: dict[str, Any] = {name: text or None for name, text in row.items()}
-        fields |= {flag: row[flag] == "yes" for flag in ("of_parts", "by_group")}
+        fields |= {flag: row[flag] == "yes" for flag in ("signed", "of_parts", "by_group")}
         if row["unit"] == "%":
             fields |= {"unit": "fraction", "percent": True}
         yield Metric(**fields)
