@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from evalkit import report as reports
 from evalkit.cli import run
-from evalkit.errors import ReportError
+from evalkit.errors import ReportError, WrongTypeError
 from evalkit.protocols.uncertainty.paired import holm
 from evalkit.report.markdown import escaped, model_card, report_markdown
 from evalkit.report.spelling import interval_of_points
@@ -85,7 +85,8 @@ def test_a_value_that_is_not_that_of_the_outcomes_is_refused(
     base_report: Report, name: str, rule: Rule
 ) -> None:
     """As by an editor: nobody stands behind the difference, and a floor knows no outcomes."""
-    changed = {**base_report.metrics, name: replace(base_report.metrics[name], value=0.123)}
+    m = replace(base_report.metrics[name], value=0.123, low=None, high=None)
+    changed = {**base_report.metrics, name: m}
     edited = replace(base_report, metrics=changed)
     with pytest.raises(
         ReportError, match=f"second report says {name} is 0.123, and by its outcome"
@@ -256,6 +257,7 @@ NONSENSE = [
     ("[[rule]]\nmetric = 'auc'\nmax-drop = '1'", "is not a number"),
     ("[[rule]]\nmetric = 'auc'\nmax-drop = true", "is not a number"),
     ("[[rule]]\nmetric = 'auc'\nmax-drop = 2", "outside .0, 1."),
+    (f"[[rule]]\nmetric = 'auc'\nmax-drop = {10**400}", "a huge number is outside"),
     ("[[rule]]\nmetric = 'auc'\nalpha = nan", "alpha = nan is outside .0, 1."),
     ("[[rule]]\nmetric = 'auc'\nalpha = 0", "alpha = 0 tests nothing"),
     ("[[rule]]\nmetric = 'auc'\nalpha = 1.0", "alpha = 1 tests nothing"),
@@ -278,6 +280,42 @@ def test_nonsense_in_gates_toml_is_one_clear_line(tmp_path: Path, text: str, mes
     with pytest.raises(ReportError, match=message) as e:
         read_rules(path)
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"floor": float("nan")}, "floor = nan is outside"),
+        ({"floor": 99}, "values are fractions"),
+        ({"floor": "0.9"}, "floor of type str is not a number"),
+        ({"max_drop": -0.5}, "max_drop = -0.5 is outside"),
+        ({"alpha": 0.0}, "alpha = 0 tests nothing"),
+        ({"alpha": float("nan")}, "alpha = nan is outside"),
+        ({"test": "pared"}, "did you mean 'paired'"),
+        ({"test": "noninferior"}, "needs a max_drop above 0"),
+        ({"ceiling": 0.1}, "auc is better when higher"),
+        ({"metric": "eer", "floor": 0.1}, "eer counts errors"),
+        ({"one_sided": 1}, "one_sided is neither true nor false"),
+        ({"metric": ""}, "a rule has no metric"),
+    ],
+)
+def test_rules_made_in_python_are_held_to_what_a_file_is(
+    fields: dict[str, Any], message: str
+) -> None:
+    """A floor of NaN passed every value, an alpha of 0 every drop."""
+    with pytest.raises(ReportError, match=message):
+        Rule(**{"metric": "auc", **fields})
+
+
+def test_rules_are_given_alone_several_or_as_a_file(base_report: Report) -> None:
+    rule = Rule(metric="auc", test="plain")
+    for rules in (rule, [rule], (r for r in [rule])):
+        assert check(base_report, base_report, rules).passed
+    assert check(base_report, base_report, rule, ignore="crop").passed
+    with pytest.raises(ReportError, match="rules 1 and 2 are both paired tests of 'auc'"):
+        check(base_report, base_report, [Rule(metric="auc")] * 2)
+    with pytest.raises(WrongTypeError, match="expected Rules, or the path of"):
+        check(base_report, base_report, [{"metric": "auc"}])  # type: ignore[list-item]
 
 
 def test_rules_of_one_metric_that_share_no_level_stand_together(tmp_path: Path) -> None:
@@ -380,8 +418,11 @@ def test_the_table_fits_80_columns(two_reports: Two, name: str) -> None:
     base, now = (
         replace(r, metrics={name: r.metrics["accuracy"], **r.metrics}) for r in two_reports
     )
-    held = [Rule(metric="eer", max_drop=0.0001), Rule(metric="auc", test="noninferior")]
-    held.append(Rule(metric=name, test="plain", floor=0.99999, ceiling=0.1))
+    held = [
+        Rule(metric="eer", max_drop=0.0001),
+        Rule(metric="auc", test="noninferior", max_drop=1e-9),
+    ]
+    held.append(Rule(metric=name, test="plain", floor=0.99999, max_drop=0.1))
     for rules in (held, None):
         lines = verdict_table(check(now, base, rules)).split("\n")
         assert max(map(len, lines)) <= 80
@@ -445,7 +486,7 @@ JUNIT = {
 def test_junit_keeps_the_schema_that_jenkins_reads(base_report: Report) -> None:
     rules = [
         Rule(metric="accuracy", floor=0.999999, max_drop=0.001),  # fails, and warns
-        Rule(metric="accuracy", max_drop=0.5),
+        Rule(metric="accuracy", max_drop=0.5, alpha=0.05),
         Rule(metric="auc", max_drop=1e-9),  # warns
         Rule(metric="eer", test="plain", max_drop=1.0, ceiling=1e-9),
     ]

@@ -118,11 +118,12 @@ class Comparison:
         return comparison_table(self, ("base", "other"))
 
 
-def check_comparable(base: Report, other: Report, ignore: Collection[str] = ()) -> None:
+def check_comparable(base: Report, other: Report, ignore: str | Collection[str] = ()) -> None:
     """Raise ReportError naming the first field in which two reports must agree and do not.
 
-    ignore : fields of `IGNORABLE`.
+    ignore : fields of `IGNORABLE`, one or several.
     """
+    ignore = [ignore] if isinstance(ignore, str) else ignore
     for field in ignore:
         if field not in IGNORABLE:
             raise ReportError(f"no field {field!r} to ignore", f"known are {', '.join(IGNORABLE)}")
@@ -151,7 +152,7 @@ def compare(
     other: Report | str | os.PathLike[str],
     *,
     names: str | Iterable[str] | None = None,
-    ignore: Collection[str] = (),
+    ignore: str | Collection[str] = (),
     alpha: float = 0.05,
     draws: int | None = None,
     seed: int = 0,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evalkit.errors import ReportError
+from evalkit.errors import ReportError, WrongTypeError
 from evalkit.escaping import narrow
 from evalkit.protocols.metrics.vocabulary import metric_of, read
 from evalkit.protocols.uncertainty.paired import Difference, holm
@@ -18,7 +18,7 @@ from evalkit.report.table import support
 from evalkit.types import Report
 from evalkit.verdict.compare import Comparison, compare, rough
 from evalkit.verdict.outcomes_held import refuse_edited
-from evalkit.verdict.rules import ALPHA, Rule, near, read_rules, refuse_unheld
+from evalkit.verdict.rules import ALPHA, Rule, near, read_rules, refuse_twice, refuse_unheld
 
 __all__ = [
     "Rule",
@@ -117,13 +117,13 @@ def _lost(report: Report, baseline: Report) -> tuple[Rule, ...]:
 def check(
     report: Report | str | os.PathLike[str],
     baseline: Report | str | os.PathLike[str],
-    rules: Sequence[Rule] | str | os.PathLike[str] | None = None,
+    rules: Rule | Iterable[Rule] | str | os.PathLike[str] | None = None,
     *,
-    ignore: Sequence[str] = (),
+    ignore: str | Collection[str] = (),
 ) -> Verdict:
     """Apply the rules (`default_rules` if none are given) to a report and its baseline.
 
-    Reports may be given as paths, rules as that of a gates.toml.
+    Reports may be given as paths, rules as that of a gates.toml; one rule is a list of one.
     Without rules, what the baseline measured and the report did not fails too.  The verdict names
     every metric that is not held.
     ReportError where the two may not be compared, where a rule names a metric that neither has or
@@ -154,16 +154,23 @@ def check(
     return Verdict(rulings, not_held, (*said, *rough(comparison.differences.values())))
 
 
-def _given(rules: Any) -> Sequence[Rule] | None:
-    """Take rules, None for the default ones, or read the gates.toml at a path."""
-    if rules is None or (isinstance(rules, Sequence) and all(isinstance(r, Rule) for r in rules)):
-        if rules is not None and not rules:
-            raise ReportError("no rules are given", "None holds what both reports have")
-        return rules
-    return read_rules(rules)
+def _given(rules: Any) -> tuple[Rule, ...] | None:
+    """Take rules, or one, None for the default ones, or read the gates.toml at a path."""
+    if rules is None or isinstance(rules, str | os.PathLike):
+        return None if rules is None else read_rules(rules)
+    several = isinstance(rules, Iterable) and not isinstance(rules, bytes)
+    given = tuple(rules) if several else (rules,)
+    if not all(isinstance(rule, Rule) for rule in given):
+        raise WrongTypeError(
+            f"rules given as {rules!r:.80}", "expected Rules, or the path of a gates.toml"
+        )
+    if not given:
+        raise ReportError("no rules are given", "None holds what both reports have")
+    refuse_twice(given)
+    return given
 
 
-def _not_held(held: Sequence[Rule], report: Report, baseline: Report, why: str) -> dict[str, str]:
+def _not_held(held: Collection[Rule], report: Report, baseline: Report, why: str) -> dict[str, str]:
     """Say of every metric without a rule why it has none; `why` where it could have one."""
     ruled, now, before = {rule.metric for rule in held}, report.flat(), baseline.flat()
 
@@ -183,9 +190,9 @@ def _not_held(held: Sequence[Rule], report: Report, baseline: Report, why: str) 
 def assert_no_regression(
     report: Report | str | os.PathLike[str],
     baseline: Report | str | os.PathLike[str],
-    rules: Sequence[Rule] | str | os.PathLike[str] | None = None,
+    rules: Rule | Iterable[Rule] | str | os.PathLike[str] | None = None,
     *,
-    ignore: Sequence[str] = (),
+    ignore: str | Collection[str] = (),
 ) -> Verdict:
     """Raise AssertionError with the verdict's table unless the report keeps every rule.
 
@@ -205,7 +212,7 @@ def _p(rule: Rule, d: Difference) -> float:
     return d.p / 2 if worse else 1 - d.p / 2
 
 
-def _adjusted(rules: Sequence[Rule], found: Comparison) -> list[float | None]:
+def _adjusted(rules: Collection[Rule], found: Comparison) -> list[float | None]:
     """Adjust the p of each paired rule without an alpha of its own by Holm; None for others."""
     shared = {
         k: _p(rule, found.differences[rule.metric])

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from evalkit.errors import ReportError
 from evalkit.files import as_path, decoded
 from evalkit.protocols.metrics.record import Better
@@ -33,6 +35,7 @@ class Rule:
     one_sided : whether a paired test looks for drops alone, not for gains too.
     floor : the least value, for metrics where higher is better; ceiling : the most, for errors.
     better : needed for a metric without a record (`evalkit.protocols.metrics.vocabulary`) alone.
+    ReportError for a rule that means nothing, such as a floor of NaN, or an alpha of 0.
     """
 
     metric: str
@@ -43,6 +46,10 @@ class Rule:
     floor: float | None = None
     ceiling: float | None = None
     better: Better | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_nonsense(self)
+        object.__setattr__(self, "metric", canonical(self.metric))
 
     @property
     def allowed(self) -> float | None:
@@ -82,75 +89,97 @@ def read_rules(path: str | os.PathLike[str]) -> tuple[Rule, ...]:
     if not isinstance(tables, list) or not tables:
         raise ReportError(f"{path} has no rules", "write [[rule]] and below it a metric")
     rules = tuple(_rule(t, f"{path}, rule {n}") for n, t in enumerate(tables, 1))
-    _refuse_twice(rules, str(path))
+    refuse_twice(rules, f"{path}, ")
     return rules
 
 
-def _refuse_twice(rules: Sequence[Rule], where: str) -> None:
-    """Raise ReportError where two paired rules of one metric would halve the level they share."""
+def refuse_twice(rules: Sequence[Rule], where: str = "") -> None:
+    """Raise ReportError where two paired rules of one metric would halve the level they share.
+
+    where : what the message begins with.
+    """
     first: dict[str, int] = {}
     for n, rule in enumerate(rules, 1):
         if rule.test != "paired" or rule.alpha is not None or rule.allowed is None:
             continue
         if (other := first.setdefault(rule.metric, n)) != n:
             raise ReportError(
-                f"{where}, rules {other} and {n} are both paired tests of {rule.metric!r}",
+                f"{where}rules {other} and {n} are both paired tests of {rule.metric!r}",
                 "leave one out: two share the level between them, so that each finds less",
             )
 
 
-_NUMBERS = {"max-drop": (0.0, 1.0), "alpha": (0.0, 1.0), "floor": (0.0, 1.0), "ceiling": (0.0, 1.0)}
 _WORDS = {"test": ("paired", "noninferior", "plain"), "better": ("higher", "lower")}
-_KEYS = ("metric", *_WORDS, *_NUMBERS, "one-sided")
+_NUMBERS = ("max_drop", "alpha", "floor", "ceiling")
+_KEYS = ("metric", *_WORDS, "max-drop", *_NUMBERS[1:], "one-sided")
 
 
 def _rule(table: Any, where: str) -> Rule:
+    """Read one table of gates.toml, whose keys are `Rule`'s fields with hyphens."""
     if not isinstance(table, dict):
         raise ReportError(
             f"{where} is of type {type(table).__name__}, not a table",
             "write [[rule]] for each rule",
         )
-    metric = table.get("metric")
-    if not isinstance(metric, str) or not metric:
+    if "metric" not in table:
         raise ReportError(f"{where} has no metric", 'for example metric = "tpr@far=1e-6"')
-    metric = canonical(metric)
-    record = metric_of(metric)
-    for key, value in table.items():
+    for key in table:
         if key not in _KEYS:
             raise ReportError(f"{where}: unknown key {key!r}", near(key, _KEYS))
-        if key in _NUMBERS:
-            low, high = _NUMBERS[key]
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ReportError(f"{where}: {key} of type {type(value).__name__} is not a number")
-            if (record is None or record.unit != "fraction") and key != "alpha":
-                high = sys.float_info.max
-            if key == "alpha" and value in (0, 1):
-                hint = "at 0 a rule never fails, at 1 always: 0.05 is usual"
-                raise ReportError(f"{where}: alpha = {value:g} tests nothing", hint)
-            if not low <= value <= high:
-                shown = "a huge number" if abs(value) >= 1e9 else f"{value:g}"
-                hint = "values are fractions: 0.002 is 0.2 points"
-                if high > 1:
-                    raise ReportError(f"{where}: {key} = {shown} is not 0 or more, and finite")
-                raise ReportError(f"{where}: {key} = {shown} is outside [0, 1]", hint)
-        if key == "one-sided" and not isinstance(value, bool):
-            raise ReportError(f"{where}: one-sided is neither true nor false")
-    for key, known in _WORDS.items():
-        value = table.get(key, known[0])
-        if value not in known:
+    try:
+        return Rule(**{key.replace("-", "_"): value for key, value in table.items()})
+    except ReportError as e:
+        said = (_with_hyphens(text) for text in (e.message, e.hint))
+        raise ReportError(f"{where}: {next(said)}", next(said)) from None
+
+
+def _with_hyphens(text: str) -> str:
+    return text.replace("max_drop", "max-drop").replace("one_sided", "one-sided")
+
+
+def _refuse_nonsense(rule: Rule) -> None:
+    """ReportError for a rule that means nothing, or that no value could break."""
+    if not isinstance(rule.metric, str) or not rule.metric:
+        raise ReportError("a rule has no metric", 'for example metric = "tpr@far=1e-6"')
+    for name, known in _WORDS.items():
+        value = getattr(rule, name)
+        if value not in known and not (name == "better" and value is None):
             shown = value if isinstance(value, str) else f"a {type(value).__name__}"
-            raise ReportError(f"{where}: {key} = {shown!r}", near(shown, known))
-    named = {key.replace("-", "_"): value for key, value in table.items()}
-    rule = Rule(**{**named, "metric": metric})
+            raise ReportError(f"{name} = {shown!r}", near(shown, known))
+    if not isinstance(rule.one_sided, bool):
+        raise ReportError("one_sided is neither true nor false")
+    for name in _NUMBERS:
+        _refuse_other_number(rule, name)
     if rule.test == "noninferior" and not rule.max_drop:
-        hint = "say how much worse it may be: max-drop = 0.002 is 0.2 points"
-        raise ReportError(f'{where}: test = "noninferior" needs a max-drop above 0', hint)
-    better = rule.direction
-    if better == "lower" and rule.floor is not None:
-        raise ReportError(f"{where}: {metric} counts errors, a floor lets it grow", "use ceiling")
-    if better == "higher" and rule.ceiling is not None:
-        raise ReportError(f"{where}: {metric} is better when higher", "use floor")
-    return rule
+        hint = "say how much worse it may be: max_drop = 0.002 is 0.2 points"
+        raise ReportError('test = "noninferior" needs a max_drop above 0', hint)
+    if rule.direction == "lower" and rule.floor is not None:
+        raise ReportError(f"{rule.metric} counts errors, a floor lets it grow", "use ceiling")
+    if rule.direction == "higher" and rule.ceiling is not None:
+        raise ReportError(f"{rule.metric} is better when higher", "use floor")
+
+
+def _refuse_other_number(rule: Rule, name: str) -> None:
+    """ReportError where a field of a rule is no number, or one outside of its bounds."""
+    value, metric = getattr(rule, name), metric_of(rule.metric)
+    if value is None:
+        return
+    if not _is_number(value):
+        raise ReportError(f"{name} of type {type(value).__name__} is not a number")
+    if name == "alpha" and value in (0, 1):
+        hint = "at 0 a rule never fails, at 1 always: 0.05 is usual"
+        raise ReportError(f"alpha = {value:g} tests nothing", hint)
+    share = name == "alpha" or (metric is not None and metric.unit == "fraction")
+    if not 0 <= value <= (1.0 if share else sys.float_info.max):
+        shown = "a huge number" if abs(value) >= 1e9 else f"{value:g}"
+        if not share:
+            raise ReportError(f"{name} = {shown} is not 0 or more, and finite")
+        hint = "values are fractions: 0.002 is 0.2 points"
+        raise ReportError(f"{name} = {shown} is outside [0, 1]", hint)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def refuse_unheld(rule: Rule, where: str = "") -> None:
