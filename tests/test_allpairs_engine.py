@@ -517,9 +517,13 @@ def test_a_checkpoint_of_another_job_is_refused(small_tiles, monkeypatch, tmp_pa
     monkeypatch.setattr(scan, "CHECKPOINT_EVERY_S", 0.0)
     path = tmp_path / "job.npz"
     path.write_bytes(b"nothing")
-    with pytest.raises(ProtocolError, match=r"job\.npz is not a checkpoint"):
+    with pytest.raises(ProtocolError, match=r"job\.npz is no checkpoint, or is cut"):
         allpairs.verify(*people(50, 8, 0), fars=["0.1"], engine=Engine(checkpoint=path))
-    np.savez(path, mark=np.array("other"), done=np.zeros(0, int))
+    np.savez(path, features=np.eye(3))
+    with pytest.raises(ProtocolError, match="is no checkpoint"):
+        allpairs.verify(*people(50, 8, 0), fars=["0.1"], engine=Engine(checkpoint=path))
+    empty = np.zeros(0, int)
+    np.savez(path, mark=np.array("other"), blocks=np.zeros((0, 4), int), done=empty)
     with pytest.raises(ProtocolError, match="another job"):
         allpairs.verify(*people(50, 8, 0), fars=["0.1"], engine=Engine(checkpoint=path))
 

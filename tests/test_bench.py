@@ -98,6 +98,19 @@ def test_a_mix_of_sets_is_one_table_and_a_report_each(
     assert "groups.csv names none of the" in capsys.readouterr().err
 
 
+def test_what_out_may_not_replace_is_told_before_any_image_is_embedded(
+    sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second set's vectors beside its report to be were found after the first was measured."""
+    (sets / "runs").mkdir()
+    np.savez(sets / "runs" / "FACES.npz", features=np.eye(3))
+    paths = [str(sets / name) for name in ("agedb_30.bin", "FACES")]
+    assert _bench(sets, *paths, "--out", str(sets / "runs")) == 3
+    said = capsys.readouterr().err
+    assert "FACES.npz is there already" in said and "[1/2]" not in said
+    assert [path.name for path in (sets / "runs").iterdir()] == ["FACES.npz"]
+
+
 def test_a_set_measures_what_its_own_command_measures(
     sets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

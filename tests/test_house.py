@@ -159,7 +159,7 @@ def test_no_circle_of_imports() -> None:
         (
             "protocols",
             "protocols types errors arrays bfloat16 float16 keys files identity memory "
-            "torch_float32",
+            "replacing torch_float32",
         ),
         ("adapters", "adapters types errors arrays files memory torch_float32"),
     ],

@@ -1,6 +1,8 @@
 """An earlier result is replaced; a file of somebody else is not."""
 
+import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,11 @@ import pytest
 
 from evalkit import report as reports
 from evalkit.cli import run
+from evalkit.datasets import trillion
 from evalkit.errors import DataError
+from evalkit.images import landmarks
+from evalkit.protocols.calibration import fits
+from evalkit.report import plots
 from evalkit.types import Estimate, Report
 
 pytestmark = pytest.mark.once
@@ -17,6 +23,8 @@ VERIFY = "verify pairs.txt --features x.npy --keys keys.txt --far 1e-1 --quiet"
 PEOPLE = "people --features x.npy --keys keys.txt --far 1e-1 --quiet"
 TRILLION = "trillion --features x.npy --subjects who.txt --one-set --far 1e-1 --quiet"
 GATE = "gate base.json --baseline base.json"
+LISTS = "--probe-list P.json --distractor-list D.json_8_1"
+MEGAFACE = f"megaface --features x.npy --keys keys.txt {LISTS} --far 0.5 --quiet"
 RESULTS = [  # a command, and the file that it writes last
     (f"{VERIFY} --out r.json", "r.json"),
     (f"{VERIFY} --out r.json", "r.npz"),
@@ -24,6 +32,8 @@ RESULTS = [  # a command, and the file that it writes last
     (f"{PEOPLE} --page r.html", "r.html"),
     (f"{PEOPLE} --doubtful r.csv", "r.csv"),
     (f"{TRILLION} --submission r.bin", "r.bin"),
+    (f"{MEGAFACE} --devkit-out .", "cmc_facescrub_megaface_evalkit_8_1.json"),
+    (f"{MEGAFACE} --devkit-out .", "matches_facescrub_megaface_evalkit_8_1.json"),
     ("score scores.txt --json r.json", "r.json"),
     ("compare base.json base.json --json r.json", "r.json"),
     ("threshold base.json --far 1e-1 --json r.json", "r.json"),
@@ -58,6 +68,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lines = [f"{keys[row]} {keys[row + 1]} {int(row % 4 < 3)}" for row in range(39)]
     lines += [f"{keys[row]} {keys[row + 9]} 0" for row in range(31)]
     Path("pairs.txt").write_text("\n".join(lines))
+    probes = {"id": [key[:2] for key in keys[:32]], "path": keys[:32]}
+    Path("P.json").write_text(json.dumps(probes))
+    Path("D.json_8_1").write_text(json.dumps({"path": keys[32:]}))
     Path("scores.txt").write_text("".join(f"{n % 2} {n % 7 / 10 + n % 2 / 5}\n" for n in range(40)))
     assert run(shlex.split(f"{VERIFY} --out base.json")) == 0
     return tmp_path
@@ -80,6 +93,44 @@ def test_an_earlier_result_is_replaced_and_no_other_file(
     assert len(said.err.splitlines()) == 2
     assert made.read_bytes() == FOREIGN
     assert before.items() <= {path: path.read_bytes() for path in folder.iterdir()}.items()
+
+
+@pytest.mark.parametrize("name", ["mine.npz", "mine.npy", "mine.txt"])
+def test_a_file_that_is_no_checkpoint_is_kept(
+    folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--checkpoint mine.npy` ended in a TypeError, mine.npz was called that of another job."""
+    np.savez("mine.npz", features=np.eye(3))
+    np.save("mine.npy", np.eye(3))
+    Path("mine.txt").write_text("hello")
+    before = Path(name).read_bytes()
+    assert run(shlex.split(f"{TRILLION} --checkpoint {name}")) == 3
+    said = capsys.readouterr()
+    assert f"{name} is there already, and is no earlier result of this kind\n" in said.err
+    assert Path(name).read_bytes() == before
+    Path("empty.npz").touch()  # as mktemp leaves one
+    assert run(shlex.split(f"{TRILLION} --checkpoint empty.npz")) == 0
+
+
+def test_pictures_and_files_of_python_replace_nobody_s(folder: Path) -> None:
+    report = reports.read("base.json")
+    figure = report.plot("roc")
+    calibration = fits.fitted(np.arange(1.0, 9.0), np.arange(4.0), "isotonic")
+    marks = landmarks.Landmarks(("a.jpg",), np.zeros((1, 5, 2), np.float32))
+    one = np.ones((1, 4), np.float32)
+    writers: dict[str, Callable[[Path], None]] = {
+        "mine.png": lambda path: plots.save(figure, path),
+        "mine.json": lambda path: fits.write(calibration, path),
+        "mine.csv": lambda path: landmarks.write(path, marks),
+        "mine.bin": lambda path: trillion.write_submission(path, [one], 1, 4),
+    }
+    for name, write in writers.items():
+        write(Path(name))
+        write(Path(name))
+        Path(name).write_bytes(FOREIGN)
+        with pytest.raises(DataError, match="is no earlier result of this kind"):
+            write(Path(name))
+        assert Path(name).read_bytes() == FOREIGN
 
 
 def test_a_file_without_a_byte_is_nobody_s(folder: Path) -> None:

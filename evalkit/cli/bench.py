@@ -28,6 +28,7 @@ from evalkit.datasets.group_table import GroupFile
 from evalkit.embedding import development
 from evalkit.errors import EXIT_DONE, DataError
 from evalkit.protocols.metrics.flip_fusion import Flip
+from evalkit.replacing import OUTCOMES, REPORT, refuse_replacing
 from evalkit.report import several
 from evalkit.run import Compared
 from evalkit.types import Report
@@ -93,6 +94,10 @@ def command(
     warn_if_slow(recipe_name)
     by_name = bench.grouped(sets, groups, say)
     baselines = {} if gate is None else _baselines(gate, sets)
+    if out is not None:
+        for one in sets:
+            refuse_replacing(out / f"{one.name}.json", REPORT)
+            refuse_replacing(out / f"{one.name}.npz", OUTCOMES)
     tried = next((one for one in sets if _has_people(one)), sets[0])
     adapter, choice = spec_trial.loaded(choice, tried.images, tried.manifest)
     source = VectorSource(choice, None, None, False, recipe_name, how)

@@ -16,6 +16,7 @@ from evalkit.cli.parameters import Writable
 from evalkit.cli.terminal import say
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.allpairs.screening.choice import SCREENS
+from evalkit.replacing import CHECKPOINT
 
 if TYPE_CHECKING:
     from evalkit.cli.vector_options import VectorSource
@@ -77,7 +78,10 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return done
 
     resumed = click.option(
-        "--checkpoint", type=Writable(), metavar="FILE", help="Resume file for an interrupted run."
+        "--checkpoint",
+        type=Writable(mark=CHECKPOINT),
+        metavar="FILE",
+        help="Resume file for an interrupted run.",
     )
     sifted = click.option(
         "--screen",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from evalkit.protocols.megaface.noise_lists import CleaningRule, Noises, clean
 from evalkit.protocols.metrics.flip_fusion import fuse
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.protocols.recipes.recipe import Recipe
+from evalkit.replacing import DEVKIT, refuse_replacing
 from evalkit.types import Manifest
 from evalkit.vectors import matching
 from evalkit.vectors.embeddings import refuse_failures, without_zeros
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 # From keys to their features, and the digests of their images where known.
 Take = Callable[[Sequence[str], str], tuple[NDArray[Any], NDArray[np.uint8] | None]]
+_DEVKIT = ("cmc", "matches")  # how its files are named
 NAMELESS = (".npy", ".safetensors", ".bin")  # files of embeddings that hold no keys
 
 
@@ -161,6 +163,10 @@ def command(
         raise click.UsageError("two distractor lists have one size and set")
     for path, each in zip(distractor_lists, lists.values(), strict=True):
         files.refuse_probes(probes, each, path)
+    end = f"{files.probes_name(probe_list)}_megaface_{files.algorithm(file_ending or 'evalkit')}"
+    endings = {name: f"{end}_{each.size}_{each.set}.json" for name, each in lists.items()}
+    for folder in () if devkit_out is None else (devkit_out, *_cleaned_in(devkit_out, rules)):
+        _refuse_replacing(folder, endings.values())
     if source.features is None:
         named = tuple(dict.fromkeys(k for each in lists.values() for k in each.keys))
         take, other, provenance = _embedded(source, distractor_data, probes.keys, named, cluster)
@@ -198,17 +204,14 @@ def command(
         provenance=names | doubts | source.how.scored_by() | given.provenance(),
     )
     if devkit_out is not None:
-        algorithm = files.algorithm(file_ending or "evalkit")
-        end = f"{files.probes_name(probe_list)}_megaface_{algorithm}"
-        for name, each in lists.items():
-            ending = f"{end}_{each.size}_{each.set}.json"
+        for name, ending in endings.items():
             features = x, probes.subject, distractors[name]
             _write_devkit(devkit_out, ending, *features, model)
             if noises is not None:
                 bad = noises.probe, noises.distractor[name]
-                for rule in noises.rules:
+                folders = _cleaned_in(devkit_out, noises.rules)
+                for rule, folder in zip(noises.rules, folders, strict=True):
                     p, d = clean(*features, *bad, rule)
-                    folder = devkit_out / f"cleaned={rule}"
                     _write_devkit(folder, ending, p, probes.subject, d, model)
         say(f"the devkit's files are in {devkit_out}")
     done = output.deliver(report, f"MegaFace: {len(probes.keys):,} probes, {source.name}")
@@ -348,6 +351,17 @@ def _cleaned(noises: Noises) -> str:
     )
 
 
+def _cleaned_in(folder: Path, rules: Sequence[CleaningRule]) -> list[Path]:
+    return [folder / f"cleaned={rule}" for rule in rules]
+
+
+def _refuse_replacing(folder: Path, endings: Iterable[str]) -> None:
+    """DataError where a folder has files of these names that evalkit did not write."""
+    for ending in endings:
+        for kind in _DEVKIT:
+            refuse_replacing(folder / f"{kind}_{ending}", DEVKIT)
+
+
 def _write_devkit(
     folder: Path,
     ending: str,
@@ -361,6 +375,6 @@ def _write_devkit(
     results = devkit.evaluate(
         devkit.project(probe, model), subject, devkit.project(distractor, model)
     )
-    for kind, content in (("cmc", results.curves()), ("matches", results.matches)):
+    for kind, content in zip(_DEVKIT, (results.curves(), results.matches), strict=True):
         with whole_file(folder / f"{kind}_{ending}") as f:
             f.write(json.dumps(content).encode())

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from evalkit.errors import DataError
 from evalkit.files import BLANKS, as_path, each_line, read_text, whole_file
 from evalkit.keys import texts_of
+from evalkit.replacing import SUBMISSION, refuse_replacing
 from evalkit.vectors import devkit_matrix
 from evalkit.vectors.readers import read_npy
 
@@ -32,6 +33,7 @@ def write_submission(
     """Write blocks of (n, dim) features as one submission of exactly `rows` rows."""
     path = as_path(path)
     done = 0
+    refuse_replacing(path, SUBMISSION)
     with whole_file(path) as f:
         f.write(devkit_matrix.header(rows, dim))
         for block in blocks:

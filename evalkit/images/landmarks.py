@@ -17,6 +17,7 @@ from evalkit.errors import DataError
 from evalkit.files import as_path, numbered_lines, read_text, refuse_lfs_pointer, whole_file
 from evalkit.images import alignment
 from evalkit.keys import other_folders, rows_of
+from evalkit.replacing import LANDMARKS, refuse_replacing
 from evalkit.strict_json import parsed
 from evalkit.tables import is_number, parted, separator_of
 from evalkit.vectors import readers
@@ -92,6 +93,7 @@ def write(path: str | os.PathLike[str], marks: Landmarks) -> None:
     rows.writerow(["key", *(f"{axis}{n}" for n in range(1, 6) for axis in "xy")])
     for key, points in zip(marks.keys, marks.points, strict=True):
         rows.writerow([key, *("" if np.isnan(v) else f"{v:.9g}" for v in points.ravel())])
+    refuse_replacing(to, LANDMARKS)
     with whole_file(to) as f:
         f.write(text.getvalue().encode())
 

@@ -19,6 +19,7 @@ from evalkit.errors import ReportError, WrongTypeError, needing
 from evalkit.escaping import printable
 from evalkit.files import as_path, whole_file
 from evalkit.protocols.metrics.score_unit import score_unit
+from evalkit.replacing import PICTURE, refuse_replacing
 from evalkit.report import (
     calibration_plots,
     geometry_plots,
@@ -253,6 +254,7 @@ def save(figure: Any, path: str | os.PathLike[str]) -> None:
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     with rc_context({"svg.hashsalt": kind}):
         figure.savefig(out, format=kind, dpi=200, facecolor="white", metadata=undated)
+    refuse_replacing(path, PICTURE)
     with whole_file(path) as f:
         f.write(out.getvalue())
 

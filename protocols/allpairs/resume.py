@@ -54,21 +54,27 @@ def blocks_of(path: Path | None) -> list[list[int]] | None:
 
 def _part(path: Path | None, name: str) -> Any:
     try:
-        with np.load(path or "", allow_pickle=False) as file:
-            return file[name]
-    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
+        return None if path is None else _arrays(path, [name])[name]
+    except ProtocolError:
         return None  # `restore` reports what is wrong with it
+
+
+def _arrays(path: Path, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Read these arrays of a checkpoint, or all; ProtocolError for another file, or a cut one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names or file.files}
+    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+        raise ProtocolError(f"{path} is no checkpoint, or is cut", "give another name") from e
 
 
 def restore(path: Path | None, mark: str, collectors: Sequence[Collector]) -> set[int]:
     """Merge a checkpoint into fresh collectors; return the numbers of the finished blocks."""
-    if path is None or not path.exists():
+    if path is None or not path.exists() or not path.stat().st_size:
         return set()
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
-        raise ProtocolError(f"{path} is not a checkpoint: {e}", "delete it to start anew") from e
+    arrays = _arrays(path)
+    if "blocks" not in arrays:
+        raise ProtocolError(f"{path} is no checkpoint", "give another name")
     if str(arrays.get("mark")) != mark:
         raise ProtocolError(
             f"{path} is the checkpoint of another job", "delete it, or name another file"

@@ -23,6 +23,7 @@ from evalkit.errors import DataError, ProtocolError
 from evalkit.files import as_path, read_text, whole_file
 from evalkit.protocols.metrics.cllr import costs, isotonic_llr
 from evalkit.protocols.metrics.elementary import rounded
+from evalkit.replacing import CALIBRATION, refuse_replacing
 from evalkit.types import Floats
 
 Fit = Literal["logistic", "isotonic"]
@@ -123,6 +124,7 @@ def write(calibration: Calibration, path: str | os.PathLike[str]) -> None:
         document |= {"slope": calibration.slope, "offset": calibration.offset}
     else:
         document |= {"score": list(calibration.score), "llr": list(calibration.llr)}
+    refuse_replacing(file, CALIBRATION)
     with whole_file(file) as f:
         f.write(f"{json.dumps(document)}\n".encode())
 
