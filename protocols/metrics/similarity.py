@@ -17,7 +17,7 @@ from evalkit.float16 import widened
 
 _UNIT_ROUNDOFF = 2.0**-53
 _BLOCK = 1 << 17  # products that are summed together
-_ROWS = 64  # whose squares are summed together, in the processor's cache
+_SQUARED = 1 << 17  # values that are squared together, in the processor's cache
 
 
 def single(x: NDArray[Any]) -> NDArray[np.float32]:
@@ -50,13 +50,14 @@ def normalise(x: NDArray[Any], chunk: int = 1024) -> NDArray[np.float32]:
 
 def divisors(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     """Lengths that `normalise` divides by, (N,): 1 of a zero row, NaN of one without a template."""
-    square, room = np.empty(len(rows)), np.empty((min(len(rows), _ROWS), rows.shape[1]))
+    together = max(1, _SQUARED // max(1, rows.shape[1]))
+    square, room = np.empty(len(rows)), np.empty((min(len(rows), together), rows.shape[1]))
     with np.errstate(invalid="ignore", over="ignore"):
-        for o in range(0, len(rows), _ROWS):
-            some = rows[o : o + _ROWS]
+        for o in range(0, len(rows), together):
+            some = rows[o : o + together]
             wide = room[: len(some)]
             wide[:] = some
-            square[o : o + _ROWS] = _halving_sum(np.multiply(wide, wide, out=wide))
+            square[o : o + together] = _halving_sum(np.multiply(wide, wide, out=wide))
         norm = np.sqrt(square, out=square)
     norm[norm == 0] = 1.0
     norm[~np.isfinite(norm)] = np.nan
