@@ -26,7 +26,7 @@ from evalkit.protocols.metrics import (
     tpr_estimate,
 )
 from evalkit.protocols.metrics.similarity import failed
-from evalkit.protocols.uncertainty.columns import counts_of, there
+from evalkit.protocols.uncertainty.columns import counts_of, falling, there
 from evalkit.protocols.uncertainty.from_sets import SAMPLED
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes
 from evalkit.protocols.uncertainty.sample import people_of_pairs
@@ -82,8 +82,7 @@ def outcomes(scored: ScreenedPairs, pairs: PairSet, fars: Rates) -> SetOutcomes:
     bar = scored.highest(count) if count else np.inf
     near = np.flatnonzero(scored.impostor >= np.float32(bar - 2.01 * scored.error))
     score = _exact(scored, near)
-    top = np.argsort(-score, kind="stable")[:count]
-    kept, score = near[top], score[top]
+    score, kept = (column[:count] for column in falling(score, score, near))
     found = SetOutcomes(
         genuine_score=scored.genuine,
         genuine_subject=who[pairs.left[pairs.genuine]].astype(np.int32),
