@@ -8,9 +8,7 @@ A package adds a protocol under the entry-point group `evalkit.protocols`:
 where the value is a `Protocol` and the name is its `name`.  Reading the catalogue imports neither
 numpy nor any protocol, so that the command line can show it at once.
 
-One of evalkit's own is four places: its module with `evaluate`, its record here, its page in
-`docs/protocols/`, and that page's row in the index there.  A module in `evalkit/cli/` is needed
-only where it compares neither pairs nor subjects, or wants options of its own.
+What else one of evalkit's own needs is said in CONTRIBUTING.
 """
 
 from __future__ import annotations
@@ -96,23 +94,26 @@ class Protocol:
         return report
 
 
+def _own(name: str, **about: Any) -> Protocol:
+    """Record one of evalkit's own: of version 1, its module and its page called as it is."""
+    function = f"evalkit.protocols.{name.replace('-', '_')}:evaluate"
+    usual: dict[str, Any] = {"version": 1, "page": f"{name}.md", "function": function}
+    return Protocol(name=name, **usual | about)
+
+
 OWN = (
-    Protocol(
-        name="lfw",
-        version=1,
+    _own(
+        "lfw",
         title="Labeled Faces in the Wild: 10-fold verification.",
         summary="10-fold accuracy, AUC, EER, TPR@FAR on 6,000 pairs",
         needs="a model: images are fetched; or embeddings of 7,701 images",
         where="github.com/umass-vis-lfw; the list of pairs ships with evalkit",
         source="Huang et al., UMass TR 07-49, 2007",
-        page="lfw.md",
-        function="evalkit.protocols.lfw:evaluate",
         compares="pairs",
     ),
-    Protocol(
-        name="verification",
+    _own(
+        "verification",
         command="verify",
-        version=1,
         title="Any list of pairs: CFP, AgeDB, CALFW, .bin sets, your own.",
         summary="the same on any list of pairs, with or without folds",
         needs="a list (or .bin, bcolz, .mat) and a model with images, or embeddings",
@@ -120,146 +121,110 @@ OWN = (
         "RFW); martlgap.github.io/xqlfw",
         source="the set's own paper; folds as its list has them",
         page="verify.md",
-        function="evalkit.protocols.verification:evaluate",
         compares="pairs",
     ),
-    Protocol(
-        name="megaface",
-        version=1,
+    _own(
+        "megaface",
         title="Find a face among up to a million others.",
         summary="rank-k and TPR@FAR among up to 1,000,000 distractors",
         needs="the devkit's lists; its feature folders, other embeddings, or the images and a "
         "model",
         where="InsightFace's dataset zoo (test suite); its authors hand it out no longer",
         source="Kemelmacher-Shlizerman et al., CVPR 2016",
-        page="megaface.md",
-        function="evalkit.protocols.megaface:evaluate",
     ),
-    Protocol(
-        name="trillion",
-        version=1,
+    _own(
+        "trillion",
         title="Probes against millions of faces, FAR to 1e-9.",
         summary="TPR@FAR down to 1e-9, TPIR@FPIR",
         needs="embeddings (evalkit synth makes some) or images and a model, and who they show",
         where="DeepGlint's Trillion Pairs; its site is gone, its identities were never public",
         source="Trillion Pairs, 2018; ICCV 2019 LFR challenge",
-        page="trillion.md",
-        function="evalkit.protocols.trillion:evaluate",
         compares="subjects",
     ),
-    Protocol(
-        name="ijb",
-        version=1,
+    _own(
+        "ijb",
         title="IJB-B and IJB-C: templates, 1:1 and 1:N.",
         summary="TPR@FAR of template pairs, rank-k and TPIR@FPIR of two galleries",
         needs="the meta files, and embeddings of the images, or the images and a model",
         where="InsightFace's dataset zoo (test suite); NIST hands them out no longer",
         source="Whitelam et al., CVPRW 2017; Maze et al., ICB 2018",
-        page="ijb.md",
-        function="evalkit.protocols.ijb:evaluate",
     ),
-    Protocol(
-        name="ijba",
-        version=1,
+    _own(
+        "ijba",
         title="IJB-A: ten splits of templates, 1:1 and 1:N.",
         summary="TPR@FAR of template pairs, rank-k and TPIR@FPIR, mean of ten splits",
         needs="NIST's CSVs, and embeddings of the faces, or crops of them and a model",
         where="NIST hands it out no longer; some splits' CSVs are on GitHub",
         source="Klare et al., CVPR 2015",
-        page="ijba.md",
         function="evalkit.protocols.ijb.splits:evaluate",
     ),
-    Protocol(
-        name="blufr",
-        version=1,
+    _own(
+        "blufr",
         title="All of LFW, ten trials: mu - sigma.",
         summary="verification rate and open-set DIR on all of LFW, mu - sigma of ten trials",
         needs="embeddings of all 13,233 images, or the images and a model; the .mat configuration",
         where="the toolkit of its authors; github.com/zch-90/face_recognition_evalation",
         source="Liao, Lei, Yi, Li, IJCB 2014",
-        page="blufr.md",
-        function="evalkit.protocols.blufr:evaluate",
     ),
-    Protocol(
-        name="ytf",
-        version=1,
+    _own(
+        "ytf",
         title="YouTube Faces: 10-fold verification of videos.",
         summary="10-fold accuracy, AUC, EER, TPR@FAR on 5,000 pairs of videos",
         needs="splits.txt, and embeddings of the frames, or the frames and a model",
         where="www.cs.tau.ac.il/~wolf/ytfaces",
         source="Wolf, Hassner, Maoz, CVPR 2011",
-        page="ytf.md",
-        function="evalkit.protocols.ytf:evaluate",
     ),
-    Protocol(
-        name="people",
-        version=1,
+    _own(
+        "people",
         title="Your own people: how good, and which threshold to deploy?",
         summary="TPR@FAR, EER, AUC of all pairs, rank-1, rank-5, TPIR@FPIR, doubtful labels",
         needs="a folder of people, a folder each, and a model; or embeddings of them",
         where="your own; evalkit demo ships embeddings of LFW",
         source="ISO/IEC 19795-1; Phillips, Grother, Micheals, Handbook of Face Recognition, 2005",
-        page="people.md",
-        function="evalkit.protocols.people:evaluate",
         compares="subjects",
     ),
-    Protocol(
-        name="search",
-        version=1,
+    _own(
+        "search",
         title="A gallery and probes of your own: TinyFace, SCface, LFW's 1:N.",
         summary="rank-k of a gallery, with distractors or without, and TPIR@FPIR",
         needs="lists of a gallery and of probes, and embeddings of them, or the images and a model",
         where="qmul-tinyface.github.io; www.scface.org; FG-NET; LFW's lists ship with evalkit",
         source="ISO/IEC 19795-1; Best-Rowden et al., TIFS 2014; Cheng, Zhu, Gong, ACCV 2018",
-        page="search.md",
-        function="evalkit.protocols.search:evaluate",
     ),
-    Protocol(
-        name="geometry",
-        version=1,
+    _own(
+        "geometry",
         title="How the classes of embeddings lie in space.",
         summary="distances within and between classes, norms, regions, spectrum, hubness",
         needs="embeddings of any images, and who they show (--subjects, or keys PERSON/IMAGE)",
         where="any embeddings; evalkit demo ships some of LFW",
         source="the survey of docs/published-figures.md; Roy and Vetterli, EUSIPCO 2007",
-        page="geometry.md",
-        function="evalkit.protocols.geometry:evaluate",
         compares="subjects",
     ),
-    Protocol(
-        name="quality",
-        version=1,
+    _own(
+        "quality",
         title="Image quality against error: what discarding poor images gains.",
         summary="FNMR by share discarded (EDC), partial area, paired test of two qualities",
         needs="a pair list, embeddings or a model; a quality of each image, or its vector's norm",
         where="any quality tool's numbers in a CSV; vector norms need none",
         source="Grother and Tabassi, PAMI 2007; ISO/IEC 29794-1:2024",
-        page="quality.md",
-        function="evalkit.protocols.quality:evaluate",
         compares="pairs",
     ),
-    Protocol(
-        name="score",
-        version=1,
+    _own(
+        "score",
         title="Numbers of plain scores: a label and a score per line.",
         summary="AUC, EER, TPR@FAR, best accuracy; 10-fold accuracy where folds are given",
         needs="a text file of 'label score' lines; the pair list for intervals by people",
         where="any program that compares faces",
         source="ISO/IEC 19795-1; Clopper and Pearson, Biometrika 1934",
-        page="score.md",
-        function="evalkit.protocols.score:evaluate",
     ),
-    Protocol(
-        name="all-vs-all",
+    _own(
+        "all-vs-all",
         command="demo",
-        version=1,
         title="See it work: real embeddings, offline, in seconds.",
         summary="LFW, all 87.5 million pairs of it, closed-set rank-k",
         needs="nothing",
         where="ships with evalkit",
         source="LFW and closed-set CMC, as above; docs/protocols/all-vs-all.md",
-        page="all-vs-all.md",
-        function="evalkit.protocols.all_vs_all:evaluate",
         compares="subjects",
     ),
 )
