@@ -78,7 +78,7 @@ def _grouped(rows: Sequence[Row]) -> list[str]:
     head, *laid = laid_out([[name, *of] for name, of in beside], left=(0, 2))
     lines, last = [f"  {head}"], ""
     for r, name, line in zip(rows, names, laid, strict=True):
-        if (rests := _rests_on(r)) not in ("", last):
+        if (rests := rests_on(r)) not in ("", last):
             lines.append(rests)
             last = rests
         mark = "* " if r.note and r.value != "-" else "  "
@@ -87,7 +87,7 @@ def _grouped(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _rests_on(r: Row) -> str:
+def rests_on(r: Row) -> str:
     """Say how many comparisons of how many people a metric rests on."""
     metric = metric_of(r.name)
     what = f"n={r.n} {metric.counts}" if metric else f"n={r.n}"
@@ -151,7 +151,7 @@ def support(reports: Mapping[str, Report], names: Collection[str]) -> tuple[str,
     by_support: dict[str, dict[str, None]] = {}
     for report in shown.values():
         for name, m in report.metrics.items():
-            if m.value is not None and (rests := _rests_on(row(name, m))):
+            if m.value is not None and (rests := rests_on(row(name, m))):
                 by_support.setdefault(rests, {}).setdefault(printable(name))
     return (*(f"{rests}: {', '.join(of)}" for rests, of in by_support.items()), *notes(shown))
 

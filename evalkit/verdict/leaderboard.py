@@ -12,10 +12,10 @@ from typing import Literal
 
 from evalkit.errors import ReportError, UnknownMetricError
 from evalkit.escaping import printable
-from evalkit.protocols.metrics.vocabulary import better, canonical, metric_of, resampling_of
+from evalkit.protocols.metrics.vocabulary import better, canonical, resampling_of
 from evalkit.protocols.uncertainty.paired import ALPHA, holm
 from evalkit.report.spelling import row
-from evalkit.report.table import caveat, failures, glossary
+from evalkit.report.table import caveat, failures, glossary, rests_on
 from evalkit.types import Estimate, Report
 from evalkit.verdict.compare import compare
 from evalkit.verdict.rules import near
@@ -81,7 +81,7 @@ class Leaderboard:
         """
         cells = self.estimates
         lines = [
-            *_gathered({at: _rests_on(at[1][1], m) for at, m in cells.items()}),
+            *_gathered({at: rests_on(row(at[1][1], m)) for at, m in cells.items()}),
             *_gathered({at: row(at[1][1], m, counted=False).note for at, m in cells.items()}),
             *_gathered({at: self.refusals.get(at, "") for at in cells}),
             *(f"{name}: {text}" for name, texts in self.cautions.items() for text in texts),
@@ -231,15 +231,6 @@ def _paired(base: Report, other: Report, metrics: Sequence[str]) -> tuple[dict[s
         if metric in comparison.differences
     }
     return p, comparison.why_unpaired or "it cannot be resampled"
-
-
-def _rests_on(name: str, m: Estimate) -> str:
-    """Say how many comparisons of how many people a number rests on."""
-    if not m.n:
-        return ""
-    metric = metric_of(name)
-    what = f"n={m.n:,} {metric.counts}" if metric else f"n={m.n:,}"
-    return what if m.people is None else f"{what}, {m.people:,} people"
 
 
 def _gathered(said: Mapping[Cell, str]) -> list[str]:
