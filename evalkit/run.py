@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit import adapters
+from evalkit import __version__, adapters
 from evalkit.arrays import alike, identities
 from evalkit.arrays import vectors as vectors_of
 from evalkit.bfloat16 import Bfloat16
@@ -39,8 +39,8 @@ from evalkit.keys import subjects_of as subjects_by_folder
 from evalkit.protocols import catalogue
 from evalkit.protocols.catalogue import Protocol
 from evalkit.protocols.groups import By
+from evalkit.protocols.metrics.score_unit import named_by_unit, score_unit
 from evalkit.protocols.recipes.recipe import recipe_of
-from evalkit.provenance import with_provenance
 from evalkit.types import Manifest, PairSet, Report
 from evalkit.vectors import matching, shared
 from evalkit.vectors.matching import Vectors
@@ -122,7 +122,24 @@ def evaluate(
         report = _noted(report, f"all {len(features):,} vectors are alike, and ties count as found")
     if compares == "pairs" and made.keys is not None:
         report = _with_names(report, made.keys)
-    return with_provenance(report, made, told, file)
+    return _with_provenance(report, made, told, file)
+
+
+def _with_provenance(
+    report: Report, made: Vectors, told: Mapping[str, Any], file: Path | None
+) -> Report:
+    """Keep in a report what made it: evalkit, the lists, the protocol's own account, the vectors.
+
+    told : of the lists; where two of these say the same, it wins, then the vectors.  In it
+    "manifest" is the digest of what was listed, or compared by commands with lists of their own.
+    file : that the list of comparisons was read from.  Where scores are minus distances, metrics at
+    a given threshold are named by the distance.
+    """
+    own, of_vectors = report.provenance, made.provenance
+    provenance = {"evalkit": __version__, **told, **own, **of_vectors, **told}
+    identity = report.identity if file is None else replace(report.identity, file=file.name)
+    metrics = named_by_unit(report.metrics, score_unit(provenance))
+    return replace(report, metrics=metrics, provenance=provenance, identity=identity)
 
 
 def _noted(report: Report, note: str) -> Report:

@@ -25,7 +25,6 @@ PLUMBING = {
     "evalkit.keys.people_of",
     "evalkit.locks",
     "evalkit.report.replaced_together",
-    "evalkit.provenance.with_provenance",
     "evalkit.run.Compared",
     "evalkit.run.groups_of",
     "evalkit.embedding.reuse",

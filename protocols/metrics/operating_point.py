@@ -1,12 +1,4 @@
-"""TPR at a false accept rate: the one place where a threshold is chosen and a rate is stated.
-
-A score is a similarity: higher is more alike, and a pair is accepted if and only if
-``score >= threshold``, so equal scores stand or fall together.  A comparison that failed (no
-template) has the score -inf: it is never accepted, and it is counted in every denominator, so it
-lowers TPR and cannot raise FAR.  NaN and +inf are refused.
-
-Rates come from integer counts and one division.  Nothing depends on a grid of thresholds.
-"""
+"""TPR at a false accept rate: the one place where a threshold is chosen and a rate is stated."""
 
 from __future__ import annotations
 
