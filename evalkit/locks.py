@@ -16,13 +16,17 @@ from evalkit.errors import EvalkitError, FeatureStoreError
 def take(handle: IO[bytes], path: Path) -> None:
     """Lock an open file; the system drops the lock with the process.
 
-    FeatureStoreError where another process has it.  On Windows nothing keeps a second writer out.
+    FeatureStoreError, and the file is closed, where another process has it.  On Windows nothing
+    keeps a second writer out.
     """
     if os.name == "nt":  # pragma: no cover
         return
     try:
         files.lock(handle.fileno())
-    except BlockingIOError as e:
+    except OSError as e:
+        handle.close()
+        if not isinstance(e, BlockingIOError):
+            raise
         raise FeatureStoreError(
             f"another process is writing {path}", "wait for it, or give another file"
         ) from e

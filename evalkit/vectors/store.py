@@ -119,11 +119,7 @@ class FeatureStore:
         part = hidden(path, "part")
         # The lock belongs to the file, not to its name: it stays through the rename.
         handle = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
-        try:
-            locks.take(handle, path)
-        except BaseException:
-            handle.close()
-            raise
+        locks.take(handle, path)
         try:
             if path.exists():
                 raise FeatureStoreError(f"{path} exists already", "open it to resume")
@@ -162,11 +158,7 @@ class FeatureStore:
         handle = None
         if write:
             handle = path.open("r+b")
-            try:
-                locks.take(handle, path)
-            except BaseException:
-                handle.close()
-                raise
+            locks.take(handle, path)
         store = cls(path, handle, check, repair)
         if expect is not None and store.key != dict(expect):
             store.close()
