@@ -7,20 +7,18 @@ files it reads ("tflite") or after itself: a callable `(model, *, spec, device, 
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evalkit.adapters import presets, users_code
 from evalkit.adapters.contract import Adapter, fingerprint
-from evalkit.adapters.devices import OnDevices
 from evalkit.adapters.functions import FunctionModel
 from evalkit.adapters.onnx.model import OnnxModel
 from evalkit.adapters.torch import in_memory, programs
@@ -28,6 +26,9 @@ from evalkit.adapters.torch.model import TorchModel, import_torch
 from evalkit.errors import IdleInputError, ModelError, UndeclaredInputError, WrongTypeError
 from evalkit.files import LINK_HINT, as_path, leads_nowhere, refuse_lfs_pointer
 from evalkit.types import InputSpec
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 __all__ = [
     "GROUP",
@@ -89,6 +90,8 @@ def load(
         raise ModelError(link, LINK_HINT)
     spec = spec or presets.resolve(model, preset)
     if "," in device:
+        from evalkit.adapters.devices import OnDevices
+
         return OnDevices(partial(load, model, spec=spec, **options), device.split(","))
     suffix = Path(model).suffix.lower()
     if suffix in presets.ONNX_FILES:
@@ -100,7 +103,7 @@ def load(
         return read(_file(model), _declared(spec, model), device=device, **options)
     if model in NETWORKS and not Path(model).exists():
         model = _built_in(model, spec, options)
-    plugins, name = importlib.metadata.entry_points(group=GROUP), model.partition(":")[0]
+    plugins, name = _plugins(), model.partition(":")[0]
     for plugin in plugins:
         if plugin.name in (name, suffix.lstrip(".")):
             with users_code.blamed(f"plug-in {plugin.name}", f"failed on {model}"):
@@ -169,7 +172,7 @@ def runs_code(model: str) -> bool:
     """
     if Path(model).suffix.lower() in PROGRAMS:
         return True
-    plugins = {plugin.name for plugin in importlib.metadata.entry_points(group=GROUP)}
+    plugins = {plugin.name for plugin in _plugins()}
     return ":" in model and model.partition(":")[0] not in plugins and not Path(model).exists()
 
 
@@ -254,7 +257,13 @@ def _as_it_is(adapter: Adapter, model: str, spec: InputSpec | None, device: str)
     return adapter
 
 
-def _ways(plugins: importlib.metadata.EntryPoints) -> str:
+def _plugins() -> EntryPoints:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)
+
+
+def _ways(plugins: EntryPoints) -> str:
     names = ", ".join(sorted(plugin.name for plugin in plugins))
     ways = f"give a .onnx, .ort, .pt or .pt2 file, module:factory, or one of {', '.join(NETWORKS)}"
     return f"{ways}; plug-ins here: {names}" if names else ways

@@ -16,7 +16,7 @@ from PIL import Image
 
 from evalkit.errors import DataError
 from evalkit.images import ImageSource, find
-from evalkit.images.decoding import AVIF, HEIF, JPEG2000
+from evalkit.images.decoding import HEIF, formats
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
 
@@ -53,8 +53,8 @@ READ = {
     **dict.fromkeys([".apng", ".PNG"], "PNG"),
     **dict.fromkeys([".dib", ".bmp"], "BMP"),
     **dict.fromkeys([".pnm", ".ppm"], "PPM"),
-    **(dict.fromkeys([".jp2", ".j2k", ".JPX"], "JPEG2000") if JPEG2000 else {}),
-    **(dict.fromkeys([".avif"], "AVIF") if AVIF else {}),
+    **(dict.fromkeys([".jp2", ".j2k", ".JPX"], "JPEG2000") if "JPEG2000" in formats() else {}),
+    **(dict.fromkeys([".avif"], "AVIF") if "AVIF" in formats() else {}),
 }
 
 

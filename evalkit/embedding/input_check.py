@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.special import ndtri
 
 from evalkit.adapters import Adapter, calling
@@ -252,6 +251,8 @@ def resized(images: Picture, size: tuple[int, int]) -> Picture:
         if w > size[1]:
             return np.ascontiguousarray(images[:, :, 8:-8])
         return np.pad(images, ((0, 0), (0, 0), (8, 8), (0, 0)))
+    from PIL import Image
+
     shape = (size[1], size[0])
     return np.stack(
         [np.asarray(Image.fromarray(i).resize(shape, Image.Resampling.BILINEAR)) for i in images]

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from evalkit.errors import DataError, NoFaceError
 from evalkit.images import ImageSource, Picture
@@ -60,6 +59,8 @@ def warp(image: Picture, matrix: NDArray[np.float64], size: tuple[int, int]) -> 
 
     A pixel's position is its centre: the first one is (0, 0).
     """
+    from PIL import Image
+
     inverse = np.linalg.inv(matrix[:, :2])
     shift = -inverse @ matrix[:, 2] + 0.5 - inverse @ [0.5, 0.5]  # Pillow counts from the corner
     turned = np.column_stack([inverse, shift]).ravel().tolist()
@@ -213,6 +214,8 @@ def standardised(
     source: ImageSource, size: tuple[int, int], most: int = _SAMPLE
 ) -> list[NDArray[np.float64]]:
     """Read up to `most` images, evenly spread, of this size: grey, of mean 0 and deviation 1."""
+    from PIL import Image
+
     faces = []
     rows = np.linspace(0, len(source.keys) - 1, min(len(source.keys), most)).astype(int)
     for row in rows.tolist():

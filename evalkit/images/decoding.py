@@ -1,4 +1,7 @@
-"""Image files decoded to RGB uint8, by Pillow or, with the same pixels, by simplejpeg."""
+"""Image files decoded to RGB uint8, by Pillow or, with the same pixels, by simplejpeg.
+
+Pillow is imported with the first image: commands on vectors see none.
+"""
 
 from __future__ import annotations
 
@@ -6,43 +9,57 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from threading import Condition
+from typing import TYPE_CHECKING
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, features
 
 from evalkit.errors import DataError
 from evalkit.files import LFS_HINT, is_lfs_pointer
 from evalkit.images import jpeg
 
-AVIF = "avif" in features.modules and features.check("avif")  # since Pillow 11.3
+if TYPE_CHECKING:
+    from PIL import Image
+
 HEIF = find_spec("pillow_heif") is not None
-JPEG2000 = bool(features.check("jpg_2000"))
-# Pillow also knows formats that start other programs; face images come in these.
-_FORMATS = (
-    *("JPEG", "PNG", "BMP", "PPM", "WEBP", "TIFF", "GIF"),
-    *(["JPEG2000"] if JPEG2000 else []),
-    *(["AVIF"] if AVIF else []),
-)
 _MAX_PIXELS = 64 << 20  # of an image, and of those that all threads decode at a time
 _SMALL = 1 << 20  # pixels of which any number of threads may decode
 _MAX_SCANS = 100  # of a JPEG; programs write up to about twenty
 _changed, _under_way = Condition(), [0]
-# Smaller blocks of a large image would stay with the thread that decoded it, when it is gone.
-Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 
 Picture = NDArray[np.uint8]
 
 
+@cache
+def formats() -> tuple[str, ...]:
+    """Name the formats that this Pillow reads; it knows others, some of which start programs."""
+    from PIL import Image, features
+
+    # Smaller blocks of a large image would stay with the thread that decoded it, when it is gone.
+    Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
+    avif = "avif" in features.modules and features.check("avif")  # since Pillow 11.3
+    return (
+        *("JPEG", "PNG", "BMP", "PPM", "WEBP", "TIFF", "GIF"),
+        *(["JPEG2000"] if features.check("jpg_2000") else []),
+        *(["AVIF"] if avif else []),
+    )
+
+
 def decoder() -> str:
     """Name what decodes, with versions: other versions may give other pixels."""
+    import PIL
+    from PIL import features
+
     turbo = features.version("libjpeg_turbo")
     library = f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version('jpg')}"
-    heif = f", pillow-heif {metadata.version('pillow-heif')}" if HEIF else ""
+    heif = ""
+    if HEIF:
+        from importlib.metadata import version
+
+        heif = f", pillow-heif {version('pillow-heif')}"
     return f"pillow {PIL.__version__}, {library}{heif}"
 
 
@@ -64,9 +81,11 @@ def decode(data: bytes) -> Picture:
     usual = jpeg.decode(data, _MAX_PIXELS, _room)
     if usual is not None:
         return usual
-    formats = _with_heif() if HEIF and data[4:8] == b"ftyp" else _FORMATS
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    readable = _with_heif() if HEIF and data[4:8] == b"ftyp" else formats()
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as image:
+        with Image.open(io.BytesIO(data), formats=readable) as image:
             tile = getattr(image, "tag_v2", {})  # of a TIFF, which is unpacked whole
             width, height = max(image.width, tile.get(322, 0)), max(image.height, tile.get(323, 0))
             if width * height > _MAX_PIXELS:
@@ -76,14 +95,16 @@ def decode(data: bytes) -> Picture:
                 return np.array(_rgb(image))
     except DataError:
         raise
+    except UnidentifiedImageError as e:
+        raise DataError("not an image file") from e
     except Exception as e:  # decoders raise anything at all on damaged files
-        raise DataError(_reason(e)) from e
+        raise DataError(str(e).splitlines()[0] if str(e) else type(e).__name__) from e
 
 
 @cache
 def _with_heif() -> tuple[str, ...]:
     import_module("pillow_heif").register_heif_opener()
-    return (*_FORMATS, "HEIF")
+    return (*formats(), "HEIF")
 
 
 @contextmanager
@@ -103,12 +124,6 @@ def _room(pixels: int) -> Iterator[None]:
             _changed.notify_all()
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, PIL.UnidentifiedImageError):
-        return "not an image file"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise DataError("its pixels are floating-point numbers of unknown range")
@@ -118,6 +133,8 @@ def _rgb(image: Image.Image) -> Image.Image:
             raise DataError("its pixels do not fit 16 bits")
         wide += 128
         wide //= 257  # 65535 / 255, of which no half is a whole number: rounded
+        from PIL import Image
+
         image = Image.fromarray(wide.astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import sys
 from threading import Lock
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
@@ -104,7 +103,9 @@ def chosen(faces: FacePoints, image: Picture, choice: FaceChoice, key: str) -> F
 
 def load(name: str) -> Detector:
     """Make a detector: a built-in one, one that an installed package offers, or `module:Class`."""
-    offered = {e.name: e for e in importlib.metadata.entry_points(group=GROUP)}
+    from importlib.metadata import entry_points
+
+    offered = {e.name: e for e in entry_points(group=GROUP)}
     if name not in offered and ":" not in name and name not in BUILT_IN:
         here = ", ".join([*BUILT_IN, *sorted(offered)])
         raise ModelError(

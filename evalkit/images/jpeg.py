@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 _SAMPLINGS = ("444", "422", "420")  # of the colours, against the brightness
 # Markers before the first scan (ITU-T T.81, table B.1): baseline and progressive frames, tables,
@@ -86,6 +85,8 @@ def _like_pillow() -> Any:
         import simplejpeg
     except (ImportError, ValueError):  # ValueError: built for another numpy
         return None
+    from PIL import Image
+
     noise = np.random.default_rng(0).integers(0, 256, (51, 35, 3), dtype=np.uint8)
     for sampling in _SAMPLINGS:
         for progressive in (False, True):

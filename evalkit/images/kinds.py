@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence, Sized
+from functools import cache
 from pathlib import PurePosixPath
 
 from evalkit.errors import first_few
-from evalkit.images.decoding import AVIF, HEIF, JPEG2000
+from evalkit.images.decoding import HEIF, formats
 from evalkit.keys import AVIF_FILES, HEIF_FILES, IMAGES, JPEG2000_FILES
 
 _CAMERA = (".raw", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef")
-_LACKING = (
-    *(() if AVIF else AVIF_FILES),
-    *(() if HEIF else HEIF_FILES),
-    *(() if JPEG2000 else JPEG2000_FILES),
-)
-_READ = frozenset(IMAGES) - frozenset(_LACKING)
 _OTHERS = (
     *(".jxl", ".jxr", ".wdp", ".svg", ".svgz"),
     *(".eps", ".psd", ".xcf", ".exr", ".hdr", ".pfm", ".tga", ".ico", ".pcx", ".dds", ".sgi"),
     *(".ras", ".xbm", ".xpm", ".qoi", ".flif", ".bpg"),
 )
-_NOT_READ = frozenset((*_LACKING, *_CAMERA, *_OTHERS))
 _SHOWN = 3
 
 
@@ -32,15 +26,16 @@ def chosen(names: Iterable[str], links: Sequence[str] = ()) -> tuple[list[str], 
     Left out are hidden images (.a.jpg) and images of a kind that is not read; what macOS keeps
     beside a file, `._a.jpg`, is no image.  links : of an archive, which are not followed.
     """
+    read, not_read = _kinds()
     images, hidden, unread = list[str](), list[str](), list[str]()
     for name in sorted(names):
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
         if path.name.startswith("._"):
             continue
-        if suffix in _READ:
+        if suffix in read:
             (hidden if path.name.startswith(".") else images).append(name)
-        elif suffix in _NOT_READ:
+        elif suffix in not_read:
             unread.append(name)
     lines = []
     if unread:
@@ -55,6 +50,19 @@ def chosen(names: Iterable[str], links: Sequence[str] = ()) -> tuple[list[str], 
         what = counted(links, "link in the archive is", "links in the archive are")
         lines.append(f"{what} not followed: {shown(links)}")
     return images, tuple(lines)
+
+
+@cache
+def _kinds() -> tuple[frozenset[str], frozenset[str]]:
+    """Suffixes of the images that are read here, and of others."""
+    lacking = frozenset(
+        (
+            *(() if "AVIF" in formats() else AVIF_FILES),
+            *(() if HEIF else HEIF_FILES),
+            *(() if "JPEG2000" in formats() else JPEG2000_FILES),
+        )
+    )
+    return frozenset(IMAGES) - lacking, lacking.union(_CAMERA, _OTHERS)
 
 
 def counted(names: Sized, one: str, many: str) -> str:

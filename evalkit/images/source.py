@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
 
 from evalkit.errors import DataError
 from evalkit.identity import image_digest, with_extra
@@ -147,6 +146,7 @@ class ImageSource:
 
     def resized(self, size: tuple[int, int]) -> ImageSource:
         """Bring every image to (height, width) by Pillow's bilinear filter, not keeping aspect."""
+        from PIL import Image
 
         def step(_: int, image: Picture) -> Picture:
             if image.shape[:2] == size:
