@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from evalkit.adapters import load as load_model
     from evalkit.embedding.from_images import embed
     from evalkit.evaluation import evaluate
-    from evalkit.protocols import ijb, lfw, megaface, trillion, verification
+    from evalkit.protocols import ijb, lfw, megaface, people, trillion, verification
     from evalkit.types import Estimate, Manifest, PairSet, Report
     from evalkit.vectors.store import FeatureStore
     from evalkit.verdict.compare import compare
@@ -36,6 +36,7 @@ __all__ = [
     "lfw",
     "load_model",
     "megaface",
+    "people",
     "trillion",
     "verification",
 ]
@@ -53,6 +54,7 @@ _HOMES = {
     "lfw": "evalkit.protocols.lfw",
     "load_model": "evalkit.adapters:load",
     "megaface": "evalkit.protocols.megaface",
+    "people": "evalkit.protocols.people",
     "trillion": "evalkit.protocols.trillion",
     "verification": "evalkit.protocols.verification",
 }

@@ -170,9 +170,9 @@ def whole_numbers(values: ArrayLike, what: str, hint: str = "") -> NDArray[np.in
 def identities(subject: ArrayLike, rows: int, what: str = "features") -> NDArray[np.integer[Any]]:
     """Read the subject of each of N rows: (N,) whole numbers, below 0: unlabelled.
 
-    Hashes beyond int64 are numbered in their order, from 0; those of several arrays by
-    `identities_of_all`.
-    ProtocolError for names, which have to be numbered, and for another number of rows.
+    Names, of which "-" is unlabelled, and hashes beyond int64 are numbered in their order, from 0;
+    those of several arrays by `identities_of_all`.
+    ProtocolError for an empty name, and for another number of rows.
     """
     return identities_of_all([(subject, rows)], what)[0]
 
@@ -184,19 +184,34 @@ def identities_of_all(
     read = [_subjects(subject, rows, what) for subject, rows in sets]
     if all(who.dtype.kind == "i" for who in read):
         return read
+    if any(who.dtype.kind == "U" for who in read):
+        return _numbered_names(read)
     hashes = np.unique(np.concatenate([who[who >= 0].astype(np.uint64) for who in read]))
     return [np.where(who >= 0, np.searchsorted(hashes, who.astype(np.uint64)), -1) for who in read]
 
 
 def _subjects(subject: ArrayLike, rows: int, what: str) -> NDArray[np.integer[Any]]:
-    """Read the subjects of N rows, (N,): unsigned where they are hashes beyond int64."""
+    """Read the subjects of N rows, (N,): unsigned of hashes beyond int64, and names as they are."""
     who = array(subject, "subject")
     if who.shape != (rows,):
         raise ProtocolError(f"{rows} {what} have subjects of shape {who.shape}")
     if who.dtype.kind == "u" and who.max(initial=0) > np.iinfo(np.int64).max:
         return who
-    hint = "number names by numpy.unique(names, return_inverse=True)[1]; -1 is unlabelled"
-    return whole_numbers(who, "subject", hint)
+    if who.dtype.kind in "UT":
+        return who.astype(np.str_)
+    return whole_numbers(who, "subject", "expected a number or a name per row; -1 is unlabelled")
+
+
+def _numbered_names(sets: Sequence[NDArray[Any]]) -> list[NDArray[np.integer[Any]]]:
+    """Give the names of several arrays numbers, in their order: -1 for "-" and "-1"."""
+    if any(len(who) and who.dtype.kind != "U" for who in sets):
+        raise ProtocolError("some subjects are names and others numbers", "expected one kind")
+    names, number = np.unique(np.concatenate(sets).astype(np.str_), return_inverse=True)
+    for none in {"", "nan"} & set(names.tolist()):  # a table's missing value is nan
+        raise ProtocolError(f"a subject is called {none!r}", "a row of nobody known is called -")
+    unlabelled = np.isin(names, ["-", "-1"])
+    number = np.where(unlabelled, -1, np.cumsum(~unlabelled) - 1)[number]
+    return np.split(number, np.cumsum([len(who) for who in sets])[:-1])
 
 
 def run(rows: NDArray[np.integer[Any]]) -> slice | NDArray[np.integer[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from evalkit import adapters, bench, run
 from evalkit.bench import BenchSet, SetReports
+from evalkit.errors import DataError
 from evalkit.protocols.catalogue import Protocol
 from evalkit.types import InputSpec, Report
 
@@ -51,6 +53,12 @@ def evaluate(first: Any, second: Any, /, *rest: Any, **options: Any) -> Any:
     """
     if _is_model(first, options):
         return bench.evaluate(first, second, *rest, **options)
+    if callable(first) and not isinstance(first, Protocol) and not _takes_names(first):
+        name = getattr(first, "__name__", type(first).__name__)
+        raise DataError(
+            f"{name} takes no keys=, as the evaluate of a protocol does",
+            "a model of your own needs preset=NAME or spec=InputSpec(...) here",
+        )
     return run.evaluate(first, second, *rest, **options)
 
 
@@ -62,3 +70,12 @@ def _is_model(given: Any, options: dict[str, Any]) -> bool:
     if isinstance(given, os.PathLike | adapters.Adapter) or adapters.is_module(given):
         return True
     return bool({"spec", "preset"} & set(options))
+
+
+def _takes_names(function: Callable[..., Any]) -> bool:
+    """Whether a function has the keyword `keys`, as every `evaluate` of a protocol has."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of some builtins nothing is known
+        return True
+    return any(p.name == "keys" or p.kind is p.VAR_KEYWORD for p in parameters)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evalkit import __version__, adapters
+from evalkit.adapters import presets
 from evalkit.arrays import alike, identities
 from evalkit.arrays import vectors as vectors_of
 from evalkit.bfloat16 import Bfloat16
@@ -90,7 +91,9 @@ def evaluate(
     if listed is not None:
         comparisons, told = listed.arguments, {**listed.provenance, **told}
         file, set_name = file or listed.file, set_name or listed.set_name
-    elif compares == "subjects" and (not comparisons or isinstance(comparisons[0], _FILE)):
+    elif compares == "subjects" and not comparisons and "subject" in options:
+        comparisons = (options.pop("subject"),)
+    if compares == "subjects" and (not comparisons or isinstance(comparisons[0], _FILE)):
         file = Path(comparisons[0]) if comparisons else file
         comparisons = (subjects_of(made) if file is None else read_subjects(file),)
         set_name = set_name or (None if file is None else file.stem)
@@ -230,6 +233,11 @@ def _vectors(
     if isinstance(given, FeatureStore):
         return matching.from_store(given, manifest or given.manifest)
     if isinstance(given, _FILE):
+        if Path(given).suffix.lower() in (*presets.ONNX_FILES, ".pt2"):
+            raise DataError(
+                f"{given} is a model, expected vectors or a loaded model",
+                "give evalkit.load_model(FILE, preset=NAME) and images=FOLDER",
+            )
         return matching.from_embeddings(Path(given), _path(keys), manifest)
     names = read_keys(Path(keys)) if isinstance(keys, _FILE) else keys
     vectors = Vectors(given, {}, pictures, names)
@@ -299,5 +307,8 @@ def subjects_of(made: Vectors) -> NDArray[np.int32]:
     if made.subject is not None:
         return made.subject
     if made.keys is None:
-        raise DataError("it is not known whom the rows show", "give their subjects, or keys=NAMES")
+        raise DataError(
+            "it is not known whom the rows show",
+            "give subject=, a number or a name per row, or keys=NAMES",
+        )
     return subjects_by_folder([str(key) for key in made.keys])

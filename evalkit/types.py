@@ -71,6 +71,12 @@ class Manifest:
             twice = next(k for k in self.keys if k in seen or seen.add(k))  # type: ignore[func-returns-value]
             raise ProtocolError(f"two rows for one key: {twice!r}", "every image has one row")
 
+    def __repr__(self) -> str:
+        """Short form: of a thousand names the first says enough."""
+        first = f", the first {self.keys[0]!r}" if self.keys else ""
+        people = len(np.unique(self.subject[self.subject >= 0]))
+        return f"<Manifest of {len(self.keys):,} images of {people:,} people{first}>"
+
     def digest(self) -> str:
         """SHA-256 of the keys and subjects, in row order."""
         h = hashlib.sha256("\n".join(self.keys).encode())
@@ -104,6 +110,13 @@ class PairSet:
 
     def __len__(self) -> int:
         return len(self.genuine)
+
+    def __repr__(self) -> str:
+        """Short form: how many pairs of each kind, and of folds."""
+        genuine = int(np.count_nonzero(self.genuine))
+        folds = "" if self.fold is None else f", {len(np.unique(self.fold))} folds"
+        impostor = len(self) - genuine
+        return f"<PairSet of {genuine:,} genuine and {impostor:,} impostor pairs{folds}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from evalkit import run
-from evalkit.arrays import array, identities, labels, numbers, unwritten, vectors, whole_numbers
+from evalkit.arrays import (
+    array,
+    identities,
+    identities_of_all,
+    labels,
+    numbers,
+    unwritten,
+    vectors,
+    whole_numbers,
+)
 from evalkit.errors import ProtocolError
 from evalkit.protocols import (
     all_vs_all,
@@ -66,9 +75,15 @@ def test_rows_and_folds_are_whole_numbers() -> None:
             whole_numbers(wrong, "left")
 
 
-def test_names_have_to_be_numbered() -> None:
-    with pytest.raises(ProtocolError, match=r"'subject' holds <U1.*numpy\.unique"):
-        identities(["a", "b"], 2)
+def test_names_are_numbered_and_a_dash_is_nobody() -> None:
+    assert identities(["b", "-", "a", "b", "-1"], 5).tolist() == [1, -1, 0, 1, -1]
+    both = identities_of_all([(["b", "a"], 2), (["c", "b", "-"], 3), ([], 0)])
+    assert [who.tolist() for who in both] == [[1, 0], [2, 1, -1], []]
+    for missing in (["a", ""], np.array(["a", np.nan], object)):
+        with pytest.raises(ProtocolError, match=r"a subject is called '(nan)?'.*called -"):
+            identities(missing, 2)
+    with pytest.raises(ProtocolError, match="some subjects are names and others numbers"):
+        identities_of_all([(["a"], 1), ([3], 1)])
     with pytest.raises(ProtocolError, match=r"3 features have subjects of shape \(2,\)"):
         identities([0, 1], 3)
 
@@ -139,11 +154,11 @@ EVERY = {
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_protocol_takes_lists_and_says_that_names_are_none(name: str) -> None:
+def test_a_protocol_takes_lists_and_names(name: str) -> None:
     measure: Any = EVERY[name]
     assert same(measure(X.tolist(), WHO.tolist()), measure(X, WHO))
-    with pytest.raises(ProtocolError, match=r"'subject' holds <U3"):
-        measure(X, np.array([f"p{w:02}" for w in WHO]))
+    if name != "trillion":  # whose distractors are made of the numbers here
+        assert same(measure(X, np.array([f"p{w:02}" for w in WHO])), measure(X, WHO))
 
 
 @pytest.mark.parametrize("name", ["verification", "all_vs_all", "one_set"])
@@ -258,6 +273,8 @@ SUBJECTS: dict[str, Any] = {
     "objects": WHO.astype(object),
     "large": WHO + 2**62,
     "no mask": np.ma.masked_array(WHO),
+    "names": np.array([f"person {w:03d}" for w in WHO]),
+    "names in another order": [f"person {-w % 97}" for w in WHO],
 }
 
 
@@ -300,9 +317,14 @@ def test_subjects_from_pandas() -> None:
     for series in (pandas.Series(WHO), pandas.Series(WHO, dtype="Int64"), pandas.Categorical(WHO)):
         assert same(all_vs_all.evaluate(pandas.DataFrame(X), series, fars=["1e-2"]), expected)
     missing = pandas.Series([*WHO[:-1], None], dtype="Int64")
-    for wrong in (missing, pandas.Categorical([f"p{w}" for w in WHO])):
-        with pytest.raises(ProtocolError, match="'subject' holds"):
-            all_vs_all.evaluate(X, wrong)
+    with pytest.raises(ProtocolError, match="'subject' holds"):
+        all_vs_all.evaluate(X, missing)
+    names = [f"p{w}" for w in WHO]
+    for series in (pandas.Series(names), pandas.Categorical(names)):
+        assert same(all_vs_all.evaluate(X, series, fars=["1e-2"]), expected)
+        lacking = pandas.Series([*names[:-1], None], dtype=series.dtype)
+        with pytest.raises(ProtocolError, match=r"'subject' holds|a subject is called 'nan'"):
+            all_vs_all.evaluate(X, lacking)
 
 
 def test_a_manifest_tells_hashes_apart() -> None:

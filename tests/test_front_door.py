@@ -16,13 +16,13 @@ import pytest
 
 import evalkit
 from evalkit import Estimate, Report
-from evalkit.errors import EvalkitError, UnknownMetricError, WrongTypeError, as_keywords
+from evalkit.errors import DataError, EvalkitError, UnknownMetricError, WrongTypeError, as_keywords
 from evalkit.protocols import score
 from evalkit.report.table import table
 from evalkit.types import Failures
 
 HEAVY = ["torch", "onnxruntime", "h5py", "click", "PIL", "tqdm", "matplotlib", "scipy", "numpy"]
-MODULES = ("ijb", "lfw", "megaface", "trillion", "verification")
+MODULES = ("ijb", "lfw", "megaface", "people", "trillion", "verification")
 
 
 def python(code: str) -> str:
@@ -269,3 +269,23 @@ def test_options_of_images_are_told_their_functions(option: str, function: str) 
         evalkit.embed(model, crops, preset="arcface", **{option: "mtcnn"})
     assert f"takes no {option}: images are aligned before they come to it (use " in str(e.value)
     assert str(e.value).endswith(f".{function})")
+
+
+def test_a_model_of_ones_own_without_a_spec_is_told_so() -> None:
+    def network(images: np.ndarray) -> np.ndarray:
+        return images.reshape(len(images), -1)
+
+    for model in (network, lambda images: images):
+        with pytest.raises(DataError, match=r"takes no keys=.*preset=NAME or spec=InputSpec"):
+            evalkit.evaluate(model, ["FACES/"])
+    with pytest.raises(DataError, match=r"m\.onnx is a model, expected vectors.*load_model"):
+        evalkit.evaluate("lfw", "m.onnx")
+
+
+def test_lists_of_thousands_print_on_one_line() -> None:
+    keys = [f"p{k // 2}/{k}.jpg" for k in range(5000)]
+    listed = evalkit.Manifest(tuple(keys), np.arange(5000) // 2 - 1)
+    assert repr(listed) == "<Manifest of 5,000 images of 2,499 people, the first 'p0/0.jpg'>"
+    pairs = evalkit.PairSet([0, 1, 2], [1, 2, 3], [True, False, True], [0, 1, 1])
+    assert repr(pairs) == "<PairSet of 2 genuine and 1 impostor pairs, 2 folds>"
+    assert repr(evalkit.PairSet([0], [1], [0])).endswith("0 genuine and 1 impostor pairs>")

@@ -65,8 +65,11 @@ def test_subjects_by_array_file_or_folder(files: Path, given: str) -> None:
 
 
 def test_rows_that_nobody_names_have_no_subjects() -> None:
-    with pytest.raises(DataError, match="whom the rows show"):
+    with pytest.raises(DataError, match=r"whom the rows show.*subject="):
         run.evaluate("geometry", X)
+    names = [f"p{w}" for w in WHO]
+    made = run.evaluate("geometry", X, subject=names)
+    assert made.flat() == run.evaluate("geometry", X, names).flat()
 
 
 def test_a_model_embeds_the_images_of_the_list(

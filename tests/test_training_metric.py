@@ -65,8 +65,11 @@ def test_tensors_and_mistakes() -> None:
         metric.update(X[:, None], WHO)
 
 
-def test_hashes_are_one_person_in_every_batch() -> None:
-    hashes = np.random.default_rng(0).integers(2**62, 2**64, 15, dtype=np.uint64, endpoint=False)
+HASHES = np.random.default_rng(0).integers(2**62, 2**64, 15, dtype=np.uint64, endpoint=False)
+
+
+@pytest.mark.parametrize("hashes", [HASHES, np.array([f"p{h}" for h in HASHES])])
+def test_hashes_and_names_are_one_person_in_every_batch(hashes: np.ndarray) -> None:
     expected = people.evaluate(X, WHO, fars=FARS).flat()
     metric = VerificationMetric(fars=FARS)
     for size in (7, 1, 60):
