@@ -41,7 +41,7 @@ def script(name: str) -> ModuleType:
     return made
 
 
-def table(first: str, page: str = "gates.md") -> list[list[str]]:
+def table(first: str, page: str = "intervals.md") -> list[list[str]]:
     """Rows of cells of the table whose heading begins with `first`, the heading among them."""
     text = (DOCS / page).read_text(encoding="utf-8").partition(f"\n| {first} |")[2]
     lines = f"| {first} |{text}".partition("\n\n")[0].splitlines()
@@ -79,7 +79,7 @@ def test_the_table_of_paired_tests_is_of_the_benchmark() -> None:
 
 def test_the_table_of_thresholds_is_of_the_benchmark() -> None:
     deployed = script("deployed_threshold")
-    (_, _, *designs), *rows = table("people")
+    (_, _, *designs), *rows = table("people", "thresholds.md")
     by_name = {str(design): design for design in deployed.DESIGNS}
     assert set(designs) <= set(by_name)
     assert [row[0] for row in rows if row[0]] == [world.name for world in deployed.WORLDS]
@@ -115,7 +115,7 @@ def test_binomial_intervals_of_the_demo_are_as_much_shorter_as_said() -> None:
 
     few = [longer("accuracy", 6000), *(longer(f"tpr@far=1e-{k}", 3000) for k in (1, 2))]
     every = [longer(f"tpr@far=1e-{k},pairs=all\n", 242_257) for k in (3, 4, 5)]
-    text = (DOCS / "gates.md").read_text("utf-8")
+    text = (DOCS / "intervals.md").read_text("utf-8")
     assert f"are {min(few):.1f} to {max(few):.1f} times\n" in text
     assert f"{min(every):.0f} to {max(every):.0f} times for TPR@FAR=1e-3 to 1e-5" in text
 
