@@ -160,6 +160,16 @@ def test_folders_that_may_be_no_people_are_named_and_a_list_says_who_they_are(
     assert (provenance["subjects"], provenance["data check"]) == (6, [])
 
 
+def test_folders_that_are_called_as_parts_of_a_set_are_named(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, part in enumerate(("train", "Probe")):
+        (folders / "FACES" / f"p{number}").rename(folders / "FACES" / part)
+    assert _run(folders) == 0
+    told = "2 folders are called as parts of a set and count as people: Probe, train (if not, give"
+    assert told in capsys.readouterr().err
+
+
 def test_embeddings_give_what_the_model_gives(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

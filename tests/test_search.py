@@ -219,12 +219,31 @@ def test_tinyface_by_its_own_lists(tmp_path: Path) -> None:
     lists = search_lists.below(tmp_path)["tinyface"]
     assert lists.gallery == {"Gallery_Match/a.png": "7", "Gallery_Distractor/7_1.png": "-"}
     assert lists.probe == {"Probe/b.png": "7", "Probe/c.png": "9"}
+    file = tmp_path / "probe_img_ID_pairs.mat"
+    for names, who, told in (
+        (["b.png", "c.png", "b.png"], [7, 9, 9], "calls b.png both 7 and 9"),
+        (["b.png", "c.png"], [7, 9.5], "is not a list of TinyFace"),
+        (["b.png", "c.png"], [7, np.nan], "is not a list of TinyFace"),
+    ):
+        wrong = {"probe_set": np.array([[i] for i in names], object), "probe_ids": [who]}
+        scipy.io.savemat(file, wrong)
+        with pytest.raises(DataError, match=told):
+            search_lists.below(tmp_path)
     drawn_images(tmp_path, "Probe/d.png")
+    scipy.io.savemat(file, cells)
     with pytest.raises(DataError, match="does not name d"):
         search_lists.below(tmp_path)
     scipy.io.savemat(tmp_path / "probe_img_ID_pairs.mat", {"other": [1]})
     with pytest.raises(DataError, match="is not a list of TinyFace"):
         search_lists.below(tmp_path)
+
+
+def test_sets_are_known_where_their_archives_unpack_them(tmp_path: Path) -> None:
+    inside = tmp_path / "Testing_Set"
+    drawn_images(inside, "Gallery_Match/7_1.png", "Probe/7_2.png", "Gallery_Distractor/8_1.png")
+    lists = search_lists.below(tmp_path)["tinyface"]
+    assert lists.gallery["Testing_Set/Gallery_Match/7_1.png"] == "7"
+    assert lists.probe == {"Testing_Set/Probe/7_2.png": "7"}
 
 
 @pytest.mark.parametrize(

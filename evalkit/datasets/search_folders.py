@@ -21,6 +21,7 @@ LAYOUTS = {
         for k in (1, 2, 3)
     },
 }
+_INSIDE = ("", "Testing_Set", "SCface_database")  # where the archives of these sets unpack them
 _CAMERAS = "surveillance_cameras_distance_"  # SCface's, whose folders below are cameras
 # TinyFace's lists, beside its folders: the file, and its cells of names and of identities
 _LISTS = {
@@ -31,13 +32,15 @@ _LISTS = {
 
 def find(root: str | os.PathLike[str]) -> dict[str, tuple[Path, Path, Path | None]]:
     """Name the searches whose folders lie below `root`: gallery, probes, distractors if any."""
-    root = as_path(root)
-    folders: dict[str, tuple[Path, Path, Path | None]] = {}
-    for name, (gallery, probe, more) in LAYOUTS.items():
-        if (root / gallery).is_dir() and (root / probe).is_dir():
-            aside = root / more if more and (root / more).is_dir() else None
-            folders[name] = (root / gallery, root / probe, aside)
-    return folders
+    for top in (as_path(root) / inside for inside in _INSIDE):
+        folders: dict[str, tuple[Path, Path, Path | None]] = {}
+        for name, (gallery, probe, more) in LAYOUTS.items():
+            if (top / gallery).is_dir() and (top / probe).is_dir():
+                aside = top / more if more and (top / more).is_dir() else None
+                folders[name] = (top / gallery, top / probe, aside)
+        if folders:
+            return folders
+    return {}
 
 
 def read(
@@ -67,10 +70,21 @@ def read(
 
 
 def _by_list(path: Path, names: str, ids: str) -> dict[str, str]:
+    """Who is on each image by its name, as two cells of a list say; DataError where two are."""
     variables = matlab.read(path)
     try:
-        who = np.asarray(variables[ids]).astype(np.int64).ravel().tolist()
+        numbers = np.asarray(variables[ids], np.float64).ravel()
+        if not np.array_equal(numbers, np.floor(numbers)) or np.isinf(numbers).any():
+            raise ValueError("identities are whole numbers")
         cells = [variables[names]] if isinstance(variables[names], str) else variables[names]
-        return dict(zip(cells, map(str, who), strict=True))
+        people = [str(int(n)) for n in numbers.tolist()]
+        who = dict(zip(cells, people, strict=True))
     except (KeyError, TypeError, ValueError) as e:
-        raise DataError(f"{path.name} is not a list of TinyFace", f"expected {names}, {ids}") from e
+        raise DataError(
+            f"{path.name} is not a list of TinyFace",
+            f"expected {names}, names of images, and {ids}, a whole number each",
+        ) from e
+    for name, person in zip(cells, people, strict=True):
+        if who[name] != person:
+            raise DataError(f"{path.name} calls {name} both {person} and {who[name]}")
+    return who

@@ -12,6 +12,11 @@ from evalkit.errors import DataError
 from evalkit.images.kinds import counted, shown
 from evalkit.keys import IMAGES, folder_of
 
+# Names of folders that hold the images of several people.
+_PARTS = {"gallery", "gallery_match", "gallery_distractor", "probe", "probes", "query", "queries"}
+_PARTS |= {"train", "training", "test", "testing", "val", "valid", "validation", "distractors"}
+_PARTS |= {"images", "faces", "unknown", "mugshot_frontal_cropped_all"}
+
 
 def files_below(root: Path) -> tuple[list[str], tuple[str, ...]]:
     """Names of all files below a folder, with "/", and in a line each what links leave out.
@@ -72,7 +77,8 @@ def _exists(link: os.DirEntry[str]) -> bool:
 def people_in_doubt(keys: Iterable[str]) -> list[str]:
     r"""Say in a line each which folders may not be people of their own, where each counts as one.
 
-    Those inside another person's, and those that have one name in several places.
+    Those inside another person's, those that have one name in several places, and those that are
+    called as parts of a set are.
 
     >>> people_in_doubt(["ada/1.jpg", "ada/old/2.jpg"])[0].partition(":")[0]
     "1 folder is inside another person's and counts as a person"
@@ -93,4 +99,8 @@ def people_in_doubt(keys: Iterable[str]) -> list[str]:
     if alike:
         shared = f"{len(alike):,} folders share their names and count as people"
         lines.append(f"{shared}: {shown(alike)}")
+    if parts := [f for f in folders if f.rpartition("/")[2].casefold() in _PARTS]:
+        what = "folder is called as a part of a set and counts as a person"
+        several = "folders are called as parts of a set and count as people"
+        lines.append(f"{counted(parts, what, several)}: {shown(parts)}")
     return [f"{line} (if not, give a list with 'path person' on each line)" for line in lines]
