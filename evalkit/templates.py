@@ -99,6 +99,7 @@ def read_template_pairs(lists: files.MetaLists) -> PooledPairs:
     for ids in (pairs.left, pairs.right):
         if len(missing := np.setdiff1d(ids, media.template)):
             raise DataError(f"template {missing[0]} of {lists.pairs.name} has no image")
+    files.doubts(pairs, lists.pairs.name)
     return PooledPairs(listed=listed, pairs=pairs, file=lists.pairs)
 
 

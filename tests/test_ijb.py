@@ -386,7 +386,9 @@ def _on_disk(folder: Path) -> list[str]:
     template = np.repeat(np.arange(10), 4)
     media = "".join(f"{i}.jpg {t} {i // 2}\n" for i, t in enumerate(template))
     (folder / "media.txt").write_text(media)
-    (folder / "pairs.txt").write_text("".join(f"{a} {9 - a} {a % 2}\n" for a in range(9)))
+    others = [9, 8, 7, 6, 5, 1, 2, 3, 4]
+    lines = "".join(f"{a} {b} {a % 2}\n" for a, b in enumerate(others))
+    (folder / "pairs.txt").write_text(lines)
     box = " ".join("1" * 10)
     (folder / "det.txt").write_text("".join(f"{i}.jpg {box} 0.{i % 9 + 1}\n" for i in range(40)))
     for name, ids in (("G1", range(3)), ("G2", range(3, 6)), ("P", range(6, 10))):
@@ -488,6 +490,17 @@ def test_a_template_with_itself_is_told_or_refused(
     told = "1 pairs are a template with itself, first 3: their scores are the highest"
     assert f"warning: {told}" in done.stderr
     assert json.loads(done.stdout)["provenance"]["of one image"] == told
+    first = (tmp_path / "pairs.txt").read_text().split("\n")[0].split()
+    for label, code in ((first[2], 0), (str(1 - int(first[2])), 3)):
+        with (tmp_path / "pairs.txt").open("a") as f:
+            f.write(f"{first[1]} {first[0]} {label}\n")
+        done = CliRunner().invoke(cli.cli, ["ijb", *given, "--pairs", "pairs.txt"])
+        if code == 0:
+            assert "repeat another one: each counts as often" in done.stderr
+            assert "1 of " in json.loads(done.stdout)["provenance"]["listed twice"]
+        else:
+            assert isinstance(done.exception, DataError)
+            assert "one subject, and two in another line" in str(done.exception)
     search = ["--gallery", "G1.csv", "--gallery", "G2.csv", "--probe", "P.csv"]
     with (tmp_path / "P.csv").open("a") as f:
         f.write("2,2,x\n")
@@ -573,6 +586,10 @@ def test_matches_of_nist_are_genuine_where_both_templates_show_one_subject(tmp_p
     (tmp_path / "meta.csv").write_text(METADATA + "6,9,d.jpg,4,0\n")
     with pytest.raises(DataError, match=r"template 6 in meta\.csv has two subjects"):
         files.read_faces(tmp_path / "meta.csv")
+    (tmp_path / "meta.csv").write_text(METADATA + "7,-1,d.jpg,4,0\n")
+    for read in (files.read_faces, files.read_enrolled):
+        with pytest.raises(DataError, match=r"7 in meta\.csv has the subject -1, which names no"):
+            read(tmp_path / "meta.csv")
     (tmp_path / "meta.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="has no template column; its columns are a, b"):
         files.read_faces(tmp_path / "meta.csv")

@@ -19,7 +19,6 @@ from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, input_provenance, say_type, vector_options
 from evalkit.datasets import ijb as files
 from evalkit.datasets.group_table import GroupFile
-from evalkit.datasets.pair_list import OF_ONE_IMAGE
 from evalkit.errors import DataError
 from evalkit.protocols import ijb
 from evalkit.protocols.allpairs import Engine
@@ -135,11 +134,7 @@ def command(
         known = [files.read_enrolled(each) for each in subjects]
         compared = files.read_matches(pairs, known) if known else files.read_pairs(pairs)
         comparisons: tuple[Any, ...] = compared.left, compared.right, compared.genuine
-        if len(own := compared.left[compared.left == compared.right]):
-            doubts[OF_ONE_IMAGE] = (
-                f"{len(own):,} pairs are a template with itself, first {own[0]}: their scores are "
-                "the highest"
-            )
+        doubts = files.doubts(compared, pairs.name)
         protocol = partial(ijb.verify, fars=fars, nearest=compat)
     if probe is not None:
         known = [files.read_enrolled(each) for each in (*galleries, probe)]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import tables
+from evalkit.datasets.pair_list import OF_ONE_IMAGE, TWICE
 from evalkit.errors import DataError, first_few
 from evalkit.files import as_path, numbered_lines, open_text, read_text, words_of
 from evalkit.memory import give_back
@@ -178,6 +179,55 @@ def read_pairs(path: str | os.PathLike[str]) -> TemplatePairs:
     return TemplatePairs(left, right, label == 1)
 
 
+def doubts(pairs: TemplatePairs, name: str) -> dict[str, str]:
+    """Say for the report which pairs are a template with itself, and how many stand twice.
+
+    name : of their list; DataError where it calls two templates one subject and two subjects.
+    """
+    told = dict[str, str]()
+    if len(own := pairs.left[pairs.left == pairs.right]):
+        told[OF_ONE_IMAGE] = (
+            f"{len(own):,} pairs are a template with itself, first {own[0]}: their scores are the "
+            "highest"
+        )
+    word = np.minimum(pairs.left, pairs.right).astype(np.int64)
+    word <<= 31
+    word |= np.maximum(pairs.left, pairs.right)
+    word <<= 1
+    word |= pairs.genuine
+    halves = (word[(word >> 32 & 1) == bit] for bit in (0, 1))  # sorted side by side
+    found = [*each_ahead(_repeated, halves, 2)]
+    again, contradicted = sum(n for n, _ in found), max(first for _, first in found)
+    if contradicted >= 0:
+        a, b = contradicted >> 32, contradicted >> 1 & (1 << 31) - 1
+        raise DataError(
+            f"{name} calls templates {a} and {b} one subject, and two in another line",
+            "leave one of the two lines out",
+        )
+    if again:
+        told[TWICE] = (
+            f"{again:,} of {len(word):,} pairs repeat another one: each counts as often as it "
+            "stands there"
+        )
+    return told
+
+
+def _repeated(word: NDArray[np.int64]) -> tuple[int, int]:
+    """Count the pairs that repeat another one, and give one of both labels, -1 where none is.
+
+    word : (P,) two ids and, the last bit, the label; it is sorted in place.
+    """
+    word.sort()
+    again, contradicted = 0, -1
+    for o in range(0, len(word) - 1, _BLOCK):
+        one = word[o : o + _BLOCK + 1]
+        alike = one[1:] ^ one[:-1]  # 0 for one pair and label, 1 for one pair
+        again += int(np.count_nonzero(alike <= 1))
+        if contradicted < 0 and (alike == 1).any():
+            contradicted = int(one[np.argmax(alike == 1)])
+    return again, contradicted
+
+
 def read_matches(path: str | os.PathLike[str], templates: Sequence[Enrolled]) -> TemplatePairs:
     """Read NIST's `verify_comparisons_1.csv`, `ijbc_11_G1_G2_matches.csv`: two template ids a line.
 
@@ -275,7 +325,7 @@ def read_faces(path: str | os.PathLike[str]) -> Faces:
     template, subject, media = (
         _ids(columns[at[role]], path) for role in ("template", "subject", "media")
     )
-    _refuse_two_subjects(template, subject, path)
+    _refuse_subjects(template, subject, path)
     by_name = dict(zip(header, columns, strict=True))
     return Faces(columns[at["file"]], template, subject, media, by_name)
 
@@ -297,7 +347,7 @@ def read_enrolled(path: str | os.PathLike[str]) -> Enrolled:
     named = [place_of(role, header) for role in ("template", "subject")]
     places = (0, 1) if min(named) < 0 else named
     template, subject = (_ids([row[c] for row in rows], path) for c in places)
-    _refuse_two_subjects(template, subject, path)
+    _refuse_subjects(template, subject, path)
     first = np.sort(np.unique(template, return_index=True)[1])
     return Enrolled(template[first], subject[first])
 
@@ -311,10 +361,14 @@ def _ids(cells: Sequence[str], path: Path) -> NDArray[np.int64]:
         raise DataError(f"a number in {path} is too large") from e
 
 
-def _refuse_two_subjects(
-    template: NDArray[np.int64], subject: NDArray[np.int64], path: Path
-) -> None:
+def _refuse_subjects(template: NDArray[np.int64], subject: NDArray[np.int64], path: Path) -> None:
     _, first, row = np.unique(template, return_index=True, return_inverse=True)
     other = np.flatnonzero(subject[first][row] != subject)
     if len(other):
         raise DataError(f"template {template[other[0]]} in {path.name} has two subjects")
+    if len(nobody := np.flatnonzero(subject < 0)):
+        raise DataError(
+            f"template {template[nobody[0]]} in {path.name} has the subject {subject[nobody[0]]}, "
+            "which names nobody",
+            "give each unknown person a number of its own, or leave their templates out",
+        )
