@@ -281,7 +281,7 @@ def _measured_templates(
         compared.arguments,
         templates.pooling(listed, how),
         file=compared.file,
-        provenance=how.scored_by(),
+        provenance={**compared.doubts, **how.scored_by()},
         **common,
     )
 

@@ -234,6 +234,22 @@ def subjects_of(keys: Sequence[str]) -> NDArray[np.int32]:
     return np.array([number.get(f, -1) for f in folders], np.int32)
 
 
+def spelled_alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of names that differ in case, blanks and underscores alone, in order.
+
+    >>> spelled_alike(["ada", "Bob", "Ada", "bob ", "cy"])
+    [('Ada', 'ada'), ('Bob', 'bob ')]
+    """
+    first = dict[str, str]()
+    spelled = sorted(dict.fromkeys(names))
+    both = ((first.setdefault(_bare(name), name), name) for name in spelled)
+    return [pair for pair in both if pair[0] != pair[1]]
+
+
+def _bare(name: str) -> str:
+    return " ".join(normalize("NFC", name).casefold().replace("_", " ").split())
+
+
 def people_of(keys: Sequence[str], where: str | os.PathLike[str], hint: str) -> NDArray[np.int32]:
     """Take `subjects_of` images in a folder; DataError with the hint where nobody has two."""
     subject = subjects_of(keys)

@@ -27,9 +27,9 @@ from evalkit.arrays import alike, identities
 from evalkit.arrays import vectors as vectors_of
 from evalkit.bfloat16 import Bfloat16
 from evalkit.datasets import group_table, lfw, pair_list_layouts
+from evalkit.datasets import trillion as subject_lists
 from evalkit.datasets.group_table import GroupFile
 from evalkit.datasets.pair_list import PairList
-from evalkit.datasets.trillion import read_subjects
 from evalkit.embedding import embedder, from_images
 from evalkit.errors import DataError
 from evalkit.files import as_path, lines_of, read_text
@@ -95,10 +95,11 @@ def evaluate(
         comparisons = (options.pop("subject"),)
     if compares == "subjects" and (not comparisons or isinstance(comparisons[0], _FILE)):
         file = Path(comparisons[0]) if comparisons else file
-        comparisons = (subjects_of(made) if file is None else read_subjects(file),)
+        comparisons = (subjects_of(made) if file is None else subject_lists.read_subjects(file),)
         set_name = set_name or (None if file is None else file.stem)
     features = vectors_of(made.features) if compares else made.features
     if compares == "subjects":
+        told = {**({} if file is None else subject_lists.doubts(file)), **told}
         comparisons = (identities(comparisons[0], len(features)), *comparisons[1:])
     if groups is not None:
         of_subjects = file if compares == "subjects" else None
@@ -113,6 +114,8 @@ def evaluate(
         told = {**shared.of_several_images(features, made.keys, made.images), **told}
         if compares == "subjects":
             told |= shared.of_one_name(made.keys)
+        elif made.images is not None and isinstance(comparisons[0], PairSet):
+            told = {**shared.of_one_file(comparisons[0], made.keys, made.images), **told}
     report = call(
         features,
         *comparisons,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,15 @@ class ListedImages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PooledPairs:
-    """What IJB's 1:1 compares: pairs of templates of listed images.  file : of the pairs."""
+    """What IJB's 1:1 compares: pairs of templates of listed images.
+
+    file : of the pairs.  doubts : what its report says of them.
+    """
 
     listed: ListedImages
     pairs: files.TemplatePairs
     file: Path
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def manifest(self) -> Manifest:
@@ -99,8 +103,8 @@ def read_template_pairs(lists: files.MetaLists) -> PooledPairs:
     for ids in (pairs.left, pairs.right):
         if len(missing := np.setdiff1d(ids, media.template)):
             raise DataError(f"template {missing[0]} of {lists.pairs.name} has no image")
-    files.doubts(pairs, lists.pairs.name)
-    return PooledPairs(listed=listed, pairs=pairs, file=lists.pairs)
+    doubts = files.doubts(pairs, lists.pairs.name)
+    return PooledPairs(listed=listed, pairs=pairs, file=lists.pairs, doubts=doubts)
 
 
 def pooling(

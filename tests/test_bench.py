@@ -305,6 +305,15 @@ def test_a_list_of_pairs_in_the_folder_of_its_images(
     assert _rows_of(sets, root, capsys) == {"pairs_CALFW": "verification"}
 
 
+def test_what_is_doubtful_of_a_set_is_told(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (sets / "pairs.txt").open("a") as f:
+        f.write("\np0/0.png p0/0.png 1")
+    words = [str(sets / "pairs.txt"), "--data", str(sets / "FACES")]
+    assert _bench(sets, *words, str(sets / "agedb_30.bin")) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "with itself" in line]
+    assert len(told) == 1 and told[0].startswith("warning: pairs: 1 genuine and 0 impostor pairs")
+
+
 def test_cfp_as_it_comes_is_two_sets(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = sets / "CFP"
     names = [(w, kind, n) for w in ("001", "002") for kind in ("frontal", "profile") for n in "12"]

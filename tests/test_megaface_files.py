@@ -81,6 +81,7 @@ def test_the_algorithm_is_named_as_the_devkit_does() -> None:
         ('{"path": ["p/a", "./p/a"], "id": ["x", "x"]}', "lists 'p/a' twice"),
         (r'{"path": ["p/a", "p\\\\a"], "id": ["x", "x"]}', "lists 'p/a' twice"),
         ('{"path": ["a", "b"], "id": ["x", " "]}', "gives no id for 1 of 2 images: b"),
+        ('{"path": ["a", "b"], "id": ["P_x", "p x "]}', "ids that differ in case or blanks alone"),
     ],
 )
 def test_what_is_no_list_is_refused(tmp_path: Path, document: str, message: str) -> None:

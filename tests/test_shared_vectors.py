@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from evalkit import cli, run
+from evalkit.types import PairSet
 from evalkit.vectors import shared
-from evalkit.vectors.shared import ONE_NAME, SHARED, of_one_name, of_several_images
+from evalkit.vectors.shared import ONE_FILE, ONE_NAME, SHARED, of_one_name, of_several_images
 
 X = np.random.default_rng(0).normal(size=(12, 40)).astype(np.float32)
 KEYS = [f"P{k % 4}/{k}.jpg" for k in range(12)]
@@ -42,6 +43,23 @@ def test_one_image_twice_has_one_vector() -> None:
     assert of_several_images(x, KEYS, digests) == {}
     assert of_several_images(x, KEYS, np.zeros_like(digests))
     assert of_several_images(x, [*KEYS[:5], f"./{KEYS[2]}", *KEYS[6:]]) == {}
+
+
+def test_pairs_of_one_file_are_told() -> None:
+    digests = np.random.default_rng(1).integers(0, 256, (12, 32)).astype(np.uint8)
+    digests[5], digests[7], digests[[8, 9]] = digests[1], digests[2], 0  # the last are not known
+    pairs = PairSet(
+        [1, 2, 8, 0, 3], [5, 7, 9, 0, 4], np.array([True, False, True, True, False]), None
+    )
+    x = X[:, :8]
+    report = run.evaluate("verify", x, pairs, keys=KEYS, images=digests, fars="0.5")
+    assert report.provenance[ONE_FILE] == (
+        "1 genuine and 1 impostor pairs are of two names for one image, first P1/1.jpg and "
+        "P1/5.jpg: they lift TPR, and the thresholds of FARs"
+    )
+    for other in (None, np.zeros_like(digests), np.arange(12 * 32, dtype=np.uint8).reshape(12, 32)):
+        report = run.evaluate("verify", x, pairs, keys=KEYS, images=other, fars="0.5")
+        assert ONE_FILE not in report.provenance
 
 
 def test_of_many_rows_every_nth_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

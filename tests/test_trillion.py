@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evalkit import cli, synth
+from evalkit import cli, evaluate, synth
 from evalkit.datasets import trillion as files
 from evalkit.errors import DataError, ProtocolError, ReportError
 from evalkit.protocols import trillion
@@ -128,6 +128,16 @@ def test_subjects_are_numbered_as_they_come(tmp_path: Path) -> None:
         path.write_text(wrong)
         with pytest.raises(DataError, match="line 2 of"):
             files.read_subjects(path)
+
+
+def test_subjects_that_differ_in_case_alone_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "s.txt"
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    for second, told in (("bo", 1), ("B o", 0), ("Bo", 0)):
+        path.write_text("\n".join(["Bo", second, "Al", "Al", "-", "-"]))
+        assert len(files.doubts(path)) == told
+        provenance = evaluate("all-vs-all", x, path).provenance
+        assert (provenance.get(files.ALIKE, "").endswith(": Bo and bo")) == bool(told)
 
 
 @pytest.mark.parametrize("spelled", ["%.18e", "%d", "%.1f", "%g"])

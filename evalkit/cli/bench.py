@@ -19,7 +19,7 @@ from evalkit.cli.options import (
     quiet_option,
     rates_option,
 )
-from evalkit.cli.output import json_option, write_json
+from evalkit.cli.output import json_option, warn_of, write_json
 from evalkit.cli.parameters import STDOUT, Folder, Readable
 from evalkit.cli.terminal import say, show
 from evalkit.cli.vector_options import VectorSource, recipe_option, scoring, warn_if_slow
@@ -115,6 +115,7 @@ def command(
             fars=fars or None,
             groups=by_name[one.name],
         )
+        warn_of(measured[one.name], f"{one.name}: ")
         if out is not None:  # what is measured is not lost where a later set fails
             reports.write(measured[one.name], out / f"{one.name}.json")
     if json_path is None:

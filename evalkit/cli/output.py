@@ -18,6 +18,7 @@ from evalkit.cli.options import Option, quiet_option, received_as
 from evalkit.cli.parameters import STDOUT, Baseline, Writable
 from evalkit.cli.terminal import document, is_quiet, say, show
 from evalkit.datasets.pair_list import DOUBTS
+from evalkit.datasets.trillion import ALIKE
 from evalkit.errors import EXIT_DONE
 from evalkit.escaping import printable
 from evalkit.files import whole_file
@@ -25,7 +26,7 @@ from evalkit.replacing import DOCUMENT, REPORT
 from evalkit.report.table import table
 from evalkit.types import Progress, Report
 from evalkit.vectors.matching import CACHE
-from evalkit.vectors.shared import ONE_NAME, SHARED
+from evalkit.vectors.shared import ONE_FILE, ONE_NAME, SHARED
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -139,9 +140,7 @@ class Output:
         Returns the exit code: that of the gate, where `--gate` names a baseline.
         """
         result = {k: v for k, v in report.provenance.items() if k != CACHE}
-        for doubt in (*DOUBTS, SHARED, ONE_NAME):
-            if same := report.provenance.get(doubt):
-                say(f"warning: {same}")
+        warn_of(report)
         try:
             if self.json_path is None:
                 show(*table(report, title).split("\n"))
@@ -157,6 +156,16 @@ class Output:
         from evalkit.cli.verdict import apply_gate  # most reports are held against none
 
         return apply_gate(report, self.gate, talk=self.json_path == STDOUT)
+
+
+def warn_of(report: Report, of: str = "") -> None:
+    """Say on stderr what a report keeps of doubtful pairs, names and vectors.
+
+    of : what its lines begin with, where there are several reports.
+    """
+    for doubt in (*DOUBTS, ALIKE, SHARED, ONE_FILE, ONE_NAME):
+        if same := report.provenance.get(doubt):
+            say(f"warning: {of}{same}")
 
 
 def _output(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evalkit.errors import DataError, first_few
 from evalkit.files import as_path, lines_of, read_text
-from evalkit.keys import canonical, json_lists
+from evalkit.keys import canonical, json_lists, spelled_alike
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.vectors import devkit_matrix
 
@@ -56,6 +56,12 @@ def read_probe_list(path: str | os.PathLike[str]) -> ProbeList:
             f"{path.name} gives no id for {len(unnamed)} of {len(lists['id'])} images: "
             f"{first_few(unnamed)}",
             "a probe is searched for by another image of its person: leave them out",
+        )
+    if alike := spelled_alike(lists["id"]):
+        raise DataError(
+            f"{path.name} has ids that differ in case or blanks alone: {alike[0][0]!r} and "
+            f"{alike[0][1]!r}",
+            "spell each person in one way, or name two people more clearly",
         )
     number = {name: k for k, name in enumerate(sorted(set(lists["id"])))}
     subject = np.array([number[name] for name in lists["id"]], np.int32)

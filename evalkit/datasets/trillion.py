@@ -17,13 +17,15 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.errors import DataError
+from evalkit.errors import DataError, first_few
 from evalkit.files import BLANKS, as_path, each_line, read_text, whole_file
-from evalkit.keys import texts_of
+from evalkit.keys import spelled_alike, texts_of
 from evalkit.replacing import SUBMISSION, refuse_replacing
 from evalkit.vectors import devkit_matrix
 from evalkit.vectors.readers import read_npy
 
+ALIKE = "subjects alike"  # what a report's provenance calls `doubts`
+_LONGEST = 1 << 26  # bytes of a list that is looked through for names that are nearly alike
 _BELOW_0 = re.compile(r"-[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?\Z")
 
 
@@ -67,6 +69,24 @@ def read_subjects(path: str | os.PathLike[str]) -> NDArray[np.int32]:
             yield spelled[label]
 
     return np.fromiter(subjects(), np.int32)
+
+
+def doubts(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Say for the report which subjects of a list differ in case and blanks alone.
+
+    Empty where none do, and for lists of over 64 MiB.
+    """
+    path = as_path(path)
+    if path.stat().st_size > _LONGEST:
+        return {}
+    labels = _labels(path) if path.suffix.lower() == ".npy" else each_line(read_text(path))
+    pairs = [f"{a} and {b}" for a, b in spelled_alike(labels)]
+    if not pairs:
+        return {}
+    return {
+        ALIKE: f"subjects in {path.name} that differ in case or blanks alone count as two people: "
+        f"{first_few(pairs, 3)}"
+    }
 
 
 def _is_nobody(name: str) -> bool:

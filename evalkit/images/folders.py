@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from evalkit.errors import DataError
 from evalkit.images.kinds import counted, shown
-from evalkit.keys import IMAGES, folder_of
+from evalkit.keys import IMAGES, folder_of, spelled_alike
 
 # Names of folders that hold the images of several people.
 _PARTS = {"gallery", "gallery_match", "gallery_distractor", "probe", "probes", "query", "queries"}
@@ -77,8 +77,8 @@ def _exists(link: os.DirEntry[str]) -> bool:
 def people_in_doubt(keys: Iterable[str]) -> list[str]:
     r"""Say in a line each which folders may not be people of their own, where each counts as one.
 
-    Those inside another person's, those that have one name in several places, and those that are
-    called as parts of a set are.
+    Those inside another person's, those that have one name in several places, or nearly one name,
+    and those that are called as parts of a set are.
 
     >>> people_in_doubt(["ada/1.jpg", "ada/old/2.jpg"])[0].partition(":")[0]
     "1 folder is inside another person's and counts as a person"
@@ -99,6 +99,10 @@ def people_in_doubt(keys: Iterable[str]) -> list[str]:
     if alike:
         shared = f"{len(alike):,} folders share their names and count as people"
         lines.append(f"{shared}: {shown(alike)}")
+    if nearly := [f"{a} and {b}" for a, b in spelled_alike(folders)]:
+        what = "pair of folders differs in case or blanks alone and counts as two people"
+        several = "pairs of folders differ in case or blanks alone and count as two people each"
+        lines.append(f"{counted(nearly, what, several)}: {shown(nearly)}")
     if parts := [f for f in folders if f.rpartition("/")[2].casefold() in _PARTS]:
         what = "folder is called as a part of a set and counts as a person"
         several = "folders are called as parts of a set and count as people"

@@ -6,15 +6,16 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evalkit.errors import first_few
 from evalkit.identity import Names
 from evalkit.keys import canonical
-from evalkit.types import Ints
+from evalkit.types import Ints, PairSet
 
 SHARED = "one vector"  # what a report's provenance calls `of_several_images`
 ONE_NAME = "one name"  # and `of_one_name`
+ONE_FILE = "one file"  # and `of_one_file`
 _ROWS, _BLOCK = 1 << 20, 1 << 16  # rows that are looked at, and together
 _VALUES = 16  # of a row, by which it is sought
 
@@ -43,6 +44,24 @@ def of_several_images(
     return {
         SHARED: f"{sum(map(len, groups)):,} of {looked} images share a vector with another, "
         f"{len(largest):,} of them one, {named}: one image twice, or no face found?"
+    }
+
+
+def of_one_file(pairs: PairSet, names: Names, images: ArrayLike) -> dict[str, str]:
+    """Say for the report which pairs are of two names whose images have the same bytes.
+
+    pairs : of rows.  names : (N,).  images : (N, 32) SHA-256, zeros where one is not known.
+    """
+    digests = np.ascontiguousarray(images, np.uint8)
+    left, right = digests[pairs.left], digests[pairs.right]
+    same = (left == right).all(axis=1) & left.any(axis=1) & (pairs.left != pairs.right)
+    if not same.any():
+        return {}
+    first, genuine = int(np.argmax(same)), int(np.count_nonzero(same & pairs.genuine))
+    return {
+        ONE_FILE: f"{genuine} genuine and {int(same.sum()) - genuine} impostor pairs are of two "
+        f"names for one image, first {names[pairs.left[first]]} and {names[pairs.right[first]]}: "
+        "they lift TPR, and the thresholds of FARs"
     }
 
 
