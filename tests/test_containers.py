@@ -153,7 +153,13 @@ def test_shards_of_webdataset_with_their_labels(tmp_path: Path) -> None:
     assert one == {"5/000000.png": 1, "5/000001.png": 11, "6/000002.png": 21}
     both = red(tmp_path)
     assert both["5/1_000000.png"] == 1 and both["6/0_000002.png"] == 20 and len(both) == 6
-    assert find(tmp_path).manifest().subject.tolist() == [0, 0, 1, 0, 0, 1]
+    found = find(tmp_path)
+    assert found.manifest().subject.tolist() == [0, 0, 1, 0, 0, 1] and found.left_out == ()
+    (tmp_path / "faces-000001.tar").rename(tmp_path / "val.tar")  # of other people, perhaps
+    assert find(tmp_path).left_out == (
+        "faces-000000.tar, val.tar have 3 names of images in common: people called alike count as "
+        "one person (if not, give one of them)",
+    )
 
 
 def test_records_of_insightface(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def _folder(root: Path) -> ImageSource:
     names, left_out = chosen(every)
     containers = sorted(name for name in every if _opener(name))
     if containers and not names:
-        return together([find(root / name) for name in containers], root)
+        return together([find(root / name) for name in containers], root, containers)
     if containers:
         what = counted(containers, "container of images is", "containers of images are")
         left_out = (*left_out, f"{what} beside the images and not opened: {shown(containers)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from evalkit.errors import DataError
+from evalkit.errors import DataError, first_few
 from evalkit.images.kinds import counted, shown
 from evalkit.images.source import Encoded, ImageSource, Stamp, encoded
 
@@ -101,18 +102,28 @@ def as_key(name: str) -> str:
     return "/".join(parts[1:] if parts[:1] == ("/",) else parts)
 
 
-def together(sources: Sequence[ImageSource], folder: Path) -> ImageSource:
+def together(
+    sources: Sequence[ImageSource], folder: Path, names: Sequence[str] = ()
+) -> ImageSource:
     """Join the images of several containers of a folder, such as WebDataset's shards.
 
-    Names that come in several are told apart by a number before them: `17/0_000001.jpg`.
+    Names that come in several are told apart by a number before them: `17/0_000001.jpg`.  Told is
+    where these are of people called alike, who may be others: unless the names of the containers
+    differ in numbers alone, as those of shards do.
     """
     starts = list(accumulate([len(source.keys) for source in sources], initial=0))
+    left_out = tuple(line for source in sources for line in source.left_out)
     keys = [key for source in sources for key in source.keys]
     if len(set(keys)) < len(keys):
         if not all("/" in key for key in keys):
             raise DataError(
                 f"{folder} has containers that name {len(keys) - len(set(keys)):,} images alike",
                 "give one of them",
+            )
+        if len({re.sub("[0-9]+", "", name) for name in names}) > 1:
+            left_out += (
+                f"{first_few(names, 3)} have {len(keys) - len(set(keys)):,} names of images in "
+                "common: people called alike count as one person (if not, give one of them)",
             )
         keys = [
             f"{key.rpartition('/')[0]}/{n}_{key.rpartition('/')[2]}"
@@ -128,5 +139,4 @@ def together(sources: Sequence[ImageSource], folder: Path) -> ImageSource:
         source, own = at(row)
         return source.fetch(own)
 
-    left_out = tuple(line for source in sources for line in source.left_out)
     return ImageSource(tuple(keys), fetch, sources[0].decoder, left_out=left_out)
