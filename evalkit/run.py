@@ -39,7 +39,7 @@ from evalkit.keys import read_keys
 from evalkit.keys import subjects_of as subjects_by_folder
 from evalkit.protocols import catalogue
 from evalkit.protocols.catalogue import Protocol
-from evalkit.protocols.groups import By
+from evalkit.protocols.groups import By, PairCondition, refuse_other_rows
 from evalkit.protocols.metrics.score_unit import named_by_unit, score_unit
 from evalkit.protocols.recipes.recipe import recipe_of
 from evalkit.types import Manifest, PairSet, Report
@@ -74,8 +74,8 @@ def evaluate(
     keys : names of the rows, or the file of them.  images : the SHA-256 of each row's image, (N,
     32) uint8; for a model the images: a folder, .zip, list, array or `ImageSource`.
     set_name, file : name of the set and file of its list, where they are not read here.
-    groups : columns of groups or conditions, or the file of them (see `groups_of`): adds error
-    rates by group (`protocols.groups`).
+    groups : columns of groups or conditions, of the rows as they are given; or the file of them
+    (see `groups_of`): adds error rates by group (`protocols.groups`).
     provenance : more of that for the report; it stands first, and wins.
     options : those of the protocol.  What its readers, model and `evaluate` raise passes through.
     The report of pairs keeps the names of the rows.
@@ -104,9 +104,10 @@ def evaluate(
     if groups is not None:
         of_subjects = file if compares == "subjects" else None
         pairs = comparisons[0] if compares == "pairs" else options.get("pairs")
-        options["groups"] = groups_of(
-            groups, made.keys, of_subjects, rows=len(features), pairs=pairs
-        )
+        columns = groups_of(groups, made.keys, of_subjects, rows=len(features), pairs=pairs)
+        if made.given is not None and not isinstance(groups, (GroupFile, *_FILE)):
+            columns = _in_order_of_list(columns, *made.given)
+        options["groups"] = columns
         path = groups.path if isinstance(groups, GroupFile) else groups
         told = {**told, "groups file": as_path(path).name} if isinstance(path, _FILE) else told
     rows = len(features) if isinstance(features, np.ndarray | Bfloat16) else -1  # not of templates
@@ -146,6 +147,12 @@ def _with_provenance(
     identity = report.identity if file is None else replace(report.identity, file=file.name)
     metrics = named_by_unit(report.metrics, score_unit(provenance))
     return replace(report, metrics=metrics, provenance=provenance, identity=identity)
+
+
+def _in_order_of_list(columns: Sequence[By], rows: NDArray[np.int64], given: int) -> tuple[By, ...]:
+    """Take columns of the rows that were given, (given,), as a list named these: rows, (N,)."""
+    refuse_other_rows(columns, given)
+    return tuple(by if isinstance(by, PairCondition) else by.take(rows) for by in columns)
 
 
 def _noted(report: Report, note: str) -> Report:

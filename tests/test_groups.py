@@ -16,7 +16,7 @@ from evalkit.cli import run as run_command
 from evalkit.datasets import group_table
 from evalkit.errors import DataError, ProtocolError, ReportError
 from evalkit.protocols import all_vs_all, people, score, trillion, verification
-from evalkit.protocols.groups import Grouping, indices
+from evalkit.protocols.groups import Condition, Grouping, indices
 from evalkit.protocols.metrics.record import PARAMETERS
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.metrics.vocabulary import METRICS, read, resampling_of
@@ -450,6 +450,37 @@ def test_python_takes_a_file_of_groups_too(tmp_path: Path) -> None:
     groups = _table(tmp_path / "g.csv", "subject,half", [f"p{w},{w // 20}" for w in range(40)])
     report = run.evaluate("people", X, str(subjects), groups=str(groups), fars=["1e-1"])
     assert report["fmr@far=1e-1,half=0"].people == 20
+
+
+def test_groups_in_python_are_of_the_rows_as_they_are_given(tmp_path: Path) -> None:
+    """A list puts the rows in its own order; the groups stayed behind, with others' rates."""
+    listed = tmp_path / "pairs.txt"
+    rng = np.random.default_rng(1)
+    pairs = [(k, k + 1) for k in range(N) if k % 3 < 2]
+    pairs += [(k, int(rng.choice(np.flatnonzero(WHO[k] != WHO)))) for k in range(N)]
+    lines = [f"{KEYS[a]} {KEYS[b]} {int(WHO[a] == WHO[b])}" for a, b in pairs]
+    listed.write_text("\n".join(lines))
+    age = rng.integers(10, 60, N).astype(float)
+
+    def measured(rows: Any) -> Report:
+        by = [
+            Grouping.of("sex", [SEX[k] for k in rows]),
+            Condition.of("gap", age[rows], "gap", [10]),
+        ]
+        keys = [KEYS[k] for k in rows]
+        return run.evaluate("verification", X[rows], listed, keys=keys, fars=["1e-1"], groups=by)
+
+    in_order = np.argsort(KEYS)  # as the list names them
+    as_listed = measured(in_order)
+    assert any("sex=female" in name for name in as_listed)
+    assert measured(ORDER).metrics == as_listed.metrics
+    more = np.append(ORDER, ORDER[0])  # and a row whose equal is there already
+    assert measured(more).metrics == as_listed.metrics
+    with pytest.raises(ProtocolError, match="column 'sex' groups 119 rows, and there are 120"):
+        run.evaluate(
+            "verification", X[ORDER], listed, keys=[KEYS[k] for k in ORDER],
+            groups=[Grouping.of("sex", SEX[1:])],
+        )  # fmt: skip
 
 
 def test_sexes_of_lfw_by_brute_force(shared_data: Path) -> None:

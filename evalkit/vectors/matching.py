@@ -30,6 +30,8 @@ class Vectors:
 
     images : (N, 32) uint8, SHA-256 of the image of each row, zeros where it is not known.
     keys : the rows' names.  subject : (N,), whom each shows, where their file says it.
+    given : (N,) which of the rows that were given each one is, and how many these were; None where
+    all stand in their order.
     """
 
     features: Any
@@ -37,6 +39,7 @@ class Vectors:
     images: NDArray[np.uint8] | None = None
     keys: Names | None = None
     subject: NDArray[np.int32] | None = None
+    given: tuple[NDArray[np.int64], int] | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         array = np.asarray(self.features, dtype)
@@ -58,7 +61,7 @@ def found_by_name(vectors: Vectors, manifest: Manifest) -> Vectors:
     No copy where they lie so.  A name may stand before several rows that are equal, as in vectors
     in the order of pairs.  Folders that differ are told in "names" of the provenance.
     """
-    names, features, images = vectors.keys, vectors.features, vectors.images
+    names, features, images, given = vectors.keys, vectors.features, vectors.images, None
     provenance = {**vectors.provenance, "manifest": manifest.digest()}
     if names is None:
         return vectors
@@ -70,7 +73,8 @@ def found_by_name(vectors: Vectors, manifest: Manifest) -> Vectors:
         if len(rows) != len(names) or not np.array_equal(rows, np.arange(len(rows))):
             features = vectors_of(features)[rows]
             images = None if images is None else np.asarray(images)[rows]
-    return Vectors(features, provenance, images, manifest.keys, manifest.subject)
+            given = rows, len(names)
+    return Vectors(features, provenance, images, manifest.keys, manifest.subject, given)
 
 
 def _equal(a: Any, b: Any) -> bool:
