@@ -73,6 +73,18 @@ def test_accuracy_is_judged_on_the_fold_that_chose_nothing(seed):
     assert e.n == len(scores)
 
 
+@given(st.lists(st.tuples(SCORE, st.booleans(), st.integers(0, 3)), max_size=40), st.booleans())
+def test_folds_of_any_sizes_count_alike_and_scores_may_all_be_equal(pairs, equal):
+    """Each fold is in the mean once, however few its pairs are."""
+    needed = [(0.25, k % 2 == 0, k // 2) for k in range(8)]  # a pair of each class in every fold
+    scores, genuine, fold = (np.array(c) for c in zip(*needed, *pairs, strict=True))
+    scores = np.full(len(fold), 0.1) if equal else scores
+    found = kfold_accuracy(scores, genuine, fold)
+    assert found.folds == tuple(kfold_by_loops([scores] * 4, genuine, fold))
+    assert found.value == pytest.approx(statistics.mean(found.folds), abs=1e-15)
+    assert found.standard_error == pytest.approx(statistics.stdev(found.folds) / 2, abs=1e-15)
+
+
 def test_two_folds_are_enough_and_few_errors_are_told():
     genuine, fold = np.array([1, 0, 1, 0]), np.array([0, 0, 1, 1])
     right = kfold_accuracy([0.9, 0.1, 0.8, 0.2], genuine, fold)
