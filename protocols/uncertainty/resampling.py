@@ -95,10 +95,15 @@ def metric_ends(
         weights = own_draws(sample, draws, seed)
     parts: list[tuple[ComparisonSample, dict[str, Statistic]]] = [(sample, {})]
     parts += [] if sample.thinned is None else [(sample.thinned, {})]
+    of_tails: dict[tuple[bool, int], float] = {}
     for name in names:
         source = reaching(sample, name)
         e = excess(source, name)
-        own = 1.0 if e is None else shrinkage(source, e)
+        if isinstance(e, int):  # the same for TPR and its mean over people
+            tail = source is sample, e
+            own = of_tails[tail] = of_tails.get(tail) or shrinkage(source, e)
+        else:
+            own = 1.0 if e is None else shrinkage(source, e)
         part, statistics = parts[source is not sample]
         found = statistic(part, name, own if c is None else c.get(name, own))
         if found is not None:
