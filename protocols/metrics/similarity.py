@@ -110,7 +110,7 @@ def exact_scores(
     """
     out = np.empty(len(i), np.float64)
     for part in _blocks(len(i), x.shape[1]):
-        out[part] = _exact_block(x[i[part]], y[j[part]])
+        out[part] = _exact_block(x.take(i[part], axis=0), y.take(j[part], axis=0))
     return out
 
 
@@ -148,7 +148,7 @@ def _exact_block(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.f
     power = np.ldexp(np.sign(largest), np.frexp(largest)[1] + d.bit_length())
     high, low = _parted(products, power)
     size = d * _UNIT_ROUNDOFF * power
-    score, unsure = rounded_once(high.sum(axis=1), low.sum(axis=1), size, d)
+    score, unsure = rounded_once(np.einsum("ij->i", high), np.einsum("ij->i", low), size, d)
     rows = np.flatnonzero(unsure)
     _, rest = _parted(low[rows], np.ldexp(_UNIT_ROUNDOFF * power[rows], d.bit_length()))
     for k in rows[rest.any(axis=1)]:  # of the others the low parts have an exact sum too
@@ -160,14 +160,16 @@ def _exact_block(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.f
 def _parted(
     x: NDArray[np.float64], power: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Part numbers (P, D) exactly in high and low [Rump, Ogita, Oishi 2008, ExtractVector].
+    """Part numbers (P, D) exactly in high and, in place, low [ExtractVector].
 
     power : (P,) of two, at least D times each number of the row.  The high parts are multiples of
     2^-53 of it, so that their sums are exact in any order; no low part exceeds that.
+    Source: Rump, Ogita, Oishi 2008.
     """
     high = x + power[:, None]
     high -= power[:, None]
-    return high, x - high
+    x -= high
+    return high, x
 
 
 def _largest(x: NDArray[np.float32]) -> NDArray[np.float64]:
