@@ -55,7 +55,7 @@ def command(
         "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
     }
     here.pop("PYTHONDONTWRITEBYTECODE", None)
-    most, begun = 0.0, time.perf_counter()
+    held, begun = [0.0], time.perf_counter()
     left: list[tuple[float, float]] = []
     with tempfile.TemporaryFile("w+") as told:
         screen, terminal = os.openpty() if watched else (None, None)
@@ -73,19 +73,25 @@ def command(
         timer = threading.Timer(kill_after or 0, child.kill)
         if kill_after is not None:
             timer.start()
-        ended, status, spent = os.wait4(child.pid, os.WNOHANG)
-        while not ended:
-            most = max(most, anonymous(child.pid))
-            time.sleep(0.02)
-            ended, status, spent = os.wait4(child.pid, os.WNOHANG)
+        ended = threading.Event()
+        sampler = threading.Thread(target=_sample, args=(child.pid, ended, held), daemon=True)
+        sampler.start()
+        _, status, spent = os.wait4(child.pid, 0)
         wall = time.perf_counter() - begun
+        ended.set()
         timer.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
         if watched:
             reader.join()
         told.seek(0)
         text = told.read()
-    return Run(wall, spent.ru_utime + spent.ru_stime, most, child.returncode, text, left)
+    return Run(wall, spent.ru_utime + spent.ru_stime, held[0], child.returncode, text, left)
+
+
+def _sample(pid: int, ended: threading.Event, held: list[float]) -> None:
+    """Note what a process holds, every 20 ms until it has ended."""
+    while not ended.wait(0.02):
+        held[0] = max(held[0], anonymous(pid))
 
 
 def _read(screen: int, told: IO[str], begun: float, left: list[tuple[float, float]]) -> None:
