@@ -65,7 +65,9 @@ def read(
     if names is None:
         besides = f" ({told})" if told else ""
         raise DataError(
-            f"{path.name} does not say which row is which image{besides}", "add --keys LIST.txt"
+            f"{path.name} does not say which row is which image{besides}",
+            "add --keys LIST.txt, a name per row; of rows without names --subjects LIST.txt says "
+            "whom they show, where a command has it",
         )
     check(features, path)
     if len(features) != len(names):
