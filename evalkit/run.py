@@ -13,7 +13,7 @@ Every command ends in `evaluate`, and so does `evalkit.evaluate`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evalkit import __version__, adapters
 from evalkit.adapters import presets
-from evalkit.arrays import alike, identities
+from evalkit.arrays import alike, identities, require
 from evalkit.arrays import vectors as vectors_of
 from evalkit.bfloat16 import Bfloat16
 from evalkit.datasets import group_table, lfw, pair_list_layouts
@@ -301,6 +301,7 @@ def groups_of(
     """
     file = GroupFile(given) if isinstance(given, _FILE) else given
     if not isinstance(file, GroupFile):
+        require(file, Iterable, "groups", "a list of Groupings, one a column, or their file")
         return tuple(file)
     names = None if keys is None else [str(key) for key in keys]
     table = group_table.read(file.path)

@@ -24,7 +24,7 @@ from evalkit.identity import Names, key_count, numbered, of_rows, refuse_other_n
 from evalkit.protocols import allpairs
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.groups import By, ComparedRows, with_groups
+from evalkit.protocols.groups import By, ComparedRows, refuse_other_rows, with_groups
 from evalkit.protocols.metrics import (
     Rates,
     Thresholds,
@@ -82,6 +82,7 @@ def evaluate(
     seed, galleries = whole_number(seed, "seed"), whole_number(galleries, "galleries")
     engine = allpairs.reporting(engine, progress)
     subjects = identities(subject, len(features))
+    refuse_other_rows(groups, len(features))
     columns = {"subject": numbered(subjects)}
     identity = of_rows(columns, len(subjects), keys=keys, images=images, set_name=set_name)
     del columns  # 8 bytes per row

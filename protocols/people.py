@@ -22,7 +22,7 @@ from evalkit.protocols import allpairs
 from evalkit.protocols.all_vs_all import curves_of, rows_by_key
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.groups import By, ComparedRows, with_groups
+from evalkit.protocols.groups import By, ComparedRows, refuse_other_rows, with_groups
 from evalkit.protocols.metrics import (
     cmc,
     dir_at_fpir,
@@ -99,7 +99,9 @@ def evaluate(
     """
     engine = allpairs.reporting(engine, progress)
     seed, longest = whole_number(seed, "seed"), whole_number(longest, "longest", least=1)
-    x = engine.unit_rows(vectors(features), flip)
+    features = vectors(features)
+    refuse_other_rows(groups, len(features))
+    x = engine.unit_rows(features, flip)
     subject = identities(subject, len(x))
     stranger = _mask(unknown, len(x), "unknown") | (subject < 0)
     known = np.flatnonzero(~stranger)

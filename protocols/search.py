@@ -20,7 +20,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.groups import By, ComparedRows, ProbeRows, with_groups
+from evalkit.protocols.groups import By, ComparedRows, ProbeRows, refuse_other_rows, with_groups
 from evalkit.protocols.metrics import (
     Rates,
     Thresholds,
@@ -83,6 +83,7 @@ def evaluate(
     ProtocolError where the arrays do not fit together, or no probe's subject is enrolled.
     """
     features, seed = vectors(features), whole_number(seed, "seed")
+    refuse_other_rows(groups, len(features))
     depths, fpirs = rank_depths(depths), rate_texts(fpirs)
     subject = identities(subject, len(features))
     gallery, probe = (

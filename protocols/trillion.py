@@ -32,7 +32,7 @@ from evalkit.memory import give_back
 from evalkit.protocols import allpairs, metrics
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.groups import By, ComparedRows, with_groups
+from evalkit.protocols.groups import By, ComparedRows, refuse_other_rows, with_groups
 from evalkit.protocols.metrics import Rates, Thresholds, given_thresholds, rate_text, rate_texts
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.one_to_many import (
@@ -95,6 +95,7 @@ def evaluate(
     template: it is never accepted, and its genuine pairs all miss.
     """
     features, seed = vectors(features), whole_number(seed, "seed")
+    refuse_other_rows(groups, len(features))
     subject = identities(subject, len(features))
     validate(features, subject)
     fars, fpir = rate_texts(fars), rate_text(fpir)
@@ -202,6 +203,7 @@ def evaluate_one_set(
     Arguments as `evaluate` takes them.  Metrics: tpr@far=x for each x of `fars`.
     """
     features, seed = vectors(features), whole_number(seed, "seed")
+    refuse_other_rows(groups, len(features))
     subject = identities(subject, len(features))
     validate(features, subject)
     columns = {"subject": numbered(subject)}

@@ -21,7 +21,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, of_pairs
 from evalkit.protocols import metrics, recipes
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.groups import By, ComparedRows, with_groups
+from evalkit.protocols.groups import By, ComparedRows, refuse_other_rows, with_groups
 from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.curves import METRICS
 from evalkit.protocols.metrics.flip_fusion import Flip
@@ -119,6 +119,7 @@ def evaluate(
     ProtocolError where the arrays do not fit together or a fold has one class only.
     """
     features, seed = vectors(features), whole_number(seed, "seed")
+    refuse_other_rows(groups, len(features))
     validate(features, pairs)
     subject = None if subject is None else identities(subject, len(features))
     fold = pairs.fold if pairs.fold is not None else folds_by_position(pairs.genuine)

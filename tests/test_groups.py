@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy.special import stdtr
 
-from evalkit import run
+from evalkit import evaluate, run
 from evalkit.cli import run as run_command
 from evalkit.datasets import group_table
 from evalkit.errors import DataError, ProtocolError, ReportError
-from evalkit.protocols import all_vs_all, people, score, trillion, verification
+from evalkit.protocols import all_vs_all, allpairs, people, recipes, score, trillion, verification
 from evalkit.protocols.groups import Condition, Grouping, indices
 from evalkit.protocols.metrics.record import PARAMETERS
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
@@ -316,6 +316,35 @@ def test_a_column_of_other_rows_is_refused() -> None:
         people.evaluate(X, WHO, groups=[Grouping.of("sex", ["a", "b", "a"])])
     with pytest.raises(ProtocolError, match="knows the group of no image"):
         people.evaluate(X, WHO, groups=[Grouping("sex", (), np.full(N, -1))])
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        ([Grouping.of("sex", ["a", "b"])], "groups 2 rows, and there are 120"),
+        (["f"] * N, "a column of groups given as 'f'"),
+        ([BY, BY], "two columns of groups are called 'sex'"),
+        (BY, "groups given as"),
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["people", "all-vs-all", "trillion", "search", "verify", "megaface"]
+)
+def test_columns_that_do_not_fit_are_refused_before_any_comparison(
+    name: str, groups: Any, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compared(*_: object, **__: object) -> None:
+        raise AssertionError("rows were compared")
+
+    monkeypatch.setattr(allpairs.Engine, "unit_rows", compared)
+    monkeypatch.setattr(recipes, "scored", compared)
+    rest: tuple[Any, ...] = {
+        "search": (WHO, np.arange(60), np.arange(60, N)),
+        "verify": (PairSet([0], [1], np.array([True])),),
+        "megaface": (WHO, {"distractors=3": X[:3]}),
+    }.get(name, (WHO,))
+    with pytest.raises(ProtocolError, match=told):
+        evaluate(name, X, *rest, groups=groups)
 
 
 def _table(path: Path, header: str, lines: list[str]) -> Path:

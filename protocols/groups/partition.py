@@ -77,11 +77,19 @@ def partitions_in(arrays: Mapping[str, NDArray[Any]], part: str = "") -> dict[st
     }
 
 
-def refuse_other_rows(groups: Iterable[By], rows: int, what: str = "rows") -> None:
-    """ProtocolError where a column has not one value for each of the rows; of pairs it may."""
+def refuse_other_rows(groups: Iterable[By], rows: int | None, what: str = "rows") -> None:
+    """ProtocolError where a column has not one value for each of the rows; of pairs it may.
+
+    So it is where two columns have one name.  rows : None where they are not counted.
+    """
     require(groups, Iterable, "groups", "a list of Groupings, one a column")
+    columns: set[str] = set()
     for by in groups:
-        if not isinstance(by, Grouping | Condition):
+        require(by, By, "a column of groups", "a Grouping; a file goes to evalkit.run.evaluate")
+        if by.column in columns:
+            raise ProtocolError(f"two columns of groups are called {by.column!r}", "rename one")
+        columns.add(by.column)
+        if rows is None or not isinstance(by, Grouping | Condition):
             continue
         count = len(by.code if isinstance(by, Grouping) else by.value)
         if count != rows:

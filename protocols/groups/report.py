@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.arrays import require
 from evalkit.errors import ProtocolError
 from evalkit.protocols.groups import indices
 from evalkit.protocols.groups.cells import GroupCell, cells_of
@@ -69,7 +68,7 @@ def with_groups(
     Rows of an unknown group are in no rate, and counted in the provenance.
     ProtocolError where nobody knows who is compared, or a column knows no group of these rows.
     """
-    require(groups, Iterable, "groups", "a list of Groupings, one a column")
+    refuse_other_rows(groups, None)
     if not groups:
         return report
     if probes is None and not isinstance(outcomes, PairOutcomes | SetOutcomes):
@@ -78,12 +77,7 @@ def with_groups(
     counts: dict[str, Any] = {}
     parts: dict[str, NDArray[Any]] = {}
     known = [side for side in sides if side.row.max(initial=-1) >= 0]
-    columns: set[str] = set()
     for by in groups:
-        require(by, By, "a column of groups", "a Grouping; a file goes to evalkit.run.evaluate")
-        if by.column in columns:
-            raise ProtocolError(f"two columns of groups are called {by.column!r}", "rename one")
-        columns.add(by.column)
         if known and not isinstance(by, PairCondition):
             counts[by.column] = group_counts(by, known)
         if isinstance(outcomes, PairOutcomes | SetOutcomes):

@@ -30,7 +30,7 @@ from evalkit.identity import Names, numbered, of_rows, refuse_other_names
 from evalkit.protocols import allpairs
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts, with_counts
 from evalkit.protocols.failures import count_failures_of_sets
-from evalkit.protocols.groups import By, ComparedRows, ProbeRows, with_groups
+from evalkit.protocols.groups import By, ComparedRows, ProbeRows, refuse_other_rows, with_groups
 from evalkit.protocols.megaface.as_given import lengths_as_given, ranks_as_given
 from evalkit.protocols.megaface.devkit import project, roc
 from evalkit.protocols.megaface.noise_lists import CleaningRule, Noises, clean
@@ -144,6 +144,7 @@ def evaluate(
         raise ProtocolError("a set of distractors has no name", 'give {"distractors=1000": array}')
     distractors = {name: fused(x, flip, f"{name}: distractors") for name, x in distractors.items()}
     validate(probe, subject, distractors)
+    refuse_other_rows(groups, len(probe))
     fars, engine = rate_texts(fars), allpairs.reporting(engine, progress)
     seed, depths = whole_number(seed, "seed"), rank_depths(depths)
     require(noises, Noises | None, "noises", "evalkit.protocols.megaface.Noises")
