@@ -330,6 +330,21 @@ def test_top_impostors_are_the_sorted_list(screen, small_tiles):
         assert got == every[:count]
 
 
+def test_top_impostors_of_one_score_stand_by_their_rows():
+    """Of seven scores that most pairs share, and of -0.0 beside 0.0."""
+    rng = np.random.default_rng(13)
+    x, a = rng.integers(-1, 2, (150, 3)).astype(np.float32), rng.integers(0, 20, 150)
+    x[:40] *= np.float32(-0.0)
+    score = x.astype(float) @ x.T.astype(float)
+    i, j = np.triu_indices(150, 1)
+    i, j = (rows[a[i] != a[j]] for rows in (i, j))
+    every = sorted(zip((-score[i, j]).tolist(), i.tolist(), j.tolist(), strict=True))
+    for count in (5, 3000, len(every)):
+        top = allpairs.top_impostors(x, a, count=count)
+        got = list(zip((-top.score).tolist(), top.i.tolist(), top.j.tolist(), strict=True))
+        assert got == every[:count]
+
+
 def test_the_histogram_counts_every_pair_once(small_tiles):
     small_tiles(16, 64)
     x, a = people(90, 9, 11)
