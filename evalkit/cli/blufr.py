@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -16,7 +15,7 @@ from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.datasets.blufr import read_config
 from evalkit.datasets.group_table import GroupFile
-from evalkit.protocols import blufr, recipes
+from evalkit.protocols import blufr
 from evalkit.protocols.allpairs import Engine
 from evalkit.types import Manifest
 
@@ -57,10 +56,9 @@ def command(
     asked = read_config(config)
     manifest = Manifest(asked.keys, asked.subject)
     vectors = source.vectors(manifest)
-    x = recipes.without_folds(source.how, vectors.features)
     report = run.evaluate(
         "blufr",
-        replace(vectors, features=x),
+        source.without_folds(vectors),
         manifest.subject,
         asked.trials,
         far=far,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,7 +12,6 @@ from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.errors import ProtocolError
-from evalkit.protocols import recipes
 from evalkit.protocols.catalogue import Protocol
 from evalkit.types import Report
 
@@ -66,7 +64,7 @@ def _measured(
     vectors = source.vectors(None if compared is None else compared.manifest)
     return run.evaluate(
         record,
-        replace(vectors, features=recipes.without_folds(source.how, vectors.features)),
+        source.without_folds(vectors),
         *(each for each in (compared or listed,) if each is not None),
         set_name=output.named,
         provenance=source.how.scored_by(),

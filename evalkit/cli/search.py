@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -18,7 +17,7 @@ from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.datasets import lfw_images, search_lists
 from evalkit.datasets.group_table import GroupFile
 from evalkit.identity import digest
-from evalkit.protocols import recipes, search
+from evalkit.protocols import search
 from evalkit.protocols.allpairs import Engine
 
 
@@ -111,7 +110,7 @@ def command(
     vectors = source.vectors(manifest)
     report = run.evaluate(
         "search",
-        replace(vectors, features=recipes.without_folds(source.how, vectors.features)),
+        source.without_folds(vectors),
         manifest.subject,
         enrolled,
         probes,

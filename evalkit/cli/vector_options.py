@@ -21,6 +21,7 @@ from evalkit.datasets import pair_list_layouts
 from evalkit.identity import file_digest
 from evalkit.images import ImageSource
 from evalkit.images.landmarks import Landmarks
+from evalkit.protocols import recipes
 from evalkit.protocols.blas import can_be_one_thread
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.recipes.published import RECIPES
@@ -131,6 +132,10 @@ class VectorSource:
             provenance["landmarks"] = f"{marks.name} sha256:{file_digest(marks)[:16]}"
             provenance["landmarks"] += ", mtcnn" if choice.images.order == "mtcnn" else ""
         return made.with_provenance(provenance)
+
+    def without_folds(self, vectors: Vectors) -> Vectors:
+        """Make vectors of one view, to be scored by the cosine, as --flip or the recipe says."""
+        return replace(vectors, features=recipes.without_folds(self.how, vectors.features))
 
 
 def vector_options(

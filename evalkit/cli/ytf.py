@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -15,7 +14,7 @@ from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, layout_option, vector_options
 from evalkit.datasets import pair_list_layouts, youtube_faces
 from evalkit.identity import digest
-from evalkit.protocols import recipes, ytf
+from evalkit.protocols import ytf
 from evalkit.types import Manifest
 
 
@@ -84,7 +83,7 @@ def command(
     video = youtube_faces.videos_of([str(key) for key in vectors.keys or ()], manifest.keys)
     report = run.evaluate(
         "ytf",
-        replace(vectors, features=recipes.without_folds(source.how, vectors.features)),
+        source.without_folds(vectors),
         video,
         compared,
         manifest.subject,
