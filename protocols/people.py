@@ -107,7 +107,10 @@ def evaluate(
     known = np.flatnonzero(~stranger)
     who = subject[known]
     if np.unique(who, return_counts=True)[1].max(initial=0) < 2:
-        raise ProtocolError("no subject has two images, so no pair is genuine")
+        raise ProtocolError(
+            "no subject has two images, so no pair is genuine",
+            "a subject is whom an image shows, not the image's own name",
+        )
     chosen = _enrolled(subject, stranger, enrolled, keys)
     columns: dict[str, Any] = {
         "subject": numbered(subject),

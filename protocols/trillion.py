@@ -63,7 +63,10 @@ def validate(features: NDArray[Any], subject: NDArray[np.integer[Any]]) -> None:
             "expected (N, D) or (N, V, D) and (N,), -1 for a distractor",
         )
     if np.unique(subject[subject >= 0], return_counts=True)[1].max(initial=0) < 2:
-        raise ProtocolError("no subject has two images, so no pair is genuine")
+        raise ProtocolError(
+            "no subject has two images, so no pair is genuine",
+            "a subject is whom an image shows, not the image's own name",
+        )
 
 
 def evaluate(

@@ -122,7 +122,12 @@ def test_more_errors_are_a_drop(base_report: Report) -> None:
 
 def test_floor_and_missing_values(base_report: Report) -> None:
     high = Rule(metric="accuracy", floor=0.999999)
-    assert "below the floor" in check(base_report, base_report, [high]).rulings[0].failure
+    verdict = check(base_report, base_report, [high])
+    assert "below the floor" in verdict.rulings[0].failure
+    assert "  from 100.00 %  " in str(verdict)  # what it allows stands in the table
+    assert "  up to 50.00 %  " in str(
+        check(base_report, base_report, [Rule(metric="eer", ceiling=0.5)])
+    )
     none = with_value(base_report, "accuracy", None)
     assert (
         "not measured: why"

@@ -400,7 +400,11 @@ def test_lines_are_found_by_subject(tmp_path: Path) -> None:
         ("key,sex", [",b"], "line 2 of g.csv names nothing"),
         ("key,sex,sex", ["a,b,c"], "two columns of one name"),
         ("key,sex", ["nobody.jpg,male"], "g.csv names none of the 120 rows"),
-        ("key,sex", ["p00/p00_0000,a", "p00/p00_0000,b"], "twice, with other groups"),
+        (
+            "key,sex",
+            ["p00/p00_0000,a", "p00/p00_0000,b", "p01/p01_0000,a", "p01/p01_0000,b"],
+            r"names 'p00/p00_0000', 'p01/p01_0000' twice, with other groups.*2 too many",
+        ),
     ],
 )
 def test_a_mistaken_table_is_refused(

@@ -521,7 +521,7 @@ def test_a_gallery_in_place_of_the_pairs_is_told_what_pairs_look_like(tmp_path: 
     (tmp_path / "g.csv").write_text("TEMPLATE_ID,SUBJECT_ID,FILENAME\n1,2,x\n")
     with pytest.raises(DataError) as e:
         files.read_pairs(tmp_path / "g.csv")
-    told = "g.csv is not a pair list after line 0 (expected: template template 0-or-1)"
+    told = "g.csv is not a pair list (expected: template template 0-or-1)"
     assert str(e.value) == told
 
 
@@ -581,7 +581,7 @@ def test_matches_of_nist_are_genuine_where_both_templates_show_one_subject(tmp_p
     with pytest.raises(DataError, match="compares the template 4, whose subject is not known"):
         files.read_matches(path, templates)
     path.write_text("5,6,1\n")
-    with pytest.raises(DataError, match="is not a pair list after line 0"):
+    with pytest.raises(DataError, match=r"is not a pair list \("):
         files.read_matches(path, templates)
     (tmp_path / "meta.csv").write_text(METADATA + "6,9,d.jpg,4,0\n")
     with pytest.raises(DataError, match=r"template 6 in meta\.csv has two subjects"):

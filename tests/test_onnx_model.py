@@ -18,7 +18,7 @@ from evalkit import adapters
 from evalkit.adapters.onnx import model as onnx_model
 from evalkit.adapters.onnx import session
 from evalkit.adapters.presets import PRESETS, build, resolve
-from evalkit.errors import ModelError, UndeclaredInputError
+from evalkit.errors import MissingPackageError, ModelError, UndeclaredInputError
 from evalkit.types import InputSpec
 
 pytest.importorskip("onnxruntime")
@@ -102,6 +102,17 @@ def test_a_two_dimensional_input_is_refused(tmp_path: Path) -> None:
     path = small_models.save(tmp_path / "m.onnx", rank=2)
     with pytest.raises(ModelError, match="has input x"):
         adapters.load(str(path), spec=SPEC)
+
+
+def test_a_missing_runtime_is_not_the_models_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_models.save(tmp_path / "m.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingPackageError) as e:
+        adapters.load(path, spec=SPEC)
+    assert e.value.message == "an ONNX model needs onnxruntime, which is not installed"
+    assert e.value.hint == "pip install 'face-evalkit[onnx]'"
 
 
 def test_a_text_file_called_onnx_is_refused(tmp_path: Path) -> None:

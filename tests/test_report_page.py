@@ -318,7 +318,13 @@ def test_groups_and_sizes_stand_in_tables_of_their_own(
     assert "N = 10</th>" in text and "<b>male" not in text
     odd = {f"fnir@rank=1,gallery={n}": grouped["rank-1"] for n in ("9" * 5000, "drawn", "4,x=5")}
     assert not size_table.tables(replace(grouped, metrics=odd))
+    assert "<details open><summary>By group" in text
+    other = replace(grouped, protocol="lfw", protocol_version=2)
+    three = page([grouped, other, grouped], names=["a", "b", "c"])
+    assert "<h1>a, b and c</h1>" in three
+    assert ">people · protocol version 1; lfw · protocol version 2 · evalkit" in three
     several = page([grouped, grouped], names=["a", "b"])
+    assert "<h1>a and b</h1>" in several and several.count("protocol version") == 1
     named = re.findall(r'<table aria-label="(.*?)"', several)
     assert named == re.findall(r'role="region" aria-label="(.*?)"', several)
     assert len(set(named)) == len(named) == several.count("<table")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.errors import ModelError, needing
+from evalkit.errors import MissingPackageError, ModelError, needing
 from evalkit.types import InputSpec
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -113,6 +113,8 @@ def on_processor(path: Path, threads: int = 1) -> Any:
     """Start a session on the processor; ModelError where the file is no usable model."""
     try:
         return _session(path, threads, [CPU])
+    except MissingPackageError:
+        raise
     except Exception as e:
         text = reason(e)
         raise ModelError(f"{path.name} is not a usable ONNX model: {text}", _way_out(text)) from e

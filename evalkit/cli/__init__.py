@@ -9,6 +9,9 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import click
@@ -62,6 +65,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         "schema": "The JSON schema of the report file.",
     },
 }
+_GIVEN_BY = {  # the option of a file, by its suffix
+    ".onnx": "--model", ".ort": "--model", ".pt2": "--model",
+    ".npy": "--features", ".npz": "--features", ".h5": "--features",
+}  # fmt: skip
 _COMPLETION = "_EVALKIT_COMPLETE"  # set where a shell asks click to complete a line
 COMMANDS = [name for section in SECTIONS.values() for name in section]
 
@@ -148,6 +155,16 @@ def main(args: list[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _instead(told: str, args: Sequence[str] | None) -> str:
+    """Option that takes the file which was given without one, or ""."""
+    words = ["", *(sys.argv[1:] if args is None else args)]
+    for before, word in pairwise(words if "extra argument" in told else ()):
+        option = _GIVEN_BY.get(Path(word).suffix.lower())
+        if option and not before.startswith("-"):
+            return f"did you mean {option} {word}?"
+    return ""
+
+
 def run(args: list[str] | None = None) -> int:
     """Run the command line and return its exit code; one line a mistake, no traceback."""
     try:
@@ -164,7 +181,8 @@ def run(args: list[str] | None = None) -> int:
         return e.exit_code
     except click.ClickException as e:
         where = e.ctx.command_path if isinstance(e, click.UsageError) and e.ctx else "evalkit"
-        say(f"{where}: error: {e.format_message()}", f"hint: {where} --help")
+        told = e.format_message()
+        say(f"{where}: error: {told}", f"hint: {_instead(told, args) or f'{where} --help'}")
         return e.exit_code
     except SystemExit as e:
         if e.code == EXIT_TERMINATED or _COMPLETION in os.environ:

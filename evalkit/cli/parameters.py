@@ -13,6 +13,7 @@ import click
 from evalkit.cli.clashes import refuse_clashes
 from evalkit.errors import DataError, ProtocolError
 from evalkit.files import LINK_HINT, leads_nowhere, refuse_lfs_pointer, refuse_unwritable
+from evalkit.protocols import catalogue
 from evalkit.protocols.metrics import false_accepts_allowed
 from evalkit.replacing import OUTCOMES, refuse_replacing
 
@@ -66,8 +67,11 @@ class Readable(FileKind):
             raise DataError(f"{name}: {link}", LINK_HINT)
         if not path.exists():
             near = difflib.get_close_matches(path.name, _beside(path), n=1, cutoff=0.8)
-            where = "" if path.is_absolute() else f"looked in {Path.cwd()}"
-            hint = f"did you mean {path.with_name(near[0])}?" if near else where
+            hint = "" if path.is_absolute() else f"looked in {Path.cwd()}"
+            if near:
+                hint = f"did you mean {path.with_name(near[0])}?"
+            elif str(path) in {record.command for record in catalogue.OWN}:
+                hint = f"it has a command of its own: evalkit {path}"
             raise DataError(f"{name}: no such file or folder: {path}", hint)
         if path.is_dir() and not self.folder:
             raise DataError(f"{name}: {path} is a folder", "give the file itself")

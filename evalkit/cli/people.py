@@ -355,10 +355,11 @@ def _doubts(labels: DoubtfulLabels, keys: Sequence[str]) -> list[str]:
         own = "-" if np.isnan(mean) else f"{mean:.3f}"
         pair = keys[labels.row[k]], keys[labels.stranger[k]]
         rows.append((*pair, f"{labels.stranger_score[k]:.3f}", own))
-    more = f" (of {doubtful:,}; --doubtful FILE.csv has all)" if doubtful > _SHOWN else ""
+    more = f" (--doubtful FILE.csv has all {doubtful:,})" if doubtful > _SHOWN else ""
     return [
         "",
-        f"Doubtful labels: closer to somebody else than to their own person{more}",
+        "Doubtful labels: these images look more like somebody else than like their own",
+        f"  person; a wrong label moves every number above{more}",
         *(f"  {printable(line)}" for line in laid_out(rows, left=(0, 1))),
     ]
 

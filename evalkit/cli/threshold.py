@@ -17,6 +17,7 @@ from evalkit.cli.parameters import Readable, rate_of_part
 from evalkit.cli.terminal import say, show
 from evalkit.protocols.metrics import threshold_text
 from evalkit.protocols.metrics.score_unit import in_unit
+from evalkit.protocols.metrics.vocabulary import resampling_of
 from evalkit.report.table import accepts
 from evalkit.verdict.threshold import operating_point, operating_row
 
@@ -59,9 +60,16 @@ def command(
     interval says where it would lie on other people, whose FAR exceeds the one asked for about as
     often as not. The safe threshold is the lowest whose FAR is at most that with --confidence.
     """
-    if (far is None) == (metric is None):
-        raise click.UsageError("give --far FAR, or --metric NAME of a row that has a threshold")
     report = reports.read(path)
+    if (far is None) == (metric is None):
+        placed = [name for name, m in report.metrics.items() if m.threshold is not None]
+        fars = ", ".join(
+            dict.fromkeys(x for kind, x in map(resampling_of, placed) if kind == "tpr")
+        )
+        shown = f" ({fars} in {path.name})" if fars else ""
+        raise click.UsageError(
+            f"give --far FAR{shown}, or --metric NAME of a row that has a threshold"
+        )
     if far is None:
         point = operating_row(report, str(metric), str(path))
     else:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import tables
-from evalkit.errors import DataError
+from evalkit.errors import DataError, first_few
 from evalkit.files import as_path
 from evalkit.keys import by_last_parts, canonical, sharing
 from evalkit.protocols.groups import By, Condition, Grouping, PairCondition
@@ -287,12 +287,13 @@ def lines_of_rows(table: GroupTable, rows: Sequence[str]) -> NDArray[np.int64]:
     spelled = (lambda name: normalize("NFC", name)) if table.named_by == "subject" else canonical
     have, wanted = [spelled(n) for n in table.names], [spelled(str(row)) for row in rows]
     groups, first = list(zip(*table.columns.values(), strict=True)), dict[str, int]()
-    for k, name in enumerate(have):
-        if groups[first.setdefault(name, k)] != groups[k]:
-            raise DataError(
-                f"{table.source} names {table.names[k]!r} twice, with other groups",
-                "leave one of the lines out",
-            )
+    twice = [k for k, name in enumerate(have) if groups[first.setdefault(name, k)] != groups[k]]
+    if twice:
+        names = first_few([repr(table.names[k]) for k in twice])
+        raise DataError(
+            f"{table.source} names {names} twice, with other groups",
+            f"leave one line of each out: {len(twice)} too many",
+        )
     line, tails, _ = by_last_parts(wanted, have, lambda a, b: groups[a] == groups[b])
     if not (line >= 0).any():
         raise DataError(

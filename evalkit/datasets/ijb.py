@@ -274,13 +274,17 @@ def _blocks(path: Path, width: int, expected: str) -> Iterator[list[NDArray[np.i
             texts = iter(lambda: f.read(_BLOCK) + f.readline(), "")
             for lines, numbers in each_ahead(partial(_parsed, width), texts):
                 if lines < 0:
-                    raise DataError(f"{path.name} is not a pair list after line {line}", expected)
+                    raise DataError(f"{path.name} is not a pair list{_after(line)}", expected)
                 line += lines
                 yield numbers
     except OSError as e:
         raise DataError(f"cannot read the pairs in {path}: {e}") from e
     except (ValueError, DeprecationWarning) as e:
-        raise DataError(f"{path.name} is not a pair list after line {line}", expected) from e
+        raise DataError(f"{path.name} is not a pair list{_after(line)}", expected) from e
+
+
+def _after(line: int) -> str:
+    return f" after line {line}" if line else ""
 
 
 def _parsed(width: int, text: str) -> tuple[int, list[NDArray[np.int32]]]:

@@ -113,7 +113,7 @@ def _read(
             raise DataError(
                 f"{images.keys[row]} is {picture.shape[0]}x{picture.shape[1]}, "
                 f"the model expects {size[0]}x{size[1]} crops aligned as {adapter.spec.crop}",
-                "give aligned crops, or --landmarks or --align; --resize only squashes",
+                "give aligned crops, or --landmarks FILE or --align mtcnn; --resize only squashes",
             )
         stack[i] = picture
     good = state == DONE

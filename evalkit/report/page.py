@@ -116,16 +116,18 @@ def described(
 
     pictures : the kinds of `PICTURES` that are drawn, where the models have the data.
     """
-    called, first = [m.name for m in models], models[0].report
+    called = [m.name for m in models]
     figures = [
         {"title": title, "svg": inline_svg(figure, kind, _label(title, called))}
         for kind, (_, title) in PICTURES.items()
         if kind in pictures and (figure := picture(kind, models)) is not None
     ]
     return {
-        "title": " and ".join(called),
-        "protocol": first.protocol,
-        "protocol_version": first.protocol_version,
+        "title": " and ".join(filter(None, (", ".join(called[:-1]), called[-1]))),
+        "protocol": models[0].report.protocol,
+        "measured": dict.fromkeys(
+            f"{m.report.protocol} · protocol version {m.report.protocol_version}" for m in models
+        ),
         "models": [_model(m) for m in models],
         "figures": figures,
     }

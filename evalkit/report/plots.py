@@ -199,7 +199,10 @@ def draw(
     """
     kind = kind if axes == "log" else f"{kind}-{axes}"
     if kind not in PICTURES:
-        raise ReportError(f"no picture is called {kind!r}", f"known are {', '.join(PICTURES)}")
+        raise ReportError(
+            f"no picture is called {kind!r}",
+            f"its file is named for the kind: one of {', '.join(PICTURES)}",
+        )
     figure = picture(kind, models_of(reports, names), ax)
     if figure is None:
         raise ReportError(f"no report holds what {kind!r} is drawn from", "measure it again")

@@ -370,11 +370,18 @@ def cells_of(ruling: Ruling) -> tuple[str, ...]:
         spell(ruling.value),
         spell_drop(ruling.drop, "+"),
         spell_drop(ruling.upper, "+"),
-        spell_drop(rule.allowed),
+        _limits(rule) if rule.allowed is None else spell_drop(rule.allowed),
         spell_p(ruling.p),
         spell_p(ruling.holm),
         spell_drop(ruling.detectable),
     )
+
+
+def _limits(rule: Rule) -> str:
+    """Spell the floor and the ceiling of a rule."""
+    least = [] if rule.floor is None else [f"from {spelled(rule.metric, rule.floor)}"]
+    most = [] if rule.ceiling is None else [f"up to {spelled(rule.metric, rule.ceiling)}"]
+    return " ".join([*least, *most])
 
 
 def _known_metric(rule: Rule, report: Report, baseline: Report) -> None:

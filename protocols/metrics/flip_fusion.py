@@ -34,7 +34,7 @@ def fuse(views: NDArray[Any], flip: Flip = "none", *, unit: bool = False) -> NDA
     if x.shape[1] < 2:
         raise ProtocolError(
             f"flip fusion {flip!r} needs the mirrored view, these features hold one view per image",
-            "embed with the same --flip, or score with --flip none",
+            f"embed with --flip {flip}, or score the one view with --flip none",
         )
     if flip == "concat":
         return single(x.reshape(len(x), -1))

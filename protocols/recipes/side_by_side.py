@@ -13,7 +13,7 @@ from evalkit.protocols.recipes.published import RECIPES
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.types import Estimate, PairSet, Progress
 
-COLUMNS = ("recipe", "fusion", "learned", "score", "threshold", "published %")
+COLUMNS = ("recipe", "published %", "fusion", "learned", "score", "threshold")
 
 
 def side_by_side(
@@ -24,13 +24,13 @@ def side_by_side(
 ) -> tuple[list[tuple[str, ...]], str]:
     """Every recipe's figure on the same vectors, and how far apart the recipes are.
 
-    Returns the table's lines of cells, COLUMNS and what was measured here first, and a sentence on
-    the spread.
+    Returns the table's lines of cells, those of COLUMNS with what was measured here behind the
+    recipe's name, and a sentence on the spread.
     Features of one view are scored as they are, whatever a recipe fuses; the column says so.
     """
     views = features.shape[1] if features.ndim == 3 else 1
     compared = (Recipe(name="(evalkit)"), *RECIPES.values())
-    lines: list[tuple[str, ...]] = [(*COLUMNS, "here %, ± standard error")]
+    lines: list[tuple[str, ...]] = [(COLUMNS[0], "here %, ± standard error", *COLUMNS[1:])]
     values: list[float] = []
     known: dict[str, Estimate] = {}
     for done, recipe in enumerate(compared, 1):
@@ -41,11 +41,11 @@ def side_by_side(
         estimate = known[same]
         cells = list(row(recipe))
         if applied != recipe:
-            cells[1] += " (one view)"
+            cells[2] += " (one view)"
         here = "-" if estimate.value is None else f"{100 * estimate.value:.2f}"
         if estimate.standard_error is not None:
             here += f" ± {100 * estimate.standard_error:.2f}"
-        lines.append((*cells, here))
+        lines.append((cells[0], here, *cells[1:]))
         if estimate.value is not None and recipe.figure == "accuracy":
             values.append(100 * estimate.value)
         if progress is not None:
@@ -71,4 +71,4 @@ def row(recipe: Recipe) -> tuple[str, ...]:
         learned += ", joint bayesian" if recipe.projection == "joint bayesian" else ""
     published = "-" if recipe.published is None else f"{recipe.published:.2f}"
     threshold = recipe.threshold if recipe.figure == "accuracy" else recipe.figure
-    return recipe.name, fusion, learned, recipe.score, threshold, published
+    return recipe.name, published, fusion, learned, recipe.score, threshold
