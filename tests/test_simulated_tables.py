@@ -67,6 +67,17 @@ def test_the_table_of_intervals_is_of_the_benchmark() -> None:
     assert all(agrees(found[name.lower()], cell) for name, cell in shown.items())
 
 
+def test_the_table_of_distractors_is_of_the_benchmark() -> None:
+    coverage = script("distractor_coverage")
+    (_, *fars), *rows = table("probes against distractors")
+    assert [f"FAR={far}" for far in coverage.FARS] == fars
+    names = [f"{world}, {rate}" for world in coverage.WORLDS for rate in ("TPR", "FMR")]
+    assert [row[0] for row in rows] == names
+    held = np.nanmean([*coverage.trials(coverage.WORLDS[0], TRIALS, 40)], axis=0)
+    for shares, row in zip(held.T, rows, strict=False):
+        assert all(map(agrees, shares, row[1:]))
+
+
 def test_the_table_of_paired_tests_is_of_the_benchmark() -> None:
     tests = script("paired_tests")
     found, fails = tests.cells(tests.WORLDS["10"], FEW)
