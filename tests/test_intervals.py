@@ -555,6 +555,10 @@ def test_each_kind_of_metric_counts_those_who_could_err_in_it() -> None:
     assert independent(replace(pairs, drawn={"eer": np.zeros(5)}), "eer") == pairs.subjects == 6
     one = replace(pairs, left=np.array([4]), right=np.array([4]))
     assert independent(one, "fmr@threshold=0.5") == 1
+    probe = {"left": np.zeros(3, int), "right": np.arange(3, 6), "left_images": np.eye(6)[0]}
+    of_sets = [replace(pairs, **probe, right_images=n) for n in (1 - np.eye(6)[0], np.ones(6))]
+    # One probe has part in all pairs of two sets; of one set four people are two pairs.
+    assert [independent(sets, "fmr@threshold=0.5") for sets in of_sets] == [1, 2]
     found = [
         Searches(mate=np.zeros(2), mate_subject=m, nonmate=np.zeros(3), nonmate_subject=r)
         for m, r in ((np.array([0, 1]), np.array([5, 6, 6])), (np.array([1, 2]), np.arange(5, 8)))

@@ -137,6 +137,12 @@ class Crossed(NamedTuple):
     full: float
 
 
+def of_two_sets(sample: ComparisonSample) -> bool:
+    """Whether images are counted, and nobody has some on both sides."""
+    a, b = sample.left_images, sample.right_images
+    return a is not None and b is not None and not ((a > 0) & (b > 0)).any()
+
+
 def crossing(sample: ComparisonSample) -> Crossed:
     """Find how to sum the products of weights over all pairs of people, stored or not.
 
@@ -147,7 +153,7 @@ def crossing(sample: ComparisonSample) -> Crossed:
     if a is None or b is None:
         raise ProtocolError(_ALL_STORED)
     everyone = np.ones(sample.subjects, np.int8) if sample.alike is None else sample.alike
-    if ((a > 0) & (b > 0)).any():
+    if not of_two_sets(sample):
 
         def of(weight: Any) -> float:
             left, right = weight * a, weight * b

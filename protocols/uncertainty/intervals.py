@@ -15,6 +15,7 @@ from scipy.special import ndtr, stdtrit
 
 from evalkit.memory import give_back
 from evalkit.protocols.metrics.vocabulary import read, resampling_of
+from evalkit.protocols.uncertainty.bootstrap import of_two_sets
 from evalkit.protocols.uncertainty.columns import there
 from evalkit.protocols.uncertainty.outcomes import Arrays, Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
@@ -100,7 +101,9 @@ def independent(sample: ComparisonSample, name: str) -> int:
     kind, _ = resampling_of(name)
     if kind == "rank" and sample.rank_subject is not None:
         return _distinct(sample.rank_subject)
-    if kind == "fmr":  # two people an impostor pair
+    if kind == "fmr":  # two people an impostor pair, of two sets one of each
+        if of_two_sets(sample):
+            return max(1, min(_distinct(sample.left), _distinct(sample.right)))
         return max(1, _distinct(sample.left, sample.right) // 2)
     if kind == "fpir":
         return _distinct(*(s.nonmate_subject for s in sample.searches))
