@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.ahead import each_ahead
+from evalkit.protocols.falling import falling_order
 from evalkit.types import Bools, Floats, Ints
 
 _BAND = 1 << 18  # comparisons read together
@@ -64,7 +65,7 @@ def shortly_named(number: Ints, who: Ints) -> Ints:
 def falling(score: Floats, *columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     """Sort columns, (N,) each, by descending score; rows of one score stay in order."""
     if len(score) <= _BAND:
-        rows = np.argsort(-score, kind="stable")
+        rows = falling_order(score)
         return tuple(column[rows] for column in columns)
     new = tuple(np.empty_like(column) for column in columns)
 
@@ -114,7 +115,7 @@ def _by_score(rows: Ints, score: Floats) -> Ints:
     """Sort rows by the descending score of each, where these differ."""
     if len(score) and (score == score[0]).all():
         return rows
-    return rows[np.argsort(-score, kind="stable")]
+    return rows[falling_order(score)]
 
 
 def _bands(rows: int, size: int) -> Iterator[slice]:

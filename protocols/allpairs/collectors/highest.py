@@ -13,7 +13,7 @@ from evalkit.protocols.allpairs.results import Pairs
 from evalkit.protocols.allpairs.resume import digest
 from evalkit.protocols.allpairs.screening.tiles import Candidates, Interval, Tile
 from evalkit.protocols.allpairs.sides import Subjects, same_subject
-from evalkit.types import Floats, Ints
+from evalkit.protocols.falling import falling_order
 
 _SPARE = 1000
 
@@ -85,7 +85,7 @@ class Highest:
             i, j = i[near], j[near]
         score = self.scores.exact(i, j)
         i, j = self.scores.x.row(i), self.scores.y.row(j)
-        best = _in_order(i, j, score)[:count]
+        best = falling_order(score, i, j)[:count]
         return Pairs(i[best], j[best], score[best])
 
     def question(self) -> str:
@@ -102,17 +102,3 @@ class Highest:
         start, cut = state["cuts"].tolist()
         self.start, self._cut = max(self.start, start), max(self._cut, cut)
         self.absorb(Candidates(state["i"], state["j"], state["score"]))
-
-
-def _in_order(i: Ints, j: Ints, score: Floats) -> Ints:
-    """Order pairs by (-score, i, j).
-
-    Few scores are equal: only those pairs are sorted by their rows too, in a quarter of the time.
-    """
-    order = np.argsort(-score)
-    falling = score[order]
-    same = falling[1:] == falling[:-1]
-    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
-    pairs = order[tied]
-    order[tied] = pairs[np.lexsort((j[pairs], i[pairs], -score[pairs]))]
-    return order
