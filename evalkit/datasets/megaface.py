@@ -21,6 +21,7 @@ from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 from evalkit.vectors import devkit_matrix
 
 _SPELLED = re.compile(r"\\|//|(^|/)\./")  # one image's path in several ways
+_SIGNS = ("\\", "//", "./")  # without which none is: a million paths are searched at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,12 @@ def refuse_probes(
 
 
 def _unique(keys: list[str], path: Path) -> tuple[str, ...]:
-    names = [
-        str(PurePosixPath(key.replace("\\", "/"))) if _SPELLED.search(key) else key for key in keys
-    ]
+    names, text = keys, "\n".join(keys)
+    if any(sign in text for sign in _SIGNS):
+        names = [
+            str(PurePosixPath(key.replace("\\", "/"))) if _SPELLED.search(key) else key
+            for key in keys
+        ]
     if len(set(names)) != len(names):
         seen: set[str] = set()
         twice = next(k for k in names if k in seen or seen.add(k))  # type: ignore[func-returns-value]
