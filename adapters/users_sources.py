@@ -20,14 +20,23 @@ _LIBRARIES = tuple(
     }
 )
 
+_WEIGHTS = (
+    *(".onnx", ".pt", ".pth", ".ckpt", ".safetensors", ".npz", ".npy", ".h5", ".hdf5", ".keras"),
+    *(".pb", ".tflite", ".task", ".xml", ".bin", ".param", ".params", ".caffemodel", ".prototxt"),
+    *(".mlmodel", ".engine", ".plan", ".dat", ".pkl", ".json", ".yaml", ".yml"),
+)
+_LONGEST = 256  # characters of a text that may name a file
+
 
 def digest(module: str) -> str:
     """SHA-256 of the files of a module and of the modules that these import, wherever in them.
 
-    Nothing is imported. Python's library, installed packages and evalkit do not count, nor does
-    where the files lie; a module without a file counts by its name.
+    With the weights that texts in them name, as "det.onnx", here or beside them.  Nothing is
+    imported.  Python's library, installed packages and evalkit do not count, nor does where the
+    files lie; a module without a file counts by its name.
     """
     files: dict[str, bytes] = {}
+    beside: dict[str, Path] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
@@ -38,10 +47,15 @@ def digest(module: str) -> str:
         if file is not None and file.suffix == ".py":
             package = name if file.stem == "__init__" else name.rpartition(".")[0]
             with suppress(SyntaxError, ValueError):  # of one that is not imported yet
-                waiting += _imported(files[name], package)
+                tree = ast.parse(files[name])
+                waiting += _imported(tree, package)
+                beside |= _named(tree, (Path.cwd(), file.parent))
     h = hashlib.sha256()
     for name, content in sorted(files.items()):
         h.update(f"{name} {len(content)} ".encode() + content)
+    for name, path in sorted(beside.items()):
+        with path.open("rb") as f:
+            h.update(f"{name} ".encode() + hashlib.file_digest(f, "sha256").digest())
     return h.hexdigest()[:16]
 
 
@@ -72,12 +86,23 @@ def _is_library(name: str) -> bool:
     return not any(p and Path(p).exists() and not p.startswith(_LIBRARIES) for p in places)
 
 
-def _imported(source: bytes, package: str) -> Iterator[str]:
+def _named(tree: ast.AST, folders: tuple[Path, ...]) -> dict[str, Path]:
+    """Find the files of weights that texts of a source name, by that name."""
+    found: dict[str, Path] = {}
+    for node in ast.walk(tree):
+        name = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(name, str) and len(name) < _LONGEST and name.lower().endswith(_WEIGHTS):
+            with suppress(OSError, ValueError):  # a text that can name no file
+                found |= [(name, folder / name) for folder in folders if (folder / name).is_file()]
+    return found
+
+
+def _imported(tree: ast.AST, package: str) -> Iterator[str]:
     """Yield the names that a file's imports may mean, with the packages that hold them.
 
     Of `from a import b`, a and a.b: b may be a module.
     """
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -289,6 +289,26 @@ def test_the_digest_of_code_is_that_of_every_file_it_imports(code: Path, file: s
     assert (users_sources.digest("finds") == before) == (file == "other.py")
 
 
+@pytest.mark.parametrize("place", ["", "parts"])
+def test_the_digest_of_code_is_that_of_the_weights_it_names(
+    code: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights lie here or beside the module that names them; what it writes does not count."""
+    monkeypatch.chdir(code)
+    with (code / "parts" / "eyes.py").open("a") as f:
+        f.write("WEIGHTS, LOG, NONE = 'net/det.onnx', 'found.txt', 'a\\0.onnx'\n")
+    weights = code / place / "net" / "det.onnx"
+    weights.parent.mkdir()
+    digests = [users_sources.digest("finds")]
+    for content in (b"one", b"two"):
+        weights.write_bytes(content)
+        (code / "found.txt").write_bytes(content)
+        digests.append(users_sources.digest("finds"))
+    assert len({*digests}) == 3
+    (code / "found.txt").write_text("three")
+    assert users_sources.digest("finds") == digests[-1]
+
+
 def test_vectors_of_a_detectors_former_code_are_not_taken(
     photos: Path, model: Path, code: Path
 ) -> None:
