@@ -4,6 +4,7 @@ import pickle
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -37,6 +38,8 @@ def _write(folder: Path, kind: str) -> Path:
         mark = {".csv": ",", ".tsv": "\t"}.get(kind, " ")
         lines = [mark.join([k, *(repr(float(v)) for v in x)]) for k, x in zip(KEYS, X, strict=True)]
         path.write_text("\n".join([mark.join(["key", *"abcd"]), *lines, ""]))
+    elif kind == ".json":
+        path.write_text(json.dumps(dict(zip(KEYS, X.tolist(), strict=True))))
     elif kind == ".parquet":
         pa = pytest.importorskip("pyarrow")
         parquet = pytest.importorskip("pyarrow.parquet")
@@ -52,7 +55,7 @@ def _write(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "kind", [".npz", ".h5", ".hdf5", ".mat", ".csv", ".tsv", ".parquet", ".pt"]
+    "kind", [".npz", ".h5", ".hdf5", ".mat", ".csv", ".tsv", ".json", ".parquet", ".pt"]
 )
 def test_formats_that_hold_both(tmp_path: Path, kind: str) -> None:
     made = embeddings.read(_write(tmp_path, kind))
@@ -108,6 +111,32 @@ def test_formats_that_need_a_list(tmp_path: Path) -> None:
         np.testing.assert_array_equal(embeddings.read(tmp_path / name, list_).features, X)
         with pytest.raises(DataError, match="does not say which row"):
             embeddings.read(tmp_path / name)
+
+
+def test_an_object_of_names_and_vectors_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    held: dict[str, Any] = {key: row.tolist() for key, row in zip(KEYS, X, strict=True)}
+    path.write_text(json.dumps(held))
+    made = embeddings.read(path)
+    assert list(made.keys) == KEYS
+    np.testing.assert_array_equal(np.asarray(made.features, np.float32), X)
+    path.write_text(json.dumps({**held, KEYS[1]: None}))
+    lost = embeddings.read(path, allow_failures=True).features
+    assert np.isnan(lost[1]).all() and np.isfinite(np.delete(lost, 1, axis=0)).all()
+    for wrong, told in (
+        ({**held, KEYS[1]: [1.0]}, r"holds vectors of \[1, 4\] numbers"),
+        ({**held, KEYS[1]: ["a"] * 4}, "lists of other than numbers"),
+        ({**held, KEYS[1]: [True] * 4}, "lists of other than numbers"),
+        ({**held, KEYS[1]: "a"}, f"holds {KEYS[0]}, "),
+        (list(held), "holds list"),
+        ({}, "holds nothing"),
+    ):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(DataError, match=told):
+            embeddings.read(path)
+    path.write_text('{"a": [1, 2], "a": [3, 4]}')
+    with pytest.raises(DataError, match="'a' twice"):
+        embeddings.read(path)
 
 
 def test_a_parquet_table_of_numbers(tmp_path: Path) -> None:

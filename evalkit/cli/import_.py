@@ -77,9 +77,9 @@ def command(
 ) -> None:
     """Put the embeddings of SOURCE into the feature file FEATURES (.h5), a block at a time.
 
-    SOURCE is .npy, .safetensors, .npz, .h5, .mat, .csv, .tsv, .parquet, .pt, a one-file .bin, a
-    MegaFace folder of .bin or a FaceX-Zoo tree of .npy. A LIST has a key per line, or is MegaFace's
-    JSON. Only .mat, and .pt of torch before 1.6, are read whole, up to 2 GiB.
+    SOURCE is .npy, .safetensors, .npz, .h5, .mat, .csv, .tsv, .parquet, .json, .pt, a one-file
+    .bin, a MegaFace folder of .bin or a FaceX-Zoo tree of .npy. A LIST has a key per line, or is
+    MegaFace's JSON. Only .json, .mat, and .pt of torch before 1.6, are read whole, up to 2 GiB.
     """
     if features.suffix.lower() not in (".h5", ".hdf5"):
         raise click.UsageError(f"{features} has no suffix .h5: a feature file is HDF5")

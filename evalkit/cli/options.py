@@ -277,7 +277,7 @@ def features_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=Readable(folder=True),
             metavar="FILE",
             help="Vectors made elsewhere: .npy or .safetensors with --keys, .npz, .h5, .mat, .csv, "
-            ".parquet, .pt, or a folder.",
+            ".parquet, .json, .pt, or a folder.",
         ),
     ):
         command = option(command)

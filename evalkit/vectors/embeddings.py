@@ -49,6 +49,7 @@ def read(
     .npz, .h5 : arrays `features` and `keys`, or the only ones of their shapes; .h5 also a dataset
     per person, or a feature file of evalkit's own.  .mat, .pt : `features` and `keys`.
     .csv, .tsv, .list, .txt, .parquet : a key and D numbers a row, see `columns`.
+    .json : an object of a key and its D numbers.
     A folder : one vector per file, MegaFace's .bin or FaceX-Zoo's .npy.
     numbered : rows without a key are called by their number, from 0.
     A row that is not finite is a DataError, unless `allow_failures` says that it stands for an

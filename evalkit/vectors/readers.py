@@ -28,7 +28,15 @@ from evalkit.bfloat16 import Bfloat16
 from evalkit.errors import DataError, first_few, needing
 from evalkit.files import as_path, refuse_lfs_pointer
 from evalkit.keys import IMAGES
-from evalkit.vectors import devkit_matrix, hdf5, matlab, row_blocks, safetensors, text_tables
+from evalkit.vectors import (
+    devkit_matrix,
+    hdf5,
+    json_vectors,
+    matlab,
+    row_blocks,
+    safetensors,
+    text_tables,
+)
 from evalkit.vectors.columns import choose_arrays, shape_and_kind
 from evalkit.vectors.row_blocks import RowBlocks
 from evalkit.vectors.store import FeatureStore
@@ -40,15 +48,8 @@ Held = tuple[Any, list[str] | None, str]
 DAMAGED: tuple[type[Exception], ...] = (
     DataError,
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OSError),
-    *(
-        OverflowError,
-        MemoryError,
-        NotImplementedError,
-        RuntimeError,
-        zlib.error,
-        csv.Error,
-        BadZipFile,
-    ),
+    *(OverflowError, MemoryError, NotImplementedError, RuntimeError),
+    *(zlib.error, csv.Error, BadZipFile),
     *(SyntaxError, TokenError),  # numpy parses an .npy header as Python text
     struct.error,  # torch, of a cut pickle
     AssertionError,  # torch, of a storage that is not named as it names them
@@ -326,6 +327,7 @@ _AS_ARRAY: dict[str, Callable[[Path], Held]] = {
     ".pt": read_torch,
     ".pth": read_torch,
     ".bin": lambda path: (devkit_matrix.map_matrix(path), None, ""),
+    ".json": json_vectors.read,
 }
 SUFFIXES = (*_AS_ARRAY, *_IN_BLOCKS)
 
