@@ -7,6 +7,7 @@ from importlib.resources import files as files_of
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 from evalkit import report as reports
 from evalkit.cli import run
 from evalkit.errors import ReportError, WrongTypeError
+from evalkit.protocols import people
+from evalkit.protocols.groups import Grouping
 from evalkit.protocols.uncertainty.paired import holm
 from evalkit.report.markdown import escaped, model_card, report_markdown
 from evalkit.report.spelling import interval_of_points
-from evalkit.types import Estimate, Report
+from evalkit.types import Estimate, Report, SetIdentity
 from evalkit.verdict.ci import github_annotations, verdict_junit, verdict_markdown
 from evalkit.verdict.compare import Comparison, compare
 from evalkit.verdict.differences import differences
@@ -96,6 +99,57 @@ def test_a_value_that_is_not_that_of_the_outcomes_is_refused(
         compare(edited, base_report)
     alone = replace(edited, outcomes=None)
     assert check(alone, alone, [replace(rule, test="plain")]).rulings[0].value == 0.123
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("tpr@far=1e-2", "threshold", 0.9),
+        ("tpr@far=1e-2", "far", 0.004),
+        ("tpr@far=1e-2", "false_accepts", 1),
+        ("eer", "false_accepts", 1),
+        ("fmr@far=1e-2,sex=f", "value", 0.001),
+        ("fmr@far=1e-2,sex=f+m", "value", 0.001),
+        ("fnmr@far=1e-2,sex=f", "threshold", 0.9),
+        ("tpr@far=1e-2,sex=m", "value", 0.999),
+        ("fnmr@far=1e-2,sex=m", "n", 7),
+    ],
+)
+def test_what_stands_beside_a_value_is_held_against_the_outcomes(
+    name: str, field: str, value: float
+) -> None:
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(40), 3)
+    x = rng.normal(size=(40, 8))[who] + 0.7 * rng.normal(size=(120, 8))
+    sexes = Grouping.of("sex", ["fm"[w % 2] for w in who])
+    report = people.evaluate(
+        x.astype(np.float32),
+        who,
+        fars=["1e-2"],
+        groups=[sexes],
+        set_name="x",
+        keys=[f"{k}.jpg" for k in range(120)],
+    )
+    assert check(report, report).passed
+    changed = replace(report.metrics[name], **{field: value}, low=None, high=None)
+    edited = replace(report, metrics={**report.metrics, name: changed})
+    with pytest.raises(ReportError, match=f"says .*{re.escape(name)} is .*by its outcomes it is"):
+        compare(edited, report)
+
+
+def test_a_value_far_from_its_draws_is_refused() -> None:
+    drawn = {"subject": np.arange(9), "drawn:vr@far=1e-3": np.linspace(0.5, 0.6, 200)}
+    report = Report(
+        protocol="blufr",
+        protocol_version=1,
+        metrics={"vr@far=1e-3": Estimate(value=0.55)},
+        outcomes=drawn,
+        identity=SetIdentity(list="a", images="b"),
+    )
+    edited = replace(report, metrics={"vr@far=1e-3": Estimate(value=0.8)})
+    compare(report, report)
+    with pytest.raises(ReportError, match=r"is 0\.8, and its draws lie between 0\.5 and 0\.6"):
+        compare(report, edited)
 
 
 @pytest.mark.parametrize(("allowed", "passes"), [(0.0009, False), (0.001, True), (0.0011, True)])

@@ -192,8 +192,10 @@ def compare(
         for part, both in pairable.items():
             samples = sample_of(both[0]), sample_of(both[1])
             of_part = [n for n in values if part_of(n, pairable, searched) == part]
-            for side, (which, sample) in enumerate(zip(SIDES, samples, strict=True)):
-                refuse_contradicted(which, {n: values[n][side] for n in of_part}, sample)
+            for k, report in enumerate((base, other)):
+                metrics = {n: report.metrics[n] for n in of_part}
+                by = partitions_in(report.outcomes or {}, part)
+                refuse_contradicted(SIDES[k], metrics, both[k], samples[k], by)
             times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
             by_metric |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
             of_groups, unlike = differences_by_group(
