@@ -91,9 +91,7 @@ def test_a_value_that_is_not_that_of_the_outcomes_is_refused(
     m = replace(base_report.metrics[name], value=0.123, low=None, high=None)
     changed = {**base_report.metrics, name: m}
     edited = replace(base_report, metrics=changed)
-    with pytest.raises(
-        ReportError, match=f"second report says {name} is 0.123, and by its outcome"
-    ):
+    with pytest.raises(ReportError, match=f"new report says {name} is 0.123, and by its outcome"):
         check(edited, base_report, [rule])
     with pytest.raises(ReportError, match=f"first report says {name} is 0.123, and by its outcom"):
         compare(edited, base_report)

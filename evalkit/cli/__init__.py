@@ -24,6 +24,7 @@ from evalkit.errors import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
     EXIT_UNUSABLE,
+    EXIT_USAGE,
     EvalkitError,
 )
 from evalkit.protocols import catalogue
@@ -178,12 +179,12 @@ def run(args: list[str] | None = None) -> int:
         return e.exit_code
     except click.exceptions.NoArgsIsHelpError as e:
         e.show()
-        return e.exit_code
+        return EXIT_USAGE
     except click.ClickException as e:
         where = e.ctx.command_path if isinstance(e, click.UsageError) and e.ctx else "evalkit"
         told = e.format_message()
         say(f"{where}: error: {told}", f"hint: {_instead(told, args) or f'{where} --help'}")
-        return e.exit_code
+        return EXIT_USAGE  # click's own may be 1, which would say that a gate failed
     except SystemExit as e:
         if e.code == EXIT_TERMINATED or _COMPLETION in os.environ:
             raise

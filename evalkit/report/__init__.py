@@ -184,9 +184,12 @@ def read(path: str | os.PathLike[str]) -> Report:
         return read(path)  # it was replaced meanwhile
 
 
-def opened(report: Report | str | os.PathLike[str]) -> Report:
-    """Take a report, whose estimates must be possible, or read the one at a path."""
-    return refuse_impossible(report) if isinstance(report, Report) else read(report)
+def opened(report: Report | str | os.PathLike[str], where: str = "the report") -> Report:
+    """Take a report, whose estimates must be possible, or read the one at a path.
+
+    where : what messages call it.
+    """
+    return refuse_impossible(report, where) if isinstance(report, Report) else read(report)
 
 
 @contextmanager

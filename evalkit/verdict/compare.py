@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evalkit.arrays import require, whole_number
 from evalkit.errors import ProtocolError, ReportError
@@ -19,9 +18,7 @@ from evalkit.identity import (
     KEYS,
     LIST,
     SET,
-    by_appearance,
     difference,
-    numbered,
 )
 from evalkit.protocols.groups.paired import differences_by_group
 from evalkit.protocols.groups.partition import partitions_in
@@ -29,12 +26,9 @@ from evalkit.protocols.metrics.score_unit import SCORE, in_unit, score_unit
 from evalkit.protocols.metrics.vocabulary import better, part_of
 from evalkit.protocols.uncertainty.intervals import LEVEL, affordable
 from evalkit.protocols.uncertainty.outcomes import (
-    Arrays,
     Outcomes,
     PairOutcomes,
     holds_searches,
-    parts_of,
-    shared,
 )
 from evalkit.protocols.uncertainty.paired import Difference, differences, holm
 from evalkit.protocols.uncertainty.sample import sample_of
@@ -43,6 +37,7 @@ from evalkit.report.spelling import interval_of_points, points, spelled, wrapped
 from evalkit.report.table import FEW_PEOPLE, support
 from evalkit.types import Bools, Report
 from evalkit.verdict.outcomes_held import refuse_contradicted
+from evalkit.verdict.pairable import pairable
 from evalkit.verdict.rules import near
 
 # What must agree before two numbers may be subtracted: field -> what a difference would mean.
@@ -78,7 +73,6 @@ SIDES = ("first", "second")
 _LONGEST_TITLE = 14
 _DRAWS = 500
 _A_SECOND = 100_000_000  # comparisons touched in all draws
-_SIDES = ("left", "right", "left_subject", "right_subject")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +150,7 @@ def compare(
     alpha: float = 0.05,
     draws: int | None = None,
     seed: int = 0,
+    sides: tuple[str, str] = SIDES,
 ) -> Comparison:
     """Compare `other` with `base` on the metrics both have (or `names` of them).
 
@@ -165,10 +160,11 @@ def compare(
     alpha : 1 - alpha is the level of intervals, and alpha that of the test whose detectable drop is
     given.
     draws : 500 (a spread known to 3 %), or fewer where those take long.
+    sides : what messages call the two.
     ignore : fields of `IGNORABLE`.  ReportError where the reports may not be compared, see
     `check_comparable`; ProtocolError for an alpha, draws or a seed that mean nothing.
     """
-    base, other = opened(base), opened(other)
+    base, other = opened(base, f"the {sides[0]} report"), opened(other, f"the {sides[1]} report")
     seed = whole_number(seed, "seed")
     draws = None if draws is None else whole_number(draws, "draws", least=2)
     require(alpha, float, "alpha", "a level above 0 and below 1")
@@ -187,15 +183,15 @@ def compare(
     by_metric: dict[str, Difference] = {}
     flips: list[Changed] = []
     with outcomes_of_strangers():
-        pairable, why = _pairable(base, other)
-        searched = [part for part, both in pairable.items() if holds_searches(both[0])]
-        for part, both in pairable.items():
+        parts, why = pairable(base, other, sides)
+        searched = [part for part, both in parts.items() if holds_searches(both[0])]
+        for part, both in parts.items():
             samples = sample_of(both[0]), sample_of(both[1])
-            of_part = [n for n in values if part_of(n, pairable, searched) == part]
+            of_part = [n for n in values if part_of(n, parts, searched) == part]
             for k, report in enumerate((base, other)):
                 metrics = {n: report.metrics[n] for n in of_part}
                 by = partitions_in(report.outcomes or {}, part)
-                refuse_contradicted(SIDES[k], metrics, both[k], samples[k], by)
+                refuse_contradicted(sides[k], metrics, both[k], samples[k], by)
             times = affordable(_DRAWS, samples[0], _A_SECOND) if draws is None else draws
             by_metric |= differences(*samples, of_part, gaps, alpha=alpha, draws=times, seed=seed)
             of_groups, unlike = differences_by_group(
@@ -309,69 +305,6 @@ def _short(value: Any) -> str:
         return "not recorded"
     text = str(value)
     return repr(text if len(text) <= 24 else text[:12] + "...")
-
-
-def _pairable(base: Report, other: Report) -> tuple[dict[str, tuple[Outcomes, Outcomes]], str]:
-    """Give the parts of both reports' outcomes that are of the same comparisons, and why not all.
-
-    Of one part each, the names do not matter; ranks by another rule beside it are no part of it.
-    """
-    for report, which in ((base, "first"), (other, "second")):
-        if report.outcomes is None:
-            return {}, f"the {which} report has no outcomes beside it (the .npz that --out writes)"
-    same = not difference(base.identity, other.identity)
-    a, b = parts_of(base.outcomes or {}), parts_of(other.outcomes or {})
-    one, two = ([part for part in held if ",rule=" not in part] for held in (a, b))
-    if len(one) == len(two) == 1:
-        b = {one[0] if part == two[0] else part: held for part, held in b.items()}
-    pairable, why = {}, []
-    for part in dict.fromkeys([*a, *b]):
-        where = f" of {part}" if part else ""
-        if part not in a or part not in b:
-            why.append(f"only the {'first' if part in a else 'second'} report has outcomes{where}")
-            continue
-        x, y = a[part], b[part]
-        if same and isinstance(x, PairOutcomes) and isinstance(y, PairOutcomes):
-            x, y = _by_appearance(x, y)
-        if name := _first_difference(_compared(x, not same), _compared(y, not same)):
-            why.append(f"the outcomes{where} are of different comparisons: {name!r} differs")
-        else:
-            pairable[part] = x, y
-    return pairable, "; ".join(why)
-
-
-def _by_appearance(a: PairOutcomes, b: PairOutcomes) -> tuple[PairOutcomes, PairOutcomes]:
-    """Give rows and subjects of two lists numbers as they come, where they are called otherwise."""
-    sides = [[getattr(o, name) for name in _SIDES] for o in (a, b)]
-    alike = all(np.array_equal(x, y) for x, y in zip(*sides, strict=True))
-    return (a, b) if alike or a.left is None or b.left is None else (_numbered(a), _numbered(b))
-
-
-def _numbered(outcomes: PairOutcomes) -> PairOutcomes:
-    rows, number = by_appearance(_side_by_side(outcomes.left, outcomes.right))
-    if outcomes.keys is not None:
-        outcomes = replace(outcomes, keys=outcomes.keys[rows])
-    if outcomes.left_subject is not None:
-        who = numbered(_side_by_side(outcomes.left_subject, outcomes.right_subject))
-        outcomes = replace(outcomes, left_subject=who[::2], right_subject=who[1::2])
-    return replace(outcomes, left=number[::2], right=number[1::2])
-
-
-def _side_by_side(left: Any, right: Any) -> NDArray[Any]:
-    return np.column_stack([left, right]).ravel()
-
-
-def _compared(outcomes: Outcomes, by_name: bool) -> Arrays:
-    """Arrays that must agree; where nothing else says which rows are the same, their names too."""
-    keys = getattr(outcomes, "keys", None)
-    return shared(outcomes) | ({"keys": keys} if by_name and keys is not None else {})
-
-
-def _first_difference(a: Arrays, b: Arrays) -> str:
-    for name in {**a, **b}:
-        if name not in a or name not in b or not np.array_equal(a[name], b[name]):
-            return name
-    return ""
 
 
 def _flips(

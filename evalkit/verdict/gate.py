@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _KEEP_OUTCOMES = 'keep the outcomes with --out, or write a rule with test = "plain"'
+_SIDES = ("baseline", "new")  # what messages call the two reports
 _ROUNDING = 1e-12  # 0.993 - 0.992 is not above 0.001
 
 
@@ -130,20 +131,20 @@ def check(
     of which nobody knows which way it is better, or where it asks for a paired test and the
     comparisons are not at hand.
     """
-    report, baseline = opened(report), opened(baseline)
+    report, baseline = opened(report, "the new report"), opened(baseline, "the baseline report")
     held = _given(rules)
     if held is None:
-        comparison = compare(baseline, report, ignore=ignore)
+        comparison = compare(baseline, report, ignore=ignore, sides=_SIDES)
         held = (*default_rules(comparison), *_lost(report, baseline))
         why = comparison.why_unpaired or "no outcomes to pair"
     else:
         for rule in held:
             _known_metric(rule, report, baseline)
         names = list(dict.fromkeys(r.metric for r in held if r.allowed is not None))
-        comparison = compare(baseline, report, names=names, ignore=ignore)
+        comparison = compare(baseline, report, names=names, ignore=ignore, sides=_SIDES)
         why = "no rule"
     unpaired = [r.metric for r in held if r.metric not in comparison.differences]
-    refuse_edited("second", report, unpaired)
+    refuse_edited(_SIDES[1], report, unpaired)
     adjusted = _adjusted(held, comparison)
     rulings = tuple(
         _ruling(rule, report, baseline, comparison, (p, len(adjusted) - adjusted.count(None)))
