@@ -17,7 +17,7 @@ from PIL import Image
 import evalkit
 from evalkit import bench
 from evalkit.adapters.presets import build
-from evalkit.errors import ModelError, ReportError
+from evalkit.errors import ModelError, ProtocolError, ReportError
 from evalkit.images.kept import KeptImages
 from evalkit.training import Verifier
 
@@ -122,11 +122,35 @@ def test_a_verifier_tells_progress_from_chance(held: Path) -> None:
     assert first.startswith("epoch 0: set auc 0.") and first.endswith("], the first")
     assert "not distinguishable from epoch 0 (p " in chance
     assert "better than epoch 0: +" in better
-    assert same.endswith("not distinguishable from epoch 4 (p 1)")
+    assert ", not distinguishable from epoch 4 (p 1); no false accepts" in same
     assert "worse than epoch 4: -" in worse
     assert verify.values["set/auc"] == verify.value == verify.reports["set"]["auc"].value
-    with pytest.raises(ReportError, match="has no metric 'acuracy'"):
-        Verifier(held / "set.bin", spec=SPEC, watch="acuracy")(Pixels(0), 0)
+    with pytest.raises(ReportError, match="has no metric 'tpr@far=1e-9'"):
+        Verifier(held / "set.bin", spec=SPEC, watch="tpr@far=1e-9")(Pixels(0), 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"watch": "acuracy"}, "which way 'acuracy' is better .*did you mean 'accuracy'"),
+        ({"watch": "norm-variation"}, "which way 'norm-variation' is better"),
+        ({"every": 0}, "every given as 0"),
+        ({"alpha": 5}, "alpha given as 5"),
+    ],
+)
+def test_a_verifier_refuses_nonsense_before_training(given: Any, message: str) -> None:
+    """A metric without a direction was watched as an error; alpha ended training at epoch 2."""
+    with pytest.raises(ProtocolError, match=message):
+        Verifier("absent.bin", spec=SPEC, **given)
+
+
+def test_the_log_says_what_makes_the_watched_number_doubtful(held: Path) -> None:
+    lines: list[str] = []
+    verify = Verifier(held / "set.bin", spec=SPEC, watch="tpr@far=1e-1", log=lines.append)
+    verify(Pixels(0.5), 0)
+    assert verify.reports is not None
+    note = verify.reports["set"]["tpr@far=1e-1"].note
+    assert note and lines[-1].endswith(f", the first; {note}")
 
 
 def test_nothing_grows_from_epoch_to_epoch(held: Path) -> None:

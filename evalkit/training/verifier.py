@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalkit import adapters, bench
+from evalkit.arrays import whole_number
 from evalkit.bench import BATCH, ROOM, BenchSet, SetReports
 from evalkit.embedding.from_images import on_stderr
-from evalkit.errors import ReportError
+from evalkit.errors import ProtocolError, ReportError
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.vocabulary import better
 from evalkit.report.spelling import interval_of_points, points, spelled
 from evalkit.training.ranks import Ranks
 from evalkit.types import InputSpec, Report
 from evalkit.verdict.compare import compare
+from evalkit.verdict.rules import near
 
 _USUAL = ("accuracy", "auc")  # what is watched where nothing is said
 
@@ -71,8 +73,16 @@ class Verifier:
         timeout: float = 600.0,
         log: Callable[[str], None] = on_stderr,
     ) -> None:
+        self._every = whole_number(every, "every", least=1)
+        if not 0 < alpha < 1:
+            raise ProtocolError(f"alpha given as {alpha}", "expected a level above 0 and below 1")
+        if watch is not None and better(watch) is None:
+            raise ProtocolError(
+                f"nothing says which way {watch!r} is better",
+                f"{near(watch, ['accuracy', 'auc', 'eer'])} Or watch tpr@far=1e-3",
+            )
         self._sets = bench.keep(bench.opened(sets, data), room)
-        self._spec, self._preset, self._every, self._unit = spec, preset, every, unit
+        self._spec, self._preset, self._unit = spec, preset, unit
         self._watch, self._alpha, self._flip, self._batch = watch, alpha, flip, batch
         self._timeout, self._log = timeout, log
         self._ranks: Ranks | None = None
@@ -129,7 +139,9 @@ class Verifier:
             self._best = report
         text = "no value" if value is None else spelled(metric, value)
         ends = _ends(report, metric)
+        note = "" if value is None else report[metric].note  # else the verdict says why
         line = f"{self._unit} {step}: {name} {metric} {text}{ends}, {verdict}"
+        line += f"; {note}" if note else ""
         watched = float("nan") if value is None else value
         return Measurement(improved, line, self.reports.flat(), watched)
 
