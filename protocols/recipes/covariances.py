@@ -186,24 +186,3 @@ def _likelihood(basis: Basis, statistics: _Statistics, y: Floats, scatter: float
     log_det += (statistics.people[:, None] * np.log1p(n * basis.share)).sum()
     of_means = (y * y * (many / (1 + many * basis.share))).sum()
     return float(-(log_det + scatter + of_means) / 2)
-
-
-def closed_form(x: NDArray[Any], subject: NDArray[np.integer[Any]]) -> Covariances:
-    """Return the likeliest covariances where all subjects have n >= 2 images: no iteration.
-
-    E = scatter about the persons' means / (N - I), M = covariance of the means - E / n, both about
-    the mean of all, which is right while this M is positive semidefinite [Searle, Casella,
-    McCulloch, Variance Components, 1992].  ProtocolError where it is not, or counts differ.
-    """
-    rows = np.asarray(vectors(x, dimensions=(2,)), np.float64)
-    subject = identities(subject, len(rows))
-    mean = rows.mean(axis=0)
-    statistics = _statistics(rows - mean, subject)
-    n, most = int(statistics.images[0]), int(statistics.images[-1])
-    if n != most or n < 2:
-        raise ProtocolError(f"people have {n} to {most} images", "the closed form needs n >= 2")
-    within = statistics.scatter / (len(rows) - len(rows) // n)
-    between = statistics.of_means() - within / n
-    if np.linalg.eigvalsh(between)[0] < 0:
-        raise ProtocolError("the closed form's covariance between persons is not one", "use EM")
-    return Covariances(mean, between, within)

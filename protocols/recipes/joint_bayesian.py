@@ -31,20 +31,16 @@ from numpy.typing import NDArray
 from evalkit.protocols.metrics.similarity import exact_scores
 from evalkit.protocols.recipes.covariances import (
     Covariances,
-    closed_form,
     common_basis,
     fit,
 )
-from evalkit.types import Floats
 
 __all__ = [
     "Covariances",
     "JointBayesian",
-    "closed_form",
     "fit",
     "model",
     "project",
-    "ratio",
     "scores",
 ]
 
@@ -59,15 +55,6 @@ class JointBayesian:
     mean: NDArray[np.floating[Any]]
     u: NDArray[np.floating[Any]]
     v: NDArray[np.floating[Any]]
-
-
-def ratio(learned: Covariances) -> tuple[Floats, Floats]:
-    """Return A and G of the score r(x1, x2) = x1'A x1 + x2'A x2 - 2 x1'G x2, (D, D) each."""
-    m, e = learned.between, learned.within
-    inverse = np.linalg.inv(e)
-    g = -np.linalg.solve(2 * m + e, m @ inverse)
-    a = np.linalg.inv(m + e) - (inverse + g)
-    return np.asarray(a, np.float64), np.asarray(g, np.float64)
 
 
 def model(learned: Covariances) -> JointBayesian:

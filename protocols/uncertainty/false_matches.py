@@ -57,19 +57,6 @@ def sharing(sample: ComparisonSample, accepted: int) -> Sharing:
     return Sharing(max(1.0, variance / count), int(accepts.max()))
 
 
-def mean_bounds(count: int, shared: Sharing, level: float) -> tuple[float, float]:
-    """Interval of the mean number of false accepts, of which `count` were seen; level : two-sided.
-
-    >>> [round(end, 2) for end in mean_bounds(0, Sharing(), 0.9)]
-    [0.0, 3.0]
-    """
-    tail = (1 - level) / 2
-    low = 0.0
-    if count:
-        low = shared.per_accept * float(gammaincinv(count / shared.per_accept, tail))
-    return low, upper_mean(count, shared, 1 - tail)
-
-
 def upper_mean(count: int, shared: Sharing, confidence: float) -> float:
     """Upper bound of the mean number of false accepts, of which `count` were seen: one-sided."""
     worst = max(shared.largest, shared.per_accept)
