@@ -267,7 +267,7 @@ def test_the_command_prints_both_thresholds(
     assert "without one false accept among 400 impostor comparisons FAR may still be" in out
     assert "rule of 30: they weigh as" in out
     assert run(["threshold", str(path)]) == 2
-    assert "give --far FAR, or --metric NAME" in capsys.readouterr().err
+    assert "give --far FAR (1e-1, 1e-2 in r.json), or --metric NAME" in capsys.readouterr().err
 
 
 def test_every_row_with_a_threshold_has_an_answer(
