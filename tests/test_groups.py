@@ -113,6 +113,7 @@ def test_an_unknown_group_is_counted_apart(reports: dict[str, Report]) -> None:
             "male": SEX.count("male"),
             "unknown": SEX.count(""),
         }
+        assert f", unknown {SEX.count('')} (10)\n" in reports[name].table()
 
 
 def test_failures_to_enrol_are_of_the_group_that_they_are_of(reports: dict[str, Report]) -> None:

@@ -143,6 +143,13 @@ def test_the_table_shows_numbers_and_reasons() -> None:
     assert "2 images without a template" in text
 
 
+def test_standard_errors_stand_in_one_line_and_say_over_what() -> None:
+    few = {f"tpr@far=1e-{k},mean=split": Estimate(value=0.9, standard_error=0.01) for k in (1, 2)}
+    text = table(dataclasses.replace(REPORT, metrics=few), "IJB-A").replace("\n   ", "")
+    assert "± standard error over splits: tpr@far=1e-1,mean=split 90.00 % ± 1.00; tpr@" in text
+    assert text.count("± standard error") == 1
+
+
 def test_a_difference_of_percent_is_in_points() -> None:
     assert points("accuracy", -0.0053, "+") == "-0.53 points"
     assert points("auc", 0.00082) == "0.00082"

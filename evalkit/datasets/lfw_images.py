@@ -78,4 +78,9 @@ def fetch(
 
 
 def _reason(error: Exception) -> str:
+    import requests
+
+    apart = requests.exceptions.SSLError, requests.exceptions.ProxyError  # these say more
+    if isinstance(error, requests.ConnectionError) and not isinstance(error, apart):
+        return "no connection"
     return shorten(str(error).splitlines()[0], 200, placeholder=" ...")

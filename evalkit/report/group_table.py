@@ -96,8 +96,8 @@ def _title(point: Point, report: Report) -> str:
     }
     if not point.label or "fte" in point.rates:
         counts = report.provenance.get("groups", {}).get(point.column, {})
-        images = (f"{name} {n['images']:,} of {n['people']:,}" for name, n in counts.items())
-        return f"{of}, images of people: {', '.join(images)}"
+        images = (f"{name} {n['images']:,} ({n['people']:,})" for name, n in counts.items())
+        return f"{of}, images (people): {', '.join(images)}"
     if kind in named or kind == "threshold":
         shown = "" if point.threshold is None else f"threshold {threshold_text(point.threshold)}"
         part = "" if part in ("pairs=all", "mean=split") else part

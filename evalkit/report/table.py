@@ -104,7 +104,9 @@ def footnotes(report: Report) -> list[str]:
     """Say below the text table what its marks mean, and what stands below any."""
     rows = [row(name, m) for name, m in report.metrics.items()]
     errors = [r for r in rows if r.error and r.value != "-"]
-    lines = [f"± standard error over folds: {r.name} {r.value} ± {r.error}" for r in errors]
+    over = "splits" if any("mean=split" in r.name for r in errors) else "folds"
+    shown = "; ".join(f"{r.name} {r.value} ± {r.error}" for r in errors)
+    lines = [f"± standard error over {over}: {shown}"] if errors else []
     lines += [f"* {note}" for note in notes({"": report}, counted=True)]
     lines += below_columns(report)
     return [part for line in lines for part in wrapped(line, 4, 0 if line[0] == "*" else 2)]
