@@ -149,10 +149,13 @@ def _check_announced(pairs: PairList, sets: int, per_class: int) -> None:
 def _pair(
     source: str, number: int, line: str, fields: list[str]
 ) -> tuple[str, str, bool, None, int]:
-    where = {3: (0, 1, 0, 2), 4: (0, 1, 2, 3)}.get(len(fields))
-    if where is None:
-        raise wrong_line(source, number, _PAIR, line)
-    a, m, b, n = (fields[f] for f in where)
+    match fields:
+        case [a, m, n]:
+            b = a
+        case [a, m, b, n]:
+            pass
+        case _:
+            raise wrong_line(source, number, _PAIR, line)
     if not (a and b and _NUMBER.match(m) and _NUMBER.match(n)):
         raise wrong_line(source, number, _PAIR, line)
     if len(fields) == 4 and a == b:
