@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError, first_few
-from evalkit.files import read_text
+from evalkit.files import as_path, read_text
 from evalkit.strict_json import parsed
 
 _WHOLE = 2 << 30  # bytes
 _EXPECTED = '{"A/1.jpg": [0.1, ...], ...}: a list of as many numbers for every name, or null'
 
 
-def read(path: Path) -> tuple[NDArray[np.float64], list[str], str]:
+def read(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64], list[str], str]:
     """Read `{name: [numbers]}`: (N, D) float64, the names, and "".
 
     Null is an image without a template, a row of NaN.  DataError for whatever else there is.
     """
+    path = as_path(path)
     if path.stat().st_size > _WHOLE:
         raise DataError(f"{path.name} would be read whole", "save .npz, or .npy and a list of keys")
     try:
