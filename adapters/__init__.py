@@ -85,7 +85,8 @@ def load(
         if spec is None and preset is not None:
             spec = presets.build({"preset": preset})
         return _from_memory(model, spec, device, options)
-    model = model if isinstance(model, str) else str(as_path(model))
+    named = isinstance(model, str) and not model.startswith("~/")
+    model = str(model if named else as_path(model))
     if link := leads_nowhere(Path(model)):
         raise ModelError(link, LINK_HINT)
     spec = spec or presets.resolve(model, preset)

@@ -165,13 +165,13 @@ def _of_table(table: Any, where: str, root: Path, data: Path | None) -> BenchSet
         raise DataError(f"{where}: unknown key {min(unknown)!r}", f"known are {', '.join(_KEYS)}")
     if "path" not in table:
         raise DataError(f"{where} has no path", 'write path = "FILE"')
-    path, layout, name = root / table["path"], table.get("format"), table.get("name", "")
+    path, layout, name = root / as_path(table["path"]), table.get("format"), table.get("name", "")
     if name and Path(name).name != name:
         raise DataError(f"{where}: {name!r} cannot be the name of a file")
     if layout is not None and layout not in pair_list_layouts.LAYOUTS:
         known = ", ".join(pair_list_layouts.LAYOUTS)
         raise DataError(f"{where}: no format {layout!r}", f"known are {known}")
-    own = root / table["data"] if "data" in table else data
+    own = root / as_path(table["data"]) if "data" in table else data
     if not path.is_dir() or layout is not None or bcolz.is_carray(path):
         return _pairs(path, own, layout, name)
     lists = ijb_lists.find(path)

@@ -53,12 +53,22 @@ _AT_BLANKS = re.compile(f"[{BLANKS}]+")
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:
-    """Take a path as text or as any path object; WrongTypeError for all else."""
+    """Take a path as text or as any path object; WrongTypeError for all else.
+
+    A first part ~ is the home folder, unless something is called so here: a shell leaves it in
+    quotes and in files of settings.
+    """
     try:
-        return Path(path)
+        given = Path(path)
     except TypeError:
         kind = type(path).__name__
         raise WrongTypeError(f"a {kind} where a path belongs", "give a str or a Path") from None
+    if not f"{given}/".startswith("~/") or Path("~").exists():
+        return given
+    try:
+        return given.expanduser()
+    except RuntimeError:  # nobody knows where it is
+        return given
 
 
 def is_lfs_pointer(begins: bytes) -> bool:

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import evalkit
+from evalkit import cli
 from evalkit.errors import WrongTypeError
+from evalkit.files import as_path
 from evalkit.protocols import allpairs
 
 # What is called with paths that evalkit itself made.
@@ -153,3 +155,23 @@ def test_the_front_door_takes_paths_of_reports(
         two_reports[1]["accuracy"].value,
     )
     assert str(found).splitlines()[0].split()[:2] == ["base", "other"]
+
+
+def test_a_home_folder_that_no_shell_expanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In quotes, in the environment and in Python ~ stays as it is written."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    assert as_path("~/a/b") == home / "a" / "b" and as_path("~") == home
+    assert as_path("~a/b") == Path("~a/b") and as_path("a/~/b") == Path("a/~/b")
+    (home / "s.txt").write_text("1 0.9\n0 0.1\n1 0.8\n0 0.2\n")
+    monkeypatch.setenv("EVALKIT_SCORE_OUT", "~/r.json")
+    assert cli.run(["score", "~/s.txt", "--far", "0.5"]) == 0
+    assert f"written to {home / 'r.json'}" in capsys.readouterr().err
+    (here / "~").mkdir()  # of a program that did not know either
+    assert as_path("~/a") == Path("~/a")

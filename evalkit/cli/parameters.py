@@ -12,7 +12,7 @@ import click
 
 from evalkit.cli.clashes import refuse_clashes
 from evalkit.errors import DataError, ProtocolError
-from evalkit.files import LINK_HINT, leads_nowhere, refuse_lfs_pointer, refuse_unwritable
+from evalkit.files import LINK_HINT, as_path, leads_nowhere, refuse_lfs_pointer, refuse_unwritable
 from evalkit.protocols import catalogue
 from evalkit.protocols.metrics import false_accepts_allowed
 from evalkit.replacing import OUTCOMES, refuse_replacing
@@ -26,6 +26,13 @@ STDOUT = Path("-")
 
 class FileKind(click.Path):
     """What a command does with the files that an option names."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take a path, below the home folder where it begins with ~."""
+        path: Any = super().convert(value, param, ctx)
+        if isinstance(path, Path):
+            return as_path(path)
+        return str(as_path(path)) if path.startswith("~/") else path  # perhaps a network's name
 
     def check(self, path: Path, name: str) -> None:
         """DataError, before any work is done, where this cannot be; name : of the option."""
