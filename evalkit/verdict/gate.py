@@ -311,7 +311,7 @@ def _weakness(ruling: Ruling, d: Difference, allowed: float) -> str:
     return ""
 
 
-HEAD = ("metric", "baseline", "now", "drop", "up to", "allowed", "p", "Holm", "detectable")
+HEAD = ("metric", "baseline", "now", "drop", "allowed", "p", "Holm", "up to", "detectable")
 
 
 def verdict_table(verdict: Verdict) -> str:
@@ -370,10 +370,10 @@ def cells_of(ruling: Ruling) -> tuple[str, ...]:
         spell(ruling.baseline),
         spell(ruling.value),
         spell_drop(ruling.drop, "+"),
-        spell_drop(ruling.upper, "+"),
         _limits(rule) if rule.allowed is None else spell_drop(rule.allowed),
         spell_p(ruling.p),
         spell_p(ruling.holm),
+        spell_drop(ruling.upper, "+"),
         spell_drop(ruling.detectable),
     )
 
