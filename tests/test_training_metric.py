@@ -41,6 +41,21 @@ def test_batches_give_the_numbers_of_the_protocols_to_the_bit() -> None:
     assert batches(metric, 60) == found
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-60, 1e60])
+def test_doubles_beyond_float32_are_what_they_are_to_the_protocol(scale: float) -> None:
+    """Those below all of float32 became vectors of zeros, alike to everybody."""
+    x = np.random.default_rng(0).normal(size=(20, 4)) * scale
+    who = np.repeat(np.arange(10), 2)
+    metric = VerificationMetric(fars=["1e-1"])
+    metric.update(x[:8], who[:8])
+    metric.update(x[8:], who[8:])
+    metric.compute()
+    expected = people.evaluate(x, who, fars=["1e-1"])
+    assert metric.report is not None
+    assert metric.report.metrics == expected.metrics
+    assert metric.report.failures == expected.failures
+
+
 def test_an_image_that_comes_twice_counts_once() -> None:
     metric = VerificationMetric(fars=FARS)
     names = [f"{n:02d}" for n in range(60)]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.arrays import array, identities, identities_of_all, vectors
 from evalkit.errors import ProtocolError
 from evalkit.protocols import people
+from evalkit.protocols.metrics.similarity import single
 from evalkit.training.ranks import Ranks
 from evalkit.types import Report
 
@@ -49,7 +50,7 @@ class VerificationMetric:
         identities(subjects, len(rows))  # refused here, and numbered with those of all batches
         who = array(subjects, "subject").copy()
         names = None if keys is None else [*keys]
-        self._held.append((np.array(rows, np.float32), who, names))
+        self._held.append((np.array(single(np.asarray(rows))), who, names))
 
     def compute(self) -> dict[str, float]:
         """Measure all that every rank was given: metric -> value, on every rank.
