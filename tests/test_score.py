@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import binomtest
 
-from evalkit import cli
+from evalkit import cli, run
+from evalkit import report as reports
 from evalkit.datasets import score_lists
 from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import score
@@ -374,6 +375,26 @@ def test_the_real_list_of_mobilefacenet(shared_data: Path) -> None:
     listed = metrics(folder / "rs_lfw_99.50.txt", "--pairs", folder / "pairs_1.txt")
     assert "by subject" in listed["auc"]["interval"]
     assert {n: m["value"] for n, m in listed.items()} == {n: m["value"] for n, m in plain.items()}
+
+
+def test_scores_of_pairs_have_the_intervals_of_verify(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    who = np.repeat(np.arange(30), 3)
+    x = rng.normal(size=(30, 8))[who] + 0.8 * rng.normal(size=(90, 8))
+    names = [f"p{w}/{k}.jpg" for k, w in enumerate(who)]
+    pairs = [(k, k + 1) for k in range(90) if k % 3 < 2]
+    pairs += [(k, int(rng.choice(np.flatnonzero(who != who[k])))) for k in range(90)]
+    listed, scores, order = tmp_path / "pairs.txt", tmp_path / "s.txt", rng.permutation(90)
+    lines = [f"{names[a]} {names[b]} {int(who[a] == who[b])}" for a, b in pairs]
+    listed.write_text("\n".join(lines))
+    verified = run.evaluate("verification", x[order], listed, keys=[names[k] for k in order])
+    assert verified.outcomes is not None
+    np.savetxt(scores, verified.outcomes["score"])
+    scored = metrics(scores, "--pairs", listed)
+    told = reports.to_json(verified)["metrics"]
+    shared = [name for name in told if name in scored]
+    assert {"auc", "eer", "tpr@far=1e-1"} <= set(shared)
+    assert [scored[name] for name in shared] == [told[name] for name in shared]
 
 
 def test_a_pair_list_in_another_order_is_refused(tmp_path: Path) -> None:
