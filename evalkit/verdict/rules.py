@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -208,6 +209,19 @@ def refuse_unheld(rule: Rule, where: str = "") -> None:
 
 
 def near(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """Suggest the known name nearest to a mistyped one, or list them all."""
+    """Suggest the known name nearest to a mistyped one, or list them all.
+
+    Nearest is one with the same numbers, spelled otherwise.
+
+    >>> near("tpr@far=0.1", ["tpr@far=1e-2", "tpr@far=1e-1"])
+    "did you mean 'tpr@far=1e-1'?"
+    """
+    if same := [each for each in known if _numbers_spelled(each) == _numbers_spelled(name)]:
+        return f"did you mean {same[0]!r}?"
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+
+
+def _numbers_spelled(name: str) -> str:
+    """Spell the numbers of a metric's name alike: "tpr@far=1e-1" as "tpr@far=0.1"."""
+    return re.sub(r"(?<==)[0-9]+(\.[0-9]+)?(e-?[0-9]{1,3})?", lambda n: repr(float(n[0])), name)
