@@ -1,6 +1,7 @@
 """Quality against error by plain loops, the rules of papers, files of qualities, the command."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -275,6 +276,12 @@ def test_the_command(
     assert "FNMR without the images of lowest quality, FAR 5e-2" in out
     assert "bad less good, mean to 0.2:" in out
     assert all(len(line) <= 80 for line in out.splitlines())
+    told = re.findall(
+        r"\[(\S+), (\S+)\], p \S+ adjusted by Holm \(.*?alone p = ([^)]+)\)", " ".join(out.split())
+    )
+    assert len(told) == 6  # of good, bad and norm, in two ways
+    for low, high, p in told:  # of one resampling, as the interval beside it
+        assert (float(p) < 0.05) == (float(low) > 0 or float(high) < 0)
     assert "warning: FNMR rises without the images of lowest bad: is low better?" in err
     assert "lowest good" not in err
     held = json.loads(Path("q.json").read_text())

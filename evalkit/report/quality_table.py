@@ -76,5 +76,5 @@ def _difference(
         f"{held['quality']} less {held['from']}, mean to {held[way]}: {100 * m.value:+.2f} points"
     )
     said += f", [{100 * m.low:.2f}, {100 * m.high:.2f}], p {p.value:.2g}"
-    said += " adjusted by Holm" if p.note else ""
+    said += f" adjusted by Holm ({p.note})" if p.note else ""
     return [said]
