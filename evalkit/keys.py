@@ -312,7 +312,8 @@ def _array_of_keys(path: Path) -> list[str]:
         ) from e
     if keys.ndim != 1 or keys.dtype.kind not in "SU":
         raise DataError(
-            f"{path.name} holds {keys.dtype} of shape {keys.shape}, expected (N,) texts"
+            f"{path.name} holds {keys.dtype} of shape {keys.shape}, expected (N,) texts",
+            "names of rows go to --keys, vectors to --features",
         )
     try:
         return texts_of(keys)

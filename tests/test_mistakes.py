@@ -135,7 +135,7 @@ MISTAKES = {
         (
             f"import {X} f.h5 --keys {X}",
             3,
-            "x.npy holds float32 of shape (12, 4), expected (N,) texts",
+            "expected (N,) texts\nhint: names of rows go to --keys, vectors to --features",
         ),
         ("gate base.json base.json", 2, "Missing option '--baseline'"),
     ],

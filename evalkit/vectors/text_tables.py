@@ -22,7 +22,7 @@ from evalkit.vectors.row_blocks import RowBlocks, Rows
 _LINE = 1 << 24  # characters: a line is in memory whole
 _HEAD = 100  # rows that tell the separator and the header
 _SEPARATORS = "\t;, "
-_NONE = "it holds no rows of a key and numbers"
+_NONE = "no line has both (names alone go to --keys)"
 # [0.5, 1], (0.5, 1), array([0.5, 1]) or 0.5 1
 _LIST = re.compile(
     r"\s*(?:[\w.]*\()?\[|\s*\(\s*[-+]?\d*\.\d|\s*[-+]?\d*\.\d+(?:e[-+]?\d+)?\s+[-+.\d]",
