@@ -437,7 +437,7 @@ def test_without_rules_only_what_can_be_paired_is_held(base_report: Report) -> N
     told = (
         f"not held, no outcomes to pair: tpr@far=1e-6,pairs=all\ngate passed: {n} of {n} rules kept"
     )
-    assert f"{told}, 1 metrics not held" in verdict_table(verdict)
+    assert f"{told}, 1 metric not held" in verdict_table(verdict)
     assert "1 not held, no outcomes to pair: tpr@far=1e-6,pairs=all" in verdict_markdown(verdict)
     with pytest.raises(ReportError, match="no paired test of any metric"):
         check(base_report, replace(base_report, outcomes=None))
@@ -514,6 +514,16 @@ def test_the_command_line_from_verdict_to_new_baseline(
     assert run([*line, "--accept"]) == 0
     assert run(line) == 0  # the same report against itself
     assert reports.read(tmp_path / "base.json").metrics == worse_report.metrics
+
+
+def test_a_report_that_is_its_own_baseline_is_told(
+    tmp_path: Path, two_reports: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = files(tmp_path, two_reports)[3]
+    assert run(["gate", base, "--baseline", base]) == 0
+    assert "warning: REPORT is its own baseline: no rule but a floor" in capsys.readouterr().err
+    assert run(files(tmp_path, two_reports)) == 1
+    assert "own baseline" not in capsys.readouterr().err
 
 
 def test_the_first_baseline_is_made_by_accept(

@@ -79,6 +79,8 @@ def command(
     On GitHub it also writes the job summary and annotations.
     """  # noqa: D301 (click keeps the lines after a backspace)
     report = reports.read(report_path)
+    if baseline.exists() and baseline.samefile(report_path):
+        say("warning: REPORT is its own baseline: no rule but a floor or a ceiling can fail")
     code = EXIT_DONE
     if baseline.exists() or not accept:
         code = apply_gate(

@@ -326,8 +326,8 @@ def verdict_table(verdict: Verdict) -> str:
     summary = f"gate passed: {count} of {count} rules kept"
     if not verdict.passed:
         summary = f"gate failed: {broken} of {count} rules broken"
-    if verdict.not_held:
-        summary += f", {len(verdict.not_held)} metrics not held"
+    if n := len(verdict.not_held):
+        summary += f", {n} {'metric' if n == 1 else 'metrics'} not held"
     for why, names in unheld(verdict).items():
         lines += wrapped(f"not held, {why}: {', '.join(names)}", 2, 0)
     lines.append(summary)

@@ -175,8 +175,8 @@ def _refuse_other_number(rule: Rule, name: str) -> None:
         shown = "a huge number" if abs(value) >= 1e9 else f"{value:g}"
         if not share:
             raise ReportError(f"{name} = {shown} is not 0 or more, and finite")
-        hint = "values are fractions: 0.002 is 0.2 points"
-        raise ReportError(f"{name} = {shown} is outside [0, 1]", hint)
+        hint = "0.9 is 90 %" if name in ("floor", "ceiling") else "0.002 is 0.2 points"
+        raise ReportError(f"{name} = {shown} is outside [0, 1]", f"values are fractions: {hint}")
 
 
 def _is_number(value: object) -> bool:
