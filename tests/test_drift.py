@@ -226,6 +226,8 @@ def test_the_command(
     assert drifted(folder, other) == code
     out = capsys.readouterr().out
     assert says in out and "cosine of an image's two vectors: lowest" in out
+    (head,) = (line.split() for line in out.splitlines() if line.startswith("FMR  "))
+    assert head[head.index("Holm") - 1] == "p"  # of the row alone, as its interval is
     if other == "swapped.onnx":
         assert "feed it so: --preset adaface --input-size 8x8" in out
 

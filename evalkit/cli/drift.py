@@ -195,14 +195,14 @@ def _lines(
         *([f"{lost:,} images lack a vector in one of them"] if lost else []),
         "",
     ]
-    head = ("FMR", "TPR", "of other", "difference", "95 % interval", "Holm")
+    head = ("FMR", "TPR", "of other", "difference", "95 % interval", "p", "Holm")
     rows: list[tuple[str, ...]] = [(*head, "threshold", "of other", "shift", "FMR kept")]
     for r in rates:
         name, d = f"tpr@far={r.fmr}", r.paired
         apart = (
-            ("", "")
+            ("", "", "")
             if d is None or r.holm is None
-            else (interval_of_points(name, d.low, d.high), f"{r.holm:.2g}")
+            else (interval_of_points(name, d.low, d.high), f"{d.p:.2g}", f"{r.holm:.2g}")
         )
         t, u = r.threshold
         kept = "" if r.kept_fmr is None else f"{r.kept_fmr:.3g}"
