@@ -45,11 +45,11 @@ def evalkit_gate(request: pytest.FixtureRequest) -> Gate:
         rules: str | os.PathLike[str] | None = None,
         ignore: Sequence[str] = (),
     ) -> Verdict | None:
-        from evalkit import report as reports
+        from evalkit.verdict import baseline as baselines
         from evalkit.verdict.gate import assert_no_regression
 
         if accept:
-            reports.write(reports.opened(report), baseline)
+            baselines.accept(report, baseline)
             return None
         return assert_no_regression(report, baseline, rules, ignore=ignore)
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from evalkit import report as reports
+from evalkit.errors import ReportError
 from evalkit.types import Report
+from evalkit.verdict.baseline import accept
 
 pytestmark = pytest.mark.once
 
@@ -45,6 +47,25 @@ def test_the_fixture_holds_the_gate_and_accepts_a_new_baseline(
     assert "the gate failed" in failed.stdout and "FAIL  " in failed.stdout
     assert pytest_run(tmp_path, "worse", "--evalkit-accept").returncode == 0
     assert pytest_run(tmp_path, "worse").returncode == 0
+
+
+def test_no_baseline_is_made_that_no_gate_could_pair_with(
+    tmp_path: Path, two_reports: tuple[Report, Report]
+) -> None:
+    """Without outcomes, or edited: every later gate would have refused it."""
+    base = two_reports[0]
+    m = replace(base.metrics["accuracy"], value=0.99, low=None, high=None)
+    edited = replace(base, metrics={**base.metrics, "accuracy": m})
+    for report, told in (
+        (replace(base, outcomes=None), "no outcomes beside it"),
+        (edited, "new report says accuracy is 0.99, and by its outcomes"),
+    ):
+        with pytest.raises(ReportError, match=told):
+            accept(report, tmp_path / "base.json")
+    reports.write(replace(base, outcomes=None), tmp_path / "bare.json")
+    done = pytest_run(tmp_path, "bare", "--evalkit-accept")
+    assert done.returncode == 1 and "no outcomes beside it" in done.stdout
+    assert not (tmp_path / "base.json").exists()
 
 
 def test_the_fixture_refuses_other_comparisons_unless_told(

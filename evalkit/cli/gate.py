@@ -11,9 +11,9 @@ from evalkit.cli.options import Command
 from evalkit.cli.parameters import Baseline, Readable, Writable
 from evalkit.cli.terminal import say
 from evalkit.cli.verdict import apply_gate, ignore_option, read_baseline
-from evalkit.errors import EXIT_DONE, ReportError
+from evalkit.errors import EXIT_DONE
 from evalkit.replacing import VERDICT
-from evalkit.types import Report
+from evalkit.verdict.baseline import accept as accept_as_baseline
 
 
 @click.command(
@@ -88,15 +88,6 @@ def command(
         )
     if not accept:
         return code
-    _accept(report, baseline)
-    return EXIT_DONE
-
-
-def _accept(report: Report, baseline: Path) -> None:
-    if report.outcomes is None:
-        raise ReportError(
-            "the report has no outcomes beside it, so no later gate could pair with it",
-            "write the report with --out, which keeps them in an .npz",
-        )
-    reports.write(report, baseline)
+    accept_as_baseline(report, baseline)
     say(f"{baseline} is the new baseline")
+    return EXIT_DONE
