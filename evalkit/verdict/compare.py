@@ -219,12 +219,18 @@ def comparison_table(found: Comparison, titles: tuple[str, str], flips: int = 10
     """
     level = next((1 - d.alpha for d in found.differences.values()), LEVEL)
     long = max(map(len, titles)) > _LONGEST_TITLE
-    head = (*(SIDES if long else titles), "difference", "better", f"{100 * level:.3g} % interval")
-    rows: list[tuple[str, ...]] = [("", *head, "p", "Holm", "detectable", "lost", "gained")]
+    head = (
+        *(SIDES if long else titles),
+        "difference",
+        f"{100 * level:.3g} % interval",
+        "p",
+        "Holm",
+    )
+    rows: list[tuple[str, ...]] = [("", *head, "better", "detectable", "lost", "gained")]
     for name, (a, b) in found.values.items():
-        way = better(name) or "-"
-        row = (name, spelled(name, a), spelled(name, b), points(name, b - a, "+"), way)
-        rows.append((*row, *_paired_cells(name, found)))
+        row = (name, spelled(name, a), spelled(name, b), points(name, b - a, "+"))
+        interval, p, holm, *more = _paired_cells(name, found)
+        rows.append((*row, interval, p, holm, better(name) or "-", *more))
     lines = [line for row in narrow(rows, left=(0,)) for line in row]
     if long:
         lines = [printable(f"{side}: {t}") for side, t in zip(SIDES, titles, strict=True)] + lines
