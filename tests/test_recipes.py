@@ -131,7 +131,10 @@ def twin(name: str, x: NDArray[np.float32], pairs: PairSet, who: NDArray[np.int6
         mu = f[train].mean(axis=0)
         to = np.linalg.svd(f[train] - mu)[2][: RECIPES[name].dimensions]
         y = (f - mu) @ to.T
-        a, g = joint_bayesian.ratio(joint_bayesian.fit(y[train], who[train]))
+        learned = joint_bayesian.fit(y[train], who[train])
+        m, e = learned.between, learned.within
+        g = -np.linalg.solve(2 * m + e, m @ np.linalg.inv(e))
+        a = np.linalg.inv(m + e) - np.linalg.inv(e) - g
         two = zip(y[left], y[right], strict=True)
         return np.array([p @ a @ p + q @ a @ q - 2 * p @ g @ q for p, q in two])
 
