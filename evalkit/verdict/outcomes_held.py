@@ -106,6 +106,8 @@ def refuse_contradicted(
         if name in values:
             _refuse_far_from_draws(which, name, values[name], drawn)
     for name, m, own in _samples(metrics, outcomes, sample, by):
+        if "-discarded=" in name:  # of the pairs that a quality leaves, not of these
+            continue
         for field, counted in at_threshold(name, m, own).items():
             _refuse(which, name, field, getattr(m, field), counted)
 
