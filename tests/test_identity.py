@@ -423,7 +423,7 @@ def test_rows_without_names_need_the_name_of_their_set(tmp_path: Path) -> None:
 def test_a_rule_with_a_floor_alone_holds_the_floor() -> None:
     base = measured(**SAME)
     accuracy = base.metrics["accuracy"]
-    better = replace(accuracy, value=1.0)
+    better = replace(accuracy, value=1.0, low=None, high=None)
     high = replace(base, metrics={**base.metrics, "accuracy": better}, outcomes=None)
     ruling = check(base, high, [Rule(metric="accuracy", floor=0.5)]).rulings[0]
     assert ruling.passed and ruling.p is None and ruling.drop is not None and ruling.drop > 0

@@ -129,7 +129,8 @@ def _samples(
         reading = read(name)
         group = None if reading is None else reading.group
         sample = whole if group is None else cells.get(group)
-        if sample is None or ",rule=devkit" in name:
+        elsewhere = group is None and resampling_of(name)[0] is None  # of other comparisons
+        if sample is None or elsewhere or ",rule=devkit" in name:
             continue
         if len(sample.genuine) or sample.impostors:
             yield name, m, sample
