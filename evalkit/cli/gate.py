@@ -79,13 +79,13 @@ def command(
     On GitHub it also writes the job summary and annotations.
     """  # noqa: D301 (click keeps the lines after a backspace)
     report = reports.read(report_path)
-    if baseline.exists() and baseline.samefile(report_path):
-        say("warning: REPORT is its own baseline: no rule but a floor or a ceiling can fail")
     code = EXIT_DONE
     if baseline.exists() or not accept:
         code = apply_gate(
             report, read_baseline(baseline), rules, ignore=ignore, junit=junit, markdown=markdown
         )
+    if baseline.exists() and baseline.samefile(report_path):
+        say("warning: REPORT is its own baseline: no rule but a floor or a ceiling can fail")
     if not accept:
         return code
     accept_as_baseline(report, baseline)
