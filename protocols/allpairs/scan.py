@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, nullcontext
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -90,7 +90,7 @@ class Scan:
         mark = self.mark(blocks, collectors)
         done = resume.restore(self.checkpoint, mark, collectors)
         pairs_done = sum(self.size(blocks[b]) for b in done)
-        lock = threading.Lock()
+        lock, running = threading.Lock(), set[Future[None]]()
         by_torch = uses_torch(screen)
 
         def work(x: Codes, y: Codes, block: Block, tile: Block) -> None:
@@ -115,18 +115,23 @@ class Scan:
         ):
             for number, x, y in ready:
                 block = blocks[number]
-                calls = ((work, x, y, block, t) for t in self.tiles(screen, block, collectors))
-                _drain(pool, calls, screen.in_flight or 2 * threads)
+                for tile in self.tiles(screen, block, collectors):
+                    running = _fewer(running, screen.in_flight or 2 * threads)
+                    running.add(pool.submit(work, x, y, block, tile))
                 del x, y  # before others are made
                 if stop.is_set() and self.checkpoint is None:
                     return
                 done.add(number)
                 due = stop.is_set() or time.monotonic() - saved > CHECKPOINT_EVERY_S
-                if self.checkpoint is not None and (due or len(done) == len(blocks)):
+                save = self.checkpoint is not None and (due or len(done) == len(blocks))
+                if save or screen.on_gpu:  # else the next block's tiles begin beside the last ones
+                    running = _fewer(running, 1)
+                if save:
                     resume.save(self.checkpoint, screen.name, mark, blocks, done, collectors)
                     saved = time.monotonic()
                 if stop.is_set():
                     return
+            _fewer(running, 1)
 
     def size(self, b: Block) -> int:
         """Count the pairs of a block, each once."""
@@ -248,17 +253,13 @@ class Scan:
         return digest(np.frombuffer(repr(job).encode(), np.uint8), *arrays)
 
 
-def _drain(pool: ThreadPoolExecutor, calls: Iterator[tuple[Any, ...]], ahead: int) -> None:
-    """Run calls with at most `ahead` of them waiting; the first error ends the run."""
-    running = set()
-    for function, *arguments in calls:
-        running.add(pool.submit(function, *arguments))
-        if len(running) >= ahead:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for one in finished:
-                one.result()
-    for one in running:
-        one.result()
+def _fewer(running: set[Future[None]], most: int) -> set[Future[None]]:
+    """Wait until fewer than `most` are running, and give those; the first error ends the run."""
+    while len(running) >= most:
+        finished, running = wait(running, return_when=FIRST_COMPLETED)
+        for one in finished:
+            one.result()
+    return running
 
 
 def uses_torch(screen: Screen) -> bool:
