@@ -135,6 +135,20 @@ def test_what_stands_beside_a_value_is_held_against_the_outcomes(
         compare(edited, report)
 
 
+def test_a_report_of_which_random_impostors_are_kept_is_its_own_baseline() -> None:
+    """The EER and its FAR are of 500,000 of 2.9 million; over all it was refused as edited."""
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(400), 6)
+    x = rng.normal(size=(400, 6))[who] + 0.9 * rng.normal(size=(2400, 6))
+    keys = [f"{k}.jpg" for k in range(2400)]
+    report = people.evaluate(x.astype(np.float32), who, fars=["1e-3"], set_name="x", keys=keys)
+    far = report.metrics["eer"].far
+    assert far is not None and check(report, report).passed
+    edited = replace(report.metrics["eer"], far=far + 1e-4)
+    with pytest.raises(ReportError, match="says far of eer is"):
+        compare(replace(report, metrics={**report.metrics, "eer": edited}), report)
+
+
 def test_a_value_far_from_its_draws_is_refused() -> None:
     drawn = {"subject": np.arange(9), "drawn:vr@far=1e-3": np.linspace(0.5, 0.6, 200)}
     report = Report(

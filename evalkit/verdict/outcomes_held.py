@@ -73,7 +73,8 @@ def at_threshold(name: str, m: Estimate, sample: ComparisonSample) -> dict[str, 
     rate = name.partition("@")[0]
     if m.threshold is None or m.value is None or rate not in ("tpr", "fnmr", "fmr", "eer"):
         return {}
-    fmr, fnmr = counted_at(sample, m.threshold, threshold_text(m.threshold))
+    part = reaching(sample, name) if rate == "eer" else sample  # of random impostors, where many
+    fmr, fnmr = counted_at(part, m.threshold, threshold_text(m.threshold))
     counted: dict[str, float | None] = {"far": fmr.value, "false_accepts": fmr.false_accepts}
     if rate in ("fnmr", "fmr"):
         counted["value"] = fnmr.value if rate == "fnmr" else fmr.value
@@ -106,8 +107,6 @@ def refuse_contradicted(
         if name in values:
             _refuse_far_from_draws(which, name, values[name], drawn)
     for name, m, own in _samples(metrics, outcomes, sample, by):
-        if "-discarded=" in name:  # of the pairs that a quality leaves, not of these
-            continue
         for field, counted in at_threshold(name, m, own).items():
             _refuse(which, name, field, getattr(m, field), counted)
 
