@@ -91,6 +91,23 @@ def test_decimal_commas_and_semicolons_are_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(marks.points, POINTS[:1], rtol=1e-6)
 
 
+def test_the_lists_of_celeba_and_rfw_are_read(tmp_path: Path) -> None:
+    whole = np.rint(POINTS)
+    lines = [f"{n}.jpg  " + "  ".join(f"{v:.0f}" for v in p.ravel()) for n, p in enumerate(whole)]
+    (tmp_path / "celeba.txt").write_text("\n".join(["3", "lefteye_x lefteye_y nose_x", *lines]))
+    marks = landmarks.read(tmp_path / "celeba.txt")
+    assert marks.keys == ("0.jpg", "1.jpg", "2.jpg")
+    np.testing.assert_array_equal(marks.points, whole)
+    rows = [f"/data/Asian/m.{n}/m.{n}_0001.jpg\t{n}" for n in range(3)]
+    rows = [
+        f"{row}\t" + "\t".join(map(str, p.ravel())) for row, p in zip(rows, POINTS, strict=True)
+    ]
+    (tmp_path / "rfw.txt").write_text("\n".join(rows))
+    marks = landmarks.read(tmp_path / "rfw.txt")
+    assert marks.keys[1] == "/data/Asian/m.1/m.1_0001.jpg"
+    np.testing.assert_allclose(marks.points, POINTS, rtol=1e-6)
+
+
 WRONG = {
     "no landmarks at": lambda p: p,
     "missing for 1 of 4 images: C/c1": lambda p: save(p),
@@ -146,6 +163,9 @@ def test_a_face_without_its_points_is_a_failed_image(
     [
         ("m.txt", "a.png 1 2 3 4 5 6 7 8 9\n", "m.txt line 1: 9 numbers, not 10"),
         ("m.csv", "a.png,1,2,3,4,5,6,7,8,9,ten\n", "m.csv line 1: not all numbers"),
+        ("m.txt", "a.png 0.5 1 2 3 4 5 6 7 8 9 10\n", "m.txt line 1: 11 numbers, not 10"),
+        ("m.txt", "2\na.png 1 2 3 4 5 6 7 8 9 10\n", "m.txt: line 1 says 2, 1 follow"),
+        ("m.txt", "3\n", "m.txt: line 1 says 3, 0 follow"),
         ("m.json", '{"a": [[1, 2]]}', "m.json a: 2 numbers, not 10"),
         ("m.json", '{"a": "x"}', "m.json a: not all numbers"),
         ("m.json", "[1]", "m.json holds a list"),

@@ -54,7 +54,8 @@ def read(path: str | os.PathLike[str], order: str = "xy") -> Landmarks:
 
     .npz : arrays `landmarks` (N, 5, 2) or (N, 10), and `paths` (or `keys`), N names.
     .json : {key: [[x, y] * 5]}, perhaps under "points".
-    .csv, .tsv, .txt : a line `key x1 y1 ... x5 y5`; a first line without numbers is a header.
+    .csv, .tsv, .txt : a line `key x1 y1 ... x5 y5`, perhaps with a label, a whole number, behind
+    the key (RFW); a first line without numbers is a header, a number before it the count (CelebA).
     order : of the ten numbers of a face, "xy" as above, or "mtcnn": x1 ... x5 y1 ... y5.
 
     Points: left eye, right eye, nose, left and right mouth corner, as seen in the image.  Ten NaN,
@@ -191,13 +192,18 @@ def _json(path: Path) -> tuple[list[str], NDArray[np.float32]]:
 
 
 def _lines(path: Path) -> tuple[list[str], NDArray[np.float32]]:
-    rows = []
-    for number, line in numbered_lines(read_text(path)):
+    lines, rows = numbered_lines(read_text(path)), []
+    said = int(lines.pop(0)[1]) if lines and lines[0][1].isdecimal() else None  # as CelebA counts
+    for place, (number, line) in enumerate(lines):
         key, *cells = parted(line, separator_of(line), 11)
-        if number > 1 or any(map(is_number, cells)):  # else it is a header
+        if place or any(map(is_number, cells)):  # else it is a header
             points = [cell.replace(",", ".") for cell in cells]  # commas that part nothing
             numbers = points if any(points) else ["nan"] * len(points)
             rows.append((key, f"line {number}", numbers))
+    if said not in (None, len(rows)):
+        raise DataError(f"{path.name}: line 1 says {said}, {len(rows)} follow", "get it whole")
+    if rows and all(len(cells) == 11 and cells[0].isdecimal() for _, _, cells in rows):
+        rows = [(key, where, cells[1:]) for key, where, cells in rows]  # RFW's, behind a label
     return [key for key, _, _ in rows], _stacked(rows, path.name)
 
 
