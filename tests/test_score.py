@@ -99,6 +99,16 @@ def test_tables_of_scores_as_people_have_them(tmp_path: Path, line: str, head: s
     assert bool(held.told) == bool(head)
 
 
+@pytest.mark.parametrize("line", ["{a} {b} {s} {y}", "{a} {b} {y} {s}"])
+def test_an_image_compared_with_itself_makes_no_claims_of_pairs(tmp_path: Path, line: str) -> None:
+    pairs = [*COMPARED, ("a/1.jpg", "a/1.jpg", 1, 0.99)]
+    lines = [line.format(a=a, b=b, y=y, s=s) for a, b, y, s in pairs]
+    (tmp_path / "s.txt").write_text("\n".join(lines))
+    held = score_lists.read(tmp_path / "s.txt")
+    assert held.claims is None and held.score.tolist() == [0.9, 0.25, -0.5, 0.99]
+    assert held.genuine is not None and held.genuine.tolist() == [True, False, False, True]
+
+
 @pytest.mark.parametrize("text", ["1;0,53\n0;-1,2\n", "1\t0,53\n0\t-1,2\n", "1 0,53\n0 -1,2\n"])
 def test_a_decimal_comma_is_read_where_commas_part_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.txt").write_text(text)

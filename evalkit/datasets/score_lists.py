@@ -28,15 +28,16 @@ _CLAIMS: tuple[Roles, ...] = (  # as bob writes them
     ("claimed", "real", "probe", "score"),
     ("claimed", "model", "real", "probe", "score"),
 )
-# Every layout of a table, each a row.
+# Every layout of a table, each a row.  A list of pairs that has an image with itself may be read as
+# claims too, of labels or scores for probes: claims come last.
 _LAYOUTS: tuple[Roles, ...] = (
     ("label", "score"),
     ("label", "score", "fold"),
     ("score", "label"),
-    *_CLAIMS,
     ("label", "left", "right", "score"),
     ("left", "right", "score", "label"),
     ("left", "right", "label", "score"),
+    *_CLAIMS,
 )
 _UNLABELLED: tuple[Roles, ...] = (
     _BARE,
