@@ -407,6 +407,30 @@ def test_scores_of_pairs_have_the_intervals_of_verify(tmp_path: Path) -> None:
     assert [scored[name] for name in shared] == [told[name] for name in shared]
 
 
+def test_scores_of_named_images_resample_the_people_of_their_folders(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    scored, plain, listed = (tmp_path / name for name in ("s.txt", "plain.txt", "p.txt"))
+    lines = []
+    for k in range(200):
+        a, b = rng.integers(12, size=2)
+        b = a if k % 2 else b + (a == b)
+        one, other = (f"p{who}/{rng.integers(1000)}.jpg" for who in (a, b))
+        lines.append((one, other, f"{rng.normal(0.3 * (k % 2)):.6f}", str(k % 2)))
+    scored.write_text("\n".join(" ".join(line) for line in lines))
+    plain.write_text("\n".join(f"{label} {value}" for *_, value, label in lines))
+    listed.write_text("\n".join(f"{one} {other} {label}" for one, other, _, label in lines))
+    found = metrics(scored)
+    assert "by subject" in found["auc"]["interval"]
+    assert found == metrics(plain, "--pairs", listed)
+    for label, path in (("1", plain), ("0", listed)):
+        path.write_text("\n".join(" ".join(line[:3]) for line in lines if line[3] == label))
+    assert "by subject" in metrics(plain, "--impostors", listed)["auc"]["interval"]
+    scored.write_text(
+        "\n".join(f"{k}.jpg {k + 1}.jpg {v} {y}" for k, (*_, v, y) in enumerate(lines))
+    )
+    assert "by subject" not in metrics(scored)["auc"]["interval"]
+
+
 def test_a_pair_list_in_another_order_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.txt").write_text("1 0.9\n0 0.1\n")
     for text, told in (("a,b,0\na,c,1\n", "score 1 .* genuine, .* line 1"), ("a,b,1\n", "1 pairs")):

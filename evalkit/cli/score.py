@@ -95,8 +95,9 @@ def command(
     Label 1 is genuine, 0 or -1 impostor; or same and different, True and False. A table may have
     other columns, by its header or --columns. SCORES may be an .npy, or a matrix with --subjects.
     The 10-fold accuracy is given only where there are folds. Intervals resample people with
-    --pairs, --subjects, and where lines are 'claimed real probe score' or 'claimed model real probe
-    score', which give rank-k and TPIR too.
+    --pairs, --subjects, where lines name images whose folders or names agree with the labels, and
+    where they are 'claimed real probe score' or 'claimed model real probe score', which give rank-k
+    and TPIR too.
     """
     sources = {"--pairs": pairs, "--labels": labels, "--impostors": impostors}
     named = [name for name, path in {**sources, "--subjects": subjects}.items() if path]
@@ -121,17 +122,20 @@ def command(
     fold, listed, subject, keys = score_list.fold, score_list.pairs, score_list.subject, None
     if pairs is not None and score_list.claims is not None:
         raise click.UsageError(f"{scores.name} says who is compared: leave --pairs out")
-    compared = None if pairs is None else pair_list_layouts.read(pairs).pairs
-    if compared is not None:
+    if pairs is None:
+        compared = score_list.named_pairs(scores.name)
+    else:
+        compared = pair_list_layouts.read(pairs).pairs
         score_list = _same_order(score_list, scores, compared)
     if score_list.genuine is None:
         raise DataError(f"{scores.name} holds no labels", "add --labels LIST, or --pairs LIST")
     names = {"manifest": digest(score_list.genuine, *([] if fold is None else [fold]))}
-    if pairs is not None and compared is not None:
+    if compared is not None:
         manifest, listed = compared.resolve()
         subject, fold = manifest.subject, listed.fold if fold is None else fold
         keys = manifest.keys
-        names = {"list": pairs.name, "manifest": manifest.digest(), **compared.doubts()}
+        names = {"list": (pairs or scores).name, "manifest": manifest.digest()}
+        names |= compared.doubts()
     unit = "minus the step of the curve" if roc else "as given"
     provenance = {"scores": scores.name, "score": MINUS_DISTANCE if distance else unit}
     if distance:
@@ -220,10 +224,16 @@ def _joined(genuine: ScoreList, impostor: ScoreList) -> ScoreList:
     """Join the scores of genuine pairs and those of impostor pairs, each in a file of its own."""
     count = len(genuine.score), len(impostor.score)
     folds = [held.fold for held in (genuine, impostor) if held.fold is not None]
+    names = None
+    if genuine.names is not None and impostor.names is not None:
+        left, right = ([*a, *b] for a, b in zip(genuine.names, impostor.names, strict=True))
+        names = left, right
     return ScoreList(
         np.concatenate([genuine.score, impostor.score]),
         np.repeat([True, False], count),
         np.concatenate(folds) if len(folds) == 2 else None,
+        names=names,
+        line=[*genuine.line, *impostor.line],
     )
 
 

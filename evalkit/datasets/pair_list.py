@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.datasets import names_of_people
+from evalkit.datasets.names_of_people import PeopleByName
 from evalkit.errors import DataError
 from evalkit.files import numbered_lines
 from evalkit.table_headers import is_header
@@ -76,6 +77,10 @@ class PairList:
             left, right, self.genuine, self.fold
         )
 
+    def named_people(self) -> PeopleByName | None:
+        """Tell people apart by their images' names; None where the labels disagree with them."""
+        return names_of_people.find(*self._rows(), self.genuine)
+
     def _rows(self) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
         """Each image once, in the order of its key, and the rows of left and right among them."""
         keys = sorted({*self.left, *self.right})
@@ -128,7 +133,7 @@ class PairList:
 
     def _contradicted(self) -> str:
         """Say which labels contradict the names of their images; "" where none does."""
-        named = names_of_people.find(*self._rows(), self.genuine)
+        named = self.named_people()
         wrong = [] if named is None else np.flatnonzero(named.contradicted).tolist()
         if named is None or not wrong:
             return ""

@@ -59,6 +59,7 @@ class ScoreList:
     claims : who is in them, where the file says it.  pairs, subject : the same of a matrix.
     told : the header and the columns left out, see `tables.ReadTable`.
     names : the two images of each pair, (P,) texts each, where the file names them.
+    line : the number of each score's line, where there are lines.
     """
 
     score: NDArray[np.float64]
@@ -69,6 +70,19 @@ class ScoreList:
     subject: NDArray[np.int32] | None = None
     told: str = ""
     names: tuple[Sequence[str], Sequence[str]] | None = None
+    line: Sequence[int] = ()
+
+    def named_pairs(self, source: str) -> PairList | None:
+        """Its pairs, where folders or names of their images say as the labels do who is on them.
+
+        source : what messages call the file.  See `datasets.names_of_people`.
+        """
+        if self.names is None or self.genuine is None:
+            return None
+        left, right = map(tuple, self.names)
+        line = np.array(self.line, np.int64)
+        listed = PairList(left, right, self.genuine, self.fold, source, line)
+        return None if listed.named_people() is None else listed
 
 
 def read(
@@ -124,6 +138,7 @@ def read(
         claims,
         told="; ".join(filter(None, (table.told, again, _of_models(table, text)))),
         names=names,
+        line=table.line,
     )
 
 
