@@ -20,7 +20,7 @@ from evalkit.images import ImageSource
 from evalkit.images.folders import people_in_doubt
 from evalkit.images.kept import KeptImages
 from evalkit.images.landmarks import Landmarks
-from evalkit.keys import people_of
+from evalkit.keys import by_last_parts, canonical, people_of
 from evalkit.run import Compared
 from evalkit.templates import PooledPairs
 from evalkit.types import Ints, Manifest
@@ -31,6 +31,7 @@ _KEYS = ("path", "data", "format", "name")
 _CFP = ("Protocol", "Split")  # folders of CFP, which holds two lists
 _CFP_IMAGES = "Data/Images"
 # Lists of pairs in the folder of their set: LFW's, XQLFW's, CALFW's and CPLFW's; RFW's four
+_FEW = 20  # folders that are looked into for sets
 _PAIRS_IN = ("pairs.txt", "pairs_*.txt", "*_pairs.txt", "txts/*/*_pairs.txt")
 
 
@@ -74,8 +75,8 @@ def read_sets(
     paths : files as `evalkit verify` takes them; a folder of .bin sets, with a bench.toml, with
     IJB's lists (in itself or in meta/), as CFP, RFW, TinyFace and SCface come, with pairs.txt or
     the like, with gallery/ and probe/, or with a folder per person; or a bench.toml, which has a
-    [[set]] with path, and where it needs them data, format and name, for each set, relative to its
-    own folder.
+    [[set]] with path, and where it needs them data, format and name, for each, relative to its own
+    folder.  Sets may lie one or two folders further in, as archives unpack them.
     data : the images of lists that hold none.
     DataError for the first set that cannot be measured, and where two have one name.
     """
@@ -92,29 +93,69 @@ def read_sets(
 def _sets_at(path: Path, data: Path | None) -> list[BenchSet]:
     if path.suffix.lower() == ".toml":
         return _listed(path, data)
-    if not path.is_dir() or bcolz.is_carray(path) or (path / "pairs_01.txt").is_file():
-        return [_pairs(path, data)]
     if (path / LIST).is_file():
         return _listed(path / LIST, data)
-    if (lists := ijb_lists.find(path)) is not None:
-        return [_templates(path, lists, data)]
+    return _sets_of(path, data)
+
+
+def _sets_of(path: Path, data: Path | None) -> list[BenchSet]:
+    """Read the sets that a file or folder is; a folder that is none of them is one of people."""
+    if not path.is_dir() or bcolz.is_carray(path) or (path / "pairs_01.txt").is_file():
+        return [_pairs(path, data)]
     if searches := search_lists.below(path):
         source = images.find(path)
         return [
             BenchSet(name=n, path=path, images=source, comparisons=of) for n, of in searches.items()
         ]
+    return _published(path, data) or [_people(path)]
+
+
+def _published(path: Path, data: Path | None, deeper: int = 2) -> list[BenchSet]:
+    """Read the sets of pairs or templates that come as this folder, else as few folders in it.
+
+    Archives unpack into a folder of their own: CALFW/calfw/, RFW/images/test/, IJB_release/IJBC/.
+    """
+    if (lists := ijb_lists.find(path)) is not None:
+        return [_templates(path, lists, data)]
     if any((path / name).is_dir() for name in _CFP):
         own = data or path / _CFP_IMAGES
         return [_pairs(path, own, layout, layout) for layout in ("cfp-ff", "cfp-fp")]
     if files := sorted(each for each in path.iterdir() if each.suffix.lower() == ".bin"):
         return [_pairs(each, data) for each in files]
-    listed = sorted({each for names in _PAIRS_IN for each in path.glob(names)})
-    return [_pairs(each, data or path) for each in listed] or [_people(path)]
+    if listed := sorted({each for names in _PAIRS_IN for each in path.glob(names)}):
+        return [_pairs(each, data, beside=path) for each in listed]
+    folders = sorted(each for each in path.iterdir() if each.is_dir()) if deeper else []
+    few = folders if len(folders) <= _FEW else []  # people are many
+    return [one for folder in few for one in _published(folder, data, deeper - 1)]
 
 
-def _pairs(path: Path, data: Path | None, layout: str | None = None, name: str = "") -> BenchSet:
+def _images_beside(path: Path, keys: Sequence[str]) -> ImageSource:
+    """Find the images in the folder of their list; of two of a name, those aligned already.
+
+    CALFW, CPLFW, XQLFW and MLFW come with `aligned images`, `aligned` or the like beside the
+    photographs that these were cut from.
+    """
+    source = images.find(path)
+    if not by_last_parts([*map(canonical, keys)], [*map(canonical, source.keys)])[2]:
+        return source
+    aligned = [each for each in path.iterdir() if each.is_dir() and "aligned" in each.name.lower()]
+    if len(aligned) != 1:
+        return source
+    return images.find(aligned[0]).telling(f"images are those of {aligned[0].name}/ alone")
+
+
+def _pairs(
+    path: Path,
+    data: Path | None,
+    layout: str | None = None,
+    name: str = "",
+    beside: Path | None = None,
+) -> BenchSet:
+    """Read a list of pairs.  data : its images; else `beside`, the folder that it is a set in."""
     compared = run.read_pairs(path, layout)
     source = compared.images
+    if source is None and data is None and beside is not None:
+        source = _images_beside(beside, compared.manifest.keys)
     if source is None and data is None:
         how = f'--data IMAGES, or data = "IMAGES" in a {LIST}'
         raise DataError(f"{path} holds no images, only their names", how)
@@ -154,11 +195,13 @@ def _listed(path: Path, data: Path | None) -> list[BenchSet]:
     if not isinstance(tables, list) or not tables:
         raise DataError(f"{path} lists no set", 'write [[set]] and path = "FILE" for each')
     return [
-        _of_table(table, f"{path}: set {n}", path.parent, data) for n, table in enumerate(tables, 1)
+        one
+        for n, table in enumerate(tables, 1)
+        for one in _of_table(table, f"{path}: set {n}", path.parent, data)
     ]
 
 
-def _of_table(table: Any, where: str, root: Path, data: Path | None) -> BenchSet:
+def _of_table(table: Any, where: str, root: Path, data: Path | None) -> list[BenchSet]:
     if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
         raise DataError(f"{where} is not a table of texts", f"its keys are {', '.join(_KEYS)}")
     if unknown := set(table) - set(_KEYS):
@@ -172,7 +215,10 @@ def _of_table(table: Any, where: str, root: Path, data: Path | None) -> BenchSet
         known = ", ".join(pair_list_layouts.LAYOUTS)
         raise DataError(f"{where}: no format {layout!r}", f"known are {known}")
     own = root / as_path(table["data"]) if "data" in table else data
-    if not path.is_dir() or layout is not None or bcolz.is_carray(path):
-        return _pairs(path, own, layout, name)
-    lists = ijb_lists.find(path)
-    return _people(path, name) if lists is None else _templates(path, lists, own, name)
+    if layout is not None or not path.is_dir():
+        return [_pairs(path, own, layout, name)]
+    sets = _sets_of(path, own)
+    if name and len(sets) > 1:
+        held = ", ".join(one.name for one in sets)
+        raise DataError(f"{where}: {path} is {len(sets)} sets, {held}", "leave name out")
+    return [replace(one, name=name) for one in sets] if name else sets

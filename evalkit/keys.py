@@ -27,6 +27,11 @@ IMAGES = (
     *(".png", ".apng", ".bmp", ".dib", ".pgm", ".ppm", ".pbm", ".pnm"),
     *(".webp", ".tif", ".tiff", ".gif"),
 )
+_ONE_OF_TWO = {
+    "features": "every image has one row, or equal ones; views of one image go into the second "
+    "axis (N, V, D)",
+    "images": "give the folder of one of them alone, or rename it",
+}
 VECTORS = (".bin", ".npy", ".feat", ".txt")
 _SUFFIXES = frozenset(suffix[1:] for suffix in IMAGES + VECTORS)
 
@@ -109,10 +114,7 @@ def rows_of(
     for tail, (a, b) in twice.items():
         raise DataError(
             f"two rows of {what} claim {tail!r}: rows {a} ({have[a]}) and {b} ({have[b]})",
-            "every image has one row, or equal ones; views of one image go into the second "
-            "axis (N, V, D)"
-            if what == "features"
-            else "leave one of them out, or rename it",
+            _ONE_OF_TWO.get(what, "leave one of them out, or rename it"),
         )
     if np.bincount(row).max(initial=0) > 1 and (both := sharing(asked, tails)):
         raise DataError(

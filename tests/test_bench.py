@@ -268,13 +268,18 @@ def _pictures(root: Path, names: list[str]) -> None:
 
 def _rows_of(sets: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     """Measure a folder in one line; name of each set -> its protocol."""
-    assert _bench(sets, str(folder), "--out", str(folder / "runs")) == 0, capsys.readouterr().err
-    made = {p.stem: json.loads(p.read_text()) for p in (folder / "runs").glob("*.json")}
+    out = (folder if folder.is_dir() else folder.parent) / "runs"
+    assert _bench(sets, str(folder), "--out", str(out)) == 0, capsys.readouterr().err
+    made = {p.stem: json.loads(p.read_text()) for p in out.glob("*.json")}
     return {name: report["protocol"] for name, report in made.items()}
 
 
-def test_rfw_as_it_comes_is_four_sets(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root, groups = sets / "RFW", ("African", "Asian", "Caucasian", "Indian")
+@pytest.mark.parametrize("given", ["RFW/images/test", "RFW", "bench.toml"])
+def test_rfw_as_it_comes_is_four_sets(
+    sets: Path, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, groups = sets / "RFW/images/test", ("African", "Asian", "Caucasian", "Indian")
+    (sets / "bench.toml").write_text('[[set]]\npath = "RFW"\n')
     for k, group in enumerate(groups):
         who = [f"m.0{k}{j}" for j in range(4)]
         _pictures(root / "data" / group, [f"{w}/{w}_000{n}.png" for w in who for n in (1, 2)])
@@ -282,9 +287,19 @@ def test_rfw_as_it_comes_is_four_sets(sets: Path, capsys: pytest.CaptureFixture[
         lines += [f"{a}\t1\t{b}\t2" for a, b in pairwise(who)]
         (root / "txts" / group).mkdir(parents=True)
         (root / "txts" / group / f"{group}_pairs.txt").write_text("\n".join(lines))
-    assert _rows_of(sets, root, capsys) == dict.fromkeys(
+    assert _rows_of(sets, sets / given, capsys) == dict.fromkeys(
         [f"{group}_pairs" for group in groups], "verification"
     )
+
+
+def test_a_name_is_that_of_one_set(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (sets / "TWO").mkdir()
+    for name in ("agedb_30.bin", "cfp_fp.bin"):
+        (sets / name).rename(sets / "TWO" / name)
+    (sets / "bench.toml").write_text('[[set]]\npath = "TWO"\nname = "both"\n')
+    assert _bench(sets, str(sets / "bench.toml")) == 3
+    assert "set 1: " in (said := capsys.readouterr().err)
+    assert "TWO is 2 sets, agedb_30, cfp_fp\nhint: leave name out" in said
 
 
 def test_a_list_of_pairs_in_the_folder_of_its_images(
@@ -303,6 +318,19 @@ def test_a_list_of_pairs_in_the_folder_of_its_images(
         ]
     (root / "pairs_CALFW.txt").write_text("\n".join(lines))
     assert _rows_of(sets, root, capsys) == {"pairs_CALFW": "verification"}
+    assert "aligned images" not in capsys.readouterr().err
+    first = (root / "runs" / "pairs_CALFW.json").read_text()
+    photographs = root / "images&landmarks" / "images"  # beside the crops, of other sizes
+    _pictures(photographs, [f"{w}_000{n}.png" for w in who for n in (1, 2)])
+    for path in photographs.iterdir():
+        Image.open(path).resize((20, 20)).save(path)
+    assert _bench(sets, str(root), "--out", str(sets / "again")) == 0
+    assert "images are those of aligned images/ alone" in capsys.readouterr().err
+    again = json.loads((sets / "again" / "pairs_CALFW.json").read_text())
+    assert again["metrics"] == json.loads(first)["metrics"]
+    (root / "aligned images").rename(root / "crops")
+    assert _bench(sets, str(root)) == 3
+    assert "hint: give the folder of one of them alone, or rename it" in capsys.readouterr().err
 
 
 def test_what_is_doubtful_of_a_set_is_told(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,7 @@ def test_two_files_of_one_name_are_told(
     assert source.select(["A/2.png"]).keys == ("A/2.png",)
     with pytest.raises(DataError, match=r"two rows of images claim 'A/.'") as told:
         source.select(source.keys)
-    assert told.value.hint == "leave one of them out, or rename it"
+    assert told.value.hint == "give the folder of one of them alone, or rename it"
 
 
 @pytest.fixture
