@@ -276,6 +276,30 @@ def test_subjects_need_no_names_of_rows(
     assert "add --keys LIST.txt" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("head", ["", "image_id,identity\n"])
+def test_subjects_by_name_are_those_of_their_images_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], head: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(6), 5)
+    np.save("f.npy", rng.normal(size=(6, 8))[people] + rng.normal(0, 0.5, (30, 8)))
+    names = [f"{n:06d}.jpg" for n in range(30)]
+    Path("keys.txt").write_text("\n".join(names))
+    Path("who.txt").write_text("\n".join(str(n) for n in people))
+    lines = [f"{names[n]}{',' if head else ' '}{100 - people[n]}" for n in rng.permutation(30)]
+    Path("identity.txt").write_text(head + "\n".join([*lines, lines[0].replace("0000", "0009")]))
+    metrics = []
+    for subjects in ("who.txt", "identity.txt"):
+        words = ["--features", "f.npy", "--keys", "keys.txt", "--subjects", subjects]
+        assert run(["people", *words, "--json", "-"]) == 0
+        metrics.append(json.loads(capsys.readouterr().out)["metrics"])
+    assert metrics[0] == metrics[1] and metrics[0]["rank-1"]["value"] < 1
+    Path("identity.txt").write_text("\n".join(lines[:20]))
+    assert run(["people", *words]) == 3
+    assert "subjects in identity.txt are missing for 10 of 30 images" in capsys.readouterr().err
+
+
 def test_a_table_alone_takes_no_pass_for_plots(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

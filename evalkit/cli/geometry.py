@@ -59,7 +59,7 @@ def command(
         )
     vectors = matching.from_embeddings(path, keys, allow_failures=allow_failures)
     say_type(vectors.features, path)
-    who = run.subjects_of(vectors) if subjects is None else read_subjects(subjects)
+    who = run.subjects_of(vectors) if subjects is None else read_subjects(subjects, vectors.keys)
     if len(who) != len(vectors.features):
         raise DataError(
             f"{path.name} has {len(vectors.features)} rows, the list {len(who)} subjects"

@@ -242,7 +242,7 @@ def _gathered(
     else:
         parts = [embed(root)]
     count = len(parts[0].keys or ())
-    who: Any = None if subjects is None else read_subjects(subjects)
+    who: Any = None if subjects is None else read_subjects(subjects, parts[0].keys)
     if who is not None and len(who) != count:
         raise DataError(
             f"{subjects} has {len(who)} lines for {count} images", "a subject per row, in order"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError, first_few
-from evalkit.files import BLANKS, as_path, each_line, read_text, whole_file
-from evalkit.keys import spelled_alike, texts_of
+from evalkit.files import BLANKS, as_path, each_line, numbered_lines, read_text, whole_file
+from evalkit.keys import by_last_parts, canonical, rows_of, spelled_alike, texts_of
 from evalkit.replacing import SUBMISSION, refuse_replacing
+from evalkit.table_headers import is_header
+from evalkit.tables import fields_of, fields_of_lines
 from evalkit.vectors import devkit_matrix
 from evalkit.vectors.readers import read_npy
 
@@ -47,10 +49,14 @@ def write_submission(
             raise DataError(f"a submission of {rows} rows was given {done}")
 
 
-def read_subjects(path: str | os.PathLike[str]) -> NDArray[np.int32]:
+def read_subjects(
+    path: str | os.PathLike[str], keys: Sequence[str] | Sequence[int] | None = None
+) -> NDArray[np.int32]:
     """Read the subject of each row: (N,) int32, -1 for a distractor (- or a number below 0).
 
     path : text, one line per row, or an .npy of (N,) whole numbers or texts, never unpickled.
+    keys : the names of the rows, or numbers where they have none.  Of names: a text of lines `key subject`, such as
+    CelebA's identities, in any order and with other images' too, is matched by them.
     Names are numbered in the order of their first appearance.
     """
     path = as_path(path)
@@ -58,7 +64,11 @@ def read_subjects(path: str | os.PathLike[str]) -> NDArray[np.int32]:
     spelled = dict[str, int]()  # number of each label as it is written
 
     def subjects() -> Iterator[int]:
-        labels = _labels(path) if path.suffix.lower() == ".npy" else each_line(read_text(path))
+        if path.suffix.lower() == ".npy":
+            labels = _labels(path)
+        else:
+            text = read_text(path)
+            labels = _by_key(text, keys, path.name) or each_line(text)
         for row, label in enumerate(labels, 1):
             if label not in spelled:
                 name = normalize("NFC", label)
@@ -69,6 +79,21 @@ def read_subjects(path: str | os.PathLike[str]) -> NDArray[np.int32]:
             yield spelled[label]
 
     return np.fromiter(subjects(), np.int32)
+
+
+def _by_key(text: str, keys: Sequence[str] | Sequence[int] | None, name: str) -> list[str]:
+    """Subject of each key by lines `key subject`, perhaps below a header; empty for other lines."""
+    asked = [key for key in keys or () if isinstance(key, str)]
+    if not asked or len(fields_of(next(iter(each_line(text)), ""))) != 2:
+        return []
+    rows = fields_of_lines(numbered_lines(text))
+    if any(len(fields) != 2 for fields in rows):
+        return []
+    rows = rows[is_header(rows[0]) :]
+    named = [fields[0] for fields in rows]
+    if (by_last_parts([*map(canonical, asked)], [*map(canonical, named)])[0] < 0).all():
+        return []
+    return [rows[row][1] for row in rows_of(asked, named, f"subjects in {name}").tolist()]
 
 
 def doubts(path: str | os.PathLike[str]) -> dict[str, str]:
