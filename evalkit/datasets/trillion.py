@@ -55,8 +55,8 @@ def read_subjects(
     """Read the subject of each row: (N,) int32, -1 for a distractor (- or a number below 0).
 
     path : text, one line per row, or an .npy of (N,) whole numbers or texts, never unpickled.
-    keys : the names of the rows, or numbers where they have none.  Of names: a text of lines `key subject`, such as
-    CelebA's identities, in any order and with other images' too, is matched by them.
+    keys : the names of the rows, or numbers where they have none.  By names a text of lines `key
+    subject` is matched, such as CelebA's identities, in any order and with other images' too.
     Names are numbered in the order of their first appearance.
     """
     path = as_path(path)
@@ -83,14 +83,13 @@ def read_subjects(
 
 def _by_key(text: str, keys: Sequence[str] | Sequence[int] | None, name: str) -> list[str]:
     """Subject of each key by lines `key subject`, perhaps below a header; empty for other lines."""
-    asked = [key for key in keys or () if isinstance(key, str)]
-    if not asked or len(fields_of(next(iter(each_line(text)), ""))) != 2:
+    if not keys or isinstance(keys[0], int) or len(fields_of(next(each_line(text), ""))) != 2:
         return []
     rows = fields_of_lines(numbered_lines(text))
     if any(len(fields) != 2 for fields in rows):
         return []
     rows = rows[is_header(rows[0]) :]
-    named = [fields[0] for fields in rows]
+    asked, named = [*map(str, keys)], [fields[0] for fields in rows]
     if (by_last_parts([*map(canonical, asked)], [*map(canonical, named)])[0] < 0).all():
         return []
     return [rows[row][1] for row in rows_of(asked, named, f"subjects in {name}").tolist()]
