@@ -121,14 +121,8 @@ def rows_of(
             f"{both[0]!r} and {both[1]!r} would share the one row of {what} called {both[2]!r}",
             "name the rows as the list names its images, with their folders",
         )
-    by_name = same_folders and not any("/" in tail for tail in tails)
-    if by_name and (other := _elsewhere(wanted, [have[r] for r in row.tolist()], innermost=1)):
-        raise DataError(
-            f"{what} match {len(other)} of {len(wanted)} images by name alone, in other folders: "
-            f"{other[0][0]} is not {other[0][1]}",
-            f"are they of another set? name the images as the {what} are, or leave their folders "
-            "out",
-        )
+    if same_folders:
+        require_folders(wanted, [have[r] for r in row.tolist()], tails, what)
     return row
 
 
@@ -187,6 +181,24 @@ def ending_in(keys: Iterable[str], names: Iterable[str]) -> NDArray[np.int64]:
         [max((number.get(last_parts(k, d), -1) for d in depths), default=-1) for k in spelled],
         np.int64,
     )
+
+
+def require_folders(
+    wanted: Sequence[str], found: Sequence[str], tails: Iterable[str], what: str
+) -> None:
+    """Refuse names that match by name alone, in other folders, as those of two numbered sets do.
+
+    found : what each wanted name was matched with, by these tails.  A name without a folder
+    matches any.
+    """
+    other = [] if any("/" in tail for tail in tails) else _elsewhere(wanted, found, innermost=1)
+    if other:
+        raise DataError(
+            f"{what} match {len(other)} of {len(wanted)} images by name alone, in other folders: "
+            f"{other[0][0]} is not {other[0][1]}",
+            f"are they of another set? name the images as the {what} are, or leave their folders "
+            "out",
+        )
 
 
 def other_folders(wanted: Sequence[str], have: Sequence[str], rows: NDArray[np.int64]) -> str:

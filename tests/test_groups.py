@@ -13,7 +13,7 @@ from scipy.special import stdtr
 
 from evalkit import evaluate, run
 from evalkit.cli import run as run_command
-from evalkit.datasets import group_table
+from evalkit.datasets import group_table, quality_table
 from evalkit.errors import DataError, ProtocolError, ReportError
 from evalkit.protocols import all_vs_all, allpairs, people, recipes, score, trillion, verification
 from evalkit.protocols.groups import Condition, Grouping, indices
@@ -437,6 +437,16 @@ def test_one_line_does_not_serve_two_images(tmp_path: Path) -> None:
     held = group_table.read(_table(tmp_path / "g.csv", "key,sex", ["0001.jpg,male"]))
     with pytest.raises(DataError, match="would share line"):
         held.of_rows(["a/0001.jpg", "b/0001.jpg"])
+
+
+def test_lines_of_another_set_are_refused(tmp_path: Path) -> None:
+    table = group_table.read(_table(tmp_path / "g.csv", "key,sex", ["agedb/0.jpg,male"]))
+    with pytest.raises(DataError, match=r"lines of g\.csv match 1 of 1 images by name alone"):
+        table.of_rows(["lfw/0.jpg", "lfw/1.jpg"])
+    with pytest.raises(DataError, match=r"lfw/0 is not agedb/0"):
+        quality_table.of_rows([table], ["lfw/0.jpg"])
+    (sex,) = table.of_rows(["0.jpg"])  # a name without a folder is of any
+    assert isinstance(sex, Grouping) and sex.names == ("male",)
 
 
 def test_people_takes_a_file_of_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from evalkit import tables
 from evalkit.errors import DataError, first_few
 from evalkit.files import as_path
-from evalkit.keys import by_last_parts, canonical, sharing
+from evalkit.keys import by_last_parts, canonical, require_folders, sharing
 from evalkit.protocols.groups import By, Condition, Grouping, PairCondition
 from evalkit.protocols.groups.conditions import RULES, PairRule, bin_names
 from evalkit.table_headers import MISSING, is_path, roles_of, word
@@ -282,7 +282,8 @@ def lines_of_rows(table: GroupTable, rows: Sequence[str]) -> NDArray[np.int64]:
     """Line of the table for each row, -1 without one.
 
     Matched by `keys.by_last_parts`; two lines of one name serve where they give the same groups.
-    DataError where no row is named, a line would serve two images, or two name one otherwise.
+    DataError where no row is named, a line would serve two images, two name one otherwise, or
+    images match by name alone, in other folders.
     """
     spelled = (lambda name: normalize("NFC", name)) if table.named_by == "subject" else canonical
     have, wanted = [spelled(n) for n in table.names], [spelled(str(row)) for row in rows]
@@ -303,9 +304,12 @@ def lines_of_rows(table: GroupTable, rows: Sequence[str]) -> NDArray[np.int64]:
             else "the table has no lines, or the vectors no rows",
         )
     named = (line >= 0).tolist() if table.named_by != "subject" else [False] * len(line)
-    if both := sharing(compress(wanted, named), compress(tails, named)):
+    images, ends = [*compress(wanted, named)], [*compress(tails, named)]
+    if both := sharing(images, ends):
         raise DataError(
             f"{both[0]!r} and {both[1]!r} would share line {both[2]!r} of {table.source}",
             "name the images with their folders",
         )
+    found = [have[k] for k in compress(line.tolist(), named)]
+    require_folders(images, found, ends, f"lines of {table.source}")
     return line
