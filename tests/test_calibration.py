@@ -221,7 +221,14 @@ def test_the_command(
     assert "cllr@fit=logistic" in out and "cllr-min" in out
     assert "1 failed comparisons say nothing" in err and "isotonic fit to all pairs" in err
     assert json.loads(Path("c.json").read_text())["fit"] == "isotonic"
-    assert json.loads(Path("k.json").read_text())["protocol"] == "calibration"
+    kept = json.loads(Path("k.json").read_text())
+    assert kept["protocol"] == "calibration" and kept["provenance"]["folds"] == "from the list"
+    report = json.loads(Path("r.json").read_text())
+    report["provenance"]["folds"] = "the list has none: cut by place"
+    Path("r.json").write_text(json.dumps(report))
+    assert run_command(["calibrate", "r.json", "--json", "-"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["provenance"]["folds"] == "the list has none: cut by place"
     Path("bare.txt").write_text("\n".join(f"{k % 2} {k % 2 + k / 99}" for k in range(8)))
     assert run_command(["score", "bare.txt", "--far", "0.5", "--out", "b.json", "--quiet"]) == 0
     assert run_command(["calibrate", "b.json"]) == 3

@@ -73,9 +73,12 @@ def command(
     report = reports.read(path)
     outcomes = _pairs(report, path)
     made = calibration.evaluate(outcomes, prior=prior)
+    said = {} if outcomes.fold is None else report.provenance  # by what rule its folds were cut
+    folds = said.get("folds", made.provenance["folds"])
+    about = {"report": path.name, "report protocol": report.protocol, **made.provenance}
     made = replace(
         made,
-        provenance={"report": path.name, "report protocol": report.protocol, **made.provenance},
+        provenance={**about, "folds": folds},
         identity=report.identity,
     )
     if json_path is not None:
