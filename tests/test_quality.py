@@ -241,6 +241,19 @@ def test_a_table_of_qualities(tmp_path: Path) -> None:
             quality_table.read(tmp_path / "bad.csv")
 
 
+@pytest.mark.parametrize("apart", [" ", "\t", ",", ";"])
+def test_qualities_without_a_header(tmp_path: Path, apart: str) -> None:
+    (tmp_path / "xqlfw_scores.txt").write_text(f"a_0001.jpg{apart}0.25\nb_0002.jpg{apart}nan\n")
+    (tmp_path / "other.csv").write_text("key,other\nA/a_0001.jpg,1\n")
+    tables = [quality_table.read(tmp_path / name) for name in ("xqlfw_scores.txt", "other.csv")]
+    qualities = quality_table.of_rows(tables, ["B/b_0002.jpg", "A/a_0001.jpg"])
+    np.testing.assert_array_equal(qualities["xqlfw_scores"], [np.nan, 0.25])
+    np.testing.assert_array_equal(qualities["other"], [np.nan, 1])
+    (tmp_path / "other.csv").write_text("a_0001.jpg,0.5\nb_0002.jpg,high\n")
+    with pytest.raises(DataError, match=r"quality of 'b_0002.jpg' in other.csv is 'high'"):
+        quality_table.read(tmp_path / "other.csv")
+
+
 def test_qualities_that_cannot_be_used() -> None:
     few = np.where(np.arange(N) == 5, np.nan, GOOD)
     with pytest.raises(ProtocolError, match=r"1 of 90 images have no quality 'q', such as 'p01/5"):

@@ -233,10 +233,15 @@ def _joined(left: str, right: str) -> str:
     return f"{left}\0{right}"
 
 
-def read(path: str | os.PathLike[str]) -> GroupTable:
-    """Read a table of groups; DataError says where it is none."""
+def read(path: str | os.PathLike[str], columns: Sequence[str] = ()) -> GroupTable:
+    """Read a table of groups; DataError says where it is none.
+
+    columns : what its columns are called where its first line has a number already, not names.
+    """
     path = as_path(path)
     header, rows, numbers = tables.with_header(path)
+    if len(header) == len(columns) and any(map(tables.is_number, header[1:])):
+        header, rows, numbers = [*columns], [header, *rows], [1, *numbers]
     first = _named_by(header, rows[0] if rows else ())
     names = 2 if first == "left" else 1
     if not first or len(header) <= names:
@@ -252,14 +257,12 @@ def read(path: str | os.PathLike[str]) -> GroupTable:
             raise DataError(f"line {number} of {path.name} names nothing")
     lines = [[*row[:names], *map(_group, row[names:])] for row in rows]
     lines = [[normalize("NFC", cell) for cell in row] for row in lines]
-    columns = list(zip(*lines, strict=True)) if lines else [()] * len(header)
-    named = columns[0]
+    cells = list(zip(*lines, strict=True)) if lines else [()] * len(header)
+    named = cells[0]
     if names == 2:
-        named = tuple(
-            _joined(canonical(a), canonical(b)) for a, b in zip(*columns[:2], strict=True)
-        )
+        named = tuple(_joined(canonical(a), canonical(b)) for a, b in zip(*cells[:2], strict=True))
     return GroupTable(
-        path.name, first, named, dict(zip(header[names:], columns[names:], strict=True))
+        path.name, first, named, dict(zip(header[names:], cells[names:], strict=True))
     )
 
 

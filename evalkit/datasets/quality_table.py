@@ -1,9 +1,10 @@
-"""Qualities of images: a CSV with a header, then a key per line and a number per column.
+"""Qualities of images: a table with a header, then a key per line and a number per column.
 
     key,quality                           key,sharpness,pose
     Ann_Lee/Ann_Lee_0001.jpg,0.61         Ann_Lee/Ann_Lee_0001.jpg,61,80
 
-A column called "quality" or "score" is called as its file, the others by their own name.
+A column called "quality" or "score" is called as its file, the others by their own name.  Lines of
+a key and one number need no header.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _UNNAMED = ("quality", "score")
 
 def read(path: str | os.PathLike[str]) -> GroupTable:
     """Read a table of qualities; DataError where it is none, or a cell is no number."""
-    table = group_table.read(path)
+    table = group_table.read(path, ("key", _UNNAMED[0]))
     if table.named_by != "key":
         problem = f"{table.source} names a {table.named_by} a line"
         raise DataError(problem, "a quality is of an image: name its key")
