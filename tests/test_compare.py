@@ -143,7 +143,7 @@ def test_compare_on_the_command_line(
     assert [row["holm"] for row in rows] == holm([row["p"] for row in rows])
     for row in rows:
         assert (row["p"] < 0.05) == (row["low"] > 0 or row["high"] < 0)
-        assert row["noticeable"] == row["detectable"] > 0
+        assert row["detectable"] > 0
     text = (tmp_path / "b.json").read_text().replace('"crop": "same"', '"crop": "loose"')
     (tmp_path / "b.json").write_text(text)
     assert run(line) == 3

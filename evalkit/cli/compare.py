@@ -81,9 +81,7 @@ def _plain(found: Comparison) -> dict[str, object]:
 
 
 def _paired(d: Difference, holm: float) -> dict[str, object]:
-    names = (
-        "value low high p test detectable noticeable lost gained mcnemar error freedom people alpha"
-    )
+    names = "value low high p test detectable lost gained mcnemar error freedom people alpha"
     return {name: getattr(d, name) for name in names.split()} | {"holm": holm}
 
 

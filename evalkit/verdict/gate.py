@@ -63,11 +63,6 @@ class Ruling:
         """Whether the rule is kept."""
         return not self.failure
 
-    @property
-    def noticeable(self) -> float | None:
-        """The former name of `detectable`."""
-        return self.detectable
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -90,11 +90,6 @@ class Difference:
         """The true drop that the test at alpha finds 4 times in 5."""
         return self.spread.detectable(self.alpha)
 
-    @property
-    def noticeable(self) -> float:
-        """The former name of `detectable`."""
-        return self.detectable
-
 
 def holm(values: Sequence[float]) -> list[float]:
     """Adjust p-values of several tests so that all together err at most alpha [Holm 1979].
