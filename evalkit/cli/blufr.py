@@ -8,9 +8,8 @@ import click
 
 from evalkit import run
 from evalkit.cli.engine_options import memory_option
-from evalkit.cli.options import Command, groups_option, rate_option
+from evalkit.cli.options import Command, file_option, groups_option, rate_option
 from evalkit.cli.output import Output, output_options
-from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.datasets.blufr import read_config
@@ -25,13 +24,7 @@ from evalkit.types import Manifest
     cls=Command,
     examples=["evalkit blufr --features F.npy --keys K.txt --config blufr_lfw_config.mat"],
 )
-@click.option(
-    "--config",
-    type=Readable(),
-    required=True,
-    metavar="MAT",
-    help="BLUFR's lists, blufr_lfw_config.mat.",
-)
+@file_option("--config", "MAT", "BLUFR's lists, blufr_lfw_config.mat.", required=True)
 @rate_option("--far", "FAR of the verification rate.", blufr.FAR)
 @rate_option("--fpir", "FPIR to give the TPIR at.", blufr.FPIR)
 @threshold_options

@@ -15,9 +15,8 @@ from evalkit.adapters import presets
 from evalkit.bench import BenchSet
 from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, ModelFile, model_argument
-from evalkit.cli.options import Command, quiet_option
+from evalkit.cli.options import Command, file_option, quiet_option
 from evalkit.cli.output import bar, json_option, write_json
-from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
 from evalkit.cli.vector_options import VectorSource, scoring
 from evalkit.embedding import drift
@@ -66,11 +65,8 @@ class RateDrift:
 )
 @model_argument
 @click.argument("other", type=ModelFile())
-@click.option(
-    "--pairs",
-    type=Readable(),
-    metavar="LIST",
-    help="List of pairs to compare.  [default: all pairs of the people in --data]",
+@file_option(
+    "--pairs", "LIST", "List of pairs to compare.  [default: all pairs of the people in --data]"
 )
 @json_option
 @quiet_option()

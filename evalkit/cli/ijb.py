@@ -12,7 +12,7 @@ import numpy as np
 
 from evalkit import templates
 from evalkit.cli.engine_options import memory_option
-from evalkit.cli.options import Command, fars_option, groups_option, rates_option
+from evalkit.cli.options import Command, fars_option, file_option, groups_option, rates_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
@@ -36,25 +36,19 @@ from evalkit.vectors.matching import Vectors
         "    --pairs ijbc_template_pair_label.txt",
     ],
 )
-@click.option(
-    "--media",
-    type=Readable(),
-    metavar="LIST",
-    required=True,
-    help="Templates and media of the images, ijbc_face_tid_mid.txt.",
+@file_option(
+    "--media", "LIST", "Templates and media of the images, ijbc_face_tid_mid.txt.", required=True
 )
-@click.option(
+@file_option(
     "--pairs",
-    type=Readable(),
-    metavar="LIST",
-    help="Pairs of 1:1: ijbc_template_pair_label.txt, or NIST's matches csv with --subjects.",
+    "LIST",
+    "Pairs of 1:1: ijbc_template_pair_label.txt, or NIST's matches csv with --subjects.",
 )
-@click.option(
+@file_option(
     "--subjects",
-    type=Readable(),
-    metavar="LIST",
+    "LIST",
+    "Subjects of the templates, NIST's csv, for --pairs without labels; may be repeated.",
     multiple=True,
-    help="Subjects of the templates, NIST's csv, for --pairs without labels; may be repeated.",
 )
 @click.option(
     "--gallery",
@@ -64,15 +58,8 @@ from evalkit.vectors.matching import Vectors
     multiple=True,
     help="Gallery of 1:N, a 1N_gallery csv.",
 )
-@click.option(
-    "--probe", type=Readable(), metavar="LIST", help="Probes of 1:N, the 1N_probe_mixed csv."
-)
-@click.option(
-    "--detections",
-    type=Readable(),
-    metavar="LIST",
-    help="Detection scores, ijbc_name_5pts_score.txt.",
-)
+@file_option("--probe", "LIST", "Probes of 1:N, the 1N_probe_mixed csv.")
+@file_option("--detections", "LIST", "Detection scores, ijbc_name_5pts_score.txt.")
 @vector_options()
 @click.option(
     "--keep-norm/--unit-images",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evalkit.cli.options import Command, quiet_option, subjects_option
+from evalkit.cli.options import Command, file_option, quiet_option, subjects_option
 from evalkit.cli.output import bar
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
@@ -29,9 +29,7 @@ from evalkit.vectors import importing
 )
 @click.argument("source", type=Readable(folder=True))
 @click.argument("features", type=Writable(parents=True))
-@click.option(
-    "--keys", type=Readable(), metavar="LIST", help="Names of the rows of SOURCE, one per line."
-)
+@file_option("--keys", "LIST", "Names of the rows of SOURCE, one per line.")
 @click.option(
     "--list",
     "wanted",

@@ -7,21 +7,20 @@ from pathlib import Path
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command, subjects_option
+from evalkit.cli.options import Command, file_option, subjects_option
 from evalkit.cli.output import Output, output_options
-from evalkit.cli.parameters import Readable
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.errors import ProtocolError
 from evalkit.protocols.catalogue import Protocol
 from evalkit.types import Report
 
 _LISTS = {
-    "pairs": click.option(
+    "pairs": file_option(
         "--pairs",
-        type=Readable(folder=True),
+        "LIST",
+        "The pairs, in any layout that evalkit verify reads.",
+        folder=True,
         required=True,
-        metavar="LIST",
-        help="The pairs, in any layout that evalkit verify reads.",
     ),
     "subjects": subjects_option("; else the folder of its key"),
 }

@@ -9,9 +9,8 @@ from pathlib import Path
 import click
 
 from evalkit import images, run
-from evalkit.cli.options import Command, fars_option, groups_option
+from evalkit.cli.options import Command, fars_option, file_option, groups_option
 from evalkit.cli.output import Output, bar, output_options
-from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import ALL, VectorSource, flip_given, vector_options, warn_if_slow
@@ -37,12 +36,7 @@ from evalkit.protocols.recipes.side_by_side import side_by_side
         "evalkit lfw --features F.npy --keys K.txt --recipe all",
     ],
 )
-@click.option(
-    "--pairs",
-    type=Readable(folder=True),
-    metavar="LIST",
-    help="List of pairs in LFW's layout, instead of View 2.",
-)
+@file_option("--pairs", "LIST", "List of pairs in LFW's layout, instead of View 2.", folder=True)
 @click.option(
     "--errata",
     is_flag=True,

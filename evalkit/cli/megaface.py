@@ -16,7 +16,7 @@ from evalkit import images, run
 from evalkit.arrays import refuse_unwritten
 from evalkit.cli import spec_trial
 from evalkit.cli.engine_options import engine_options
-from evalkit.cli.options import Command, fars_option, groups_option
+from evalkit.cli.options import Command, fars_option, file_option, groups_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Folder, Readable
 from evalkit.cli.terminal import say
@@ -59,12 +59,8 @@ NAMELESS = (".npy", ".safetensors", ".bin")  # files of embeddings that hold no 
         "    --distractor-list D.json_4000_1",
     ],
 )
-@click.option(
-    "--probe-list",
-    type=Readable(),
-    metavar="LIST",
-    required=True,
-    help="JSON list of the probes, of FaceScrub or FG-NET.",
+@file_option(
+    "--probe-list", "LIST", "JSON list of the probes, of FaceScrub or FG-NET.", required=True
 )
 @click.option(
     "--distractor-list",
@@ -75,17 +71,14 @@ NAMELESS = (".npy", ".safetensors", ".bin")  # files of embeddings that hold no 
     multiple=True,
     help="JSON list of distractors; may be repeated, one per size and set.",
 )
-@click.option(
+@file_option(
     "--distractor-features",
-    type=Readable(folder=True),
-    metavar="FILE",
-    help="Vectors of the distractors, if not in --features.",
+    "FILE",
+    "Vectors of the distractors, if not in --features.",
+    folder=True,
 )
-@click.option(
-    "--distractor-data",
-    type=Readable(folder=True),
-    metavar="IMAGES",
-    help="Images of the distractors, if not in --data.",
+@file_option(
+    "--distractor-data", "IMAGES", "Images of the distractors, if not in --data.", folder=True
 )
 @vector_options()
 @click.option(
@@ -110,12 +103,7 @@ NAMELESS = (".npy", ".safetensors", ".bin")  # files of embeddings that hold no 
     metavar="LIST",
     help="InsightFace's list of noisy distractors, megaface_noises.txt.",
 )
-@click.option(
-    "--jb-model",
-    type=Readable(),
-    metavar="JB.bin",
-    help="Joint Bayesian model of the devkit, to score by.",
-)
+@file_option("--jb-model", "JB.bin", "Joint Bayesian model of the devkit, to score by.")
 @fars_option(megaface.FARS)
 @threshold_options
 @groups_option

@@ -237,13 +237,22 @@ def quiet_option(section: str = "Options") -> Callable[..., Any]:
     )
 
 
+def file_option(
+    name: str, metavar: str, text: str, *, folder: bool = False, **how: Any
+) -> Callable[..., Any]:
+    """Add an option that names a file which is there, or with `folder` a folder.
+
+    how : further arguments of `click.option`.
+    """
+    return click.option(name, type=Readable(folder=folder), metavar=metavar, help=text, **how)
+
+
 def subjects_option(otherwise: str = "", rows: str = "each row") -> Callable[..., Any]:
     """Add `--subjects`, a list with a line per row; `otherwise` says who they are without."""
-    return click.option(
+    return file_option(
         "--subjects",
-        type=Readable(),
-        metavar="LIST",
-        help=f"Subject of {rows}, one per line or an .npy, - or -1 for none{otherwise}.",
+        "LIST",
+        f"Subject of {rows}, one per line or an .npy, - or -1 for none{otherwise}.",
     )
 
 
@@ -299,11 +308,10 @@ def _grouped(groups: Path | None, by: tuple[str, ...]) -> GroupFile | None:
 
 
 _GROUP_OPTIONS = [
-    click.option(
+    file_option(
         "--groups",
-        type=Readable(),
-        metavar="FILE.csv",
-        help="Add error rates by group: a table with a header such as key,sex or subject,sex; "
+        "FILE.csv",
+        "Add error rates by group: a table with a header such as key,sex or subject,sex; "
         "for pairs, pair,weather or left,right,weather.",
     ),
     click.option(

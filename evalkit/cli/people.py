@@ -20,6 +20,7 @@ from evalkit.cli import spec_trial
 from evalkit.cli.engine_options import memory_option
 from evalkit.cli.options import (
     Command,
+    file_option,
     groups_option,
     rates_option,
     sizes_option,
@@ -68,17 +69,14 @@ CONFIDENCE = 0.95
 )
 @click.argument("folder", type=Readable(folder=True), required=False, metavar="[FOLDER]")
 @subjects_option("; else the folder of its key")
-@click.option(
-    "--unknown",
-    type=Readable(folder=True),
-    metavar="FOLDER",
-    help="Images of people who are not enrolled, for FPIR and TPIR.",
+@file_option(
+    "--unknown", "FOLDER", "Images of people who are not enrolled, for FPIR and TPIR.", folder=True
 )
-@click.option(
+@file_option(
     "--gallery",
-    type=Readable(folder=True),
-    metavar="FOLDER",
-    help="Images to enrol, a folder per person.  [default: the first image of each]",
+    "FOLDER",
+    "Images to enrol, a folder per person.  [default: the first image of each]",
+    folder=True,
 )
 @click.option(
     "--template",

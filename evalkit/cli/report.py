@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from evalkit.cli.options import Command, reports_argument
-from evalkit.cli.parameters import Readable, Writable
+from evalkit.cli.options import Command, file_option, reports_argument
+from evalkit.cli.parameters import Writable
 from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
 from evalkit.replacing import PAGE, PICTURE
@@ -38,12 +38,7 @@ from evalkit.verdict.differences import differences
     metavar="FILE.html",
     help="HTML page to write.",
 )
-@click.option(
-    "--data",
-    type=Readable(folder=True),
-    metavar="IMAGES",
-    help="Images for thumbnails: a folder, .zip or list.",
-)
+@file_option("--data", "IMAGES", "Images for thumbnails: a folder, .zip or list.", folder=True)
 @click.option(
     "--name",
     "names",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import run
-from evalkit.cli.options import Command, columns_option, fars_option, groups_option
+from evalkit.cli.options import Command, columns_option, fars_option, file_option, groups_option
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
@@ -37,30 +37,17 @@ _CLASSES = {True: "genuine", False: "impostor"}
     ],
 )
 @click.argument("scores", type=Readable(stream=True))
-@click.option(
+@file_option(
     "--pairs",
-    type=Readable(folder=True),
-    metavar="LIST",
-    help="List of pairs in the order of the scores, for labels and people.",
+    "LIST",
+    "List of pairs in the order of the scores, for labels and people.",
+    folder=True,
 )
-@click.option(
-    "--labels",
-    type=Readable(),
-    metavar="LIST",
-    help="Labels of the scores in their order, one per line, or .npy.",
+@file_option("--labels", "LIST", "Labels of the scores in their order, one per line, or .npy.")
+@file_option(
+    "--impostors", "FILE", "Scores of the impostor pairs; SCORES are then the genuine ones."
 )
-@click.option(
-    "--impostors",
-    type=Readable(),
-    metavar="FILE",
-    help="Scores of the impostor pairs; SCORES are then the genuine ones.",
-)
-@click.option(
-    "--subjects",
-    type=Readable(),
-    metavar="LIST",
-    help="Subject of each row of a matrix (.npy), one per line.",
-)
+@file_option("--subjects", "LIST", "Subject of each row of a matrix (.npy), one per line.")
 @columns_option(score_lists.ROLES)
 @click.option("--distance", is_flag=True, help="The numbers are distances: lower is more alike.")
 @click.option(

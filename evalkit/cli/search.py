@@ -8,9 +8,8 @@ import click
 
 from evalkit import run
 from evalkit.cli.engine_options import memory_option
-from evalkit.cli.options import Command, groups_option, rates_option, sizes_option
+from evalkit.cli.options import Command, file_option, groups_option, rates_option, sizes_option
 from evalkit.cli.output import Output, output_options
-from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, vector_options
@@ -29,23 +28,23 @@ from evalkit.protocols.allpairs import Engine
         "evalkit search --lists lfw-open --features F.npy --keys K.txt",
     ],
 )
-@click.option(
+@file_option(
     "--gallery",
-    type=Readable(folder=True),
-    metavar="LIST",
-    help="List or folder of images to enrol: a key and whom it shows, per line.",
+    "LIST",
+    "List or folder of images to enrol: a key and whom it shows, per line.",
+    folder=True,
 )
-@click.option(
+@file_option(
     "--probe",
-    type=Readable(folder=True),
-    metavar="LIST",
-    help="List or folder of images to search with: a key and whom it shows, - if not enrolled.",
+    "LIST",
+    "List or folder of images to search with: a key and whom it shows, - if not enrolled.",
+    folder=True,
 )
-@click.option(
+@file_option(
     "--distractors",
-    type=Readable(folder=True),
-    metavar="LIST",
-    help="List or folder of images to enrol of people whom no probe shows.",
+    "LIST",
+    "List or folder of images to enrol of people whom no probe shows.",
+    folder=True,
 )
 @click.option(
     "--lists",
