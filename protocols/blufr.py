@@ -290,30 +290,24 @@ def _searched(
 
 def mu_minus_sigma(trials: Sequence[Estimate]) -> Estimate:
     """Mean less standard deviation (divisor T-1) of T trials; None where one has no value."""
-    values = [m.value for m in trials if m.value is not None]
-    n = sum(m.n for m in trials)
-    if len(values) < len(trials):
-        return Estimate(value=None, n=n, note=next(m.note for m in trials if m.value is None))
-    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
-    note = f"mu - sigma of {len(values)} trials: {mean:.5f} - {spread:.5f}"
-    return Estimate(value=mean - spread, n=n, folds=tuple(values), note=note)
+    mean = metrics.mean_estimate(trials)
+    if mean.value is None:
+        return mean
+    spread = float(np.std(mean.folds, ddof=1))
+    note = f"mu - sigma of {len(trials)} trials: {mean.value:.5f} - {spread:.5f}"
+    return replace(mean, value=mean.value - spread, note=note)
 
 
 def mean_of_trials(trials: Sequence[Estimate]) -> Estimate:
     """Mean over T trials of an error at one threshold; None where one has no value."""
-    values = [m.value for m in trials if m.value is not None]
-    n, mean = sum(m.n for m in trials), float(np.mean(values)) if values else None
-    if len(values) < len(trials):
-        why = next(m.note for m in trials if m.value is None)
-        return Estimate(value=None, n=n, threshold=trials[0].threshold, note=why)
+    mean = replace(metrics.mean_estimate(trials), threshold=trials[0].threshold)
+    if mean.value is None:
+        return mean
     doubt = next((m.note for m in trials if m.note), "")
     counted = [m.false_accepts for m in trials if m.false_accepts is not None]
-    return Estimate(
-        value=mean,
-        n=n,
-        threshold=trials[0].threshold,
-        far=mean if trials[0].far is not None else None,
+    return replace(
+        mean,
+        far=mean.value if trials[0].far is not None else None,
         false_accepts=sum(counted) if counted else None,
-        folds=tuple(values),
-        note=f"mean of {len(values)} trials" + (f", of which one has {doubt}" if doubt else ""),
+        note=f"mean of {len(trials)} trials" + (f", of which one has {doubt}" if doubt else ""),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from evalkit.errors import ProtocolError
 from evalkit.protocols.groups.grouping import Grouping
 from evalkit.protocols.groups.partition import By
-from evalkit.protocols.metrics import rank_within, search_errors_at, threshold_at_far
+from evalkit.protocols.metrics import mean_estimate, rank_within, search_errors_at, threshold_at_far
 from evalkit.protocols.metrics.vocabulary import resampling_of_part
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SearchOutcomes
@@ -104,12 +104,9 @@ def of_probes(by: By) -> Grouping:
 
 def mean_of_galleries(of: Sequence[Estimate]) -> Estimate:
     """Average over the galleries, `folds` is each; a note says which gallery it is of."""
-    values = [m.value for m in of if m.value is not None]
-    n = sum(m.n for m in of)
-    if len(values) < len(of):
-        return Estimate(value=None, n=n, note=next(m.note for m in of if m.value is None))
+    mean = mean_estimate(of)
     note = "; ".join(f"gallery {k}: {m.note}" for k, m in enumerate(of, 1) if m.note)
-    return Estimate(value=float(np.mean(values)), n=n, folds=tuple(values), note=note)
+    return mean if mean.value is None else replace(mean, note=note)
 
 
 def _galleries(outcomes: SearchOutcomes) -> list[int]:

@@ -7,7 +7,7 @@ the splits, with the deviation (divisor S-1) in the note [Klare et al., CVPR 201
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from evalkit.protocols.ijb.templates import Pooling, Templates, of_templates, po
 from evalkit.protocols.metrics import (
     Rates,
     dir_at_fpir,
+    mean_estimate,
     rank_depths,
     rank_within,
     rate_texts,
@@ -300,15 +301,12 @@ def _searched(
 
 def mean_of_splits(splits: Sequence[Estimate]) -> Estimate:
     """Mean of S splits, the deviation (divisor S-1) in the note; None where one has no value."""
-    values = [m.value for m in splits if m.value is not None]
-    n = sum(m.n for m in splits)
-    if len(values) < len(splits):
-        return Estimate(value=None, n=n, note=next(m.note for m in splits if m.value is None))
-    deviation = float(np.std(values, ddof=1))
-    return Estimate(
-        value=float(np.mean(values)),
-        n=n,
-        standard_error=deviation / len(values) ** 0.5,
-        folds=tuple(values),
-        note=f"deviation of {len(values)} splits {100 * deviation:.2f} points",
+    mean = mean_estimate(splits)
+    if mean.value is None:
+        return mean
+    deviation = float(np.std(mean.folds, ddof=1))
+    return replace(
+        mean,
+        standard_error=deviation / len(splits) ** 0.5,
+        note=f"deviation of {len(splits)} splits {100 * deviation:.2f} points",
     )

@@ -293,6 +293,17 @@ def error_estimates(
     }
 
 
+def mean_estimate(each: Sequence[Estimate]) -> Estimate:
+    """Mean over trials, splits or galleries, n of all together; `folds` has each.
+
+    None, with the reason of the first, where one has no value.
+    """
+    n, values = sum(m.n for m in each), tuple(m.value for m in each if m.value is not None)
+    if len(values) < len(each):
+        return Estimate(value=None, n=n, note=next(m.note for m in each if m.value is None))
+    return Estimate(value=float(np.mean(values)), n=n, folds=values)
+
+
 def search_errors_at(
     mate_score: ArrayLike,
     rank: ArrayLike,
