@@ -6,7 +6,6 @@ import pytest
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.megaface import devkit
-from evalkit.protocols.megaface.devkit import galleries
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
 
 GOLDEN = Path(__file__).parent / "golden" / "megaface"
@@ -93,7 +92,7 @@ def test_a_failed_template_never_helps() -> None:
 
 
 def test_draws_are_those_of_libstdcxx() -> None:
-    draw = galleries._minstd_rand0()
+    draw = devkit._minstd_rand0()
     assert [next(draw) for _ in range(3)] == [16807, 282475249, 1622650073]
     for _ in range(10_000 - 4):
         next(draw)
