@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evalkit.float16 import widened
-from evalkit.protocols.metrics.similarity import single
+from evalkit.protocols.metrics.similarity import single, widened
 
 ALL = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
 
