@@ -26,7 +26,7 @@ from evalkit.embedding.in_memory import SharePasses
 from evalkit.embedding.passes import READERS, FedModel
 from evalkit.errors import DataError, ProtocolError
 from evalkit.images import alignment
-from evalkit.images.kept import KeptImages
+from evalkit.images.source import KeptImages
 from evalkit.protocols import ijb, recipes
 from evalkit.protocols.groups.searches import of_probes
 from evalkit.protocols.metrics import Rates, Thresholds

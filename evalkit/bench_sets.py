@@ -18,8 +18,8 @@ from evalkit.errors import DataError
 from evalkit.files import as_path, read_text
 from evalkit.images import ImageSource
 from evalkit.images.folders import people_in_doubt
-from evalkit.images.kept import KeptImages
 from evalkit.images.landmarks import Landmarks
+from evalkit.images.source import KeptImages
 from evalkit.keys import by_last_parts, canonical, people_of
 from evalkit.run import Compared
 from evalkit.templates import PooledPairs

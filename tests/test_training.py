@@ -18,7 +18,7 @@ import evalkit
 from evalkit import bench
 from evalkit.adapters.presets import build
 from evalkit.errors import ModelError, ProtocolError, ReportError
-from evalkit.images.kept import KeptImages
+from evalkit.images.source import KeptImages
 from evalkit.training import Verifier
 
 pytestmark = pytest.mark.once  # what it holds does not depend on Python or packages
