@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from evalkit import images
-from evalkit.cli.options import Command, quiet_option
+from evalkit.cli.options import new_command, quiet_option
 from evalkit.cli.output import bar
 from evalkit.cli.parameters import Folder, Readable
 from evalkit.cli.terminal import say, show
@@ -23,14 +23,11 @@ _POINTS = "landmarks.csv"
 _NAMED = 5  # images without a crop
 
 
-@click.command(
+@new_command(
     "align",
-    cls=Command,
-    examples=[
-        "evalkit align PHOTOS/ CROPS/",
-        "evalkit people CROPS/ --model model.onnx",
-        "evalkit lfw --model model.onnx --data PHOTOS/ --landmarks CROPS/landmarks.csv",
-    ],
+    "evalkit align PHOTOS/ CROPS/",
+    "evalkit people CROPS/ --model model.onnx",
+    "evalkit lfw --model model.onnx --data PHOTOS/ --landmarks CROPS/landmarks.csv",
 )
 @click.argument("photos", type=Readable(folder=True))
 @click.argument("out", type=Folder())

@@ -12,10 +12,10 @@ from evalkit import report as reports
 from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
 from evalkit.cli.options import (
-    Command,
     Option,
     flip_option,
     groups_option,
+    new_command,
     quiet_option,
     rates_option,
 )
@@ -34,13 +34,10 @@ from evalkit.run import Compared
 from evalkit.types import Report
 
 
-@click.command(
+@new_command(
     "bench",
-    cls=Command,
-    examples=[
-        "evalkit bench agedb_30.bin FACES/ --model model.onnx --preset arcface",
-        "evalkit bench bench.toml --model model.onnx --preset arcface --out runs/new",
-    ],
+    "evalkit bench agedb_30.bin FACES/ --model model.onnx --preset arcface",
+    "evalkit bench bench.toml --model model.onnx --preset arcface --out runs/new",
 )
 @click.argument("paths", metavar="SET...", type=Readable(folder=True), nargs=-1, required=True)
 @flip_option

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from evalkit import run
 from evalkit.cli.engine_options import memory_option
-from evalkit.cli.options import Command, file_option, groups_option, rate_option
+from evalkit.cli.options import file_option, groups_option, new_command, rate_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
 from evalkit.cli.vector_options import VectorSource, vector_options
@@ -19,11 +17,7 @@ from evalkit.protocols.allpairs import Engine
 from evalkit.types import Manifest
 
 
-@click.command(
-    "blufr",
-    cls=Command,
-    examples=["evalkit blufr --features F.npy --keys K.txt --config blufr_lfw_config.mat"],
-)
+@new_command("blufr", "evalkit blufr --features F.npy --keys K.txt --config blufr_lfw_config.mat")
 @file_option("--config", "MAT", "BLUFR's lists, blufr_lfw_config.mat.", required=True)
 @rate_option("--far", "FAR of the verification rate.", blufr.FAR)
 @rate_option("--fpir", "FPIR to give the TPIR at.", blufr.FPIR)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from evalkit import report as reports
-from evalkit.cli.options import Command
+from evalkit.cli.options import new_command
 from evalkit.cli.output import json_option, warn_of_turned, write_json
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
@@ -21,13 +21,10 @@ from evalkit.report.table import table
 from evalkit.types import Report
 
 
-@click.command(
+@new_command(
     "calibrate",
-    cls=Command,
-    examples=[
-        "evalkit calibrate report.json --save calibration.json",
-        "evalkit calibrate report.json --prior 0.01 --out calibrated.json",
-    ],
+    "evalkit calibrate report.json --save calibration.json",
+    "evalkit calibrate report.json --prior 0.01 --out calibrated.json",
 )
 @click.argument("path", metavar="REPORT", type=Readable(beside=".npz", stream=True))
 @click.option(

@@ -16,7 +16,7 @@ from evalkit.adapters.onnx import declared as of_onnx
 from evalkit.adapters.presets import describe
 from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
-from evalkit.cli.options import Command, count_option, quiet_option
+from evalkit.cli.options import count_option, new_command, quiet_option
 from evalkit.cli.output import bar, json_option, write_json
 from evalkit.cli.terminal import say, show
 from evalkit.datasets import bin as bin_sets
@@ -28,9 +28,7 @@ from evalkit.images import ImageSource, Picture
 from evalkit.types import InputSpec
 
 
-@click.command(
-    "check", cls=Command, examples=["evalkit check --model model.onnx --preset arcface --data LFW/"]
-)
+@new_command("check", "evalkit check --model model.onnx --preset arcface --data LFW/")
 @model_options
 @count_option("--people", "Number of people in the trial, two images each.", 150, least=FEWEST)
 @click.option(

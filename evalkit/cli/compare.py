@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from evalkit import report as reports
-from evalkit.cli.options import Command
+from evalkit.cli.options import new_command
 from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
@@ -19,12 +19,9 @@ from evalkit.protocols.uncertainty.paired import Difference
 from evalkit.verdict.compare import Comparison, compare, comparison_table
 
 
-@click.command(
+@new_command(
     "compare",
-    cls=Command,
-    examples=[
-        "evalkit compare base.json new.json",
-    ],
+    "evalkit compare base.json new.json",
     removed={
         "--flips": "ten of each kind are listed, and all of them with --json -",
         "--seed": "--draws N makes the draws matter less; in Python, evalkit.compare(..., seed=N)",

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.resources import as_file, files
 
-import click
-
 from evalkit import run
-from evalkit.cli.options import Command, groups_option
+from evalkit.cli.options import groups_option, new_command
 from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.terminal import say
 from evalkit.datasets.group_table import GroupFile
@@ -29,7 +27,7 @@ next:  evalkit lfw --model model.onnx --preset arcface     your model, LFW fetch
 """
 
 
-@click.command("demo", cls=Command, examples=["evalkit demo --out demo.json"])
+@new_command("demo", "evalkit demo --out demo.json")
 @groups_option
 @output_options
 def command(groups: GroupFile | None, output: Output) -> int:

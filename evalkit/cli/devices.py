@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-import click
-
 from evalkit.adapters import calling, gpus
 from evalkit.adapters.onnx import session
-from evalkit.cli.options import Command
+from evalkit.cli.options import new_command
 from evalkit.cli.terminal import show
 from evalkit.protocols.allpairs.screening import choice
 
 
-@click.command("devices", cls=Command, examples=["evalkit devices"])
+@new_command("devices", "evalkit devices")
 def command() -> None:
     """List the GPUs, what models and all pairs can run on them, and what is missing.
 

@@ -15,7 +15,7 @@ from evalkit.adapters import presets
 from evalkit.bench import BenchSet
 from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, ModelFile, model_argument
-from evalkit.cli.options import Command, file_option, quiet_option
+from evalkit.cli.options import file_option, new_command, quiet_option
 from evalkit.cli.output import bar, json_option, write_json
 from evalkit.cli.terminal import show
 from evalkit.cli.vector_options import VectorSource, scoring
@@ -55,13 +55,10 @@ class RateDrift:
         return self.holm is not None and self.holm < ALPHA and self.tpr[1] < self.tpr[0]
 
 
-@click.command(
+@new_command(
     "drift",
-    cls=Command,
-    examples=[
-        "evalkit drift model.onnx int8.onnx --preset arcface --data agedb_30.bin",
-        "evalkit drift model.onnx model.tflite --data LFW/ --pairs pairs.txt",
-    ],
+    "evalkit drift model.onnx int8.onnx --preset arcface --data agedb_30.bin",
+    "evalkit drift model.onnx model.tflite --data LFW/ --pairs pairs.txt",
 )
 @model_argument
 @click.argument("other", type=ModelFile())

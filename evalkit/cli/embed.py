@@ -9,7 +9,7 @@ import click
 
 from evalkit.cli import spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
-from evalkit.cli.options import Command, cluster_option, quiet_option
+from evalkit.cli.options import cluster_option, new_command, quiet_option
 from evalkit.cli.parameters import Writable
 from evalkit.cli.terminal import show
 
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 
-@click.command(
-    "embed",
-    cls=Command,
-    examples=["evalkit embed features.h5 --model model.onnx --preset arcface --data images/"],
+@new_command(
+    "embed", "evalkit embed features.h5 --model model.onnx --preset arcface --data images/"
 )
 @model_options
 @cluster_option

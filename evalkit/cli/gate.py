@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from evalkit import report as reports
-from evalkit.cli.options import Command
+from evalkit.cli.options import new_command
 from evalkit.cli.parameters import Baseline, Readable, Writable
 from evalkit.cli.terminal import say
 from evalkit.cli.verdict import apply_gate, ignore_option, read_baseline
@@ -16,13 +16,7 @@ from evalkit.replacing import VERDICT
 from evalkit.verdict.baseline import accept as accept_as_baseline
 
 
-@click.command(
-    "gate",
-    cls=Command,
-    examples=[
-        "evalkit gate new.json --baseline base.json --rules gates.toml",
-    ],
-)
+@new_command("gate", "evalkit gate new.json --baseline base.json --rules gates.toml")
 @click.argument("report_path", metavar="REPORT", type=Readable(beside=".npz", stream=True))
 @click.option(
     "--baseline",

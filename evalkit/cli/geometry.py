@@ -9,7 +9,7 @@ import numpy as np
 
 from evalkit import run
 from evalkit.cli.engine_options import memory_option
-from evalkit.cli.options import Command, features_options, flip_option, subjects_option
+from evalkit.cli.options import features_options, flip_option, new_command, subjects_option
 from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
@@ -22,10 +22,8 @@ from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.vectors import matching
 
 
-@click.command(
-    "geometry",
-    cls=Command,
-    examples=["evalkit geometry features.h5", "evalkit geometry --features F.npy --keys K.txt"],
+@new_command(
+    "geometry", "evalkit geometry features.h5", "evalkit geometry --features F.npy --keys K.txt"
 )
 @click.argument("file", type=Readable(folder=True), required=False, metavar="[FEATURES.h5]")
 @features_options

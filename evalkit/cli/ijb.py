@@ -12,7 +12,13 @@ import numpy as np
 
 from evalkit import templates
 from evalkit.cli.engine_options import memory_option
-from evalkit.cli.options import Command, fars_option, file_option, groups_option, rates_option
+from evalkit.cli.options import (
+    fars_option,
+    file_option,
+    groups_option,
+    new_command,
+    rates_option,
+)
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
@@ -28,13 +34,10 @@ from evalkit.vectors import matching
 from evalkit.vectors.matching import Vectors
 
 
-@click.command(
+@new_command(
     "ijb",
-    cls=Command,
-    examples=[
-        "evalkit ijb --features F.npy --media ijbc_face_tid_mid.txt \\",
-        "    --pairs ijbc_template_pair_label.txt",
-    ],
+    "evalkit ijb --features F.npy --media ijbc_face_tid_mid.txt \\",
+    "    --pairs ijbc_template_pair_label.txt",
 )
 @file_option(
     "--media", "LIST", "Templates and media of the images, ijbc_face_tid_mid.txt.", required=True

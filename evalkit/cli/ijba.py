@@ -7,7 +7,12 @@ from pathlib import Path
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command, columns_or_groups_option, fars_option, rates_option
+from evalkit.cli.options import (
+    columns_or_groups_option,
+    fars_option,
+    new_command,
+    rates_option,
+)
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
@@ -20,7 +25,7 @@ from evalkit.protocols.groups import By
 from evalkit.protocols.ijb import Pooling, splits
 
 
-@click.command("ijba", cls=Command, examples=["evalkit ijba IJB-A/ --features F.npy --keys K.txt"])
+@new_command("ijba", "evalkit ijba IJB-A/ --features F.npy --keys K.txt")
 @click.argument("folder", type=Readable(folder=True))
 @vector_options()
 @click.option(

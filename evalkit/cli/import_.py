@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from evalkit.cli.options import Command, file_option, quiet_option, subjects_option
+from evalkit.cli.options import file_option, new_command, quiet_option, subjects_option
 from evalkit.cli.output import bar
 from evalkit.cli.parameters import Readable, Writable
 from evalkit.cli.terminal import say, show
@@ -19,13 +19,10 @@ from evalkit.types import Manifest
 from evalkit.vectors import importing
 
 
-@click.command(
+@new_command(
     "import",
-    cls=Command,
-    examples=[
-        "evalkit import features.mat features.h5 --keys K.txt",
-        "evalkit import MegaFace_Features/ megaface.h5 --file-ending _foam.bin",
-    ],
+    "evalkit import features.mat features.h5 --keys K.txt",
+    "evalkit import MegaFace_Features/ megaface.h5 --file-ending _foam.bin",
 )
 @click.argument("source", type=Readable(folder=True))
 @click.argument("features", type=Writable(parents=True))

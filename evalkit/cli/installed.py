@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command, file_option, subjects_option
+from evalkit.cli.options import file_option, new_command, subjects_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.vector_options import VectorSource, vector_options
 from evalkit.errors import ProtocolError
@@ -49,7 +49,7 @@ def command_of(record: Protocol) -> click.Command:
     about = f"{record.title}\n\nMeasures: {record.summary}.  Needs: {record.needs}."
     listed = "--pairs pairs.txt " if record.compares == "pairs" else ""
     example = f"evalkit {record.command} {listed}--features F.npy --keys K.txt"
-    command = click.command(record.command, cls=Command, help=about, examples=[example])
+    command = new_command(record.command, example, help=about)
     return command(measure)
 
 

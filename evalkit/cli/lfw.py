@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from evalkit import images, run
-from evalkit.cli.options import Command, fars_option, file_option, groups_option
+from evalkit.cli.options import fars_option, file_option, groups_option, new_command
 from evalkit.cli.output import Output, bar, output_options
 from evalkit.cli.terminal import show
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
@@ -27,14 +27,11 @@ from evalkit.protocols import verification
 from evalkit.protocols.recipes.side_by_side import side_by_side
 
 
-@click.command(
+@new_command(
     "lfw",
-    cls=Command,
-    examples=[
-        "evalkit lfw --model model.onnx",
-        "evalkit lfw --features F.npy --keys K.txt --out report.json",
-        "evalkit lfw --features F.npy --keys K.txt --recipe all",
-    ],
+    "evalkit lfw --model model.onnx",
+    "evalkit lfw --features F.npy --keys K.txt --out report.json",
+    "evalkit lfw --features F.npy --keys K.txt --recipe all",
 )
 @file_option("--pairs", "LIST", "List of pairs in LFW's layout, instead of View 2.", folder=True)
 @click.option(

@@ -16,7 +16,7 @@ from evalkit import images, run
 from evalkit.arrays import refuse_unwritten
 from evalkit.cli import spec_trial
 from evalkit.cli.engine_options import engine_options
-from evalkit.cli.options import Command, fars_option, file_option, groups_option
+from evalkit.cli.options import fars_option, file_option, groups_option, new_command
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Folder, Readable
 from evalkit.cli.terminal import say
@@ -51,13 +51,10 @@ _DEVKIT = ("cmc", "matches")  # how its files are named
 NAMELESS = (".npy", ".safetensors", ".bin")  # files of embeddings that hold no keys
 
 
-@click.command(
+@new_command(
     "megaface",
-    cls=Command,
-    examples=[
-        "evalkit megaface --features F.npy --keys K.txt --probe-list P.json \\",
-        "    --distractor-list D.json_4000_1",
-    ],
+    "evalkit megaface --features F.npy --keys K.txt --probe-list P.json \\",
+    "    --distractor-list D.json_4000_1",
 )
 @file_option(
     "--probe-list", "LIST", "JSON list of the probes, of FaceScrub or FG-NET.", required=True

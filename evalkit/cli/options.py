@@ -93,6 +93,11 @@ class Command(click.Command):
                 formatter.write_dl(lines)
 
 
+def new_command(name: str, *examples: str, **how: Any) -> Callable[..., Command]:
+    """Make a `Command` of the function below; examples : lines of its --help."""
+    return click.command(name, cls=Command, examples=examples, **how)
+
+
 def _resumed(given: Mapping[str, Any]) -> list[str]:
     """Say what of an interrupted command is kept, by the options that it has."""
     lines = []

@@ -19,9 +19,9 @@ from evalkit import images, run
 from evalkit.cli import spec_trial
 from evalkit.cli.engine_options import memory_option
 from evalkit.cli.options import (
-    Command,
     file_option,
     groups_option,
+    new_command,
     rates_option,
     sizes_option,
     subjects_option,
@@ -57,15 +57,12 @@ _SHOWN = 10  # doubtful labels below the table, and names in a warning
 CONFIDENCE = 0.95
 
 
-@click.command(
+@new_command(
     "people",
-    cls=Command,
-    examples=[
-        "evalkit people FACES/ --model model.onnx --preset arcface",
-        "evalkit people FACES/ --model model.onnx --preset arcface --page people.html",
-        "evalkit people --features F.npy --keys K.txt",
-        "evalkit people --features F.npy --subjects who.txt",
-    ],
+    "evalkit people FACES/ --model model.onnx --preset arcface",
+    "evalkit people FACES/ --model model.onnx --preset arcface --page people.html",
+    "evalkit people --features F.npy --keys K.txt",
+    "evalkit people --features F.npy --subjects who.txt",
 )
 @click.argument("folder", type=Readable(folder=True), required=False, metavar="[FOLDER]")
 @subjects_option("; else the folder of its key")

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command, cluster_option, columns_option, fars_option, rates_option
+from evalkit.cli.options import (
+    cluster_option,
+    columns_option,
+    fars_option,
+    new_command,
+    rates_option,
+)
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
@@ -22,13 +28,10 @@ if TYPE_CHECKING:
     from evalkit.types import Report
 
 
-@click.command(
+@new_command(
     "quality",
-    cls=Command,
-    examples=[
-        "evalkit quality pairs.txt --features F.npy --keys K.txt --quality quality.csv",
-        "evalkit quality pairs.txt --model model.onnx --preset arcface --data LFW/",
-    ],
+    "evalkit quality pairs.txt --features F.npy --keys K.txt --quality quality.csv",
+    "evalkit quality pairs.txt --model model.onnx --preset arcface --data LFW/",
 )
 @click.argument("pairs", type=Readable(folder=True))
 @click.option(

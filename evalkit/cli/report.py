@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from evalkit.cli.options import Command, file_option, reports_argument
+from evalkit.cli.options import file_option, new_command, reports_argument
 from evalkit.cli.parameters import Writable
 from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
@@ -21,14 +21,11 @@ from evalkit.types import Report
 from evalkit.verdict.differences import differences
 
 
-@click.command(
+@new_command(
     "report",
-    cls=Command,
-    examples=[
-        "evalkit report base.json new.json -o report.html",
-        "evalkit report report.json --plot roc.png",
-        "evalkit report report.json --frte -o card.html",
-    ],
+    "evalkit report base.json new.json -o report.html",
+    "evalkit report report.json --plot roc.png",
+    "evalkit report report.json --frte -o card.html",
 )
 @reports_argument
 @click.option(

@@ -15,7 +15,7 @@ from evalkit.adapters import presets
 from evalkit.bench import BenchSet
 from evalkit.cli import lfw, spec_trial
 from evalkit.cli.model_options import EmbeddingChoice, model_options
-from evalkit.cli.options import Command, quiet_option
+from evalkit.cli.options import new_command, quiet_option
 from evalkit.cli.output import bar, json_option, write_json
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say, show
@@ -35,13 +35,10 @@ from evalkit.verdict.reproduction import reproduction
 _PROTOCOLS = ("lfw", "verification", "people", "ijb")  # those of `evalkit bench`, and LFW's own
 
 
-@click.command(
+@new_command(
     "reproduce",
-    cls=Command,
-    examples=[
-        "evalkit reproduce README.md agedb_30.bin --model model.onnx",
-        "evalkit reproduce report.json --model model.onnx --json",
-    ],
+    "evalkit reproduce README.md agedb_30.bin --model model.onnx",
+    "evalkit reproduce report.json --model model.onnx --json",
 )
 @click.argument("card", type=Readable(folder=True, beside=".npz"))
 @click.argument("paths", metavar="[SET]...", type=Readable(folder=True), nargs=-1)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from evalkit.cli.options import Command
+from evalkit.cli.options import new_command
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import show
 from evalkit.verdict.rules import read_rules, refuse_unheld
 
 
-@click.command("rules", cls=Command, examples=["evalkit rules gates.toml"])
+@new_command("rules", "evalkit rules gates.toml")
 @click.argument("paths", metavar="RULES...", type=Readable(stream=True), nargs=-1, required=True)
 def command(paths: tuple[Path, ...]) -> None:
     """Check RULES, files of a gate's rules (gates.toml), without a report.

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import run
-from evalkit.cli.options import Command, columns_option, fars_option, file_option, groups_option
+from evalkit.cli.options import (
+    columns_option,
+    fars_option,
+    file_option,
+    groups_option,
+    new_command,
+)
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say
@@ -28,13 +34,10 @@ from evalkit.protocols.metrics.score_unit import MINUS_DISTANCE
 _CLASSES = {True: "genuine", False: "impostor"}
 
 
-@click.command(
+@new_command(
     "score",
-    cls=Command,
-    examples=[
-        "evalkit score scores.txt --far 1e-3",
-        "evalkit score distances.txt --distance --threshold 0.738",
-    ],
+    "evalkit score scores.txt --far 1e-3",
+    "evalkit score distances.txt --distance --threshold 0.738",
 )
 @click.argument("scores", type=Readable(stream=True))
 @file_option(

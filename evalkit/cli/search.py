@@ -8,7 +8,13 @@ import click
 
 from evalkit import run
 from evalkit.cli.engine_options import memory_option
-from evalkit.cli.options import Command, file_option, groups_option, rates_option, sizes_option
+from evalkit.cli.options import (
+    file_option,
+    groups_option,
+    new_command,
+    rates_option,
+    sizes_option,
+)
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
@@ -20,13 +26,10 @@ from evalkit.protocols import search
 from evalkit.protocols.allpairs import Engine
 
 
-@click.command(
+@new_command(
     "search",
-    cls=Command,
-    examples=[
-        "evalkit search --gallery enrolled.txt --probe probes.txt --features faces.h5",
-        "evalkit search --lists lfw-open --features F.npy --keys K.txt",
-    ],
+    "evalkit search --gallery enrolled.txt --probe probes.txt --features faces.h5",
+    "evalkit search --lists lfw-open --features F.npy --keys K.txt",
 )
 @file_option(
     "--gallery",

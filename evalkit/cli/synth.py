@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from evalkit.cli.options import Command, count_option, quiet_option
+from evalkit.cli.options import count_option, new_command, quiet_option
 from evalkit.cli.output import bar
 from evalkit.cli.parameters import Folder
 from evalkit.cli.terminal import say, show
@@ -15,11 +15,7 @@ from evalkit.errors import DataError
 from evalkit.synth import FaceSet, write
 
 
-@click.command(
-    "synth",
-    cls=Command,
-    examples=["evalkit synth faces --subjects 300 --distractors 5000 --dim 128"],
-)
+@new_command("synth", "evalkit synth faces --subjects 300 --distractors 5000 --dim 128")
 @click.argument("folder", type=Folder())
 @count_option("--subjects", "Number of people.", 1000)
 @count_option("--images", "Images per person.", 10)

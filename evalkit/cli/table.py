@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from evalkit.bench import SetReports
-from evalkit.cli.options import Command, reports_argument
+from evalkit.cli.options import new_command, reports_argument
 from evalkit.cli.parameters import Writable
 from evalkit.cli.terminal import say, show
 from evalkit.files import whole_file
@@ -21,14 +21,11 @@ from evalkit.verdict.leaderboard_formats import FORMATS
 _ENDINGS = {".txt": "text", ".md": "markdown", ".csv": "csv", ".html": "html", ".htm": "html"}
 
 
-@click.command(
+@new_command(
     "table",
-    cls=Command,
-    examples=[
-        "evalkit table base.json new.json",
-        "evalkit table base.json new.json --metric accuracy --metric eer -o table.html",
-        "evalkit table runs/base runs/new",
-    ],
+    "evalkit table base.json new.json",
+    "evalkit table base.json new.json --metric accuracy --metric eer -o table.html",
+    "evalkit table runs/base runs/new",
 )
 @reports_argument
 @click.option(

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from evalkit import report as reports
-from evalkit.cli.options import Command
+from evalkit.cli.options import new_command
 from evalkit.cli.output import json_option, write_json
 from evalkit.cli.parameters import Readable, rate_of_part
 from evalkit.cli.terminal import say, show
@@ -24,14 +24,11 @@ from evalkit.verdict.threshold import operating_point, operating_row
 ENOUGH = 30  # errors of which a rate is known within 30 %, nine times in ten: the rule of 30
 
 
-@click.command(
+@new_command(
     "threshold",
-    cls=Command,
-    examples=[
-        "evalkit threshold report.json --far 1e-6",
-        "evalkit threshold report.json --far 1e-4 --confidence 0.99",
-        "evalkit threshold report.json --metric eer",
-    ],
+    "evalkit threshold report.json --far 1e-6",
+    "evalkit threshold report.json --far 1e-4 --confidence 0.99",
+    "evalkit threshold report.json --metric eer",
 )
 @click.argument("path", metavar="REPORT", type=Readable(beside=".npz", stream=True))
 @click.option(

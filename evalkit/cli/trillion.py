@@ -17,8 +17,8 @@ from evalkit import report as reports
 from evalkit import run
 from evalkit.cli.engine_options import engine_options
 from evalkit.cli.options import (
-    Command,
     groups_option,
+    new_command,
     rate_option,
     rates_option,
     subjects_option,
@@ -45,13 +45,10 @@ if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 
-@click.command(
+@new_command(
     "trillion",
-    cls=Command,
-    examples=[
-        "evalkit trillion --features F.npy --subjects who.txt --out report.json",
-        "evalkit trillion --model model.onnx --preset arcface --data FACES/",
-    ],
+    "evalkit trillion --features F.npy --subjects who.txt --out report.json",
+    "evalkit trillion --model model.onnx --preset arcface --data FACES/",
 )
 @subjects_option()
 @vector_options(by_key=False)

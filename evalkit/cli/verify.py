@@ -10,11 +10,11 @@ import click
 
 from evalkit import run
 from evalkit.cli.options import (
-    Command,
     cluster_option,
     columns_option,
     fars_option,
     groups_option,
+    new_command,
 )
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
@@ -27,13 +27,10 @@ if TYPE_CHECKING:
     from evalkit.cluster import Cluster
 
 
-@click.command(
+@new_command(
     "verify",
-    cls=Command,
-    examples=[
-        "evalkit verify agedb_30.bin --model model.onnx --preset arcface",
-        "evalkit verify pairs.txt --features F.npy --keys K.txt --far 1e-3",
-    ],
+    "evalkit verify agedb_30.bin --model model.onnx --preset arcface",
+    "evalkit verify pairs.txt --features F.npy --keys K.txt --far 1e-3",
 )
 @click.argument("pairs", type=Readable(folder=True))
 @layout_option

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from evalkit import run
-from evalkit.cli.options import Command, fars_option
+from evalkit.cli.options import fars_option, new_command
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options
@@ -18,13 +18,10 @@ from evalkit.protocols import ytf
 from evalkit.types import Manifest
 
 
-@click.command(
+@new_command(
     "ytf",
-    cls=Command,
-    examples=[
-        "evalkit ytf splits.txt --features frames.npz",
-        "evalkit ytf splits.txt --features frames.npz --comparison pairs-top-10",
-    ],
+    "evalkit ytf splits.txt --features frames.npz",
+    "evalkit ytf splits.txt --features frames.npz --comparison pairs-top-10",
 )
 @click.argument("pairs", type=Readable())
 @layout_option
