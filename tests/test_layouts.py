@@ -514,6 +514,14 @@ def test_where_two_columns_may_be_the_labels_the_user_says_which(tmp_path: Path)
         assert held.pairs.genuine.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("line", ["1\tA/{0}.jpg\t{0}", "{0}\t{0}.000000\tA/{0}.JPG", "A/{0}.png"])
+def test_a_list_of_images_is_called_one(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "train.lst"
+    path.write_text("\n".join(line.format(k) for k in range(4)))
+    with pytest.raises(DataError, match=r"expected two images and a label, got one.*\.lst.*SLLFW"):
+        pair_list_layouts.read(path)
+
+
 def test_a_wrong_line_far_down_a_table_is_quoted(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text("a.jpg,b.jpg,1\n" * 1500 + "a.jpg,b.jpg,2\n" + "a.jpg,b.jpg,1\n")

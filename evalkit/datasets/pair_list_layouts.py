@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from evalkit import tables
 from evalkit.datasets import agedb, bcolz, cfp, lfw, youtube_faces
@@ -28,6 +28,7 @@ from evalkit.datasets.pair_list import (
 from evalkit.errors import DataError, first_few
 from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.images import ImageSource
+from evalkit.keys import IMAGES
 from evalkit.table_headers import is_header, names_scores
 from evalkit.tables import Roles, fields_of
 from evalkit.vectors import matlab
@@ -151,8 +152,23 @@ def recognise(path: str | os.PathLike[str]) -> str:
 def _any_table(path: Path) -> tuple[tables.ReadTable, str]:
     """Read a table whose layout is not known, and name that."""
     known = {row: name for name, rows in _TABLES.items() for row in rows}
-    table = _table(path, list(known), numbers_name=False)
+    try:
+        table = _table(path, list(known), numbers_name=False)
+    except DataError:
+        _refuse_images(path)
+        raise
     return table, known.get(table.layout, TABLE)
+
+
+def _refuse_images(path: Path) -> None:
+    """Raise DataError where the first line names one image, as lists of images do."""
+    line = next((line for _, line in numbered_lines(read_text(path))), "")
+    if sum(PurePath(field).suffix.lower() in IMAGES for field in fields_of(line)) == 1:
+        raise DataError(
+            f"{path.name} line 1: expected two images and a label, got one image, {line[:100]!r}",
+            "InsightFace's .lst lists images, not pairs; of a list whose lines are pairs by two, "
+            "as SLLFW's, join each two: 'path path 0|1'",
+        )
 
 
 def _of_file(path: Path) -> str:
