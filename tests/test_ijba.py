@@ -253,6 +253,11 @@ def test_the_folder_as_nist_has_it(tmp_path: Path, capsys: pytest.CaptureFixture
     assert {n: m["value"] for n, m in made["metrics"].items()} == expected.flat()
     assert {m["people"] for m in made["metrics"].values()} == {PEOPLE}
     assert made["provenance"]["lists"].startswith("splits 1, 2, 3 in ")
+    listed = [s.pairs for s in SPLITS if s.pairs is not None]
+    each = [{*map(frozenset, zip(p.left.tolist(), p.right.tolist(), strict=True))} for p in listed]
+    for number, (pairs, once) in enumerate(zip(listed, each, strict=True), 1):
+        told = f"split {number}: {len(pairs) - len(once)} of {len(pairs)} pairs repeat another one"
+        assert told in made["provenance"]["listed twice"]
     (tmp_path / "split2" / "search_probe_2.csv").unlink()
     with pytest.raises(DataError, match=r"split 2 in .* lacks search_probe_2\.csv"):
         ijba.read(tmp_path)
@@ -262,6 +267,7 @@ def test_the_folder_as_nist_has_it(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_two_real_splits(shared_data: Path) -> None:
     listed = ijba.read(shared_data / "ijba")
+    assert not ijba.doubts(listed)
     assert listed.numbers == (1, 2)
     held = [s.pairs for s in listed.splits if s.pairs is not None]
     assert [(len(p), int(p.genuine.sum())) for p in held] == [(11787, 1803), (11779, 1779)]

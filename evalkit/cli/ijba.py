@@ -77,6 +77,7 @@ def command(
             "lists": f"splits {', '.join(map(str, listed.numbers))} in {folder.name}",
             "manifest": digest(listed.manifest.keys, listed.manifest.subject),
             **source.how.scored_by(),
+            **ijba.doubts(listed),
         },
     )
     return output.deliver(report, f"IJB-A: {len(listed.splits)} splits, {source.name}")

@@ -51,6 +51,18 @@ class SplitLists:
         return GroupTable("the lists", "key", tuple(first), columns), other
 
 
+def doubts(listed: SplitLists) -> dict[str, str]:
+    """Say for the report which splits compare a template with itself, or a pair twice."""
+    told: dict[str, list[str]] = {}
+    for number, split in zip(listed.numbers, listed.splits, strict=True):
+        if (pairs := split.pairs) is not None:
+            left, right = pairs.left.astype(np.int32), pairs.right.astype(np.int32)
+            of_split = ijb.TemplatePairs(left, right, pairs.genuine)
+            for kind, doubt in ijb.doubts(of_split, f"split {number}").items():
+                told.setdefault(kind, []).append(f"split {number}: {doubt}")
+    return {kind: "; ".join(of) for kind, of in told.items()}
+
+
 def read(folder: str | os.PathLike[str]) -> SplitLists:
     """Read every split below a folder: its pairs, its search, or both.
 
