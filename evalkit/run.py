@@ -116,7 +116,8 @@ def evaluate(
         if compares == "subjects":
             told |= shared.of_one_name(made.keys)
         elif made.images is not None and isinstance(comparisons[0], PairSet):
-            told = {**shared.of_one_file(comparisons[0], made.keys, made.images), **told}
+            of_pairs = comparisons[0], made.keys, made.images
+            told = {**shared.of_one_file(*of_pairs), **shared.of_both_labels(*of_pairs), **told}
     report = call(
         features,
         *comparisons,

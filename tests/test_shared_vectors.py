@@ -10,7 +10,14 @@ import pytest
 from evalkit import cli, run
 from evalkit.types import PairSet
 from evalkit.vectors import shared
-from evalkit.vectors.shared import ONE_FILE, ONE_NAME, SHARED, of_one_name, of_several_images
+from evalkit.vectors.shared import (
+    BOTH_LABELS,
+    ONE_FILE,
+    ONE_NAME,
+    SHARED,
+    of_one_name,
+    of_several_images,
+)
 
 X = np.random.default_rng(0).normal(size=(12, 40)).astype(np.float32)
 KEYS = [f"P{k % 4}/{k}.jpg" for k in range(12)]
@@ -60,6 +67,22 @@ def test_pairs_of_one_file_are_told() -> None:
     for other in (None, np.zeros_like(digests), np.arange(12 * 32, dtype=np.uint8).reshape(12, 32)):
         report = run.evaluate("verify", x, pairs, keys=KEYS, images=other, fars="0.5")
         assert ONE_FILE not in report.provenance
+
+
+def test_images_of_pairs_with_both_labels_are_told() -> None:
+    digests = np.random.default_rng(1).integers(0, 256, (12, 32)).astype(np.uint8)
+    digests[4], digests[5], digests[6:] = digests[0], digests[1], 0  # the last are not known
+    labels = np.array([True, False, False, True, False])
+    pairs = PairSet([0, 5, 2, 6, 8], [1, 4, 3, 7, 9], labels, None)
+    x = X[:, :8]
+    report = run.evaluate("verify", x, pairs, keys=KEYS, images=digests, fars="0.5")
+    assert report.provenance[BOTH_LABELS] == (
+        "1 pairs of images are called genuine and, by other names, impostors, first P0/0.jpg and "
+        "P1/1.jpg, and P1/5.jpg and P0/4.jpg"
+    )
+    pairs = PairSet(pairs.left, pairs.right, np.array([True, True, False, True, False]), None)
+    report = run.evaluate("verify", x, pairs, keys=KEYS, images=digests, fars="0.5")
+    assert BOTH_LABELS not in report.provenance
 
 
 def test_of_many_rows_every_nth_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

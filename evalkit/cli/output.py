@@ -26,7 +26,7 @@ from evalkit.replacing import DOCUMENT, REPORT
 from evalkit.report.table import table
 from evalkit.types import Progress, Report
 from evalkit.vectors.matching import CACHE
-from evalkit.vectors.shared import ONE_FILE, ONE_NAME, SHARED
+from evalkit.vectors.shared import BOTH_LABELS, ONE_FILE, ONE_NAME, SHARED
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -163,7 +163,7 @@ def warn_of(report: Report, of: str = "") -> None:
 
     of : what its lines begin with, where there are several reports.
     """
-    for doubt in (*DOUBTS, ALIKE, SHARED, ONE_FILE, ONE_NAME):
+    for doubt in (*DOUBTS, ALIKE, SHARED, ONE_FILE, BOTH_LABELS, ONE_NAME):
         if same := report.provenance.get(doubt):
             say(f"warning: {of}{same}")
 

@@ -16,6 +16,7 @@ from evalkit.types import Ints, PairSet
 SHARED = "one vector"  # what a report's provenance calls `of_several_images`
 ONE_NAME = "one name"  # and `of_one_name`
 ONE_FILE = "one file"  # and `of_one_file`
+BOTH_LABELS = "both labels"  # and `of_both_labels`
 _ROWS, _BLOCK = 1 << 20, 1 << 16  # rows that are looked at, and together
 _VALUES = 16  # of a row, by which it is sought
 
@@ -62,6 +63,33 @@ def of_one_file(pairs: PairSet, names: Names, images: ArrayLike) -> dict[str, st
         ONE_FILE: f"{genuine} genuine and {int(same.sum()) - genuine} impostor pairs are of two "
         f"names for one image, first {names[pairs.left[first]]} and {names[pairs.right[first]]}: "
         "they lift TPR, and the thresholds of FARs"
+    }
+
+
+def of_both_labels(pairs: PairSet, names: Names, images: ArrayLike) -> dict[str, str]:
+    """Say for a report how many pairs have the bytes of another, under other names and label.
+
+    pairs, names, images : as `of_one_file` takes them.
+    """
+    digests = np.ascontiguousarray(images, np.uint8)
+    image = digests[:, :8].copy().view(np.uint64)[:, 0]  # of a SHA-256, enough to tell them apart
+    if len(np.unique(image)) == len(image):
+        return {}
+    left, right = image[pairs.left], image[pairs.right]
+    low, high = np.minimum(left, right), np.maximum(left, right)
+    order = np.lexsort((pairs.genuine, high, low))
+    low, high, genuine = low[order], high[order], pairs.genuine[order]
+    other = (low[1:] == low[:-1]) & (high[1:] == high[:-1]) & (genuine[1:] != genuine[:-1])
+    found = np.flatnonzero(other & (low[1:] > 0))
+    if not len(found):
+        return {}
+    no, yes = (
+        f"{names[pairs.left[k]]} and {names[pairs.right[k]]}"
+        for k in order[[found[0], found[0] + 1]].tolist()
+    )
+    return {
+        BOTH_LABELS: f"{len(found):,} pairs of images are called genuine and, by other names, "
+        f"impostors, first {yes}, and {no}"
     }
 
 
