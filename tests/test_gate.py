@@ -539,11 +539,14 @@ def test_a_report_that_is_its_own_baseline_is_told(
     assert "own baseline" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("empty", [False, True])
 def test_the_first_baseline_is_made_by_accept(
-    tmp_path: Path, two_reports: Two, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, two_reports: Two, empty: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = files(tmp_path, two_reports)
     (tmp_path / "base.json").unlink()
+    if empty:
+        (tmp_path / "base.json").touch()
     assert run(line) == 3
     assert "make the first baseline: evalkit gate REPORT" in capsys.readouterr().err
     elsewhere = [*line[:-1], str(tmp_path / "kept" / "base.json"), "--accept"]

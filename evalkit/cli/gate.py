@@ -10,7 +10,7 @@ from evalkit import report as reports
 from evalkit.cli.options import new_command
 from evalkit.cli.parameters import Baseline, Readable, Writable
 from evalkit.cli.terminal import say
-from evalkit.cli.verdict import apply_gate, ignore_option, read_baseline
+from evalkit.cli.verdict import apply_gate, ignore_option, is_baseline, read_baseline
 from evalkit.errors import EXIT_DONE
 from evalkit.replacing import VERDICT
 from evalkit.verdict.baseline import accept as accept_as_baseline
@@ -74,7 +74,7 @@ def command(
     """  # noqa: D301 (click keeps the lines after a backspace)
     report = reports.read(report_path)
     code = EXIT_DONE
-    if baseline.exists() or not accept:
+    if is_baseline(baseline) or not accept:
         code = apply_gate(
             report, read_baseline(baseline), rules, ignore=ignore, junit=junit, markdown=markdown
         )

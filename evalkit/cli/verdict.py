@@ -26,9 +26,14 @@ ignore_option = click.option(
 )
 
 
+def is_baseline(path: Path) -> bool:
+    """Whether anything is at a path; an empty file, as a failed download leaves it, is nothing."""
+    return path.exists() and not (path.is_file() and path.stat().st_size == 0)
+
+
 def read_baseline(path: Path) -> Report:
     """Read the report to hold others against; ReportError says how to make the first one."""
-    if not path.exists():
+    if not is_baseline(path):
         raise ReportError(
             f"no report at {path}",
             f"make the first baseline: evalkit gate REPORT --baseline {path} --accept",
