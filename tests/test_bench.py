@@ -219,6 +219,11 @@ def test_each_set_is_held_against_its_baseline(
     assert _bench(sets, *paths, "--gate", str(base)) == 0
     shown = capsys.readouterr().out
     assert shown.count("gate passed") == 2 and "2 of 2 sets passed" in shown
+    (base / "spec.json").write_text("{}")  # no report
+    assert _bench(sets, paths[0], "--gate", str(base)) == 1
+    shown = capsys.readouterr().out
+    assert "FACES: has a baseline, and was not measured" in shown
+    assert "1 of 2 sets passed; failed: FACES" in shown
     codes = iter([0, 1])
     monkeypatch.setattr("evalkit.cli.bench.apply_gate", lambda *_, **__: next(codes))
     assert _bench(sets, *paths, "--gate", str(base)) == 1

@@ -211,6 +211,15 @@ def test_the_steps_of_the_action_measure_and_hold(
     verdict = (folder / "verdict.md").read_text(encoding="utf-8")
     assert verdict.startswith("<!-- evalkit-report -->\n**FACES**") and "people: passed" in verdict
 
+    for ending in ("json", "npz"):
+        shutil.copy(f"base/FACES.{ending}", f"base/OTHERS.{ending}")
+    Path("base/spec.json").write_text("{}")  # no report
+    assert _action(("Gate",), held, runner) == {"Gate": 1}
+    verdict = (folder / "verdict.md").read_text(encoding="utf-8")
+    assert "people: passed" in verdict
+    assert verdict.endswith("**OTHERS**\n\nhas a baseline, and was not measured\n")
+    Path("base/OTHERS.npz").unlink()
+
     Path("gates.toml").write_text('[[rule]]\nmetric = "tpr@far=1e-1"\nfloor = 1.0\n')
     assert _action(("Gate",), {**held, "rules": "gates.toml"}, runner) == {"Gate": 1}
     assert "people: failed" in (folder / "verdict.md").read_text(encoding="utf-8")

@@ -26,10 +26,11 @@ from evalkit.cli.vector_options import VectorSource, recipe_option, scoring, war
 from evalkit.cli.verdict import apply_gate, read_baseline
 from evalkit.datasets.group_table import GroupFile
 from evalkit.embedding import development
-from evalkit.errors import EXIT_DONE, DataError
+from evalkit.errors import EXIT_DONE, EXIT_GATE_FAILED, DataError
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.replacing import OUTCOMES, REPORT, refuse_replacing
 from evalkit.report import several
+from evalkit.report.replaced_together import outcomes_path
 from evalkit.run import Compared
 from evalkit.types import Report
 
@@ -62,7 +63,8 @@ from evalkit.types import Report
     section="Result",
     type=Readable(folder=True),
     metavar="FOLDER",
-    help="Exit with 1 if any set is significantly worse than SET.json in this folder.",
+    help="Exit with 1 if any set is significantly worse than SET.json in this folder, or if one "
+    "that is there was not measured.",
 )
 @quiet_option("Result")
 def command(
@@ -91,6 +93,7 @@ def command(
     warn_if_slow(recipe_name)
     by_name = bench.grouped(sets, groups, say)
     baselines = {} if gate is None else _baselines(gate, sets)
+    unmeasured = [] if gate is None else _unmeasured(gate, sets)
     if out is not None:
         for one in sets:
             refuse_replacing(out / f"{one.name}.json", REPORT)
@@ -121,7 +124,7 @@ def command(
         write_json(several.dumps(measured).rstrip(), json_path)
     if out is not None:
         say(f"{len(sets):,} reports written to {out}")
-    return _held(measured, baselines, talk=json_path == STDOUT)
+    return _held(measured, baselines, unmeasured, talk=json_path == STDOUT)
 
 
 def _has_people(one: bench.BenchSet) -> bool:
@@ -137,9 +140,22 @@ def _baselines(folder: Path, sets: Sequence[bench.BenchSet]) -> dict[str, Report
     return {one.name: read_baseline(folder / f"{one.name}.json") for one in sets}
 
 
-def _held(measured: Mapping[str, Report], baselines: Mapping[str, Report], talk: bool) -> int:
-    """Hold every report against its baseline, and say how many passed."""
-    codes = {}
+def _unmeasured(folder: Path, sets: Sequence[bench.BenchSet]) -> list[str]:
+    """Name the reports with outcomes in the folder of baselines that are of none of the sets."""
+    names = {path.stem for path in folder.glob("*.json") if outcomes_path(path).is_file()}
+    return sorted(names - {one.name for one in sets})
+
+
+def _held(
+    measured: Mapping[str, Report],
+    baselines: Mapping[str, Report],
+    unmeasured: Sequence[str],
+    talk: bool,
+) -> int:
+    """Hold every report against its baseline, and say how many passed; what is absent fails."""
+    codes = dict.fromkeys(unmeasured, EXIT_GATE_FAILED)
+    for name in unmeasured:
+        show("", f"{name}: has a baseline, and was not measured", talk=talk)
     for name, baseline in baselines.items():
         show("", f"{name}:", talk=talk)
         codes[name] = apply_gate(measured[name], baseline, talk=talk)
