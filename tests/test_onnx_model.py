@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evalkit import adapters
+from evalkit.adapters.calling import in_order
 from evalkit.adapters.onnx import model as onnx_model
 from evalkit.adapters.onnx import session
 from evalkit.adapters.presets import PRESETS, build, resolve
@@ -54,6 +55,38 @@ def test_rows_out_equal_rows_in_for_any_declared_batch(
     model = adapters.load(str(small_models.save(tmp_path / "m.onnx", batch=batch)), spec=SPEC)
     assert model.dim == small_models.DIM
     np.testing.assert_allclose(model.embed(images(n)), by_hand(images(n)), rtol=1e-4, atol=1e-2)
+
+
+def test_passes_in_memory_that_is_kept_give_the_bits_of_a_new_model(tmp_path: Path) -> None:
+    path = str(small_models.save(tmp_path / "m.onnx", batch=1))
+    some = [images(n)[::-1] for n in (7, 7, 4, 1, 7)]
+    alone = [adapters.load(path, spec=SPEC).embed(x) for x in some]
+    model: Any = adapters.load(path, spec=SPEC)
+    made = [model.embed(x) for x in some]
+    assert model._idle  # the memory of a pass
+    with ThreadPoolExecutor(4) as threads:
+        made += threads.map(model.embed, some * 25)
+    for x, expected in zip(made, alone * 26, strict=True):
+        np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("color", ["rgb", "bgr", "grey"])
+def test_an_input_fed_into_given_memory_has_the_same_bits(color: str, dtype: type) -> None:
+    spec = replace(SPEC, color=color)
+    fed = onnx_model.feed(images(5), spec, dtype)
+    into = np.full_like(fed, np.nan)
+    assert onnx_model.feed(images(5), spec, dtype, into) is into
+    np.testing.assert_array_equal(into, fed)
+    mean, std = (np.float32(v[: spec.channels]) for v in (spec.mean, spec.std))
+    ordered = in_order(images(5), color).astype(np.float32)
+    plain = ((ordered - mean) / std).transpose(0, 3, 1, 2).astype(dtype)
+    np.testing.assert_array_equal(fed, plain)
+
+
+def test_a_run_asks_for_no_graph_of_a_gpu(tmp_path: Path) -> None:
+    model: Any = adapters.load(str(small_models.save(tmp_path / "m.onnx")), spec=SPEC)
+    assert model._run_options.get_run_config_entry("gpu_graph_id") == "-1"
 
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,7 +29,16 @@ from evalkit.files import as_path
 from evalkit.memory import is_out_of_memory
 from evalkit.types import InputSpec
 
-_TOGETHER = 256  # images that are normalised at once for a model of a fixed batch
+_TOGETHER = 64  # images that are normalised at once for a model of a fixed batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """Input and output of several passes, in arrays or GPU memory, and the binding of each pass."""
+
+    x: Any
+    y: NDArray[Any]
+    passes: list[Any]
 
 
 class OnnxModel:
@@ -74,6 +84,7 @@ class OnnxModel:
             f"onnxruntime {import_onnxruntime().__version__} {provider}{gpu} "
             f"{np.dtype(self._dtype)}, output {self._output}"
         )
+        self._idle = list[_Bound]()  # one per thread that embeds, at most
         self._flags = session.training_switches(self._session)
         self.runtime += "".join(
             f", {flag} {json.dumps(value.item())}" for flag, value in self._flags.items()
@@ -97,25 +108,19 @@ class OnnxModel:
     def _passes(self, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
         """Embed in passes of `batch` images, the last one padded with black.
 
-        All are normalised first, and all bindings made: a pass leaves nothing of Python in the
-        caches, so that each line between two of them costs ten times its usual time.
+        All are normalised first, and bound to memory that several passes keep for the next ones: a
+        pass leaves nothing of Python in the caches, so that each line between two of them costs ten
+        times its usual time.
         """
         check_images(images, self.spec)
+        whole = filled(images, batch)
         try:
-            x = self._feed(filled(images, batch))
-            first = self._bound(x[:batch])
-            first.bind_output(self._output, "cpu")
-            self._session.run_with_iobinding(first, self._run_options)
-            y = first.get_outputs()[0].numpy()
-            vectors(y, batch, self.name)
-            rows = np.empty((len(x), *(y.shape if y.ndim == 1 else y.shape[1:])), y.dtype)
-            rows[:batch] = y
-            others = [self._bound(x[o : o + batch]) for o in range(batch, len(x), batch)]
-            for k, binding in enumerate(others, 1):
-                place = rows[k * batch : (k + 1) * batch]
-                binding.bind_ortvalue_output(self._output, _value(place.reshape(y.shape)))
-            for binding in others:
-                self._session.run_with_iobinding(binding, self._run_options)
+            bound = self._idle.pop() if len(whole) > batch and self._idle else None
+            if bound is None or len(bound.x) != len(whole):
+                bound = self._new(whole, batch)
+            else:
+                feed(whole, self.spec, self._dtype, bound.x)
+                self._run(bound.passes)
         except (ModelError, MemoryError):
             raise
         except Exception as e:
@@ -124,7 +129,30 @@ class OnnxModel:
             raise ModelError(
                 f"{self.name} fails on {batch} images: {session.reason(e)}", fed_as(self.spec)
             ) from e
-        return vectors(rows, len(rows), self.name)[: len(images)]
+        rows = vectors(bound.y, len(whole), self.name)[: len(images)]
+        if len(whole) > batch and self._device == "cpu" and self._feeds_on is None:
+            self._idle.append(bound)
+        return rows
+
+    def _new(self, whole: NDArray[np.uint8], batch: int) -> _Bound:
+        """Embed in memory that is bound for it, by the shape of what the first pass gives."""
+        x = self._feed(whole)
+        passes = [self._bound(x[o : o + batch]) for o in range(0, len(x), batch)]
+        passes[0].bind_output(self._output, "cpu")
+        self._run(passes[:1])
+        y = passes[0].get_outputs()[0].numpy()
+        vectors(y, batch, self.name)
+        rows = np.empty((len(x), *(y.shape if y.ndim == 1 else y.shape[1:])), y.dtype)
+        rows[:batch] = y
+        for k, binding in enumerate(passes):
+            place = rows[k * batch : (k + 1) * batch]
+            binding.bind_ortvalue_output(self._output, _value(place.reshape(y.shape)))
+        self._run(passes[1:])
+        return _Bound(x, rows, passes)
+
+    def _run(self, passes: list[Any]) -> None:
+        for binding in passes:
+            self._session.run_with_iobinding(binding, self._run_options)
 
     def _feed(self, images: NDArray[np.uint8]) -> Any:
         """Normalise the images, on the GPU where torch sees it too."""
@@ -164,16 +192,29 @@ def _torch_device(device: str, number: int) -> Any:
     return torch.device("cuda", number) if torch.cuda.is_available() else None
 
 
-def feed(images: NDArray[np.uint8], spec: InputSpec, dtype: Any = np.float32) -> NDArray[Any]:
+def feed(
+    images: NDArray[np.uint8],
+    spec: InputSpec,
+    dtype: Any = np.float32,
+    into: NDArray[Any] | None = None,
+) -> NDArray[Any]:
     """Turn (N, H, W, 3) RGB uint8 into the network's input: order, mean and std, layout.
 
-    Computed in float32, then rounded to `dtype`.
+    Computed in float32, then rounded to `dtype`.  into : memory of that for it; None: new.
     """
     ordered = in_order(images, spec.color)
     mean, std = (np.array(m[: spec.channels], np.float32) for m in (spec.mean, spec.std))
     if spec.layout == "nchw":
         ordered = ordered.transpose(0, 3, 1, 2)
         mean, std = mean[:, None, None], std[:, None, None]
-    x = np.subtract(ordered, mean, dtype=np.float32, order="C")
+    x: NDArray[Any] = (
+        np.empty(ordered.shape, np.float32) if into is None or into.dtype != np.float32 else into
+    )
+    np.copyto(x, ordered)
+    x -= mean
     x /= std
-    return x.astype(dtype, copy=False)
+    if into is None:
+        return x.astype(dtype, copy=False)
+    if x is not into:
+        into[...] = x
+    return into
