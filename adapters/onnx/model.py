@@ -12,14 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import answers, gpus
-from evalkit.adapters.calling import (
-    check_images,
-    cores,
-    fed_as,
-    filled,
-    in_order,
-    vectors,
-)
+from evalkit.adapters.calling import check_images, cores, fed_as, filled, in_order, vectors
 from evalkit.adapters.onnx import session
 from evalkit.adapters.onnx.digest import digest
 from evalkit.adapters.onnx.session import import_onnxruntime

@@ -17,14 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.adapters import answers, users_code
-from evalkit.adapters.calling import (
-    check_images,
-    cores,
-    fed_as,
-    in_batches,
-    in_order,
-    vectors,
-)
+from evalkit.adapters.calling import check_images, cores, fed_as, in_batches, in_order, vectors
 from evalkit.errors import ModelError, needing
 from evalkit.memory import is_out_of_memory
 from evalkit.torch_float32 import float32_is_float32

@@ -12,13 +12,7 @@ import numpy as np
 
 from evalkit import templates
 from evalkit.cli.engine_options import memory_option
-from evalkit.cli.options import (
-    fars_option,
-    file_option,
-    groups_option,
-    new_command,
-    rates_option,
-)
+from evalkit.cli.options import fars_option, file_option, groups_option, new_command, rates_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options

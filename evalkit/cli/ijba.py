@@ -7,12 +7,7 @@ from pathlib import Path
 import click
 
 from evalkit import run
-from evalkit.cli.options import (
-    columns_or_groups_option,
-    fars_option,
-    new_command,
-    rates_option,
-)
+from evalkit.cli.options import columns_or_groups_option, fars_option, new_command, rates_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say

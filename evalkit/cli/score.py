@@ -10,13 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit import run
-from evalkit.cli.options import (
-    columns_option,
-    fars_option,
-    file_option,
-    groups_option,
-    new_command,
-)
+from evalkit.cli.options import columns_option, fars_option, file_option, groups_option, new_command
 from evalkit.cli.output import Output, output_options, warn_of_turned
 from evalkit.cli.parameters import Readable
 from evalkit.cli.terminal import say

@@ -8,13 +8,7 @@ import click
 
 from evalkit import run
 from evalkit.cli.engine_options import memory_option
-from evalkit.cli.options import (
-    file_option,
-    groups_option,
-    new_command,
-    rates_option,
-    sizes_option,
-)
+from evalkit.cli.options import file_option, groups_option, new_command, rates_option, sizes_option
 from evalkit.cli.output import Output, output_options
 from evalkit.cli.terminal import say
 from evalkit.cli.threshold_options import GivenThresholds, threshold_options

@@ -18,13 +18,7 @@ from pathlib import Path, PurePath
 from evalkit import tables
 from evalkit.datasets import agedb, bcolz, cfp, lfw, youtube_faces
 from evalkit.datasets import bin as bin_sets
-from evalkit.datasets.pair_list import (
-    LABEL_FIRST,
-    LABELLED,
-    PairList,
-    of_table,
-    parse_two_line,
-)
+from evalkit.datasets.pair_list import LABEL_FIRST, LABELLED, PairList, of_table, parse_two_line
 from evalkit.errors import DataError, first_few
 from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.images import ImageSource

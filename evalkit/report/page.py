@@ -20,14 +20,7 @@ from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.hardest import hardest
 from evalkit.report.plots import PICTURES, inline_svg, picture
 from evalkit.report.spelling import row
-from evalkit.report.table import (
-    HEADINGS,
-    caveat,
-    failures,
-    glossary,
-    is_in_sub_table,
-    sub_tables,
-)
+from evalkit.report.table import HEADINGS, caveat, failures, glossary, is_in_sub_table, sub_tables
 from evalkit.types import Estimate, Report
 
 MOST_MODELS = 6

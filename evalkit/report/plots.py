@@ -20,13 +20,7 @@ from evalkit.escaping import printable
 from evalkit.files import as_path, whole_file
 from evalkit.protocols.metrics.score_unit import score_unit
 from evalkit.replacing import PICTURE, refuse_replacing
-from evalkit.report import (
-    calibration_plots,
-    geometry_plots,
-    group_plots,
-    quality_plots,
-    roc_plots,
-)
+from evalkit.report import calibration_plots, geometry_plots, group_plots, quality_plots, roc_plots
 from evalkit.report.drawn_models import Model, models_of
 from evalkit.report.style import (
     FAINT,

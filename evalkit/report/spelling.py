@@ -6,11 +6,7 @@ import textwrap
 from dataclasses import dataclass
 
 from evalkit.escaping import WIDTH, printable
-from evalkit.protocols.metrics.operating_point import (
-    FEW_ERRORS,
-    few_false_accepts,
-    threshold_text,
-)
+from evalkit.protocols.metrics.operating_point import FEW_ERRORS, few_false_accepts, threshold_text
 from evalkit.protocols.metrics.vocabulary import metric_of
 from evalkit.types import Estimate
 

@@ -12,24 +12,13 @@ import numpy as np
 from evalkit.arrays import require, whole_number
 from evalkit.errors import ProtocolError, ReportError
 from evalkit.escaping import narrow, printable
-from evalkit.identity import (
-    COMPARISONS,
-    IMAGES,
-    KEYS,
-    LIST,
-    SET,
-    difference,
-)
+from evalkit.identity import COMPARISONS, IMAGES, KEYS, LIST, SET, difference
 from evalkit.protocols.groups.paired import differences_by_group
 from evalkit.protocols.groups.partition import partitions_in
 from evalkit.protocols.metrics.score_unit import SCORE, in_unit, score_unit
 from evalkit.protocols.metrics.vocabulary import better, part_of
 from evalkit.protocols.uncertainty.intervals import LEVEL, affordable
-from evalkit.protocols.uncertainty.outcomes import (
-    Outcomes,
-    PairOutcomes,
-    holds_searches,
-)
+from evalkit.protocols.uncertainty.outcomes import Outcomes, PairOutcomes, holds_searches
 from evalkit.protocols.uncertainty.paired import Difference, differences, holm
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.report import opened, outcomes_of_strangers

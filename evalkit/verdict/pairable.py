@@ -9,13 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.identity import by_appearance, difference, numbered
-from evalkit.protocols.uncertainty.outcomes import (
-    Arrays,
-    Outcomes,
-    PairOutcomes,
-    parts_of,
-    shared,
-)
+from evalkit.protocols.uncertainty.outcomes import Arrays, Outcomes, PairOutcomes, parts_of, shared
 from evalkit.types import Report
 
 _SIDES = ("left", "right", "left_subject", "right_subject")

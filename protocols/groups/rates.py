@@ -9,10 +9,7 @@ import numpy as np
 
 from evalkit.protocols.groups.cells import GroupCell
 from evalkit.protocols.metrics import error_estimates, threshold_text
-from evalkit.protocols.metrics.operating_point import (
-    false_accepts_allowed,
-    threshold_above,
-)
+from evalkit.protocols.metrics.operating_point import false_accepts_allowed, threshold_above
 from evalkit.protocols.metrics.vocabulary import resampling_of_part
 from evalkit.protocols.subject_means import DOMINANT
 from evalkit.protocols.uncertainty.intervals import bounded

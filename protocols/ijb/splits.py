@@ -18,13 +18,7 @@ from evalkit.errors import ProtocolError
 from evalkit.identity import Names, digest, of_rows
 from evalkit.protocols import allpairs, ijb
 from evalkit.protocols.failures import count_failures
-from evalkit.protocols.groups import (
-    ComparedRows,
-    Condition,
-    Grouping,
-    ProbeRows,
-    refuse_other_rows,
-)
+from evalkit.protocols.groups import ComparedRows, Condition, Grouping, ProbeRows, refuse_other_rows
 from evalkit.protocols.groups.trials import TrialRate, over_trials, rows_by_group, trial_rates
 from evalkit.protocols.ijb.templates import Pooling, Templates, of_templates, pool
 from evalkit.protocols.metrics import (

@@ -53,11 +53,7 @@ from evalkit.protocols.one_to_many import (
     tpr_by_far,
 )
 from evalkit.protocols.recipes.joint_bayesian import JointBayesian
-from evalkit.protocols.uncertainty.from_sets import (
-    numbered_people,
-    set_outcomes,
-    tail_length,
-)
+from evalkit.protocols.uncertainty.from_sets import numbered_people, set_outcomes, tail_length
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes, to_arrays
 from evalkit.types import Estimate, Ints, Progress, Report, SetIdentity

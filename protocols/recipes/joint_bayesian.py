@@ -29,11 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.protocols.metrics.similarity import exact_scores
-from evalkit.protocols.recipes.covariances import (
-    Covariances,
-    common_basis,
-    fit,
-)
+from evalkit.protocols.recipes.covariances import Covariances, common_basis, fit
 
 __all__ = [
     "Covariances",

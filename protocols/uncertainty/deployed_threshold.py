@@ -24,12 +24,7 @@ from evalkit.protocols.metrics import (
     tpr_of_highest,
 )
 from evalkit.protocols.uncertainty.false_matches import Sharing, sharing, upper_mean
-from evalkit.protocols.uncertainty.intervals import (
-    DRAWS,
-    bounded,
-    independent,
-    with_intervals,
-)
+from evalkit.protocols.uncertainty.intervals import DRAWS, bounded, independent, with_intervals
 from evalkit.protocols.uncertainty.outcomes import Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
 from evalkit.protocols.uncertainty.resampling import metric_ends, threshold_draws

@@ -17,12 +17,7 @@ from scipy.special import bdtr, stdtr, stdtrit
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.metrics.vocabulary import resampling_of
-from evalkit.protocols.uncertainty.influence import (
-    Influence,
-    decisions,
-    influence,
-    of_impostors,
-)
+from evalkit.protocols.uncertainty.influence import Influence, decisions, influence, of_impostors
 from evalkit.protocols.uncertainty.intervals import DRAWS, independent
 from evalkit.protocols.uncertainty.intervals import spread as deviation
 from evalkit.protocols.uncertainty.power import Spread
