@@ -32,7 +32,7 @@ from evalkit.protocols.groups.trials import TrialRate, over_trials, rows_by_grou
 from evalkit.protocols.metrics import Thresholds, compat
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.uncertainty.from_sets import set_outcomes
-from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, to_arrays
+from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, open_set, to_arrays
 from evalkit.protocols.uncertainty.resampled_trials import (
     people_weights,
     trial_draws,
@@ -278,14 +278,7 @@ def _searched(
     }
     for t in thresholds:
         measured |= metrics.search_errors_at(hit, rank, best, t)
-    return measured, SearchOutcomes(
-        rank=rank,
-        rank_subject=who[mated],
-        mate_score=hit,
-        mate_subject=who[mated],
-        nonmate_score=best,
-        nonmate_subject=who[~mated],
-    )
+    return measured, open_set(rank, mate, who[mated], best, who[~mated])
 
 
 def mu_minus_sigma(trials: Sequence[Estimate]) -> Estimate:

@@ -43,7 +43,7 @@ from evalkit.protocols.uncertainty.from_sets import (
     tail_length,
 )
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, to_arrays
+from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, SetOutcomes, open_set, to_arrays
 from evalkit.types import Bools, Estimate, Floats, Ints, Progress, Report
 
 NAME = "people"
@@ -209,15 +209,10 @@ class _Searches:
         of_row[known] = who
         named = np.where(subject < 0, -1 - np.arange(len(subject)), subject)[self.stranger]
         others, stranger = np.unique(named, return_inverse=True)
-        searches = SearchOutcomes(rank=self.rank, rank_subject=of_row[self.row])
+        mates = of_row[self.row]
+        searches = SearchOutcomes(rank=self.rank, rank_subject=mates)
         if len(self.stranger):
-            searches = replace(
-                searches,
-                mate_score=np.where(self.rank == 1, self.mate, -np.inf),
-                mate_subject=of_row[self.row],
-                nonmate_score=self.best,
-                nonmate_subject=len(people) + stranger,
-            )
+            searches = open_set(self.rank, self.mate, mates, self.best, len(people) + stranger)
         nobody = np.zeros(len(others), np.int64)
         left, right = outcomes.left_images, outcomes.right_images
         if left is None or right is None:

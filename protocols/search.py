@@ -8,7 +8,6 @@ alarms being searches with people who are not [ISO/IEC 19795-1; Phillips, Grothe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 from typing import Any, Literal
 
@@ -34,7 +33,7 @@ from evalkit.protocols.metrics import (
 from evalkit.protocols.metrics.flip_fusion import Flip
 from evalkit.protocols.metrics.similarity import normalise
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, to_arrays
+from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, open_set, to_arrays
 from evalkit.types import Estimate, Floats, Ints, Progress, Report
 
 NAME = "search"
@@ -117,13 +116,8 @@ def evaluate(
     )  # fmt: skip
     outcomes = SearchOutcomes(rank=rank, rank_subject=subject[known])
     if len(unknown):
-        outcomes = replace(
-            outcomes,
-            mate_score=np.where(rank == 1, mate, -np.inf),
-            mate_subject=subject[known],
-            nonmate_score=best,
-            nonmate_subject=alone(subject[unknown], subject),
-        )
+        others = alone(subject[unknown], subject)
+        outcomes = open_set(rank, mate, subject[known], best, others)
     lost = allpairs.lost_rows(x)
     report = Report(
         protocol=NAME,

@@ -33,7 +33,7 @@ from evalkit.protocols.metrics import Rates, Thresholds, compat, rate_texts
 from evalkit.protocols.metrics.similarity import failed
 from evalkit.protocols.subject_means import with_subject_means
 from evalkit.protocols.uncertainty.intervals import with_intervals
-from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, to_arrays
+from evalkit.protocols.uncertainty.outcomes import SearchOutcomes, open_set, to_arrays
 from evalkit.types import Estimate, Ints, PairSet, Progress, Report
 
 __all__ = [
@@ -300,15 +300,16 @@ class _Found:
 def _outcomes(searched: Sequence[_Found]) -> SearchOutcomes:
     """Keep every search for intervals and paired tests."""
     gallery = range(len(searched))
-    subject = np.concatenate([f.subject for f in searched])
-    return SearchOutcomes(
-        rank=np.concatenate([f.rank for f in searched]),
-        rank_subject=subject,
-        mate_score=np.concatenate([np.where(f.rank == 1, f.mate, -np.inf) for f in searched]),
-        mate_subject=subject,
+    together = open_set(
+        np.concatenate([f.rank for f in searched]),
+        np.concatenate([f.mate for f in searched]),
+        np.concatenate([f.subject for f in searched]),
+        np.concatenate([f.nonmate for f in searched]),
+        np.concatenate([f.other_subject for f in searched]),
+    )
+    return replace(
+        together,
         mate_gallery=np.repeat(gallery, [len(f.rank) for f in searched]),
-        nonmate_score=np.concatenate([f.nonmate for f in searched]),
-        nonmate_subject=np.concatenate([f.other_subject for f in searched]),
         nonmate_gallery=np.repeat(gallery, [len(f.nonmate) for f in searched]),
     )
 

@@ -33,7 +33,7 @@ from evalkit.protocols.metrics import (
 from evalkit.protocols.metrics.similarity import exact_scores, failed
 from evalkit.protocols.metrics.vocabulary import canonical
 from evalkit.protocols.search import ranks
-from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SearchOutcomes, to_arrays
+from evalkit.protocols.uncertainty.outcomes import PairOutcomes, SearchOutcomes, open_set, to_arrays
 from evalkit.protocols.uncertainty.resampled_trials import (
     people_weights,
     trial_draws,
@@ -280,14 +280,7 @@ def _searched(
     rates = {f"rank-{k}": rank_within(rank, k) for k in depths}
     return _Part(
         rates | {f"tpir@fpir={fpir}": dir_at_fpir(mate, rank, best, fpir) for fpir in fpirs},
-        SearchOutcomes(
-            rank=rank,
-            rank_subject=who[mated],
-            mate_score=np.where(rank == 1, mate, -np.inf),
-            mate_subject=who[mated],
-            nonmate_score=best,
-            nonmate_subject=who[~mated],
-        ),
+        open_set(rank, mate, who[mated], best, who[~mated]),
         np.unique(who),
         probes=ProbeRows(mated=rows[mated], other=rows[~mated]),
     )

@@ -120,6 +120,21 @@ class DrawnOutcomes:
 Outcomes = PairOutcomes | SetOutcomes | SearchOutcomes | DrawnOutcomes
 
 
+def open_set(rank: Ints, mate: Floats, who: Ints, best: Floats, others: Ints) -> SearchOutcomes:
+    """Keep searches for the mates of `who`, (Q,), and for none by `others`, (R,).
+
+    rank, mate : (Q,) of each mate, which counts as found at rank 1 alone.  best : (R,) scores.
+    """
+    return SearchOutcomes(
+        rank=rank,
+        rank_subject=who,
+        mate_score=np.where(rank == 1, mate, -np.inf),
+        mate_subject=who,
+        nonmate_score=best,
+        nonmate_subject=others,
+    )
+
+
 def to_arrays(outcomes: Outcomes, part: str = "") -> dict[str, NDArray[Any]]:
     """Give every array its name in report.npz; of a part, "PART/array"."""
     by_name: dict[str, NDArray[Any]] = {}
