@@ -41,6 +41,9 @@ def vectors(
         if x.ndim > 3:
             expected += "; a feature map is pooled or flattened by the model's head"
         raise ProtocolError(f"{what} have shape {x.shape}", expected)
+    if x.ndim == 3 and x.shape[2] == 1 < x.shape[1]:
+        told = f"{what} of shape {x.shape} are {x.shape[1]} views of one number each"
+        raise ProtocolError(told, "leave the last axis out: x[..., 0]")
     if x.dtype.kind not in "iuf":
         raise ProtocolError(f"{what} hold {x.dtype}", "expected real numbers, such as float32")
     if isinstance(x, np.ma.MaskedArray):
@@ -170,8 +173,8 @@ def whole_numbers(values: ArrayLike, what: str, hint: str = "") -> NDArray[np.in
 def identities(subject: ArrayLike, rows: int, what: str = "features") -> NDArray[np.integer[Any]]:
     """Read the subject of each of N rows: (N,) whole numbers, below 0: unlabelled.
 
-    Names, of which "-" is unlabelled, and hashes beyond int64 are numbered in their order, from 0;
-    those of several arrays by `identities_of_all`.
+    Names, texts or UTF-8, of which "-" is unlabelled, and hashes beyond int64 are numbered in their
+    order, from 0; those of several arrays by `identities_of_all`.
     ProtocolError for an empty name, and for another number of rows.
     """
     return identities_of_all([(subject, rows)], what)[0]
@@ -197,6 +200,11 @@ def _subjects(subject: ArrayLike, rows: int, what: str) -> NDArray[np.integer[An
         raise ProtocolError(f"{rows} {what} have subjects of shape {who.shape}")
     if who.dtype.kind == "u" and who.max(initial=0) > np.iinfo(np.int64).max:
         return who
+    if who.dtype.kind == "S":  # as h5py gives names
+        try:
+            who = np.char.decode(who, "utf-8")
+        except UnicodeDecodeError as e:
+            raise ProtocolError(f"a subject's name is not UTF-8: {e.object!r}") from e
     if who.dtype.kind in "UT":
         return who.astype(np.str_)
     return whole_numbers(who, "subject", "expected a number or a name per row; -1 is unlabelled")

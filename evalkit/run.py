@@ -66,8 +66,8 @@ def evaluate(
     """Run a protocol on vectors; its report says where these and the comparisons came from.
 
     protocol : its name (see `evalkit list`), its record, or the function itself.
-    vectors : an (N, D) or (N, V, D) array; a file of embeddings, or an open feature file; a model,
-    which embeds the images; or `Vectors`.
+    vectors : an (N, D) or (N, V, D) array; {name: vector}; a file of embeddings, or an open
+    feature file; a model, which embeds the images; or `Vectors`.
     comparisons : what the protocol takes after the vectors.  Pairs may be the file of a list (and
     of "lfw" nothing, for View 2), whose images are then found by name; subjects a file with a line
     per row, or nothing where the rows' names or their file say who they show.
@@ -237,6 +237,10 @@ def _vectors(
     views: int,
 ) -> Vectors:
     """Take or make the vectors, in the manifest's order where there is one."""
+    if isinstance(given, Mapping):
+        if keys is not None:
+            raise DataError("vectors by name have their names already", "leave keys out")
+        given, keys = [*given.values()], [*given]
     if isinstance(given, Vectors):
         return given if manifest is None else matching.found_by_name(given, manifest)
     if isinstance(given, adapters.Adapter):

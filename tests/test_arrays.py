@@ -18,7 +18,7 @@ from evalkit.arrays import (
     vectors,
     whole_numbers,
 )
-from evalkit.errors import ProtocolError
+from evalkit.errors import DataError, ProtocolError
 from evalkit.protocols import (
     all_vs_all,
     allpairs,
@@ -55,6 +55,30 @@ SCORE = RNG.normal(size=200) + 2 * GENUINE
 
 def same(a: Report, b: Report) -> bool:
     return dict(a.metrics) == dict(b.metrics)
+
+
+def test_views_of_one_number_are_refused() -> None:
+    with pytest.raises(ProtocolError, match="are 8 views of one number each") as told:
+        vectors(X[:, :, None])
+    assert told.value.hint == "leave the last axis out: x[..., 0]"
+    assert vectors(X[:, None]).shape == (120, 1, 8) and vectors(X[:, :1, None]).shape == (120, 1, 1)
+
+
+def test_names_in_bytes_are_those_of_texts() -> None:
+    names = [f"p\xe9{n % 7}" for n in range(40)]
+    held = [name.encode() for name in names]
+    for given in (held, np.array(held), np.array(held, object)):
+        np.testing.assert_array_equal(identities(given, 40), identities(names, 40))
+    with pytest.raises(ProtocolError, match=r"a subject's name is not UTF-8: b'\\xff'"):
+        identities([b"a", b"\xff"], 2)
+
+
+def test_vectors_by_name() -> None:
+    names = [f"p{who}/{n}.jpg" for n, who in enumerate(WHO)]
+    by_name = run.evaluate("people", dict(zip(names, X, strict=True)))
+    assert same(by_name, run.evaluate("people", X, WHO, keys=names))
+    with pytest.raises(DataError, match="have their names already"):
+        run.evaluate("people", dict(zip(names, X, strict=True)), keys=names)
 
 
 def test_a_label_is_a_truth() -> None:
