@@ -100,7 +100,8 @@ def read_text(path: Path) -> str:
         refuse_lfs_pointer(path, begins=data)
         return decoded(data)
     except UnicodeDecodeError as e:
-        raise DataError(f"{path} is not a text file: {not_text(e)}") from e
+        hint = f"unpack it first: gunzip {path.name}" if e.object[:2] == b"\x1f\x8b" else ""
+        raise DataError(f"{path} is not a text file: {not_text(e)}", hint) from e
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
     except OSError as e:

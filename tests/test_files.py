@@ -1,5 +1,6 @@
 """A file is whole or as it was, at whatever instant its writer dies, and stays what it is."""
 
+import gzip
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ import pytest
 import evalkit
 from evalkit import files
 from evalkit import report as reports
-from evalkit.errors import ReportError
+from evalkit.errors import DataError, ReportError
 from evalkit.files import whole_file
 from evalkit.protocols.allpairs import resume
 from evalkit.report import replaced_together
@@ -372,3 +373,10 @@ def test_outcomes_of_a_report_without_their_digest_are_read(tmp_path: Path) -> N
     path.write_text(re.sub('"version": [0-9]+', '"version": 1', text))
     assert "outcomes_sha256" not in path.read_text()
     assert reports.read(path).outcomes is not None
+
+
+def test_a_packed_list_is_told_how_to_unpack_it(tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt.gz").write_bytes(gzip.compress(b"a.png b.png 1"))
+    with pytest.raises(DataError, match="is not a text file: byte 1") as told:
+        files.read_text(tmp_path / "pairs.txt.gz")
+    assert told.value.hint == "unpack it first: gunzip pairs.txt.gz"
