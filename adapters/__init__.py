@@ -159,9 +159,8 @@ def _from_memory(
     if isinstance(model, Adapter):
         return _as_it_is(_checked(model, name), name, spec, device)
     if not callable(model):
-        raise WrongTypeError(
-            f"a {name} where a model belongs", "give a path, a torch.nn.Module or a callable"
-        )
+        hint = "give a path, a torch.nn.Module or a function of (N, H, W, 3) RGB uint8"
+        raise WrongTypeError(f"a {name} where a model belongs", hint)
     return FunctionModel(model, _declared(spec, name, True))
 
 

@@ -81,6 +81,9 @@ def vectors(
     (N, D, 1, 1) is (N, D) too, and so is (D,) of one image.  dim : the D that it must be.
     Always a copy: runtimes answer the next images in the same memory.
     """
+    if made.dtype == object and made.ndim == 0:
+        what = type(made.item()).__name__
+        raise ModelError(f"{name} returned {what}", "expected one vector per image, (N, D)")
     made = made[None] if made.ndim == 1 and images == 1 else made
     message = f"{name} returned {made.dtype} of shape {made.shape} for {images} images"
     if made.ndim < 2 or len(made) != images:

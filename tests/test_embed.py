@@ -192,8 +192,9 @@ def test_arguments_that_do_not_belong() -> None:
         embed(Grey(), PIXELS, views=3)
     with pytest.raises(ModelError, match="a loaded model takes no preset"):
         embed(Grey(), PIXELS, preset="arcface")
-    with pytest.raises(WrongTypeError, match="a int where a model belongs"):
+    with pytest.raises(WrongTypeError, match="a int where a model belongs") as told:
         embed(3, PIXELS)  # type: ignore[arg-type]
+    assert told.value.hint.endswith("or a function of (N, H, W, 3) RGB uint8")
 
 
 def test_paths_of_images_are_embedded_in_their_order(

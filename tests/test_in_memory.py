@@ -56,6 +56,7 @@ def broken(x: NDArray[np.uint8]) -> None:
         (broken, ModelError, "broken failed on 1 images: KeyError"),
         (lambda x: colours(x).T, ModelError, "rows out must equal rows in"),
         (lambda x: "text", EvalkitError, "returned <U4 of shape"),
+        (lambda x: {"embedding": x}, EvalkitError, "returned dict"),
         (dict, ModelError, "dict is a class, not a model"),
         (3, WrongTypeError, "a int where a model belongs"),
     ],
