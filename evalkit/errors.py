@@ -1,19 +1,5 @@
 """The tree of evalkit's errors, and the exit codes of the command line.
 
-EvalkitError                 the message says what was given and expected; `hint` what to do
-    DataError                images, lists, archives, embeddings made elsewhere
-        NoFaceError          a detector found no face in an image
-        SeveralFacesError    a detector found more faces than the one that was asked for
-    ModelError               a model that cannot be loaded, fed or trusted
-        UndeclaredInputError nothing says how it is fed: no option, preset, side-car or metadata
-        IdleInputError       it brings its own input spec, and another one was declared
-    FeatureStoreError        evalkit's own feature file: another key, another version, damaged
-    ProtocolError            arrays that do not fit together or cannot support the number asked for
-    ReportError              a report, baseline or rules file that cannot be read or compared
-        UnknownMetricError   a metric that the report does not have; also a KeyError
-    WrongTypeError           an argument of a type that means nothing here; also a TypeError
-    MissingPackageError      an optional part is not installed; the hint is the install line
-
 The command line (`evalkit.cli.run`) prints `message` and `hint` on one line each and exits with 3,
 `EXIT_UNUSABLE`; so it does where memory ends (MemoryError), the system refuses a file (OSError), a
 model or a library ends the program (SystemExit), and after the traceback of an internal error.
@@ -125,7 +111,7 @@ class EvalkitError(Exception):
 
 
 class DataError(EvalkitError):
-    """Images, lists, archives or embeddings that cannot be used."""
+    """Images, lists, archives or embeddings made elsewhere that cannot be used."""
 
 
 class NoFaceError(DataError):
@@ -141,7 +127,7 @@ class ModelError(EvalkitError):
 
 
 class UndeclaredInputError(ModelError):
-    """A model of which nothing says how it is fed."""
+    """A model of which no option, preset, side-car or metadata says how it is fed."""
 
 
 class IdleInputError(ModelError):

@@ -1,13 +1,9 @@
 """All against all: every pair of a set of images, and the search for everybody in it.
 
-Verification compares each unordered pair of images once: LFW's 13,233 make 87,549,528 pairs,
-enough for a FAR of 1e-6 where its 6,000 listed pairs end at 1e-3.  Identification enrols one image
-of each subject and searches with all the others, closed set: the rank of a probe is 1 + the
-enrolled images of other subjects that score strictly above its mate.
-
-Which image is enrolled moves rank-1 by a point.  It is the first of each subject in the order of
-the rows' keys, so that no number depends on the order of the rows; without keys it is the first
-row, which the report says.  `galleries` draws others at random.
+Verification compares each unordered pair of images once.  Identification enrols one image of each
+subject, the first in the order of the rows' keys, or without keys of the rows, and searches with
+all the others, closed set: the rank of a probe is 1 + the enrolled images of other subjects that
+score strictly above its mate.  `galleries` draws others at random.
 """
 
 from __future__ import annotations

@@ -1,14 +1,9 @@
 """BLUFR: all of LFW, ten random trials, verification at FAR 0.1 % and open-set search at FAR 1 %.
 
-Benchmark of Large-scale Unconstrained Face Recognition [Liao, Lei, Yi, Li, IJCB 2014].  In each
-trial every two images of the test people are compared (about 157,000 genuine and 47 million
-impostor pairs), and a gallery of one image a person is searched by probes with and without a mate.
-Reported is mu - sigma over the trials, the mean less the standard deviation (divisor T-1), so that
-a lucky trial does not help.  Anything learned, such as a PCA, must come from the trial's training
-images.
-
-Thresholds are by the at-most rule; `rule=blufr` beside it is that of the published code: the
-round(x N)-th highest impostor score, accepted (`compat.blufr`), so up to one more false accept.
+Benchmark of Large-scale Unconstrained Face Recognition [Liao, Lei, Yi, Li, IJCB 2014].  Reported is
+mu - sigma over the trials, the mean less the standard deviation (divisor T-1).  Thresholds are by
+the at-most rule; `rule=blufr` beside it is that of the published code: the round(x N)-th highest
+impostor score, accepted (`compat.blufr`), so up to one more false accept.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
 """Labeled Faces in the Wild: 6,000 pairs in ten folds, reported as the LFW site asks.
 
-View 2 [Huang, Ramesh, Berg, Learned-Miller, TR 07-49, 2007]: 300 genuine and 300 impostor pairs a
-fold, no person in two folds; all that is learned, the threshold included, is learned on nine folds.
-Reported are the mean accuracy and its standard error.  The folds are the official ones, so results
-can be compared with the site's table "unrestricted, labeled outside data".
-
-Seven genuine pairs are wrongly labelled, as the site's errata say while asking to leave them in:
-perfect recognition scores 5,993 of 6,000, or 99.883 %.
+View 2 [Huang, Ramesh, Berg, Learned-Miller, TR 07-49, 2007]: all that is learned, the threshold
+included, is learned on nine folds.  The folds are the official ones, so results can be compared
+with the site's table "unrestricted, labeled outside data".
 """
 
 from __future__ import annotations

@@ -1,20 +1,11 @@
 """Trillion pairs: 274,000 images of 5,700 celebrities against 1.58 million faces of nobody.
 
-DeepGlint's challenge (2018), with the probes ELFW and the distractors DELFW: 4.3e11 impostor pairs.
-Its identities were never published and its server is gone, so the numbers are "in its style", on
-labelled sets of one's own.  Genuine are the unordered probe pairs of a subject, impostors all
-probes x all distractors.
+DeepGlint's challenge (2018): 4.3e11 impostor pairs.  Its identities were never published, so the
+numbers are "in its style", on labelled sets of one's own.  Genuine are the unordered probe pairs of
+a subject, impostors all probes x all distractors.
 
-Verification: TPR@FAR = 1e-9.  Identification was printed as "TPR@FPR=1e-3", and its definition is
-lost.  Both readings are given, over the same scores:
-
-- `tpir@fpir=1e-3`, a search: each probe looks for one mate among the distractors.  FPIR = share of
-  probes whose best distractor reaches the threshold; a hit is a mate at or above the threshold with
-  no distractor above it; TPIR = hits over all ordered genuine pairs.
-- `tpr@far=1e-3`, the words taken literally: one more point of the verification curve.
-
-The ICCV 2019 Lightweight Face Recognition challenge used the same images at FAR 1e-8, and a set of
-203,848 video frames, all pairs of it, at FAR 1e-4: `evaluate_one_set`.
+Identification was printed as "TPR@FPR=1e-3", and its definition is lost: `tpir@fpir=1e-3`, over the
+ordered genuine pairs, and `tpr@far=1e-3` are both readings of it (docs/protocols/trillion.md).
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """The geometry of embeddings: compactness, separation, norms, spectrum and hubs of classes.
 
-Losses are argued for with pictures: classes that are compact or not, same-class distances beyond
-different-class ones, classes with many samples that take a large region [Wen et al., ECCV 2016;
-Liu et al., CVPR 2017; Wu et al., ACM MM Workshops 2017].  Here each claim is a number.  Two spaces:
-`l2`, Euclidean distances of the vectors as they are; `angle`, degrees between them (a zero row
-stands at 90 degrees from everything).
+What losses claim of classes, as numbers (docs/protocols/geometry.md).  Two spaces: `l2`, Euclidean
+distances of the vectors as they are; `angle`, degrees between them (a zero row stands at 90 degrees
+from everything).
 
 All pairs go through the all-pairs engine tile by tile; memory holds a few copies of the features
 and the list of genuine pairs, never a matrix of distances.  Ratios of squared distances, norms and

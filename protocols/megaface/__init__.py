@@ -1,18 +1,13 @@
 """MegaFace challenge 1: find a face among up to a million others.
 
 Each probe searches for each of its mates, which is enrolled alone among the distractors
-[Kemelmacher-Shlizerman, Seitz, Miller, Brossard, CVPR 2016].  So every ordered pair of two images
-of a subject is a search (FaceScrub: 153,634), and other subjects' probes are never in the gallery.
+[Kemelmacher-Shlizerman, Seitz, Miller, Brossard, CVPR 2016].  Rank of a search = distractors that
+score strictly above the mate, plus 1: a tie favours the mate, as in the devkit.  TPR@FAR: genuine
+are the unordered pairs of a subject, impostors all probes x all distractors.
 
-Rank of a search = distractors that score strictly above the mate, plus 1: a tie favours the mate,
-as in the devkit.  Rank-k = share of searches with rank <= k.  TPR@FAR: genuine are the unordered
-pairs of a subject (76,817), impostors all probes x all distractors; the lowest threshold whose
-measured FAR is at most x.
-
-Scores are exact inner products of unit-length float32 vectors.  The devkit instead scores minus
-the squared distance of the vectors as given, in float32, takes impostors of its first 100 probes
-only and writes thinned curves: `evalkit.protocols.megaface.devkit` follows it, for published JSON,
-and what its curve says stands in the report as `rule=devkit`.
+Scores are exact inner products of unit-length float32 vectors.  The devkit's, of vectors as given,
+and its thinned curves are those of `evalkit.protocols.megaface.devkit`, for published JSON; what
+its curve says stands in the report as `rule=devkit`.
 """
 
 from __future__ import annotations
