@@ -1,14 +1,8 @@
 """The catalogue of protocols: one record each, evalkit's own and those of installed packages.
 
-A package adds a protocol under the entry-point group `evalkit.protocols`:
-
-    [project.entry-points."evalkit.protocols"]
-    spread = "evalkit_spread:PROTOCOL"
-
-where the value is a `Protocol` and the name is its `name`.  Reading the catalogue imports neither
-numpy nor any protocol, so that the command line can show it at once.
-
-What else one of evalkit's own needs is said in CONTRIBUTING.
+A package adds a `Protocol` under the entry-point group `evalkit.protocols`, called as its `name`
+(docs/protocols/README.md); what else one of evalkit's own needs is said in CONTRIBUTING.  Reading
+the catalogue imports neither numpy nor any protocol, so that the command line shows it at once.
 """
 
 from __future__ import annotations

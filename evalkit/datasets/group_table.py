@@ -1,12 +1,9 @@
 """Groups of people or images, and conditions of pairs: a CSV with a header, a column per kind.
 
-    key,sex,age                          subject,sex        pair,weather
-    Ann_Lee/Ann_Lee_0001.jpg,female,40   Ann_Lee,female     1,rain
-    Bo_Wu/Bo_Wu_0001.jpg,male,           Bo_Wu,male         2,
-
-An empty cell is an unknown group, as are `_UNKNOWN` and a row that no line names.  A subject is
-the folder of a row's key, or the line of a list of subjects.  A pair is its place in the list from
-1, or the names of both images, `left,right`, as a list of pairs with a header has them.
+The header begins with key, subject or pair (docs/groups.md shows each).  An empty cell is an
+unknown group, as are `_UNKNOWN` and a row that no line names.  A subject is the folder of a row's
+key, or the line of a list of subjects.  A pair is its place in the list from 1, or the names of
+both images, `left,right`, as a list of pairs with a header has them.
 """
 
 from __future__ import annotations

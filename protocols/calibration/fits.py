@@ -1,9 +1,7 @@
 """Log likelihood ratios from scores: a logistic or an isotonic fit, kept in a small file.
 
-The file is JSON: `{"format": "evalkit-calibration", "version": 1, "fit": "logistic", "slope": a,
-"offset": b}`, llr = a score + b; or `"fit": "isotonic", "score": [...], "llr": [...]`, llr =
-numpy.interp(score, score, llr): straight between the points, level beyond them.  Natural
-logarithms.  The posterior at a prior p is 1 / (1 + exp(-llr) (1 - p) / p).
+docs/calibration.md describes the file.  Natural logarithms.  The posterior at a prior p is
+1 / (1 + exp(-llr) (1 - p) / p).
 """
 
 from __future__ import annotations

@@ -5,11 +5,10 @@ A `Recipe` is data, `RECIPES` the published ones by name.  Applying one is a few
 `project` and `pair_scores` score; `scored` does that fold by fold, and `verification.evaluate` and
 `lfw.evaluate` take `recipe=`.
 
-What is learned (mean, PCA, Joint Bayesian) is learned anew for every fold.  Its training rows are
-the images of the pairs in the other folds, less all images of people who occur in the fold itself.
-LFW's folds share no subject, so every image stays; where folds do share people (CALFW, folds by
-position), the report counts what was.  A mean that is only subtracted takes an image as often as
-the pairs name it, as the scripts do; a projection takes each image once.
+What is learned (mean, PCA, Joint Bayesian) is learned anew for every fold, on the images of the
+pairs in the other folds, less all images of people who occur in the fold itself.  A mean that is
+only subtracted takes an image as often as the pairs name it, as the scripts do; a projection takes
+each image once.
 
 The mean is exact, rounded once, so recipes without a projection give the same bits everywhere.  PCA
 and Joint Bayesian use LAPACK and BLAS in float64: the same bits in every run on one machine, but
