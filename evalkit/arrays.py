@@ -230,15 +230,16 @@ def run(rows: NDArray[np.integer[Any]]) -> slice | NDArray[np.integer[Any]]:
 
 
 def refuse_unwritten(features: NDArray[Any], name: str, keys: Sequence[str] = ()) -> None:
-    """Raise DataError where rows of (N, ...) are all zero: a writer that stopped leaves such.
+    """Raise DataError for the `unwritten` rows of (N, ...): a writer that stopped leaves such.
 
     name : of the file.  keys : of the rows, where they have any.
     """
     empty = unwritten(features).tolist()
     if not empty:
         return
+    zeros = "have a view of zeros" if np.any(features[empty[0]]) else "are all zero"
     raise DataError(
-        f"{name}: {len(empty)} rows are all zero, the first is {keys[empty[0]]!r}"
+        f"{name}: {len(empty)} rows {zeros}, the first is {keys[empty[0]]!r}"
         if keys
         else f"{len(empty)} of {len(features)} rows of {name} were never written: "
         f"{first_few([*map(str, empty)])}",
@@ -248,15 +249,14 @@ def refuse_unwritten(features: NDArray[Any], name: str, keys: Sequence[str] = ()
 
 
 def unwritten(features: NDArray[Any]) -> NDArray[np.int64]:
-    """Row numbers of (N, ...) that are all zero; maps are read a block at a time.
+    """Row numbers of (N, D) or (N, V, D) with a vector of zeros; maps are read a block at a time.
 
-    A row is read whole only where it begins with zeros, as few do.
+    A row is read whole only where one of its vectors begins with zeros, as few do.
     """
-    each = tuple(range(1, features.ndim))
-    begin = [slice(1)] * (features.ndim - 2) + [slice(_BEGIN)]
+    views = tuple(range(1, features.ndim - 1))
     empty = [np.empty(0, np.int64)]
     for o in range(0, len(features), _BLOCK):
-        some = np.any(features[(slice(o, o + _BLOCK), *begin)], axis=each)
+        some = np.any(features[o : o + _BLOCK, ..., :_BEGIN], axis=-1).all(axis=views)
         rows = o + np.flatnonzero(~some)
-        empty.append(rows[~np.any(features[rows], axis=each)])
+        empty.append(rows[~np.any(features[rows], axis=-1).all(axis=views)])
     return np.concatenate(empty)

@@ -507,5 +507,7 @@ def test_rows_that_only_begin_with_zeros_were_written(
     x[::3, ..., -1] = 1
     x[1::6, ..., 0] = np.nan
     x[2] = -0.0
-    expected = [row for row in range(60) if not x[row].any()]
+    if x.ndim == 3:
+        x[3, 1] = x[6, 0] = 0  # one view of two, as where a face was found in one of them
+    expected = [row for row in range(60) if not x[row].any(axis=-1).all()]
     assert unwritten(x).tolist() == expected and len(expected) > 20

@@ -116,6 +116,21 @@ def test_a_row_that_is_no_embedding_is_named(tmp_path: Path, value: float, told:
         assert np.isnan(store.features[:, 0]).all(axis=1).tolist() == [n == 3 for n in range(7)]
 
 
+@pytest.mark.parametrize("view", [0, 1])
+def test_a_view_of_zeros_is_no_embedding(tmp_path: Path, view: int) -> None:
+    views = np.stack([X, X[:, ::-1]], axis=1)
+    views[3, view] = 0
+    np.savez(tmp_path / "x.npz", features=views, keys=np.array(KEYS))
+    refused(
+        "1 rows have a view of zeros, the first is 'P_1/P_1_3.jpg'",
+        tmp_path / "x.npz",
+        tmp_path / "x.h5",
+    )
+    assert imported(tmp_path / "x.npz", tmp_path / "x.h5", "--allow-failures").exit_code == 0
+    with FeatureStore.open(tmp_path / "x.h5") as store:
+        assert np.flatnonzero(store.failed).tolist() == [3]
+
+
 def test_files_of_another_size_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = folder(tmp_path / "in")
     for block in (1, 100):

@@ -104,7 +104,7 @@ def check(features: NDArray[Any], path: str | os.PathLike[str]) -> None:
 
 
 def without_zeros(features: NDArray[Any]) -> NDArray[Any]:
-    """Make NaN of every row of zeros, (N, ...), which no model gives; no copy where there is none.
+    """Make NaN of every row with a vector of zeros, which no model gives; no copy without one.
 
     Scripts write zeros where their detector found no face.
     """
