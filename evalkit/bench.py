@@ -32,6 +32,7 @@ from evalkit.protocols.groups.searches import of_probes
 from evalkit.protocols.metrics import Rates, Thresholds
 from evalkit.protocols.metrics.flip_fusion import Flip, fuse
 from evalkit.protocols.recipes.recipe import Recipe, recipe_of
+from evalkit.report import group_table, sub_tables
 from evalkit.run import Compared
 from evalkit.templates import PooledPairs
 from evalkit.types import InputSpec, Progress, Report
@@ -73,7 +74,7 @@ def keep(sets: Sequence[BenchSet], room: int = ROOM) -> list[BenchSet]:
 
 
 class SetReports(Mapping[str, Report]):
-    """A report per set, by its name; printed as one table."""
+    """A report per set, by its name; printed as one table, and below it each set's groups."""
 
     def __init__(self, reports: Mapping[str, Report]) -> None:
         self._reports = dict(reports)
@@ -88,7 +89,12 @@ class SetReports(Mapping[str, Report]):
         return len(self._reports)
 
     def __str__(self) -> str:
-        return leaderboard_formats.text(self.board())
+        by_group = [
+            replace(table, title=f"{name} {table.title}") if table.title else table
+            for name, report in self.items()
+            for table in group_table.tables(report)
+        ]
+        return "\n".join([leaderboard_formats.text(self.board()), *sub_tables.lines(by_group)])
 
     def _repr_html_(self) -> str:
         return leaderboard_formats.html(self.board())

@@ -86,6 +86,9 @@ def test_a_mix_of_sets_is_one_table_and_a_report_each(
         assert f"[{number}/3] {name}" in shown.err
     rows = [line.split()[0] for line in shown.out.split("\n") if re.match(r"\w+ +\d", line)]
     assert {"agedb_30", "pairs", "FACES"} <= set(rows)
+    below = shown.out.partition("pairs by early, FAR 1e-1 of all pairs")[2]
+    assert re.search(r"\n +FMR .*\n[ *]+False ", below) and "FACES by early, FAR" in below
+    assert "agedb_30 by" not in shown.out
     held = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
     assert {n: r["protocol"] for n, r in held.items()} == {
         "agedb_30": "verification",
