@@ -30,8 +30,8 @@ IJB_IMAGES = "loose_crop"  # beside IJB's lists
 _KEYS = ("path", "data", "format", "name")
 _CFP = ("Protocol", "Split")  # folders of CFP, which holds two lists
 _CFP_IMAGES = "Data/Images"
-# Lists of pairs in the folder of their set: LFW's, XQLFW's, CALFW's and CPLFW's; RFW's four
 _FEW = 20  # folders that are looked into for sets
+# Lists of pairs in the folder of their set: LFW's, XQLFW's, CALFW's and CPLFW's; RFW's four
 _PAIRS_IN = ("pairs.txt", "pairs_*.txt", "*_pairs.txt", "txts/*/*_pairs.txt")
 
 

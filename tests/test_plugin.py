@@ -142,7 +142,7 @@ def test_an_error_of_a_plug_in_names_it() -> None:
         (np.zeros((3, 5)), r"expected real numbers of shape \(3, 2\)"),
         (np.zeros((3, 2), complex), "complex128"),
         (np.full((3, 2), "a"), "<U1"),
-        (None, "object"),
+        (None, "returned NoneType"),
         ([[1, 2], [3]] * 2, "Fixed failed on 3 images: ValueError"),
     ],
 )
