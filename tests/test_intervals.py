@@ -379,7 +379,7 @@ def test_the_threshold_of_a_draw_accepts_the_far_of_its_weights(far: str) -> Non
     thresholds = threshold_draws(s, far, 15, 2)
     assert e is not None and thresholds is not None
     c = shrinkage(s, e)
-    for threshold, (weight, _) in zip(thresholds, subject_draws(s, 15, 2), strict=True):
+    for threshold, (weight, _) in zip(thresholds[:, 0], subject_draws(s, 15, 2), strict=True):
         w = 1 - c + c * weight[s.left] * weight[s.right] / SCALE**2
         accepted = np.cumsum(w) <= float(far) * w.sum()
         k = len(w) if accepted.all() else int(np.argmin(accepted))
@@ -421,7 +421,7 @@ def test_a_draw_that_would_accept_more_than_is_stored_ends_at_the_last_that_is()
     s = sample_of(as_sets(all_pairs(), 33))  # FAR 0.1 of 324 impostors accepts 32
     thresholds = threshold_draws(s, "0.1", 40)
     assert thresholds is not None and thresholds.min() == s.impostor[-1]
-    assert 3 < (thresholds == s.impostor[-1]).sum() < 37
+    assert 3 < (thresholds[:, 0] == s.impostor[-1]).sum() < 37
 
 
 def test_the_crossing_at_the_first_threshold_and_at_none() -> None:
@@ -780,7 +780,7 @@ def test_people_are_drawn_a_thousand_times_where_nothing_else_is_said() -> None:
     s = sample_of(pair_list())
     assert metric_ends(s, ["tpr@far=1e-1"])["tpr@far=1e-1"].shape == (1000, 2)
     thresholds = threshold_draws(s, "1e-1")
-    assert thresholds is not None and thresholds.shape == (1000,)
+    assert thresholds is not None and thresholds.shape == (1000, 2)
     assert paired_draws(s, s, ["auc"])["auc"].tolist() == [0] * 1000
 
 

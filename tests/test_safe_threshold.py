@@ -132,7 +132,8 @@ def test_the_threshold_of_an_estimate_has_the_ends_of_its_draws() -> None:
     assert (alone.independent, alone.impostors, alone.subjects) == (None,) * 3
     drawn = threshold_draws(sample_of(tail), far)
     assert drawn is not None
-    assert [sure.threshold_low, sure.threshold_high] == np.quantile(drawn, [0.025, 0.975]).tolist()
+    ends = np.quantile(drawn[:, 0], [0.025, 0.975]).tolist()
+    assert [sure.threshold_low, sure.threshold_high] == ends
     name = "fmr@threshold=1.5"
     fmr = with_intervals({name: Estimate(value=0.05)}, tail)[name]
     assert (sure.far_low, sure.far_high) == (fmr.low, fmr.high)

@@ -76,7 +76,7 @@ class Draws:
         return self.sample.impostors * of_all / full if full else np.zeros(len(of_all))
 
 
-# A metric in a block of draws: (D, F, 3) of `shares`, whose mean it is (of folds, of galleries, or
+# A metric in a block of draws: (D, F, 4) of `shares`, whose mean it is (of folds, of galleries, or
 # one); or (D, 2), where the person unseen fails in everything, and where he succeeds.
 Statistic = Callable[[Draws], Floats]
 
@@ -84,13 +84,14 @@ _BAND = 1 << 18  # comparisons weighed together: less would have threads wait fo
 _ALL_STORED = "a sample without image counts lists every impostor pair"
 
 
-def shares(part: Any, whole: Any, unseen: Any) -> Floats:
-    """Stack parts of wholes, and what the person unseen adds to each whole: (D, F, 3).
+def shares(part: Any, whole: Any, unseen: Any, at_most: Any = None) -> Floats:
+    """Stack parts of wholes, and what the person unseen adds to each whole, and part: (D, F, 4).
 
-    He adds as much to the part, too, where he succeeds in everything.
-    part, whole, unseen : (D, F), or (D,) where F is 1.
+    He adds as much to the part, too, where he succeeds in everything, but for `at_most`.
+    part, whole, unseen, at_most : (D, F), or (D,) where F is 1.
     """
-    sums: Floats = np.array([part, whole, unseen], np.float64)
+    most = unseen if at_most is None else at_most
+    sums: Floats = np.array([part, whole, unseen, most], np.float64)
     return sums.transpose(1, 2, 0) if sums.ndim == 3 else sums.T[:, np.newaxis]
 
 
@@ -321,3 +322,40 @@ def unseen_impostor(sample: ComparisonSample) -> float:
         one = replace(sample, left_images=left, right_images=right)
         blocks = sample.impostors * crossing(one).full / (crossing(sample).full or 1)
     return sample.impostors / blocks if blocks else 0.0
+
+
+def beyond_average(sample: ComparisonSample, accepted: int) -> Floats:
+    """How many more impostor accepts a person like the worst brings than people do: (k+1,).
+
+    Of the 0, 1, ... k = `accepted` highest impostors of two sets that share nobody, and never fewer
+    of more.  It is (x - r) n: of people on the side with fewer, n comparisons each on average, x
+    the highest share that is accepted of one of them, r that of all together.  Few people differ,
+    and most samples hold fewer bad ones than there are; of many, on the other side, draws show it.
+    Impostors of one score are accepted together.  0 of one set with itself.
+    """
+    a, b = sample.left_images, sample.right_images
+    found = np.zeros(accepted + 1)
+    if a is None or b is None or not accepted or not of_two_sets(sample):
+        return found
+    every = np.ones(sample.subjects, np.int8) if sample.alike is None else sample.alike
+    people = [int(every[images > 0].sum()) for images in (a, b)]
+    rate = np.arange(1, accepted + 1) / sample.impostors
+    for images, n in zip((a, b), people, strict=True):
+        if n == min(people):
+            left, right = sample.left[:accepted], sample.right[:accepted]
+            who = np.where(images[left] > 0, left, right)
+            share = _nth(who) / (images[who] * (sample.impostors / inner(every, images)))
+            beyond = (np.maximum.accumulate(share) - rate) * sample.impostors / n
+            found[1:] = np.maximum(found[1:], beyond)
+    together = np.searchsorted(-sample.impostor, -sample.impostor[:accepted], "right")
+    found[1:] = found[together.clip(max=accepted)]
+    return np.maximum.accumulate(found)
+
+
+def _nth(who: Ints) -> NDArray[np.int64]:
+    """Count the rows of each row's person, (N,), as far as this one."""
+    order = np.argsort(who, kind="stable")
+    inside = who[order]
+    nth = np.empty(len(who), np.int64)
+    nth[order] = np.arange(1, len(who) + 1) - np.searchsorted(inside, inside)
+    return nth

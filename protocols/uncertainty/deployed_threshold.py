@@ -24,12 +24,18 @@ from evalkit.protocols.metrics import (
     tpr_of_highest,
 )
 from evalkit.protocols.uncertainty.false_matches import Sharing, sharing, upper_mean
-from evalkit.protocols.uncertainty.intervals import DRAWS, bounded, independent, with_intervals
+from evalkit.protocols.uncertainty.intervals import (
+    DRAWS,
+    bounded,
+    independent,
+    no_shorter,
+    with_intervals,
+)
 from evalkit.protocols.uncertainty.outcomes import Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
 from evalkit.protocols.uncertainty.resampling import metric_ends, threshold_draws
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
-from evalkit.types import Estimate
+from evalkit.types import Estimate, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +217,7 @@ def deployed_threshold(
 
     sample : the comparisons, or None where they are not at hand: no intervals then.
     """
-    ends = None if sample is None else _interval_of_threshold(sample, far)
+    ends = None if sample is None else interval_of_threshold(threshold_draws(sample, far))
     fmr = None if sample is None or ends is None else _far_at(sample, m, threshold)
     return DeployedThreshold(
         threshold=threshold,
@@ -244,13 +250,15 @@ def _independent(sample: ComparisonSample, far: str, accepts: int) -> float:
     return accepts / sharing(reaching(sample, f"tpr@far={far}"), accepts).per_accept
 
 
-def _interval_of_threshold(sample: ComparisonSample, far: str) -> tuple[float, float] | None:
-    """Draw people: where the threshold for the same FAR would lie on others, 95 %."""
-    drawn = threshold_draws(sample, far)
-    finite = np.empty(0) if drawn is None else drawn[np.isfinite(drawn)]
+def interval_of_threshold(drawn: Floats | None) -> tuple[float, float] | None:
+    """Where the threshold for the same FAR would lie on other people, 95 %.
+
+    drawn : (draws, 2) of `threshold_draws`.  None of fewer than two.
+    """
+    finite = np.empty((0, 2)) if drawn is None else drawn[np.isfinite(drawn).all(axis=1)]
     if len(finite) < 2:
         return None
-    low, high = np.quantile(finite, [0.025, 0.975])
+    low, high = (np.quantile(of, q) for of, q in zip(finite.T, (0.025, 0.975), strict=True))
     return float(low), float(high)
 
 
@@ -258,4 +266,6 @@ def _far_at(sample: ComparisonSample, m: Estimate, threshold: float) -> Estimate
     """Give the FAR of a threshold that stays its interval, as `fmr@threshold` has it."""
     name, estimate = f"fmr@threshold={threshold_text(threshold)}", Estimate(value=m.far)
     drawn = metric_ends(sample, [name], DRAWS).get(name)
-    return estimate if drawn is None else bounded(estimate, drawn, independent(sample, name))
+    if drawn is None:
+        return estimate
+    return no_shorter(bounded(estimate, drawn, independent(sample, name)), sample, name)

@@ -11,13 +11,14 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import betaincinv, ndtr, stdtrit
 
 from evalkit.memory import give_back
 from evalkit.protocols.metrics.vocabulary import read, resampling_of
 from evalkit.protocols.uncertainty.bootstrap import of_two_sets
 from evalkit.protocols.uncertainty.columns import there
 from evalkit.protocols.uncertainty.outcomes import Arrays, Outcomes
+from evalkit.protocols.uncertainty.resampled_at_threshold import accepted_at
 from evalkit.protocols.uncertainty.resampled_rates import reaching
 from evalkit.protocols.uncertainty.resampled_searches import rate_of
 from evalkit.protocols.uncertainty.resampling import in_order_of_draws, metric_ends, own_draws
@@ -62,6 +63,7 @@ def with_intervals(
         folds = resampling_of(name)[0] == "accuracy"
         m = bounded(metrics[name], drawn, n, seed, level, sample.unit, expanded=folds)
         m = replace(m, people=n if sample.unit == "subject" else None)
+        m = no_shorter(m, sample, name, level)
         if reaching(sample, name) is not sample:
             m = replace(m, interval=f"{m.interval}, of a random sample of impostors")
         estimates[name] = m
@@ -85,6 +87,22 @@ def rising(metrics: Mapping[str, Estimate]) -> dict[str, Estimate]:
         for name, low, high in zip(names, least, most, strict=True):
             estimates[name] = replace(estimates[name], low=float(low), high=float(high))
     return estimates
+
+
+def no_shorter(m: Estimate, sample: ComparisonSample, name: str, level: float = LEVEL) -> Estimate:
+    """Lengthen the interval of FMR of two sets that share nobody to that of as many strangers.
+
+    Clopper and Pearson's, of comparisons that depend on nothing: the draws of one to ten accepts
+    end short of it.
+    """
+    kind, at = resampling_of(name)
+    accepts = accepted_at(sample, at) if kind == "fmr" and of_two_sets(sample) else None
+    if accepts is None or m.low is None or m.high is None:
+        return m
+    tail, rejects = (1 - level) / 2, sample.impostors - accepts
+    low = float(betaincinv(accepts, rejects + 1, tail)) if accepts else 0.0
+    high = float(betaincinv(accepts + 1, rejects, 1 - tail)) if rejects else 1.0
+    return replace(m, low=min(m.low, low), high=max(m.high, high))
 
 
 def affordable(draws: int, sample: ComparisonSample, work: int) -> int:

@@ -1,7 +1,8 @@
 """FMR and FNMR at a given threshold in a draw of subjects: shares, for the threshold stays.
 
 FNMR has room for one person unseen, FMR for one pair of people unseen: where no two people are
-compared twice, and no one with many, that is Clopper and Pearson's interval of FMR, too.
+compared twice, and no one with many, that is Clopper and Pearson's interval of FMR, too.  Of two
+sets FMR has room for a person who is taken for others as often as the worst seen.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 from evalkit.protocols.uncertainty.bootstrap import (
     Draws,
     Statistic,
+    beyond_average,
     impostor_weight,
     shares,
     unseen_genuine,
@@ -38,11 +40,13 @@ def fmr_statistic(sample: ComparisonSample, threshold: str, c: float) -> Statist
         return None
 
     size = unseen_impostor(sample)
+    most = max(size, float(beyond_average(sample, count)[-1]))
 
     def fmr(draws: Draws) -> Floats:
         accepted = impostor_weight(c, count, draws.product[:, count])
         every = impostor_weight(c, sample.impostors, draws.products)
-        return shares(accepted, every, size * SCALE * draws.unseen)
+        unseen = SCALE * draws.unseen
+        return shares(accepted, every, size * unseen, most * unseen)
 
     return fmr
 

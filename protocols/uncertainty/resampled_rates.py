@@ -1,8 +1,8 @@
 """Statistics of every metric in a block of draws, and the impostors' excess.
 
 A draw weighs genuine pairs by w_i and impostor pairs by 1 + c (w_i w_j - 1): see `bootstrap`.  The
-genuine pairs of the person unseen lie below all scores, or above them; of his impostor pairs
-nothing can be said, since no bound on an unseen wolf is known.
+genuine pairs of the person unseen lie below all scores, or above them; his impostor pairs count in
+FMR and thresholds of two sets alone, since no bound on a wolf worse than all seen is known.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from evalkit.protocols.uncertainty.bootstrap import (
     Draws,
     RunningSums,
     Statistic,
+    beyond_average,
     impostor_weight,
     shares,
     unseen_genuine,
+    unseen_impostor,
 )
 from evalkit.protocols.uncertainty.resampled_accuracy import (
     accuracy_statistic,
@@ -208,45 +210,59 @@ def _accepted(sample: ComparisonSample, far: str, c: float) -> Callable[[Draws],
     return lambda draws: len(genuine) - genuine.searchsorted(score[at_border(draws)], "right")
 
 
-def border(sample: ComparisonSample, far: str, c: float) -> Callable[[Draws], Ints]:
+def border(
+    sample: ComparisonSample, far: str, c: float, *, unseen: bool = False
+) -> Callable[[Draws], Ints]:
     """Find how many of the highest impostors each draw accepts at FAR <= x: (D,).
 
-    The next one's score is the border.
+    The next one's score is the border.  unseen : with a pair of people unseen, who are taken for
+    each other, or a person who is taken for many (`beyond_average`).
     """
     x, stored, observed = float(Fraction(far)), len(sample.impostor), accepts(sample, far) or 0
     # Draws rarely need more than twice the observed number of false accepts, most a little more.
     reach = min(stored, 2 * observed + 100)
     beyond = stored if reach == sample.impostors else reach - 1
     plain = impostor_weight(c, 1, 0)  # of a pair of people who are not drawn
+    size = unseen_impostor(sample) * SCALE if unseen else 0.0
+    added = np.maximum(size, SCALE * beyond_average(sample, reach)).tolist() if unseen else []
 
-    def of_draw(sums: RunningSums, draw: int, most: int, bound: float) -> int:
+    def of_draw(sums: RunningSums, draw: int, most: int, bound: float, of_unseen: int) -> int:
         item = sums.of[draw].item  # one by one, Python's numbers are five times as fast
 
         def weighed(k: int) -> Any:
             return plain * (k + 1) + c * item(k + 1)
 
+        def weighed_with(k: int) -> Any:
+            return weighed(k) + of_unseen * added[k + 1]
+
+        key = weighed_with if unseen else weighed
         low, high = 0, most
         while high > sums.made[draw]:  # sums are made as far as the bisection looks
             middle = (low + high) // 2
             sums.make(draw, middle + 1)
-            low, high = (low, middle) if bound < weighed(middle) else (middle + 1, high)
-        return bisect_right(range(most), bound, low, high, key=weighed)
+            low, high = (low, middle) if bound < key(middle) else (middle + 1, high)
+        return bisect_right(range(most), bound, low, high, key=key)
 
     def among(most: int, draws: Draws, bounds: list[float]) -> list[int]:
-        return [of_draw(draws.highest, draw, most, bound) for draw, bound in enumerate(bounds)]
+        each = zip(bounds, draws.unseen.tolist(), strict=True)
+        return [of_draw(draws.highest, d, most, *bound) for d, bound in enumerate(each)]
 
     def of_draws(draws: Draws) -> Ints:
+        whole = plain * sample.impostors + c * draws.products
+        bounds = (x * (whole + size * draws.unseen if unseen else whole) * (1 + 1e-12)).tolist()
+        # Above c = 1 sums may fall, and where the bisection ends depends on its range.
+        most = reach if c > 1 else min(reach, observed + observed // 4 + 100)
+        found = among(most, draws, bounds)
+        if most < reach and most in found:
+            found = among(reach, draws, bounds)
+        return np.array([k if k < reach else beyond for k in found])
+
+    def kept(draws: Draws) -> Ints:
         if (far, c) not in draws.borders:
-            bounds = x * (plain * sample.impostors + c * draws.products) * (1 + 1e-12)
-            # Above c = 1 sums may fall, and where the bisection ends depends on its range.
-            most = reach if c > 1 else min(reach, observed + observed // 4 + 100)
-            found = among(most, draws, bounds.tolist())
-            if most < reach and most in found:
-                found = among(reach, draws, bounds.tolist())
-            draws.borders[far, c] = np.array([k if k < reach else beyond for k in found])
+            draws.borders[far, c] = of_draws(draws)
         return draws.borders[far, c]
 
-    return of_draws
+    return of_draws if unseen else kept
 
 
 def _scores_statistic(sample: ComparisonSample, of_scores: OfScores) -> Statistic:

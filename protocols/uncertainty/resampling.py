@@ -13,6 +13,7 @@ from evalkit.protocols.uncertainty.bootstrap import (
     Draws,
     Statistic,
     crossing,
+    of_two_sets,
     shrinkage,
     shrinkage_of_difference,
 )
@@ -31,7 +32,7 @@ from evalkit.protocols.uncertainty.weights import (
     subject_draws,
     weight_draws,
 )
-from evalkit.types import Floats
+from evalkit.types import Floats, Ints
 
 T = TypeVar("T")
 MANY = 50_000  # people: their weights are drawn while others are summed
@@ -162,12 +163,12 @@ def _ends(drawn: Floats) -> Floats:
     """Return (draws, 2): where the person unseen fails in everything, and where he succeeds.
 
     Shares stay within [0, 1], which c above 1 could leave; NaN where a draw holds nothing.
-    drawn : (draws, F, 3) shares, or their ends already.
+    drawn : (draws, F, 4) shares, or their ends already.
     """
     if drawn.ndim < 3:
         return drawn
-    part, whole, unseen = np.moveaxis(drawn, 2, 0)
-    parts, wholes = np.stack([part, part + unseen], axis=2), (whole + unseen)[..., np.newaxis]
+    part, whole, unseen, most = np.moveaxis(drawn, 2, 0)
+    parts, wholes = np.stack([part, part + most], axis=2), (whole + unseen)[..., np.newaxis]
     share = np.divide(parts, wholes, out=np.full_like(parts, np.nan), where=wholes > 0)
     mean: Floats = share.clip(0, 1).mean(axis=1)
     return mean
@@ -202,14 +203,22 @@ def paired_draws(
 def threshold_draws(
     sample: ComparisonSample, far: str, draws: int = 1000, seed: int = 0
 ) -> Floats | None:
-    """Draw the threshold at FAR <= x anew: (draws,), or None where the sample ends before it."""
+    """Draw the threshold at FAR <= x anew: (draws, 2), or None where the sample ends before it.
+
+    Without anybody unseen, and with one who is taken for others, where two sets share nobody.
+    """
     sample = reaching(sample, f"tpr@far={far}")
     e = excess(sample, f"tpr@far={far}")
     if accepts(sample, far) is None or e is None:
         return None
     c = shrinkage(sample, e)
-    at_border = border(sample, far, c)
+    ends = [border(sample, far, c)]
+    ends += [border(sample, far, c, unseen=True)] if of_two_sets(sample) else ends
+
+    def at_borders(of: Sequence[Draws]) -> Ints:
+        return np.stack([at(of[0]) for at in ends], axis=1)
+
     drawn = subject_draws(sample, draws, seed)
-    borders = np.concatenate([*_of_blocks(lambda of: at_border(of[0]), [sample], drawn)])
+    borders = np.concatenate([*_of_blocks(at_borders, [sample], drawn)])
     thresholds: Floats = np.append(sample.impostor, -np.inf)[borders]
     return thresholds
