@@ -341,6 +341,16 @@ def test_a_list_of_pairs_in_the_folder_of_its_images(
     assert "hint: give the folder of one of them alone, or rename it" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_alone_is_told(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (sets / "SURV").mkdir()
+    (sets / "FACES" / "p0").rename(sets / "SURV" / "verification_images")
+    assert _bench(sets, str(sets / "SURV")) == 0
+    said = "1 folder alone is there and counts as the only person: verification_images (if not"
+    assert said in capsys.readouterr().err
+    assert _bench(sets, str(sets / "FACES")) == 0
+    assert "alone" not in capsys.readouterr().err
+
+
 def test_what_is_doubtful_of_a_set_is_told(sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (sets / "pairs.txt").open("a") as f:
         f.write("\np0/0.png p0/0.png 1")

@@ -78,7 +78,7 @@ def people_in_doubt(keys: Iterable[str]) -> list[str]:
     r"""Say in a line each which folders may not be people of their own, where each counts as one.
 
     Those inside another person's, those that have one name in several places, or nearly one name,
-    and those that are called as parts of a set are.
+    those that are called as parts of a set, and one that is alone are.
 
     >>> people_in_doubt(["ada/1.jpg", "ada/old/2.jpg"])[0].partition(":")[0]
     "1 folder is inside another person's and counts as a person"
@@ -93,6 +93,8 @@ def people_in_doubt(keys: Iterable[str]) -> list[str]:
     alike = [f for of_name in places.values() if len(of_name) > 1 for f in of_name]
     one, many = "folder is inside another person's and counts as", "folders are inside others' and"
     lines = []
+    if len(folders) == 1:
+        lines.append(f"1 folder alone is there and counts as the only person: {folders[0]}")
     if inside:
         what = "a person" if len(inside) == 1 else "count as people"
         lines.append(f"{counted(inside, one, many)} {what}: {shown(inside)}")
