@@ -78,6 +78,14 @@ def test_the_table_of_distractors_is_of_the_benchmark() -> None:
         assert all(map(agrees, shares, row[1:]))
 
 
+def test_the_table_of_few_against_many_is_of_the_benchmark() -> None:
+    coverage = script("distractor_coverage")
+    _, *rows = table("people, and the spread of their rates")
+    assert [row[0] for row in rows] == [str(world) for world in coverage.RATE_WORLDS]
+    held = np.nanmean([*coverage.rate_trials(coverage.RATE_WORLDS[4], TRIALS, 40)], axis=0)
+    assert all(map(agrees, held, rows[4][1:]))
+
+
 def test_the_table_of_paired_tests_is_of_the_benchmark() -> None:
     tests = script("paired_tests")
     found, fails = tests.cells(tests.WORLDS["10"], FEW)
