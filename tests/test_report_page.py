@@ -229,6 +229,9 @@ def test_reports_that_may_not_be_compared_say_so_in_the_terminal(
         reports.write(report, Path(path))
     assert run(["report", *paths, "-o", str(tmp_path / "r.html")]) == 0
     assert capsys.readouterr().err.count("Not compared: the reports differ in 'crop'") == 1
+    assert run(["report", *paths, *paths[1:] * 2, "-o", str(tmp_path / "r.html")]) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "evalkit: error: 7 reports on one page" and "evalkit table" in said[1]
 
 
 def test_report_on_the_command_line(

@@ -14,7 +14,7 @@ from evalkit.replacing import PAGE, PICTURE
 from evalkit.report import markdown as words
 from evalkit.report import several
 from evalkit.report.frte import frte_card
-from evalkit.report.page import page
+from evalkit.report.page import MOST_MODELS, page
 from evalkit.report.plots import draw, save
 from evalkit.report.table import table
 from evalkit.types import Report
@@ -128,7 +128,7 @@ def command(
 
 
 def _page(held: list[Report], data: Path | None, names: list[str]) -> str:
-    found = differences(held)
+    found = differences(held) if len(held) <= MOST_MODELS else []  # else the page refuses
     say(*dict.fromkeys(each.refused for each in found if each.refused))
     return page(held, data, names=names, differences=found)
 

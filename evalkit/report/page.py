@@ -81,7 +81,8 @@ def page(
     """
     models = models_of(reports, names)
     if not 1 <= len(models) <= MOST_MODELS:
-        raise ReportError(f"{len(models)} reports on one page", f"give one to {MOST_MODELS}")
+        hint = f"give one to {MOST_MODELS}; evalkit table takes any number"
+        raise ReportError(f"{len(models)} reports on one page", hint)
     if differences and len(differences) != len(models) - 1:
         raise ReportError(f"{len(differences)} differences of {len(models)} reports", "one fewer")
     called = [m.name for m in models]
