@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import chi2, norm
 
@@ -63,11 +63,14 @@ def test_independent_accepts_have_the_exact_poisson_bound(count: int, confidence
     assert upper_mean(count, Sharing(), confidence) == pytest.approx(exact)
 
 
-@given(st.floats(1, 50), st.integers(1, 200), st.floats(0.5, 0.99))
+@given(st.floats(1, 50), st.integers(1, 200), st.floats(0.5, 0.999))
+@example(1.0, 101, 0.99)  # of a gamma alone 465.1198 at one accept, 465.1199 at none
+@example(1.0, 200, 0.999)  # 6 % lower at 60
 def test_the_bound_rises_with_the_accepts(per: float, largest: int, confidence: float) -> None:
     bounds = [upper_mean(k, Sharing(per, largest), confidence) for k in range(200)]
-    assert (np.diff(bounds) > 0).all()
-    assert bounds[0] >= largest * -np.log1p(-confidence) * (1 - 1e-9)
+    none = max(largest, per) * -np.log1p(-confidence)
+    assert bounds[0] == pytest.approx(none, rel=1e-9)
+    assert (np.diff(bounds) >= -1e-12 * none).all() and bounds[-1] > none
 
 
 def test_the_rule_of_three() -> None:

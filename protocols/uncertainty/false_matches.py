@@ -58,10 +58,14 @@ def sharing(sample: ComparisonSample, accepted: int) -> Sharing:
 
 
 def upper_mean(count: int, shared: Sharing, confidence: float) -> float:
-    """Upper bound of the mean number of false accepts, of which `count` were seen: one-sided."""
+    """Upper bound of the mean number of false accepts, of which `count` were seen: one-sided.
+
+    Never below that of none seen, as the gamma of a few accepts beside one large person can be.
+    """
     worst = max(shared.largest, shared.per_accept)
     mean, variance = count + worst, count * shared.per_accept + worst**2
-    return variance / mean * float(gammaincinv(mean**2 / variance, confidence))
+    of_count = variance / mean * float(gammaincinv(mean**2 / variance, confidence))
+    return max(of_count, worst * float(gammaincinv(1, confidence)))
 
 
 def _by_subject(subjects: int, left: Ints, right: Ints) -> Floats:
