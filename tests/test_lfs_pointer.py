@@ -98,3 +98,13 @@ def test_every_file_that_a_command_reads(
     (tmp_path / "scores.txt").write_bytes(POINTER)
     assert cli.run(["score", str(tmp_path / "scores.txt")]) == 3
     assert "scores.txt is a Git LFS pointer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.ort", "m.pt", "m.pt2"])
+def test_a_pointer_is_no_program_to_trust_and_has_no_input_to_declare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / name).write_bytes(POINTER)
+    for more in ([], ["--preset", "arcface"]):
+        assert cli.run(["check", "--model", str(tmp_path / name), *more]) == 3
+        assert f"{name} is a Git LFS pointer" in capsys.readouterr().err

@@ -29,6 +29,7 @@ from evalkit.cli.terminal import say, show
 from evalkit.embedding import embedder
 from evalkit.errors import DataError, ModelError, UndeclaredInputError
 from evalkit.escaping import printable
+from evalkit.files import refuse_lfs_pointer
 from evalkit.images import ImageSource, alignment, detectors
 from evalkit.images.landmarks import Landmarks
 from evalkit.types import Manifest
@@ -79,8 +80,10 @@ class ModelChoice:
         """Load the adapter; MODEL must have been given."""
         if self.model is None:
             raise click.UsageError("give --model MODEL")
-        program = ":" in self.model or Path(self.model).is_file()
-        if program and not self.trust and adapters.runs_code(self.model):
+        file = Path(self.model).is_file()
+        if file:
+            refuse_lfs_pointer(Path(self.model), ModelError)
+        if (file or ":" in self.model) and not self.trust and adapters.runs_code(self.model):
             _ask(self.model)
         spec = presets.resolve(self.model, self.preset, **self.given)
         return adapters.load(self.model, spec=spec, **self.options)
