@@ -227,6 +227,24 @@ def test_the_found_spec_is_written_and_obeyed(
     assert run([*bare[:3], "--write"]) == 3
 
 
+@pytest.mark.parametrize("dim", [1, 5])
+def test_vectors_on_one_line_are_collapsed(dim: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (8, *TRUE.size, 3), np.uint8)
+
+    class OnOneLine:
+        spec, fingerprint = TRUE, "on one line"
+
+        def __init__(self) -> None:
+            self.dim = dim
+
+        def embed(self, x: np.ndarray) -> np.ndarray:
+            length = x.reshape(len(x), -1).mean(axis=1) - 127.5  # of either sign
+            return np.outer(length, 1 + np.arange(dim)).astype(np.float32)
+
+    seen = input_check.behaviour(OnOneLine(), images, seconds=0)
+    assert seen.collapsed and seen.norms[0] < seen.norms[2]
+
+
 @pytest.mark.parametrize("value", ["0", "1", "np.nan"])
 def test_a_collapsed_model_is_never_fine(
     tmp_path: Path,

@@ -122,7 +122,9 @@ def _verdict(
     adapter: adapters.Adapter, seen: input_check.Behaviour, trials: list[SpecTrial], found: bool
 ) -> tuple[str, bool]:
     if seen.collapsed:
-        return "wrong: the model gives one and the same vector for different images", False
+        return (
+            "wrong: the model gives one and the same vector, or its opposite, for different images"
+        ), False
     if seen.failed:
         return f"wrong: {seen.failed} vectors hold NaN or infinity", False
     if not seen.rows_are_independent:

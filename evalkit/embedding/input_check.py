@@ -44,7 +44,7 @@ class Behaviour:
     batch_difference : largest absolute difference between vectors made alone and among others.
     flip : median and lowest cosine of an image's vector and its mirror image's.
     speed : images a second by batch size, one pass at a time, the better of two.
-    collapsed : all have one and the same direction, or no length at all.
+    collapsed : all have one direction or its opposite, or no length at all.
     """
 
     norms: tuple[float, float, float]
@@ -92,8 +92,13 @@ def behaviour(adapter: Adapter, images: Picture, seconds: float = 3.0) -> Behavi
         batch_difference=float(np.abs(together[:some] - alone).max()),
         flip=(float(np.median(cosine)), float(cosine.min())),
         speed=_speed(adapter, images, seconds),
-        collapsed=bool(good.all() and np.ptp(unit(together), axis=0).max() <= _COLLAPSED),
+        collapsed=bool(good.all() and _on_one_line(unit(together))),
     )
+
+
+def _on_one_line(rows: NDArray[np.float32]) -> bool:
+    same_way = np.where(rows @ rows[:1].T < 0, -rows, rows)
+    return bool(np.ptp(same_way, axis=0).max() <= _COLLAPSED)
 
 
 def _speed(adapter: Adapter, images: Picture, seconds: float) -> dict[int, float]:
