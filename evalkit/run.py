@@ -16,25 +16,22 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalkit import __version__, adapters
-from evalkit.adapters import presets
+from evalkit import __version__
 from evalkit.arrays import alike, identities, require
 from evalkit.arrays import vectors as vectors_of
 from evalkit.bfloat16 import Bfloat16
-from evalkit.datasets import group_table, lfw, pair_list_layouts
+from evalkit.datasets import group_table, lfw
 from evalkit.datasets import trillion as subject_lists
 from evalkit.datasets.group_table import GroupFile
 from evalkit.datasets.pair_list import PairList
-from evalkit.embedding import embedder, from_images
 from evalkit.errors import DataError
 from evalkit.files import as_path, lines_of, read_text
 from evalkit.identity import Names
-from evalkit.images import ImageSource, alignment
 from evalkit.keys import read_keys
 from evalkit.keys import subjects_of as subjects_by_folder
 from evalkit.protocols import catalogue
@@ -47,13 +44,17 @@ from evalkit.vectors import matching, shared
 from evalkit.vectors.matching import Vectors
 from evalkit.vectors.store import FeatureStore
 
+if TYPE_CHECKING:
+    from evalkit.adapters import Adapter
+    from evalkit.images import ImageSource
+
 File = str | os.PathLike[str]
 _FILE = (str, os.PathLike)
 
 
 def evaluate(
     protocol: str | Protocol | Callable[..., Report],
-    vectors: ArrayLike | Vectors | FeatureStore | adapters.Adapter | File,
+    vectors: ArrayLike | Vectors | FeatureStore | Adapter | File,
     *comparisons: Any,
     keys: Names | File | None = None,
     images: ArrayLike | ImageSource | File | None = None,
@@ -208,6 +209,8 @@ def read_pairs(
 
     layout, columns : as `pair_list_layouts.read` takes them.
     """
+    from evalkit.datasets import pair_list_layouts  # and the images that some of them hold
+
     file = as_path(path)
     contents = pair_list_layouts.read(file, layout, columns)
     compared = pairs_of(contents.pairs)
@@ -243,10 +246,12 @@ def _vectors(
         given, keys = [*given.values()], [*given]
     if isinstance(given, Vectors):
         return given if manifest is None else matching.found_by_name(given, manifest)
-    if isinstance(given, adapters.Adapter):
-        return _embedded(given, manifest, pictures, views)
     if isinstance(given, FeatureStore):
         return matching.from_store(given, manifest or given.manifest)
+    from evalkit.adapters import Adapter, presets  # which vectors at hand do without
+
+    if isinstance(given, Adapter):
+        return _embedded(given, manifest, pictures, views)
     if isinstance(given, _FILE):
         if Path(given).suffix.lower() in (*presets.ONNX_FILES, ".pt2"):
             raise DataError(
@@ -263,10 +268,11 @@ def _vectors(
     return matching.found_by_name(vectors, manifest)
 
 
-def _embedded(
-    model: adapters.Adapter, manifest: Manifest | None, pictures: Any, views: int
-) -> Vectors:
+def _embedded(model: Adapter, manifest: Manifest | None, pictures: Any, views: int) -> Vectors:
     """Embed the images of the manifest, or all that are there."""
+    from evalkit.embedding import embedder, from_images
+    from evalkit.images import alignment
+
     if pictures is None:
         raise DataError("a model needs images to embed", "add images=FOLDER")
     source = alignment.narrowed(from_images.source_of(pictures), model.spec.size)
