@@ -61,7 +61,7 @@ class Draws:
         """Sum of w_i w_j over the k highest impostor scores, in 1 / SCALE^2."""
         return RunningSums(self.weight, self.sample.left, self.sample.right)
 
-    @property
+    @cached_property
     def product(self) -> Counts:
         """Sum of w_i w_j over the k highest impostor scores, of every k: (D, I+1)."""
         return self.highest.whole()
