@@ -13,6 +13,9 @@ TURNED = frozenset(  # labels that are 1 where faces differ, as contrastive loss
     {"different", "isdifferent", "diff", "dissimilar", "isdissimilar", "mismatch", "notsame"}
     | {"impostor", "isimpostor", "imposter", "nonmatch", "nonmated"}
 )
+DISTANCES = frozenset(  # scores that fall as faces are more alike
+    {"distance", "dist", "cosinedistance", "euclidean", "euclideandistance"}
+)
 # What headers call a role, as `word` spells them; the two images of a pair: `_sides`.
 _NAMES = {
     "label": "label labels same issame issameperson sameperson match ismatch matched genuine mated "

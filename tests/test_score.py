@@ -474,6 +474,22 @@ def test_distances_and_thresholds_below_0_are_doubted(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "accepts nobody: give the distance itself, 0.5" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["distance", "Cosine Distance", "euclidean"])
+def test_scores_called_distances_are_not_taken_for_similarities(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text(f"label,{name}\n1,.2\n1,.3\n0,.9\n0,.7\n")
+    with pytest.raises(DataError, match=f"has scores called '{name}': lower") as e:
+        score_lists.read(path)
+    assert "--distance if so" in str(e.value.hint)
+    assert score_lists.read(path, distance=True).score.tolist() == [-0.2, -0.3, -0.9, -0.7]
+    meant = score_lists.read(path, columns={"label": "label", "score": name})
+    assert meant.score.tolist() == [0.2, 0.3, 0.9, 0.7]
+    np.savez(tmp_path / "d.npz", distance=[0.2, 0.9], label=[1, 0])
+    with pytest.raises(DataError, match="'distance'"):
+        score_lists.read(tmp_path / "d.npz")
+    assert score_lists.read(tmp_path / "d.npz", distance=True).score.tolist() == [-0.2, -0.9]
+
+
 def test_folds_of_two_files_are_joined(tmp_path: Path) -> None:
     (tmp_path / "g.txt").write_text("1 .9 0\n1 .2 1\n")
     (tmp_path / "i.txt").write_text("0 .1 0\n0 .3 1\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from evalkit.errors import DataError, first_few
 from evalkit.files import as_path, numbered_lines, read_text
 from evalkit.keys import by_last_parts, canonical, read_keys
 from evalkit.protocols.claims import Claims
-from evalkit.table_headers import names_models, roles_of
+from evalkit.table_headers import DISTANCES, names_models, roles_of, word
 from evalkit.tables import ReadTable, Roles
 from evalkit.types import PairSet
 from evalkit.vectors import readers
@@ -101,7 +101,7 @@ def read(
     An .npy holds the scores; .npz and HDF5 hold arrays that are called as columns are, or bob's
     `data-pos` and `data-neg`, a row a probe.
     distance : lower is more alike, so the score is minus the number, and inf stands for a
-    comparison that failed.
+    comparison that failed; False refuses a column that is called a distance, but for `columns`.
     labelled : False = labels come from elsewhere, and lines of a score alone, or of two names and a
     score, are read too.  columns : role (`ROLES`) -> name or number of a column.
     allow_failures : a score that is NaN or missing is that of a comparison that failed.
@@ -125,6 +125,9 @@ def read(
         raise DataError(
             f"{path} needs a column of scores and one of labels", "--columns label=NAME"
         )
+    if not distance and columns is None:
+        called = zip(table.header, table.layout, strict=False)
+        _refuse_distances([name for name, role in called if role == "score"], str(path))
     score = _checked(table.columns["score"], distance, allow_failures, f"{path} line", table.line)
     claims = _claims(table) if "claimed" in table.columns else None
     label, fold = table.columns.get("label"), table.columns.get("fold")
@@ -233,12 +236,24 @@ def _of_arrays(path: Path, distance: bool, allow_failures: bool) -> ScoreList:
             f"{path.name} holds {_shapes(arrays)}",
             "expected scores, (P,), called score beside label; a matrix of (N, N) needs --subjects",
         )
+    if not distance:
+        _refuse_distances(arrays, path.name)
     label, fold = named.get("label"), named.get("fold")
     return ScoreList(
         _checked(score, distance, allow_failures, f"{path.name} row", range(len(score))),
         None if label is None else labels_of([str(x) for x in label.ravel()], path.name),
         None if fold is None else _folds_of(fold, path.name),
     )
+
+
+def _refuse_distances(names: Iterable[str], source: str) -> None:
+    """Raise DataError where scores are called distances, and nobody said that they are."""
+    for name in names:
+        if word(name) in DISTANCES:
+            raise DataError(
+                f"{source} has scores called {name!r}: lower where faces are more alike?",
+                "--distance if so; else call them score, or --columns score=NAME, and the others",
+            )
 
 
 def _folds_of(fold: NDArray[Any], source: str) -> NDArray[np.int16]:
