@@ -96,7 +96,7 @@ def behaviour(adapter: Adapter, images: Picture, seconds: float = 3.0) -> Behavi
     )
 
 
-def _on_one_line(rows: NDArray[np.float32]) -> bool:
+def _on_one_line(rows: Floats) -> bool:
     same_way = np.where(rows @ rows[:1].T < 0, -rows, rows)
     return bool(np.ptp(same_way, axis=0).max() <= _COLLAPSED)
 

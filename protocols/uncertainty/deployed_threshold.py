@@ -27,6 +27,7 @@ from evalkit.protocols.uncertainty.false_matches import Sharing, sharing, upper_
 from evalkit.protocols.uncertainty.intervals import (
     DRAWS,
     bounded,
+    expands,
     independent,
     no_shorter,
     with_intervals,
@@ -268,4 +269,6 @@ def _far_at(sample: ComparisonSample, m: Estimate, threshold: float) -> Estimate
     drawn = metric_ends(sample, [name], DRAWS).get(name)
     if drawn is None:
         return estimate
-    return no_shorter(bounded(estimate, drawn, independent(sample, name)), sample, name)
+    wide = expands(sample, name)
+    found = bounded(estimate, drawn, independent(sample, name), expanded=wide)
+    return no_shorter(found, sample, name)

@@ -60,14 +60,24 @@ def with_intervals(
     estimates = dict(metrics)
     for name, drawn in metric_ends(sample, open_, weights=own_draws(sample, draws, seed)).items():
         n = independent(sample, name)
-        folds = resampling_of(name)[0] == "accuracy"
-        m = bounded(metrics[name], drawn, n, seed, level, sample.unit, expanded=folds)
+        m = bounded(
+            metrics[name], drawn, n, seed, level, sample.unit, expanded=expands(sample, name)
+        )
         m = replace(m, people=n if sample.unit == "subject" else None)
         m = no_shorter(m, sample, name, level)
         if reaching(sample, name) is not sample:
             m = replace(m, interval=f"{m.interval}, of a random sample of impostors")
         estimates[name] = m
     return rising(estimates)
+
+
+def expands(sample: ComparisonSample, name: str) -> bool:
+    """Whether Student's t lengthens a metric's interval: where the unseen person's room is short.
+
+    He moves no threshold of an accuracy's folds; of two sets' FMR few people make most accepts.
+    """
+    kind = resampling_of(name)[0]
+    return kind == "accuracy" or kind == "fmr" and of_two_sets(sample)
 
 
 def rising(metrics: Mapping[str, Estimate]) -> dict[str, Estimate]:
@@ -156,8 +166,8 @@ def bounded(
     drawn : (draws, 2), where a person unseen fails, and where he succeeds (`metric_ends`).  n : how
     many `unit`s were seen.  The interval holds the value, also where draws are biased.
     expanded : quantiles further out, by as much as Student's t of n - 1 degrees of freedom exceeds
-    a normal quantile: the expanded percentile interval [Hesterberg, Am. Stat. 69, 2015].  Of an
-    accuracy of folds the unseen person moves no threshold, so that his room alone is too short.
+    a normal quantile: the expanded percentile interval [Hesterberg, Am. Stat. 69, 2015], of what
+    `expands`.
     """
     if m.value is None:
         return m
