@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm, t
 
 from evalkit.protocols.uncertainty.bootstrap import beyond_average, shrinkage, unseen_impostor
 from evalkit.protocols.uncertainty.deployed_threshold import (
@@ -161,3 +161,19 @@ def test_fmr_of_two_sets_is_no_shorter_than_that_of_strangers(accepts: int, seed
         Estimate(value=0.5, far=value), score[-1] - 1, f"{12 / o.impostors:.4f}", sample_of(o)
     )
     assert far.far_low is not None and far.far_low <= exact.low + 1e-12
+
+
+@given(st.integers(0, 5), st.sampled_from([25, 35, 45]))
+def test_fmr_of_two_sets_ends_at_quantiles_as_far_out_as_students_t(seed: int, k: int) -> None:
+    o = two_sets(seed)
+    s = sample_of(o)
+    name, accepts = f"fmr@threshold={s.impostor[k]}", int((s.impostor >= s.impostor[k]).sum())
+    m = with_intervals({name: Estimate(value=accepts / s.impostors)}, o, draws=100)[name]
+    n = 6  # people of the probes
+    tail = norm.cdf(t.ppf(0.025, n - 1) * np.sqrt(n / (n - 1)))
+    ends = metric_ends(s, [name], 100)[name]
+    low = np.quantile(ends[:, 0], tail, method="weibull")
+    high = np.quantile(ends[:, 1], 1 - tail, method="weibull")
+    exact = binomtest(accepts, s.impostors).proportion_ci()
+    assert m.low == pytest.approx(min(low, exact.low), abs=1e-12)
+    assert m.high == pytest.approx(max(high, exact.high), abs=1e-12)

@@ -77,7 +77,7 @@ def expands(sample: ComparisonSample, name: str) -> bool:
     He moves no threshold of an accuracy's folds; of two sets' FMR few people make most accepts.
     """
     kind = resampling_of(name)[0]
-    return kind == "accuracy" or kind == "fmr" and of_two_sets(sample)
+    return kind == "accuracy" or (kind == "fmr" and of_two_sets(sample))
 
 
 def rising(metrics: Mapping[str, Estimate]) -> dict[str, Estimate]:
