@@ -144,6 +144,9 @@ def key_count(keys: Names) -> int:
     """Count the names of rows; ProtocolError where they are no list."""
     if not isinstance(keys, Sized) or isinstance(keys, str | bytes):
         raise ProtocolError(f"keys given as {keys!r:.80}", "expected a list of names, one per row")
+    if len(keys) and isinstance(keys[0], bytes):
+        first = bytes(keys[0])
+        raise ProtocolError(f"keys are bytes, {first!r:.80} the first", "np.char.decode them")
     return len(keys)
 
 

@@ -277,6 +277,20 @@ def people_of(keys: Sequence[str], where: str | os.PathLike[str], hint: str) -> 
     return subject
 
 
+def as_texts(keys: Any) -> Any:
+    """Decode names that are bytes in UTF-8, as h5py and `np.bytes_` hold them; others as they are.
+
+    >>> as_texts([b"Ada/1.jpg", "Bob/2.jpg"])
+    ['Ada/1.jpg', 'Bob/2.jpg']
+    """
+    if not isinstance(keys, Iterable) or not any(isinstance(key, bytes) for key in keys):
+        return keys
+    try:
+        return [key.decode() if isinstance(key, bytes) else key for key in keys]
+    except UnicodeDecodeError as e:
+        raise DataError(f"a name is not UTF-8: {e.object[:40]!r}", "give names as texts") from e
+
+
 def read_keys(path: str | os.PathLike[str]) -> list[str]:
     """Read keys: a text file with a key per line (`files.numbered_lines`), or MegaFace's JSON list.
 

@@ -32,7 +32,7 @@ from evalkit.datasets.pair_list import PairList
 from evalkit.errors import DataError
 from evalkit.files import as_path, lines_of, read_text
 from evalkit.identity import Names
-from evalkit.keys import read_keys
+from evalkit.keys import as_texts, read_keys, rows_of
 from evalkit.keys import subjects_of as subjects_by_folder
 from evalkit.protocols import catalogue
 from evalkit.protocols.catalogue import Protocol
@@ -72,11 +72,13 @@ def evaluate(
     comparisons : what the protocol takes after the vectors.  Pairs may be the file of a list (and
     of "lfw" nothing, for View 2), whose images are then found by name; subjects a file with a line
     per row, or nothing where the rows' names or their file say who they show.
-    keys : names of the rows, or the file of them.  images : the SHA-256 of each row's image, (N,
-    32) uint8; for a model the images: a folder, .zip, list, array or `ImageSource`.
+    keys : names of the rows, texts or UTF-8, or the file of them.  images : the SHA-256 of each
+    row's image, (N, 32) uint8; for a model the images: a folder, .zip, list, array or
+    `ImageSource`.
     set_name, file : name of the set and file of its list, where they are not read here.
-    groups : columns of groups or conditions, of the rows as they are given; or the file of them
-    (see `groups_of`): adds error rates by group (`protocols.groups`).
+    groups : columns of groups or conditions, of the rows, or a model's images, as they are given (a
+    folder's by name); or the file of them (see `groups_of`): adds error rates by group
+    (`protocols.groups`).
     provenance : more of that for the report; it stands first, and wins.
     options : those of the protocol.  What its readers, model and `evaluate` raise passes through.
     The report of pairs keeps the names of the rows.
@@ -259,7 +261,7 @@ def _vectors(
                 "give evalkit.load_model(FILE, preset=NAME) and images=FOLDER",
             )
         return matching.from_embeddings(Path(given), _path(keys), manifest)
-    names = read_keys(Path(keys)) if isinstance(keys, _FILE) else keys
+    names = read_keys(Path(keys)) if isinstance(keys, _FILE) else as_texts(keys)
     vectors = Vectors(given, {}, pictures, names)
     if manifest is None:
         return vectors
@@ -277,11 +279,14 @@ def _embedded(model: Adapter, manifest: Manifest | None, pictures: Any, views: i
         raise DataError("a model needs images to embed", "add images=FOLDER")
     source = alignment.narrowed(from_images.source_of(pictures), model.spec.size)
     wanted = manifest or source.manifest()
+    rows = rows_of(wanted.keys, source.keys, "images", same_folders=True)
     if getattr(model, "transient", False):
         vectors = from_images.embed(model, source.select(wanted.keys), views=views)
-        return matching.found_by_name(vectors, wanted)
-    store = embedder.embed(model, source.select(wanted.keys), wanted, views=views)
-    return matching.embedded(store, wanted, model.spec.crop)
+        made = matching.found_by_name(vectors, wanted)
+    else:
+        store = embedder.embed(model, source.select(wanted.keys), wanted, views=views)
+        made = matching.embedded(store, wanted, model.spec.crop)
+    return replace(made, given=(rows, len(source.keys)))
 
 
 def _path(keys: Names | File | None) -> Path | None:

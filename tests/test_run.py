@@ -12,7 +12,8 @@ from evalkit import run
 from evalkit.cli import run as evalkit_run
 from evalkit.datasets import pair_list_layouts
 from evalkit.errors import DataError, ProtocolError
-from evalkit.protocols import trillion
+from evalkit.protocols import all_vs_all, trillion
+from evalkit.protocols.groups import Grouping
 from evalkit.types import InputSpec
 
 KEYS = [f"P{k // 4}/{k}.jpg" for k in range(48)]
@@ -56,6 +57,18 @@ def test_an_array_is_found_by_its_names(files: Path, order: slice) -> None:
         run.evaluate("verification", X, listed)
 
 
+def test_names_given_as_bytes_are_those_of_texts(files: Path) -> None:
+    for protocol, listed in (("verification", [files / "pairs.txt"]), ("all-vs-all", [])):
+        expected = run.evaluate(protocol, X, *listed, keys=KEYS)
+        for keys in (np.array(KEYS, "S"), [key.encode() for key in KEYS]):
+            made = run.evaluate(protocol, X, *listed, keys=keys)
+            assert made.identity == expected.identity and made.metrics == expected.metrics
+    with pytest.raises(DataError, match=r"a name is not UTF-8: b'\\xff'"):
+        run.evaluate("all-vs-all", X, keys=[b"\xff", *KEYS[1:]])
+    with pytest.raises(ProtocolError, match=r"keys are bytes, b'P0/0.jpg' the first \(np.char.dec"):
+        all_vs_all.evaluate(X, WHO, keys=np.array(KEYS, "S"))
+
+
 @pytest.mark.parametrize("given", ["array", "file", "folders"])
 def test_subjects_by_array_file_or_folder(files: Path, given: str) -> None:
     subjects = {"array": [WHO], "file": [files / "who.txt"], "folders": []}[given]
@@ -90,6 +103,22 @@ def test_a_model_embeds_the_images_of_the_list(
     made = run.evaluate("verification", Grey(), files / "pairs.txt", images=files / "images")
     assert made.identity.images is not None
     assert made.provenance["crop"] == "arcface-112" and made.provenance["list"] == "pairs.txt"
+    third = np.array([str(k % 3) for k in range(48)])
+    of_folder, of_paths = (
+        run.evaluate(
+            "verification",
+            Grey(),
+            files / "pairs.txt",
+            images=images,
+            groups=[Grouping.of("third", third[order])],
+            fars="0.5",
+        )
+        for images, order in (
+            (files / "images", np.argsort(KEYS)),
+            ([str(files / "images" / key) for key in KEYS[::-1]], np.arange(48)[::-1]),
+        )
+    )
+    assert of_folder.flat() == of_paths.flat() and "fnmr@far=0.5,third=0+1" in of_folder.flat()
     with pytest.raises(DataError, match="a model needs images to embed"):
         run.evaluate("verification", Grey(), files / "pairs.txt")
 
