@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from evalkit.arrays import require
 from evalkit.errors import ProtocolError
 from evalkit.files import as_path
-from evalkit.keys import canonical
+from evalkit.keys import canonical_of
 from evalkit.types import PairSet, SetIdentity
 
 DIGEST = 32  # bytes of a SHA-256
@@ -115,7 +115,7 @@ def of_rows(
     refuse_other_names(keys, images, rows)
     chosen = range(rows) if named is None else named
     said = [part for name, c in columns.items() if c is not None for part in ([name], c)]
-    spelled = None if keys is None or not len(keys) else [canonical(str(keys[r])) for r in chosen]
+    spelled = None if keys is None or not len(keys) else canonical_of(str(keys[r]) for r in chosen)
     return SetIdentity(
         list=digest(np.array(len(chosen)), *said),
         images=_images(images, named),

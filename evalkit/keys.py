@@ -34,6 +34,9 @@ _ONE_OF_TWO = {
 }
 VECTORS = (".bin", ".npy", ".feat", ".txt")
 _SUFFIXES = frozenset(suffix[1:] for suffix in IMAGES + VECTORS)
+_LONGEST = max(map(len, _SUFFIXES)) + 1
+# What `canonical` may change besides, where each name begins a line.
+_ODD = ("\0", "\\", "//", "/.", "\n/", "\n.", *(f"\n{blank}" for blank in BLANKS))
 
 
 def canonical(key: str) -> str:
@@ -51,6 +54,24 @@ def canonical(key: str) -> str:
     if dot > 0 and text[dot - 1] != "/" and text[dot + 1 :].lower() in _SUFFIXES:
         text = text[:dot]
     return root + text or "."
+
+
+def canonical_of(names: Iterable[str]) -> list[str]:
+    """Spell each name as `canonical` does; a million usual ones in half of the time.
+
+    Usual are names in ASCII without any of `_ODD`: of these `canonical` cuts the suffix alone.
+    """
+    names = [*names]
+    text = "\n".join(["", *names, ""])
+    ends = {name[-_LONGEST:] for name in names}
+    odd = any(sign[-1] in text and sign in text for sign in _ODD)
+    odd = odd or any(not end or end[-1] in f"/.{BLANKS}" for end in ends)
+    if odd or not text.isascii() or text.count("\n") > len(names) + 1:
+        return [canonical(name) for name in names]
+    for suffix in {end[end.rfind(".") :] for end in ends if "." in end}:
+        if suffix[1:].lower() in _SUFFIXES:
+            text = text.replace(f"{suffix}\n", "\0\n")  # of two suffixes the last one only
+    return text.replace("\0", "").split("\n")[1:-1]
 
 
 class Spelled(list[str]):
@@ -102,8 +123,8 @@ def rows_of(
     same_folders : refuse a key and a row whose folders differ, as those of two sets whose images
     are numbered; a name without a folder matches any.
     """
-    asked, wanted = wanted, [canonical(k) for k in wanted]
-    have = have if isinstance(have, Spelled) else Spelled(map(canonical, have))
+    asked, wanted = wanted, canonical_of(wanted)
+    have = have if isinstance(have, Spelled) else Spelled(canonical_of(have))
     row, tails, twice = by_last_parts(wanted, have, equal)
     unfound = np.flatnonzero(row < 0).tolist()
     if missing := [wanted[k] for k in unfound if tails[k] not in twice]:
@@ -176,7 +197,7 @@ def ending_in(keys: Iterable[str], names: Iterable[str]) -> NDArray[np.int64]:
     """Find the name, whole, that each key ends in: its number, (N,) int64, -1 where it is none."""
     number = {canonical(name): n for n, name in enumerate(names)}
     depths = sorted({name.count("/") + 1 for name in number})
-    spelled = map(canonical, keys)
+    spelled = canonical_of(keys)
     return np.array(
         [max((number.get(last_parts(k, d), -1) for d in depths), default=-1) for k in spelled],
         np.int64,

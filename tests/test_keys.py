@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,7 +18,15 @@ from evalkit.errors import DataError
 from evalkit.identity import digest
 from evalkit.images import find, landmarks
 from evalkit.images.landmarks import Landmarks
-from evalkit.keys import Spelled, canonical, other_folders, read_keys, rows_of, subjects_of
+from evalkit.keys import (
+    Spelled,
+    canonical,
+    canonical_of,
+    other_folders,
+    read_keys,
+    rows_of,
+    subjects_of,
+)
 from evalkit.protocols.recipes.recipe import Recipe
 from evalkit.run import Compared
 from evalkit.templates import ListedImages
@@ -33,6 +42,36 @@ def test_a_key_is_spelled_as_a_path_is(key: str) -> None:
     path = PurePosixPath(key.strip(" ").replace("\\", "/"))
     cut = path.suffix if path.suffix.lower() in (".jpg", ".npy") else ""
     assert canonical(key) == str(path).removesuffix(cut)
+
+
+PARTS = [
+    "a",
+    "é",
+    "e\u0301",
+    "/",
+    "//",
+    "./",
+    "\\",
+    "\n",
+    " ",
+    "\t",
+    "\0",
+    ".jpg",
+    ".PNG",
+    ".x",
+    ".heics",
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("".join), max_size=4))
+def test_many_keys_are_spelled_as_each_is(keys: list[str]) -> None:
+    assert canonical_of(keys) == [canonical(key) for key in keys]
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "/b", ".jpg", ".JPG", ".x", "c d"]), min_size=1)))
+def test_many_usual_keys_are_spelled_as_each_is(parts: list[list[str]]) -> None:
+    keys = ["k" + "".join(some) for some in parts]
+    assert canonical_of(keys) == [canonical(key) for key in keys]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +130,12 @@ def test_megaface_spells_the_names_of_a_file_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = list[str]()
-    monkeypatch.setattr("evalkit.keys.canonical", lambda key: told.append(key) or canonical(key))
+
+    def spelled(names: Iterable[str]) -> list[str]:
+        told.extend(names := [*names])
+        return canonical_of(names)
+
+    monkeypatch.setattr("evalkit.keys.canonical_of", spelled)
     take = _taker(Vectors(np.eye(3), {}, keys=["a", "b", "c"]), Recipe())
     told.clear()
     for wanted in (["a"], ["a", "b"], ["a", "b", "c"]):
