@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from evalkit.datasets.group_table import GroupFile
 from evalkit.errors import DataError
 from evalkit.files import whole_file
 from evalkit.identity import digest
-from evalkit.keys import Spelled, canonical, ending_in, rows_of
+from evalkit.keys import Spelled, canonical_of, ending_in, rows_of
 from evalkit.protocols import megaface, recipes
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.megaface import devkit
@@ -143,11 +144,16 @@ def command(
         )
     model = None if jb_model is None else files.read_model(jb_model)
     probes = files.read_probe_list(probe_list)
-    lists = {_name(each): each for each in map(files.read_distractor_list, distractor_lists)}
-    if len(lists) != len(distractor_lists):
-        raise click.UsageError("two distractor lists have one size and set")
-    for path, each in zip(distractor_lists, lists.values(), strict=True):
-        files.refuse_probes(probes, each, path)
+    with ThreadPoolExecutor(1) as pool:  # a million names, while their rows are looked at
+        listed = pool.submit(_lists, distractor_lists, probes)
+        if source.features is not None:
+            numbers = (distractor_features or source.features).stat().st_size / 4
+            engine.load_ahead(len(probes.keys) * numbers)
+            take, other, provenance = _given(
+                source, source.features, distractor_features, file_ending
+            )
+            provenance |= input_provenance(source.recipe, source.features)
+        lists = listed.result()
     end = f"{files.probes_name(probe_list)}_megaface_{files.algorithm(file_ending or 'evalkit')}"
     endings = {name: f"{end}_{each.size}_{each.set}.json" for name, each in lists.items()}
     for folder in () if devkit_out is None else (devkit_out, *_cleaned_in(devkit_out, rules)):
@@ -155,9 +161,6 @@ def command(
     if source.features is None:
         named = tuple(dict.fromkeys(k for each in lists.values() for k in each.keys))
         take, other, provenance = _embedded(source, distractor_data, probes.keys, named, cluster)
-    else:
-        take, other, provenance = _given(source, source.features, distractor_features, file_ending)
-        provenance |= input_provenance(source.recipe, source.features)
     x, images_of_probes = take(probes.keys, "probe features")
     by_list = {name: other(each.keys, "distractor features") for name, each in lists.items()}
     del take, other  # and their names, a million
@@ -216,6 +219,16 @@ def _doubts(
     return doubts
 
 
+def _lists(paths: Sequence[Path], probes: files.ProbeList) -> dict[str, files.DistractorList]:
+    """Read lists of distractors, none of which is a probe, by the parameters that name them."""
+    lists = {_name(each): each for each in map(files.read_distractor_list, paths)}
+    if len(lists) != len(paths):
+        raise click.UsageError("two distractor lists have one size and set")
+    for path, each in zip(paths, lists.values(), strict=True):
+        files.refuse_probes(probes, each, path)
+    return lists
+
+
 def _name(each: files.DistractorList) -> str:
     return f"distractors={each.size}" + (f",set={each.set}" if each.set != 1 else "")
 
@@ -268,7 +281,7 @@ def _read(
 
 def _taker(vectors: Vectors, how: Recipe) -> Take:
     """Give a function from keys to their fused features; no copy of one view in one run of rows."""
-    have = Spelled(canonical(str(key)) for key in vectors.keys or ())
+    have = Spelled(canonical_of(map(str, vectors.keys or ())))
     features, digests = vectors.features, vectors.images
 
     def take(wanted: Sequence[str], what: str) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:

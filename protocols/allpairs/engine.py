@@ -23,7 +23,7 @@ from evalkit.protocols.allpairs.kernels import by_numpy
 from evalkit.protocols.allpairs.made_rows import Rows, unit_rows
 from evalkit.protocols.allpairs.pair_scores import MANY, PairScores, loops
 from evalkit.protocols.allpairs.scan import GIB, Scan
-from evalkit.protocols.allpairs.screening.choice import choose_screen, going_on
+from evalkit.protocols.allpairs.screening.choice import choose_screen, going_on, load_ahead
 from evalkit.protocols.allpairs.sides import Side, distinct
 from evalkit.protocols.allpairs.workers import placed
 from evalkit.protocols.metrics.flip_fusion import Flip
@@ -94,6 +94,11 @@ class Engine:
     def worker_threads(self) -> int:
         """How many tiles run side by side."""
         return self.threads or os.cpu_count() or 1
+
+    def load_ahead(self, products: float) -> None:
+        """Import, in a thread, what so many products will want: reading files leaves the time."""
+        if self.screen in ("auto", "cpu") and self.compiled is None and self.cluster is None:
+            load_ahead(products)
 
     def unit_rows(
         self, features: NDArray[Any], flip: Flip = "none", *, rows: Ints | None = None

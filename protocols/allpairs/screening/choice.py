@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
@@ -15,7 +17,7 @@ import numpy as np
 
 from evalkit.errors import ProtocolError
 from evalkit.protocols.allpairs.collectors import Collector
-from evalkit.protocols.allpairs.pair_scores import PairScores
+from evalkit.protocols.allpairs.pair_scores import PairScores, loops
 from evalkit.protocols.allpairs.scan import Block, Scan, one_torch_thread, uses_torch
 from evalkit.protocols.allpairs.screening.projection import Projection, principal_directions
 from evalkit.protocols.allpairs.screening.screens import Screen
@@ -31,6 +33,21 @@ _WORTH_GPU = 2e12  # below, a GPU is done before its kernels are compiled
 _SAMPLES = 4, 16  # tiles of a trial: of short jobs and long ones
 _HOPELESS = 1.5  # times the lowest price after a tile: such a screen is tried no further
 _SHARE = 1000  # of a long job's pairs, a screen's trial takes one in so many
+
+
+def load_ahead(products: float) -> None:
+    """Import torch and numba in a thread, where so many products will want them.
+
+    What goes wrong is told where they are used.
+    """
+
+    def load() -> None:
+        loops(True)
+        with suppress(Exception):
+            problem("int8")
+
+    if products >= _WORTH_TORCH:
+        threading.Thread(target=load).start()
 
 
 class Choice(NamedTuple):
