@@ -108,7 +108,7 @@ class OnnxModel:
         check_images(images, self.spec)
         whole = filled(images, batch)
         try:
-            bound = self._idle.pop() if len(whole) > batch and self._idle else None
+            bound = self._idle_bound() if len(whole) > batch else None
             if bound is None or len(bound.x) != len(whole):
                 bound = self._new(whole, batch)
             else:
@@ -126,6 +126,13 @@ class OnnxModel:
         if len(whole) > batch and self._device == "cpu" and self._feeds_on is None:
             self._idle.append(bound)
         return rows
+
+    def _idle_bound(self) -> _Bound | None:
+        """Take what no thread uses; of two threads that see the last one, one gets it."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def _new(self, whole: NDArray[np.uint8], batch: int) -> _Bound:
         """Embed in memory that is bound for it, by the shape of what the first pass gives."""
