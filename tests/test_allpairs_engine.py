@@ -247,11 +247,12 @@ def test_search_and_ranks_are_the_sorted_rows(screen, small_tiles):
     s = np.array([[math.fsum(p.astype(float) * q.astype(float)) for q in y] for p in x])
     s[~np.isfinite(x).all(axis=1)] = -np.inf
     s[:, ~np.isfinite(y).all(axis=1)] = -np.inf
-    same = (a[:, None] == b) & (a[:, None] >= 0)
-    for threads in (1, 2):
+    nobody = np.full(120, -1)
+    for threads, who in ((1, b), (2, b), (2, nobody)):
+        same = (a[:, None] == who) & (a[:, None] >= 0)
         engine = running(screen, threads=threads)
         found = allpairs.search(
-            x, y, 5, probe_subject=a, gallery_subject=b, fars=FARS, engine=engine
+            x, y, 5, probe_subject=a, gallery_subject=who, fars=FARS, engine=engine
         )
         for i in range(len(x)):
             order = np.lexsort((np.arange(len(y)), -s[i]))[:5]
@@ -264,7 +265,7 @@ def test_search_and_ranks_are_the_sorted_rows(screen, small_tiles):
             assert found.impostor_score[i] == others.max(initial=-np.inf)
             above = len(others) if mate == -np.inf else (others > mate).sum()
             assert found.mate_above[i] == above
-        assert told(found.verification) == told(allpairs.verify(x, a, y, b, fars=FARS))
+        assert told(found.verification) == told(allpairs.verify(x, a, y, who, fars=FARS))
         row = np.repeat(np.arange(50), 4)
         bar = s[row, np.tile([0, 40, 80, 119], 50)]
         over, equal = allpairs.ranks(x, y, row, bar, engine=engine)

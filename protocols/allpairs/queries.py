@@ -137,25 +137,25 @@ def search(
         engine.finish()
         return Search(*best.answer(len(probe)))
     job = Impostors(engine, probe, probe_subject, gallery, gallery_subject, fars, count, scan)
-    level = row_levels(scan.scores, k, job.subjects)
-    best = Best(scan.scores, k, None, level.kth)
-    impostor = Best(scan.scores, 1, job.subjects, level.impostor)
+    mates = count_mates(probe_subject, gallery_subject)
+    mated = bool(mates.any())  # else the highest pair of a row is its highest impostor pair
+    level = row_levels(scan.scores, k, job.subjects if mated else None)
+    highest = [Best(scan.scores, k, None, level.kth)]
+    late = [Best(scan.scores, k, None, level.late_kth)]
+    if mated:
+        highest.append(Best(scan.scores, 1, job.subjects, level.impostor))
+        late.append(Best(scan.scores, 1, job.subjects, level.late_impostor))
     mate = job.genuine.best(len(scan.x))
     rows = np.flatnonzero(mate > -np.inf)
     above = Above(scan.scores, Bars(rows, mate[rows]), level.few_above, job.subjects)
     others: list[Collector] = [above, *job.collectors()]
-    late = (
-        Best(scan.scores, k, None, level.late_kth),
-        Best(scan.scores, 1, job.subjects, level.late_impostor),
-    )
-    engine.run(scan, [best, impostor, *others], late=[*late, *others])
+    engine.run(scan, [*highest, *others], late=[*late, *others])
     job.conclude()
     while job.open():
         engine.run(job.scan, job.collectors())
         job.conclude()
     engine.finish()
-    score, column = best.answer(len(probe))
-    mates = count_mates(probe_subject, gallery_subject)
+    score, column = highest[0].answer(len(probe))
     best_mate = np.full(len(probe), -np.inf)
     best_mate[scan.x.rows] = mate
     over = len(gallery) - mates
@@ -166,7 +166,7 @@ def search(
         mates > 0,
         best_mate,
         over,
-        impostor.answer(len(probe))[0][:, 0],
+        highest[1].answer(len(probe))[0][:, 0] if mated else score[:, 0],
         job.verification(),
     )
 
