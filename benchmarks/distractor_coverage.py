@@ -30,7 +30,6 @@ from evalkit.protocols.uncertainty.deployed_threshold import interval_of_thresho
 from evalkit.protocols.uncertainty.intervals import with_intervals
 from evalkit.protocols.uncertainty.outcomes import SetOutcomes
 from evalkit.protocols.uncertainty.paired import differences
-from evalkit.protocols.uncertainty.resampling import threshold_draws
 from evalkit.protocols.uncertainty.sample import sample_of
 from evalkit.types import Estimate, Floats
 
@@ -210,7 +209,7 @@ def rate_trials(world: Rates, count: int, draws: int) -> Iterator[np.ndarray]:
     for t in range(count):
         (o,) = world.draw(rng)
         found = with_intervals(fmr(o, truths), o, draws=draws, seed=t)
-        ends = interval_of_threshold(threshold_draws(sample_of(o), THERE, draws, t))
+        ends = interval_of_threshold(sample_of(o), THERE, draws, t)
         threshold = (
             Estimate(value=None, low=ends[0], high=ends[1]) if ends else Estimate(value=None)
         )

@@ -143,8 +143,15 @@ def test_the_threshold_of_a_draw_with_the_person_unseen_accepts_the_far_of_its_w
         with_unseen = [accepted[k] + u * max(pair, slow_beyond(s, together[k])) for k in range(40)]
         k = int(np.argmax(np.array(with_unseen) > float(far) * (every + pair * u)))
         assert found == s.impostor[k]
-    low, high = np.quantile(thresholds[:, 0], 0.025), np.quantile(thresholds[:, 1], 0.975)
-    assert interval_of_threshold(thresholds) == (low, high)
+    # Of 120 comparisons 0.1 is 12: none accepted would leave 41 possible, one person having 11.
+    low = np.quantile(thresholds[:, 0], 0.025)
+    assert interval_of_threshold(s, far, 15, 2) == (low, np.inf)
+    tail = replace(s, impostors=100 * s.impostors, left_images=10 * s.left_images)
+    tail = replace(tail, right_images=10 * s.right_images)
+    drawn = threshold_draws(tail, "0.004", 15, 2)
+    assert drawn is not None
+    low, high = np.quantile(drawn[:, 0], 0.025), np.quantile(drawn[:, 1], 0.975)
+    assert interval_of_threshold(tail, "0.004", 15, 2) == (low, high)
 
 
 @given(st.integers(0, 12), st.integers(0, 5))

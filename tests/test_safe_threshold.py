@@ -1,6 +1,7 @@
 """The safe threshold: its bound on the FAR, its rule in the user's unit, its reasons for none."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from evalkit.protocols import score
 from evalkit.protocols.uncertainty.deployed_threshold import (
     ALONE,
     deployed_threshold,
+    interval_of_threshold,
     safe_threshold,
 )
 from evalkit.protocols.uncertainty.false_matches import (
@@ -72,6 +74,34 @@ def test_the_bound_rises_with_the_accepts(per: float, largest: int, confidence: 
     assert bounds[0] == pytest.approx(none, rel=1e-9)
     assert (np.diff(bounds) >= -1e-12 * none).all()
     assert upper_mean(10_000, Sharing(per, largest), confidence) > none
+
+
+@pytest.mark.parametrize(("count", "bounded"), [(3680, False), (3700, True)])
+def test_a_threshold_has_no_upper_end_where_none_accepted_is_likely(
+    count: int, bounded: bool
+) -> None:
+    """Of a mean of 3.69 independent accepts none is seen in 2.5 % of samples."""
+    impostor = np.random.default_rng(0).normal(size=count)
+    ends = interval_of_threshold(sample_of(strangers(impostor)), "1e-3", 50)
+    assert ends is not None and bounded == (np.exp(-count / 1000) < 0.025)
+    assert ends[0] < np.sort(impostor)[-4] and bounded == (ends[1] <= impostor.max())
+
+
+def test_an_open_end_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = np.append(np.random.default_rng(0).normal(size=2000), np.full(9, 9.0))
+    for turned, shown in ((scores, r"\[[\d.]+, no bound\]$"), (-scores, r"\[no bound, -.* dist")):
+        path = tmp_path / "r.json"
+        report = score.evaluate(scores, scores == 9)
+        if turned is not scores:
+            report = replace(
+                report, provenance=report.provenance | {"score": "minus the distance given"}
+            )
+        reports.write(report, path)
+        assert run(["threshold", str(path), "--far", "1e-3", "--json"]) == 0
+        point = json.loads(capsys.readouterr().out)
+        assert point["threshold_low"] < point["threshold"] and point["threshold_high"] is None
+        assert run(["threshold", str(path), "--far", "1e-3"]) == 0
+        assert re.search(shown, capsys.readouterr().out.splitlines()[0])
 
 
 def test_the_rule_of_three() -> None:

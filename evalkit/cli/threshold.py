@@ -113,13 +113,11 @@ def _threshold(
     threshold: float, unit: str, ends: tuple[float | None, float | None] = (None, None)
 ) -> str:
     """Spell a threshold of scores, and its interval, in the unit that they were given in."""
-    threshold, far_ends = (
-        in_unit(threshold, unit),
-        [in_unit(end, unit) for end in ends if end is not None],
-    )
-    interval = f"  [{min(far_ends):.6g}, {max(far_ends):.6g}]" if len(far_ends) == 2 else ""
+    shown = ["no bound" if end is None else f"{in_unit(end, unit):.6g}" for end in ends]
+    turned = shown if unit == "score" else shown[::-1]
+    interval = "" if ends[0] is None else f"  [{', '.join(turned)}]"
     unit_text = "" if unit == "score" else f"  {unit}"
-    return f"{'threshold':<10} {threshold_text(threshold)}{interval}{unit_text}"
+    return f"{'threshold':<10} {threshold_text(in_unit(threshold, unit))}{interval}{unit_text}"
 
 
 def _safe(safe: Mapping[str, Any], far: str, unit: str) -> list[str]:

@@ -36,15 +36,16 @@ from evalkit.protocols.uncertainty.outcomes import Outcomes
 from evalkit.protocols.uncertainty.resampled_rates import reaching
 from evalkit.protocols.uncertainty.resampling import metric_ends, threshold_draws
 from evalkit.protocols.uncertainty.sample import ComparisonSample, sample_of
-from evalkit.types import Estimate, Floats
+from evalkit.types import Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployedThreshold:
     """Threshold, FAR and TPR at it, with the ends of their 95 % intervals, None where not known.
 
-    threshold_low, threshold_high : of the threshold for the same FAR on other people; far_low,
-    far_high : of the FAR of this threshold there.  false_accepts of `impostors` comparisons of
+    threshold_low, threshold_high : of the threshold for the same FAR on other people, whose upper
+    end is open, None, where few false accepts bound it nowhere.  far_low, far_high : of the FAR of
+    this threshold there.  false_accepts of `impostors` comparisons of
     `subjects` people, which weigh as so many `independent` ones; draws : of people.
     """
 
@@ -218,12 +219,12 @@ def deployed_threshold(
 
     sample : the comparisons, or None where they are not at hand: no intervals then.
     """
-    ends = None if sample is None else interval_of_threshold(threshold_draws(sample, far))
+    ends = None if sample is None else interval_of_threshold(sample, far)
     fmr = None if sample is None or ends is None else _far_at(sample, m, threshold)
     return DeployedThreshold(
         threshold=threshold,
         threshold_low=None if ends is None else ends[0],
-        threshold_high=None if ends is None else ends[1],
+        threshold_high=None if ends is None or ends[1] == np.inf else ends[1],
         far=m.far,
         far_low=None if fmr is None else fmr.low,
         far_high=None if fmr is None else fmr.high,
@@ -251,16 +252,24 @@ def _independent(sample: ComparisonSample, far: str, accepts: int) -> float:
     return accepts / sharing(reaching(sample, f"tpr@far={far}"), accepts).per_accept
 
 
-def interval_of_threshold(drawn: Floats | None) -> tuple[float, float] | None:
+def interval_of_threshold(
+    sample: ComparisonSample, far: str, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float] | None:
     """Where the threshold for the same FAR would lie on other people, 95 %.
 
-    drawn : (draws, 2) of `threshold_draws`.  None of fewer than two.
+    No draw has a threshold above all impostors.  The upper end is infinite where even one that
+    accepts none of them may have a greater FAR on other people (`upper_mean`).  None where fewer
+    than two draws have a threshold.
     """
+    drawn = threshold_draws(sample, far, draws, seed)
     finite = np.empty((0, 2)) if drawn is None else drawn[np.isfinite(drawn).all(axis=1)]
     if len(finite) < 2:
         return None
     low, high = (np.quantile(of, q) for of, q in zip(finite.T, (0.025, 0.975), strict=True))
-    return float(low), float(high)
+    sample = reaching(sample, f"tpr@far={far}")
+    shared = sharing(sample, false_accepts_allowed(far, sample.impostors))
+    unbounded = upper_mean(0, shared, 0.975) > Fraction(far) * sample.impostors
+    return float(low), np.inf if unbounded else float(high)
 
 
 def _far_at(sample: ComparisonSample, m: Estimate, threshold: float) -> Estimate:
