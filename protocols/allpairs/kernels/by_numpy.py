@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.metrics.similarity import exact_scores
 from evalkit.types import Floats, Ints
 
+_PIECE = 1 << 17  # keys compared together: they stay in the cache for every level
 _PICKED = 4096  # pairs whose rows are read together
 ANY = -(2**15)  # as a cut on 16 bits: every key is higher
 
@@ -47,12 +48,29 @@ class Sifted(NamedTuple):
 
 def sift(keys: NDArray[Any], levels: Sequence[Level], *, by_row: bool = False) -> Sifted:
     """Select the keys (m, n) inside any level, closed ones first; count those above each."""
-    above: list[Any] = []
-    inside = _mask(keys, levels[0], "any", above, by_row)
-    for level in levels[1:]:
-        np.logical_or(inside, _mask(keys, level, "inside", above, by_row), out=inside)
-    flat = np.flatnonzero(inside)
-    return Sifted.of(flat, keys.shape[1], keys.ravel()[flat], above)
+    m, n = keys.shape
+    over = [[_exceeding(keys, cut) for cut in level if cut is not None] for level in levels]
+    counts = np.zeros((sum(len(cuts) > 1 for cuts in over), m), np.int64)
+    flat, step = [np.empty(0, np.intp)], max(1, _PIECE // max(1, n))
+    for o in range(0, m, step):
+        rows = slice(o, o + step)
+        for k, cuts in enumerate(over):
+            inside = cuts[0](rows, "inside" if k else "found")
+            if k < len(counts):
+                above = cuts[1](rows, "over")
+                if by_row:
+                    counts[k, rows] = [np.count_nonzero(row) for row in above]
+                else:
+                    counts[k, o] = np.count_nonzero(above)
+                np.logical_xor(inside, above, out=inside)
+            if not k:
+                found = inside
+            else:
+                np.logical_or(found, inside, out=found)
+        flat.append(np.flatnonzero(found) + o * n)
+    places = np.concatenate(flat)
+    above_each: Any = counts if by_row else counts.sum(axis=1)
+    return Sifted.of(places, n, keys.ravel()[places], above_each)
 
 
 def products(x: Side, i: Ints, y: Side, j: Ints) -> Floats:
@@ -81,28 +99,20 @@ def inside(key: NDArray[Any], level: Level, i: Ints) -> NDArray[np.bool_]:
     return over if level.above is None else over & ~(key > level.above[i])
 
 
-def _mask(
-    keys: NDArray[Any], level: Level, name: str, above: list[Any], by_row: bool
-) -> NDArray[np.bool_]:
-    """Mask of the keys inside a level; for a closed one, append the count above it."""
-    inside = _exceeds(keys, level.below, name)
-    if level.above is not None:
-        over = _exceeds(keys, level.above, "over")
-        count = [np.count_nonzero(row) for row in over] if by_row else np.count_nonzero(over)
-        above.append(count)
-        np.logical_xor(inside, over, out=inside)
-    return inside
+def _exceeding(keys: NDArray[Any], cut: NDArray[Any]) -> Callable[[slice, str], NDArray[np.bool_]]:
+    """Find how to mask the keys > cut in some rows, one cut per row.
 
-
-def _exceeds(keys: NDArray[Any], cut: NDArray[Any], name: str | None = None) -> NDArray[np.bool_]:
-    """Mask of keys > cut, one cut per row; positive float32 compare as bits, twice as fast."""
-    out = None if name is None else scratch(name, keys.shape, np.dtype(bool))
-    if not len(cut):
-        return np.zeros(keys.shape, bool)
-    if keys.dtype == np.float32 and cut.min() > 0:
+    Positive float32 compare as bits, twice as fast, and all with one number sooner than by row.
+    """
+    every = cut == ANY if cut.dtype == np.int16 and ANY in cut else None
+    if keys.dtype == np.float32 and cut.min(initial=1) > 0:
         keys, cut = keys.view(np.int32), cut.view(np.int32)
-    one = cut[0] if (cut == cut[0]).all() else cut[:, None]
-    over: NDArray[np.bool_] = np.greater(keys, one, out=out)
-    if cut.dtype == np.int16 and cut.min() == ANY:
-        over |= (cut == ANY)[:, None]
+    same = len(cut) and (cut == cut[0]).all()
+
+    def over(rows: slice, name: str) -> NDArray[np.bool_]:
+        some = keys[rows]
+        out = scratch(name, some.shape, np.dtype(bool))
+        np.greater(some, cut[0] if same else cut[rows, None], out=out)
+        return out if every is None else np.logical_or(out, every[rows, None], out=out)
+
     return over
