@@ -23,6 +23,8 @@ _LEAST = np.nextafter(-np.inf, 0)  # above the score of a search that found noth
 
 def counts_of(who: Ints, of: Bools | None = None, people: int = 0) -> NDArray[np.int64]:
     """Count the rows of each person, (N,) numbers from 0; of : (N,) which rows, else all."""
+    if of is None and len(who) <= _BAND:
+        return np.bincount(who, minlength=people)
     people = max(people, int(who.max(initial=-1)) + 1)
     count = np.zeros(people, np.int64)
     for band in _bands(len(who), max(_BAND, people)):
