@@ -18,7 +18,7 @@ import click
 
 from evalkit import __version__
 from evalkit.cli import signals, terminal
-from evalkit.cli.terminal import say
+from evalkit.cli.terminal import say, show
 from evalkit.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -178,7 +178,7 @@ def run(args: list[str] | None = None) -> int:
     except click.exceptions.Exit as e:
         return e.exit_code
     except click.exceptions.NoArgsIsHelpError as e:
-        e.show()
+        show(*e.format_message().split("\n"), talk=True)
         return EXIT_USAGE
     except click.ClickException as e:
         where = e.ctx.command_path if isinstance(e, click.UsageError) and e.ctx else "evalkit"
