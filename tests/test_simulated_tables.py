@@ -86,6 +86,23 @@ def test_the_table_of_few_against_many_is_of_the_benchmark() -> None:
     assert all(map(agrees, held, rows[4][1:]))
 
 
+def test_the_table_of_sets_as_people_hand_them_in_is_of_the_benchmark() -> None:
+    few = script("few_people")
+    heading, *rows = table("all pairs of a set")
+    assert [row[0] for row in rows] == [world.name for world in few.SETS]
+    names = [name.lower() for name in heading[1:]]
+    trials = [*few.of_pairs(few.SETS[3], TRIALS, 40)]
+    assert few.SETS[3].truth().keys() == set(names)
+    for name, shown in zip(names, rows[3][1:], strict=True):
+        assert agrees(np.mean([held[name] for held in trials]), shown), name
+    for name in ("searches, 10 people x 1", "equal models, 10 errors"):
+        every = [*few.WORLDS[name](TRIALS, 40)]
+        held = {w: np.mean([e[w] for e in every if w in e]) for e in every for w in e}
+        assert all(
+            agrees(v, "3 %" if "p <" in w or "gate" in w else "98 %") for w, v in held.items()
+        )
+
+
 def test_the_table_of_paired_tests_is_of_the_benchmark() -> None:
     tests = script("paired_tests")
     found, fails = tests.cells(tests.WORLDS["10"], FEW)
