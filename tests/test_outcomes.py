@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +168,40 @@ def test_a_version_that_nobody_knows_is_refused(tmp_path: Path) -> None:
 def test_outcomes_that_say_no_version_are_of_the_first(tmp_path: Path) -> None:
     found = reports.read(kept(tmp_path, version=None, format=None))
     assert list(found.outcomes or {}) == ["score", "genuine"]
+
+
+def measured(path: Path) -> dict[str, Any]:
+    """A report of two pairs and its outcomes, written to a path: its document."""
+    arrays = to_arrays(PairOutcomes(score=np.arange(2.0), genuine=np.array([True, False])))
+    metrics = {
+        "accuracy,rule=youden": Estimate(value=1.0, low=-0.0, high=1.0, n=2, threshold=1e-7),
+        "fmr-ratio@group=geschätzt": Estimate(value=0.1 + 0.2, folds=(0.0, 1.0)),
+    }
+    report = Report(protocol="p", protocol_version=1, metrics=metrics, outcomes=arrays)
+    reports.write(report, path)
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
+
+
+def test_edited_metrics_are_refused_beside_their_outcomes(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    document = measured(path)
+    for name, field in (("accuracy,rule=youden", "low"), ("fmr-ratio@group=geschätzt", "value")):
+        edited = json.loads(json.dumps(document))
+        edited["metrics"][name][field] = 0.5
+        path.write_text(json.dumps(edited))
+        with pytest.raises(ReportError, match="are not those that were measured with its outcomes"):
+            reports.read(path)
+    path.with_suffix(".npz").unlink()
+    assert reports.read(path).outcomes is None
+
+
+def test_a_report_that_another_tool_saved_anew_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    text = json.dumps(measured(path), sort_keys=True, separators=(",", ":"))
+    for spelled in (text, text.replace("1.0", "1").replace("-0.0", "0").replace("1e-07", "1E-7")):
+        path.write_text(spelled)
+        assert reports.read(path).outcomes is not None
 
 
 @pytest.mark.parametrize("name", ["version-1/report", "version-1/early", "demo/lfw"])

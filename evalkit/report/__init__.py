@@ -37,7 +37,7 @@ from evalkit.types import Estimate, Failures, Report, SetIdentity
 FORMAT = "evalkit-report"
 VERSION = 2
 READ = (1, 2)  # of 1, nobody knows which comparisons it holds
-_STAMPS = ("format", "version", "identity")  # among the outcomes: of which comparisons they are
+_STAMPS = ("format", "version", "identity", "metrics")  # among the outcomes: of which report
 _FIELDS = {field.name for field in dataclasses.fields(Estimate)}
 _COUNTS = ("n", "people", "false_accepts")
 _LARGEST = 256 << 20
@@ -112,13 +112,24 @@ def _spelled_identity(identity: SetIdentity) -> str:
     return json.dumps(dataclasses.asdict(identity))
 
 
+def _digest_of_metrics(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a report's metrics, the same for 1 and 1.0, 0 and -0.0, and any order of names."""
+
+    def real(text: str) -> float:
+        return float(text) + 0.0
+
+    text = json.dumps(document["metrics"])
+    alike = json.dumps(json.loads(text, parse_int=real, parse_float=real), sort_keys=True)
+    return hashlib.sha256(alike.encode()).hexdigest()
+
+
 def write(report: Report, path: str | os.PathLike[str]) -> None:
     """Write the report, and its outcomes into an .npz of the same name, both or neither.
 
-    The report holds the digest of its outcomes, and these say of which comparisons they are, so
-    one beside the outcomes of another is told. At whatever instant the process dies, `read` gives
-    the old pair or the new one (see `pair`). Into a device or a pipe the report goes alone, as it
-    is printed.
+    The report holds the digest of its outcomes, and these its identity and the digest of its
+    metrics, so one that was edited, or lies beside the outcomes of another, is told. At whatever
+    instant the process dies, `read` gives the old pair or the new one (see `pair`). Into a device
+    or a pipe the report goes alone, as it is printed.
     """
     path = as_path(path)
     if is_stream(path):
@@ -127,10 +138,10 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
         return
     refuse_unwritable(path)
     refuse_replacing(path, REPORT)
-    beside = outcomes_path(path)
+    beside, document = outcomes_path(path), to_json(report)
     if report.outcomes is None:
         with whole_file(path) as f:
-            f.write(spelled({**to_json(report), "outcomes_sha256": None}).encode())
+            f.write(spelled({**document, "outcomes_sha256": None}).encode())
         finish(path)
         return
     refuse_unwritable(beside)
@@ -138,13 +149,14 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
     if is_stream(beside):
         raise ReportError(f"{beside} is not a regular file", "outcomes go there: give another name")
     with partial_file(beside) as outcomes_file, partial_file(path) as f:
-        stamps = (outcomes.FORMAT, outcomes.VERSION, _spelled_identity(report.identity))
+        identity, metrics = _spelled_identity(report.identity), _digest_of_metrics(document)
+        stamps = (outcomes.FORMAT, outcomes.VERSION, identity, metrics)
         named = {**report.outcomes, **dict(zip(_STAMPS, map(np.array, stamps), strict=True))}
         _pack(outcomes_file, named)
         outcomes_file.flush()
         with Path(outcomes_file.name).open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
-        f.write(spelled({**to_json(report), "outcomes_sha256": digest}).encode())
+        f.write(spelled({**document, "outcomes_sha256": digest}).encode())
         put_together(outcomes_file, digest, f, path)
 
 
@@ -177,7 +189,8 @@ def read(path: str | os.PathLike[str]) -> Report:
     if digest is None:
         return report
     try:
-        return _with_outcomes(report, _outcomes(path, str(digest)), path)
+        found = _outcomes(path, str(digest))
+        return report if found is None else _with_outcomes(report, found, path, document)
     except ReportError:
         if load_document(path) == document:
             raise
@@ -207,12 +220,15 @@ def outcomes_of_strangers() -> Iterator[None]:
         ) from e
 
 
-def _with_outcomes(report: Report, arrays: dict[str, NDArray[Any]] | None, path: Path) -> Report:
-    """Join a report and its outcomes; ReportError where these say they are of other comparisons."""
-    if arrays is None:
-        return report
-    early = (outcomes.FORMAT, 1, _spelled_identity(SetIdentity()))  # of files without stamps
-    form, version, identity = (str(arrays.pop(*of)) for of in zip(_STAMPS, early, strict=True))
+def _with_outcomes(
+    report: Report, arrays: dict[str, NDArray[Any]], path: Path, document: Mapping[str, Any]
+) -> Report:
+    """Join the report of a document and its outcomes; ReportError where these are of another."""
+    metrics = _digest_of_metrics(document)
+    early = (outcomes.FORMAT, 1, _spelled_identity(SetIdentity()), metrics)  # without stamps
+    form, version, identity, measured = (
+        str(arrays.pop(*of)) for of in zip(_STAMPS, early, strict=True)
+    )
     if form != outcomes.FORMAT or version not in map(str, outcomes.READ):
         raise ReportError(
             f"{outcomes_path(path)} is {form} version {version}, this evalkit reads "
@@ -221,6 +237,11 @@ def _with_outcomes(report: Report, arrays: dict[str, NDArray[Any]] | None, path:
         )
     if identity != _spelled_identity(report.identity):
         raise _not_its_outcomes(path)
+    if metrics != measured:
+        raise ReportError(
+            f"the metrics in {path} are not those that were measured with its outcomes",
+            f"was it edited? measure again, or delete {outcomes_path(path)} to believe it",
+        )
     return dataclasses.replace(report, outcomes=arrays)
 
 
