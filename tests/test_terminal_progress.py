@@ -58,6 +58,20 @@ def test_a_task_that_grows_is_measured_by_its_new_size(monkeypatch: pytest.Monke
     assert re.findall(r"trying: +(\d+)%", seen.getvalue()) == ["0", "25"]
 
 
+def test_time_left_is_not_told_from_a_slow_first_twentieth(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: clock[0])
+    monkeypatch.setattr(sys, "stderr", seen := Terminal())
+    with output.bar("pairs", "pair") as progress:
+        progress(300, 400)  # goes on from a checkpoint
+        for done in range(301, 400):
+            clock[0] += 10 if done <= 305 else 1  # 50 s for the first 5, 95 s for the rest
+            progress(done, 400)
+    told = re.findall(r"([\d.]+)/400 \[(\d\d):(\d\d)<(\d\d):(\d\d)", seen.getvalue())
+    ends = {int(n): 60 * (int(a) + int(c)) + int(b) + int(d) for n, a, b, c, d in map(tuple, told)}
+    assert len(ends) > 50 and {end for n, end in ends.items() if n > 305} == {145}
+
+
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
 @pytest.mark.parametrize(("command", "known"), [("trillion", 300), ("people", 900)])
 def test_comparing_all_pairs_shows_how_far_it_is(

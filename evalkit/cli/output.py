@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _MINUTE = 60.0  # seconds between lines where nobody is looking
+_WARMING = 0.05  # share of a task that its time left does not follow from
 _of_result = functools.partial(click.option, cls=Option, section="Result")
 
 json_option = _of_result(
@@ -98,10 +99,26 @@ def bar(what: str, unit: str) -> Iterator[Progress]:
 
 
 def _drawn(what: str, unit: str, done: int, total: int) -> tqdm[Any]:
-    """Open a bar whose time left follows from the speed of the whole."""
+    """Open a bar whose time left follows from the speed after the first twentieth.
+
+    The first tiles or images also load, compile and find their cuts: their speed is not the rest's.
+    """
     from tqdm import tqdm  # takes longer to import than most commands talk
 
-    return tqdm(
+    class Bar(tqdm):  # type: ignore[misc]  # it tells no types
+        warm: tuple[int, float] | None = None  # done then, seconds since the begin
+
+        @property
+        def format_dict(self) -> Any:
+            shown = super().format_dict
+            n, elapsed = shown["n"], shown["elapsed"]
+            if self.warm is not None and elapsed > self.warm[1]:
+                shown["rate"] = (n - self.warm[0]) / (elapsed - self.warm[1])
+            elif self.warm is None and n - done >= _WARMING * (self.total - done):
+                self.warm = n, elapsed
+            return shown
+
+    return Bar(
         desc=what,
         unit=unit,
         unit_scale=True,
