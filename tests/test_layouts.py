@@ -96,6 +96,12 @@ def test_cplfw_has_no_folds_and_calfw_those_of_its_genuine_pairs() -> None:
             parse_two_line(broken, "x")
 
 
+@pytest.mark.parametrize("tokens", [[0, 0, 1, 1, 2, 2], [1, 2, 3]])
+def test_a_list_of_people_by_two_images_is_no_list_of_pairs(tokens: list[int]) -> None:
+    with pytest.raises(DataError, match=f"labels 0 to {max(tokens)}.* are they people"):
+        parse_two_line(two_line(tokens), "x")
+
+
 @pytest.mark.parametrize("name", ["distance", "Prediction", "cos_sim", "dissimilarity"])
 def test_labels_that_are_called_as_scores_are_refused(tmp_path: Path, name: str) -> None:
     """Of distances 0 is the nearest, and predictions of 0 and 1 are a model's."""
@@ -353,7 +359,7 @@ def test_verify_states_how_a_list_without_folds_was_split(
 def test_verify_refuses_folds_of_one_class(
     own_list: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tokens = [*[1] * 20, *[2] * 20, *[3] * 20]  # three folds of genuine pairs, no impostor
+    tokens = [*[1] * 15, *[3] * 15, *[0] * 30]  # no genuine pair in the second of three folds
     text = "".join(
         f"p{n % 10}/{n % 60}.jpg {t}\np{n % 10}/{(n + 10) % 60}.jpg {t}\n"
         for n, t in enumerate(tokens)
@@ -361,7 +367,7 @@ def test_verify_refuses_folds_of_one_class(
     (own_list / "calfw.txt").write_text(text)
     given = ["--features", own_list / "x.npy", "--keys", own_list / "keys.txt"]
     assert verify(own_list / "calfw.txt", *given) == 3
-    assert "fold 0 has only genuine pairs" in capsys.readouterr().err
+    assert "fold 1 has only impostor pairs" in capsys.readouterr().err
 
 
 def test_verify_asks_for_what_it_lacks(own_list: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -214,7 +214,13 @@ def parse_two_line(text: str, source: str) -> PairList:
     fold = np.array(tokens, np.int64) - 1
     impostor = ~pairs.genuine
     n = int(np.count_nonzero(impostor))
-    fold[impostor] = np.arange(n) * max(tokens) // max(n, 1)
+    if 2 * n <= len(pairs) - n:  # a label per person counts so, and so does no list of pairs
+        raise DataError(
+            f"{source} has the labels 0 to {max(tokens)}, and 0 on {n} of {len(pairs)} pairs of "
+            "lines: are they people?",
+            "images and whom each shows are for evalkit people; pairs: 'path path 0|1 fold'",
+        )
+    fold[impostor] = np.arange(n) * max(tokens) // n
     rule = "genuine pairs: from the list; impostor pairs: the k-th part of them joins fold k"
     return replace(pairs, fold=fold.astype(np.int16), fold_rule=rule)
 
