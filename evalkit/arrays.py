@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evalkit.bfloat16 import Bfloat16
 from evalkit.errors import DataError, ProtocolError, first_few
+from evalkit.table_headers import INDEX, stands_beside, word
 
 _BAND = 1024  # vectors looked at together
 _ROUNDING = 1e-6  # of a unit vector
@@ -33,8 +34,12 @@ def vectors(
 
     A masked value becomes NaN, so that its row has no template.  Tensors may lie on any device,
     have a gradient or be bfloat16.  ProtocolError for other shapes (a feature map (N, C, H, W) is
-    no embedding), vectors of no length, complex numbers, truths and text.
+    no embedding), vectors of no length, complex numbers, truths and text, and for a table with
+    columns that are called as a label, an index or a score.
     """
+    columns = [str(c) for c in getattr(values, "column_names", getattr(values, "columns", ()))]
+    if beside := [c for c in columns if word(c) in INDEX or stands_beside(c)]:
+        raise ProtocolError(f"{what} have columns that are no coordinates: {first_few(beside)}")
     x: Any = values if isinstance(values, Bfloat16) else _read(values, what)
     if x.ndim not in dimensions or 0 in x.shape[1:]:
         expected = "expected (N, D) or (N, V, D)" if 3 in dimensions else "expected (N, D)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence, Sized
+from collections.abc import Collection, Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,7 @@ def of_rows(
     refuse_other_names(keys, images, rows)
     chosen = range(rows) if named is None else named
     said = [part for name, c in columns.items() if c is not None for part in ([name], c)]
-    spelled = None if keys is None or not len(keys) else canonical_of(str(keys[r]) for r in chosen)
+    spelled = None if keys is None or not len(keys) else canonical_of(names_of(keys, chosen))
     return SetIdentity(
         list=digest(np.array(len(chosen)), *said),
         images=_images(images, named),
@@ -140,12 +140,19 @@ def refuse_other_names(
         )
 
 
+def names_of(keys: Names, rows: Iterable[int]) -> list[str]:
+    """Names of rows by their place; a column of pandas would give them by its index."""
+    placed = getattr(keys, "iloc", keys)
+    return [str(placed[row]) for row in rows]
+
+
 def key_count(keys: Names) -> int:
     """Count the names of rows; ProtocolError where they are no list."""
-    if not isinstance(keys, Sized) or isinstance(keys, str | bytes):
+    is_table = getattr(keys, "ndim", 1) != 1
+    if not isinstance(keys, Sized) or isinstance(keys, str | bytes) or is_table:
         raise ProtocolError(f"keys given as {keys!r:.80}", "expected a list of names, one per row")
-    if len(keys) and isinstance(keys[0], bytes):
-        first = bytes(keys[0])
+    first = next(iter(keys), "")  # keys[0] of a column of pandas is the row called 0
+    if isinstance(first, bytes):
         raise ProtocolError(f"keys are bytes, {first!r:.80} the first", "np.char.decode them")
     return len(keys)
 

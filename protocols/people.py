@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import array, identities, vectors, whole_number
 from evalkit.errors import ProtocolError
-from evalkit.identity import Names, key_count, numbered, of_rows
+from evalkit.identity import Names, key_count, names_of, numbered, of_rows
 from evalkit.protocols import allpairs
 from evalkit.protocols.all_vs_all import curves_of, rows_by_key
 from evalkit.protocols.at_threshold import errors_of_sets, false_accepts
@@ -127,7 +127,7 @@ def evaluate(
     counts = false_accepts(thresholds, of_known, who, engine=engine)
     measured |= errors_of_sets(thresholds, counts, outcomes)
     if keys is not None and key_count(keys) == len(x):
-        outcomes = replace(outcomes, keys=np.array([str(keys[row]) for row in known.tolist()]))
+        outcomes = replace(outcomes, keys=np.array(names_of(keys, known.tolist())))
     lost = allpairs.lost_rows(of_known)
     report = Report(
         protocol=NAME,

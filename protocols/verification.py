@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import identities, require, vectors, whole_number
 from evalkit.errors import ProtocolError
-from evalkit.identity import Names, of_pairs
+from evalkit.identity import Names, names_of, of_pairs
 from evalkit.protocols import metrics, recipes
 from evalkit.protocols.failures import count_failures
 from evalkit.protocols.groups import By, ComparedRows, refuse_other_rows, with_groups
@@ -148,7 +148,7 @@ def evaluate(
             np.isneginf(scores.score),
             pairs.genuine,
             images=len(lost),
-            keys=() if keys is None else [str(keys[row]) for row in lost[:100]],
+            keys=() if keys is None else names_of(keys, lost[:100]),
         ),
         provenance={
             "pairs": len(pairs),

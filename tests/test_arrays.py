@@ -351,6 +351,29 @@ def test_subjects_from_pandas() -> None:
             all_vs_all.evaluate(X, lacking)
 
 
+def test_a_column_of_a_table_that_is_no_coordinate_is_refused() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=[f"e{i}" for i in range(X.shape[1])])
+    expected = all_vs_all.evaluate(X, WHO, fars=["1e-2"])
+    assert same(all_vs_all.evaluate(frame, WHO, fars=["1e-2"]), expected)
+    for name in ("label", "Unnamed: 0", "det_score"):
+        with pytest.raises(ProtocolError, match=f"columns that are no coordinates: {name}"):
+            all_vs_all.evaluate(frame.assign(**{name: WHO}), WHO)
+
+
+@pytest.mark.parametrize("index", [range(1, 121), range(119, -1, -1)])
+def test_keys_from_pandas_are_in_the_order_of_the_rows(index: range) -> None:
+    pandas = pytest.importorskip("pandas")
+    names = [f"{who}/{row}.jpg" for row, who in enumerate(WHO)]
+    keys, failed = pandas.Series(names, index=index), X.copy()
+    failed[3] = np.nan
+    told = verification.evaluate(failed, PAIRS, WHO, keys=keys)
+    assert told.failures.keys == (names[3],)
+    assert told.identity == verification.evaluate(failed, PAIRS, WHO, keys=names).identity
+    with pytest.raises(ProtocolError, match="keys given as"):
+        verification.evaluate(X, PAIRS, WHO, keys=keys.to_frame())
+
+
 def test_a_manifest_tells_hashes_apart() -> None:
     keys = [str(k) for k in range(120)]
     made = Manifest(keys, HASH[WHO])  # type: ignore[arg-type]

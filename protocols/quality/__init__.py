@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evalkit.arrays import numbers, require, vectors
 from evalkit.errors import ProtocolError
-from evalkit.identity import Names
+from evalkit.identity import Names, names_of
 from evalkit.protocols import recipes, verification
 from evalkit.protocols.metrics import Rates, exact_rate, rate_texts
 from evalkit.protocols.metrics.flip_fusion import Flip
@@ -146,7 +146,7 @@ def qualities(
             raise ProtocolError(f"a quality is called {name!r}", "leave , @ = + out of its name")
         missing = used[np.isnan(values[used]) & ~lost[used]]
         if len(missing):
-            one = f"row {missing[0]}" if keys is None else repr(str(keys[missing[0]]))
+            one = f"row {missing[0]}" if keys is None else repr(*names_of(keys, missing[:1]))
             raise ProtocolError(
                 f"{len(missing):,} of {len(used):,} images have no quality {name!r}, such as {one}",
                 "give one for every image of the list",
