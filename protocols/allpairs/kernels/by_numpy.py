@@ -16,7 +16,7 @@ from evalkit.protocols.allpairs.sides import Side
 from evalkit.protocols.metrics.similarity import exact_scores
 from evalkit.types import Floats, Ints
 
-_PIECE = 1 << 17  # keys compared together: they stay in the cache for every level
+_PIECE = 1 << 19  # keys compared together: they stay in the cache for every level
 _PICKED = 4096  # pairs whose rows are read together
 ANY = -(2**15)  # as a cut on 16 bits: every key is higher
 
