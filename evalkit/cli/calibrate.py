@@ -10,7 +10,7 @@ import click
 from evalkit import report as reports
 from evalkit.cli.options import new_command
 from evalkit.cli.output import json_option, warn_of_turned, write_json
-from evalkit.cli.parameters import Readable, Writable
+from evalkit.cli.parameters import Number, Readable, Writable
 from evalkit.cli.terminal import say, show
 from evalkit.errors import ReportError
 from evalkit.protocols import calibration
@@ -29,7 +29,7 @@ from evalkit.types import Report
 @click.argument("path", metavar="REPORT", type=Readable(beside=".npz", stream=True))
 @click.option(
     "--prior",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=0.5,
     metavar="SHARE",
     help="Prior share of genuine comparisons, for posteriors.",

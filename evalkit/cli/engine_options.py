@@ -12,7 +12,7 @@ import click
 
 from evalkit.cli.options import cluster_option
 from evalkit.cli.output import bar
-from evalkit.cli.parameters import Writable
+from evalkit.cli.parameters import Number, Writable
 from evalkit.cli.terminal import say
 from evalkit.protocols.allpairs import Engine
 from evalkit.protocols.allpairs.screening.choice import SCREENS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 _memory = click.option(
     "--memory",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, max=1 << 20, min_open=True),
     metavar="GIB",
     default=1,
     help="GiB of memory for comparing all pairs, beside the features. No number depends on it.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -211,6 +212,17 @@ class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         if match is None:
             self.fail(f"{value!r} is not a size, such as 500MB or 20GB", param, ctx)
         return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
+
+
+class Number(click.FloatRange):
+    """A number of a range, or any; nan and inf, which Python reads too, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is not finite."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def rate(_: click.Context, param: click.Parameter, value: Any) -> Any:

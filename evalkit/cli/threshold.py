@@ -13,7 +13,7 @@ import click
 from evalkit import report as reports
 from evalkit.cli.options import new_command
 from evalkit.cli.output import json_option, write_json
-from evalkit.cli.parameters import Readable, rate_of_part
+from evalkit.cli.parameters import Number, Readable, rate_of_part
 from evalkit.cli.terminal import say, show
 from evalkit.protocols.metrics import threshold_text
 from evalkit.protocols.metrics.score_unit import in_unit
@@ -39,7 +39,7 @@ ENOUGH = 30  # errors of which a rate is known within 30 %, nine times in ten: t
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(0.5, 1, max_open=True),
+    type=Number(0.5, 1, max_open=True),
     default=0.95,
     metavar="SHARE",
     help="Confidence of the safe threshold: that the FAR on other people is at most --far.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from click.core import ParameterSource
 
 from evalkit import report as reports
 from evalkit.cli.options import received_as
-from evalkit.cli.parameters import Readable
+from evalkit.cli.parameters import Number, Readable
 from evalkit.errors import ReportError
 from evalkit.protocols.metrics import threshold_text
 from evalkit.protocols.metrics.score_unit import in_unit, score_unit
@@ -66,15 +65,6 @@ def _given(threshold: tuple[float, ...], threshold_from: Path | None) -> GivenTh
     return GivenThresholds(threshold, threshold_from, (fars,) if isinstance(fars, str) else fars)
 
 
-def _finite(
-    _: click.Context, param: click.Parameter, given: tuple[float, ...]
-) -> tuple[float, ...]:
-    for value in given:
-        if not math.isfinite(value):
-            raise click.BadParameter(f"{value} is not a threshold: give a number", param=param)
-    return given
-
-
 # Add `--threshold` and `--threshold-from`; the command receives them as `given`.
 threshold_options = received_as(
     "given",
@@ -82,8 +72,7 @@ threshold_options = received_as(
     [
         click.option(
             "--threshold",
-            type=float,
-            callback=_finite,
+            type=Number(),
             multiple=True,
             metavar="T",
             help="Add the errors at this threshold, in the scores' own unit; may be repeated.",
