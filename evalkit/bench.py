@@ -246,17 +246,18 @@ def grouped(
     Those are told, with the reason.  What is wrong where no set is named is raised.
     """
     files: dict[str, GroupFile | None] = {one.name: groups for one in sets}
-    wrong: list[DataError | ProtocolError] = []
+    wrong: dict[str, DataError | ProtocolError] = {}
     for one in sets:
         try:
             if groups is not None:
                 _refuse_unfit(one, groups)
         except (DataError, ProtocolError) as e:
             files[one.name] = None
-            wrong.append(e)
-            say(f"{one.name} is not measured by group: {e.message}")
+            wrong[one.name] = e
     if wrong and len(wrong) == len(sets):
-        raise wrong[0]
+        raise next(iter(wrong.values()))
+    for name, error in wrong.items():
+        say(f"{name} is not measured by group: {error.message}")
     return files
 
 
