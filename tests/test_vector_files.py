@@ -369,10 +369,12 @@ def test_arrays_of_matlab_and_torch_are_told_by_their_shapes(tmp_path: Path) -> 
     assert keys == KEYS and told == "left out: label"
     np.testing.assert_array_equal(made, X)
     torch = pytest.importorskip("torch")
-    torch.save({"emb": torch.from_numpy(X), "names": KEYS, "y": torch.arange(5)}, tmp_path / "x.pt")
-    made, keys, told = readers.read(tmp_path / "x.pt")
-    assert keys == KEYS and told == "left out: y"
-    np.testing.assert_array_equal(made, X)
+    for names in (KEYS, tuple(KEYS)):
+        held = {"emb": torch.from_numpy(X), "names": names, "y": torch.arange(5)}
+        torch.save(held, tmp_path / "x.pt")
+        made, keys, told = readers.read(tmp_path / "x.pt")
+        assert keys == KEYS and told == "left out: y"
+        np.testing.assert_array_equal(made, X)
     torch.save({"a": torch.zeros(5, 2), "b": torch.zeros(5, 3), "names": KEYS}, tmp_path / "x.pt")
     with pytest.raises(
         DataError, match=r"no array is called 'features'; it holds 'a' \(5, 2\), 'b'"

@@ -124,7 +124,7 @@ def choose_arrays(
 
 def shape_and_kind(value: Any) -> tuple[tuple[int, ...], str] | None:
     """Tell an array's shape and its numpy kind; None of what is no array."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return (len(value),), "U" if all(isinstance(x, str) for x in value) else "O"
     if isinstance(value, Bfloat16):
         return value.shape, "f"

@@ -297,7 +297,7 @@ def _chosen(arrays: dict[str, Any], path: Path) -> tuple[str, list[str] | None, 
             f"{path.name}: {told}",
             "save features, (N, D), and keys, or of torch a dict of a vector for every key",
         ) from e
-    if name not in about or isinstance(arrays[name], list):
+    if name not in about or isinstance(arrays[name], list | tuple):
         raise DataError(f"{path.name} holds {name!r} as a {type(arrays[name]).__name__}")
     return name, None if key is None else [str(k) for k in arrays[key]], told
 
