@@ -17,10 +17,17 @@ from evalkit.datasets import group_table, quality_table
 from evalkit.errors import DataError, ProtocolError, ReportError
 from evalkit.protocols import all_vs_all, allpairs, people, recipes, score, trillion, verification
 from evalkit.protocols.groups import Condition, Grouping, indices
+from evalkit.protocols.groups.cells import cells_of
+from evalkit.protocols.groups.partition import parted
+from evalkit.protocols.groups.rates import rates_at
 from evalkit.protocols.metrics.record import PARAMETERS
 from evalkit.protocols.metrics.similarity import exact_scores, normalise
 from evalkit.protocols.metrics.vocabulary import METRICS, read, resampling_of
+from evalkit.protocols.uncertainty.intervals import bounded
+from evalkit.protocols.uncertainty.outcomes import PairOutcomes
 from evalkit.protocols.uncertainty.paired import holm
+from evalkit.protocols.uncertainty.sample import sample_of
+from evalkit.protocols.uncertainty.weights import subject_draws
 from evalkit.types import PairSet, Report
 from evalkit.vectors.store import FeatureStore
 from evalkit.verdict import gate
@@ -447,6 +454,31 @@ def test_lines_of_another_set_are_refused(tmp_path: Path) -> None:
         quality_table.of_rows([table], ["lfw/0.jpg"])
     (sex,) = table.of_rows(["0.jpg"])  # a name without a folder is of any
     assert isinstance(sex, Grouping) and sex.names == ("male",)
+
+
+def test_fmr_between_two_groups_has_the_room_of_the_smaller_one() -> None:
+    """Expanded quantiles of its draws; where a person is on both sides, everybody counts."""
+    rng = np.random.default_rng(1)
+    left, right = np.triu_indices(40, 1)
+    who = np.arange(40) // 2
+    o = PairOutcomes(
+        score=rng.normal(size=len(left)) + 3 * (who[left] == who[right]),
+        genuine=who[left] == who[right],
+        left=left,
+        right=right,
+        left_subject=who[left],
+        right_subject=who[right],
+    )
+    whole = sample_of(o)
+    for group, few in ((who >= 15, 5), (np.arange(40) % 2, 20)):
+        by = Grouping("group", ("a", "b"), group.astype(int))
+        (cell,) = (c for c in cells_of(parted(o, by, (), 20), o, whole) if c.name == "a+b")
+        (found,) = rates_at([cell], whole, [1.0], 60, 0)[1.0]
+        drawn = cell.draws(subject_draws(whole, 60, 0), ["fmr@threshold=1.0"])["fmr@threshold=1.0"]
+        plain, wide = (bounded(found.fmr, drawn, few, expanded=of) for of in (False, True))
+        expected = wide if few == 5 else plain
+        assert found.fmr.people == few and plain.high != wide.high
+        assert (found.fmr.low, found.fmr.high) == (expected.low, expected.high)
 
 
 def test_people_takes_a_file_of_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

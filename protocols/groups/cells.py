@@ -33,17 +33,22 @@ class GroupCell:
         return "+" not in self.name
 
     @property
+    def sides(self) -> tuple[Ints, ...]:
+        """People of each side of the impostor comparisons; of all where a person is on both."""
+        both = np.intersect1d(*self.people)
+        return (np.union1d(*self.people),) if len(both) else self.people
+
+    @property
     def impostor_people(self) -> int:
-        """Count the people in the impostor comparisons."""
-        return len(np.union1d(*self.people))
+        """Count the people in the impostor comparisons, on the side with fewer of them."""
+        return min(map(len, self.sides))
 
     def draws(self, weights: Iterable[Weights], names: Sequence[str]) -> dict[str, Floats]:
         """Measure these comparisons in each draw of all people, as `metric_ends`.
 
         weights : the draws, the same for every cell.
         """
-        both = np.intersect1d(*self.people)
-        sides = (np.union1d(*self.people),) if len(both) else self.people
+        sides = self.sides
         return metric_ends(self.sample, names, weights=(_even(drawn, sides) for drawn in weights))
 
 

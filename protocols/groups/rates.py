@@ -65,11 +65,11 @@ def _rates(
     cell: GroupCell, threshold: float, text: str, drawn: Mapping[str, Floats], seed: int
 ) -> CellRates:
     sample, names = cell.sample, (f"fmr@threshold={text}", f"fnmr@threshold={text}")
-    people = cell.impostor_people, len(np.unique(sample.genuine_subject))
-    fmr, fnmr = (
-        _bounded(m, drawn.get(name), n, seed, sample.unit)
-        for m, name, n in zip(counted_at(sample, threshold, text), names, people, strict=True)
-    )
+    fmr, fnmr = counted_at(sample, threshold, text)
+    few = len(cell.sides) == 2  # between groups those of the smaller one make most of the accepts
+    fmr = _bounded(fmr, drawn.get(names[0]), cell.impostor_people, seed, sample.unit, few)
+    genuine_people = len(np.unique(sample.genuine_subject))
+    fnmr = _bounded(fnmr, drawn.get(names[1]), genuine_people, seed, sample.unit)
     most = np.unique(sample.genuine_subject, return_counts=True)[1]
     if most.max(initial=0) > max(DOMINANT * fnmr.n, most.min(initial=fnmr.n)):
         note = f"one person has {most.max() / fnmr.n:.0%} of the {fnmr.n:,} genuine pairs"
@@ -94,10 +94,17 @@ def counted_at(sample: ComparisonSample, threshold: float, text: str) -> tuple[E
     return fmr, fnmr
 
 
-def _bounded(m: Estimate, drawn: Floats | None, people: int, seed: int, unit: str) -> Estimate:
+def _bounded(
+    m: Estimate,
+    drawn: Floats | None,
+    people: int,
+    seed: int,
+    unit: str,
+    expanded: bool = False,
+) -> Estimate:
     if m.value is None or drawn is None:
         return m
-    return replace(bounded(m, drawn, people, seed, unit=unit), people=people)
+    return replace(bounded(m, drawn, people, seed, unit=unit, expanded=expanded), people=people)
 
 
 def _seen(drawn: Floats) -> Floats:
