@@ -234,7 +234,8 @@ def _checked(adapter: Any, model: str) -> Adapter:
     kind = type(adapter).__name__
     if not isinstance(adapter, Adapter):
         lacks = [m for m in ("spec", "dim", "embed") if not hasattr(adapter, m)]
-        raise ModelError(f"{model} gave a {kind} without {', '.join(lacks)}")
+        hint = "return a torch.nn.Module, or an object with spec, dim and embed"
+        raise ModelError(f"{model} gave a {kind} without {', '.join(lacks)}", hint)
     batch = getattr(adapter, "batch", None)
     if not isinstance(adapter.spec, InputSpec):
         raise ModelError(f"{model} gave a {kind} whose spec is {adapter.spec!r}, not an InputSpec")

@@ -20,6 +20,8 @@ _LIBRARIES = (
     *(sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<"),
     str(Path(__file__).parent),
 )
+# that call the user's code: their own lines say nothing of it
+_NOBODYS = (str(Path(__file__).parent), str(Path(sysconfig.get_path("purelib")) / "torch" / ""))
 _NO_ARGUMENTS = "it is called without any: name a function that calls it with its arguments"
 _LONGEST = 300  # characters of an exception's own message
 
@@ -39,9 +41,7 @@ def blamed(
         terminated = isinstance(e, SystemExit) and e.code == EXIT_TERMINATED
         if terminated or isinstance(e, (EvalkitError, MemoryError, but)):
             raise
-        raise ModelError(
-            f"{who} {doing}: {reason(e)}", f"it was raised in {place(e) or _first(e)}"
-        ) from e
+        raise ModelError(f"{who} {doing}: {reason(e)}", _where(e)) from e
 
 
 def factory(target: str, what: str = "factory") -> Any:
@@ -62,14 +62,15 @@ def factory(target: str, what: str = "factory") -> Any:
         except ImportError as e:
             missing = f"{name}.".startswith(f"{getattr(e, 'name', None)}.")
             hint = "give module:function, importable here, or file.py:function"
-            hint = hint if missing else f"it was raised in {place(e) or _first(e)}"
+            hint = hint if missing else _where(e)
             problem = f"no such file in {folder}" if name.endswith(".py") else str(e)
             raise ModelError(f"no {what} {target}: {problem}", hint) from e
         found = getattr(module, "__file__", None)
         if (file := folder / f"{name}.py").is_file() and not (found and file.samefile(found)):
             other = f"{found or 'of Python'}, is called {name} too"
             raise ModelError(f"no {what} {target}: another module, {other}", "rename the file")
-        if not callable(make):
+        made = hasattr(make, "state_dict") and not isinstance(make, type)
+        if made or not callable(make):
             problem = f"no {attribute}" if make is None else f"a {type(make).__name__} {attribute}"
             hint = _NO_ARGUMENTS if "(" in attribute else "give module:function"
             raise ModelError(f"no {what} {target}: {name} has {problem} to call", hint)
@@ -136,10 +137,12 @@ def place(error: BaseException) -> str:
     return _named(own[-1]) if own else ""
 
 
-def _first(error: BaseException) -> str:
-    """Name the first line below the caller of this module."""
-    frames = list(traceback.extract_tb(error.__traceback__))
-    return _named((frames[2:] or frames[-1:])[0])
+def _where(error: BaseException) -> str:
+    """Say where it was raised: in the user's code, else in the package called first, if any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    first = [f for f in frames if not f.filename.startswith(_NOBODYS)]
+    found = place(error) or (_named(first[0]) if first else "")
+    return f"it was raised in {found}" if found else ""
 
 
 def _named(frame: traceback.FrameSummary) -> str:

@@ -238,6 +238,7 @@ def test_a_network_whose_weights_are_not_all_here_is_refused() -> None:
     for net, says in (
         (torch.nn.Sequential(sharded), r"shared out over the ranks \(FSDP\)"),
         (torch.nn.LazyLinear(5), "layers without weights yet"),
+        (torch.nn.Linear(4, 5, device="meta"), "weights on the meta device"),
     ):
         with pytest.raises(ModelError, match=says):
             evalkit.load_model(net, spec=SPEC)

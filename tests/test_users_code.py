@@ -28,6 +28,15 @@ def kind():
 
 def deep(layers):
     return Pixels(layers)
+
+def nothing():
+    return None
+
+class Network(Pixels):
+    def state_dict(self): return {}
+    def __call__(self, x): return x
+
+made = Network()
 """
 
 
@@ -56,6 +65,8 @@ def test_a_factory_is_found_by_its_file(folder: Path, absolute: bool) -> None:
         ("my nets/made_here.py:deep", "takes arguments: missing .*'layers'", "without any"),
         ("my nets/made_here.py:deep(3)", "has no deep.3. to call", "without any"),
         ("my nets/made_here.py:kind", "gave a class, Pixels, not a model", r"return Pixels\(\)"),
+        ("my nets/made_here.py:made", "has a Network made to call", "give module:function"),
+        ("my nets/made_here.py:nothing", "gave a NoneType without", "return a torch.nn.Module"),
         ("my nets/none_here.py:kind", "no such file in", "file.py:function"),
         ("none_here:kind", "No module named 'none_here'", "file.py:function"),
         ("needs:kind", "No module named 'not_installed_here_at_all'", "needs.py, line 1"),
@@ -73,3 +84,22 @@ def test_another_module_of_the_same_name_is_not_taken_for_it(folder: Path) -> No
     (folder / "other" / "made_here.py").write_text("def Pixels(): return 3")
     with pytest.raises(ModelError, match=r"another module, .*my nets.made_here.py, is called"):
         users_code.factory("other/made_here.py:Pixels")
+
+
+@pytest.mark.parametrize("kind", ["LazyLinear(5)", "Linear(4, 5, device='meta')"])
+def test_a_factory_whose_network_has_no_values_is_told(folder: Path, kind: str) -> None:
+    pytest.importorskip("torch")
+    (folder / "unmade.py").write_text(f"import torch\ndef net(): return torch.nn.{kind}")
+    with pytest.raises(ModelError, match=r"unmade:net has (layers without|weights on)") as told:
+        load("unmade:net", preset="arcface")
+    assert "programs.py" not in told.value.hint
+
+
+def test_a_line_of_evalkit_itself_is_not_where_it_was_raised(folder: Path) -> None:
+    pytest.importorskip("torch")
+    (folder / "two.py").write_text(
+        "import torch\nclass Two(torch.nn.Module):\n    def forward(self, x, landmarks): return x"
+    )
+    with pytest.raises(ModelError, match="positional argument: 'landmarks'") as told:
+        load("two:Two", preset="arcface")
+    assert not told.value.hint

@@ -22,7 +22,7 @@ from evalkit.adapters.torch.model import (
     kind_of_weights,
     translated,
 )
-from evalkit.adapters.torch.programs import network_digest
+from evalkit.adapters.torch.programs import network_digest, refuse_without_values
 from evalkit.errors import ModelError
 from evalkit.torch_float32 import float32_is_float32
 from evalkit.types import InputSpec
@@ -116,7 +116,6 @@ def unwrapped(module: Any) -> Any:
 
 def _refuse_partial(module: Any, name: str) -> None:
     """ModelError for a module whose weights are not all here: shared by ranks, or not yet made."""
-    torch = import_torch()
     if any(map(_sharded, module.modules())):
         raise ModelError(
             f"{name}'s weights are shared out over the ranks (FSDP), and so is its forward pass",
@@ -125,8 +124,7 @@ def _refuse_partial(module: Any, name: str) -> None:
             "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
             "options=StateDictOptions(full_state_dict=True)))",
         )
-    if any(map(torch.nn.parameter.is_lazy, _tensors(module))):
-        raise ModelError(f"{name} has layers without weights yet", "call it once, as training does")
+    refuse_without_values(module, name)
 
 
 def _kinds(layer: Any) -> set[str]:

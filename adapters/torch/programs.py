@@ -102,11 +102,25 @@ def network(
     """
     if weights_table is not None and weights is None:
         raise ModelError(f"--weights-table {weights_table!r} without a file", "add --weights FILE")
+    with users_code.blamed(model):
+        refuse_without_values(net, model)
     if weights is not None:
         fill(net, Path(weights), weights_table)
     with users_code.blamed(model):
         digest = network_digest(net.eval())
     return TorchModel(net, spec, name=model, fingerprint=digest, copy=False, **options)
+
+
+def refuse_without_values(net: Any, name: str) -> None:
+    """ModelError for a network with weights that are not made yet, or made on no real device."""
+    is_lazy = import_torch().nn.parameter.is_lazy
+    tensors = [*net.parameters(), *net.buffers()]
+    if any(map(is_lazy, tensors)):
+        raise ModelError(f"{name} has layers without weights yet", "call it once, as training does")
+    if any(one.is_meta for one in tensors):
+        raise ModelError(
+            f"{name} has weights on the meta device, which have no values", "build it on the CPU"
+        )
 
 
 def _file_digest(path: Path) -> str:
