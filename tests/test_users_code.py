@@ -1,5 +1,6 @@
 """Factories: found by module or by file, called without arguments, and what is told of others."""
 
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 
 from evalkit.adapters import load, users_code
 from evalkit.errors import ModelError
+
+with contextlib.suppress(ImportError):
+    import torch  # noqa: F401 (before a test has modules of its own)
 
 pytestmark = pytest.mark.once
 
