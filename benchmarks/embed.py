@@ -206,7 +206,6 @@ def compare(name: str, args: argparse.Namespace, folder: Path) -> tuple[float, f
     options = {} if name.endswith(".onnx") else {"precision": args.precision}
     if name.endswith((".onnx", ".pt")):
         adapter: Any = adapters.load(path, spec=preset, device=device, **options)
-        net = getattr(adapter, "_network", None)
     else:
         import torch
 
@@ -214,13 +213,13 @@ def compare(name: str, args: argparse.Namespace, folder: Path) -> tuple[float, f
 
         torch.manual_seed(0)
         net = getattr(networks, name)()
-        adapter = programs.network(deepcopy(net), name, preset, device=device, **options)
+        adapter = programs.network(net, name, preset, device=device, **options)
     source = faces(folder, args.side, preset)
     loops: dict[str, Loop] = {}
     if name.endswith(".onnx"):
         forwards = partial(onnx_forwards, path, preset, device=device)
     else:
-        forwards = partial(torch_forwards, net, preset, device=device)
+        forwards = partial(torch_forwards, adapter._network, preset, device=device)
     each = fastest(forwards, adapter.batch)
     for title, (callers, start) in forwards(each).items():
         loops[title] = partial(bare, start, args.images, each, callers)

@@ -1,6 +1,5 @@
 """PyTorch in every form it is published in, and what must be refused."""
 
-import copy
 import json
 import os
 import pickle
@@ -154,30 +153,6 @@ def test_a_network_in_training_stays_as_it_is() -> None:
     assert all(layer.training for layer in net.modules())
     for name, x in net.state_dict().items():
         assert torch.equal(x, kept[name][0]) and x.stride() == kept[name][1]
-
-
-def test_prepacked_weights_give_the_same_bits_and_follow_changes() -> None:
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 32, 3, padding=1, bias=False),
-        torch.nn.Conv2d(32, 32, 3, stride=2, padding=1, groups=4),
-        torch.nn.Flatten(),
-        torch.nn.Linear(512, 16),
-    ).to(memory_format=torch.channels_last)
-    model = TorchModel(net.eval(), SPEC, name="net", fingerprint="1", device="cpu")
-    layers, other = model._network[:2], copy.deepcopy(model._network)
-    assert all("forward" in vars(layer) for layer in layers)
-    for changed in (False, True):
-        for one in (net, model._network, other) if changed else ():
-            with torch.no_grad():
-                one[0].weight.mul_(2)
-        for n in (1, 2, 9, 9):
-            with torch.inference_mode():
-                fed = torch_adapter.feed(images(n), SPEC, torch.device("cpu"))
-                assert np.array_equal(model.embed(images(n)), net(fed).numpy())
-                assert torch.equal(other(fed), net(fed))
-    fed = torch.ones(2, 3, 8, 8)
-    model._network(fed).sum().backward()
-    assert layers[1].weight.grad is not None
 
 
 def test_a_network_in_training_inside_an_adapter_is_refused() -> None:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from evalkit.adapters import answers, users_code
 from evalkit.adapters.calling import check_images, cores, fed_as, in_batches, in_order, vectors
-from evalkit.adapters.torch.prepacked import prepack
 from evalkit.errors import ModelError, needing
 from evalkit.memory import is_out_of_memory
 from evalkit.torch_float32 import float32_is_float32
@@ -83,8 +82,6 @@ class TorchModel:
             batch, mode = compile, "reduce-overhead" if cuda and _has_cuda_graphs() else "default"
             self._network = torch.compile(self._network, mode=mode, dynamic=False)
         self._weights = kind_of_weights(network)
-        if not cuda and compile is None and self._dtype == torch.float32:
-            prepack(network)
         self._thread = threading.local()
         self.streams = 1 if compile else 2 if cuda else cores()
         self.runtime = f"torch {torch.__version__} {_place(self._device)} {precision}"
