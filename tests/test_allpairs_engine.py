@@ -271,6 +271,11 @@ def test_search_and_ranks_are_the_sorted_rows(screen, small_tiles):
         over, equal = allpairs.ranks(x, y, row, bar, engine=engine)
         assert over.tolist() == [int((s[r] > t).sum()) for r, t in zip(row, bar, strict=True)]
         assert equal.tolist() == [int((s[r] == t).sum()) for r, t in zip(row, bar, strict=True)]
+        both = allpairs.verify(x, a, y, who, fars=FARS, bars=(row, bar), engine=engine)
+        assert told(both) == told(found.verification)
+        assert both.above.tolist() == over.tolist()
+        alone = allpairs.verify(x, a, y, who, fars=[], bars=(row, bar), engine=engine)
+        assert alone.above.tolist() == over.tolist()
 
 
 @pytest.mark.parametrize("compiled", [False, True])

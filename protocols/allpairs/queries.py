@@ -6,6 +6,7 @@ Each takes one pass over all pairs; a second only where the sample that guides i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from evalkit.protocols.allpairs.made_rows import MadeRows, Rows
 from evalkit.protocols.allpairs.order_statistics import Impostors
 from evalkit.protocols.allpairs.pilot import row_levels
 from evalkit.protocols.allpairs.results import Histogram, Pairs, Search, Verification, bin_edges
+from evalkit.protocols.allpairs.scan import Scan
 from evalkit.protocols.allpairs.screening.choice import choose_screen
 from evalkit.protocols.blas import one_thread
 from evalkit.protocols.metrics import Rates
@@ -41,6 +43,7 @@ def verify(
     *,
     fars: Rates,
     count: int = 0,
+    bars: tuple[Ints, Floats] | None = None,
     engine: Engine | None = None,
 ) -> Verification:
     """Find the threshold of each FAR and the TPR there, over all pairs of x and y.
@@ -52,16 +55,23 @@ def verify(
     is score >= threshold.
     count : how many of the highest impostor pairs to list, by (-score, i, j); failed rows never
     appear.
+    bars : rows of x and a score of each: also counts, in the same pass, the rows of y (not of x)
+    strictly above each, as `ranks` does without subjects.
     """
     x, subject, y, y_subject = _checked(x, subject, y, y_subject)
     engine = reporting(engine)
     job = Impostors(engine, x, subject, y, y_subject, fars, count)
-    while job.open():
-        collectors = job.collectors()
-        engine.run(job.scan, collectors)
+    if bars is not None and job.scan.within:
+        raise ProtocolError("bars are counted among the rows of y", "give y, or call ranks")
+    counts = None if bars is None else _Counts(job.scan, *bars)
+    also = [] if counts is None else counts.collectors
+    while job.open() or also:
+        engine.run(job.scan, [*also, *job.collectors()])
         job.conclude()
+        also = []
     engine.finish()
-    return job.verification()
+    seen = job.verification()
+    return seen if counts is None else replace(seen, above=counts.answer()[0])
 
 
 @one_thread()
@@ -189,24 +199,13 @@ def ranks(
     probe, probe_subject, gallery, gallery_subject = _checked(
         probe, probe_subject, gallery, gallery_subject
     )
-    row, score = whole_numbers(row, "row"), numbers(score, "score")
     engine = reporting(engine)
     scan = engine.scan(probe, gallery)
-    place = np.full(len(probe), -1, np.int64)
-    place[scan.x.rows] = np.arange(len(scan.x))
-    alive, failed_mate = place[row] >= 0, score == -np.inf
-    open_rows = np.flatnonzero(alive & ~failed_mate)
-    open_rows = open_rows[np.lexsort((score[open_rows], place[row[open_rows]]))]
-    over, equal = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
-    # Every gallery row that is not a failure beats a failed mate.
-    over[failed_mate] = np.where(alive[failed_mate], len(scan.y), 0)
-    equal[failed_mate] = len(gallery) - over[failed_mate]
-    if len(open_rows) and scan.scores.pairs:
-        bars = Bars(place[row[open_rows]], score[open_rows])
-        above = Above(scan.scores, bars, row_levels(scan.scores, 1).few_above)
-        engine.run(scan, [above])
-        over[open_rows], equal[open_rows] = above.above, above.equal
+    counts = _Counts(scan, row, score)
+    engine.run(scan, counts.collectors)
+    over, equal = counts.answer()
     if probe_subject is not None and gallery_subject is not None:
+        row, score, place, alive = counts.row, counts.score, counts.place, counts.alive
         r, j = genuine_pairs(probe_subject[row], gallery_subject)
         position = np.full(len(gallery), -1, np.int64)
         position[scan.y.rows] = np.arange(len(scan.y))
@@ -217,6 +216,37 @@ def ranks(
         np.subtract.at(equal, r[mate == score[r]], 1)
     engine.finish()
     return over, equal
+
+
+class _Counts:
+    """The gallery entries above and equal to each of R scores of probe rows, in one pass.
+
+    row, score : (R,).  place : of each probe row among those scanned, -1 for a failure.
+    alive : (R,) bool, whether the row is scanned.
+    """
+
+    def __init__(self, scan: Scan, row: Ints, score: Floats) -> None:
+        self.row, self.score = whole_numbers(row, "row"), numbers(score, "score")
+        self.place = np.full(scan.x.total, -1, np.int64)
+        self.place[scan.x.rows] = np.arange(len(scan.x))
+        of = self.place[self.row]
+        self.alive, self._failed, self._scan = of >= 0, self.score == -np.inf, scan
+        open_rows = np.flatnonzero(self.alive & ~self._failed)
+        self._open = open_rows = open_rows[np.lexsort((self.score[open_rows], of[open_rows]))]
+        self.collectors: list[Above] = []
+        if len(open_rows) and scan.scores.pairs:
+            bars = Bars(of[open_rows], self.score[open_rows])
+            self.collectors.append(Above(scan.scores, bars, row_levels(scan.scores, 1).few_above))
+
+    def answer(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give (above, equal), (R,) each."""
+        over, equal = np.zeros(len(self.row), np.int64), np.zeros(len(self.row), np.int64)
+        # Every gallery row that is not a failure beats a failed mate.
+        over[self._failed] = np.where(self.alive[self._failed], len(self._scan.y), 0)
+        equal[self._failed] = self._scan.y.total - over[self._failed]
+        for above in self.collectors:
+            over[self._open], equal[self._open] = above.above, above.equal
+        return over, equal
 
 
 def _checked(

@@ -28,12 +28,14 @@ class Verification:
 
     points : by the decimal text of the FAR; None where `metrics.tpr_estimate` has no value.
     top : the highest impostor pairs, as many as were asked for.
+    above : (R,) int64, the rows above each of the bars that were given.
     """
 
     n_genuine: int
     n_impostor: int
     points: Mapping[str, Estimate]
     top: Pairs = field(compare=False)  # arrays have no truth of their own
+    above: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,13 +341,14 @@ def _searches(
 ) -> _Searches:
     i, j = ordered_genuine_pairs(subject)
     score = mate_scores(probe, mate, i, j, engine)
-    above = allpairs.ranks(probe, distractor, i, score, engine=engine)[0]
     nobody = np.full(len(distractor), -1, np.int32)
     counts = false_accepts(thresholds, probe, subject, distractor, nobody, engine=engine)
     reached = with_counts(fars, counts, len(probe) * len(distractor))
     tail = tail_length(reached, len(probe) * len(distractor))
-    seen = allpairs.verify(probe, subject, distractor, nobody, fars=fars, count=tail, engine=engine)
-    rank, once = np.where(np.isfinite(score), above + 1, 0), i < j
+    seen = allpairs.verify(
+        probe, subject, distractor, nobody, fars=fars, count=tail, bars=(i, score), engine=engine
+    )
+    rank, once = np.where(np.isfinite(score), seen.above + 1, 0), i < j
     genuine = np.stack([i[once], j[once]], axis=1), score[once]
     hit = np.where(rank == 1, score, -np.inf)
     best = allpairs.search(probe, distractor, engine=engine).score[:, 0] if thresholds else None
