@@ -27,6 +27,7 @@ MIXED = 0.01  # an image alone and among others: kernels for other sizes round 1
 # Cosine of the two: MobileFaceNet quantised dynamically keeps 0.97, networks that take statistics
 # of the pass mostly fall below 0.8.
 _TURNED = 0.9
+_ROUNDED = 1e-3  # of a sum of probabilities, in 16 bits too
 
 
 class Probed(NamedTuple):
@@ -115,14 +116,15 @@ def refuse_random(adapter: Adapter, first: NDArray[np.float32]) -> str:
     ModelError where a second run differs by more than `REPEAT` (dropout is on, or noise is drawn),
     and where batch normalisation is in training mode: an image alone gets a vector of another
     direction than among others.  Returns a warning for stderr and the report: empty where the
-    vector depends on the image alone, to `MIXED`.
+    vector depends on the image alone, to `MIXED`, and is no output of a softmax.
     """
     called = calling.name(adapter)
     _refuse_chance(called, first, answers(adapter))
     if layer := _training(adapter):
         raise ModelError(f"{called} has {layer} in training mode", "call eval() on its network")
     alone = calling.embed(adapter, pictures(adapter.spec)[-1:])
-    return _mixing(called, first[-1:], alone) or str(getattr(adapter, "doubt", ""))
+    doubts = _mixing(called, first[-1:], alone), _probabilities(called, first)
+    return "; ".join(filter(None, doubts)) or str(getattr(adapter, "doubt", ""))
 
 
 def probe(forward: Forward, spec: InputSpec, batch: int | None, name: str) -> Probed:
@@ -171,6 +173,17 @@ def _mixing(name: str, among: NDArray[np.float32], alone: NDArray[np.float32]) -
     return (
         f"vectors of {name} change with the other images of a pass, by {mixed:.2g} times the "
         "largest value, as with dynamic quantisation, or batch normalisation in training mode"
+    )
+
+
+def _probabilities(name: str, vectors: NDArray[np.float32]) -> str:
+    """Describe what looks like the output of a softmax; empty where it is none."""
+    shares = vectors.shape[1] > 1 and (vectors >= 0).all()
+    if not shares or (np.abs(vectors.sum(axis=1) - 1) > _ROUNDED).any():
+        return ""
+    return (
+        f"vectors of {name} are probabilities, none below 0 and 1 in sum: take the output before "
+        "its classifier"
     )
 
 

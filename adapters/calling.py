@@ -53,8 +53,14 @@ def embed(adapter: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     One that has a `batch` gets exactly so many images at a time, padded with black; those with
     `fills_passes` pad themselves.  What it raises is a ModelError that names it, and so is anything
-    but `dim` real numbers per image.
+    but `dim` real numbers per image.  A vector of zeros has no direction: NaN, as a failure.
     """
+    rows = _called(adapter, images)
+    nowhere = ~rows.any(axis=1)
+    return np.where(nowhere[:, None], np.float32(np.nan), rows) if nowhere.any() else rows
+
+
+def _called(adapter: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     if getattr(adapter, "fills_passes", False):
         rows: NDArray[np.float32] = adapter.embed(images)
         return rows

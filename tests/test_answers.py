@@ -148,3 +148,22 @@ def test_a_memory_of_one_image_is_enough() -> None:
 
     made = answers.answers(Network(small))
     assert answers.agree(answers.answers(Network(project)), made)
+
+
+def test_probabilities_are_told() -> None:
+    def softmax(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        e = np.exp(project(x) / 100)
+        return e / e.sum(axis=1, keepdims=True)
+
+    for forward, told in ((softmax, True), (lambda x: 2 * softmax(x), False), (project, False)):
+        network = Network(forward)
+        assert ("probabilities" in answers.refuse_random(network, answers.answers(network))) is told
+
+
+def test_a_vector_of_zeros_is_none() -> None:
+    """Of a last layer that is rectified: it has no direction."""
+    x = answers.pictures(SPEC)
+    made = calling.embed(Network(lambda x: np.maximum(project(x), 0) * (x[:, -1:, 0, 0] > 0)), x)
+    dead = x[:, -1, 0, 0] < 127.5
+    assert dead.any() and not dead.all()
+    assert np.isnan(made[dead]).all() and np.isfinite(made[~dead]).all()

@@ -93,6 +93,14 @@ def test_kinds_that_are_not_read_are_counted(
     assert line.endswith(f": A/2{suffix}, B/1{suffix}, B/2.svg")
 
 
+def test_images_by_another_name_are_told(found: Callable[..., ImageSource]) -> None:
+    others = ("A/2", "A/3.jpg?size=large", "A/4.JPG (1)", "A/5.jpg.1", "A/6.jpeg_large")
+    source = found("A/1.png", *others, "A/1.png.txt", "A/1.json", "notes.txt", "A/.x")
+    assert source.keys == ("A/1.png",)
+    (line,) = source.left_out
+    assert line.startswith("5 files may be images by another name, and left out: A/2, A/3.jpg?size")
+
+
 def test_a_set_of_kinds_that_are_not_read_has_no_images(found: Callable[..., ImageSource]) -> None:
     with pytest.raises(DataError, match="no images in") as told:
         found("A/1.jxl", "A/2.jxl")

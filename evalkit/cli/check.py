@@ -126,7 +126,7 @@ def _verdict(
             "wrong: the model gives one and the same vector, or its opposite, for different images"
         ), False
     if seen.failed:
-        return f"wrong: {seen.failed} vectors hold NaN or infinity", False
+        return f"wrong: {seen.failed} vectors are zero, or hold NaN or infinity", False
     if not seen.rows_are_independent:
         return "wrong: a vector depends on the images that share its batch; use --batch 1", False
     if not trials:

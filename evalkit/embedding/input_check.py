@@ -40,11 +40,12 @@ _SAME = 1e-3  # of the median norm, by which a row may differ with its neighbour
 class Behaviour:
     """What a model does with N images.
 
-    norms : lowest, median, highest length of a vector.  failed : vectors with NaN or infinity.
+    norms : lowest, median, highest length of a vector.
+    failed : vectors of zeros, or with NaN or infinity.
     batch_difference : largest absolute difference between vectors made alone and among others.
     flip : median and lowest cosine of an image's vector and its mirror image's.
     speed : images a second by batch size, one pass at a time, the better of two.
-    collapsed : all have one direction or its opposite, or no length at all.
+    collapsed : all have one direction or its opposite.
     """
 
     norms: tuple[float, float, float]

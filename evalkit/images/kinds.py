@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence, Sized
 from functools import cache
@@ -18,16 +19,19 @@ _OTHERS = (
     *(".ras", ".xbm", ".xpm", ".qoi", ".flif", ".bpg"),
 )
 _SHOWN = 3
+# a.jpg?size=large, a.jpg_large, "a.jpg (1)", a.jpg.1; but not a.jpg.txt, which is about an image
+_RENAMED = re.compile(rf"({'|'.join(map(re.escape, IMAGES))})([^a-z0-9.]|\.\d+$)", re.IGNORECASE)
 
 
 def chosen(names: Iterable[str], links: Sequence[str] = ()) -> tuple[list[str], tuple[str, ...]]:
     """Choose the images among file names, sorted, and tell in a line each what is left out.
 
-    Left out are hidden images (.a.jpg) and images of a kind that is not read; what macOS keeps
-    beside a file, `._a.jpg`, is no image.  links : of an archive, which are not followed.
+    Left out are hidden images (.a.jpg), images of a kind that is not read and what may be an image
+    by another name (a, a.jpg?size=large); what macOS keeps beside a file, `._a.jpg`, is no image.
+    links : of an archive, which are not followed.
     """
     read, not_read = _kinds()
-    images, hidden, unread = list[str](), list[str](), list[str]()
+    images, hidden, unread, other = list[str](), list[str](), list[str](), list[str]()
     for name in sorted(names):
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
@@ -37,12 +41,17 @@ def chosen(names: Iterable[str], links: Sequence[str] = ()) -> tuple[list[str], 
             (hidden if path.name.startswith(".") else images).append(name)
         elif suffix in not_read:
             unread.append(name)
+        elif not path.name.startswith(".") and (not suffix or _RENAMED.search(path.name)):
+            other.append(name)
     lines = []
     if unread:
         kinds = Counter(PurePosixPath(name).suffix.lower() for name in unread)
         counts = ", ".join(f"{kind} ({n:,})" for kind, n in sorted(kinds.items()))
         files = counted(unread, "file is an image", "files are images")
         lines.append(f"{files} of a kind that is not read, {counts}: {shown(unread)}")
+    if other:
+        files = counted(other, "file may be an image", "files may be images")
+        lines.append(f"{files} by another name, and left out: {shown(other)}")
     if hidden:
         files = counted(hidden, "image is hidden", "images are hidden")
         lines.append(f"{files} and left out: {shown(hidden)}")
