@@ -121,6 +121,14 @@ def test_an_isotonic_fit_is_finite_and_rises() -> None:
         made.posterior([0.0], 1.0)
 
 
+def test_the_fold_that_alone_overlaps_is_named() -> None:
+    score = np.tile([0.0, 1.0, 2.0, 3.0], 10)  # two impostors and two genuine pairs a fold
+    score[3 * 4 + 3] = 0.5
+    genuine, fold = np.tile([False, False, True, True], 10), np.repeat(np.arange(10), 4)
+    with pytest.raises(ProtocolError, match=r"^without fold 4, genuine and impostor scores do not"):
+        calibration.across_folds(score, genuine, fold, "logistic")
+
+
 def _outcomes() -> PairOutcomes:
     rng = np.random.default_rng(3)
     left, right = np.triu_indices(60, 1)

@@ -89,7 +89,10 @@ def across_folds(score: Floats, genuine: np.ndarray, fold: Ints, fit: Fit) -> Fl
     llr = np.empty(len(score))
     for k in np.unique(fold):
         own, others = fold == k, fold != k
-        calibration = fitted(score[others & genuine], score[others & ~genuine], fit)
+        try:
+            calibration = fitted(score[others & genuine], score[others & ~genuine], fit)
+        except ProtocolError as e:
+            raise ProtocolError(f"without fold {k + 1}, {e.message}", e.hint) from e
         llr[own] = calibration.of(score[own])
     return llr
 
