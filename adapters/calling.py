@@ -56,7 +56,7 @@ def embed(adapter: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     but `dim` real numbers per image.  A vector of zeros has no direction: NaN, as a failure.
     """
     rows = _called(adapter, images)
-    nowhere = ~rows.any(axis=1)
+    nowhere = np.asarray(~rows.any(axis=1))
     return np.where(nowhere[:, None], np.float32(np.nan), rows) if nowhere.any() else rows
 
 
