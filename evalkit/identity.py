@@ -153,7 +153,7 @@ def key_count(keys: Names) -> int:
         raise ProtocolError(f"keys given as {keys!r:.80}", "expected a list of names, one per row")
     first = next(iter(keys), "")  # keys[0] of a column of pandas is the row called 0
     if isinstance(first, bytes):
-        raise ProtocolError(f"keys are bytes, {first!r:.80} the first", "np.char.decode them")
+        raise ProtocolError(f"keys are bytes, {bytes(first)!r:.80} the first", "np.char.decode them")
     return len(keys)
 
 

@@ -234,7 +234,7 @@ def test_outer_folders_that_differ_are_told_of_images_and_landmarks() -> None:
 
 
 def test_what_is_told_of_images_is_told_of_sets_in_memory() -> None:
-    images = source_of(np.zeros((2, 8, 8, 3), np.uint8), ["lfw-112/A/1.jpg", "lfw-112/A/2.jpg"])
+    images = source_of(np.full((2, 8, 8, 3), 9, np.uint8), ["lfw-112/A/1.jpg", "lfw-112/A/2.jpg"])
     wanted = Manifest(("lfw/A/1.jpg", "lfw/A/2.jpg"), np.zeros(2, np.int32))
     compared = Compared(manifest=wanted, arguments=(), provenance={})
     one = BenchSet(name="faces", path=Path("faces"), images=images, comparisons=compared)
