@@ -151,9 +151,8 @@ def key_count(keys: Names) -> int:
     is_table = getattr(keys, "ndim", 1) != 1
     if not isinstance(keys, Sized) or isinstance(keys, str | bytes) or is_table:
         raise ProtocolError(f"keys given as {keys!r:.80}", "expected a list of names, one per row")
-    first = next(iter(keys), "")  # keys[0] of a column of pandas is the row called 0
-    if isinstance(first, bytes):
-        raise ProtocolError(f"keys are bytes, {bytes(first)!r:.80} the first", "np.char.decode them")
+    if isinstance(first := next(iter(keys), ""), bytes):  # keys[0] of pandas is the row called 0
+        raise ProtocolError(f"keys are bytes, {bytes(first)!r:.80} first", "np.char.decode them")
     return len(keys)
 
 

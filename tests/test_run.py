@@ -65,7 +65,7 @@ def test_names_given_as_bytes_are_those_of_texts(files: Path) -> None:
             assert made.identity == expected.identity and made.metrics == expected.metrics
     with pytest.raises(DataError, match=r"a name is not UTF-8: b'\\xff'"):
         run.evaluate("all-vs-all", X, keys=[b"\xff", *KEYS[1:]])
-    with pytest.raises(ProtocolError, match=r"keys are bytes, b'P0/0.jpg' the first \(np.char.dec"):
+    with pytest.raises(ProtocolError, match=r"keys are bytes, b'P0/0.jpg' first \(np.char.dec"):
         all_vs_all.evaluate(X, WHO, keys=np.array(KEYS, "S"))
 
 
